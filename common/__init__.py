@@ -1,1 +1,1 @@
-"""What sensor and collector mean alike. It imports neither of them."""
+"""What both sides mean alike; imports neither."""

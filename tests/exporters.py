@@ -21,23 +21,22 @@ import pytest
 from prometheus_client.core import Metric
 from pydantic import SecretStr
 
-from collector.anomaly.messages import Counts, DetectorTotals
-from collector.compose import compose_collector
-from collector.config import CollectorSettings, SensorAuth
-from collector.entrance import Entrance
-from collector.run import _Life
+from collector.core.config import CollectorSettings, SensorAuth
+from collector.detection.messages import Counts, DetectorTotals
+from collector.server.compose import compose_collector
+from collector.server.grpc_server import Entrance
+from collector.server.run import _Life
 from common import figures
-from sensor.clock import Clock
-from sensor.compose import compose_sensor
-from sensor.config import CaptureWay, KubernetesUse, SensorSettings
-from sensor.failures import Failures
-from sensor.health import MetricsCollector, SensorState
-from sensor.kernel.capture import Capture
-from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.running import Running
-from sensor.tls.capture import RING_BYTES, TlsCapture
-from sensor.uplink.state import InstallationKey
+from sensor.agent.capture_session import Running
+from sensor.agent.compose import compose_sensor
+from sensor.capture.packets.capture import Capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.capture.tls.capture import RING_BYTES, TlsCapture
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay, KubernetesUse, SensorSettings
+from sensor.core.health import Failures, MetricsCollector, SensorState
+from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
+from sensor.export.state import InstallationKey
 from tests.product import Product
 from tests.sensor.enforce.node import FakeKernel, FakeWatch
 from tests.sensor.kernel.rings import FakeRing
@@ -141,7 +140,7 @@ def _make_failure() -> logging.LogRecord:
     try:
         raise KeyError("a bug")
     except KeyError:
-        return logging.LogRecord("sensor.pipeline", logging.ERROR, "", 1, "", (), sys.exc_info(), "_take_one")
+        return logging.LogRecord("sensor.agent.pipeline", logging.ERROR, "", 1, "", (), sys.exc_info(), "_take_one")
 
 
 def _open_ring(stack: ExitStack, size_bytes: int) -> int:
@@ -151,7 +150,7 @@ def _open_ring(stack: ExitStack, size_bytes: int) -> int:
 
 
 def _open_packets(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Capture:
-    module, ring_bytes = "sensor.kernel.capture", 1 << 16
+    module, ring_bytes = "sensor.capture.packets.capture", 1 << 16
     monkeypatch.setattr(f"{module}.Bell", lambda *fds: None)
     monkeypatch.setattr(f"{module}.read_counts", lambda fd, size: [0] * size)
     monkeypatch.setattr(f"{module}.read_port_counts", lambda *arguments: [])
@@ -162,7 +161,7 @@ def _open_packets(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Capture:
 
 
 def _open_syscalls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> SyscallCapture:
-    module = "sensor.kernel.syscall_capture"
+    module = "sensor.capture.syscalls.capture"
     monkeypatch.setattr(f"{module}.Bell", lambda *fds: None)
     monkeypatch.setattr(f"{module}.read_divided_counts", lambda fd, size, parts: [0] * size)
     monkeypatch.setattr(f"{module}.read_port_counts", lambda *arguments, **named: [])
@@ -172,8 +171,8 @@ def _open_syscalls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Syscall
 
 
 def _open_tls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("sensor.tls.capture.read_divided_counts", lambda fd, size, parts: [0] * size)
-    monkeypatch.setattr("sensor.tls.capture.UPROBES", ())
+    monkeypatch.setattr("sensor.capture.tls.capture.read_divided_counts", lambda fd, size, parts: [0] * size)
+    monkeypatch.setattr("sensor.capture.tls.capture.UPROBES", ())
     return SimpleNamespace(maps={"events": _open_ring(stack, RING_BYTES), "counters": -1}, programs={})
 
 

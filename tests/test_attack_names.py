@@ -2,14 +2,8 @@
 
 from apidae.v1 import data_pb2
 
-from collector.attacks import CLASSES, count_classes, explain_evidence, read_evidence
-from sensor.attacks.classes import (
-    Attack,
-    AttackClass,
-    AttackConfidence,
-    AttackEvidence,
-    pack_payload,
-)
+from collector.core.kinds import CLASSES, count_classes, explain_evidence, read_evidence
+from sensor.describe.attacks.classes import Attack, AttackClass, AttackConfidence, AttackEvidence, pack_payload
 
 
 def test_classes_and_evidence_have_the_wires_numbers() -> None:

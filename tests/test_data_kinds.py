@@ -2,9 +2,10 @@
 
 from apidae.v1 import data_pb2
 
-from collector.inventory import authentication, bodies
-from sensor.calls import WEAKNESSES, AuthenticationKind
-from sensor.classify.sensitive.kinds import (
+from collector.inventory.endpoints import bodies
+from collector.inventory.endpoints import operations as authentication
+from sensor.core.calls import WEAKNESSES, AuthenticationKind
+from sensor.sensitive.kinds import (
     DATA_CLASSES,
     DATA_KIND_NUMBERS,
     HEAD_READ,

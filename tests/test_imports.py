@@ -1,9 +1,6 @@
-"""Import directions: every import points from the back of the house to its front, and only edge rooms touch the
-outside.
+"""Import directions: a package imports only packages that stand before it, and only edges touch the outside.
 
-A room is a module or package right under `common/`, `sensor/` or `collector/`. `ROOMS` lists each side's rooms in
-their order: a room may import rooms that stand before it, and itself. A new room must be named here, at its place
-(docs/architecture.md).
+`PACKAGES` lists each side's packages in their order (docs/architecture.md). A new one must be named here, at its place.
 """
 
 import ast
@@ -17,150 +14,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-ROOMS = {
-    "common": ("figures",),
+PACKAGES = {
+    "common": ("figures", "main"),
     "sensor": (
-        # What everybody may name: the types that cross rooms, the clock, the account of losses.
-        *(
-            "calls",
-            "printable",
-            "breaks",
-            "clock",
-            "heap",
-            "giving_way",
-            "keyed",
-            "runs",
-            "ragged",
-            "sketches",
-            "config",
-            "health",
-            "failures",
-            "columns",
-            "key_table",
-            "interning",
-            "identities",
-            "facts",
-            "succession",
-        ),
-        # The way through, front door to back.
-        *(
-            "kernel",
-            "pieces",
-            "upgrades",
-            "exchange",
-            "reassembly",
-            "protocols",
-            "streams",
-            "conversed",
-            "conversations",
-            "local_clients",
-        ),
-        *("classify", "bodies", "attacks"),
-        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "schemas", "versions"),
-        *(
-            "allowance",
-            "tables",
-            "templating",
-            "enrich",
-            "coverage",
-            "left_out",
-            "tls",
-            "capture",
-            "kinds",
-            "contents",
-            "describe",
-            "recognition",
-            "packed",
-            "packed_routes",
-            "aggregation",
-            "aggregate",
-            "convert",
-            "spool",
-            "enforce",
-        ),
-        *("uplink",),
-        # Composition.
-        *(
-            "lock",
-            "takeover",
-            "pause",
-            "probe",
-            "trial",
-            "environment",
-            "preflight",
-            "pipeline",
-            "rest",
-            "parts",
-            "enforcement",
-            "intake",
-            "running",
-            "run",
-            "prepared",
-            "program_trial",
-            "ready",
-            "attach",
-            "node",
-            "knowledge",
-            "compose",
-            "exporter",
-            "replay",
-            "enroll_command",
-            "enforcement_command",
-            "cli",
-        ),
+        *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
+        *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
     ),
     "collector": (
-        *(
-            "errors",
-            "rows",
-            "clock",
-            "disk",
-            "interval",
-            "sensitivity",
-            "local_time",
-            "rates",
-            "notifier_settings",
-            "response_settings",
-            "config",
-            "keys",
-        ),
-        *("sensors", "connections", "outcomes"),
-        *("protocols", "attacks"),
-        *("trust", "own_traffic", "ingest", "store", "kubernetes", "alerts", "inventory"),
-        *("schemas", "specs", "anomaly", "respond", "risk", "change", "erasure", "api", "ui", "app"),
-        *("probe", "listeners", "entrance", "notifiers", "compose", "metrics", "housekeeping", "http_server", "run"),
-        "commands",
-        "cli",
+        *("core", "alerting", "trust", "receiver", "storage", "kubernetes", "inventory", "schemas", "specs"),
+        *("response", "risk", "detection", "erasure", "api", "ui", "server", "cli"),
     ),
 }
-# Modules that put several rooms together and so stand after all of them, whatever their folder.
-COMPOSERS = {
-    "sensor.kernel.capture": "sensor.capture",  # The kernel's events through exchange, as one object.
-    "sensor.kernel.port_counts": "sensor.capture",  # And the maps of the coverage.
-    "sensor.kernel.state": "sensor.capture",  # And all of it for another sensor.
-    "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
-    "sensor.tls.capture": "sensor.prepared",  # TLS and the capture below it, as one object.
-    "collector.api.app": "collector.app",  # The API and the page in one web application.
-}
-# Gathers the commands that both sides register, so it may import neither.
-NEUTRAL = {"sensor.main"}
 
-# Packages that reach outside, and the only rooms that may import them.
+# What reaches outside, and the only packages that may import it.
 EDGES = {
-    "bcc": {"sensor.kernel", "sensor.trial"},
-    "grpc": {"sensor.uplink", "collector.ingest", "collector.entrance"},
-    "cryptography": {"sensor.uplink", "collector.trust"},
-    "chdb": {"collector.store"},
-    "clickhouse_connect": {"collector.store"},
-    "pyarrow": {"collector.store"},
-    "fastapi": {"collector.api", "collector.app", "collector.ui"},
-    "starlette": {"collector.api", "collector.app", "collector.ui"},
-    "uvicorn": {"collector.http_server"},
-    "h11": {"collector.http_server"},
+    "bcc": {"sensor.ebpf", "sensor.preflight"},
+    "grpc": {"sensor.export", "collector.receiver", "collector.server"},
+    "cryptography": {"sensor.export", "collector.trust"},
+    "chdb": {"collector.storage"},
+    "clickhouse_connect": {"collector.storage"},
+    "pyarrow": {"collector.storage"},
+    "fastapi": {"collector.api", "collector.ui", "collector.server"},
+    "starlette": {"collector.api", "collector.ui", "collector.server"},
+    "uvicorn": {"collector.server"},
+    "h11": {"collector.server"},
     "lightkube": {"sensor.enrich", "collector.kubernetes"},
     "httpx2": {"sensor.enrich", "collector.kubernetes"},
-    "pyroute2": {"sensor.enrich", "sensor.kernel"},
-    "apidae": {"sensor.convert", "sensor.packed_routes", "sensor.uplink", "sensor.spool", "collector.ingest"},
+    "apidae": {"sensor.export", "collector.receiver"},
 }
 
 
@@ -201,12 +81,10 @@ def resolve_target(base: str, name: str) -> str:
     return f"{base}.{name}" if whole.is_dir() or whole.with_suffix(".py").exists() else base
 
 
-IMPORTS = [found for side in ROOMS for path in sorted((ROOT / side).rglob("*.py")) for found in read_imports(path)]
+IMPORTS = [found for side in PACKAGES for path in sorted((ROOT / side).rglob("*.py")) for found in read_imports(path)]
 
 
-def name_room(module: str) -> str:
-    if module in COMPOSERS:
-        return COMPOSERS[module]
+def name_package(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
@@ -217,28 +95,25 @@ def test_the_two_sides_never_meet() -> None:
         if (found.module.startswith("sensor") and found.target.split(".")[0] == "collector")
         or (found.module.startswith("collector") and found.target.split(".")[0] == "sensor")
         or (found.module.startswith("common") and found.target.split(".")[0] in ("sensor", "collector"))
-        or (found.module in NEUTRAL and found.target.split(".")[0] in ROOMS)
         or found.target.split(".")[0] in ("tests", "scripts")
     ]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("side", ROOMS)
-def test_every_room_has_its_place(side: str) -> None:
-    rooms = {name_room(name_module(path)) for path in (ROOT / side).rglob("*.py")}
-    rooms -= {side, *NEUTRAL, *COMPOSERS.values()}
-    unknown = sorted(rooms - {f"{side}.{room}" for room in ROOMS[side]})
-    assert not unknown, f"name {unknown} in ROOMS, at their place in the way through the house"
+@pytest.mark.parametrize("side", PACKAGES)
+def test_every_package_has_its_place(side: str) -> None:
+    packages = {name_package(name_module(path)) for path in (ROOT / side).rglob("*.py")} - {side}
+    assert packages == {f"{side}.{name}" for name in PACKAGES[side]}
 
 
-@pytest.mark.parametrize("side", ROOMS)
+@pytest.mark.parametrize("side", PACKAGES)
 def test_imports_point_to_the_front(side: str) -> None:
-    order = {f"{side}.{room}": place for place, room in enumerate(ROOMS[side])}
+    order = {f"{side}.{name}": place for place, name in enumerate(PACKAGES[side])}
     wrong = [
         str(found)
         for found in IMPORTS
-        if (importer := name_room(found.module)) in order
-        and (imported := name_room(found.target)) in order
+        if (importer := name_package(found.module)) in order
+        and (imported := name_package(found.target)) in order
         and order[imported] > order[importer]
     ]
     assert not wrong, "\n".join(wrong)
@@ -247,7 +122,7 @@ def test_imports_point_to_the_front(side: str) -> None:
 def test_modules_form_no_cycle() -> None:
     graph: dict[str, set[str]] = {}
     for found in IMPORTS:
-        if found.target.split(".")[0] in ROOMS and found.target != found.module:
+        if found.target.split(".")[0] in PACKAGES and found.target != found.module:
             graph.setdefault(found.module, set()).add(found.target)
     try:
         TopologicalSorter(graph).prepare()
@@ -260,7 +135,7 @@ def test_only_edges_touch_the_outside(package: str) -> None:
     wrong = [
         str(found)
         for found in IMPORTS
-        if found.target.split(".")[0] == package and name_room(found.module) not in EDGES[package]
+        if found.target.split(".")[0] == package and name_package(found.module) not in EDGES[package]
     ]
     assert not wrong, "\n".join(wrong)
 

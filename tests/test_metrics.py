@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.core import Metric
 
-from sensor.config import CaptureWay
+from sensor.core.config import CaptureWay
 from tests.exporters import collect_collector, collect_sensor, watch_figures
 from tests.product import Product
 

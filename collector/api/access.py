@@ -7,24 +7,191 @@ In this order, and nothing is read before the step that needs it:
 3. Room among the requests that are worked on: 503. What needs no token takes none and needs none.
 
 Health checks, the sign-in and the page's files need no token; all else does, also what does not exist. How many
-connections there are, and how long a request head may take, is one floor below: `collector.http_server`.
+connections there are, and how long a request head may take, is one floor below: `collector.server.http_server`.
+
+Who may ask: whoever shows the API token, or a browser's session that was opened with it.
+
+What stands in front of every route: security headers on the way out, refusal of other sites' requests on the way in.
+
+Three ASGI layers without state. `SecurityHeaders` sets a policy under which the page runs only our own files: no
+inline script or style, no frames,
+no referrer. `SameSite` refuses writes that a browser sends on behalf of another site (Fetch Metadata, or Origin
+where the browser is
+older); programs send neither header and pass. `LoopbackHost` guards a collector without authentication against DNS
+rebinding: a page that
+points its own name at 127.0.0.1 still sends its own name as Host.
 """
 
 import asyncio
+import hmac
 import logging
-from collections.abc import Mapping
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.api.authenticate import Authenticator
-from collector.api.guard import SAFE_METHODS
 from collector.api.problem import internal_problem, problem_response, show
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: dict[str, str] = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SecurityHeaders:
+    """Adds HEADERS to every response, and forbids caches to keep what a token was needed for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class SameSite:
+    """Refuses requests that change something and come from another site."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and is_cross_site(Headers(scope=scope)):
+            sentence = "This request comes from another site; open the collector's own address and do it there."
+            await problem_response(403, sentence)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class LoopbackHost:
+    """Refuses requests whose Host is not a name of this machine's loopback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if host_name(host) not in LOOPBACK_NAMES:
+                sentence = (
+                    f"The Host header is {show(host)}, but without authentication only localhost is answered; "
+                    "use http://localhost or start it without --no-auth."
+                )
+                await problem_response(421, sentence)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_cross_site(headers: Headers) -> bool:
+    """Whether a browser says that another site made this request."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != headers.get("host", "")
+    except ValueError:
+        return True
+
+
+def host_name(authority: str) -> str:
+    """The name in a Host header, without port and brackets; empty where it is malformed."""
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+SESSION_SECONDS: Final = 12 * 3600  # A working day.
+SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who has the token opens one.
+SESSION_BYTES: Final = 32
+COOKIE_NAME: Final = "apidae_session"
+
+
+class Authenticator:
+    """Knows the token and the open sessions. Sessions are in memory only: they end with the process, and a session
+    that was signed out opens nothing any more. Used in the event loop."""
+
+    def __init__(self, *, token: str | None, clock: Callable[[], float]) -> None:
+        """`token` None: authentication is off (loopback only; the composition sees to that). `clock`: unix seconds."""
+        self._token = token
+        self._clock = clock
+        self._sessions: OrderedDict[str, float] = OrderedDict()  # Until when, by id; the oldest first.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everyone may enter."""
+        return self._token is None
+
+    def find_refusal(self, request: HTTPConnection) -> str:
+        """Why a request may not enter, in one sentence; empty when it may."""
+        if self._token is None:
+            return ""
+        header = request.headers.get("authorization")
+        if header is None:
+            if self._sessions.get(request.cookies.get(COOKIE_NAME, ""), 0.0) > self._clock():
+                return ""
+            return (
+                "This needs the API token; send it as the header 'Authorization: Bearer TOKEN', or sign in at /login."
+            )
+        scheme, _, bearer = header.partition(" ")
+        if scheme.lower() != "bearer" or not bearer.strip():
+            return "The Authorization header is not of the form 'Bearer TOKEN'; send the API token that way."
+        if not self._is_token(bearer.strip()):
+            return "The API token is wrong; use the one in the collector's file api.token, or in its api_token_file."
+        return ""
+
+    def sign_in(self, candidate: str) -> str | None:
+        """The id of a new session, for the token; None for anything else."""
+        if not self._is_token(candidate):
+            return None
+        session = secrets.token_urlsafe(SESSION_BYTES)
+        self._sessions[session] = self._clock() + SESSION_SECONDS
+        if len(self._sessions) > SESSIONS_MAX:
+            self._sessions.popitem(last=False)
+        return session
+
+    def sign_out(self, request: HTTPConnection) -> None:
+        """End the session of a request, where it has one."""
+        self._sessions.pop(request.cookies.get(COOKIE_NAME, ""), None)
+
+    def _is_token(self, candidate: str) -> bool:
+        """In time that does not depend on where they differ."""
+        return self._token is not None and hmac.compare_digest(
+            candidate.encode("utf-8", "surrogatepass"), self._token.encode()
+        )
+
 
 API_PREFIX: Final = "/api/v1"
 # Orchestrators ask these, and have no token.

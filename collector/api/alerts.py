@@ -1,11 +1,40 @@
-"""The alerts as the API and the page need them; `collector.alerts` keeps them."""
+"""The alerts as the API and the page need them; `collector.alerting` keeps them.
 
-from collections.abc import Sequence
+What the API answers about alerts, as pydantic models.
+
+/alerts: what a person should look at, and what people decided about it.
+
+What the API answers about incidents.
+
+/incidents: what one actor did, alert after alert, with a timeline.
+
+Pages of what was opened at some time, newest first: alerts and incidents.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol, TypeVar
 
-from collector.alerts.alert import Alert, AlertKind, AlertState
-from collector.alerts.incident import Incident, IncidentEntry
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.alerting.lifecycle import Happening, Incident, IncidentEntry
+from collector.alerting.silences import SilenceKind
+from collector.api.base_model import HexId, Model, Time
+from collector.api.calls import EvidenceModel, view_evidence
+from collector.api.parameters import (
+    ActionBody,
+    AlertParameters,
+    EvidenceParameters,
+    IncidentParameters,
+    MuteBody,
+    NoParameters,
+    SilenceBody,
+)
+from collector.api.problem import Problem, refuse_cursor, show
+from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +90,237 @@ class AlertRepository(Protocol):
     def unsilence(self, alert_id: str, *, by: str) -> Alert | None:
         """Undo either. Raises ConflictError where nothing is silenced, or by a known-good rule."""
         ...
+
+
+class SilenceModel(Model):
+    """Who silenced an alert's subject, why and until when."""
+
+    kind: SilenceKind
+    by: str
+    at: Time
+    reason: str
+    until: Time | None = Field(description="null: until it is undone.")
+    rule_id: str = Field(description="Of the known-good rule; empty where it is none.")
+
+
+class AlertModel(Model):
+    """One thing a person should look at."""
+
+    id: str
+    kind: AlertKind
+    state: AlertState = Field(description="`silenced`: a person wants to hear nothing of it, see `silence`.")
+    severity: Severity
+    title: str
+    why: str = Field(description="Observed against expected, and on what evidence.")
+    endpoint_id: str
+    route_ids: tuple[HexId, ...] = Field(description="What was called there, at most 64; good for /endpoints/{id}.")
+    consumer: str
+    node: str
+    opened_at: Time
+    updated_at: Time
+    closed_at: Time | None
+    window_start: Time
+    window_end: Time
+    observed_rate: float = Field(description="Calls a second over the window; 0 where something else was counted.")
+    expected_rate: float
+    threshold_rate: float
+    score: float = Field(description="0..1, higher is odder.")
+    calls: int
+    loss_ratio: float = Field(
+        description="What share of their calls the sensors that see it lost; apart for calls in the clear and over TLS."
+    )
+    confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
+    risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
+    advice: str = Field(description="What to do.")
+    incident_id: str = Field(description="What the same actor did belongs to one incident.")
+    measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
+    measure_limit: float = Field(description="The most of it that is ordinary; 0 where that is not a number.")
+    verdict: Verdict = Field(description="What somebody found out; empty where nobody has.")
+    verdict_at: Time | None
+    verdict_by: str
+    acknowledged_by: str
+    acknowledged_at: Time | None
+    silence: SilenceModel | None = Field(default=None, description="What silences it; null where nothing does.")
+
+
+class AlertPageModel(Model):
+    """One page of alerts, newest first."""
+
+    items: tuple[AlertModel, ...]
+    next_cursor: str | None
+
+
+class Opened(Protocol):
+    """What has a time and an id to be found again by."""
+
+    @property
+    def opened_at(self) -> float:
+        """Unix seconds."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Breaks ties."""
+        ...
+
+
+OpenedT = TypeVar("OpenedT", bound=Opened)
+
+
+def read_page(
+    cursor: str, limit: int, question: Sequence[str], find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
+) -> tuple[Sequence[OpenedT], str | None]:
+    """One page and the cursor of the next; None where it is the last. `question`: what else was asked, for a cursor is
+    good for that alone; `find` gives at most so many after a place. Raises Problem."""
+    asked = digest_question(*question)
+    try:
+        after = read_cursor(cursor, asked, float) if cursor else None
+    except CursorError as error:
+        raise refuse_cursor(cursor, error) from error
+    found = find(limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
+    shown = found[:limit]
+    if len(found) <= limit:
+        return shown, None
+    return shown, write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), asked)
+
+
+class IncidentModel(Model):
+    """All that one actor did, alert after alert."""
+
+    id: str
+    actor: str = Field(description="`kind:value` of a consumer; an endpoint's id or a node where none is named.")
+    state: AlertState
+    severity: Severity = Field(description="The gravest of its alerts.")
+    title: str
+    kinds: tuple[AlertKind, ...]
+    risks: tuple[str, ...] = Field(description="OWASP API Security Top 10 ids that its alerts are evidence for.")
+    alerts: int
+    opened_at: Time
+    updated_at: Time
+
+
+class IncidentEntryModel(Model):
+    """One entry of a timeline."""
+
+    time: Time
+    alert_id: str
+    happening: Happening
+    kind: AlertKind
+    severity: Severity
+    title: str
+    why: str
+
+
+class IncidentPageModel(Model):
+    """One page of incidents, newest first."""
+
+    items: tuple[IncidentModel, ...]
+    next_cursor: str | None
+
+
+class IncidentDetailModel(Model):
+    """One incident whole."""
+
+    incident: IncidentModel
+    alerts: tuple[AlertModel, ...] = Field(description="Newest first.")
+    timeline: tuple[IncidentEntryModel, ...] = Field(description="Oldest first.")
+
+
+def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
+    """Routes that read and answer alerts."""
+    router = APIRouter(prefix="/alerts", tags=["alerts"])
+
+    @router.get("", summary="List alerts")
+    def list_alerts(parameters: Annotated[AlertParameters, Query()]) -> AlertPageModel:
+        """Alerts, newest first."""
+        shown, next_cursor = read_page(
+            parameters.cursor,
+            parameters.limit,
+            ("alerts", parameters.state or "", parameters.kind or ""),
+            lambda limit, after: alerts.list_alerts(
+                state=parameters.state, kind=parameters.kind, limit=limit, after=after
+            ),
+        )
+        return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
+
+    @router.get("/{alert_id}", summary="Show one alert")
+    def get_alert(alert_id: str, _: Annotated[NoParameters, Query()]) -> AlertModel:
+        """One alert as it is now."""
+        return _view(alerts.get_alert(alert_id), alert_id)
+
+    @router.get("/{alert_id}/evidence", summary="Show the rows behind an alert")
+    def get_evidence(alert_id: str, parameters: Annotated[EvidenceParameters, Query()]) -> EvidenceModel:
+        """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
+        ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
+        alert = alerts.get_alert(alert_id)
+        if alert is None:
+            raise _refuse(alert_id)
+        try:
+            found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
+        except CursorError as error:
+            raise refuse_cursor(parameters.cursor, error) from error
+        return view_evidence(alert_id, found)
+
+    @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
+    def acknowledge_alert(alert_id: str, body: ActionBody) -> AlertModel:
+        """Say that someone looks into it; it stays open until its cause is gone."""
+        return _view(alerts.acknowledge(alert_id, by=body.by), alert_id)
+
+    @router.post("/{alert_id}/mute", summary="Mute an alert's subject")
+    def mute_alert(alert_id: str, body: MuteBody) -> AlertModel:
+        """Raise nothing more about this subject for some time; what happens meanwhile is still recorded."""
+        muted = alerts.mute(alert_id, by=body.by, until=clock() + body.seconds, reason=body.reason)
+        return _view(muted, alert_id)
+
+    @router.post("/{alert_id}/expected", summary="Mark an alert as expected")
+    def expect_alert(alert_id: str, body: SilenceBody) -> AlertModel:
+        """Say that this is how it should be: the subject raises nothing more of this kind until that is undone."""
+        return _view(alerts.mark_expected(alert_id, by=body.by, reason=body.reason), alert_id)
+
+    @router.post("/{alert_id}/unsilence", summary="Undo a mute or an expectation")
+    def unsilence_alert(alert_id: str, body: ActionBody) -> AlertModel:
+        """The subject raises alerts again; 409 where it is not silenced, or by a known-good rule."""
+        return _view(alerts.unsilence(alert_id, by=body.by), alert_id)
+
+    return router
+
+
+def _view(alert: Alert | None, alert_id: str) -> AlertModel:
+    if alert is None:
+        raise _refuse(alert_id)
+    return AlertModel.model_validate(alert)
+
+
+def _refuse(alert_id: str) -> Problem:
+    return Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+
+
+def build_incident_routes(*, alerts: AlertRepository) -> APIRouter:
+    """Routes that read incidents."""
+    router = APIRouter(prefix="/incidents", tags=["alerts"])
+
+    @router.get("", summary="List incidents")
+    def list_incidents(parameters: Annotated[IncidentParameters, Query()]) -> IncidentPageModel:
+        """Incidents, newest first."""
+        shown, next_cursor = read_page(
+            parameters.cursor,
+            parameters.limit,
+            ("incidents", parameters.state or ""),
+            lambda limit, after: alerts.list_incidents(state=parameters.state, limit=limit, after=after),
+        )
+        items = tuple(IncidentModel.model_validate(incident) for incident in shown)
+        return IncidentPageModel(items=items, next_cursor=next_cursor)
+
+    @router.get("/{incident_id}", summary="Show one incident")
+    def get_incident(incident_id: str, _: Annotated[NoParameters, Query()]) -> IncidentDetailModel:
+        """One incident with its alerts and its timeline."""
+        found = alerts.get_incident(incident_id)
+        if found is None:
+            raise Problem(404, f"There is no incident {show(incident_id)}; look it up in /api/v1/incidents.")
+        return IncidentDetailModel(
+            incident=IncidentModel.model_validate(found),
+            alerts=tuple(AlertModel.model_validate(alert) for alert in alerts.list_incident_alerts(incident_id)),
+            timeline=tuple(IncidentEntryModel.model_validate(entry) for entry in alerts.list_entries(incident_id)),
+        )
+
+    return router

@@ -1,11 +1,15 @@
-"""What every model of the API is made of."""
+"""What every model of the API is made of.
+
+What serves, as a pydantic model.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
-from collector.inventory.counted import EXACT_MAX
+from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
+from collector.inventory.endpoints.predicates import EXACT_MAX
 
 
 def _read_time(value: Any) -> Any:
@@ -40,3 +44,20 @@ class ObjectsModel(Model):
     def has_estimated_objects(self) -> bool:
         """Whether `objects` is an estimate."""
         return self.objects > EXACT_MAX
+
+
+def _read_workload_kind(value: Any) -> Any:
+    """The wire's number as a name."""
+    return WORKLOAD_KINDS.get(value, "unknown") if isinstance(value, int) else value
+
+
+class ServiceModel(Model):
+    """What serves: (cluster, namespace, workload, port), or on a plain host (host, unit or container or executable,
+    port)."""
+
+    cluster: str
+    namespace: str
+    workload: str = Field(examples=["orders.service"])
+    workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
+    host_name: str = Field(examples=["node-1"])
+    port: int = Field(examples=[8080])

@@ -7,20 +7,25 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from collector.alerts.alert import AlertKind, AlertState
+from collector.alerting.alert import AlertKind, AlertState
 from collector.api.problem import Problem, show
-from collector.inventory.authentication import NUMBERS
-from collector.inventory.calls import CallQuestion, Resolution
-from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind, parse_consumer
-from collector.inventory.consumers import ConsumerQuestion, ConsumerSort
-from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
-from collector.inventory.coverage_question import PORT_NATURAL_ORDER, PortQuestion, PortSort
-from collector.inventory.cursor import CURSOR_CHARACTERS_MAX
-from collector.inventory.endpoint import AuthenticationLevel, EndpointDetail, Tier
-from collector.inventory.endpoints import EndpointInventory
-from collector.inventory.exposure import ExposureLevel
-from collector.inventory.exposures import ExposureQuestion
-from collector.inventory.question import (
+from collector.core.kinds import Protocol
+from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind, parse_consumer
+from collector.inventory.consumers.consumers import ConsumerQuestion, ConsumerSort
+from collector.inventory.coverage.coverage import (
+    PORT_NATURAL_ORDER,
+    CoverageRole,
+    PortProtocol,
+    PortQuestion,
+    PortSort,
+    Reading,
+)
+from collector.inventory.endpoints.endpoint import AuthenticationLevel, EndpointDetail, Tier
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.endpoints.exposure_list import ExposureQuestion
+from collector.inventory.endpoints.operations import NUMBERS
+from collector.inventory.endpoints.question import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     NATURAL_ORDER,
@@ -30,9 +35,9 @@ from collector.inventory.question import (
     OperationView,
     Order,
 )
-from collector.inventory.span import Since, span_since
-from collector.inventory.spec_status import SpecStatus
-from collector.protocols import Protocol
+from collector.inventory.endpoints.spec_status import SpecStatus
+from collector.inventory.evidence.calls import CallQuestion, Resolution
+from collector.inventory.query import CURSOR_CHARACTERS_MAX, Since, span_since
 
 DateT = TypeVar("DateT", bound=date)
 ItemT = TypeVar("ItemT")

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from collector.api.base_model import Model
-from collector.errors import ConflictError, UnknownError
-from collector.inventory.cursor import CursorError
-from collector.store.base import RefusedStatementError, StoreError
+from collector.core.errors import ConflictError, UnknownError
+from collector.inventory.query import CursorError
+from collector.storage.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

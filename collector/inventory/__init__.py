@@ -1,0 +1,1 @@
+"""What is known of endpoints, consumers, coverage and sensors."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from collector.rows import Route, Segment
+from collector.core.rows import Route, Segment
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2

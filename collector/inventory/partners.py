@@ -1,10 +1,13 @@
 """Networks of partners: callers from them are neither strangers nor our own. CIDR texts in, a condition of SQL out.
 
 The addresses are those of calls, of which `isIPAddressInRange` takes none that is empty or no address.
+
+Which client addresses are public, as SQL: the special-purpose registries of IANA (RFC 6890) say which are not.
 """
 
 from collections.abc import Iterable
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
+from typing import Final
 
 
 class PartnerNetworks:
@@ -22,3 +25,35 @@ class PartnerNetworks:
 
 
 NO_PARTNERS = PartnerNetworks()
+
+
+_SPECIAL: Final = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",
+    )
+)
+
+
+def is_public(column: str) -> str:
+    """The condition that an address in textual form is one of the internet. Of IPv6, global unicast is 2000::/3, of
+    which 2001:db8::/32 is for documentation."""
+    number = f"IPv4StringToNumOrDefault(toString({column}))"
+    special = " OR ".join(
+        f"{number} BETWEEN {int(network.network_address)} AND {int(network.broadcast_address)}" for network in _SPECIAL
+    )
+    is_v4 = f"isIPv4String(toString({column}))"
+    is_v6 = f"isIPv6String(toString({column})) AND match({column}, '^[23][0-9a-f]{{3}}:')"
+    return f"(({is_v4} AND NOT ({special})) OR ({is_v6} AND NOT startsWith({column}, '2001:db8:')))"

@@ -2,8 +2,14 @@
 
 Names and optionality are those of the API reference (v1.34: core/v1, discovery.k8s.io/v1, networking.k8s.io/v1) and of
 gateway.networking.k8s.io/v1. A list may come as null wherever the reference calls it optional.
+
+Label selectors, as apimachinery's `labels` package matches them. Pure.
+
+Times of the API server: RFC 3339 in, unix seconds out.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -348,3 +354,28 @@ def list_type(item: type[Any]) -> type[Any]:
         [("items", list[item] | None, None), ("metadata", ListMetadata, ListMetadata())],  # type: ignore[valid-type]
         kw_only=True,
     )
+
+
+def read_time(text: str | None) -> int:
+    """Unix seconds; 0 where there is none or it is no time."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) if text else 0
+    except ValueError:
+        return 0
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether a selector takes these labels; an empty one takes all."""
+    if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
+        return False
+    for one in selector.match_expressions or ():
+        values, value = one.values or (), labels.get(one.key)
+        is_met = {
+            "In": value in values,
+            "NotIn": value not in values,  # Also where there is no such label.
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }.get(one.operator, False)
+        if not is_met:
+            return False
+    return True

@@ -1,14 +1,27 @@
 """Everything that one API server said, kept up to date: lists and events in, objects by kind out. No edge, no clock.
 
 Bounded: of each kind at most OBJECTS_MAX objects; what is past them is counted in `dropped` and named nowhere.
+
+A Pod as this room keeps it: a few hundred bytes of the ten thousand that the API server sends.
+
+The workload of a Pod from its own metadata: what a person deployed, found without asking for its owners. Pure.
+
+A ReplicaSet is named by its owner, `NAME-HASH`, and puts the hash on its Pods as a label (Deployment and Argo Rollouts
+controllers); a CronJob's Job is `NAME-MINUTES`, the unix minute it was scheduled for (CronJob controller v2); the
+kubelet names a static Pod `NAME-NODE`; OpenShift labels the Pods of a DeploymentConfig. The sensors name by the same
+rules, so that both ends of a call agree.
 """
 
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
 from collector.kubernetes.objects import (
+    Address,
     EndpointSliceObject,
     GatewayObject,
     HttpRouteObject,
@@ -18,8 +31,112 @@ from collector.kubernetes.objects import (
     NetworkPolicyObject,
     PodObject,
     ServiceObject,
+    read_time,
 )
-from collector.kubernetes.pod import Pod, read_pod
+
+_HASH_LABELS = (("rollouts-pod-template-hash", "Rollout"), ("pod-template-hash", "Deployment"))
+_CRON_JOB = re.compile(r"(.+)-(\d{8})")
+# A Job's number is a minute of its CronJob only near its Pod's creation; else it is a date or a ticket.
+_CRON_EARLY_SECONDS = 3_600
+_CRON_LATE_SECONDS = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The kind is Kubernetes' own: Deployment, StatefulSet, Job, Rollout, ..., Pod; or StaticPod."""
+
+    kind: str
+    name: str
+
+
+def find_workload(pod: PodObject) -> Workload:
+    """The workload behind a Pod; a bare Pod is its own."""
+    metadata = pod.metadata
+    labels, owners = metadata.labels or {}, metadata.owner_references or ()
+    owner = next((one for one in owners if one.controller), owners[0] if owners else None)
+    if owner is None or not owner.name:
+        return Workload(kind="Pod", name=metadata.name)
+    if owner.kind == "Node":
+        return Workload(kind="StaticPod", name=metadata.name.removesuffix(f"-{pod.spec.node_name}") or metadata.name)
+    if owner.kind == "ReplicationController" and labels.get("deploymentconfig"):
+        return Workload(kind="DeploymentConfig", name=labels["deploymentconfig"])
+    if owner.kind == "ReplicaSet":
+        for label, kind in _HASH_LABELS:
+            name = owner.name.removesuffix(f"-{labels.get(label, '')}")
+            if labels.get(label) and name != owner.name:
+                return Workload(kind=kind, name=name)
+    if owner.kind == "Job" and (made := _CRON_JOB.fullmatch(owner.name)):
+        late_seconds = read_time(metadata.creation_timestamp) - 60 * int(made[2])
+        if -_CRON_EARLY_SECONDS <= late_seconds <= _CRON_LATE_SECONDS:
+            return Workload(kind="CronJob", name=made[1])
+    return Workload(kind=owner.kind, name=owner.name)
+
+
+_ENDED = frozenset({"Succeeded", "Failed"})  # Its address may be another's already.
+
+
+@dataclass(frozen=True, slots=True)
+class PodPort:
+    """A port that a container declares; `host_port` is 0 where the node does not forward one."""
+
+    number: int
+    name: str
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """`addresses` is empty before it has any and after it has ended. `started_at`: unix seconds, 0 where unknown."""
+
+    namespace: str
+    name: str
+    uid: str
+    workload: Workload
+    node: str
+    addresses: tuple[str, ...]
+    node_addresses: tuple[str, ...]
+    is_host_network: bool
+    started_at: int
+    labels: tuple[tuple[str, str], ...]
+    ports: tuple[PodPort, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.name
+
+
+def read_pod(pod: PodObject) -> Pod:
+    """What is kept of a Pod; equal texts are one object in memory."""
+    spec, status, metadata = pod.spec, pod.status, pod.metadata
+    containers = (*(spec.containers or ()), *(spec.init_containers or ()))
+    workload = find_workload(pod)
+    has_ended = status.phase in _ENDED
+    return Pod(
+        namespace=sys.intern(metadata.namespace),
+        name=metadata.name,
+        uid=metadata.uid,
+        workload=Workload(kind=sys.intern(workload.kind), name=sys.intern(workload.name)),
+        node=sys.intern(spec.node_name),
+        addresses=() if has_ended else _read_addresses(status.pod_ip, status.pod_ips),
+        node_addresses=tuple(map(sys.intern, _read_addresses(status.host_ip, status.host_ips))),
+        is_host_network=bool(spec.host_network),
+        started_at=read_time(status.start_time),
+        labels=tuple((sys.intern(key), sys.intern(value)) for key, value in sorted((metadata.labels or {}).items())),
+        ports=tuple(
+            PodPort(port.container_port, sys.intern(port.name), port.host_port or 0)
+            for container in containers
+            for port in container.ports or ()
+            if port.protocol == "TCP"
+        ),
+    )
+
+
+def _read_addresses(first: str, others: tuple[Address, ...] | None) -> tuple[str, ...]:
+    """Without what comes twice: the first is in the list too."""
+    found = dict.fromkeys([first, *(other.ip for other in others or ())])
+    return tuple(text for text in found if text)
+
 
 # Of one kind; Kubernetes itself is built for 150,000 Pods, some 100 MB here.
 OBJECTS_MAX = 150_000

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from collector.inventory.bodies import PERSONAL, BodySide, DataClass, DataFound
-from collector.inventory.coverage import WeakChoice
-from collector.inventory.endpoint import FULL_COVERAGE, Endpoint
-from collector.inventory.exposure import ExposureLevel
+from collector.inventory.coverage.coverage import WeakChoice
+from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass, DataFound
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
+from collector.inventory.endpoints.exposure import ExposureLevel
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
 SHARE_MIN: Final = 0.05

@@ -4,16 +4,98 @@
 - Open, seen no more in a whole span of traffic: fixed, by `apidae`.
 - Accepted or a false positive: stays, unless it grew: a sign that was not there when a person decided opens it again.
 - Fixed, seen in calls after that: open again.
+
+What a rule is: circumstances of an endpoint in, evidence out where it is broken. Pure.
+
+The weights of the formula: read once from `weights.json`, checked, frozen. A change of a figure there is a change of
+its version, and every score says by which version it was computed.
 """
 
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
-from collector.inventory.endpoint import Endpoint, name_service
-from collector.risk.rule import Evidence, Rule, Severity
-from collector.rows import Service
+import msgspec
+
+from collector.core.rows import Service
+from collector.inventory.endpoints.endpoint import Endpoint, name_service
+from collector.risk.circumstances import Circumstances
+
+
+class Severity(StrEnum):
+    """How bad, gravest first; the names of `findings` in weights.json."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """`why`: a sentence with the figures. `signs`: what it rests on, without figures, so that growth shows.
+    `severity`: where the evidence makes it graver or milder than the rule is."""
+
+    why: str
+    signs: tuple[str, ...]
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One thing that should not be. `owasp` is of the API Security Top 10 of 2023."""
+
+    id: str
+    title: str
+    severity: Severity
+    owasp: str
+    advice: str
+    find: Callable[[Circumstances], Evidence | None]
+
+
+def list_words(words: Iterable[str]) -> str:
+    """`a, b and c`, by alphabet, as people read."""
+    named = sorted(word.replace("_", " ") for word in words)
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+
+
+FILE = Path(__file__).parent / "weights.json"
+
+
+class VolumeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From `least` at one record a day to `most` at `records_at_most`, by the logarithm."""
+
+    least: float
+    most: float
+    records_at_most: int
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Factors between 0 and 1; docs/risk.md says what each means."""
+
+    version: str
+    sensitivity: Mapping[str, float]
+    sensitivity_in_requests: float
+    sensitivity_of_further_class: float
+    authentication: Mapping[str, float]
+    exposure: Mapping[str, float]
+    enumerability: Mapping[str, float]
+    volume: VolumeWeights
+    spec: Mapping[str, float]
+    findings: Mapping[str, float]
+    findings_counted: int
+    levels: Mapping[str, int]  # From this score on, highest first.
+
+
+@lru_cache(maxsize=1)
+def load_weights() -> Weights:
+    """Those that came with this build."""
+    return msgspec.json.decode(FILE.read_bytes(), type=Weights)
+
 
 SELF: Final = "apidae"
 # A version that only says `seen again` is written this often at most.

@@ -8,25 +8,30 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
-from collector.alerts.report import Report
-from collector.inventory.counted import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
-from collector.inventory.endpoint import Endpoint
-from collector.inventory.endpoints import EndpointInventory
-from collector.inventory.operations import list_recent
-from collector.inventory.reader import select
-from collector.inventory.span import MINUTE_SECONDS, Rollup, Since, Span, span_since
-from collector.risk.alarms import find_alarms
+from collector.alerting.wording import Report
+from collector.core.rows import Service
+from collector.inventory.endpoints.endpoint import Endpoint
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.operations import list_recent
+from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
+from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, select, span_since
 from collector.risk.circumstances import Circumstances, Past, Recent
-from collector.risk.finding import SELF, Finding, FindingChange, FindingState, advance, decide, open_finding
-from collector.risk.formula import LEAST, score
-from collector.risk.record import RiskRecord, make_record, update_past
-from collector.risk.repository import RiskTable
+from collector.risk.finding import (
+    SELF,
+    Finding,
+    FindingChange,
+    FindingState,
+    Weights,
+    advance,
+    decide,
+    load_weights,
+    open_finding,
+)
+from collector.risk.formula import LEAST, find_alarms, score
+from collector.risk.repository import RiskRecord, RiskTable, make_record, update_past
 from collector.risk.rules import OPERATION_RULES, RULES
-from collector.risk.services import NO_ENDPOINT, choices_since_fixed, judge_services
-from collector.risk.transport import WeakTls, read_weak_tls
-from collector.risk.weights import Weights, load_weights
-from collector.rows import Service
-from collector.store.base import Store
+from collector.risk.transport import NO_ENDPOINT, WeakTls, choices_since_fixed, judge_services, read_weak_tls
+from collector.storage.base import Store
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 
 # Judged in one pass; 5,000 take some seconds.

@@ -1,15 +1,32 @@
-"""Weak TLS by service, as the coverage tells it: which versions and cipher suites its servers chose in the last day."""
+"""Weak TLS by service, as the coverage tells it: which versions and cipher suites its servers chose in the last day.
+
+Findings on services whose calls nobody can read: they have no endpoints, so these stand for themselves. Pure.
+
+Of the rules on TLS, with the same states as all other findings; `endpoint_id` is empty.
+"""
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from collector.inventory.coverage import PROTOCOL_NUMBERS, ROLE_NUMBERS, CoverageRole, PortProtocol, WeakChoice
-from collector.inventory.coverage_reader import read_weak_choices
-from collector.inventory.reader import Reader, select
-from collector.rows import Service
+from collector.core.rows import Service
+from collector.inventory.coverage.coverage import PROTOCOL_NUMBERS, ROLE_NUMBERS, CoverageRole, PortProtocol, WeakChoice
+from collector.inventory.coverage.reader import read_weak_choices
+from collector.inventory.query import Reader, select
+from collector.risk.finding import (
+    SELF,
+    Evidence,
+    Finding,
+    FindingState,
+    Rule,
+    advance,
+    decide,
+    identify_service,
+    open_service_finding,
+)
+from collector.risk.rules.transport import WEAK_CIPHER, WEAK_VERSION, judge_cipher, judge_version
 
 # A choice that was not made for so long is none any more.
 SECONDS: Final = 86_400
@@ -72,3 +89,47 @@ def _read_service(row: Mapping[str, Any]) -> Service:
         host_name=row["host_name"],
         port=int(row["port"]),
     )
+
+
+NO_ENDPOINT: Final = ""
+_GONE: Final = "No handshake of the last day shows it."
+_READ: Final = "Its calls are read now: its endpoints have the finding."
+_JUDGES: Final[tuple[tuple[Rule, Callable[[Iterable[WeakChoice]], Evidence | None]], ...]] = (
+    (WEAK_VERSION, judge_version),
+    (WEAK_CIPHER, judge_cipher),
+)
+
+
+def judge_services(known: Sequence[Finding], weak: Mapping[Service, WeakTls], now: float) -> list[Finding]:
+    """What is to be written, with all findings of services as `known`."""
+    before = {one.id: one for one in known}
+    seen: dict[str, Finding] = {}
+    read: set[str] = set()
+    for service, heard in weak.items():
+        for rule, judge in _JUDGES:
+            name = identify_service(service, rule.id)
+            if heard.is_read:
+                read.add(name)
+                continue
+            evidence = judge(choices_since_fixed(heard.choices, before.get(name)))
+            if evidence is not None:
+                seen[name] = open_service_finding(rule, evidence, service, now)
+    written = []
+    for name in {**before, **seen}:
+        old = before.get(name)
+        if name in seen:
+            current = advance(old, seen[name], now)
+        elif old is not None and old.state is FindingState.OPEN:
+            current = decide(old, FindingState.FIXED, SELF, _READ if name in read else _GONE, now)
+        else:
+            continue
+        if current is not None and current is not old:
+            written.append(current)
+    return written
+
+
+def choices_since_fixed(choices: tuple[WeakChoice, ...], finding: Finding | None) -> tuple[WeakChoice, ...]:
+    """Those that count: of what was marked as fixed, what was chosen after that."""
+    if finding is None or finding.state is not FindingState.FIXED:
+        return choices
+    return tuple(choice for choice in choices if choice.last_seen > finding.changed_at)

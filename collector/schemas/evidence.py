@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from collector.inventory.counted import objects_count
-from collector.inventory.host_names import is_pattern
-from collector.inventory.reader import Reader, select
-from collector.inventory.shape import SHAPES
-from collector.inventory.span import Rollup
+from collector.inventory.endpoints.endpoints import SHAPES
+from collector.inventory.endpoints.predicates import objects_count
+from collector.inventory.query import Reader, Rollup, select
+from collector.inventory.templates.mapping import is_pattern
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
-from collector.inventory.authentication import name_kinds
-from collector.inventory.endpoint import FULL_COVERAGE
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE
+from collector.inventory.endpoints.operations import name_kinds
 from collector.schemas.json_schema import Json, render
 from collector.schemas.merging import FieldNode, Part, PartSchema
-from collector.schemas.reader import NOTHING_KNOWN, DescribedOperation, EndpointSchema
-from collector.schemas.service import Described
+from collector.schemas.service import NOTHING_KNOWN, Described, DescribedOperation, EndpointSchema
 
 NO_OPERATIONS: Final[Mapping[str, Sequence[DescribedOperation]]] = {}
 VERSION: Final = "3.1.1"

@@ -1,12 +1,31 @@
-"""The endpoints of one service, as far as its documents describe them: the name of a service in, `Described` out."""
+"""The endpoints of one service, as far as its documents describe them: the name of a service in, `Described` out.
+
+Schemas out of the store: an endpoint's id in, its parts and operations merged over routes and sensors out.
+
+States of schemas on their way into the store: the newest of each key, until the next flush took them.
+"""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import Any, Final, Protocol
 
-from collector.inventory.reader import Reader, select
-from collector.outcomes import find_outcome, is_authenticated, is_judged
+from collector.core.kinds import find_outcome, is_authenticated, is_judged
+from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
+from collector.inventory.endpoints.operations import OperationSamples, find_operations_of, has_operations
+from collector.inventory.query import Reader, select
+from collector.receiver.schemas import SchemaRecord
+from collector.schemas.merging import (
+    Operation,
+    Part,
+    PartSchema,
+    StoredSchema,
+    TokenClaim,
+    merge_operations,
+    merge_parts,
+    merge_tokens,
+)
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
 
@@ -84,3 +103,161 @@ def _read(row: Mapping[str, Any]) -> Described:
         authentication=int(row["authentication"]),
         authenticated_share=int(row["authenticated"]) / judged if judged else None,
     )
+
+
+# States read for one question: those of a service with 2,000 endpoints on 10 nodes.
+STATES_MAX = 100_000
+
+_STATES = f"""
+SELECT n.endpoint_id AS endpoint_id, s.operation AS operation, s.part AS part, s.status_class AS status_class,
+    s.media_type AS media_type, s.samples AS samples, s.left_out AS left_out, s.fields AS fields,
+    s.operations AS operations
+FROM schemas AS s FINAL
+INNER JOIN (
+    SELECT route_id, endpoint_id FROM endpoint_routes FINAL WHERE endpoint_id IN {{{{ids:Array(String)}}}}
+) AS n ON n.route_id = s.route_id
+WHERE {{condition}} AND s.part IN ({", ".join(str(part.value) for part in Part)})
+LIMIT {STATES_MAX}"""
+_WHOLE = "s.operation = ''"
+_OF_ANY_OPERATION = "s.operation != ''"
+_OF_OPERATION = "s.operation = {operation:String}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSchema:
+    """What an endpoint looks like: parts in the order of Part, status class and media type. `operations` are counted
+    among `operation_samples` requests, what JWTs say among `token_samples`."""
+
+    parts: tuple[PartSchema, ...]
+    operations: tuple[Operation, ...]
+    operation_samples: int
+    tokens: tuple[TokenClaim, ...] = ()
+    token_samples: int = 0
+
+    def find(self, part: Part, status_class: int = 0) -> tuple[PartSchema, ...]:
+        """The schemas of one part, by media type."""
+        return tuple(one for one in self.parts if one.part is part and one.status_class == status_class)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedOperation:
+    """An operation with what is its own: its parameters as a request, its result as responses."""
+
+    samples: OperationSamples
+    schema: EndpointSchema
+
+
+NOTHING_KNOWN = EndpointSchema(parts=(), operations=(), operation_samples=0)
+
+
+class SchemaInventory:
+    """Answers from the store. Raises StoreError."""
+
+    def __init__(self, *, reader: Reader) -> None:
+        self._reader = reader
+
+    def read(self, endpoint_id: str) -> EndpointSchema:
+        """What one endpoint looks like."""
+        return self.read_many([endpoint_id]).get(endpoint_id, NOTHING_KNOWN)
+
+    def read_many(self, ids: Iterable[str]) -> Mapping[str, EndpointSchema]:
+        """The same of several, by id; those of which nothing is known are left out."""
+        groups: dict[str, list[StoredSchema]] = defaultdict(list)
+        for row in select(self._reader, _STATES.format(condition=_WHOLE), {"ids": list(ids)}):
+            groups[row["endpoint_id"]].append(_read_state(row))
+        return {endpoint_id: merge(group) for endpoint_id, group in groups.items()}
+
+    def read_operation(self, operation: EndpointOperation) -> EndpointSchema:
+        """What is an operation's own: its parameters as requests, its result as responses (sensor/describe/schemas)."""
+        asked = {"ids": [operation.parent_id], "operation": label(operation)}
+        rows = select(self._reader, _STATES.format(condition=_OF_OPERATION), asked)
+        return merge(_read_state(row) for row in rows)
+
+    def read_operations(self, parents: Iterable[str]) -> Mapping[str, Sequence[DescribedOperation]]:
+        """All operations of some endpoints, by endpoint, most called first."""
+        ids = list(parents)
+        known = find_operations_of(self._reader, ids) if has_operations(self._reader) else {}
+        groups: dict[tuple[str, str], list[StoredSchema]] = defaultdict(list)
+        for row in select(self._reader, _STATES.format(condition=_OF_ANY_OPERATION), {"ids": ids}) if known else ():
+            groups[row["endpoint_id"], row["operation"]].append(_read_state(row))
+        found: dict[str, list[DescribedOperation]] = defaultdict(list)
+        for one in known.values():
+            states = groups.get((one.operation.parent_id, label(one.operation)), [])
+            found[one.operation.parent_id].append(DescribedOperation(samples=one, schema=merge(states)))
+        return found
+
+    def read_endpoint(self, endpoint: Endpoint) -> EndpointSchema:
+        """Of an endpoint, whichever it is."""
+        return self.read(endpoint.id) if endpoint.operation is None else self.read_operation(endpoint.operation)
+
+
+def label(operation: EndpointOperation) -> str:
+    """How the states of what is an operation's own are named."""
+    return f"{operation.protocol} {operation.kind} {operation.name}"
+
+
+def merge(states: Iterable[StoredSchema]) -> EndpointSchema:
+    """All states of one endpoint, in any order."""
+    known = list(states)
+    operations, samples = merge_operations(known)
+    tokens, token_samples = merge_tokens(known)
+    return EndpointSchema(
+        parts=merge_parts(known),
+        operations=operations,
+        operation_samples=samples,
+        tokens=tokens,
+        token_samples=token_samples,
+    )
+
+
+def _read_state(row: Mapping[str, Any]) -> StoredSchema:
+    return StoredSchema(
+        part=Part(int(row["part"])),
+        status_class=int(row["status_class"]),
+        media_type=row["media_type"],
+        samples=int(row["samples"]),
+        left_out=int(row["left_out"]),
+        fields=row["fields"],
+        operations=row["operations"],
+    )
+
+
+# Waiting for the store, from all sensors: some 200 MB at worst. A sensor tells each state again within ten minutes.
+QUEUE_LIMIT: Final = 20_000
+
+
+class Writer(Protocol):
+    """The writing half of `collector.storage.base.Store`."""
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """Append records; raises StoreError."""
+        ...
+
+
+class SchemaQueue:
+    """Thread-safe: the event loop adds, housekeeping flushes."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: dict[tuple[object, ...], SchemaRecord] = {}
+        self.dropped = 0
+
+    def add(self, records: Sequence[SchemaRecord]) -> None:
+        """Keep the newest state of each key."""
+        with self._lock:
+            for record in records:
+                known = self._waiting.get(record.key)
+                if known is None and len(self._waiting) >= QUEUE_LIMIT:
+                    self.dropped += 1
+                elif known is None or known.version < record.version:
+                    self._waiting[record.key] = record
+
+    def flush(self, writer: Writer) -> None:
+        """Write what waits. Blocks. Raises StoreError, and then it waits on."""
+        with self._lock:
+            taken, self._waiting = self._waiting, {}
+        try:
+            writer.insert_records("schemas", list(taken.values()))
+        except Exception:
+            self.add(list(taken.values()))
+            raise

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from collector.inventory.spec_status import NO_SPEC, EndpointSpec, SpecStatus
+from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, SpecStatus
 from collector.specs.document import Spec, SpecOperation
 
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from collector.inventory.reader import select
-from collector.inventory.spec_status import EndpointSpec, SpecStatus
-from collector.schemas.reader import NOTHING_KNOWN, EndpointSchema, SchemaInventory
-from collector.schemas.service import Described, list_some
-from collector.specs.drift import Seen, find_drift
-from collector.specs.keeper import list_endpoints
-from collector.specs.kinds import Drift
+from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
+from collector.inventory.query import select
+from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
+from collector.specs.drift import Drift, Seen, find_drift
+from collector.specs.keeper import SERVED_NAMES, list_endpoints
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
-from collector.specs.traffic import SERVED_NAMES
 
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,

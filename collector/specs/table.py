@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Final, Protocol
 
-from collector.errors import ConflictError
-from collector.inventory.reader import select
-from collector.inventory.versions import Versions
+from collector.core.errors import ConflictError
+from collector.inventory.query import Versions, select
 from collector.specs.document import Spec, SpecError, read_spec
 from collector.specs.matching import Revision
 
@@ -29,7 +28,7 @@ _DELETED = (
 
 
 class Store(Protocol):
-    """What this room needs of `collector.store.base.Store`."""
+    """What this room needs of `collector.storage.base.Store`."""
 
     def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
 

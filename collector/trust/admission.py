@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from collector.keys import Token
-from collector.trust.gate import Peer
+from collector.core.keys import Token
+from collector.trust.gate import Peer, RefusalLog
 from collector.trust.identity import SensorCertificate
-from collector.trust.refusal import RefusalLog
 from collector.trust.revocation import Revocations
 
 

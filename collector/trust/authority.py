@@ -6,13 +6,24 @@ only and the collector's for a server only (extended key usage), so neither can 
 A rotation makes a new authority and cross-signs it: the new key under the name and signature of the old one. While it
 lasts the collector shows the cross-signed certificate, so that a sensor that knows only the old authority still trusts
 it, and takes certificates of both.
+
+The collector's own authority on disk: one 0600 file with its key, its certificate and, for as long as a rotation
+lasts, the cross-signed certificate and the one before.
+
+One file, so that a crash in a rotation leaves the old authority or the new one. The operator's own authority is read
+from the files of `ca_cert_file` and `ca_key_file` instead and never written.
+
+Files that only this user may read, written whole: a crash leaves the old one or the new one.
 """
 
+import dataclasses
 import hashlib
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -29,6 +40,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from collector.core.keys import KeyFileError
 from collector.trust.identity import BACKDATE_SECONDS, write_uri
 
 AUTHORITY_SECONDS: Final = 3650 * 86_400
@@ -267,3 +279,103 @@ def _sign_authority(
         return builder.sign(key, hashes.SHA256())
     assert issuer.key is not None
     return builder.add_extension(_identify_issuer(issuer), critical=False).sign(issuer.key, _digest(issuer.key))
+
+
+def write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
+    """Write `path` with mode 0600, through a file beside it. Raises KeyFileError, and FileExistsError where it must be
+    new and is not."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            try:
+                os.link(aside, path)
+            finally:
+                aside.unlink()
+        else:
+            aside.replace(path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be written ({error.strerror}); give this user the right.") from None
+
+
+def read_private(path: Path) -> bytes | None:
+    """The content; None where there is no file. Raises KeyFileError where others may read it, or we may not."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyFileError(f"{path} can be read by others; make it private with `chmod 600 {path}`.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read ({error.strerror}); give this user the right.") from None
+
+
+AUTHORITY_FILE: Final = "authority.pem"
+# Beside: what sensors and people may be given.
+AUTHORITY_CERTIFICATE_FILE: Final = "ca.crt"
+
+
+def load_own_authority(path: Path, *, now: float, overlap_seconds: float) -> Authority:
+    """Read it, or make the first one. After a rotation the one before is trusted for `overlap_seconds` more. Raises
+    KeyFileError."""
+    authority = read_own_authority(path)
+    if authority is None:
+        authority = make_authority(now)
+        _write(path, authority)
+    if authority.cross is not None and now >= _made_at(authority) + overlap_seconds:
+        authority = dataclasses.replace(authority, others=(), cross=None)
+    return authority
+
+
+def rotate_own_authority(path: Path, *, now: float, overlap_seconds: float) -> Authority:
+    """Put a new authority in the place of the one in use; a running collector takes it up within seconds. Raises
+    KeyFileError, also while the last rotation lasts: a third one would leave sensors behind that know only the first.
+    """
+    old = read_own_authority(path)
+    if old is None:
+        raise KeyFileError(
+            f"There is no authority in {path}; start the collector once off loopback, or correct --data-dir."
+        )
+    left = _made_at(old) + overlap_seconds - now
+    if old.cross is not None and left > 0:
+        raise KeyFileError(
+            f"The last rotation of {path} lasts for {left / 86_400:.1f} days more, in which sensors learn the new "
+            "authority; rotate after that."
+        )
+    new = rotate_authority(dataclasses.replace(old, others=(), cross=None), now)
+    _write(path, new)
+    return new
+
+
+def read_own_authority(path: Path) -> Authority | None:
+    """The authority as it stands in the file; None where there is none. Raises KeyFileError."""
+    content = read_private(path)
+    if content is None:
+        return None
+    try:
+        load_pem_private_key(content, password=None)
+        authority = read_authority(content, content)
+    except (AuthorityError, ValueError, TypeError):
+        raise KeyFileError(f"The authority in {path} is damaged; restore the file from a backup.") from None
+    # `others` are the cross-signed certificate, which has our key, and the one before.
+    own = authority.certificate.public_key()
+    cross = next((item for item in authority.others if item.public_key() == own), None)
+    others = tuple(item for item in authority.others if item is not cross)
+    return dataclasses.replace(authority, others=others, cross=cross)
+
+
+def _made_at(authority: Authority) -> float:
+    return authority.certificate.not_valid_before_utc.timestamp() + BACKDATE_SECONDS
+
+
+def _write(path: Path, authority: Authority) -> None:
+    assert authority.key is not None
+    above = () if authority.cross is None else (authority.cross, *authority.others)
+    write_private(path, write_key(authority.key) + write_certificates((authority.certificate, *above)))

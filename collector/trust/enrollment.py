@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from collector.keys import KeyFileError
-from collector.trust.files import read_private, write_private
+from collector.core.keys import KeyFileError
+from collector.trust.authority import read_private, write_private
 
 ENROLLMENTS_DIRECTORY: Final = "enrollments"
 TOKEN_PREFIX: Final = "apidae1"

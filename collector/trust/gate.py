@@ -10,22 +10,55 @@ for as long as it is open. Somebody on this machine who dials gRPC's loopback po
 
 A connection is bounded in time and bytes until somebody was admitted on it, by certificate or token. Enrolment fits
 into these bounds. Past the number of connections, one on which nobody was admitted gives way to the next.
+
+Whom the collector turned away and why: every one counted, and told in the log once a minute for each address and
+reason, so that a sensor that tries every 30 s, or somebody who knocks, does not fill it.
 """
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from collector.config import join_address
-from collector.connections import Connection, ConnectionTable, accept_connections
+from collector.core.config import join_address
+from collector.core.connections import Connection, ConnectionTable, accept_connections
 from collector.trust.identity import SensorCertificate, read_certificate
-from collector.trust.refusal import RefusalLog
 from common.figures import Figure, list_figures, make_gauges
+
+REPEAT_SECONDS: Final = 60.0
+# Addresses and reasons remembered; past it the oldest goes, and may be told again early.
+REMEMBERED_LIMIT: Final = 4_096
+
+logger = logging.getLogger(__name__)
+
+
+class RefusalLog:
+    """`counts` by reason (a metric's name). Used in the event loop only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds that do not go back."""
+        self._clock = clock
+        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+
+    def record(self, reason: str, host: str, sentence: str) -> None:
+        """One that was turned away; `sentence` says who and why and goes to the log."""
+        self.counts[reason] += 1
+        now, key = self._clock(), (host, reason)
+        if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        if len(self._told) > REMEMBERED_LIMIT:
+            self._told.popitem(last=False)
+        logger.warning("%s", sentence)
+
 
 # For the TLS handshake, and then for the first byte behind it.
 HANDSHAKE_SECONDS: Final = 10.0

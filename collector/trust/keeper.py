@@ -14,17 +14,20 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from collector.config import CollectorSettings
+from collector.core.config import CollectorSettings
 from collector.trust.authority import (
+    AUTHORITY_CERTIFICATE_FILE,
+    AUTHORITY_FILE,
     Authority,
     AuthorityError,
     KeyPair,
     fingerprint,
     issue_server_certificate,
+    load_own_authority,
     read_authority,
+    read_private,
+    write_private,
 )
-from collector.trust.authority_file import AUTHORITY_CERTIFICATE_FILE, AUTHORITY_FILE, load_own_authority
-from collector.trust.files import read_private, write_private
 from collector.trust.revocation import REVOCATIONS_FILE, Revocations, load_revocations
 
 TRUST_DIRECTORY: Final = "tls"

@@ -14,16 +14,14 @@ from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 from pydantic import ValidationError
 
-from collector.alerts.alert import Alert, AlertState, Severity
-from collector.api.alerts import AlertRepository
-from collector.api.call_models import view_evidence
+from collector.alerting.alert import Alert, AlertState, Severity
+from collector.api.alerts import AlertRepository, read_page
+from collector.api.calls import view_evidence
 from collector.api.parameters import NOTE_CHARACTERS_MAX, AlertParameters
 from collector.api.problem import Problem, describe_validation
-from collector.api.routes.paging import read_page
-from collector.inventory.evidence import EvidenceReader
-from collector.inventory.question import LIMIT_MAX
-from collector.ui.forms import own_path, read_form
-from collector.ui.rendering import render
+from collector.inventory.endpoints.question import LIMIT_MAX
+from collector.inventory.evidence.evidence import EvidenceReader
+from collector.ui.rendering import own_path, read_form, render
 
 ACTOR = "page"
 MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from collector.inventory.coverage import CoveragePoint
-from collector.inventory.endpoint import SeriesPoint, StatusMix
-from collector.inventory.span import DAY_SECONDS, Span
+from collector.inventory.coverage.coverage import CoveragePoint
+from collector.inventory.endpoints.endpoint import SeriesPoint, StatusMix
+from collector.inventory.query import DAY_SECONDS, Span
 from collector.ui.wording import word_count, word_milliseconds
 
 WIDTH = 720  # Units of the SVG's view box.

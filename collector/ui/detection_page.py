@@ -8,13 +8,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 
-from collector.alerts.delivery import Notifier
-from collector.alerts.detection import Detection
-from collector.alerts.trial import MEANINGS, try_notifier
+from collector.alerting.detection import Detection
+from collector.alerting.notifiers.delivery import MEANINGS, Notifier, try_notifier
 from collector.api.problem import Problem
-from collector.sensitivity import LEVELS, Sensitivity
-from collector.ui.forms import read_form
-from collector.ui.rendering import render
+from collector.core.kinds import LEVELS, Sensitivity
+from collector.ui.rendering import read_form, render
 
 ACTOR = "page"
 

@@ -9,41 +9,43 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import ValidationError
 
-from collector.alerts.alert import AlertState
-from collector.alerts.delivery import Notifier
-from collector.alerts.detection import Detection
-from collector.alerts.storage import StorageState
+from collector.alerting.alert import AlertState
+from collector.alerting.detection import Detection
+from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.self_monitoring import StorageState
+from collector.api.access import COOKIE_NAME, SESSION_SECONDS, Authenticator
 from collector.api.alerts import AlertRepository
-from collector.api.authenticate import COOKIE_NAME, SESSION_SECONDS, Authenticator
 from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
 from collector.api.problem import Problem, describe_validation
-from collector.inventory.consumers import ConsumerInventory
-from collector.inventory.coverage_reader import CoverageInventory
-from collector.inventory.cursor import CursorError
-from collector.inventory.editor import TemplateEditor
-from collector.inventory.endpoint import Tier
-from collector.inventory.endpoints import EndpointInventory, EndpointPage
-from collector.inventory.evidence import EvidenceReader
-from collector.inventory.exposures import ExposureInventory
-from collector.inventory.question import EndpointQuestion
-from collector.inventory.span import Since, series_span, span_since
-from collector.inventory.spec_status import SpecStatus
-from collector.inventory.watch import Watch
-from collector.protocols import Protocol
-from collector.respond.responder import Responder
+from collector.core.kinds import Protocol
+from collector.inventory.consumers.consumers import ConsumerInventory
+from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.endpoints.endpoint import Tier
+from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.question import EndpointQuestion
+from collector.inventory.endpoints.spec_status import SpecStatus
+from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.query import CursorError, Since, series_span, span_since
+from collector.inventory.sensors import Watch
+from collector.inventory.templates.editor import TemplateEditor
+from collector.response.responder import Responder
 from collector.risk.keeper import RiskKeeper
 from collector.ui.alert_page import ACTOR, add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
-from collector.ui.columns import build_headings, link_to
-from collector.ui.coverage_view import build_coverage_values
+from collector.ui.columns import build_headings, link_to, summarise
+from collector.ui.coverage_page import build_coverage_values
 from collector.ui.detection_page import add_detection
-from collector.ui.forms import own_path, read_form
-from collector.ui.rendering import build_templates, render
+from collector.ui.endpoint_page import (
+    SchemaSource,
+    add_edit_actions,
+    add_finding_actions,
+    read_edits,
+    read_risk,
+    read_service_findings,
+)
+from collector.ui.rendering import build_templates, own_path, read_form, render
 from collector.ui.response_page import add_response
-from collector.ui.risk_view import add_finding_actions, read_risk, read_service_findings
-from collector.ui.schema_view import SchemaSource
-from collector.ui.summary import summarise
-from collector.ui.template_edits import add_edit_actions, read_edits
 
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}

@@ -1,16 +1,22 @@
-"""The page's templates: autoescaped Jinja2, strict about names, with the words of `collector.ui.wording` as filters."""
+"""The page's templates: autoescaped Jinja2, strict about names, with the words of `collector.ui.wording` as filters.
+
+What the page's routes share: our own paths, and forms.
+"""
 
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from collector.inventory.endpoint import name_service
-from collector.inventory.exposure import describe
-from collector.rates import word_measure, word_rate
+from collector.api.problem import Problem
+from collector.core.rates import word_measure, word_rate
+from collector.inventory.endpoints.endpoint import name_service
+from collector.inventory.endpoints.exposure import describe
 from collector.ui import wording
 
 
@@ -57,3 +63,19 @@ def render(templates: Environment, name: str, values: Mapping[str, Any], *, stat
     return HTMLResponse(
         templates.get_template(name).render(**values), status_code=status, headers={"vary": "HX-Request"}
     )
+
+
+def own_path(text: str) -> str:
+    """A path on this collector, or the front page: never another site's address."""
+    is_own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
+    return text if is_own else "/"
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Fields of an urlencoded form; the last of a name counts. Raises a 422 problem when there are too many."""
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        fields = parse_qs(body, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Problem(422, "The form has more than 20 fields; send only the page's own.") from None
+    return {name: values[-1] for name, values in fields.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from collector.inventory.counted import EXACT_MAX
+from collector.inventory.endpoints.predicates import EXACT_MAX
 
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))

@@ -4,8 +4,8 @@ it would send else. For the benchmark and tests of what reads it."""
 import numpy as np
 import numpy.typing as npt
 
-from sensor.kernel.abi import BLOCK_KEY, FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, TAUGHT_BLOCK
-from sensor.protocols.http2_frames import HEADER_BYTES, FrameKind, unpack_header
+from sensor.ebpf.abi import BLOCK_KEY, FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, TAUGHT_BLOCK
+from sensor.http.http2.frames import HEADER_BYTES, FrameKind, unpack_header
 
 
 class MatchingKernel:

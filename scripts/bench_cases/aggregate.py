@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensor.aggregate import Aggregator
-from sensor.aggregation.order import SECOND_NS
-from sensor.aggregation.rows import RowColumns
-from sensor.calls import (
+from sensor.aggregate.aggregator import SECOND_NS, Aggregator
+from sensor.aggregate.dictionary import ActorFacts, Facts
+from sensor.aggregate.rows import RowColumns
+from sensor.core.calls import (
     AuthenticationKind,
+    CallFlag,
+    Calls,
     Hop,
     PrincipalKind,
     Role,
@@ -29,10 +31,9 @@ from sensor.calls import (
     SegmentKind,
     Service,
     WorkloadKind,
+    make_calls,
 )
-from sensor.columns import CallFlag, Calls, make_calls
-from sensor.convert import BatchConverter
-from sensor.facts import ActorFacts, Facts
+from sensor.export.convert import BatchConverter
 
 WINDOW_SECONDS = 10
 START_NS = 1_800_000_000 * SECOND_NS

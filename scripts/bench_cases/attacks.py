@@ -11,11 +11,10 @@ import json
 import time
 from collections.abc import Sequence
 
-from sensor.attacks.account import AttackAccount
-from sensor.attacks.evidence import Answer
-from sensor.attacks.open import open_attacks
-from sensor.attacks.reader import AttackedRequest, AttackReader
-from sensor.keyed import KeyedHash
+from sensor.core.health import AttackAccount
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.open import open_attacks
+from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
 
 _HEAD = b"GET / HTTP/1.1\r\nHost: shop\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n"
 _ANSWER = Answer(route_id=1, status_code=200, response_bytes=400, duration_ns=1_000_000, is_final=True)

@@ -15,11 +15,11 @@ import statistics
 import time
 from typing import NamedTuple
 
-from sensor.bodies.reader import BodyCall, BodyReader
-from sensor.bodies.sampling import SampleRule
-from sensor.calls import RawBodies
-from sensor.schemas.book import SchemaBook
-from sensor.vocabulary import load_vocabulary
+from sensor.core.calls import RawBodies
+from sensor.describe.bodies.reader import BodyCall, BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import SchemaBook
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.bodies.messages import ENCODERS, chunk, response_head
 
 REQUEST = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n"

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import collector.store.base  # noqa: F401  What the collector has anyhow does not count.
+import collector.storage.base  # noqa: F401  What the collector has anyhow does not count.
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
 

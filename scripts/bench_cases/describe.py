@@ -12,14 +12,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
-from sensor.describe import Describer, DescribeSettings
-from sensor.exchange import ExchangeAssembler
-from sensor.health import StageCounter
-from sensor.kernel.abi import EVENT, EventFlag, EventKind, KernelEvent
-from sensor.keyed import KeyedHash
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.capture.packets.exchange import ExchangeAssembler
+from sensor.core.calls import Exchange, Hop, Role, Service, WorkloadKind
+from sensor.core.health import StageCounter
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import Describer, DescribeSettings
+from sensor.ebpf.abi import EVENT, EventFlag, EventKind, KernelEvent
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 
 CONNECTIONS = 32
 CREDENTIALS = 500

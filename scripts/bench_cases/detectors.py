@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from apidae.v1 import data_pb2
 
-from collector.alerts.signal import Signal
-from collector.anomaly.engine import Engine
-from collector.anomaly.process import LOOK_SECONDS, READER_NAME, Follower
-from collector.ingest.reader import WalReader
-from collector.ingest.wal import Append, Wal
-from collector.rows import RowBatch
+from collector.alerting.alert import Signal
+from collector.core.rows import RowBatch
+from collector.detection.engine import Engine
+from collector.detection.process import LOOK_SECONDS, READER_NAME, Follower
+from collector.receiver.reader import WalReader
+from collector.receiver.wal import Append, Wal
 from scripts.bench_cases.simulation import START, Traffic, make_batch
 
 WINDOW_SECONDS = 10

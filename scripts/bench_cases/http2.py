@@ -26,23 +26,23 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
-from sensor.aggregate import Aggregator, WindowLimits
-from sensor.calls import CallRecord, Exchange
-from sensor.clock import Clock
-from sensor.columns import Calls, make_calls
-from sensor.convert import BatchConverter
-from sensor.describe import Describer, DescribeSettings
-from sensor.health import StageCounter
-from sensor.kernel.abi import FRAMES_EVENT, EventKind, StreamFlag
-from sensor.keyed import KeyedHash
-from sensor.pipeline import Pipeline
-from sensor.protocols.hpack.decoder import HpackDecoder
-from sensor.protocols.hpack.huffman import HuffmanStrings
-from sensor.protocols.http2 import Http2Connection
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_connections import Http2Connections
-from sensor.protocols.http2_frames import (
+from sensor.agent.pipeline import Pipeline
+from sensor.aggregate.aggregator import Aggregator, WindowLimits
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.capture.http2.flow import MESSAGE
+from sensor.cli.replay import CaptureIdentity
+from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
+from sensor.core.clock import Clock
+from sensor.core.health import StageCounter
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import Describer, DescribeSettings
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.export.convert import BatchConverter
+from sensor.http.hpack import HpackDecoder, HuffmanStrings
+from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.connections import Http2Connections
+from sensor.http.http2.frames import (
     HEADER_BYTES,
     PASSED_OVER,
     PREFACE,
@@ -52,16 +52,13 @@ from sensor.protocols.http2_frames import (
     FrameKind,
     unpack_header,
 )
-from sensor.protocols.http2_reader import FrameReader
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk
-from sensor.recognition.actors import Records
-from sensor.recognition.records import OverflowTotals
-from sensor.replay.pipeline import CaptureIdentity
-from sensor.streams.assembler import StreamAssembler
-from sensor.streams.flow import MESSAGE
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.http.http2.reader import FrameReader
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Chunk, Direction
+from sensor.offload.actors import Records
+from sensor.offload.records import OverflowTotals
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 
 TOKENS = 500
 EVENTS_READ = 1_000  # As the sensor reads them at once.

@@ -6,7 +6,7 @@ Every endpoint is called each hour by one consumer, and one in 500 each minute b
 and one in twenty at the client only. A directory that holds a bench's store is used again; without one it is made aside
 and removed. One JSON line a question: milliseconds of wall time (median, and the 95th percentile of the rounds) and of
 process time, which other work on the machine does not lengthen. `next pages` are those after the second, which keeps
-the ranking that they are cut from (collector/inventory/rankings.py).
+the ranking that they are cut from (collector/inventory/endpoints/list_query.py).
 """
 
 import argparse
@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from collector.inventory.consumers import ConsumerInventory, ConsumerQuestion
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.endpoints import EndpointInventory
-from collector.inventory.question import NATURAL_ORDER, EndpointQuestion, EndpointSort
-from collector.inventory.span import Since, span_since
-from collector.store.embedded import EmbeddedStore
+from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuestion
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.question import NATURAL_ORDER, EndpointQuestion, EndpointSort
+from collector.inventory.query import Since, span_since
+from collector.storage.embedded import EmbeddedStore
 
 HOURS = 24
 BUSY_SHARE = 500

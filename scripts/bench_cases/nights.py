@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Direction
-from collector.anomaly.engine import Engine
-from collector.sensitivity import LEVELS, RANKS
+from collector.alerting.alert import AlertKind, AlertSignal, Direction
+from collector.core.kinds import LEVELS, RANKS
+from collector.detection.engine import Engine
 from scripts.bench_cases.simulation import START, Traffic, make_batch
 from scripts.seeds import read_seeds
 

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sensor.compose as compose  # noqa: F401  The sensor's modules are there before: only what Kubernetes adds counts.
+import sensor.agent.compose as compose  # noqa: F401  The sensor's modules are there before: only what Kubernetes adds counts.
 from sensor.enrich.cgroup import CgroupOwner, OwnerKind
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pods import make_deployment_pod, make_uid

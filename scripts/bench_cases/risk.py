@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.keeper import CHUNK, RiskKeeper
 from collector.risk.repository import RiskTable
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
 from scripts.bench_cases.inventory import seed
 
 

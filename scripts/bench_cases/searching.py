@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from sensor.tls.finder import search_file
-from sensor.tls.site import Sites
+from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.openssl import Sites
 
 
 def search_path(path: str | Path) -> Sites:

@@ -29,15 +29,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.past import PastReport, keep_report, preview_levels
-from collector.alerts.report import Report, report_signal
-from collector.alerts.sieve import Sieve, take_report
-from collector.alerts.signal import AlertSignal, Direction, Signal
-from collector.anomaly.engine import Engine
-from collector.local_time import UTC_NAME, LocalTime
-from collector.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.alerting.alert import AlertKind, AlertSignal, Direction, Signal
+from collector.alerting.detection import PastReport, keep_report, preview_levels
+from collector.alerting.filter import Sieve, take_report
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import Report, report_signal
+from collector.core.rates import UTC_NAME, LocalTime
+from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.detection.engine import Engine
 from scripts.bench_cases.simulating.changes import Changes
 from scripts.bench_cases.simulating.pauses import Pauses
 

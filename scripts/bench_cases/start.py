@@ -32,7 +32,7 @@ _LOAD = """
 import sys, time
 from pathlib import Path
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.loader import load_program
+from sensor.ebpf.loader import load_program
 
 cache, ring_bytes, is_enforcing = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 mount = find_cgroup2_mount(Path("/proc/mounts").read_text())

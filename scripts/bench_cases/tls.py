@@ -39,13 +39,13 @@ from scripts.bench_cases.capturing.watchers import run_product
 from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.kernel.ring import Ring
-from sensor.kernel.run_time import enable_statistics, read_run_time
-from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
-from sensor.tls.capture import RING_BYTES, refuse_session
-from sensor.tls.elf import Elf
-from sensor.tls.finder import OPENSSL
-from sensor.tls.reader import TlsReader
+from sensor.capture.tls.capture import RING_BYTES, refuse_session
+from sensor.capture.tls.elf import Elf
+from sensor.capture.tls.finder import OPENSSL
+from sensor.capture.tls.reader import TlsReader
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.run_time import enable_statistics, read_run_time
+from sensor.ebpf.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
 WAYS: Final = ("none", "capture", "sensor", "emulated", "functions", "classic")

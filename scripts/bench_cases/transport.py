@@ -23,8 +23,7 @@ import grpc
 import grpc.aio
 
 from collector.trust.authority import issue_server_certificate, make_authority
-from collector.trust.gate import Gate, GateLimits
-from collector.trust.refusal import RefusalLog
+from collector.trust.gate import Gate, GateLimits, RefusalLog
 
 BATCH_BYTES = 68_000
 STREAMS = 8

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from collector.config import CollectorSettings
-from sensor.config import SensorSettings
+from collector.core.config import CollectorSettings
+from sensor.core.config import SensorSettings
 
 CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "apidae"
 SCHEMA: Final = CHART / "values.schema.json"

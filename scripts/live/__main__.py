@@ -15,12 +15,12 @@ from typing import IO, Annotated
 
 import typer
 
+from common.main import run_app
 from scripts.demo.nginx import NginxError
 from scripts.live.host import RootNeededError, prefix_for_root
 from scripts.live.program import ProgramError
 from scripts.live.screen import choose_screen
 from scripts.live.session import Options, Session
-from sensor.main import run_app
 
 PROGRAM = "scripts/run"
 RUN_DIRECTORY = Path(".run")

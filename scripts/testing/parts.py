@@ -24,7 +24,7 @@ LOGS: Final = ROOT / ".run" / "tests"
 KERNEL_PATHS: Final = (
     "tests/bpf",
     "tests/cluster",
-    "tests/sensor/kernel",
+    "tests/sensor/ebpf",
     "tests/sensor/test_preflight.py",
     "tests/sensor/test_program_trial.py",
     "tests/sensor/enrich/test_hidden.py",
@@ -32,8 +32,8 @@ KERNEL_PATHS: Final = (
 )
 HOST_PATHS: Final = ("tests/e2e",)
 KERNELS: Final = ("6.1", "6.12")
-# For each parser, from the same inputs at each run, so that a change is judged by itself. Looking for what nobody knows:
-# scripts/fuzz NAME --seconds N.
+# For each parser, from the same inputs at each run, so that a change is judged by itself. Looking for what nobody
+# knows: scripts/fuzz NAME --seconds N.
 FUZZ_SECONDS: Final = 5
 FUZZ_SEED: Final = 1
 # What these parts take on two processors that others share.

@@ -1,8 +1,8 @@
 """Which tests a change asks for beyond the gate: those of the packages that changed and of the ones that import them.
 
 Reads the changes of the checkout against a commit, and the imports of product and tests as text. A package is a folder
-or a module right below `sensor`, `collector` or `common`. A test belongs to the packages that its file imports, by way
-of modules of `tests` and `scripts` too, and to those that its mark names: `pytest.mark.full("sensor.tls")`.
+of modules. A test belongs to the packages that its file imports, by way of modules of `tests` and `scripts` too, and to
+those that its mark names, with all below them: `pytest.mark.full("sensor.capture")`.
 """
 
 import ast
@@ -19,7 +19,7 @@ SIDES: Final = ("common", "sensor", "collector")
 EVERYTHING: Final = ("proto/", "pyproject.toml", "requirements/", "scripts/setup", "tests/conftest.py")
 # The chart and the images have tests and a build of their own.
 IMAGE_PATHS: Final = ("images/", "deploy/", "scripts/containers/", "requirements/run.lock", "scripts/images")
-KERNEL_SIDE: Final = ("sensor.bpf", "sensor.kernel")
+KERNEL_SIDE: Final = "sensor.ebpf"
 LANDED_FILE: Final = ".ci/landed"
 
 
@@ -55,18 +55,19 @@ def select_of(changed: Collection[str], *, root: Path = ROOT, base: str = "") ->
     if whole:
         return select_all(root, f"{whole[0]} changed, on which everything depends: all packages count as changed")
     graph = read_graph(root)
-    packages = {package for path in changed if (package := name_package(path)) is not None}
+    packages = {package for path in changed if (package := name_package(path, root)) is not None}
     importers = {package for package, imported in graph.packages.items() if packages & imported}
+    asked = packages | importers
     modules = {
         name_module(path) for path in changed if path.startswith(("tests/", "scripts/")) and path.endswith(".py")
     }
     files = frozenset(
-        path for path, test in graph.tests.items() if test.packages & (packages | importers) or test.modules & modules
+        path for path, test in graph.tests.items() if _is_within(asked, test.packages) or test.modules & modules
     )
     return Selection(
         files=files,
         has_images=any(path.startswith(IMAGE_PATHS) for path in changed),
-        has_kernels=bool(packages.intersection(KERNEL_SIDE)),
+        has_kernels=KERNEL_SIDE in packages,
         has_fuzzing=any(package.startswith("sensor") for package in packages),
         reason=f"{len(packages)} packages changed since {base[:12]}, {len(importers - packages)} more import them",
     )
@@ -116,7 +117,7 @@ def read_graph(root: Path = ROOT) -> Graph:
     packages: dict[str, set[str]] = {}
     for side in SIDES:
         for path in sorted((root / side).rglob("*.py")):
-            package = name_package(path.relative_to(root).as_posix())
+            package = name_package(path.relative_to(root).as_posix(), root)
             if package is not None:
                 packages.setdefault(package, set()).update(_read(path, root).packages - {package})
     return Graph(
@@ -130,12 +131,20 @@ def list_tests(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in (root / "tests").rglob("test_*.py"))
 
 
-def name_package(path: str) -> str | None:
-    """`sensor/tls/elf.py` is of `sensor.tls`, `sensor/run.py` of `sensor.run`; None for what is not of the product."""
-    parts = path.split("/")
-    if len(parts) < 2 or parts[0] not in SIDES:
+def name_package(path: str, root: Path = ROOT) -> str | None:
+    """`sensor/capture/tls/elf.py` is of `sensor.capture.tls`, and so is what lies in folders without modules below it;
+    None for what is not of the product."""
+    folder = path.rpartition("/")[0]
+    if path.split("/")[0] not in SIDES or not folder:
         return None
-    return f"{parts[0]}.{parts[1].removesuffix('.py')}"
+    while "/" in folder and not any((root / folder).glob("*.py")):
+        folder = folder.rpartition("/")[0]
+    return folder.replace("/", ".")
+
+
+def _is_within(packages: Collection[str], named: Collection[str]) -> bool:
+    """Whether one of the packages is one that is named, or below it."""
+    return any(package == name or package.startswith(f"{name}.") for package in packages for name in named)
 
 
 def name_module(path: str) -> str:
@@ -155,13 +164,19 @@ def _read(path: Path, root: Path) -> _Imports:
     packages, support = set[str](), set[str]()
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         for target in _list_targets(node, root):
-            side, _, rest = target.partition(".")
-            if side in SIDES and rest:
-                packages.add(f"{side}.{rest.partition('.')[0]}")
+            side = target.partition(".")[0]
+            if side in SIDES:
+                packages.add(_name_folder(target, root))
             elif side in ("tests", "scripts"):
                 support.add(target)
         packages.update(_list_marked(node))
     return _Imports(frozenset(packages), frozenset(support))
+
+
+def _name_folder(module: str, root: Path) -> str:
+    """The package that a module is of; a package is its own."""
+    is_package = root.joinpath(*module.split(".")).is_dir()
+    return module if is_package else module.rpartition(".")[0]
 
 
 def _list_targets(node: ast.AST, root: Path) -> Iterable[str]:
@@ -176,7 +191,7 @@ def _list_targets(node: ast.AST, root: Path) -> Iterable[str]:
 
 
 def _list_marked(node: ast.AST) -> Iterable[str]:
-    """The packages in `pytest.mark.full("sensor.tls", ..)`."""
+    """The packages in `pytest.mark.full("sensor.capture.tls", ..)`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "full":
         yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))  # type: ignore[misc]
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.kernel.compile import Build, build_http1
-from sensor.kernel.image_cache import ImageCache, make_digest
-from sensor.kernel.loader import RECORDS_BYTES, compile_build
+from sensor.ebpf.compile import Build, ImageCache, build_http1, make_digest
+from sensor.ebpf.loader import RECORDS_BYTES, compile_build
 
 # Names the directory to the tests in the machine; unset everywhere else.
 VARIABLE: Final = "APIDAE_TEST_IMAGES"

@@ -1,6 +1,6 @@
-"""Makes sensor/words/api.txt: the words that a path segment may be made of to leave a node in clear.
+"""Makes sensor/routes/words/api.txt: the words that a path segment may be made of to leave a node in clear.
 
-    python scripts/vocabulary/build.py DIRECTORY > sensor/words/api.txt
+    python scripts/vocabulary/build.py DIRECTORY > sensor/routes/words/api.txt
 
 DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `kubernetes` and `stripe` (all
 Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken

@@ -1,1 +1,1 @@
-"""What the sensor reads of each listening port, and what it does not and why: blind spots are listed, never silent."""
+"""What of the traffic is read, and why the rest is not."""

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from common.figures import Figure, make_totals
-from sensor.calls import Service
+from sensor.core.calls import Service
 from sensor.coverage.limits import NODE_WORKLOAD
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, WeakChoice, add_texts
-from sensor.protocols.tls import (
+from sensor.http.tls_hello import (
     list_weaknesses,
     name_cipher_suite,
     name_version,

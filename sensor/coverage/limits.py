@@ -1,4 +1,11 @@
-"""What the kernel side knows that it missed, in words: one row a cause, with what may be done about it. Pure."""
+"""What the kernel side knows that it missed, in words: one row a cause, with what may be done about it. Pure.
+
+Requests that nobody held against the attack rules, as a row of the coverage. Pure.
+
+What was given up because something failed, as a row of the coverage. Pure.
+
+How long and how far the sensor's budget of processor time held it back, as a row of the coverage. Pure.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,9 +13,10 @@ from typing import Final
 
 import msgspec
 
-from sensor.calls import Service
+from sensor.core.calls import Service
+from sensor.core.health import AttackAccount
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
-from sensor.kernel.abi import Counter
+from sensor.ebpf.abi import Counter
 
 NODE_WORKLOAD: Final = "node"
 
@@ -143,3 +151,88 @@ def list_limits(counters: Mapping[Counter, int], unknown_service: Service) -> It
                 address=limit.name,
                 reason=f"{limit.meaning} {limit.advice}",
             )
+
+
+_MEANING: Final = (
+    "Requests that looked like an attack beyond the budget of heads, or that attack_bytes_per_second had no room for: "
+    "they were counted and not held against the attack rules. Raise it, or look at who sends so many."
+)
+
+
+def cover_attacks(account: AttackAccount, unknown_service: Service) -> Iterator[PortCoverage]:
+    """A row where there were any; `connections` is how many calls."""
+    if account.skipped or account.unread:
+        yield PortCoverage(
+            service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+            protocol=PortProtocol.MISSED,
+            role=CoverageRole.NODE,
+            connections=account.skipped + account.unread,
+            bytes=0,
+            address="requests not held against the attack rules",
+            reason=_MEANING,
+        )
+
+
+ROW_NAME: Final = "failures"
+# Places that the row names; the metrics have all.
+_PLACES_MAX: Final = 3
+
+
+def cover_failures(counts: Mapping[tuple[str, str], int], unknown_service: Service) -> Iterator[PortCoverage]:
+    """A row where something failed; `counts` by place in the code and class of the exception, `connections` is how
+    often."""
+    if not counts:
+        return
+    most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_PLACES_MAX]
+    places = ", ".join(f"{place} ({exception}, {count} times)" for (place, exception), count in most)
+    yield PortCoverage(
+        service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+        protocol=PortProtocol.MISSED,
+        role=CoverageRole.NODE,
+        connections=sum(counts.values()),
+        bytes=0,
+        address=ROW_NAME,
+        reason=(
+            "The sensor gave up calls, rows or files because its code failed on them, and went on with the next: "
+            f"{places}. Report it with the sensor's log, which has a traceback of each."
+        ),
+    )
+
+
+_RESTRAINT_MEANING: Final = (
+    "The sensor was above its budget of processor time and read less of each call; calls are counted all the same."
+)
+_ADVICE: Final = "Raise capture_budget_core_share."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What may be read a second, now and by the settings."""
+
+    name: str
+    value: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restraint:
+    """`held_seconds`: since the sensor's start, in which one of `limits` was below its most."""
+
+    held_seconds: float
+    limits: tuple[Limit, ...]
+
+
+def cover_restraint(restraint: Restraint, unknown_service: Service) -> Iterator[PortCoverage]:
+    """A row where it was ever held back; `connections` is for how many seconds."""
+    if restraint.held_seconds < 1:
+        return
+    limits = ", ".join(f"{limit.value} of {limit.most} {limit.name}" for limit in restraint.limits if limit.most)
+    yield PortCoverage(
+        service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+        protocol=PortProtocol.MISSED,
+        role=CoverageRole.NODE,
+        connections=int(restraint.held_seconds),
+        bytes=0,
+        address="seconds held back by the budget",
+        reason=f"{_RESTRAINT_MEANING} Now a second: {limits}. {_ADVICE}",
+    )

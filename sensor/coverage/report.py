@@ -2,31 +2,146 @@
 
 Takes the kernel's counts and the node's listeners. Pure. Counts are never split and never dropped: the sum over the
 rows is the sum of what the kernel counted.
+
+What the hooks cannot see and the node can count: unix sockets that listen, datagram sockets, kernel TLS, sockmaps.
+
+`sensor.enrich.hidden` reads them; this is what the report needs of them.
+
+Which traffic is HTTP-like: the denominator of the share that is read (docs/coverage.md). Pure.
+
+Why a protocol is not read, in words.
+
+How much of what is like HTTP is read on this node, as figures for metrics; definition: docs/coverage.md.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 
-from sensor.calls import Service, WorkloadKind
+from common.figures import Figure, make_totals
+from sensor.core.calls import Service, WorkloadKind
 from sensor.coverage.handshakes import add_handshakes
-from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden
-from sensor.coverage.likeness import PORT_HTTPS, is_http_like
 from sensor.coverage.limits import NODE_WORKLOAD
-from sensor.coverage.reasons import (
-    CLOSED,
-    FOLDED,
-    HELD_BACK,
-    IN_TURNS,
-    KERNEL_TLS,
-    OWN,
-    REASONS,
-    SHARED,
-    describe_encryption,
-)
-from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortCoverage, PortProtocol
+from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
+
+REASONS: Final[dict[PortProtocol, str]] = {
+    PortProtocol.HTTP: "",
+    PortProtocol.ENCRYPTED: "TLS: encrypted where the sensor reads, so calls are not seen.",
+    PortProtocol.HTTP2: "",
+    PortProtocol.OTHER: "The first bytes are not HTTP.",
+    PortProtocol.SILENT: "No connection since the sensor started.",
+    PortProtocol.UNIX: "Unix socket: its bytes never pass the network hooks; connections are those open now.",
+    PortProtocol.QUIC: "QUIC (HTTP/3): encrypted datagrams; flows and bytes are counted.",
+    PortProtocol.SOCKMAP: "Programs move bytes between sockets (sockmap), past the hooks where the sensor reads.",
+    PortProtocol.MISSED: "The sensor knows that it missed something.",
+    PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
+    PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
+    PortProtocol.KERNEL_TLS: "Encrypted by the kernel (kTLS), past any library of TLS; connections are those open now.",
+}
+IN_TURNS: Final = (
+    "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."
+)
+HELD_BACK: Final = "That is less than they might be, for the sensor's processor time is at its budget."
+SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
+CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
+KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."
+OWN: Final = "Apidae's own: its calls are excluded, and it is in no share; include_own_traffic shows them."
+FOLDED: Final = "Rows past the {limit} that are listed one by one."
+
+
+def describe_encryption(handshakes: Handshakes) -> str:
+    """Version and protocol of most handshakes, for the reason."""
+    parts = [texts[0][0] for texts in (handshakes.versions, handshakes.protocols) if texts]
+    return f"Mostly {', '.join(parts)}." if parts else ""
+
+
+# ALPN names of HTTP (IANA, TLS ALPN Protocol IDs); `h3` is QUIC's.
+HTTP_PROTOCOLS: Final = frozenset({"h2", "http/1.1", "http/1.0", "http/0.9", "h3"})
+# Where encrypted HTTP is served by registration or habit; asked only where no client named a protocol.
+HTTP_PORTS: Final = frozenset({443, 444, 4443, 5443, 6443, 7443, 8443, 9443, 10443, 2376, 2379, 10250})
+PORT_HTTPS: Final = 443
+
+
+def is_http_like(protocol: PortProtocol, port: int, handshakes: Handshakes) -> bool:
+    """Whether connections of this kind count as HTTP."""
+    match protocol:
+        case PortProtocol.HTTP | PortProtocol.HTTP2 | PortProtocol.HTTPS:
+            return True
+        case PortProtocol.ENCRYPTED:
+            names = {name for name, _ in handshakes.protocols}
+            return bool(names & HTTP_PROTOCOLS) if names else port in HTTP_PORTS
+        case PortProtocol.QUIC:
+            return port == PORT_HTTPS
+        case _:
+            return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixPort:
+    """Unix stream sockets that listen at one path, by the service that holds them."""
+
+    service: Service
+    path: str
+    open_connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """One reading of the node."""
+
+    unix_ports: tuple[UnixPort, ...] = ()
+    datagram_listeners: tuple[Listener, ...] = ()
+    kernel_tls: dict[tuple[int, int], int] = field(default_factory=dict)  # Open connections by (cgroup id, local port).
+    sockmap_programs: int = 0
+
+
+NOTHING_HIDDEN = Hidden()
+
+
+_READ = frozenset({PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.HTTPS})
+
+
+def tell_share(rows: Iterable[PortCoverage]) -> tuple[Figure, ...]:
+    """Of listening ports, totals since the sensor's start."""
+    like = [row for row in rows if row.is_http_like and row.role is CoverageRole.LISTENING]
+    read = [row for row in like if row.protocol in _READ]
+    totals = (
+        (
+            "coverage_http_connections",
+            "Connections of listening ports that carry HTTP.",
+            sum(row.connections for row in like),
+        ),
+        (
+            "coverage_http_read_connections",
+            "Connections of listening ports that carry HTTP and are read.",
+            sum(row.connections for row in read),
+        ),
+        (
+            "coverage_http_bytes",
+            "Bytes of connections of listening ports that carry HTTP.",
+            sum(row.bytes for row in like),
+        ),
+        (
+            "coverage_http_read_bytes",
+            "Bytes of connections of listening ports that carry HTTP and are read.",
+            sum(row.bytes for row in read),
+        ),
+        (
+            "coverage_estimated_calls",
+            "Calls over TLS that is not read, estimated from record lengths.",
+            sum(row.estimated_calls for row in like),
+        ),
+        (
+            "coverage_late_connections",
+            "Connections that were open before the sensor saw them.",
+            sum(row.joined_late for row in like),
+        ),
+    )
+    return make_totals(totals)
+
 
 # Rows of one report; a node has some dozens. Past it the rows of least bytes are added together, so that totals stay
 # exact.

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from sensor.calls import Service
+from sensor.core.calls import Service
 
 
 class PortProtocol(enum.IntEnum):

@@ -1,11 +1,30 @@
-"""What a collector asks to stop, as plain data, and what makes a set of it wrong as a whole. Pure."""
+"""What a collector asks to stop, as plain data, and what makes a set of it wrong as a whole. Pure.
+
+Which blocks a sensor enforced before it was started anew: their share of the calls was measured then.
+
+A file of the state directory (0600), ids with what they name, so that an id given to another client is not known.
+
+What a sensor makes of its blocks, as plain data.
+
+What this sensor enforces at most: its own settings, which no collector can raise. Pure.
+
+What the enforcer needs of the rest of the sensor, as protocols; and what a call tells it.
+"""
 
 import enum
 import ipaddress
+import json
+import logging
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Final, Protocol
 
-from sensor.config import Network, unmap
+from sensor.core.calls import Role
+from sensor.core.config import MAPPED, Network, unmap
+from sensor.ebpf.abi import StopCount
 
 # Of one policy message: more is a fault or an attack, whatever a sensor's own limit is.
 BLOCKS_LIMIT: Final = 10_000
@@ -85,3 +104,176 @@ def _find_block_fault(block: Block) -> str:
         if max(len(scope.namespace), len(scope.workload)) > TEXT_LIMIT or scope.port > 65_535:
             return "names a service that cannot be one"
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStatus:
+    """One block. Counts since it was taken up."""
+
+    id: str
+    is_enforced: bool
+    reason: str = ""  # Why it is not.
+    stopped_connections: int = 0
+    stopped_bytes: int = 0
+    failed_resets: int = 0
+    spared_requests: int = 0
+    first_stop_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcementReport:
+    """All of them, and whether anything is enforced here at all."""
+
+    epoch: int
+    is_enabled: bool
+    reason: str
+    blocks: tuple[BlockStatus, ...]
+
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME: Final = "enforced.json"
+_BYTES_MAX: Final = 4 << 20
+
+
+class KnownBlocks:
+    """Read once, at the start; written after each change."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` None: nothing is kept."""
+        self._path = path
+        self._known = _read(path) if path is not None else frozenset()
+
+    def is_known(self, block: Block) -> bool:
+        """Whether it was in force before the start."""
+        return name_block(block) in self._known
+
+    def save(self, blocks: Iterable[Block]) -> None:
+        """These are in force. A disk that fails costs a measurement after the next start."""
+        if self._path is None:
+            return
+        text = json.dumps(sorted(name_block(block) for block in blocks))
+        draft = self._path.with_suffix(".new")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+            draft.replace(self._path)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s)", self._path, error.strerror)
+
+
+def name_block(block: Block) -> str:
+    """Its id and what it names."""
+    assert block.kind is not None
+    return f"{block.id} {block.kind.value} {block.network or block.hash}"
+
+
+def _read(path: Path) -> frozenset[str]:
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_BYTES_MAX))
+    except (OSError, ValueError):
+        return frozenset()
+    if not isinstance(found, list):
+        return frozenset()
+    return frozenset(name for name in found[:BLOCKS_LIMIT] if isinstance(name, str))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforceLimits:
+    """The settings `is_enforcing` and `enforce_*`; `never_block` holds the trusted proxies too."""
+
+    is_enabled: bool = False
+    never_block: tuple[Network, ...] = ()
+    rules_max: int = 100
+    seconds_max: int = 86_400
+    share_max: float = 0.5
+    ipv4_prefix_min: int = 24
+    ipv6_prefix_min: int = 56
+    orphan_seconds: float = 300.0
+
+
+def find_reason(block: Block, limits: EnforceLimits, *, share: float) -> str:
+    """Why this sensor does not enforce a block, in one sentence; empty where it does. `share`: of the calls of this
+    node, those that the block's client made lately."""
+    if block.left_ms > limits.seconds_max * 1_000:
+        return f"it would last {block.left_ms // 1_000} s; this sensor's limit is {limits.seconds_max} s"
+    if block.kind is BlockKind.ADDRESS and block.network is not None:
+        least = limits.ipv4_prefix_min if block.network.version == 4 else limits.ipv6_prefix_min
+        if block.network.prefixlen < least:
+            return f"{block.network} is wider than /{least}, this sensor's limit"
+        if isinstance(block.network, IPv6Network) and block.network.overlaps(MAPPED):
+            return f"{block.network} holds all of IPv4, which is wider than this sensor's limit"
+        if any(_is_within(block.network, never) for never in limits.never_block):
+            return f"{block.network} is never blocked, by this sensor's settings"
+    if share > limits.share_max:
+        return (
+            f"it made {share:.0%} of this node's calls in the last minutes; with it this sensor's limit of "
+            f"{limits.share_max:.0%} is passed"
+        )
+    return ""
+
+
+def _is_within(network: Network, never: Network) -> bool:
+    if network.version != never.version:
+        return False
+    return network.prefixlen >= never.prefixlen and network.network_address in never
+
+
+class KernelSide(Protocol):
+    """`sensor.ebpf.stops.StopMaps`, as far as the tables need it."""
+
+    def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
+
+    def counts(self) -> dict[int, StopCount]: ...
+
+    def count_lost(self) -> int: ...
+
+
+class ShareMeter(Protocol):
+    """`sensor.enforce.history.CallHistory`, as far as limits need it."""
+
+    @property
+    def calls(self) -> int:
+        """That were seen lately."""
+        ...
+
+    def measure_share(self, blocks: Iterable[Block]) -> float: ...
+
+
+class CallEnds(Protocol):
+    """Where a call was seen: `sensor.core.calls.Exchange`, `sensor.http.http2.exchange.Ends`."""
+
+    @property
+    def connection(self) -> int: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    @property
+    def cgroup_id(self) -> int: ...
+
+    @property
+    def local_address(self) -> str: ...
+
+    @property
+    def local_port(self) -> int: ...
+
+    @property
+    def remote_address(self) -> str: ...
+
+    @property
+    def remote_port(self) -> int: ...
+
+
+class Caller(Protocol):
+    """Who calls, by hashes; 0: not known."""
+
+    @property
+    def principal(self) -> int: ...
+
+    @property
+    def credential(self) -> int: ...

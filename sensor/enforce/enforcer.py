@@ -12,15 +12,24 @@ from dataclasses import replace
 from typing import Final
 
 from common.figures import Figure, make_labelled, make_totals
-from sensor.calls import Role
-from sensor.clock import Clock
-from sensor.enforce.block import Block, BlockKind
-from sensor.enforce.known import KnownBlocks
-from sensor.enforce.limits import EnforceLimits
-from sensor.enforce.parts import CallEnds, Caller, KernelSide, ShareMeter
-from sensor.enforce.report import BlockStatus, EnforcementReport
-from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
-from sensor.enforce.share import ShareJudge
+from sensor.core.calls import Role
+from sensor.core.clock import Clock
+from sensor.core.keyed import hash_siphash
+from sensor.ebpf.abi import ENFORCEMENT, SLOTS_MAX, StopCount
+from sensor.enforce.block import (
+    Block,
+    BlockKind,
+    BlockStatus,
+    CallEnds,
+    Caller,
+    EnforceLimits,
+    EnforcementReport,
+    KernelSide,
+    KnownBlocks,
+    ShareMeter,
+)
+from sensor.enforce.history import ShareJudge
+from sensor.enforce.reset import UNKNOWN_COOKIE, Connection, StopWatch
 from sensor.enforce.tables import (
     NAMES,
     Held,
@@ -33,9 +42,6 @@ from sensor.enforce.tables import (
     is_within,
     make_empty,
 )
-from sensor.enforce.watch import StopWatch
-from sensor.kernel.stop_abi import ENFORCEMENT, SLOTS_MAX, StopCount
-from sensor.keyed import hash_siphash
 
 logger = logging.getLogger(__name__)
 

@@ -2,17 +2,32 @@
 
 Takes rows that leave for the collector, keeps sums of the last minutes by client address, credential and principal.
 Server-side rows only. Bounded: past `CLIENTS_LIMIT` in a minute calls count to the total alone.
+
+Whether a block leaves enough of the node's traffic alone, also while a sensor that has just begun has seen little.
+
+A block that was in force before the start was measured then. Others wait for calls to be measured by, `SETTLE_SECONDS`
+at most; on a node so idle that there are none by then they begin unmeasured, and are measured as calls come: what is
+stopped counts as calls that would have been made.
+
+Which HTTP/2 connections carry several clients, and from which peers such connections come.
+
+A connection that carries one client can be reset like one of HTTP/1; one that carries more is a proxy's, and others
+would be hit. Such a proxy's other connections are taken for shared too, whoever they have carried so far: a new one may
+begin with the blocked client's call and carry somebody else's a millisecond later. Bounded, the longest unused
+forgotten first; calls without a credential name nobody and share nothing.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
 
-from sensor.aggregation.rows import RowColumns, Sum, find_identities
-from sensor.calls import Role
-from sensor.enforce.block import Block, BlockKind, parse_network
+from sensor.aggregate.rows import RowColumns, Sum, find_identities
+from sensor.core.calls import Role
+from sensor.core.clock import Clock
+from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, ShareMeter, find_reason, parse_network
+from sensor.enforce.tables import Held
 
 MINUTES: Final = 10
 CLIENTS_LIMIT: Final = 20_000
@@ -104,3 +119,90 @@ def _count_calls(clients: Counter[Client], blocks: list[Block]) -> int:
                 network.version == address.version and address.network_address in network for network in networks
             )
     return made
+
+
+CONNECTIONS_LIMIT: Final = 16_384
+PEERS_LIMIT: Final = 4_096
+# What a connection carries, where that is more than one client. No hash is negative.
+_MANY: Final = -1
+
+
+class SharedConnections:
+    """Mutable state of one sensor."""
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[int, int] = OrderedDict()  # By connection.
+        self._peers: OrderedDict[str, None] = OrderedDict()  # Addresses whose connections are shared.
+
+    def note(self, connection: int, peer: str, client: int) -> None:
+        """A call of this client (a hash; 0: nobody) came on a connection from that address."""
+        if not client:
+            return
+        known = self._clients.get(connection)
+        if known is None:
+            self._clients[connection] = client
+            if len(self._clients) > CONNECTIONS_LIMIT:
+                self._clients.popitem(last=False)
+            return
+        self._clients.move_to_end(connection)
+        if known != client:
+            self._clients[connection] = _MANY
+            self._peers[peer] = None
+            self._peers.move_to_end(peer)
+            if len(self._peers) > PEERS_LIMIT:
+                self._peers.popitem(last=False)
+
+    def is_shared(self, connection: int, peer: str) -> bool:
+        """Whether others than one client are, or may come to be, on that connection."""
+        return peer in self._peers or self._clients.get(connection) == _MANY
+
+
+SETTLE_SECONDS: Final = 5.0
+
+
+class ShareJudge:
+    """Of one sensor. `count_stopped` gives the connections that a block has stopped."""
+
+    def __init__(
+        self,
+        *,
+        limits: EnforceLimits,
+        clock: Clock,
+        history: ShareMeter,
+        known: KnownBlocks,
+        count_stopped: Callable[[Held], int],
+    ) -> None:
+        self._limits, self._clock, self._history, self._known = limits, clock, history, known
+        self._count_stopped = count_stopped
+        self._began_ns = clock.monotonic_ns()
+
+    def begin(self) -> None:
+        """Calls are seen from now on."""
+        self._began_ns = self._clock.monotonic_ns()
+
+    def admit(self, block: Block, others: Iterable[Block]) -> tuple[str, bool]:
+        """Why a block does not begin (empty where it does), and whether it was measured."""
+        is_known = self._known.is_known(block)
+        if is_known or self._history.calls < CALLS_LEAST:
+            reason = find_reason(block, self._limits, share=0.0)
+            waited_ns = self._clock.monotonic_ns() - self._began_ns
+            if reason or is_known or waited_ns >= SETTLE_SECONDS * 1e9:
+                return reason, is_known
+            return f"this sensor has seen {self._history.calls} calls since its start, too few to know its share", False
+        return find_reason(block, self._limits, share=self._history.measure_share([block, *others])), True
+
+    def check(self, held: Held) -> str:
+        """Why a block that began unmeasured ends; empty where it goes on, measured once enough is known."""
+        if held.is_measured:
+            return ""
+        stopped, calls = self._count_stopped(held), self._history.calls
+        if stopped + calls < CALLS_LEAST:
+            return ""
+        held.is_measured = True
+        share = stopped / (stopped + calls)
+        if share <= self._limits.share_max:
+            return ""
+        return (
+            f"it was blocked while this node was idle, and made {share:.0%} of what came since; this sensor's limit "
+            f"is {self._limits.share_max:.0%}"
+        )

@@ -3,16 +3,23 @@
 A *target* is what the kernel compares: an address, a network or a credential. Blocks of one target share its slot: it
 lasts as long as the longest of them and holds wherever one of them does. The kernel finds the narrowest network only,
 so one that lies in other blocked networks has their blocks too.
+
+The local off switch: a file in the state directory. While it is there nothing is enforced, whatever anybody asks.
+
+`apidae enforcement off` makes it and works even where the sensor hangs or does not run; the sensor looks every second.
+Its content is the reason, in one line.
 """
 
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from sensor.config import Network
-from sensor.enforce.block import Block, BlockKind, Scope
-from sensor.kernel.stop_abi import (
+from sensor.core.config import Network
+from sensor.core.printable import make_printable
+from sensor.ebpf.abi import (
     ADDRESS_KEY,
     CREDENTIAL_KEY,
     NETWORK_KEY,
@@ -23,6 +30,7 @@ from sensor.kernel.stop_abi import (
     VERDICT_SCOPE,
     EnforcementMark,
 )
+from sensor.enforce.block import Block, BlockKind, Scope
 
 _IS_STREAMED: Final = 2  # Place in VERDICT.
 _MAPPED_BITS: Final = 96  # ::ffff:0:0/96 holds IPv4.
@@ -183,3 +191,36 @@ def is_blocking(tables: Mapping[str, Mapping[bytes, bytes]]) -> bool:
 def make_empty() -> Tables:
     """Nothing is blocked."""
     return {name: {} for name in NAMES}
+
+
+FILE_NAME: Final = "enforcement.off"
+_REASON_BYTES: Final = 512
+
+
+class Switch:
+    """The switch of one sensor."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self.path = state_directory / FILE_NAME
+
+    def read(self) -> str:
+        """Why enforcement is switched off; empty where it is not. A file that cannot be read counts as off."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(_REASON_BYTES).strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{self.path} cannot be read ({error.strerror})"
+        return make_printable(text.splitlines()[0]) if text else f"switched off by {self.path}"
+
+    def turn_off(self, reason: str) -> None:
+        """Nothing is enforced from the next look on. Raises OSError."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(reason.splitlines()[0] if reason else "")
+
+    def turn_on(self) -> None:
+        """What the settings allow is enforced again. Raises OSError."""
+        self.path.unlink(missing_ok=True)

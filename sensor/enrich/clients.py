@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sock_diag import ESTABLISHED
-from sensor.enrich.sockets import NodeSockets
+from sensor.enrich.sockets import ESTABLISHED, NodeSockets
 
 # A reading holds every socket's holder: slower than the listeners' and less often needed.
 MIN_REST_SECONDS = 1.0

@@ -2,19 +2,71 @@
 
 One reading visits every network namespace (setns) and asks sock_diag and /proc/thread-self/net/unix; owners of new
 sockets are looked for in /proc/PID/fd. Read once a minute.
+
+Unix sockets of one network namespace, of the text of /proc/net/unix (proc(5)): who listens, and how many are
+connected to each path now. An accepted socket bears its listener's path.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from sensor.core.printable import make_printable
 from sensor.enrich.listeners import Listener, build_listener, choose_owner
-from sensor.enrich.namespace import visit_namespaces
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sock_diag import TcpSocket, count_kernel_tls, dump_addresses, dump_datagram_sockets
-from sensor.enrich.sockets import MAX_NAMESPACES, NamespaceSockets
-from sensor.enrich.unix_sockets import UnixListener, parse_unix
+from sensor.enrich.sockets import (
+    MAX_NAMESPACES,
+    NamespaceSockets,
+    TcpSocket,
+    count_kernel_tls,
+    dump_addresses,
+    dump_datagram_sockets,
+    visit_namespaces,
+)
+
+_ACCEPTS: Final = 1 << 16  # __SO_ACCEPTCON
+_STREAM, _SEQUENCED = 1, 5
+_CONNECTED: Final = 3
+# Listeners of a namespace that are told; a desktop has some hundred.
+MAX_LISTENERS = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixListener:
+    """One listening stream socket. `path` begins with `@` in the abstract namespace and is printable."""
+
+    path: str
+    inode: int
+    open_connections: int
+
+
+def parse_unix(lines: Iterable[bytes]) -> list[UnixListener]:
+    """The listeners by path; lines that are no sockets are passed over."""
+    listeners: dict[int, str] = {}
+    connected: Counter[str] = Counter()
+    for line in lines:
+        fields = line.split(maxsplit=7)
+        if len(fields) < 8:
+            continue  # The heading, or a socket without a name.
+        try:
+            flags, kind, state = int(fields[3], 16), int(fields[4], 16), int(fields[5], 16)
+            inode = int(fields[6])
+        except ValueError:
+            continue
+        path = make_printable(fields[7].strip())
+        if kind not in (_STREAM, _SEQUENCED):
+            continue
+        if flags & _ACCEPTS and len(listeners) < MAX_LISTENERS:
+            listeners[inode] = path
+        elif state == _CONNECTED:
+            connected[path] += 1
+    found = [
+        UnixListener(path=path, inode=inode, open_connections=connected[path]) for inode, path in listeners.items()
+    ]
+    return sorted(found, key=lambda listener: (listener.path, listener.inode))
+
 
 REREAD_SECONDS = 60.0
 _UNIX_TABLE = Path("/proc/thread-self/net/unix")

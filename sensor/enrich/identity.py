@@ -7,22 +7,83 @@ and last for its program.
 
 The hot path is one dictionary: under 0.5 us a call. A name, once given to (cgroup, port, address), stays until
 another process listens there, or Kubernetes says who the container is.
+
+What workloads were called before Kubernetes said who they are: calls of that time get their name by it.
+
+Programs that only pass calls on: what they answer is another service's answer, so they are a hop and never an
+endpoint. Pure.
+
+Web servers that can do both (nginx, httpd, caddy, lighttpd) are not here: on a plain host nothing on the node's own
+evidence tells a static file from a forwarded call, and an endpoint shown twice is better than one not shown.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from sensor.calls import Hop, Service, WorkloadKind
+from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
-from sensor.enrich.former_names import FormerNames
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.proxies import is_forwarding
 from sensor.enrich.sockets import NodeSockets
+
+# Containers that were called by their ids; the first ones are forgotten, and their calls keep the id.
+FORMER_NAMES_MAX: Final = 1_000
+
+
+class FormerNames:
+    """Thread-safe: one thread renames, another tells."""
+
+    def __init__(self) -> None:
+        self._workloads: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, former: str, *, namespace: str, workload: str) -> None:
+        """What was called `former` is this workload."""
+        with self._lock:
+            self._workloads[former] = namespace, workload
+            if len(self._workloads) > FORMER_NAMES_MAX:
+                del self._workloads[next(iter(self._workloads))]
+
+    def by_workload(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Former names by namespace and workload."""
+        found: dict[tuple[str, str], list[str]] = {}
+        with self._lock:
+            for former, place in self._workloads.items():
+                found.setdefault(place, []).append(former)
+        return {place: tuple(names) for place, names in found.items()}
+
+
+# Executable's file name: where it is documented to do nothing but forward.
+FORWARDING_PROGRAMS: dict[str, str] = {
+    "docker-proxy": "moby cmd/docker-proxy: the userland proxy of a published port",
+    "envoy": "envoyproxy.io",
+    "haproxy": "haproxy.org",
+    "linkerd2-proxy": "linkerd.io, the sidecar",
+    "pilot-agent": "istio.io, the sidecar's agent and probe forwarder",
+    "rootlesskit": "github.com/rootless-containers/rootlesskit, port driver",
+    "slirp4netns": "github.com/rootless-containers/slirp4netns",
+    "pasta": "passt.top, rootless podman",
+    "pasta.avx2": "passt.top, rootless podman",
+    "rootlessport": "podman's rootless port forwarder",
+    "socat": "socat(1)",
+    "systemd-socket-proxyd": "systemd-socket-proxyd(8)",
+    "traefik": "traefik.io",
+    "varnishd": "varnish-cache.org",
+    "ssh": "ssh(1) -L",
+    "sshd": "ssh(1) -R",
+    "sshd-session": "ssh(1) -R, OpenSSH 9.8 and later",
+    "kubectl": "kubectl port-forward and kubectl proxy",
+}
+
+
+def is_forwarding(executable: str) -> bool:
+    """Whether the program of this file name only passes calls on."""
+    return executable in FORWARDING_PROGRAMS
+
 
 # Listening ends remembered. Ends are the node's own ports and addresses; a host that answers on a whole network has
 # many. When the table is full it is emptied and filled again from the calls that come.
@@ -102,7 +163,8 @@ End = tuple[int, int, str]
 
 
 class NodeIdentity:
-    """Implements the Identity that `sensor.describe` asks. Thread-safe: one thread asks, another calls `refresh`."""
+    """Implements the Identity that `sensor.describe.describer` asks. Thread-safe: one thread asks, another calls
+    `refresh`."""
 
     def __init__(
         self,

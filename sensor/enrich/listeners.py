@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sock_diag import LISTEN, TcpSocket
-from sensor.enrich.sockets import NamespaceSockets, NodeSockets
+from sensor.enrich.sockets import LISTEN, NamespaceSockets, NodeSockets, TcpSocket
 
 ANY_ADDRESSES = frozenset({"0.0.0.0", "::"})
 MIN_REST_SECONDS = 0.02

@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from common.figures import Figure, make_gauges, make_totals
-from sensor.enrich.cgroup_tree import CgroupTree
-from sensor.enrich.cgroup_watch import CgroupWatch
-from sensor.enrich.container_files import read_container
-from sensor.enrich.containers import ContainerTable
+from sensor.enrich.cgroup_tree import CgroupTree, CgroupWatch
+from sensor.enrich.containers import ContainerTable, read_container
 from sensor.enrich.hidden import HiddenTable
 from sensor.enrich.identity import NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable

@@ -1,10 +1,10 @@
 """Which traffic of this node is Apidae's own: what the collector serves and calls, and what this sensor does.
 
 A process is the collector's where it holds the memory file whose name the collector gave this sensor over their stream
-(collector/own_traffic.py); names of programs, cgroups, hosts and header fields prove nothing here. What such a process
-listens on is its own from the first call on, also after the collector was started again. What it calls on this node is
-found by the cookie of the client's socket, which the kernel never uses twice: the collector writes those of its sockets
-into that file before it connects them, and capture remembers which socket a local client's connection has.
+(collector/receiver/own_traffic.py); names of programs, cgroups, hosts and header fields prove nothing here. What such a
+process listens on is its own from the first call on, also after the collector was started again. What it calls on this
+node is found by the cookie of the client's socket, which the kernel never uses twice: the collector writes those of its
+sockets into that file before it connects them, and capture remembers which socket a local client's connection has.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sensor.calls import Exchange, Role
+from sensor.core.calls import Exchange, Role
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import ProcessTable

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from collector.alerts.alert import AlertKind, Confidence, Severity
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import report_signal
-from collector.alerts.sieve import Sieve, take_report
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.engine import Engine
-from collector.inventory.grouping import map_endpoints
-from collector.inventory.position import RouteEvidence
-from collector.rows import Route, RowBatch
+from collector.alerting.alert import AbuseSignal, AlertKind, Confidence, Severity
+from collector.alerting.filter import Sieve, take_report
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import report_signal
+from collector.core.rows import Route, RowBatch
+from collector.detection.engine import Engine
+from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.templates.path_trie import RouteEvidence
 from tests.accuracy.node import DURATION_NS, Node, Seen
 
 KINDS = {

@@ -8,12 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sensor.attacks.classes import Attack
-from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.core_rules import load_core_rules
-from sensor.attacks.request import Request
-from sensor.attacks.values import read_value
-from sensor.keyed import KeyedHash
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.classes import Attack, Request
+from sensor.describe.attacks.classifier import AttackClassifier, read_value
+from sensor.describe.attacks.core_rules import load_core_rules
 
 
 def run(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sensor.calls import WEAKNESSES, AuthenticationKind
+from sensor.core.calls import WEAKNESSES, AuthenticationKind
 from tests.accuracy.node import Node
 
 LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name and not kind & WEAKNESSES}

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sensor.protocols.hpack.decoder import HpackDecoder
-from sensor.protocols.hpack.field import Placeholder, Text
-from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.http.hpack import HpackDecoder, HuffmanStrings, Placeholder, Text
 
 
 def read_stories(source: Path) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from sensor.protocols.hpack.decoder import HpackDecoder
-from sensor.protocols.hpack.field import Placeholder
-from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.http.hpack import HpackDecoder, HuffmanStrings, Placeholder
 from tests.accuracy.hpack import read_stories
 
 LATE_AFTER_BLOCKS = 20

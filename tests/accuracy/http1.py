@@ -11,11 +11,9 @@ import base64
 import json
 from pathlib import Path
 
-from sensor.protocols.http1_events import End, Event, Head, Stopped
-from sensor.protocols.http1_faults import RULES
-from sensor.protocols.http1_framing import Expect
-from sensor.protocols.http1_grammar import is_target
-from sensor.protocols.http1_stream import MessageReader
+from sensor.http.http1.events import End, Event, Head, Stopped
+from sensor.http.http1.grammar import RULES, Expect, is_target
+from sensor.http.http1.stream import MessageReader
 
 
 def _describe(head: Head, end: End) -> dict[str, object]:

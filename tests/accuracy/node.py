@@ -6,17 +6,17 @@ Everything between is the product's code with its defaults: describe, aggregate,
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collector.ingest.convert import convert_bytes
-from collector.rows import RowBatch
-from sensor.aggregate import Aggregator
-from sensor.aggregation.rows import RowColumns
-from sensor.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
-from sensor.convert import BatchConverter
-from sensor.describe import Describer, DescribeSettings, Undescribed
-from sensor.keyed import KeyedHash
-from sensor.streams.exchange import StreamExchange
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from collector.core.rows import RowBatch
+from collector.receiver.convert import convert_bytes
+from sensor.aggregate.aggregator import Aggregator
+from sensor.aggregate.rows import RowColumns
+from sensor.core.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import Describer, DescribeSettings, Undescribed
+from sensor.export.convert import BatchConverter
+from sensor.http.http2.exchange import StreamExchange
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 
 START_SECONDS = 1_760_000_000
 CALLS_PER_SECOND = 500

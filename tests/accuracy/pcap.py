@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from sensor.replay.capture_file import CaptureFile
-from sensor.replay.lines import Line
-from sensor.replay.pipeline import Replay
+from sensor.capture.files.capture_file import CaptureFile
+from sensor.capture.files.lines import Line
+from sensor.cli.replay import Replay
 
 
 @dataclass(slots=True)

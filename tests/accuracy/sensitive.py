@@ -6,7 +6,7 @@ The classifier runs on the sensor, before anything leaves the node: the line is 
 import json
 from pathlib import Path
 
-from sensor.classify.sensitive.document import find_sensitive
+from sensor.sensitive.document import find_sensitive
 
 
 def run(source: Path, target: Path) -> None:

@@ -9,10 +9,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from collector.inventory.grouping import map_endpoints
+from collector.core.rows import Route, RowBatch
 from collector.inventory.naming import WORD
-from collector.inventory.position import RouteEvidence
-from collector.rows import Route, RowBatch
+from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.templates.path_trie import RouteEvidence
 from tests.accuracy.node import Node
 
 CONSUMERS = 50

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.replay.capture_file import CaptureFile
-from sensor.replay.pipeline import Replay
+from sensor.capture.files.capture_file import CaptureFile
+from sensor.cli.replay import Replay
 from tests.accuracy.pcap import Score, compare_suricata, compare_zeek
 from tests.sensor.replay.packets import Talk, write_pcap
 

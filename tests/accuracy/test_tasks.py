@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.attacks.core_rules import load_core_rules
+from sensor.describe.attacks.core_rules import load_core_rules
 from tests.accuracy import abuse
 from tests.accuracy.__main__ import main
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from apidae.v1 import data_pb2
 
-from collector.anomaly.engine import Engine
-from collector.anomaly.windows import LATENESS_SECONDS
-from collector.ingest.convert import convert_bytes
-from collector.rows import RowBatch
+from collector.core.rows import RowBatch
+from collector.detection.engine import Engine
+from collector.detection.framework.windows import LATENESS_SECONDS
+from collector.receiver.convert import convert_bytes
 
 _GAUGE_SCALE = 1_000
 _GAP_STEPS_MAX = 300  # A longer gap is a new beginning.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sensor.ebpf.compile import Image, ProgramImage, load_image
+from sensor.ebpf.syscalls import CGROUP_INET_INGRESS, call_bpf, create_object
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.image import Image, ProgramImage, load_image
-from sensor.kernel.syscalls import CGROUP_INET_INGRESS, call_bpf, create_object
 
 _PROG_ATTACH, _PROG_DETACH, _PROG_QUERY = 8, 9, 16  # enum bpf_cmd
 

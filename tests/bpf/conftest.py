@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images, is_emulated
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.kernel import image
-from sensor.kernel.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscalls import read_batch
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.ebpf import compile as image
+from sensor.ebpf.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
+from sensor.ebpf.syscalls import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, drain
 from tests.bpf.reference import Teacher

@@ -11,11 +11,11 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 
-from sensor.clock import Clock
-from sensor.kernel.abi import NameKind
-from sensor.kernel.capture import Capture
-from sensor.kernel.loader import load_program
-from sensor.kernel.run_time import enable_statistics, read_run_time
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import NameKind
+from sensor.ebpf.loader import load_program
+from sensor.ebpf.run_time import enable_statistics, read_run_time
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import own_cgroup_id
 from tests.bpf.reference import Teacher

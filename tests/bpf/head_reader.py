@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from sensor.kernel import hashes
-from sensor.kernel.abi import NameKind
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.machine import STATE, Action, ParseFlag, build_machine, defines
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import NameKind
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.machine import STATE, Action, ParseFlag, build_machine, defines
 from tests.bpf.reference import Reference
 
 REFUSED = 2

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-from sensor.reassembly.connection import Direction
+from sensor.http.reassembly import Direction
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 PATHS: Final = ("/", "/a", "/p/7", "/v1/users", "/x/y/z")

@@ -19,14 +19,12 @@ from typing import Final
 
 import msgspec
 
-from sensor.environment import parse_capabilities
-from sensor.kernel.compile import Build, build_http1
-from sensor.kernel.image import INSTRUCTION_BYTES, Image, ProgramImage
-from sensor.kernel.image_cache import ImageCache, make_digest
-from sensor.kernel.loader import LoadError, compile_build, load_program
-from sensor.kernel.tracepoints import TracepointSettings, build_syscalls, load_tracepoints
-from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, build_tls, close_probes, load_tls
-from sensor.trial import find_entry_offset
+from sensor.ebpf.compile import INSTRUCTION_BYTES, Build, Image, ImageCache, ProgramImage, build_http1, make_digest
+from sensor.ebpf.loader import LoadError, compile_build, load_program
+from sensor.ebpf.tracepoints import TracepointSettings, build_syscalls, load_tracepoints
+from sensor.ebpf.uprobes import UPROBES, TlsProgramSettings, build_tls, close_probes, load_tls
+from sensor.preflight.checks import parse_capabilities
+from sensor.preflight.trial import find_entry_offset
 
 RING_BYTES: Final = 1 << 18
 _CALL: Final = 0x85  # BPF_JMP | BPF_CALL; a helper's number is in the immediate where the source register is 0.

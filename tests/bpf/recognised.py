@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sensor.calls import Exchange
-from sensor.kernel.abi import RECORD, Counter
-from sensor.kernel.capture import Capture
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.ebpf.abi import RECORD, Counter
 from tests.bpf.cgroups import find_own
 from tests.bpf.reference import Teacher
 from tests.waiting import DEADLINE_SECONDS

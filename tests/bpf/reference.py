@@ -1,11 +1,14 @@
 """What the kernel makes of a head, in plain Python: the hashes of profile, host and values. And a teacher that writes
-the maps by hand, as `sensor.recognition` would from described calls."""
+the maps by hand, as `sensor.offload` would from described calls."""
 
 import os
 from dataclasses import dataclass, field
 
-from sensor.kernel import hashes
-from sensor.kernel.abi import (
+from sensor.capture.packets.capture import Capture
+from sensor.core.addresses import pack_address
+from sensor.core.keyed import fold, fold_all, hash_siphash
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import (
     EDGE,
     EDGE_KEY,
     LEAF,
@@ -22,8 +25,6 @@ from sensor.kernel.abi import (
     NameKind,
     Settings,
 )
-from sensor.kernel.capture import Capture
-from sensor.keyed import hash_siphash
 from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
 
 _MASK = (1 << 64) - 1
@@ -80,7 +81,7 @@ class Reference:
         """Profile, host and credential of a whole head."""
         lines = head[: head.index(b"\r\n\r\n")].split(b"\r\n")
         target, version = lines[0].split(b" ", 1)[1].rsplit(b" ", 1)
-        profile, host, credential = hashes.fold(0, version[-1]), 0, 0
+        profile, host, credential = fold(0, version[-1]), 0, 0
         for line in lines[1:]:
             name, _, value = line.partition(b":")
             if name.lower() in (b"content-length", b"transfer-encoding"):
@@ -101,7 +102,7 @@ class Reference:
         query = target.partition(b"?")[2]
         for pair in query.split(b"&") if query else ():
             if self.names.get((True, pair.partition(b"=")[0].lower())) is NameKind.QUERY_CREDENTIAL:
-                profile = hashes.fold(profile, hash_fast(self.key, pair))
+                profile = fold(profile, hash_fast(self.key, pair))
         return profile, host, credential
 
     def query_object(self, head: bytes) -> tuple[int, int]:
@@ -112,7 +113,7 @@ class Reference:
             name, _, value = pair.partition(b"=")
             if value and self.names.get((True, name.lower())) is NameKind.QUERY_OBJECT:
                 hashed = self.hash_segment(value)
-                folded = hashes.fold(folded, hashed) if folded else hashed
+                folded = fold(folded, hashed) if folded else hashed
                 number = int(value) if value.isdigit() and len(value) <= 18 else NUMBER_NONE
         return folded, number
 
@@ -212,7 +213,7 @@ class Teacher:
         method, target, _ = line.split(b" ")
         path = target.partition(b"?")[0]
         _, host = self.reference.profile_and_host(head)
-        packed = hashes.pack_address(address)
+        packed = pack_address(address)
         key = ROOT_KEY.pack(
             *(cgroup_id, host, int.from_bytes(method[:8], "little"), hashes.fold_address(packed), port, role),
             4 if len(packed) == 4 else 6,
@@ -254,4 +255,4 @@ class Teacher:
         number = NUMBER_NONE
         if values and values[-1].isdigit() and len(values[-1]) <= 18:
             number = int(values[-1])
-        return hashes.fold_all(map(self.reference.hash_segment, values)), number
+        return fold_all(map(self.reference.hash_segment, values)), number

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sensor.kernel import abi, stop_abi
-from sensor.kernel.compile import BPF_DIRECTORY, TAIL_CALLS
-from sensor.kernel.machine import build_machine, defines
+from sensor.ebpf import abi
+from sensor.ebpf import abi as stop_abi
+from sensor.ebpf.compile import BPF_DIRECTORY, TAIL_CALLS
+from sensor.ebpf.machine import build_machine, defines
 
 PRELUDE = """#include <stddef.h>
 #include <stdint.h>

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.kernel.abi import OVERFLOW_KEY, RECORD, Counter, RecordFlag
-from sensor.kernel.capture import Capture
-from sensor.kernel.loader import load_program
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import OVERFLOW_KEY, RECORD, Counter, RecordFlag
+from sensor.ebpf.loader import load_program
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, own_cgroup_id
 from tests.bpf.reference import Teacher
@@ -37,7 +37,7 @@ CALLS = 199
 def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgroup: bool) -> Iterator[Capture]:
     """A capture of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sensor.kernel.capture.RECORDS_BYTES", records_bytes)
+        patch.setattr("sensor.capture.packets.capture.RECORDS_BYTES", records_bytes)
         program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes, cache_directory=find_images())
         capture = Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
     try:
@@ -127,7 +127,7 @@ def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeyp
         assert sums[0] == 40
         assert ways[2] > 10
         assert cramped._assembler.pending_count > 10
-        monkeypatch.setattr("sensor.exchange.PENDING_MAX", 1)
+        monkeypatch.setattr("sensor.capture.packets.exchange.PENDING_MAX", 1)
         with serving(answering([len(sent)], (answer,))) as later:
             talk(later, (sent,), len(answer))
             _, exchanges = watch.collect(port, 0)

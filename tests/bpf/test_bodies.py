@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.kernel.abi import Counter, RecordFlag
-from sensor.kernel.capture import Capture
-from sensor.pieces import BODY_BYTES_MAX, Pieces
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import Counter, RecordFlag
+from sensor.ebpf.pieces import BODY_BYTES_MAX, Pieces
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.conftest import Collect
 from tests.bpf.recognised import Watch

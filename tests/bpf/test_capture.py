@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sensor.calls import Exchange
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
 from sensor.coverage.row import PortProtocol
-from sensor.kernel.capture import Capture
 from tests.bpf.recognised import drain
 from tests.bpf.wire import (
     chunked,

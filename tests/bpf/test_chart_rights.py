@@ -17,8 +17,8 @@ import pytest
 
 from scripts.containers.rights import limit_capabilities, read_capabilities
 from scripts.vm.images import is_emulated
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.loader import compile_build
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.loader import compile_build
 from tests.bpf.kernel_sides import KERNEL_SIDES, PACKETS_OF_THE_HOST, Outcome, digest_image
 
 pytestmark = pytest.mark.kernel
@@ -29,7 +29,7 @@ FEWEST_CAPABILITIES: Final = ("BPF", "PERFMON", "NET_ADMIN")  # docs/kubernetes-
 _OLD_HELPERS: Final = {4, 45}
 # The default install's is in the gate.
 SIDES: Final = [
-    pytest.param(name, marks=[] if name == PACKETS_OF_THE_HOST else [pytest.mark.full("sensor.bpf")])
+    pytest.param(name, marks=[] if name == PACKETS_OF_THE_HOST else [pytest.mark.full("sensor.ebpf")])
     for name in KERNEL_SIDES
 ]
 
@@ -65,7 +65,7 @@ def test_programs_load_and_attach_with_the_charts_rights_and_are_the_same_whoeve
     assert digest_image(compile_build(KERNEL_SIDES[side].build())) == outcome.digest
 
 
-@pytest.mark.full("sensor.bpf")
+@pytest.mark.full("sensor.ebpf")
 def test_packets_need_no_more_than_the_documented_fewest_rights(home: Path, tmp_path: Path) -> None:
     assert try_in_child(home, tmp_path, FEWEST_CAPABILITIES, PACKETS_OF_THE_HOST).problem == ""
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from sensor.kernel.capture import Capture
+from sensor.capture.packets.capture import Capture
 from tests.bpf.conftest import Collect
 from tests.bpf.test_capture import answering
 from tests.bpf.wire import connected, receive_exactly, request, response, send_parts, serving

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.kernel.abi import RecordFlag
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.kernel.tracepoints import TracepointSettings
+from sensor.capture.packets.capture import Capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import RecordFlag
+from sensor.ebpf.tracepoints import TracepointSettings
 from tests.bpf.http1_conversation import PATHS, Conversation
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.reference import Teacher

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from sensor.capture.packets.capture import Capture
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.kernel.abi import PEER_KEY, ConnectionKind, Counter
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscalls import read_batch
+from sensor.ebpf.abi import PEER_KEY, ConnectionKind, Counter
+from sensor.ebpf.syscalls import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https

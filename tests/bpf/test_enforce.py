@@ -11,16 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from sensor.clock import Clock
-from sensor.enforce.block import Block, BlockKind
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
+from sensor.core.keyed import hash_siphash
+from sensor.ebpf.abi import STOP_EVENT, STOPS_BYTES, StopCount
+from sensor.ebpf.stops import StopMaps
+from sensor.enforce.block import Block, BlockKind, EnforceLimits
 from sensor.enforce.enforcer import Enforcer
-from sensor.enforce.limits import EnforceLimits
-from sensor.enforce.reset import Resetter
-from sensor.enforce.watch import StopWatch
-from sensor.kernel.capture import Capture
-from sensor.kernel.stop_abi import STOP_EVENT, STOPS_BYTES, StopCount
-from sensor.kernel.stops import StopMaps
-from sensor.keyed import hash_siphash
+from sensor.enforce.reset import Resetter, StopWatch
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kernel

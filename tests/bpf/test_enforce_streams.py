@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sensor.calls import Role
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Role
+from sensor.core.keyed import hash_siphash
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
-from sensor.kernel.capture import Capture
-from sensor.keyed import hash_siphash
-from sensor.protocols.hpack.huffman import encode_huffman
-from sensor.protocols.http2_frames import PREFACE
+from sensor.http.hpack import encode_huffman
+from sensor.http.http2.frames import PREFACE
 from tests.bpf.test_enforce import SECRET, Server, make_enforcer
 from tests.sensor.protocols.hpack_encoder import Encoder, Pair
 from tests.sensor.protocols.http2_wire import write_headers, write_settings, write_window_update

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
-from sensor.kernel.capture import Capture
+from sensor.capture.packets.capture import Capture
 from tests.bpf.test_coverage import find, has_exchanges
 from tests.bpf.tls import make_certificate
 

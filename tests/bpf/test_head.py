@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.kernel.abi import NameKind
-from sensor.protocols.marks import read_mark
+from sensor.ebpf.abi import NameKind
+from sensor.http.http1.head import read_mark
 from tests.bpf.head_reader import (
     IGNORED,
     QUOTED,

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensor.kernel.machine import Action, ParseFlag
-from sensor.protocols.http1_events import End, Event, Head, Stopped
-from sensor.protocols.http1_faults import Fault
-from sensor.protocols.http1_stream import MessageReader
+from sensor.ebpf.machine import Action, ParseFlag
+from sensor.http.http1.events import End, Event, Head, Stopped
+from sensor.http.http1.grammar import Fault
+from sensor.http.http1.stream import MessageReader
 from tests.bpf.test_machine import Walk, walk
 
 __all__ = ["walk"]

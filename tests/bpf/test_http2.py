@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.packets.capture import Capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.ebpf.abi import Counter
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import StreamRequest
+from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.wire import receive_exactly
 from tests.sensor.protocols.hpack_encoder import Encoder

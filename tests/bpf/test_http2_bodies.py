@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
-from sensor.protocols.http2_bodies import BODY_BYTES_MAX, StreamBodies
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import PREFACE
-from sensor.reassembly.connection import Direction
+from sensor.capture.packets.capture import Capture
+from sensor.ebpf.abi import Counter
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.streams import BODY_BYTES_MAX, StreamBodies, StreamCall
+from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.reference import Teacher
 from tests.bpf.test_http2 import Cut, collect, connect, every, play, whole

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.clock import Clock
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
-from sensor.kernel.loader import FRAMES_BYTES
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import UNKNOWN_PATH
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import Counter
+from sensor.ebpf.loader import FRAMES_BYTES
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import UNKNOWN_PATH
 from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole
 from tests.bpf.wire import receive_exactly
 from tests.sensor.protocols.http2_wire import write_settings

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from sensor.kernel.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscalls import read_batch
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.packets.capture import Capture
+from sensor.ebpf.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
+from sensor.ebpf.syscalls import read_batch
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import StreamRequest
+from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.test_http2 import COUNTED, collect, connect, play, whole
 from tests.sensor.protocols.hpack_encoder import Encoder

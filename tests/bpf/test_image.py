@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sensor.kernel import image, loader
-from sensor.kernel.compile import PROGRAMS, Build
-from sensor.kernel.image import Image, ImageError, MapImage, ProgramImage, load_image
-from sensor.kernel.loader import GUARDS, load_program
+from sensor.ebpf import compile as image
+from sensor.ebpf import loader
+from sensor.ebpf.compile import PROGRAMS, Build, Image, ImageError, MapImage, ProgramImage, load_image
+from sensor.ebpf.loader import GUARDS, load_program
 
 pytestmark = pytest.mark.kernel
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sensor.calls import Exchange
-from sensor.kernel.capture import Capture
-from sensor.protocols.http2_frames import PREFACE
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.http.http2.frames import PREFACE
 from tests.bpf.test_capture import rows
 from tests.bpf.test_http2 import collect as collect_streams
 from tests.bpf.test_http2 import rows as stream_rows

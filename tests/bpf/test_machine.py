@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.machine import STATE, Action, ParseFlag, build_machine, defines
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.machine import STATE, Action, ParseFlag, build_machine, defines
 
 
 @dataclass(frozen=True, slots=True)

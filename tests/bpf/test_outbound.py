@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.clock import Clock
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
 from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.kernel.capture import Capture
 from tests.bpf.cgroups import enter, find_own, remove
 from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
 from tests.bpf.tls import client_context, make_certificate, serving_https

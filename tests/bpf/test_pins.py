@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sensor.calls import Exchange
-from sensor.kernel import pins as pins_module
-from sensor.kernel.capture import Capture
-from sensor.kernel.image import MapImage, create_map
-from sensor.kernel.pins import PinnedHeir, Pins
-from sensor.kernel.syscalls import read_batch, update_map
-from sensor.succession import Estate
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.ebpf import pins as pins_module
+from sensor.ebpf.compile import MapImage, create_map
+from sensor.ebpf.handover import Estate
+from sensor.ebpf.pins import PinnedHeir, Pins
+from sensor.ebpf.syscalls import read_batch, update_map
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 
 pytestmark = pytest.mark.kernel

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sensor.kernel.abi import Counter, RecordFlag
+from sensor.ebpf.abi import Counter, RecordFlag
 from tests.bpf.recognised import Watch
 from tests.bpf.test_capture import answering, rows
 from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving, talk

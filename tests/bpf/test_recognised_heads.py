@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from sensor.kernel import hashes
-from sensor.kernel.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
+from sensor.core.addresses import pack_address
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
 from tests.bpf.recognised import Watch
 from tests.bpf.test_capture import answering, rows
 from tests.bpf.wire import connected, receive_exactly, request, response, serving, talk
@@ -271,7 +272,7 @@ def test_families(watch: Watch, host: str) -> None:
         route = watch.teacher.path(head, cgroup_id=watch.cgroup_id, port=port, address=host)
         talk(port, (head,), len(answer), host)
         records, exchanges = watch.collect(port, 1)
-    packed = hashes.pack_address(host)
+    packed = pack_address(host)
     assert exchanges == []
     (record,) = records
     assert (record["route"], record["family"]) == (route, 4 if len(packed) == 4 else 6)

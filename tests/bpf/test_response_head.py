@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.kernel.machine import ParseFlag
+from sensor.ebpf.machine import ParseFlag
 from tests.bpf.head_reader import ENDS, REFUSED, TOKEN, VALUE, Frame, Reader, frame, read
 
 __all__ = ["frame", "read"]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.calls import Exchange, Role
-from sensor.clock import Clock
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.kernel.tracepoints import TracepointSettings
+from sensor.capture.packets.capture import Capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.core.calls import Exchange, Role
+from sensor.core.clock import Clock
+from sensor.ebpf.tracepoints import TracepointSettings
 from tests.bpf.cgroups import enter, remove
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 

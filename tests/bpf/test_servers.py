@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.kernel.capture import Capture
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.kernel.tracepoints import TracepointSettings
+from sensor.capture.packets.capture import Capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.ebpf.tracepoints import TracepointSettings
 from tests.bpf.test_http2 import Cut, anywhere, collect, connect, every, expected, play, rows, whole
 from tests.e2e.application import Server, Servers
 from tests.e2e.traffic import MIX, send_mix

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sensor.kernel.abi import Counter, NameKind
+from sensor.ebpf.abi import Counter, NameKind
 from tests.bpf.recognised import Watch
 from tests.bpf.wire import receive_exactly, request, response, serving
 

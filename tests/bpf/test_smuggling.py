@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
+from sensor.capture.packets.capture import Capture
+from sensor.ebpf.abi import Counter
 from tests.bpf.conftest import Collect
 from tests.bpf.test_http1_agreement import read_as_kernel
 from tests.bpf.test_machine import Walk, walk

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from sensor.kernel.compile import BPF_DIRECTORY
+from sensor.ebpf.compile import BPF_DIRECTORY
 
 # Names of bcc, and what libbcc looks at before it decides what they mean.
 REFUSED: Final = {

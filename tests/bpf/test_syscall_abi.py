@@ -9,11 +9,9 @@ import subprocess
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.kernel import syscall_abi
-from sensor.kernel.btf import Btf, BtfError
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.syscall_offsets import syscall_flags
-from sensor.kernel.tracepoints import TRACEPOINTS, TracepointSettings, load_tracepoints
+from sensor.ebpf import abi as syscall_abi
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.tracepoints import TRACEPOINTS, Btf, BtfError, TracepointSettings, load_tracepoints, syscall_flags
 from tests.bpf.test_verifier import check_steps, read_steps
 
 PRELUDE = """#include <stddef.h>

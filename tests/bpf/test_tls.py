@@ -18,13 +18,13 @@ from scripts.bench_cases.searching import search_path
 from scripts.live.program import Program
 from scripts.proxies import find_proxy
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.calls import Exchange, Role
-from sensor.kernel import uprobes
-from sensor.kernel.ring import Ring
-from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.streams.exchange import StreamExchange
-from sensor.tls.reader import TlsReader
+from sensor.capture.tls.reader import TlsReader
+from sensor.core.calls import Exchange, Role
+from sensor.ebpf import uprobes
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.heads import StreamRequest
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.rustls import build_rustls_server

@@ -7,10 +7,9 @@ from enum import IntEnum, IntFlag
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.syscall_abi import SyscallCounter
-from sensor.kernel.tls_abi import Binding, Library, TlsCounter
-from sensor.kernel.uprobes import SOCKET_TRACEPOINTS, UPROBES, TlsProgramSettings, load_tls
+from sensor.ebpf.abi import Binding, Library, SyscallCounter, TlsCounter
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.uprobes import SOCKET_TRACEPOINTS, UPROBES, TlsProgramSettings, load_tls
 from tests.bpf.test_verifier import check_steps, read_steps
 
 

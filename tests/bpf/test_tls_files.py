@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
-from sensor.kernel.uprobes import close_probes
-from sensor.tls.attacher import Attacher
-from sensor.tls.processes import ProcessFiles
+from sensor.capture.tls.attacher import Attacher
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.ebpf.uprobes import close_probes
 from tests.sensor.tls.poison import poison
 
 pytestmark = pytest.mark.kernel

@@ -20,8 +20,8 @@ from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
 from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.kernel_objects import list_left
-from sensor.kernel.uprobes import close_probes
-from sensor.tls.processes import ProcessFiles
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.ebpf.uprobes import close_probes
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until

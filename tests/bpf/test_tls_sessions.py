@@ -12,13 +12,19 @@ import pytest
 
 from scripts.bench_cases.searching import search_path
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.conversations import unpack_event
-from sensor.kernel.abi import ConnectionKind
-from sensor.kernel.ring import Ring
-from sensor.kernel.syscall_abi import SYSCALL_COUNTER_PARTS, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
-from sensor.kernel.syscalls import read_batch, read_divided_counts
-from sensor.kernel.tls_abi import LOOKS_SIZE, TlsCounter
-from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.capture.syscalls.streams import unpack_event
+from sensor.ebpf.abi import (
+    LOOKS_SIZE,
+    SYSCALL_COUNTER_PARTS,
+    SYSCALL_COUNTERS_SIZE,
+    ConnectionKind,
+    SyscallCounter,
+    SyscallEvent,
+    TlsCounter,
+)
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.syscalls import read_batch, read_divided_counts
+from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
+from sensor.capture.packets.capture import Capture
+from sensor.ebpf.abi import Counter
 from tests.bpf.conftest import Collect
 from tests.bpf.test_capture import answering, rows
 from tests.bpf.wire import chunked, connected, receive_exactly, request, response, send_parts, serving, talk

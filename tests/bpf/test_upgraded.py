@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from sensor.calls import Exchange
-from sensor.kernel.abi import Counter
-from sensor.kernel.capture import Capture
-from sensor.protocols.websocket import WebSocketCounter
+from sensor.capture.packets.capture import Capture
+from sensor.core.calls import Exchange
+from sensor.ebpf.abi import Counter
+from sensor.http.websocket import WebSocketCounter
 from tests.bpf.recognised import drain
 from tests.bpf.test_http2 import Cut, anywhere, connect, every, whole
 from tests.bpf.wire import receive_exactly

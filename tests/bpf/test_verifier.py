@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import describe_build, find_images
-from sensor.kernel.compile import PROGRAMS
-from sensor.kernel.loader import load_build
+from sensor.ebpf.compile import PROGRAMS
+from sensor.ebpf.loader import load_build
 
 pytestmark = pytest.mark.kernel
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
-from sensor.kernel import hashes
-from sensor.kernel.abi import NameKind
+from sensor.core.keyed import fold
+from sensor.ebpf.abi import NameKind
 
 _SIGNED = (b"AWS4-HMAC-SHA256 Credential=", b"Digest username=", b"Signature keyId=")
 _WORD = re.compile(rb"[!-~]+")
@@ -37,12 +37,12 @@ def read_line(
     """Profile and credential after a line that is neither ignored nor the host's."""
     value = line.partition(b":")[2].strip(b" \t")
     if kind == NameKind.HEADER_PRESENT:
-        return hashes.fold(profile, name_hash ^ (not value)), credential
+        return fold(profile, name_hash ^ (not value)), credential
     if kind in MARKED_KINDS:
         is_agent = kind == NameKind.HEADER_AGENT
-        profile = hashes.fold(profile, _name_product(name_hash, value) if is_agent else name_hash)
+        profile = fold(profile, _name_product(name_hash, value) if is_agent else name_hash)
         is_odd = is_odd_value(line, is_quoted=not is_agent)
-        return hashes.fold(profile, hash_line(line)) if is_odd else profile, credential
+        return fold(profile, hash_line(line)) if is_odd else profile, credential
     is_key, is_authorization = kind == NameKind.HEADER_KEY, kind == NameKind.HEADER_AUTHORIZATION
     is_bearer = value[:7].lower() == b"bearer "
     token = value[7:] if is_authorization else value
@@ -55,14 +55,14 @@ def read_line(
         and token[:2] not in (b"ey", b"ew")
         and line.endswith(value)
     ):
-        return hashes.fold(profile, name_hash), hash_value(value) or 1
+        return fold(profile, name_hash), hash_value(value) or 1
     if is_authorization and value.startswith(_SIGNED):
-        return hashes.fold(profile, hash_line(line.partition(b",")[0])), credential
-    return hashes.fold(profile, hash_line(line)), credential
+        return fold(profile, hash_line(line.partition(b",")[0])), credential
+    return fold(profile, hash_line(line)), credential
 
 
 def _name_product(name_hash: int, value: bytes) -> int:
     match = _PRODUCT.match(value)
     product = (match[0] if match else b"").ljust(16, b"\0")
     halves = (int.from_bytes(product[at : at + 8], "little") for at in (0, 8))
-    return hashes.fold(hashes.fold(name_hash, next(halves)), next(halves))
+    return fold(fold(name_hash, next(halves)), next(halves))

@@ -14,7 +14,7 @@ from tests.collector.kubernetes.manifests import make_namespace
 from tests.e2e.conftest import why_no_capture
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.enforce", "collector.respond")]
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.enforce", "collector.response")]
 
 SETTINGS = "is_enforcing = true\nenforce_max_call_share = 1.0\n"
 STOLEN, BESIDE, HONEST = "stolen-key-0123456789", "beside-key-0123456789", "honest-key-0123456789"

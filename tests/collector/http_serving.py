@@ -10,8 +10,8 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from collector.api.access import RequestLimits
-from collector.api.app import ApiSettings, build_app
-from collector.http_server import HttpLimits, HttpServer
+from collector.server.app import ApiSettings, build_app
+from collector.server.http_server import HttpLimits, HttpServer
 from tests.collector.api.fakes import MemoryAlerts
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 

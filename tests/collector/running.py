@@ -22,7 +22,7 @@ class RunningCollector:
     """Started by the constructor; `ready` holds its addresses. Kill only through this object."""
 
     def __init__(self, data_directory: Path, *flags: str) -> None:
-        command = [sys.executable, "-c", "from sensor.main import main; main()", "collector"]
+        command = [sys.executable, "-c", "from common.main import main; main()", "collector"]
         command += ["--data-dir", str(data_directory), "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()

@@ -17,9 +17,9 @@ import grpc
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
-from collector.ingest.segment import locate_segment
-from collector.ingest.wal import Append, Wal
-from collector.store.embedded import EmbeddedStore, lock_directory
+from collector.receiver.segment import locate_segment
+from collector.receiver.wal import Append, Wal
+from collector.storage.embedded import EmbeddedStore, lock_directory
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.test_own_traffic import list_held
 from tests.collector.wire_batches import make_batch
@@ -272,7 +272,7 @@ def test_tokens_are_made_once_kept_private_and_needed(tmp_path: Path) -> None:
 def test_tokens_are_printed_on_a_terminal_alone(tmp_path: Path, is_terminal: bool) -> None:
     """Started with its output in a file, as a service is, and on a terminal, as a person does."""
     data, file = tmp_path / "data", tmp_path / "output"
-    command = [sys.executable, "-c", "from sensor.main import main; main()", "collector", "--data-dir", str(data)]
+    command = [sys.executable, "-c", "from common.main import main; main()", "collector", "--data-dir", str(data)]
     command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
     controller, terminal = pty.openpty()
     with file.open("wb") as output:

@@ -10,10 +10,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from collector.api.app import ApiSettings, build_app
-from collector.commands import client as asking
-from collector.commands import evidence, query, table
-from collector.store.embedded import EmbeddedStore
+from collector.cli import client as asking
+from collector.cli import client as table
+from collector.cli import findings as evidence
+from collector.cli import query
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import FALLBACK_REASON, NOW, Seed, write_watch
@@ -63,7 +65,7 @@ def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(client))
     app = typer.Typer()
     query.register(app)
-    evidence.register(app)
+    evidence.register_evidence(app)
 
     def run(*words: str, token: str = TOKEN) -> Result:
         return CliRunner().invoke(app, [*words, "--token", token], env={"COLUMNS": "220"})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.config import ConfigError, is_loopback, join_address, load_settings, split_address
+from collector.core.config import ConfigError, is_loopback, join_address, load_settings, split_address
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:

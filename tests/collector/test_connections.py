@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from collector.connections import Connection, ConnectionTable, accept_connections, find_network
+from collector.core.connections import Connection, ConnectionTable, accept_connections, find_network
 from tests.waiting import wait_in_loop
 
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector.commands.options import ByOption, name_decider
+from collector.cli.client import ByOption, name_decider
 from tests.collector.running import RunningCollector, clean_environment
 
 UNKNOWN_UID: Final = 54_321
@@ -33,7 +33,7 @@ def run_as_nobody_known(collector: RunningCollector, *arguments: str, status: in
     # It may read all files, for the checkout may lie in a home directory that is closed to others.
     reads_all = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     command = ["setpriv", f"--reuid={UNKNOWN_UID}", f"--regid={UNKNOWN_UID}", "--clear-groups", *reads_all]
-    command += [sys.executable, "-c", "from sensor.main import main; main()", *arguments]
+    command += [sys.executable, "-c", "from common.main import main; main()", *arguments]
     command += ["--url", f"http://{collector.ready['http']}"]
     environment = {name: value for name, value in clean_environment().items() if name not in NAMES}
     done = subprocess.run(

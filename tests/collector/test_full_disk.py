@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.disk import DiskReserve, keep_reserve
-from collector.store.embedded import EmbeddedStore
+from collector.storage.disk import DiskReserve, keep_reserve
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
 from tests.collector.wire_batches import make_batch
 

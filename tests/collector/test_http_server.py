@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from collector.api.access import BodyLimit, RequestLimits
-from collector.connections import Connection
-from collector.http_server import HttpConnection, HttpLimits, HttpServer
+from collector.core.connections import Connection
+from collector.server.http_server import HttpConnection, HttpLimits, HttpServer
 from tests.collector.http_serving import (
     TOKEN,
     EmptyReader,
@@ -356,7 +356,7 @@ def test_the_collector_asks_for_descriptors_for_its_connections() -> None:
     """In a process of its own: a limit that was lowered for good stays so."""
     script = (
         "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 4096))\n"
-        "from collector.listeners import allow_open_files as allow; allow()\n"
+        "from collector.server.listeners import allow_open_files as allow; allow()\n"
         "print(r.getrlimit(r.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from apidae.v1 import stream_pb2
 
-from sensor.uplink.schemas import write_schemas
+from sensor.export.messages import write_schemas
 from tests.collector.running import RunningCollector, make_hello, talk, wrap
 from tests.collector.schemas.states import Node
 from tests.collector.test_collector import make_current

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.interval import Interval
+from collector.core.rates import Interval
 
 
 @pytest.mark.parametrize(("is_late", "due"), [(False, [0, 10, 20]), (True, [10, 20])])

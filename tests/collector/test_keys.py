@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.keys import (
+from collector.core.keys import (
     ROTATION_SECONDS,
     InstallationKey,
     KeyFileError,

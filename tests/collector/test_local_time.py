@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collector.local_time import LocalTime
+from collector.core.rates import LocalTime
 
 DAY = 86_400
 

@@ -7,9 +7,9 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.cli import LineFormatter
+from collector.cli.commands import LineFormatter
 
-FORGED = "no\n2026-11-29 08:00:00,000 INFO collector.run: all is well\x1b[2K\r\u202e"
+FORGED = "no\n2026-11-29 08:00:00,000 INFO collector.server.run: all is well\x1b[2K\r\u202e"
 
 
 def write(message: str, *arguments: object, error: Exception | None = None) -> str:

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from collector import own_traffic
-from collector.keys import InstallationKey
-from collector.own_traffic import COOKIES_MAX, OwnEnd, OwnTraffic, ProcessMark, describe_own_traffic, open_process_mark
+from collector.core.keys import InstallationKey
+from collector.receiver import own_traffic
+from collector.receiver.own_traffic import (
+    COOKIES_MAX,
+    OwnEnd,
+    OwnTraffic,
+    ProcessMark,
+    describe_own_traffic,
+    open_process_mark,
+)
 
 KEY = InstallationKey(key_id=1, secret=b"k" * 16)
 BOOT = "4e329f51-57b3-4b79-8a67-cab3c5dd05ea"

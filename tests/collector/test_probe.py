@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from collector.probe import main
+from collector.server.probe import main
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.rates import CALLS_A_SECOND, compute_rate, word_measure, word_rate
+from collector.core.rates import CALLS_A_SECOND, compute_rate, word_measure, word_rate
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.keys import KEYS_FILE, load_installation_keys
+from collector.core.keys import KEYS_FILE, load_installation_keys
 from tests.collector.running import Conversation, RunningCollector, clean_environment, make_hello, wrap
 from tests.collector.wire_batches import make_batch
 from tests.waiting import wait_until
@@ -25,7 +25,7 @@ def collector(tmp_path: Path) -> Iterator[RunningCollector]:
 
 
 def rotate(directory: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from sensor.main import main; main()", "keys", "rotate"]
+    command = [sys.executable, "-c", "from common.main import main; main()", "keys", "rotate"]
     return subprocess.run(
         [*command, "--data-dir", str(directory)], env=clean_environment(), capture_output=True, text=True, timeout=60
     )

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-import collector.sensors
-from collector.sensors import HealthReport, SensorRegistry, SensorStatus
+import collector.receiver.sensors
+from collector.receiver.sensors import HealthReport, SensorRegistry, SensorStatus
 
 
 class Clock:

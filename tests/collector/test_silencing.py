@@ -13,13 +13,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.desk import AlertDesk
-from collector.api.app import ApiSettings, build_app
-from collector.commands import client as asking
-from collector.commands import detection, query
-from collector.sensitivity import Sensitivity
-from collector.store.base import Store
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.service import AlertDesk
+from collector.cli import client as asking
+from collector.cli import findings as detection
+from collector.cli import query
+from collector.core.kinds import Sensitivity
+from collector.server.app import ApiSettings, build_app
+from collector.storage.base import Store
 from scripts.live.inventory import read_snapshot
 from tests.collector.alerts.test_desk import Office, embedded, report_at, store  # noqa: F401
 from tests.collector.api.client import TestClient
@@ -48,7 +49,7 @@ class Site:
         self.monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(self.client))
         app = typer.Typer()
         query.register(app)
-        detection.register(app)
+        detection.register_detection(app)
         return CliRunner().invoke(app, [*words, "--url", HERE], env={"COLUMNS": "300"})
 
     def list_open(self) -> dict[str, list[str]]:

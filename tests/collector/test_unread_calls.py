@@ -11,20 +11,20 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector.api.app import ApiSettings, build_app
-from collector.commands import client as asking
-from collector.commands import query
-from collector.ingest.convert import convert_bytes
-from collector.ingest.reveal import RevealBook
-from collector.inventory.catalogue import Catalogue
-from collector.inventory.mapping import EndpointMapping
-from collector.rows import RowBatch
-from collector.store.arrow import build_routes, build_rows
-from collector.store.embedded import EmbeddedStore
-from sensor.aggregate import Aggregator
-from sensor.calls import CallRecord, Role
-from sensor.convert import BatchConverter
-from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY
+from collector.cli import client as asking
+from collector.cli import query
+from collector.core.rows import RowBatch
+from collector.inventory.templates.catalogue import Catalogue
+from collector.inventory.templates.mapping import EndpointMapping
+from collector.receiver.convert import convert_bytes
+from collector.receiver.reports import RevealBook
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.writer import build_routes, build_rows
+from sensor.aggregate.aggregator import Aggregator
+from sensor.core.calls import CallRecord, Role
+from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY
+from sensor.export.convert import BatchConverter
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.sensor.recognition.conftest import Sensor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collector.config import load_settings
+from collector.core.config import load_settings
 from collector.trust.authority import issue_server_certificate, read_authority
 from scripts.helm.render import run_helm
 from scripts.helm.settings_schema import CHART

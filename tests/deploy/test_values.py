@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 import yaml
 
-from collector.config import load_settings as load_collector
+from collector.core.config import load_settings as load_collector
 from scripts.helm.render import EXAMPLES, render
 from scripts.helm.settings_schema import CHART, SCHEMA, SIDES, format_schema, insert_settings
-from sensor.config import load_settings as load_sensor
+from sensor.core.config import load_settings as load_sensor
 from tests.deploy.chart import container, default_values, documents, find, look_up, need_helm, walk_leaves
 
 LOAD = {"sensor": load_sensor, "collector": load_collector}

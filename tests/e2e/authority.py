@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.trust.authority import Authority, issue_sensor_certificate, make_authority
-from sensor.uplink.certificates import make_key_request
+from sensor.export.certificates import make_key_request
 
 DAY = 86_400.0
 

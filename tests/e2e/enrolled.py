@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner
 
 from collector.trust.identity import read_certificate
-from sensor.clock import Clock
-from sensor.enroll_command import TOKEN_VARIABLE
-from sensor.main import build_app
-from sensor.spool import Spool
-from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings
-from sensor.uplink.keeper import CertificateKeeper
-from sensor.uplink.target import parse_target
+from common.main import build_app
+from sensor.cli.commands import TOKEN_VARIABLE
+from sensor.core.clock import Clock
+from sensor.export.certificates import CertificateKeeper
+from sensor.export.client import Uplink, UplinkRejectedError, UplinkSettings
+from sensor.export.spool import Spool
+from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
 from tests.waiting import wait_until

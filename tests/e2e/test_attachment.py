@@ -56,7 +56,7 @@ def _find_gap(inventory: Inventory) -> bool:
     return any(row["address"] == ROW_NAME and "Nothing was captured for" in row["reason"] for row in rows)
 
 
-@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
+@pytest.mark.full("sensor.ebpf", "sensor.agent")
 def test_kill_9_while_it_starts_leaves_nothing(product: Product) -> None:
     """The child that compiles and attaches may outlive its parent by a moment, but what it holds goes with it."""
     _, address = product.start_collector()
@@ -71,7 +71,7 @@ def test_kill_9_while_it_starts_leaves_nothing(product: Product) -> None:
         sensor.kill()
 
 
-@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
+@pytest.mark.full("sensor.ebpf", "sensor.agent")
 def test_pause_detaches_and_resume_attaches(product: Product) -> None:
     _, address = product.start_collector()
     sensor = product.start_sensor(address)
@@ -85,7 +85,7 @@ def test_pause_detaches_and_resume_attaches(product: Product) -> None:
     assert sensor.stop() == 0, sensor.log_tail()
 
 
-@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
+@pytest.mark.full("sensor.ebpf", "sensor.agent")
 def test_a_second_sensor_refuses_and_names_the_first(product: Product, tmp_path: Path) -> None:
     _, address = product.start_collector()
     first = product.start_sensor(address)

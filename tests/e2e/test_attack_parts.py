@@ -16,7 +16,7 @@ from tests.e2e.served import JsonHandler, serve
 from tests.sensor.attacks.payloads import PAYLOADS as ESCAPED
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.attacks")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.describe.attacks")]
 
 HONEST_CALLS: Final = 30  # More than the first calls of a route, which are all looked at.
 BODY_PAUSE_SECONDS: Final = 1.1  # Of one route a body is read each second.

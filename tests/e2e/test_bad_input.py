@@ -14,7 +14,7 @@ import pytest
 from tests.collector.running import RunningCollector, clean_environment
 from tests.e2e.conftest import read_own_places
 
-APIDAE = [sys.executable, "-c", "from sensor.main import main; main()"]
+APIDAE = [sys.executable, "-c", "from common.main import main; main()"]
 FREE = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
 NOBODY = 65534
 LIMIT_SECONDS = 60
@@ -62,7 +62,7 @@ def refusing() -> Iterator[str]:
         yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
     [
@@ -104,7 +104,7 @@ def test_wrong_setting(arguments: list[str], variables: dict[str, str], told: li
     assert all(part in sentence for part in told), sentence
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 def test_listener_cannot_be_had(tmp_path: Path, taken: str) -> None:
     data = ["collector", "--data-dir", str(tmp_path / "data"), "--no-auth", *FREE]
     for name in ("grpc_listen", "http_listen"):
@@ -117,7 +117,7 @@ def test_listener_cannot_be_had(tmp_path: Path, taken: str) -> None:
     assert f"tls_cert_file {tmp_path / 'no.pem'}" in refuse(*data, *pair)
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 def test_data_directory_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     sentence = refuse("collector", "--data-dir", str(tmp_path / "file"), "--no-auth", *FREE)
@@ -128,7 +128,7 @@ def test_data_directory_cannot_be_used(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 def test_store_and_webhook(tmp_path: Path, refusing: str) -> None:
     data = ["collector", "--data-dir", str(tmp_path), "--no-auth", *FREE]
     sentence = refuse(*data, APIDAE_COLLECTOR_STORE_URL=f"http://user:hidden@{refusing}")
@@ -139,7 +139,7 @@ def test_store_and_webhook(tmp_path: Path, refusing: str) -> None:
     assert "webhook_url" in refuse(*data, APIDAE_COLLECTOR_WEBHOOK_URL="nonsense")
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 def test_token_files(tmp_path: Path) -> None:
     data = ["collector", "--data-dir", str(tmp_path / "data"), *FREE]
     gone = tmp_path / "gone"
@@ -165,7 +165,7 @@ def test_rights_taken_away(tmp_path: Path) -> None:
     assert "not root" in sentence and "sudo" in sentence
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 @needs_root
 def test_machine_without_avx2(tmp_path: Path) -> None:
     if "avx2" not in Path("/proc/cpuinfo").read_text():
@@ -210,7 +210,7 @@ def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: 
     assert "not printable ASCII" in sentence and "é" not in sentence
 
 
-@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
+@pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
 def test_sensor_directories(sensor: list[str], capture_host: None, taken: str) -> None:
     sentence = refuse(*sensor, "--collector", taken, "--state-dir", "/proc/apidae")
     assert "/proc/apidae" in sentence and "--state-dir" in sentence

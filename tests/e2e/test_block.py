@@ -124,7 +124,7 @@ def honest(site: Site) -> Iterator[list[Loop]]:
         assert outcomes["200"] > 10
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 @pytest.mark.parametrize("is_keep_alive", [True, False])
 def test_an_address_is_stopped_at_once_and_lifted(site: Site, honest: list[Loop], is_keep_alive: bool) -> None:
     thief = site.open_caller(KEY, is_keep_alive=is_keep_alive)
@@ -173,7 +173,7 @@ def _look_for(site: Site, thief: Caller) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: list[Loop], http2_port: int) -> None:
     key, source = f"{KEY}-http2", "127.0.0.90"
     thief = Http2Caller(http2_port, source, {"X-Api-Key": key})
@@ -189,7 +189,7 @@ def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: 
     assert set(beside.stop()) == {"200"}
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_over_http2_a_new_connections_first_request_is_not_read(
     site: Site, honest: list[Loop], http2_server: Nginx
 ) -> None:
@@ -216,7 +216,7 @@ def test_over_http2_a_new_connections_first_request_is_not_read(
     assert [neighbour.call() for _ in range(5)] == ["200"] * 5  # The same address, another key.
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
     site: Site, honest: list[Loop], http2_port: int
 ) -> None:
@@ -241,7 +241,7 @@ def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
     line.close()
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_behind_tls_a_credential_is_stopped(
     site: Site, honest: list[Loop], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -266,7 +266,7 @@ def test_behind_tls_a_credential_is_stopped(
     shop.stop()
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop]) -> None:
     """What somebody with the collector could ask: more blocks than the sensor takes, wide networks, the never-block
     list."""
@@ -286,7 +286,7 @@ def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop])
     assert [spared.call() for _ in range(5)] == ["200"] * 5
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest: list[Loop]) -> None:
     thief = site.open_caller()
     site.block(THIEF, seconds=3_600)
@@ -304,7 +304,7 @@ def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest
     wait_until(lambda: thief.call() == "200", "a sensor that was killed stops nobody")
 
 
-@pytest.mark.full("sensor.enforce", "sensor.enforcement", "collector.respond", "sensor.bpf")
+@pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
 def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site: Site) -> None:
     """The block of the test before is live still; the settings say three seconds."""
     thief = site.open_caller()

@@ -46,8 +46,8 @@ ring_bytes = 67108864
 DUMP = """
 import sys
 from pathlib import Path
-from collector.store.embedded import EmbeddedStore
-from collector.store.migrations import TABLES
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import TABLES
 store = EmbeddedStore(Path(sys.argv[1]))
 for table in TABLES:
     print(table.name, store.query(f"SELECT * EXCEPT('_state$') FROM {table.name}"))

@@ -27,7 +27,7 @@ from tests.waiting import wait_until, wait_until_still
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.e2e,
-    pytest.mark.full("sensor.bpf", "sensor.kernel", "sensor.exchange", "sensor.protocols", "sensor.conversations"),
+    pytest.mark.full("sensor.ebpf", "sensor.capture.packets", "sensor.http", "sensor.capture.syscalls"),
 ]
 
 STILL_SECONDS = 3.0

@@ -15,16 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.trust.authority import (
-    Authority,
-    issue_server_certificate,
-    make_authority,
-    write_certificates,
-    write_key,
-)
-from sensor.clock import Clock
-from sensor.uplink.client import Uplink
-from sensor.uplink.target import parse_target
+from collector.trust.authority import Authority, issue_server_certificate, make_authority, write_certificates, write_key
+from sensor.core.clock import Clock
+from sensor.export.client import Uplink
+from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.collector.trust.token_reviews import FakeReviews, serve_reviews
 from tests.e2e.authority import DAY, make_pair
@@ -32,7 +26,7 @@ from tests.e2e.enrolled import NODE, command, dialling, enroll, greet, read_seri
 from tests.sensor.uplink.sending import IDENTITY, make_keeper
 from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "sensor.uplink")]
+pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "sensor.export")]
 
 
 class LaterClock(Clock):

@@ -42,7 +42,7 @@ def test_a_newcomer_sees_inventory_exposure_and_alert(capture_host: None) -> Non
     assert len(events["flagged"]) == 1
 
 
-@pytest.mark.full("collector.anomaly")
+@pytest.mark.full("collector.detection")
 def test_honest_clients_raise_nothing(capture_host: None) -> None:
     events = run_demo("--no-scraper")
     assert events["seen"][0]["endpoints"] >= 6

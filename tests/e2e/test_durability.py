@@ -47,7 +47,7 @@ class SteadyClient:
         return self.calls
 
 
-@pytest.mark.full("collector.ingest", "collector.store", "sensor.spool")
+@pytest.mark.full("collector.receiver", "collector.storage", "sensor.export")
 def test_a_killed_collector_loses_nothing_acknowledged(product: Product, servers: Servers) -> None:
     server = servers.start("python", "127.0.0.1")
     collector, address = product.start_collector()

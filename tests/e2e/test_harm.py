@@ -17,7 +17,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.bpf", "sensor.kernel")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.ebpf")]
 
 CLIENTS = 3
 QUIET_SECONDS = 3.0

@@ -12,12 +12,12 @@ from apidae.v1 import stream_pb2
 
 from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import CollectorAddress
-from sensor.keyed import hash_siphash
+from sensor.core.keyed import hash_siphash
 from tests.e2e.conftest import Product
 from tests.sensor.uplink.collector import KEY, FakeCollector
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enforce", "sensor.uplink")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enforce", "sensor.export")]
 
 PARTNER, BUSY, SMALL, THIEF = "127.0.1.11", "127.0.1.12", "127.0.1.13", "127.0.1.66"
 KEYS = {source: f"key-of-{source}-0123456789" for source in (PARTNER, BUSY, SMALL, THIEF)}

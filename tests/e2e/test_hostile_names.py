@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.printable import make_printable
+from sensor.core.printable import make_printable
 from tests.bpf.cgroups import enter, remove
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product

@@ -298,18 +298,18 @@ def read_calls(endpoints: Sequence[Endpoint]) -> Calls:
     return found
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 @pytest.mark.parametrize("server", ["nginx", "go"])
 def test_curl_with_prior_knowledge(observed: Observed, server: str) -> None:
     observed.check(f"curl-{server}")
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 def test_curl_that_upgrades(observed: Observed) -> None:
     observed.check("curl-upgrade")
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 def test_many_calls_at_once(observed: Observed) -> None:
     observed.check("h2load")
 
@@ -318,21 +318,21 @@ def test_grpc(observed: Observed) -> None:
     observed.check("grpc")
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 @pytest.mark.parametrize("name", ["h2load", "curl", "grpc"])
 def test_principals_are_neither_merged_nor_split(observed: Observed, name: str) -> None:
     observed.check(f"{name}-principals")
     assert observed.principals[observed.ports[f"{name}-principals"]] == EXPECTED
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 @pytest.mark.parametrize("percent", LOSSES)
 @pytest.mark.parametrize("name", ["h2load", "grpc"])
 def test_lost_packets_lose_no_path(observed: Observed, name: str, percent: int) -> None:
     observed.check(f"{name}-{percent}")
 
 
-@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
+@pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.ebpf")
 def test_a_channel_older_than_the_sensor_is_counted_and_never_wrong(observed: Observed) -> None:
     sent, found = observed.sent["old-grpc"], observed.found[observed.ports["old-grpc"]]
     assert sum(found.values()) == sum(sent.values())

@@ -10,10 +10,10 @@ import grpc
 import pytest
 from apidae.v1 import stream_pb2, stream_pb2_grpc
 
-from sensor.uplink.target import Credentials, open_channel, parse_target
+from sensor.export.target import Credentials, open_channel, parse_target
 from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.full("sensor.uplink")]
+pytestmark = [pytest.mark.e2e, pytest.mark.full("sensor.export")]
 
 SERVER = """
 import asyncio

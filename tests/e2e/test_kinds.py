@@ -20,7 +20,7 @@ from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.e2e,
-    pytest.mark.full("sensor.protocols", "sensor.kinds", "sensor.streams"),
+    pytest.mark.full("sensor.http", "sensor.describe", "sensor.capture.http2"),
 ]
 
 ADDRESS = "127.0.0.1"

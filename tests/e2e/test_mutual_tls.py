@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from collector.trust.authority_file import read_own_authority
-from sensor.uplink.target import parse_target
+from collector.trust.authority import read_own_authority
+from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.certificates import make_certificate
@@ -69,7 +69,7 @@ def test_an_enrolled_sensor_is_welcome(collector: RunningCollector, state: Path)
     assert greet(collector.ready["grpc"], state) == ""
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create")
@@ -86,7 +86,7 @@ def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path:
     assert count_refused(data, collector, "enrollment_used") == 1
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create", "--ttl", "1")
@@ -99,7 +99,7 @@ def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path
     wait_for_line(collector, r"is refused: The enrolment token expired \d+ s ago; make another one\.")
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_token_of_another_node_or_another_collector(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create", "--node", "node-2")
@@ -130,7 +130,7 @@ def test_a_sensor_without_a_certificate(
     assert count_refused(data, collector, "no_certificate") >= 1
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_certificate_of_another_authority(collector: RunningCollector, tmp_path: Path, authority_file: Path) -> None:
     pair = make_pair(tmp_path)
     said = greet(
@@ -143,7 +143,7 @@ def test_a_certificate_of_another_authority(collector: RunningCollector, tmp_pat
     )
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 @pytest.mark.parametrize(
     ("starts", "seconds", "told", "logged"),
     [
@@ -180,7 +180,7 @@ def test_a_certificate_out_of_its_time(
     wait_for_line(collector, logged)
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_certificate_of_another_node(
     collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_certificate_of_another_node(
     wait_for_line(collector, r"is refused: The certificate is for node node-2 of cluster test, and the sensor says it")
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_server_that_is_not_trusted_or_has_another_name(
     collector: RunningCollector, state: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -209,7 +209,7 @@ def test_a_server_that_is_not_trusted_or_has_another_name(
     )
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_tls_and_clear_text_do_not_meet(
     collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -221,7 +221,7 @@ def test_tls_and_clear_text_do_not_meet(
     assert "it does not speak TLS" in said
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_revocation_ends_a_stream(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create")
@@ -246,7 +246,7 @@ def test_revocation_ends_a_stream(collector: RunningCollector, data: Path, tmp_p
     assert sum(item["is_revoked"] for item in listed) == 1
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_who_dials_beside_the_gate_is_refused(collector: RunningCollector, tmp_path: Path) -> None:
     """gRPC's own port on loopback takes no sensor, whatever it says."""
     inner = find_inner_port(collector)
@@ -267,6 +267,6 @@ def find_inner_port(collector: RunningCollector) -> int:
     raise AssertionError("no other port is listened on")
 
 
-@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
+@pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_clear_words_where_the_people_come_in(collector: RunningCollector) -> None:
     assert httpx.get(f"http://{collector.ready['http']}/healthz", timeout=60).status_code == 200

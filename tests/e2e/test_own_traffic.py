@@ -23,7 +23,7 @@ from tests.sensor.uplink.sending import IDENTITY
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
-FULL = pytest.mark.full("sensor.left_out", "sensor.enrich", "sensor.bpf", "collector.own_traffic")
+FULL = pytest.mark.full("sensor.describe", "sensor.enrich", "sensor.ebpf", "collector.receiver")
 
 OWN = "Apidae's own traffic"
 PAGES, EXPORTS, POSTS, STREAMS = 30, 5, 3, 3

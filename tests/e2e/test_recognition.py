@@ -28,7 +28,7 @@ from tests.waiting import wait_until, wait_until_still
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.e2e,
-    pytest.mark.full("sensor.recognition", "sensor.kernel", "sensor.bpf"),
+    pytest.mark.full("sensor.offload", "sensor.ebpf"),
 ]
 
 CALLS = 2_003

@@ -135,7 +135,7 @@ def pins(tmp_path: Path, capture_host: None, monkeypatch: pytest.MonkeyPatch) ->
     subprocess.run(["umount", str(mount)], check=True)
 
 
-@pytest.mark.full("sensor.succession", "sensor.takeover", "sensor.prepared", "sensor.kernel")
+@pytest.mark.full("sensor.agent", "sensor.ebpf")
 def test_calls_while_no_sensor_runs_are_counted_by_the_next(
     product: Product, address: CollectorAddress, workloads: Workloads, pins: Path, tmp_path: Path
 ) -> None:
@@ -166,7 +166,7 @@ def test_calls_while_no_sensor_runs_are_counted_by_the_next(
     assert not pins.exists()
 
 
-@pytest.mark.full("sensor.succession", "sensor.takeover", "sensor.prepared", "sensor.kernel")
+@pytest.mark.full("sensor.agent", "sensor.ebpf")
 def test_calls_across_a_restart_are_all_counted_at_their_paths(
     product: Product, address: CollectorAddress, workloads: Workloads, tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_calls_across_a_restart_are_all_counted_at_their_paths(
         nginx.stop()
 
 
-@pytest.mark.full("sensor.succession", "sensor.takeover", "sensor.prepared", "sensor.kernel")
+@pytest.mark.full("sensor.agent", "sensor.ebpf")
 def test_the_next_version_captures_before_the_one_before_has_ended(
     product: Product, address: CollectorAddress, workloads: Workloads, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.e2e,
-    pytest.mark.full("sensor.schemas", "collector.schemas", "collector.specs"),
+    pytest.mark.full("sensor.describe.schemas", "collector.schemas", "collector.specs"),
 ]
 
 SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")

@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
-FULL = pytest.mark.full("sensor.attach", "sensor.bpf", "sensor.kernel", "sensor.prepared")
+FULL = pytest.mark.full("sensor.agent", "sensor.ebpf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def test_a_sensor_on_one_cgroup_reports_nothing_of_another(
     assert {row["service"]["port"] for row in rows} <= watched.ports
 
 
-@pytest.mark.full("sensor.lock", "sensor.enrich")
+@pytest.mark.full("sensor.agent", "sensor.enrich")
 def test_sensors_of_two_cgroups_run_at_once_and_each_reports_its_own(
     services: tuple[Service, Service], certificate: Certificate, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-FULL = pytest.mark.full("sensor.kernel", "sensor.bpf", "sensor.classify", "sensor.templating", "collector.inventory")
+FULL = pytest.mark.full("sensor.ebpf", "sensor.describe", "sensor.routes", "collector.inventory")
 GATE_KIND = "nginx"
 OTHERS = [*(kind for kind in ALL_KINDS if kind != GATE_KIND), *(f"through-{kind}" for kind in PROXIES)]
 CALLS = 1_009  # A prime, of each server.

@@ -14,7 +14,7 @@ from tests.e2e.test_recognition import read_figures
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.classify", "sensor.recognition")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.describe", "sensor.offload")]
 
 CALLS = 211  # Of each consumer; a prime.
 FIRST_CALLS = 20  # Before the kernel was taught.

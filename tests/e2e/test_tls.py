@@ -14,7 +14,7 @@ from tests.collector.running import RunningCollector
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.enrolled import greet
 
-pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")]
+pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "collector.server", "sensor.export")]
 
 
 @pytest.fixture(scope="module")

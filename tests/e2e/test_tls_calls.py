@@ -25,7 +25,7 @@ from tests.e2e.traffic import MIX, Table, expect, observe, read_endpoint_key, se
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.tls", "sensor.bpf", "sensor.kernel")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capture.tls", "sensor.ebpf")]
 
 ADDRESS = "127.0.0.1"
 STILL_SECONDS = 3.0

@@ -18,7 +18,7 @@ from tests.e2e.tls_cases import ADDRESS, LIBSSL
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.tls", "sensor.bpf", "sensor.kernel")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capture.tls", "sensor.ebpf")]
 
 CONTAINERS, CALLS = 3, 23
 STILL_SECONDS = 4.0

@@ -23,7 +23,7 @@ from tests.e2e.inventory import Inventory
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.tls", "sensor.bpf", "sensor.kernel")]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capture.tls", "sensor.ebpf")]
 
 ADDRESS = "127.0.0.1"
 # Far below what wrk makes on any machine that runs the tests.

@@ -6,18 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from sensor.calls import Exchange
-from sensor.conversations import Conversations
-from sensor.enrich.container_files import SHORT_ID_CHARACTERS, read_container
-from sensor.health import StageCounter
-from sensor.kernel.abi import FRAMES_EVENT, EventKind
-from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
-from sensor.kernel.tls_abi import Library
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.recognition.heads import read_plain_head
-from sensor.streams.assembler import StreamAssembler
-from sensor.streams.exchange import StreamExchange
-from sensor.tls.reader import TlsReader
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.capture.syscalls.streams import Conversations
+from sensor.capture.tls.reader import TlsReader
+from sensor.core.calls import Exchange
+from sensor.core.health import StageCounter
+from sensor.ebpf.abi import FRAMES_EVENT, SYSCALL_EVENT, EventKind, Library, SyscallEvent, SyscallKind
+from sensor.enrich.containers import SHORT_ID_CHARACTERS, read_container
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.http.http2.exchange import StreamExchange
+from sensor.offload.name_table import read_plain_head
 from tests.sensor.events import take_records
 
 _SECOND: Final = 1_000_000_000

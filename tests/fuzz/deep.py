@@ -13,10 +13,9 @@ import atheris
 ROOT = Path(__file__).parent.parent.parent
 # Imported under the fuzzer's eyes.
 _ROOMS = (
-    "sensor.protocols", "sensor.reassembly", "sensor.replay", "sensor.classify", "sensor.bodies", "sensor.spool",
-    "sensor.uplink", "sensor.tls", "sensor.schemas", "sensor.attacks", "sensor.enrich", "sensor.conversations",
-    "sensor.streams", "sensor.recognition.heads",
-    "collector.ingest.convert", "collector.specs.document",
+    "sensor.http", "sensor.capture.files", "sensor.capture.http2", "sensor.capture.syscalls", "sensor.capture.tls",
+    "sensor.describe", "sensor.enrich", "sensor.export", "sensor.offload.name_table",
+    "collector.receiver.convert", "collector.specs.document",
 )  # fmt: skip
 
 

@@ -10,28 +10,26 @@ from typing import Final
 from apidae.v1 import stream_pb2
 from google.protobuf.message import DecodeError
 
-from collector.ingest.convert import Refusal, convert_bytes
-from collector.rows import RowBatch
-from sensor.attacks.classes import AttackClass
-from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.core_rules import load_core_rules
-from sensor.attacks.request import Request
-from sensor.bodies.decoding import DECODED_BYTES_MAX, decode
-from sensor.bodies.documents import read_document
-from sensor.bodies.framing import read_payload
-from sensor.bodies.protobuf import read_protobuf
-from sensor.calls import AuthenticationKind
-from sensor.classify.client_address import ClientAddresses, read_networks
-from sensor.classify.principal import Principals
-from sensor.classify.sensitive.document import MAX_NODES, find_sensitive
-from sensor.keyed import KeyedHash
-from sensor.protocols.http1 import Malformed, parse_request_head
-from sensor.schemas.operations import Operation, find_in_document, has_failed
-from sensor.schemas.tree import MAX_FIELDS, Tree
-from sensor.spool import Spool
-from sensor.uplink.messages import read_policy, read_reveal_request, read_welcome
-from sensor.uplink.policy import Policy, apply_update
-from sensor.vocabulary import Vocabulary, load_vocabulary
+from collector.core.rows import RowBatch
+from collector.receiver.convert import Refusal, convert_bytes
+from sensor.core.calls import AuthenticationKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.classes import AttackClass, Request
+from sensor.describe.attacks.classifier import AttackClassifier
+from sensor.describe.attacks.core_rules import load_core_rules
+from sensor.describe.auth.principal import Principals
+from sensor.describe.bodies.decoding import DECODED_BYTES_MAX, decode, read_payload
+from sensor.describe.bodies.documents import read_document
+from sensor.describe.bodies.protobuf import read_protobuf
+from sensor.describe.client_address import ClientAddresses, read_networks
+from sensor.describe.schemas.operations import Operation, find_in_document, has_failed
+from sensor.describe.schemas.tree import MAX_FIELDS, Tree
+from sensor.export.messages import read_policy, read_reveal_request, read_welcome
+from sensor.export.policy import Policy, apply_update
+from sensor.export.spool import Spool
+from sensor.http.http1.head import Malformed, parse_request_head
+from sensor.routes.vocabulary import Vocabulary, load_vocabulary
+from sensor.sensitive.document import MAX_NODES, find_sensitive
 
 _FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _HASH: Final = KeyedHash(1, b"0123456789abcdef")

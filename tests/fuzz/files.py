@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.specs.document import SpecError, read_spec
-from sensor.enrich.unix_sockets import MAX_LISTENERS, parse_unix
-from sensor.printable import NAME_BYTES_MAX
-from sensor.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
-from sensor.tls.content import READ_BYTES_MAX, WORK_MAX, BytesSource
-from sensor.tls.finder import search_content
+from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX, BytesSource
+from sensor.capture.tls.finder import search_content
+from sensor.core.printable import NAME_BYTES_MAX
+from sensor.describe.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
+from sensor.enrich.hidden import MAX_LISTENERS, parse_unix
 
 
 def fuzz_program(data: bytes) -> None:

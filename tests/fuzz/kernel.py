@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.machine import build_machine, defines
+from sensor.ebpf.compile import BPF_DIRECTORY
+from sensor.ebpf.machine import build_machine, defines
 
 ROOT = Path(__file__).parent.parent.parent
 CORPUS = Path(__file__).with_name("corpus") / "kernel"

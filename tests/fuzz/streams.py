@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from sensor.protocols.decoded_size import MAX_DECODED_BYTES, DecodedSize
-from sensor.protocols.grpc import EnvelopeCounter
-from sensor.protocols.hpack.decoder import MAX_TABLE_BYTES, HpackDecoder
-from sensor.protocols.hpack.huffman import HuffmanStrings
-from sensor.protocols.http2 import Http2Connection
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.websocket import WebSocketCounter
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk, Gap
+from sensor.http.grpc import EnvelopeCounter
+from sensor.http.hpack import MAX_TABLE_BYTES, HpackDecoder, HuffmanStrings
+from sensor.http.http1.pairs import MAX_DECODED_BYTES, DecodedSize
+from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Chunk, Direction, Gap
+from sensor.http.websocket import WebSocketCounter
 
 _STRINGS: Final = HuffmanStrings()  # Its memory must not matter.
 TIME_NS: Final = 1_000

@@ -9,12 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from sensor.capture.files.capture_file import CaptureFile, CaptureFileError, find_ip
+from sensor.capture.files.flows import FlowTable
+from sensor.capture.files.lines import build_raw_line
+from sensor.capture.files.network import NetworkReader, TcpSegment
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import CoverageRole
-from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head, read_response_content_type
-from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State
-from sensor.protocols.http1_stream import MessageReader
-from sensor.protocols.tls import (
+from sensor.http.http1.events import Abandoned, Data, End, Event, Head, Started, State
+from sensor.http.http1.head import Malformed, RequestHead, parse_request_head, read_response_content_type
+from sensor.http.http1.stream import MessageReader
+from sensor.http.reassembly import (
+    MAX_WAITING_BYTES,
+    Chunk,
+    Connection,
+    Direction,
+    Piece,
+    Segment,
+    StreamAssembler,
+    TcpPacket,
+)
+from sensor.http.tls_hello import (
     NAME_CHARACTERS_MAX,
     PROTOCOLS_MAX,
     VERSIONS_MAX,
@@ -22,13 +36,6 @@ from sensor.protocols.tls import (
     parse_client_hello,
     parse_server_hello,
 )
-from sensor.reassembly.connection import Connection, Direction, TcpPacket
-from sensor.reassembly.stream import MAX_WAITING_BYTES, Chunk, Piece, Segment, StreamAssembler
-from sensor.replay.capture_file import CaptureFile, CaptureFileError
-from sensor.replay.flows import FlowTable
-from sensor.replay.lines import build_raw_line
-from sensor.replay.link import find_ip
-from sensor.replay.network import NetworkReader, TcpSegment
 from tests.fuzz import captured, described, files, streams
 
 

@@ -21,15 +21,15 @@ from scripts.testing.selection import (
 def checkout(tmp_path: Path) -> Path:
     """A product of three packages, of which `sensor.route` imports `sensor.head`, and a test for each."""
     files = {
-        "sensor/head.py": "",
-        "sensor/route/__init__.py": "from sensor.head import Head\n",
-        "sensor/tls/elf.py": "import struct\n",
-        "collector/run.py": "",
-        "tests/sensor/test_head.py": "from sensor.head import Head\n",
+        "sensor/head/lines.py": "",
+        "sensor/route/__init__.py": "from sensor.head.lines import Head\n",
+        "sensor/capture/tls/elf.py": "import struct\n",
+        "collector/server/run.py": "",
+        "tests/sensor/test_head.py": "from sensor.head.lines import Head\n",
         "tests/sensor/test_route.py": "def test():\n    from sensor import route\n",
         "tests/sensor/test_elf.py": "from tests.builders import build\n",
-        "tests/builders.py": "import sensor.tls.elf\n",
-        "tests/e2e/test_page.py": "import pytest\n\npytestmark = pytest.mark.full('collector.run')\n",
+        "tests/builders.py": "import sensor.capture.tls.elf\n",
+        "tests/e2e/test_page.py": "import pytest\n\npytestmark = pytest.mark.full('collector.server')\n",
         "tests/e2e/conftest.py": "from tests import waits\n",
         "tests/waits.py": "",
         "docs/page.md": "",
@@ -49,11 +49,11 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changed", "selected"),
     [
-        ("sensor/head.py", {"tests/sensor/test_head.py", "tests/sensor/test_route.py"}),
+        ("sensor/head/lines.py", {"tests/sensor/test_head.py", "tests/sensor/test_route.py"}),
         ("sensor/route/__init__.py", {"tests/sensor/test_route.py"}),
-        ("sensor/tls/elf.py", {"tests/sensor/test_elf.py"}),
-        ("sensor/tls/data.txt", {"tests/sensor/test_elf.py"}),
-        ("collector/run.py", {"tests/e2e/test_page.py"}),
+        ("sensor/capture/tls/elf.py", {"tests/sensor/test_elf.py"}),
+        ("sensor/capture/tls/data.txt", {"tests/sensor/test_elf.py"}),
+        ("collector/server/run.py", {"tests/e2e/test_page.py"}),
         ("tests/builders.py", {"tests/sensor/test_elf.py"}),
         ("tests/waits.py", {"tests/e2e/test_page.py"}),
         ("tests/sensor/test_head.py", {"tests/sensor/test_head.py"}),
@@ -79,17 +79,17 @@ def test_only_what_changed_is_fuzzed_built_and_booted() -> None:
         return chosen.has_images, chosen.has_kernels, chosen.has_fuzzing
 
     assert choose("images/sensor/Containerfile") == (True, False, False)
-    assert choose("sensor/bpf/http1.c") == (False, True, True)
-    assert choose("sensor/protocols/http1.py") == (False, False, True)
-    assert choose("collector/api/app.py") == (False, False, False)
+    assert choose("sensor/ebpf/bpf/http1.c") == (False, True, True)
+    assert choose("sensor/http/http1/head.py") == (False, False, True)
+    assert choose("collector/server/app.py") == (False, False, False)
 
 
 def test_changes_are_those_since_the_commit_and_those_not_yet_committed(checkout: Path) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
     assert list_changes("HEAD", checkout) == []
-    (checkout / "sensor/head.py").write_text("HEAD = 1\n")
-    (checkout / "sensor/new.py").write_text("")
-    assert list_changes(head.stdout.strip(), checkout) == ["sensor/head.py", "sensor/new.py"]
+    (checkout / "sensor/head/lines.py").write_text("HEAD = 1\n")
+    (checkout / "sensor/head/new.py").write_text("")
+    assert list_changes(head.stdout.strip(), checkout) == ["sensor/head/lines.py", "sensor/head/new.py"]
 
 
 @pytest.mark.parametrize("base", ["", "0123456789abcdef0123456789abcdef01234567", "no-such-branch"])
@@ -113,7 +113,7 @@ def test_each_test_that_is_left_out_belongs_to_a_package() -> None:
     assert not [path for path in marked if not graph.tests[path].packages]
     known = {
         name_package(path.relative_to(ROOT).as_posix())
-        for path in ROOT.glob("*/**/*")
+        for path in ROOT.glob("*/**/*.py")
         if "__pycache__" not in path.parts
     }
     for path in marked:

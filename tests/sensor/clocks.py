@@ -1,6 +1,6 @@
 """A clock that tests move by hand."""
 
-from sensor.clock import Clock
+from sensor.core.clock import Clock
 
 START_UNIX_NS = 1_700_000_040 * 1_000_000_000
 

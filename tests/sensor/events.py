@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from sensor.calls import Exchange
-from sensor.conversations import Conversations, unpack_event
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.syscalls.streams import Conversations, unpack_event
+from sensor.core.calls import Exchange
+from sensor.http.http2.exchange import StreamExchange
 
 
 def take_records(conversations: Conversations, records: Iterable[memoryview]) -> list[Exchange | StreamExchange]:

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from sensor.calls import (
+from sensor.core.calls import (
     AuthenticationKind,
     BodyFacts,
     BodyFlag,

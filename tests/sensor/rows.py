@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import NamedTuple
 
-from sensor.aggregation.rows import Peak, RowColumns, RowFlag, Sum
-from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Route
-from sensor.ragged import Ragged
+from sensor.aggregate.rows import Peak, RowColumns, RowFlag, Sum
+from sensor.core.arrays import Ragged
+from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Route
 
 OBJECTS_LIMIT = 256
 BOUNDS = [isqrt(isqrt(isqrt(1 << index + 1))) for index in range(511)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope
+from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope
 
 MOUNT = Path("/sys/fs/cgroup")
 

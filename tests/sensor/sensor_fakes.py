@@ -6,22 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from common.figures import Figure
-from sensor.calls import CallRecord, Exchange, Role
-from sensor.columns import Calls, make_calls
-from sensor.config import CaptureWay
-from sensor.coverage.restraint import Restraint
+from sensor.aggregate.dictionary import Facts
+from sensor.core.calls import CallRecord, Calls, Exchange, Role, make_calls
+from sensor.core.config import CaptureWay
+from sensor.core.health import StageCount
+from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
-from sensor.describe import Undescribed
-from sensor.enforce.block import Block
-from sensor.enforce.report import EnforcementReport
-from sensor.enrich.kubernetes.facts import WorkloadFacts
+from sensor.describe.describer import Undescribed
+from sensor.ebpf.abi import RECORD, Counter
+from sensor.ebpf.handover import Estate
+from sensor.enforce.block import Block, EnforcementReport
+from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
-from sensor.facts import Facts
-from sensor.health import StageCount
-from sensor.kernel.abi import RECORD, Counter
-from sensor.recognition.mirror import KernelMaps, MapName
-from sensor.succession import Estate
-from sensor.uplink.state import InstallationKey
+from sensor.export.state import InstallationKey
+from sensor.offload.kernel_cache import KernelMaps, MapName
 from tests.sensor.clocks import FakeClock
 from tests.sensor.records import make_record, make_route
 

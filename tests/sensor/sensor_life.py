@@ -6,21 +6,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensor.aggregate import Aggregator
-from sensor.bodies.sampling import SampleRule
-from sensor.convert import BatchConverter
+from sensor.agent.agent import RunSettings, Sensor
+from sensor.agent.pipeline import Describer, Pipeline
+from sensor.aggregate.aggregator import Aggregator
 from sensor.coverage.gaps import Gaps
-from sensor.pipeline import Describer, Pipeline
-from sensor.recognition.governor import Governor, GovernorSettings
-from sensor.run import RunSettings, Sensor
-from sensor.schemas.book import SchemaBook
-from sensor.spool import Spool
-from sensor.uplink.client import Uplink, UplinkSettings
-from sensor.uplink.messages import SensorIdentity
-from sensor.uplink.session import SessionTimes
-from sensor.uplink.state import InstallationKey, StateDirectory
-from sensor.uplink.target import Target
-from sensor.vocabulary import load_vocabulary
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import SchemaBook
+from sensor.export.client import Uplink, UplinkSettings
+from sensor.export.convert import BatchConverter
+from sensor.export.messages import SensorIdentity
+from sensor.export.session import SessionTimes
+from sensor.export.spool import Spool
+from sensor.export.state import InstallationKey, StateDirectory
+from sensor.export.target import Target
+from sensor.offload.governor import Governor, GovernorSettings
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.clocks import FakeClock
 from tests.sensor.sensor_fakes import FakeCapture, FakeDescriber, FakeEnforcement, FakeHeirs, FakeNode
 from tests.sensor.uplink.collector import FakeCollector

@@ -9,10 +9,10 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.aggregate import Aggregator, Triggers, WindowLimits
-from sensor.aggregation.rows import RowFlag
-from sensor.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
-from sensor.config import ConsumerColumn
+from sensor.aggregate.aggregator import Aggregator, Triggers, WindowLimits
+from sensor.aggregate.rows import RowFlag
+from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
+from sensor.core.config import ConsumerColumn
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records
 from tests.sensor.rows import Objects, Row, find_bucket, make_objects, read_rows, unite
 

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from sensor import attach, prepared
-from sensor.clock import Clock
-from sensor.config import CaptureWay, SensorSettings
-from sensor.kernel.loader import LoadError
-from sensor.pieces import Pieces
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.run import StartError
-from sensor.succession import Estate
+from sensor.agent import attach
+from sensor.agent import attach as prepared
+from sensor.agent.agent import StartError
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay, SensorSettings
+from sensor.ebpf.handover import Estate
+from sensor.ebpf.loader import LoadError
+from sensor.ebpf.pieces import Pieces
+from sensor.http.http2.alike import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 PACKETS, SYSCALLS = object(), object()

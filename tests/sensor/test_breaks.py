@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from sensor import breaks
-from sensor.breaks import WORK_NS, with_breaks
+from sensor.core import process as breaks
+from sensor.core.process import WORK_NS, with_breaks
 
 
 @pytest.fixture

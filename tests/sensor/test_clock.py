@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.clock import Clock
+from sensor.core.clock import Clock
 from tests.sensor.clocks import START_UNIX_NS, FakeClock
 
 

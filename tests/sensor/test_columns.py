@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sensor.aggregate import WAITING_CALLS_LIMIT, Aggregator
-from sensor.columns import CALL, make_calls
+from sensor.aggregate.aggregator import WAITING_CALLS_LIMIT, Aggregator
+from sensor.core.calls import CALL, make_calls
 from tests.sensor.records import ROUTE, START_NS, make_record
 from tests.sensor.rows import read_rows
 

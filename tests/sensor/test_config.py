@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sensor.config import ConfigError, ConsumerColumn, SensorSettings, load_settings
+from sensor.core.config import ConfigError, ConsumerColumn, SensorSettings, load_settings
 
 GIVEN = {"collector": "127.0.0.1:1"}
 

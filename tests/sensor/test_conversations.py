@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor import conversations as conversations_module
-from sensor.calls import Exchange, Role
-from sensor.conversations import DROP_CUT, PATIENCE_NS, Conversations, Verdict
-from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
-from sensor.health import StageCounter
-from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
+from sensor.capture.syscalls import streams as conversations_module
+from sensor.capture.syscalls.streams import DROP_CUT, PATIENCE_NS, Conversations, Verdict
+from sensor.core.calls import Exchange, Role
+from sensor.core.health import StageCounter
+from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import StreamRequest
+from sensor.http.reassembly import Direction
 from tests.sensor.events import take_records
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_conversation import converse as talk_http2

@@ -11,11 +11,20 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor import convert
-from sensor.aggregate import Aggregator
-from sensor.aggregation.rows import RowColumns
-from sensor.calls import AuthenticationKind, CallRecord, Hop, PrincipalKind, Role, Segment, SegmentKind, WorkloadKind
-from sensor.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
+from sensor.aggregate.aggregator import Aggregator
+from sensor.aggregate.rows import RowColumns
+from sensor.core.calls import (
+    AuthenticationKind,
+    CallRecord,
+    Hop,
+    PrincipalKind,
+    Role,
+    Segment,
+    SegmentKind,
+    WorkloadKind,
+)
+from sensor.export import convert
+from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
 from tests.sensor.records import START_NS, make_record, make_route, make_service, records
 from tests.sensor.rows import Row
 from tests.sensor.rows import read_rows as read_columns

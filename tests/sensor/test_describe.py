@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.calls import (
+from sensor.core.calls import (
     STATUS_NOT_READ,
     AuthenticationKind,
     CallKind,
@@ -14,10 +14,10 @@ from sensor.calls import (
     Service,
     WorkloadKind,
 )
-from sensor.describe import Describer, DescribeSettings, Undescribed
-from sensor.keyed import KeyedHash
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import Describer, DescribeSettings, Undescribed
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
 REQUEST = (

@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from sensor.calls import Role
-from sensor.config import SensorSettings
+from sensor.agent.enforcement import LEARNING_SECONDS, Enforcement
+from sensor.core.calls import Role
+from sensor.core.config import SensorSettings
+from sensor.core.keyed import hash_siphash
+from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import Block, BlockKind
-from sensor.enforcement import LEARNING_SECONDS, Enforcement
-from sensor.kernel.stop_abi import EnforcementMark
-from sensor.keyed import hash_siphash
-from sensor.protocols.hpack.huffman import encode_huffman
-from sensor.protocols.http1 import Header, RequestHead
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.streams.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
-from sensor.uplink.state import InstallationKey
+from sensor.export.state import InstallationKey
+from sensor.http.hpack import encode_huffman
+from sensor.http.http1.head import Header, RequestHead
+from sensor.http.http2.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
+from sensor.http.http2.heads import StreamRequest
 from tests.sensor.clocks import FakeClock
 from tests.sensor.enforce.node import FakeKernel, FakeWatch
 from tests.sensor.streams.test_exchange import ENDS, make_call

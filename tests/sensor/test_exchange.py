@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor import exchange as exchange_module
-from sensor.calls import Exchange, Role
-from sensor.exchange import DROP_HEAD_LOST, ExchangeAssembler
-from sensor.health import StageCounter
-from sensor.kernel.abi import EVENT, EventFlag, EventKind, KernelEvent
+from sensor.capture.packets import exchange as exchange_module
+from sensor.capture.packets.exchange import DROP_HEAD_LOST, ExchangeAssembler
+from sensor.core.calls import Exchange, Role
+from sensor.core.health import StageCounter
+from sensor.ebpf.abi import EVENT, EventFlag, EventKind, KernelEvent
 
 FIRST, LAST, ENDED, ABORTED = EventFlag.FIRST, EventFlag.LAST, EventFlag.ENDED, EventFlag.ABORTED
 WHOLE = FIRST | LAST

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sensor.exporter import serve
-from sensor.health import HealthReport, SensorState, StageCount
+from sensor.agent.exporter import serve
+from sensor.core.health import HealthReport, SensorState, StageCount
 
 
 def make_report() -> HealthReport:

@@ -5,14 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor import facts as module
-from sensor import identities
-from sensor.calls import AuthenticationKind, PrincipalKind
-from sensor.columns import make_calls
-from sensor.config import ConsumerColumn
-from sensor.facts import MEDIA_TYPES_LIMIT, NO_ROUTE, ActorFacts, Facts, get_identities
-from sensor.identities import Identity, pack_manner
-from sensor.interning import Table
+from sensor.aggregate import dictionary as identities
+from sensor.aggregate import dictionary as module
+from sensor.aggregate.dictionary import (
+    MEDIA_TYPES_LIMIT,
+    NO_ROUTE,
+    ActorFacts,
+    Facts,
+    Identity,
+    Table,
+    get_identities,
+    pack_manner,
+)
+from sensor.core.calls import AuthenticationKind, PrincipalKind, make_calls
+from sensor.core.config import ConsumerColumn
 from tests.sensor.records import make_route
 
 

@@ -9,19 +9,21 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sensor.cli import JsonFormatter
-from sensor.coverage.failures import ROW_NAME, cover_failures
-from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.failures import (
+from sensor.cli.commands import JsonFormatter
+from sensor.core.health import (
     LOG_INTERVAL_SECONDS,
     MAX_KINDS,
     Failures,
+    HealthReport,
+    MetricsCollector,
+    SensorState,
     format_failure,
     log_loop_failure,
     log_thread_failure,
     take_each,
 )
-from sensor.health import HealthReport, MetricsCollector, SensorState
+from sensor.coverage.limits import ROW_NAME, cover_failures
+from sensor.coverage.row import CoverageRole, PortProtocol
 from tests.sensor.records import make_service
 
 SECRET = "hunter2"

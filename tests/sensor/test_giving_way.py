@@ -10,13 +10,13 @@ import threading
 import pytest
 import typer
 
-from sensor import cli
-from sensor.giving_way import SLICE_NS
+from sensor.cli import commands as cli
+from sensor.core.process import SLICE_NS
 
 # Prints runtime and niceness of the thread that asked, and of one that it started, as sched_getattr(2) says.
 SCRIPT = """
 import ctypes, json, os, struct, threading
-from sensor.giving_way import let_others_first
+from sensor.core.process import let_others_first
 number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
 def read():
     buffer = ctypes.create_string_buffer(48)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from common.figures import Figure
-from sensor.config import CaptureWay
-from sensor.health import HealthReport, MetricsCollector, SensorState, StageCount, StageCounter
+from sensor.core.config import CaptureWay
+from sensor.core.health import HealthReport, MetricsCollector, SensorState, StageCount, StageCounter
 
 moves = st.lists(st.tuples(st.sampled_from(["use", "full", "late"]), st.integers(0, 1000)), max_size=30)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor import heap
+from sensor.core import process as heap
 
 
 def test_it_trims_when_much_became_free_since_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:

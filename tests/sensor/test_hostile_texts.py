@@ -15,28 +15,26 @@ from apidae.v1 import stream_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.ingest.convert import convert_bytes
-from collector.ingest.coverage import convert_coverage
-from collector.rows import RowBatch
-from sensor.aggregate import Aggregator
-from sensor.calls import Exchange, RawBodies, Service
-from sensor.clock import Clock
-from sensor.config import SensorSettings
-from sensor.convert import BatchConverter, SerialisedBatch
+from collector.core.rows import RowBatch
+from collector.receiver.convert import convert_bytes
+from collector.receiver.reports import convert_coverage
+from sensor.agent.call_processor import Knowledge, NodeDescriber
+from sensor.agent.enforcement import Enforcement
+from sensor.agent.node import Node
+from sensor.agent.pipeline import Pipeline
+from sensor.aggregate.aggregator import Aggregator
+from sensor.core.calls import Exchange, RawBodies, Service
+from sensor.core.clock import Clock
+from sensor.core.config import SensorSettings
+from sensor.core.health import Failures
+from sensor.core.printable import NAME_BYTES_MAX
 from sensor.coverage.row import PortCoverage, PortProtocol
-from sensor.enforcement import Enforcement
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.kubernetes.facts import list_workloads
-from sensor.enrich.kubernetes.pod import Pod, PodObject, read_pod
-from sensor.enrich.unix_sockets import parse_unix
-from sensor.failures import Failures
-from sensor.knowledge import Knowledge, NodeDescriber
-from sensor.node import Node
-from sensor.pipeline import Pipeline
-from sensor.printable import NAME_BYTES_MAX
-from sensor.uplink.messages import write_coverage
-from sensor.uplink.schemas import write_schemas
-from sensor.uplink.state import InstallationKey
+from sensor.enrich.hidden import parse_unix
+from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
+from sensor.export.convert import BatchConverter, SerialisedBatch
+from sensor.export.messages import write_coverage, write_schemas
+from sensor.export.state import InstallationKey
 from tests.sensor.enrich.test_identity import Node as FakeNode
 from tests.sensor.records import ROUTE, make_record, make_service
 from tests.sensor.scopes import watch_host

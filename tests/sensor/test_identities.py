@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sensor.calls import AuthenticationKind, CallKind, PrincipalKind
-from sensor.config import ConsumerColumn
-from sensor.identities import Identities, Identity, pack_manner
+from sensor.aggregate.dictionary import Identities, Identity, pack_manner
+from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind
+from sensor.core.config import ConsumerColumn
 
 ORDER = (ConsumerColumn.PRINCIPAL, ConsumerColumn.CREDENTIAL, ConsumerColumn.CLIENT_ADDRESS)
 KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationKind.BASIC)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sensor.key_table import KeyTable, mix, mix_one
+from sensor.core.arrays import KeyTable, mix, mix_one
 
 
 def make_keys(*keys: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.keyed import KeyedHash, hash_siphash
+from sensor.core.keyed import KeyedHash, hash_siphash
 
 VECTORS = json.loads((Path(__file__).parent.parent / "data" / "siphash.json").read_text())["vectors"]
 

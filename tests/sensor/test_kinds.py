@@ -2,14 +2,14 @@
 
 import pytest
 
-from sensor.calls import AuthenticationKind, CallKind, CallRecord, Exchange, RawBodies, Role, Segment, SegmentKind
-from sensor.describe import Describer, DescribeSettings
-from sensor.keyed import KeyedHash
-from sensor.protocols.http2_calls import StreamCall
-from sensor.streams.exchange import Ends as Endpoints
-from sensor.streams.exchange import build_stream_exchange
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.core.calls import AuthenticationKind, CallKind, CallRecord, Exchange, RawBodies, Role, Segment, SegmentKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import Describer, DescribeSettings
+from sensor.http.http2.exchange import Ends as Endpoints
+from sensor.http.http2.exchange import build_stream_exchange
+from sensor.http.http2.streams import StreamCall
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.protocols.http2_talk import CLIENT, SECOND, SERVER, Ends
 from tests.sensor.protocols.http2_wire import write_data, write_headers
 from tests.sensor.test_describe import _exchange, _Identity

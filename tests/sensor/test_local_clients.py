@@ -1,11 +1,11 @@
 """Of a call whose two ends are both read one is reported: the server's."""
 
-from sensor.calls import Exchange, Role
-from sensor.conversations import Conversations, Verdict
-from sensor.health import StageCounter
-from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
-from sensor.local_clients import LocalClients
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.syscalls.local_clients import LocalClients
+from sensor.capture.syscalls.streams import Conversations, Verdict
+from sensor.core.calls import Exchange, Role
+from sensor.core.health import StageCounter
+from sensor.ebpf.abi import SyscallEvent, SyscallKind
+from sensor.http.http2.exchange import StreamExchange
 
 READ, WRITE = SyscallKind.READ, SyscallKind.WRITE
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"

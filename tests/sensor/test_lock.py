@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope
-from sensor.lock import LockError, NodeLock, read_holder
+from sensor.agent.lock import LockError, NodeLock, read_holder
+from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope
 from tests.sensor.scopes import watch_cgroup, watch_host
 
 HOLDER = """
 import sys
 from pathlib import Path
-from sensor.enrich.cgroup_scope import WHOLE_HOST
-from sensor.lock import NodeLock
+from sensor.enrich.cgroup_tree import WHOLE_HOST
+from sensor.agent.lock import NodeLock
 told = {"version": "9.9.9", "now": lambda: "2026-11-24T10:00:00Z", "abstract_name": sys.argv[2]}
 with NodeLock(Path(sys.argv[1]), WHOLE_HOST, **told):
     print("held", flush=True)

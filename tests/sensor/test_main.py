@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from sensor.main import SIDES, build_app
+from common.main import SIDES, build_app
 
 # A blocked import is what an extra that is not installed looks like: ModuleNotFoundError with the module's name.
 RUN_BLOCKED = """
 import sys
 for name in {modules!r}:
     sys.modules[name] = None
-from sensor.main import main
+from common.main import main
 sys.argv = ["apidae", *{arguments!r}]
 main()
 """
@@ -61,7 +61,7 @@ def test_every_command_of_a_side_is_known() -> None:
     ],
 )
 def test_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], named: str) -> None:
-    program = "import sys; from sensor.main import main; sys.argv = ['apidae', *sys.argv[1:]]; main()"
+    program = "import sys; from common.main import main; sys.argv = ['apidae', *sys.argv[1:]]; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
@@ -74,10 +74,10 @@ def test_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], named: s
 def test_a_command_loads_its_side_only(command: str, other: str) -> None:
     program = (
         "import sys; sys.argv[1:] = [sys.argv[1], '--help']\n"
-        "from sensor.main import main\n"
+        "from common.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(*sorted(name for name in sys.modules if name.split('.')[0] == sys.argv[2]), file=sys.stderr)"
     ).replace("sys.argv[2]", repr(other))
     done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and command in done.stdout
-    assert set(done.stderr.split()) <= {"sensor", "sensor.main"}
+    assert set(done.stderr.split()) <= {"sensor", "common.main"}

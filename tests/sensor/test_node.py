@@ -4,21 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from sensor.clock import Clock
-from sensor.config import SensorSettings
-from sensor.coverage.restraint import Restraint
+from sensor.agent.node import Node
+from sensor.core.clock import Clock
+from sensor.core.config import SensorSettings
+from sensor.core.health import Failures
+from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.enrich.cgroup_scope import CgroupScope
-from sensor.enrich.container_files import Container
-from sensor.enrich.container_image import ContainerImage
-from sensor.enrich.hidden import HiddenReading
+from sensor.ebpf.abi import Counter
+from sensor.enrich.cgroup_tree import CgroupScope
+from sensor.enrich.containers import Container, ContainerImage
+from sensor.enrich.hidden import HiddenReading, UnixListener
 from sensor.enrich.kubernetes.pod import Pod
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process
-from sensor.enrich.unix_sockets import UnixListener
-from sensor.failures import Failures
-from sensor.kernel.abi import Counter
-from sensor.node import Node
 from tests.sensor.scopes import watch_cgroup, watch_host
 
 

@@ -5,7 +5,7 @@ from apidae.v1 import data_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.packed import encode_columns, encode_field
+from sensor.export.convert import encode_columns, encode_field
 
 FIELDS = {field.name: field.number for field in data_pb2.Rows.DESCRIPTOR.fields}
 small = st.integers(0, 127)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.pause import (
+from sensor.agent.pause import (
     MAX_MESSAGE_BYTES,
     SOCKET_NAME,
     CaptureState,

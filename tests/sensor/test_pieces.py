@@ -1,7 +1,7 @@
 """Pieces of bodies: joined in order, holes end them, everything bounded."""
 
-from sensor.kernel.abi import EVENT, EventKind, KernelEvent
-from sensor.pieces import BODY_BYTES_MAX, WAITING_BYTES_MAX, WAITING_NS_MAX, Pieces
+from sensor.ebpf.abi import EVENT, EventKind, KernelEvent
+from sensor.ebpf.pieces import BODY_BYTES_MAX, WAITING_BYTES_MAX, WAITING_NS_MAX, Pieces
 
 
 def _event(position: int, *, call: int = 0, is_request: bool = False, time_ns: int = 1) -> KernelEvent:

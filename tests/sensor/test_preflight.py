@@ -16,30 +16,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sensor.config import CaptureWay
-from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope, ScopeError
-from sensor.environment import (
+from sensor.core.config import CaptureWay
+from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
+from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope, ScopeError
+from sensor.preflight.checks import (
     TRIED_PROBES,
     Bcc,
+    CheckStatus,
     Environment,
     KernelSide,
-    parse_capabilities,
-    parse_lockdown,
-    read_environment,
-    run_trial,
-)
-from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
-from sensor.preflight import (
-    CheckStatus,
     check_environment,
     explain_failure,
     format_json,
     is_capture_possible,
+    parse_capabilities,
     parse_kernel_release,
+    parse_lockdown,
     print_checks,
+    read_environment,
     run_preflight,
+    run_trial,
 )
-from sensor.trial import find_entry_offset
+from sensor.preflight.trial import find_entry_offset
 from tests.bpf.cgroups import count_attached, in_cgroup
 from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
@@ -336,5 +334,5 @@ def test_process_without_rights_is_told_so() -> None:
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--regid=65534", "--clear-groups"]
     scope = read_environment().scope
     assert isinstance(scope, CgroupScope)
-    told = run_trial([*command, sys.executable, "-m", "sensor.trial", str(scope.directory)])
+    told = run_trial([*command, sys.executable, "-m", "sensor.preflight.trial", str(scope.directory)])
     assert told["cgroup_skb"] == "load: Operation not permitted (EPERM)"

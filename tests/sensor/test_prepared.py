@@ -6,16 +6,17 @@ from typing import Any, cast
 
 import pytest
 
-from sensor import attach, prepared
-from sensor.clock import Clock
-from sensor.config import CaptureWay, SensorSettings
+from sensor.agent import attach
+from sensor.agent import attach as prepared
+from sensor.agent.attach import Prepared, find_lineage, prepare_capture
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay, SensorSettings
 from sensor.coverage.gaps import Gaps
-from sensor.kernel.capture import Capture
-from sensor.kernel.loader import LoadError
-from sensor.pieces import Pieces
-from sensor.prepared import Prepared, find_lineage, prepare_capture
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.succession import Estate
+from sensor.ebpf.handover import Estate
+from sensor.ebpf.loader import LoadError
+from sensor.ebpf.pieces import Pieces
+from sensor.http.http2.alike import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_host
 
 REFUSED = "attaching to the cgroup failed: Operation not permitted"

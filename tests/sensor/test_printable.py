@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sensor.printable import NAME_BYTES_MAX, make_path_printable, make_printable
+from sensor.core.printable import NAME_BYTES_MAX, make_path_printable, make_printable
 
 # No slash and no zero byte: what the kernel takes as a name.
 names = st.binary(min_size=1, max_size=255).map(lambda name: name.replace(b"/", b"-").replace(b"\0", b"-"))

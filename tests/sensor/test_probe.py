@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.pause import CaptureState, ControlServer
-from sensor.probe import main
+from sensor.agent.pause import CaptureState, ControlServer
+from sensor.agent.probe import main
 
 
 class Target:

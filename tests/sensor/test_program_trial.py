@@ -15,15 +15,13 @@ from typing import Any, Final
 import pytest
 
 from scripts.containers.rights import limit_capabilities, read_capabilities
-from sensor import program_trial
-from sensor.config import SensorSettings
-from sensor.enrich.cgroup_scope import ScopeError
-from sensor.environment import KernelSide
-from sensor.kernel.compile import Build
-from sensor.kernel.image import Image
-from sensor.kernel.image_cache import ImageCache, make_digest
-from sensor.kernel.loader import LoadError
-from sensor.program_trial import try_programs
+from sensor.core.config import SensorSettings
+from sensor.ebpf.compile import Build, Image, ImageCache, make_digest
+from sensor.ebpf.loader import LoadError
+from sensor.enrich.cgroup_tree import ScopeError
+from sensor.preflight import program_trial
+from sensor.preflight.checks import KernelSide
+from sensor.preflight.program_trial import try_programs
 from tests.sensor.test_preflight import GOOD
 
 COMMAND_SECONDS: Final = 180.0
@@ -135,7 +133,7 @@ def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
 def run_preflight(state_dir: Path, capabilities: Sequence[str]) -> tuple[int, dict[str, dict[str, str]]]:
     """Status and checks by name of `apidae preflight`."""
     command = ["setpriv", *limit_capabilities(capabilities), sys.executable]
-    command += ["-c", "from sensor.main import main; main()", "preflight", "--json"]
+    command += ["-c", "from common.main import main; main()", "preflight", "--json"]
     variables = {"APIDAE_SENSOR_STATE_DIR": str(state_dir), "APIDAE_SENSOR_IS_READING_TLS": "true"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | variables, timeout=COMMAND_SECONDS, check=False
@@ -144,7 +142,7 @@ def run_preflight(state_dir: Path, capabilities: Sequence[str]) -> tuple[int, di
     return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-@pytest.mark.full("sensor.bpf")
+@pytest.mark.full("sensor.ebpf")
 @pytest.mark.kernel
 @needs_root
 def test_preflight_with_the_charts_capabilities_loads_all_programs_and_keeps_nothing(tmp_path: Path) -> None:

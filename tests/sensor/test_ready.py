@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sensor import cli
-from sensor.config import SensorSettings
-from sensor.ready import ReadyFile, ReadyFileError
+from sensor.agent.exporter import ReadyFile, ReadyFileError
+from sensor.cli import commands as cli
+from sensor.core.config import SensorSettings
 
 
 def test_it_is_there_while_it_is_set(tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.reassembly.connection import PATIENCE_PACKETS, Connection, Direction, TcpFlag, TcpPacket
-from sensor.reassembly.stream import (
+from sensor.http.reassembly import (
     MAX_WAITING_BYTES,
     MAX_WAITING_SEGMENTS,
     MAX_WINDOW_BYTES,
+    PATIENCE_PACKETS,
     Chunk,
+    Connection,
+    Direction,
     Gap,
     Piece,
     Segment,
     StreamAssembler,
+    TcpFlag,
+    TcpPacket,
 )
 
 MODULUS = 1 << 32

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sensor.rest import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, Rest
+from sensor.agent.wakeup import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, Rest
 from tests.virtual_time import run_in_virtual_time
 
 INTERVAL = 0.05

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from collector.inventory.grouping import map_endpoints
+from collector.core.rows import Route
 from collector.inventory.naming import WORD
-from collector.inventory.position import RouteEvidence
-from collector.rows import Route
-from sensor.streams.exchange import build_stream_exchange
+from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.templates.path_trie import RouteEvidence
+from sensor.http.http2.exchange import build_stream_exchange
 from tests.accuracy.node import START_SECONDS, Node
 from tests.sensor.protocols.http2_talk import CLIENT, SECOND, SERVER, Ends
 from tests.sensor.protocols.http2_wire import write_data, write_headers

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
-from sensor.convert import SerialisedBatch
+from sensor.agent.agent import StartError
+from sensor.agent.pause import CaptureState
+from sensor.agent.pipeline import Pipeline
+from sensor.agent.wakeup import Rest
+from sensor.core.health import StageCount
+from sensor.ebpf.abi import RECORD, Counter
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
-from sensor.health import StageCount
-from sensor.kernel.abi import RECORD, Counter
-from sensor.pause import CaptureState
-from sensor.pipeline import Pipeline
-from sensor.rest import Rest
-from sensor.run import StartError
-from sensor.uplink.client import UplinkRejectedError
-from sensor.uplink.state import InstallationKey, StateDirectory
+from sensor.export.client import UplinkRejectedError
+from sensor.export.convert import SerialisedBatch
+from sensor.export.state import InstallationKey, StateDirectory
 from tests.sensor.sensor_fakes import make_exchange
 from tests.sensor.sensor_life import count_calls, live, wait_capturing
 from tests.sensor.uplink.collector import FakeCollector
@@ -211,7 +211,7 @@ def test_a_rejected_sensor_ends_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_pause_that_takes_long_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensor.run.COMMAND_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("sensor.agent.agent.COMMAND_TIMEOUT_SECONDS", 0.01)
     is_told = threading.Event()
 
     async def main() -> None:

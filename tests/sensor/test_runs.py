@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sensor.runs import number_values
+from sensor.core.arrays import number_values
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.calls import Segment, SegmentKind
-from sensor.schema_names import Naming, find_names, is_schema_name
-from sensor.tables import UNSERVED_SERVICE_PART, TableLimits
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.core.calls import Segment, SegmentKind
+from sensor.routes.schema_names import Naming, find_names, is_schema_name
+from sensor.routes.tables import UNSERVED_SERVICE_PART, TableLimits
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.test_templating import SERVICE, _templater
 
 VOCABULARY = load_vocabulary()

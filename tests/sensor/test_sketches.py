@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor import ragged
-from sensor.ragged import Ragged
-from sensor.sketches import (
+from sensor.aggregate.sketches import (
     LAST_BUCKET,
     OBJECTS_LIMIT,
     count_values,
@@ -19,6 +17,8 @@ from sensor.sketches import (
     merge_histograms,
     unite_objects,
 )
+from sensor.core import arrays as ragged
+from sensor.core.arrays import Ragged
 from tests.sensor.rows import estimate, find_bucket, make_histogram, make_objects, split, split_histograms
 
 ROWS_COUNT = 4

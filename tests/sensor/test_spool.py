@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor import spool as spool_module
-from sensor.spool import RECORD_OVERHEAD_BYTES, BatchKey, Spool, SpoolError
+from sensor.export import spool as spool_module
+from sensor.export.spool import RECORD_OVERHEAD_BYTES, BatchKey, Spool, SpoolError
 
 BOOT, LATER_BOOT = "a" * 32, "b" * 32
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor import succession
-from sensor.succession import SOCKET_NAME, Claim, Estate, Heirs
+from sensor.ebpf import handover as succession
+from sensor.ebpf.handover import SOCKET_NAME, Claim, Estate, Heirs
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from sensor.health import SensorState
-from sensor.lock import LockError, NodeLock
-from sensor.takeover import describe_waiting, take_node
+from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
+from sensor.core.health import SensorState
 from tests.sensor.scopes import watch_host
 
 

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.calls import SegmentKind, Service, WorkloadKind
-from sensor.kernel.hashes import fold
-from sensor.keyed import KeyedHash
-from sensor.shapes import Shape, classify_segment
-from sensor.templating import Templater
-from sensor.trie import MAX_WORDS
-from sensor.vocabulary import load_vocabulary
+from sensor.core.calls import SegmentKind, Service, WorkloadKind
+from sensor.core.keyed import KeyedHash, fold
+from sensor.routes.segments import Shape, classify_segment
+from sensor.routes.templating import Templater
+from sensor.routes.trie import MAX_WORDS
+from sensor.routes.vocabulary import load_vocabulary
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
 PATHS = ["/v1/users/42", "/v1/users/43/orders", "/v1/users/zorblatt", "/a.json", "/", "/v1/users/", "/v1/users"]

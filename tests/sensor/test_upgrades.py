@@ -1,8 +1,8 @@
 """WebSockets from their 101 to their end: two parts of one call."""
 
-from sensor.calls import Exchange
-from sensor.kernel.abi import EventKind, KernelEvent
-from sensor.upgrades import HEAD_BYTES_MAX, NO_MESSAGES, OPEN_MAX, Upgrades
+from sensor.capture.packets.exchange import HEAD_BYTES_MAX, NO_MESSAGES, OPEN_MAX, Upgrades
+from sensor.core.calls import Exchange
+from sensor.ebpf.abi import EventKind, KernelEvent
 from tests.sensor.test_describe import _exchange
 
 HEAD = b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\n\r\n"

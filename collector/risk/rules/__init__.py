@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from collector.risk.rule import Rule
+from collector.risk.finding import Rule
 from collector.risk.rules.access import ACCESS_RULES
 from collector.risk.rules.content import CONTENT_RULES
 from collector.risk.rules.credentials import CREDENTIAL_RULES
-from collector.risk.rules.descriptions import DESCRIPTION_RULES
-from collector.risk.rules.limits import LIMIT_RULES
+from collector.risk.rules.limits import DESCRIPTION_RULES, LIMIT_RULES
 from collector.risk.rules.transport import TRANSPORT_RULES
 
 # What the samples of an operation tell of it alone; all else is its path's, and judged with its parent.

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from collector.alerts.wording import format_time
-from collector.inventory.endpoint import FULL_COVERAGE
-from collector.inventory.exposure import ExposureLevel
+from collector.alerting.wording import format_time
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE
+from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.risk.circumstances import Circumstances
-from collector.risk.rule import Evidence, Rule, Severity, list_words
+from collector.risk.finding import Evidence, Rule, Severity, list_words
 
 # Served calls before a missing credential is a habit and not a chance.
 _CALLS_MIN: Final = 3

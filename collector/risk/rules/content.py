@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from collector.inventory.bodies import BodySide, DataClass
+from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.risk.circumstances import Circumstances
-from collector.risk.rule import Evidence, Rule, Severity, list_words
+from collector.risk.finding import Evidence, Rule, Severity, list_words
 
 # Tokens are what an entrance is for.
 _ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from collector.inventory.bodies import BodySide, DataClass
-from collector.inventory.endpoint import FULL_COVERAGE
+from collector.inventory.endpoints.bodies import BodySide, DataClass
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE
 from collector.risk.circumstances import Circumstances
-from collector.risk.rule import Evidence, Rule, Severity, list_words
+from collector.risk.finding import Evidence, Rule, Severity, list_words
 
 # Of the authenticated calls; fewer are one odd client.
 _SHARE_MIN: Final = 0.05

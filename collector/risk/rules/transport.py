@@ -8,9 +8,9 @@ IANA's registry of TLS cipher suites.
 from collections.abc import Iterable
 from typing import Final
 
-from collector.inventory.coverage import WeakChoice
+from collector.inventory.coverage.coverage import WeakChoice
 from collector.risk.circumstances import Circumstances
-from collector.risk.rule import Evidence, Rule, Severity, list_words
+from collector.risk.finding import Evidence, Rule, Severity, list_words
 
 _VERSIONS: Final = {
     "SSL 2.0": Severity.HIGH,

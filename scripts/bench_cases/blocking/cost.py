@@ -13,14 +13,13 @@ from typing import Any
 from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.clock import Clock
-from sensor.enforce.block import Block, BlockKind
+from sensor.capture.packets.capture import Capture
+from sensor.core.clock import Clock
+from sensor.ebpf.run_time import enable_statistics, read_run_time
+from sensor.ebpf.stops import StopMaps
+from sensor.enforce.block import Block, BlockKind, EnforceLimits
 from sensor.enforce.enforcer import Enforcer
-from sensor.enforce.limits import EnforceLimits
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.capture import Capture
-from sensor.kernel.run_time import enable_statistics, read_run_time
-from sensor.kernel.stops import StopMaps
 
 RING_BYTES = 8 << 20
 ROUND_SECONDS = 4

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.anomaly.distinct import find_distinct
-from collector.anomaly.slots import mix
-from collector.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.detection.framework.slots import find_distinct, mix
 
 WINDOW_SECONDS = 10
 DETAIL, LIST = 0, 1  # GET /api/v1/accounts/{account_id}, GET /api/v1/accounts

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from collector.alerts.alert import Alert, Confidence
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.past import PastReport, keep_report, preview_levels
-from collector.alerts.report import report_signal
-from collector.alerts.sieve import Sieve, take_report
-from collector.anomaly.engine import Engine
-from collector.rows import RowBatch
+from collector.alerting.alert import Alert, Confidence
+from collector.alerting.detection import PastReport, keep_report, preview_levels
+from collector.alerting.filter import Sieve, take_report
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import report_signal
+from collector.core.rows import RowBatch
+from collector.detection.engine import Engine
 from scripts.bench_cases.breaching.calls import Sender, join
 from scripts.bench_cases.breaching.software import SOFTWARE, dress
 from scripts.bench_cases.breaching.thieves import Thief

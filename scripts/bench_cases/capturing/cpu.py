@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from sensor.ebpf.run_time import enable_statistics
+from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, call_bpf
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.run_time import enable_statistics
-from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, call_bpf
 
 _PROG_QUERY = 16
 _RUN_TIME = re.compile(r"^run_time_ns:\t(\d+)$", re.MULTILINE)

@@ -18,7 +18,7 @@ FIXED_RATE = 10_000
 FIXED_PACE = 1_000 * CONNECTIONS / FIXED_RATE
 NO_PAUSE = 0.0
 _SCRIPT = Path(__file__).parent.parent / "capture.lua"
-_WORDS = Path(__file__).parents[3] / "sensor/words/api.txt"
+_WORDS = Path(__file__).parents[3] / "sensor/routes/words/api.txt"
 _WORDS_COUNT = 100
 GRPC_MODULE = "scripts.bench_cases.capturing.grpc_echo"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, create_object
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, create_object
 
 _PROG_LOAD: Final = 5
 _CGROUP_SKB: Final = 8

@@ -16,7 +16,7 @@ from scripts.bench_cases.harming.tls_watcher import make_proc
 from scripts.bench_cases.searching import search_path
 from scripts.live.kernel_objects import list_held
 from scripts.live.program import Program
-from sensor.tls.processes import ProcessFiles
+from sensor.capture.tls.processes import ProcessFiles
 
 LIVING_SECONDS: Final = (0.0, 4.0)
 KILLED_SHARE: Final = 0.6

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Final
 
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.kernel.ring import Ring
-from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
-from sensor.tls.attacher import Attacher
-from sensor.tls.capture import RING_BYTES, refuse_session
-from sensor.tls.processes import ProcessFiles
-from sensor.tls.reader import TlsReader
+from sensor.capture.tls.attacher import Attacher
+from sensor.capture.tls.capture import RING_BYTES, refuse_session
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.reader import TlsReader
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 
 ATTACHED_SECONDS: Final = (0.05, 1.0)
 DETACHED_SECONDS: Final = (0.02, 0.5)

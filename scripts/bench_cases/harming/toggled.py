@@ -1,9 +1,9 @@
 """Probes for TLS in processes, put in and taken out by whom holds this, with a reader beside: the product's own
 programs, places and reader, in this process; and, to tell what of them costs, less than that.
 
-Ways: `out`, none; `in`, all; `at_once`, the reader takes no breaks (`sensor.breaks`); `nice`, it does and is nice;
-`unread`, the product's programs, of which nobody reads what they tell; `empty`, programs at the same places that return
-at once, so that the breakpoints alone are left; `single`, one such breakpoint a call, where a write begins.
+Ways: `out`, none; `in`, all; `at_once`, the reader takes no breaks (`sensor.core.process`); `nice`, it does and is
+nice; `unread`, the product's programs, of which nobody reads what they tell; `empty`, programs at the same places that
+return at once, so that the breakpoints alone are left; `single`, one such breakpoint a call, where a write begins.
 """
 
 import collections
@@ -21,14 +21,14 @@ from typing import Final, Self
 from scripts.bench_cases.capturing.cpu import read_cpu_seconds
 from scripts.bench_cases.harming.tls_watcher import READ_SECONDS, make_proc, open_program
 from scripts.bench_cases.searching import search_path
-from sensor.breaks import with_breaks
-from sensor.kernel.image import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
-from sensor.kernel.ring import Ring
-from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes
-from sensor.kernel.uprobes import close_probes
-from sensor.tls.capture import RING_BYTES, refuse_session
-from sensor.tls.processes import ProcessFiles
-from sensor.tls.reader import TlsReader
+from sensor.capture.tls.capture import RING_BYTES, refuse_session
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.reader import TlsReader
+from sensor.core.process import with_breaks
+from sensor.ebpf.compile import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.syscalls import TRACE_UPROBE_MULTI, link_uprobes
+from sensor.ebpf.uprobes import close_probes
 
 WAYS: Final = ("out", "in", "at_once", "nice", "unread", "empty", "single")
 ALL_READ: Final = ("in", "at_once", "nice")
@@ -105,7 +105,7 @@ class ToggledProbes:
             os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     def change(self, way: str) -> None:
-        """As in a turn of `sensor.tls.duty`; from `out` to another way, or back."""
+        """As in a turn of `sensor.capture.tls.duty`; from `out` to another way, or back."""
         began, cpu_began = time.time(), read_cpu_seconds(self._pids)
         for path, sites, pid in self._places:
             if way in (*ALL_READ, "unread"):

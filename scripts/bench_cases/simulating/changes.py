@@ -11,14 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from collector.alerts.report import Report
-from collector.change.callers import Caller
-from collector.change.fact import Fact, FactKind
-from collector.change.sight import Sight
-from collector.change.watch import ChangeWatch
-from collector.inventory.bodies import DataClass
-from collector.risk.finding import Finding, FindingState
-from collector.risk.rule import Severity
+from collector.alerting.wording import Report
+from collector.detection.changes.judge import Caller, Fact, FactKind, Sight
+from collector.detection.changes.watch import ChangeWatch
+from collector.inventory.endpoints.bodies import DataClass
+from collector.risk.finding import Finding, FindingState, Severity
 
 LOOK_SECONDS = 1_800  # The collector looks each minute; news of a day are told together all the same.
 _DAY = 86_400
@@ -102,7 +99,7 @@ class Changes:
         return self._watch.dropped_count
 
     def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """As collector.change.callers has it."""
+        """As collector.detection.changes.judge has it."""
         return [caller for name in ids for caller in self._list_callers(name, now)[:limit]]
 
     def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
@@ -211,7 +208,7 @@ class _Facts:
         self._told: list[Fact] = []
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
-        """As collector.change.ledger has it."""
+        """As collector.detection.changes.watch has it."""
         return [fact for subject in subjects for fact in self._by_subject.get(subject, {}).values()]
 
     def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sensor.config import KubernetesUse, SensorSettings
+from sensor.core.config import KubernetesUse, SensorSettings
 
 if TYPE_CHECKING:
     from sensor.enrich.kubernetes.cluster import Cluster
@@ -22,9 +22,8 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
     is_there = bool(environment.get(_IN_A_POD)) or settings.kubeconfig is not None
     if settings.kubernetes is KubernetesUse.OFF or (settings.kubernetes is KubernetesUse.AUTO and not is_there):
         return None
-    from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings
+    from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, SelectionRules
     from sensor.enrich.kubernetes.resource_watch import open_client
-    from sensor.enrich.kubernetes.selection import SelectionRules
 
     return Cluster(
         ClusterSettings(

@@ -9,24 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.alerts.desk import AlertDesk
-from collector.alerts.detection import Detection
-from collector.alerts.detection_table import DetectionTable
-from collector.alerts.incident import Happening
-from collector.alerts.known_good import RULES_MAX, KnownGood
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import Report
-from collector.alerts.repository import AlertTable
-from collector.alerts.sieve import Outcome
-from collector.alerts.signal import AbuseSignal, Basis
-from collector.alerts.silences import SilenceKind, show_alert
-from collector.errors import ConflictError
-from collector.ingest.reader import write_durably
-from collector.sensitivity import Sensitivity
-from collector.store.base import Store, StoreError
-from collector.store.embedded import EmbeddedStore
-from collector.store.migrations import TABLES
+from collector.alerting.alert import AbuseSignal, Alert, AlertKind, AlertState, Basis, Confidence, Severity, Verdict
+from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.filter import Outcome
+from collector.alerting.lifecycle import Happening, Lifecycle
+from collector.alerting.repository import AlertTable
+from collector.alerting.service import AlertDesk
+from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
+from collector.alerting.wording import Report
+from collector.core.errors import ConflictError
+from collector.core.kinds import Sensitivity
+from collector.receiver.reader import write_durably
+from collector.storage.base import Store, StoreError
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import TABLES
 from tests.collector.alerts.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store

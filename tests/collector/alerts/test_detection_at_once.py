@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from collector.alerts.detection import Detection
-from collector.alerts.detection_table import Decision, DetectionTable
-from collector.alerts.known_good import RULES_MAX, KnownGood
-from collector.errors import ConflictError
-from collector.sensitivity import Sensitivity
+from collector.alerting.detection import Decision, Detection, DetectionTable
+from collector.alerting.silences import RULES_MAX, KnownGood
+from collector.core.errors import ConflictError
+from collector.core.kinds import Sensitivity
 
 AT_ONCE = 12
 NOW = 1_000_000.0

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.expiry import ExpiryWatch, Validity
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.self_monitoring import ExpiryWatch, Validity
 
 DAY = 86_400.0
 LIFE = 30 * DAY  # So the alert begins 5 days before the end, and is high 1 day before.

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerts.alert import AlertKind, AlertState, Severity
-from collector.alerts.incident import INCIDENT_SECONDS, Happening
-from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
-from collector.alerts.report import Report
+from collector.alerting.alert import AlertKind, AlertState, Severity
+from collector.alerting.lifecycle import FLAP_SECONDS, INCIDENT_SECONDS, Happening, Lifecycle
+from collector.alerting.wording import Report
 
 
 def make_lifecycle(budget: int = 2) -> Lifecycle:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
-from collector.alerts.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerts.delivery import RATE_A_MINUTE, Carrier, Notifier, Outcome
-from collector.alerts.syslog import Syslog, SyslogSettings, write_cef, write_message
-from collector.notifier_settings import SyslogFormat
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
+from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
+from collector.alerting.notifiers.delivery import RATE_A_MINUTE, Carrier, Notifier, Outcome
+from collector.alerting.notifiers.syslog import Syslog, SyslogSettings, write_cef, write_message
+from collector.core.config import SyslogFormat
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
 from tests.waiting import wait_until
 

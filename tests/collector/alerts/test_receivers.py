@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
-from collector.alerts.delivery import Notifier, Outcome
-from collector.alerts.mail import Mail, MailSettings
-from collector.alerts.ocsf import OcsfFile
-from collector.alerts.otlp import check_endpoint, read_headers
-from collector.alerts.templates import load_template
-from collector.alerts.trial import make_test_alert
-from collector.config import CollectorSettings
-from collector.notifiers import compose_notifiers
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.notifiers.build import compose_notifiers
+from collector.alerting.notifiers.delivery import Notifier, Outcome, make_test_alert
+from collector.alerting.notifiers.mail import Mail, MailSettings
+from collector.alerting.notifiers.ocsf import OcsfFile
+from collector.alerting.notifiers.otlp import check_endpoint, read_headers
+from collector.alerting.notifiers.templates import load_template
+from collector.core.config import CollectorSettings
 from tests.collector.alerts.receivers import Receiver, receive, receive_mail
 from tests.collector.alerts.test_notifiers import make_alert
 from tests.e2e.certificates import make_certificate
@@ -288,7 +287,7 @@ def test_mail_goes_by_tls_and_logs_in(tls: tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 def test_mail_is_never_in_the_clear_off_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.alerts.mail.is_loopback", lambda host: False)
+    monkeypatch.setattr("collector.alerting.notifiers.mail.is_loopback", lambda host: False)
     with receive_mail() as server:
         assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.REFUSED
         assert not server.messages

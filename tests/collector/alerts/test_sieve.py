@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, Severity, Verdict
-from collector.alerts.known_good import KnownGood
-from collector.alerts.lifecycle import FLAP_SECONDS
-from collector.alerts.past import DAY_SECONDS, PastReport, keep_report, preview_levels
-from collector.alerts.report import Report
-from collector.alerts.sieve import CONFIRMED_SECONDS, Judged, Outcome, Sieve
-from collector.sensitivity import LEVELS, PLANS, Sensitivity
+from collector.alerting.alert import Alert, AlertKind, Severity, Verdict
+from collector.alerting.detection import DAY_SECONDS, PastReport, keep_report, preview_levels
+from collector.alerting.filter import CONFIRMED_SECONDS, Judged, Outcome, Sieve
+from collector.alerting.lifecycle import FLAP_SECONDS
+from collector.alerting.silences import KnownGood
+from collector.alerting.wording import Report
+from collector.core.kinds import LEVELS, PLANS, Sensitivity
 from tests.collector.alerts.test_lifecycle import make_report
 from tests.collector.api.fakes import make_alert
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.silence import SilenceWatch
+from collector.alerting.alert import AlertKind
+from collector.alerting.self_monitoring import SilenceWatch
 
 
 @dataclass(frozen=True)

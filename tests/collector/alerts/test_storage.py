@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.storage import StorageState, StorageStatus, StorageWatch
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.self_monitoring import StorageState, StorageStatus, StorageWatch
 
 NOW = 1_000_000.0
 WELL = StorageState()

@@ -8,10 +8,10 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from collector.alerts import delivery
-from collector.alerts.alert import Alert
-from collector.alerts.delivery import Notifier
-from collector.alerts.webhook import Webhook, WebhookSettings
+from collector.alerting.alert import Alert
+from collector.alerting.notifiers import delivery
+from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
 
 SETTINGS = WebhookSettings(url="https://hooks.test/x", secret="s3cret")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from collector.rows import RowBatch
+from collector.core.rows import RowBatch
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 _CLIENTS = 40

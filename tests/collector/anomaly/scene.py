@@ -3,10 +3,10 @@ it."""
 
 from collections.abc import Iterable
 
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
+from collector.alerting.alert import AbuseSignal
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.receiver.segment import Position
 from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Row, make_batch
 

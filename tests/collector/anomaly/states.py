@@ -3,8 +3,8 @@
 from io import BytesIO
 from zipfile import ZipFile
 
-from collector.anomaly.checkpoint import Checkpoint, read_state, write_state
-from collector.anomaly.engine import Engine
+from collector.detection.checkpoint import Checkpoint, read_state, write_state
+from collector.detection.engine import Engine
 
 
 def encode_state(engine: Engine, checkpoint: Checkpoint) -> bytes:

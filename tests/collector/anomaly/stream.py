@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from collector.alerts.signal import AlertSignal
-from collector.anomaly.engine import Engine
-from collector.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.alerting.alert import AlertSignal
+from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.detection.engine import Engine
 
 START = 1_700_000_000  # On a 10 s window.
 CODES = 700_000  # Numbers of routes from here on are of paths that begin with `otp`,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collector.anomaly.columns import Columns, is_any_of
-from collector.anomaly.windows import RowTimes
+from collector.detection.framework.columns import Columns, is_any_of
+from collector.detection.framework.windows import RowTimes
 from tests.collector.anomaly.mixture import make_mixture
 
 

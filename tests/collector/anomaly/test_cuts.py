@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from collector.anomaly.cuts import CutJournal
-from collector.ingest.segment import Position
+from collector.detection.read_boundaries import CutJournal
+from collector.receiver.segment import Position
 
 START, *ENDS = (Position(1, offset) for offset in (0, 10, 25, 70))
 

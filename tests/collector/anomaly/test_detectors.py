@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.anomaly.detectors.burst import BurstDetector
-from collector.anomaly.detectors.contract import F64, Detector, Observation
-from collector.anomaly.detectors.season import SeasonDetector
+from collector.detection.framework.contract import F64, Detector, Observation
+from collector.detection.volume.burst import BurstDetector
+from collector.detection.volume.season import SeasonDetector
 
 Make = Callable[[], Detector]
 

@@ -4,11 +4,11 @@ eviction."""
 import numpy as np
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
-from collector.rows import ConsumerColumn
+from collector.alerting.alert import AlertKind
+from collector.core.rows import ConsumerColumn
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.receiver.segment import Position
 from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Demo, Row, make_batch
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from collector.anomaly.erasing import erase_from_engine, remove_old_states
+from collector.detection.checkpoint import erase_from_engine, remove_old_states
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.states import read_columns
 from tests.collector.anomaly.stream import START, Row, make_batch

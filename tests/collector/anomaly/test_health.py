@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collector.alerts.alert import AlertKind, AlertState, Severity
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import report_signal
-from collector.alerts.signal import HealthMeasure, HealthSignal
-from collector.anomaly.engine import Engine
-from collector.outcomes import NOT_READ
+from collector.alerting.alert import AlertKind, AlertState, HealthMeasure, HealthSignal, Severity
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import report_signal
+from collector.core.kinds import NOT_READ
+from collector.detection.engine import Engine
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 

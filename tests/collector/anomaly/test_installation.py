@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from collector.anomaly.installation import InstallationBar
-from collector.sensitivity import LEVELS, PLANS, Sensitivity, is_told
+from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from collector.detection.framework.installation import InstallationBar
 
 _DAY = 86_400
 

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerts.signal import AlertSignal, Direction, Signal
-from collector.anomaly.jumps import BEHIND_SECONDS, KEPT_MAX, KEPT_SECONDS, SETTLED_SECONDS, Jump, Jumps, Lost
-from collector.anomaly.messages import Told
-from collector.anomaly.process import DetectorProcess, Follower
-from collector.ingest.wal import Append, Wal
+from collector.alerting.alert import AlertSignal, Direction, Signal
+from collector.detection.messages import Told
+from collector.detection.process import DetectorProcess, Follower
+from collector.detection.read_boundaries import (
+    BEHIND_SECONDS,
+    KEPT_MAX,
+    KEPT_SECONDS,
+    SETTLED_SECONDS,
+    Jump,
+    Jumps,
+    Lost,
+)
+from collector.receiver.wal import Append, Wal
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.anomaly.test_process import follow, wait_for

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.key_index import KeyIndex
+from collector.detection.framework.slots import KeyIndex
 
 # Keys of few low bits and many high ones, so that most begin at the same places.
 KEYS = st.lists(st.integers(0, 2**20).map(lambda value: value << 50 & 2**64 - 1 | value % 3), max_size=60)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collector.alerts.signal import AlertSignal
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.anomaly.loss import NODES_MAX, NodeLoss
-from collector.anomaly.merging import group_batches
-from collector.ingest.segment import Position
-from collector.inventory.counted import FLAG_ENCRYPTED
-from collector.rows import RowBatch
+from collector.alerting.alert import AlertSignal
+from collector.core.rows import RowBatch
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.detection.framework.loss import NODES_MAX, NodeLoss
+from collector.detection.read_boundaries import group_batches
+from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
+from collector.receiver.segment import Position
 from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Row, make_batch
 

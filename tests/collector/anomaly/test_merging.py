@@ -5,9 +5,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from collector.anomaly.engine import Engine
-from collector.anomaly.merging import ROWS_MAX, group_batches, merge_batches
-from collector.rows import Ragged, RowBatch
+from collector.core.rows import Ragged, RowBatch
+from collector.detection.engine import Engine
+from collector.detection.read_boundaries import ROWS_MAX, group_batches, merge_batches
 from tests.collector.anomaly.mixture import make_mixture
 from tests.collector.anomaly.stream import START, Row, make_batch
 

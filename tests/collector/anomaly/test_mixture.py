@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerts.signal import AlertSignal, Signal
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
+from collector.alerting.alert import AlertSignal, Signal
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.receiver.segment import Position
 from tests.collector.anomaly.mixture import make_mixture
 from tests.collector.anomaly.states import decode_state, encode_state
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from collector.anomaly.outbox import Outbox
+from collector.detection.messages import Outbox
 
 
 def test_newer_message_of_a_key_replaces_the_waiting_one_and_order_holds() -> None:

@@ -4,11 +4,10 @@ not call so much at night."""
 import numpy as np
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Signal
-from collector.anomaly.detectors.burst import BurstDetector
-from collector.anomaly.detectors.contract import SEASON_LEAST, Observation
-from collector.anomaly.engine import Engine
+from collector.alerting.alert import AlertKind, AlertSignal, Signal
+from collector.detection.engine import Engine
+from collector.detection.framework.contract import SEASON_LEAST, Observation
+from collector.detection.volume.burst import BurstDetector
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 

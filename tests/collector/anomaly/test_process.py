@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collector.alerts.signal import AlertSignal, Signal
-from collector.anomaly.checkpoint import VERSION, CheckpointError, load_checkpoint
-from collector.anomaly.cuts import CutJournal
-from collector.anomaly.engine import Engine
-from collector.anomaly.messages import Told
-from collector.anomaly.process import DetectorProcess, Follower
-from collector.anomaly.slots import Slots
-from collector.ingest.convert import convert_bytes
-from collector.ingest.reader import WalReader
-from collector.ingest.segment import Position
-from collector.ingest.wal import Append, Wal
-from collector.rows import RowBatch
-from collector.store.base import StoreError
+from collector.alerting.alert import AlertSignal, Signal
+from collector.core.rows import RowBatch
+from collector.detection.checkpoint import VERSION, CheckpointError, load_checkpoint
+from collector.detection.engine import Engine
+from collector.detection.framework.slots import Slots
+from collector.detection.messages import Told
+from collector.detection.process import DetectorProcess, Follower
+from collector.detection.read_boundaries import CutJournal
+from collector.receiver.convert import convert_bytes
+from collector.receiver.reader import WalReader
+from collector.receiver.segment import Position
+from collector.receiver.wal import Append, Wal
+from collector.storage.base import StoreError
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.api.fakes import make_alert

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as replace_signal
 
-from collector.alerts.alert import Alert, AlertKind, Severity
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AlertSignal, Direction, Signal
-from collector.anomaly.engine import Engine
-from collector.anomaly.service_volume import GRACE_SECONDS
+from collector.alerting.alert import Alert, AlertKind, AlertSignal, Direction, Severity, Signal
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import report_signal
+from collector.detection.engine import Engine
+from collector.detection.volume.service_volume import GRACE_SECONDS
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 

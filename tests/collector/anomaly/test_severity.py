@@ -6,12 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import report_signal
-from collector.alerts.wording import grade_signal
-from collector.anomaly.engine import Engine
-from collector.sensitivity import Sensitivity
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.wording import grade_signal, report_signal
+from collector.core.kinds import Sensitivity
+from collector.detection.engine import Engine
 from tests.collector.anomaly.stream import START, Demo, Row, make_batch
 
 SCRAPER = f"principal:{99:016x}"

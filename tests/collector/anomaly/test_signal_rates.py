@@ -5,13 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AlertSignal, Basis, Direction
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
-from collector.rates import RATE_SECONDS_MIN
+from collector.alerting.alert import AlertKind, AlertSignal, Basis, Direction
+from collector.alerting.wording import report_signal
+from collector.core.rates import RATE_SECONDS_MIN
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.receiver.segment import Position
 from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Row, make_batch
 

@@ -4,8 +4,8 @@ import tracemalloc
 
 import numpy as np
 
-from collector.alerts.alert import AlertKind
-from collector.local_time import LocalTime
+from collector.alerting.alert import AlertKind
+from collector.core.rates import LocalTime
 from scripts.bench_cases.nights import run_nights
 from scripts.bench_cases.simulating.changes import Changes
 from scripts.bench_cases.simulating.pauses import Pauses

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.slots import SlotTable
+from collector.detection.framework.slots import SlotTable
 
 LIMIT = 40
 

@@ -4,11 +4,10 @@ followed, is not."""
 import numpy as np
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AlertSignal, Basis, Direction, Signal
-from collector.anomaly.engine import Engine
-from collector.anomaly.steady import CALLERS_MAX, DAYS_MIN
+from collector.alerting.alert import AlertKind, AlertSignal, Basis, Direction, Severity, Signal
+from collector.alerting.wording import report_signal
+from collector.detection.engine import Engine
+from collector.detection.volume.silence import CALLERS_MAX, DAYS_MIN
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from collector.anomaly.novelty import NoveltyBitmap
-from collector.anomaly.touched import WIDE_MAX, TouchedObjects
+from collector.detection.framework.novelty import NoveltyBitmap
+from collector.detection.framework.subject_index import WIDE_MAX, TouchedObjects
 
 
 def draw(seed: int, count: int) -> np.ndarray:

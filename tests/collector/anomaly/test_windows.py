@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collector.anomaly.windows import LATENESS_SECONDS, OpenWindows, join_amounts
+from collector.detection.framework.windows import LATENESS_SECONDS, OpenWindows, join_amounts
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 300, 3_600])

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from operator import attrgetter
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
-from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
-from collector.alerts.silences import ShownAlert, Silence, SilenceKind, show_alert
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.lifecycle import Happening, Incident, IncidentEntry, write_entry
+from collector.alerting.silences import ShownAlert, Silence, SilenceKind, show_alert
 from collector.api.alerts import AlertPlace
-from collector.errors import ConflictError
+from collector.core.errors import ConflictError
 from tests.collector.inventory.seed import NOW
 
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from collector.api.access import Access, RequestLimits
-from collector.api.authenticate import Authenticator
+from collector.api.access import Access, Authenticator, RequestLimits
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
 

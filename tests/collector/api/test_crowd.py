@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.api.app import ApiSettings, build_app
-from collector.store.embedded import EmbeddedStore
+from collector.alerting.alert import AlertKind
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint

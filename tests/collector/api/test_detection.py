@@ -11,18 +11,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector.alerts.alert import Alert, AlertState, Severity
-from collector.alerts.delivery import Notifier, Outcome
-from collector.alerts.desk import AlertDesk
-from collector.alerts.detection import Detection
-from collector.alerts.detection_table import DetectionTable
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.repository import AlertTable
-from collector.api.app import ApiSettings, build_app
-from collector.commands import client, detection
-from collector.ingest.reader import write_durably
-from collector.sensitivity import Sensitivity
-from collector.store.embedded import EmbeddedStore
+from collector.alerting.alert import Alert, AlertState, Severity
+from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.notifiers.delivery import Notifier, Outcome
+from collector.alerting.repository import AlertTable
+from collector.alerting.service import AlertDesk
+from collector.cli import client
+from collector.cli import findings as detection
+from collector.core.kinds import Sensitivity
+from collector.receiver.reader import write_durably
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.alerts.test_desk import make_signal
 from tests.collector.api.client import TestClient
 

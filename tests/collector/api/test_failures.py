@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.store.base import RefusedStatementError, StoreError
+from collector.storage.base import RefusedStatementError, StoreError
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
 

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.alerts.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerts.delivery import Notifier
-from collector.api.app import ApiSettings, build_app
+from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
+from collector.alerting.notifiers.delivery import Notifier
+from collector.server.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 

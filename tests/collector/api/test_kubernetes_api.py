@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.app import ApiSettings, build_app
-from collector.ingest.workloads import WorkloadRecord, convert_workloads
-from collector.inventory.peers import Call, read_address_book
+from collector.inventory.endpoints.peers import Call, read_address_book
+from collector.kubernetes.addresses import Peer
 from collector.kubernetes.exposure import Exposure
 from collector.kubernetes.fact import Fact, FactKind, write_facts
-from collector.kubernetes.peer import Peer
 from collector.kubernetes.watcher import ClusterStatus, ClusterWatcher
-from collector.store.embedded import EmbeddedStore
-from sensor.enrich.container_files import Container
-from sensor.enrich.container_image import ContainerImage
-from sensor.enrich.containers import ContainerTable
-from sensor.uplink.messages import write_coverage
+from collector.receiver.reports import WorkloadRecord, convert_workloads
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
+from sensor.enrich.containers import Container, ContainerImage, ContainerTable
+from sensor.export.messages import write_coverage
 from tests.cluster.api_server import ApiServer
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts

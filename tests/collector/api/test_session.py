@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from collector.api.app import ApiSettings, build_app
-from collector.api.authenticate import COOKIE_NAME, SESSION_SECONDS, SESSIONS_MAX, Authenticator
+from collector.api.access import COOKIE_NAME, SESSION_SECONDS, SESSIONS_MAX, Authenticator
+from collector.server.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 

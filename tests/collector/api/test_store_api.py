@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.api.app import ApiSettings, build_app
-from collector.inventory.mapping import EndpointAliasRecord
-from collector.store.embedded import EmbeddedStore
+from collector.inventory.templates.mapping import EndpointAliasRecord
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import FALLBACK_REASON, NOW, Seed, write_watch

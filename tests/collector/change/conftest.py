@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.store.embedded import EmbeddedStore
-from collector.store.migrations import TABLES
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import TABLES
 from tests.collector.change.office import Office
 
 

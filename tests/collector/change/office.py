@@ -7,22 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.alerts.alert import Alert, AlertKind
-from collector.alerts.desk import AlertDesk
-from collector.alerts.detection import Detection
-from collector.alerts.detection_table import DetectionTable
-from collector.alerts.lifecycle import Lifecycle
-from collector.alerts.report import Report
-from collector.alerts.repository import AlertTable
-from collector.change.callers import StoredCallers
-from collector.change.ledger import Ledger
-from collector.change.watch import ChangeWatch
-from collector.ingest.reader import write_durably
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.endpoints import EndpointInventory
+from collector.alerting.alert import Alert, AlertKind
+from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.repository import AlertTable
+from collector.alerting.service import AlertDesk
+from collector.alerting.wording import Report
+from collector.core.kinds import Sensitivity
+from collector.detection.changes.judge import StoredCallers
+from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.receiver.reader import write_durably
 from collector.risk.keeper import RiskKeeper
-from collector.sensitivity import Sensitivity
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
 DAY = 86_400.0

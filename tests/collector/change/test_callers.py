@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import Report
-from collector.change.judge import STABLE_SECONDS
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.wording import Report
+from collector.detection.changes.judge import STABLE_SECONDS
 from tests.collector.change.office import BEARER, DAY, HOUR, NAMED, OUTBOUND, Office
 from tests.collector.inventory.seed import SeedEndpoint
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.risk.traffic import Sensor
 from tests.collector.running import make_hello, talk, wrap

@@ -2,8 +2,8 @@
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Confidence, Severity
-from collector.sensitivity import Sensitivity
+from collector.alerting.alert import AlertKind, Confidence, Severity
+from collector.core.kinds import Sensitivity
 from tests.collector.change.office import BEARER, CARDS, DAY, EMPTY, HOUR, NAMED, PUBLIC, Office
 from tests.collector.inventory.seed import NOW
 

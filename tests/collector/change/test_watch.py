@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.sieve import Outcome
-from collector.erasure.mention import find_mention
-from collector.erasure.tables import TableEraser
-from collector.inventory.consumer import parse_consumer
-from collector.sensitivity import Sensitivity
-from collector.store.embedded import EmbeddedStore
+from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.filter import Outcome
+from collector.core.kinds import Sensitivity
+from collector.erasure import TableEraser, find_mention
+from collector.inventory.consumers.consumer import parse_consumer
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.change.office import BEARER, CARDS, DAY, EMPTY, HOUR, NAMED, PUBLIC, Office
 
 pytestmark = pytest.mark.store

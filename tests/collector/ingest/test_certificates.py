@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.reports import PROTOCOL_VERSION
-from collector.ingest.service import IngestService
-from collector.ingest.stream import IngestContext
-from collector.own_traffic import OwnTraffic
-from collector.sensors import SensorRegistry
+from collector.receiver.own_traffic import OwnTraffic
+from collector.receiver.reports import PROTOCOL_VERSION
+from collector.receiver.sensors import SensorRegistry
+from collector.receiver.service import IngestService
+from collector.receiver.stream import IngestContext
 from collector.trust.identity import SensorCertificate
 from tests.figures import read_values
 

@@ -7,10 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from collector.ingest import commit
-from collector.ingest.commit import Committed, GroupCommit, Outcome
-from collector.ingest.sequences import SequenceLedger
-from collector.ingest.wal import Append, Wal
+from collector.receiver import commit
+from collector.receiver.commit import Committed, GroupCommit, Outcome
+from collector.receiver.wal import Append, SequenceLedger, Wal
 
 
 class MemoryWal:

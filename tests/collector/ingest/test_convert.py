@@ -6,10 +6,10 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.ingest import convert
-from collector.ingest.columns import _BOUNDS
-from collector.ingest.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
-from collector.rows import RowBatch
+from collector.core.rows import RowBatch
+from collector.receiver import convert
+from collector.receiver.columns import _BOUNDS
+from collector.receiver.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
 from tests.collector.wire_batches import NOW, make_batch
 
 

@@ -8,17 +8,17 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.ingest.convert import Refusal
-from collector.ingest.coverage import convert_coverage
-from collector.ingest.reports import (
+from collector.core.rows import Route, Segment, Service
+from collector.receiver.convert import Refusal
+from collector.receiver.reports import (
+    RevealBook,
     RevealedWord,
+    convert_coverage,
     convert_health,
     convert_hello,
     convert_revealed,
+    convert_workloads,
 )
-from collector.ingest.reveal import RevealBook
-from collector.ingest.workloads import convert_workloads
-from collector.rows import Route, Segment, Service
 from tests.collector.wire_batches import NOW
 
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.ingest.reader import LogCounts, WalReader
-from collector.ingest.segment import (
+from collector.receiver.reader import LogCounts, WalReader
+from collector.receiver.segment import (
     HEAD_BYTES,
     MAGIC,
     Position,
@@ -25,8 +25,7 @@ from collector.ingest.segment import (
     find_segments,
     locate_segment,
 )
-from collector.ingest.sequences import SequenceLedger
-from collector.ingest.wal import Append, LogFullError, Wal
+from collector.receiver.wal import Append, LogFullError, SequenceLedger, Wal
 from tests.collector.wire_batches import NOW, make_batch
 
 

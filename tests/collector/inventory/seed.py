@@ -1,7 +1,7 @@
 """A small installation for tests of the inventory and the API: routes, mapped endpoints, minute rows, sensors and
 ports.
 
-Written straight into the tables of collector/store/tables/, by the columns' names, as the ingest room leaves
+Written straight into the tables of collector/storage/tables/, by the columns' names, as the ingest room leaves
 them.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from collector.ingest.coverage import CoverageRecord
-from collector.store.base import Store
+from collector.receiver.reports import CoverageRecord
+from collector.storage.base import Store
 
 # The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far
 # from any edge.
@@ -293,7 +293,7 @@ class HandshakeCounts:
     weaknesses: dict[str, int]
 
     def write(self) -> str:
-        """As collector/ingest/coverage.py writes it."""
+        """As collector/receiver/reports.py writes it."""
         empty: list[list[object]] = []
         names = [list(item) for item in self.server_names.items()]
         weak = [list(item) for item in self.weaknesses.items()]

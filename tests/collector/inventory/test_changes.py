@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from collector.api.app import ApiSettings, build_app
-from collector.inventory.tombstones import Graveyard
-from collector.store.embedded import EmbeddedStore
+from collector.inventory.changes import Graveyard
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed

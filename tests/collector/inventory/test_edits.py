@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.app import ApiSettings, build_app
-from collector.errors import ConflictError, UnknownError
-from collector.ingest.reveal import RevealBook
-from collector.inventory.catalogue import Catalogue
-from collector.inventory.editor import TemplateEditor
-from collector.inventory.edits import Edit, EditError
-from collector.inventory.mapping import EndpointMapping
-from collector.inventory.versions import Versions
-from collector.rows import Route, Segment, Service
-from collector.store.arrow import build_routes
-from collector.store.embedded import EmbeddedStore
+from collector.core.errors import ConflictError, UnknownError
+from collector.core.rows import Route, Segment, Service
+from collector.inventory.query import Versions
+from collector.inventory.templates.catalogue import Catalogue
+from collector.inventory.templates.editor import TemplateEditor
+from collector.inventory.templates.mapping import Edit, EditError, EndpointMapping
+from collector.receiver.reports import RevealBook
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.writer import build_routes
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 

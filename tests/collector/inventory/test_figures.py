@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.commands.table import FORMULA_STARTS, write_cell
-from collector.inventory.cursor import Cursor, CursorError, read_cursor, write_cursor
-from collector.inventory.histogram import compute_percentiles, compute_quantiles
+from collector.cli.client import FORMULA_STARTS, write_cell
+from collector.inventory.endpoints.endpoint import compute_percentiles, compute_quantiles
+from collector.inventory.query import Cursor, CursorError, read_cursor, write_cursor
 
 
 @given(st.lists(st.integers(2, 10**9), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99, 1.0]))

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from collector.inventory.grouping import map_endpoints
+from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import singularize, template
-from collector.inventory.position import RouteEvidence
-from collector.rows import Route, Segment, Service
+from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.templates.path_trie import RouteEvidence
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
 

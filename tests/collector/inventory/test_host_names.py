@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from collector.ingest.reveal import RevealBook
-from collector.inventory.catalogue import Catalogue
-from collector.inventory.editor import TemplateEditor
-from collector.inventory.edits import EditError
-from collector.inventory.host_names import TenantHosts, find_tenants
-from collector.inventory.mapping import EndpointMapping
-from collector.rows import Route, Segment, Service
+from collector.core.rows import Route, Segment, Service
+from collector.inventory.templates.catalogue import Catalogue
+from collector.inventory.templates.editor import TemplateEditor
+from collector.inventory.templates.mapping import EditError, EndpointMapping, TenantHosts, find_tenants
+from collector.receiver.reports import RevealBook
 from collector.schemas.evidence import HOST_PLACE, read_parameters
-from collector.store.arrow import build_routes
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.writer import build_routes
 
 NOW = int(time.time())
 SERVICE = Service(cluster="", namespace="", workload="web", workload_kind=1, host_name="h", port=80)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.inventory.grouping import map_endpoints
+from collector.core.rows import Route
 from collector.inventory.naming import WORD
-from collector.inventory.position import RouteEvidence
-from collector.rows import Route
+from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.templates.path_trie import RouteEvidence
 from tests.accuracy.node import Node
 
 BYTES = 200  # Of each answer.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from collector.inventory.mapping import EndpointMapping, EndpointRouteRecord, name_endpoint
-from collector.rows import Route, Segment, Service
+from collector.core.rows import Route, Segment, Service
+from collector.inventory.templates.mapping import EndpointMapping, EndpointRouteRecord, name_endpoint
 
 LITERAL, WORD, INTEGER, UUID = 1, 2, 3, 4
 SERVICE = Service(cluster="c", namespace="", workload="orders", workload_kind=1, host_name="node-1", port=8080)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.app import ApiSettings, build_app
-from collector.store.embedded import EmbeddedStore
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.endpoints import EndpointInventory
-from collector.inventory.question import EndpointQuestion, EndpointSort, Order
-from collector.inventory.span import Since, span_since
-from collector.store.embedded import EmbeddedStore
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.query import Since, span_since
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
 pytestmark = pytest.mark.store

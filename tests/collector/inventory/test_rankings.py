@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from collector.inventory import rankings
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.cursor import Cursor
-from collector.inventory.question import EndpointQuestion, EndpointSort, Order
-from collector.inventory.rankings import RankedEndpoint, Rankings
-from collector.inventory.span import Since, span_since
-from collector.store.embedded import EmbeddedStore
+from collector.inventory.endpoints import list_query as rankings
+from collector.inventory.endpoints.list_query import RankedEndpoint, Rankings
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.query import Cursor, Since, span_since
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
 
 pytestmark = pytest.mark.store

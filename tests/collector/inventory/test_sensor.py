@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.inventory.sensor import CaptureWay, Sensor, SensorState
+from collector.inventory.sensors import CaptureWay, Sensor, SensorState
 
 
 def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: float | None = None) -> Sensor:

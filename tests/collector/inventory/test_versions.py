@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.inventory.versions import MICROSECONDS, Versions
+from collector.inventory.query import MICROSECONDS, Versions
 
 
 class Tables:

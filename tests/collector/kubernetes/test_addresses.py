@@ -1,11 +1,8 @@
 """Who held which address when."""
 
-from collector.kubernetes.addresses import AddressBook
-from collector.kubernetes.peer import Peer
-from collector.kubernetes.pod import Pod, read_pod
-from collector.kubernetes.state import ClusterState
-from collector.kubernetes.targets import Targets
-from collector.kubernetes.timestamp import read_time
+from collector.kubernetes.addresses import AddressBook, Peer, Targets
+from collector.kubernetes.objects import read_time
+from collector.kubernetes.state import ClusterState, Pod, read_pod
 from tests.collector.kubernetes.manifests import Manifest, make_pod, make_service, make_slice
 from tests.collector.kubernetes.states import decode, make_state
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from collector.kubernetes.addresses import Target, Targets
 from collector.kubernetes.exposure import ExposureBook, find_facts
 from collector.kubernetes.fact import Fact, read_facts, write_facts
-from collector.kubernetes.targets import Target, Targets
 from tests.collector.kubernetes.manifests import (
     Manifest,
     make_gateway,

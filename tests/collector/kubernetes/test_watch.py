@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from collector.kubernetes import watch, watcher
-from collector.kubernetes.access import AccessError, open_client
-from collector.kubernetes.watcher import ClusterWatcher
-from collector.store.base import StoreError
+from collector.kubernetes.watcher import AccessError, ClusterWatcher, open_client
+from collector.storage.base import StoreError
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
 from tests.waiting import wait_until

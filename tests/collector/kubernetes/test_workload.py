@@ -3,7 +3,7 @@
 import pytest
 
 from collector.kubernetes.objects import PodObject
-from collector.kubernetes.workload import find_workload
+from collector.kubernetes.state import find_workload
 from tests.collector.kubernetes.manifests import make_pod
 from tests.collector.kubernetes.states import decode
 

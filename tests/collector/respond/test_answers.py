@@ -2,8 +2,8 @@
 
 import threading
 
-from collector.alerts.alert import Alert
-from collector.respond.answers import PATIENCE_SECONDS, Answers
+from collector.alerting.alert import Alert
+from collector.response.alert_actions import PATIENCE_SECONDS, Answers
 from tests.collector.api.fakes import make_alert
 
 

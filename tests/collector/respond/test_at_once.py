@@ -12,15 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.errors import ConflictError
-from collector.respond.audit import AuditLog
-from collector.respond.block import BlockState, parse_target
-from collector.respond.book import BlockBook
-from collector.respond.ladder import Ladder, Rung, Step
-from collector.respond.maker import Wish
-from collector.respond.preview import Judgement, Previewer
-from collector.respond.responder import Responder
+from collector.alerting.alert import AlertKind
+from collector.core.errors import ConflictError
+from collector.response.block import BlockState, parse_target
+from collector.response.block_factory import Wish
+from collector.response.block_store import AuditLog, BlockBook
+from collector.response.policy import Ladder, Rung, Step
+from collector.response.preview import Judgement, Previewer
+from collector.response.responder import Responder
 from tests.collector.api.fakes import make_alert
 
 THIEF = "203.0.113.7"

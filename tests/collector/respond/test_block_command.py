@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector.commands import block
+from collector.cli import response as block
 
 WISH = [
     "--service",
@@ -71,7 +71,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
 
 def run(*arguments: str, status: int = 0) -> str:
     app = typer.Typer()
-    block.register(app)
+    block.register_block(app)
     done = CliRunner().invoke(app, list(arguments))
     assert done.exit_code == status, done.output
     return done.output

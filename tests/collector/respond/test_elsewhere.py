@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.ingest.blocks import BlockKind, BlockOrder
-from collector.respond.elsewhere import Elsewhere, ExportDirectory, Haproxy
-from collector.respond.export import ExportSettings
-from collector.respond.haproxy import HaproxyError, HaproxyList, parse_socket
+from collector.receiver.policy import BlockKind, BlockOrder
+from collector.response.deny_lists import ExportSettings, HaproxyError, HaproxyList, parse_socket
+from collector.response.integrations import Elsewhere, ExportDirectory, Haproxy
 from tests.collector.respond.proxies import GREETING, EnvoyFront, HaproxyFront, TraefikFront, call
 from tests.waiting import wait_until
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from collector.ingest.blocks import BlockKind, BlockOrder, BlockScope
-from collector.respond.export import ExportFormat, ExportSettings, export_blocks
+from collector.receiver.policy import BlockKind, BlockOrder, BlockScope
+from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
 
 CART = BlockScope(namespace="shop", workload="cart", port=8080)
 

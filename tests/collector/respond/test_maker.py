@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from collector.errors import ConflictError
-from collector.respond.block import UnknownClientError, parse_target
-from collector.respond.book import BlockBook
-from collector.respond.maker import BlockMaker, Wish
-from collector.respond.preview import Judgement, Previewer
+from collector.core.errors import ConflictError
+from collector.response.block import UnknownClientError, parse_target
+from collector.response.block_factory import BlockMaker, Wish
+from collector.response.block_store import BlockBook
+from collector.response.preview import Judgement, Previewer
 
 POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
 

@@ -5,14 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from collector.ingest.blocks import BlockStatus, EnforcementReport
-from collector.respond.reports import (
-    GONE_SECONDS,
-    NOT_HELD_REASON,
-    SILENT_REASON,
-    SILENT_SECONDS,
-    Reports,
-)
+from collector.receiver.policy import BlockStatus, EnforcementReport
+from collector.response.responder import GONE_SECONDS, NOT_HELD_REASON, SILENT_REASON, SILENT_SECONDS, Reports
 
 STATUS = BlockStatus(
     id="b",
@@ -91,7 +85,7 @@ def test_declined_is_new_once_and_other_ids_are_nobodys() -> None:
 
 def test_the_longest_silent_node_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     room = Room()
-    monkeypatch.setattr("collector.respond.reports.NODES_MAX", 2)
+    monkeypatch.setattr("collector.response.responder.NODES_MAX", 2)
     for node in ("a", "b", "a", "c"):
         room.take(node=node)
     assert [node for node, _ in room.reports.list_nodes()] == ["a", "c"]

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind, AlertState, Confidence
-from collector.api.app import ApiSettings, build_app
-from collector.ingest.blocks import BlockKind, BlockStatus, EnforcementReport
-from collector.respond.audit import AuditLog
-from collector.respond.block import BlockError, BlockState, parse_service, parse_target
-from collector.respond.book import BlockBook
-from collector.respond.ladder import Ladder, Rung, Step
-from collector.respond.preview import Previewer
-from collector.respond.responder import Responder
-from collector.store.embedded import EmbeddedStore
+from collector.alerting.alert import AlertKind, AlertState, Confidence
+from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
+from collector.response.block import BlockError, BlockState, parse_service, parse_target
+from collector.response.block_store import AuditLog, BlockBook
+from collector.response.policy import Ladder, Rung, Step
+from collector.response.preview import Previewer
+from collector.response.responder import Responder
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed, write_watch

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.alerts.webhook import sign
-from collector.ingest.blocks import BlockKind
-from collector.respond import webhook as module
-from collector.respond.audit import AuditEntry
-from collector.respond.block import Block, BlockState, Target
-from collector.respond.webhook import BlockWebhook
+from collector.alerting.notifiers.webhook import sign
+from collector.receiver.policy import BlockKind
+from collector.response import integrations as module
+from collector.response.block import Block, BlockState, Target
+from collector.response.block_store import AuditEntry
+from collector.response.integrations import BlockWebhook
 
 SECRET, NOW = "webhook-secret", 1_700_000_000.0
 BLOCK = Block(

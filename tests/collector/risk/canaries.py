@@ -8,8 +8,8 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from typing import Any, Final
 
-from sensor.calls import AuthenticationKind
-from sensor.classify.sensitive.kinds import DataKind
+from sensor.core.calls import AuthenticationKind
+from sensor.sensitive.kinds import DataKind
 
 
 def _encode(part: dict[str, Any]) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from sensor.calls import AuthenticationKind
-from sensor.classify.sensitive.kinds import DATA_CLASSES, DataClass, DataKind
-from sensor.classify.sensitive.values import find_kinds
-from sensor.spool import Spool
-from sensor.uplink.schemas import write_schemas
+from sensor.core.calls import AuthenticationKind
+from sensor.export.messages import write_schemas
+from sensor.export.spool import Spool
+from sensor.sensitive.kinds import DATA_CLASSES, DataClass, DataKind
+from sensor.sensitive.values import find_kinds
 from tests.collector.risk.canaries import CANARIES, CREDENTIALS, CUSTOM_CLASS, find_canaries
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.risk.traffic import Sensor

@@ -15,12 +15,11 @@ import httpx
 import pytest
 from apidae.v1 import data_pb2
 
-from collector.erasure.log import STRINGS_FIELD, erase_from_log
-from collector.erasure.mention import find_mention
-from collector.ingest.reader import WalReader
-from collector.ingest.segment import locate_segment
-from collector.ingest.wal import Append, Wal
-from collector.inventory.consumer import parse_consumer
+from collector.erasure import STRINGS_FIELD, erase_from_log, find_mention
+from collector.inventory.consumers.consumer import parse_consumer
+from collector.receiver.reader import WalReader
+from collector.receiver.segment import locate_segment
+from collector.receiver.wal import Append, Wal
 from tests.collector.anomaly.states import read_columns
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.running import RunningCollector, clean_environment
@@ -48,7 +47,7 @@ class Running:
         return httpx.post(f"http://{self.collector.ready['http']}/api/v1{path}", json=body, timeout=300)
 
     def erase(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from sensor.main import main; main()", "erase", *arguments]
+        command = [sys.executable, "-c", "from common.main import main; main()", "erase", *arguments]
         command += ["--url", f"http://{self.collector.ready['http']}"]
         return subprocess.run(
             command, capture_output=True, text=True, env=clean_environment(), timeout=300, check=False

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.report import Report
-from collector.api.app import ApiSettings, build_app
-from collector.inventory.counted import ConsumerSql
-from collector.inventory.endpoints import EndpointInventory
+from collector.alerting.alert import AlertKind
+from collector.alerting.wording import Report
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.keeper import RiskKeeper
-from collector.store.embedded import EmbeddedStore
+from collector.server.app import ApiSettings, build_app
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed

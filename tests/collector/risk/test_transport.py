@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.ingest.coverage import convert_coverage
-from collector.inventory.coverage import WeakChoice
-from collector.risk.rule import Severity
+from collector.inventory.coverage.coverage import WeakChoice
+from collector.receiver.reports import convert_coverage
+from collector.risk.finding import Severity
 from collector.risk.rules.transport import judge_cipher, judge_version
 from collector.risk.transport import SECONDS
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.risk.test_keeper import Desk
 

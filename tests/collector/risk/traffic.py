@@ -17,17 +17,17 @@ from typing import Any
 
 from apidae.v1 import data_pb2
 
-from sensor.aggregate import Aggregator
-from sensor.bodies.reader import BodyReader
-from sensor.bodies.sampling import SampleRule
-from sensor.calls import CallRecord, Exchange, Hop, RawBodies, Role, Service, WorkloadKind
-from sensor.classify.sensitive.custom import compile_classes
-from sensor.convert import BatchConverter
-from sensor.describe import Describer, DescribeSettings, Undescribed
-from sensor.keyed import KeyedHash
-from sensor.schemas.book import SchemaBook
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.aggregate.aggregator import Aggregator
+from sensor.core.calls import CallRecord, Exchange, Hop, RawBodies, Role, Service, WorkloadKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.bodies.reader import BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.describer import Describer, DescribeSettings, Undescribed
+from sensor.describe.schemas.book import SchemaBook
+from sensor.export.convert import BatchConverter
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.document import compile_classes
 
 CASES = Path(__file__).parents[2] / "data" / "risk" / "cases.jsonl"
 CALLS = 12

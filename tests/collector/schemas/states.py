@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.schemas import SchemaRecord, convert_schemas
-from sensor.bodies.reader import BodyCall, BodyDocument
-from sensor.bodies.sampling import SampleRule
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.schemas.book import SchemaBook
-from sensor.uplink.schemas import write_schemas
-from sensor.vocabulary import load_vocabulary
+from collector.receiver.schemas import SchemaRecord, convert_schemas
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import SchemaBook
+from sensor.export.messages import write_schemas
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.routes.vocabulary import load_vocabulary
 from tests.collector.inventory.seed import NOW
 
 

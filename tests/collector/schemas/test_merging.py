@@ -2,11 +2,10 @@
 
 import random
 
-from collector.ingest.schemas import SchemaRecord
+from collector.receiver.schemas import SchemaRecord
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, StoredSchema
-from collector.schemas.queue import SchemaQueue
-from collector.schemas.reader import EndpointSchema, merge
+from collector.schemas.service import EndpointSchema, SchemaQueue, merge
 from tests.collector.inventory.seed import NOW
 from tests.collector.risk.traffic import make_jwt
 from tests.collector.schemas.states import Node, tell_all

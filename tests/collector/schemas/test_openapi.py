@@ -9,8 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from collector.schemas.merging import Part, StoredSchema
 from collector.schemas.openapi import build_openapi
 from collector.schemas.postman import build_postman
-from collector.schemas.reader import EndpointSchema, merge
-from collector.schemas.service import Described
+from collector.schemas.service import Described, EndpointSchema, merge
 from tests.collector.schemas.states import Node
 
 SEGMENTS = st.sampled_from(("orders", "v1", "{order_id}", "{file_id}.json", "{word}", "shop.v1.Orders", "me"))

@@ -4,10 +4,9 @@ import json
 from typing import Any
 
 from collector.schemas.merging import Part, StoredSchema
-from collector.schemas.reader import merge
+from collector.schemas.service import merge
 from collector.specs.document import Spec, read_spec
-from collector.specs.drift import SCHEMAS_MAX, Seen, find_drift
-from collector.specs.kinds import Drift
+from collector.specs.drift import SCHEMAS_MAX, Drift, Seen, find_drift
 from tests.collector.schemas.states import Node
 
 ORDER = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.inventory.spec_status import SpecStatus
+from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.specs.document import read_spec
 from collector.specs.fit import Extent, Judgement, is_named_by, judge_served
 from collector.specs.matching import Revision, SeenEndpoint, SpecBook, judge

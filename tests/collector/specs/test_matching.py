@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from collector.inventory.spec_status import SpecStatus
+from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.specs.document import SpecError, read_spec
 from collector.specs.matching import Revision, SeenEndpoint, SpecBook, judge
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.api.app import ApiSettings, build_app
-from collector.ingest.schemas import convert_schemas
+from collector.receiver.schemas import convert_schemas
+from collector.server.app import ApiSettings, build_app
 from collector.specs.fit import Extent
 from collector.specs.keeper import SpecKeeper
 from collector.specs.table import VERSIONS_MAX, SpecTable
-from collector.store.embedded import EmbeddedStore
+from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed, write_watch

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
-from collector.store.base import Store
-from collector.store.clickhouse import ClickHouseStore, open_server
-from collector.store.embedded import EmbeddedStore
-from collector.store.migrations import TABLES
+from collector.storage.base import Store
+from collector.storage.clickhouse import ClickHouseStore, open_server
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import TABLES
 from tests.collector.store.http_server import PASSWORD, USER, RunningServer
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import clickhouse_connect
 
-from collector.store.embedded import EmbeddedStore
-from collector.store.migrations import render_statements
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import render_statements
 
 BEFORE = Path(__file__).with_name("tables_0_1_0.sql")
 AT = f"toDateTime({int(time.time()) // 3_600 * 3_600}, 'UTC')"  # Lately: minutes are not kept for ever.

@@ -9,18 +9,15 @@ from pathlib import Path
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.ingest.reader import WalReader
-from collector.ingest.reports import Greeting, RevealedWord
-from collector.ingest.reveal import RevealBook
-from collector.ingest.wal import Append, Wal
-from collector.ingest.workloads import convert_former_names
-from collector.inventory.catalogue import Catalogue
-from collector.inventory.mapping import EndpointMapping
-from collector.rows import Route, Segment, Service
-from collector.store.arrow import build_routes
-from collector.store.base import StoreError
-from collector.store.clickhouse import ClickHouseStore
-from collector.store.writer import StoreWriter
+from collector.core.rows import Route, Segment, Service
+from collector.inventory.templates.catalogue import Catalogue
+from collector.inventory.templates.mapping import EndpointMapping
+from collector.receiver.reader import WalReader
+from collector.receiver.reports import Greeting, RevealBook, RevealedWord, convert_former_names
+from collector.receiver.wal import Append, Wal
+from collector.storage.base import StoreError
+from collector.storage.clickhouse import ClickHouseStore
+from collector.storage.writer import StoreWriter, build_routes
 from tests.collector.wire_batches import make_batch
 
 pytestmark = pytest.mark.store

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
-from collector.ingest.convert import convert_batch
-from collector.rows import RowBatch
-from collector.sensors import SensorStatus
-from collector.store.arrow import build_routes, build_rows
-from collector.store.base import RefusedStatementError, Store, StoreError
-from collector.store.migrations import TABLES, Layout, render_statements
-from collector.store.retention import Eviction, enforce_cap, measure_bytes
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.core.rows import RowBatch
+from collector.receiver.convert import convert_batch
+from collector.receiver.sensors import SensorStatus
+from collector.storage.base import RefusedStatementError, Store, StoreError
+from collector.storage.disk import Eviction, enforce_cap, measure_bytes
+from collector.storage.migrations import TABLES, Layout, render_statements
+from collector.storage.writer import build_routes, build_rows
 from tests.collector.wire_batches import make_batch
 
 pytestmark = pytest.mark.store

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.store.base import StoreError
-from collector.store.clickhouse import ClickHouseStore, make_store_error, open_server
-from collector.store.embedded import check_cpu, lock_directory
+from collector.storage.base import StoreError
+from collector.storage.clickhouse import ClickHouseStore, make_store_error, open_server
+from collector.storage.embedded import check_cpu, lock_directory
 
 
 def test_cpu_without_avx2_is_told(tmp_path: Path) -> None:

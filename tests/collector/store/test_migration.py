@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.protocols import BITS, Protocol
+from collector.core.kinds import BITS, Protocol
 
 pytestmark = pytest.mark.store
 SCRIPT = Path(__file__).with_name("migrate.py")

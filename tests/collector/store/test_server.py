@@ -2,8 +2,8 @@
 
 import pytest
 
-from collector.store.base import StoreError
-from collector.store.clickhouse import ClickHouseStore, open_server
+from collector.storage.base import StoreError
+from collector.storage.clickhouse import ClickHouseStore, open_server
 
 pytestmark = pytest.mark.store
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from collector.ingest.reader import WalReader
-from collector.ingest.segment import locate_segment
-from collector.ingest.wal import Append, Wal
-from collector.rows import Route
-from collector.store.base import StoreError
-from collector.store.writer import StoreWriter, run_writer
+from collector.core.rows import Route
+from collector.receiver.reader import WalReader
+from collector.receiver.segment import locate_segment
+from collector.receiver.wal import Append, Wal
+from collector.storage.base import StoreError
+from collector.storage.writer import StoreWriter, run_writer
 from tests.collector.wire_batches import NOW, make_batch
 
 

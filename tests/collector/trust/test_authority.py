@@ -10,23 +10,25 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from collector.keys import KeyFileError
+from collector.core.keys import KeyFileError
 from collector.trust.authority import (
+    AUTHORITY_FILE,
     Authority,
     AuthorityError,
     KeyPair,
     fingerprint,
     issue_sensor_certificate,
     issue_server_certificate,
+    load_own_authority,
     make_authority,
     read_authority,
     rotate_authority,
+    rotate_own_authority,
     write_certificates,
     write_key,
 )
-from collector.trust.authority_file import AUTHORITY_FILE, load_own_authority, rotate_own_authority
 from collector.trust.identity import read_certificate
-from sensor.uplink.certificates import make_key_request
+from sensor.export.certificates import make_key_request
 
 DAY = 86_400.0
 NOW = time.time()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.keys import KeyFileError
-from collector.trust.allowance import ALL_FAILURES, HOST_FAILURES, HOSTS_LIMIT, FailureAllowance
+from collector.core.keys import KeyFileError
+from collector.trust.enroller import ALL_FAILURES, HOST_FAILURES, HOSTS_LIMIT, FailureAllowance
 from collector.trust.enrollment import (
     KEPT_SECONDS,
     EnrollmentRefusedError,
@@ -14,10 +14,18 @@ from collector.trust.enrollment import (
     make_enrollment,
     take_enrollment,
 )
+from collector.trust.gate import REMEMBERED_LIMIT, RefusalLog
 from collector.trust.identity import BACKDATE_SECONDS, SensorCertificate
-from collector.trust.issued import IssuedCertificate, forget_expired, list_issued, record_issued
-from collector.trust.refusal import REMEMBERED_LIMIT, RefusalLog
-from collector.trust.revocation import allow, load_revocations, normalise_serial, revoke
+from collector.trust.revocation import (
+    IssuedCertificate,
+    allow,
+    forget_expired,
+    list_issued,
+    load_revocations,
+    normalise_serial,
+    record_issued,
+    revoke,
+)
 
 NOW = 1_000_000.0
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from collector.trust.gate import Gate, GateLimits
-from collector.trust.refusal import RefusalLog
+from collector.trust.gate import Gate, GateLimits, RefusalLog
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 

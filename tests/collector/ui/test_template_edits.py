@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.app import ApiSettings, build_app
+from collector.server.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW as SEED_NOW

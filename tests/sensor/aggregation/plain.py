@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from sensor.aggregation.rows import RowFlag
-from sensor.calls import BodyFacts, BodyFlag, CallRecord
+from sensor.aggregate.rows import RowFlag
+from sensor.core.calls import BodyFacts, BodyFlag, CallRecord
 from tests.sensor.rows import Objects, Row, find_bucket, make_objects, unite
 
 Key = tuple[object, ...]

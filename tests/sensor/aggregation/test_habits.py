@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sensor.aggregation.habits import HABITS_LIMIT, PAUSE_SECONDS, TOLD_SECONDS, Habits
-from sensor.facts import Freed
+from sensor.aggregate.dictionary import Freed
+from sensor.aggregate.window import HABITS_LIMIT, PAUSE_SECONDS, TOLD_SECONDS, Habits
 
 BUSY, OTHER = 7 << 35 | 3 << 19, 8 << 35 | 4 << 19  # Keys: a route and an identity each.
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sensor.aggregation import numbers
-from sensor.aggregation.numbers import NumberMemory
+from sensor.aggregate import grouping as numbers
+from sensor.aggregate.grouping import NumberMemory
 
 
 def step(memory: NumberMemory, pair: int, number: int, tick: int = 1) -> bool:

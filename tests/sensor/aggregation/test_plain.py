@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor import aggregate, facts, identities
-from sensor.aggregate import Aggregator, Triggers
-from sensor.aggregation import window
-from sensor.aggregation.grouping import group_calls
-from sensor.aggregation.numbers import NumberMemory
-from sensor.aggregation.rows import COMMON_SUMS, ESTIMATED_SUMS, RowColumns, RowFlag, Rows, join_rows, merge_rows
-from sensor.calls import BodyFacts, BodyFlag, CallRecord
-from sensor.columns import Calls
+from sensor.aggregate import aggregator as aggregate
+from sensor.aggregate import dictionary as facts
+from sensor.aggregate import dictionary as identities
+from sensor.aggregate import window
+from sensor.aggregate.aggregator import Aggregator, Triggers
+from sensor.aggregate.grouping import NumberMemory, group_calls
+from sensor.aggregate.rows import COMMON_SUMS, ESTIMATED_SUMS, RowColumns, RowFlag, Rows, join_rows, merge_rows
+from sensor.core.calls import BodyFacts, BodyFlag, CallRecord, Calls
 from tests.sensor.aggregation.plain import add_up, sum_records, without_steps
 from tests.sensor.records import SECOND_NS, START_NS, make_record, make_route, records
 from tests.sensor.rows import Row, read_rows

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from sensor.aggregate import Aggregator, Triggers, WindowLimits
-from sensor.aggregation.rows import RowFlag
-from sensor.calls import AuthenticationKind
-from sensor.columns import make_calls
+from sensor.aggregate.aggregator import Aggregator, Triggers, WindowLimits
+from sensor.aggregate.rows import RowFlag
+from sensor.core.calls import AuthenticationKind, make_calls
 from tests.sensor.records import SECOND_NS, START_NS, make_record, make_route
 from tests.sensor.rows import read_rows
 

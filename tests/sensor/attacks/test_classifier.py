@@ -6,13 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.attacks.classes import Attack, AttackClass
-from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.core_rules import load_core_rules, load_database_errors
-from sensor.attacks.matching import ExpressionSet
-from sensor.attacks.request import Part, Request
-from sensor.attacks.values import VALUE_BYTES_MAX, VALUES_MAX, decode, list_values
-from sensor.keyed import KeyedHash
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.classes import Attack, AttackClass, Part, Request
+from sensor.describe.attacks.classifier import VALUE_BYTES_MAX, VALUES_MAX, AttackClassifier, decode, list_values
+from sensor.describe.attacks.core_rules import load_core_rules, load_database_errors
+from sensor.describe.attacks.matching import ExpressionSet
 
 CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)
 

@@ -2,12 +2,11 @@
 
 import pytest
 
-from sensor.attacks import open as opening
-from sensor.attacks.account import AttackAccount
-from sensor.attacks.classes import AttackClass, read_class
-from sensor.attacks.evidence import Answer
-from sensor.attacks.reader import AttackedRequest, AttackReader
-from sensor.keyed import KeyedHash
+from sensor.core.health import AttackAccount
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks import open as opening
+from sensor.describe.attacks.classes import AttackClass, read_class
+from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
 
 HASH = KeyedHash(1, bytes(16))
 ANSWER = Answer(route_id=1, status_code=200, response_bytes=400, duration_ns=1_000_000, is_final=True)

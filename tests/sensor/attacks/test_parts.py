@@ -5,15 +5,11 @@ from urllib.parse import quote
 
 import pytest
 
-from sensor.attacks.classes import AttackClass
-from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.conduct import find_misconduct
-from sensor.attacks.core_rules import load_core_rules
-from sensor.attacks.forms import list_fields
-from sensor.attacks.request import Part, Request, Value
-from sensor.attacks.shell import strip_quoting
-from sensor.attacks.values import list_values
-from sensor.keyed import KeyedHash
+from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.classes import AttackClass, Part, Request, Value
+from sensor.describe.attacks.classifier import AttackClassifier, list_fields, list_values, strip_quoting
+from sensor.describe.attacks.conduct import find_misconduct
+from sensor.describe.attacks.core_rules import load_core_rules
 from tests.sensor.attacks.payloads import PAYLOADS
 
 HASH = KeyedHash(1, bytes(16)).compute

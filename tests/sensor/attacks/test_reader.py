@@ -3,14 +3,20 @@
 import pytest
 
 from common.figures import list_figures
-from sensor.attacks.account import AttackAccount
-from sensor.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
-from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.evidence import Answer, AnswerJudge
-from sensor.attacks.reader import BODY_BYTES_MAX, CONSUMER_SHARE, AttackedRequest, AttackReader
-from sensor.coverage.attacks import cover_attacks
+from sensor.core.health import AttackAccount
+from sensor.core.keyed import KeyedHash
+from sensor.coverage.limits import cover_attacks
 from sensor.coverage.row import PortProtocol
-from sensor.keyed import KeyedHash
+from sensor.describe.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
+from sensor.describe.attacks.classifier import AttackClassifier
+from sensor.describe.attacks.reader import (
+    BODY_BYTES_MAX,
+    CONSUMER_SHARE,
+    Answer,
+    AnswerJudge,
+    AttackedRequest,
+    AttackReader,
+)
 from tests.sensor.records import make_service
 
 CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.decoding import DECODED_BYTES_MAX, decode
+from sensor.describe.bodies.decoding import DECODED_BYTES_MAX, decode
 from tests.sensor.bodies.messages import ENCODERS
 
 BODY = b'{"items": [' + b",".join(b'{"id": %d, "mail": "u%d@example.org"}' % (i, i) for i in range(5_000)) + b"]}"

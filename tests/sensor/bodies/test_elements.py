@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.documents import Document, read_document
-from sensor.bodies.elements import ELEMENTS_MAX, read_xml
-from sensor.classify.sensitive.document import find_sensitive
-from sensor.classify.sensitive.kinds import DataKind
+from sensor.describe.bodies.documents import ELEMENTS_MAX, Document, read_document, read_xml
+from sensor.sensitive.document import find_sensitive
+from sensor.sensitive.kinds import DataKind
 from tests.work import count_calls
 
 PERSON = "<person id='7'><mail kind='home'>a@example.org</mail><dateOfBirth>1815-12-10</dateOfBirth></person>"

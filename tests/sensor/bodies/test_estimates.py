@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from sensor.bodies.estimates import ROUTES_MAX, Estimate, RecordEstimates
-from sensor.bodies.sampling import BodySampler, SampleRule
+from sensor.describe.bodies.sampling import ROUTES_MAX, BodySampler, Estimate, RecordEstimates, SampleRule
 
 SECOND_NS = 1_000_000_000
 

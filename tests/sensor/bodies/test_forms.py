@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.documents import read_document
-from sensor.bodies.multipart import read_multipart
-from sensor.bodies.protobuf import FIELDS_MAX, read_protobuf
-from sensor.bodies.text import Binary, Text
+from sensor.describe.bodies.documents import Binary, Text, read_document, read_multipart
+from sensor.describe.bodies.protobuf import FIELDS_MAX, read_protobuf
 
 FORM = (
     b'--x1\r\nContent-Disposition: form-data; name="title"\r\n\r\nA b\r\n'

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sensor.bodies.heads import read_head
-from sensor.classify.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace
-from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.describe.bodies.reader import read_head
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace
 
 _HEAD = b"GET /api/v1/orders HTTP/1.1\r\nHost: shop.example\r\n%s\r\n"
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.framing import Payload
-from sensor.bodies.reader import BodyCall, BodyReader
-from sensor.bodies.sampling import SampleRule
-from sensor.calls import BodyFacts, BodyFlag, RawBodies
-from sensor.classify.sensitive.kinds import DataKind, DataPlace, list_kinds, make_codes
+from sensor.core.calls import BodyFacts, BodyFlag, RawBodies
+from sensor.describe.bodies.decoding import Payload
+from sensor.describe.bodies.reader import BodyCall, BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.sensitive.kinds import DataKind, DataPlace, list_kinds, make_codes
 from tests.sensor.bodies.messages import ENCODERS, chunk, response_head
 
 ALL = SampleRule(first_count=1 << 30)

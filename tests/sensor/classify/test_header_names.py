@@ -2,11 +2,11 @@
 
 import pytest
 
-from sensor.calls import AuthenticationKind as Kind
-from sensor.classify.header_names import split_name
-from sensor.classify.principal import Principals
-from sensor.keyed import KeyedHash
-from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.core.calls import AuthenticationKind as Kind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.auth.header_names import split_name
+from sensor.describe.auth.principal import Principals
+from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.accuracy.node import Node
 
 KEYED = KeyedHash(1, b"0123456789abcdef")

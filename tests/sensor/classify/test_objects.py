@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.classify.objects import fold_objects, names_object, read_objects
-from sensor.kernel.hashes import fold
+from sensor.core.keyed import fold
+from sensor.describe.objects import fold_objects, names_object, read_objects
 
 
 @pytest.mark.parametrize(

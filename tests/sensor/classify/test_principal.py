@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.calls import AuthenticationKind as Kind
-from sensor.calls import PrincipalKind
-from sensor.classify.client_address import ClientAddresses
-from sensor.classify.principal import Principals
-from sensor.keyed import KeyedHash
-from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.core.calls import AuthenticationKind as Kind
+from sensor.core.calls import PrincipalKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.auth.principal import Principals
+from sensor.describe.client_address import ClientAddresses
+from sensor.http.http1.head import RequestHead, parse_request_head
 
 KEYED = KeyedHash(1, b"0123456789abcdef")
 

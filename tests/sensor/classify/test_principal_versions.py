@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from sensor.classify.principal import Principals
-from sensor.keyed import KeyedHash
-from sensor.protocols.hpack.field import Field, HeaderBlock
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.protocols.http2_heads import StreamRequest, read_request
+from sensor.core.keyed import KeyedHash
+from sensor.describe.auth.principal import Principals
+from sensor.http.hpack import Field, HeaderBlock
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.http.http2.heads import StreamRequest, read_request
 
 
 def write_jwt(expires: int) -> str:

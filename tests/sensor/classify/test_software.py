@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.classify.software import PRODUCTS, SoftwareNames
-from sensor.keyed import KeyedHash
-from sensor.protocols.hpack.field import HeaderBlock
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.protocols.http2_heads import StreamRequest, read_request
-from sensor.protocols.marks import AGENT, NAMES, PRODUCT_BYTES, read_mark
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import PRODUCTS, SoftwareNames
+from sensor.http.hpack import HeaderBlock
+from sensor.http.http1.head import AGENT, MARK_NAMES, PRODUCT_BYTES, RequestHead, parse_request_head, read_mark
+from sensor.http.http2.heads import StreamRequest, read_request
 
 KEY = b"0123456789abcdef"
 ALICE = b"Alice-Smith-App/1.0"
@@ -64,7 +63,7 @@ def test_http_2_has_the_same_marks() -> None:
     agent=st.one_of(st.sampled_from(sorted(PRODUCTS)).map(str.encode), st.binary(max_size=60)).filter(
         lambda agent: b"secret" not in agent
     ),
-    rest=st.permutations(sorted(NAMES - {AGENT})),
+    rest=st.permutations(sorted(MARK_NAMES - {AGENT})),
 )
 def test_what_leaves_is_a_product_of_the_list_and_a_hash(agent: bytes, rest: list[bytes]) -> None:
     marks = (read_mark(AGENT, agent), *(read_mark(one, b"secret") for one in rest))

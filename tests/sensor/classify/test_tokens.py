@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from sensor.bodies.sampling import SampleRule
-from sensor.classify.tokens import find_token_facts
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.schemas.book import SchemaBook
-from sensor.vocabulary import load_vocabulary
+from sensor.describe.auth.tokens import find_token_facts
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import SchemaBook
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.routes.vocabulary import load_vocabulary
 
 
 def encode(part: object) -> str:

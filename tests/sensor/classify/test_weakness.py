@@ -4,12 +4,11 @@ import time
 
 import pytest
 
-from sensor.calls import WEAKNESSES
-from sensor.calls import AuthenticationKind as Kind
-from sensor.classify.principal import Principals
-from sensor.classify.weakness import find_weaknesses
-from sensor.keyed import KeyedHash
-from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.core.calls import WEAKNESSES
+from sensor.core.calls import AuthenticationKind as Kind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.auth.principal import Principals, find_weaknesses
+from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.collector.risk.traffic import make_jwt
 
 NOW = time.time()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sensor.calls import Service, WorkloadKind
+from sensor.core.calls import Service, WorkloadKind
 from sensor.coverage.gaps import Gaps
 from sensor.coverage.row import PortCoverage, PortProtocol
 

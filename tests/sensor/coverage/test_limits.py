@@ -2,7 +2,7 @@
 
 from sensor.coverage.limits import list_limits
 from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.kernel.abi import Counter
+from sensor.ebpf.abi import Counter
 from tests.sensor.coverage.test_report import UNKNOWN
 
 

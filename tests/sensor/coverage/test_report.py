@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.calls import Service, WorkloadKind
-from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden, UnixPort
-from sensor.coverage.report import MAX_HANDSHAKE_ROWS, MAX_ROWS, PortMemory, cover_ports, note_limitation
+from sensor.core.calls import Service, WorkloadKind
+from sensor.coverage.report import (
+    MAX_HANDSHAKE_ROWS,
+    MAX_ROWS,
+    NOTHING_HIDDEN,
+    Hidden,
+    PortMemory,
+    UnixPort,
+    cover_ports,
+    note_limitation,
+)
 from sensor.coverage.row import CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
 from sensor.enrich.processes import Process

@@ -1,6 +1,6 @@
 """What the budget held back, as a row."""
 
-from sensor.coverage.restraint import Limit, Restraint, cover_restraint
+from sensor.coverage.limits import Limit, Restraint, cover_restraint
 from sensor.coverage.row import CoverageRole, PortProtocol
 from tests.sensor.coverage.test_report import UNKNOWN
 

@@ -1,7 +1,7 @@
 """The share of what is like HTTP that is read, as figures."""
 
+from sensor.coverage.report import tell_share
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
-from sensor.coverage.share import tell_share
 from tests.sensor.coverage.test_report import UNKNOWN
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sensor.calls import Role
-from sensor.enforce.block import Block, BlockKind
+from sensor.core.calls import Role
+from sensor.ebpf.abi import ENFORCEMENT, StopCount
+from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
-from sensor.enforce.known import KnownBlocks
-from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import Connection
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import ENFORCEMENT, StopCount
 from tests.sensor.clocks import FakeClock
 
 SECOND_NS = 1_000_000_000

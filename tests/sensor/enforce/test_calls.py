@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from sensor.core.keyed import hash_siphash
+from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import BlockKind, Scope
 from sensor.enforce.reset import UNKNOWN_COOKIE
-from sensor.kernel.stop_abi import EnforcementMark
-from sensor.keyed import hash_siphash
 from tests.sensor.enforce.node import Node, call, credential
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, Block, BlockKind, Scope, find_fault
+from sensor.ebpf.abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark, StopCount
+from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, Block, BlockKind, EnforceLimits, Scope, find_fault
 from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX
-from sensor.enforce.limits import EnforceLimits
-from sensor.enforce.share import SETTLE_SECONDS
+from sensor.enforce.history import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark, StopCount
 from tests.figures import read_values
 from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node, address, call, credential, mapped
 

@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from sensor.aggregate import Aggregator
-from sensor.calls import Role
+from sensor.aggregate.aggregator import Aggregator
+from sensor.core.calls import Role
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.history import CALLS_LEAST, MINUTES, CallHistory
 from tests.sensor.records import make_record

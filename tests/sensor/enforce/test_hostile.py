@@ -6,9 +6,9 @@ from apidae.v1 import stream_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor.ebpf.abi import NETWORK_KEY, VERDICT
 from sensor.enforce.block import find_fault
-from sensor.kernel.stop_abi import NETWORK_KEY, VERDICT
-from sensor.uplink.blocks import read_blocks
+from sensor.export.messages import read_blocks
 from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node
 
 HONEST = ip_network("10.0.0.0/8")  # LIMITS.never_block.

@@ -1,7 +1,7 @@
 """Whose connections are shared: those that carry several clients, and all others of the same peer."""
 
-from sensor.enforce import sharing
-from sensor.enforce.sharing import SharedConnections
+from sensor.enforce import history as sharing
+from sensor.enforce.history import SharedConnections
 
 
 def test_one_client_shares_with_nobody() -> None:

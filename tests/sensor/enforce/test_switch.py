@@ -6,13 +6,13 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from sensor.enforce.switch import Switch
-from sensor.enforcement_command import register
+from sensor.cli.commands import register_enforcement
+from sensor.enforce.tables import Switch
 
 
 def run(directory: Path, *arguments: str) -> dict[str, object]:
     app = typer.Typer()
-    register(app)
+    register_enforcement(app)
     done = CliRunner().invoke(app, ["enforcement", *arguments, "--state-dir", str(directory)])
     assert done.exit_code == 0, done.output
     return dict(json.loads(done.stdout))

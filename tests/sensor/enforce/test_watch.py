@@ -2,10 +2,9 @@
 
 import threading
 
-from sensor.clock import Clock
-from sensor.enforce.reset import Connection
-from sensor.enforce.watch import ASKED_LIMIT, StopWatch
-from sensor.kernel.stop_abi import StopEvent
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import StopEvent
+from sensor.enforce.reset import ASKED_LIMIT, Connection, StopWatch
 
 
 class Ring:

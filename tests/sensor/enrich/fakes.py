@@ -5,8 +5,7 @@ share.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensor.enrich.sock_diag import TcpSocket
-from sensor.enrich.sockets import NamespaceSockets, SocketReading
+from sensor.enrich.sockets import NamespaceSockets, SocketReading, TcpSocket
 
 
 class FakeClock:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.cgroup_scope import MAX_LEVELS, WHOLE_HOST, CgroupScope, ScopeError, find_scope
-from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH
+from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, MAX_LEVELS, WHOLE_HOST, CgroupScope, ScopeError, find_scope
 from tests.sensor.scopes import watch_cgroup, watch_host
 
 SERVICE = "system.slice/shop.service"

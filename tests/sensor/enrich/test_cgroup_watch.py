@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.cgroup_watch import CgroupWatch
+from sensor.enrich.cgroup_tree import CgroupWatch
 
 
 class Told:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.container_files import Container, read_container
-from sensor.enrich.container_image import ContainerImage
+from sensor.enrich.containers import Container, ContainerImage, read_container
 
 ID = "0123456789abcdef" * 4
 IMAGE_ID = "ab" * 32

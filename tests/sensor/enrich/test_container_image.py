@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.enrich.container_image import ContainerImage, read_image
+from sensor.enrich.containers import ContainerImage, read_image
 
 DIGEST = "sha256:" + "cd" * 32
 

@@ -3,10 +3,8 @@
 import pytest
 
 from sensor.enrich import containers as module
-from sensor.enrich.container_files import Container
-from sensor.enrich.container_image import ContainerImage
-from sensor.enrich.containers import ContainerTable
-from sensor.uplink.messages import write_coverage
+from sensor.enrich.containers import Container, ContainerImage, ContainerTable
+from sensor.export.messages import write_coverage
 
 
 def make_table(**known: Container) -> ContainerTable:

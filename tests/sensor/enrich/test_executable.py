@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.enrich.executable import INTERPRETERS, MAX_NAME_CHARACTERS, name_program
+from sensor.enrich.processes import INTERPRETERS, MAX_NAME_CHARACTERS, name_program
 
 
 @pytest.mark.parametrize(

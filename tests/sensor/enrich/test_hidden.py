@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sensor.ebpf.syscalls import count_sockmap_programs, create_object
 from sensor.enrich.hidden import REREAD_SECONDS, HiddenTable
 from sensor.enrich.processes import ProcessTable
-from sensor.kernel.sockmaps import count_sockmap_programs
-from sensor.kernel.syscalls import create_object
 from tests.sensor.enrich.fakes import FakeClock
 
 

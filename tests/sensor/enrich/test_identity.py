@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.calls import Hop, Service, WorkloadKind
+from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.identity import FIRST_RETRY_SECONDS, UNKNOWN_WORKLOAD, NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.calls import WorkloadKind
+from sensor.core.calls import WorkloadKind
 from sensor.enrich.cgroup_tree import CgroupTree, find_cgroup2_mount
 from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.listeners import ListenerTable

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sensor.enrich import namespace
-from sensor.enrich.namespace import visit_namespaces
+from sensor.enrich import sockets as namespace
+from sensor.enrich.sockets import visit_namespaces
 
 
 def test_a_namespace_whose_reading_fails_keeps_no_other_from_being_read(monkeypatch: pytest.MonkeyPatch) -> None:

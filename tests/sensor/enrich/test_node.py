@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sensor.calls import WorkloadKind
+from sensor.core.calls import WorkloadKind
 from sensor.enrich.node import build_node
 from tests.sensor.enrich.fakes import FakeClock
 from tests.sensor.enrich.test_container_files import ID, write_docker

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.keys import InstallationKey
-from collector.own_traffic import ProcessMark
-from sensor.calls import Exchange, Role
+from collector.core.keys import InstallationKey
+from collector.receiver.own_traffic import ProcessMark
+from sensor.core.calls import Exchange, Role
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.own_traffic import (
@@ -230,8 +230,8 @@ def test_what_a_collector_says_is_taken_as_far_as_it_can_be_used() -> None:
 # Holds the mark, connects to a port as often as it is told, and says the cookies of its sockets.
 CHILD = """
 import socket, sys
-from collector.keys import InstallationKey
-from collector.own_traffic import ProcessMark
+from collector.core.keys import InstallationKey
+from collector.receiver.own_traffic import ProcessMark
 
 mark = ProcessMark(InstallationKey(key_id=1, secret=bytes(16)), sys.argv[1])
 mark.watch_connections()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sensor.calls import Hop, Service, WorkloadKind
+from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.former_names import FORMER_NAMES_MAX, FormerNames
+from sensor.enrich.identity import FORMER_NAMES_MAX, FormerNames
 from sensor.enrich.kubernetes.cluster import PodName
 from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_uid
 from tests.sensor.enrich.test_identity import Node

@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.enrich.sock_diag import TcpSocket, parse_addresses, parse_kernel_tls, parse_sockets
+from sensor.enrich.sockets import TcpSocket, parse_addresses, parse_kernel_tls, parse_sockets
 
 
 def message(kind: int, body: bytes) -> bytes:

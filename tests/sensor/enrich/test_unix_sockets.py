@@ -3,8 +3,8 @@
 import socket
 from pathlib import Path
 
-from sensor.enrich.unix_sockets import MAX_LISTENERS, parse_unix
-from sensor.printable import NAME_BYTES_MAX
+from sensor.core.printable import NAME_BYTES_MAX
+from sensor.enrich.hidden import MAX_LISTENERS, parse_unix
 
 TABLE = b"""Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000002 00000000 00010000 0001 01 100 /run/app.sock

@@ -9,9 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from sensor.enrich.container_files import Container, read_container
-from sensor.enrich.container_image import ContainerImage
-from sensor.enrich.user_files import MAX_FILE_BYTES, find_home, read_user_file
+from sensor.enrich.containers import (
+    MAX_FILE_BYTES,
+    Container,
+    ContainerImage,
+    find_home,
+    read_container,
+    read_user_file,
+)
 from tests.sensor.enrich.test_container_files import ID, write, write_docker, write_podman
 
 UID = os.getuid() or 4_711
@@ -115,7 +120,7 @@ def test_a_file_of_another_is_not_read(home: Path) -> None:
 def test_what_is_mounted_over_it_is_not_read(home: Path, place: str) -> None:
     """As a user's own file system would be: here another one, with the very same file on it."""
     program = (
-        "import sys; from pathlib import Path, PurePosixPath; from sensor.enrich.user_files import read_user_file;"
+        "import sys; from pathlib import Path, PurePosixPath; from sensor.enrich.containers import read_user_file;"
         f"print(read_user_file(Path({str(home)!r}), PurePosixPath({str(FILE)!r}), {UID}))"
     )
     mount = f"mount --bind {home / place} {home / place}"

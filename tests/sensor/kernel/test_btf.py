@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.kernel.btf import Btf, BtfError
+from sensor.ebpf.tracepoints import Btf, BtfError
 
 INT, POINTER, STRUCT, UNION, TYPEDEF, CONST = 1, 2, 4, 5, 8, 10
 

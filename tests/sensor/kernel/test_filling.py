@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.kernel.filling import Filling
+from sensor.ebpf.ring import Filling
 
 SIZE = 4 << 20
 MS = 1_000_000

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.kernel import hashes
-from sensor.kernel.abi import NAME_BUCKETS, SegmentClass
+from sensor.core.addresses import pack_address
+from sensor.core.keyed import fold, fold_all
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import NAME_BUCKETS, SegmentClass
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "recognition_hashes.json").read_text())
 
@@ -19,11 +21,11 @@ def test_vectors() -> None:
         assert f"{hashes.hash_header_name(seed, name):016x}" == row["header"], name
         assert f"{hashes.hash_parameter_name(seed, name):016x}" == row["parameter"], name
     for row in VECTORS["folds"]:
-        assert f"{hashes.fold(int(row['left'], 16), int(row['right'], 16)):016x}" == row["folded"]
+        assert f"{fold(int(row['left'], 16), int(row['right'], 16)):016x}" == row["folded"]
     for row in VECTORS["shapes"]:
         assert hashes.find_shape(row["segment"].encode("latin-1")) == row["shape"], row["segment"]
     for row in VECTORS["addresses"]:
-        assert f"{hashes.fold_address(hashes.pack_address(row['address'])):016x}" == row["folded"]
+        assert f"{hashes.fold_address(pack_address(row['address'])):016x}" == row["folded"]
 
 
 def test_names_are_equal_in_any_case_and_tell_apart_padding_and_use() -> None:
@@ -35,15 +37,15 @@ def test_names_are_equal_in_any_case_and_tell_apart_padding_and_use() -> None:
 
 @given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
 def test_folds_are_never_zero_and_ordered(left: int, right: int) -> None:
-    folded = hashes.fold(hashes.fold(0, left), right)
+    folded = fold(fold(0, left), right)
     assert 0 < folded < 1 << 64
-    assert left == right or folded != hashes.fold(hashes.fold(0, right), left)
+    assert left == right or folded != fold(fold(0, right), left)
 
 
 def test_fold_all_of_one_is_itself() -> None:
-    assert hashes.fold_all([]) == 0
-    assert hashes.fold_all([8]) == 8
-    assert hashes.fold_all([8, 9]) == hashes.fold(8, 9)
+    assert fold_all([]) == 0
+    assert fold_all([8]) == 8
+    assert fold_all([8, 9]) == fold(8, 9)
 
 
 @given(st.binary(max_size=80))

@@ -6,9 +6,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sensor.kernel.compile import build_http1
-from sensor.kernel.image import Image, MapImage, ProgramImage, describe_program
-from sensor.kernel.image_cache import IMAGES_MAX, ImageCache, make_digest
+from sensor.ebpf.compile import (
+    IMAGES_MAX,
+    Image,
+    ImageCache,
+    MapImage,
+    ProgramImage,
+    build_http1,
+    describe_program,
+    make_digest,
+)
 
 IMAGE = Image(
     maps=[MapImage("counters", 2, 4, 8, 32, 0)],

@@ -1,20 +1,21 @@
-"""Which waiting events end a quiet rest (sensor.rest): by packets many; by system calls and of TLS any, which have no
-records."""
+"""Which waiting events end a quiet rest (sensor.agent.wakeup): by packets many; by system calls and of TLS any, which
+have no records."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from sensor.clock import Clock
-from sensor.kernel import capture, syscall_capture
-from sensor.kernel.abi import STREAM_RECORDS_BYTES
-from sensor.kernel.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, Capture
-from sensor.kernel.loader import LoadedProgram
-from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.kernel.tracepoints import TracepointProgram
-from sensor.kernel.uprobes import TlsProgram
-from sensor.tls.capture import RING_BYTES, TlsCapture
+from sensor.capture.packets import capture
+from sensor.capture.packets.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, Capture
+from sensor.capture.syscalls import capture as syscall_capture
+from sensor.capture.syscalls.capture import SyscallCapture
+from sensor.capture.tls.capture import RING_BYTES, TlsCapture
+from sensor.core.clock import Clock
+from sensor.ebpf.abi import STREAM_RECORDS_BYTES
+from sensor.ebpf.loader import LoadedProgram
+from sensor.ebpf.tracepoints import TracepointProgram
+from sensor.ebpf.uprobes import TlsProgram
 from tests.sensor.kernel.rings import FakeRing
 from tests.sensor.sensor_fakes import FakeCapture
 
@@ -101,7 +102,7 @@ def test_any_event_of_tls_presses_and_what_is_below_goes_on_to(
     below, rings = FakeCapture(), Rings(stack, events=RING_BYTES)
     monkeypatch.setattr(below, "is_pressing", lambda: is_below_pressing)
     program = TlsProgram(programs={}, maps=rings.maps)
-    monkeypatch.setattr("sensor.tls.capture.UPROBES", ())
+    monkeypatch.setattr("sensor.capture.tls.capture.UPROBES", ())
     watched = TlsCapture(
         below=below, program=program, clock=Clock(), proc="/proc", min_age_seconds=0, calls_per_second=1
     )

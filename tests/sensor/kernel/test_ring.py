@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from sensor.kernel.ring import RecordRing
+from sensor.ebpf.ring import RecordRing
 from tests.sensor.kernel.rings import FakeRing
 
 SIZE = mmap.PAGESIZE

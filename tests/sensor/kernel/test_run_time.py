@@ -2,7 +2,7 @@
 
 import errno
 
-from sensor.kernel.run_time import BREAKPOINT_NS, COUNTED_NS, INTERVAL_NS, UNKNOWN_NS_PER_CALL, RunTime, RunTimeMeter
+from sensor.ebpf.run_time import BREAKPOINT_NS, COUNTED_NS, INTERVAL_NS, UNKNOWN_NS_PER_CALL, RunTime, RunTimeMeter
 
 
 class Kernel:

@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.capture.packets.exchange import ExchangeAssembler
+from sensor.capture.packets.state import CaptureState, StateError, read_state, write_state
+from sensor.core.health import StageCounter
 from sensor.coverage.handshakes import HandshakeTable
-from sensor.exchange import ExchangeAssembler
-from sensor.health import StageCounter
-from sensor.kernel.abi import FRAMES_EVENT, EventKind, StreamFlag
-from sensor.kernel.state import CaptureState, StateError, read_state, write_state
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.streams.assembler import StreamAssembler
-from sensor.streams.exchange import StreamExchange
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.heads import StreamRequest
+from sensor.http.reassembly import Direction
 from tests.sensor.coverage.test_handshakes import END, make_server_hello
 from tests.sensor.protocols.http2_conversation import converse
 from tests.sensor.protocols.test_tls import make_client_hello, make_context
@@ -129,7 +129,7 @@ def test_it_is_the_same_in_a_real_process() -> None:
     streams = make_assembler()
     take(streams, events[:half])
     code = (
-        "import sys; from sensor.kernel.state import read_state; "
+        "import sys; from sensor.capture.packets.state import read_state; "
         "state = read_state(sys.stdin.buffer.read()); print(state.numbers, len(state.streams.connections), state)"
     )
     done = subprocess.run(

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
+from sensor.core.calls import Exchange, Hop, Role, Service, WorkloadKind
 from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.kernel.abi import OVERFLOW_KEY, RECORD
-from sensor.left_out.account import ENTRIES_MAX, Account, LeftOut
-from sensor.left_out.gate import OWN_TRAFFIC, PROBES_PER_SECOND, Gate
+from sensor.describe.filter import ENTRIES_MAX, OWN_TRAFFIC, PROBES_PER_SECOND, Account, Gate, LeftOut
+from sensor.ebpf.abi import OVERFLOW_KEY, RECORD
 from tests.sensor.left_out.test_probes import head
 
 KUBELET, POD, OTHER_POD = 1, 7, 8

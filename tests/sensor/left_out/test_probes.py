@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.left_out.probes import RULES, ProbeKind, find_rule, is_private
+from sensor.describe.filter import RULES, ProbeKind, find_rule, is_private
 
 
 def head(line: str, agent: str, name: str = "User-Agent") -> bytes:

@@ -5,7 +5,7 @@ Written apart from the decoder, with a table that evicts as the RFC says, so tha
 
 from collections import deque
 
-from sensor.protocols.hpack.tables import HUFFMAN_CODE_LENGTHS, STATIC_TABLE
+from sensor.http.hpack import HUFFMAN_CODE_LENGTHS, STATIC_TABLE
 
 Pair = tuple[bytes, bytes]
 

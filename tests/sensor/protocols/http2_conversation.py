@@ -12,7 +12,7 @@ from h2.errors import ErrorCodes
 from h2.events import Event
 from h2.settings import SettingCodes
 
-from sensor.reassembly.connection import Direction
+from sensor.http.reassembly import Direction
 
 AUTHORITY = b"shop.example:8443"
 ROUTES = [b"/orders.v1.Orders/Get", b"/orders.v1.Orders/List", b"/shop.Cart/Watch", b"/api/v1/items?page=2", b"/"]

@@ -3,15 +3,14 @@
 import itertools
 import random
 
-from sensor.protocols.grpc import RpcProtocol, StreamingKind
-from sensor.protocols.hpack.huffman import HuffmanStrings
-from sensor.protocols.http1 import RequestHead
-from sensor.protocols.http2 import Http2Connection
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk, Gap
+from sensor.http.grpc import RpcProtocol, StreamingKind
+from sensor.http.hpack import HuffmanStrings
+from sensor.http.http1.head import RequestHead
+from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Chunk, Direction, Gap
 from tests.sensor.protocols.hpack_encoder import Encoder, Pair
 from tests.sensor.protocols.http2_conversation import AUTHORITY, Conversation, Truth
 from tests.sensor.protocols.http2_wire import (

@@ -2,7 +2,7 @@
 
 import struct
 
-from sensor.protocols.http2_frames import FrameFlag, FrameKind
+from sensor.http.http2.frames import FrameFlag, FrameKind
 
 
 def write_frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

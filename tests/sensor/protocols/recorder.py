@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from sensor.reassembly.connection import Direction
+from sensor.http.reassembly import Direction
 
 
 @dataclass

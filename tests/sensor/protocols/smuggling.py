@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sensor.protocols.http1_faults import Fault
+from sensor.http.http1.grammar import Fault
 
 POST: Final = b"POST / HTTP/1.1\r\n"
 EMPTY_CHUNK: Final = b"0\r\n\r\n"

@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from sensor.protocols import decoded_size
-from sensor.protocols.decoded_size import make_decoded_size
+from sensor.http.http1 import pairs as decoded_size
+from sensor.http.http1.pairs import make_decoded_size
 
 TEXT = b"some text that repeats, " * 1_000
 

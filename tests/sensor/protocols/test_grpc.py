@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.protocols.grpc import (
+from sensor.http.grpc import (
     EnvelopeCounter,
     RpcProtocol,
     StreamingKind,
@@ -15,7 +15,7 @@ from sensor.protocols.grpc import (
     read_status,
     recognise_rpc,
 )
-from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.http.http1.head import RequestHead, parse_request_head
 
 
 def make_head(target: str, content_type: str = "", *lines: str) -> RequestHead:

@@ -12,19 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.protocols.hpack import decoder as decoder_module
-from sensor.protocols.hpack import huffman
-from sensor.protocols.hpack.decoder import (
+from sensor.http import hpack as decoder_module
+from sensor.http import hpack as huffman
+from sensor.http.hpack import (
+    _CACHE_BYTES,
+    _CACHE_ENTRIES,
     ERROR_INDEX,
     ERROR_INTEGER,
     ERROR_SHORT,
     ERROR_STRING,
     MAX_TABLE_BYTES,
+    STATIC_TABLE,
+    HeaderBlock,
     HpackDecoder,
+    HuffmanStrings,
+    Placeholder,
 )
-from sensor.protocols.hpack.field import HeaderBlock, Placeholder
-from sensor.protocols.hpack.huffman import _CACHE_BYTES, _CACHE_ENTRIES, HuffmanStrings
-from sensor.protocols.hpack.tables import STATIC_TABLE
 from tests.accuracy.hpack import read_stories
 from tests.accuracy.hpack_joins import judge_join
 from tests.sensor.protocols.hpack_encoder import HUFFMAN_CODES, Encoder, Pair, encode_huffman, encode_string

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.protocols.http1 import (
+from sensor.http.http1.head import (
     _LINE_CACHE_ENTRIES,
     Malformed,
     RequestHead,

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State, Stopped
-from sensor.protocols.http1_faults import RULES, Fault, name_smuggling
-from sensor.protocols.http1_framing import Expect
-from sensor.protocols.http1_stream import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MessageReader
+from sensor.http.http1.events import Abandoned, Data, End, Event, Head, Started, State, Stopped
+from sensor.http.http1.grammar import RULES, Expect, Fault, name_smuggling
+from sensor.http.http1.stream import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MessageReader
 from tests.sensor.protocols.smuggling import CHUNKED, EMPTY_CHUNK, POST, SMUGGLED, SMUGGLING
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"

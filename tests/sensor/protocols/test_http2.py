@@ -5,12 +5,11 @@ import random
 
 import pytest
 
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import PASSED_OVER, PREFACE, Frame, FrameKind, unpack_header
-from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH
-from sensor.protocols.http2_order import PieceOrder
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk
+from sensor.http.http2.frames import PASSED_OVER, PREFACE, Frame, FrameKind, unpack_header
+from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH
+from sensor.http.http2.order import PieceOrder
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.protocols.http2_conversation import converse
 from tests.sensor.protocols.http2_talk import (
     CLIENT,

@@ -1,9 +1,8 @@
 """Bodies of streams: what came without a hole, within its bounds, and no more."""
 
-from sensor.protocols.http2_bodies import BODY_BYTES_MAX, GatheredBodies
-from sensor.protocols.http2_calls import REQUEST, RESPONSE
-from sensor.protocols.http2_frames import Frame, FrameFlag, FrameKind
-from sensor.protocols.http2_open import STREAM_BYTES
+from sensor.http.http2.frames import Frame, FrameFlag, FrameKind
+from sensor.http.http2.open_streams import STREAM_BYTES
+from sensor.http.http2.streams import BODY_BYTES_MAX, REQUEST, RESPONSE, GatheredBodies
 from tests.sensor.protocols.http2_talk import CLIENT, SERVER, Ends
 from tests.sensor.protocols.http2_wire import write_headers
 

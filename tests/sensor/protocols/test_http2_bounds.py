@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.protocols.hpack.field import Placeholder
-from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
-from sensor.protocols.http2_heads import UNKNOWN_PATH, StreamRequest
-from sensor.protocols.http2_open import DOUBTFUL_SILENCE_NS, MAX_STREAMS
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk
+from sensor.http.hpack import Placeholder
+from sensor.http.http2.frames import PREFACE, Frame, FrameKind
+from sensor.http.http2.heads import UNKNOWN_PATH, StreamRequest
+from sensor.http.http2.open_streams import DOUBTFUL_SILENCE_NS, MAX_STREAMS
+from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.protocols.http2_conversation import Conversation, converse
 from tests.sensor.protocols.http2_talk import (
     CLIENT,

@@ -2,10 +2,10 @@
 
 import itertools
 
-from sensor.protocols.grpc import RpcProtocol, StreamingKind
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
-from sensor.protocols.http2_open import MAX_EARLY
+from sensor.http.grpc import RpcProtocol, StreamingKind
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.http.http2.frames import PREFACE, Frame, FrameKind
+from sensor.http.http2.open_streams import MAX_EARLY
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_talk import CLIENT, SECOND, SERVER, Ends, Transcript, get_head
 from tests.sensor.protocols.http2_wire import (

@@ -5,13 +5,12 @@ import tracemalloc
 
 import pytest
 
-from sensor.protocols import http2_connections
-from sensor.protocols.hpack.decoder import MAX_TABLE_BYTES
-from sensor.protocols.http2_connections import Http2Connections
-from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.reassembly.connection import Direction
-from sensor.reassembly.stream import Chunk
+from sensor.http.hpack import MAX_TABLE_BYTES
+from sensor.http.http2 import connections as http2_connections
+from sensor.http.http2.connections import Http2Connections
+from sensor.http.http2.frames import PREFACE, Frame, FrameKind
+from sensor.http.http2.heads import StreamRequest
+from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import write_headers, write_settings
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head
-from sensor.protocols.http2 import MAX_BLOCK_BYTES
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import Frame, FrameFlag, FrameKind
-from sensor.protocols.http2_heads import UNKNOWN_PATH
-from sensor.reassembly.connection import Direction
+from sensor.http.http1.head import Malformed, RequestHead, parse_request_head
+from sensor.http.http2.connection import MAX_BLOCK_BYTES
+from sensor.http.http2.frames import Frame, FrameFlag, FrameKind
+from sensor.http.http2.heads import UNKNOWN_PATH
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Direction
 from tests.sensor.protocols.http2_talk import CLIENT, SERVER, Ends, get_head
 from tests.sensor.protocols.http2_wire import (
     write_frame,

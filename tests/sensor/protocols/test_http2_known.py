@@ -4,10 +4,10 @@ import pytest
 
 from scripts.bench_cases.http2 import converse as repeat
 from scripts.bench_cases.http2 import write_events, write_rest, write_rpc
-from sensor.health import StageCounter
-from sensor.protocols.http2 import Http2Connection
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.streams.assembler import StreamAssembler
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.core.health import StageCounter
+from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.heads import StreamRequest
 from tests.sensor.protocols.http2_conversation import converse
 
 

@@ -13,12 +13,12 @@ from contextlib import closing
 import grpc
 import pytest
 
-from sensor.protocols.grpc import RpcProtocol, StreamingKind
-from sensor.protocols.hpack.huffman import HuffmanStrings
-from sensor.protocols.http2 import Http2Connection
-from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
-from sensor.reassembly.stream import Chunk
+from sensor.http.grpc import RpcProtocol, StreamingKind
+from sensor.http.hpack import HuffmanStrings
+from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
+from sensor.http.http2.streams import StreamCall
+from sensor.http.reassembly import Chunk
 from tests.sensor.protocols.recorder import Recorder, Recording
 
 pytestmark = pytest.mark.e2e

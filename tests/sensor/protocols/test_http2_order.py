@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.protocols import http2_order
-from sensor.protocols.http2_frames import Frame, unpack_header
-from sensor.protocols.http2_order import PATIENCE_NS, PieceOrder
-from sensor.protocols.http2_reader import FrameReader
-from sensor.reassembly.stream import Chunk, Gap
+from sensor.http.http2 import order as http2_order
+from sensor.http.http2.frames import Frame, unpack_header
+from sensor.http.http2.order import PATIENCE_NS, PieceOrder
+from sensor.http.http2.reader import FrameReader
+from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_ping
 
 SECOND = 1_000_000_000

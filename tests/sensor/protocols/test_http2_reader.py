@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.protocols.http2_frames import (
+from sensor.http.http2.frames import (
     MAX_FRAME_BYTES,
     PREFACE,
     ErrorCode,
@@ -24,8 +24,8 @@ from sensor.protocols.http2_frames import (
     read_promised_stream,
     read_settings,
 )
-from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameReader, State
-from sensor.reassembly.stream import Chunk, Gap
+from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader, State
+from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.protocols.http2_wire import (
     write_data,
     write_frame,

@@ -5,22 +5,9 @@ import random
 
 import pytest
 
-from sensor.protocols.http2_frames import (
-    PREFACE,
-    Frame,
-    FrameKind,
-    Lost,
-    is_plausible,
-)
-from sensor.protocols.http2_reader import State
-from sensor.protocols.http2_search import (
-    _CANDIDATE,
-    MAX_CHAINS,
-    MAX_KEPT_BYTES,
-    MAX_STREAM,
-    BoundarySearch,
-)
-from sensor.reassembly.stream import Chunk
+from sensor.http.http2.frames import PREFACE, Frame, FrameKind, Lost, is_plausible
+from sensor.http.http2.reader import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch, State
+from sensor.http.reassembly import Chunk
 from tests.sensor.protocols.http2_wire import (
     write_data,
     write_headers,

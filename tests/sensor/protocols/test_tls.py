@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.protocols.tls import (
+from sensor.http.tls_hello import (
     ClientHello,
     list_weaknesses,
     name_cipher_suite,

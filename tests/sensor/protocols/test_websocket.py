@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.protocols.websocket import Opcode, WebSocketCounter
+from sensor.http.websocket import Opcode, WebSocketCounter
 
 
 def write_frame(opcode: int, payload: bytes, *, is_final: bool = True, mask: bytes = b"", reserved: int = 0) -> bytes:

@@ -4,20 +4,19 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sensor.bodies.reader import BodyReader
-from sensor.bodies.sampling import SampleRule
-from sensor.calls import CallRecord, Hop, Service, WorkloadKind
-from sensor.describe import Describer, DescribeSettings
-from sensor.facts import ActorFacts, Facts
-from sensor.keyed import KeyedHash
-from sensor.pieces import Pieces
-from sensor.recognition.bodies import RecordBodies
-from sensor.recognition.mirror import Mirror, MirrorLimits
-from sensor.recognition.name_table import NameTable
-from sensor.recognition.names import NameJudge
-from sensor.recognition.recogniser import Recogniser, RecognitionSettings, build_recogniser
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.aggregate.dictionary import ActorFacts, Facts
+from sensor.core.calls import CallRecord, Hop, Service, WorkloadKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.bodies.reader import BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.describer import Describer, DescribeSettings
+from sensor.ebpf.pieces import Pieces
+from sensor.offload.kernel_cache import Mirror, MirrorLimits
+from sensor.offload.name_table import NameJudge, NameTable
+from sensor.offload.recogniser import Recogniser, RecognitionSettings, build_recogniser
+from sensor.offload.records import RecordBodies
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.recognition.kernel import Call, Kernel
 
 SECRET = b"0123456789abcdef"

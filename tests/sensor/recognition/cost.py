@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sensor.aggregate import Aggregator
-from sensor.convert import BatchConverter
-from sensor.kernel.abi import RECORD
+from sensor.aggregate.aggregator import Aggregator
+from sensor.ebpf.abi import RECORD
+from sensor.export.convert import BatchConverter
 from tests.sensor.recognition.conftest import Sensor
 from tests.sensor.recognition.kernel import Call
 
@@ -29,7 +29,7 @@ START_NS = 1_800_000_000 * SECOND_NS
 WARM_SECONDS = 12
 BATCH = 7_710  # Records that end a rest: a quarter of their ring.
 CONNECTIONS = 32
-WORDS = Path(__file__).parents[3] / "sensor/words/api.txt"
+WORDS = Path(__file__).parents[3] / "sensor/routes/words/api.txt"
 WORDS_COUNT = 100
 HEADER_BYTES = 8  # Of each record in a ring.
 OTHERS_BYTES = 48 << 20  # What others read meanwhile.

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sensor.calls import Exchange, Role
-from sensor.kernel import hashes
-from sensor.kernel.abi import (
+from sensor.core.addresses import pack_address
+from sensor.core.calls import Exchange, Role
+from sensor.core.keyed import fold, hash_siphash
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import (
     EDGE,
     EDGE_KEY,
     LEAF,
@@ -29,8 +31,7 @@ from sensor.kernel.abi import (
     SegmentClass,
     Settings,
 )
-from sensor.keyed import hash_siphash
-from sensor.recognition.mirror import MapName
+from sensor.offload.kernel_cache import MapName
 from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
@@ -104,7 +105,7 @@ class Kernel:
             name = pair.partition(b"=")[0]
             kind = self._find_name(hashes.hash_parameter_name(settings.seed, name))
             if kind == NameKind.QUERY_CREDENTIAL:
-                profile = hashes.fold(profile, sip(pair))
+                profile = fold(profile, sip(pair))
             elif kind == NameKind.QUERY_OBJECT:
                 values += [pair.partition(b"=")[2]] if pair.partition(b"=")[2] else []
                 is_known &= not re.search(rb"[%=\"'<>;${}#]", pair.partition(b"=")[2])
@@ -144,7 +145,7 @@ class Kernel:
 
     def _walk(self, call: Call, method: bytes, path: bytes, host: int, sip):
         is_server = call.role is Role.SERVER
-        address = hashes.pack_address(call.local_address if is_server else call.remote_address)
+        address = pack_address(call.local_address if is_server else call.remote_address)
         key = ROOT_KEY.pack(
             call.cgroup_id, host, int.from_bytes(method, "little"), hashes.fold_address(address),
             call.local_port if is_server else call.remote_port, call.role, 4 if len(address) == 4 else 6,
@@ -167,7 +168,7 @@ class Kernel:
                 return None
             node, flags = EDGE.unpack(edge)
             if flags & EdgeFlag.PARAMETER:
-                object_hash = hashes.fold(object_hash, hashed) if object_hash else hashed
+                object_hash = fold(object_hash, hashed) if object_hash else hashed
                 is_number = shape & 0xFF == SegmentClass.DIGITS
                 object_number = int(segment) if is_number else NUMBER_NONE
         leaf_key = LEAF_KEY.pack(node, has_slash)
@@ -191,7 +192,7 @@ class Kernel:
     ):
         record = np.zeros((), RECORD)
         is_server = call.role is Role.SERVER
-        address = hashes.pack_address(call.remote_address if is_server else call.local_address)
+        address = pack_address(call.remote_address if is_server else call.local_address)
         record["time_ns"], record["cgroup_id"], record["role"] = call.time_ns, call.cgroup_id, call.role
         record["peer_cgroup_id"], record["status"], record["calls"] = call.peer_cgroup_id, call.status, 1
         record["local_port"], record["remote_port"] = call.local_port, call.remote_port
@@ -210,7 +211,7 @@ class Kernel:
 
     def _make_unlearned(self, call: Call):
         record = self._make_record(call, 0, 0, 0, 0, 0, 0)
-        address = hashes.pack_address(call.local_address if call.role is Role.SERVER else call.remote_address)
+        address = pack_address(call.local_address if call.role is Role.SERVER else call.remote_address)
         record["object"], record["number"] = struct.unpack("<2Q", address.ljust(16, b"\0"))
         record["flags"] |= RecordFlag.UNLEARNED
         return record
@@ -253,6 +254,6 @@ def _fold_query(found, values: list[bytes], sip):
         return None
     leaf_key, object_hash, number = found
     for value in values:
-        object_hash = hashes.fold(object_hash, sip(value)) if object_hash else sip(value)
+        object_hash = fold(object_hash, sip(value)) if object_hash else sip(value)
         number = int(value) if value.isdigit() and len(value) <= 18 else NUMBER_NONE
     return leaf_key, object_hash, number

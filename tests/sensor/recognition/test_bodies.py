@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sensor.calls import BodyFlag
-from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
-from sensor.kernel.abi import EVENT, LEAF, EventKind, KernelEvent, RecordFlag
-from sensor.recognition.mirror import MapName
+from sensor.core.calls import BodyFlag
+from sensor.ebpf.abi import EVENT, LEAF, EventKind, KernelEvent, RecordFlag
+from sensor.offload.kernel_cache import MapName
+from sensor.sensitive.kinds import DataKind, DataPlace, make_codes
 from tests.sensor.bodies.messages import response_head
 from tests.sensor.recognition.conftest import Sensor
 from tests.sensor.recognition.kernel import Call

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.recognition.governor import Governor, GovernorSettings
+from sensor.offload.governor import Governor, GovernorSettings
 
 SECOND_NS = 1_000_000_000
 

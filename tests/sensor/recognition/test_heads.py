@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.recognition.heads import HEAD_BYTES_MAX, read_plain_head
+from sensor.offload.name_table import HEAD_BYTES_MAX, read_plain_head
 
 
 def make(target: bytes = b"/", *lines: bytes, host: bytes = b"Host: a") -> bytes:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.calls import Hop
-from sensor.kernel import hashes
-from sensor.kernel.abi import SegmentClass
-from sensor.recognition.learning import CLASSES, is_decided
-from sensor.shapes import classify_segment
-from sensor.vocabulary import load_vocabulary
+from sensor.core.calls import Hop
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import SegmentClass
+from sensor.offload.learning import CLASSES, is_decided
+from sensor.routes.segments import classify_segment
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor
 from tests.sensor.recognition.test_recogniser import make, teach
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sensor.recognition.media_types import REMEMBERED_MAX, TYPES_MAX, MediaTypes
+from sensor.offload.records import MEDIA_TYPES_MAX, TYPES_MAX, MediaTypes
 
 
 def find(types: MediaTypes, *pairs: tuple[int, int]) -> list[str]:
@@ -22,9 +22,9 @@ def test_the_last_type_of_each_route_and_status() -> None:
 
 def test_both_tables_are_bounded() -> None:
     types = MediaTypes()
-    for route in range(REMEMBERED_MAX + 1):
+    for route in range(MEDIA_TYPES_MAX + 1):
         types.note(route, 200, "text/plain")
-    assert find(types, (REMEMBERED_MAX, 200), (5, 200)) == ["text/plain", ""]
+    assert find(types, (MEDIA_TYPES_MAX, 200), (5, 200)) == ["text/plain", ""]
     for number in range(2 * TYPES_MAX):
         types.note(number, 200, f"text/x{number}")
     assert len(types.texts) <= TYPES_MAX

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from sensor.recognition.issued import RETIRED_MAX, Issued
-from sensor.recognition.mirror import MapName, MirrorLimits
+from sensor.offload.kernel_cache import RETIRED_MAX, Issued, MapName, MirrorLimits
 from tests.sensor.recognition.conftest import Sensor
 from tests.sensor.recognition.kernel import Call, Kernel
 from tests.sensor.recognition.test_recogniser import make, teach
@@ -92,7 +91,7 @@ def test_full_profiles_forget_the_oldest() -> None:
 
 
 def test_a_root_with_too_many_values_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensor.recognition.learning.VALUE_EDGES_MAX", 5)
+    monkeypatch.setattr("sensor.offload.learning.VALUE_EDGES_MAX", 5)
     sensor = Sensor()
     for day in range(10, 20):
         sensor.take(make(f"/v1/reports/2024-01-{day}"))

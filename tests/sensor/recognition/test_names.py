@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.classify.authentication import Authenticator
-from sensor.kernel import hashes
-from sensor.kernel.abi import NAME_BUCKET, NAME_WAYS, NameKind
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.recognition.mirror import MapName, Mirror
-from sensor.recognition.name_table import Lesson, NameTable
-from sensor.recognition.names import NameJudge, judge_parameter
+from sensor.describe.auth.authentication import Authenticator
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import NAME_BUCKET, NAME_WAYS, NameKind
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.offload.kernel_cache import MapName, Mirror
+from sensor.offload.name_table import Lesson, NameJudge, NameTable, judge_parameter
 from tests.sensor.classify.test_header_names import CREDENTIALS, OTHERS
 from tests.sensor.recognition.conftest import SEED, Sensor
 from tests.sensor.recognition.kernel import Kernel
@@ -148,7 +147,7 @@ def find_names(bucket: int, count: int) -> list[bytes]:
 
 
 def read_names(data: bytes):
-    from sensor.recognition.heads import read_plain_head
+    from sensor.offload.name_table import read_plain_head
 
     head = read_plain_head(data)
     assert head is not None

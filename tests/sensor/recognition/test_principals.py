@@ -7,7 +7,7 @@ from base64 import b64encode, urlsafe_b64encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.calls import PrincipalKind
+from sensor.core.calls import PrincipalKind
 from tests.sensor.recognition.conftest import Sensor
 from tests.sensor.recognition.kernel import Call
 

@@ -5,11 +5,10 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from sensor.calls import STATUS_NOT_READ, AuthenticationKind, CallKind, Role
-from sensor.columns import CallFlag
-from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
-from sensor.recognition.learning import WORD_HEADS
-from sensor.recognition.mirror import MapName
+from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallFlag, CallKind, Role
+from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
+from sensor.offload.kernel_cache import MapName
+from sensor.offload.learning import WORD_HEADS
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.recognition.kernel import Call
 

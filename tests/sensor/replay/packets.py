@@ -1,12 +1,12 @@
-"""Captures made in memory: frames, connections and files for the tests of `sensor.replay`."""
+"""Captures made in memory: frames, connections and files for the tests of `sensor.capture.files`."""
 
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensor.replay.capture_file import CapturedPacket, CaptureFile
-from sensor.replay.lines import Line
-from sensor.replay.pipeline import Replay
+from sensor.capture.files.capture_file import CapturedPacket, CaptureFile
+from sensor.capture.files.lines import Line
+from sensor.cli.replay import Replay
 
 RAW_IP = 101
 ETHERNET = 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.replay.capture_file import CapturedPacket, CaptureFileError
+from sensor.capture.files.capture_file import CapturedPacket, CaptureFileError
 from tests.sensor.replay.packets import read_file, write_pcap
 
 PACKETS = [CapturedPacket(1_700_000_000_123_456_789, 1, b"one"), CapturedPacket(1_700_000_001_000_001_000, 1, b"two!")]

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sensor.replay import command
-from sensor.replay.capture_file import CaptureFile
+from sensor.capture.files.capture_file import CaptureFile
+from sensor.cli import replay as command
 from tests.sensor.replay.packets import Talk, write_pcap
 
 GET = b"GET /v1/orders/7 HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -72,7 +72,7 @@ def test_bad_input_is_one_sentence(app: typer.Typer, arguments: list[str], code:
 
 def test_who_reads_may_stop(capture: Path) -> None:
     """`apidae replay FILE | head -1`: no traceback."""
-    program = "import typer; from sensor.replay.command import replay; typer.run(replay)"
+    program = "import typer; from sensor.cli.replay import replay; typer.run(replay)"
     many = capture.with_name("many.pcap")
     talk = Talk().open()
     for _ in range(2_000):

@@ -4,10 +4,10 @@ import gzip
 
 import pytest
 
-from sensor.protocols.http2_frames import PREFACE
-from sensor.reassembly.connection import Direction
-from sensor.replay.command import summarize
-from sensor.replay.lines import Line
+from sensor.capture.files.lines import Line
+from sensor.cli.replay import summarize
+from sensor.http.http2.frames import PREFACE
+from sensor.http.reassembly import Direction
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_conversation import Conversation, converse
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_ping, write_settings, write_window_update

@@ -1,6 +1,6 @@
 """What replayed calls are: HTTP/2, upgrades to it, WebSockets and gRPC."""
 
-from sensor.protocols.http2_frames import PREFACE
+from sensor.http.http2.frames import PREFACE
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
 from tests.sensor.replay.packets import Talk, run

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.replay.fragments import MAX_DATAGRAMS, TIMEOUT_NS, Defragmenter, Fragment
-from sensor.replay.link import find_ip
-from sensor.replay.network import NetworkReader, TcpSegment
+from sensor.capture.files.capture_file import find_ip
+from sensor.capture.files.network import MAX_DATAGRAMS, TIMEOUT_NS, Defragmenter, Fragment, NetworkReader, TcpSegment
 from tests.sensor.replay.packets import ACK, CLIENT, CLIENT6, SERVER, SERVER6, ethernet, ipv4, ipv6, tcp, udp
 
 SEGMENT = tcp(40_000, 80, 7, 9, ACK, b"data")

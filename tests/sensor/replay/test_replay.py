@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sensor.replay.command import summarize
-from sensor.replay.flows import MAX_FLOWS, FlowTable
-from sensor.replay.network import TcpSegment
+from sensor.capture.files.flows import MAX_FLOWS, FlowTable
+from sensor.capture.files.network import TcpSegment
+from sensor.cli.replay import summarize
 from tests.sensor.replay.packets import CLIENT6, GET, OK, SERVER6, SYN, Talk, run
 
 SMUGGLING = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -222,7 +222,7 @@ def test_packets_after_the_end_make_no_call() -> None:
 
 
 def test_only_the_port_that_was_asked_for() -> None:
-    from sensor.replay.pipeline import Replay
+    from sensor.cli.replay import Replay
 
     packets = [*Talk().open().ask(GET).answer(OK).packets, *Talk(server=(SERVER6[:4], 81)).open().ask(GET).packets]
     replay = Replay(is_raw=True, ports=[81])

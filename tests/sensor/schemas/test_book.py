@@ -7,16 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.reader import BodyCall, BodyDocument
-from sensor.bodies.sampling import SampleRule
-from sensor.bodies.text import Text
-from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.schemas.book import Schema, SchemaBook, SchemaPart
-from sensor.schemas.names import Telling, judge_name
-from sensor.schemas.operations import find_in_document, find_in_head, find_told
-from sensor.schemas.scalars import name_type
-from sensor.schemas.tree import MAX_FIELDS, Tree
-from sensor.vocabulary import load_vocabulary
+from sensor.describe.bodies.documents import Text
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
+from sensor.describe.schemas.operations import find_in_document, find_in_head, find_told
+from sensor.describe.schemas.tree import MAX_FIELDS, Telling, Tree, judge_name, name_type
+from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.routes.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()
 ALL = SampleRule(first_count=1 << 30)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.specs.document import read_spec
-from sensor.bodies.reader import BodyCall, BodyDocument
-from sensor.bodies.sampling import SampleRule
-from sensor.schemas.book import DESCRIPTION_NS, Schema, SchemaBook, SchemaPart
-from sensor.schemas.descriptions import names_description, write_outline
-from sensor.vocabulary import load_vocabulary
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas.book import DESCRIPTION_NS, Schema, SchemaBook, SchemaPart
+from sensor.describe.schemas.descriptions import names_description, write_outline
+from sensor.routes.vocabulary import load_vocabulary
 from tests.work import count_calls
 
 SECRET = "zwetschge7391"

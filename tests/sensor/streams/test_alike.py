@@ -5,20 +5,19 @@ import pytest
 
 from scripts.bench_cases.http2 import ReplayDescriber, write_events, write_rest, write_rpc
 from scripts.bench_cases.http2 import converse as repeat
-from sensor.aggregate import Aggregator, WindowLimits
-from sensor.calls import Exchange
-from sensor.clock import Clock
-from sensor.columns import CALL, Calls
-from sensor.convert import BatchConverter
-from sensor.describe import DescribeSettings
-from sensor.health import StageCounter
-from sensor.keyed import KeyedHash
-from sensor.pipeline import Pipeline
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.replay.pipeline import CaptureIdentity
-from sensor.streams.assembler import StreamAssembler
-from sensor.templating import Templater
-from sensor.vocabulary import load_vocabulary
+from sensor.agent.pipeline import Pipeline
+from sensor.aggregate.aggregator import Aggregator, WindowLimits
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.cli.replay import CaptureIdentity
+from sensor.core.calls import CALL, Calls, Exchange
+from sensor.core.clock import Clock
+from sensor.core.health import StageCounter
+from sensor.core.keyed import KeyedHash
+from sensor.describe.describer import DescribeSettings
+from sensor.export.convert import BatchConverter
+from sensor.http.http2.alike import AlikeCalls
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.protocols.http2_conversation import converse
 
 BATCH = 50

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from sensor.calls import Exchange, Role
-from sensor.health import StageCounter
-from sensor.kernel.abi import FRAMES_EVENT, EventKind, StreamFlag
-from sensor.protocols import http2_connections
-from sensor.protocols.http2_frames import PREFACE
-from sensor.protocols.http2_heads import StreamRequest
-from sensor.streams.assembler import POLL_INTERVAL_NS, UPGRADE_PATIENCE_NS, StreamAssembler
-from sensor.streams.exchange import StreamExchange
+from sensor.capture.http2.assembler import POLL_INTERVAL_NS, UPGRADE_PATIENCE_NS, StreamAssembler
+from sensor.core.calls import Exchange, Role
+from sensor.core.health import StageCounter
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.http.http2 import connections as http2_connections
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import StreamRequest
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_reset, write_settings
 

@@ -1,10 +1,10 @@
 """The exchange of a stream's call has each figure at its place."""
 
-from sensor.calls import Exchange, Role
-from sensor.protocols.grpc import StreamingKind
-from sensor.protocols.http1 import Malformed
-from sensor.protocols.http2_calls import StreamCall
-from sensor.streams.exchange import Ends, build_stream_exchange
+from sensor.core.calls import Exchange, Role
+from sensor.http.grpc import StreamingKind
+from sensor.http.http1.head import Malformed
+from sensor.http.http2.exchange import Ends, build_stream_exchange
+from sensor.http.http2.streams import StreamCall
 
 ENDS = Ends(
     connection=7,

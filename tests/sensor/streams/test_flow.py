@@ -5,11 +5,11 @@ import struct
 
 import pytest
 
-from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameEvent, FrameFlag, FrameKind, Lost
-from sensor.protocols.http2_order import PATIENCE_NS
-from sensor.protocols.http2_reader import FrameReader
-from sensor.reassembly.stream import Chunk, Gap
-from sensor.streams.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
+from sensor.capture.http2.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
+from sensor.http.http2.frames import PASSED_OVER, Frame, FrameEvent, FrameFlag, FrameKind, Lost
+from sensor.http.http2.order import PATIENCE_NS
+from sensor.http.http2.reader import FrameReader
+from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.protocols.http2_wire import write_data, write_frame, write_headers
 
 HEADERS = write_headers(1, b"\x82" * 20)

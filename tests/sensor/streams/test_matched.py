@@ -8,14 +8,14 @@ import pytest
 
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
-from sensor.columns import CALL, CallFlag
-from sensor.kernel.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
-from sensor.kernel.state import read_state, write_state
-from sensor.protocols.hpack.field import HeaderBlock
-from sensor.protocols.http2_alike import AlikeCalls
-from sensor.protocols.http2_matched import list_repeated
-from sensor.streams import matched
-from sensor.streams.matched import RENEW_BYTES
+from sensor.capture.http2 import matched
+from sensor.capture.http2.matched import RENEW_BYTES
+from sensor.capture.packets.state import read_state, write_state
+from sensor.core.calls import CALL, CallFlag
+from sensor.ebpf.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
+from sensor.http.hpack import HeaderBlock
+from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.connections import list_repeated
 from tests.sensor.kernel.test_state import make_state
 from tests.sensor.streams.test_alike import Sensor
 

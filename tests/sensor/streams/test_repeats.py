@@ -3,14 +3,12 @@
 import msgspec
 import pytest
 
-from sensor.bodies.estimates import Estimate
-from sensor.calls import BodyFlag, Exchange
-from sensor.columns import CALL
-from sensor.protocols.http2_alike import AlikeCalls, CallPattern
-from sensor.protocols.http2_bodies import StreamBodies
-from sensor.protocols.http2_calls import StreamCall
-from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
-from sensor.streams.repeats import LIFE_NS, Repeats
+from sensor.capture.http2.repeats import LIFE_NS, Repeats
+from sensor.core.calls import CALL, BodyFlag, Exchange
+from sensor.describe.bodies.sampling import Estimate
+from sensor.http.http2.alike import AlikeCalls, CallPattern
+from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.http.http2.streams import StreamBodies, StreamCall
 from tests.sensor.streams.test_exchange import ENDS, make_call
 
 CALL_OF_ONE = msgspec.structs.replace(make_call(), is_lossy=False)

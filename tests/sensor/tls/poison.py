@@ -2,7 +2,7 @@
 
 import struct
 
-from sensor.tls.elf import Elf
+from sensor.capture.tls.elf import Elf
 
 # push %rbp; mov %rsp, %rbp; xor %eax, %eax; pop %rbp; ret: a function that a probe would go into.
 _FUNCTION = bytes.fromhex("554889e531c05dc3")

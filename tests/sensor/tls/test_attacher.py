@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sensor.tls import attacher as module
-from sensor.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, WORK_PER_SECOND, Attacher
-from sensor.tls.duty import DutyCycle, DutySettings
-from sensor.tls.finder import Found, search_file
-from sensor.tls.processes import ProcessFiles
-from sensor.tls.unread import NOT_FOUND, UnreadProcesses
+from sensor.capture.tls import attacher as module
+from sensor.capture.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, WORK_PER_SECOND, Attacher
+from sensor.capture.tls.duty import DutyCycle, DutySettings
+from sensor.capture.tls.finder import Found, search_file
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.unread import NOT_FOUND, UnreadProcesses
 from tests.sensor.tls.poison import poison
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from sensor.calls import Exchange, RawBodies
-from sensor.kernel.syscall_abi import SyscallKind
-from sensor.protocols.http1_bodies import BODY_BYTES_MAX
-from sensor.protocols.http2_bodies import FIRST_STREAMS, StreamBodies
-from sensor.protocols.http2_frames import PREFACE
-from sensor.streams.exchange import StreamExchange
-from sensor.tls.bodies import CGROUPS_MAX, SECOND_NS, BodyMeter
-from sensor.tls.reader import TlsReader
+from sensor.capture.tls.bodies import CGROUPS_MAX, SECOND_NS, BodyMeter
+from sensor.capture.tls.reader import TlsReader
+from sensor.core.calls import Exchange, RawBodies
+from sensor.ebpf.abi import SyscallKind
+from sensor.http.http1.events import BODY_BYTES_MAX
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.streams import FIRST_STREAMS, StreamBodies
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
 from tests.sensor.tls.test_reader import Session

@@ -2,9 +2,8 @@
 
 import pytest
 
-from sensor.kernel.abi import PEER_KEY, ConnectionKind
-from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
-from sensor.tls.capture import find_client_key
+from sensor.capture.tls.capture import find_client_key
+from sensor.ebpf.abi import PEER_KEY, ConnectionKind, SyscallEvent, SyscallKind
 
 FOUR = bytes((192, 0, 2, 7))
 SIX = bytes.fromhex("20010db8000000000000000000000007")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sensor.tls.code import (
+from sensor.capture.tls.code import (
     C_RESULTS,
     GO_ARGUMENTS,
     GO_RESULTS,

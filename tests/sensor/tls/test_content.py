@@ -11,18 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.tls import content as module
-from sensor.tls.content import PLACES_MAX, BytesSource, Content, ElfError, FileSource
-from sensor.tls.elf import Elf
-from sensor.tls.finder import search_content, search_file
-from sensor.tls.site import NO_TLS
+from sensor.capture.tls import elf as module
+from sensor.capture.tls.elf import PLACES_MAX, BytesSource, Content, Elf, ElfError, FileSource
+from sensor.capture.tls.finder import search_content, search_file
+from sensor.capture.tls.openssl import NO_TLS
 
 GIB = 1 << 30
 # Searches a file as the sensor does, with no more memory than it has and this; says what was found and read.
 SEARCH = """
 import os, resource, sys
-from sensor.tls.content import FileSource
-from sensor.tls.finder import search_content
+from sensor.capture.tls.elf import FileSource
+from sensor.capture.tls.finder import search_content
 
 class Counting(FileSource):
     read_bytes = 0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from sensor.tls.duty import COMFORT, LEAST_TURN_SECONDS, DutyCycle, DutySettings, find_limit
+from sensor.capture.tls.duty import COMFORT, LEAST_TURN_SECONDS, DutyCycle, DutySettings, find_limit
 
 SETTINGS = DutySettings(calls_per_second=2_000, calls_burst=5_000)
 PERIOD = 2.5

@@ -1,8 +1,8 @@
 """Calls that nobody read are the kernel's turns less those that were, and only of ports that are read in turns."""
 
+from sensor.capture.tls.capture import LINGER_SECONDS, PortEstimates
+from sensor.capture.tls.split import PortReading
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.tls.estimates import LINGER_SECONDS, PortEstimates
-from sensor.tls.split import PortReading
 
 PORT = (7, 443)
 

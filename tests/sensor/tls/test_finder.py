@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from scripts.bench_cases.searching import search_path
-from sensor.tls.content import BytesSource
-from sensor.tls.finder import search_content
-from sensor.tls.site import NO_TLS, Sites
+from sensor.capture.tls.elf import BytesSource
+from sensor.capture.tls.finder import search_content
+from sensor.capture.tls.openssl import NO_TLS, Sites
 from tests.sensor.tls.poison import poison
 
 GO_BUILD_SECONDS = 300  # The first build compiles net/http.

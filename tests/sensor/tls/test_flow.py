@@ -1,7 +1,6 @@
 """Where arguments are while a function runs: as compilers move them, each function in bytes."""
 
-from sensor.tls.code import disassemble
-from sensor.tls.flow import Flow, State, Value, follow
+from sensor.capture.tls.code import Flow, State, Value, disassemble, follow
 
 AT = 0x1000
 ARGUMENTS = {"di": Value("session"), "si": Value("type", 4), "c": Value("memory"), "r9": Value("peek", 4)}

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sensor.tls import openssl
-from sensor.tls.elf import Elf, Function
-from sensor.tls.finder import find_sites
-from sensor.tls.openssl import READ, WRITE, find_read_sites, find_write_sites
-from sensor.tls.site import Site
-from sensor.tls.texts import find_references, find_texts
+from sensor.capture.tls import openssl
+from sensor.capture.tls.elf import Elf, Function
+from sensor.capture.tls.finder import find_sites
+from sensor.capture.tls.openssl import READ, WRITE, Site, find_read_sites, find_references, find_texts, find_write_sites
 
 # Of cookies (bpf/tls.c).
 FIRST_PLACE, SECOND_PLACE = 1 << 60, 1 << 61

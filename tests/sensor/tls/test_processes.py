@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.tls import processes
-from sensor.tls.processes import MAX_FILES, MappedFile, ProcessFiles
+from sensor.capture.tls import processes
+from sensor.capture.tls.processes import MAX_FILES, MappedFile, ProcessFiles
 
 LIBSSL = "7f0000000000-7f0000010000 r-xp 00001000 fd:01 42 /usr/lib/libssl.so.3"
 LIBC = "7f0000020000-7f0000030000 r-xp 00001000 fd:01 43 /usr/lib/libc.so.6"

@@ -2,12 +2,11 @@
 
 import pytest
 
-from sensor.calls import Exchange, Role
-from sensor.conversations import Verdict
-from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
-from sensor.kernel.tls_abi import Binding, Library
-from sensor.streams.exchange import StreamExchange
-from sensor.tls.reader import TlsReader
+from sensor.capture.syscalls.streams import Verdict
+from sensor.capture.tls.reader import TlsReader
+from sensor.core.calls import Exchange, Role
+from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Library, SyscallEvent, SyscallKind
+from sensor.http.http2.exchange import StreamExchange
 
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

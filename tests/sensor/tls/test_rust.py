@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from sensor.tls.elf import Elf
-from sensor.tls.rust import find_rust_functions
+from sensor.capture.tls.elf import Elf
+from sensor.capture.tls.finder import find_rust_functions
 
 STATE = "_ZN6rustls12common_state11CommonState"
 HASH = "17h435d223cce0e3acdE"

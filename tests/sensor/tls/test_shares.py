@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.tls.shares import MAX_LEVELS, CgroupShares
+from sensor.capture.tls.processes import MAX_LEVELS, CgroupShares
 
 paths = st.lists(st.sampled_from("abc"), max_size=4).map(lambda names: "/" + "/".join(names))
 

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.tls.split import PortReading, PortSplit
 
 PORT = 443
 

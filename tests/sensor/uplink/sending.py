@@ -7,22 +7,21 @@ from pathlib import Path
 
 from apidae.v1 import data_pb2
 
-from sensor.clock import Clock
-from sensor.config import CaptureWay
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay
+from sensor.core.health import HealthReport, SensorState, StageCount
 from sensor.coverage.row import PortCoverage, PortProtocol
-from sensor.enforce.report import EnforcementReport
-from sensor.enrich.kubernetes.facts import WorkloadFacts
-from sensor.health import HealthReport, SensorState, StageCount
-from sensor.schemas.book import Schema
-from sensor.spool import Spool
-from sensor.uplink.certificates import CertificateFiles
-from sensor.uplink.client import Uplink, UplinkSettings
-from sensor.uplink.keeper import CertificateKeeper, KeeperSettings
-from sensor.uplink.messages import SensorIdentity, Welcome
-from sensor.uplink.policy import Policy, PolicyResult, PolicyUpdate, apply_update
-from sensor.uplink.session import SessionTimes
-from sensor.uplink.state import StateDirectory
-from sensor.uplink.target import Target
+from sensor.describe.schemas.book import Schema
+from sensor.enforce.block import EnforcementReport
+from sensor.enrich.kubernetes.pod import WorkloadFacts
+from sensor.export.certificates import CertificateFiles, CertificateKeeper, KeeperSettings
+from sensor.export.client import Uplink, UplinkSettings
+from sensor.export.messages import SensorIdentity, Welcome
+from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
+from sensor.export.session import SessionTimes
+from sensor.export.spool import Spool
+from sensor.export.state import StateDirectory
+from sensor.export.target import Target
 from tests.sensor.records import make_service
 from tests.sensor.uplink.collector import FakeCollector
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
-from sensor.aggregate import Triggers
-from sensor.spool import Spool
-from sensor.uplink.client import UplinkRejectedError
-from sensor.uplink.policy import Policy, PolicyResult, PolicyUpdate
-from sensor.uplink.target import Target, parse_target
+from sensor.aggregate.aggregator import Triggers
+from sensor.export.client import UplinkRejectedError
+from sensor.export.policy import Policy, PolicyResult, PolicyUpdate
+from sensor.export.spool import Spool
+from sensor.export.target import Target, parse_target
 from tests.sensor.records import make_service
 from tests.sensor.uplink.collector import FakeCollector, accept
 from tests.sensor.uplink.sending import BOOT, Sender, with_sender
@@ -114,7 +114,7 @@ def test_reasons_are_bounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [stream_pb2.ACK_STATUS_RETRY, 99])
 def test_a_retry_is_sent_again(tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensor.uplink.session.UNKNOWN_STATUS_RETRY_MS", 20)
+    monkeypatch.setattr("sensor.export.session.UNKNOWN_STATUS_RETRY_MS", 20)
 
     async def test(sender: Sender, collector: FakeCollector) -> None:
         refused: set[int] = set()

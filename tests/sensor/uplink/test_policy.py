@@ -2,8 +2,8 @@
 
 import pytest
 
-from sensor.aggregate import Triggers
-from sensor.uplink.policy import Policy, PolicyUpdate, apply_update
+from sensor.aggregate.aggregator import Triggers
+from sensor.export.policy import Policy, PolicyUpdate, apply_update
 
 HELD = Policy(epoch=5, triggers=Triggers(distinct_objects_per_second=2, calls_per_second=3))
 NEW = Triggers(distinct_objects_per_second=7, calls_per_second=8)

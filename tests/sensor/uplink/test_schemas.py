@@ -4,8 +4,8 @@ from pathlib import Path
 
 from apidae.v1 import stream_pb2
 
-from sensor.schemas.book import Schema, SchemaPart
-from sensor.schemas.tree import Field
+from sensor.describe.schemas.book import Schema, SchemaPart
+from sensor.describe.schemas.tree import Field
 from tests.sensor.uplink.collector import FakeCollector
 from tests.sensor.uplink.sending import Sender, with_sender
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sensor.aggregate import Triggers
+from sensor.aggregate.aggregator import Triggers
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
-from sensor.uplink.policy import Policy
-from sensor.uplink.state import InstallationKey, StateDirectory, StateError
+from sensor.export.policy import Policy
+from sensor.export.state import InstallationKey, StateDirectory, StateError
 
 KEYS = (InstallationKey(key_id=2, secret=b"b" * 16), InstallationKey(key_id=1, secret=b"a" * 16))
 OWN = CollectorTraffic(

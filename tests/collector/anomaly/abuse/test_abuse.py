@@ -5,10 +5,9 @@ from random import Random
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.engine import Engine
+from collector.alerting.alert import AbuseSignal, AlertKind, Severity
+from collector.alerting.wording import report_signal
+from collector.detection.engine import Engine
 from tests.collector.anomaly.scene import AbuseScene
 from tests.collector.anomaly.stream import START, Row
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from collector.alerts.signal import Basis
-from collector.anomaly.abuse.ceiling import FACTOR, PEERS_MIN, Ceiling, Horizon
+from collector.alerting.alert import Basis
+from collector.detection.abuse.ceiling import FACTOR, PEERS_MIN, Ceiling, Horizon
 
 DAY = 86_400
 START = 20_000 * DAY

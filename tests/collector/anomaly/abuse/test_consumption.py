@@ -2,10 +2,9 @@
 
 import pytest
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import report_signal
-from collector.alerts.signal import Basis
-from collector.anomaly.engine import Engine
+from collector.alerting.alert import AlertKind, Basis, Severity
+from collector.alerting.wording import report_signal
+from collector.detection.engine import Engine
 from tests.collector.anomaly.scene import AbuseScene
 from tests.collector.anomaly.stream import START, Row
 

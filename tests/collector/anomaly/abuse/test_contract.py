@@ -1,4 +1,4 @@
-"""One suite for every abuse detector (collector/anomaly/abuse/contract.py), each in a case that it tells of: what one
+"""One suite for every abuse detector (collector/detection/abuse/contract.py), each in a case that it tells of: what one
 says is complete, the same each time, the same over a restart, taken back by what a person expects, and forgotten with
 its subject. A detector without a case fails the first test."""
 
@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.alerts.abuse import name_counted, name_risk
-from collector.alerts.alert import AlertKind
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.abuse import guesses, injection, missing, owners, rotation
-from collector.anomaly.abuse.engine import AbuseEngine
-from collector.anomaly.detectors.contract import State
-from collector.anomaly.engine import Engine
+from collector.alerting.alert import AbuseSignal, AlertKind
+from collector.alerting.wording import name_counted, name_risk, report_signal
+from collector.detection.abuse import guesses, injection, missing, owners, rotation
+from collector.detection.abuse.engine import AbuseEngine
+from collector.detection.engine import Engine
+from collector.detection.framework.contract import State
 from tests.collector.anomaly.scene import AbuseScene
 from tests.collector.anomaly.stream import START, Row
 

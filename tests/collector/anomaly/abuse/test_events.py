@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.abuse.events import _read_address
-from collector.anomaly.actors import hash_text
+from collector.detection.abuse.contract import _read_address
+from collector.detection.framework.subjects import hash_text
 
 
 @given(st.ip_addresses(v=4))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collector.anomaly.abuse.fading import FadingSums
+from collector.detection.abuse.columns import FadingSums
 
 HORIZONS = (60, 3_600)
 START = 1_700_000_000

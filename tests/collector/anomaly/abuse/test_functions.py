@@ -4,15 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerts.abuse import ANSWERED
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.detectors.contract import State
-from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
-from collector.inventory.consumer import PRINCIPAL_KINDS
+from collector.alerting.alert import AbuseSignal, AlertKind, Severity
+from collector.alerting.wording import ANSWERED, report_signal
+from collector.detection.checkpoint import Checkpoint
+from collector.detection.engine import Engine
+from collector.detection.framework.contract import State
+from collector.inventory.consumers.consumer import PRINCIPAL_KINDS
+from collector.receiver.segment import Position
 from tests.collector.anomaly.scene import AbuseScene
 from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import ADMINISTRATION, START, Row

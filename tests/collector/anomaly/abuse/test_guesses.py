@@ -2,9 +2,9 @@
 
 import pytest
 
-from collector.alerts.alert import AlertKind
-from collector.alerts.report import report_signal
-from collector.anomaly.abuse.asking import asks_for_code, speaks_of_codes
+from collector.alerting.alert import AlertKind
+from collector.alerting.wording import report_signal
+from collector.detection.abuse.functions import asks_for_code, speaks_of_codes
 from tests.collector.anomaly.abuse.test_contract import OUTSIDE, Scene
 from tests.collector.anomaly.stream import CODES, Row
 

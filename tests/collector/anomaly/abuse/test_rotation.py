@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AbuseSignal
-from collector.anomaly.abuse import rotation
-from collector.anomaly.checkpoint import Checkpoint
-from collector.anomaly.engine import Engine
-from collector.anomaly.erasing import erase_from_engine
-from collector.ingest.segment import Position
+from collector.alerting.alert import AbuseSignal, AlertKind, Severity
+from collector.alerting.wording import report_signal
+from collector.detection.abuse import rotation
+from collector.detection.checkpoint import Checkpoint, erase_from_engine
+from collector.detection.engine import Engine
+from collector.receiver.segment import Position
 from tests.collector.anomaly.states import decode_state, encode_state, read_columns
 from tests.collector.anomaly.stream import START, Row, make_batch
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.abuse.sparse import SparseColumns
+from collector.detection.abuse.ceiling import SparseColumns
 
 ROWS = 6
 rows_of_step = st.lists(st.integers(0, ROWS - 1), unique=True)

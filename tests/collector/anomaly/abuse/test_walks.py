@@ -3,10 +3,9 @@
 import msgspec
 import pytest
 
-from collector.alerts.alert import AlertKind, Confidence
-from collector.alerts.report import report_signal
-from collector.alerts.signal import AlertSignal, Basis
-from collector.anomaly.engine import Engine
+from collector.alerting.alert import AlertKind, AlertSignal, Basis, Confidence
+from collector.alerting.wording import report_signal
+from collector.detection.engine import Engine
 from tests.collector.anomaly.abuse.test_abuse import LATER, Scene, user
 from tests.collector.anomaly.stream import START, Row, make_batch
 

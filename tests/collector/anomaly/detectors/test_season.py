@@ -5,10 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from collector.anomaly.detectors.contract import Observation
-from collector.anomaly.detectors.profile import SeasonProfile
-from collector.anomaly.detectors.season import SeasonDetector
-from collector.local_time import LocalTime
+from collector.core.rates import LocalTime
+from collector.detection.framework.contract import Observation
+from collector.detection.volume.season import SeasonDetector, SeasonProfile
 
 WINDOW_SECONDS = 300
 DAY_WINDOWS = 86_400 // WINDOW_SECONDS

@@ -7,13 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.reader import NODES_MAX, BodyCall, BodyReader
-from sensor.bodies.sampling import SampleRule
-from sensor.calls import RawBodies
-from sensor.classify.sensitive import document as documents
-from sensor.classify.sensitive.asked import FIELDS_MAX, ROUTES_MAX, AskedBook, AskedFields, Side
-from sensor.classify.sensitive.document import LOOKED_MAX, find_sensitive
-from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
+from sensor.core.calls import RawBodies
+from sensor.describe.bodies.reader import NODES_MAX, BodyCall, BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.sensitive import document as documents
+from sensor.sensitive.document import (
+    FIELDS_MAX,
+    LOOKED_MAX,
+    ROUTES_MAX,
+    AskedBook,
+    AskedFields,
+    Side,
+    find_sensitive,
+)
+from sensor.sensitive.kinds import DataKind, DataPlace, make_codes
 from tests.sensor.bodies.messages import response_head
 
 ROOM = 100

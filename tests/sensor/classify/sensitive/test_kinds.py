@@ -2,10 +2,9 @@
 
 import pytest
 
-from sensor.bodies.documents import read_document
-from sensor.classify.sensitive.custom import compile_classes
-from sensor.classify.sensitive.document import find_sensitive
-from sensor.classify.sensitive.kinds import DATA_CLASSES, DataClass, DataKind
+from sensor.describe.bodies.documents import read_document
+from sensor.sensitive.document import compile_classes, find_sensitive
+from sensor.sensitive.kinds import DATA_CLASSES, DataClass, DataKind
 
 # Kind, name of the field, a value of it, and one that only looks like it. Numbers are the examples of their issuers.
 EXAMPLES = (

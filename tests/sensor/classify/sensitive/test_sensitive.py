@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.classify.sensitive.document import MAX_DEPTH, Finding, find_sensitive
-from sensor.classify.sensitive.kinds import DATA_CLASSES, DataKind
-from sensor.classify.sensitive.values import find_kinds
+from sensor.sensitive.document import MAX_DEPTH, Finding, find_sensitive
+from sensor.sensitive.kinds import DATA_CLASSES, DataKind
+from sensor.sensitive.values import find_kinds
 
 KEY = "k_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
 

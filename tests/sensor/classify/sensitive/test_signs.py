@@ -6,10 +6,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sensor.classify.sensitive import values
-from sensor.classify.sensitive.kinds import DataKind
-from sensor.classify.sensitive.leaks import LEAKS
-from sensor.classify.sensitive.signs import Signs
+from sensor.sensitive import values
+from sensor.sensitive.kinds import DataKind
+from sensor.sensitive.values import LEAKS, Signs
 
 _PATTERNS = [(form.kind, form.pattern) for form in values._FORMS] + [(leak.kind, leak.pattern) for leak in LEAKS]
 # Of these the check asks for more than the pattern, and the sign counts on it.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sensor.enrich.cgroup import CgroupOwner, OwnerKind
-from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, PodName
+from sensor.enrich.kubernetes.cluster import LABELLED, SYSTEM, Cluster, ClusterSettings, PodName
 from sensor.enrich.kubernetes.resource_watch import (
     LIST_LIMIT,
     MAX_REST_SECONDS,
@@ -17,7 +17,6 @@ from sensor.enrich.kubernetes.resource_watch import (
     find_longest_rest,
     open_client,
 )
-from sensor.enrich.kubernetes.selection import LABELLED, SYSTEM
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
 from tests.waiting import wait_until

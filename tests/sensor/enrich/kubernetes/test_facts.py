@@ -1,7 +1,7 @@
 """Pods of a node to the facts of their workloads."""
 
-from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_workloads
-from sensor.uplink.messages import write_coverage
+from sensor.enrich.kubernetes.pod import WORKLOADS_MAX, WorkloadFacts, list_workloads
+from sensor.export.messages import write_coverage
 from tests.cluster.pods import make_deployment_pod, make_pod
 from tests.sensor.enrich.kubernetes.test_table import read
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.config import SensorSettings
+from sensor.core.config import SensorSettings
 from sensor.enrich.kubernetes.open import open_cluster
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
@@ -29,5 +29,5 @@ def test_a_plain_host_does_not_load_the_client() -> None:
     import subprocess
     import sys
 
-    code = "import sensor.compose, sys; sys.exit(bool({'lightkube', 'httpx2'} & set(sys.modules)))"
+    code = "import sensor.agent.compose, sys; sys.exit(bool({'lightkube', 'httpx2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4], check=False).returncode == 0

@@ -4,15 +4,8 @@ import logging
 
 import pytest
 
+from sensor.enrich.kubernetes.cluster import ANNOTATED, EXCLUDED, LABELLED, SYSTEM, Selection, SelectionRules
 from sensor.enrich.kubernetes.pod import Pod
-from sensor.enrich.kubernetes.selection import (
-    ANNOTATED,
-    EXCLUDED,
-    LABELLED,
-    SYSTEM,
-    Selection,
-    SelectionRules,
-)
 
 
 def make(namespace: str = "shop", watch: str = "", *, is_ingress: bool = False) -> Pod:

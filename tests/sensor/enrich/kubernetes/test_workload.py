@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.enrich.kubernetes.workload import Owner, Workload, find_workload
+from sensor.enrich.kubernetes.pod import Owner, Workload, find_workload
 
 CREATED = "2026-11-25T12:00:00Z"
 # 2026-11-25 12:00 UTC in minutes, as the CronJob controller writes it.

@@ -1,0 +1,448 @@
+"""How detection is set now, thread-safe: the level, known-good rules, and what each level would have told.
+
+The level is the setting's, until somebody chooses another one at run time: that is kept in a file and holds over
+restarts, until the setting itself is changed.
+
+Where reports, known-good rules and decisions about detection are kept. Methods raise StoreError.
+
+What detectors said lately, and how many alerts a day each level would have made of it: the same life of alerts, on
+the same reports, for each level. Pure.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from collector.alerting.alert import Alert, AlertKind, Severity
+from collector.alerting.filter import Judged, Outcome, Sieve
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.repository import Database
+from collector.alerting.silences import RULES_MAX, KnownGood
+from collector.alerting.wording import Report
+from collector.core.errors import ConflictError, UnknownError
+from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from common.figures import Figure, make_labelled, make_totals
+
+DAY_SECONDS: Final = 86_400.0
+_LOOK_SECONDS: Final = 1.0  # Alerts are looked at that often, about.
+# What rules and verdicts took out would be taken out at every level.
+_COUNTED: Final = frozenset({Outcome.TOLD, Outcome.TOO_QUIET})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastReport:
+    """A row of `detector_reports`: a report without its words. Times are unix seconds."""
+
+    time: float
+    kind: AlertKind
+    severity: Severity
+    quietest: Sensitivity
+    endpoint_id: str
+    consumer: str
+    is_above: bool
+    window_end: float
+    calm_seconds: float
+    measure: float
+    outcome: Outcome
+    rule_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What one level would have told."""
+
+    level: Sensitivity
+    budget_a_day: float  # Of alerts below high severity.
+    alerts_a_day: float
+    high_a_day: float  # Of those, of high severity: no budget holds them back.
+    suppressed_a_day: float  # Past the budget.
+
+
+def keep_report(judged: Judged, now: float) -> PastReport:
+    """The row of a report."""
+    report = judged.report
+    return PastReport(
+        time=now,
+        kind=report.kind,
+        severity=report.severity,
+        quietest=report.quietest,
+        endpoint_id=report.endpoint_id,
+        consumer=report.consumer,
+        is_above=report.is_above,
+        window_end=report.window_end,
+        calm_seconds=report.calm_seconds,
+        measure=report.measure,
+        outcome=judged.outcome,
+        rule_id=judged.rule_id,
+    )
+
+
+def preview_levels(past: Sequence[PastReport], span_seconds: float) -> tuple[Preview, ...]:
+    """Of each level, over reports in order of time from `span_seconds`."""
+    return tuple(_preview(level, past, max(span_seconds, 1.0) / DAY_SECONDS) for level in LEVELS)
+
+
+def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Preview:
+    numbers = count()
+    plan = PLANS[level]
+    lifecycle = Lifecycle(new_id=lambda: str(next(numbers)), find_budget=lambda: plan.alerts_a_day)
+    gravest: dict[str, Severity] = {}
+    for row in past:
+        if row.outcome not in _COUNTED:
+            continue
+        while lifecycle.next_close_at <= row.time - _LOOK_SECONDS:  # As time went by, not when somebody spoke again.
+            lifecycle.advance(lifecycle.next_close_at + _LOOK_SECONDS)
+        report = _rebuild(row)
+        if not is_told(row.quietest, level) and not lifecycle.is_open(report):
+            continue
+        alert = lifecycle.take(report, row.time)
+        if alert is not None:
+            gravest[alert.id] = alert.severity
+        lifecycle.take_entries()
+    return Preview(
+        level=level,
+        budget_a_day=plan.alerts_a_day,
+        alerts_a_day=len(gravest) / days,
+        high_a_day=sum(severity is Severity.HIGH for severity in gravest.values()) / days,
+        suppressed_a_day=lifecycle.suppressed_count / days,
+    )
+
+
+def _rebuild(row: PastReport) -> Report:
+    return Report(
+        kind=row.kind,
+        severity=row.severity,
+        title="",
+        why="",
+        calm_seconds=row.calm_seconds,
+        window_start=row.window_end,
+        window_end=row.window_end,
+        is_above=row.is_above,
+        endpoint_id=row.endpoint_id,
+        consumer=row.consumer,
+        measure=row.measure,
+        quietest=row.quietest,
+    )
+
+
+REPORTS_READ_MAX: Final = 100_000  # The newest, of which a preview is made.
+DECISIONS_READ_MAX: Final = 500
+_REPORT_COLUMNS: Final = ", ".join(field.name for field in fields(PastReport))
+_RULE_COLUMNS: Final = ", ".join(field.name for field in fields(KnownGood))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A row of `detection_decisions`: who changed what of the detection, and when (unix seconds)."""
+
+    time: float
+    actor: str
+    action: str  # sensitivity, known_good or end_known_good.
+    subject: str  # The level, or a rule's id.
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleHits:
+    """What a rule kept from being told, within the retention of reports."""
+
+    rule_id: str
+    reports: int
+    subjects: int
+    last_at: float
+
+
+class DetectionTable:
+    """Reads and writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write_reports(self, reports: Sequence[PastReport]) -> None:
+        """Append."""
+        self._database.insert_records("detector_reports", reports)
+
+    def list_reports(self, since: float) -> tuple[PastReport, ...]:
+        """Those from `since` (unix seconds) on, oldest first; of many the newest."""
+        columns = self._database.query_columns(
+            f"SELECT {_REPORT_COLUMNS} FROM detector_reports WHERE time >= {{since:Float64}} "
+            "ORDER BY time DESC LIMIT {limit:UInt32}",
+            {"since": since, "limit": REPORTS_READ_MAX},
+        )
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return tuple(
+            PastReport(
+                **row
+                | {
+                    "kind": AlertKind(row["kind"]),
+                    "severity": Severity(row["severity"]),
+                    "quietest": Sensitivity(row["quietest"]),
+                    "outcome": Outcome(row["outcome"]),
+                    "is_above": bool(row["is_above"]),
+                }
+            )
+            for row in reversed(rows)
+        )
+
+    def count_hits(self) -> dict[str, RuleHits]:
+        """By rule."""
+        columns = self._database.query_columns(
+            "SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, "
+            "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id"
+        )
+        rows = zip(*(columns[name] for name in ("rule_id", "reports", "subjects", "last_at")), strict=True)
+        return {
+            str(rule_id): RuleHits(
+                rule_id=str(rule_id), reports=int(reports), subjects=int(subjects), last_at=float(last_at)
+            )
+            for rule_id, reports, subjects, last_at in rows
+        }
+
+    def save_rule(self, rule: KnownGood) -> None:
+        """Append a version."""
+        self._database.insert_records("known_good", [rule])
+
+    def list_rules(self) -> tuple[KnownGood, ...]:
+        """The newest version of each, newest rule first; of many the newest."""
+        return self._list_rules("1", {"limit": 2 * RULES_MAX})
+
+    def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
+        """Those that hold at `now` (unix seconds), however many ended since they were made."""
+        return self._list_rules("ended_at IS NULL AND expires_at > {now:Float64}", {"limit": RULES_MAX, "now": now})
+
+    def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
+        columns = self._database.query_columns(
+            f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
+            "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
+            parameters,
+        )
+        return tuple(KnownGood(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+    def write_decision(self, decision: Decision) -> None:
+        """Append."""
+        self._database.insert_records("detection_decisions", [decision])
+
+    def list_decisions(self) -> tuple[Decision, ...]:
+        """The newest first."""
+        columns = self._database.query_columns(
+            "SELECT time, actor, action, subject, note FROM detection_decisions "
+            "ORDER BY time DESC, subject LIMIT {limit:UInt32}",
+            {"limit": DECISIONS_READ_MAX},
+        )
+        return tuple(Decision(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+
+FILE_NAME: Final = "sensitivity.json"
+PREVIEW_SECONDS: Final = 14 * DAY_SECONDS
+REPORTS_A_MINUTE: Final = 600  # Kept for previews; further ones are counted.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The level, where it comes from, and what each level would have told."""
+
+    level: Sensitivity
+    configured: Sensitivity
+    changed_at: float | None  # None: it is the setting's.
+    changed_by: str
+    history_seconds: float
+    previews: tuple[Preview, ...]
+
+
+class Detection:
+    """See the module. Methods that read or write the store raise StoreError, those that write the file OSError."""
+
+    def __init__(
+        self,
+        *,
+        table: DetectionTable,
+        path: Path,
+        configured: Sensitivity,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        write: Callable[[Path, bytes], None],
+    ) -> None:
+        """`path` is the file of a level chosen at run time, which `write` replaces as a whole; raises ValueError where
+        it is damaged."""
+        self._table, self._path, self._configured = table, path, configured
+        self._clock, self._new_id, self._write = clock, new_id, write
+        self._lock = threading.Lock()
+        # One decision of a person at a time, from what it rests on to what is kept. Reports are judged meanwhile.
+        self._deciding = threading.Lock()
+        self._changed_at, self._changed_by = None, ""  # type: tuple[float | None, str]
+        self._sieve = Sieve(self._load())
+        self._minute, self._in_minute = 0, 0
+        self.unkept_count = 0
+
+    @property
+    def budget(self) -> float:
+        """Alerts below high severity a day."""
+        return PLANS[self._sieve.level].alerts_a_day
+
+    def restore(self, judged: tuple[Alert, ...]) -> None:
+        """Take up rules, and the verdicts of `judged`, after a start."""
+        rules = self._table.list_rules_in_force(self._clock())
+        with self._lock:
+            self._sieve.restore(rules, judged)
+
+    def restore_verdicts(self, judged: tuple[Alert, ...]) -> None:
+        """Take up the verdicts of `judged` alone: one was taken back, and what was said of others of its subject or
+        consumer holds as if it had not been said."""
+        with self._lock:
+            self._sieve.restore_verdicts(judged)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: reports by what became of them."""
+        told = ((outcome.value, self.counts[outcome]) for outcome in Outcome)
+        unkept = (
+            "reports_unkept",
+            "Reports that previews of levels leave out: too many came in a minute.",
+            self.unkept_count,
+        )
+        return (
+            *make_labelled("reports", "Reports of detectors, by what became of them.", "outcome", told),
+            *make_totals([unkept]),
+        )
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """Reports by what became of them."""
+        return self._sieve.counts
+
+    def sift(self, reports: list[Report], is_open: Callable[[Report], bool]) -> list[Judged]:
+        """What becomes of detectors' reports; keeps them for previews."""
+        now = self._clock()
+        with self._lock:
+            judged = [self._sieve.judge(report, now, is_open=is_open(report)) for report in reports]
+            kept = judged[: self._take_room(len(judged), now)]
+        if kept:
+            self._table.write_reports([keep_report(one, now) for one in kept])
+        return judged
+
+    def note_verdict(self, alert: Alert) -> None:
+        """What somebody said of an alert."""
+        with self._lock:
+            self._sieve.note_verdict(alert)
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget what holds of a consumer that a pattern names; the tables are another's."""
+        with self._deciding, self._lock:
+            self._sieve.erase(pattern)
+
+    def describe(self) -> Standing:
+        """Where it stands, with previews."""
+        now = self._clock()
+        past = self._table.list_reports(now - PREVIEW_SECONDS)
+        span = now - past[0].time if past else 0.0
+        return Standing(
+            level=self._sieve.level,
+            configured=self._configured,
+            changed_at=self._changed_at,
+            changed_by=self._changed_by,
+            history_seconds=span,
+            # Of less than a day nobody can say how many a day it makes.
+            previews=preview_levels(past, max(span, DAY_SECONDS)),
+        )
+
+    def choose(self, level: Sensitivity, *, by: str) -> None:
+        """Change the level at once."""
+        with self._deciding:
+            now = self._clock()
+            kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
+            self._write(self._path, json.dumps(kept).encode())
+            self._table.write_decision(Decision(time=now, actor=by, action="sensitivity", subject=level.value, note=""))
+            with self._lock:
+                self._sieve.level, self._changed_at, self._changed_by = level, now, by
+
+    def list_rules(self) -> tuple[tuple[KnownGood, RuleHits | None], ...]:
+        """Every rule of the last 400 days, newest first, with what it kept from being told."""
+        hits = self._table.count_hits()
+        return tuple((rule, hits.get(rule.id)) for rule in self._table.list_rules())
+
+    def find_rule(self, alert: Alert) -> KnownGood | None:
+        """A known-good rule in force that an alert's subject matches."""
+        now = self._clock()
+        with self._lock:
+            rules = tuple(self._sieve.rules.values())
+        return next((rule for rule in rules if rule.holds(now) and rule.matches(alert)), None)
+
+    def add_rule(
+        self, *, by: str, note: str, seconds: float, consumer: str, network: str, workload: str, endpoint_id: str,
+        kind: str,
+    ) -> KnownGood:  # fmt: skip
+        """A new rule. Raises ValueError with one sentence, ConflictError where there are too many."""
+        now = self._clock()
+        rule = KnownGood(
+            id=self._new_id(),
+            note=note,
+            consumer=consumer,
+            network=network,
+            workload=workload,
+            endpoint_id=endpoint_id,
+            kind=kind,
+            created_at=now,
+            created_by=by,
+            expires_at=now + seconds,
+            updated_at=now,
+        )
+        with self._deciding:
+            with self._lock:
+                in_force = sum(one.holds(now) for one in self._sieve.rules.values())
+            if in_force >= RULES_MAX:
+                raise ConflictError(f"There are {in_force} rules in force; end some, the limit is {RULES_MAX}.")
+            self._keep_rule(rule, "known_good", by)
+        return rule
+
+    def end_rule(self, rule_id: str, *, by: str) -> KnownGood:
+        """No longer. Raises UnknownError, and ConflictError where it is not in force any more."""
+        with self._deciding:
+            now = self._clock()
+            with self._lock:
+                rule = self._sieve.rules.get(rule_id)
+            if rule is None or not rule.holds(now):
+                if any(one.id == rule_id for one in self._table.list_rules()):
+                    raise ConflictError(f"Rule {rule_id} is not in force any more; it was ended, or it expired.")
+                raise UnknownError(f"There is no rule {rule_id[:80]!r}; look it up in /api/v1/detection/known-good.")
+            ended = replace(rule, ended_at=now, ended_by=by, updated_at=max(now, rule.updated_at + 1e-5))
+            self._keep_rule(ended, "end_known_good", by)
+        return ended
+
+    def list_decisions(self) -> tuple[Decision, ...]:
+        """Who changed what, newest first."""
+        return self._table.list_decisions()
+
+    def _keep_rule(self, rule: KnownGood, action: str, by: str) -> None:
+        self._table.save_rule(rule)
+        decision = Decision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
+        self._table.write_decision(decision)
+        with self._lock:
+            kept = {**self._sieve.rules, rule.id: rule}
+            self._sieve.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
+
+    def _take_room(self, wanted: int, now: float) -> int:
+        minute = int(now // 60)
+        if minute != self._minute:
+            self._minute, self._in_minute = minute, 0
+        room = max(0, min(wanted, REPORTS_A_MINUTE - self._in_minute))
+        self._in_minute += room
+        self.unkept_count += wanted - room
+        return room
+
+    def _load(self) -> Sensitivity:
+        if not self._path.exists():
+            return self._configured
+        try:
+            kept = json.loads(self._path.read_text())
+            level, configured = Sensitivity(kept["level"]), Sensitivity(kept["configured"])
+            at, by = float(kept["at"]), str(kept["by"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{self._path} is damaged; remove it: the setting `sensitivity` then holds.") from None
+        if configured is not self._configured:
+            return self._configured
+        self._changed_at, self._changed_by = at, by
+        return level

@@ -1,0 +1,114 @@
+"""Before an alert: what becomes of a detector's report by the level, by known-good rules and by what people said. Pure.
+
+- A rule of known good that matches: nothing, but counted.
+- Somebody said `false_alarm` of an alert: the same subject raises nothing more up to ALLOWED_FACTOR times what was seen
+  then, or, of one that fell, down to that part of it. Beyond it is news again, and so is the other direction.
+- Somebody said `confirmed`: for CONFIRMED_SECONDS whatever that consumer does is told at every level, one severity
+  higher, whatever the budget.
+- Louder than the level: nothing, but counted; an alert that is open goes on.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from collector.alerting.alert import Alert, Severity, Verdict
+from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.silences import KnownGood
+from collector.alerting.wording import Report, name_subject
+from collector.core.kinds import Sensitivity, is_told
+
+ALLOWED_FACTOR: Final = 1.5
+CONFIRMED_SECONDS: Final = 7 * 86_400.0
+_HIGHER: Final = {Severity.LOW: Severity.MEDIUM, Severity.MEDIUM: Severity.HIGH, Severity.HIGH: Severity.HIGH}
+
+
+class Outcome(StrEnum):
+    """What became of a report."""
+
+    TOLD = "told"
+    KNOWN_GOOD = "known_good"
+    FALSE_ALARM = "false_alarm"
+    TOO_QUIET = "too_quiet"  # The level is quieter than it.
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A report, perhaps graver than it came, and what becomes of it."""
+
+    report: Report
+    outcome: Outcome
+    rule_id: str = ""
+
+
+class Sieve:
+    """Rules and decisions in force. Not thread-safe."""
+
+    def __init__(self, level: Sensitivity = Sensitivity.NORMAL) -> None:
+        self.level = level
+        self.rules: dict[str, KnownGood] = {}
+        self.counts: Counter[Outcome] = Counter()
+        self._allowed: dict[tuple[str, bool], float] = {}  # By subject, and whether it is above what is usual.
+        self._confirmed: dict[str, float] = {}  # Until when, by consumer.
+
+    def restore(self, rules: Iterable[KnownGood], judged: Iterable[Alert]) -> None:
+        """Take up what the store knows."""
+        self.rules = {rule.id: rule for rule in rules}
+        self.restore_verdicts(judged)
+
+    def restore_verdicts(self, judged: Iterable[Alert]) -> None:
+        """Those of the store alone, oldest first."""
+        self._allowed, self._confirmed = {}, {}
+        for alert in judged:
+            self.note_verdict(alert)
+
+    def note_verdict(self, alert: Alert) -> None:
+        """What somebody said of an alert, or took back."""
+        subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+        is_above = alert.observed_rate >= alert.expected_rate  # Of what is no rate both are 0.
+        self._allowed.pop((subject, is_above), None)
+        if alert.verdict is Verdict.FALSE_ALARM:
+            factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
+            self._allowed[subject, is_above] = factor * alert.measure
+        if alert.consumer:
+            self._confirmed.pop(alert.consumer, None)
+            if alert.verdict is Verdict.CONFIRMED and alert.verdict_at is not None:
+                self._confirmed[alert.consumer] = alert.verdict_at + CONFIRMED_SECONDS
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget what holds of a consumer that a pattern names; in what people wrote of others it is blanked."""
+        self._allowed = {one: allowed for one, allowed in self._allowed.items() if not pattern.search(one[0])}
+        self._confirmed = {one: until for one, until in self._confirmed.items() if not pattern.search(one)}
+        self.rules = {
+            rule_id: replace(rule, note=pattern.sub("erased", rule.note))
+            for rule_id, rule in self.rules.items()
+            if not pattern.search(rule.consumer)
+        }
+
+    def judge(self, report: Report, now: float, *, is_open: bool) -> Judged:
+        """`is_open`: an alert of the subject is open."""
+        judged = self._judge(report, now, is_open)
+        self.counts[judged.outcome] += 1
+        return judged
+
+    def _judge(self, report: Report, now: float, is_open: bool) -> Judged:
+        for rule in self.rules.values():
+            if rule.holds(now) and rule.matches(report):
+                return Judged(report, Outcome.KNOWN_GOOD, rule.id)
+        allowed = self._allowed.get((report.subject, report.is_above))
+        if allowed is not None and (report.measure <= allowed if report.is_above else report.measure >= allowed):
+            return Judged(report, Outcome.FALSE_ALARM)
+        if self._confirmed.get(report.consumer, 0.0) > now:
+            return Judged(replace(report, severity=_HIGHER[report.severity], is_sure=True), Outcome.TOLD)
+        if is_open or is_told(report.quietest, self.level):
+            return Judged(report, Outcome.TOLD)
+        return Judged(report, Outcome.TOO_QUIET)
+
+
+def take_report(report: Report, sieve: Sieve, lifecycle: Lifecycle, now: float) -> tuple[Judged, Alert | None]:
+    """A detector's report through the sieve into the life of alerts: what became of it, and the alert as changed."""
+    judged = sieve.judge(report, now, is_open=lifecycle.is_open(report))
+    return judged, lifecycle.take(judged.report, now) if judged.outcome is Outcome.TOLD else None

@@ -1,0 +1,518 @@
+"""The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
+
+- Nothing yet: a report opens an alert while the daily budget lasts, or where it is high or a sensor's. Past the budget
+  it is counted as suppressed, once an episode.
+- Open: a report of its subject updates it, at most once in UPDATE_SECONDS, and the newest that came sooner once they
+  are over; one of the same happening on another level joins as evidence, and the most specific names the alert. Without
+  a report for calm_seconds it closes.
+- Closed: a report within FLAP_SECONDS opens the same alert again.
+- Where the clock goes back, what was said in the future that is none is as if it had been said now.
+
+The incident: all that one actor did, alert after alert, with a timeline.
+
+An actor is a consumer; where an alert names none, the endpoint or the node. An alert belongs to the incident of its
+actor while not more than INCIDENT_SECONDS have passed since its last report, else it begins a new one, which has its
+id.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import inf
+from typing import Any
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.wording import Report, calm_after_count, calm_after_window, name_subject
+from collector.core.kinds import PLANS, Sensitivity
+
+INCIDENT_SECONDS = 86_400.0
+_ACTORS_MAX = 10_000  # The one heard of longest ago is forgotten, and begins a new incident.
+
+
+class Happening(StrEnum):
+    """What an entry of a timeline says."""
+
+    OPENED = "opened"  # An alert.
+    JOINED = "joined"  # Another detector, or another endpoint, says something of the same actor.
+    GREW = "grew"  # The same, and more of it.
+    CLOSED = "closed"
+    REOPENED = "reopened"
+    ACKNOWLEDGED = "acknowledge"
+    MUTED = "mute"
+    EXPECTED = "expect"
+    UNEXPECTED = "unexpect"
+    UNMUTED = "unmute"
+    CONFIRMED = "confirmed"
+    FALSE_ALARM = "false_alarm"
+    NO_VERDICT = "no_verdict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentEntry:
+    """One entry of a timeline: a row of `incident_entries`."""
+
+    incident_id: str
+    time: float  # Unix seconds.
+    alert_id: str
+    happening: Happening
+    kind: AlertKind
+    severity: Severity
+    title: str
+    why: str  # Of a decision: who made it.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One actor's alerts together. Times are unix seconds."""
+
+    id: str
+    actor: str  # `kind:value` of a consumer, an endpoint's id or a node.
+    state: AlertState  # Open while one of its alerts is, else silenced while one of them is.
+    severity: Severity  # The gravest.
+    title: str  # Of the newest alert.
+    kinds: tuple[AlertKind, ...]
+    risks: tuple[str, ...]  # OWASP ids.
+    alerts: int
+    opened_at: float
+    updated_at: float
+
+
+class Incidents:
+    """Which incident an actor's next alert belongs to."""
+
+    def __init__(self) -> None:
+        self._by_actor: dict[str, tuple[str, float]] = {}
+
+    def find(self, alert_id: str, actor: str, now: float) -> str:
+        """The incident of a new alert."""
+        known = self._by_actor.get(actor)
+        incident_id = known[0] if known is not None and now - known[1] <= INCIDENT_SECONDS else alert_id
+        self.note(incident_id, actor, now)
+        return incident_id
+
+    def note(self, incident_id: str, actor: str, now: float) -> None:
+        """The actor was heard of."""
+        self._by_actor.pop(actor, None)
+        self._by_actor[actor] = (incident_id, now)
+        if len(self._by_actor) > _ACTORS_MAX:
+            del self._by_actor[next(iter(self._by_actor))]
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget actors that a pattern names."""
+        self._by_actor = {actor: known for actor, known in self._by_actor.items() if not pattern.search(actor)}
+
+
+def name_actor(endpoint_id: str, consumer: str, node: str) -> str:
+    """Who an alert is about."""
+    return consumer or endpoint_id or node
+
+
+def write_entry(alert: Alert, happening: Happening, time: float, title: str = "", why: str = "") -> IncidentEntry:
+    """What happened to an alert; title and why are the alert's where none are given."""
+    return IncidentEntry(
+        incident_id=alert.incident_id,
+        time=time,
+        alert_id=alert.id,
+        happening=happening,
+        kind=alert.kind,
+        severity=alert.severity,
+        title=title or alert.title,
+        why=why or alert.why,
+    )
+
+
+UPDATE_SECONDS = 60.0
+FLAP_SECONDS = 3_600.0
+_DAY_SECONDS = 86_400.0
+BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
+_EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
+VERSION_SECONDS = 1e-5  # Between two versions of an alert, at least; the store tells microseconds apart.
+_ALSO = " Also: "
+_CALM_SECONDS_RESTORED = 600.0
+_WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
+_SUPPRESSED_MAX = 10_000
+_CLOSED_MAX = 1_000
+_RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
+# Of what detectors find; the most specific names an alert that several belong to.
+_SPECIFICITY = {
+    AlertKind.LATENCY: 0,
+    AlertKind.ERRORS: 0,
+    AlertKind.VOLUME_ENDPOINT: 0,
+    AlertKind.VOLUME_SERVICE: 0,
+    AlertKind.VOLUME_CONSUMER: 1,
+    AlertKind.VOLUME_PAIR: 2,
+    AlertKind.NEW_ENDPOINT: 3,
+    AlertKind.NEW_THIRD_PARTY: 3,
+    AlertKind.NEW_DATA_CLASS: 3,
+    AlertKind.NEW_CONSUMER: 3,
+    AlertKind.RESOURCE_EXHAUSTION: 3,
+    AlertKind.RESOURCE_CONSUMPTION: 3,
+    AlertKind.SCANNING: 3,
+    AlertKind.CREDENTIAL_SHARING: 4,
+    AlertKind.CREDENTIAL_ROTATION: 4,
+    AlertKind.FUNCTION_PROBING: 4,
+    AlertKind.CODE_GUESSING: 4,
+    AlertKind.CREDENTIAL_STUFFING: 4,
+    AlertKind.BULK_READING: 5,
+    AlertKind.ENUMERATION: 5,
+    AlertKind.OBJECT_PROBING: 6,
+    AlertKind.LOGIN_MISSING: 6,
+    AlertKind.INJECTION: 7,
+}
+# Told in every window while they last.
+_WINDOWED = frozenset(
+    {
+        AlertKind.VOLUME_ENDPOINT,
+        AlertKind.VOLUME_SERVICE,
+        AlertKind.VOLUME_CONSUMER,
+        AlertKind.VOLUME_PAIR,
+        AlertKind.ERRORS,
+        AlertKind.LATENCY,
+    }
+)
+_HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
+# A report of the first and an open alert of the second kind, one of a service, the other at one of its endpoints: one
+# happening. Routes say so, which are stored with the alert.
+_SERVICE_JOINS = frozenset(
+    {
+        (AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_ENDPOINT),
+        (AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_PAIR),
+        (AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE),
+    }
+)
+# Said once, and not again while it is so: their alerts stay open for CHANGE_SECONDS, and what else changes joins them.
+_CHANGES = frozenset(
+    {
+        AlertKind.NEW_ENDPOINT,
+        AlertKind.NEW_CONSUMER,
+        AlertKind.NEW_DATA_CLASS,
+        AlertKind.NEW_THIRD_PARTY,
+        AlertKind.LOGIN_MISSING,
+    }
+)
+CHANGE_SECONDS = _DAY_SECONDS
+
+
+@dataclass(slots=True)
+class _Life:
+    """What an alert needs while it may still change."""
+
+    alert: Alert
+    calm_seconds: float
+    last_report_at: float
+    is_above: bool
+    why: str  # Without evidence.
+    evidence: list[str] = field(default_factory=list)
+    subjects: set[str] = field(default_factory=set)
+    waiting: Report | None = None  # The newest of its own that came too soon after the last update.
+    is_restored: bool = False  # Then of its subjects its own is known, and not what had joined.
+
+
+class Lifecycle:
+    """All open alerts, and those closed so lately that they may open again. Not thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        new_id: Callable[[], str],
+        find_budget: Callable[[], float] = lambda: PLANS[Sensitivity.NORMAL].alerts_a_day,
+    ) -> None:
+        """`find_budget`: alerts below high severity that detectors may open a day, whole installation; below 1 it is
+        one in so many days."""
+        self._new_id = new_id
+        self._find_budget = find_budget
+        self._lives: dict[str, _Life] = {}
+        self._closed: dict[str, _Life] = {}
+        self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
+        self._suppressed: dict[str, float] = {}
+        self._incidents = Incidents()
+        self._entries: list[IncidentEntry] = []
+        self.suppressed_count = 0
+
+    @property
+    def open_alerts(self) -> tuple[Alert, ...]:
+        """Open alerts, oldest first."""
+        return tuple(life.alert for life in self._lives.values())
+
+    @property
+    def next_close_at(self) -> float:
+        """When the first of the open alerts is calm, unless it is reported again; infinite where none is open."""
+        return min((life.last_report_at + life.calm_seconds for life in self._lives.values()), default=inf)
+
+    def restore(self, alerts: Iterable[Alert]) -> None:
+        """Take up what the store knows after a start: open alerts and recent ones."""
+        for alert in sorted(alerts, key=lambda alert: alert.opened_at):
+            subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+            is_above = alert.observed_rate >= alert.expected_rate
+            why, evidence = _split_why(alert.why)
+            life = _Life(
+                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject}, is_restored=True
+            )
+            (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
+            if _is_budgeted(alert.kind, alert.severity):
+                self._opened_at.append(alert.opened_at)
+            self._incidents.note(alert.incident_id or alert.id, _actor(alert), alert.updated_at)
+
+    def is_open(self, report: Report) -> bool:
+        """Whether an alert of the report's own subject is open."""
+        return any(report.subject in life.subjects for life in self._lives.values())
+
+    def take_entries(self) -> list[IncidentEntry]:
+        """What the timelines of incidents gained since this was asked last."""
+        entries, self._entries = self._entries, []
+        return entries
+
+    def take(self, report: Report, now: float) -> Alert | None:
+        """The alert as changed by a report; None where nothing is to be stored."""
+        life = self._find(report)
+        if life is not None:
+            return self._update(life, report, now)
+        life = self._find_closed(report, now)
+        if life is not None:
+            if report.window_end <= life.alert.window_end:
+                return None  # Told again after a restart.
+            return self._reopen(life, report, now)
+        if self._is_over_budget(report, now):
+            return None
+        return self._open(report, now)
+
+    def advance(self, now: float) -> list[Alert]:
+        """Say what waited, close what has been calm for long enough; forget what closed long ago."""
+        changed = []
+        for identity, life in list(self._lives.items()):
+            life.last_report_at = min(life.last_report_at, now)
+            if life.waiting is not None and now - life.alert.updated_at >= UPDATE_SECONDS:
+                reported_at = life.last_report_at
+                self._update(life, life.waiting, now)
+                life.last_report_at = reported_at
+                changed.append(life.alert)
+            if now - life.last_report_at < life.calm_seconds:
+                continue
+            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
+            self._closed[identity] = self._lives.pop(identity)
+            changed.append(life.alert)
+            self._note(life.alert, Happening.CLOSED, now)
+        kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
+        self._closed = dict(kept[-_CLOSED_MAX:])
+        return changed
+
+    def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
+        """Close a sensor's alert at once: it healed."""
+        for identity, life in self._lives.items():
+            if life.alert.kind is kind and life.alert.node == node:
+                life.alert = replace(
+                    life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now)
+                )
+                self._closed[identity] = self._lives.pop(identity)
+                self._note(life.alert, Happening.CLOSED, now)
+                return life.alert
+        return None
+
+    def change(self, alert: Alert) -> None:
+        """Take what a person changed on an alert (acknowledged, judged)."""
+        for lives in (self._lives, self._closed):
+            if alert.id in lives:
+                lives[alert.id].alert = alert
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Forget all that names a consumer by this pattern; how many alerts that were."""
+
+        def names(life: _Life) -> bool:
+            texts = (life.alert.consumer, life.alert.title, life.alert.why, life.why, *life.evidence, *life.subjects)
+            return any(pattern.search(text) for text in texts)
+
+        gone = [alert_id for lives in (self._lives, self._closed) for alert_id, life in lives.items() if names(life)]
+        for alert_id in gone:
+            self._lives.pop(alert_id, None)
+            self._closed.pop(alert_id, None)
+        self._suppressed = {subject: time for subject, time in self._suppressed.items() if not pattern.search(subject)}
+        self._entries = [
+            entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
+        ]
+        self._incidents.erase(pattern)
+        return len(gone)
+
+    def _find(self, report: Report) -> _Life | None:
+        """The open alert of this subject, or of the same happening on another level."""
+        related = None
+        for life in self._lives.values():
+            if report.subject in life.subjects:
+                return life
+            if related is None and _is_same_happening(life, report):
+                related = life
+        return related
+
+    def _find_closed(self, report: Report, now: float) -> _Life | None:
+        related = None
+        for life in self._closed.values():
+            # What closed in a future that the clock took back says nothing of now.
+            if not 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
+                continue
+            if report.subject in life.subjects:
+                return life
+            if related is None and life.is_restored and life.evidence and _is_same_happening(life, report):
+                related = life
+        return related
+
+    def _open(self, report: Report, now: float) -> Alert:
+        alert_id = self._new_id()
+        actor = name_actor(report.endpoint_id, report.consumer, report.node)
+        alert = Alert(
+            id=alert_id,
+            incident_id=self._incidents.find(alert_id, actor, now),
+            state=AlertState.OPEN,
+            opened_at=now,
+            closed_at=None,
+            **_describe(report, now),
+        )
+        life = _Life(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
+        self._lives[alert.id] = life
+        if _is_budgeted(report.kind, report.severity):
+            self._opened_at.append(now)
+        self._suppressed.pop(report.subject, None)
+        self._note(alert, Happening.OPENED, now)
+        return alert
+
+    def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
+        self._closed.pop(life.alert.id)
+        self._lives[life.alert.id] = life
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=_newer(life.alert, now))
+        life.last_report_at = now
+        self._note(life.alert, Happening.REOPENED, now, report)
+        return life.alert
+
+    def _update(self, life: _Life, report: Report, now: float) -> Alert | None:
+        life.last_report_at = now
+        life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
+        is_new = report.subject not in life.subjects
+        # That an endpoint is called more says nothing of whom an alert names.
+        severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
+        rises = _RANKS[severity] > _RANKS[life.alert.severity]
+        is_own = report.subject == name_subject(
+            life.alert.kind, life.alert.endpoint_id, life.alert.consumer, life.alert.node
+        )
+        is_grave = _RANKS[report.severity] >= _RANKS[life.alert.severity]  # A notice names nobody in a graver alert.
+        names_it = is_new and is_grave and _specificity(report.kind) > _specificity(life.alert.kind)
+        if is_new:
+            life.subjects.add(report.subject)
+            joining = life.alert.title if names_it else report.title
+            if joining not in life.evidence:  # Else it was told before a restart.
+                life.evidence = [*life.evidence, joining][:_EVIDENCE_MAX]
+                self._note(life.alert, Happening.JOINED, now, report)
+        if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
+            life.waiting = report if is_own else life.waiting
+            return None
+        life.waiting = None
+        if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
+            self._note(life.alert, Happening.GREW, now, report)
+        severity, updated_at = max(severity, life.alert.severity, key=_RANKS.__getitem__), _newer(life.alert, now)
+        if names_it or is_own:
+            life.why = report.why
+            life.alert = replace(life.alert, **_describe(report, now))
+        why = _join_why(life.why, life.evidence)
+        life.alert = replace(life.alert, severity=severity, why=why, updated_at=updated_at)
+        return life.alert
+
+    def _is_over_budget(self, report: Report, now: float) -> bool:
+        if report.is_sure or not _is_budgeted(report.kind, report.severity):
+            return False
+        budget = self._find_budget()
+        span = _DAY_SECONDS / min(budget, 1.0) if budget > 0 else _DAY_SECONDS
+        self._opened_at = [min(time, now) for time in self._opened_at if now - time < BUDGET_SECONDS_MAX]
+        if sum(now - time < span for time in self._opened_at) < (max(budget, 1.0) if budget > 0 else 0):
+            return False
+        last = self._suppressed.pop(report.subject, None)
+        if last is None or now - last > FLAP_SECONDS:
+            self.suppressed_count += 1
+        self._suppressed[report.subject] = now
+        if len(self._suppressed) > _SUPPRESSED_MAX:
+            del self._suppressed[next(iter(self._suppressed))]
+        return True
+
+    def _note(self, alert: Alert, happening: Happening, now: float, report: Report | None = None) -> None:
+        """One entry more of the alert's incident, in the words of a report where there is one."""
+        self._incidents.note(alert.incident_id, _actor(alert), now)
+        title, why = (report.title, report.why) if report is not None else ("", "")
+        self._entries.append(write_entry(alert, happening, now, title, why))
+        if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
+            self._incidents.note(alert.incident_id, report.consumer, now)
+
+
+def _describe(report: Report, now: float) -> dict[str, Any]:
+    """The fields of an alert that a report gives."""
+    names = (
+        "kind",
+        "severity",
+        "title",
+        "why",
+        "endpoint_id",
+        "route_ids",
+        "consumer",
+        "node",
+        "window_start",
+        "window_end",
+    )
+    judgement = ("confidence", "risk", "advice")
+    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
+    counted = ("measure", "measure_limit")
+    return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
+
+
+def _newer(alert: Alert, now: float) -> float:
+    """When its next version is of: the store keeps the newest, also where the clock went back."""
+    return max(now, alert.updated_at + VERSION_SECONDS)
+
+
+def _join_why(why: str, evidence: list[str]) -> str:
+    """With what joined it."""
+    return f"{why}{_ALSO}{'; '.join(evidence)}." if evidence else why
+
+
+def _split_why(text: str) -> tuple[str, list[str]]:
+    """The inverse."""
+    why, also, joined = text.rpartition(_ALSO)
+    return (why, joined.removesuffix(".").split("; ")) if also else (text, [])
+
+
+def _recall_calm(alert: Alert) -> float:
+    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to tell."""
+    if alert.kind in _CHANGES:
+        return CHANGE_SECONDS
+    seconds, calm = alert.window_end - alert.window_start, 0.0
+    if alert.kind in _WINDOWED:
+        calm = calm_after_window(min(seconds, _WINDOW_SECONDS_MAX))
+    elif alert.kind in _SPECIFICITY:
+        calm = calm_after_count(seconds)
+    return max(calm, _CALM_SECONDS_RESTORED)
+
+
+def _actor(alert: Alert) -> str:
+    return name_actor(alert.endpoint_id, alert.consumer, alert.node)
+
+
+def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:
+    return kind in _SPECIFICITY and severity is not Severity.HIGH
+
+
+def _specificity(kind: AlertKind) -> int:
+    return _SPECIFICITY.get(kind, 0)
+
+
+def _is_same_happening(life: _Life, report: Report) -> bool:
+    """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one
+    alert."""
+    alert = life.alert
+    if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
+        return False
+    if (report.kind, alert.kind) in _SERVICE_JOINS and not set(report.route_ids).isdisjoint(alert.route_ids):
+        return True
+    if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
+        return False  # That a service fails is another happening than what one of its callers does.
+    if (report.kind in _CHANGES) != (alert.kind in _CHANGES):
+        return False  # A change is told for a day: what is done meanwhile would be an alert that is told already.
+    if report.consumer and alert.consumer:
+        return report.consumer == alert.consumer
+    if report.kind not in _WINDOWED and alert.kind not in _WINDOWED and report.consumer != alert.consumer:
+        return False  # A crowd is another happening than one of its members.
+    return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

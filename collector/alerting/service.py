@@ -1,0 +1,298 @@
+"""The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up
+to date.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Signal, Verdict
+from collector.alerting.detection import Detection
+from collector.alerting.filter import Outcome
+from collector.alerting.lifecycle import (
+    BUDGET_SECONDS_MAX,
+    FLAP_SECONDS,
+    VERSION_SECONDS,
+    Happening,
+    Incident,
+    IncidentEntry,
+    Lifecycle,
+    write_entry,
+)
+from collector.alerting.notifiers.delivery import is_named
+from collector.alerting.repository import AlertAction, AlertTable, Place
+from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
+from collector.alerting.wording import Report, name_subject, report_signal
+from collector.core.errors import ConflictError
+
+_UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
+
+
+class AlertDesk:
+    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns;
+    raises StoreError."""
+
+    def __init__(
+        self,
+        *,
+        table: AlertTable,
+        lifecycle: Lifecycle,
+        clock: Callable[[], float],
+        notify: Callable[[Alert], None],
+        expect: Callable[[Alert], None],
+        detection: Detection,
+    ) -> None:
+        """`detection` says what of the detectors' reports is told; `notify` queues an alert for the notifiers; `expect`
+        teaches the detectors. None of these blocks for long. `clock`: unix seconds."""
+        self._table = table
+        self._lifecycle = lifecycle
+        self._clock = clock
+        self._notify = notify
+        self._expect = expect
+        self._detection = detection
+        self._lock = threading.RLock()
+        self._silences = Silences()
+        self._silenced_at = 0.0  # The last decision: the store keeps the newest, also where the clock stands still.
+        # What the store did not take, which goes with the next.
+        self._unsaved: dict[str, Alert] = {}
+        self._unwritten: list[IncidentEntry] = []
+
+    @property
+    def suppressed_count(self) -> int:
+        """Alerts held back by the daily budget."""
+        return self._lifecycle.suppressed_count
+
+    def restore(self) -> None:
+        """Take up open and recent alerts after a start."""
+        now = self._clock()
+        silences = self._table.list_silences(now)
+        with self._lock:
+            self._silences.restore(silences)
+            self._silenced_at = max((silence.at for silence in silences), default=0.0)
+            since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
+            self._lifecycle.restore(self._table.list_restorable(since))
+        self._detection.restore(self._table.list_judged())
+
+    def take_signals(self, signals: Sequence[Signal]) -> None:
+        """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
+        self.take_found([report_signal(signal) for signal in signals])
+
+    def take_found(self, reports: Sequence[Report]) -> None:
+        """The same of what was found elsewhere than in the detectors' process."""
+        with self._lock:
+            judged = self._detection.sift(list(reports), self._lifecycle.is_open)
+        self.take_reports([one.report for one in judged if one.outcome is Outcome.TOLD])
+
+    def take_reports(self, reports: Sequence[Report]) -> None:
+        """Reports of anyone, in order; also closes what is calm."""
+        with self._lock:
+            now = self._clock()
+            taken = [report for report in reports if not self._is_expected(report, now)]
+            changed = [self._lifecycle.take(report, now) for report in taken]
+            self._keep([alert for alert in changed if alert is not None] + self._lifecycle.advance(now), now)
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Forget all that names a consumer by this pattern, how many open and recent alerts that were; the tables are
+        another's."""
+        with self._lock:
+            count = self._lifecycle.erase(pattern)
+            self._silences.erase(pattern)
+            self._unsaved = {one: alert for one, alert in self._unsaved.items() if not is_named(alert, pattern)}
+            self._unwritten = [one for one in self._unwritten if not pattern.search(f"{one.title} {one.why}")]
+        self._detection.erase(pattern)
+        return count
+
+    def settle(self, kind: AlertKind, node: str) -> None:
+        """A sensor healed: close its alert."""
+        with self._lock:
+            now = self._clock()
+            alert = self._lifecycle.settle(kind, node, now)
+            self._keep([alert] if alert is not None else [], now)
+
+    def list_alerts(
+        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: Place | None
+    ) -> Sequence[ShownAlert]:
+        """At most `limit` alerts by (opened_at, id) descending."""
+        silenced = self._list_silenced()
+        return self._show(self._table.list(state=state, kind=kind, limit=limit, after=after, silenced=silenced))
+
+    def get_alert(self, alert_id: str) -> ShownAlert | None:
+        """One alert."""
+        alert = self._table.get(alert_id)
+        return self._show([alert])[0] if alert is not None else None
+
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> Sequence[Incident]:
+        """At most `limit` incidents by (opened_at, id) descending."""
+        return self._table.list_incidents(state=state, limit=limit, after=after, silenced=self._list_silenced())
+
+    def get_incident(self, incident_id: str) -> Incident | None:
+        """One incident."""
+        return self._table.get_incident(incident_id, silenced=self._list_silenced())
+
+    def list_entries(self, incident_id: str) -> Sequence[IncidentEntry]:
+        """The timeline of an incident, oldest first."""
+        return self._table.list_entries(incident_id)
+
+    def list_incident_alerts(self, incident_id: str) -> Sequence[ShownAlert]:
+        """Its alerts, newest first."""
+        return self._show(self._table.list_incident_alerts(incident_id))
+
+    def acknowledge(self, alert_id: str, *, by: str) -> ShownAlert | None:
+        """Someone looks into it."""
+        now = self._clock()
+        return self._decide(alert_id, Happening.ACKNOWLEDGED, by, {"acknowledged_by": by, "acknowledged_at": now})
+
+    def mute(self, alert_id: str, *, by: str, until: float, reason: str = "") -> ShownAlert | None:
+        """Notify nobody of its subject until a time; it is still recorded."""
+        return self._silence(alert_id, SilenceKind.MUTED, by=by, until=until, reason=reason)
+
+    def mark_expected(self, alert_id: str, *, by: str, reason: str = "") -> ShownAlert | None:
+        """This is how it should be: the detectors learn it, and the subject raises nothing more until it is undone."""
+        alert = self._silence(alert_id, SilenceKind.EXPECTED, by=by, until=None, reason=reason)
+        if alert is not None:
+            self._expect(alert)
+        return alert
+
+    def unsilence(self, alert_id: str, *, by: str) -> ShownAlert | None:
+        """Undo what silences its subject. Raises ConflictError where nothing does, or a known-good rule."""
+        with self._lock:
+            alert = self._find(alert_id)
+            if alert is None:
+                return None
+            now = self._clock()
+            silence = self._find_silence(alert, now) or self._silences.find_made_on(alert_id, now)
+            if silence is None:
+                raise ConflictError(f"Alert {alert_id} is not silenced; there is nothing to undo.")
+            if silence.rule_id:
+                raise ConflictError(
+                    f"Alert {alert_id} is silenced by the known-good rule {silence.rule_id}; end that rule instead."
+                )
+            happening = Happening.UNMUTED if silence.kind is SilenceKind.MUTED else Happening.UNEXPECTED
+            self._table.lift(silence, by=by, at=self._next_silence_at(now))
+            self._silences.lift(silence.subject)
+            self._record(alert, happening, by, now)
+            return show_alert(alert, self._find_silence(alert, now))
+
+    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> ShownAlert | None:
+        """Somebody found out what it was, or takes that back."""
+        at = self._clock() if verdict else None
+        change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
+        # What detection makes of it in one step with it: verdicts take effect in the order in which they are kept.
+        with self._lock:
+            alert = self._decide(alert_id, Happening(verdict.value or "no_verdict"), by, change)
+            if alert is not None and verdict:
+                self._detection.note_verdict(alert)
+            elif alert is not None:
+                self._detection.restore_verdicts(self._table.list_judged())
+            return alert
+
+    def _find(self, alert_id: str) -> Alert | None:
+        return self._unsaved.get(alert_id) or self._table.get(alert_id)
+
+    def _decide(self, alert_id: str, happening: Happening, by: str, change: Mapping[str, object]) -> ShownAlert | None:
+        """Changes columns of an alert."""
+        with self._lock:
+            found = self._find(alert_id)
+            if found is None:
+                return None
+            now = self._clock()
+            # A version must be newer than the one it replaces, even where the clock stands still.
+            alert: Alert = replace(found, updated_at=max(now, found.updated_at + VERSION_SECONDS), **change)  # type: ignore[arg-type]
+            self._table.save([alert])
+            self._record(alert, happening, by, now)
+            self._lifecycle.change(alert)
+            if alert_id in self._unsaved:
+                self._unsaved[alert_id] = alert  # It is still to be notified of.
+            return show_alert(alert, self._find_silence(alert, now))
+
+    def _silence(
+        self, alert_id: str, kind: SilenceKind, *, by: str, until: float | None, reason: str
+    ) -> ShownAlert | None:
+        with self._lock:
+            alert = self._find(alert_id)
+            if alert is None:
+                return None
+            now = self._clock()
+            silence = Silence(
+                kind=kind,
+                by=by,
+                at=self._next_silence_at(now),
+                reason=reason,
+                until=until,
+                subject=_name_subject(alert),
+                alert_id=alert_id,
+            )
+            self._table.silence(silence)
+            self._silences.add(silence)
+            happening = Happening.MUTED if kind is SilenceKind.MUTED else Happening.EXPECTED
+            self._record(alert, happening, by, now, reason, until)
+            return show_alert(alert, self._find_silence(alert, now))
+
+    def _next_silence_at(self, now: float) -> float:
+        self._silenced_at = max(now, self._silenced_at + VERSION_SECONDS)
+        return self._silenced_at
+
+    def _record(
+        self, alert: Alert, happening: Happening, by: str, now: float, reason: str = "", until: float | None = None
+    ) -> None:
+        """What somebody decided, in the log and in the incident's timeline."""
+        action = AlertAction(alert_id=alert.id, time=now, action=happening.value, actor=by, until=until, note=reason)
+        self._table.record(action)
+        why = f"By {by}: {reason}" if reason else f"By {by}."
+        self._table.write_entries([write_entry(alert, happening, now, why=why)])
+
+    # What is silenced: here alone
+
+    def _find_silence(self, alert: Alert, now: float) -> Silence | None:
+        """What silences an alert, with the lock held."""
+        if alert.state is AlertState.CLOSED:
+            return self._silences.find_made_on(alert.id, now)
+        silence = self._silences.find(_name_subject(alert), now)
+        if silence is not None:
+            return silence
+        rule = self._detection.find_rule(alert)
+        return describe_rule(rule) if rule is not None else None
+
+    def _list_silenced(self) -> set[str]:
+        """Ids of all alerts that are silenced now: of open ones, and of closed ones that silences were made on."""
+        now = self._clock()
+        with self._lock:
+            open_alerts = self._lifecycle.open_alerts
+            silenced = {alert.id for alert in open_alerts if self._find_silence(alert, now) is not None}
+            return silenced | (self._silences.list_alerts(now) - {alert.id for alert in open_alerts})
+
+    def _show(self, alerts: Sequence[Alert]) -> list[ShownAlert]:
+        now = self._clock()
+        with self._lock:
+            return [show_alert(alert, self._find_silence(alert, now)) for alert in alerts]
+
+    def _is_expected(self, report: Report, now: float) -> bool:
+        silence = self._silences.find(report.subject, now)
+        return silence is not None and silence.kind is SilenceKind.EXPECTED
+
+    def _must_notify(self, alert: Alert, now: float) -> bool:
+        """Of what is silenced only the end, and only where its beginning was notified of."""
+        if alert.state is AlertState.OPEN:
+            return self._find_silence(alert, now) is None
+        silence = self._silences.find(_name_subject(alert), now)
+        return silence is None or silence.kind is not SilenceKind.MUTED
+
+    def _keep(self, alerts: list[Alert], now: float) -> None:
+        self._unwritten = [*self._unwritten, *self._lifecycle.take_entries()][-_UNWRITTEN_MAX:]
+        self._unsaved |= {alert.id: alert for alert in alerts}
+        if self._unwritten:
+            self._table.write_entries(self._unwritten)
+            self._unwritten = []
+        if not self._unsaved:
+            return
+        newest = list(self._unsaved.values())
+        self._table.save(newest)
+        self._unsaved = {}
+        for alert in newest:
+            if self._must_notify(alert, now):
+                self._notify(alert)
+
+
+def _name_subject(alert: Alert) -> str:
+    return name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)

@@ -1,0 +1,343 @@
+"""What the API says of blocks, and what it takes.
+
+/blocks and /ladder: whom the sensors stop, whom they would hit, and who decided it.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import PlainTextResponse
+from pydantic import Field
+
+from collector.alerting.alert import AlertKind
+from collector.api.base_model import Model, OptionalTime, Ratio, Time
+from collector.api.parameters import ActionBody, Body, Items, NoParameters, Parameters, Text, Word
+from collector.api.problem import Problem, show
+from collector.receiver.policy import NO_CLUSTER
+from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
+from collector.response.block_factory import Wish
+from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
+from collector.response.policy import ENDPOINTS_MAX, Rung, Step
+from collector.response.responder import Responder
+
+_CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
+
+_Cluster = Annotated[Text, Field(min_length=1, max_length=253)]
+_CLUSTERS: Any = Field(default=(), max_length=CLUSTERS_MAX, description="As sensors name them; none: all. `-`: hosts.")
+
+
+class NodeStatusModel(Model):
+    """One block at one node."""
+
+    node: str
+    is_enforced: bool
+    reason: str = Field(description="Why it is not enforced there.")
+    stopped_connections: int
+    stopped_bytes: int
+    failed_resets: int = Field(description="Connections whose packets are dropped and that could not be reset.")
+    spared_requests: int = Field(description="Let through: from addresses never blocked, or on shared connections.")
+    first_stop_at: OptionalTime
+
+
+class BlockModel(Model):
+    """One client that is stopped, was, or is proposed to be."""
+
+    id: str
+    consumer: str
+    state: BlockState
+    services: tuple[str, ...] = Field(description="Where it is stopped; none: everywhere.")
+    clusters: tuple[str, ...] = Field(description="Where it holds; none: in all. `-`: hosts outside of any.")
+    seconds: int
+    reason: str
+    alert_id: str
+    proposed_by: str
+    proposed_at: Time
+    approved_by: str
+    began_at: OptionalTime
+    expires_at: OptionalTime
+    ended_by: str
+    ended_at: OptionalTime
+    is_confirmed: bool
+    stopped_connections: int
+    stopped_bytes: int
+    nodes: tuple[NodeStatusModel, ...]
+
+
+class EnforcingNodeModel(Model):
+    """Whether a node enforces anything."""
+
+    node: str
+    is_enabled: bool
+    reason: str
+
+
+class BlockListModel(Model):
+    """All blocks, the newest first."""
+
+    items: tuple[BlockModel, ...]
+    nodes: tuple[EnforcingNodeModel, ...] = Field(description="What each sensor's own settings and switch say.")
+    is_four_eyes: bool
+
+
+class HitModel(Model):
+    """A name and its calls in the last 24 hours."""
+
+    name: str
+    calls: int
+
+
+class PreviewModel(Model):
+    """Whom a block would have stopped in the last 24 hours."""
+
+    target: str
+    calls: int
+    share: Ratio = Field(description="Of all calls at servers.")
+    clients: tuple[HitModel, ...] = Field(description="Principals and credentials, most calls first; at most 20.")
+    clients_total: int
+    endpoints: tuple[HitModel, ...]
+    clusters: tuple[HitModel, ...] = Field(description="Where it called, also beyond those asked for.")
+    shared_addresses: tuple[HitModel, ...] = Field(description="From where others call too, with the others' calls.")
+    first_seen: OptionalTime
+    needs_confirmation: str = Field(description="Why `is_confirmed` is needed; empty where it is not.")
+    notes: tuple[str, ...]
+
+
+class AuditEntryModel(Model):
+    """One line of the audit log."""
+
+    time: Time
+    by: str
+    action: str
+    block_id: str
+    target: str
+    why: str
+
+
+class AuditListModel(Model):
+    """The newest first."""
+
+    items: tuple[AuditEntryModel, ...]
+
+
+class RungModel(Model):
+    """How far one kind of alert may go by itself."""
+
+    kind: AlertKind
+    step: Step
+    seconds: int
+    endpoints: tuple[str, ...] = Field(description="Where even a client first seen within a day is stopped.")
+    set_by: str = Field(description="Empty: nobody has decided.")
+
+
+class LadderModel(Model):
+    """All kinds of alerts."""
+
+    items: tuple[RungModel, ...]
+
+
+class LiftedModel(Model):
+    """How many blocks were lifted."""
+
+    lifted: int
+
+
+class PreviewBody(Body):
+    """Whom to look at."""
+
+    consumer: Text = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
+    clusters: Items[_Cluster] = _CLUSTERS
+
+
+class BlockBody(ActionBody):
+    """Whom to stop, where and for how long."""
+
+    consumer: Text = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
+    services: Items[Text] = Field(default=(), description="Each [NAMESPACE/]WORKLOAD[:PORT]; none: everywhere.")
+    clusters: Items[_Cluster] = _CLUSTERS
+    seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
+    reason: Text = Field(default="", max_length=2_000)
+    alert_id: Text = Field(default="", max_length=64)
+    is_confirmed: bool = Field(default=False, description="The preview was seen, and others may be hit.")
+
+
+class RungBody(ActionBody):
+    """How far."""
+
+    step: Word[Step]
+    seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
+    endpoints: Items[Text] = Field(default=(), max_length=ENDPOINTS_MAX)
+
+
+APPROVAL_HEADER = "apidae-approval"
+
+
+class AuditParameters(Parameters):
+    """How much of it."""
+
+    limit: int = Field(default=100, ge=1, le=1_000)
+
+
+class ExportParameters(Parameters):
+    """For where."""
+
+    cluster: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Where it stands; without it in the collector's own.",
+    )
+
+
+def view_block(responder: Responder, block: Block) -> BlockModel:
+    """A block with what the sensors make of it."""
+    statuses = responder.list_statuses(block.id)
+    return BlockModel(
+        id=block.id,
+        consumer=block.target.consumer,
+        state=block.state,
+        services=block.services,
+        clusters=block.clusters,
+        seconds=block.seconds,
+        reason=block.reason,
+        alert_id=block.alert_id,
+        proposed_by=block.proposed_by,
+        proposed_at=block.proposed_at,
+        approved_by=block.approved_by,
+        began_at=block.began_at,
+        expires_at=block.expires_at,
+        ended_by=block.ended_by,
+        ended_at=block.ended_at,
+        is_confirmed=block.is_confirmed,
+        stopped_connections=block.stopped_connections + sum(status.stopped_connections for _, status in statuses),
+        stopped_bytes=block.stopped_bytes + sum(status.stopped_bytes for _, status in statuses),
+        nodes=tuple(
+            NodeStatusModel(
+                node=node,
+                is_enforced=status.is_enforced,
+                reason=status.reason,
+                stopped_connections=status.stopped_connections,
+                stopped_bytes=status.stopped_bytes,
+                failed_resets=status.failed_resets,
+                spared_requests=status.spared_requests,
+                first_stop_at=status.first_stop_at,
+            )
+            for node, status in statuses
+        ),
+    )
+
+
+def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
+    """Routes that stop clients and lift it again. `approval_token`: of the second person, where two are needed;
+    `exports`: of deny lists."""
+    router = APIRouter(prefix="/blocks", tags=["response"])
+
+    def act(work: Callable[[], Block]) -> BlockModel:
+        try:
+            return view_block(responder, work())
+        except BlockError as error:
+            raise Problem(422, str(error)) from error
+
+    @router.get("", summary="List blocks")
+    def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:
+        """All that are proposed or live, and those lately over; the newest first."""
+        return BlockListModel(
+            items=tuple(view_block(responder, block) for block in responder.list_blocks()),
+            nodes=tuple(
+                EnforcingNodeModel(node=node, is_enabled=report.is_enabled, reason=report.reason)
+                for node, report in responder.list_nodes()
+            ),
+            is_four_eyes=responder.is_four_eyes,
+        )
+
+    @router.post("", summary="Block a client", status_code=201)
+    def block_client(body: BlockBody) -> BlockModel:
+        """Stop a client at every sensor that allows it, or propose it where two people are needed."""
+        wish = Wish(
+            consumer=body.consumer,
+            services=body.services,
+            clusters=body.clusters,
+            seconds=body.seconds,
+            reason=body.reason,
+            alert_id=body.alert_id,
+            by=body.by,
+            is_confirmed=body.is_confirmed,
+        )
+        return act(lambda: responder.block(wish))
+
+    @router.post("/preview", summary="Preview a block")
+    def preview_block(body: PreviewBody) -> PreviewModel:
+        """Whom it would have stopped in the last 24 hours. Nothing changes."""
+        try:
+            return PreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
+        except BlockError as error:
+            raise Problem(422, str(error)) from error
+
+    @router.post("/lift", summary="Lift all blocks")
+    def lift_all(body: ActionBody) -> LiftedModel:
+        """End everything that is live, at once."""
+        return LiftedModel(lifted=responder.lift_all(by=body.by))
+
+    @router.get("/audit", summary="Read the audit log")
+    def list_audit(parameters: Annotated[AuditParameters, Query()]) -> AuditListModel:
+        """Who had whom stopped, when and why; the newest first."""
+        entries = responder.list_audit(parameters.limit)
+        return AuditListModel(items=tuple(AuditEntryModel.model_validate(entry) for entry in entries))
+
+    @router.get("/exports/{kind}", summary="Write blocks for a proxy or a cluster", response_class=PlainTextResponse)
+    def export(kind: ExportFormat, parameters: Annotated[ExportParameters, Query()]) -> PlainTextResponse:
+        """Live address blocks as a deny list or as policies, to be fetched again and again."""
+        given = parameters.cluster
+        settings = exports if given is None else replace(exports, cluster="" if given == NO_CLUSTER else given)
+        return PlainTextResponse(export_blocks(responder.orders(), kind, settings))
+
+    @router.get("/{block_id}", summary="Show one block")
+    def get_block(block_id: str, _: Annotated[NoParameters, Query()]) -> BlockModel:
+        """One block, and what each sensor makes of it."""
+        block = responder.find(block_id)
+        if block is None:
+            raise Problem(404, f"There is no block {show(block_id)}; look it up in /api/v1/blocks.")
+        return view_block(responder, block)
+
+    @router.post("/{block_id}/approve", summary="Approve a proposed block")
+    def approve_block(
+        block_id: str,
+        body: ActionBody,
+        approval: Annotated[str, Header(alias=APPROVAL_HEADER, description="Where two people are needed.")] = "",
+    ) -> BlockModel:
+        """Have it begin."""
+        is_second = approval_token is not None and hmac.compare_digest(approval.encode(), approval_token.encode())
+        return act(lambda: responder.approve(block_id, by=body.by, is_second_person=is_second))
+
+    @router.post("/{block_id}/reject", summary="Reject a proposed block")
+    def reject_block(block_id: str, body: ActionBody) -> BlockModel:
+        """Have it never begin."""
+        return act(lambda: responder.reject(block_id, by=body.by))
+
+    @router.post("/{block_id}/lift", summary="Lift a block")
+    def lift_block(block_id: str, body: ActionBody) -> BlockModel:
+        """End it at every sensor."""
+        return act(lambda: responder.lift(block_id, by=body.by))
+
+    return router
+
+
+def build_ladder_routes(*, responder: Responder) -> APIRouter:
+    """Routes of how far each kind of alert may go by itself."""
+    router = APIRouter(prefix="/ladder", tags=["response"])
+
+    @router.get("", summary="Show the ladder")
+    def list_rungs(_: Annotated[NoParameters, Query()]) -> LadderModel:
+        """Where each kind of alert stands."""
+        return LadderModel(items=tuple(RungModel.model_validate(rung) for rung in responder.ladder.list_rungs()))
+
+    @router.put("/{kind}", summary="Decide how far a kind of alert may go")
+    def put_rung(kind: AlertKind, body: RungBody) -> RungModel:
+        """observe, alert, propose or enforce."""
+        rung = Rung(kind=kind, step=body.step, seconds=body.seconds, endpoints=body.endpoints, set_by=body.by)
+        responder.put_rung(rung)
+        return RungModel.model_validate(rung)
+
+    return router

@@ -1,0 +1,190 @@
+"""What the API answers about calls by time, and about the evidence of an alert, as pydantic models.
+
+/calls: calls by minute or hour of one endpoint, one caller, or both.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from collector.api.base_model import Model, ObjectsModel, Ratio, Time
+from collector.api.parameters import CallParameters
+from collector.api.problem import Problem, refuse_cursor, show
+from collector.core.rates import compute_rate
+from collector.inventory.consumers.consumer import ConsumerError
+from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, Resolution
+from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
+from collector.inventory.evidence.evidence import Evidence
+from collector.inventory.query import CursorError
+
+
+class CallSumsModel(ObjectsModel):
+    """What was counted in [start, end)."""
+
+    start: Time
+    end: Time
+    calls: int
+    client_errors: int = Field(description="4xx.")
+    errors: int = Field(description="5xx, or no answer.")
+    not_read: int = Field(description="Nobody saw how they ended; they are no errors.")
+    credentials: int = Field(description="Distinct ones, as `objects`.")
+    records_returned: int
+    request_bytes: int
+    response_bytes: int
+    numeric_calls: int = Field(description="To objects that numbers name.")
+    monotonic_steps: int = Field(description="Of these, to the number right after or before the caller's last one.")
+    numeric_span: int = Field(description="The most between two numbers within one window of a sensor (10 s).")
+
+
+class CallPageModel(Model):
+    """Rows with calls, oldest first, and the sums of all pages."""
+
+    resolution: Resolution
+    resolution_seconds: int
+    total: CallSumsModel
+    items: tuple[CallSumsModel, ...]
+    next_cursor: str | None
+
+
+class EvidenceRequestModel(Model):
+    """The question that gives the same rows."""
+
+    path: str
+    parameters: dict[str, str]
+
+
+class TraitModel(Model):
+    """What many of the window's callers have in common. Shares are of calls."""
+
+    kind: TraitKind
+    value: str
+    calls: int
+    consumers: int
+    new_consumers: int = Field(description="Of them, without a call in the hour before.")
+    share: Ratio
+    share_before: Ratio = Field(description="In the hour before the window.")
+    sentence: str
+
+
+class CrowdModel(Model):
+    """Who called an endpoint in the window, against the hour before."""
+
+    calls: int
+    calls_before: int
+    consumers: int
+    new_consumers: int = Field(description="Without a call in the hour before.")
+    new_calls: int = Field(description="Theirs.")
+    traits: tuple[TraitModel, ...] = Field(description="What is shared now and was not before, the most shared first.")
+
+
+class EvidenceModel(Model):
+    """The rows behind one alert."""
+
+    alert_id: str
+    unit: str = Field(description="Of the next three: `calls a second`, or what the alert's kind counts.")
+    observed: float | None = Field(description="null: it is in the alert's words only.")
+    expected: float | None
+    limit: float | None
+    resolution: Resolution | None = Field(description="null where the alert is about no calls.")
+    resolution_seconds: int | None
+    request: EvidenceRequestModel | None
+    window: CallSumsModel | None = Field(description="Sum of all rows that the judged window touches.")
+    window_calls_per_second: float | None = Field(
+        description="Of volume alerts whose window ends where rows do. While it goes on, of the time passed."
+    )
+    is_aligned: bool = Field(description="The judged window begins and ends where rows do.")
+    notes: tuple[str, ...] = Field(description="How far the rows go, in sentences.")
+    crowd: CrowdModel | None = Field(
+        description="On the first page, where an endpoint alone is named and rows are of minutes."
+    )
+    items: tuple[CallSumsModel, ...] = Field(description="Rows with calls, oldest first.")
+    next_cursor: str | None
+
+
+def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
+    """A page; no next page is null."""
+    return CallPageModel(
+        resolution=resolution,
+        resolution_seconds=resolution.seconds,
+        total=CallSumsModel.model_validate(page.total),
+        items=tuple(CallSumsModel.model_validate(item) for item in page.items),
+        next_cursor=page.next_cursor or None,
+    )
+
+
+def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
+    """One page of it."""
+    question, page, window = evidence.question, evidence.page, evidence.window
+    rate = compute_rate(window.calls, evidence.window_seconds) if window is not None and evidence.is_aligned else None
+    return EvidenceModel(
+        alert_id=alert_id,
+        unit=evidence.unit,
+        observed=evidence.observed,
+        expected=evidence.expected,
+        limit=evidence.limit,
+        resolution=question.resolution if question is not None else None,
+        resolution_seconds=question.resolution.seconds if question is not None else None,
+        request=_write_request(question) if question is not None else None,
+        window=CallSumsModel.model_validate(window) if window is not None else None,
+        window_calls_per_second=rate,
+        is_aligned=evidence.is_aligned,
+        notes=evidence.notes,
+        crowd=_view_crowd(evidence.crowd) if evidence.crowd is not None else None,
+        items=tuple(CallSumsModel.model_validate(item) for item in page.items) if page is not None else (),
+        next_cursor=(page.next_cursor or None) if page is not None else None,
+    )
+
+
+def _view_crowd(crowd: Crowd) -> CrowdModel:
+    """With what is shared in words."""
+    own = {name: getattr(crowd, name) for name in CrowdModel.model_fields if name != "traits"}
+    traits = tuple(TraitModel(**asdict(trait), sentence=describe_trait(trait)) for trait in crowd.traits)
+    return CrowdModel(**own, traits=traits)
+
+
+def _write_request(question: CallQuestion) -> EvidenceRequestModel:
+    """As somebody would ask it."""
+    parameters = {
+        "endpoint": question.endpoint_id,
+        "consumer": question.consumer.id if question.consumer is not None else "",
+        "address": question.address,
+        "whole_service": "true" if question.whole_service else "",
+        "start": _write_time(question.start),
+        "end": _write_time(question.end),
+        "resolution": question.resolution.value,
+    }
+    return EvidenceRequestModel(
+        path="/api/v1/calls", parameters={name: value for name, value in parameters.items() if value}
+    )
+
+
+def _write_time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def build_call_routes(*, calls: CallInventory) -> APIRouter:
+    """Routes that read calls by time."""
+    router = APIRouter(prefix="/calls", tags=["inventory"])
+
+    @router.get("", summary="List calls by minute or hour")
+    def list_calls(parameters: Annotated[CallParameters, Query()]) -> CallPageModel:
+        """Rows with calls of an endpoint, a consumer or an address, or of all that are given at once, as the detectors
+        count them: those that a server's sensor saw, proxies aside."""
+        if not (parameters.endpoint or parameters.consumer or parameters.address):
+            raise Problem(422, "No endpoint, consumer or address is named; name at least one of them.")
+        if parameters.software and parameters.resolution is not Resolution.MINUTE:
+            raise Problem(422, "Rows of hours know no client software; use the resolution 'minute'.")
+        if parameters.end <= parameters.start:
+            raise Problem(422, f"The parameter 'end' is {show(str(parameters.end))}; use a time after 'start'.")
+        try:
+            question = parameters.question()
+            return view_calls(calls.list_calls(question), question.resolution)
+        except CursorError as error:
+            raise refuse_cursor(parameters.cursor, error) from error
+        except ConsumerError as error:
+            raise Problem(422, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+
+    return router

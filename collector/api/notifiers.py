@@ -1,0 +1,79 @@
+"""/notifiers: where alerts go, how that goes, and a test that sends one now."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from collector.alerting.notifiers.delivery import MEANINGS, Notifier, Outcome, try_notifier
+from collector.api.base_model import Model
+from collector.api.parameters import ActionBody, NoParameters
+from collector.api.problem import Problem, show
+
+
+class NotifierModel(Model):
+    """One notifier. seen = delivered + failed + dropped + limited + repeated + waiting."""
+
+    name: str
+    target: str = Field(description="Scheme, host and port.")
+    seen: int
+    delivered: int
+    failed: int = Field(description="Given up after five attempts, or refused.")
+    dropped: int = Field(description="The queue of 1,000 was full.")
+    limited: int = Field(description="Past 60 a minute; alerts of high severity and closings never are.")
+    repeated: int = Field(description="Nothing new in it, where a notifier takes changes only.")
+    retried: int
+    waiting: int
+    last_outcome: Outcome | None
+
+
+class NotifierListModel(Model):
+    """Those that the settings name."""
+
+    items: tuple[NotifierModel, ...]
+
+
+class NotifierTestModel(Model):
+    """What became of a test."""
+
+    outcome: Outcome
+    meaning: str
+
+
+def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], float]) -> APIRouter:
+    """Routes that tell of notifiers and test them."""
+    router = APIRouter(prefix="/notifiers", tags=["alerts"])
+
+    @router.get("", summary="List notifiers")
+    def list_notifiers(_: Annotated[NoParameters, Query()]) -> NotifierListModel:
+        """Those that the settings name."""
+        return NotifierListModel(items=tuple(_view(notifier) for notifier in notifiers))
+
+    @router.post("/{name}/test", summary="Test a notifier")
+    def test_notifier(name: str, body: ActionBody) -> NotifierTestModel:
+        """Send it a test alert, once, and say what became of it. Waits for the answer, 5 s at the most."""
+        outcome = try_notifier(notifiers, name, by=body.by, now=clock())
+        if outcome is None:
+            known = ", ".join(notifier.name for notifier in notifiers) or "none is set"
+            raise Problem(404, f"There is no notifier {show(name)}; it may be: {known}.")
+        return NotifierTestModel(outcome=outcome, meaning=MEANINGS[outcome])
+
+    return router
+
+
+def _view(notifier: Notifier) -> NotifierModel:
+    counts = notifier.counts
+    return NotifierModel(
+        name=notifier.name,
+        target=notifier.target,
+        seen=counts.seen,
+        delivered=counts.delivered,
+        failed=counts.failed,
+        dropped=counts.dropped,
+        limited=counts.limited,
+        repeated=counts.repeated,
+        retried=counts.retried,
+        waiting=notifier.waiting,
+        last_outcome=notifier.last_outcome,
+    )

@@ -1,0 +1,75 @@
+"""What the API answers about sensors, as pydantic models.
+
+/sensors: who watches, and how well.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from collector.api.base_model import Model, OptionalTime, Ratio, Time
+from collector.api.parameters import NoParameters
+from collector.inventory.sensors import CaptureWay, SensorState, Watch
+
+
+class StageCountModel(Model):
+    """One stage's account: seen = used + dropped."""
+
+    stage: str
+    seen: int
+    used: int
+    dropped: dict[str, int]
+    is_balanced: bool
+
+
+class SensorModel(Model):
+    """One sensor and its last report."""
+
+    node: str
+    cluster: str
+    boot_id: str
+    state: SensorState
+    version: str
+    kernel_release: str
+    key_id: int = Field(description="Newest installation key it holds; 0 before its first contact.")
+    policy_epoch: int = Field(description="Of the policy it holds; it rises with every change.")
+    policy_refusal: str = Field(description="Why it refused a newer policy; empty where it did not.")
+    is_connected: bool
+    certificate_not_after: OptionalTime = Field(
+        description="When the certificate that it connected with last expires; null where it came by token."
+    )
+    certificate_left_days: float | None = Field(description="Until then; below 0 where it has expired.")
+    first_seen: Time
+    last_report_at: Time
+    lag_ms: int = Field(description="Age of the oldest row not yet acknowledged.")
+    spool_bytes: int
+    memory_bytes: int
+    cpu_seconds: float
+    seen_calls: int = Field(description="Calls that entered its first stage since its start, lost ones included.")
+    lost_calls: int = Field(description="Of those, what any stage dropped.")
+    loss_ratio: Ratio = Field(description="lost_calls of seen_calls.")
+    stages: tuple[StageCountModel, ...]
+    reason: str
+    capture: CaptureWay = Field(description="How it sees calls: by packets (cgroup_skb) or by system calls.")
+    fallback_reason: str = Field(
+        description="Why packets cannot be captured, where system calls stand in for them; empty elsewhere."
+    )
+
+
+class SensorListModel(Model):
+    """All sensors, by node."""
+
+    items: tuple[SensorModel, ...]
+
+
+def build_watch_routes(*, watch: Watch) -> APIRouter:
+    """Routes that read the state of the sensors."""
+    router = APIRouter(tags=["coverage"])
+
+    @router.get("/sensors", summary="List sensors")
+    def list_sensors(_: Annotated[NoParameters, Query()]) -> SensorListModel:
+        """Every sensor with its state, lag, loss and the account of each of its stages."""
+        return SensorListModel(items=tuple(SensorModel.model_validate(sensor) for sensor in watch.list_sensors()))
+
+    return router

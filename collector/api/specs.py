@@ -1,0 +1,185 @@
+"""What the API answers about API descriptions, as pydantic models.
+
+/specs: API descriptions, and how what is seen differs from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from collector.api.base_model import Model, Time
+from collector.api.endpoints import EndpointSpecModel
+from collector.api.parameters import ActionBody, NoParameters, Text
+from collector.api.problem import Problem, show
+from collector.core.errors import ConflictError
+from collector.specs.document import TEXT_BYTES_MAX, SpecError
+from collector.specs.drift import DriftKind
+from collector.specs.fit import Judgement
+from collector.specs.keeper import SpecKeeper
+from collector.specs.report import SpecReporter
+from collector.specs.table import ListedSpec, SpecTable
+
+
+class UploadBody(ActionBody):
+    """A description."""
+
+    document: str = Field(max_length=TEXT_BYTES_MAX, description="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.")
+    name: Text = Field(default="", max_length=200, description="Default: its title. The same name is a newer version.")
+    service: Text = Field(
+        default="", max_length=300, description="As listed, or the name of a workload; default: its hosts."
+    )
+
+
+class SpecModel(Model):
+    """A description. One that was seen in traffic is in force only where it fits its service's calls."""
+
+    name: str
+    is_in_force: bool = Field(description="Whether endpoints are compared with it.")
+    fit: str = Field(
+        description="Of one seen in traffic: how it fits the calls of its service, and what follows; else empty."
+    )
+    title: str
+    version: str = Field(description="As the document says.")
+    service: str
+    source: str = Field(description="`api`, the file, or `traffic` and where it is served.")
+    uploaded_by: str
+    time: Time
+    bytes: int
+    versions: int = Field(description="Texts of this name, the one in force included.")
+    operations: int
+    deprecated: int
+
+
+class ServedDescriptionModel(Model):
+    """An endpoint that looks like a service's own description."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    calls: int
+    last_seen: Time
+
+
+class SpecPageModel(Model):
+    """All of them, what could not be read, and where services serve descriptions."""
+
+    items: tuple[SpecModel, ...]
+    file_errors: dict[str, str] = Field(description="Watched files that are not taken, and why.")
+    traffic_errors: dict[str, str] = Field(description="Served descriptions that are not taken, and why.")
+    seen_in_traffic: tuple[ServedDescriptionModel, ...]
+
+
+class DriftModel(Model):
+    """One difference between an endpoint and its description."""
+
+    kind: DriftKind
+    place: str
+    name: str
+    sentence: str
+
+
+class ReportedEndpointModel(Model):
+    """An endpoint, what is said of it, and how it differs."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    spec: EndpointSpecModel
+    drift: tuple[DriftModel, ...]
+
+
+class OrphanModel(Model):
+    """An operation that was never called."""
+
+    method: str
+    http_route: str
+    operation_id: str
+    is_deprecated: bool
+
+
+class SpecReportModel(Model):
+    """One description beside what is seen."""
+
+    name: str
+    documented: tuple[ReportedEndpointModel, ...]
+    shadow: tuple[ReportedEndpointModel, ...]
+    zombie: tuple[ReportedEndpointModel, ...]
+    orphan: tuple[OrphanModel, ...]
+
+
+class RemovedModel(Model):
+    """What was taken out."""
+
+    name: str
+
+
+def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecReporter) -> APIRouter:
+    """Routes of descriptions."""
+    router = APIRouter(tags=["specs"])
+
+    @router.get("/specs", summary="List API descriptions")
+    def list_specs(_: Annotated[NoParameters, Query()]) -> SpecPageModel:
+        """Those that were given and those seen in traffic, watched files that are not taken, and endpoints that look
+        like a service's own description."""
+        return SpecPageModel(
+            items=tuple(_make_model(one, keeper.judgements) for one in table.list_specs()),
+            file_errors=keeper.file_errors,
+            traffic_errors=keeper.traffic_errors,
+            seen_in_traffic=tuple(ServedDescriptionModel.model_validate(one) for one in reporter.list_served()),
+        )
+
+    @router.post("/specs", summary="Upload an API description")
+    def upload_spec(body: UploadBody) -> SpecModel:
+        """Put a description in force. The same name is a newer version: what only older ones have is a zombie."""
+        try:
+            spec = table.upload(name=body.name, document=body.document, service=body.service, source="api", by=body.by)
+        except SpecError as error:
+            raise Problem(422, str(error)) from error
+        keeper.look()
+        name = body.name or spec.title
+        for one in table.list_specs():
+            if one.name == name:
+                return _make_model(one, keeper.judgements)
+        raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
+
+    @router.delete("/specs/{name}", summary="Take an API description out")
+    def delete_spec(name: str) -> RemovedModel:
+        """With all its versions."""
+        if not table.delete(name):
+            raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
+        keeper.look()
+        return RemovedModel(name=name)
+
+    @router.get("/specs/{name}/report", summary="Compare a description with what is seen")
+    def report_spec(name: str, _: Annotated[NoParameters, Query()]) -> SpecReportModel:
+        """Documented endpoints with their drift, shadows, zombies and orphans."""
+        found = reporter.report(name)
+        if found is None:
+            raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
+        return SpecReportModel.model_validate(found)
+
+    @router.get("/endpoints/{endpoint_id}/spec", summary="Compare one endpoint with its description")
+    def report_endpoint(endpoint_id: str, _: Annotated[NoParameters, Query()]) -> ReportedEndpointModel:
+        """What its description says of it, and how it differs."""
+        found = reporter.report_endpoint(endpoint_id)
+        if found is None:
+            raise Problem(404, f"There is no endpoint {show(endpoint_id)}; look it up in /api/v1/endpoints.")
+        return ReportedEndpointModel.model_validate(found)
+
+    return router
+
+
+def _make_model(spec: ListedSpec, judgements: Mapping[str, Judgement]) -> SpecModel:
+    judgement = judgements.get(spec.name)
+    return SpecModel(
+        **asdict(spec),
+        is_in_force=not spec.is_from_traffic or (judgement is not None and bool(judgement.fit.heads)),
+        fit=judgement.reason if judgement is not None else "",
+    )

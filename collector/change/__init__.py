@@ -1,1 +1,0 @@
-"""What is there that was not: endpoints, consumers, classes of data, third parties, and logins that went."""

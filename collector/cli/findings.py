@@ -1,0 +1,271 @@
+"""`apidae risk` and `apidae findings`: why an endpoint is a risk, what rules found, and a person's word on it.
+
+`apidae sensitivity|known-good|verdict|silence|unsilence`: how detection is set, by asking a collector.
+
+`apidae evidence ALERT`: the rows behind an alert.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+
+from collector.cli.client import (
+    URL,
+    ByOption,
+    LimitOption,
+    Output,
+    OutputOption,
+    TokenOption,
+    UrlOption,
+    act,
+    describe_columns,
+    fetch,
+    print_items,
+)
+from collector.core.rates import word_measure
+
+TERM_COLUMNS = describe_columns(
+    ("term", "name", 0),
+    ("weight", "weight", 0),
+    ("evidence", "evidence", 0),
+    ("lower", "lower", 2),
+    ("then", "score_if_lowered", 0),
+    ("owasp", "owasp", 3),
+)
+FINDING_COLUMNS = describe_columns(
+    ("id", "id", 0),
+    ("severity", "severity", 0),
+    ("state", "state", 0),
+    ("title", "title", 0),
+    ("service", "service", 1),
+    ("method", "method", 2),
+    ("host", "host", 5),
+    ("template", "url_template", 0),
+    ("why", "why", 3),
+    ("owasp", "owasp", 4),
+    ("first_seen", "first_seen", 6),
+    ("by", "changed_by", 7),
+    ("note", "note", 7),
+)
+
+
+def register_risk(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command("risk")
+    def risk(
+        endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as in `apidae endpoints -o json`.")],
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Explain the risk of one endpoint: every term, what was seen, what would lower it."""
+        found = fetch(url, token, f"endpoints/{quote(endpoint, safe='')}/risk", {})
+        if output is Output.JSON:
+            typer.echo(json.dumps(found, indent=2))
+            return
+        typer.echo(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
+        print_items(found["terms"], TERM_COLUMNS, output)
+        if found["findings"] and output is Output.TABLE:
+            print_items(found["findings"], FINDING_COLUMNS, output)
+
+    @app.command("findings")
+    def findings(
+        query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
+        state: Annotated[str, typer.Option(help="open, accepted, false_positive or fixed; default all.")] = "",
+        severity: Annotated[str, typer.Option(help="critical, high, medium or low.")] = "",
+        rule: str = "",
+        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
+        by: ByOption = "",
+        note: Annotated[str, typer.Option(help="With --set: why.")] = "",
+        limit: LimitOption = 50,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List what rules found, or decide on one: --set ID=accepted --by ada --note 'public by design'."""
+        if decide:
+            name, _, wanted = decide.partition("=")
+            answer = act(
+                url, token, f"findings/{quote(name, safe='')}/state", {"state": wanted, "by": by, "note": note}
+            )
+            print_items([answer], FINDING_COLUMNS, output)
+            return
+        asked = {"q": query, "state": state, "severity": severity, "rule": rule, "endpoint_id": endpoint}
+        print_items(fetch(url, token, "findings", {**asked, "limit": str(limit)})["items"], FINDING_COLUMNS, output)
+
+
+PREVIEW_COLUMNS = describe_columns(
+    ("level", "level", 0),
+    ("alerts_a_day", "alerts_a_day", 0),
+    ("high_a_day", "high_a_day", 0),
+    ("suppressed_a_day", "suppressed_a_day", 1),
+    ("budget_a_day", "budget_a_day", 2),
+)
+RULE_COLUMNS = describe_columns(
+    ("id", "id", 0),
+    ("in_force", "is_in_force", 0),
+    ("consumer", "consumer", 1),
+    ("network", "network", 1),
+    ("workload", "workload", 1),
+    ("endpoint", "endpoint_id", 2),
+    ("kind", "kind", 1),
+    ("note", "note", 0),
+    ("expires_at", "expires_at", 0),
+    ("reports", "reports", 0),
+    ("created_by", "created_by", 3),
+)
+_HOUR, _DAY = 3_600, 86_400
+
+
+def register_detection(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command("sensitivity")
+    def sensitivity(
+        set_level: Annotated[str, typer.Option("--set", help="quiet, normal or paranoid.")] = "",
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show the level and how many alerts a day each would have given here; or choose one."""
+        if set_level:
+            found = act(url, token, "detection/sensitivity", {"level": set_level, "by": by})
+        else:
+            found = fetch(url, token, "detection/sensitivity", {})
+        print_items(found["previews"], PREVIEW_COLUMNS, output)
+        days = found["history_seconds"] / _DAY
+        whence = f"chosen by {found['changed_by']}" if found["changed_at"] else "by the settings"
+        typer.echo(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
+
+    @app.command("known-good")
+    def known_good(
+        add: Annotated[str, typer.Option("--add", help="Add a rule with this note; name what it is about.")] = "",
+        end: Annotated[str, typer.Option("--end", help="End the rule of this id.")] = "",
+        consumer: Annotated[str, typer.Option(help="kind:value, as `apidae consumers` says.")] = "",
+        network: Annotated[str, typer.Option(help="Of consumers named by address, as 198.51.100.0/24.")] = "",
+        workload: Annotated[str, typer.Option(help="Of consumers named by workload; * and ? stand for anything.")] = "",
+        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
+        days: Annotated[int, typer.Option(min=1, max=400, help="Until it expires.")] = 30,
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List what is known to be good and raises no alert; or add or end a rule."""
+        if end:
+            items = [act(url, token, f"detection/known-good/{quote(end, safe='')}/end", {"by": by})]
+        elif add:
+            named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
+            named |= {"kind": kind} if kind else {}
+            body = {**named, "note": add, "by": by, "seconds": days * _DAY}
+            items = [act(url, token, "detection/known-good", body)]
+        else:
+            items = fetch(url, token, "detection/known-good", {})["items"]
+        print_items(items, RULE_COLUMNS, output)
+
+    @app.command("silence")
+    def silence(
+        alert: Annotated[str, typer.Argument(help="Id of an alert.")],
+        hours: Annotated[
+            float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
+        ] = 0.0,
+        reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Say that an alert is expected, or mute it: its subject raises nothing more. `unsilence` undoes it."""
+        body: dict[str, object] = {"by": by, "reason": reason}
+        action = "mute" if hours else "expected"
+        body |= {"seconds": round(hours * _HOUR)} if hours else {}
+        found = act(url, token, f"alerts/{quote(alert, safe='')}/{action}", body)
+        until = found["silence"]["until"] or f"`apidae unsilence {found['id']}`"
+        typer.echo(f"{found['id']}: {found['silence']['kind']} until {until}")
+
+    @app.command("unsilence")
+    def unsilence(
+        alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Undo a silence: the alert's subject raises alerts again."""
+        found = act(url, token, f"alerts/{quote(alert, safe='')}/unsilence", {"by": by})
+        typer.echo(f"{found['id']}: {found['state']}")
+
+    @app.command("verdict")
+    def verdict(
+        alert: Annotated[str, typer.Argument(help="Id of an alert.")],
+        what: Annotated[str, typer.Argument(help="false_alarm, confirmed, or none to take it back.")],
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Say what an alert was: it changes what is told next."""
+        body = {"verdict": "" if what == "none" else what, "by": by}
+        found = act(url, token, f"alerts/{quote(alert, safe='')}/verdict", body)
+        typer.echo(f"{found['id']}: {found['verdict'] or 'no verdict'}")
+
+
+EVIDENCE_COLUMNS = describe_columns(
+    ("start", "start", 0),
+    ("calls", "calls", 0),
+    ("4xx", "client_errors", 1),
+    ("5xx", "errors", 1),
+    ("not_read", "not_read", 3),
+    ("objects", "objects", 0, "has_estimated_objects"),
+    ("credentials", "credentials", 2),
+    ("records", "records_returned", 2),
+    ("request_bytes", "request_bytes", 3),
+    ("response_bytes", "response_bytes", 3),
+    ("numeric_calls", "numeric_calls", 4),
+    ("steps", "monotonic_steps", 4),
+)
+
+
+def register_evidence(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("evidence")
+    def evidence(
+        alert: Annotated[str, typer.Argument(help="An alert's id, as `apidae alerts` lists it.")],
+        limit: LimitOption = 500,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List the calls behind an alert by minute or hour, with what was observed, expected and allowed."""
+        found = fetch(url, token, f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
+        for sentence in _describe(found):
+            typer.echo(sentence, err=True)
+        print_items(found["items"], EVIDENCE_COLUMNS, output)
+
+
+def _describe(found: Mapping[str, Any]) -> list[str]:
+    """What stands above the rows."""
+    lines = []
+    if found["observed"] is not None:
+        named = [word for word in ("observed", "expected", "limit") if found[word] is not None]
+        lines.append(", ".join(f"{word} {word_measure(found[word], found['unit'])}" for word in named))
+    window = found["window"]
+    if window is not None:
+        lines.append(f"judged window, {window['start']} to {window['end']}: {window['calls']} calls")
+    crowd = found["crowd"]
+    if crowd is not None:
+        lines.append(
+            f"{crowd['consumers']} consumers in it, {crowd['new_consumers']} without a call in the hour before"
+        )
+        lines += [trait["sentence"] for trait in crowd["traits"]]
+    lines += found["notes"]
+    if found["request"] is not None:
+        lines.append(f"the same by {found['request']['path']}?{urlencode(found['request']['parameters'])}")
+    if found["next_cursor"] is not None:
+        lines.append("there are more rows; ask the API with next_cursor")
+    return lines

@@ -1,0 +1,231 @@
+"""`apidae schema|services|export`: what endpoints look like, and a service as an OpenAPI or Postman document.
+
+`apidae specs ..`: API descriptions, and how what is seen differs from them.
+"""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from collector.cli.client import (
+    URL,
+    ByOption,
+    Output,
+    OutputOption,
+    SinceOption,
+    TokenOption,
+    UrlOption,
+    act,
+    describe_columns,
+    fetch,
+    print_items,
+    remove,
+)
+from collector.schemas.json_schema import name_type
+
+PARAMETER_COLUMNS = describe_columns(
+    ("place", "place", 0), ("name", "name", 0), ("type", "type", 0), ("share", "share", 1), ("required", "required", 0)
+)
+OPERATION_COLUMNS = describe_columns(
+    ("protocol", "protocol", 0),
+    ("kind", "kind", 0),
+    ("operation", "name", 0),
+    ("sampled_calls", "sampled_calls", 1),
+    ("sampled_errors", "sampled_errors", 2),
+    ("estimated_calls", "estimated_calls", 0),
+)
+SERVICE_COLUMNS = describe_columns(
+    ("service", "service", 0),
+    ("cluster", "cluster", 2),
+    ("namespace", "namespace", 1),
+    ("endpoints", "endpoints", 0),
+)
+
+
+class Format(StrEnum):
+    """What a service is exported as."""
+
+    OPENAPI = "openapi"
+    POSTMAN = "postman"
+
+
+def register_schema(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command("schema")
+    def schema(
+        endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as `apidae endpoints -o json` has it.")],
+        since: SinceOption = "24h",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show what one endpoint looks like: parameters and fields of bodies, then its operations where it has some."""
+        answer = fetch(url, token, f"endpoints/{quote(endpoint, safe='')}/schema", {"since": since})
+        if output is Output.JSON:
+            typer.echo(json.dumps(answer, indent=2))
+            return
+        print_items(list_fields(answer), PARAMETER_COLUMNS, output)
+        if answer["operations"]:
+            print_items(answer["operations"], OPERATION_COLUMNS, output)
+
+    @app.command("services")
+    def services(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
+        """List the services that have endpoints."""
+        print_items(fetch(url, token, "services", {})["items"], SERVICE_COLUMNS, output)
+
+    @app.command("export")
+    def export(
+        form: Annotated[Format, typer.Argument(help="openapi or postman.")],
+        service: Annotated[str, typer.Argument(help="As `apidae services` lists it, or the name of its workload.")],
+        file: Annotated[
+            Path | None, typer.Option("--file", "-f", help="Where to write; default standard output.")
+        ] = None,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Write what a service looks like as an OpenAPI 3.1 document, or as a Postman collection."""
+        document = fetch(url, token, f"services/{quote(service, safe='')}/{form.value}.json", {})
+        text = json.dumps(document, indent=2) + "\n"
+        if file is None:
+            typer.echo(text, nl=False)
+        else:
+            file.write_text(text)
+
+
+def list_fields(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parameters and fields of bodies as rows: place, name, type, share, required."""
+    rows = [
+        {
+            "place": one["place"],
+            "name": one["name"],
+            "type": name_type(one["schema"]),
+            "share": one["share"],
+            "required": "yes" if one["is_required"] else "",
+        }
+        for one in answer["parameters"]
+    ]
+    for one in answer["requests"]:
+        rows += _list_body(f"request {one['media_type']}".strip(), one["schema"])
+    for one in answer["responses"]:
+        rows += _list_body(f"{one['status_class']}xx {one['media_type']}".strip(), one["schema"])
+    return rows
+
+
+def _list_body(place: str, schema: dict[str, Any], path: str = "") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if not path:
+        rows.append({"place": place, "name": "(body)", "type": name_type(schema), "share": "", "required": ""})
+    for option in schema.get("anyOf", [schema]):
+        required = option.get("required", [])
+        for name, inner in option.get("properties", {}).items():
+            share = 1.0 if name in required else inner.get("x-apidae-share", "")
+            mark = "yes" if name in required else ""
+            rows.append(
+                {"place": place, "name": path + name, "type": name_type(inner), "share": share, "required": mark}
+            )
+            rows += _list_body(place, inner, f"{path}{name}.")
+        for key, step in (("items", "[]."), ("additionalProperties", "{}.")):
+            if isinstance(option.get(key), dict):
+                rows += _list_body(place, option[key], f"{path.removesuffix('.')}{step}")
+    return rows
+
+
+SPEC_COLUMNS = describe_columns(
+    ("name", "name", 0),
+    ("version", "version", 1),
+    ("service", "service", 1),
+    ("in_force", "is_in_force", 0),
+    ("operations", "operations", 0),
+    ("deprecated", "deprecated", 2),
+    ("versions", "versions", 3),
+    ("source", "source", 2),
+    ("time", "time", 4),
+)
+REPORT_COLUMNS = describe_columns(
+    ("status", "status", 0),
+    ("method", "method", 0),
+    ("path", "path", 0),
+    ("what", "what", 0),
+    ("endpoint", "endpoint", 3),
+)
+
+
+def register_spec(app: typer.Typer) -> None:
+    """Add the commands."""
+    specs = typer.Typer(help="API descriptions (OpenAPI) beside what is seen.", no_args_is_help=True)
+    app.add_typer(specs, name="specs")
+
+    @specs.command("list")
+    def list_specs(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
+        """List the descriptions; on standard error what is wrong with files, where services serve one, and how that
+        fits their calls."""
+        found = fetch(url, token, "specs", {})
+        for path, error in found["file_errors"].items():
+            typer.echo(f"{path}: {error}", err=True)
+        for one in found["seen_in_traffic"]:
+            typer.echo(f"Seen in traffic: {one['method']} {one['host']}{one['template']} of {one['service']}", err=True)
+        for one in found["items"]:
+            if one["fit"]:
+                typer.echo(f"{one['name']}: {one['fit']}", err=True)
+        print_items(found["items"], SPEC_COLUMNS, output)
+
+    @specs.command("upload")
+    def upload(
+        file: Annotated[Path, typer.Argument(help="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.", exists=True)],
+        name: Annotated[str, typer.Option(help="Default: its title.")] = "",
+        service: Annotated[str, typer.Option(help="Which service it describes; default: by its hosts.")] = "",
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Put a description in force; the same name is a newer version."""
+        body = {"document": file.read_text(), "name": name, "service": service, "by": by}
+        answer = act(url, token, "specs", body)
+        typer.echo(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
+
+    @specs.command("delete")
+    def delete(name: str, url: UrlOption = URL, token: TokenOption = "") -> None:
+        """Take a description out, with all its versions."""
+        remove(url, token, f"specs/{quote(name, safe='')}")
+        typer.echo(f"{name} is out.")
+
+    @specs.command("report")
+    def report(name: str, url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
+        """Compare a description with what is seen: shadow, zombie, orphan, drift."""
+        found = fetch(url, token, f"specs/{quote(name, safe='')}/report", {})
+        if output is Output.JSON:
+            typer.echo(json.dumps(found, indent=2))
+            return
+        print_items(list_rows(found), REPORT_COLUMNS, output)
+
+
+def list_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each thing that is not as described."""
+    rows = [
+        {
+            "status": status,
+            "method": one["method"],
+            "path": one["template"],
+            "what": one["spec"]["reason"],
+            "endpoint": one["id"],
+        }
+        for status in ("shadow", "zombie")
+        for one in report[status]
+    ]
+    rows += [
+        {"status": drift["kind"], "method": one["method"], "path": one["template"], "what": drift["sentence"],
+         "endpoint": one["id"]}
+        for status in ("documented", "zombie")
+        for one in report[status]
+        for drift in one["drift"]
+    ]  # fmt: skip
+    rows += [
+        {"status": "orphan", "method": one["method"], "path": one["http_route"], "what": "never called", "endpoint": ""}
+        for one in report["orphan"]
+    ]
+    return rows

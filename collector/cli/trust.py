@@ -1,0 +1,192 @@
+"""`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, rotation of the authority.
+
+They work on the files in the collector's data directory, as the collector's user, also while it runs: it reads them
+every second. Standard output is for programs: one line of text, or a JSON object a line.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from collector.core.config import CollectorSettings, ConfigError, load_settings
+
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
+DataDirectory = Annotated[Path | None, typer.Option("--data-dir", help="Where the collector keeps everything.")]
+Node = Annotated[str, typer.Option(help="Name of the node, as its sensor says it.")]
+Cluster = Annotated[str, typer.Option(help="Name of the cluster the node is in; none for a plain host.")]
+DEFAULT_TTL_SECONDS = 3_600
+TTL_SECONDS_LIMIT = 30 * 86_400
+
+
+def register(app: typer.Typer) -> None:
+    """Add both groups."""
+    enrollment = typer.Typer(help="One-time tokens, by which plain hosts get their certificates.", no_args_is_help=True)
+    enrollment.command(name="create", help="Make a token; it is printed once and kept nowhere.")(create)
+    enrollment.command(name="list", help="Tokens and what became of them, as JSON lines.")(list_tokens)
+    app.add_typer(enrollment, name="enrollment")
+    certificates = typer.Typer(help="Certificates of sensors, and their authority.", no_args_is_help=True)
+    certificates.command(name="list", help="Certificates that are good, as JSON lines.")(list_certificates)
+    certificates.command(name="revoke", help="Take a node's certificates, or one by its serial number, no more.")(
+        revoke
+    )
+    certificates.command(name="allow", help="Take a node's revocation back.")(allow)
+    certificates.command(name="rotate-authority", help="Make a new authority; the old one is trusted for a while.")(
+        rotate_authority
+    )
+    app.add_typer(certificates, name="certificates")
+
+
+def create(
+    node: Annotated[str, typer.Option(help="Only this node may use it.")] = "",
+    cluster: Annotated[str, typer.Option(help="Only a node of this cluster may use it.")] = "",
+    ttl_seconds: Annotated[
+        int, typer.Option("--ttl-seconds", "--ttl", min=1, max=TTL_SECONDS_LIMIT, help="It is good for so long.")
+    ] = DEFAULT_TTL_SECONDS,
+    config: Config = None,
+    data_dir: DataDirectory = None,
+) -> None:
+    """Print a token on standard output, and what to do with it on standard error."""
+    from collector.trust.authority import read_private
+    from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, make_enrollment
+    from collector.trust.keeper import NO_PIN, PIN_FILE
+
+    with _one_sentence():
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        directory = _find_directory(settings)
+        pin = (read_private(directory / PIN_FILE) or NO_PIN.encode()).decode()
+        enrollment, token = make_enrollment(
+            directory / ENROLLMENTS_DIRECTORY,
+            now=time.time(),
+            ttl_seconds=ttl_seconds,
+            node=node,
+            cluster=cluster,
+            pin=pin,
+        )
+    print(token)
+    until = datetime.fromtimestamp(enrollment.expires_at, UTC).isoformat(timespec="seconds")
+    where = "apidae enroll --collector HOST:PORT" + (f" --node {node}" if node else "")
+    where += f" --cluster {cluster}" if cluster else ""
+    print(f"Good for one node until {until}. On it: {where} (it asks for the token).", file=sys.stderr)
+    if pin == NO_PIN:
+        print(
+            "The collector's certificate is not of the authority of its sensors, so the node must know the "
+            "certificate's own: --collector-ca-file, unless the system does.",
+            file=sys.stderr,
+        )
+
+
+def list_tokens(config: Config = None, data_dir: DataDirectory = None) -> None:
+    """One JSON object a token."""
+    from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, list_enrollments
+
+    with _one_sentence():
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        found = list_enrollments(_find_directory(settings) / ENROLLMENTS_DIRECTORY)
+    now = time.time()
+    for enrollment in found:
+        state = "used" if enrollment.used_at else "expired" if now >= enrollment.expires_at else "open"
+        _print({"state": state, **asdict(enrollment)})
+
+
+def list_certificates(config: Config = None, data_dir: DataDirectory = None) -> None:
+    """One JSON object a certificate, with whether it is revoked."""
+    from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, list_issued, load_revocations
+
+    with _one_sentence():
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        directory = _find_directory(settings)
+        found = list_issued(directory / ISSUED_FILE)
+        revocations = load_revocations(directory / REVOCATIONS_FILE)
+    now = time.time()
+    for certificate in found:
+        if certificate.not_after > now:
+            revoked_at = revocations.nodes.get((certificate.cluster, certificate.node), -1.0)
+            is_revoked = certificate.serial in revocations.serials or certificate.issued_at <= revoked_at
+            _print({**asdict(certificate), "is_revoked": is_revoked})
+
+
+def revoke(
+    node: Node = "",
+    cluster: Cluster = "",
+    serial: Annotated[str, typer.Option(help="Serial number of one certificate, hexadecimal.")] = "",
+    config: Config = None,
+    data_dir: DataDirectory = None,
+) -> None:
+    """By node or by serial number; streams that are open end within seconds."""
+    from collector.trust.revocation import REVOCATIONS_FILE
+    from collector.trust.revocation import revoke as add
+
+    with _one_sentence():
+        if bool(node) == bool(serial):
+            raise ValueError("revoke takes --node or --serial, one of them")
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        path = _find_directory(settings) / REVOCATIONS_FILE
+        try:
+            add(path, now=time.time(), node=(cluster, node) if node else None, serial=serial)
+        except ValueError:
+            raise ValueError(f"--serial is {serial!r}; give the hexadecimal digits of a serial number") from None
+    what = f"Node {node}" if node else f"Certificate {serial}"
+    print(f"{what} is revoked; a stream that is open ends within seconds.")
+
+
+def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: DataDirectory = None) -> None:
+    """Its certificates work again, until they expire."""
+    from collector.trust.revocation import REVOCATIONS_FILE
+    from collector.trust.revocation import allow as remove
+
+    with _one_sentence():
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        if not remove(_find_directory(settings) / REVOCATIONS_FILE, node=(cluster, node)):
+            raise ValueError(
+                f"node {node} of cluster {cluster or '(none)'} is not revoked; correct --node or --cluster"
+            )
+    print(f"Node {node} is allowed again.")
+
+
+def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> None:
+    """Of the collector's own authority; one that was given by files is rotated where it was made."""
+    from collector.trust.authority import AUTHORITY_FILE, rotate_own_authority
+
+    with _one_sentence():
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        if settings.ca_cert_file is not None:
+            raise ValueError(f"the authority is the one of ca_cert_file, {settings.ca_cert_file}; rotate it there")
+        overlap = settings.sensor_certificate_seconds
+        rotate_own_authority(_find_directory(settings) / AUTHORITY_FILE, now=time.time(), overlap_seconds=overlap)
+    print(f"The authority is new; the one before is trusted for {overlap / 86_400:g} days more.")
+
+
+def _find_directory(settings: CollectorSettings) -> Path:
+    from collector.trust.keeper import TRUST_DIRECTORY
+
+    directory = settings.data_dir / TRUST_DIRECTORY
+    if not directory.is_dir():
+        raise ValueError(
+            f"there is no authority in {directory}; start the collector once off loopback, or correct --data-dir"
+        )
+    return directory
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """What went wrong on standard error, and exit code 1."""
+    from collector.core.keys import KeyFileError
+    from collector.trust.keeper import TrustError
+
+    try:
+        yield
+    except (ConfigError, KeyFileError, TrustError, ValueError) as error:
+        print(f"apidae: {str(error).rstrip('.')}.", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _print(item: dict[str, Any]) -> None:
+    print(json.dumps(item))

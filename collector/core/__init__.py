@@ -1,0 +1,1 @@
+"""Types and services of the collector that every room may import."""

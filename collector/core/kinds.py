@@ -1,0 +1,242 @@
+"""What calls speak, as people filter by it: names, the bits that summaries keep, the SQL that finds the bit of a row.
+
+A call has one of them: an RPC over HTTP/2 is `grpc`, not `http/2` too. An endpoint has those of all its calls.
+Server-sent events show by the media type of the answer, all others by the wire's CallKind or the version.
+
+What sensors tell of attacks, in words: classes of payloads, and how a response confirms one.
+
+The lowest 4 bits of a payload's hash are its class, the next 4 the evidence; numbers are those of the wire
+(proto/apidae/v1/data.proto, AttackClass and AttackEvidence). A newer sensor's numbers are `other`.
+
+How calls ended: the HTTP status, or for an RPC the status that its own code is mapped to; and who saw credentials.
+
+Of calls that were not read nobody saw how they ended: they have no status, failed for nobody, and are in no error rate.
+
+gRPC answers 200 whatever happens and says what did in `grpc-status`. Its codes are google.rpc.Code; `http` is the
+mapping of that file, so NOT_FOUND counts among 4xx and INTERNAL among 5xx. The codes mapped to 5xx are those that
+OpenTelemetry's conventions for gRPC call errors of the server.
+
+How much an installation wants to be told: quiet, normal or paranoid, each with a budget for all detectors together.
+
+A report has the quietest level at which it is told (`Report.quietest`). The detectors mark what they find with all
+three levels in mind, so that a change of the level needs no learning anew, and what another level would have told is
+known.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+EVENT_STREAM = "text/event-stream"
+KIND_GRPC, KIND_GRPC_WEB, KIND_CONNECT, KIND_WEBSOCKET = 1, 2, 3, 4  # proto CallKind.
+
+
+class Protocol(StrEnum):
+    """In the order of their bits, which the store keeps: new ones go last."""
+
+    HTTP_1_0 = "http/1.0"
+    HTTP_1_1 = "http/1.1"
+    HTTP_2 = "http/2"
+    GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
+    CONNECT = "connect"
+    WEBSOCKET = "websocket"
+    SERVER_SENT_EVENTS = "server-sent events"
+    # Of operations that share one path (collector/inventory/endpoints/operations.py): no row of calls has them.
+    GRAPHQL = "graphql"
+    JSON_RPC = "json-rpc"
+    MCP = "mcp"
+    SOAP = "soap"
+
+
+BITS: dict[Protocol, int] = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
+RPC_PROTOCOLS = frozenset((Protocol.GRPC, Protocol.GRPC_WEB, Protocol.CONNECT))
+RPC_BITS = sum(BITS[protocol] for protocol in RPC_PROTOCOLS)
+# By the wire's name of an operation's protocol.
+OPERATION_PROTOCOLS = {
+    "graphql": Protocol.GRAPHQL,
+    "json_rpc": Protocol.JSON_RPC,
+    "mcp": Protocol.MCP,
+    "soap": Protocol.SOAP,
+}
+_OF_KINDS = {
+    KIND_GRPC: Protocol.GRPC,
+    KIND_GRPC_WEB: Protocol.GRPC_WEB,
+    KIND_CONNECT: Protocol.CONNECT,
+    KIND_WEBSOCKET: Protocol.WEBSOCKET,
+}
+_OF_VERSIONS = {"1.0": Protocol.HTTP_1_0, "1.1": Protocol.HTTP_1_1, "2": Protocol.HTTP_2}
+
+
+def find_bit(row: str) -> str:
+    """The SQL of the bit of a row of calls, by its alias; 0 where nothing is known of its version."""
+    kinds = [(f"{row}.kind = {kind}", protocol) for kind, protocol in _OF_KINDS.items()]
+    events = [(f"{row}.response_content_type = '{EVENT_STREAM}'", Protocol.SERVER_SENT_EVENTS)]
+    versions = [(f"{row}.protocol_version = '{version}'", protocol) for version, protocol in _OF_VERSIONS.items()]
+    cases = ", ".join(f"{condition}, {BITS[protocol]}" for condition, protocol in (*kinds, *events, *versions))
+    return f"toUInt32(multiIf({cases}, 0))"
+
+
+def name_protocols(bits: int) -> tuple[Protocol, ...]:
+    """Protocols of some bits, in their order."""
+    return tuple(protocol for protocol, bit in BITS.items() if bits & bit)
+
+
+CLASSES: Final = (
+    *("", "sqli", "xss", "traversal", "rce", "ssrf", "ssti", "xxe", "nosql", "ldap", "log4shell", "splitting"),
+    *("probing", "protocol", "fixation"),
+)
+_EVIDENCE: Final = (
+    "",
+    "it was answered with status 500",
+    "the payload came back unescaped in a page",
+    "the response holds what such a payload is after",
+    "the response took as long as the payload asked for",
+    "the response is far larger than this endpoint's are",
+)
+_OTHER: Final = "other"
+LOW_BITS: Final = 8  # Of a payload, that are no hash.
+
+
+def name_class(payload: int) -> str:
+    """The class of a payload."""
+    number = payload & 0xF
+    return CLASSES[number] if 0 < number < len(CLASSES) else _OTHER
+
+
+def read_evidence(payload: int) -> int:
+    """The number of what confirms a payload; 0: nothing."""
+    return payload >> 4 & 0xF
+
+
+def explain_evidence(number: int) -> str:
+    """What confirms a payload, as a clause; empty for 0."""
+    return _EVIDENCE[number] if number < len(_EVIDENCE) else "its sensor says so"
+
+
+def count_classes(payloads: Iterable[int]) -> str:
+    """`3 sqli, 2 xss`: different payloads by class, most first."""
+    distinct = {payload >> LOW_BITS: name_class(payload) for payload in payloads}
+    return ", ".join(f"{count} {name}" for name, count in Counter(distinct.values()).most_common())
+
+
+class RpcStatus(NamedTuple):
+    """One code."""
+
+    name: str
+    http: int
+
+
+# By number.
+RPC_STATUSES = (
+    RpcStatus("OK", 200),
+    RpcStatus("CANCELLED", 499),
+    RpcStatus("UNKNOWN", 500),
+    RpcStatus("INVALID_ARGUMENT", 400),
+    RpcStatus("DEADLINE_EXCEEDED", 504),
+    RpcStatus("NOT_FOUND", 404),
+    RpcStatus("ALREADY_EXISTS", 409),
+    RpcStatus("PERMISSION_DENIED", 403),
+    RpcStatus("RESOURCE_EXHAUSTED", 429),
+    RpcStatus("FAILED_PRECONDITION", 400),
+    RpcStatus("ABORTED", 409),
+    RpcStatus("OUT_OF_RANGE", 400),
+    RpcStatus("UNIMPLEMENTED", 501),
+    RpcStatus("INTERNAL", 500),
+    RpcStatus("UNAVAILABLE", 503),
+    RpcStatus("DATA_LOSS", 500),
+    RpcStatus("UNAUTHENTICATED", 401),
+)
+# Status codes of the wire that are none of HTTP's.
+ABORTED = 0  # No response head came.
+NOT_READ = 1  # Nobody saw whether one came.
+_STATUS_NAMES = {ABORTED: "aborted", NOT_READ: "not read"}
+UNKNOWN_CODE_HTTP = 500  # Of codes that are none of these, as of UNKNOWN.
+# proto AuthenticationKind UNKNOWN: nobody could see whether the calls of the row carried credentials.
+AUTHENTICATION_UNKNOWN = 1 << 18
+
+
+def name_status(rpc_status: int) -> str:
+    """Name of a code as rows have it: google.rpc.Code and one more."""
+    code = rpc_status - 1
+    return RPC_STATUSES[code].name if code < len(RPC_STATUSES) else f"CODE_{code}"
+
+
+def name_status_code(status_code: int) -> str:
+    """`404`, `aborted`, `not read`."""
+    return _STATUS_NAMES.get(status_code, str(status_code))
+
+
+def find_outcome(row: str) -> str:
+    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias."""
+    codes = ", ".join(str(number + 1) for number in range(len(RPC_STATUSES)))
+    mapped = ", ".join(str(status.http) for status in RPC_STATUSES)
+    found = f"transform({row}.rpc_status, [{codes}], [{mapped}], {UNKNOWN_CODE_HTTP})"
+    return f"if({row}.rpc_status = 0, {row}.status_code, {found})"
+
+
+def is_success(row: str) -> str:
+    """The condition that the calls of a row were served."""
+    return f"{find_outcome(row)} BETWEEN 200 AND 299"
+
+
+def is_client_error(row: str) -> str:
+    """The condition that the calls of a row failed for what the client did."""
+    return f"{find_outcome(row)} BETWEEN 400 AND 499"
+
+
+def is_error(row: str) -> str:
+    """The condition that the calls of a row failed for what the server did, or had no answer."""
+    return f"({find_outcome(row)} >= 500 OR {find_outcome(row)} = {ABORTED})"
+
+
+def is_not_read(row: str) -> str:
+    """The condition that nobody saw how the calls of a row ended."""
+    return f"{find_outcome(row)} = {NOT_READ}"
+
+
+def is_judged(row: str) -> str:
+    """The condition that the calls of a row were served and their credentials, if any, could be seen."""
+    return f"({is_success(row)} AND bitAnd({row}.authentication, {AUTHENTICATION_UNKNOWN}) = 0)"
+
+
+def is_authenticated(row: str) -> str:
+    """The condition that the calls of a row were served and carried credentials."""
+    return f"({is_judged(row)} AND {row}.authentication != 0)"
+
+
+class Sensitivity(StrEnum):
+    """Quietest first."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    PARANOID = "paranoid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a level tells."""
+
+    alerts_a_day: float  # Below high severity, of all detectors together: at most so many are opened.
+    episodes_a_day: float  # Of one volume detector that may pass the installation's bar.
+
+
+PLANS: Final = {
+    Sensitivity.QUIET: Plan(alerts_a_day=0.3, episodes_a_day=0.015),
+    Sensitivity.NORMAL: Plan(alerts_a_day=2.0, episodes_a_day=0.1),
+    Sensitivity.PARANOID: Plan(alerts_a_day=30.0, episodes_a_day=1.5),
+}
+LEVELS: Final = tuple(Sensitivity)
+RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
+
+
+def is_told(quietest: Sensitivity, level: Sensitivity) -> bool:
+    """Whether something that is told from `quietest` on is told at `level`."""
+    return RANKS[quietest] <= RANKS[level]
+
+
+def louder(left: Sensitivity, right: Sensitivity) -> Sensitivity:
+    """The louder of two levels."""
+    return max(left, right, key=RANKS.__getitem__)

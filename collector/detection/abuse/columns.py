@@ -1,0 +1,208 @@
+"""Parts of a detector's state as one: arrays named `part.name`.
+
+Slots to rows: arrays of a measure that few subjects have anything of are by row, which only those have.
+
+Sums that fade: how much of something a subject did lately, over several horizons at once.
+
+S(t) is the sum of amount * exp(-(t - time) / horizon): a burst shorter than the horizon counts whole, a steady rate r
+comes to r * horizon, and nothing has to be kept by window. Amounts may be negative; a sum is not.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.detection.framework.contract import F64, State
+from collector.detection.framework.slots import Slots, grow, grow_rows
+from collector.detection.framework.subjects import Subjects
+
+_NAMES = "names"
+
+
+def join(parts: dict[str, State]) -> State:
+    """All arrays of all parts."""
+    return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+
+
+def split(state: State) -> dict[str, State]:
+    """The inverse of `join`."""
+    parts: dict[str, State] = {}
+    for name, array in state.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = array
+    return parts
+
+
+def dump_subjects(subjects: Subjects) -> State:
+    """A table with its names."""
+    arrays, names = subjects.dump()
+    return {**arrays, _NAMES: np.frombuffer(names, np.uint8)}
+
+
+def load_subjects(subjects: Subjects, state: State) -> None:
+    """The inverse of `dump_subjects`."""
+    subjects.load(state, state[_NAMES].tobytes())
+
+
+_FIRST_CAPACITY = 64
+
+
+class CompactRows:
+    """Rows by slot, 4 bytes a slot. Whoever holds arrays by row clears those that `release` gives."""
+
+    def __init__(self) -> None:
+        self._row_of: NDArray[np.int32] = np.zeros(0, np.int32)  # Plus 1; 0: none.
+        self.slot_of: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, np.int32)  # By row; -1: free.
+        self._count = 0  # Rows below it were in use at some time; those released are in `_free`.
+        self._free: list[int] = []
+
+    @property
+    def slot_capacity(self) -> int:
+        """There is room for slots below it."""
+        return len(self._row_of)
+
+    @property
+    def capacity(self) -> int:
+        """Length that arrays by row need."""
+        return len(self.slot_of)
+
+    def grow(self, slots: int) -> None:
+        """Make room for slots below `slots`."""
+        self._row_of = grow(self._row_of, slots)
+
+    def find(self, slots: Slots) -> Slots:
+        """The row of each; -1 where it has none."""
+        rows = self._row_of.take(slots).astype(np.int64)
+        rows -= 1
+        return rows
+
+    def take(self, slots: Slots) -> Slots:
+        """Rows of distinct slots, each of which has one then."""
+        rows = self.find(slots)
+        missing = (rows < 0).nonzero()[0]
+        if len(missing):
+            new = self._make(len(missing))
+            rows[missing] = new
+            self._row_of[slots[missing]] = new + 1
+            self.slot_of[new] = slots[missing]
+        return rows
+
+    def release(self, slots: Slots) -> Slots:
+        """Take the rows of distinct slots away; gives them."""
+        rows = self.find(slots)
+        rows = rows[rows >= 0]
+        self._row_of[slots] = 0
+        self.slot_of[rows] = -1
+        self._free += rows.tolist()
+        return rows
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        return {"slot_of": self.slot_of, "slots": np.array([self.slot_capacity])}
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self.slot_of = state["slot_of"].astype(np.int32)
+        rows = (self.slot_of >= 0).nonzero()[0]
+        self._row_of = np.zeros(int(state["slots"][0]), np.int32)
+        self._row_of[self.slot_of[rows]] = rows + 1
+        self._count = len(self.slot_of)
+        self._free = (self.slot_of < 0).nonzero()[0].tolist()
+
+    def _make(self, count: int) -> Slots:
+        reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        fresh = count - len(reused)
+        needed = self._count + fresh
+        if needed > self.capacity:
+            self.slot_of = grow(self.slot_of, max(needed, self.capacity + self.capacity // 2), -1)
+        rows = np.array([*reused, *range(self._count, needed)], np.int64)
+        self._count = needed
+        return rows
+
+
+_TABLE_SECONDS = 1_024  # Most slots of a batch were called within them: what is left after each is looked up.
+_MANY, _FEW = 256, 4  # With fewer slots, or more than one in so many called longer ago, a table saves nothing.
+
+
+class FadingSums:
+    """By slot, for H horizons. All that is known of a slot lies side by side: slots are many and looked up in no order,
+    so that each place in memory is fetched anew."""
+
+    def __init__(self, horizons_seconds: tuple[int, ...]) -> None:
+        self._horizons = (*horizons_seconds, math.inf)  # And of the time, which does not fade.
+        self._seconds: F64 = np.array(self._horizons)
+        # Sums, and when they were brought up to date, unix seconds.
+        self._rows: F64 = np.zeros((0, len(horizons_seconds) + 1))
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        self._rows = grow_rows(self._rows, capacity)
+
+    def add(self, slots: Slots, amounts: F64, time: int) -> F64:
+        """Add `amounts` (n, or H x n) to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and
+        horizon."""
+        known = self._read(slots, time)
+        sums = known[:-1]
+        sums += amounts
+        np.maximum(sums, 0.0, out=sums)
+        np.maximum(known[-1], time, out=known[-1])
+        self._rows[slots] = known.T
+        return sums
+
+    def read(self, slots: Slots, time: int) -> F64:
+        """Sums of `slots` at `time`, H x n; what came late is as fresh as the newest."""
+        return self._read(slots, time)[:-1]
+
+    def read_one(self, which: int, slots: Slots, time: int) -> F64:
+        """The same of one horizon, by its index; -1 is the last."""
+        count, flat = len(self._horizons) - 1, self._rows.reshape(-1)
+        begin = slots * (count + 1)
+        faded: F64 = flat.take(begin + which % count)
+        age = np.maximum(time - flat.take(begin + count), 0)
+        if np.count_nonzero(age):
+            faded *= self._fade(age, slice(which % count, which % count + 1))[:, 0]
+        return faded
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+        if len(slots):
+            self._rows[slots, :-1] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint: H x slots, and times."""
+        return {"sums": np.ascontiguousarray(self._rows[:, :-1].T), "at": self._rows[:, -1].astype(np.int64)}
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        sums, at = state["sums"].astype(np.float64), state["at"].astype(np.float64)
+        self._rows = np.concatenate([sums.T, at[:, None]], axis=1)
+
+    def _read(self, slots: Slots, time: int) -> F64:
+        """Faded sums, and the time of each as it was, (H + 1) x n."""
+        known = self._rows.take(slots, axis=0)
+        age = np.maximum(time - known[:, -1], 0)
+        if np.count_nonzero(age):
+            known *= self._fade(age, slice(None))
+        return np.ascontiguousarray(known.T)
+
+    def _fade(self, age: F64, columns: slice) -> F64:
+        """What is left after so many seconds, which are whole and not negative, n x columns: horizons, and the time."""
+        if len(age) < _MANY:
+            return np.exp(-age / self._seconds[columns, None]).T
+        is_old = age >= _TABLE_SECONDS
+        old_count = np.count_nonzero(is_old)
+        if _FEW * old_count > len(age):
+            return np.exp(-age / self._seconds[columns, None]).T
+        left: F64 = _tabulate(self._horizons)[:, columns].take(age.astype(np.int64), axis=0, mode="clip")
+        if old_count:
+            left[is_old] = np.exp(-age[is_old, None] / self._seconds[columns])
+        return left
+
+
+@lru_cache(maxsize=32)  # More than there are plans.
+def _tabulate(horizons: tuple[float, ...]) -> F64:
+    """What is left after each second, seconds x horizons."""
+    left: F64 = np.exp(-np.arange(_TABLE_SECONDS, dtype=np.float64)[:, None] / np.array(horizons))
+    return left

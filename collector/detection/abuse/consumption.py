@@ -1,0 +1,322 @@
+"""Who takes most of what an endpoint gives: unrestricted resource consumption (OWASP API4:2023).
+
+Counted is what a consumer's calls of an endpoint cost, in server time and in response bytes, each in ordinary calls of
+that endpoint; a call is worth ten at the most. It is too much where all of these hold: half of what the endpoint gave
+within ten minutes went to this one; that is twice what all of its consumers together took at any time before; more than
+its peers take and than it took itself on past days (`ceiling.py`); and past the installation's bar, for the bursts of
+honest callers are heavy-tailed, and a thousand endpoints have one that stands out each day. Endpoints that few call, or
+that are new, say nothing: the volume detectors judge those.
+
+Where a server is in trouble everybody's calls take long, and nobody took more for it: server time is held against what
+the calls of others take at the same time, and where there are none a call is worth one.
+
+What an endpoint gives: calls, server time and response bytes of late, what an ordinary call of it costs, and how
+much all of its consumers together took at the most in hours past.
+
+Costs are those of consumers who were not told to take too much. The worth of what was taken is in ordinary calls, so
+that an endpoint that a release made slower is no other endpoint.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.alerting.alert import AlertKind, Basis
+from collector.core.kinds import Sensitivity
+from collector.detection.abuse.ceiling import Ceiling, Horizon
+from collector.detection.abuse.columns import CompactRows, FadingSums, join, split
+from collector.detection.abuse.contract import Bools, Events, Finding
+from collector.detection.abuse.rarity import HORIZONS, PairCalls, Rarity
+from collector.detection.framework.contract import F64, State
+from collector.detection.framework.installation import InstallationBar
+from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.subject_index import CROWD_MIN, Placed, Roster
+
+LATELY_SECONDS = 600
+MEASURES = 2  # Server time and response bytes, in this order, of amounts that begin with calls.
+_DAY_SECONDS, _HOUR_SECONDS = 86_400, 3_600
+_FADE_AN_HOUR = 0.9 ** (1 / 24)  # Of what hours past teach.
+
+
+class EndpointUsage:
+    """By endpoint slot. Amounts are 3 x n: calls, microseconds, bytes."""
+
+    def __init__(self) -> None:
+        # Of late by all, of late by the ordinary, in a day by the ordinary.
+        self._sums = FadingSums((LATELY_SECONDS,) * 6 + (_DAY_SECONDS,) * 3)
+        self._past: F64 = np.zeros((MEASURES, 0))  # Highest worth of late, in hours past.
+        self._now: F64 = np.zeros((MEASURES, 0))  # The same of this hour.
+        self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # When it was called first; 0: never.
+        self._hour = 0
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        if len(self._first) < capacity:
+            self._sums.grow(capacity)
+            self._past, self._now = grow(self._past, capacity), grow(self._now, capacity)
+            self._first = grow(self._first, capacity)
+
+    def add(self, endpoints: Slots, every: F64, ordinary: F64, time: int) -> None:
+        """What distinct `endpoints` gave to all, and to those who were not told."""
+        self._turn_hour(time)
+        self._first[endpoints[self._first[endpoints] == 0]] = time
+        sums = self._sums.add(endpoints, np.concatenate([every, ordinary, ordinary]), time)
+        self._now[:, endpoints] = np.maximum(self._now[:, endpoints], _weigh_usage(sums))
+
+    def take_out(self, endpoint: int, amounts: F64, time: int) -> None:
+        """What somebody took of late (3) was not ordinary: it is no part of what an endpoint gives to all."""
+        own = np.array([endpoint])
+        out = np.concatenate([np.zeros(1 + MEASURES), -amounts, -amounts])[:, None]
+        self._now[:, own] = _weigh_usage(self._sums.add(own, out, time))
+
+    def read(self, endpoints: Slots, time: int) -> tuple[F64, F64]:
+        """What `endpoints` gave of late to all (3 x n), and the mean cost of an ordinary call (2 x n; 0: not known)."""
+        sums = self._sums.read(endpoints, time)
+        return sums[:3], divide(sums[7:], sums[6])
+
+    def past(self, endpoints: Slots) -> F64:
+        """The most that all together took within `LATELY_SECONDS` in hours past, in ordinary calls (2 x n)."""
+        past: F64 = self._past[:, endpoints]
+        return past
+
+    def is_known(self, endpoints: Slots, time: int, seconds: int) -> NDArray[np.bool_]:
+        """Whether `endpoints` have been called for so long."""
+        known: NDArray[np.bool_] = self._first[endpoints] <= time - seconds
+        return known
+
+    def forget(self, endpoints: Slots) -> None:
+        """Clear evicted slots."""
+        if len(endpoints):
+            self._sums.forget(endpoints)
+            self._past[:, endpoints] = self._now[:, endpoints] = 0
+            self._first[endpoints] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        own: State = {"past": self._past, "now": self._now, "first": self._first, "hour": np.array([self._hour])}
+        return own | self._sums.dump()
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self._past, self._now = state["past"].astype(np.float64), state["now"].astype(np.float64)
+        self._first, self._hour = state["first"].astype(np.int64), int(state["hour"][0])
+        self._sums.load(state)
+
+    def _turn_hour(self, time: int) -> None:
+        hour = time // _HOUR_SECONDS
+        if hour > self._hour:
+            self._past = np.maximum(self._past * _FADE_AN_HOUR ** (hour - self._hour), self._now)
+            self._now = np.zeros_like(self._now)
+            self._hour = hour
+
+
+def _weigh_usage(sums: F64) -> F64:
+    """What the ordinary took of late, in ordinary calls, of the nine sums of n endpoints."""
+    worth = divide(sums[4:6], divide(sums[7:], sums[6]))
+    worth[0] = np.minimum(worth[0], sums[3])  # Server time: where every call is slow, nobody takes more.
+    return worth
+
+
+def divide(left: F64, right: F64) -> F64:
+    """Element by element; 0 where the right side is."""
+    result: F64 = np.divide(left, right, out=np.zeros(np.broadcast_shapes(left.shape, right.shape)), where=right > 0)
+    return result
+
+
+PLAN = (Horizon(seconds=LATELY_SECONDS, prior=300, floor=300),) * MEASURES
+BUSY_CALLS = 30.0  # Of late: who makes fewer takes too little to be looked at.
+WORTH_MAX = 10.0  # Ordinary calls, of a call.
+SHARE_MIN = 0.5  # Of what the endpoint gave of late.
+PAST_FACTOR = 2.0  # Times what all consumers together took at the most.
+OTHERS_MIN = 10.0  # Calls of others of late, that say how long a call takes now.
+KNOWN_SECONDS = 4 * 3_600  # An endpoint that was called for less long has no past.
+_ALLOWANCE = 5.0  # The bar's: there is one such detector, and several of volume.
+_SCORE_BASE = 4.0  # So many times as much is a score of 1 more: honest bursts are half of that over it, on average.
+_LATELY = HORIZONS.index(LATELY_SECONDS)
+
+
+class ConsumptionDetector:
+    """See the module."""
+
+    name = "consumption"
+
+    def __init__(self, rarity: Rarity, calls: PairCalls) -> None:
+        self._rarity = rarity
+        self._calls = calls
+        self._usage = EndpointUsage()
+        self._ceiling = Ceiling(PLAN, is_trade=True)
+        self._rows = CompactRows()  # Of pairs that were busy once.
+        self._own = FadingSums((LATELY_SECONDS,) * (1 + MEASURES))  # By row: calls, microseconds, bytes.
+        self._bar = InstallationBar(allowance=_ALLOWANCE)
+
+    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
+        """As the contract says."""
+        self._make_room(placed, roster)
+        self._bar.start(time)
+        cost = (events.calls, events.columns.microseconds, events.columns.response_bytes)
+        by_pair = placed.by_pair
+        own = np.stack([self._calls.made, *(by_pair.sum(part) for part in cost[1:])])
+        busy = (self._calls.touched[_LATELY] >= BUSY_CALLS).nonzero()[0]
+        pairs, own, calls = by_pair.slots[busy], own[:, busy], self._calls.touched[_LATELY, busy]
+        told = self._count_endpoints(placed, roster, cost, pairs, own, time)
+        if not len(pairs):
+            return []
+        self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
+        return self._judge(pairs, own, calls, told, events, roster, time)
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
+        """As the contract says."""
+        return kind is AlertKind.RESOURCE_CONSUMPTION and self._ceiling.expect(roster.pairs.find(endpoint_id, consumer))
+
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; an endpoint that is so young is not judged."""
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        parts = {"usage": self._usage.dump(), "ceiling": self._ceiling.dump(), "rows": self._rows.dump()}
+        return join({**parts, "own": self._own.dump(), "bar": self._bar.dump()})
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        parts = split(state)
+        self._usage.load(parts["usage"])
+        self._ceiling.load(parts["ceiling"])
+        self._rows.load(parts["rows"])
+        self._own.load(parts["own"])
+        self._bar.load(parts["bar"])
+
+    @property
+    def held_back_count(self) -> int:
+        """Crossings under the installation's bar."""
+        return self._bar.held_back_count
+
+    def _make_room(self, placed: Placed, roster: Roster) -> None:
+        pairs, endpoints = roster.pairs.table.capacity, roster.endpoints.table.capacity
+        self._ceiling.grow(pairs, endpoints)
+        self._ceiling.forget(placed.evicted_pairs)
+        self._rows.grow(pairs)
+        if len(placed.evicted_pairs):
+            self._own.forget(self._rows.release(placed.evicted_pairs))
+        self._usage.grow(endpoints)
+        self._usage.forget(placed.evicted_endpoints)
+
+    def _count_endpoints(
+        self, placed: Placed, roster: Roster, cost: Sequence[F64], busy: Slots, own: F64, time: int
+    ) -> Slots:
+        """What endpoints gave; what went to those who are told already (`own`, of `busy` pairs) is not ordinary. Gives
+        the indexes of those."""
+        by_endpoint = placed.by_endpoint
+        every = np.stack([by_endpoint.sum(part) for part in cost])
+        ordinary = every
+        told = self._ceiling.is_told(busy).nonzero()[0]
+        if len(told):
+            place = np.searchsorted(by_endpoint.slots, roster.pair_endpoint[busy[told]])
+            ordinary = every.copy()
+            for part, amounts in zip(ordinary, own[:, told], strict=True):
+                np.subtract.at(part, place, amounts)
+        self._usage.add(by_endpoint.slots, every, ordinary, time)
+        return told
+
+    def _judge(
+        self, pairs: Slots, own: F64, calls: F64, told: Slots, events: Events, roster: Roster, time: int
+    ) -> list[Finding]:
+        """`own` (3 x n) is what busy `pairs` took now, of whom each made so many `calls` of late; those at the indexes
+        `told` were told already."""
+        endpoints = roster.pair_endpoint[pairs]
+        lately = self._count_own(pairs, own, calls, time)
+        given, ordinary = self._usage.read(endpoints, time)
+        amounts = own[0] * _weigh(lately, given, ordinary)
+        consumers = roster.count_consumers(time)
+
+        def may_tell(some: Slots) -> Bools:
+            is_judged = self._usage.is_known(endpoints[some], time, KNOWN_SECONDS)
+            is_judged &= consumers[endpoints[some]] >= CROWD_MIN
+            may: Bools = is_judged & (divide(lately[1:, some], given[1:, some]) >= SHARE_MIN)
+            may &= self._ceiling.sums(pairs[some], time) >= PAST_FACTOR * self._usage.past(endpoints[some])
+            return may
+
+        excess = self._ceiling.add(pairs, amounts, endpoints, time, may_tell)
+        found = []
+        for index, (slot, which) in enumerate(zip(excess.slots.tolist(), excess.horizon.tolist(), strict=True)):
+            place = int((pairs == slot).argmax())
+            past = float(self._usage.past(endpoints[place : place + 1])[which, 0])
+            if place not in told:
+                self._usage.take_out(int(endpoints[place]), lately[:, place], time)
+            most = max(float(excess.ceilings[index]), PAST_FACTOR * past)
+            level = self._admit(slot, float(excess.sums[index]) / most, roster, time)
+            if level is None:
+                continue
+            taken = _Taken(
+                which=which,
+                amount=float(lately[1 + which, place]),
+                share=float(divide(lately[1 + which, place], given[1 + which, place])),
+                before=past * float(ordinary[which, place]),
+            )
+            found.append(
+                Finding(
+                    kind=AlertKind.RESOURCE_CONSUMPTION,
+                    subject=roster.pairs.name(slot),
+                    count=float(excess.sums[index]),
+                    ceiling=most,
+                    seconds=LATELY_SECONDS,
+                    basis=excess.basis[index] if most == excess.ceilings[index] else Basis.ENDPOINT,
+                    calls=float(lately[0, place]),
+                    is_internal=bool(events.is_internal[events.pair == slot].all()),
+                    is_notice=False,
+                    detail=taken.describe(),
+                    quietest=level,
+                )
+            )
+        return found
+
+    def _count_own(self, pairs: Slots, own: F64, calls: F64, time: int) -> F64:
+        """What busy `pairs` took of late (3 x n)."""
+        rows = self._rows.take(pairs)
+        self._own.grow(self._rows.capacity)
+        lately = self._own.add(rows, own, time)
+        lately *= divide(calls, lately[0])  # What they took before they were busy was not kept.
+        return lately
+
+    def _admit(self, slot: int, ratio: float, roster: Roster, time: int) -> Sensitivity | None:
+        """The quietest level that tells of a pair this many times over what it may take."""
+        table = roster.pairs.table
+        return self._bar.admit(int(table.keys[slot]), 1 + math.log(ratio, _SCORE_BASE), time, len(table))
+
+
+def _weigh(lately: F64, given: F64, ordinary: F64) -> F64:
+    """Ordinary calls that a call of n busy pairs is worth, 2 x n: `lately` they took and their endpoints gave to all
+    (3 x n), where an `ordinary` call costs so much (2 x n)."""
+    cost = divide(lately[1:], lately[0])
+    others = np.maximum(given - lately, 0.0)
+    is_told = others[0] >= OTHERS_MIN
+    now = np.where(is_told, divide(others[1], others[0]), cost[0])
+    base = np.stack([np.maximum(ordinary[0], now), ordinary[1]])
+    weight: F64 = np.minimum(divide(cost, base), WORTH_MAX)
+    return weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """Observed and expected of one of the two measures: microseconds or bytes."""
+
+    which: int
+    amount: float
+    share: float  # Of what the endpoint gave.
+    before: float  # To all together at the most.
+
+    def describe(self) -> str:
+        """In words."""
+        name, write = (("server time", _write_seconds), ("response bytes", _write_bytes))[self.which]
+        taken = f"{write(self.amount)}, {self.share:.0%} of what the endpoint gave"
+        return f"{name}: {taken}; to all together {write(self.before)} at the most before"
+
+
+def _write_seconds(microseconds: float) -> str:
+    return f"{microseconds / 1e6:,.1f} s"
+
+
+def _write_bytes(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB"

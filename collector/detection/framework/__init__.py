@@ -1,0 +1,1 @@
+"""What all detectors share: subjects, columns by slot, windows, loss."""

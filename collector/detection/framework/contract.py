@@ -1,0 +1,80 @@
+"""What every detector of this room is: arrays in, arrays out, state in arrays by slot.
+
+The contract (after river's `score_one`, `learn_one`): `score` judges an observation before it is learnt and changes
+nothing; 0 is ordinary, 1 is the detector's own threshold, higher is odder, without bound; it is 0 during the grace
+period. `learn` takes the same observation into the state. Both are deterministic, never raise on finite numbers, and
+cost about 0.02-0.1 us a row and operation.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.detection.framework.slots import Slots
+
+F64 = NDArray[np.float64]
+State = dict[str, NDArray[np.generic]]
+
+SEASON_LEAST = 0.2  # Factor of the time: no less, and no more than one over it, is believed.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One window of some subjects: n rows."""
+
+    slots: Slots  # Distinct.
+    window: int  # Start // window_seconds.
+    values: F64  # Calls, or evidence made of them (docs/detection.md); >= 0.
+    floor: F64  # Level that peers or a parent make ordinary; 0 where they say nothing.
+    age: int  # Windows since the installation's first.
+    loss: F64 | None = None  # Share of the calls that was lost, which widens the band; None: nothing was.
+    season: F64 | None = None  # Factor of the time to a parent's usual level; nan: not known; None: of none.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Scores of an observation: n rows."""
+
+    score: F64  # 0 = ordinary, 1 = threshold.
+    is_above: NDArray[np.bool_]
+    expected: F64  # In the unit of values.
+    threshold: F64
+    is_ongoing: NDArray[np.bool_] | None = (
+        None  # Past the threshold, but told already; where a detector remembers that.
+    )
+
+
+class Detector(Protocol):
+    """One detector over windows of one length."""
+
+    window_seconds: int
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        ...
+
+    def score(self, observation: Observation) -> Verdict:
+        """Judge; changes nothing."""
+        ...
+
+    def learn(self, observation: Observation) -> None:
+        """Take into the state."""
+        ...
+
+    def expect(self, slots: Slots, window: int, values: F64) -> None:
+        """A person says these values are ordinary: make them so at once."""
+        ...
+
+    def forget(self, slots: Slots) -> None:
+        """Return evicted slots to the prior."""
+        ...
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        ...
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        ...

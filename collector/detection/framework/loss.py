@@ -1,0 +1,241 @@
+"""The share of calls that sensors lost lately: what widens the bands and is printed in an alert.
+
+A sensor says of itself what it lost, apart for calls in the clear and calls that TLS carried, which it captures in
+another way. That is kept by node, and weighs no more than what the node delivers. A row is judged by the loss of the
+node and the way that it came by, and so is its subject: one seen on several nodes has the mean of their losses by the
+calls that came from each. So what one node says changes only what is judged of its own rows.
+
+Subjects are counted from the first row of a node that lost something until ten minutes after the last such row.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from collector.core.rows import RowBatch
+from collector.detection.framework.columns import Columns
+from collector.detection.framework.contract import F64, State
+from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.subject_index import Placed
+from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
+
+NODES_MAX = 20_000  # The one heard of longest ago goes; some 200 bytes each.
+_HALF_LIFE_SECONDS = 30
+_STALE_SECONDS = 600  # An account that is older says nothing.
+_LEAST = 1e-4  # Less is nothing: sums fade for ever.
+_SEEN_MAX = 10  # A node may have seen so many calls for each that it delivers with them, or its loss weighs less.
+
+_PLAIN, _TLS = 0, 1
+
+
+class _Account:
+    """Fading sums of one node over about a minute: calls seen and lost, in the clear and over TLS."""
+
+    __slots__ = ("lost", "seen", "time")
+
+    def __init__(self) -> None:
+        self.seen = [0.0, 0.0]
+        self.lost = [0.0, 0.0]
+        self.time = 0
+
+    def add(self, time: int, batch: RowBatch) -> None:
+        fade = 0.5 ** (max(0, time - self.time) / _HALF_LIFE_SECONDS)
+        self.time = max(self.time, time)
+        for way, seen, lost in _split_calls(batch):
+            weight = min(1.0, _SEEN_MAX * _count_delivered(batch, way) / seen) if lost else 1.0
+            self.seen[way] = self.seen[way] * fade + weight * seen
+            self.lost[way] = self.lost[way] * fade + weight * lost
+
+    def ratio(self, way: int, time: int) -> float:
+        if self.seen[way] <= 0 or time - self.time > _STALE_SECONDS:
+            return 0.0
+        ratio = self.lost[way] / self.seen[way]
+        return ratio if ratio >= _LEAST else 0.0
+
+
+class NodeLoss:
+    """Lost of all seen, by node."""
+
+    def __init__(self) -> None:
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()  # Heard of longest ago first.
+
+    def add(self, time: int, batch: RowBatch) -> None:
+        """What the sensor of one batch says; `time` in unix seconds."""
+        account = self._accounts.setdefault(batch.node, _Account())
+        self._accounts.move_to_end(batch.node)
+        if len(self._accounts) > NODES_MAX:
+            self._accounts.popitem(last=False)
+        account.add(time, batch)
+
+    def ratios(self, node: str, time: int) -> tuple[float, float]:
+        """Of calls in the clear, and of those that TLS carried, 0..1."""
+        account = self._accounts.get(node)
+        return (account.ratio(_PLAIN, time), account.ratio(_TLS, time)) if account is not None else (0.0, 0.0)
+
+    def measure_rows(self, batches: Sequence[RowBatch], time: int) -> F64 | None:
+        """The loss of each row of batches, one behind the other; None where nothing was lost."""
+        ratios = [self.ratios(batch.node, time) for batch in batches]
+        if not any(map(any, ratios)):
+            return None
+        return np.concatenate(
+            [
+                np.where(batch.flags & FLAG_ENCRYPTED > 0, tls, plain)
+                for batch, (plain, tls) in zip(batches, ratios, strict=True)
+            ]
+        )
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        accounts = self._accounts.values()
+        return {
+            "nodes": np.frombuffer(msgspec.msgpack.encode(list(self._accounts)), np.uint8),
+            "sums": np.array([(*one.seen, *one.lost) for one in accounts], np.float64).reshape(-1, 4),
+            "time": np.array([one.time for one in accounts], np.int64),
+        }
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`; an account of all nodes together, of an older state, is left out."""
+        if "nodes" not in state:
+            return
+        nodes = msgspec.msgpack.decode(state["nodes"].tobytes(), type=list[str])
+        for node, sums, time in zip(nodes, state["sums"].tolist(), state["time"].tolist(), strict=True):
+            account = self._accounts[node] = _Account()
+            account.seen, account.lost, account.time = sums[:2], sums[2:], time
+
+
+class SubjectLoss:
+    """Calls that came of late, and how many of them were lost with them, by slot of one table; both fade."""
+
+    def __init__(self) -> None:
+        self.time = 0  # Of the newest row, unix seconds.
+        self._until = 0  # Until when anything is known; 0: nothing is.
+        self._clear()
+
+    def _clear(self) -> None:
+        self._until = 0
+        self._calls: F64 = np.zeros(0)
+        self._lost: F64 = np.zeros(0)
+        self._touched: Slots = np.zeros(0, np.int64)
+
+    def take(self, slots: Slots, calls: F64, loss: F64 | None, time: int, capacity: int) -> None:
+        """Rows with their slots (-1: none), calls and loss (None: nothing was lost); `capacity` of the table."""
+        self.time = max(self.time, time)
+        if loss is not None:
+            self._until = time + _STALE_SECONDS
+        elif not self._until:
+            return
+        elif time > self._until:
+            self._clear()
+            return
+        self._calls, self._lost = grow(self._calls, capacity), grow(self._lost, capacity)
+        self._touched = grow(self._touched, capacity)
+        rows = (slots >= 0).nonzero()[0]
+        touched, place = np.unique(slots[rows], return_inverse=True)
+        fade = 0.5 ** (np.maximum(time - self._touched[touched], 0) / _HALF_LIFE_SECONDS)
+        lost = np.bincount(place, calls[rows] * loss[rows], len(touched)) if loss is not None else 0.0
+        self._calls[touched] = self._calls[touched] * fade + np.bincount(place, calls[rows], len(touched))
+        self._lost[touched] = self._lost[touched] * fade + lost
+        self._touched[touched] = time
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was lost lately."""
+        return bool(self._until)
+
+    def ratios(self, slots: Slots, stale_seconds: int = _STALE_SECONDS) -> F64 | None:
+        """Of each slot the share that was lost, 0..1; None where that of all is 0."""
+        if not self._until:
+            return None
+        calls, lost = self.sums(slots, stale_seconds)
+        return lost / np.maximum(calls, 1e-9) if lost.any() else None
+
+    def share(self, slots: Slots) -> float:
+        """The same of several slots together."""
+        if not self._until:
+            return 0.0
+        calls, lost = self.sums(slots)
+        return float(lost.sum() / max(calls.sum(), 1e-9))
+
+    def sums(self, slots: Slots, stale_seconds: int = _STALE_SECONDS) -> tuple[F64, F64]:
+        """Calls and lost ones of each slot, as of its last row."""
+        if not len(self._calls):
+            return np.zeros(len(slots)), np.zeros(len(slots))
+        known = np.minimum(slots, len(self._calls) - 1)
+        is_known = (slots < len(self._calls)) & (self.time - self._touched[known] <= stale_seconds)
+        calls, lost = np.where(is_known, self._calls[known], 0.0), np.where(is_known, self._lost[known], 0.0)
+        return calls, np.where(lost >= _LEAST * calls, lost, 0.0)
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+        known = slots[slots < len(self._calls)]
+        self._calls[known] = self._lost[known] = self._touched[known] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        times = np.array([self.time, self._until])
+        return {"calls": self._calls, "lost": self._lost, "touched": self._touched, "times": times}
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self._calls, self._lost = state["calls"].astype(np.float64), state["lost"].astype(np.float64)
+        self._touched = state["touched"].astype(np.int64)
+        self.time, self._until = (int(one) for one in state["times"])
+
+
+class Losses:
+    """Of all nodes, and of all subjects of one roster."""
+
+    def __init__(self) -> None:
+        self.nodes = NodeLoss()
+        self.endpoints, self.consumers, self.pairs = SubjectLoss(), SubjectLoss(), SubjectLoss()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was lost lately."""
+        return self.endpoints.is_known
+
+    def take(
+        self, columns: Columns, placed: Placed, batches: Sequence[RowBatch], capacities: Sequence[int], time: int
+    ) -> None:
+        """Rows of `batches`, of which `columns` are those that count; `capacities` of the three tables."""
+        for batch in batches:
+            self.nodes.add(time, batch)
+        loss = self.nodes.measure_rows(batches, time)
+        own = None if loss is None else columns.read(loss)
+        if own is not None and not own.any():
+            own = None
+        slots = placed.endpoint, placed.consumer, placed.pair
+        for part, of_part, capacity in zip(self._parts.values(), slots, capacities, strict=True):
+            part.take(of_part, columns.calls, own, time, capacity)
+
+    def dump(self) -> dict[str, State]:
+        """State for a checkpoint, by part."""
+        return {"loss": self.nodes.dump(), **{f"loss.{name}": part.dump() for name, part in self._parts.items()}}
+
+    def load(self, parts: dict[str, State]) -> None:
+        """The inverse of `dump`; an older state knows nothing of subjects."""
+        self.nodes.load(parts["loss"])
+        for name, part in self._parts.items():
+            if f"loss.{name}" in parts:
+                part.load(parts[f"loss.{name}"])
+
+    @property
+    def _parts(self) -> dict[str, SubjectLoss]:
+        return {"endpoints": self.endpoints, "consumers": self.consumers, "pairs": self.pairs}
+
+
+def _split_calls(batch: RowBatch) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """The way, and the calls that a sensor says it saw and lost there; it cannot have lost more than it saw."""
+    tls_lost, tls_seen = min(batch.tls_lost_calls, batch.lost_calls), min(batch.tls_seen_calls, batch.seen_calls)
+    plain_lost, plain_seen = batch.lost_calls - tls_lost, batch.seen_calls - tls_seen
+    return (
+        (_PLAIN, max(plain_seen, plain_lost), plain_lost),
+        (_TLS, max(tls_seen, tls_lost), tls_lost),
+    )
+
+
+def _count_delivered(batch: RowBatch, way: int) -> int:
+    is_encrypted = batch.flags & FLAG_ENCRYPTED > 0
+    return int(batch.calls[is_encrypted if way is _TLS else ~is_encrypted].sum())

@@ -1,0 +1,1 @@
+"""Errors and latency of services."""

@@ -1,0 +1,155 @@
+"""What the detectors' process and its parent tell each other over their pipe, as MessagePack.
+
+What the parent has to tell the detectors' process, written by a thread of its own so that the parent goes on
+reading.
+
+EDGE: a pipe and a thread. Both ends of a pipe that write more than it holds wait for each other for ever when neither
+reads: the inventory's mapping can be megabytes, and so can a burst of signals the other way. The writer may block;
+the reader never does.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from collector.alerting.alert import AlertKind, Signal
+from common.figures import total
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: signals numbered from `first`."""
+
+    first: int
+    signals: tuple[Signal, ...]
+
+
+@dataclass(slots=True)
+class DetectorTotals:
+    """Of the engine, and of what it read and kept."""
+
+    calls_used: int = total("Calls that the detectors judged.")
+    subjects_evicted: int = total("Endpoints, consumers and pairs that the detectors forgot for room.")
+    signals_held_back: int = total("Values past a threshold that the level of sensitivity keeps unreported.")
+    batches_refused: int = total("Batches that the detectors could not read.")
+    batches_lost: int = total("Batches in damaged bytes of the log, at most, that the detectors did not see.")
+    batches_skipped: int = total(
+        "Batches deleted from the log, which was past its limit, before the detectors saw them."
+    )
+    jumps_undone: int = total("Times that the detectors went back to what they knew before the clock was wrong.")
+    disk_errors: int = total("Checkpoints of the detectors that the disk refused; the previous one is kept.")
+
+
+class Counts(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: what was counted since the child began, for metrics."""
+
+    totals: DetectorTotals
+    dropped_calls: dict[str, int]  # By reason.
+
+
+class Saved(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: a checkpoint holds every expectation up to this number."""
+
+    expect: int
+
+
+class Renewed(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: the detectors go on from another state, for a reason that people are told."""
+
+    sentence: str
+
+
+class Taken(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: every signal below `next` is safe."""
+
+    next: int
+
+
+class Expect(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: a person says this level is ordinary. Told again until a checkpoint holds it."""
+
+    number: int
+    kind: AlertKind
+    endpoint_id: str
+    consumer: str
+    rate: float
+
+
+class Erased(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: a checkpoint without that consumer is on disk. `subjects`: how many were its."""
+
+    number: int
+    subjects: int
+
+
+class Erase(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: forget a consumer. Told again until it is."""
+
+    number: int
+    consumer: str
+
+
+class Mapped(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: the inventory's mapping of routes to endpoints, whole."""
+
+    endpoint_of_route: dict[int, str]
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: write a checkpoint and end."""
+
+
+ToParent = Told | Counts | Saved | Renewed | Erased
+ToChild = Taken | Expect | Erase | Mapped | Stop
+TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)
+TO_CHILD: Final = msgspec.msgpack.Decoder(ToChild)
+
+
+_KEYED_MAX = 1_024  # Messages waiting; a person's decisions are few, the rest replace their older selves.
+
+
+class Outbox:
+    """Messages by key, in order; a newer message of the same key takes the place of one that was not written yet."""
+
+    def __init__(self, write: Callable[[bytes], None], on_dropped: Callable[[], None] = lambda: None) -> None:
+        """`write` may block; OSError or ValueError from it (the pipe is closed) ends the thread. `on_dropped` is called
+        for each message that goes for room."""
+        self._write = write
+        self._waiting: dict[str, bytes] = {}
+        self._changed = threading.Condition()
+        self._is_ended = False
+        self._on_dropped = on_dropped
+        self._thread = threading.Thread(target=self._run, name="detectors-outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, key: str, message: bytes) -> None:
+        """Queue a message; never blocks. When too many wait, the oldest goes."""
+        with self._changed:
+            self._waiting.pop(key, None)
+            self._waiting[key] = message
+            if len(self._waiting) > _KEYED_MAX:
+                del self._waiting[next(iter(self._waiting))]
+                self._on_dropped()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write nothing more, except what is being written; does not wait."""
+        with self._changed:
+            self._is_ended = True
+            self._waiting.clear()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_ended:
+                    self._changed.wait()
+                if self._is_ended:
+                    return
+                message = self._waiting.pop(next(iter(self._waiting)))
+            try:
+                self._write(message)
+            except (OSError, ValueError):
+                return

@@ -1,0 +1,583 @@
+"""The detectors' own process: follows the log, keeps its state on disk, and hands signals over until they are
+acknowledged.
+
+EDGE: processes and files. Spawned, never forked (the embedded store's threads do not survive a fork). The child ends
+with its parent, for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
+
+Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is
+only written once every earlier signal was acknowledged. After a crash the batches since the checkpoint come again, as
+they were read together (collector/detection/read_boundaries.py), and give the same signals with the same numbers; the
+parent drops the numbers it has taken.
+
+The log is looked at each half second, and what came meanwhile is judged together
+(collector/detection/read_boundaries.py). Before time jumps, the state is written beside the checkpoint, and it is taken
+up again where the clocks prove to have been wrong (collector/detection/read_boundaries.py).
+"""
+
+import logging
+import multiprocessing
+import os
+import signal as os_signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.alerting.alert import Alert, Signal
+from collector.core.rates import UTC_NAME, compute_rate
+from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.detection.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointVersionError,
+    erase_from_engine,
+    load_checkpoint,
+    remove_old_states,
+    save_checkpoint,
+)
+from collector.detection.engine import Engine
+from collector.detection.messages import (
+    TO_CHILD,
+    TO_PARENT,
+    Counts,
+    DetectorTotals,
+    Erase,
+    Erased,
+    Expect,
+    Mapped,
+    Outbox,
+    Renewed,
+    Saved,
+    Stop,
+    Taken,
+    ToChild,
+    Told,
+    ToParent,
+)
+from collector.detection.read_boundaries import JUMP_SECONDS, CutJournal, Group, Jump, Jumps, group_batches
+from collector.receiver.convert import convert_bytes
+from collector.receiver.reader import WalReader
+from collector.receiver.segment import Entry, Position
+from collector.storage.base import StoreError
+from common.figures import Figure, list_figures, make_labelled, make_totals
+
+READER_NAME = "detectors"
+LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
+_POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
+# From one checkpoint to the next, while something is judged: the larger a state, the longer, so that a small
+# installation writes less than 100 MB a day. What came since is judged again after a crash.
+CHECKPOINT_SECONDS = (30.0, 300.0)
+CHECKPOINT_BYTES_PER_SECOND = 1_000
+UNSAVED_BYTES_MAX = 128 * 1024 * 1024  # Of the log, which holds them until then: past it one is due at once.
+COUNT_SECONDS = 30.0  # From one account for the metrics to the next.
+_BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
+RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
+_STOP_SECONDS = 10.0
+_NANOSECONDS = 1_000_000_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Follower:
+    """The child's work without its process: one step reads, judges and tells. Tests drive it by hand."""
+
+    reader: WalReader
+    engine: Engine
+    checkpoint_path: Path
+    tell: Callable[[Told], None]
+    next_signal: int = 1
+    taken: int = 1
+    refused_batches: int = 0
+    expected: int = 0  # Number of the newest expectation.
+    saved_expected: int = 0  # Of the newest that a checkpoint holds.
+    erased: list[Erased] = field(default_factory=list)  # That no checkpoint holds yet.
+    position: Position = field(default_factory=lambda: Position(0, 0))
+    is_behind: bool = False  # There may be more to read at once.
+    jumps: Jumps = field(default_factory=Jumps)
+    undone_jumps: int = 0
+    sentences: list[str] = field(default_factory=list)  # That nobody was told yet.
+    disk_errors: int = 0
+    saved_position: Position = field(default_factory=lambda: Position(0, 0))
+    saved_bytes: int = 0  # Of the newest checkpoint.
+    unsaved_bytes: int = 0  # Of batches that were judged since.
+    _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
+    _cuts: CutJournal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
+
+    def resume(self) -> str:
+        """Load the checkpoint; without one the log is read from its oldest batch, and so it is where the state cannot
+        be read: it is moved aside and the sentence says so (else empty). Raises OSError."""
+        sentence = ""
+        try:
+            checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
+        except CheckpointError as error:
+            suffix = f".v{error.version}" if isinstance(error, CheckpointVersionError) else ".damaged"
+            aside = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
+            self.checkpoint_path.replace(aside)
+            sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
+            checkpoint, self.engine = None, self.engine.make_new()  # Of a state without one of its parts it holds some.
+        if checkpoint is not None:
+            self.position = self.saved_position = checkpoint.position
+            self.next_signal = self.taken = checkpoint.next_signal
+            if checkpoint.jumps:
+                self.jumps.load(checkpoint.jumps)
+        self._try_disk(lambda: self._cuts.resume(self.position))
+        return sentence
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was judged that no checkpoint holds."""
+        return self.position != self.saved_position
+
+    @property
+    def pause_seconds(self) -> float:
+        """From the newest checkpoint to the next, by its size."""
+        shortest, longest = CHECKPOINT_SECONDS
+        return min(max(self.saved_bytes / CHECKPOINT_BYTES_PER_SECOND, shortest), longest)
+
+    def step(self) -> bool:
+        """Read and judge what is there; False where there was nothing, or where it cannot be read now."""
+        until = self._cuts.find_next(self.position)
+        entries: list[Entry] = []
+        if not self._try_disk(lambda: self._read(until, entries)):
+            self.reader.rewind(self.position)
+            self.is_behind = False
+            return False
+        if not entries:
+            self.is_behind = until is not None
+            if until is not None:
+                self._cuts.drop_next()
+            return self.is_behind
+        size = sum(len(entry.payload) for entry in entries)
+        self.is_behind = until is not None or size > _BEHIND_BYTES
+        self.unsaved_bytes += size
+        # Without its end in the file these batches may be judged in other groups after a crash.
+        self._try_disk(lambda: self._cuts.add(entries[-1].end))
+        for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
+            self._mind_time(group)
+            signals = self.engine.feed(*group.merge(), group.batches)
+            if signals:
+                self.tell(Told(self.next_signal, tuple(signals)))
+                self.next_signal += len(signals)
+        self.position = max(self.position, entries[-1].end)
+        return True
+
+    def save(self) -> bool:
+        """Write a checkpoint and move the log's cursor, if every signal told was taken and the disk takes it."""
+        return self.taken >= self.next_signal and self._try_disk(self._save)
+
+    def _save(self) -> None:
+        self.saved_bytes = save_checkpoint(self.checkpoint_path, self.engine, self._stand())
+        self._cuts.begin(self.position)
+        kept = {self._place(jump) for jump in self.jumps.kept}
+        for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
+            path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
+        self.reader.commit(self.position)
+        self.saved_position, self.saved_expected, self.unsaved_bytes = self.position, self.expected, 0
+        self._has_failed = False
+
+    def erase(self, message: Erase) -> None:
+        """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
+        self.engine, subjects = erase_from_engine(self.engine, message.consumer)
+        remove_old_states(self.checkpoint_path, message.consumer)
+        self.erased.append(Erased(message.number, subjects))
+
+    def _read(self, until: Position | None, entries: list[Entry]) -> None:
+        """The next batches; all of what was read together before a crash. Raises OSError."""
+        entries += self.reader.read(until=until)
+        while until is not None and entries and entries[-1].end < until:
+            more = self.reader.read(until=until)
+            if not more:
+                break
+            entries += more
+
+    def _try_disk(self, work: Callable[[], object]) -> bool:
+        """Do what needs the disk; False where it refuses, which is counted: a full disk ends nothing."""
+        try:
+            work()
+        except OSError as error:
+            self.disk_errors += 1
+            if not self._has_failed:
+                self.sentences.append(f"The disk fails the detectors ({error}); they go on without it.")
+            self._has_failed = True
+            return False
+        return True
+
+    def _mind_time(self, group: Group) -> None:
+        """Undo a jump of time that the next batches show to be none; keep what is known before one."""
+        undone = self.jumps.look(max(group.received_at), self.engine.watermark)
+        if undone is not None:
+            self._turn_back(undone if isinstance(undone, Jump) else None, max(group.received_at))
+        watermark = self.engine.watermark
+        if group.newest - watermark < JUMP_SECONDS:
+            return
+        newest = self.engine.find_newest(*group.merge())
+        if newest - watermark < JUMP_SECONDS:
+            return
+        jump = Jump(left=watermark, landed=newest)
+        if watermark:
+            self._try_disk(lambda: save_checkpoint(self._place(jump), self.engine, self._stand()))
+        self.jumps.note(jump)
+
+    def _turn_back(self, jump: Jump | None, time: int) -> None:
+        """Take up the state of before a jump; without one the detectors wait."""
+        behind = f"The clock went back by {_name_span(self.engine.watermark - time)}"
+        before = self._read_before(jump) if jump is not None else None
+        if jump is None or before is None:
+            self.sentences.append(
+                f"{behind}, and nothing is kept of before: detectors judge nothing until "
+                f"{_name_time(self.engine.watermark)}. If the clock is right now, stop the collector, move "
+                f"{self.checkpoint_path} away and start it: they learn anew."
+            )
+            return
+        before.resume(time, self.engine)
+        before.remap(before.roster.list_routes())  # The mapping may have changed since.
+        self.engine = before
+        self.jumps.undo(jump)
+        self.undone_jumps += 1
+        known = f"what they knew at {_name_time(jump.left)}" if jump.left else "nothing"
+        self.sentences.append(f"{behind}: detectors go on from {known}, without what came since.")
+
+    def _read_before(self, jump: Jump) -> Engine | None:
+        """What was known before it; None where that is gone (somebody in it was erased) or damaged."""
+        engine = self.engine.make_new()
+        try:
+            is_there = not jump.left or load_checkpoint(self._place(jump), engine) is not None
+        except CheckpointError:
+            return None
+        return engine if is_there else None
+
+    def _place(self, jump: Jump) -> Path:
+        """Of the state of before it."""
+        return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
+
+    def _stand(self) -> Checkpoint:
+        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps.dump())
+
+    def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
+        """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
+        is counted."""
+        for entry in entries:
+            converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
+            if isinstance(converted, RowBatch):
+                yield converted, entry.received_unix_ns // _NANOSECONDS
+            else:
+                self.refused_batches += 1
+
+    def count(self) -> Counts:
+        """Totals for metrics."""
+        engine, log = self.engine, self.reader.counts
+        totals = DetectorTotals(
+            calls_used=engine.used_calls,
+            subjects_evicted=engine.evicted_count,
+            signals_held_back=engine.held_back_count,
+            batches_refused=self.refused_batches,
+            batches_lost=log.lost_batches,
+            batches_skipped=log.skipped_batches,
+            jumps_undone=self.undone_jumps,
+            disk_errors=self.disk_errors,
+        )
+        return Counts(totals=totals, dropped_calls=engine.dropped_calls)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Erasure:
+    """One that is asked for, and who waits for it."""
+
+    message: Erase
+    subjects: int = 0
+    is_done: threading.Event = field(default_factory=threading.Event)
+
+
+class DetectorProcess:
+    """The parent's side: starts the child, takes its signals, starts it again. One thread calls `poll`."""
+
+    def __init__(
+        self,
+        *,
+        wal_directory: Path,
+        checkpoint_path: Path,
+        take: Callable[[Sequence[Signal]], None],
+        consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
+        time_zone: str = UTC_NAME,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`take` makes signals durable (AlertDesk.take_signals). StoreError leaves them unacknowledged, and the next
+        `poll` begins with them; what else it raises is a fault of ours, and they are given up."""
+        self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
+        self._take = take
+        self._clock = clock
+        self._context = multiprocessing.get_context("spawn")
+        self._child: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._outbox: Outbox | None = None
+        self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
+        self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
+        self._mapping: dict[int, str] = {}
+        self._expectations: dict[int, Expect] = {}  # Those no checkpoint holds yet, by number.
+        self._expect_number = 0
+        self._erasures: dict[int, _Erasure] = {}  # Those that are not done, by number.
+        self._erase_number = 0
+        self._start_after = 0.0
+        self.restart_count = 0
+        self._dropped_messages = 0
+        self.counts: Counts | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child."""
+        return self._child.pid if self._child is not None else None
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the detectors as of half a minute ago at most, since the child began."""
+        own = make_totals(
+            (
+                (
+                    "detector_restarts",
+                    "Times that the process of the detectors ended and was started again.",
+                    self.restart_count,
+                ),
+                (
+                    "detector_messages_dropped",
+                    "Messages to the detectors, such as a person's decisions, that went for room.",
+                    self._dropped_messages,
+                ),
+            )
+        )
+        counts = self.counts
+        if counts is None:
+            return own
+        text = "Calls that the detectors did not judge, by reason."
+        dropped = make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
+        return (*own, *list_figures(counts.totals, "detector_"), *dropped)
+
+    def _count_dropped(self) -> None:
+        self._dropped_messages += 1
+
+    def start(self) -> None:
+        """Spawn the child."""
+        self._pipe, theirs = self._context.Pipe()
+        self._child = self._context.Process(target=run_detectors, args=(theirs, *self._arguments), daemon=True)
+        self._child.start()
+        theirs.close()  # Else the child's end would stay open here and its death would go unseen.
+        self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
+        self._send("mapped", Mapped(self._mapping))
+        for number, message in self._expectations.items():
+            self._send(f"expect {number}", message)
+        for number, erasure in list(self._erasures.items()):
+            self._send(f"erase {number}", erasure.message)
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
+        if self._child is None or self._pipe is None:
+            if self._clock() >= self._start_after:
+                self.start()
+            else:
+                time.sleep(min(timeout_seconds, _POLL_SECONDS))
+            return
+        if self._untaken is not None:
+            self._take_told(self._untaken)
+        try:
+            if self._pipe.poll(timeout_seconds):
+                self._receive(TO_PARENT.decode(self._pipe.recv_bytes()))
+        except (EOFError, ConnectionError):
+            self._bury()
+
+    def expect(self, alert: Alert) -> None:
+        """Teach the detectors that an alert's level is ordinary: its calls over the whole window, for what a burst of
+        some seconds would make of it was never seen. A child that dies before its checkpoint holds it is told again."""
+        self._expect_number += 1
+        number = self._expect_number
+        rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
+        message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, rate)
+        self._expectations[number] = message
+        self._send(f"expect {number}", message)
+
+    def erase(self, consumer: str, timeout_seconds: float) -> int:
+        """Have the detectors forget a consumer, and wait for it: every signal of before was taken then. Gives how many
+        subjects were its. Raises TimeoutError; it is done nevertheless as soon as the detectors can.
+        """
+        self._erase_number += 1
+        erasure = _Erasure(message=Erase(self._erase_number, consumer))
+        self._erasures[self._erase_number] = erasure
+        self._send(f"erase {self._erase_number}", erasure.message)
+        if not erasure.is_done.wait(timeout_seconds):
+            raise TimeoutError(f"The detectors did not forget {consumer} within {timeout_seconds:.0f} s; erase again.")
+        return erasure.subjects
+
+    def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
+        """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
+        self._mapping = dict(endpoint_of_route)
+        self._send("mapped", Mapped(self._mapping))
+
+    def stop(self) -> None:
+        """Let the child write its checkpoint and end; kill it when it does not."""
+        if self._child is None:
+            return
+        self._send("stop", Stop())
+        self._drain(self._clock() + _STOP_SECONDS)
+        self._child.join(_STOP_SECONDS)
+        if self._child.is_alive():
+            self._child.kill()
+            self._child.join()
+        self._hang_up()
+
+    def _drain(self, until: float) -> None:
+        """Read what the child still tells, unacknowledged, until it ends: a child that waits to write would not see
+        the stop."""
+        if self._pipe is None or self._child is None:
+            return
+        try:
+            while self._child.is_alive() and self._clock() < until:
+                if self._pipe.poll(_POLL_SECONDS):
+                    self._pipe.recv_bytes()
+        except (EOFError, ConnectionError):
+            return
+
+    def _hang_up(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = self._outbox = None
+
+    def _receive(self, message: ToParent) -> None:
+        match message:
+            case Erased():
+                erasure = self._erasures.pop(message.number, None)
+                if erasure is not None:
+                    erasure.subjects = message.subjects
+                    erasure.is_done.set()
+            case Counts():
+                self.counts = message
+            case Saved():
+                for number in [number for number in self._expectations if number <= message.expect]:
+                    del self._expectations[number]
+            case Renewed():
+                logger.warning("%s", message.sentence)
+            case Told():
+                self._take_told(message)
+
+    def _take_told(self, message: Told) -> None:
+        fresh = message.signals[max(0, self._next - message.first) :]
+        if fresh:
+            self._untaken = message
+            try:
+                self._take(fresh)
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    self._untaken = None
+                raise
+        self._untaken = None
+        self._next = max(self._next, message.first + len(message.signals))
+        self._send("taken", Taken(self._next))
+
+    def _send(self, key: str, message: ToChild) -> None:
+        """Queue for the child; a child that is gone is noticed by `poll`."""
+        if self._outbox is not None:
+            self._outbox.put(key, msgspec.msgpack.encode(message))
+
+    def _bury(self) -> None:
+        if self._child is not None:
+            self._child.join(_STOP_SECONDS)
+        self._hang_up()
+        self._untaken = None  # It comes again.
+        self.restart_count += 1
+        self._start_after = self._clock() + RESTART_WAIT_SECONDS
+
+
+def run_detectors(
+    pipe: Connection, wal: str, checkpoint: str, consumer_order: tuple[ConsumerColumn, ...], time_zone: str
+) -> None:
+    """The child's main function: until told to stop, or the parent is gone."""
+    # Ctrl-C reaches the whole group; the parent says when to stop.
+    os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
+    mapping: dict[int, str] = {}
+    follower = Follower(
+        reader=WalReader(Path(wal), READER_NAME),
+        engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
+        checkpoint_path=Path(checkpoint),
+        tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
+    )
+    try:
+        sentence = follower.resume()
+        if sentence:
+            pipe.send_bytes(msgspec.msgpack.encode(Renewed(sentence)))
+        # What comes before the mapping would be of other endpoints.
+        is_mapped = False
+        while not is_mapped:
+            message = TO_CHILD.decode(pipe.recv_bytes())
+            is_mapped = isinstance(message, Mapped)
+            if not _obey(follower, mapping, message):
+                return
+        save_at = count_at = time.monotonic() + CHECKPOINT_SECONDS[0]
+        again_at = 0.0  # After a disk that refused.
+        while True:
+            looked_at = time.monotonic()
+            follower.step()
+            while follower.sentences:
+                pipe.send_bytes(msgspec.msgpack.encode(Renewed(follower.sentences.pop(0))))
+            look_at = time.monotonic() if follower.is_behind else looked_at + LOOK_SECONDS
+            while pipe.poll(max(0.0, look_at - time.monotonic())):
+                if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
+                    follower.save()
+                    return
+            now, errors = time.monotonic(), follower.disk_errors
+            if now >= count_at:
+                count_at = now + COUNT_SECONDS
+                pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
+            is_asked = bool(follower.erased) or follower.expected > follower.saved_expected
+            is_due = now >= save_at or follower.unsaved_bytes >= UNSAVED_BYTES_MAX
+            if now < again_at or not (is_asked or (follower.has_news and is_due)):
+                continue
+            if follower.save():
+                save_at = now + follower.pause_seconds
+                pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
+                while follower.erased:
+                    pipe.send_bytes(msgspec.msgpack.encode(follower.erased.pop(0)))
+            elif follower.disk_errors > errors:
+                again_at = now + CHECKPOINT_SECONDS[0]
+    except (EOFError, ConnectionError):
+        os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
+
+
+def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool:
+    """False when the child is to stop."""
+    match message:
+        case Taken():
+            follower.taken = max(follower.taken, message.next)
+        case Expect():
+            follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
+            follower.expected = message.number
+        case Erase():
+            follower.erase(message)
+        case Mapped():
+            new = message.endpoint_of_route
+            changed = {route for route in mapping.keys() | new.keys() if mapping.get(route) != new.get(route)}
+            mapping.clear()
+            mapping.update(new)
+            follower.engine.remap(changed)
+        case Stop():
+            return False
+    return True
+
+
+def _name_span(seconds: int) -> str:
+    """In words, for people."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds // 60} minutes"
+
+
+def _name_time(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,284 @@
+"""Where the detectors' reads of the log ended, kept beside the checkpoint: what was judged together is judged together
+again after a crash, and gives the same signals with the same numbers.
+
+EDGE: a file. Batches of one read may become one group (collector/detection/read_boundaries.py), and how far a read came
+depends on the moment. So each end is written down before anything is told of what lies before it, in the page cache: it
+has to outlive the process, whereas after a power loss nobody remembers the numbers. The file begins with the place of
+the checkpoint that it goes on from, and is begun anew with each; ends of another checkpoint's are no use and are
+dropped.
+
+Jumps of time: what the detectors knew before one is kept, and taken up again where the clocks were wrong.
+
+No row counts that begins later than some seconds after the collector received it, so what was judged last lies in the
+future only where the collector's own clock did, which stamps each batch of the log. Once batches show for a while a
+time behind what was judged, a jump was no time that passed where that time lies within it (after its start, before
+where it landed), or where the clock went back by as much. All of the detectors' state hangs on times, so nothing of it
+is turned back: the state of before is taken up, as after a pause without calls, and what was learnt since is given up.
+
+Pure: who asks keeps the states, by the names of their jumps (collector/detection/process.py).
+
+Several batches of the log as one: a batch costs the detectors about a millisecond however few rows it has, and many
+small sensors send many small ones.
+
+What is merged depends on the batches alone, and no row comes out of it late that would not have been: a group ends
+before the first batch whose newest row begins later than the group's own.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.core.rows import Ragged, Route, RowBatch
+from collector.detection.framework.contract import State
+from collector.receiver.segment import Position
+
+_END = struct.Struct("<QQ")  # Segment and offset.
+
+
+class CutJournal:
+    """Ends of reads since a checkpoint. One writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: list[Position] = []  # Of before the crash, that are still to come, ascending.
+        self._descriptor = -1
+
+    def resume(self, position: Position) -> None:
+        """Go on from a checkpoint at `position`. Raises OSError."""
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = len(content) - len(content) % _END.size  # A crash may have cut the last one.
+        ends = [Position(*fields) for fields in _END.iter_unpack(content[:whole])]
+        # The first is the checkpoint's; a crash between a checkpoint and `begin` leaves that of the one before.
+        if position not in ends:
+            self.begin(position)
+            return
+        os.ftruncate(self._open(), whole)
+        self._known = [end for end in ends if end > position]
+
+    def begin(self, position: Position) -> None:
+        """A checkpoint at `position` is on disk. Raises OSError."""
+        os.ftruncate(self._open(), 0)
+        self._known = []
+        self._write(position)
+
+    def find_next(self, position: Position) -> Position | None:
+        """Where the read that began at `position` ended before the crash; None where there was none."""
+        while self._known and self._known[0] <= position:
+            del self._known[0]
+        return self._known[0] if self._known else None
+
+    def drop_next(self) -> None:
+        """What lay before the next end is gone from the log, and so is the reason to stop there."""
+        del self._known[:1]
+
+    def add(self, end: Position) -> None:
+        """A read ended here. Raises OSError."""
+        if end not in self._known:
+            self._write(end)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return self._descriptor
+
+    def _write(self, end: Position) -> None:
+        written = os.write(self._descriptor, _END.pack(end.segment, end.offset))
+        if written < _END.size:  # The disk is full: half an end would shift those that follow.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+
+JUMP_SECONDS = 600  # Shorter ones are waited for: so long nothing is judged at most.
+BEHIND_SECONDS = 300  # Batches that are further behind what was judged show another time.
+SETTLED_SECONDS = 120  # So long, for a clock may be wrong for a moment.
+KEPT_SECONDS = 7 * 86_400  # After a jump, in time that was judged.
+FIRST_KEPT_SECONDS = 86_400  # The same of the first rows: whoever starts with another time would learn anew.
+WORTH = 10  # Times the time that nothing would be judged may be given up of what was learnt.
+KEPT_MAX = 3  # A pause in the calls is a jump too; the shortest goes first.
+
+
+class Lost(Enum):
+    """The time is behind what was judged and within no jump that is kept."""
+
+    LOST = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    """Unix seconds: the newest row before it and the first one after it."""
+
+    left: int  # 0: there was none.
+    landed: int
+
+    @property
+    def name(self) -> str:
+        """Of the state of before."""
+        return f"before-{self.left}-{self.landed}"
+
+    def explains(self, time: int, newest: int, back: int) -> bool:
+        """Whether undoing it explains the `time` it is now, `back` seconds behind the `newest` that was judged."""
+        since, span = newest - self.landed, self.landed - self.left
+        if self.left > time or since > (KEPT_SECONDS if self.left else FIRST_KEPT_SECONDS):
+            return False
+        return time < self.landed or (abs(back - span) <= BEHIND_SECONDS and since <= WORTH * span)
+
+
+class Jumps:
+    """Those that are kept, in the order of time."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[Jump, ...] = ()
+        self._behind_since = 0  # When the first batch was received that is behind; 0: the last one was not.
+        self._is_settled = False
+
+    def note(self, jump: Jump) -> None:
+        """Time is about to jump, by JUMP_SECONDS or more."""
+        kept = [one for one in self.kept if jump.left - one.landed <= KEPT_SECONDS]
+        if len(kept) == KEPT_MAX:
+            kept.remove(min(kept, key=lambda one: one.landed - one.left))
+        self.kept = (*kept, jump)
+
+    def look(self, received_at: int, newest: int) -> Jump | Lost | None:
+        """At the next batches: the jump that is to be undone, LOST once where there is none, and None where nothing is
+        to be done. `newest`: what was judged last."""
+        if newest - received_at <= BEHIND_SECONDS:
+            self._behind_since, self._is_settled = 0, False
+            return None
+        if not 0 < self._behind_since <= received_at:
+            self._behind_since, self._is_settled = received_at, False
+        if self._is_settled or received_at - self._behind_since < SETTLED_SECONDS:
+            return None
+        self._is_settled = True
+        back = newest - self._behind_since
+        return next((jump for jump in reversed(self.kept) if jump.explains(received_at, newest, back)), Lost.LOST)
+
+    def undo(self, jump: Jump) -> None:
+        """The state of before it was taken up."""
+        self.kept = self.kept[: self.kept.index(jump)]
+        self._behind_since, self._is_settled = 0, False
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        kept = [(jump.left, jump.landed) for jump in self.kept]
+        return {
+            "kept": np.array(kept, np.int64).reshape(-1, 2),
+            "behind": np.array([self._behind_since, self._is_settled], np.int64),
+        }
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self.kept = tuple(Jump(left=left, landed=landed) for left, landed in state["kept"].tolist())
+        behind_since, is_settled = state["behind"].tolist()
+        self._behind_since, self._is_settled = behind_since, bool(is_settled)
+
+
+ROWS_MAX = 10_000  # Of a group of several batches: as many as one batch of the wire may have.
+
+_STRING_INDEXES = frozenset(
+    (
+        "client_address",
+        "client_workload",
+        "protocol_version",
+        "request_content_type",
+        "response_content_type",
+        "client_software",
+    )
+)
+
+
+@dataclass(slots=True)
+class Group:
+    """Batches that are fed as one. Not empty."""
+
+    batches: list[RowBatch]
+    received_at: list[int]  # Of each batch, unix seconds.
+    newest: int = field(init=False)  # Start of the newest row.
+    rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.newest, self.rows = _find_newest(self.batches[0]), len(self.batches[0])
+
+    def take(self, batch: RowBatch, received_at: int) -> bool:
+        """Add a batch; False where it begins another group."""
+        if self.rows + len(batch) > ROWS_MAX or _find_newest(batch) > self.newest:
+            return False
+        self.batches.append(batch)
+        self.received_at.append(received_at)
+        self.rows += len(batch)
+        return True
+
+    def merge(self) -> tuple[RowBatch, NDArray[np.int64]]:
+        """The rows of all, in the order of `batches`, and when each was received."""
+        lengths = [len(batch) for batch in self.batches]
+        return merge_batches(self.batches), np.repeat(np.array(self.received_at, np.int64), lengths)
+
+
+def group_batches(batches: Iterable[tuple[RowBatch, int]]) -> Iterator[Group]:
+    """Batches with the time they were received, in the order of the log."""
+    group: Group | None = None
+    for batch, received_at in batches:
+        if group is None or not group.take(batch, received_at):
+            if group is not None:
+                yield group
+            group = Group([batch], [received_at])
+    if group is not None:
+        yield group
+
+
+def merge_batches(batches: Sequence[RowBatch]) -> RowBatch:
+    """One batch of all rows, in order; node, sequence, loss and what else belongs to one batch are the first's."""
+    if len(batches) == 1:
+        return batches[0]
+    texts: dict[str, int] = {"": 0}
+    routes: dict[int, int] = {}
+    known: list[Route] = []
+    string_places, route_places = [], []
+    for batch in batches:
+        string_places.append(np.array([texts.setdefault(text, len(texts)) for text in batch.strings], np.uint32))
+        for route in batch.routes:
+            if routes.setdefault(route.route_id, len(known)) == len(known):
+                known.append(route)
+        route_places.append(np.array([routes[route.route_id] for route in batch.routes], np.uint32))
+    merged: dict[str, Any] = {}
+    for column in fields(RowBatch):
+        parts = [getattr(batch, column.name) for batch in batches]
+        if column.name in _STRING_INDEXES:
+            parts = [places[part] for places, part in zip(string_places, parts, strict=True)]
+        elif column.name == "route":
+            parts = [places[part] for places, part in zip(route_places, parts, strict=True)]
+        if isinstance(parts[0], np.ndarray):
+            merged[column.name] = np.concatenate(parts)
+        elif isinstance(parts[0], Ragged):
+            merged[column.name] = _join(parts)
+        else:
+            merged[column.name] = parts[0]
+    return RowBatch(**(merged | {"strings": tuple(texts), "routes": tuple(known)}))
+
+
+def _join(parts: Sequence[Ragged]) -> Ragged:
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Ragged(
+        offsets=offsets,
+        values=np.concatenate([part.values for part in parts]),
+        counts=np.concatenate([part.counts for part in parts]),
+    )
+
+
+def _find_newest(batch: RowBatch) -> int:
+    return int(np.max(batch.window_start)) if len(batch) else 0

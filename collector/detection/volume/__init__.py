@@ -1,0 +1,1 @@
+"""Volume of calls: baselines, bursts, silence."""

@@ -1,0 +1,229 @@
+"""What the level detector measures in windows of each length: levels, measures, and how fast it learns.
+
+A measure is one running statistic of the residual on one side. Its tail is learnt a subject (detectors/tail.py), so the
+bars here are in nats of rarity beyond the common maximum of a block of hours, not in units of the data.
+
+The tail of each measure of each subject: how rare a height is, in nats.
+
+The maxima of blocks of some hours follow a Gumbel law in the tail whatever the law of the single windows, if that is
+not heavier than exponential in the transformed unit (Fisher and Tippett 1928; Gumbel 1958). Location and scale come
+from the running mean and variance of the block maxima, so heavy-tailed subjects widen their own bar. The evidence of a
+height is (height - location) / scale: exp(-evidence) is the expected number of blocks' maxima beyond it.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.detection.framework.contract import F64, State
+from collector.detection.framework.slots import Slots, grow
+
+
+class Statistic(Enum):
+    """What a measure follows, in widths of the subject's noise unless said otherwise."""
+
+    MEAN = "running mean of the residual"
+    LASTING = "sum of log ratios to the expectation beyond a drift: how long it has been silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One statistic on one side. `span`: windows of the running mean; of LASTING the drift, a log ratio."""
+
+    statistic: Statistic
+    is_above: bool
+    bar: float  # Nats.
+    span: float
+    clip: float  # Of one window's residual: what one window may add.
+    level: int = 0  # Index of Plan.half_lives_seconds.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All measures of one window length."""
+
+    half_lives_seconds: tuple[float, ...]  # Of the levels that residuals are taken from.
+    measures: tuple[Measure, ...]
+    block_seconds: int  # Whose maxima the tails are fitted to.
+    memory_blocks: int
+    prior_blocks: int
+    prior_maximum: float  # Of a block, in noise widths.
+    spread_min: float
+    maximum_clip: float  # Nats: the most that a block teaches.
+    noise_windows: int
+    noise_min: float
+    season_days: int  # Memory of the season.
+    told_half_life_seconds: int  # A told subject is told again for twice as much, and for less as this passes.
+    told_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
+    relative_variance: float  # Against Poisson's at rest: the share of the noise that large counts keep.
+
+
+PLANS = {
+    60: Plan(
+        half_lives_seconds=(3_600.0, 1_500.0),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=20, clip=2.5),
+            Measure(statistic=Statistic.LASTING, is_above=False, bar=6.9, span=0.6, clip=1.0, level=1),
+        ),
+        block_seconds=3 * 3_600,
+        memory_blocks=240,
+        prior_blocks=8,
+        prior_maximum=3.0,
+        spread_min=0.2,
+        maximum_clip=5.0,
+        noise_windows=5_000,
+        noise_min=0.8,
+        relative_variance=0.17,
+        season_days=5,
+        told_half_life_seconds=9_000,
+        told_opposite=0.0,
+    ),
+    300: Plan(
+        half_lives_seconds=(1_500.0, 5_400.0),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=6.6, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=4, clip=2.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=3.84, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=3.25, span=4, clip=2.0),
+        ),
+        block_seconds=2 * 3_600,
+        memory_blocks=240,
+        prior_blocks=25,
+        prior_maximum=2.0,
+        spread_min=0.5,
+        maximum_clip=16.0,
+        noise_windows=3_000,
+        noise_min=0.3,
+        relative_variance=0.05,
+        season_days=5,
+        told_half_life_seconds=3_600,
+        told_opposite=2.0,
+    ),
+    3_600: Plan(
+        half_lives_seconds=(3_600.0,),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.68, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.68, span=1, clip=50.0),
+        ),
+        block_seconds=12 * 3_600,
+        memory_blocks=240,
+        prior_blocks=10,
+        prior_maximum=3.0,
+        spread_min=0.8,
+        maximum_clip=8.0,
+        noise_windows=1_000,
+        noise_min=0.3,
+        relative_variance=0.03,
+        season_days=10,
+        told_half_life_seconds=4 * 3_600,
+        told_opposite=0.3,
+    ),
+}
+
+# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is told.
+SERVICE_PLANS = {
+    300: replace(
+        PLANS[300],
+        half_lives_seconds=(5_400.0,),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.2, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.2, span=4, clip=3.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=6.5, span=1, clip=50.0),
+        ),
+        # What the first days teach, in which the hours of the day are not known yet, is to fade in days.
+        memory_blocks=36,
+        prior_blocks=6,
+        prior_maximum=2.5,
+        noise_windows=600,
+        noise_min=1.0,  # Poisson's, and 4 % of a service that is called much: its limit is a quarter more at the least.
+    ),
+    3_600: PLANS[3_600],
+}
+
+
+_SCALE = 0.7797  # Of the Gumbel law, in standard deviations: sqrt(6) / pi.
+_EULER = 0.5772
+_LASTING_MAXIMUM = 1.5  # Of a block, of who calls without pause: a silence of a few windows.
+_LASTING_SPREAD = 0.5
+
+
+class BlockTail:
+    """Tails of `measures` x slots."""
+
+    def __init__(self, plan: Plan, window_seconds: int) -> None:
+        self._plan = plan
+        self._block = max(1, plan.block_seconds // window_seconds)
+        count = len(plan.measures)
+        is_lasting = np.array([[measure.statistic is Statistic.LASTING] for measure in plan.measures])
+        self._prior_mean = np.where(is_lasting, _LASTING_MAXIMUM, plan.prior_maximum)
+        self._prior_square = np.where(is_lasting, _LASTING_SPREAD, 1.0) ** 2
+        self._mean: F64 = np.zeros((count, 0))
+        self._square: F64 = np.zeros((count, 0))
+        self._highest: F64 = np.zeros((count, 0))
+        self._blocks: F64 = np.zeros(0)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        known = self._mean.shape[1]
+        self._mean, self._square = grow(self._mean, capacity), grow(self._square, capacity)
+        self._mean[:, known:] = self._prior_mean
+        self._square[:, known:] = self._prior_square
+        self._highest = grow(self._highest, capacity, -np.inf)
+        self._blocks = grow(self._blocks, capacity)
+
+    def weigh(self, slots: Slots, heights: F64) -> F64:
+        """Evidence in nats of heights, measures x n."""
+        location, scale = self._law(slots)
+        evidence: F64 = (heights - location) / scale
+        return evidence
+
+    def invert(self, slots: Slots, evidence: F64) -> F64:
+        """Heights of this evidence, measures x n."""
+        location, scale = self._law(slots)
+        heights: F64 = location + evidence * scale
+        return heights
+
+    def learn(self, slots: Slots, heights: F64, age: F64) -> None:
+        """Take one window; `age` counts those before it. A block ends with a subject's own age."""
+        self._highest[:, slots] = np.maximum(self._highest.take(slots, axis=1), heights)
+        is_end = (age + 1) % self._block == 0
+        if not is_end.any():
+            return
+        ended = slots[is_end]
+        location, scale = self._law(ended)
+        highest = np.minimum(self._highest.take(ended, axis=1), location + self._plan.maximum_clip * scale)
+        self._blocks[ended] += 1
+        gain = np.maximum(1 / (self._blocks.take(ended) + self._plan.prior_blocks), 1 / self._plan.memory_blocks)
+        step = highest - self._mean.take(ended, axis=1)
+        self._mean[:, ended] += gain * step
+        self._square[:, ended] += gain * (step * step * (1 - gain) - self._square.take(ended, axis=1))
+        self._highest[:, ended] = -np.inf
+
+    def forget(self, slots: Slots) -> None:
+        """Return evicted slots to the prior."""
+        self._mean[:, slots] = self._prior_mean
+        self._square[:, slots] = self._prior_square
+        self._highest[:, slots] = -np.inf
+        self._blocks[slots] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        return {
+            "tail_mean": self._mean,
+            "tail_square": self._square,
+            "tail_highest": self._highest,
+            "tail_blocks": self._blocks,
+        }
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self._mean, self._square = state["tail_mean"].astype(np.float64), state["tail_square"].astype(np.float64)
+        self._highest, self._blocks = state["tail_highest"].astype(np.float64), state["tail_blocks"].astype(np.float64)
+
+    def _law(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        spread = np.maximum(np.sqrt(self._square.take(slots, axis=1)), self._plan.spread_min)
+        scale = _SCALE * spread
+        return self._mean.take(slots, axis=1) - _EULER * scale, scale

@@ -1,0 +1,102 @@
+"""What the consumers of an endpoint have in common: the customary burst of its peers, and a shift that all of them
+share.
+
+Both are floors of the expectation of one pair. A newcomer is compared with the endpoint's other consumers; and when a
+deploy doubles the calls of every consumer of an endpoint, no single pair is odd (the endpoint is, once).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.detection.framework.slots import Slots, grow
+
+PEERS_MIN = 3  # Fewer say nothing.
+SHIFT_PEERS_MIN = 5
+_SPREAD = 1.5  # Standard deviations of log level over the mean: about the upper tenth of the peers.
+_GAIN = 0.2  # Of one window.
+_SHIFT_FADE = 0.9  # A shared shift is remembered for about 10 windows.
+
+F64 = NDArray[np.float64]
+
+
+class Population:
+    """Figures by endpoint slot, learnt when a window closes. `offset` is that of the burst detector."""
+
+    def __init__(self, offset: float) -> None:
+        self._offset = offset
+        self._mean: F64 = np.zeros(0)
+        self._square: F64 = np.zeros(0)
+        self._usual: F64 = np.zeros((2, 0))  # Mean and square of levels over the season's factor.
+        self.peers: F64 = np.zeros(0)
+        self._shift: F64 = np.zeros(0)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for endpoint slots below `capacity`."""
+        self._mean, self._square = grow(self._mean, capacity), grow(self._square, capacity)
+        self._usual = grow(self._usual, capacity)
+        self.peers, self._shift = grow(self.peers, capacity), grow(self._shift, capacity)
+
+    def floor(self, endpoints: Slots, levels: F64, season: F64 | None = None) -> F64:
+        """The level that peers make ordinary for pairs of `endpoints` whose own level is `levels`, at a time with these
+        factors."""
+        common = self._find_common(self._mean.take(endpoints), self._square.take(endpoints))
+        if season is not None:
+            usual = self._find_common(*self._usual.take(endpoints, axis=1))
+            common = np.fmin(common, usual * season)
+        common = np.where(self.peers.take(endpoints) >= PEERS_MIN, common, 0.0)
+        shifted = (levels + self._offset) * np.exp2(self._shift.take(endpoints)) - self._offset
+        floor: F64 = np.maximum(np.maximum(common, shifted), 0.0)
+        return floor
+
+    def learn(self, endpoints: Slots, levels: F64, values: F64, expected: F64, usual: F64 | None) -> None:
+        """Take the pairs of a closed window, before they are learnt: `levels` (0 = newcomer) and `values`; what was
+        `expected` of them at its time, and `usual`, their levels over the season's factor."""
+        self.fade()
+        is_known = (levels > 0) & (endpoints >= 0)
+        if not is_known.any():
+            return
+        where, height = endpoints[is_known], np.log2(levels[is_known] + self._offset)
+        length = len(self.peers)
+        count = np.bincount(where, minlength=length)
+        touched = count.nonzero()[0]
+        mean = np.bincount(where, height, length)[touched] / count[touched]
+        square = np.bincount(where, height**2, length)[touched] / count[touched]
+        gain = np.where(self.peers[touched] == 0, 1.0, _GAIN)
+        if usual is not None:
+            common = np.log2(usual[is_known] + self._offset)
+            for row, heights in enumerate((common, common**2)):
+                here = np.bincount(where, heights, length)[touched] / count[touched]
+                self._usual[row, touched] += gain * (here - self._usual[row, touched])
+        self._mean[touched] += gain * (mean - self._mean[touched])
+        self._square[touched] += gain * (square - self._square[touched])
+        self.peers[touched] += gain * (count[touched] - self.peers[touched])
+        known = height if expected is levels else np.log2(expected[is_known] + self._offset)
+        rise = np.clip(np.log2(values[is_known] + self._offset) - known, -2, 3)
+        shift = np.bincount(where, rise, length)[touched] / count[touched]
+        shift = np.where(count[touched] >= SHIFT_PEERS_MIN, shift, 0.0)
+        self._shift[touched] = np.maximum(self._shift[touched], shift)
+
+    def fade(self) -> None:
+        """A window passed: what was shared is a little longer ago."""
+        self._shift *= _SHIFT_FADE
+
+    def forget(self, endpoints: Slots) -> None:
+        """Clear evicted endpoints."""
+        for array in (self._mean, self._square, self._usual, self.peers, self._shift):
+            array[..., endpoints] = 0
+
+    def dump(self) -> dict[str, NDArray[np.generic]]:
+        """State for a checkpoint."""
+        own = {"mean": self._mean, "square": self._square, "usual": self._usual}
+        return {**own, "peers": self.peers, "shift": self._shift}
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """The inverse of `dump`. In a state of before what is usual is what is common."""
+        self._mean, self._square = state["mean"].astype(np.float64), state["square"].astype(np.float64)
+        self.peers, self._shift = state["peers"].astype(np.float64), state["shift"].astype(np.float64)
+        before = np.stack([self._mean, self._square])
+        self._usual = state.get("usual", before).astype(np.float64)
+
+    def _find_common(self, mean: F64, square: F64) -> F64:
+        common: F64 = np.exp2(mean + _SPREAD * np.sqrt(np.maximum(square - mean**2, 0))) - self._offset
+        return common

@@ -1,0 +1,312 @@
+"""One consumer out of a collector that runs: each place in turn, in the order in which its name travels.
+
+The log first, so that nobody reads the name anew; then the detectors, whose signals of before are taken meanwhile; then
+the alerts in memory, what waits to be told, the blocks; the tables last, when nothing writes of it any more. What the
+consumer does afterwards is known again. Thread-safe; one erasure at a time.
+
+The write-ahead log without one consumer: its hash or text is blanked in every frame, byte for byte.
+
+Lengths stay, and so do all positions that readers keep. A hash is eight bytes as the wire has it (fixed64), which occur
+by chance once in 2^64 places; a text is replaced where it is a whole entry of the batch's dictionary. Nobody may
+write the log meanwhile.
+
+How a consumer is named in a text, as patterns: `kind:value`, or its value alone where that says enough.
+
+An address is no part of a longer one, and the name of a workload, which is also that of a service, counts only behind
+its kind.
+
+The tables without one consumer: its rows of calls, alerts, timelines, mutes, reports and what is known to be good
+go; where somebody wrote its name into a text that stays, the name is blanked.
+
+Sums of all consumers together (routes_hour, routes_day) name nobody and stay. Neither what was deleted nor the
+statement that deleted it, which names the consumer, is left on disk: the engine keeps both for a while, so it is told
+not to, and waited for.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from collector.alerting.service import AlertDesk
+from collector.core.errors import ConflictError
+from collector.detection.process import DetectorProcess
+from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
+from collector.receiver.reader import write_durably
+from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
+from collector.receiver.wal import Wal
+from collector.response.responder import Erasing, Responder
+from collector.storage.base import Store, StoreError
+from collector.storage.tables.layout import Layout
+from collector.storage.writer import StoreWriter
+
+ERASED: Final = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """`pattern` for texts here; `sql` for ClickHouse's match() and replaceRegexpAll(), by `sql_replacement`, which
+    knows no looking around."""
+
+    pattern: re.Pattern[str]
+    sql: str
+    sql_replacement: str = rf"\1{ERASED}\2"
+
+
+def find_mention(consumer: ConsumerName) -> Mention:
+    """The patterns of one consumer."""
+    prefix, value = re.escape(f"{consumer.kind}:"), re.escape(consumer.value)
+    name = prefix + value if consumer.kind is ConsumerKind.WORKLOAD else f"(?:{prefix})?{value}"
+    # What would make it a part of something longer; a colon only where the value itself has some (IPv6).
+    part = r"0-9A-Za-z_" + (":" if ":" in consumer.value else "")
+    before, after = rf"[{part}.-]", rf"[{part}]|[.-][{part}]"
+    return Mention(
+        pattern=re.compile(rf"(?<!{before}){name}(?!{after})"),
+        sql=rf"(^|[^{part}.-]){name}($|[^{part}.-]|[.-]$|[.-][^{part}])",
+    )
+
+
+_HASH_BYTES: Final = 8
+# Field `strings` of a Batch, and its tag: length-delimited, wire type 2 of protobuf.
+STRINGS_FIELD: Final = 9
+_STRINGS_TAG: Final = bytes([STRINGS_FIELD << 3 | 2])
+_SHORT_BYTES: Final = 0x80  # A longer text has a length of two bytes.
+
+
+def erase_from_log(directory: Path, consumer: ConsumerName) -> int:
+    """Blank a consumer in all segments, damaged bytes included; gives in how many batches it was. Raises OSError."""
+    old, new = _find_replacement(consumer)
+    count = 0
+    for number in find_segments(directory):
+        path = locate_segment(directory, number)
+        content = path.read_bytes()
+        if old not in content:
+            continue
+        blanked = bytearray(content.replace(old, new))
+        for entry in decode_frames(content, Position(number, 0), is_complete=True).entries:
+            if old in entry.payload:
+                count += 1
+                blanked[entry.start.offset : entry.end.offset] = encode_frame(
+                    entry.payload.replace(old, new),
+                    number=entry.number,
+                    received_unix_ns=entry.received_unix_ns,
+                    position=entry.start,
+                )
+        write_durably(path, bytes(blanked))
+    return count
+
+
+def _find_replacement(consumer: ConsumerName) -> tuple[bytes, bytes]:
+    if consumer.kind in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
+        return int(consumer.value, 16).to_bytes(_HASH_BYTES, "little"), bytes(_HASH_BYTES)
+    text = consumer.value.encode()
+    length = len(text)
+    size = bytes([length]) if length < _SHORT_BYTES else bytes([length & 0x7F | _SHORT_BYTES, length >> 7])
+    return _STRINGS_TAG + size + text, _STRINGS_TAG + size + b"-" * length
+
+
+WAIT_SECONDS: Final = 300.0
+_LOOK_SECONDS: Final = 0.25
+_NOTHING: Final = "1 = 0"  # The condition of a statement that deletes no row.
+_CALLS: Final = ("rows_minute", "rows_hour")
+# Table and the condition under which a row speaks of the consumer `id`, which texts name by `pattern`.
+_SPOKEN: Final = (
+    ("alert_actions", "alert_id IN (SELECT id FROM alerts WHERE consumer = {id:String})"),
+    ("incident_entries", "match(title, {pattern:String}) OR match(why, {pattern:String})"),
+    ("alert_mutes", "match(subject, {pattern:String})"),
+    ("detector_reports", "consumer = {id:String}"),
+    ("known_good", "consumer = {id:String}"),
+    ("change_facts", "detail = {id:String} OR subject = {id:String}"),
+    ("alerts", "consumer = {id:String} OR match(title, {pattern:String}) OR match(why, {pattern:String})"),
+)
+# Texts of people and of rules, and clients of encrypted connections.
+_WRITTEN: Final = (
+    ("known_good", "note"),
+    ("detection_decisions", "note"),
+    ("alert_actions", "note"),
+    ("alert_mutes", "reason"),
+    ("findings", "note"),
+    ("findings", "why"),
+    ("finding_changes", "note"),
+    ("endpoint_risks", "explanation"),
+    ("coverage_rows", "handshakes"),
+)
+_COLUMNS: Final = {
+    ConsumerKind.PRINCIPAL: "principal = reinterpretAsUInt64(reverse(unhex({value:String})))",
+    ConsumerKind.CREDENTIAL: "credential = reinterpretAsUInt64(reverse(unhex({value:String})))",
+    ConsumerKind.ADDRESS: "client_address = {value:String}",
+    ConsumerKind.WORKLOAD: "client_workload = {value:String}",
+}
+
+
+def check_consumer(consumer: ConsumerName) -> None:
+    """Raises ValueError with one sentence where it is nobody."""
+    if consumer.kind not in _COLUMNS or not consumer.value:
+        raise ValueError(f"{consumer.id} names nobody; write principal:, credential:, address: or workload:")
+
+
+def find_credentials(store: Store, consumer: ConsumerName) -> list[ConsumerName]:
+    """The credentials that only this principal used, which name it too. Raises StoreError."""
+    if consumer.kind is not ConsumerKind.PRINCIPAL:
+        return []
+    mine = _COLUMNS[consumer.kind]
+    calls = " UNION ALL ".join(f"SELECT credential, principal FROM {table}" for table in _CALLS)
+    rows = store.query(
+        f"SELECT lower(leftPad(hex(credential), 16, '0')) FROM ({calls}) WHERE credential != 0 "
+        f"GROUP BY credential HAVING min({mine})",
+        {"value": consumer.value},
+    )
+    return [ConsumerName(kind=ConsumerKind.CREDENTIAL, value=str(row[0])) for row in rows]
+
+
+class TableEraser:
+    """Erases in one store. `clock` gives seconds that only grow."""
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store, self._layout = store, layout
+        self._clock, self._wait = clock, wait
+
+    def erase(self, consumer: ConsumerName, mention: Mention) -> dict[str, int]:
+        """Delete and blank, and wait until nothing of it is on disk; gives rows by table. Raises StoreError."""
+        condition = _COLUMNS[consumer.kind]
+        parameters = {
+            "id": consumer.id,
+            "value": consumer.value,
+            "pattern": mention.sql,
+            "blank": mention.sql_replacement,
+        }
+        work = [(table, condition, "DELETE") for table in _CALLS]
+        work += [(table, where, "DELETE") for table, where in _SPOKEN]
+        for table, column in _WRITTEN:
+            change = f"UPDATE {column} = replaceRegexpAll({column}, {{pattern:String}}, {{blank:String}})"
+            work.append((table, f"match({column}, {{pattern:String}})", change))
+        counts: dict[str, int] = {}
+        try:
+            for table, where, change in work:
+                found = int(self._store.query(f"SELECT count() FROM {table} WHERE {where}", parameters)[0][0])
+                if found and not counts.get(table):
+                    self._alter(table, "MODIFY SETTING old_parts_lifetime = 1, finished_mutations_to_keep = 1")
+                counts[table] = counts.get(table, 0) + found
+                if found:
+                    self._mutate(table, f"{change} WHERE {where}", parameters)
+            self._forget([table for table, count in counts.items() if count])
+        finally:
+            for table in [table for table, count in counts.items() if count]:
+                self._alter(table, "RESET SETTING old_parts_lifetime, finished_mutations_to_keep")
+        return counts
+
+    def _alter(self, table: str, change: str, parameters: Mapping[str, str] | None = None) -> None:
+        layout = self._layout
+        self._store.execute(f"ALTER TABLE {table}{layout.write_table}{layout.on_cluster} {change}", parameters)
+
+    def _mutate(self, table: str, change: str, parameters: Mapping[str, str] | None = None) -> None:
+        self._alter(table, change, parameters)
+        self._wait_for("mutations", "NOT is_done", [table], "is still being rewritten")
+
+    def _forget(self, tables: Sequence[str]) -> None:
+        """Wait until the parts of before and the statements are gone; of statements the engine keeps the last, so that
+        is to be one without a name."""
+        if not tables:
+            return
+        now = int(self._store.query("SELECT toUnixTimestamp(now())")[0][0])
+        for table in tables:
+            self._mutate(table, f"DELETE WHERE {_NOTHING}")
+        # Parts that later merges leave behind never held it.
+        is_old = f"NOT active AND toUnixTimestamp(modification_time) <= {now}"
+        self._wait_for("parts", is_old, tables, "still has parts of before")
+        self._wait_for("mutations", f"position(command, '{_NOTHING}') = 0", tables, "still has old statements")
+
+    def _wait_for(self, system: str, condition: str, tables: Sequence[str], what: str) -> None:
+        layout = self._layout
+        names = ", ".join(f"'{table}{layout.write_table}'" for table in tables)
+        source = f"clusterAllReplicas('{layout.cluster}', system.{system})" if layout.cluster else f"system.{system}"
+        sql = f"SELECT table FROM {source} WHERE database = currentDatabase() AND table IN ({names}) AND {condition}"
+        until = self._clock() + WAIT_SECONDS
+        while rows := self._store.query(f"{sql} LIMIT 1"):
+            if self._clock() > until:
+                raise StoreError(
+                    f"The table {rows[0][0]} {what} after {WAIT_SECONDS:.0f} s; erase again later.",
+                    "it is still rewriting its tables, so erase again later",
+                )
+            # The engine's cleaner rests for minutes; this wakes it. Servers that do not know it clean up by themselves.
+            for table in tables if system == "parts" else ():
+                with suppress(StoreError):
+                    self._store.execute(f"SYSTEM START CLEANUP{layout.on_cluster} {table}{layout.write_table}")
+            self._wait(_LOOK_SECONDS)
+
+
+DETECTORS_SECONDS: Final = 120.0  # They may be in the midst of a backlog.
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What was found and is gone, by place."""
+
+    rows: dict[str, int]  # By table; rows deleted, or blanked.
+    log_batches: int
+    detector_subjects: int
+    alerts: int  # Open and recent ones, of those in `rows`.
+    notifications: int  # That waited to be told, or stood in a file of ours.
+    blocks: int
+    audit_lines: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eraser:
+    """The places. `notified` takes back what waits to be told of a pattern."""
+
+    wal: Wal
+    writer: StoreWriter
+    store: Store
+    tables: TableEraser
+    detectors: DetectorProcess
+    desk: AlertDesk
+    responder: Responder
+    notified: Callable[..., int]
+    lock: threading.Lock
+
+    def erase(self, consumer: ConsumerName, wish: Erasing) -> Erased:
+        """Everywhere, and wait until it is so. Raises ValueError for who is nobody, ConflictError, StoreError,
+        TimeoutError, OSError; after any of the last three another run does the rest.
+        """
+        check_consumer(consumer)
+        mention = find_mention(consumer)
+        if not self.lock.acquire(blocking=False):
+            raise ConflictError("Another consumer is being erased; erase this one when that is done.")
+        try:
+            names = [consumer, *find_credentials(self.store, consumer)]
+            hashes = {int(name.value, 16) for name in names if name.is_hash}
+            # First, for it may refuse.
+            blocks = self.responder.erase(consumer.id, mention.pattern, hashes, wish)
+            with self.writer.pause(), self.wal.hold() as directory:
+                batches = sum(erase_from_log(directory, name) for name in names)
+            subjects = self.detectors.erase(consumer.id, DETECTORS_SECONDS)
+            alerts = self.desk.erase(mention.pattern)
+            notifications = self.notified(mention.pattern)
+            rows = self.tables.erase(consumer, mention)
+        finally:
+            self.lock.release()
+        logger.info("A consumer (%s) was erased by %s.", consumer.kind, wish.by)
+        return Erased(
+            rows=rows,
+            log_batches=batches,
+            detector_subjects=subjects,
+            alerts=alerts,
+            notifications=notifications,
+            blocks=blocks.blocks,
+            audit_lines=blocks.audit_lines,
+        )

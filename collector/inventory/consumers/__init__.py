@@ -1,0 +1,1 @@
+"""Consumers: lists and who they are."""

@@ -1,0 +1,292 @@
+"""Consumers out of the store: who calls, how much, and how many distinct objects they touched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from collector.core.rates import compute_rate
+from collector.inventory.consumers.consumer import (
+    PRINCIPAL_KINDS,
+    Caller,
+    Consumer,
+    ConsumerDetail,
+    ConsumerEndpoint,
+    ConsumerKind,
+    ConsumerName,
+    parse_consumer,
+)
+from collector.inventory.endpoints.peers import Call, Holder, call_of, read_address_book
+from collector.inventory.endpoints.predicates import (
+    ERROR,
+    NAMES,
+    OUTCOME,
+    ConsumerSql,
+    count_distinct,
+    counted_rows,
+    objects_count,
+    span_parameters,
+)
+from collector.inventory.endpoints.question import LIMIT_DEFAULT, Order
+from collector.inventory.query import (
+    MINUTE_SECONDS,
+    Cursor,
+    Reader,
+    Span,
+    digest_question,
+    read_cursor,
+    select,
+    series_span,
+    write_cursor,
+)
+
+_ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
+CONSUMER_ENDPOINTS_MAX = 100
+CONSUMER_PLACES_MAX = 50
+CALLER_ROWS_MAX = 20_000
+
+
+class ConsumerSort(StrEnum):
+    """What consumers may be sorted by."""
+
+    CALLS = "calls"
+    ENDPOINTS = "endpoints"
+    OBJECTS = "objects"
+    ERRORS = "errors"
+    FIRST_SEEN = "first_seen"
+    LAST_SEEN = "last_seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerQuestion:
+    """Filters (empty or None = any), sort and page. `search` is part of the consumer's name."""
+
+    span: Span
+    since: str
+    search: str = ""
+    kind: ConsumerKind | None = None
+    endpoint_id: str = ""
+    sort: ConsumerSort = ConsumerSort.CALLS
+    order: Order = Order.DESCENDING
+    limit: int = LIMIT_DEFAULT
+    cursor: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a cursor belongs to."""
+        parts = (self.since, self.search, self.kind or "", self.endpoint_id, self.sort, self.order)
+        return digest_question("consumers", *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerPage:
+    """One page, where the next one starts (empty on the last), and how many consumers match in all."""
+
+    items: tuple[Consumer, ...]
+    next_cursor: str
+    total: int
+
+
+_HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
+
+
+class ConsumerInventory:
+    """Answers questions about consumers from the store."""
+
+    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+        self._reader = reader
+        self._who = who
+
+    def list_consumers(self, question: ConsumerQuestion) -> ConsumerPage:
+        """One page; raises CursorError when the cursor is not of this question."""
+        after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
+        parameters = {**span_parameters(question.span), "rows": question.limit + 1}
+        wheres, outer = "", []
+        if question.endpoint_id:
+            wheres = " AND n.endpoint_id = {endpoint:String}"
+            parameters["endpoint"] = question.endpoint_id
+        if question.kind is not None:
+            outer.append("startsWith(consumer, {kind:String})")
+            parameters["kind"] = f"{question.kind}:"
+        if question.search:
+            outer.append("positionCaseInsensitiveUTF8(consumer, {search:String}) > 0")
+            parameters["search"] = question.search
+        direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
+        keyset = ""
+        if after is not None:
+            keyset = f"WHERE (sort_value, consumer) {comparison} ({{after_value:Float64}}, {{after_id:String}})"
+            parameters |= {"after_value": after.value, "after_id": after.id}
+        statement = f"""
+WITH {NAMES}
+SELECT * FROM (
+    SELECT *, toFloat64({question.sort.value}) AS sort_value, count() OVER () AS total
+    FROM ({_figures(question.span, wheres, self._who)})
+    {"WHERE " + " AND ".join(outer) if outer else ""}
+)
+{keyset}
+ORDER BY sort_value {direction}, consumer {direction}
+LIMIT {{rows:UInt32}}"""
+        rows = select(self._reader, statement, parameters)
+        shown = rows[: question.limit]
+        next_cursor = ""
+        if len(rows) > question.limit:
+            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["consumer"])
+            next_cursor = write_cursor(last, question.fingerprint)
+        return ConsumerPage(
+            items=self._read_consumers(shown, question.span),
+            next_cursor=next_cursor,
+            total=int(rows[0]["total"]) if rows else 0,
+        )
+
+    def get_consumer(self, name: ConsumerName, span: Span) -> ConsumerDetail | None:
+        """One consumer, or None when it made no counted call in the span."""
+        value: dict[str, Any] = {"hash": int(name.value, 16)} if name.kind in _HASHED else {"text": name.value}
+        parameters = {**span_parameters(span), **(value if name.kind is not ConsumerKind.OTHER else {})}
+        where = f" AND {self._who.is_named(name.kind)}"
+        rows = select(self._reader, f"WITH {NAMES} {_figures(span, where, self._who)}", parameters)
+        if not rows:
+            return None
+        counted = counted_rows(span) + where
+        return ConsumerDetail(
+            consumer=self._read_consumers(rows[:1], span)[0],
+            endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
+            addresses=self._count_places("client_address", counted, parameters),
+            workloads=self._count_places("client_workload", counted, parameters),
+            softwares=self._count_softwares(series_span(span), where, parameters),
+            # By the minute as long as there are such rows: the shorter a row, the surer who had its address.
+            callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
+        )
+
+    def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:
+        """With who held their addresses."""
+        calls = [
+            call_of(row["consumer"], int(row["first_seen"]), int(row["last_seen"]), _find_cluster(row["clusters"]))
+            for row in rows
+        ]
+        book = read_address_book(self._reader, calls)
+        return tuple(_read_consumer(row, span, book.find(call)) for row, call in zip(rows, calls, strict=True))
+
+    def _find_callers(self, counted: str, parameters: Mapping[str, Any]) -> tuple[Caller, ...]:
+        """Who called, by the time of each row: an address that was given away meanwhile is two callers."""
+        rows = select(self._reader, _rows_by_address(counted), parameters)
+        calls = [
+            Call(address=row["address"], start=int(row["start"]), end=int(row["end"]), cluster=row["cluster"])
+            for row in rows
+        ]
+        book = read_address_book(self._reader, calls)
+        found: dict[Holder | None, tuple[set[str], int]] = {}
+        for row, call in zip(rows, calls, strict=True):
+            holders = book.find(call)
+            holder = holders[0] if len(holders) == 1 else None
+            addresses, total = found.get(holder, (set(), 0))
+            found[holder] = (addresses | {call.address}, total + int(row["total"]))
+        callers = [
+            Caller(holder=holder, addresses=tuple(sorted(addresses))[:CONSUMER_PLACES_MAX], calls=total)
+            for holder, (addresses, total) in found.items()
+        ]
+        # Where nobody is known, as on plain hosts, the addresses say all.
+        named = any(map(book.find, calls))
+        return tuple(sorted(callers, key=lambda caller: -caller.calls)[:CONSUMER_PLACES_MAX]) if named else ()
+
+    def _count_softwares(self, span: Span, where: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by client software, which rows of minutes alone have."""
+        if span.row_seconds != MINUTE_SECONDS:
+            return {}
+        return self._count_places("client_software", counted_rows(span) + where, parameters)
+
+    def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by where the consumer called from, most first; `column` is one of our own names."""
+        statement = f"""
+WITH {NAMES}
+SELECT r.{column} AS place, sum(r.calls) AS total
+{counted} AND r.{column} != ''
+GROUP BY place
+ORDER BY total DESC, place
+LIMIT {CONSUMER_PLACES_MAX}"""
+        return {row["place"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
+
+
+def _figures(span: Span, where: str, who: ConsumerSql) -> str:
+    """One row a consumer."""
+    return f"""
+SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
+    uniqCombined64(12)(n.endpoint_id) AS endpoints,
+    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
+    groupUniqArray(2)(n.cluster) AS clusters,
+    {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
+    sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
+    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+{counted_rows(span)}{where}
+GROUP BY consumer
+HAVING sum(r.calls) > 0"""
+
+
+def _find_cluster(clusters: Sequence[str]) -> str | None:
+    """Where the same address may be somebody else in each cluster, all are told."""
+    return clusters[0] if len(clusters) == 1 else None
+
+
+def _rows_by_address(counted: str) -> str:
+    """Calls of one consumer by address and time, busiest first."""
+    return f"""
+WITH {NAMES}
+SELECT r.client_address AS address, n.cluster AS cluster, toUnixTimestamp(r.first_seen) AS start,
+    toUnixTimestamp(r.last_seen) AS end, sum(r.calls) AS total
+{counted} AND r.client_address != ''
+GROUP BY address, cluster, start, end
+ORDER BY total DESC
+LIMIT {CALLER_ROWS_MAX}"""
+
+
+def _endpoints(counted: str, span: Span) -> str:
+    """The endpoints one consumer touched, busiest first."""
+    return f"""
+WITH {NAMES}
+SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template,
+sum(r.calls) AS calls,
+    sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS objects,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+{counted}
+GROUP BY id
+ORDER BY calls DESC, id
+LIMIT {CONSUMER_ENDPOINTS_MAX}"""
+
+
+def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ...]) -> Consumer:
+    name = parse_consumer(row["consumer"])
+    return Consumer(
+        name=name,
+        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown")
+        if name.kind is ConsumerKind.PRINCIPAL
+        else "",
+        key_id=int(row["key_id"]) if name.kind in _HASHED else 0,
+        endpoints=int(row["endpoints"]),
+        calls=int(row["calls"]),
+        calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
+        errors=int(row["errors"]),
+        denied=int(row["denied"]),
+        objects=int(row["objects"]),
+        addresses=int(row["addresses"]),
+        attacks=int(row["attacks"]),
+        attacks_confirmed=int(row["attacks_confirmed"]),
+        request_bytes=int(row["request_bytes"]),
+        response_bytes=int(row["response_bytes"]),
+        first_seen=int(row["first_seen"]),
+        last_seen=int(row["last_seen"]),
+        holders=holders,
+    )
+
+
+def _read_endpoint(row: Mapping[str, Any]) -> ConsumerEndpoint:
+    return ConsumerEndpoint(
+        endpoint_id=row["id"],
+        method=row["method"],
+        host=row["host"],
+        template=row["url_template"],
+        calls=int(row["calls"]),
+        errors=int(row["errors"]),
+        objects=int(row["objects"]),
+        first_seen=int(row["first_seen"]),
+        last_seen=int(row["last_seen"]),
+    )

@@ -1,0 +1,360 @@
+"""Coverage: what is read of every listening port and called host of every node, and why it is not where it is not.
+
+What no sensor reads, and what it is told to leave out: always listed, where there is none of it too.
+
+What may be asked of the list of ports: filters, sorts and page, as one validated value.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from collector.core.rows import Service
+from collector.inventory.endpoints.peers import Holder
+from collector.inventory.endpoints.question import LIMIT_DEFAULT, SEARCH_WORDS_MAX, Order
+from collector.inventory.query import digest_question
+
+
+class PortProtocol(StrEnum):
+    """What was seen on a port."""
+
+    HTTP = "http"
+    ENCRYPTED = "encrypted"
+    HTTP2 = "http2"
+    OTHER = "other"
+    SILENT = "silent"  # Listens, nothing seen yet.
+    UNIX = "unix"
+    QUIC = "quic"  # HTTP/3's transport.
+    SOCKMAP = "sockmap"
+    MISSED = "missed"  # What the sensor knows that it missed.
+    LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes, Apidae itself.
+    HTTPS = "https"  # Encrypted, and read where a process hands it to its library of TLS.
+    KERNEL_TLS = "kernel_tls"  # Encrypted by the kernel: a row of the node, beside those of the ports.
+    UNKNOWN = "unknown"
+
+
+class CoverageRole(StrEnum):
+    """Which end of its connections a row is about."""
+
+    LISTENING = "listening"
+    OUTBOUND = "outbound"  # A host that is called encrypted.
+    NODE = "node"  # Of the node as a whole.
+    UNKNOWN = "unknown"
+
+
+class Reading(StrEnum):
+    """Whether the calls are in the inventory."""
+
+    READ = "read"
+    UNREADABLE = "unreadable"  # Counted, and encrypted where the sensor reads.
+    UNSEEN = "unseen"  # Its bytes pass the sensor by.
+    NOT_HTTP = "not_http"
+    SILENT = "silent"
+    LOST = "lost"  # `address` says what, `connections` how often.
+    LEFT_OUT = "left_out"  # `address` says what, `calls` how many, `reason` by whose choice.
+
+
+class BlindSpotKind(StrEnum):
+    """What is never read, and always listed."""
+
+    HTTP3 = "http3"
+    UNIX = "unix"
+    SOCKMAP = "sockmap"
+    KERNEL_TLS = "kernel_tls"
+    EXCLUSIONS = "exclusions"
+
+
+READINGS: dict[PortProtocol, Reading] = {
+    PortProtocol.HTTP: Reading.READ,
+    PortProtocol.HTTP2: Reading.READ,
+    PortProtocol.HTTPS: Reading.READ,
+    PortProtocol.ENCRYPTED: Reading.UNREADABLE,
+    PortProtocol.QUIC: Reading.UNREADABLE,
+    PortProtocol.KERNEL_TLS: Reading.UNREADABLE,
+    PortProtocol.UNIX: Reading.UNSEEN,
+    PortProtocol.SOCKMAP: Reading.UNSEEN,
+    PortProtocol.OTHER: Reading.NOT_HTTP,
+    PortProtocol.SILENT: Reading.SILENT,
+    PortProtocol.MISSED: Reading.LOST,
+    PortProtocol.LEFT_OUT: Reading.LEFT_OUT,
+    PortProtocol.UNKNOWN: Reading.NOT_HTTP,
+}
+
+# The wire's numbers.
+PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
+    1: PortProtocol.HTTP,
+    2: PortProtocol.ENCRYPTED,
+    3: PortProtocol.HTTP2,
+    4: PortProtocol.OTHER,
+    5: PortProtocol.SILENT,
+    6: PortProtocol.UNIX,
+    7: PortProtocol.QUIC,
+    8: PortProtocol.SOCKMAP,
+    9: PortProtocol.MISSED,
+    10: PortProtocol.LEFT_OUT,
+    11: PortProtocol.HTTPS,
+    12: PortProtocol.KERNEL_TLS,
+}
+ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeakChoice:
+    """A version and cipher suite that servers chose, one of which is weak; `last_seen` in unix seconds."""
+
+    version: str
+    cipher_suite: str
+    count: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshakes:
+    """What samples of handshakes said: at most one a second of each port or host. Counts by text, most first."""
+
+    count: int
+    server_names: dict[str, int]
+    protocols: dict[str, int]  # ALPN, as offered.
+    versions: dict[str, int]  # Chosen, like the cipher suites.
+    cipher_suites: dict[str, int]
+    weaknesses: dict[str, int]
+    peers: dict[str, int]  # Addresses of the clients.
+    weak_choices: tuple[WeakChoice, ...] = ()  # The latest first.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """Totals of one (listening port, protocol), or of a host that is called, since its sensor's start."""
+
+    id: str
+    node: str
+    role: CoverageRole
+    service: Service  # Which listens, or which calls.
+    address: str
+    protocol: PortProtocol
+    is_http_like: bool
+    connections: int
+    bytes: int
+    joined_late: int
+    calls: int
+    lost_calls: int
+    estimated_calls: int
+    handshakes: Handshakes | None
+    reason: str  # Why it is not read, or why no service is named.
+    first_seen: float  # Of its first report.
+    updated_at: float
+    called: tuple[Holder, ...] = ()  # Who was at the address that is called.
+
+    @property
+    def reading(self) -> Reading:
+        """Whether its calls are in the inventory."""
+        return READINGS[self.protocol]
+
+    @property
+    def is_read(self) -> bool:
+        """The same, yes or no."""
+        return self.reading is Reading.READ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How much of what is like HTTP is read, of listening ports. Definition: docs/coverage.md."""
+
+    connections: int
+    bytes: int
+    read_connections: int
+    read_bytes: int
+
+    @property
+    def read_connections_ratio(self) -> float | None:
+        """Connections that are read of those that are like HTTP; None before any."""
+        return self.read_connections / self.connections if self.connections else None
+
+    @property
+    def read_bytes_ratio(self) -> float | None:
+        """The same of bytes."""
+        return self.read_bytes / self.bytes if self.bytes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCoverage:
+    """One node, or all of them together (`node` is empty): totals since the sensors' starts."""
+
+    node: str
+    share: Share
+    ports: int
+    read_ports: int
+    unreadable_ports: int
+    unseen_ports: int
+    outbound_hosts: int
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlindSpot:
+    """How much of one kind the last reports of all nodes hold; zeros where there is none."""
+
+    kind: BlindSpotKind
+    protocol: PortProtocol  # Its rows among the ports.
+    nodes: int
+    places: int  # Rows: ports, sockets, nodes, or services with their rule.
+    connections: int
+    bytes: int
+    calls: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What one sensor knows it did not see or keep, by stage and reason, and what may be done."""
+
+    node: str
+    stage: str
+    reason: str
+    count: int
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The whole installation, each node, what is never read, and all losses."""
+
+    cluster: NodeCoverage
+    nodes: tuple[NodeCoverage, ...]
+    blind_spots: tuple[BlindSpot, ...]
+    losses: tuple[Loss, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveragePoint:
+    """What one step of time added, of listening ports."""
+
+    time: int
+    share: Share
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int
+
+
+_PROTOCOLS: Final[dict[BlindSpotKind, PortProtocol]] = {
+    BlindSpotKind.HTTP3: PortProtocol.QUIC,
+    BlindSpotKind.UNIX: PortProtocol.UNIX,
+    BlindSpotKind.SOCKMAP: PortProtocol.SOCKMAP,
+    BlindSpotKind.KERNEL_TLS: PortProtocol.KERNEL_TLS,
+    BlindSpotKind.EXCLUSIONS: PortProtocol.LEFT_OUT,
+}
+_MEANINGS: Final[dict[BlindSpotKind, str]] = {
+    BlindSpotKind.HTTP3: (
+        "HTTP/3 (QUIC): encrypted datagrams. Flows, as connections, and bytes are counted; calls are not seen."
+    ),
+    BlindSpotKind.UNIX: (
+        "Unix sockets: their bytes never pass the network. Those that listen are counted, with connections open now."
+    ),
+    BlindSpotKind.SOCKMAP: (
+        "Programs that move bytes between sockets (sockmap) pass the sensor by. Nodes that have some are counted."
+    ),
+    BlindSpotKind.KERNEL_TLS: (
+        "TLS that the kernel does (kTLS): no library sees the bytes. Connections are those open now."
+    ),
+    BlindSpotKind.EXCLUSIONS: (
+        "Calls that were seen and are not told, by choice: workloads that are switched off, probes, Apidae itself."
+    ),
+}
+_NUMBERS: Final = ", ".join(
+    str(number) for number, protocol in PROTOCOL_NUMBERS.items() if protocol in _PROTOCOLS.values()
+)
+
+
+def build_statement(last: str) -> str:
+    """Figures of each kind that occurs; `last` is the condition for the last report of each node."""
+    return f"""
+SELECT protocol, uniqExact(node) AS nodes, count() AS places, sum(connections) AS connections, sum(bytes) AS bytes,
+    sum(calls) AS calls
+FROM (
+    SELECT node, protocol, connections, bytes, calls
+    FROM coverage_rows FINAL
+    WHERE {last} AND protocol IN ({_NUMBERS})
+)
+GROUP BY protocol"""
+
+
+def list_blind_spots(rows: Iterable[Mapping[str, Any]]) -> tuple[BlindSpot, ...]:
+    """Every kind, in the order of the kinds; zeros where no sensor reports any."""
+    found = {PROTOCOL_NUMBERS[int(row["protocol"])]: row for row in rows}
+    counts = ("nodes", "places", "connections", "bytes", "calls")
+    return tuple(
+        BlindSpot(
+            kind=kind,
+            protocol=protocol,
+            meaning=_MEANINGS[kind],
+            **{name: int(found[protocol][name]) if protocol in found else 0 for name in counts},
+        )
+        for kind, protocol in _PROTOCOLS.items()
+    )
+
+
+class PortSort(StrEnum):
+    """What ports may be sorted by."""
+
+    BYTES = "bytes"
+    CONNECTIONS = "connections"
+    CALLS = "calls"
+    ESTIMATED_CALLS = "estimated_calls"
+    JOINED_LATE = "joined_late"
+    LOST_CALLS = "lost_calls"
+    PORT = "port"
+    SERVICE = "service"
+    NODE = "node"
+
+
+PORT_NATURAL_ORDER: dict[PortSort, Order] = {
+    **dict.fromkeys(PortSort, Order.DESCENDING),
+    PortSort.PORT: Order.ASCENDING,
+    PortSort.SERVICE: Order.ASCENDING,
+    PortSort.NODE: Order.ASCENDING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortQuestion:
+    """Filters (empty or None = any), sort and page."""
+
+    search: str = ""
+    node: str = ""
+    service: str = ""
+    protocol: PortProtocol | None = None
+    reading: Reading | None = None
+    role: CoverageRole | None = None
+    is_http_like: bool | None = None
+    sort: PortSort = PortSort.BYTES
+    order: Order = Order.DESCENDING
+    limit: int = LIMIT_DEFAULT
+    cursor: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Search words; every one must occur."""
+        return tuple(self.search.split()[:SEARCH_WORDS_MAX])
+
+    @property
+    def fingerprint(self) -> str:
+        """What a cursor belongs to: everything but the limit and the place."""
+        return digest_question(
+            "ports",
+            self.search,
+            self.node,
+            self.service,
+            self.protocol or "",
+            self.reading or "",
+            self.role or "",
+            "" if self.is_http_like is None else str(self.is_http_like),
+            self.sort,
+            self.order,
+        )

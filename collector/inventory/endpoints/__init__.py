@@ -1,0 +1,1 @@
+"""Endpoints: lists, predicates, figures."""

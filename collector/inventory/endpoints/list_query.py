@@ -1,0 +1,403 @@
+"""The statement that ranks: filters, sort and place of a page in, the ids of that page and one more out.
+
+It looks at every endpoint, so it sums by route first, over the narrow summaries of routes where the span has them,
+and joins one row a route with its endpoint's name; a filter on names is looked up first and leaves only its routes to
+sum. No histogram is merged and no consumer counted unless the list is sorted by it. Measured with 100,000 endpoints:
+`scripts/bench inventory`.
+
+Rankings that later pages are cut from.
+
+The first page of a list ranks every endpoint anew. Who goes on to the next pages would have all of that done again for
+each; so the second page keeps the ranking that it asked for, and the pages after it are cut from that, by the same
+keyset, for as long as the question is about the same span: a minute at most (collector/inventory/query.py). A page then
+costs what its own endpoints cost to measure, however many there are and whatever the list is sorted by. Who begins at
+the first page again is never given a ranking of before it: what is new would be on no page.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, Final
+
+from collector.core.kinds import AUTHENTICATION_UNKNOWN, BITS
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel
+from collector.inventory.endpoints.operations import NUMBERS, OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
+from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.endpoints.peers import condition_on_label
+from collector.inventory.endpoints.predicates import (
+    AUTHENTICATED,
+    CLIENT_ERROR,
+    ERROR,
+    IN_SPAN,
+    JUDGED,
+    PROTOCOL_BIT,
+    SUCCESS,
+    ConsumerSql,
+    rows_table,
+    span_parameters,
+    summary_table,
+)
+from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, OperationView, Order
+from collector.inventory.endpoints.spec_status import OF_NO_STATUS, OF_STATUS, SpecStatus
+from collector.inventory.query import Cursor, Reader, Rollup, Span, select
+
+# Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
+_LATENCY = "quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2)"
+_OF_ROWS: Mapping[str, str] = {
+    "calls": "sum(r.calls)",
+    "success": f"sumIf(r.calls, {SUCCESS})",
+    "client_error": f"sumIf(r.calls, {CLIENT_ERROR})",
+    "error": f"sumIf(r.calls, {ERROR})",
+    "judged": f"sumIf(r.calls, {JUDGED})",
+    "authenticated": f"sumIf(r.calls, {AUTHENTICATED})",
+    "authentication": f"groupBitOrIf(r.authentication, {JUDGED})",
+    "protocols": f"groupBitOr({PROTOCOL_BIT})",
+    "last_seen": "max(r.last_seen)",
+    "latency": _LATENCY,
+}
+_OF_SUMMARIES: Mapping[str, str] = {
+    "calls": "sum(r.calls)",
+    "success": "sum(r.success_calls)",
+    "client_error": "sum(r.client_error_calls)",
+    "error": "sum(r.error_calls)",
+    "judged": "sum(r.judged_calls)",
+    "authenticated": "sum(r.authenticated_calls)",
+    "authentication": "groupBitOr(r.authentication)",
+    "protocols": "groupBitOr(r.protocols)",
+    "last_seen": "max(r.last_seen)",
+    "latency": _LATENCY,
+}
+
+# The same figures of one endpoint, over alias `a` of its routes and `n` of their names. The value at a quantile is a
+# bucket of the histogram, by nearest rank, as in collector/inventory/endpoints/endpoint.py; an endpoint without any has
+# 0.
+_MERGED: Mapping[str, str] = {
+    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "judged", "authenticated")},
+    "authentication": "groupBitOr(a.authentication)",
+    "protocols": "groupBitOr(a.protocols)",
+    "last_seen": "toUnixTimestamp(max(a.last_seen))",
+    "latency": "quantileExactWeightedArrayMerge(0.95)(a.latency)",
+    "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
+    "first_seen": "min(n.first_seen)",
+    "score": "max(n.score)",
+    "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host))",
+}
+# With operations among them, which have their share of the calls of their endpoint.
+_OWN = ("success", "client_error", "error", "judged", "authenticated")
+_MERGED_WITH_OPERATIONS: Mapping[str, str] = {
+    **_MERGED,
+    "calls": "sum(a.calls * n.share)",
+    **{name: f"sum(if(n.parent_id = '', toFloat64(a.{name}), a.calls * n.{name}))" for name in _OWN},
+    "authentication": "groupBitOr(if(n.parent_id = '', a.authentication, n.authentication))",
+    "protocols": "groupBitOr(bitOr(a.protocols, n.bits))",
+    "last_seen": "max(if(n.parent_id = '', toUnixTimestamp(a.last_seen), n.operation_last_seen))",
+    "latency": "quantileExactWeightedArrayMergeIf(0.95)(a.latency, n.parent_id = '')",
+    "consumers": "greatest(uniqCombined64IfMergeIf(12)(a.consumers, n.parent_id = ''), max(n.consumers))",
+    "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
+}
+
+_SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
+_STATES = frozenset({"latency", "consumers"})
+_SUMMED = _OF_ROWS.keys() | _STATES  # The others are of names.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortKey:
+    """One sort: its expression over merged figures, alias `m`, the figures it needs, and the type of its values. No
+    value may be NULL or NaN: a keyset must be able to pass it."""
+
+    expression: str
+    needs: tuple[str, ...]
+    value_type: type[float] | type[str]
+
+
+_COVERAGE = "(m.authenticated / m.judged)"
+
+
+def _key(expression: str, *needs: str) -> SortKey:
+    return SortKey(expression=f"toFloat64({expression})", needs=needs, value_type=float)
+
+
+SORTS: Mapping[EndpointSort, SortKey] = {
+    EndpointSort.CALLS: _key("m.calls"),
+    EndpointSort.LAST_SEEN: _key("m.last_seen", "last_seen"),
+    EndpointSort.FIRST_SEEN: _key("m.first_seen", "first_seen"),
+    EndpointSort.TEMPLATE: SortKey(expression="m.text", needs=("text",), value_type=str),
+    EndpointSort.P95: _key("m.latency", "latency"),
+    EndpointSort.ERRORS: _key("m.error", "error"),
+    # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
+    EndpointSort.AUTHENTICATION: _key(f"if(m.judged = 0, 2., {_COVERAGE})", "judged", "authenticated"),
+    EndpointSort.CONSUMERS: _key("m.consumers", "consumers"),
+    EndpointSort.RISK: _key("m.score", "score"),
+}
+
+_TIERS = "multiIf(m.success > 0, 'confirmed', m.client_error = m.calls, 'probed', 'unconfirmed')"
+
+_LEVELS: Mapping[str, str] = {
+    AuthenticationLevel.NONE: "m.judged > 0 AND m.authenticated = 0",
+    AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
+    AuthenticationLevel.FULL: f"m.judged > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
+    AuthenticationLevel.UNKNOWN: "m.judged = 0",
+}
+
+_SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload)"
+_DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
+# Names of endpoints, and of the operations among them, which have their parent's routes and the shares of its calls
+# that their samples say. `described_id`: of whom API descriptions speak.
+_PLAIN = """SELECT *, endpoint_id AS described_id FROM endpoint_routes FINAL"""
+_BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
+        0. AS success, 0. AS client_error, 0. AS error, 0. AS judged, 0. AS authenticated,
+        toUInt32(0) AS authentication, toUInt32(0) AS bits, toUInt64(0) AS consumers,
+        toUInt32(0) AS operation_first_seen, toUInt32(0) AS operation_last_seen
+    FROM endpoint_routes AS e FINAL"""
+_OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
+        e.endpoint_id AS described_id, e.endpoint_id AS parent_id, o.name AS operation, o.share AS share,
+        share * o.served / o.calls AS success, share * o.refused / o.calls AS client_error,
+        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS judged,
+        share * {sum_authenticated("o")} / o.calls AS authenticated,
+        toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
+            o.authentication.1))) AS authentication,
+        o.bits AS bits, o.consumers AS consumers, o.first_seen AS operation_first_seen,
+        o.last_seen AS operation_last_seen
+    FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN (SELECT route_id FROM operation_samples)) AS e
+    INNER JOIN ({OPERATIONS}) AS o ON o.route_id = e.route_id
+    WHERE o.last_seen = 0 OR o.last_seen >= {{start:UInt32}}"""
+
+
+@dataclass(slots=True)
+class _Conditions:
+    """What a question filters by: on names, and on merged figures, with the figures and parameters these need."""
+
+    names: list[str]
+    figures: list[str]
+    needs: set[str]
+    parameters: dict[str, Any]
+
+
+def rank(
+    question: EndpointQuestion, after: Cursor | None, who: ConsumerSql, *, has_operations: bool = True
+) -> tuple[str, dict[str, Any]]:
+    """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
+    its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read."""
+    sort = SORTS[question.sort]
+    has_operations = has_operations and question.operations is not OperationView.EXCLUDE
+    asked = _read_filters(question, has_operations=has_operations)
+    parameters = {**span_parameters(question.span), **asked.parameters, "rows": question.limit + 1}
+    direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
+    keyset = ""
+    if after is not None:
+        column_type = "Float64" if sort.value_type is float else "String"
+        keyset = f"WHERE (sort_value, id) {comparison} ({{after_value:{column_type}}}, {{after_id:String}})"
+        parameters |= {"after_value": after.value, "after_id": after.id}
+    figures = {"calls", *sort.needs, *asked.needs}
+    merged = _MERGED_WITH_OPERATIONS if has_operations else _MERGED
+    columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
+    parent = "any(n.parent_id)" if has_operations else "''"
+    statement = f"""
+WITH {_name(question, asked.names, has_operations=has_operations)}
+SELECT id, sort_value, parent_id, total
+FROM (
+    SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
+    FROM (
+        SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
+        FROM ({_sum_routes(question.span, figures & _SUMMED, bool(asked.names), who)}) AS a
+        INNER JOIN names AS n ON n.route_id = a.route_id
+        WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
+        GROUP BY n.endpoint_id
+    ) AS m
+    WHERE {" AND ".join(["m.calls > 0", *asked.figures])}
+)
+{keyset}
+ORDER BY sort_value {direction}, id {direction}
+LIMIT {{rows:UInt32}}"""
+    return statement, parameters
+
+
+def _read_filters(question: EndpointQuestion, *, has_operations: bool) -> _Conditions:
+    asked = _Conditions([], [], set(), {})
+    searched = f"concat({_SEARCHED}, ' ', n.operation)" if has_operations else _SEARCHED
+    for number, word in enumerate(question.words):
+        asked.names.append(f"positionCaseInsensitiveUTF8({searched}, {{word{number}:String}}) > 0")
+        asked.parameters[f"word{number}"] = word
+    for name, value, condition in (
+        ("method", question.method, "n.method = {method:String}"),
+        ("service", question.service, "(n.service = {service:String} OR n.workload = {service:String})"),
+        ("host", question.host, "n.host = {host:String}"),
+        ("namespace", question.namespace, "n.namespace = {namespace:String}"),
+        ("operation", question.operation, "n.operation = {operation:String}"),
+    ):
+        if value:
+            asked.names.append(condition)
+            asked.parameters[name] = value
+    if question.label:
+        condition, parameters = condition_on_label(question.label)
+        asked.names.append(condition)
+        asked.parameters |= parameters
+    if question.spec is not None:
+        asked.names.append(OF_NO_STATUS if question.spec is SpecStatus.NONE else OF_STATUS)
+        asked.parameters["spec"] = question.spec.value
+    if question.tier is not None:
+        asked.figures.append(f"{_TIERS} = {{tier:String}}")
+        asked.needs |= {"success", "client_error"}
+        asked.parameters["tier"] = question.tier.value
+    if question.authentication in _LEVELS:
+        asked.figures.append(_LEVELS[question.authentication])
+        asked.needs |= {"judged", "authenticated"}
+    elif question.authentication:
+        asked.figures.append("bitAnd(m.authentication, {bits:UInt32}) != 0")
+        asked.needs.add("authentication")
+        asked.parameters["bits"] = 1 << NUMBERS[question.authentication]
+    if question.protocol is not None:
+        asked.figures.append("bitAnd(m.protocols, {protocol:UInt32}) != 0")
+        asked.needs.add("protocols")
+        asked.parameters["protocol"] = BITS[question.protocol]
+    return asked
+
+
+def _name(question: EndpointQuestion, conditions: list[str], *, has_operations: bool) -> str:
+    """The `names` of the WITH clause: those that pass the conditions, dated where the sort is by that."""
+    chosen: tuple[str, ...] = (_PLAIN,)
+    if has_operations:
+        is_alone = question.operations is OperationView.ONLY
+        chosen = (_OPERATIONS,) if is_alone else (_BESIDE_OPERATIONS, _OPERATIONS)
+    branches = "\n    UNION ALL\n    ".join(chosen)
+    columns, source = "n.*", f"({branches}) AS n"
+    if question.sort is EndpointSort.FIRST_SEEN:
+        date = "if(n.operation_first_seen > 0, n.operation_first_seen, f.first_seen)"
+        columns += f", {date if has_operations else 'f.first_seen'} AS first_seen"
+        source += f" LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
+    if question.sort is EndpointSort.RISK:  # Not computed yet: 0.
+        columns += ", k.score AS score"
+        source += f" LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"names AS (SELECT {columns} FROM {source}{where})"
+
+
+def _sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
+    """One row a route and role."""
+    from_rows = span.rollup is Rollup.MINUTE or "consumers" in figures
+    of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES
+    columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
+    mine = " AND r.route_id IN (SELECT route_id FROM names)" if is_filtered else ""
+    # States are large: merged in the order in which rows lie, they need no table of all routes at once.
+    in_order = int(not figures.isdisjoint(_STATES))
+    return f"""
+            SELECT r.role AS role, r.route_id AS route_id{columns}
+            FROM {rows_table(span) if from_rows else summary_table(span)} AS r
+            WHERE {IN_SPAN}{mine}
+            GROUP BY r.role, r.route_id
+            SETTINGS optimize_aggregation_in_order = {in_order}"""
+
+
+RANKINGS_MAX: Final = 4  # The oldest goes. One of 100,000 endpoints takes some 15 MB.
+RANKED_MAX: Final = 200_000  # Of all of them; a list that is longer is ranked for each page.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedEndpoint:
+    """An endpoint's place in a list: what it is sorted by, its id, and of an operation that of its parent."""
+
+    value: float | str
+    id: str
+    parent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedPage:
+    """At most so many as were asked for, whether there are more, and how many match in all."""
+
+    items: Sequence[RankedEndpoint]
+    has_more: bool
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ranking:
+    """A whole list in order, column by column."""
+
+    values: Sequence[float | str]
+    ids: Sequence[str]
+    parents: Sequence[str]
+    order: Order
+
+    def cut(self, after: Cursor, limit: int) -> RankedPage:
+        """What comes after the place."""
+        start = self._find(after)
+        stop = min(start + limit, len(self.ids))
+        items = [
+            RankedEndpoint(value=self.values[place], id=self.ids[place], parent_id=self.parents[place])
+            for place in range(start, stop)
+        ]
+        return RankedPage(items=items, has_more=stop < len(self.ids), total=len(self.ids))
+
+    def _find(self, after: Cursor) -> int:
+        """The first place past a keyset, by halves."""
+        low, high = 0, len(self.ids)
+        bound: Any = (after.value, after.id)
+        while low < high:
+            middle = (low + high) // 2
+            key: Any = (self.values[middle], self.ids[middle])
+            is_past = key > bound if self.order is Order.ASCENDING else key < bound
+            low, high = (low, middle) if is_past else (middle + 1, high)
+        return low
+
+
+class _Asked:
+    """In place of a ranking that the store is asked for: gone where a first page was read meanwhile."""
+
+
+class Rankings:
+    """Thread-safe."""
+
+    def __init__(self, reader: Reader, who: ConsumerSql) -> None:
+        self._reader = reader
+        self._who = who
+        self._lock = Lock()
+        # None: too long to be kept.
+        self._kept: dict[tuple[str, Span], _Ranking | _Asked | None] = {}
+
+    def read_page(self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool) -> RankedPage:
+        """One page. Raises StoreError."""
+        if after is None:
+            with self._lock:
+                self._kept.pop((question.fingerprint, question.span), None)
+        else:
+            ranking = self._find(question, has_operations=has_operations)
+            if ranking is not None:
+                return ranking.cut(after, question.limit)
+        rows = self._select(question, after, has_operations=has_operations)
+        shown = rows[: question.limit]
+        return RankedPage(
+            items=[RankedEndpoint(value=row["sort_value"], id=row["id"], parent_id=row["parent_id"]) for row in shown],
+            has_more=len(rows) > question.limit,
+            total=int(rows[0]["total"]) if rows else 0,
+        )
+
+    def _find(self, question: EndpointQuestion, *, has_operations: bool) -> _Ranking | None:
+        name = (question.fingerprint, question.span)
+        asked = _Asked()
+        with self._lock:
+            kept = self._kept.get(name, asked)
+            if not isinstance(kept, _Asked):
+                return kept
+            self._kept[name] = asked
+        rows = self._select(replace(question, limit=RANKED_MAX), None, has_operations=has_operations)
+        ranking = None
+        if len(rows) <= RANKED_MAX:
+            values, ids, parents = ([row[column] for row in rows] for column in ("sort_value", "id", "parent_id"))
+            ranking = _Ranking(values=values, ids=ids, parents=parents, order=question.order)
+        with self._lock:
+            if self._kept.get(name) is asked:
+                self._kept[name] = ranking
+            while len(self._kept) > RANKINGS_MAX or (len(self._kept) > 1 and self._count() > RANKED_MAX):
+                del self._kept[next(iter(self._kept))]
+        return ranking
+
+    def _count(self) -> int:
+        return sum(len(ranking.ids) for ranking in self._kept.values() if isinstance(ranking, _Ranking))
+
+    def _select(
+        self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool
+    ) -> list[Mapping[str, Any]]:
+        statement, parameters = rank(question, after, self._who, has_operations=has_operations)
+        return list(select(self._reader, statement, parameters))

@@ -1,0 +1,100 @@
+"""Which client-side calls count: those to servers that no sensor watches.
+
+A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the
+client's counts only where no sensor saw that server, which nobody can know when the row is written. So it is decided at
+query time: a client-role row is left out when its host was answered 2xx by a watched server on the days of the span.
+The 2xx keeps a stranger who sends `Host: api.example.com` to any of our servers and is turned away from hiding the real
+outbound calls to api.example.com. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to
+a loopback address went to one port of their own node: only a watched server with that port hides them.
+
+It is read from the days' summaries: one row a route, role and day.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.inventory.query import Reader, select
+
+ROLE_SERVER = 1  # proto Role.
+ROLE_CLIENT = 2
+
+_DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
+
+# Of a route that was called: its workload is then the server's address.
+_IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"
+# What a client's and a server's route have in common: host and port, or host and 0 for any port.
+_NAMES = f"""if(
+            a.role = {ROLE_SERVER},
+            [(s.host, toUInt32(0)), (s.host, toUInt32(s.port))],
+            [(s.host, toUInt32(if({_IS_LOOPBACK}, s.port, 0)))]
+        )"""
+# The routes whose client-side rows are left out, of all: those of each name that has a served route.
+HIDDEN_ROUTES = f"""
+        SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT})) AS route_id
+        FROM (
+            SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
+            FROM routes_day AS d WHERE {_DAYS} GROUP BY d.role, d.route_id
+        ) AS a
+        INNER JOIN (SELECT DISTINCT route_id, host, workload, port FROM routes) AS s ON s.route_id = a.route_id
+        WHERE s.host NOT IN ('', 'other')
+        GROUP BY arrayJoin({_NAMES})
+        HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
+
+# The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
+# called at the client's side, so that it may be left out.
+_ROUTES = f"""
+WITH mine AS (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}})
+SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluster, m.namespace AS namespace,
+    m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
+    m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen, f.host AS called_host,
+    if(f.is_loopback, m.port, 0) AS called_port, m.route_id IN (
+        SELECT d.route_id FROM routes_day AS d
+        WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
+    ) AS is_called
+FROM mine AS m
+LEFT JOIN (
+    SELECT s.route_id AS route_id, toUnixTimestamp(min(s.first_seen)) AS first_seen, any(s.host) AS host,
+        max({_IS_LOOPBACK}) AS is_loopback
+    FROM routes AS s WHERE s.route_id IN (SELECT route_id FROM mine) GROUP BY s.route_id
+) AS f ON f.route_id = m.route_id"""
+# Of the hosts asked for, those that a watched server answered, and at which ports.
+_ANSWERED = f"""
+SELECT DISTINCT s.host AS host, s.port AS port FROM routes AS s
+WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.route_id IN (
+    SELECT d.route_id FROM routes_day AS d
+    WHERE {_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
+        AND d.route_id IN (SELECT route_id FROM routes WHERE host IN {{hosts:Array(String)}}))"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """The routes of some endpoints with their names as rows of `endpoint_routes`, by endpoint, and those of them whose
+    client-side rows are left out."""
+
+    named: Mapping[str, list[dict[str, Any]]]
+    hidden: list[int]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of the statements about these endpoints; `owners`: of each route the number of its endpoint, from 1."""
+        pairs = [(int(row["route_id"]), number) for number, rows in enumerate(self.named.values(), 1) for row in rows]
+        routes, owners = [route for route, _ in pairs], [owner for _, owner in pairs]
+        return {"routes": routes, "owners": owners, "hidden": self.hidden}
+
+
+def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -> Routes:
+    """Asked once before the statements about these endpoints, which then find everything by key. `parameters` are the
+    span's. Raises StoreError."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    names: dict[int, tuple[str, int]] = {}
+    for row in select(reader, _ROUTES, {**parameters, "ids": ids}) if ids else ():
+        named.setdefault(row["endpoint_id"], []).append(row)
+        if row["is_called"]:
+            names[int(row["route_id"])] = row["called_host"], int(row["called_port"])
+    if not names:  # Most endpoints are seen at their server only.
+        return Routes(named=named, hidden=[])
+    asked = sorted({host for host, _ in names.values()})
+    answered = {(row["host"], int(row["port"])) for row in select(reader, _ANSWERED, {**parameters, "hosts": asked})}
+    answered |= {(host, 0) for host, _ in answered}
+    return Routes(named=named, hidden=[route for route, name in names.items() if name in answered])

@@ -1,0 +1,1 @@
+"""Calls and comparisons that an alert rests on."""

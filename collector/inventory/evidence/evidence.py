@@ -1,0 +1,207 @@
+"""The rows behind an alert: whose calls it is about, from an hour before it opened to ten minutes after what was seen
+last, and what of them is the window that was judged.
+
+The question it asks is one that anybody may ask of `/api/v1/calls`, so that the figures can be had again without the
+alert.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from collector.alerting.alert import Alert, AlertKind
+from collector.alerting.wording import UNITS, name_counted
+from collector.core.rates import CALLS_A_SECOND
+from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
+from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
+from collector.inventory.evidence.cohort import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
+from collector.inventory.evidence.cohort import Crowd
+
+BEFORE_SECONDS: Final = 3_600
+AFTER_SECONDS: Final = 600
+_VOLUME = frozenset(
+    {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
+)
+# Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
+_OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
+# Whoever did it may have been answered, or not.
+_READING = frozenset(
+    {AlertKind.ENUMERATION, AlertKind.BULK_READING, AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING}
+)
+# Counted by address, whoever the consumer of its calls is.
+_BY_ADDRESS = frozenset(
+    {
+        AlertKind.CREDENTIAL_STUFFING,
+        AlertKind.CODE_GUESSING,
+        AlertKind.CREDENTIAL_ROTATION,
+        AlertKind.SCANNING,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is behind one alert. `question` is None where it is about no calls, and then nothing was counted."""
+
+    question: CallQuestion | None
+    page: CallPage | None
+    window: CallSums | None  # All rows that the judged window touches,
+    window_seconds: int  # as far as their time has passed.
+    is_aligned: bool  # The window begins and ends where rows do.
+    unit: str
+    observed: float | None  # In `unit`, as are the next two; None: it is in the alert's words only.
+    expected: float | None
+    limit: float | None
+    notes: tuple[str, ...]  # Sentences on how far the rows go.
+    crowd: Crowd | None = (
+        None  # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
+    )
+
+
+class EvidenceReader:
+    """Finds evidence in the store."""
+
+    def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
+        self._calls = calls
+        self._clock = clock
+
+    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> Evidence:
+        """One page of it. Raises CursorError where the cursor is not of this alert's question, StoreError."""
+        unit, observed, expected, bound = _judge(alert)
+        question = _ask(alert)
+        if question is None:
+            notes: tuple[str, ...] = ("This alert is about no calls, so no rows are behind it; see its words.",)
+            return Evidence(
+                question=None,
+                page=None,
+                window=None,
+                window_seconds=0,
+                is_aligned=False,
+                unit=unit,
+                observed=observed,
+                expected=expected,
+                limit=bound,
+                notes=notes,
+            )
+        question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
+        seconds = question.resolution.seconds
+        start, end = int(alert.window_start), int(alert.window_end)
+        is_windowed = alert.kind in _VOLUME or alert.kind in UNITS
+        # Of abuse the window ends with the begin of the newest row that was counted.
+        last = -(-end // seconds) * seconds if is_windowed else (end // seconds + 1) * seconds
+        window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
+        is_aligned = is_windowed and start % seconds == 0 and end % seconds == 0
+        return Evidence(
+            question=question,
+            page=self._calls.list_calls(question),
+            window=window,
+            window_seconds=min(window.end, int(self._clock())) - window.start,
+            is_aligned=is_aligned,
+            unit=unit,
+            observed=observed,
+            expected=expected,
+            limit=bound,
+            notes=(
+                *self._explain(alert, question, window, is_aligned=is_aligned),
+                *self._describe_answers(alert, question),
+            ),
+            crowd=self._find_crowd(question, window),
+        )
+
+    def _choose_rows(self, question: CallQuestion) -> CallQuestion:
+        """Minutes while there are any of the whole time, hours beyond."""
+        now = self._clock()
+        minutes = _align(question, Resolution.MINUTE)
+        is_kept = minutes.start >= now - Resolution.MINUTE.kept_seconds
+        if is_kept and not self._calls.was_dropped(minutes):
+            return minutes
+        return _align(question, Resolution.HOUR)
+
+    def _find_crowd(self, question: CallQuestion, window: CallSums) -> Crowd | None:
+        """Of many callers what they share, on the first page; of one there is nothing to share."""
+        is_one = question.consumer is not None or question.address
+        if is_one or question.cursor or question.resolution is not Resolution.MINUTE:
+            return None
+        both = replace(question, start=window.start - CROWD_BEFORE_SECONDS, end=window.end)
+        return self._calls.compare_callers(both, window.start)
+
+    def _describe_answers(self, alert: Alert, question: CallQuestion) -> list[str]:
+        """Whether who reads what may be others' was answered, on the first page."""
+        if alert.kind not in _READING or question.consumer is None or question.cursor:
+            return []
+        said = self._calls.read_answers(question).describe()
+        return [said] if said else []
+
+    def _explain(self, alert: Alert, question: CallQuestion, window: CallSums, *, is_aligned: bool) -> list[str]:
+        seconds, kept = question.resolution.seconds, question.resolution.kept_seconds
+        notes = []
+        oldest = self._clock() - kept
+        if question.end <= oldest:
+            notes.append(f"Rows are kept for {kept // 86_400} days; those of this alert are gone.")
+        elif question.start < oldest:
+            notes.append(f"Rows are kept for {kept // 86_400} days; the oldest of this alert are gone.")
+        elif question.resolution is Resolution.HOUR:
+            hours = Resolution.MINUTE.kept_seconds // 3_600
+            notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
+        if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
+            notes.append("The disk limit dropped rows of this time.")
+        if alert.kind in UNITS:
+            notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
+        elif alert.kind not in _VOLUME:
+            notes.append(
+                "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
+                "older ones weigh less."
+            )
+        elif not is_aligned:
+            notes.append(
+                f"The judged window lies within rows of {seconds} s, so they hold its calls and those beside it."
+            )
+        elif window.calls > alert.calls:
+            notes.append("The window was judged while it was open, or rows came later: it has more calls now.")
+        return notes
+
+
+def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
+    """Unit, observed, expected and limit."""
+    if alert.kind in _VOLUME:
+        return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
+    unit = UNITS.get(alert.kind) or name_counted(alert.kind)
+    # Alerts from before the limit was kept have none.
+    return unit, alert.measure if unit else None, None, alert.measure_limit or None
+
+
+def _ask(alert: Alert) -> CallQuestion | None:
+    """Whose calls, from when to when; rows' edges are found later."""
+    consumer, address = _name_caller(alert)
+    endpoint_id = "" if alert.kind in _OVER_ENDPOINTS and alert.consumer else alert.endpoint_id
+    if alert.node or not (endpoint_id or consumer or address):
+        return None
+    return CallQuestion(
+        start=int(min(alert.opened_at - BEFORE_SECONDS, alert.window_start)),
+        end=int(max(alert.opened_at, alert.window_end) + AFTER_SECONDS),
+        resolution=Resolution.MINUTE,
+        endpoint_id=endpoint_id,
+        consumer=consumer,
+        address=address,
+        whole_service=alert.kind is AlertKind.VOLUME_SERVICE,
+    )
+
+
+def _name_caller(alert: Alert) -> tuple[ConsumerName | None, str]:
+    """The consumer, or the address that calls came from."""
+    if not alert.consumer:
+        return None, ""
+    try:
+        name = parse_consumer(alert.consumer)
+    except ConsumerError:  # A name that no row has.
+        return None, ""
+    if name.kind is ConsumerKind.ADDRESS and alert.kind in _BY_ADDRESS:
+        return None, name.value
+    return name, ""
+
+
+def _align(question: CallQuestion, resolution: Resolution) -> CallQuestion:
+    """From the begin of the first row to the end of the last one."""
+    seconds = resolution.seconds
+    start, end = question.start // seconds * seconds, -(-question.end // seconds) * seconds
+    return replace(question, start=start, end=end, resolution=resolution)

@@ -1,0 +1,226 @@
+"""The span of time a question is about: turns `1h`, `24h`, `7d` into seconds and says which roll-up answers it.
+
+The store as the inventory needs it: a SELECT in, rows by column name out.
+
+The place in a sorted list where the next page starts: a keyset (last sort value, last id), written as one opaque
+word.
+
+A keyset stays right while rows come and go: it asks for what sorts after the last row shown, not for a row number.
+The word also
+carries the question it belongs to, so that a cursor used with another sort or filter is refused instead of skipping
+rows.
+
+Versions of rows that are replaced: of each key the store keeps the row with the highest one.
+
+Microseconds of the clock, and always more than any that is there: what is written after the clock was put back is newer
+all the same.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from threading import Lock
+from typing import Any, Final, Protocol, TypeGuard
+
+MINUTE_SECONDS = 60
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86_400
+SERIES_POINTS_MAX = 1_500  # 25 h by the minute; longer spans get longer steps.
+
+
+class Rollup(StrEnum):
+    """Whose rows answer: those of a minute, or the sums of an hour or a day."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+
+
+class Since(StrEnum):
+    """How far back to look."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+    QUARTER = "90d"
+
+
+SECONDS: dict[Since, int] = {
+    Since.HOUR: HOUR_SECONDS,
+    Since.DAY: DAY_SECONDS,
+    Since.WEEK: 7 * DAY_SECONDS,
+    Since.MONTH: 30 * DAY_SECONDS,
+    Since.QUARTER: 90 * DAY_SECONDS,
+}
+# The longer the span, the longer the rows: a list of 100,000 endpoints reads one row an endpoint and hour or day.
+_ROLLUPS: dict[Since, Rollup] = {
+    Since.HOUR: Rollup.MINUTE,
+    Since.DAY: Rollup.HOUR,
+    Since.WEEK: Rollup.DAY,
+    Since.MONTH: Rollup.DAY,
+    Since.QUARTER: Rollup.DAY,
+}
+_ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup.DAY: DAY_SECONDS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """[start, end) in unix seconds; `start` is the start of a row of the roll-up that answers."""
+
+    start: int
+    end: int
+    rollup: Rollup
+
+    def count_seconds(self, first_seen: int) -> int:
+        """The part of it since the first call, for rates: over the time before they would be too low. At least a row:
+        over less they would be guessed from a handful of calls."""
+        return max(MINUTE_SECONDS, self.end - max(self.start, first_seen))
+
+    @property
+    def seconds(self) -> int:
+        """Length, at least one second."""
+        return max(1, self.end - self.start)
+
+    @property
+    def row_seconds(self) -> int:
+        """Length of one row of the roll-up."""
+        return _ROW_SECONDS[self.rollup]
+
+
+def span_since(since: Since, now: float) -> Span:
+    """At least what was asked for: from the start of the row that holds the moment `since` ago to the end of this
+    minute."""
+    rollup = _ROLLUPS[since]
+    row = _ROW_SECONDS[rollup]
+    return Span(
+        start=(int(now) - SECONDS[since]) // row * row,
+        end=(int(now) // MINUTE_SECONDS + 1) * MINUTE_SECONDS,
+        rollup=rollup,
+    )
+
+
+def series_span(span: Span) -> Span:
+    """The same span for a time series, which has finer steps: minutes up to a day (their rows live for 48 h), hours
+    beyond."""
+    return replace(span, rollup=Rollup.HOUR if span.rollup is Rollup.DAY else Rollup.MINUTE)
+
+
+def series_step(span: Span) -> int:
+    """Seconds of one point of a time series: whole rows, at most SERIES_POINTS_MAX points, and a step that divides a
+    day evenly."""
+    for step in (60, 300, 600, 1800, HOUR_SECONDS, 3 * HOUR_SECONDS, 6 * HOUR_SECONDS, 24 * HOUR_SECONDS):
+        if step >= span.row_seconds and span.seconds / step <= SERIES_POINTS_MAX:
+            return step
+    return 24 * HOUR_SECONDS
+
+
+class Reader(Protocol):
+    """The reading half of `collector.storage.base.Store`."""
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        """Columns of a SELECT by name, its parameters bound by the server as `{name:Type}`. Raises StoreError."""
+        ...
+
+
+def select(reader: Reader, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The rows of a SELECT, each by column name. Raises StoreError."""
+    columns = reader.query_columns(sql, parameters)
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.
+QUESTION_BYTES = 6
+
+
+class CursorError(ValueError):
+    """The word is not a cursor of this question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """The last row shown: its sort value and its id (which breaks ties)."""
+
+    value: float | str
+    id: str
+
+
+def digest_question(*parts: str) -> str:
+    """A short fingerprint of what was asked: sort, order, span and filters."""
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=QUESTION_BYTES).hexdigest()
+
+
+def write_cursor(cursor: Cursor, question: str) -> str:
+    """The cursor as one URL-safe word."""
+    text = json.dumps([question, cursor.value, cursor.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(word: str, question: str, value_type: type[float] | type[str]) -> Cursor:
+    """The cursor behind a word; raises CursorError with a sentence for a person. Never trusts the word: it comes
+    from the client."""
+    if len(word) > CURSOR_CHARACTERS_MAX:
+        raise CursorError("it is longer than any cursor this collector gives")
+    try:
+        parts = json.loads(base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        raise CursorError("it is not a cursor this collector gave") from None
+    if not isinstance(parts, list) or len(parts) != 3 or not _is_text(parts[2]):
+        raise CursorError("it is not a cursor this collector gave")
+    if parts[0] != question:
+        raise CursorError("it belongs to another sort, filter or time span")
+    value = parts[1]
+    if value_type is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return Cursor(value=_finite(value), id=parts[2])
+    if value_type is str and _is_text(value):
+        return Cursor(value=value, id=parts[2])
+    raise CursorError("it is not a cursor this collector gave")
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Text that can be written in UTF-8; JSON may hold halves of a pair of surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _finite(value: int | float) -> float:
+    """A finite float, or refusal: NaN and infinities compare with nothing."""
+    try:
+        number = float(value)
+    except OverflowError:
+        raise CursorError("it is not a cursor this collector gave") from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise CursorError("it is not a cursor this collector gave")
+    return number
+
+
+MICROSECONDS: Final = 1_000_000
+
+
+class Versions:
+    """Of these tables, whose newest is asked for at the first `take`. Thread-safe."""
+
+    def __init__(self, reader: Reader, *tables: str, clock: Callable[[], float]) -> None:
+        """`clock` gives unix seconds."""
+        self._reader = reader
+        self._tables = tables
+        self._clock = clock
+        self._lock = Lock()
+        self._last: int | None = None
+
+    def take(self) -> int:
+        """The next one. Raises StoreError."""
+        with self._lock:
+            if self._last is None:
+                self._last = max(self._read(table) for table in self._tables)
+            self._last = max(int(self._clock() * MICROSECONDS), self._last + 1)
+            return self._last
+
+    def _read(self, table: str) -> int:
+        (row,) = select(self._reader, f"SELECT max(version) AS newest FROM {table}")
+        return int(row["newest"])

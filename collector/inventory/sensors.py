@@ -1,0 +1,171 @@
+"""The watch kept on the nodes: the sensors out of the store.
+
+The sensor as the inventory shows it: who it is, how it does, and its account of every call: seen = used +
+dropped.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from collector.inventory.query import Reader, select
+
+
+class SensorState(StrEnum):
+    """What the sensor does now."""
+
+    CAPTURING = "capturing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    SILENT = "silent"  # Said nothing for longer than SILENCE_SECONDS.
+    UNKNOWN = "unknown"  # Connected, has not reported yet.
+
+
+class CaptureWay(StrEnum):
+    """How a sensor sees calls (docs/kernels.md)."""
+
+    CGROUP_SKB = "cgroup_skb"  # By packets.
+    SYSCALLS = "syscalls"
+    UNKNOWN = "unknown"  # It has not said.
+
+
+DAY_SECONDS = 86_400
+SILENCE_SECONDS = 15  # Three missed reports (proto Health).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCount:
+    """One stage's account since the sensor's start: seen = used + sum of dropped by reason."""
+
+    stage: str
+    seen: int
+    used: int
+    dropped: dict[str, int]
+
+    @property
+    def dropped_total(self) -> int:
+        """All reasons together."""
+        return sum(self.dropped.values())
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the account adds up; where not, something was lost uncounted."""
+        return self.seen == self.used + self.dropped_total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """One sensor and its last report. Times are unix seconds; calls are since the sensor's start, seen ones with the
+    lost ones among them (collector/receiver/sensors.py)."""
+
+    node: str
+    cluster: str
+    boot_id: str
+    state: SensorState
+    version: str
+    kernel_release: str
+    key_id: int  # Newest installation key it holds.
+    policy_epoch: int  # Of the policy it holds.
+    policy_refusal: str  # Why it refused a newer one; empty where it did not.
+    is_connected: bool
+    # Of the certificate that it connected with last, unix seconds, and what was left of it when it was asked for; None:
+    # it came by token or without both.
+    certificate_not_after: float | None
+    certificate_left_seconds: float | None
+    first_seen: float
+    last_report_at: float  # Hello, report or batch, whichever came last.
+    lag_ms: int
+    spool_bytes: int
+    memory_bytes: int
+    cpu_seconds: float
+    seen_calls: int
+    lost_calls: int
+    stages: tuple[StageCount, ...]
+    reason: str
+    capture: CaptureWay
+    fallback_reason: str  # Why packets cannot be captured, where system calls stand in for them; else empty.
+
+    @property
+    def certificate_left_days(self) -> float | None:
+        """The same in days, by a tenth; below 0 where it has expired."""
+        left = self.certificate_left_seconds
+        return None if left is None else round(left / DAY_SECONDS, 1)
+
+    @property
+    def loss_ratio(self) -> float:
+        """Lost calls of all seen calls, 0..1. A spool that drops what an earlier process saw cannot make it more."""
+        return min(1.0, self.lost_calls / self.seen_calls) if self.seen_calls else 0.0
+
+
+SENSORS_MAX = 10_000  # The paper design's installation.
+
+_STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPPING}  # proto SensorState.
+
+_SENSORS = f"""
+SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
+    last_hello_at, last_health_at, last_batch_at, lag_ms, spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls,
+    stages, certificate_not_after, capture, fallback_reason
+FROM sensors FINAL
+ORDER BY node
+LIMIT {SENSORS_MAX}"""
+
+
+class Watch:
+    """Answers questions about sensors from the store."""
+
+    def __init__(self, *, reader: Reader, clock: Callable[[], float]) -> None:
+        self._reader = reader
+        self._clock = clock
+
+    def list_sensors(self) -> tuple[Sensor, ...]:
+        """Every sensor heard of, by node."""
+        now = self._clock()
+        return tuple(_read_sensor(row, now) for row in select(self._reader, _SENSORS))
+
+
+def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
+    heard_at = max(row["last_hello_at"], row["last_health_at"], row["last_batch_at"])
+    is_connected = now - heard_at <= SILENCE_SECONDS
+    not_after = row["certificate_not_after"] or None
+    state = _STATES.get(int(row["state"]), SensorState.UNKNOWN)
+    return Sensor(
+        node=row["node"],
+        cluster=row["cluster"],
+        boot_id=row["boot_id"],
+        state=state if is_connected else SensorState.SILENT,
+        version=row["version"],
+        kernel_release=row["kernel_release"],
+        key_id=int(row["key_id"]),
+        policy_epoch=int(row["policy_epoch"]),
+        policy_refusal=row["policy_refusal"],
+        is_connected=is_connected,
+        certificate_not_after=not_after,
+        certificate_left_seconds=None if not_after is None else not_after - now,
+        first_seen=row["first_seen"],
+        last_report_at=heard_at,
+        lag_ms=int(row["lag_ms"]),
+        spool_bytes=int(row["spool_bytes"]),
+        memory_bytes=int(row["memory_bytes"]),
+        cpu_seconds=int(row["cpu_ns"]) / 1e9,
+        seen_calls=int(row["seen_calls"]),
+        lost_calls=int(row["lost_calls"]),
+        stages=_read_stages(row["stages"]),
+        reason=row["reason"],
+        capture=CaptureWay(row["capture"] or "unknown"),
+        fallback_reason=row["fallback_reason"],
+    )
+
+
+def _read_stages(text: str) -> tuple[StageCount, ...]:
+    """The account behind the store's JSON; written by the ingest room, so a malformed one is our bug and raises."""
+    return tuple(
+        StageCount(
+            stage=stage["stage"],
+            seen=int(stage["seen"]),
+            used=int(stage["used"]),
+            dropped={reason: int(count) for reason, count in stage["dropped"].items()},
+        )
+        for stage in (json.loads(text) if text else ())
+    )

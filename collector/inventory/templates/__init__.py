@@ -1,0 +1,1 @@
+"""Templates of paths, and how people edit them."""

@@ -1,0 +1,414 @@
+"""The mapping of routes to endpoints as the running collector holds it: brought up to date at the start, then kept so.
+
+It reads routes and revealed words from the store, has them named, remembers what the detectors need of it, and asks
+the sensors for words that are still hidden. A new route is named by itself at once
+(collector/inventory/templates/mapping.py); `group` then looks at it among its siblings, and again as more is seen of
+them (collector/inventory/templates/catalogue.py).
+
+Names that came late: which workload it is that a node called by a container's id while the API server was away.
+
+A route bears the service as it was told; with a former name that is known, it is a route of the workload. Pure.
+
+Which routes are one endpoint: all routes of one (service, host) in, a mapping route id -> endpoint out; pure.
+
+Routes are immutable shapes; many of them may be one endpoint. Sibling segments join where they are values
+(`collector.inventory.templates.path_trie` decides), from the root down. The result depends on the set of routes only,
+not on their order, and mapping it again changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, Final
+
+from collector.core.kinds import RPC_BITS
+from collector.core.rows import Route, Segment, Service
+from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
+from collector.inventory.templates.editor import EditedEndpoint, load_edits
+from collector.inventory.templates.mapping import (
+    Edit,
+    EditBook,
+    EditKind,
+    EndpointMapping,
+    EndpointName,
+    HostKey,
+    TenantHosts,
+    is_pattern,
+    name_endpoint,
+)
+from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
+from collector.receiver.reports import FormerName, RevealBook
+from collector.storage.base import Store, StoreError
+
+_CONTAINER: Final = 2  # The wire's WorkloadKind.
+_KUBERNETES: Final = 4
+FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
+
+
+@dataclass(frozen=True, slots=True)
+class _Workload:
+    namespace: str
+    name: str
+
+
+class FormerNames:
+    """Former names by cluster and node. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._workloads: dict[tuple[str, str, str], _Workload] = {}
+
+    def is_new(self, told: FormerName) -> bool:
+        """Whether this is not known, or of another workload."""
+        return self._workloads.get(_key_of(told)) != _Workload(told.namespace, told.workload)
+
+    def add(self, told: Iterable[FormerName]) -> None:
+        """Take them up."""
+        for one in told:
+            if len(self._workloads) < FORMER_NAMES_LIMIT or _key_of(one) in self._workloads:
+                self._workloads[_key_of(one)] = _Workload(one.namespace, one.workload)
+
+    def rename(self, route: Route) -> Route:
+        """The route under the name of its workload; itself where no other is known."""
+        service = route.service
+        if service.workload_kind != _CONTAINER or service.namespace:
+            return route
+        found = self._workloads.get((service.cluster, service.host_name, service.workload))
+        if found is None:
+            return route
+        named = Service(
+            cluster=service.cluster,
+            namespace=found.namespace,
+            workload=found.name,
+            workload_kind=_KUBERNETES,
+            host_name="",
+            port=service.port,
+        )
+        return replace(route, service=named)
+
+    def list_former(self, workloads: Iterable[str]) -> list[str]:
+        """What these workloads are called in routes besides."""
+        wanted = set(workloads)
+        return sorted({former for (_, _, former), one in self._workloads.items() if one.name in wanted})
+
+
+def _key_of(told: FormerName) -> tuple[str, str, str]:
+    return told.cluster, told.node, told.former_name
+
+
+def _build(routes: Iterable[RouteEvidence]) -> Position:
+    """The trie of the routes, with the values at each position joined."""
+    root = Position()
+    for evidence in routes:
+        root.insert(evidence)
+    _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), is_after_value=False)
+    return root
+
+
+def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> None:
+    """Joins the values among the children, then goes down."""
+    values = find_values(position, rare_calls=rare_calls, is_after_value=is_after_value)
+    if values:
+        target = position.children.setdefault(VALUE, Position())
+        for key in sorted(values):
+            target.absorb(position.children.pop(key))
+    for key, child in position.children.items():
+        _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
+
+
+def _name(
+    node: Position, segments: tuple[Segment, ...], words: Mapping[int, str], found: dict[int, EndpointName]
+) -> None:
+    for evidence in node.routes:
+        route = evidence.route
+        named = template(segments, False, words)
+        found[route.route_id] = EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
+    for (kept, text, word_hash), child in node.children.items():
+        kind = kept
+        if kind == PARAMETER:
+            # The shape most calls had names the parameter; words and literals that joined it say no more than
+            # PARAMETER.
+            shapes = {shape: calls for shape, calls in child.kinds.items() if shape not in (LITERAL, WORD)}
+            kind = min(shapes, key=lambda shape: (-shapes[shape], shape), default=PARAMETER)
+        _name(child, (*segments, Segment(kind, text, word_hash, 0)), words, found)
+
+
+def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> dict[int, EndpointName]:
+    """Endpoints by route id: `routes` are all routes of one (service, host) with their totals, `words` the revealed
+    texts by hash.
+
+    Deterministic, independent of the order of `routes`. Cost: some 20 us a route. A trailing slash does not make
+    another endpoint. The names of an RPC are never values: its routes are named by themselves.
+    """
+    found: dict[int, EndpointName] = {}
+    plain = []
+    for evidence in sorted(routes, key=lambda evidence: evidence.route.route_id):
+        if evidence.is_rpc:
+            found[evidence.route.route_id] = name_endpoint(evidence.route, words)
+        else:
+            plain.append(evidence)
+    _name(_build(plain), (), words, found)
+    return found
+
+
+# Routes grouped in one pass; what is past them keeps the name of its own. 100,000 take some 3 s and 200 MB.
+ROUTES_LIMIT = 100_000
+
+Home = tuple[Service, str]  # Routes of one service and host are siblings.
+
+
+class Catalogue:
+    """Thread-safe: the writer's thread maps, the flush renames, the detectors' thread reads."""
+
+    def __init__(self, store: Store, mapping: EndpointMapping, reveals: RevealBook) -> None:
+        """Takes up what the store holds. Raises StoreError."""
+        self._store = store
+        self._mapping = mapping
+        self._reveals = reveals
+        self._lock = Lock()
+        self._former_names = FormerNames()
+        self._former_names.add(_read_former_names(store))
+        edits = load_edits(store)
+        self._edits = EditBook(edits)
+        self._hosts = TenantHosts(_read_patterns(store), find_kept_hosts(edits))
+        self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
+        self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
+        self.changes = 1
+        words = {int(word): str(text) for word, text in store.query("SELECT hash, text FROM revealed_words FINAL")}
+        self._mapping.learn_words(words)
+        unsure = self._select_routes(
+            "route_id NOT IN (SELECT route_id FROM endpoint_routes) "
+            "OR arrayExists((k, t) -> k = 2 AND t = '', segment_kind, segment_text)",
+            {},
+        )
+        # What a crash left between a route or word and its mapping; the grouping mends what it has named itself.
+        self._remember([route for route in unsure if self._is_unnamed(route)])
+        self._grown.update((route.service, route.host) for route in unsure)
+        self._reveals.add_routes(unsure)
+        self._reveals.forget(words)
+
+    def map_routes(self, routes: Sequence[Route]) -> None:
+        """Name new routes, and ask for their hidden words. Raises StoreError."""
+        with self._lock:
+            routes = [self._hosts.rename(self._former_names.rename(route)) for route in routes]
+            self._remember(routes)
+            self._grown.update((route.service, route.host) for route in routes)
+        self._reveals.add_routes(routes)
+
+    def choose_former_names(self, told: Sequence[FormerName]) -> list[FormerName]:
+        """Those that say something new."""
+        with self._lock:
+            return [one for one in told if self._former_names.is_new(one)]
+
+    def take_former_names(self, told: Sequence[FormerName]) -> None:
+        """Give the routes of these to their workloads. Raises StoreError."""
+        with self._lock:
+            self._former_names.add(told)
+        routes = self._select_routes(
+            "workload_kind = 2 AND has({former:Array(String)}, workload)",
+            {"former": sorted({one.former_name for one in told})},
+        )
+        with self._lock:
+            self._remember(routes)
+            self._grown.update((route.service, route.host) for route in routes)
+
+    def learn(self, words: Mapping[int, str]) -> None:
+        """Name anew the routes in which these words were hidden. Raises StoreError."""
+        routes = self._select_routes("hasAny(segment_hash, {hashes:Array(UInt64)})", {"hashes": list(words)})
+        with self._lock:
+            # Those that were grouped are named by the next grouping.
+            own = [route for route in routes if self._is_named_alone(route)]
+            self._mapping.learn_words(words)
+            self._remember(own)
+            self._grown.update((route.service, route.host) for route in routes)
+
+    def group(self, *, is_all: bool = False) -> int:
+        """Names routes among their siblings: where some came since the last time, or everywhere, for with every call
+        more is known of them. Gives the number of routes that moved. Raises StoreError, and then looks again next time.
+        """
+        with self._lock:
+            homes, self._grown = self._grown, set()
+        if not homes and not is_all:
+            return 0
+        try:
+            calls = self._count_calls()
+            siblings = self._select_siblings(None if is_all else homes, calls)
+        except StoreError:
+            with self._lock:
+                self._grown |= homes
+            raise
+        moved = 0
+        for routes in siblings.values():
+            evidence = [
+                RouteEvidence(route=route, calls=total, served_calls=served, is_rpc=bool(protocols & RPC_BITS))
+                for route in routes
+                for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
+            ]
+            learned = map_endpoints(evidence, self._mapping.words)
+            moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
+        return moved
+
+    def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
+        with self._lock:
+            named = [(route, names[route.route_id]) for route in routes]
+            moved = [one for one in named if self._endpoints.get(one[0].route_id) != one[1].endpoint_id]
+            if moved:
+                records = self._mapping.write(moved, self._endpoints)
+                self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
+                self.changes += 1
+        return len(moved)
+
+    def _select_siblings(
+        self, homes: set[Home] | None, calls: Mapping[int, tuple[int, int, int]]
+    ) -> dict[Home, list[Route]]:
+        """All routes of these homes, or of all; then it is looked anew which hosts are one."""
+        condition, parameters = "1", dict[str, Any]()
+        if homes is not None:
+            condition = "has({workloads:Array(String)}, workload) AND has({hosts:Array(String)}, host)"
+            workloads = {service.workload for service, _ in homes}
+            with self._lock:
+                parameters["workloads"] = sorted(workloads) + self._former_names.list_former(workloads)
+                parameters["hosts"] = sorted({host for _, host in homes}) + self._hosts.list_raw(h for _, h in homes)
+        raw = self._select_raw(condition, parameters)
+        if homes is None:
+            served = [route for route in raw if calls.get(route.route_id, (0, 0, 0))[1]]
+            with self._lock:
+                self._hosts.learn(served)
+        siblings: dict[Home, list[Route]] = defaultdict(list)
+        for route in map(self._hosts.rename, raw):
+            home = (route.service, route.host)
+            if homes is None or home in homes:
+                siblings[home].append(route)
+        return siblings
+
+    def _count_calls(self) -> dict[int, tuple[int, int, int]]:
+        """(calls, those answered 2xx, bits of their protocols) by route, as far back as they are kept."""
+        rows = self._store.query(
+            "SELECT route_id, sum(calls), sum(success_calls), groupBitOr(protocols) FROM routes_day GROUP BY route_id"
+        )
+        return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+
+    def list_endpoints(self) -> dict[int, str]:
+        """Endpoint ids by route id."""
+        with self._lock:
+            return dict(self._endpoints)
+
+    def find_edited(self, endpoint_id: str) -> EditedEndpoint | None:
+        """The template and routes of an endpoint, for an edit of it. Raises StoreError."""
+        mine = "route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String})"
+        routes = self._select_routes(mine, {"id": endpoint_id})
+        if not routes:
+            return None
+        templates = self._store.query(
+            "SELECT any(url_template) FROM endpoint_routes FINAL WHERE endpoint_id = {id:String}", {"id": endpoint_id}
+        )
+        seen = self._store.query(
+            f"SELECT route_id, toUnixTimestamp(first_seen) FROM routes FINAL WHERE {mine}", {"id": endpoint_id}
+        )
+        first_seen = {int(route_id): int(time) for route_id, time in seen}
+        return EditedEndpoint(template=templates[0][0], routes=routes, first_seen=first_seen)
+
+    def read_words(self) -> dict[int, str]:
+        """Revealed texts by hash."""
+        with self._lock:
+            return dict(self._mapping.words)
+
+    def take_edits(self, edits: Sequence[Edit], changed: Edit) -> None:
+        """Name routes by these edits from now on, at once where one changed. Raises StoreError."""
+        with self._lock:
+            self._edits = EditBook(edits)
+            self._hosts.keep(find_kept_hosts(edits))
+            self._grown.add((changed.service, changed.host))
+        self.group(is_all=changed.kind is EditKind.HOST)
+
+    def list_hosts(self, service: Service, host: str) -> tuple[str, ...]:
+        """The hosts of a service that one pattern stands for."""
+        with self._lock:
+            return self._hosts.list_hosts(service, host)
+
+    def _is_unnamed(self, route: Route) -> bool:
+        """Whether a route has no name, or still the one it got when its words were hidden."""
+        named = self._endpoints.get(route.route_id)
+        hidden = name_endpoint(route, {}).endpoint_id
+        return named is None or (named == hidden and name_endpoint(route, self._mapping.words).endpoint_id != hidden)
+
+    def _is_named_alone(self, route: Route) -> bool:
+        return name_endpoint(route, self._mapping.words).endpoint_id == self._endpoints.get(route.route_id)
+
+    def _remember(self, routes: Sequence[Route]) -> None:
+        if routes:
+            words = self._mapping.words
+            learned = {route.route_id: name_endpoint(route, words) for route in routes}
+            names = self._edits.apply(routes, learned, words)
+            records = self._mapping.write([(route, names[route.route_id]) for route in routes], self._endpoints)
+            self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
+            self.changes += 1
+
+    def _select_routes(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
+        return [self._hosts.rename(route) for route in self._select_raw(condition, parameters)]
+
+    def _select_raw(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
+        """Routes under the hosts that they were called by."""
+        rows = self._store.query(
+            "SELECT route_id, cluster, namespace, workload, workload_kind, host_name, port, host, method, "
+            "segment_kind, segment_text, segment_hash, segment_length, has_trailing_slash "
+            f"FROM routes FINAL WHERE {condition} ORDER BY route_id LIMIT {ROUTES_LIMIT}",
+            parameters,
+        )
+        return [self._former_names.rename(_read_route(row)) for row in rows]
+
+
+def find_kept_hosts(edits: Sequence[Edit]) -> set[HostKey]:
+    """Hosts and patterns that stay apart: those of which somebody said so, and those with edited templates, which would
+    no longer be about them."""
+    apart = {(edit.service, edit.host) for edit in edits if edit.kind is EditKind.HOST and not edit.undone_at}
+    edited = {(service, host) for service, host in EditBook(edits).list_edited_hosts() if not is_pattern(host)}
+    return apart | edited
+
+
+def _read_patterns(store: Store) -> dict[HostKey, str]:
+    """Which hosts were one when the collector stopped."""
+    rows = store.query(
+        "SELECT DISTINCT e.cluster, e.namespace, e.workload, e.workload_kind, e.host_name, e.port, r.host, e.host "
+        "FROM endpoint_routes AS e FINAL INNER JOIN (SELECT DISTINCT route_id, host FROM routes) AS r "
+        "ON r.route_id = e.route_id WHERE startsWith(e.host, '{')"
+    )
+    return {
+        (
+            Service(
+                cluster=row[0],
+                namespace=row[1],
+                workload=row[2],
+                workload_kind=int(row[3]),
+                host_name=row[4],
+                port=int(row[5]),
+            ),
+            str(row[6]),
+        ): str(row[7])
+        for row in rows
+    }
+
+
+def _read_former_names(store: Store) -> list[FormerName]:
+    columns = ("cluster", "node", "former_name", "namespace", "workload", "time")
+    rows = store.query(f"SELECT {', '.join(columns)} FROM former_names FINAL")
+    return [FormerName(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _read_route(row: tuple[Any, ...]) -> Route:
+    cluster, namespace, workload, kind, host_name, port = row[1:7]
+    return Route(
+        route_id=int(row[0]),
+        service=Service(
+            cluster=cluster,
+            namespace=namespace,
+            workload=workload,
+            workload_kind=kind,
+            host_name=host_name,
+            port=port,
+        ),
+        host=row[7],
+        method=row[8],
+        segments=tuple(Segment(*parts) for parts in zip(*row[9:13], strict=True)),
+        has_trailing_slash=bool(row[13]),
+    )

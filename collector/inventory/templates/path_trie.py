@@ -1,0 +1,325 @@
+"""The trie of a (service, host)'s routes as grouping sees it: one `Position` after each prefix, and its calls.
+
+Words and literals are children by hash or text; all shapes of parameter are one child. The functions below answer what
+the rules of `collector.inventory.templates.path_trie` ask of a position. Mutable while routes are joined; nothing here
+outlives one mapping.
+
+Which segments at one position are values of one parameter: a `Position` in, the keys of its children that join out.
+
+A literal is called by everybody and has an API of its own below it; a value is called by few, and what is below one
+value is below the others too. The rules look at words first (the sensor knows no meaning for them), then at literals
+beside an open set of words, at numbers that stood where versions stand, and at file names. What was never served (only
+404) proves nothing and joins no decision. Thresholds were chosen on the traffic of 152 published API descriptions with
+two sets of names (docs/architecture.md, Templates); each says what it stands for.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final
+
+from collector.core.rows import Route, Segment
+from collector.inventory.naming import LITERAL, WORD
+
+PARAMETER: Final = 10  # proto SegmentKind.
+# Routes called less often tell little of how often an endpoint of this service is called.
+MIN_ENDPOINT_CALLS: Final = 3
+# How far below a position named things are compared: /apis/{group}/v1/namespaces has its names at two and three.
+NAMES_DEPTH: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteEvidence:
+    """One route and what was seen of it."""
+
+    route: Route
+    calls: int
+    served_calls: int  # 2xx.
+    is_rpc: bool = False  # The path ends in the names of a service and a method.
+
+
+Key = tuple[int, str, int]
+VALUE: Final[Key] = (PARAMETER, "", 0)
+
+
+class Position:
+    """One position of the trie of routes; words and literals by text or hash, all shapes of parameter as `VALUE`."""
+
+    __slots__ = ("calls", "children", "is_counted", "kinds", "routes", "served")
+
+    def __init__(self) -> None:
+        self.children: dict[Key, Position] = {}
+        self.calls = 0
+        self.served = 0
+        self.is_counted = False  # The sensor met too many words here and folded the rest (PARAMETER).
+        self.kinds: dict[int, int] = {}  # Calls by kind of the segment that led here.
+        self.routes: list[RouteEvidence] = []
+
+    def insert(self, evidence: RouteEvidence) -> None:
+        """A route, below this root."""
+        node = self
+        for segment in evidence.route.segments:
+            node.calls += evidence.calls
+            node.served += evidence.served_calls
+            node.is_counted = node.is_counted or segment.kind == PARAMETER
+            node = node.children.setdefault(_key(segment), Position())
+            node.kinds[segment.kind] = node.kinds.get(segment.kind, 0) + evidence.calls
+        node.calls += evidence.calls
+        node.served += evidence.served_calls
+        node.routes.append(evidence)
+
+    def absorb(self, source: "Position") -> None:
+        """Takes over a sibling; the two are one position from now on."""
+        self.calls += source.calls
+        self.served += source.served
+        self.is_counted = self.is_counted or source.is_counted
+        for kind, calls in source.kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + calls
+        self.routes += source.routes
+        for key, child in source.children.items():
+            if key in self.children:
+                self.children[key].absorb(child)
+            else:
+                self.children[key] = child
+
+    def absorb_copy(self, source: "Position") -> None:
+        """`absorb` of routes alone and without sharing positions, for comparison only."""
+        self.routes += source.routes
+        for key, child in source.children.items():
+            self.children.setdefault(key, Position()).absorb_copy(child)
+
+    def has_names(self) -> bool:
+        """Whether a literal stands right below."""
+        return any(kind == LITERAL for kind, _, _ in self.children)
+
+    def find_forms(self) -> set[str]:
+        """What stands right below: the methods that end here, `/text` of literals, and `/*` for all else."""
+        forms = {evidence.route.method for evidence in self.routes}
+        return forms | {f"/{text}" if kind == LITERAL else "/*" for kind, text, _ in self.children}
+
+    def find_names(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
+        """Paths to the literals up to `depth` levels below, `*` for all else on the way."""
+        names: set[str] = set()
+        if depth:
+            for (kind, text, _), child in self.children.items():
+                path = f"{prefix}/{text}" if kind == LITERAL else f"{prefix}/*"
+                if kind == LITERAL:
+                    names.add(path)
+                names |= child.find_names(path, depth - 1)
+        return names
+
+    def is_inside(self, other: "Position") -> bool:
+        """Whether every path below here also exists below `other` (methods included)."""
+        methods = {evidence.route.method for evidence in other.routes}
+        if any(evidence.route.method not in methods for evidence in self.routes):
+            return False
+        return all(
+            (key in other.children and child.is_inside(other.children[key]))
+            or (key[0] == WORD and any(child.is_inside(candidate) for candidate in other.children.values()))
+            for key, child in self.children.items()
+        )
+
+    def measure_endpoint_calls(self) -> float:
+        """Mean calls of a (path, method) below this root, of those called a few times; 0 where there are none."""
+        endpoints = calls = 0
+        pending = [self]
+        while pending:
+            node = pending.pop()
+            own = sum(evidence.calls for evidence in node.routes)
+            if own >= MIN_ENDPOINT_CALLS:
+                endpoints += len({evidence.route.method for evidence in node.routes if evidence.served_calls})
+                calls += own
+            pending += node.children.values()
+        return calls / endpoints if endpoints else 0.0
+
+
+def _key(segment: Segment) -> Key:
+    if segment.kind == LITERAL:
+        return (LITERAL, segment.text, 0)
+    return (WORD, "", segment.hash) if segment.kind == WORD else VALUE
+
+
+# An open set has at least so many different words...
+MIN_OPEN_WORDS: Final = 4
+# ... after a parameter, where sub-resources have their names, so many ...
+MIN_OPEN_WORDS_AFTER_VALUE: Final = 6
+# ... or so few, where shapes of parameters stand beside them or most were met once or twice.
+MIN_THIN_WORDS: Final = 2
+THIN_CALLS: Final = 2
+# Mean calls a word above which a set of few words is of literals: each literal of an API is an endpoint with traffic of
+# its own.
+MAX_MEAN_CALLS: Final = 4.0
+# Share of words met once or twice from which on a set is open: an estimate of unseen values (Good and Turing).
+MIN_THIN_SHARE: Final = 0.25
+MOSTLY_THIN_SHARE: Final = 0.5
+# Words that have no more than this share of the calls beside a parameter of known shape are odd values of it.
+MAX_BESIDE_SHARE: Final = 0.05
+# Share of a position's words that API words without names below may have to be taken for values of the set.
+MAX_LITERAL_SHARE: Final = 0.6
+# From so many words on, the most called one shows how often a value may be called.
+MIN_POPULAR_WORDS: Final = 8
+# A literal called less than this share of what endpoints of the service are called is none of them.
+RARE_SHARE: Final = 0.25
+# So many words with the same literals below them are values, however often each is called.
+MIN_ALIKE_WORDS: Final = 4
+MIN_ALIKE_SHARE: Final = 0.7
+# A word with so many names below it, of which its siblings have no more than this share, has an API of its own.
+MIN_OWN_NAMES: Final = 3
+MAX_SHARED_NAMES: Final = 0.34
+# From so many different file extensions on, `{}.ext` siblings are one parameter.
+MIN_EXTENSIONS: Final = 3
+
+_Children = list[tuple[Key, Position]]
+
+
+def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
+    """Named children of `position` that are values of one parameter, each once.
+
+    `rare_calls` is a number of calls below which a literal of this service would be an odd endpoint; `is_after_value`
+    says that the segment before is a parameter itself.
+    """
+    words = [(key, child) for key, child in position.children.items() if key[0] == WORD and child.served]
+    literals = [(key, child) for key, child in position.children.items() if key[0] == LITERAL and child.served]
+    values: list[Key] = []
+    if words:
+        values = _find_words(position, words, is_after_value)
+        if values:
+            values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
+    values += _find_numbers(position, literals)
+    values += _find_files(literals)
+    return list(dict.fromkeys(values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WordSet:
+    """What the calls of a position's words say of them together."""
+
+    is_open: bool  # There are more of them than were seen.
+    is_thin: bool  # Few, but most met once or twice.
+    is_beside: bool  # Values like those of the parameter beside them.
+
+
+def _describe(words: _Children, shapes: Position | None, is_after_value: bool) -> _WordSet:
+    calls = sum(child.calls for _, child in words)
+    mean = calls / len(words)
+    thin_share = sum(child.calls <= THIN_CALLS for _, child in words) / len(words)
+    is_spread = mean < MAX_MEAN_CALLS or thin_share >= MIN_THIN_SHARE
+    least = MIN_OPEN_WORDS_AFTER_VALUE if is_after_value else MIN_OPEN_WORDS
+    return _WordSet(
+        is_open=len(words) >= least and is_spread,
+        is_thin=len(words) >= MIN_THIN_WORDS and thin_share >= MOSTLY_THIN_SHARE and not is_after_value,
+        is_beside=shapes is not None and (is_spread or calls <= MAX_BESIDE_SHARE * shapes.calls),
+    )
+
+
+def _find_words(position: Position, words: _Children, is_after_value: bool) -> list[Key]:
+    """Words that are values; empty where they are names."""
+    told = _describe(words, position.children.get(VALUE), is_after_value)
+    is_alike = len(words) >= MIN_ALIKE_WORDS and _are_alike(words)
+    if not (position.is_counted or told.is_open or told.is_thin or told.is_beside or is_alike):
+        return []
+    values = [key for key in position.children if key[0] == WORD]
+    if position.is_counted or not (told.is_open or told.is_thin):
+        values = [key for key in values if _shares(position, key)]
+    strangers = _find_strangers([(key, position.children[key]) for key in (*values, VALUE) if key in position.children])
+    return [key for key in values if key not in strangers]
+
+
+def _find_joining(
+    position: Position, words: _Children, literals: _Children, values: list[Key], rare_calls: float
+) -> list[Key]:
+    """API words that are values of the same set as the words `values`."""
+    union = Position()
+    for key in (*values, VALUE):
+        if key in position.children:
+            union.absorb_copy(position.children[key])
+    below = union.find_forms()
+    counts = sorted(child.calls for _, child in words)
+    usual = 2.0 * counts[len(counts) * 9 // 10]
+    limit = max(usual, counts[-1], rare_calls) if len(counts) >= MIN_POPULAR_WORDS else max(usual, rare_calls)
+    named: list[Key] = []
+    bare: list[Key] = []
+    for key, child in literals:
+        if "{}" not in key[1] and _joins(child, union, below, limit):
+            (named if child.has_names() else bare).append(key)
+    joining = named if len(values) >= MIN_THIN_WORDS else []
+    count = len(values) + len(joining)
+    if count >= MIN_OPEN_WORDS and len(bare) <= MAX_LITERAL_SHARE * count:
+        return joining + bare
+    if count >= MIN_THIN_WORDS:
+        return joining + [key for key in bare if position.children[key].calls <= rare_calls]
+    return joining
+
+
+def _find_numbers(position: Position, literals: _Children) -> list[Key]:
+    """Whole numbers that were taken for versions, beside a parameter that has the same below it."""
+    shapes = position.children.get(VALUE)
+    if shapes is None:
+        return []
+    below = shapes.find_forms()
+    return [
+        key
+        for key, child in literals
+        if key[1].isdigit() and len(child.find_forms() & below) * 2 >= len(child.find_forms())
+    ]
+
+
+def _find_files(literals: _Children) -> list[Key]:
+    """File names of many kinds: `{}.pdf`, `{}.png` and whatever names end like them and have nothing below."""
+    patterns = [key for key, _ in literals if key[1].startswith("{}.")]
+    if len(patterns) < MIN_EXTENSIONS:
+        return []
+    extensions = {key[1].rpartition(".")[2] for key in patterns}
+    named = [
+        key
+        for key, child in literals
+        if "{}" not in key[1] and "." in key[1] and key[1].rpartition(".")[2] in extensions and not child.children
+    ]
+    return patterns + named
+
+
+def _shares(position: Position, key: Key) -> bool:
+    """Whether a word has most of what is below it in common with its sibling words and parameters."""
+    others: set[str] = set()
+    for other, child in position.children.items():
+        if other != key and other[0] != LITERAL:
+            others |= child.find_forms()
+    own = position.children[key].find_forms()
+    return len(own & others) * 2 >= len(own)
+
+
+def _find_strangers(children: _Children) -> set[Key]:
+    """Those that have an API of their own below them: /apis/batch and /apis/apps are no values of one parameter."""
+    names = {key: child.find_names() for key, child in children}
+    counts: dict[str, int] = defaultdict(int)
+    for own in names.values():
+        for name in own:
+            counts[name] += 1
+    return {
+        key
+        for key, own in names.items()
+        if len(own) >= MIN_OWN_NAMES and sum(counts[name] > 1 for name in own) <= MAX_SHARED_NAMES * len(own)
+    }
+
+
+def _joins(child: Position, union: Position, below: set[str], limit: float) -> bool:
+    """Whether an API word is one more value of the set `union`: it has named things below it in common with the set, or
+    it is called no more than the set's words are and has nothing that they lack."""
+    own = child.find_forms()
+    named = [name for name in own if name.startswith("/") and name != "/*"]
+    if named:
+        return sum(name in below for name in named) * 3 >= len(named) * 2 and len(own & below) * 3 >= len(own) * 2
+    return child.calls <= limit and child.is_inside(union)
+
+
+def _are_alike(words: _Children) -> bool:
+    """Whether words of one position have the same below them, and have more than one thing there: values of one
+    parameter do."""
+    forms = [child.find_forms() for _, child in words]
+    counts: dict[str, int] = defaultdict(int)
+    for form in forms:
+        for name in form:
+            counts[name] += 1
+    common = {name for name, count in counts.items() if count * 3 >= len(forms)}
+    literals = [name for name in common if name.startswith("/") and name != "/*"]
+    total = sum(counts.values())
+    return bool(literals) and sum(counts[name] for name in common) >= MIN_ALIKE_SHARE * total

@@ -1,0 +1,100 @@
+"""Group commit: the batches of all streams that arrive within an interval share one write and one fsync.
+
+`submit` gives a future that resolves once the batch is durable, was durable before, or cannot be now. A batch that is
+sent again while its first copy is still being written waits for the same write, so that it is stored once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from collector.receiver.wal import Append, Wal
+
+INTERVAL_SECONDS = 0.1
+# Waiting for the disk, all streams together; past it sensors are told to come again.
+PENDING_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Outcome(Enum):
+    """What became of a batch."""
+
+    DURABLE = "durable"
+    DUPLICATE = "duplicate"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An outcome and, for RETRY, one sentence why."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class GroupCommit:
+    """Owns the log's writing side inside one event loop."""
+
+    def __init__(
+        self, wal: Wal, *, on_error: Callable[[OSError], None], interval_seconds: float = INTERVAL_SECONDS
+    ) -> None:
+        """`on_error` is told when the disk refuses."""
+        self._wal = wal
+        self._on_error = on_error
+        self._interval = interval_seconds
+        self._queue: list[Append] = []
+        self._futures: dict[tuple[str, str, int], asyncio.Future[Committed]] = {}
+        self._pending_bytes = 0
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    def submit(self, append: Append) -> asyncio.Future[Committed]:
+        """Queue a batch for the next write."""
+        key = (append.node, append.boot_id, append.sequence)
+        loop = asyncio.get_running_loop()
+        first = self._futures.get(key)
+        if first is not None:
+            return first
+        future: asyncio.Future[Committed] = loop.create_future()
+        if self._wal.ledger.is_known(*key):
+            future.set_result(Committed(Outcome.DUPLICATE))
+            return future
+        if self._pending_bytes + len(append.payload) > PENDING_LIMIT_BYTES or self._is_stopping:
+            future.set_result(Committed(Outcome.RETRY, "The collector is behind with its disk; send again."))
+            return future
+        self._futures[key] = future
+        self._queue.append(append)
+        self._pending_bytes += len(append.payload)
+        self._wake.set()
+        return future
+
+    async def run(self) -> None:
+        """Write until `stop`; then write what is left."""
+        while not (self._is_stopping and not self._queue):
+            await self._wake.wait()
+            if not self._is_stopping:
+                await asyncio.sleep(self._interval)
+            self._wake.clear()
+            await self._flush()
+
+    def stop(self) -> None:
+        """Let `run` end after a last write; later batches are told to come again."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def _flush(self) -> None:
+        appends, self._queue = self._queue, []
+        if not appends:
+            return
+        try:
+            await asyncio.to_thread(self._wal.append, appends)
+            result = Committed(Outcome.DURABLE)
+        except OSError as error:
+            self._on_error(error)
+            why = (error.strerror or str(error)).rstrip(".")
+            result = Committed(Outcome.RETRY, f"The collector cannot write its log ({why}).")
+        for append in appends:
+            self._pending_bytes -= len(append.payload)
+            future = self._futures.pop((append.node, append.boot_id, append.sequence))
+            if not future.done():
+                future.set_result(result)

@@ -1,0 +1,198 @@
+"""Wire to domain: a Batch becomes a RowBatch, every index, length and bound checked, or a Refusal that says why not.
+
+Nothing here raises on wire bytes. Columns are copied by `np.array(field)`, which protobuf >= 7.34 answers through
+`__array__` at 0.13 ns an element; older versions take 52 ns, as slow as messages by row, so `check_protobuf` refuses
+them at start. Unknown enum values, bits and fields pass through (a newer sensor) and are counted by `count_unknown`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from apidae.v1 import data_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from collector.core.rows import Route, RowBatch, Segment, Service
+from collector.receiver.columns import (
+    CALLS_LIMIT,
+    MESSAGE_LIMIT_BYTES,
+    NAME_LIMIT_BYTES,
+    TEXT_LIMIT_BYTES,
+    RefusalError,
+    convert_columns,
+    copy_column,
+)
+
+PARTITION_COUNT: Final = 64
+ROUTE_LIMIT: Final = 10_000
+SEGMENT_LIMIT: Final = 64  # A path of 8 KiB could have more; the sensor folds the rest.
+STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a batch can never be accepted: one sentence that names the field, the value and the bound."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCounts:
+    """What a newer sensor sent that this collector has no name for."""
+
+    fields: int
+    values: int
+
+
+def check_protobuf() -> None:
+    """Raise RuntimeError when the protobuf runtime cannot hand out columns as arrays."""
+    if not hasattr(data_pb2.Rows().calls, "__array__"):
+        from google.protobuf import __version__ as version
+
+        raise RuntimeError(f"protobuf {version} cannot give arrays; install protobuf>=7.34 for the collector.")
+
+
+def convert_bytes(payload: bytes, now_unix_seconds: float) -> RowBatch | Refusal:
+    """A serialised Batch, as it is kept in the write-ahead log; see `convert_batch`."""
+    if len(payload) > MESSAGE_LIMIT_BYTES:
+        return Refusal(f"The batch has {len(payload)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
+    try:
+        batch = data_pb2.Batch.FromString(payload)
+    except DecodeError:
+        return Refusal("The batch is not a serialised apidae.v1.Batch.")
+    return convert_batch(batch, now_unix_seconds)
+
+
+def convert_batch(batch: data_pb2.Batch, now_unix_seconds: float) -> RowBatch | Refusal:
+    """Check everything, then convert. About 0.3 us a row; never raises on any Batch."""
+    try:
+        return _convert(batch, int(now_unix_seconds))
+    except RefusalError as refusal:
+        return Refusal(str(refusal))
+
+
+def count_unknown(batch: data_pb2.Batch) -> UnknownCounts:
+    """Unknown fields of the batch and its rows, and enum values of its rows that have no name here."""
+    fields = len(UnknownFieldSet(batch)) + len(UnknownFieldSet(batch.rows))
+    values = 0
+    for column, enum in (
+        ("role", data_pb2.Role),
+        ("hop", data_pb2.Hop),
+        ("principal_kind", data_pb2.PrincipalKind),
+        ("kind", data_pb2.CallKind),
+    ):
+        values += int(np.count_nonzero(copy_column(batch.rows, column) > max(enum.values())))
+    return UnknownCounts(fields=fields, values=values)
+
+
+def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
+    _check_head(batch)
+    strings = _convert_strings(batch.strings)
+    services = _convert_services(batch.services)
+    routes = _convert_routes(batch.routes, services, strings)
+    columns = convert_columns(
+        batch.rows,
+        base_unix_seconds=batch.base_time_unix_seconds,
+        routes=len(routes),
+        strings=len(strings),
+        now=now,
+    )
+    route_ids = np.array([route.route_id for route in routes], dtype=np.uint64)
+    return RowBatch(
+        node=batch.node,
+        boot_id=batch.boot_id,
+        sequence=batch.sequence,
+        partition=batch.partition,
+        key_id=batch.key_id,
+        policy_epoch=batch.policy_epoch,
+        clock_segment=batch.clock_segment,
+        lost_calls=batch.lost_calls,
+        seen_calls=batch.seen_calls,
+        tls_lost_calls=batch.tls_lost_calls,
+        tls_seen_calls=batch.tls_seen_calls,
+        strings=strings,
+        routes=routes,
+        route_id=route_ids[columns["route"]],
+        **columns,
+    )
+
+
+def _check_head(batch: data_pb2.Batch) -> None:
+    for name in ("node", "boot_id"):
+        text = getattr(batch, name)
+        if not text or len(text) > NAME_LIMIT_BYTES:
+            raise RefusalError(f"{name} has {len(text)} characters; it needs 1 to {NAME_LIMIT_BYTES}.")
+    if batch.sequence < 1:
+        raise RefusalError("sequence is 0; sequences start at 1.")
+    if batch.partition >= PARTITION_COUNT:
+        raise RefusalError(f"partition is {batch.partition}; there are {PARTITION_COUNT}.")
+    for name in ("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"):
+        if getattr(batch, name) >= CALLS_LIMIT:
+            raise RefusalError(f"{name} is {getattr(batch, name)}; the limit is {CALLS_LIMIT}.")
+
+
+def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:
+    if len(strings) > STRING_LIMIT:
+        raise RefusalError(f"strings has {len(strings)} entries; the limit is {STRING_LIMIT}.")
+    converted = tuple(strings)
+    if converted and converted[0]:
+        raise RefusalError("strings[0] is not empty; index 0 is always the empty string.")
+    for index, text in enumerate(converted):
+        # Characters first: encoding every entry would cost more than the rest of the conversion.
+        if len(text) * 4 > TEXT_LIMIT_BYTES and len(text.encode()) > TEXT_LIMIT_BYTES:
+            raise RefusalError(f"strings[{index}] has {len(text.encode())} bytes; the limit is {TEXT_LIMIT_BYTES}.")
+    return converted
+
+
+def _convert_services(services: Sequence[data_pb2.Service]) -> list[Service]:
+    if len(services) > ROUTE_LIMIT:
+        raise RefusalError(f"services has {len(services)} entries; the limit is {ROUTE_LIMIT}.")
+    return [convert_service(service) for service in services]
+
+
+def convert_service(service: data_pb2.Service) -> Service:
+    """One service; names are cut at NAME_LIMIT_BYTES characters and the port at 65,535, for coverage takes them as
+    they come.
+    """
+    return Service(
+        cluster=service.cluster[:NAME_LIMIT_BYTES],
+        namespace=service.namespace[:NAME_LIMIT_BYTES],
+        workload=service.workload[:NAME_LIMIT_BYTES],
+        workload_kind=service.workload_kind,
+        host_name=service.host_name[:NAME_LIMIT_BYTES],
+        port=min(service.port, 65_535),
+    )
+
+
+def _convert_routes(
+    routes: Sequence[data_pb2.Route], services: list[Service], strings: tuple[str, ...]
+) -> tuple[Route, ...]:
+    if len(routes) > ROUTE_LIMIT:
+        raise RefusalError(f"routes has {len(routes)} entries; the limit is {ROUTE_LIMIT}.")
+    converted = []
+    for index, route in enumerate(routes):
+        if route.route_id == 0:
+            raise RefusalError(f"routes[{index}].route_id is 0.")
+        if route.service >= len(services):
+            raise RefusalError(f"routes[{index}].service is {route.service}; there are {len(services)} services.")
+        if len(route.segments) > SEGMENT_LIMIT:
+            raise RefusalError(f"routes[{index}] has {len(route.segments)} segments; the limit is {SEGMENT_LIMIT}.")
+        texts = max(route.host, route.method, max((segment.text for segment in route.segments), default=0))
+        if texts >= len(strings):
+            raise RefusalError(f"routes[{index}] points at string {texts}; there are {len(strings)} strings.")
+        converted.append(
+            Route(
+                route_id=route.route_id,
+                service=services[route.service],
+                host=strings[route.host],
+                method=strings[route.method],
+                segments=tuple(
+                    Segment(segment.kind, strings[segment.text], segment.hash, segment.length)
+                    for segment in route.segments
+                ),
+                has_trailing_slash=route.has_trailing_slash,
+            )
+        )
+    return tuple(converted)

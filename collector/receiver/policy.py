@@ -1,0 +1,197 @@
+"""The policy that sensors are told: its epochs, kept over restarts, and its two forms on the wire.
+
+The settings say what holds; an epoch counts their changes. A sensor that holds the epoch before is sent the difference,
+any other the full form (sensor/export/policy.py applies or refuses either as a whole).
+
+What sensors are asked to stop, to the wire; and what became of it, from the wire. Bounded, never raises.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from apidae.v1 import stream_pb2
+
+from collector.core.config import CollectorSettings
+from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
+from collector.receiver.reader import write_durably
+
+STATUSES_LIMIT: Final = 10_000
+_COUNT_LIMIT: Final = 2**63
+NO_CLUSTER: Final = "-"  # How hosts outside of any cluster are written.
+
+
+class BlockKind(StrEnum):
+    """What names the client."""
+
+    ADDRESS = "address"
+    CREDENTIAL = "credential"
+    PRINCIPAL = "principal"
+
+
+_KINDS: Final = {
+    BlockKind.ADDRESS: stream_pb2.BLOCK_KIND_ADDRESS,
+    BlockKind.CREDENTIAL: stream_pb2.BLOCK_KIND_CREDENTIAL,
+    BlockKind.PRINCIPAL: stream_pb2.BLOCK_KIND_PRINCIPAL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockScope:
+    """A service; empty and 0 fit all."""
+
+    namespace: str = ""
+    workload: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockOrder:
+    """One client to be stopped until `expires_at` (unix seconds). `value`: an address or network, or 16 hex digits."""
+
+    id: str
+    kind: BlockKind
+    value: str
+    key_id: int
+    credentials: tuple[int, ...]
+    scopes: tuple[BlockScope, ...]
+    expires_at: float
+    is_confirmed: bool = False  # A person has seen whom else it hits.
+    clusters: tuple[str, ...] = ()  # Where it holds; none: in all of them.
+
+    def holds_in(self, cluster: str) -> bool:
+        """`cluster` as its sensors give it."""
+        return not self.clusters or (cluster or NO_CLUSTER) in self.clusters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStatus:
+    """One block at one sensor."""
+
+    id: str
+    is_enforced: bool
+    reason: str
+    stopped_connections: int
+    stopped_bytes: int
+    failed_resets: int
+    spared_requests: int
+    first_stop_at: float  # Unix seconds; 0: none yet.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcementReport:
+    """What a sensor makes of its blocks."""
+
+    epoch: int
+    is_enabled: bool
+    reason: str
+    blocks: tuple[BlockStatus, ...]
+
+
+def write_blocks(orders: Iterable[BlockOrder], now: float) -> stream_pb2.BlockSet:
+    """All of them, as sent at `now` (unix seconds)."""
+    return stream_pb2.BlockSet(blocks=[_write_order(order) for order in orders], time_unix_ms=int(now * 1_000))
+
+
+def _write_order(order: BlockOrder) -> stream_pb2.Block:
+    is_address = order.kind is BlockKind.ADDRESS
+    return stream_pb2.Block(
+        id=order.id,
+        kind=_KINDS[order.kind],
+        address=order.value if is_address else "",
+        hash=0 if is_address else int(order.value, 16),
+        key_id=order.key_id,
+        credentials=order.credentials,
+        scopes=[
+            stream_pb2.BlockScope(namespace=scope.namespace, workload=scope.workload, port=scope.port)
+            for scope in order.scopes
+        ],
+        expires_unix_ms=int(order.expires_at * 1_000),
+        is_confirmed=order.is_confirmed,
+    )
+
+
+def convert_enforcement(report: stream_pb2.EnforcementReport) -> EnforcementReport:
+    """A report, cut to its bounds."""
+    return EnforcementReport(
+        epoch=min(report.epoch, _COUNT_LIMIT),
+        is_enabled=report.is_enabled,
+        reason=report.reason[:TEXT_LIMIT_BYTES],
+        blocks=tuple(_convert_status(status) for status in report.blocks[:STATUSES_LIMIT]),
+    )
+
+
+def _convert_status(status: stream_pb2.BlockStatus) -> BlockStatus:
+    return BlockStatus(
+        id=status.id[:NAME_LIMIT_BYTES],
+        is_enforced=status.state == stream_pb2.BLOCK_STATE_ENFORCED,
+        reason=status.reason[:TEXT_LIMIT_BYTES],
+        stopped_connections=min(status.stopped_connections, _COUNT_LIMIT),
+        stopped_bytes=min(status.stopped_bytes, _COUNT_LIMIT),
+        failed_resets=min(status.failed_resets, _COUNT_LIMIT),
+        spared_requests=min(status.spared_requests, _COUNT_LIMIT),
+        first_stop_at=min(status.first_stop_unix_ms, _COUNT_LIMIT) / 1_000,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerPolicy:
+    """When a sensor sends a row before its window ends; `epoch` rises with every change."""
+
+    epoch: int
+    distinct_objects_per_second: int
+    calls_per_second: int
+    blocks: tuple[BlockOrder, ...] = ()
+
+
+def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
+    """The policy of these settings; its epoch is one more than the last one's where they changed. Raises OSError,
+    ValueError.
+    """
+    wanted = {
+        "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
+        "calls_per_second": settings.trigger_calls_per_second,
+    }
+    try:
+        last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
+        epoch = int(last["epoch"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is damaged; remove it: the settings say all of it but the count of changes."
+        ) from None
+    if {name: last.get(name) for name in wanted} != wanted:
+        epoch += 1
+        write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
+    return TriggerPolicy(
+        epoch=epoch,
+        distinct_objects_per_second=wanted["distinct_objects_per_second"],
+        calls_per_second=wanted["calls_per_second"],
+    )
+
+
+def put_blocks(path: Path, policy: TriggerPolicy, blocks: tuple[BlockOrder, ...]) -> TriggerPolicy:
+    """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
+    later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
+    triggers = {
+        "distinct_objects_per_second": later.distinct_objects_per_second,
+        "calls_per_second": later.calls_per_second,
+    }
+    write_durably(path, json.dumps({"epoch": later.epoch, **triggers}).encode())
+    return later
+
+
+def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:
+    """The difference from `base_epoch`, or the full form for None, as sent at `now` (unix seconds). Either says
+    everything that is blocked in the sensor's cluster."""
+    return stream_pb2.Policy(
+        epoch=policy.epoch,
+        is_full=base_epoch is None,
+        base_epoch=base_epoch or 0,
+        block_set=write_blocks((block for block in policy.blocks if block.holds_in(cluster)), now),
+        triggers=stream_pb2.Triggers(
+            distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
+        ),
+    )

@@ -1,0 +1,260 @@
+"""One reader of the write-ahead log: takes batches in order and remembers durably how far it came.
+
+The store's writer reads in the collector's process, the detectors in their own; each has a name and a cursor file. A
+reader follows the files only, so it needs no word from the writer: it polls. Batches are read at least once; the
+store makes that exactly once with the claim: a range is claimed durably, inserted under a token made of it, then
+committed, so that after a crash the same range with the same token comes again (`collector/storage/writer.py`).
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from collector.receiver.segment import (
+    HEAD_BYTES,
+    Damage,
+    Decoded,
+    Entry,
+    Position,
+    decode_frames,
+    find_segments,
+    locate_segment,
+    measure_frame,
+)
+from common.figures import total
+
+_READ_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """What a reader has finished (`position`), and the end of the range it was working on (None: none)."""
+
+    position: Position
+    claim_end: Position | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class LogCounts:
+    """What a reader could not read, since it was made."""
+
+    damaged_bytes: int = total("Bytes of the log that could not be read.")
+    lost_batches: int = total("Batches in bytes of the log that could not be read, at most.", name="log_batches_lost")
+    recovered_batches: int = total(
+        "Batches of the log that were read behind damage in the same file.", name="log_batches_recovered"
+    )
+    skipped_batches: int = total(
+        "Batches deleted from the log, which was past its limit, before they were in the tables.",
+        name="log_batches_skipped",
+    )
+
+
+def locate_cursor(directory: Path, name: str) -> Path:
+    """Path of a reader's cursor file."""
+    return directory / f"{name}.cursor"
+
+
+def load_cursor(directory: Path, name: str) -> Cursor | None:
+    """A reader's cursor; None when it has none yet."""
+    try:
+        fields = json.loads(locate_cursor(directory, name).read_text())
+    except FileNotFoundError:
+        return None
+    claim = fields["claim_end"]
+    return Cursor(position=Position(*fields["position"]), claim_end=Position(*claim) if claim else None)
+
+
+def save_cursor(directory: Path, name: str, cursor: Cursor) -> None:
+    """Replace a cursor file so that a crash leaves the old or the new one; durable on return. Raises OSError."""
+    path = locate_cursor(directory, name)
+    fields = {
+        "position": [cursor.position.segment, cursor.position.offset],
+        "claim_end": [cursor.claim_end.segment, cursor.claim_end.offset] if cursor.claim_end else None,
+    }
+    write_durably(path, json.dumps(fields).encode())
+
+
+def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Replace a file as a whole: written aside, synced, renamed, and the directory synced. `content` may write itself.
+    After an error nothing is left aside. Raises OSError.
+    """
+    aside = path.with_suffix(path.suffix + ".new")
+    try:
+        with aside.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make creations, renames and deletions in a directory durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class WalReader:
+    """Reads forward from its cursor. Not thread-safe; one instance a name."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        """`name` is the cursor's: "store" or "detectors". Begins at the oldest segment where the name is new. Raises
+        OSError.
+        """
+        self._directory = directory
+        self._name = name
+        cursor = load_cursor(directory, name)
+        if cursor is None:
+            segments = find_segments(directory)
+            cursor = Cursor(position=Position(segments[0] if segments else 0, 0))
+            save_cursor(directory, name, cursor)
+        self._cursor = cursor
+        self._next = cursor.position
+        self._account = _Account(directory, cursor.position)
+
+    @property
+    def cursor(self) -> Cursor:
+        """What is durable."""
+        return self._cursor
+
+    @property
+    def position(self) -> Position:
+        """Where the next read begins."""
+        return self._next
+
+    @property
+    def counts(self) -> LogCounts:
+        """What could not be read so far."""
+        return self._account.counts
+
+    def read(self, limit_bytes: int = _READ_BYTES, until: Position | None = None) -> list[Entry]:
+        """The next batches, at most about `limit_bytes` (one at least) and none past `until`, the end of a frame; empty
+        when there are none. Damaged bytes are passed over and counted. Raises OSError.
+        """
+        while until is None or self._next < until:
+            # Listed before the read: a newer segment then proves that this one is complete.
+            segments = find_segments(self._directory)
+            self._skip_missing(segments)
+            is_last = until is not None and until.segment == self._next.segment
+            newer = [number for number in segments if number > self._next.segment]
+            end = until.offset if until is not None and is_last else None
+            decoded = self._read_segment(limit_bytes, end=end, is_complete=is_last or bool(newer))
+            self._account.take(decoded)
+            has_moved, self._next = decoded.end != self._next, decoded.end
+            if entries := decoded.entries:
+                return entries
+            if has_moved:
+                continue
+            if is_last or not newer or (until is not None and newer[0] > until.segment):
+                break
+            self._next = Position(newer[0], 0)
+        return []
+
+    def claim(self, end: Position) -> None:
+        """Remember durably that [cursor, end) is being worked on. Raises OSError."""
+        self._save(Cursor(position=self._cursor.position, claim_end=end))
+
+    def commit(self, end: Position) -> None:
+        """Remember durably that everything before `end` is done. Raises OSError."""
+        self._save(Cursor(position=end))
+
+    def rewind(self, position: Position | None = None) -> None:
+        """Read again from a position of before, or else from the last commit."""
+        self._next = self._cursor.position if position is None else position
+
+    def _save(self, cursor: Cursor) -> None:
+        save_cursor(self._directory, self._name, cursor)
+        self._cursor = cursor
+
+    def _skip_missing(self, segments: list[int]) -> None:
+        if not segments or self._next.segment in segments or self._next.segment > segments[-1]:
+            return
+        later = [number for number in segments if number > self._next.segment]
+        # Segment 0 never exists: it is where a reader of an empty log stands.
+        self._account.skip_segments()
+        self._next = Position(later[0], 0)
+
+    def _read_segment(self, limit_bytes: int, *, end: int | None, is_complete: bool) -> Decoded:
+        """Frames and damage from the current position, to the offset `end` at most."""
+        try:
+            with locate_segment(self._directory, self._next.segment).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                left = (size if end is None else min(end, size)) - self._next.offset
+                file.seek(self._next.offset)
+                buffer = file.read(max(0, min(left, max(limit_bytes, HEAD_BYTES))))
+                missing = min(measure_frame(buffer, self._next), left) - len(buffer)
+                if missing > 0:
+                    buffer += file.read(missing)
+                decoded = decode_frames(buffer, self._next, is_complete=is_complete and len(buffer) >= left)
+                if not decoded.parts and len(buffer) < left:  # Damage is longer than what was read.
+                    buffer += file.read(left - len(buffer))
+                    decoded = decode_frames(buffer, self._next, is_complete=is_complete)
+        except FileNotFoundError:
+            return Decoded(parts=(), end=self._next)
+        return decoded
+
+
+class _Account:
+    """Counts what is missing among the batches of one reader; of what it reads again, once."""
+
+    def __init__(self, directory: Path, position: Position) -> None:
+        self.counts = LogCounts()
+        self._counted = position  # All before it is in the counts.
+        self._expected = _find_number(directory, position)  # Of the next batch; 0: not known.
+        self._damaged_segment = -1
+        self._is_skipping = False
+
+    def skip_segments(self) -> None:
+        """The segments up to the next batch are gone."""
+        self._is_skipping = True
+
+    def take(self, decoded: Decoded) -> None:
+        """What was read next."""
+        for part in decoded.parts:
+            if part.start < self._counted:
+                continue
+            self._counted = part.end
+            if isinstance(part, Damage):
+                self._take_damage(part)
+            else:
+                self._take_entry(part)
+
+    def _take_damage(self, damage: Damage) -> None:
+        self.counts.damaged_bytes += damage.bytes
+        self.counts.lost_batches += 1
+        self._expected += bool(self._expected)
+        self._damaged_segment = damage.start.segment
+
+    def _take_entry(self, entry: Entry) -> None:
+        gap = entry.number - self._expected if self._expected else int(self._is_skipping)
+        if gap > 0 and self._is_skipping:
+            self.counts.skipped_batches += gap
+        elif gap > 0:  # Of bytes that held several batches, or of a file that lost its end.
+            self.counts.lost_batches += gap
+        self._is_skipping = False
+        self._expected = entry.number + 1
+        self.counts.recovered_batches += entry.start.segment == self._damaged_segment
+
+
+def _find_number(directory: Path, position: Position) -> int:
+    """The number of the batch at a position, which follows that of the batch before it; 0 where that is not known."""
+    if not position.segment:
+        return 1  # Of an empty log.
+    try:
+        with locate_segment(directory, position.segment).open("rb") as file:
+            before = file.read(position.offset)
+    except FileNotFoundError:
+        return 0
+    return decode_frames(before, Position(position.segment, 0), is_complete=True).next_number

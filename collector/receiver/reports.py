@@ -1,0 +1,378 @@
+"""What a sensor tells besides its rows: hello, health, revealed words. Bounded, never raises.
+
+What a sensor says of its ports, as rows of `coverage_rows`. Bounded, never raises.
+
+What a sensor says of the Kubernetes workloads of its node, as rows of `workloads`. Bounded, never raises.
+
+Which words the collector would like to know: hashes of path words in routes whose text no sensor has told yet.
+
+A sensor answers only for words it may tell (docs/privacy.md), so questions repeat; the book is bounded, the oldest
+question goes first.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from apidae.v1 import stream_pb2
+
+from collector.core.rows import Route
+from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
+from collector.receiver.convert import Refusal, convert_service
+from collector.receiver.sensors import HealthReport
+
+PROTOCOL_VERSION = 1
+STAGE_LIMIT = 64
+FEATURE_LIMIT = 64
+REASON_LIMIT = 64  # Of one stage.
+REVEAL_LIMIT = 1_000
+FIRST_STAGE = (
+    "kernel"  # Where every call enters (sensor/capture/packets/capture.py); the later stages see what it passed on.
+)
+_COUNT_LIMIT = 2**63
+_CAPTURE_WAYS = {
+    stream_pb2.CAPTURE_WAY_CGROUP_SKB: "cgroup_skb",
+    stream_pb2.CAPTURE_WAY_SYSCALLS: "syscalls",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """A checked Hello."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    key_id: int
+    version: str
+    kernel_release: str
+    policy_epoch: int
+    features: frozenset[str]
+    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyResult:
+    """What a sensor made of a policy; an empty reason is that it holds it."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevealedWord:
+    """One row of `revealed_words`."""
+
+    hash: int
+    text: str
+    key_id: int
+    time: datetime
+
+
+def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
+    """Who connects, or why it may not."""
+    if hello.protocol != PROTOCOL_VERSION:
+        return Refusal(
+            f"The sensor speaks protocol {hello.protocol}, this collector {PROTOCOL_VERSION}; update the older one."
+        )
+    for name in ("node", "boot_id"):
+        length = len(getattr(hello, name))
+        if not 0 < length <= NAME_LIMIT_BYTES:
+            return Refusal(f"hello.{name} has {length} characters; it needs 1 to {NAME_LIMIT_BYTES}.")
+    if len(hello.cluster) > NAME_LIMIT_BYTES:
+        return Refusal(f"hello.cluster has {len(hello.cluster)} characters; the limit is {NAME_LIMIT_BYTES}.")
+    return Greeting(
+        cluster=hello.cluster,
+        node=hello.node,
+        boot_id=hello.boot_id,
+        key_id=hello.key_id,
+        version=hello.version[:NAME_LIMIT_BYTES],
+        kernel_release=hello.kernel_release[:NAME_LIMIT_BYTES],
+        policy_epoch=hello.policy_epoch,
+        features=frozenset(hello.features[:FEATURE_LIMIT]),
+    )
+
+
+def convert_policy_result(result: stream_pb2.PolicyResult) -> PolicyResult:
+    """Applied, or refused with a reason."""
+    reason = "" if result.is_applied else result.reason[:TEXT_LIMIT_BYTES] or "it gave no reason"
+    return PolicyResult(epoch=result.epoch, reason=reason)
+
+
+def convert_health(health: stream_pb2.Health) -> HealthReport:
+    """A report, cut to its bounds."""
+    stages: list[dict[str, Any]] = [
+        {
+            "stage": stage.stage[:NAME_LIMIT_BYTES],
+            "seen": stage.seen,
+            "used": stage.used,
+            "dropped": {
+                reason[:NAME_LIMIT_BYTES]: count
+                for reason, count in zip(stage.dropped_reasons[:REASON_LIMIT], stage.dropped_counts, strict=False)
+            },
+        }
+        for stage in health.stages[:STAGE_LIMIT]
+    ]
+    return HealthReport(
+        state=min(max(health.state, 0), 255),
+        reason=health.reason[:TEXT_LIMIT_BYTES],
+        capture=_CAPTURE_WAYS.get(health.capture, ""),
+        fallback_reason=health.fallback_reason[:TEXT_LIMIT_BYTES],
+        lag_ms=min(health.lag_ms, _COUNT_LIMIT),
+        spool_bytes=health.spool_bytes,
+        memory_bytes=health.memory_bytes,
+        cpu_ns=health.cpu_ns,
+        seen_calls=min(sum(stage["seen"] for stage in stages if stage["stage"] == FIRST_STAGE), _COUNT_LIMIT),
+        lost_calls=min(sum(sum(stage["dropped"].values()) for stage in stages), _COUNT_LIMIT),
+        stages=json.dumps(stages),
+    )
+
+
+def convert_revealed(revealed: stream_pb2.Revealed, now_unix_seconds: float) -> list[RevealedWord] | Refusal:
+    """Words and their hashes."""
+    if len(revealed.hashes) != len(revealed.texts) or len(revealed.hashes) > REVEAL_LIMIT:
+        return Refusal(
+            f"revealed has {len(revealed.hashes)} hashes and {len(revealed.texts)} texts; "
+            f"it needs as many of each, up to {REVEAL_LIMIT}."
+        )
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    return [
+        RevealedWord(hash=word, text=text, key_id=revealed.key_id, time=now)
+        for word, text in zip(revealed.hashes, revealed.texts, strict=True)
+        if text and len(text.encode()) <= TEXT_LIMIT_BYTES
+    ]
+
+
+PORT_LIMIT = 10_000
+TEXTS_LIMIT = 16  # Of one kind: the sensor shows eight.
+_LISTENING = 1  # The wire's CoverageRole; an older sensor says none.
+_HTTP_PROTOCOLS = (1, 3)  # The wire's PortProtocol: an older sensor does not say what is like HTTP.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRecord:
+    """One row of `coverage_rows`."""
+
+    node: str
+    boot_id: str
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: int
+    host_name: str
+    port: int
+    role: int
+    protocol: int
+    address: str
+    is_http_like: int
+    connections: int
+    bytes: int
+    joined_late: int
+    calls: int
+    lost_calls: int
+    estimated_calls: int
+    reason: str
+    handshakes: str
+    time: datetime
+
+
+def convert_coverage(
+    coverage: stream_pb2.Coverage, *, node: str, boot_id: str, now_unix_seconds: float
+) -> list[CoverageRecord]:
+    """Ports of a node; the time is the collector's, for a sensor's clock may be wrong."""
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    return [_convert_port(port, node, boot_id, now) for port in coverage.ports[:PORT_LIMIT]]
+
+
+def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: datetime) -> CoverageRecord:
+    service = convert_service(port.service)
+    protocol = _small(port.protocol)
+    return CoverageRecord(
+        node=node,
+        boot_id=boot_id,
+        cluster=service.cluster,
+        namespace=service.namespace,
+        workload=service.workload,
+        workload_kind=_small(service.workload_kind),
+        host_name=service.host_name,
+        port=service.port,
+        role=_small(port.role) or _LISTENING,
+        protocol=protocol,
+        address=port.address[:NAME_LIMIT_BYTES],
+        is_http_like=int(port.is_http_like or protocol in _HTTP_PROTOCOLS),
+        connections=min(port.connections, _COUNT_LIMIT),
+        bytes=min(port.bytes, _COUNT_LIMIT),
+        joined_late=min(port.joined_late, _COUNT_LIMIT),
+        calls=min(port.calls, _COUNT_LIMIT),
+        lost_calls=min(port.lost_calls, _COUNT_LIMIT),
+        estimated_calls=min(port.estimated_calls, _COUNT_LIMIT),
+        reason=port.reason[:TEXT_LIMIT_BYTES],
+        handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
+        time=now,
+    )
+
+
+def _small(number: int) -> int:
+    return min(max(number, 0), 255)
+
+
+def _write_handshakes(handshakes: stream_pb2.Handshakes, now: datetime) -> str:
+    """JSON: {count, server_names: [[text, count]], .., weak_choices: [[version, cipher suite, count, last, unix
+    seconds]]}, as the wire's Handshakes; without weak choices where there are none."""
+    weak = _write_weak(handshakes.weak_choices, int(now.timestamp()))
+    return json.dumps(
+        {
+            "count": min(handshakes.count, _COUNT_LIMIT),
+            "server_names": _write_texts(handshakes.server_names),
+            "protocols": _write_texts(handshakes.protocols),
+            "versions": _write_texts(handshakes.versions),
+            "cipher_suites": _write_texts(handshakes.cipher_suites),
+            "weaknesses": _write_texts(handshakes.weaknesses),
+            "peers": _write_texts(handshakes.peers),
+            **({"weak_choices": weak} if weak else {}),
+        },
+        separators=(",", ":"),
+    )
+
+
+def _write_weak(choices: Iterable[stream_pb2.WeakChoice], now: int) -> list[list[str | int]]:
+    return [
+        [
+            choice.version[:NAME_LIMIT_BYTES],
+            choice.cipher_suite[:NAME_LIMIT_BYTES],
+            min(choice.count, _COUNT_LIMIT),
+            max(0, now - choice.age_seconds),
+        ]
+        for choice in list(choices)[:TEXTS_LIMIT]
+    ]
+
+
+def _write_texts(texts: Iterable[stream_pb2.CountedText]) -> list[list[str | int]]:
+    return [[text.text[:NAME_LIMIT_BYTES], min(text.count, _COUNT_LIMIT)] for text in list(texts)[:TEXTS_LIMIT]]
+
+
+WORKLOAD_LIMIT = 1_000
+LABEL_LIMIT = 32
+# A key has at most 253 + 1 + 63 characters, a value 63.
+LABEL_LIMIT_BYTES = 400
+_POD_LIMIT = 65_535
+FORMER_NAME_LIMIT = 1_000
+_FORMER_NAME = re.compile(r"[0-9a-f]{12}|pod-[0-9a-f-]{32,36}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRecord:
+    """One row of `workloads`."""
+
+    cluster: str
+    namespace: str
+    workload: str
+    node: str
+    kind: str
+    labels: tuple[str, ...]
+    zone: str
+    pods: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerName:
+    """One row of `former_names`: what a node called a workload while it did not know it."""
+
+    cluster: str
+    node: str
+    former_name: str
+    namespace: str
+    workload: str
+    time: datetime
+
+
+def convert_former_names(
+    coverage: stream_pb2.Coverage, greeting: Greeting, now_unix_seconds: float
+) -> list[FormerName]:
+    """Former names of a node's workloads, in that node's cluster; others than ids of containers are left out, for a
+    sensor may only give a name to what it could not name."""
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    return [
+        FormerName(
+            cluster=greeting.cluster,
+            node=greeting.node,
+            former_name=former,
+            namespace=told.namespace[:NAME_LIMIT_BYTES],
+            workload=told.workload[:NAME_LIMIT_BYTES],
+            time=now,
+        )
+        for told in coverage.workloads[:WORKLOAD_LIMIT]
+        if told.namespace
+        for former in told.former_names[:FORMER_NAME_LIMIT]
+        if _FORMER_NAME.fullmatch(former)
+    ]
+
+
+def convert_workloads(coverage: stream_pb2.Coverage, *, node: str, now_unix_seconds: float) -> list[WorkloadRecord]:
+    """Workloads of a node; the time is the collector's."""
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    return [
+        WorkloadRecord(
+            cluster=told.cluster[:NAME_LIMIT_BYTES],
+            namespace=told.namespace[:NAME_LIMIT_BYTES],
+            workload=told.workload[:NAME_LIMIT_BYTES],
+            node=node,
+            kind=told.kind[:NAME_LIMIT_BYTES],
+            labels=tuple(label[:LABEL_LIMIT_BYTES] for label in told.labels[:LABEL_LIMIT]),
+            zone=told.zone[:NAME_LIMIT_BYTES],
+            pods=min(told.pods, _POD_LIMIT),
+            time=now,
+        )
+        for told in coverage.workloads[:WORKLOAD_LIMIT]
+    ]
+
+
+WORD_KIND = 2  # proto SegmentKind.
+QUESTION_LIMIT = 10_000
+REQUEST_LIMIT = 1_000  # Hashes a message (proto RevealRequest).
+
+
+class RevealBook:
+    """Open questions. Thread-safe: the store's writer adds, the streams ask and answer."""
+
+    def __init__(self, question_limit: int = QUESTION_LIMIT) -> None:
+        """Empty."""
+        self._open: dict[int, None] = {}
+        self._limit = question_limit
+        self._lock = Lock()
+
+    def add_routes(self, routes: Iterable[Route]) -> None:
+        """Ask for the unnamed words of these routes."""
+        with self._lock:
+            for route in routes:
+                for segment in route.segments:
+                    if segment.kind == WORD_KIND and not segment.text and segment.hash:
+                        self._open[segment.hash] = None
+            while len(self._open) > self._limit:
+                self._open.pop(next(iter(self._open)))
+
+    def forget(self, hashes: Iterable[int]) -> None:
+        """Close questions that are answered already."""
+        with self._lock:
+            for word in hashes:
+                self._open.pop(word, None)
+
+    def list_questions(self) -> Iterator[list[int]]:
+        """All open hashes in portions of REQUEST_LIMIT."""
+        with self._lock:
+            hashes = list(self._open)
+        for start in range(0, len(hashes), REQUEST_LIMIT):
+            yield hashes[start : start + REQUEST_LIMIT]
+
+    def take(self, words: Sequence[RevealedWord]) -> list[RevealedWord]:
+        """The answers that were asked for; their questions close. What nobody asked is dropped."""
+        with self._lock:
+            answers = [word for word in words if word.hash in self._open]
+            for word in answers:
+                self._open.pop(word.hash, None)
+        return answers

@@ -1,0 +1,1 @@
+"""Blocks: proposals, approvals, sensors and other systems."""

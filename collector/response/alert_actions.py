@@ -1,0 +1,84 @@
+"""Alerts on their way to the responder, in a thread of their own: a preview asks the store, the desk must not wait.
+
+Alerts are made of calls that may not be in the store yet. One whose client is not known there is taken again until it
+is, or `PATIENCE_SECONDS` are over.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from collector.alerting.alert import Alert
+
+logger = logging.getLogger(__name__)
+
+WAITING_MAX: Final = 1_000
+AGAIN_SECONDS: Final = 0.25
+PATIENCE_SECONDS: Final = 30.0
+
+
+class AlertTaker(Protocol):
+    """`collector.response.responder.Responder`, or a fake."""
+
+    def take_alert(self, alert: Alert) -> bool:
+        """False: it is to be taken again. Never raises."""
+        ...
+
+
+class Answers:
+    """A bounded queue and its thread. What does not fit is counted: such an alert is told and proposes nothing."""
+
+    def __init__(self, taker: AlertTaker, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._taker = taker
+        self._monotonic = monotonic
+        self._waiting: queue.Queue[Alert | None] = queue.Queue(WAITING_MAX)
+        self._again: dict[str, tuple[Alert, float]] = {}  # By id: the newest, and until when.
+        self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+        self.dropped_count = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after what waits."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def take(self, alert: Alert) -> None:
+        """Does not block."""
+        try:
+            self._waiting.put_nowait(alert)
+        except queue.Full:
+            self.dropped_count += 1
+
+    def _run(self) -> None:
+        looked = self._monotonic()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                alert = self._waiting.get(timeout=AGAIN_SECONDS if self._again else None)
+                if alert is None:
+                    return
+                _, until = self._again.pop(alert.id, (alert, self._monotonic() + PATIENCE_SECONDS))
+                self._take(alert, until)
+            if self._again and self._monotonic() - looked >= AGAIN_SECONDS:
+                looked = self._monotonic()
+                self._take_again()
+
+    def _take(self, alert: Alert, until: float) -> None:
+        if self._taker.take_alert(alert):
+            return
+        if self._monotonic() >= until or len(self._again) >= WAITING_MAX:
+            self.dropped_count += 1
+            logger.warning("Nothing is proposed for alert %s: its client's calls are not in the store", alert.id)
+            return
+        self._again[alert.id] = alert, until
+
+    def _take_again(self) -> None:
+        waiting, self._again = self._again, {}
+        for alert, until in waiting.values():
+            self._take(alert, until)

@@ -1,0 +1,183 @@
+"""The block: one client that is stopped, or that somebody or something proposes to stop. Pure.
+
+Who is to be refused elsewhere, as networks: of everything, and of single workloads. Pure.
+
+Only addresses: nobody but the sensors can know a credential by its hash.
+"""
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, parse_consumer
+from collector.receiver.policy import BlockKind, BlockOrder, BlockScope
+
+SECONDS_MIN: Final = 10
+SECONDS_MAX: Final = 7 * 86_400
+SCOPES_MAX: Final = 64
+CLUSTERS_MAX: Final = 64
+NAME_CHARACTERS_MAX: Final = 253  # Sensors refuse every block where one names a service by more.
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
+
+
+class BlockState(StrEnum):
+    """Where it stands in its life."""
+
+    PROPOSED = "proposed"  # Waits for a person.
+    LIVE = "live"  # Sensors are told.
+    LIFTED = "lifted"
+    EXPIRED = "expired"
+    REJECTED = "rejected"  # Of a proposal.
+
+
+class BlockError(ValueError):
+    """A block cannot be; one sentence."""
+
+
+class UnknownClientError(BlockError):
+    """The client made no call that is stored, or not yet: alerts are made of calls on their way to the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A client as sensors know it. `value`: an address or network, or 16 hex digits."""
+
+    kind: BlockKind
+    value: str
+
+    @property
+    def consumer(self) -> str:
+        """`kind:value`, as consumers are written."""
+        return f"{self.kind}:{self.value}"
+
+    @property
+    def is_local(self) -> bool:
+        """An address or network that may be somebody else's in another cluster."""
+        return self.kind is BlockKind.ADDRESS and not ipaddress.ip_network(self.value).is_global
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """As kept and shown; a change makes a new one. Times are unix seconds."""
+
+    id: str
+    target: Target
+    key_id: int  # Installation key of a hash; 0 for addresses.
+    credentials: tuple[int, ...]  # A principal is known by.
+    services: tuple[str, ...]  # `[NAMESPACE/]WORKLOAD[:PORT]`; none: all.
+    seconds: int  # How long it lasts once live.
+    state: BlockState
+    reason: str
+    alert_id: str
+    proposed_by: str
+    proposed_at: float
+    approved_by: str = ""
+    began_at: float = 0.0
+    expires_at: float = 0.0
+    ended_by: str = ""
+    ended_at: float = 0.0
+    is_confirmed: bool = False  # Who asked has seen that others would be hit.
+    clusters: tuple[str, ...] = ()  # Where it holds, as sensors name them (`-`: none); none: in all of them.
+    stopped_connections: int = 0  # At all nodes; counted up once it is over.
+    stopped_bytes: int = 0
+
+    def begin(self, by: str, now: float) -> "Block":
+        """Live from now on."""
+        return replace(self, state=BlockState.LIVE, approved_by=by, began_at=now, expires_at=now + self.seconds)
+
+    def end(self, state: BlockState, by: str, now: float) -> "Block":
+        """No longer."""
+        return replace(self, state=state, ended_by=by, ended_at=now)
+
+    def move(self, seconds: float) -> "Block":
+        """The same times after the clock was moved by so much."""
+        return replace(self, began_at=self.began_at + seconds, expires_at=self.expires_at + seconds)
+
+    @property
+    def order(self) -> BlockOrder:
+        """What sensors are told."""
+        return BlockOrder(
+            id=self.id,
+            kind=self.target.kind,
+            value=self.target.value,
+            key_id=self.key_id,
+            credentials=self.credentials,
+            scopes=tuple(parse_service(text) for text in self.services),
+            expires_at=self.expires_at,
+            is_confirmed=self.is_confirmed,
+            clusters=self.clusters,
+        )
+
+
+def parse_target(text: str) -> Target:
+    """The client behind `kind:value`, or a bare address or network. Raises BlockError."""
+    bare = text.removeprefix(f"{ConsumerKind.ADDRESS}:")
+    try:
+        return Target(kind=BlockKind.ADDRESS, value=_write_network(bare))
+    except ValueError as error:
+        if bare != text or ":" not in text:
+            raise BlockError(f"{text[:80]!r} is no address, network or consumer: {error}.") from None
+    try:
+        name = parse_consumer(text)
+    except ConsumerError as error:
+        raise BlockError(f"{error}.") from None
+    if name.kind not in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
+        raise BlockError(f"A {name.kind} cannot be blocked by sensors; block an address, a credential or a principal.")
+    return Target(kind=BlockKind(name.kind.value), value=name.value)
+
+
+def _write_network(text: str) -> str:
+    """As sensors tell addresses: IPv4 that is written as IPv6 is IPv4 (RFC 4291, 2.5.5.2). Raises ValueError."""
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network):
+        if network.network_address.scope_id is not None:
+            raise ValueError("a zone is one host's own, and sensors do not tell it")
+        if network.subnet_of(_MAPPED):
+            first = int(network.network_address) - int(_MAPPED.network_address)
+            network = ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def parse_service(text: str) -> BlockScope:
+    """`[NAMESPACE/]WORKLOAD[:PORT]` or `:PORT`. Raises BlockError."""
+    rest, colon, port = text.rpartition(":")
+    if not colon:
+        rest, port = text, ""
+    namespace, _, workload = rest.rpartition("/")
+    is_port = not colon or (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535)
+    is_name = max(len(namespace), len(workload)) <= NAME_CHARACTERS_MAX
+    if not is_port or not is_name or not (workload or port):
+        raise BlockError(f"The service {text[:80]!r} is not [NAMESPACE/]WORKLOAD[:PORT], as in shop/cart:8080.")
+    return BlockScope(namespace=namespace, workload=workload, port=int(port) if port else 0)
+
+
+Place = tuple[str, str]  # Namespace and workload.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """Networks as CIDR, in order. `by_workload`: only at these, beside those denied everywhere."""
+
+    everywhere: tuple[str, ...]
+    by_workload: dict[Place, tuple[str, ...]]
+
+
+def collect_denied(orders: Sequence[BlockOrder], cluster: str) -> Denied:
+    """Of all live blocks that hold in a cluster. One of services that are not named by namespace and workload is
+    nobody's here."""
+    everywhere: set[str] = set()
+    found: defaultdict[Place, set[str]] = defaultdict(set)
+    for order in orders:
+        if order.kind is not BlockKind.ADDRESS or not order.holds_in(cluster):
+            continue
+        network = str(ipaddress.ip_network(order.value))
+        if not order.scopes:
+            everywhere.add(network)
+        for scope in order.scopes:
+            if scope.namespace and scope.workload:
+                found[scope.namespace, scope.workload].add(network)
+    by_workload = {place: tuple(sorted(networks)) for place, networks in sorted(found.items())}
+    return Denied(everywhere=tuple(sorted(everywhere)), by_workload=by_workload)

@@ -1,0 +1,179 @@
+"""The blocks that are proposed, live or lately over, in one file of the data directory. Not thread-safe.
+
+The audit log: who had whom stopped, when, why, and what came of it. One JSON object a line, never changed but where
+a consumer is erased.
+
+`audit.jsonl` (0600) in the data directory, synced at each line; past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
+predecessor goes.
+"""
+
+import json
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from collector.receiver.policy import BlockKind
+from collector.receiver.reader import write_durably
+from collector.response.block import Block, BlockState, Target
+
+OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
+OVER_MAX: Final = 1_000  # The oldest goes.
+_OPEN: Final = (BlockState.PROPOSED, BlockState.LIVE)
+
+
+class BlockBook:
+    """Blocks by id, oldest first."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, ValueError where the file cannot be read."""
+        self._path = path
+        self._blocks: dict[str, Block] = {}
+        if path.exists():
+            try:
+                self._blocks = {entry["id"]: _read(entry) for entry in json.loads(path.read_text())}
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path} is damaged; remove it: what it held is not blocked any more.") from None
+
+    def find(self, block_id: str) -> Block | None:
+        """One block."""
+        return self._blocks.get(block_id)
+
+    def list_blocks(self) -> list[Block]:
+        """All, the newest first."""
+        return list(reversed(self._blocks.values()))
+
+    def list_open(self) -> list[Block]:
+        """Proposed and live ones."""
+        return [block for block in self._blocks.values() if block.state in _OPEN]
+
+    def put(self, *blocks: Block) -> None:
+        """New or changed blocks; durable when this returns. Raises OSError."""
+        changed = {**self._blocks, **{block.id: block for block in blocks}}
+        over = [block.id for block in changed.values() if block.state not in _OPEN]
+        for block_id in over[: max(0, len(over) - OVER_MAX)]:
+            del changed[block_id]
+        write_durably(self._path, json.dumps([_write(block) for block in changed.values()]).encode())
+        self._blocks = changed
+
+    def erase(self, pattern: re.Pattern[str], credentials: Collection[int]) -> int:
+        """Without the blocks of a consumer that a pattern names; other blocks lose its credentials, and its name where
+        their reason holds it. Durable when this returns; how many went. Raises OSError."""
+        kept = {
+            block.id: replace(
+                block,
+                credentials=tuple(one for one in block.credentials if one not in credentials),
+                reason=pattern.sub("erased", block.reason),
+            )
+            for block in self._blocks.values()
+            if not pattern.fullmatch(block.target.consumer)
+        }
+        if kept == self._blocks:
+            return 0
+        write_durably(self._path, json.dumps([_write(block) for block in kept.values()]).encode())
+        count, self._blocks = len(self._blocks) - len(kept), kept
+        return count
+
+
+def _write(block: Block) -> dict[str, Any]:
+    return asdict(block)
+
+
+def _read(entry: Mapping[str, Any]) -> Block:
+    target = Target(kind=BlockKind(entry["target"]["kind"]), value=str(entry["target"]["value"]))
+    return Block(
+        **{
+            **entry,
+            "target": target,
+            "state": BlockState(entry["state"]),
+            "credentials": tuple(entry["credentials"]),
+            "services": tuple(entry["services"]),
+            "clusters": tuple(entry.get("clusters", ())),
+        }
+    )
+
+
+FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+KEPT_ENTRIES: Final = 1_000  # In memory, for the API and the page.
+_TAIL_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One line. `time`: unix seconds."""
+
+    time: float
+    by: str
+    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder.
+    block_id: str
+    target: str
+    why: str
+
+
+class AuditLog:
+    """Thread-safe; writes before it returns. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._recent: deque[AuditEntry] = deque(_read_tail(path), maxlen=KEPT_ENTRIES)
+
+    def add(self, entry: AuditEntry) -> None:
+        """One more line."""
+        fields: Mapping[str, object] = {
+            "time": round(entry.time, 3),
+            "by": entry.by,
+            "action": entry.action,
+            "block_id": entry.block_id,
+            "target": entry.target,
+            "why": entry.why,
+        }
+        with self._lock:
+            if self._path.exists() and self._path.stat().st_size > FILE_BYTES_MAX:
+                self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(fields).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self._recent.append(entry)
+
+    def list_recent(self, limit: int) -> list[AuditEntry]:
+        """The newest first."""
+        with self._lock:
+            return list(self._recent)[: -limit - 1 : -1]
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Blank a name that a pattern finds, in every line; what was decided, when and by whom stays. How many lines
+        that were. Raises OSError."""
+        count = 0
+        with self._lock:
+            for path in (self._path.with_suffix(self._path.suffix + ".1"), self._path):
+                lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+                blanked = [pattern.sub("erased", line) for line in lines]
+                count += sum(old != new for old, new in zip(lines, blanked, strict=True))
+                if blanked != lines:
+                    write_durably(path, "".join(blanked).encode())
+            self._recent = deque(_read_tail(self._path), maxlen=KEPT_ENTRIES)
+        return count
+
+
+def _read_tail(path: Path) -> list[AuditEntry]:
+    """The last entries; a line that was cut by a crash is passed over."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    found = []
+    for line in lines[-KEPT_ENTRIES:]:
+        try:
+            fields = json.loads(line)
+            found.append(AuditEntry(**fields))
+        except (ValueError, TypeError):
+            continue
+    return found

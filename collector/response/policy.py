@@ -1,0 +1,116 @@
+"""The ladder: how far each kind of alert may go by itself. observe -> alert -> propose -> enforce.
+
+Kept in a file of the data directory. Without a person's decision everything stands at `propose`: a proposal stops
+nobody. `enforce` is only where a person put it, and even then not for a client that was first seen within a day,
+unless the operator lists the endpoint.
+"""
+
+import json
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from collector.alerting.alert import AlertKind
+from collector.receiver.reader import write_durably
+
+YOUNG_SECONDS: Final = 86_400.0
+ENDPOINTS_MAX: Final = 1_000
+DEFAULT_SECONDS: Final = 3_600
+ANY_ENDPOINT: Final = "*"  # Listed by a person: a young client is stopped wherever it calls.
+
+
+class Step(StrEnum):
+    """How far; each includes those before it."""
+
+    OBSERVE = "observe"  # Alerts are kept and told to nobody.
+    ALERT = "alert"  # Alerts are told.
+    PROPOSE = "propose"  # A block is proposed.
+    ENFORCE = "enforce"  # A block begins.
+
+
+# Alerts of one client; the others, of an endpoint or of the installation itself, name nobody to stop.
+CLIENT_KINDS: Final = frozenset(
+    (
+        AlertKind.VOLUME_CONSUMER,
+        AlertKind.VOLUME_PAIR,
+        AlertKind.ENUMERATION,
+        AlertKind.BULK_READING,
+        AlertKind.OBJECT_PROBING,
+        AlertKind.CREDENTIAL_STUFFING,
+        AlertKind.CODE_GUESSING,
+        AlertKind.CREDENTIAL_SHARING,
+        AlertKind.CREDENTIAL_ROTATION,
+        AlertKind.RESOURCE_EXHAUSTION,
+        AlertKind.RESOURCE_CONSUMPTION,
+        AlertKind.FUNCTION_PROBING,
+        AlertKind.INJECTION,
+        AlertKind.SCANNING,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """Of one kind of alert."""
+
+    kind: AlertKind
+    step: Step
+    seconds: int  # Of the blocks it leads to.
+    endpoints: tuple[str, ...]  # Where even a young client is stopped; or ANY_ENDPOINT.
+    set_by: str
+
+
+class Ladder:
+    """Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError, ValueError where the file cannot be read."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._rungs = {kind: _default(kind) for kind in AlertKind}
+        if path.exists():
+            try:
+                for entry in json.loads(path.read_text()):
+                    rung = Rung(
+                        kind=AlertKind(entry["kind"]),
+                        step=Step(entry["step"]),
+                        seconds=int(entry["seconds"]),
+                        endpoints=tuple(entry["endpoints"]),
+                        set_by=str(entry["set_by"]),
+                    )
+                    self._rungs[rung.kind] = rung
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path} is damaged; remove it: every alert then stands at its default.") from None
+
+    def find(self, kind: AlertKind) -> Rung:
+        """Where a kind stands."""
+        return self._rungs[kind]
+
+    def list_rungs(self) -> tuple[Rung, ...]:
+        """All kinds."""
+        return tuple(self._rungs.values())
+
+    def put(self, rung: Rung) -> None:
+        """A person's decision; durable when this returns. Raises OSError."""
+        with self._lock:
+            rungs = {**self._rungs, rung.kind: rung}
+            entries = [
+                {
+                    "kind": one.kind.value,
+                    "step": one.step.value,
+                    "seconds": one.seconds,
+                    "endpoints": list(one.endpoints),
+                    "set_by": one.set_by,
+                }
+                for one in rungs.values()
+                if one.set_by
+            ]
+            write_durably(self._path, json.dumps(entries, indent=1).encode())
+            self._rungs = rungs
+
+
+def _default(kind: AlertKind) -> Rung:
+    step = Step.PROPOSE if kind in CLIENT_KINDS else Step.ALERT
+    return Rung(kind=kind, step=step, seconds=DEFAULT_SECONDS, endpoints=(), set_by="")

@@ -1,0 +1,251 @@
+"""Whom a block would have hit in the last 24 hours: the client's own calls, and others that share its addresses.
+
+Reads the store's rows of calls at servers. A client at an address that carries several principals may be a proxy or a
+network behind one address: blocking that address stops them all, so it needs a confirmation.
+"""
+
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final
+
+from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
+from collector.inventory.endpoints.predicates import NAMES
+from collector.inventory.query import Reader, Since, select, series_span, span_since
+from collector.receiver.policy import NO_CLUSTER, BlockKind
+from collector.response.block import CLUSTERS_MAX, Target
+
+NAMED_MAX: Final = 20
+DAY_SECONDS: Final = 86_400
+_ON_SHARED_CONNECTIONS: Final = (
+    "Its calls are let through, and counted, from trusted proxies and on connections of HTTP/2 that carry others too. "
+    "With a confirmation those connections are cut, and the others on them lose what is under way."
+)
+CREDENTIALS_MAX: Final = 64
+_WHO: Final = (
+    "multiIf(r.principal != 0, concat('principal:', leftPad(lower(hex(r.principal)), 16, '0')), "
+    "r.credential != 0, concat('credential:', leftPad(lower(hex(r.credential)), 16, '0')), '')"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A client, an endpoint or an address, and its calls in the span."""
+
+    name: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a block would have stopped in the last 24 hours."""
+
+    target: str
+    calls: int
+    share: float  # Of all calls, 0 to 1.
+    clients: tuple[Hit, ...]  # Who would be stopped, most calls first; the target itself where it is one client.
+    clients_total: int
+    endpoints: tuple[Hit, ...]
+    clusters: tuple[Hit, ...]  # Where it called, wherever the block is to hold.
+    shared_addresses: tuple[Hit, ...]  # Of a credential or principal: from where others call too.
+    first_seen: float  # Unix seconds, as far back as rows are kept; 0: never.
+    key_id: int
+    needs_confirmation: str  # Why; empty where it needs none.
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Of a preview, what decides. `key_id` 0: an address, or a client that made no call."""
+
+    key_id: int
+    needs_confirmation: str
+
+
+class Previewer:
+    """Answers from the store. Raises StoreError."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def preview(self, target: Target, clusters: tuple[str, ...], now: float) -> Preview:
+        """The last 24 hours up to `now`, in these clusters; none: in all."""
+        span = series_span(span_since(Since.DAY, now))
+        where, parameters = _find_rows(target, clusters)
+        asked = {"start": span.start, "end": span.end, "limit": NAMED_MAX, **parameters}
+        totals = self._select(
+            f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id
+            FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}""",
+            asked,
+        )[0]
+        own, total = int(totals["own"]), int(totals["total"])
+        clients = self._count(_WHO, where, asked)
+        shared = () if target.kind is BlockKind.ADDRESS else self._find_shared(target, where, asked)
+        named = [hit for hit in clients[0] if hit.name]
+        return Preview(
+            target=target.consumer,
+            calls=own,
+            share=own / total if total else 0.0,
+            clients=tuple(named),
+            clients_total=clients[1],
+            endpoints=self._list_endpoints(where, asked),
+            clusters=self._count_clusters(target, asked),
+            shared_addresses=shared,
+            first_seen=self._find_first(where, parameters),
+            key_id=0 if target.kind is BlockKind.ADDRESS else int(totals["key_id"]),
+            needs_confirmation=self._find_confirmation(target, clusters, clients[1], now),
+            notes=_write_notes(target, own, shared),
+        )
+
+    def judge(self, target: Target, clusters: tuple[str, ...], now: float) -> "Judgement":
+        """What must be known before a block begins, by a query or two: they are waited for while the client goes on."""
+        span = series_span(span_since(Since.DAY, now))
+        where, parameters = _find_rows(target, clusters)
+        (row,) = self._select(
+            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest FROM rows_minute AS r
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
+            {"start": span.start, "end": span.end, **parameters},
+        )
+        is_address = target.kind is BlockKind.ADDRESS
+        return Judgement(
+            key_id=0 if is_address else int(row["newest"]),
+            needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), now),
+        )
+
+    def list_clusters(self, now: float) -> tuple[str, ...]:
+        """Whose sensors were heard in the last 24 hours, by name."""
+        rows = self._select(
+            """SELECT DISTINCT cluster FROM sensors FINAL
+            WHERE greatest(last_hello_at, last_health_at, last_batch_at) >= {since:Float64} ORDER BY cluster""",
+            {"since": now - DAY_SECONDS},
+        )
+        return tuple(str(row["cluster"]) or NO_CLUSTER for row in rows)
+
+    def find_clusters(self, target: Target, now: float) -> tuple[str, ...]:
+        """In which a client called in the last 24 hours."""
+        span = series_span(span_since(Since.DAY, now))
+        return tuple(hit.name for hit in self._count_clusters(target, {"start": span.start, "end": span.end}))
+
+    def list_credentials(self, principal: str, now: float) -> tuple[int, ...]:
+        """Credentials that a principal showed in the last 24 hours, the newest first."""
+        span = series_span(span_since(Since.DAY, now))
+        rows = self._select(
+            f"""SELECT r.credential AS credential FROM rows_minute AS r
+            WHERE {_IN_SPAN} AND r.principal = {{hash:UInt64}} AND r.credential != 0
+            GROUP BY credential ORDER BY max(r.last_seen) DESC LIMIT {{limit:UInt32}}""",
+            {"start": span.start, "end": span.end, "hash": int(principal, 16), "limit": CREDENTIALS_MAX},
+        )
+        return tuple(int(row["credential"]) for row in rows)
+
+    def find_first_seen(self, target: Target) -> float:
+        """Unix seconds of the first call that is kept; 0 where there is none."""
+        where, parameters = _find_rows(target, ())
+        return self._find_first(where, parameters)
+
+    def _find_confirmation(self, target: Target, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
+        if target.kind is not BlockKind.ADDRESS:
+            return ""
+        if clients_total > 1:
+            return f"{target.value} carried {clients_total} clients in the last 24 hours; all of them would be stopped"
+        if ip_network(target.value).num_addresses > 1:
+            return f"{target.value} is a network; whoever calls from it would be stopped"
+        if target.is_local and not clusters and len(known := self.list_clusters(now)) > 1:
+            return (
+                f"{target.value} may be somebody else's in each of {len(known)} clusters "
+                f"({', '.join(known[:NAMED_MAX])}), and it would be stopped in all; name those that are meant"
+            )
+        return ""
+
+    def _select(self, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        return select(self._reader, statement, parameters)
+
+    def _count(self, name: str, where: str, asked: dict[str, Any]) -> tuple[tuple[Hit, ...], int]:
+        """The most frequent names and how many there are, empty ones apart."""
+        rows = self._select(
+            f"""SELECT *, countIf(name != '') OVER () AS total FROM (
+                SELECT {name} AS name, sum(r.calls) AS calls FROM rows_minute AS r
+                WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where} GROUP BY name
+            ) ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
+            asked,
+        )
+        hits = tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
+        return hits, int(rows[0]["total"]) if rows else 0
+
+    def _count_clusters(self, target: Target, asked: dict[str, Any]) -> tuple[Hit, ...]:
+        """Where it called, most calls first."""
+        where, parameters = _find_rows(target, ())
+        rows = self._select(
+            f"""WITH {NAMES} SELECT n.cluster AS name, sum(r.calls) AS calls
+            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
+            GROUP BY name ORDER BY calls DESC, name LIMIT {CLUSTERS_MAX}""",
+            {**asked, **parameters},
+        )
+        return tuple(Hit(name=str(row["name"]) or NO_CLUSTER, calls=int(row["calls"])) for row in rows)
+
+    def _find_shared(self, target: Target, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
+        """Addresses of the client from which others called, with the others' calls."""
+        rows = self._select(
+            f"""SELECT r.client_address AS name, sumIf(r.calls, NOT ({where}) AND {_WHO} != '') AS calls
+            FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND r.client_address IN (
+                SELECT r.client_address FROM rows_minute AS r
+                WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND r.client_address != '' AND {where})
+            GROUP BY name HAVING calls > 0 ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
+            asked,
+        )
+        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
+
+    def _list_endpoints(self, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
+        rows = self._select(
+            f"""WITH {NAMES} SELECT concat(n.method, ' ', n.host, n.url_template) AS name, sum(r.calls) AS calls
+            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
+            GROUP BY name ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
+            asked,
+        )
+        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
+
+    def _find_first(self, where: str, parameters: dict[str, Any]) -> float:
+        rows = self._select(
+            f"""SELECT min(seen) AS first FROM (
+                SELECT toUnixTimestamp(r.first_seen) AS seen FROM rows_minute AS r WHERE {where}
+                UNION ALL
+                SELECT toUnixTimestamp(r.first_seen) AS seen FROM rows_hour AS r WHERE {where}
+            )""",
+            dict(parameters),
+        )
+        return float(rows[0]["first"]) if rows and rows[0]["first"] else 0.0
+
+
+def _find_rows(target: Target, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """The condition on a target's rows in these clusters (none: in all), and its parameters."""
+    where, parameters = _match_target(target)
+    if not clusters:
+        return where, parameters
+    names = ["" if name == NO_CLUSTER else name for name in clusters]
+    inside = "SELECT m.route_id FROM endpoint_routes AS m FINAL WHERE has({clusters:Array(String)}, m.cluster)"
+    return f"({where} AND r.route_id IN ({inside}))", {**parameters, "clusters": names}
+
+
+def _match_target(target: Target) -> tuple[str, dict[str, Any]]:
+    if target.kind is not BlockKind.ADDRESS:
+        return f"r.{target.kind} = {{hash:UInt64}}", {"hash": int(target.value, 16)}
+    network = ip_network(target.value)
+    if network.num_addresses == 1:
+        return "r.client_address = {text:String}", {"text": target.value}
+    return "isIPAddressInRange(if(r.client_address = '', '0.0.0.0', r.client_address), {text:String})", {
+        "text": target.value
+    }
+
+
+def _write_notes(target: Target, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
+    notes = []
+    if not own:
+        notes.append("It made no call in the last 24 hours that a sensor could read.")
+    if target.kind is not BlockKind.ADDRESS:
+        notes.append(_ON_SHARED_CONNECTIONS)
+    if shared:
+        notes.append(
+            "Others call from its addresses. They are not stopped; if one is a proxy, let it block this client."
+        )
+    return tuple(notes)

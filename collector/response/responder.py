@@ -1,0 +1,492 @@
+"""The responder: the one place where blocks are proposed, begun, lifted and told of. Thread-safe.
+
+People come in by the API, alerts by `take_alert`, sensors' reports by `take_report`, time by `tick`. Each change is in
+the book and the audit log before sensors are told of it (`on_change`, which must not block).
+
+What sensors tell of the blocks they hold: who enforces, who does not and why, and what was stopped so far.
+
+A sensor counts from when it took a block up: after its restart, or a turn of its switch, from 0 again. What it counted
+before stays. One that is not heard any more enforces nothing, or soon will not (docs/response.md). Not thread-safe.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
+from collector.core.errors import ConflictError, UnknownError
+from collector.receiver.policy import BlockOrder, BlockStatus, EnforcementReport
+from collector.response.block import Block, BlockError, BlockState, Target, UnknownClientError, parse_target
+from collector.response.block_factory import AUTOMATIC, BlockMaker, Wish
+from collector.response.block_store import AuditEntry, AuditLog, BlockBook
+from collector.response.policy import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
+from collector.response.preview import Preview, Previewer
+
+NODES_MAX: Final = 20_000  # The one not heard for longest goes.
+# A sensor reports every 5 s.
+SILENT_SECONDS: Final = 60.0
+GONE_SECONDS: Final = 3_600.0  # Of a node that is not listed any more.
+SILENT_REASON: Final = "its sensor has not been heard for over a minute"
+NOT_HELD_REASON: Final = "its sensor does not hold it"
+_NOTHING: Final = EnforcementReport(epoch=0, is_enabled=False, reason="", blocks=())
+_COUNTS: Final = ("stopped_connections", "stopped_bytes", "failed_resets", "spared_requests")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    """One block at one node: what its last report says, and the sum of what was counted before it began anew."""
+
+    last: BlockStatus
+    before: tuple[int, ...] = (0,) * len(_COUNTS)
+    first_stop_at: float = 0.0
+    is_told: bool = True  # In the node's last report.
+
+    def take(self, status: BlockStatus) -> None:
+        counts = [getattr(self.last, name) for name in _COUNTS]
+        if any(getattr(status, name) < count for name, count in zip(_COUNTS, counts, strict=True)):
+            self.before = tuple(map(sum, zip(self.before, counts, strict=True)))
+        self.last, self.is_told = status, True
+        self.first_stop_at = self.first_stop_at or status.first_stop_at
+
+    @property
+    def status(self) -> BlockStatus:
+        """All of it."""
+        counts = {name: before + getattr(self.last, name) for name, before in zip(_COUNTS, self.before, strict=True)}
+        return replace(self.last, **counts, first_stop_at=self.first_stop_at)
+
+
+class Reports:
+    """The last ones of all nodes. `monotonic` gives seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._nodes: dict[str, tuple[EnforcementReport, float]] = {}  # And when it came; the longest silent first.
+        self._blocks: dict[str, dict[str, _Counted]] = {}  # By block, then node.
+
+    def take(self, node: str, report: EnforcementReport, is_live: Callable[[str], bool]) -> list[BlockStatus]:
+        """A report; of blocks that are not live nothing is kept. Gives what the node declines since this report."""
+        before, _ = self._nodes.pop(node, (_NOTHING, 0.0))
+        if len(self._nodes) >= NODES_MAX:
+            del self._nodes[next(iter(self._nodes))]
+        self._nodes[node] = (report, self._monotonic())
+        for status in before.blocks:
+            if counted := self._blocks.get(status.id, {}).get(node):
+                counted.is_told = False
+        for status in report.blocks:
+            if is_live(status.id):
+                nodes = self._blocks.setdefault(status.id, {})
+                nodes.setdefault(node, _Counted(last=status)).take(status)
+        declined = {status.id for status in before.blocks if not status.is_enforced}
+        return [status for status in report.blocks if not status.is_enforced and status.id not in declined]
+
+    def forget(self, block_id: str) -> None:
+        """The block is over."""
+        self._blocks.pop(block_id, None)
+
+    def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
+        """What each node that was told of a block makes of it."""
+        found = []
+        for node, counted in self._blocks.get(block_id, {}).items():
+            status = counted.status
+            if self._is_silent(node):
+                status = replace(status, is_enforced=False, reason=SILENT_REASON)
+            elif not counted.is_told:
+                status = replace(status, is_enforced=False, reason=NOT_HELD_REASON)
+            found.append((node, status))
+        return found
+
+    def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
+        """What each node enforces at all."""
+        now = self._monotonic()
+        return sorted(
+            (node, replace(report, is_enabled=False, reason=SILENT_REASON) if self._is_silent(node) else report)
+            for node, (report, heard) in self._nodes.items()
+            if now - heard < GONE_SECONDS
+        )
+
+    def _is_silent(self, node: str) -> bool:
+        return node not in self._nodes or self._monotonic() - self._nodes[node][1] >= SILENT_SECONDS
+
+
+logger = logging.getLogger(__name__)
+
+
+STEP_SECONDS: Final = 1.0  # By which a clock is moved, not slewed.
+
+
+def read_seconds() -> float:
+    """That pass while the host sleeps, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasing:
+    """Who wants a consumer erased, and why."""
+
+    by: str
+    reason: str = ""
+    lifts_blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What was erased of blocks and their audit."""
+
+    blocks: int
+    audit_lines: int
+
+
+class Responder:
+    """See the module. `is_four_eyes`: nothing begins without a second person."""
+
+    def __init__(
+        self,
+        *,
+        book: BlockBook,
+        audit: AuditLog,
+        ladder: Ladder,
+        previewer: Previewer,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = read_seconds,
+        is_four_eyes: bool = False,
+    ) -> None:
+        self._book = book
+        self._audit = audit
+        self.ladder = ladder
+        self._previewer = previewer
+        self._maker = BlockMaker(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
+        self._clock = clock
+        self.is_four_eyes = is_four_eyes
+        self._lock = threading.RLock()
+        self._reports = Reports(monotonic)
+        self._monotonic = monotonic
+        self._offset = clock() - monotonic()
+        self._listeners: list[Callable[[], None]] = []
+        self._followers: list[Callable[[str, Block], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Called after each change of what is live, in the thread of the change."""
+        self._listeners.append(listener)
+
+    def on_decision(self, follower: Callable[[str, Block], None]) -> None:
+        """Called with each decision of a block (the action of its audit entry); it must not block."""
+        self._followers.append(follower)
+
+    # What is
+
+    def list_blocks(self) -> list[Block]:
+        """All blocks, the newest first."""
+        with self._lock:
+            return self._book.list_blocks()
+
+    def find(self, block_id: str) -> Block | None:
+        """One block."""
+        with self._lock:
+            return self._book.find(block_id)
+
+    def orders(self) -> tuple[BlockOrder, ...]:
+        """What sensors are to stop now."""
+        with self._lock:
+            return tuple(block.order for block in self._book.list_open() if block.state is BlockState.LIVE)
+
+    def find_reason(self, consumer: str, alert_id: str) -> str:
+        """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
+        for block in self.list_blocks():
+            is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
+            if block.state is BlockState.PROPOSED and is_meant:
+                return block.reason
+        return ""
+
+    def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
+        """What each node makes of a live block."""
+        with self._lock:
+            return self._reports.list_statuses(block_id)
+
+    def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
+        """What each node enforces at all."""
+        with self._lock:
+            return self._reports.list_nodes()
+
+    def list_audit(self, limit: int) -> list[AuditEntry]:
+        """The newest entries first."""
+        return self._audit.list_recent(limit)
+
+    # What people do
+
+    def preview(self, consumer: str, clusters: tuple[str, ...] = ()) -> Preview:
+        """Whom a block would have hit, in these clusters; none: in all. Raises BlockError, StoreError."""
+        return self._previewer.preview(parse_target(consumer), clusters, self._clock())
+
+    def find_home(self, consumer: str) -> tuple[str, ...]:
+        """The clusters to think of first where somebody is to be blocked; none: all. Raises BlockError, StoreError."""
+        try:
+            return self._maker.find_home(parse_target(consumer))
+        except UnknownClientError:
+            return ()
+
+    def list_clusters(self) -> tuple[str, ...]:
+        """Those that a block can name. Raises StoreError."""
+        return self._previewer.list_clusters(self._clock())
+
+    def block(self, wish: Wish) -> Block:
+        """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
+        what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
+        block = self._make(wish)
+        with self._lock:
+            if self.is_four_eyes:
+                return self._propose(block)
+            begun = self._begin(block, wish.by, "")
+            for other in self._book.list_open():
+                if other.state is BlockState.PROPOSED and other.target == block.target:
+                    self._end(other, BlockState.REJECTED, wish.by)
+        return begun
+
+    def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
+        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError, OSError."""
+        with self._lock:
+            block = self._take(block_id, BlockState.PROPOSED)
+        if self.is_four_eyes and not is_second_person:
+            raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
+        if block.proposed_by == AUTOMATIC:
+            block = self._maker.complete(block)  # Without the lock: it asks the store.
+        with self._lock:
+            self._take(block_id, BlockState.PROPOSED)
+            return self._begin(block, by, "approved", is_new=False)
+
+    def reject(self, block_id: str, *, by: str) -> Block:
+        """Ends what was proposed. Raises ConflictError, UnknownError, OSError."""
+        with self._lock:
+            return self._end(self._take(block_id, BlockState.PROPOSED), BlockState.REJECTED, by)
+
+    def lift(self, block_id: str, *, by: str) -> Block:
+        """Ends what is live. Raises ConflictError, UnknownError, OSError."""
+        with self._lock:
+            return self._end(self._take(block_id, BlockState.LIVE), BlockState.LIFTED, by)
+
+    def lift_all(self, *, by: str) -> int:
+        """Ends everything that is live, in one change; how many there were. Raises OSError."""
+        with self._lock:
+            now = self._clock()
+            live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+            self._end_live(live, BlockState.LIFTED, by, now, lambda block: "all were lifted")
+            return len(live)
+
+    def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
+        """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
+        Raises ConflictError where it is blocked now and `wish` does not lift that; OSError."""
+        with self._lock:
+            live = [block for block in self._book.list_open() if pattern.fullmatch(block.target.consumer)]
+            if not wish.lifts_blocks and any(block.state is BlockState.LIVE for block in live):
+                raise ConflictError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
+            for block in live:
+                is_live = block.state is BlockState.LIVE
+                self._end(block, BlockState.LIFTED if is_live else BlockState.REJECTED, wish.by)
+            blocks = self._book.erase(pattern, credentials)
+            self._tell_change()
+            lines = self._audit.erase(pattern)
+            kind = consumer.partition(":")[0]
+            self._audit.add(
+                AuditEntry(
+                    time=self._clock(),
+                    by=wish.by,
+                    action="erased",
+                    block_id="",
+                    target=f"{kind}:erased",
+                    why=pattern.sub("erased", wish.reason),
+                )
+            )
+        return Erasure(blocks=blocks, audit_lines=lines)
+
+    def put_rung(self, rung: Rung) -> None:
+        """A person's decision on how far a kind of alert may go. Raises OSError."""
+        with self._lock:
+            self.ladder.put(rung)
+            self._audit.add(
+                AuditEntry(
+                    time=self._clock(),
+                    by=rung.set_by,
+                    action="ladder",
+                    block_id="",
+                    target=rung.kind.value,
+                    why=f"{rung.step} for {rung.seconds} s",
+                )
+            )
+
+    def move_rung(self, kind: AlertKind, *, step: Step, seconds: int | None, by: str) -> None:
+        """The same of a step alone: what else was decided of this kind stays. Raises OSError."""
+        with self._lock:
+            before = self.ladder.find(kind)
+            kept = before.seconds if seconds is None else seconds
+            self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
+
+    def _make(self, wish: Wish) -> Block:
+        with self._lock:
+            open_blocks = self._book.list_open()
+        return self._maker.make(wish, open_blocks)
+
+    # What happens by itself
+
+    def take_alert(self, alert: Alert) -> bool:
+        """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again: a
+        block was to begin and its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
+        rung = self.ladder.find(alert.kind)
+        if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
+            return True
+        if alert.observed_rate < alert.expected_rate:
+            return True  # Who fell silent is not to be stopped.
+        try:
+            return self._answer(alert, rung)
+        except UnknownClientError:
+            return False
+        except (BlockError, ConflictError) as error:
+            logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
+        except Exception:
+            # A loop boundary: the alert itself is told whatever becomes of its answer.
+            logger.exception("proposing a block for alert %s failed", alert.id)
+        return True
+
+    def _answer(self, alert: Alert, rung: Rung) -> bool:
+        """False where the rung was moved while the store was asked."""
+        wish = Wish(consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC)
+        with self._lock:
+            if self._has_block(alert):
+                return True
+            proposal = self._maker.propose(wish, self._book.list_open())
+        block: Block | None = None
+        is_enforced = rung.step is Step.ENFORCE and not self.is_four_eyes
+        if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
+            block = self._maker.complete(proposal)
+        with self._lock:
+            if self.ladder.find(alert.kind) != rung:
+                return False
+            if self._has_block(alert):
+                return True
+            if block is None or block.is_confirmed:  # Where others would be hit, a person looks at the preview.
+                self._propose(proposal)
+            else:
+                self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
+        return True
+
+    def _has_block(self, alert: Alert) -> bool:
+        with self._lock:
+            return any(block.alert_id == alert.id for block in self._book.list_blocks())
+
+    def _leaves_to_person(self, target: Target, alert: Alert, rung: Rung) -> bool:
+        if alert.confidence is Confidence.LOW:
+            return True  # A notice accuses nobody.
+        if ANY_ENDPOINT in rung.endpoints or (alert.endpoint_id and alert.endpoint_id in rung.endpoints):
+            return False
+        first = self._previewer.find_first_seen(target)
+        return not first or self._clock() - first < YOUNG_SECONDS
+
+    def tick(self) -> None:
+        """Once a second: what is over ends. Raises OSError."""
+        with self._lock:
+            now = self._clock()
+            self._follow_clock(now)
+            over = [
+                block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
+            ]
+            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, now, lambda block: f"after {block.seconds} s")
+
+    def _follow_clock(self, now: float) -> None:
+        """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
+        began by a clock that was ahead, and put back while nobody looked, begins anew."""
+        offset = now - self._monotonic()
+        step = offset - self._offset
+        live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+        moved = [block.move(step) for block in live] if abs(step) >= STEP_SECONDS else []
+        moved += [block.move(now - block.began_at) for block in moved or live if block.began_at > now + STEP_SECONDS]
+        if moved:
+            self._book.put(*moved)
+            self._tell_change()
+        self._offset = offset
+
+    def take_report(self, node: str, report: EnforcementReport) -> None:
+        """What a sensor makes of its blocks; what it declines is in the audit log once."""
+        with self._lock:
+            for status in self._reports.take(node, report, self._is_live):
+                block = self._book.find(status.id)
+                if block is not None and report.is_enabled:
+                    self._note(f"sensor {node}", "declined", block, status.reason)
+
+    def _is_live(self, block_id: str) -> bool:
+        block = self._book.find(block_id)
+        return block is not None and block.state is BlockState.LIVE
+
+    # Steps
+
+    def _take(self, block_id: str, state: BlockState) -> Block:
+        block = self._book.find(block_id)
+        if block is None:
+            raise UnknownError(f"There is no block {block_id[:80]!r}; look it up in /api/v1/blocks.")
+        if block.state is not state:
+            raise ConflictError(f"Block {block_id} is {block.state}, not {state}.")
+        return block
+
+    def _propose(self, block: Block) -> Block:
+        with self._lock:
+            self._maker.check_open(block, self._book.list_open())
+            self._book.put(block)
+            self._note(block.proposed_by, "proposed", block, block.reason)
+        return block
+
+    def _begin(self, block: Block, by: str, why: str, *, is_new: bool = True) -> Block:
+        """`is_new`: it is not in the book yet."""
+        with self._lock:
+            if is_new:
+                self._maker.check_open(block, self._book.list_open())
+            now = self._clock()
+            self._follow_clock(now)  # Those before are moved, not this one.
+            begun = block.begin(by, now)
+            self._book.put(begun)
+            self._tell_change()
+            self._note(by, "began", begun, why or block.reason)
+        return begun
+
+    def _end(self, block: Block, state: BlockState, by: str) -> Block:
+        if block.state is BlockState.LIVE:
+            return self._end_live([block], state, by, self._clock(), lambda block: "")[0]
+        ended = block.end(state, by, self._clock())
+        self._book.put(ended)
+        self._note(by, state.value, ended, "")
+        return ended
+
+    def _end_live(
+        self, live: Sequence[Block], state: BlockState, by: str, now: float, write_why: Callable[[Block], str]
+    ) -> list[Block]:
+        """In one change. What they stopped stays with them; sensors tell no more of it."""
+        statuses = {block.id: [status for _, status in self._reports.list_statuses(block.id)] for block in live}
+        ended = [
+            replace(
+                block.end(state, by, now),
+                stopped_connections=sum(status.stopped_connections for status in statuses[block.id]),
+                stopped_bytes=sum(status.stopped_bytes for status in statuses[block.id]),
+            )
+            for block in live
+        ]
+        if ended:
+            self._book.put(*ended)
+            self._tell_change()
+        for block in ended:
+            self._reports.forget(block.id)
+            stopped = f"{block.stopped_connections} connections were stopped on {len(statuses[block.id])} nodes"
+            self._note(by, state.value, block, "; ".join(filter(None, (write_why(block), stopped))))
+        return ended
+
+    def _tell_change(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _note(self, by: str, action: str, block: Block, why: str) -> None:
+        self._audit.add(
+            AuditEntry(
+                time=self._clock(), by=by, action=action, block_id=block.id, target=block.target.consumer, why=why
+            )
+        )
+        for follower in self._followers:
+            follower(action, block)

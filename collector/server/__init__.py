@@ -1,0 +1,1 @@
+"""Composition of the collector, its listeners, jobs and metrics."""

@@ -1,0 +1,1 @@
+"""The store of rows: ClickHouse as a server or inside the process."""

@@ -1,0 +1,197 @@
+"""The store over clickhouse-connect: one class for the embedded engine (chdb) and for a ClickHouse server or cluster.
+
+Both come as the same client with the same SQL, inserts and parameters. A client serves one call at a time, so a small
+pool stands before it. Of the engine's rules (measured, docs/architecture.md): one process owns the data directory, a
+forked child hangs, memory needs a cap, inserts must be synchronous for tokens to count.
+"""
+
+import dataclasses
+import queue
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from collector.storage.base import RefusedStatementError, StoreError
+from collector.storage.migrations import Layout, render_statements
+
+CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
+# Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
+STATEMENTS_MAX = 500
+QUERY_TIMEOUT_SECONDS = 30
+# Of the engine's errors (ErrorCodes.cpp): what whoever asked can do about some of them.
+_CODE = re.compile(r"Code: (\d+)\.")
+_ADVICE: Mapping[int, str] = {
+    159: "it took too long, so ask for a shorter time",
+    160: "it would take too long, so ask for a shorter time",
+    241: "it is out of memory, so raise store_memory_bytes or ask for a shorter time",
+}
+# Statements and parameters that the engine cannot read, or that name what is not there.
+_REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
+# The reason inside urllib3's long text on a connection that did not come about.
+_NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
+
+SESSION_SETTINGS: Mapping[str, Any] = {
+    "async_insert": 0,  # 26.9 defaults to 1, under which a token does not count.
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_execution_time": QUERY_TIMEOUT_SECONDS,
+    # A sensor that was away for a week sends rows of 168 hours at once.
+    "max_partitions_per_insert_block": 0,
+}
+
+
+class ClickHouseStore:
+    """A Store (collector/storage/base.py) behind a pool of clients. Thread-safe."""
+
+    def __init__(self, open_client: Callable[[], Any], layout: Layout | None = None) -> None:
+        """Open the clients and bring the tables up to date. Raises StoreError."""
+        self._layout = layout or Layout()
+        self._clients: list[Any] = []
+        self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        try:
+            for _ in range(CLIENT_COUNT):
+                client = open_client()
+                self._clients.append(client)
+                self._idle.put(client)
+            self._check_tables()
+            for statement in render_statements(self._layout):
+                self.execute(statement)
+        except Exception as error:
+            self.close()
+            raise error if isinstance(error, StoreError) else make_store_error(error) from error
+
+    def _check_tables(self) -> None:
+        """Refuse tables of before the first release that lack what every row has now. Raises StoreError."""
+        found = self.query(
+            "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'rows_minute'"
+        )
+        if found and ("key_id",) not in found:
+            raise StoreError(
+                "The store's tables were made by a build before 0.1, which cannot be brought up to date; "
+                "choose another data_dir or database, or move this one aside."
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """Where the tables live."""
+        return self._layout
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """See Store."""
+        with self._borrow() as client:
+            return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        """See Store."""
+        with self._borrow() as client:
+            result = client.query(sql, parameters=dict(parameters or {}))
+            if result.column_names:
+                columns = result.result_columns or [[] for _ in result.column_names]
+                return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
+            # The embedded engine sends no block, so no names, for an empty result. To ask for them costs as much as the
+            # statement, of which alone they follow.
+            names = self._names.get(sql)
+            if names is None:
+                described = client.query(f"DESCRIBE ({sql.strip().rstrip(';')})", parameters=dict(parameters or {}))
+                names = tuple(str(row[0]) for row in described.result_rows)
+                if len(self._names) < STATEMENTS_MAX:
+                    self._names[sql] = names
+            return {name: [] for name in names}
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """See Store."""
+        with self._borrow() as client:
+            client.command(sql, parameters=dict(parameters or {}))
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """See Store. Tuples become arrays; enums their values."""
+        if not records:
+            return
+        names = [field.name for field in dataclasses.fields(records[0])]
+        columns = [[_plain(getattr(record, name)) for record in records] for name in names]
+        with self._borrow() as client:
+            client.insert(table, columns, column_names=names, column_oriented=True)
+
+    def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
+        """See Store."""
+        if not rows.num_rows:
+            return
+        with self._borrow() as client:
+            client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
+
+    def close(self) -> None:
+        """See Store."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Any]:
+        """A client of the pool; what it raises becomes a StoreError."""
+        client = self._idle.get()
+        try:
+            yield client
+        except (ClickHouseError, RuntimeError, OSError) as error:
+            raise make_store_error(error) from error
+        finally:
+            self._idle.put(client)
+
+
+def open_server(url: str, cluster: str = "") -> ClickHouseStore:
+    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Raises StoreError; never shows the
+    password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
+    if not is_url:
+        raise StoreError("The store_url is not http[s]://user:password@host:port/database; write it in this form.")
+    database = parts.path.strip("/") or "default"
+
+    def open_client() -> Any:
+        return clickhouse_connect.get_client(
+            host=parts.hostname or "",
+            port=port,
+            secure=parts.scheme == "https",
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            database=database,
+            settings=dict(SESSION_SETTINGS),
+            # Parameters in the body: those of a page may be longer than a server's longest URI (1 MiB).
+            form_encode_query_params=True,
+        )
+
+    try:
+        return ClickHouseStore(open_client, Layout(cluster=cluster))
+    except StoreError as error:
+        address = f"{parts.scheme}://{parts.hostname}:{port}"
+        raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error
+
+
+def make_store_error(error: Exception) -> StoreError:
+    """An engine's error, in one sentence."""
+    first = str(error).strip().split("\n", 1)[0]
+    if refused := _NO_CONNECTION.search(first):
+        return StoreError(f"no connection: {refused[1].lower()}")
+    text = first.split("DB::Exception: ")[-1].split(" (version", 1)[0].strip() or type(error).__name__
+    found = _CODE.search(first)
+    code = int(found[1]) if found is not None else 0
+    if code in _ADVICE:
+        return StoreError(f"{text}; {_ADVICE[code]}", _ADVICE[code])
+    return RefusedStatementError(text) if code in _REFUSED_CODES else StoreError(text)
+
+
+def _plain(value: Any) -> Any:
+    """What the Native format takes."""
+    if isinstance(value, tuple):
+        return list(value)
+    return getattr(value, "value", value)

@@ -1,0 +1,110 @@
+"""The embedded store: chdb in this process, on a directory it owns, each condition checked first with a clear message.
+
+Without the checks the engine dies of an illegal instruction (no AVX2) or says "Error initializing EmbeddedServer"
+(directory in use). On a full disk it loses the definition of a table as it starts, and parts that it merges, without a
+word; so it is given room that it may not use (collector/storage/disk.py).
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import clickhouse_connect
+
+from collector.storage.base import StoreError
+from collector.storage.clickhouse import SESSION_SETTINGS, ClickHouseStore
+from collector.storage.disk import DiskReserve
+
+CPU_INFO = Path("/proc/cpuinfo")
+MEMORY_LIMIT_BYTES = 1_500_000_000
+# Bytes; the defaults (5 GiB of marks, 8 threads) are a server's.
+_MARK_CACHE_BYTES = 64 * 1024 * 1024
+_THREAD_COUNT = 2
+# The engine refuses an insert, and begins no merge, that would leave less than this.
+_CONFIGURATION = """<clickhouse><storage_configuration><disks><default>
+<keep_free_space_bytes>{floor_bytes}</keep_free_space_bytes>
+</default></disks></storage_configuration></clickhouse>
+"""
+
+
+class EmbeddedStore(ClickHouseStore):
+    """A store whose directory is locked for the life of the process."""
+
+    def __init__(
+        self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, disk: DiskReserve | None = None
+    ) -> None:
+        """Check, lock, open. Without `disk`, whose floor is kept, all of the volume may be used. Raises StoreError with
+        one sentence."""
+        check_cpu(CPU_INFO)
+        self._lock = lock_directory(directory)
+        # The engine reads its options behind the path, so a path may not bring its own.
+        if "?" in str(directory):
+            raise StoreError(f"The data directory {directory} has a question mark in its name; choose another name.")
+        options: dict[str, Any] = {
+            "max_server_memory_usage": memory_limit_bytes,
+            "mark_cache_size": _MARK_CACHE_BYTES,
+            "max_threads": _THREAD_COUNT,
+        }
+
+        def open_client() -> Any:
+            return clickhouse_connect.get_client(
+                interface="chdb", path=str(directory / "engine"), chdb_options=options, settings=dict(SESSION_SETTINGS)
+            )
+
+        if disk is None:
+            super().__init__(open_client)
+            return
+        # In memory, for the engine's options cannot name each path, and the disk may be nearly full.
+        with os.fdopen(os.memfd_create("engine.xml"), "w") as file:
+            file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes))
+            file.flush()
+            options["config-file"] = f"/proc/self/fd/{file.fileno()}"
+            super().__init__(open_client)
+
+    def close(self) -> None:
+        """Release the engine, then the directory."""
+        super().close()
+        self._lock.close()
+
+
+def check_cpu(cpu_info: Path) -> None:
+    """Raise StoreError on an x86-64 CPU without AVX2, which the engine is built for. Other machines have builds of
+    their own.
+    """
+    try:
+        text = cpu_info.read_text()
+    except OSError:
+        return
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), None)
+    if flags is not None and "avx2" not in flags.split():
+        raise StoreError(
+            "This CPU has no AVX2, which the embedded store needs; use a machine that has it, "
+            "or set store_url to a ClickHouse server."
+        )
+
+
+def lock_directory(directory: Path) -> IO[str]:
+    """Create the directory (0700) and hold its lock until the file is closed. Raises StoreError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (directory / "lock").open("a+")
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise StoreError(
+            f"The data directory {directory} cannot be written ({reason}); give this user the right or choose another."
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise StoreError(
+            f"The data directory {directory} is in use by another collector (process {owner}); "
+            "stop that one or choose another."
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

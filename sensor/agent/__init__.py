@@ -1,0 +1,1 @@
+"""The life of the sensor's process: composition, loop, control and exporters."""

@@ -1,0 +1,352 @@
+"""Capture at work, from the first attachment to the last batch: what reads it, describes and counts, under one roof.
+
+Made by sensor.agent.agent once capture is open; all calls come from the loop.
+
+From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
+
+Called from the loop (sensor.agent.wakeup). What was sent up whole is read at once. Records are read when a second of
+unix time has ended, just before the aggregator makes rows of it, or when many wait; counters once a second.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from common.figures import Figure, make_gauges, make_totals
+from sensor.agent.interfaces import Heirs, NodeDescriber, NodeView
+from sensor.agent.pipeline import Pipeline
+from sensor.capture.source import Capture
+from sensor.core.clock import Clock
+from sensor.core.health import TLS_STAGE, StageCount
+from sensor.core.process import with_breaks
+from sensor.coverage.gaps import Gaps
+from sensor.coverage.report import note_limitation
+from sensor.coverage.row import PortCoverage
+from sensor.ebpf.abi import Counter, RecordFlag
+from sensor.export.convert import SerialisedBatch
+from sensor.offload.governor import Governor
+
+logger = logging.getLogger(__name__)
+
+SECOND_NS: Final = 1_000_000_000
+# A turn ends after so long, whatever waits: records and the rows of ended seconds wait for it.
+TURN_NS: Final = 100_000_000
+# Full rings are read in less.
+LAST_READS_COUNT: Final = 64
+# The kernel's counters that metrics show; the others are in the accounts of stages (sensor.capture.packets.capture).
+_COUNTED: Final = (
+    ("records", "Calls that the kernel matched and reported as one record.", Counter.RECORDS),
+    ("heads", "Request heads copied to user space: of calls that are not known, and samples.", Counter.HEADS),
+    (
+        "heads_past_share",
+        "Request heads not copied because their consumer or address had its share of the budget.",
+        Counter.SHARES_SPENT,
+    ),
+    ("events_lost", "Events with heads and ends of calls that found their ring full.", Counter.EVENTS_LOST),
+    ("long_segments", "Segments with more messages than the kernel reads of one.", Counter.TAIL_FAILED),
+    ("contended_segments", "Segments not read: two processors held their connection for too long.", Counter.CONTENDED),
+    (
+        "stateless_connections",
+        "Connections not read: the kernel had no memory for their state.",
+        Counter.STORAGE_FAILED,
+    ),
+    ("lost_positions", "Directions of connections in which the place of the next message was lost.", Counter.RESYNC),
+    ("ambiguous_requests", "Requests whose end two programs may read differently.", Counter.AMBIGUOUS),
+    ("http2_events", "Events with frames of HTTP/2 that the kernel copied to user space.", Counter.FRAMES),
+    ("http2_events_lost", "Events with frames of HTTP/2 that found their ring full.", Counter.FRAMES_LOST),
+    (
+        "http2_blocks_refused",
+        "Header blocks of HTTP/2 not copied: their ring was half full and their cgroup had its share.",
+        Counter.BLOCKS_REFUSED,
+    ),
+    ("http2_matched", "Calls of HTTP/2 that the kernel matched and reported as one record.", Counter.MATCHED),
+    ("http2_raw_bytes", "Bytes of HTTP/2 copied as they are, around lost or reordered segments.", Counter.RAW_BYTES),
+    ("http2_raw_refused_bytes", "Bytes of HTTP/2 around lost segments beyond the copy limit.", Counter.RAW_REFUSED),
+    ("upgrades_untold", "Ends of WebSockets that found the ring full.", Counter.UPGRADES_UNTOLD),
+    ("scratch_busy", "Heads not read because all scratch memory was in use.", Counter.SCRATCH_BUSY),
+    ("bodies", "Bodies of sampled calls that the kernel began to copy.", Counter.BODIES),
+    ("body_bytes", "Bytes of bodies that the kernel copied.", Counter.BODY_BYTES),
+    (
+        "bodies_refused",
+        "Bodies not copied, or in part: the budget was spent or the ring half full.",
+        Counter.BODIES_REFUSED,
+    ),
+    ("bodies_lost", "Pieces of bodies that found the ring full.", Counter.BODIES_LOST),
+    ("orphan_responses", "Responses without a request that was seen.", Counter.ORPHANS),
+    ("handshakes", "TLS handshakes that the kernel copied.", Counter.HELLOS),
+    ("handshakes_refused", "TLS handshakes not copied: the budget of heads was spent.", Counter.HELLOS_REFUSED),
+    ("ports_full", "Counts of listening ports that found their table full.", Counter.PORTS_FULL),
+    ("peers_full", "Counts of called hosts that found their table full.", Counter.PEERS_FULL),
+)
+
+
+class Intake:
+    """The reading end of a sensor. `describer` is replaced when the installation key changes. Not thread-safe."""
+
+    def __init__(
+        self, *, capture: Capture, pipeline: Pipeline, describer: NodeDescriber, governor: Governor, clock: Clock
+    ) -> None:
+        self._capture = capture
+        self._pipeline = pipeline
+        self.describer = describer
+        self._governor = governor
+        self._clock = clock
+        self._records_second = 0
+        self.is_behind = False  # Events were left for the next turn.
+        self.is_learning = True  # The last reading brought something that the kernel was taught.
+
+    async def read(self, *, is_all: bool = False) -> None:
+        """What has come; `is_all`: whatever is there, and what only counters say."""
+        self.is_learning = False
+        try:
+            end_ns = self._clock.monotonic_ns() + TURN_NS
+            while True:
+                self._pipeline.take(with_breaks(self._capture.read(), is_behind=self.is_behind))
+                self.teach()
+                await asyncio.sleep(0)
+                self.is_behind = self._capture.has_events()
+                if not self.is_behind or (self._clock.monotonic_ns() >= end_ns and not is_all):
+                    break
+                self.read_records(is_all=False)
+            second = self._clock.unix_ns() // SECOND_NS
+            self.read_records(is_all=is_all or second != self._records_second)
+            self._records_second = second
+            if is_all or self._governor.is_due(self._clock.monotonic_ns()):
+                self._read_counters()
+        except Exception:
+            # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
+            logger.exception("reading the capture failed")
+
+    def read_records(self, *, is_all: bool) -> None:
+        """Records, where there is a batch of them or `is_all` asks for what there is."""
+        records = self._capture.read_records(is_all=is_all)
+        if len(records):
+            if (records["flags"] & RecordFlag.BODY).any():
+                # Their bodies went into the other ring before them, perhaps after it was read last.
+                self._pipeline.take(self._capture.read())
+            self._pipeline.take_records(records)
+            self._capture.release_records()
+
+    def _read_counters(self) -> None:
+        """Once a second: what was lost, what was only added up, and whether less should be read."""
+        counts = self._capture.counts()
+        self._pipeline.lost_before_calls = sum(count.dropped_total for count in counts)
+        for count in counts:
+            if count.stage == TLS_STAGE:
+                self._pipeline.tls_lost_calls, self._pipeline.tls_seen_calls = count.dropped_total, count.seen
+        counters = self._capture.counters()
+        if counters[Counter.OVERFLOW]:
+            self._pipeline.take_overflow(self._capture.overflow())
+        tls_calls = self._capture.tls_calls()
+        self._governor.observe(
+            now_ns=self._clock.monotonic_ns(),
+            cpu_ns=time.process_time_ns() + self._capture.program_ns(calls=counters[Counter.CALLS]),
+            calls=counters[Counter.CALLS] + tls_calls,
+            heads=counters[Counter.HEADS],
+            body_bytes=counters[Counter.BODY_BYTES],
+            tls_calls=tls_calls,
+        )
+        if self._governor.tls_calls_per_second:
+            self._capture.limit_tls(self._governor.tls_calls_per_second)
+        self.describer.limit(
+            heads_per_second=self._governor.heads_per_second,
+            body_bytes_per_second=self._governor.body_bytes_per_second,
+        )
+
+    def teach(self) -> None:
+        """What was learned since the last time, and before the first reading how to recognise at all."""
+        try:
+            if self.describer.flush(self._capture):
+                self.is_learning = True
+        except OSError:
+            # It is not known how far it came, so all begins anew; what the kernel does not know goes up whole.
+            logger.exception("the kernel refused what it was taught")
+            self.is_learning = True
+            self.describer.forget()
+
+    async def read_rest(self) -> None:
+        """Everything, after capture was detached."""
+        for _ in range(LAST_READS_COUNT):
+            await self.read(is_all=True)
+            if not self._capture.pending_bytes():
+                break
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the governor, the kernel and what is known to it."""
+        governor = self._governor
+        limits = [
+            (
+                "heads_per_second_limit",
+                "Request heads a second of one cgroup that the governor lets the kernel copy.",
+                governor.heads_per_second,
+            ),
+            (
+                "body_bytes_per_second_limit",
+                "Bytes of bodies a second of one cgroup that the governor lets the kernel copy.",
+                governor.body_bytes_per_second,
+            ),
+            (
+                "budget_used_ratio",
+                "Processor time of the last second, kernel programs included, relative to its budget.",
+                governor.used_share,
+            ),
+        ]
+        if governor.tls_calls_per_second:
+            text = "Calls over TLS a second of one process that the governor lets be read."
+            limits.append(("tls_calls_per_second_limit", text, governor.tls_calls_per_second))
+        counters = self._capture.counters()
+        counted = make_totals((name, text, counters[counter]) for name, text, counter in _COUNTED)
+        return (*make_gauges(limits), *counted, *self._capture.figures(), *self.describer.figures())
+
+
+class Running:
+    """An open capture with what makes batches of it; `send` takes them."""
+
+    def __init__(
+        self,
+        *,
+        capture: Capture,
+        pipeline: Pipeline,
+        describer: NodeDescriber,
+        governor: Governor,
+        node: NodeView,
+        gaps: Gaps,
+        clock: Clock,
+        send: Callable[[Sequence[SerialisedBatch]], None],
+    ) -> None:
+        self.capture = capture
+        self.pipeline = pipeline
+        self._describer = describer
+        self._governor = governor
+        self._node = node
+        self._gaps = gaps
+        self._clock = clock
+        self._send = send
+        self._is_attached = True
+        self._intake = Intake(capture=capture, pipeline=pipeline, describer=describer, governor=governor, clock=clock)
+        if capture.is_inherited:
+            gaps.go_on()
+        else:
+            gaps.begin()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last turn left something to the next one."""
+        return self._intake.is_behind
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether the last turn brought something that the kernel was taught."""
+        return self._intake.is_learning
+
+    def teach(self) -> None:
+        """How the kernel recognises calls; again, what was learned since."""
+        self._intake.teach()
+
+    async def turn(self) -> None:
+        """One reading."""
+        if self._clock.check():
+            self._intake.read_records(is_all=True)
+            self._send(self.pipeline.step_clock())
+        await self._intake.read()
+        self._send(self.pipeline.poll())
+
+    # The node
+
+    async def refresh(self) -> None:
+        """Reads the node's processes and listeners anew."""
+        await asyncio.to_thread(self._node.refresh)
+        self._node.rename()
+        if self._is_attached:
+            self.capture.set_listening(self._node.ports())
+            self._describer.check_services()
+
+    def rename(self) -> None:
+        """Takes up names that others told since the last time."""
+        if self._node.rename():
+            self._describer.check_services()
+
+    # What others want
+
+    def pause(self) -> None:
+        """Off every hook of the kernel; what was seen stays readable."""
+        self.capture.detach()
+        self._gaps.end()
+        self._is_attached = False
+
+    def resume(self) -> None:
+        """On them again."""
+        self.capture.attach()
+        self._gaps.begin()
+        self._is_attached = True
+
+    def change_key(self, make: Callable[[], NodeDescriber], key_id: int) -> None:
+        """From now on under another key; rows counted under the one before leave first. `make` is called once nothing
+        of it is read any more."""
+        self._intake.read_records(is_all=True)
+        self._describer.forget()
+        self._describer = self._intake.describer = make()
+        self._send(self.pipeline.change_key(self._describer, key_id))
+
+    def set_connected(self, is_connected: bool) -> None:
+        """Windows are merged while the collector is away."""
+        self._send(self.pipeline.convert(self.pipeline.aggregator.set_connected(is_connected)))
+
+    # What is told
+
+    def coverage(self) -> Sequence[PortCoverage]:
+        """Ports and what is read of them."""
+        restraint = self._governor.tell_restraint()
+        covered = self._node.cover(self.capture.coverage(), self.capture.counters(), restraint)
+        return note_limitation(covered, self.capture.limitation)
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """The accounts of all stages before the spool."""
+        return (*self.capture.counts(), *self.pipeline.counts())
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        return self._intake.figures()
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        """Texts of the words that may be told."""
+        return self._describer.reveal(hashes)
+
+    # The end
+
+    async def pass_on(self, heirs: Heirs, *, rest_seconds: float, poll_interval_seconds: float) -> bool:
+        """Gives capture to a sensor that waits for it; False where none does, or it did not take it. `rest_seconds`:
+        so long calls that were recognised may take to end."""
+        testator = self.capture.testator
+        heir = await asyncio.to_thread(heirs.find) if testator is not None else None
+        if testator is None or heir is None:
+            return False
+        # Numbers of routes mean something here only: calls that were recognised end here, new ones go up whole.
+        numbers = self._describer.rest()
+        self._intake.teach()
+        deadline = time.monotonic() + rest_seconds
+        while time.monotonic() < deadline:
+            await self.turn()
+            await asyncio.sleep(poll_interval_seconds)
+        await self._intake.read_rest()
+        if not await asyncio.to_thread(heir.give, testator.bequeath(numbers)):
+            testator.keep()
+            return False
+        self._gaps.go_on()
+        logger.info("the next sensor goes on with capture")
+        return True
+
+    async def detach(self, heirs: Heirs | None) -> bool:
+        """Ends capture and reads what it still holds; whether a sensor that waits begins now."""
+        self.capture.detach()
+        self._gaps.end()
+        is_followed = heirs is not None and heirs.release()
+        await self._intake.read_rest()
+        return is_followed
+
+    def close(self) -> None:
+        """The last batches leave."""
+        self.capture.close()
+        self._send(self.pipeline.flush())

@@ -1,0 +1,184 @@
+"""The composition root of `apidae sensor`: from settings to a running `Sensor`, the one place where the real parts
+meet.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from typing import Final
+from uuid import uuid4
+
+from sensor.agent.agent import RunSettings, Sensor
+from sensor.agent.attach import Prepared, make_heirs, open_capture
+from sensor.agent.call_processor import Knowledge, NodeDescriber
+from sensor.agent.enforcement import Enforcement
+from sensor.agent.node import Node
+from sensor.agent.pipeline import Describer as PipelineDescriber
+from sensor.agent.pipeline import Pipeline
+from sensor.aggregate.aggregator import Aggregator, WindowLimits
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.core.config import SensorSettings
+from sensor.core.health import Failures
+from sensor.enrich.cgroup_tree import CgroupScope
+from sensor.enrich.processes import ProcessTable
+from sensor.export.certificates import CertificateFiles, CertificateKeeper, KeeperSettings
+from sensor.export.client import Uplink, UplinkSettings
+from sensor.export.convert import BatchConverter
+from sensor.export.messages import SensorIdentity
+from sensor.export.spool import Spool
+from sensor.export.state import StateDirectory
+from sensor.export.target import parse_target
+from sensor.http.http2.alike import AlikeCalls
+from sensor.offload.governor import Governor, GovernorSettings
+
+VERSION: Final = version("apidae")
+
+
+def compose_sensor(
+    settings: SensorSettings,
+    scope: CgroupScope,
+    *,
+    on_capturing: Callable[[], None],
+    failures: Failures,
+    prepared: Prepared | None = None,
+) -> tuple[Sensor, Uplink]:
+    """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
+    `scope`: what it watches; `failures`: the filter of the log; `prepared`: what was made ready and given while this
+    sensor waited.
+
+    Raises StateError and SpoolError where the disk cannot be used.
+    """
+    clock = Clock()
+    boot_id = uuid4().hex
+    state = StateDirectory(settings.state_dir)
+    spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
+    node = Node(settings, scope, clock, failures)
+    # TLS begins only when the rest does.
+    if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
+        node.gaps.note_attached(prepared.attached_unix_ns)
+    aggregator = _make_aggregator(settings)
+    knowledge = Knowledge(settings, clock, aggregator, node)
+    enforcement = Enforcement(
+        settings,
+        clock,
+        list_servers=node.servers,
+        list_namespaces=ProcessTable(settings.proc_path).network_namespaces,
+        proc=settings.proc_path,
+    )
+    sensor = Sensor(
+        settings=RunSettings(
+            poll_interval_seconds=settings.poll_interval_ms / 1000,
+            first_contact_timeout_seconds=settings.first_contact_timeout_seconds,
+        ),
+        clock=clock,
+        state=state,
+        spool=spool,
+        open_capture=partial(
+            open_capture,
+            settings,
+            scope,
+            clock,
+            knowledge.pieces,
+            knowledge.alike,
+            prepared,
+            knowledge.mirror.begin_after,
+            node.unread,
+            knowledge.tls_bodies,
+        ),
+        make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),
+        enforcement=enforcement,
+        node=node,
+        schemas=knowledge.schemas,
+        gaps=node.gaps,
+        governor=Governor(
+            GovernorSettings(
+                core_share=settings.capture_budget_core_share,
+                heads_per_second=settings.heads_per_second,
+                floor_heads_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
+                body_bytes_per_second=knowledge.settings.body_bytes_per_second,
+                floor_body_bytes_per_second=min(
+                    settings.floor_body_bytes_per_second, knowledge.settings.body_bytes_per_second
+                ),
+                tls_calls_per_second=settings.heads_per_second if settings.is_reading_tls else 0,
+                floor_tls_calls_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
+            )
+        ),
+        on_capturing=on_capturing,
+        heirs=make_heirs(settings, scope),
+    )
+    target = parse_target(settings.collector)
+    uplink = Uplink(
+        settings=UplinkSettings(
+            target=target,
+            identity=SensorIdentity(
+                cluster=settings.cluster,
+                node=settings.node,
+                boot_id=boot_id,
+                version=VERSION,
+                kernel_release=os.uname().release,
+            ),
+            token=settings.read_token,
+        ),
+        keeper=CertificateKeeper(
+            KeeperSettings(
+                target=target,
+                cluster=settings.cluster,
+                node=settings.node,
+                server_name=settings.collector_server_name,
+                token_file=settings.enrollment_token_file,
+            ),
+            open_certificates(settings, state),
+            clock,
+        ),
+        spool=spool,
+        clock=clock,
+        listener=sensor,
+        random_source=random.SystemRandom().random,
+    )
+    return sensor, uplink
+
+
+def open_certificates(settings: SensorSettings, state: StateDirectory) -> CertificateFiles:
+    """The sensor's certificate and what it trusts, where the settings say they are."""
+    return CertificateFiles(
+        state,
+        ca_file=settings.collector_ca_file,
+        cert_file=settings.client_cert_file,
+        key_file=settings.client_key_file,
+    )
+
+
+def _make_aggregator(settings: SensorSettings) -> Aggregator:
+    limits = WindowLimits(
+        window_seconds=settings.window_seconds,
+        merged_window_seconds=settings.merged_window_seconds,
+        rows_per_endpoint=settings.rows_per_endpoint_count,
+        rows_per_window=settings.rows_per_window_count,
+    )
+    return Aggregator(limits=limits, consumer_order=settings.consumer_order)
+
+
+def _make_pipeline(
+    settings: SensorSettings,
+    boot_id: str,
+    clock: Clock,
+    aggregator: Aggregator,
+    alike: AlikeCalls[Exchange],
+    enforcement: Enforcement,
+    describer: PipelineDescriber,
+    key_id: int,
+) -> Pipeline:
+    return Pipeline(
+        describer=describer,
+        aggregator=aggregator,
+        converter=BatchConverter(node=settings.node, boot_id=boot_id),
+        clock=clock,
+        key_id=key_id,
+        alike=alike,
+        on_rows=enforcement.add_rows,
+        watch=enforcement,
+    )

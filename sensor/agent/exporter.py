@@ -1,0 +1,130 @@
+"""The sensor's HTTP listener for whoever watches it: `/metrics` for Prometheus, `/healthz` and `/readyz` for kubelets.
+
+Off unless `metrics_listen` is set; counters only, in the clear. `/healthz` answers 200 while the sensor's loop answers,
+`/readyz` while it captures or was paused by an operator, each with one word; else 503.
+
+The file that says that this sensor is ready: it captures, is paused, or can take the place of the one before it.
+
+For whoever cannot ask its metrics port, because two sensors share the node's network and the other has the port. It is
+there from then on until the process ends in order; one that was left by a process that was killed goes at the start.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from sensor.core.health import HealthReport, MetricsCollector
+
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """A running listener: the port it got, and how to end it."""
+
+    port: int
+    close: Callable[[], None]
+
+
+def serve(*, host: str, port: int, read_health: Callable[[], HealthReport], is_ready: Callable[[], bool]) -> Exporter:
+    """Answer on `host:port` (0 = any) from a daemon thread. Both callables are called from threads of the listener, may
+    block, and where `read_health` raises, the sensor is not healthy.
+
+    Raises OSError when the port is taken or not allowed."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MetricsCollector(read_health))
+    application = _build(make_wsgi_app(registry), read_health, is_ready)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    server = make_server(host, port, application, _SERVERS[family], handler_class=_QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, name="apidae-exporter", daemon=True)
+    thread.start()
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return Exporter(port=server.server_port, close=close)
+
+
+def _build(
+    metrics: WSGIApplication, read_health: Callable[[], HealthReport], is_ready: Callable[[], bool]
+) -> WSGIApplication:
+    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environment.get("PATH_INFO", "")
+        if path == "/healthz":
+            return _tell(start, _is_answering(read_health), "healthy", "the sensor's loop does not answer")
+        if path == "/readyz":
+            return _tell(start, is_ready(), "ready", "the sensor does not capture yet")
+        return metrics(environment, start)
+
+    return answer
+
+
+def _is_answering(read_health: Callable[[], HealthReport]) -> bool:
+    try:
+        read_health()
+    except Exception:  # The loop hangs or ends, whatever it raised: that is the answer.
+        return False
+    return True
+
+
+def _tell(start: StartResponse, is_good: bool, good: str, bad: str) -> Iterable[bytes]:
+    # A list of its own each time: wsgiref adds the length to it.
+    start("200 OK" if is_good else "503 Service Unavailable", [_TEXT])
+    return [f"{good if is_good else bad}\n".encode()]
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes would fill the log."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+_SERVERS: Final[dict[int, type[_Server]]] = {socket.AF_INET: _Server, socket.AF_INET6: _Server6}
+
+
+class ReadyFileError(Exception):
+    """It cannot be made; one sentence for the operator."""
+
+
+class ReadyFile:
+    """Set or not. None as its path: nobody looks."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def set(self) -> None:
+        """Ready from now on. Raises ReadyFileError."""
+        if self._path is None:
+            return
+        try:
+            # Through no link: the directory may be anybody's.
+            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
+        except OSError as error:
+            raise ReadyFileError(
+                f"ready_file {self._path} cannot be written ({error.strerror}); name one in a directory that is there"
+            ) from error
+
+    def clear(self) -> None:
+        """Not ready, or no longer."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()

@@ -1,0 +1,340 @@
+"""One sensor a scope: two that watch one cgroup would count its calls twice.
+
+Two locks, both of which the kernel drops with the process, kill -9 included:
+
+- flock(2) on a file in the run directory, and on one in the state directory, because two sensors share neither.
+  The file says who holds it: pid, start time, version.
+- An abstract unix socket (unix(7)), whose name is one for the network namespace whatever the run directory: a sensor in
+  a container on the host's network meets the one on the host. The kernel says who holds it (SO_PEERCRED). The name of
+  a sensor that watches one cgroup has that cgroup's id. A sensor binds its own name first and then looks for names of
+  scopes that overlap its own, so that of two that start at once neither is missed.
+
+Any user may bind an abstract name, so one that neither root nor the sensor's own user holds does not stop the sensor.
+
+Takes the place of the sensor that runs on this node: is ready before it has gone, so that little is missed between.
+
+A rolling upgrade starts the next sensor beside the one that runs. The next one cannot capture yet
+(sensor/agent/lock.py), but its image is here, its modules are loaded, and its kernel side is compiled and through the
+verifier; it says that it is ready, which has the kubelet end the other, and waits for the node's lock.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from sensor.core.health import HealthReport, SensorState
+
+ABSTRACT_NAME = "apidae-sensor"
+LOCK_FILE_NAME = "sensor.lock"
+STATE_LOCK_FILE_NAME = "state.lock"
+# Refused sensors wait in the socket's queue, which nobody empties; once it is full they are refused without the first
+# one's pid.
+_BACKLOG = 4_096
+_MAX_FILE_BYTES = 4_096
+_UNIX_TABLE: Final = Path("/proc/thread-self/net/unix")
+_PEER_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid.
+
+
+class LockError(Exception):
+    """Another sensor watches the same, or the lock cannot be taken; the text is one sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockHolder:
+    """Who holds a lock, as far as it is known: 0 and empty where not."""
+
+    pid: int = 0
+    started: str = ""  # RFC 3339, UTC.
+    version: str = ""
+
+    def __str__(self) -> str:
+        known = [f"pid {self.pid}" if self.pid else "in another pid namespace"]
+        if self.started:
+            known.append(f"started {self.started}")
+        if self.version:
+            known.append(f"version {self.version}")
+        return ", ".join(known)
+
+
+class Scope(Protocol):
+    """What a sensor watches: `sensor.enrich.cgroup_tree.CgroupScope`."""
+
+    @property
+    def is_whole_host(self) -> bool: ...
+
+    @property
+    def cgroup_id(self) -> int: ...
+
+    def find_overlap(self, cgroup_id: int) -> str:
+        """The name of a cgroup that is in this scope or has the scope below it; empty where neither holds."""
+        ...
+
+
+class NodeLock:
+    """The right to watch a scope of the node; a context manager.
+
+    Kept by open descriptors only, so it ends with the process.
+    """
+
+    def __init__(
+        self,
+        run_directory: Path,
+        scope: Scope,
+        *,
+        version: str,
+        now: Callable[[], str],
+        state_directory: Path | None = None,
+        abstract_name: str = ABSTRACT_NAME,
+    ) -> None:
+        """`now` gives the start time as RFC 3339 text; `abstract_name` of the whole host, without the leading NUL. A
+        `state_directory` is made for its owner alone where it is not there."""
+        self._path = run_directory / LOCK_FILE_NAME
+        self._state_path = state_directory / STATE_LOCK_FILE_NAME if state_directory is not None else None
+        self._scope = scope
+        self._version = version
+        self._now = now
+        self._abstract_name = abstract_name
+        self._name = abstract_name if scope.is_whole_host else f"{abstract_name}-{scope.cgroup_id}"
+        self._fds: list[int] = []
+        self._socket: socket.socket | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def acquire(self) -> None:
+        """Takes all locks. Raises LockError, which names the holder, and takes none then."""
+        try:
+            self._fds.append(_lock_file(self._path, mode=0o755, setting="--run-dir"))
+            if self._state_path is not None:
+                self._fds.append(_lock_file(self._state_path, mode=0o700, setting="--state-dir"))
+            self._socket = self._bind_name()
+            self._refuse_overlaps()
+            holder = {"pid": os.getpid(), "started": self._now(), "version": self._version}
+            for fd in self._fds:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(holder).encode() + b"\n", 0)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Gives them up. The file stays: removing it would let two sensors lock two files of one name."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _bind_name(self) -> socket.socket | None:
+        """The bound socket; None where a user who has no right to the node squats on the name."""
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            bound.bind(f"\0{self._name}")
+            bound.listen(_BACKLOG)
+        except OSError as error:
+            bound.close()
+            try:
+                _refuse_holder(self._name, str(self._scope), is_bound=True)
+            except LockError as refusal:
+                raise refusal from error
+            return None
+        return bound
+
+    def _refuse_overlaps(self) -> None:
+        """Raises LockError where another sensor watches a cgroup in this scope, or one that this scope is in. One that
+        does not listen yet finds this one's name itself."""
+        for name in _list_names():
+            if name == self._name:
+                continue
+            if name == self._abstract_name:
+                _refuse_holder(name, "the whole host")
+            number = name.removeprefix(f"{self._abstract_name}-")
+            if number != name and number.isdecimal() and (watched := self._scope.find_overlap(int(number))):
+                _refuse_holder(name, watched)
+
+
+def read_holder(path: Path) -> LockHolder | None:
+    """What the lock file says of the last sensor that held it; None where there is no readable one.
+
+    Not whether it lives.
+    """
+    try:
+        with path.open("rb") as file:
+            told = json.loads(file.read(_MAX_FILE_BYTES))
+        return LockHolder(pid=int(told["pid"]), started=str(told["started"]), version=str(told["version"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _lock_file(path: Path, *, mode: int, setting: str) -> int:
+    """The descriptor that holds the lock. `mode` is that of a new directory, `setting` what names it."""
+    try:
+        path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise LockError(
+            f"The lock file {path} cannot be opened ({error.strerror}): "
+            f"run the sensor as root or choose a directory that it may write with {setting}."
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if not isinstance(error, BlockingIOError):
+            raise LockError(
+                f"The lock file {path} cannot be locked ({error.strerror}): "
+                f"choose a directory on a local file system with {setting}."
+            ) from error
+        raise LockError(
+            f"Another sensor already runs on this node ({read_holder(path) or LockHolder()}) and uses {path.parent}: "
+            f"stop it first or, where it watches another cgroup, choose another directory with {setting}."
+        ) from error
+    return fd
+
+
+def _refuse_holder(name: str, watched: str, *, is_bound: bool = False) -> None:
+    """Raises LockError, unless who holds the name is a user who has no right to the node. `is_bound`: somebody holds it
+    even where nobody listens."""
+    try:
+        pid, uid = _ask_holder(name)
+    except ConnectionRefusedError:
+        if not is_bound:
+            return
+        pid, uid = 0, None
+    if uid in (None, 0, os.geteuid()):
+        raise LockError(
+            f"Another sensor already runs on this node ({LockHolder(pid=pid)}) and watches {watched}: two would "
+            "count its calls twice; stop it first, or have this one watch another cgroup with --cgroup-path."
+        )
+
+
+def _list_names() -> set[str]:
+    """Abstract names of this network namespace (proc_pid_net(5)), as they are bound now."""
+    try:
+        lines = _UNIX_TABLE.read_text(errors="backslashreplace").splitlines()
+    except OSError:
+        return set()
+    fields = (line.split(maxsplit=7) for line in lines)
+    return {each[7][1:] for each in fields if len(each) > 7 and each[7].startswith("@")}
+
+
+def _ask_holder(name: str) -> tuple[int, int | None]:
+    """(pid, uid) of the process that listens on the abstract name; pid 0 or uid None where the kernel does not say.
+    Raises ConnectionRefusedError where none listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
+        channel.setblocking(False)
+        try:
+            channel.connect(f"\0{name}")
+            raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        except ConnectionRefusedError:
+            raise
+        except OSError:
+            return 0, None
+    pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)
+    return pid, uid
+
+
+T = TypeVar("T")
+
+POLL_SECONDS: Final = 0.05
+WAITING_REASON: Final = "waits for the sensor before it to end"
+
+logger = logging.getLogger(__name__)
+
+
+def take_node(
+    lock: NodeLock,
+    *,
+    wait_seconds: float,
+    prepare: Callable[[], T],
+    tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
+    poll: Callable[[T], None] = lambda prepared: None,
+    begin: Callable[[T], None] = lambda prepared: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T | None:
+    """Acquires the node's lock, if need be when the one who holds it has gone. `prepare` makes ready what a start
+    needs, which is returned, and `tell_ready` is held open from then on until the lock is had; `poll` gets it often
+    meanwhile, and `begin` when the lock is had. None where the node was free.
+
+    Raises LockError where it is not free within `wait_seconds`, SystemExit at SIGTERM."""
+    try:
+        lock.acquire()
+        return None
+    except LockError as error:
+        if wait_seconds <= 0:
+            raise
+        logger.info("%s Waiting for %g s at most to take its place.", error, wait_seconds)
+    with _ending_at_sigterm():
+        prepared = prepare()
+        with tell_ready():
+            _wait(lock, clock() + wait_seconds, lambda: poll(prepared), sleep, clock)
+            begin(prepared)
+    return prepared
+
+
+def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:
+    """What a sensor that waits tells of itself."""
+    return HealthReport(
+        time_unix_ns=unix_ns(),
+        state=SensorState.PAUSED,
+        stages=(),
+        lag_ms=0,
+        spool_bytes=0,
+        memory_bytes=0,
+        cpu_ns=time.process_time_ns(),
+        reason=WAITING_REASON,
+    )
+
+
+def _wait(
+    lock: NodeLock,
+    deadline: float,
+    poll: Callable[[], None],
+    sleep: Callable[[float], None],
+    clock: Callable[[], float],
+) -> None:
+    while True:
+        poll()
+        try:
+            lock.acquire()
+            return
+        except LockError:
+            if clock() >= deadline:
+                raise
+        sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _ending_at_sigterm() -> Any:
+    """The first process of a container gets no signal for which it has no handler."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

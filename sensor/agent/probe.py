@@ -1,0 +1,32 @@
+"""Asks the running sensor whether it does what it was told to, for the health check of its image: `python -m
+sensor.agent.probe [RUN_DIR]`.
+
+Imports nothing but the control socket: 0.1 s, where the `apidae` command takes a second. Exit 0 where the sensor
+captures or is paused, 1 with one sentence on standard error otherwise.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sensor.agent.pause import CaptureState, ControlError, request_status
+
+DEFAULT_RUN_DIR: Final = "/run/apidae"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status."""
+    try:
+        status = request_status(Path(arguments[0] if arguments else DEFAULT_RUN_DIR))
+    except ControlError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if status.state is CaptureState.STOPPING:
+        print("The sensor is stopping.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""How the loop waits between two turns: till the kernel has something to tell, or the second of unix time has ended.
+
+What was sent up whole is to be read soon, for the kernel learns from it; but not at each event. So a turn comes a
+moment after the first event that follows a rest, when the call is probably over, and else `interval_seconds` after the
+last turn. Where the last turn taught the kernel nothing, what comes are samples of what it knows: those of a quarter of
+a second are read together, for to wake costs more than most of them. Records wait for their second to end; that no ring
+fills is looked after without a turn. Where nobody speaks HTTP the sensor sleeps from second to second.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from sensor.capture.source import Bell
+
+# From the first event to the turn: calls that take no longer are read whole.
+SETTLE_SECONDS: Final = 0.005
+# While there are records in their ring, it is looked at so often: 4 MB of them take a node longer that makes 150,000
+# calls a second.
+CHECK_SECONDS: Final = 0.2
+# The same where they had to be read before their second ended.
+BUSY_CHECK_SECONDS: Final = 0.1
+# Between two turns, where the last one taught nothing; what is new then is learned so much later.
+QUIET_SECONDS: Final = 0.25
+# Meanwhile it is looked so often whether too much has come: a burst of what is new fills a ring in half a second.
+QUIET_CHECK_SECONDS: Final = 0.125
+
+
+class Rings(Protocol):
+    """What a rest needs of `sensor.capture.source.Capture`."""
+
+    @property
+    def bell(self) -> Bell | None: ...
+
+    def has_events(self) -> bool: ...
+
+    def is_pressing(self) -> bool: ...
+
+    def has_records(self) -> bool: ...
+
+    def is_due(self, ahead_seconds: float) -> bool: ...
+
+
+class Rest:
+    """Waits for one loop. Without a bell it looks every `interval_seconds`."""
+
+    def __init__(self, rings: Rings, *, interval_seconds: float, monotonic: Callable[[], float] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rings = rings
+        self._interval_seconds = interval_seconds
+        self._now = monotonic or self._loop.time
+        self._rung: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ended = False
+        self._is_busy = False
+        self._last_turn = self._now()
+        if rings.bell is not None:
+            self._loop.add_reader(rings.bell.fd, self._ring)
+
+    def end(self) -> None:
+        """The wait in hand, and each that follows, is over at once."""
+        self._is_ended = True
+        if self._rung is not None:
+            _finish(self._rung)
+
+    def close(self) -> None:
+        """Before capture is closed."""
+        if self._rings.bell is not None:
+            self._loop.remove_reader(self._rings.bell.fd)
+
+    async def wait(self, seconds: float, *, is_quiet: bool = False) -> None:
+        """Till a turn is worth its while, `seconds` at most. `is_quiet`: nothing that comes need be read soon."""
+        start = self._now()
+        end = start + seconds
+        await self._wait_for_news(end)
+        if is_quiet:
+            await self._gather(min(self._last_turn + QUIET_SECONDS, end))
+        # Never sooner after the last turn than the interval, nor before a short call can be over.
+        turn = max(self._last_turn + self._interval_seconds, min(self._now() + SETTLE_SECONDS, end))
+        if (left := turn - self._now()) > 0 and not self._is_ended:
+            await asyncio.sleep(left)
+        self._last_turn = self._now()
+
+    async def _wait_for_news(self, end: float) -> None:
+        rings = self._rings
+        while not self._is_ended and (left := end - self._now()) > 0:
+            if rings.has_events():
+                return
+            if rings.is_due(self._check_seconds):
+                self._is_busy = True
+                return
+            if rings.bell is None:
+                await asyncio.sleep(min(left, self._interval_seconds))
+            else:
+                await self._wait_for_bell(end)
+        self._is_busy = False
+
+    async def _gather(self, end: float) -> None:
+        """Till then, or till a ring has much."""
+        rings = self._rings
+        while not self._is_ended and (left := end - self._now()) > 0:
+            if rings.is_pressing() or rings.is_due(self._check_seconds):
+                return
+            self._rung = rung = self._loop.create_future()
+            timer = self._loop.call_later(min(left, QUIET_CHECK_SECONDS), _finish, rung)
+            try:
+                await rung
+            finally:
+                timer.cancel()
+                self._rung = None
+
+    @property
+    def _check_seconds(self) -> float:
+        return BUSY_CHECK_SECONDS if self._is_busy else CHECK_SECONDS
+
+    async def _wait_for_bell(self, end: float) -> None:
+        """Till it rings, or records that are there already have become a batch."""
+        assert self._rings.bell is not None
+        # A future and a timer: a wait with a timeout makes a task each time.
+        self._rung = rung = self._loop.create_future()
+        has_records = self._rings.has_records()
+        self._wait_on(rung, end, check_seconds=self._check_seconds if has_records else math.inf)
+        self._rings.bell.arm(is_for_records=not has_records)
+        try:
+            await rung
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._rung = None
+
+    def _wait_on(self, rung: "asyncio.Future[None]", end: float, *, check_seconds: float) -> None:
+        """Looks again in a while, without a step of the task that waits, which costs more than the look."""
+        left = end - self._now()
+        try:
+            is_over = left <= 0 or self._rings.is_due(self._check_seconds)
+        except Exception as error:
+            # In a timer's call nobody else would end the wait.
+            if not rung.done():
+                rung.set_exception(error)
+            return
+        if is_over:
+            _finish(rung)
+            return
+        look = partial(self._wait_on, rung, end, check_seconds=check_seconds)
+        self._timer = self._loop.call_later(min(left, check_seconds), look)
+
+    def _ring(self) -> None:
+        assert self._rings.bell is not None
+        self._rings.bell.hush()
+        if self._rung is not None:
+            _finish(self._rung)
+
+
+def seconds_left(unix_ns: int) -> float:
+    """To the end of the second of unix time, and a moment."""
+    return 1.001 - unix_ns % 1_000_000_000 / 1e9
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,1 +1,0 @@
-"""Attacks in requests, classified on the node: class, confidence and a keyed hash leave it, the payload never does."""

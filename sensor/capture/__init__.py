@@ -1,0 +1,1 @@
+"""Sources of calls: packets, system calls, TLS libraries, capture files."""

@@ -1,0 +1,1 @@
+"""Calls from packets that programs of the kernel copied."""

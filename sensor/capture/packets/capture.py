@@ -1,0 +1,507 @@
+"""Capture as the rest of the sensor sees it: exchanges out, counts of what was seen and lost, attach and detach.
+
+Composes the loaded program, its ring and maps, and the exchange assembler. `Capture` is what `sensor.agent.agent`
+drives; tests replace it by anything with the same methods.
+
+Has the kernel forget what another sensor taught it: the maps of bpf/learned.h and of bpf/enforce.h, emptied.
+
+First of all what turns recognition and enforcement on, so that nothing is taken, and nobody stopped, by what is only
+half there.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from common.figures import Figure, make_gauges, make_totals
+from sensor.capture.http2.assembler import StreamAssembler
+from sensor.capture.packets.exchange import ExchangeAssembler
+from sensor.capture.packets.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
+from sensor.capture.packets.state import CaptureState, Numbers, StateError, read_state, write_state
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay
+from sensor.core.health import StageCount, StageCounter
+from sensor.coverage.handshakes import HandshakeTable
+from sensor.coverage.row import PortCount
+from sensor.ebpf.abi import (
+    ADDRESS_KEY,
+    BLOCK_KEY,
+    BLOCKS_SIZE,
+    CLIENT_END,
+    COUNTERS_SIZE,
+    CREDENTIAL_KEY,
+    EDGE,
+    EDGE_KEY,
+    EDGE_SIGNS,
+    EDGES_SIZE,
+    ENFORCEMENT,
+    LEAF,
+    LEAF_KEY,
+    LEAVES_SIZE,
+    NAME_BUCKET,
+    NAME_BUCKETS,
+    NETWORK_KEY,
+    NODE_NUMBER,
+    OVERFLOW_COUNT,
+    OVERFLOW_KEY,
+    OVERFLOW_SIZE,
+    PROFILE,
+    PROFILE_KEY,
+    PROFILES_SIZE,
+    RECORD,
+    ROOT_KEY,
+    ROOTS_SIZE,
+    SETTINGS,
+    SLOT,
+    STREAM_RECORD,
+    STREAM_RECORDS_BYTES,
+    TAUGHT_BLOCK,
+    VERDICT_SCOPE,
+    Counter,
+)
+from sensor.ebpf.handover import Estate
+from sensor.ebpf.hashes import hash_connection
+from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
+from sensor.ebpf.pieces import Pieces
+from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
+from sensor.ebpf.run_time import RunTimeMeter
+from sensor.ebpf.syscalls import (
+    clear_map,
+    delete_elements,
+    read_batch,
+    read_counts,
+    read_element,
+    update_batch,
+    update_map,
+)
+from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.exchange import OpenCall, StreamExchange
+
+# Name and size of the key.
+_STOPS: Final = (
+    ("blocked_addresses", ADDRESS_KEY.size),
+    ("blocked_networks", NETWORK_KEY.size),
+    ("blocked_credentials", CREDENTIAL_KEY.size),
+    ("spared_networks", NETWORK_KEY.size),
+    ("verdicts", SLOT.size),
+    ("verdict_scopes", VERDICT_SCOPE.size),
+    ("stop_counts", SLOT.size),
+)
+# Name, sizes of key and value, elements at most.
+_HASHES: Final = (
+    ("roots", ROOT_KEY.size, NODE_NUMBER.size, ROOTS_SIZE),
+    ("leaves", LEAF_KEY.size, LEAF.size, LEAVES_SIZE),
+    ("edges", EDGE_KEY.size, EDGE.size, EDGES_SIZE),
+    ("blocks", BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE),
+    ("profiles", PROFILE_KEY.size, PROFILE.size, PROFILES_SIZE),
+)
+
+
+def forget_taught(maps: Mapping[str, int]) -> None:
+    """Some 20 ms, and 1 us an element. Raises OSError."""
+    update_map(maps["settings"], bytes(4), bytes(SETTINGS.size))
+    update_map(maps["enforcement"], bytes(4), bytes(ENFORCEMENT.size))
+    for name, key_size in _STOPS:
+        clear_map(maps[name], key_size)
+    for name, key_size, value_size, size in _HASHES:
+        delete_elements(maps[name], [key for key, _ in read_batch(maps[name], key_size, value_size, size)])
+    update_batch(maps["edge_signs"], {number.to_bytes(4, "little"): bytes(8) for number in range(EDGE_SIGNS)})
+    empty = bytes(NAME_BUCKET.size)
+    update_batch(maps["names"], {number.to_bytes(4, "little"): empty for number in range(NAME_BUCKETS)})
+
+
+# Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
+READ_LIMIT: Final = 250
+# The same of HTTP/2's, which take less.
+FRAMES_LIMIT: Final = 1_000
+# Records of one read: some 10 ms too.
+RECORDS_LIMIT: Final = 20_000
+# A ring of events that is so full is read at once: a burst of heads may have begun.
+PRESSING_PART: Final = 16
+# The same of the ring of matched calls, which is read each second: past half of it nothing is matched.
+MATCHED_PART: Final = 4
+# A turn of the loop that reads events looks at the records each time (sensor.agent.capture_session).
+_TURN_SECONDS: Final = 0.1
+
+Records = npt.NDArray[np.void]
+_NO_RECORDS: Final = np.empty(0, RECORD)
+PORTS_COUNT: Final = 65_536
+OverflowTotals = tuple[int, int, int, int]
+_NO_OVERFLOW: Final = (0, 0, 0, 0)
+_COUNTERS: Final = tuple(Counter)  # In the order of the map; to go through the enum takes longer than to read it.
+
+
+class Capture:
+    """The kernel side, attached to a cgroup. Not thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        program: LoadedProgram,
+        ring_bytes: int,
+        clock: Clock,
+        pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
+    ) -> None:
+        self._program = program
+        self._ring = Ring(program.maps["events"], ring_bytes)
+        self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
+        self._filling = Filling(RECORDS_BYTES)
+        self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
+        self._matched = RecordRing(program.maps["stream_records"], STREAM_RECORDS_BYTES, STREAM_RECORD)
+        self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
+        self._clock = clock
+        self._meter = RunTimeMeter((program.ingress, program.egress))
+        self._stage = StageCounter("exchange")
+        self.pieces = pieces or Pieces()
+        self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage, alike=alike)
+        self._handshakes = HandshakeTable()
+        self._stream_calls = StreamCalls()
+        self._assembler = ExchangeAssembler(
+            to_unix_ns=clock.to_unix_ns,
+            stage=self._stage,
+            take_first_bytes=partial(take_first_bytes, self._handshakes),
+            pieces=self.pieces,
+        )
+        self._lost_events = 0
+        self._listening: set[int] = set()
+        self._last_counters: dict[Counter, int] = {}
+        self._last_counts: tuple[StageCount, ...] = ()
+        self._last_coverage: list[PortCount] = []
+        self._is_closed = False
+        self.is_inherited = False
+        # What another sensor has told of these maps.
+        self._base_counters: Mapping[int, int] = {}
+        self._base_ports: PortTotals = {}
+        self._overflow: dict[bytes, OverflowTotals] = {}  # As last read.
+        self._base_overflow: Mapping[bytes, OverflowTotals] = {}
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        cgroup_path: Path,
+        ring_bytes: int,
+        is_root_cgroup: bool,
+        clock: Clock,
+        cache_directory: Path | None = None,
+        pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
+        program: LoadedProgram | None = None,
+        is_enforcing: bool = True,
+    ) -> "Capture":
+        """Compiles (or finds in the cache), loads and attaches. Raises sensor.ebpf.loader.LoadError.
+
+        `pieces`: where the bodies of recognised calls wait for their records; `alike`: takes calls of HTTP/2 that are
+        like one that was numbered, which `read` then does not give; `program`: loaded before with the same
+        arguments; `is_enforcing`: whether anything may ever be blocked."""
+        if program is None:
+            program = load_program(
+                cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory, is_enforcing=is_enforcing
+            )
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
+        capture.attach()
+        return capture
+
+    @classmethod
+    def inherit(
+        cls,
+        *,
+        estate: Estate,
+        cgroup_path: Path,
+        ring_bytes: int,
+        clock: Clock,
+        pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
+    ) -> tuple["Capture", Numbers]:
+        """Goes on where another sensor stopped (`bequeath`), attached all the while; what that one had taught the
+        kernel is forgotten. Gives also the numbers below which nothing may be taught. Raises LoadError, and has closed
+        nothing then."""
+        try:
+            state = read_state(estate.state)
+        except StateError as error:
+            raise LoadError(str(error)) from error
+        program = LoadedProgram.inherit(estate.descriptors, cgroup_path)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
+        try:
+            capture._adopt(state)
+        except OSError as error:
+            os.close(program.cgroup)
+            capture._unmap()
+            raise LoadError(f"the kernel does not forget what it was taught: {error.strerror}") from error
+        return capture, state.numbers
+
+    def _adopt(self, state: CaptureState) -> None:
+        maps = self._program.maps
+        forget_taught(maps)
+        self.is_inherited = True
+        self._base_counters, self._base_ports, self._base_overflow = state.counters, state.ports, state.overflow
+        self._handshakes = state.handshakes
+        self._assembler.adopt(state.calls)
+        self._streams.adopt(state.streams)
+        ports = read_batch(maps["listening"], 4, 1, PORTS_COUNT)
+        self._listening = {int.from_bytes(key, "little") for key, value in ports if value != b"\0"}
+
+    @property
+    def testator(self) -> "Capture":
+        """All of it."""
+        return self
+
+    def bequeath(self, numbers: Numbers) -> Estate:
+        """Everything another sensor needs to go on; from now on nothing here may be read. The descriptors stay this
+        capture's."""
+        self._freeze()
+        state = CaptureState(
+            numbers=numbers,
+            counters=dict(enumerate(read_counts(self._program.maps["counters"], COUNTERS_SIZE))),
+            overflow=self._overflow or dict(self._base_overflow),
+            ports=sum_ports(self._program.maps["ports"], self._program.maps["peers"]),
+            calls=self._assembler.export(),
+            streams=self._streams.export(),
+            handshakes=self._handshakes,
+        )
+        return Estate(descriptors=self._program.list_descriptors(), state=write_state(state))
+
+    def keep(self) -> None:
+        """Nobody took it: go on reading."""
+        self._is_closed = False
+
+    def _freeze(self) -> None:
+        self._last_counters = self.counters()
+        self._last_counts, self._last_coverage = self.counts(), self.coverage()
+        self._is_closed = True
+
+    way: Final = CaptureWay.CGROUP_SKB
+    fallback_reason: Final = ""
+    limitation: Final = ""
+
+    def read(self) -> list[Exchange | StreamExchange]:
+        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
+        now_ns = self._clock.monotonic_ns()
+        self._note_losses()
+        exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
+        told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
+        matched = self._matched.read(RECORDS_LIMIT)
+        ended = self._streams.take(self._frames.read(FRAMES_LIMIT), matched, now_ns=now_ns)
+        streams = [*ended, *self._streams.poll(now_ns)]
+        self._matched.release()
+        self._teach_streams()
+        self._stream_calls.add(streams)
+        self._stream_calls.add_alike(self._streams.pop_alike_counts())
+        return [*told, *streams]
+
+    def _note_losses(self) -> None:
+        """Whether ends of calls may be among the events that were lost since the last time. The ring was full then, and
+        a reading takes little of it, so it is filled still."""
+        if self._ring.pending_bytes() < self._ring.size_bytes // PRESSING_PART:
+            return
+        lost = read_counts(self._program.maps["counters"], COUNTERS_SIZE)[Counter.EVENTS_LOST]
+        if lost != self._lost_events:
+            self._lost_events = lost
+            self._assembler.doubt(self._clock.monotonic_ns())
+
+    def _teach_streams(self) -> None:
+        """What of HTTP/2 repeats; where the kernel takes no more of it, it goes up."""
+        taught, untaught = self._streams.matched.pop_lessons()
+        if untaught:
+            self.delete("blocks", untaught)
+        if taught:
+            with contextlib.suppress(OSError):
+                self.update("blocks", taught)
+
+    def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
+        """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
+        return self._streams.list_open(connection)
+
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """The cookie of the client's socket of a connection to a server of this node; 0 where it is not known. 5 us."""
+        if self._is_closed:
+            return 0
+        key = hash_connection(local_address, local_port, remote_address, remote_port).to_bytes(8, "little")
+        value = read_element(self._program.maps["clients"], key, CLIENT_END.size)
+        return CLIENT_END.unpack(value)[1] if value is not None else 0
+
+    def has_events(self) -> bool:
+        """Whether the next `read` will find some."""
+        return any(ring.pending_bytes() for ring in (self._ring, self._frames)) or self._streams.matched.has_rest
+
+    def is_pressing(self) -> bool:
+        """Whether so many events, or calls that the kernel matched, wait that they are to be read soon."""
+        is_filling = any(ring.pending_bytes() > ring.size_bytes // PRESSING_PART for ring in (self._ring, self._frames))
+        return is_filling or self._matched.pending_bytes() > self._matched.size_bytes // MATCHED_PART
+
+    def has_records(self) -> bool:
+        """Whether there are some in their ring."""
+        return self._records.pending_bytes() > 0
+
+    def is_due(self, ahead_seconds: float) -> bool:
+        """Whether their ring fills so fast that they cannot wait till it is looked at again."""
+        pending_bytes = self._records.pending_bytes()
+        return self._filling.is_due(pending_bytes, self._clock.monotonic_ns(), int(ahead_seconds * 1e9))
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """Records of calls that the kernel recognised or could not send up, where they are due or `is_all` asks for
+        what there is: a batch costs little more than a record.
+
+        They lie in the ring: call `release_records` when they are read, and keep none.
+        """
+        if not is_all and not self.is_due(_TURN_SECONDS):
+            return _NO_RECORDS
+        return self._records.read(RECORDS_LIMIT)
+
+    def release_records(self) -> None:
+        """The last records are read."""
+        self._records.release()
+        self._filling.note_read(self._records.pending_bytes())
+
+    def pending_bytes(self) -> int:
+        """Bytes in the rings that the next read will find."""
+        return sum(ring.pending_bytes() for ring in (self._ring, self._records, self._frames, self._matched))
+
+    def counters(self) -> dict[Counter, int]:
+        """The kernel's totals since the load; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_counters
+        totals = read_counts(self._program.maps["counters"], COUNTERS_SIZE)
+        if not self._base_counters:
+            return dict(zip(_COUNTERS, totals, strict=False))
+        return {counter: totals[counter] - self._base_counters.get(counter, 0) for counter in _COUNTERS}
+
+    def program_ns(self, *, calls: int) -> int:
+        """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
+        return self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=calls)
+
+    def tls_calls(self) -> int:
+        """None are seen here."""
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """Nothing to do."""
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`.
+
+        After `close` the last ones: a stopping sensor still reports them.
+        """
+        if self._is_closed:
+            return self._last_counts
+        counters = self.counters()
+        dropped = {
+            "ring_full": counters[Counter.DROPPED_RING] + counters[Counter.STREAMS_LOST],
+            "pipeline_too_deep": counters[Counter.DROPPED_DEPTH],
+        }
+        # Streams are calls that the kernel does not count, but for those that its ring had no room for.
+        seen = counters[Counter.CALLS] + self._streams.calls + counters[Counter.STREAMS_LOST]
+        kernel = StageCount(
+            stage="kernel", seen=seen, used=seen - sum(dropped.values()), dropped=tuple(sorted(dropped.items()))
+        )
+        return (kernel, self._stage.count())
+
+    def coverage(self) -> list[PortCount]:
+        """What was seen of each listening port, and of each host that is called encrypted; after `close` the last
+        totals.
+        """
+        if self._is_closed:
+            return self._last_coverage
+        maps = self._program.maps
+        return read_port_counts(
+            maps["ports"],
+            maps["peers"],
+            self._handshakes,
+            self._stream_calls,
+            self._base_ports,
+            self._clock.monotonic_ns(),
+        )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        per_call = (
+            "program_ns_per_call",
+            "Time that the kernel's programs take for a call, as measured last.",
+            round(self._meter.ns_per_call),
+        )
+        totals = (
+            (
+                "forgotten_websockets",
+                "WebSockets forgotten for room before they ended: reported without bytes, messages and duration.",
+                self._assembler.upgrades.forgotten_count,
+            ),
+            ("handshakes_unreadable", "TLS handshakes that could not be parsed.", self._handshakes.unreadable),
+            (
+                "handshakes_unlisted",
+                "TLS handshakes not described: their port or host is beyond the most that are kept.",
+                self._handshakes.refused,
+            ),
+        )
+        return (*make_gauges([per_call]), *make_totals(totals), *self._streams.figures())
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""
+        if not self._is_closed:
+            update_batch(self._program.maps[name], elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        """Has the kernel forget; a key that is not there is no error."""
+        if not self._is_closed:
+            delete_elements(self._program.maps[name], keys)
+
+    def overflow(self) -> dict[bytes, OverflowTotals]:
+        """Sums since the load of the calls that found a ring full: by OVERFLOW_KEY, as OVERFLOW_COUNT."""
+        if self._is_closed:
+            return {}
+        rows = read_batch(self._program.maps["overflow"], OVERFLOW_KEY.size, OVERFLOW_COUNT.size, OVERFLOW_SIZE)
+        self._overflow = {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
+        if not self._base_overflow:
+            return self._overflow
+        return {
+            key: (now[0] - then[0], now[1] - then[1], now[2] - then[2], now[3] - then[3])
+            for key, now in self._overflow.items()
+            if now != (then := self._base_overflow.get(key, _NO_OVERFLOW))
+        }
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Tells the kernel which ports are worth counting; others are client ends."""
+        if self._is_closed:
+            return
+        wanted = set(ports)
+        for port in wanted ^ self._listening:
+            update_map(self._program.maps["listening"], port.to_bytes(4, "little"), bytes([port in wanted]))
+        self._listening = wanted
+
+    @property
+    def maps(self) -> Mapping[str, int]:
+        """The fds of the kernel's maps by name; good until `close`."""
+        return self._program.maps
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether packets are being looked at."""
+        return bool(self._program.links)
+
+    def attach(self) -> None:
+        """Starts looking at packets. Raises sensor.ebpf.loader.LoadError."""
+        self._program.attach()
+
+    def detach(self) -> None:
+        """Stops at once; what is in the ring can still be read."""
+        self._program.detach()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        if not self._is_closed:
+            self._freeze()
+        self._meter.stop()
+        self.bell.close()
+        self._program.close()
+        self._unmap()
+
+    def _unmap(self) -> None:
+        for ring in (self._ring, self._frames, self._records, self._matched):
+            ring.close()

@@ -1,0 +1,1 @@
+"""Calls from what processes read and wrote."""

@@ -1,0 +1,249 @@
+"""Capture by system calls, as the rest of the sensor sees it: the fallback where cgroup v2 cannot be used.
+
+The same methods as `sensor.capture.packets.capture.Capture`. It recognises nothing, so every call comes whole (heads
+and figures); docs/kernels.md has what it sees and what it does not.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from common.figures import Figure, make_totals
+from sensor.capture.packets.capture import READ_LIMIT, Records
+from sensor.capture.packets.port_counts import StreamCalls, read_port_counts
+from sensor.capture.syscalls.local_clients import LocalClients
+from sensor.capture.syscalls.streams import Conversations, Verdict, unpack_event
+from sensor.core.calls import Exchange
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay
+from sensor.core.health import StageCount, StageCounter, take_each
+from sensor.coverage.row import PortCount
+from sensor.ebpf.abi import (
+    RECORD,
+    SYSCALL_CONN,
+    SYSCALL_COUNTER_PARTS,
+    SYSCALL_COUNTERS_SIZE,
+    ConnectionKind,
+    Counter,
+    SyscallCounter,
+    SyscallEvent,
+)
+from sensor.ebpf.ring import Bell, Ring
+from sensor.ebpf.run_time import UNKNOWN_NS_PER_CALL
+from sensor.ebpf.syscalls import read_divided_counts, update_batch, update_map
+from sensor.ebpf.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
+from sensor.http.http2.exchange import StreamExchange
+
+logger = logging.getLogger(__name__)
+
+_NO_RECORDS: Final = np.empty(0, RECORD)
+_KINDS: Final = {
+    Verdict.OTHER: ConnectionKind.OTHER,
+    Verdict.UPGRADED: ConnectionKind.UPGRADED,
+    Verdict.LEFT: ConnectionKind.LOCAL_CLIENT,
+}
+
+
+class SyscallCapture:
+    """The kernel side, attached to tracepoints. Not thread-safe."""
+
+    def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock, fallback_reason: str = "") -> None:
+        """`fallback_reason`: why packets cannot be captured, where this stands in for them."""
+        self.fallback_reason: Final = fallback_reason
+        self._program = program
+        self._ring = Ring(program.maps["events"], ring_bytes)
+        self.bell = Bell((program.maps["events"],))
+        self._clock = clock
+        self._stage = StageCounter("exchange")
+        self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
+        self._local = LocalClients(self._conversations)
+        self._stream_calls = StreamCalls()
+        self._listening: set[int] = set()
+        self._last_counters: dict[SyscallCounter, int] = {}
+        self._last_coverage: list[PortCount] = []
+        self._is_closed = False
+
+    @classmethod
+    def load(
+        cls,
+        settings: TracepointSettings,
+        *,
+        clock: Clock,
+        cache_directory: Path | None = None,
+        fallback_reason: str = "",
+    ) -> "SyscallCapture":
+        """Compiles (or finds in the cache), loads and attaches. Raises sensor.ebpf.loader.LoadError."""
+        program = load_tracepoints(settings, cache_directory)
+        capture = cls(program=program, ring_bytes=settings.ring_bytes, clock=clock, fallback_reason=fallback_reason)
+        try:
+            capture.attach()
+        except BaseException:
+            capture.close()
+            raise
+        return capture
+
+    way: Final = CaptureWay.SYSCALLS
+    is_inherited: Final = False
+    testator: Final = None  # What processes are copying meanwhile cannot be handed over.
+    limitation: Final = "Captured by system calls: what io_uring moves is not seen."
+
+    def read(self) -> list[Exchange | StreamExchange]:
+        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
+        found: list[Exchange | StreamExchange] = []
+        take_each(self._ring.read(READ_LIMIT), lambda left: self._take_all(left, found), logger)
+        found += self._local.drop_left(self._conversations.poll(self._clock.monotonic_ns()))
+        self._stream_calls.add(found)
+        return found
+
+    def _take_all(self, records: Iterable[memoryview], found: list[Exchange | StreamExchange]) -> None:
+        for record in records:
+            event, data = unpack_event(record)
+            if not self._local.is_left(event):
+                self._local.note_ends(event)
+                self._local.take_event(event, data, found)
+
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """Never known: of a call between two ends of this node only what the server's process reads is looked at."""
+        return 0
+
+    def has_events(self) -> bool:
+        """Whether the next `read` will find some."""
+        return self._ring.pending_bytes() > 0
+
+    def is_pressing(self) -> bool:
+        """Always: everything goes by events."""
+        return True
+
+    def has_records(self) -> bool:
+        """Never."""
+        return False
+
+    def is_due(self, ahead_seconds: float) -> bool:
+        """Never."""
+        return False
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """None: this capture recognises no calls."""
+        return _NO_RECORDS
+
+    def release_records(self) -> None:
+        """Nothing to release."""
+
+    def overflow(self) -> dict[bytes, tuple[int, int, int, int]]:
+        """Empty: what finds the ring full is counted as dropped."""
+        return {}
+
+    def pending_bytes(self) -> int:
+        """Bytes in the ring that the next read will find."""
+        return self._ring.pending_bytes()
+
+    def syscall_counters(self) -> dict[SyscallCounter, int]:
+        """The kernel's totals since the load; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_counters
+        totals = read_divided_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE, SYSCALL_COUNTER_PARTS)
+        return {counter: totals[counter] for counter in SyscallCounter}
+
+    def counters(self) -> dict[Counter, int]:
+        """As the counters of capture by packets, where there is the like: every call is one that came by its head."""
+        told, seen = self.syscall_counters(), self._stage.count().seen
+        known = {
+            Counter.CALLS: seen + told[SyscallCounter.EVENTS_LOST] + told[SyscallCounter.REFUSED],
+            Counter.HEADS: seen,
+            Counter.EVENTS_LOST: told[SyscallCounter.EVENTS_LOST],
+            Counter.DROPPED_RING: told[SyscallCounter.EVENTS_LOST],
+            Counter.PORTS_FULL: told[SyscallCounter.PORTS_FULL],
+        }
+        return {counter: known.get(counter, 0) for counter in Counter}
+
+    def program_ns(self, *, calls: int) -> int:
+        """Time in the kernel's programs so far, by what a call is known to take."""
+        return calls * UNKNOWN_NS_PER_CALL
+
+    def tls_calls(self) -> int:
+        """None are seen here."""
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """Nothing to do."""
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
+        told, count = self.syscall_counters(), self._stage.count()
+        dropped = {"over_budget": told[SyscallCounter.REFUSED], "ring_full": told[SyscallCounter.EVENTS_LOST]}
+        seen = count.seen + sum(dropped.values())
+        return (StageCount(stage="kernel", seen=seen, used=count.seen, dropped=tuple(dropped.items())), count)
+
+    def coverage(self) -> list[PortCount]:
+        """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_coverage
+        return read_port_counts(self._program.maps["ports"], streams=self._stream_calls)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        counters = self.syscall_counters()
+        totals = (
+            ("events", "System calls whose bytes were copied to user space.", counters[SyscallCounter.EVENTS]),
+            ("uncopied_bytes", "Bytes that moved and were only counted.", counters[SyscallCounter.UNCOPIED]),
+            ("unreadable_events", "System calls whose memory could not be read.", counters[SyscallCounter.UNREADABLE]),
+            (
+                "local_client_calls",
+                "Calls not reported at their client because their server on this node reports them.",
+                counters[SyscallCounter.LOCAL_CLIENTS] + self._local.calls,
+            ),
+        )
+        return (*make_totals(totals, "syscall_"), *self._conversations.figures("syscall_", self.way.value))
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        """Nothing is taught: every call comes whole."""
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        """Nothing was taught."""
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Tells the kernel which ports are worth counting; others are client ends."""
+        if self._is_closed:
+            return
+        wanted = set(ports)
+        update_batch(
+            self._program.maps["listening"],
+            {port.to_bytes(4, "little"): bytes([port in wanted]) for port in wanted ^ self._listening},
+        )
+        self._listening = wanted
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether system calls are being looked at."""
+        return bool(self._program.links)
+
+    def attach(self) -> None:
+        """Starts looking at system calls. Raises sensor.ebpf.loader.LoadError."""
+        self._program.attach()
+
+    def detach(self) -> None:
+        """Stops at once; what is in the ring can still be read."""
+        self._program.detach()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self._last_counters, self._last_coverage = self.syscall_counters(), self.coverage()
+        self._is_closed = True
+        self.bell.close()
+        self._program.close()
+        self._ring.close()
+
+    def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
+        """Tells the kernel that this connection is not, or no longer, HTTP/1, of this socket."""
+        if self._is_closed:
+            return
+        update_map(
+            self._program.maps["conns"],
+            event.socket.to_bytes(8, "little"),
+            SYSCALL_CONN.pack(
+                *(0, 0, event.cgroup_id, event.hash, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED, 0)
+            ),
+        )

@@ -1,0 +1,1 @@
+"""Calls over TLS, read at the functions of its libraries."""

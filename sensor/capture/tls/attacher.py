@@ -1,0 +1,436 @@
+"""Keeps probes in the files with libraries of TLS that processes run: one set a file, whoever maps it, and none where
+nobody does any more. While one of its processes makes more calls than are read (`duty`), each has a set of its own.
+
+A thread of its own looks at processes every second, has new files searched, puts probes in and takes them out. What it
+did is plain data for the coverage and for metrics; the thread that reads events never waits for it.
+
+A file is anybody's. Probes go by its inode, so it is searched and probed by one descriptor, which stays open as long as
+there are probes; it has the bytes that were searched at each place when they go in and once they are in; and they come
+out when it is changed. What searching costs, and the places of files with probes, are shared as cgroups are.
+"""
+
+import heapq
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from sensor.capture.tls.duty import DutyCycle
+from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.openssl import Site, Sites
+from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
+from sensor.capture.tls.unread import UnreadProcesses
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+# Whatever waits, so that what fails again and again takes no processor.
+SHORTEST_REST_SECONDS: Final = 0.02
+# Probes stay so long after the last process that maps the file has gone: the next one may start at once.
+LINGER_SECONDS: Final = 60.0
+# Files with probes; a node with so many containers has more than 100 of them. Each holds a descriptor.
+MAX_FILES: Final = 512
+# Beside those that have turns, so many processes of a file may have probes of their own; where there are more, nobody
+# has turns, for each set of probes makes the hits of all others dearer.
+MAX_APART: Final = 32
+# What holds for all processes of a file, now and later.
+EVERYBODY: Final = 0
+BROKEN: Final = (
+    "Looking for its library of TLS failed, which the sensor's log tells: a bug of Apidae, please report it."
+)
+# Files remembered that have no probes, while somebody runs them: some 300 bytes each.
+MAX_WITHOUT: Final = 65_536
+# Units of work (sensor.capture.tls.elf) that searching files may take: a second, saved up, and at the start. A unit is
+# about a third of a nanosecond; a node has some hundred files, most of which take less than ten million.
+WORK_PER_SECOND: Final = 150_000_000
+WORK_SAVED_MAX: Final = 6_000_000_000
+WORK_AT_START: Final = 30_000_000_000
+
+
+class Prober(Protocol):
+    """What puts programs into files: `sensor.ebpf.uprobes.TlsProgram`."""
+
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
+        """The fds that hold them. Raises OSError."""
+        ...
+
+    def look_away(self, pid: int) -> None:
+        """The probes of a process were taken out."""
+        ...
+
+    def read_calls(self) -> Mapping[int, int]:
+        """Calls so far by process."""
+        ...
+
+    @property
+    def is_choosing(self) -> bool:
+        """Whether probes may be put into one process."""
+        ...
+
+    @property
+    def has_cookies(self) -> bool:
+        """Whether programs are told the cookies of places."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedFile:
+    """One file with a library of TLS: how it is read, or why it is not."""
+
+    library: str
+    path: str  # As one of its processes sees it.
+    pids: tuple[int, ...]
+    sites: tuple[Site, ...]  # Of the probes that are in it; empty where it is not read.
+    reason: str
+
+
+class _ChangedError(Exception):
+    """A file is not what was searched."""
+
+
+_Status = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    library: str
+    chosen: tuple[Site, ...]
+    mapped: MappedFile
+    cgroup: str  # Whose place it takes.
+    fd: int  # By which it was searched and is probed.
+    status: _Status  # As it was searched.
+    seen_at: float
+    probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
+    is_resting: bool = False  # Out of all, until a turn begins.
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether nothing is told twice where a place has two probes for a moment: so who moves from one to the other
+        is read all the time. Go's writes are told where they begin, by every probe that is there; of two at a place
+        of OpenSSL's, the second is silent (bpf/tls.c)."""
+        return not any(site.program.startswith("go_") for site in self.chosen)
+
+    @property
+    def places(self) -> list[tuple[int, str, int]]:
+        """Of all probes."""
+        return [site.probe for site in self.chosen]
+
+    @property
+    def way(self) -> str:
+        """A path that leads to this file and to no other, however it is named by now."""
+        return f"/proc/self/fd/{self.fd}"
+
+    def check(self) -> None:
+        """Raises _ChangedError where it is not what was searched."""
+        if _read_status(self.fd) != self.status or any(
+            os.pread(self.fd, len(site.code), site.offset) != site.code for site in self.chosen
+        ):
+            raise _ChangedError
+
+
+class Attacher:
+    """Runs from `start` to `stop`; after `stop` nothing is attached."""
+
+    def __init__(
+        self,
+        *,
+        prober: Prober,
+        close_probes: Callable[[Iterable[int]], None],
+        processes: ProcessFiles,
+        monotonic: Callable[[], float],
+        unread: UnreadProcesses | None = None,
+        duty: DutyCycle | None = None,
+    ) -> None:
+        """`duty`: who is read a part of the time; without it everybody always is."""
+        self._duty = duty
+        self._unread = unread or UnreadProcesses()
+        self._prober = prober
+        self._close_probes = close_probes
+        self._processes = processes
+        self._monotonic = monotonic
+        self._held: dict[FileId, _Held] = {}
+        # Of which nothing is probed: no TLS, a library that is not read, or one that the kernel refused.
+        self._without: dict[FileId, Sites] = {}
+        self._places = CgroupShares()  # Files with probes.
+        self._heaviest: FileId | None = None  # One of the cgroup that has most of them, once it was asked for.
+        self._searched = CgroupShares()  # Work, of late.
+        self._work_left, self._earned_at = WORK_AT_START, monotonic()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._files: tuple[ProbedFile, ...] = ()
+        self.shares: Mapping[int, float] = {}  # Of processes that have turns.
+        self.over: Mapping[int, float] = {}  # These, and those that make more calls than are read; the same.
+        self.failed_total = 0  # Files whose search failed, and those whose probes the kernel refused.
+        self.changed_total = 0  # Files that were changed while they were probed.
+        self.left_out = 0  # Files that wait to be searched or for a place, as of the last look.
+
+    @property
+    def files(self) -> Sequence[ProbedFile]:
+        """Files with a library of TLS, as of the last look. From any thread."""
+        return self._files
+
+    @property
+    def unread_processes(self) -> int:
+        """Processes whose mappings could not be read, or were too many."""
+        return self._processes.unreadable + self._processes.left_out
+
+    def start(self) -> None:
+        """What runs now is probed when this returns; what starts later, within seconds."""
+        self._stopping.clear()
+        self._try(self.look)
+        self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes every probe out and waits for it."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._close_probes([probe for held in self._held.values() for each in held.probes.values() for probe in each])
+        for held in self._held.values():
+            self._change_places(held, -1)
+            os.close(held.fd)
+        self._held.clear()
+        self._files, self.shares, self.over = (), {}, {}
+        self._unread.update(None)
+
+    def _run(self) -> None:
+        look_at = self._monotonic() + LOOK_SECONDS
+        while not self._stopping.wait(max(SHORTEST_REST_SECONDS, self._find_next(look_at) - self._monotonic())):
+            if self._monotonic() < look_at and self._try(self.take_turns):
+                continue
+            look_at = self._monotonic() + LOOK_SECONDS
+            self._try(self.look)
+
+    def _try(self, act: Callable[[], None]) -> bool:
+        try:
+            act()
+        except Exception:
+            # A loop boundary: what is probed stays probed.
+            logger.exception("looking for libraries of TLS failed")
+            return False
+        return True
+
+    def look(self) -> None:
+        """Once: new files in, forgotten ones out."""
+        now = self._monotonic()
+        earned = int((now - self._earned_at) * WORK_PER_SECOND)
+        self._earned_at = now
+        self._work_left = max(self._work_left, min(self._work_left + earned, WORK_SAVED_MAX))
+        self._release_changed()
+        mapped = {one.file: one for one in self._processes.look()}
+        for file in list(self._held):
+            held = self._held[file]
+            if file in mapped:
+                held.mapped, held.seen_at = mapped[file], now
+            elif now - held.seen_at > LINGER_SECONDS:
+                self._release(file)
+        self._without = {file: sites for file, sites in self._without.items() if file in mapped}
+        self._take_up_all([one for file, one in mapped.items() if file not in self._held and file not in self._without])
+        if self._duty is not None:
+            self._duty.forget({pid for one in mapped.values() for pid in one.pids})
+        self.take_turns()
+        self._files = tuple(self._list_files(mapped))
+        self._unread.update(self._files)
+
+    def _list_files(self, mapped: Mapping[FileId, MappedFile]) -> Iterator[ProbedFile]:
+        for file, held in self._held.items():
+            yield ProbedFile(
+                library=held.library,
+                path=held.mapped.name,
+                pids=held.mapped.pids if file in mapped else (),
+                sites=held.chosen if held.probes or held.is_resting else (),
+                reason="",
+            )
+        for file, sites in self._without.items():
+            if sites.library:
+                one = mapped[file]
+                yield ProbedFile(library=sites.library, path=one.name, pids=one.pids, sites=(), reason=sites.reason)
+
+    def _release_changed(self) -> None:
+        """Probes come out of files that were changed: an instruction that the kernel keeps is not there any more."""
+        for file, held in list(self._held.items()):
+            if _read_status(held.fd) != held.status:
+                logger.info("%s was changed; its probes come out, and it is searched anew", held.mapped.name)
+                self.changed_total += 1
+                self._release(file)
+                self._processes.reread(held.mapped.pids)
+
+    def _release(self, file: FileId) -> None:
+        held = self._held.pop(file)
+        self._close(held, list(held.probes))
+        self._change_places(held, -1)
+        os.close(held.fd)
+
+    def _find_next(self, look_at: float) -> float:
+        """When something is to be done."""
+        return min(look_at, self._duty.next_switch()) if self._duty is not None else look_at
+
+    def take_turns(self) -> None:
+        """Once: out of processes whose turn is over, into those whose turn begins."""
+        if self._duty is None or not self._prober.is_choosing:
+            return
+        self._duty.step(self._monotonic(), self._prober.read_calls())
+        self.shares, self.over = dict(self._duty.shares), dict(self._duty.over)
+        for held in self._held.values():
+            try:
+                self._arrange(held, self._duty)
+            except Exception:
+                # One file keeps no other from having its turn.
+                logger.exception("changing the probes of a file failed")
+
+    def _arrange(self, held: _Held, duty: DutyCycle) -> None:
+        """The probes that this file is to have now."""
+        pids = held.mapped.pids
+        others = sum(pid not in self.shares for pid in pids)
+        is_apart = others < len(pids) and others <= MAX_APART
+        wanted = {pid for pid in pids if duty.is_read(pid)} if is_apart else {EVERYBODY}
+        if not held.is_repeatable:
+            self._close(held, held.probes.keys() - wanted)
+        for pid in wanted - held.probes.keys():
+            try:
+                held.probes[pid] = self._open_probes(held, pid)
+            except _ChangedError:
+                return  # The next look sees to it.
+            except OSError as error:
+                logger.debug("process %d of %s is not read: %s", pid, held.mapped.name, error)  # It may have ended.
+        self._close(held, held.probes.keys() - wanted)
+        held.is_resting = not held.probes
+
+    def _close(self, held: _Held, keys: Iterable[int]) -> None:
+        """Out of these processes."""
+        keys = list(keys)
+        if not keys:
+            return
+        self._close_probes([probe for key in keys for probe in held.probes.pop(key)])
+        if EVERYBODY not in held.probes:
+            for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys():
+                self._prober.look_away(pid)
+
+    def _open_probes(self, held: _Held, pid: int = EVERYBODY) -> list[int]:
+        """Raises OSError, and _ChangedError where the file is not what was searched, also while they went in."""
+        held.check()
+        probes = self._prober.open_probes(held.way, held.places, pid)
+        try:
+            held.check()
+        except BaseException:
+            self._close_probes(probes)
+            raise
+        return probes
+
+    def _take_up_all(self, new: Sequence[MappedFile]) -> None:
+        """Files of those cgroups first that had least searched of late, as far as there is work and room."""
+        self._searched.halve()
+        self.left_out = len(new)
+        by_cgroup: dict[str, list[MappedFile]] = {}
+        for one in new:
+            by_cgroup.setdefault(self._searched.find_lightest(one.cgroups), []).append(one)
+        waiting = [(self._searched.rank(cgroup), cgroup) for cgroup in by_cgroup]
+        heapq.heapify(waiting)
+        while waiting and self._work_left > 0 and len(self._without) < MAX_WITHOUT and not self._stopping.is_set():
+            rank, cgroup = heapq.heappop(waiting)
+            if rank == self._searched.rank(cgroup):
+                before = self._work_left
+                self.left_out -= self._take_up(by_cgroup[cgroup].pop())
+                self._searched.add(cgroup, before - self._work_left)
+            if by_cgroup[cgroup]:
+                heapq.heappush(waiting, (self._searched.rank(cgroup), cgroup))
+
+    def _take_up(self, one: MappedFile) -> bool:
+        """Whether it is settled what becomes of a file, for as long as it is run."""
+        cgroup = self._places.find_lightest(one.cgroups)
+        if len(self._held) >= MAX_FILES and not self._places.is_heavier(self._find_heaviest().cgroup, cgroup):
+            return False
+        try:
+            fd = self._processes.open_file(one)
+        except OSError as error:
+            logger.debug("%s cannot be opened: %s", one.name, error)
+            return False  # Its process may have ended; another one may run it.
+        is_held = False
+        try:
+            status = _read_status(fd)
+            # Of one that was changed a moment ago the probes come out at the next look.
+            if any(status[:2] == held.status[:2] for held in self._held.values()):
+                return False
+            chosen, library = self._search(one, fd)
+            if chosen:
+                held = _Held(
+                    library=library,
+                    chosen=chosen,
+                    mapped=one,
+                    cgroup=cgroup,
+                    fd=fd,
+                    status=status,
+                    seen_at=self._monotonic(),
+                )
+                is_held = self._put_in(held)
+            return is_held or one.file in self._without
+        except OSError as error:
+            logger.debug("%s cannot be read: %s", one.name, error)
+            return False
+        finally:
+            if not is_held:
+                os.close(fd)
+
+    def _search(self, one: MappedFile, fd: int) -> tuple[tuple[Site, ...], str]:
+        """The places of the file, none where nothing is probed, and its library. Raises OSError."""
+        try:
+            found = search_file(fd, one.name.rpartition("/")[2])
+            sites, work = found.sites, found.work
+        except OSError:
+            raise
+        except Exception:
+            # Anybody's file: what is wrong with one must not keep the others from being read.
+            self.failed_total += 1
+            logger.exception("looking for a library of TLS in a file failed")
+            sites, work = Sites(library="unknown", reason=BROKEN), WORK_PER_SECOND
+        self._work_left -= work
+        chosen = sites.choose(has_cookies=self._prober.has_cookies)
+        if not chosen:
+            self._without[one.file] = sites
+        return chosen, sites.library
+
+    def _put_in(self, held: _Held) -> bool:
+        """Whether the file has its probes now. Where there is no place left, one of the heaviest cgroup gives its."""
+        one = held.mapped
+        try:
+            held.probes[EVERYBODY] = self._open_probes(held)
+        except _ChangedError:
+            logger.info("%s was changed while it was searched; it is searched anew", one.name)
+            self._processes.reread(one.pids)
+            return False
+        except FileNotFoundError:
+            return False  # As above: its process ended since.
+        except OSError as error:
+            self.failed_total += 1
+            logger.warning("TLS of %s in %s is not read: %s", held.library, one.name, error.strerror)
+            reason = f"The kernel refused the probes: {error.strerror}."
+            self._without[one.file] = Sites(library=held.library, reason=reason)
+            return False
+        logger.info("reading TLS of %s in %s: %d probes", held.library, one.name, len(held.chosen))
+        self._held[one.file] = held
+        self._change_places(held, 1)
+        if len(self._held) > MAX_FILES:
+            heaviest = self._find_heaviest().mapped
+            logger.warning("%s gives its place to a file of a cgroup that has fewer", heaviest.name)
+            self._release(heaviest.file)
+        return True
+
+    def _change_places(self, held: _Held, count: int) -> None:
+        self._places.add(held.cgroup, count)
+        self._heaviest = None
+
+    def _find_heaviest(self) -> _Held:
+        """A file with probes of the cgroup that has most of them."""
+        if self._heaviest is None:
+            self._heaviest = max(self._held, key=lambda file: self._places.rank(self._held[file].cgroup))
+        return self._held[self._heaviest]
+
+
+def _read_status(fd: int) -> _Status:
+    """Which file it is, and how it was changed last."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

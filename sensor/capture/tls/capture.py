@@ -1,0 +1,469 @@
+"""Capture with TLS beside it: everything that the capture below sees, and what processes encrypt.
+
+The same methods as the capture that it is put around (`sensor.capture.source.Capture`), so that the rest of the
+sensor knows one capture. Where TLS cannot be read, the capture below goes on alone and the coverage says why.
+
+Calls of a port that nobody read, estimated: while one of its processes is read in turns (`duty`), each turn of its
+client and server that the kernel counts (bpf/encrypted.h) is taken for a call, and those that were read are taken off.
+Connections that were upgraded have no turns: the kernel is told of them (`capture`).
+
+The kernel tells turns some at a time, and calls are told a moment after they are made, so the difference swings; what
+is told is the most that it ever was. Pure, and bounded by the table of what was read.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from common.figures import Figure, make_gauges, make_labelled, make_totals
+from sensor.capture.source import Capture, Testator
+from sensor.capture.syscalls.streams import Verdict
+from sensor.capture.tls.attacher import Attacher
+from sensor.capture.tls.bodies import BodyMeter
+from sensor.capture.tls.duty import DutyCycle
+from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.reader import TlsReader
+from sensor.capture.tls.split import PortReading, PortSplit
+from sensor.capture.tls.unread import UnreadProcesses
+from sensor.core.calls import Exchange, Role
+from sensor.core.clock import Clock
+from sensor.core.config import CaptureWay
+from sensor.core.health import TLS_STAGE, StageCount
+from sensor.core.process import with_breaks
+from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
+from sensor.ebpf.abi import (
+    ESTIMATED_CLASS,
+    OVERFLOW_KEY,
+    PEER_KEY,
+    SYSCALL_COUNTER_PARTS,
+    SYSCALL_COUNTERS_SIZE,
+    Binding,
+    ConnectionKind,
+    Counter,
+    SyscallCounter,
+    SyscallEvent,
+    TlsCounter,
+)
+from sensor.ebpf.ring import Ring
+from sensor.ebpf.run_time import RunTimeMeter
+from sensor.ebpf.syscalls import read_divided_counts
+from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
+from sensor.http.http2.exchange import StreamExchange
+from sensor.offload.actors import Records
+from sensor.offload.kernel_cache import MapName
+from sensor.offload.records import OverflowTotals
+
+# So long after the last turn what was counted before it may still be told.
+LINGER_SECONDS: Final = 3.0
+
+Port = tuple[int, int]  # Cgroup and port.
+
+
+@dataclass(slots=True)
+class _Estimate:
+    """Of one port since one of its processes made more calls than are read."""
+
+    from_calls: int  # Read until then.
+    last: int  # The kernel's turns, as of the last time.
+    ends_at: float
+    turns: int = 0
+    told: int = 0
+
+
+class PortEstimates:
+    """Mutable: what was told before. The results are in the readings."""
+
+    def __init__(self) -> None:
+        self._open: dict[Port, _Estimate] = {}
+        self._before: dict[Port, tuple[int, int]] = {}  # Turns and calls, as of the last time.
+
+    def update(
+        self,
+        now: float,
+        counts: Iterable[PortCount],
+        readings: Mapping[Port, PortReading],
+        shares: Mapping[int, float],
+    ) -> None:
+        """The kernel's counts and what was read, both since the start; `shares`: of the processes that make more calls
+        than are read (`DutyCycle.over`). Once a second: what is over is noticed a second late, and then estimated from
+        the second before."""
+        for count in counts:
+            port = (count.cgroup_id, count.port)
+            reading = readings.get(port)
+            if count.kind is not PortProtocol.ENCRYPTED or count.role is not CoverageRole.LISTENING or reading is None:
+                continue
+            one = self._open.get(port)
+            turns, calls = self._before.get(port, (count.exchanges, reading.calls))
+            self._before[port] = count.exchanges, reading.calls
+            over = reading.processes & shares.keys()
+            reading.share = min((shares[pid] for pid in over), default=1.0)
+            if over:
+                if one is None:
+                    one = self._open[port] = _Estimate(calls, turns, now)
+                one.ends_at = now + LINGER_SECONDS
+            if one is None:
+                continue
+            more = count.exchanges - one.last
+            one.last += more
+            one.turns += more
+            reading.turns += more
+            missing = one.turns - (reading.calls - one.from_calls) - one.told
+            if missing > 0:
+                one.told += missing
+                reading.estimated += missing
+            if now >= one.ends_at:
+                del self._open[port]
+
+
+logger = logging.getLogger(__name__)
+
+# Events taken from the ring at once: 8 to 40 ms of work.
+READ_LIMIT: Final = 1_024
+RING_BYTES: Final = 8 << 20
+BEHIND_BYTES: Final = RING_BYTES // 4
+# Of one end of a call, until it was counted: six breakpoints, as many as any library has, and half of what the programs
+# of both ends take.
+UNKNOWN_NS_PER_CALL: Final = 5_300
+# What a session is to the kernel that the reader refuses.
+_KINDS: Final = {
+    Verdict.OTHER: ConnectionKind.OTHER,
+    Verdict.UPGRADED: ConnectionKind.UPGRADED,
+    Verdict.LEFT: ConnectionKind.LOCAL_CLIENT,
+}
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # IPv4 within IPv6 (RFC 4291, section 2.5.5.2).
+_WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
+
+
+def refuse_session(program: TlsProgram, event: SyscallEvent, verdict: Verdict) -> None:
+    """Tells the kernel that no more of an event's session is wanted."""
+    program.refuse(event.socket, _KINDS[verdict])
+
+
+def find_client_key(event: SyscallEvent) -> bytes:
+    """The client's end of a server's connection, as packets name it: a mapped address is IPv4."""
+    family, address = event.family, event.remote_address
+    if address.startswith(_MAPPED):
+        family, address = 4, address[len(_MAPPED) :] + bytes(len(_MAPPED))
+    return PEER_KEY.pack(event.cgroup_id, address, event.remote_port, family, ConnectionKind.UPGRADED)
+
+
+class TlsCapture:
+    """`below` and TLS. Not thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        below: Capture,
+        program: TlsProgram,
+        clock: Clock,
+        proc: str,
+        min_age_seconds: float,
+        read_scope: Callable[[], Collection[int] | None] = lambda: None,
+        unread: UnreadProcesses | None = None,
+        bodies: BodyMeter | None = None,
+        duty: DutyCycle | None = None,
+        calls_per_second: int,
+    ) -> None:
+        """`read_scope` gives the processes that are read, None for all; `bodies` says how much of them is kept for
+        reading, `duty` who is read a part of the time; `calls_per_second` of a process are read, if the governor does
+        not say less."""
+        self._most_calls_per_second = self._calls_per_second = calls_per_second
+        self._duty = duty
+        self._bodies = bodies
+        self._below = below
+        self._program = program
+        self._clock = clock
+        self._ring = Ring(program.maps["events"], RING_BYTES)
+        self._reader = TlsReader(to_unix_ns=clock.to_unix_ns, refuse=self._refuse, bodies=bodies)
+        self._attacher = Attacher(
+            prober=program,
+            close_probes=close_probes,
+            processes=ProcessFiles(
+                proc,
+                min_age_seconds=min_age_seconds,
+                uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+                read_scope=read_scope,
+            ),
+            monotonic=time.monotonic,
+            unread=unread,
+            duty=duty,
+        )
+        self._meter = RunTimeMeter(
+            tuple(program.programs.values()),
+            breakpoint_fds={program.programs[name] for name in UPROBES},
+            unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
+        )
+        self._split = PortSplit()
+        self._estimates = PortEstimates()
+        self.bell = below.bell
+        if self.bell is not None:
+            self.bell.watch(program.maps["events"])
+        self._last_counters: Sequence[int] = ()
+        self._is_closed = False
+        self._is_attached = False
+
+    @property
+    def below(self) -> Capture:
+        """What it is put around."""
+        return self._below
+
+    @property
+    def is_inherited(self) -> bool:
+        """TLS begins anew whatever is below, and what was missed of it is told as a gap."""
+        return False
+
+    @property
+    def testator(self) -> Testator | None:
+        """Of the capture below."""
+        return self._below.testator
+
+    @property
+    def way(self) -> CaptureWay:
+        """Of the capture below."""
+        return self._below.way
+
+    @property
+    def fallback_reason(self) -> str:
+        """Of the capture below."""
+        return self._below.fallback_reason
+
+    @property
+    def limitation(self) -> str:
+        """Of the capture below."""
+        return self._below.limitation
+
+    def read(self) -> list[Exchange | StreamExchange]:
+        """Calls that came whole, of both."""
+        told = self._below.read()
+        is_behind = self._ring.pending_bytes() > BEHIND_BYTES
+        told += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
+        told += self._reader.poll(self._clock.monotonic_ns())
+        return told
+
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """Of the capture below."""
+        return self._below.find_client_socket(local_address, local_port, remote_address, remote_port)
+
+    def has_events(self) -> bool:
+        """Whether `read` did not come to the end."""
+        return self._below.has_events() or self._ring.pending_bytes() > 0
+
+    def is_pressing(self) -> bool:
+        """Whether those below are, or there is any of TLS: everything of it goes by events."""
+        return self._ring.pending_bytes() > 0 or self._below.is_pressing()
+
+    def has_records(self) -> bool:
+        """Of the capture below."""
+        return self._below.has_records()
+
+    def is_due(self, ahead_seconds: float) -> bool:
+        """Of the capture below."""
+        return self._below.is_due(ahead_seconds)
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """Of the capture below: TLS has none."""
+        return self._below.read_records(is_all=is_all)
+
+    def release_records(self) -> None:
+        """Of the capture below."""
+        self._below.release_records()
+
+    def overflow(self) -> Mapping[bytes, OverflowTotals]:
+        """Of the capture below, and the calls that nobody read, estimated."""
+        estimated = {
+            OVERFLOW_KEY.pack(cgroup_id, port, Role.SERVER, ESTIMATED_CLASS): (reading.estimated, 0, 0, 0)
+            for (cgroup_id, port), reading in self._reader.ports.items()
+            if reading.estimated
+        }
+        return {**self._below.overflow(), **estimated}
+
+    def pending_bytes(self) -> int:
+        """In all rings."""
+        return self._below.pending_bytes() + self._ring.pending_bytes()
+
+    def counters(self) -> Mapping[Counter, int]:
+        """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
+        processor time."""
+        counters = self._below.counters()
+        if self._reader.ports and not self._is_closed and not self._ring.pending_bytes():
+            self._estimate(self._below.coverage())
+        estimated = sum(reading.estimated for reading in self._reader.ports.values())
+        return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
+
+    def program_ns(self, *, calls: int) -> int:
+        """Of the capture below, and of the programs on libraries of TLS with their breakpoints."""
+        own = self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=self.tls_calls())
+        return self._below.program_ns(calls=calls) + own
+
+    def tls_calls(self) -> int:
+        """Told, and refused beyond the budget."""
+        return self._reader.stage.count().used + self._read_counters()[SyscallCounter.REFUSED]
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """In the kernel, and where processes are read in turns by their length."""
+        if calls_per_second == self._calls_per_second or self._is_closed:
+            return
+        self._calls_per_second = calls_per_second
+        self._program.limit(calls_per_second)
+        if self._duty is not None:
+            self._duty.limit(calls_per_second)
+
+    def counts(self) -> Sequence[StageCount]:
+        """The accounts below, and that of TLS: calls told, and what the ring or the budget refused."""
+        count, totals = self._reader.stage.count(), self._read_counters()
+        dropped = {
+            **dict(count.dropped),
+            "over_budget": totals[SyscallCounter.REFUSED],
+            "ring_full": totals[SyscallCounter.EVENTS_LOST],
+        }
+        seen = count.used + sum(dropped.values())
+        told = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
+        return (*self._below.counts(), told)
+
+    def coverage(self) -> Sequence[PortCount]:
+        """Ports, with what is read of the encrypted ones."""
+        counts = self._below.coverage()
+        self._estimate(counts)
+        told = self._split.split(counts, self._reader.read_port)
+        if self._calls_per_second == self._most_calls_per_second:
+            return told
+        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in told]
+
+    def _estimate(self, counts: Sequence[PortCount]) -> None:
+        """Calls of ports whose processes are read in turns."""
+        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        counters, reader, attacher = self._read_counters(), self._reader, self._attacher
+        files, shares, bodies = attacher.files, attacher.shares, self._bodies
+        estimated = sum(reading.estimated for reading in reader.ports.values())
+        totals = (
+            ("sessions", "Sessions of TLS libraries that made a call.", counters[TlsCounter.SESSIONS]),
+            ("events", "Reads and writes of TLS that were copied to user space.", counters[SyscallCounter.EVENTS]),
+            (
+                "events_unbound",
+                "Reads and writes of TLS whose socket was not known yet.",
+                counters[TlsCounter.UNBOUND],
+            ),
+            ("sessions_ambiguous", "Sessions for which two ways found two sockets.", counters[TlsCounter.MANY]),
+            ("unbound_calls", "Calls reported without addresses.", reader.unbound_calls),
+            (
+                "local_client_calls",
+                "Calls not reported at their client because their server on this node reports them.",
+                self._count_left(counters),
+            ),
+            ("body_bytes", "Bytes of bodies that were kept for reading.", bodies.kept_bytes if bodies else 0),
+            ("bodies_refused", "Bodies that were not kept: the budget was spent.", bodies.refused if bodies else 0),
+            (
+                "failed_files",
+                "Files whose search for a TLS library failed, or whose probes the kernel refused.",
+                attacher.failed_total,
+            ),
+            (
+                "changed_files",
+                "Files that changed while they were probed, and were searched anew.",
+                attacher.changed_total,
+            ),
+            (
+                "turns",
+                "Times that probes went into a process that is read by turns.",
+                self._duty.turns if self._duty else 0,
+            ),
+            ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
+        )
+        gauges = (
+            ("files", "Files with a TLS library that is probed.", sum(bool(file.sites) for file in files)),
+            ("files_unread", "Files with a TLS library that is not probed.", sum(not file.sites for file in files)),
+            (
+                "waiting_files",
+                "Files that wait to be searched for a TLS library, or for a place among those that are probed.",
+                attacher.left_out,
+            ),
+            (
+                "unread_processes",
+                "Processes whose mapped files the sensor may not list, or that are beyond the most it looks at.",
+                attacher.unread_processes,
+            ),
+            ("processes_in_turns", "Processes that are read a part of the time.", len(shares)),
+            (
+                "read_ratio",
+                "Share of the time in which the process that is read least is read.",
+                min(shares.values(), default=1.0),
+            ),
+            ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),
+        )
+        own = (
+            *make_totals(totals, "tls_"),
+            *make_labelled(
+                "tls_bound_sessions",
+                "Sessions of TLS, by what told their socket first.",
+                "by",
+                ((name, reader.bound[way]) for way, name in _WAYS.items()),
+            ),
+            *make_gauges(gauges, "tls_"),
+            *reader.figures(),
+        )
+        return (*self._below.figures(), *own)
+
+    def update(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
+        """Of the capture below."""
+        self._below.update(name, elements)
+
+    def delete(self, name: MapName, keys: Iterable[bytes]) -> None:
+        """Of the capture below."""
+        self._below.delete(name, keys)
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Of the capture below."""
+        self._below.set_listening(ports)
+
+    def detach(self) -> None:
+        """Takes every program off; returns when no probe is in any process."""
+        if self._is_attached:
+            self._is_attached = False
+            self._attacher.stop()
+            self._program.detach()
+        self._below.detach()
+
+    def attach(self) -> None:
+        """Both."""
+        self._below.attach()
+        self.start()
+
+    def start(self) -> None:
+        """TLS, where the capture below is attached."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._program.attach()
+            self._attacher.start()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self.detach()
+        self._last_counters = self._read_counters()
+        self._is_closed = True
+        self._meter.stop()
+        self._program.close()
+        self._ring.close()
+        self._below.close()
+
+    def _read_counters(self) -> Sequence[int]:
+        if self._is_closed:
+            return self._last_counters
+        return read_divided_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE, SYSCALL_COUNTER_PARTS)
+
+    def _count_left(self, totals: Sequence[int]) -> int:
+        """Those that came here, and writes of connections that are left since, each taken for one."""
+        return self._reader.local_clients + totals[SyscallCounter.LOCAL_CLIENTS]
+
+    def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
+        """Tells the kernel that this session is not, or no longer, HTTP; and the capture below where its turns are
+        messages of a WebSocket, which are no calls."""
+        if self._is_closed:
+            return
+        refuse_session(self._program, event, verdict)
+        if verdict is Verdict.UPGRADED and event.family:
+            self._below.update(MapName.WEBSOCKETS, {find_client_key(event): b"\1"})

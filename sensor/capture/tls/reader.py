@@ -1,0 +1,158 @@
+"""From plain text of TLS to exchanges: the events of bpf/tls.c, read as what processes read and wrote.
+
+`sensor.capture.syscalls.streams` does the reading, with positions that count plain bytes. Here is what is TLS's own:
+where both ends of a connection are read on this node, the client's is left to the server's, as everywhere; and what is
+known of each port, for the coverage.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from common.figures import Figure
+from sensor.capture.syscalls.local_clients import LocalClients
+from sensor.capture.syscalls.streams import Conversations, Verdict, is_loopback, unpack_event
+from sensor.capture.tls.bodies import BodyMeter
+from sensor.capture.tls.split import PortReading
+from sensor.core.calls import Exchange, Role
+from sensor.core.health import TLS_STAGE, StageCounter, take_each
+from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
+from sensor.http.http2.exchange import StreamExchange
+from sensor.http.websocket import is_client_frame
+
+logger = logging.getLogger(__name__)
+
+# Ports of which calls are counted, as in the kernel.
+MAX_PORTS: Final = 8_192
+# Processes remembered of a port; of those that have gone, the others are met again with their next connections.
+MAX_PROCESSES: Final = 1_024
+LIBRARY_NAMES: Final = {
+    Library.OPENSSL: "OpenSSL",
+    Library.GNUTLS: "GnuTLS",
+    Library.GO: "Go crypto/tls",
+    Library.BORING: "BoringSSL",
+    Library.RUSTLS: "rustls",
+}
+
+Told = list[Exchange | StreamExchange]
+
+
+class TlsReader:
+    """Mutable state between events. `refuse` tells the kernel that a session (its id) is not, or no longer, HTTP."""
+
+    def __init__(
+        self,
+        *,
+        to_unix_ns: Callable[[int], int],
+        refuse: Callable[[SyscallEvent, Verdict], None],
+        bodies: BodyMeter | None = None,
+    ) -> None:
+        """`bodies` says how much of them is kept for reading; without it nothing is."""
+        self.stage = StageCounter(TLS_STAGE)
+        self._refuse = refuse
+        self._bodies = bodies
+        find_room = bodies.find_room if bodies is not None else None
+        self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
+        self._local = LocalClients(
+            self._conversations, is_served_here=self._is_served_here, on_forgotten=self._forget_session
+        )
+        self._ports: dict[tuple[int, int], PortReading] = {}
+        self._port_numbers: set[int] = set()  # Of `_ports`.
+        # Library and process of sessions of which no call was told yet.
+        self._uncounted: dict[int, tuple[str, int]] = {}
+        self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
+        self.unbound_calls = 0  # Calls told without the addresses of their socket.
+
+    @property
+    def local_clients(self) -> int:
+        """Calls left to their server's end."""
+        return self._local.calls
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the connections."""
+        return self._conversations.figures("tls_", "tls")
+
+    def take(self, records: Iterable[memoryview]) -> Told:
+        """Exchanges that these records of the ring completed, in order."""
+        out: Told = []
+        take_each(records, lambda left: self._take_all(left, out), logger)
+        return self._tell(out)
+
+    def _take_all(self, records: Iterable[memoryview], out: Told) -> None:
+        for record in records:
+            event, data = unpack_event(record)
+            if self._local.is_left(event):
+                continue
+            if event.kind == SyscallKind.OTHER:
+                # Nobody looked when it was upgraded.
+                if event.family and is_client_frame(data):
+                    self._refuse(event, Verdict.UPGRADED)
+                continue
+            if self._bodies is not None:
+                self._bodies.now_ns = event.time_ns
+            if self._local.note_ends(event):
+                self._note_session(event)
+            self._local.take_event(event, data, out)
+
+    def poll(self, now_ns: int) -> Told:
+        """What waited too long, and early halves of calls that last."""
+        return self._tell(self._local.drop_left(self._conversations.poll(now_ns)))
+
+    @property
+    def ports(self) -> Mapping[tuple[int, int], PortReading]:
+        """What was read, by cgroup and port."""
+        return self._ports
+
+    def read_port(self, cgroup_id: int, port: int) -> PortReading | None:
+        """What was read of it; None where nothing was."""
+        return self._ports.get((cgroup_id, port))
+
+    def _note_session(self, event: SyscallEvent) -> None:
+        """Once it is known which socket it is of."""
+        self._uncounted[event.socket] = (LIBRARY_NAMES.get(Library(event.library), ""), event.process)
+        for way in self.bound:
+            self.bound[way] += bool(event.bound & way)
+
+    def _forget_session(self, session: int) -> None:
+        self._uncounted.pop(session, None)
+
+    def _tell(self, told: Told) -> Told:
+        out: Told = []
+        for one in told:
+            if isinstance(one, StreamExchange):
+                self._note_call(one.exchange)
+                out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))
+            else:
+                self._note_call(one)
+                out.append(replace(one, is_encrypted=True))
+        return out
+
+    def _note_call(self, exchange: Exchange) -> None:
+        if not exchange.remote_port:
+            self.unbound_calls += exchange.calls
+        elif exchange.role is Role.SERVER:
+            self._count(exchange)
+
+    def _is_served_here(self, exchange: Exchange) -> bool:
+        """Of a server that is read in turns nobody looks at some connections; their calls are estimated."""
+        return exchange.remote_port in self._port_numbers and is_loopback(exchange.remote_address)
+
+    def _count(self, exchange: Exchange) -> None:
+        key = (exchange.cgroup_id, exchange.local_port)
+        port = self._ports.get(key)
+        if port is None:
+            if len(self._ports) >= MAX_PORTS:
+                return
+            port = self._ports[key] = PortReading()
+            self._port_numbers.add(exchange.local_port)
+        port.calls += exchange.calls
+        met = self._uncounted.pop(exchange.connection, None)
+        if met is not None:
+            library, process = met
+            port.connections += 1
+            port.libraries.add(library)
+            if len(port.processes) >= MAX_PROCESSES:
+                port.processes.clear()
+            port.processes.add(process)

@@ -1,0 +1,456 @@
+"""The sensor's commands: `apidae sensor`, `apidae preflight`, `apidae pause`, `apidae resume`, `apidae replay`.
+
+Standard output is for programs: one JSON line when the sensor captures. Standard error has the log, JSON lines too,
+and one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2
+for a flag that does not exist.
+
+`apidae enroll`: one-time token in, this node's certificate in the state directory.
+
+The token comes from a file, from APIDAE_ENROLLMENT_TOKEN, or from the terminal or a pipe: never from the command line,
+where `ps` would show it.
+
+`apidae enforcement off|on|status`: the local switch, which no collector turns and a hanging sensor cannot miss.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from sensor.agent.agent import StartError
+from sensor.agent.attach import Prepared, make_pins, prepare_capture
+from sensor.agent.compose import VERSION, compose_sensor, open_certificates
+from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
+from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
+from sensor.agent.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
+from sensor.cli.replay import replay
+from sensor.core.config import ConfigError, SensorSettings, load_settings, split_address
+from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
+from sensor.core.process import let_others_first, limit_arenas
+from sensor.ebpf.loader import LoadError
+from sensor.enforce.tables import Switch
+from sensor.enrich.cgroup_tree import CgroupScope, ScopeError, read_scope
+from sensor.export.certificates import CredentialError, EnrollmentError
+from sensor.export.certificates import enroll as get_certificate
+from sensor.export.client import UplinkRejectedError
+from sensor.export.spool import SpoolError
+from sensor.export.state import StateDirectory, StateError
+from sensor.export.target import parse_target
+from sensor.preflight.checks import (
+    Check,
+    explain_failure,
+    format_json,
+    is_capture_possible,
+    print_checks,
+    run_preflight,
+)
+from sensor.preflight.program_trial import try_programs
+
+TOKEN_VARIABLE: Final = "APIDAE_ENROLLMENT_TOKEN"
+
+
+def enroll(
+    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token; asked for unless given.")] = None,
+    collector_ca_file: Annotated[
+        Path | None, typer.Option(help="PEM authorities of the collector's certificate, where the token names none.")
+    ] = None,
+    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
+    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the sensor keeps its certificate.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of the sensor's settings.")] = None,
+) -> None:
+    """Get a certificate and keep it; every flag but --token-file is the sensor's setting of its name."""
+    flags = {name: value for name, value in locals().items() if name not in ("config", "token_file")}
+    try:
+        settings = load_settings(flags, config_path=config)
+        token = _read_token(token_file)
+        asyncio.run(_enroll(settings, token))
+    except (ConfigError, CredentialError, EnrollmentError, StateError, ValueError) as error:
+        _fail_enrolment(str(error))
+    except OSError as error:
+        _fail_enrolment(
+            f"{error.filename} cannot be read ({error.strerror}); correct --token-file or --collector-ca-file"
+        )
+    told = {"event": "enrolled", "node": settings.node, "cluster": settings.cluster}
+    print(json.dumps({**told, "certificate": str(open_certificates(settings, _open(settings)).certificate_path)}))
+
+
+async def _enroll(settings: SensorSettings, token: str) -> None:
+    if settings.client_cert_file is not None:
+        raise ValueError(
+            f"this sensor has the certificate of client_cert_file, {settings.client_cert_file}; drop that setting first"
+        )
+    await get_certificate(
+        target=parse_target(settings.collector),
+        token=token,
+        cluster=settings.cluster,
+        node=settings.node,
+        files=open_certificates(settings, _open(settings)),
+        server_name=settings.collector_server_name,
+    )
+
+
+def _open(settings: SensorSettings) -> StateDirectory:
+    return StateDirectory(settings.state_dir)
+
+
+def _read_token(path: Path | None) -> str:
+    if path is not None:
+        return path.read_text().strip()
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if not token and sys.stdin.isatty():
+        token = str(typer.prompt("Enrolment token", hide_input=True, err=True))
+    return (token or sys.stdin.readline()).strip()
+
+
+def _fail_enrolment(sentence: str) -> NoReturn:
+    typer.echo(f"apidae: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+_STATE_DIR = Annotated[Path, typer.Option(help="The sensor's state directory.")]
+_DEFAULT: Path = SensorSettings.model_fields["state_dir"].default
+
+
+def register_enforcement(app: typer.Typer) -> None:
+    """Add the commands."""
+    enforcement = typer.Typer(help="Have this node's sensor stop nobody, whatever the collector asks.")
+
+    @enforcement.command("off")
+    def off(
+        reason: Annotated[str, typer.Option(help="Shown to whoever asks why.")] = "by the operator of this node",
+        state_dir: _STATE_DIR = _DEFAULT,
+    ) -> None:
+        """Lift everything here within a second, and stop nobody until `on`; also over restarts."""
+        _change(lambda switch: switch.turn_off(reason), state_dir)
+
+    @enforcement.command("on")
+    def on(state_dir: _STATE_DIR = _DEFAULT) -> None:
+        """Enforce again what the settings allow."""
+        _change(Switch.turn_on, state_dir)
+
+    @enforcement.command("status")
+    def status(state_dir: _STATE_DIR = _DEFAULT) -> None:
+        """Tell whether it is switched off here."""
+        _change(lambda switch: None, state_dir)
+
+    app.add_typer(enforcement, name="enforcement")
+
+
+def _change(change: Callable[[Switch], None], state_dir: Path) -> None:
+    switch = Switch(state_dir)
+    try:
+        change(switch)
+    except OSError as error:
+        typer.echo(
+            f"apidae: {switch.path} cannot be changed ({error.strerror}); run this as the sensor's user", err=True
+        )
+        raise typer.Exit(1) from None
+    reason = switch.read()
+    typer.echo(json.dumps({"is_off": bool(reason), "reason": reason}))
+
+
+logger = logging.getLogger(__name__)
+
+# What stops a start with its own sentence.
+_START_ERRORS = (
+    ConfigError,
+    ControlError,
+    LoadError,
+    LockError,
+    ReadyFileError,
+    ScopeError,
+    SpoolError,
+    StartError,
+    StateError,
+    UplinkRejectedError,
+)
+DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
+DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
+DEFAULT_PIN_DIR = SensorSettings.model_fields["pin_dir"].default
+
+RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sensor's commands."""
+    app.command(name="sensor", help="See this node's HTTP calls and stream them to a collector.")(run_sensor)
+    app.command(name="enroll", help="Get this node's certificate from a collector, with a one-time token.")(enroll)
+    app.command(name="preflight", help="Tell what works on this node; exit 0 only if plaintext capture does.")(
+        preflight
+    )
+    app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
+    app.command(name="resume", help="Attach the paused sensor again.")(resume)
+    app.command(name="detach", help="Remove what a stopped sensor left for the next one (handover_seconds).")(detach)
+    register_enforcement(app)
+    app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
+
+
+def run_sensor(
+    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the sensor's token.")] = None,
+    collector_ca_file: Annotated[
+        Path | None, typer.Option(help="PEM authorities of the collector's certificate.")
+    ] = None,
+    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
+    client_cert_file: Annotated[Path | None, typer.Option(help="PEM certificate of this sensor.")] = None,
+    client_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    enrollment_token_file: Annotated[
+        Path | None, typer.Option(help="File with a token that gets a certificate where there is none.")
+    ] = None,
+    first_contact_timeout_seconds: Annotated[
+        float | None, typer.Option(help="How long a first start waits for a collector.")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
+    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Keys, policy and spool.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Compiled kernel side; the state directory unless given.")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
+    spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
+    capture: Annotated[str | None, typer.Option(help="auto, cgroup_skb (packets) or syscalls.")] = None,
+    cgroup_path: Annotated[
+        Path | None,
+        typer.Option(help="cgroup v2 directory to watch; unless given, the whole host."),
+    ] = None,
+    ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
+    poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
+    trusted_proxy_cidrs: Annotated[
+        str | None, typer.Option(help="Networks whose forwarded headers count, with commas.")
+    ] = None,
+    consumer_order: Annotated[
+        str | None, typer.Option(help="Columns that name the consumer, the first known one wins, with commas.")
+    ] = None,
+    window_seconds: Annotated[int | None, typer.Option(help="Length of a window.")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+) -> None:
+    """`apidae sensor`; every flag is the setting of its name (sensor/core/config.py)."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    let_others_first()
+    try:
+        settings = load_settings(flags, config_path=config)
+        failures = _configure_logging(settings)
+        _check_node(settings)
+        ready = ReadyFile(settings.ready_file)
+        ready.clear()
+        scope = read_scope(settings.cgroup_path)
+        lock = NodeLock(settings.run_dir, scope, version=VERSION, now=_tell_time, state_directory=settings.state_dir)
+        try:
+            _wait_and_live(settings, scope, lock, ready, failures)
+        finally:
+            ready.clear()
+    except _START_ERRORS as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+    except Exception as error:
+        logger.exception("the sensor ends")
+        _fail(f"the sensor ended by a bug ({type(error).__name__}); please report it with the traceback in its log")
+
+
+def _wait_and_live(
+    settings: SensorSettings, scope: CgroupScope, lock: NodeLock, ready: ReadyFile, failures: Failures
+) -> None:
+    prepared = take_node(
+        lock,
+        wait_seconds=settings.takeover_wait_seconds,
+        prepare=lambda: prepare_capture(settings, scope),
+        tell_ready=lambda: _tell_waiting(settings, ready),
+        poll=Prepared.poll,
+        begin=Prepared.begin,
+    )
+    try:
+        asyncio.run(_live(settings, scope, prepared, ready, failures))
+    finally:
+        lock.release()
+
+
+def preflight(
+    is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory to watch.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+) -> None:
+    """`apidae preflight`, with the settings that a start would have; no collector is asked, so none need be named."""
+    try:
+        settings = load_settings(
+            {"cgroup_path": cgroup_path}, config_path=config, defaults={"collector": "localhost:7443"}
+        )
+        checks = run_preflight(settings, try_programs=partial(try_programs, settings))
+    except ConfigError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"the programs of a start cannot be tried: {error.strerror or error}; make /tmp a directory to write to")
+    if is_json:
+        typer.echo(format_json(checks))
+    else:
+        _print_checks(checks)
+    raise typer.Exit(0 if is_capture_possible(checks) else 1)
+
+
+def pause(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+    """`apidae pause`; returns when nothing is attached."""
+    _command(request_pause, run_dir)
+
+
+def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+    """`apidae resume`; returns when all is attached."""
+    _command(request_resume, run_dir)
+
+
+def detach(
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    pin_dir: Annotated[Path, typer.Option(help="Where it was left.")] = DEFAULT_PIN_DIR,
+    cgroup_path: Annotated[
+        Path, typer.Option(help="cgroup v2 directory that was watched; unless given, of any.")
+    ] = DEFAULT_CGROUP_PATH,
+) -> None:
+    """`apidae detach`; returns when nothing of a sensor that is gone is attached."""
+    try:
+        scope = read_scope(cgroup_path)
+        with NodeLock(run_dir, scope, version=VERSION, now=_tell_time):
+            count = make_pins(pin_dir, None if scope.is_whole_host else scope).clear()
+    except (LockError, ScopeError) as error:
+        _fail(str(error))
+    typer.echo(json.dumps({"removed": count}))
+
+
+def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
+    try:
+        status = request(run_dir)
+    except ControlError as error:
+        _fail(str(error))
+    typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
+
+
+async def _live(
+    settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None, ready: ReadyFile, failures: Failures
+) -> None:
+    limit_arenas()
+    announce = {"event": "capturing", "node": settings.node, "version": VERSION}
+
+    def tell_capturing() -> None:
+        ready.set()
+        print(json.dumps(announce), flush=True)
+
+    sensor, uplink = compose_sensor(settings, scope, on_capturing=tell_capturing, failures=failures, prepared=prepared)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_failure)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sensor.stop)
+    control = ControlServer(settings.run_dir, sensor)
+    control.start()
+    closers: list[Callable[[], None]] = [control.stop]
+    try:
+        if settings.metrics_listen:
+            host, port = split_address(settings.metrics_listen)
+            try:
+                exporter = serve(
+                    host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
+                )
+            except OSError as error:
+                raise StartError(
+                    f"metrics_listen {settings.metrics_listen} cannot be listened on ({error.strerror}); "
+                    "choose a free port of an address of this machine"
+                ) from error
+            closers.append(exporter.close)
+            logger.info("metrics at http://%s:%d/metrics", host, exporter.port)
+        await sensor.run(uplink)
+    finally:
+        for close in closers:
+            # In a thread: a command or scrape that is under way waits for this loop.
+            await asyncio.to_thread(close)
+
+
+@contextmanager
+def _tell_waiting(settings: SensorSettings, ready: ReadyFile) -> Iterator[None]:
+    """Answers whoever watches the sensor, while it waits for the one before it."""
+    ready.set()
+    if not settings.metrics_listen:
+        yield
+        return
+    host, port = split_address(settings.metrics_listen)
+    # On the network of the node the sensor before it has this port.
+    try:
+        exporter = serve(
+            host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
+        )
+    except OSError as error:
+        logger.info("metrics_listen is not free yet: %s", error.strerror)
+        yield
+        return
+    try:
+        yield
+    finally:
+        exporter.close()
+
+
+def _check_node(settings: SensorSettings) -> None:
+    """Preflight; raises `StartError` with its first failure."""
+    if not (settings.proc_path / "1" / "stat").exists():
+        raise StartError(
+            f"proc_path {settings.proc_path} shows no processes; mount the node's /proc there, or leave it out"
+        )
+    checks = run_preflight(settings)
+    if not is_capture_possible(checks):
+        _print_checks(checks, is_error=True)
+        raise StartError(explain_failure(checks))
+
+
+def _print_checks(checks: Sequence[Check], *, is_error: bool = False) -> None:
+    from rich.console import Console  # 2 MB that a sensor has no use for.
+
+    print_checks(checks, Console(stderr=is_error))
+
+
+def _tell_time() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(f"apidae: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339), level, logger, message; of a failure how often it came so far, and its
+    traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["failures"] = getattr(record, "failures", 1)
+            line["traceback"] = format_failure(record.exc_info[1])
+        return json.dumps(line)
+
+
+def _configure_logging(settings: SensorSettings) -> Failures:
+    """The log on standard error; gives the filter that counts what fails."""
+    handler, failures = logging.StreamHandler(sys.stderr), Failures()
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(failures)
+    logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler], force=True)
+    threading.excepthook = log_thread_failure
+    return failures

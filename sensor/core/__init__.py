@@ -1,0 +1,1 @@
+"""Types and services of the sensor that every room may import."""

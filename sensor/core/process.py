@@ -1,0 +1,127 @@
+"""Memory of this process that nothing needs: how the C library's heap is kept small, and what is held (mallopt(3),
+malloc_trim(3), mallinfo(3)).
+
+A sensor has a dozen threads that hardly allocate, and its start uses far more than its life: images of programs,
+modules, the verifier's buffers. Later what a busy window took lies free between what stays. Other C libraries than
+glibc have none of these functions; there nothing happens.
+
+How the sensor shares processors with what it watches: whoever wakes goes first (sched_setattr(2)).
+
+A task that wakes may take over at once from one that asked for a longer slice than its own (EEVDF, Linux 6.12), and
+else waits for the end of that slice: up to 4 ms for a request that meets a busy thread of ours. With a long slice the
+sensor's share of a processor is what it was. Kernels before 6.12 take no slice from a normal task; nothing changes
+there.
+
+Breaks for others: reading what came takes milliseconds of Python at a time, and on a kernel that looks at who waits
+only at its ticks (4 ms at 250 Hz), whoever shares the processor waits for them, an application's slowest calls among
+them. So the reader sleeps for a moment every half millisecond, whoever waits; `sched_yield` would let in only tasks of
+the same cgroup. Who is behind takes none: a full ring would lose what waits.
+"""
+
+import contextlib
+import ctypes
+import os
+import platform
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+# Heaps of threads; glibc makes up to eight a processor, each of which keeps what it had at its height.
+ARENAS_COUNT: Final = 1
+_M_ARENA_MAX: Final = -8
+# So much more must be free than the last trim left before it is worth the next.
+EXCESS_BYTES: Final = 2 << 20
+
+
+class _Mallinfo(ctypes.Structure):
+    """struct mallinfo2: glibc 2.33."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def limit_arenas() -> None:
+    """All threads share a heap. To be called before there are any."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS_COUNT)
+
+
+def trim() -> None:
+    """Gives free pages back to the kernel. Cost: some ms."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Trimmer:
+    """Gives back from time to time what has become free. Where pages cannot be given back because something is left on
+    each, it does not try again and again."""
+
+    def __init__(self) -> None:
+        self._left_bytes = 0
+
+    def trim_excess(self) -> None:
+        """Cost: some us, and that of `trim` where there is much."""
+        free_bytes = read_free_bytes()
+        self._left_bytes = min(self._left_bytes, free_bytes)
+        if free_bytes > self._left_bytes + EXCESS_BYTES:
+            trim()
+            self._left_bytes = read_free_bytes()
+
+
+def read_free_bytes() -> int:
+    """What the heap holds and nobody uses; 0 where that is not known."""
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError):
+        return 0
+    mallinfo.restype = _Mallinfo
+    return int(mallinfo().fordblks)
+
+
+def read_resident_bytes() -> int:
+    """Resident set (proc_pid_statm(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# More than anybody's who did not ask: the default is 0.7 to 2.8 ms, by the number of processors.
+SLICE_NS: Final = 20_000_000
+_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
+_ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")  # struct sched_attr: size, policy, flags, nice, .., runtime, ..
+
+
+def let_others_first() -> bool:
+    """Ask for a long slice, for this thread and those that it starts from now on; whether the kernel took it. To be
+    called before there are others."""
+    number, policy = _SCHED_SETATTR.get(platform.machine()), os.sched_getscheduler(0)
+    if number is None or policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
+        return False
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, SLICE_NS, 0, 0)
+    return int(ctypes.CDLL(None).syscall(number, 0, attributes, 0)) == 0
+
+
+WORK_NS: Final = 500_000
+# With the timer's slack and the switches some 0.1 ms.
+BREAK_SECONDS: Final = 50e-6
+_T = TypeVar("_T")
+
+
+def with_breaks(items: Iterable[_T], *, is_behind: bool = False) -> Iterable[_T]:
+    """The same, in order; what is done with each counts as work. Cost: 0.1 us each."""
+    return items if is_behind else _take_breaks(items)
+
+
+def _take_breaks(items: Iterable[_T]) -> Iterator[_T]:
+    began = time.perf_counter_ns()
+    for item in items:
+        yield item
+        if time.perf_counter_ns() - began >= WORK_NS:
+            time.sleep(BREAK_SECONDS)
+            began = time.perf_counter_ns()

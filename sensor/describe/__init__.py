@@ -1,0 +1,1 @@
+"""Turns a call into a record: kinds and keyed hashes, never values."""

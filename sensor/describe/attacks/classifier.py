@@ -1,0 +1,322 @@
+"""Requests in, attacks out: every value is held against all rules (`matching`).
+
+The class is that of most rules that match; the first in the order of `AttackClass` where several have as many. Those of
+a narrow class go before all others.
+
+The values of a request as a server would decode them: percent signs up to three times, entities, escapes, JSON,
+forms of both kinds, base64.
+
+The fields of a multipart form that attackers fill: names, names of files, values. Pure.
+
+Reads more forms than servers should take: line ends of one byte, and parts without a name. Of a file only its name and
+a beginning of text are given.
+
+Commands as a shell reads them, where quoting hides them: `c'a't`, `w^hoami`, `ca\t`, `cat$u /etc//passwd`. Pure.
+"""
+
+import base64
+import html
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from sensor.describe.attacks.classes import (
+    Attack,
+    AttackClass,
+    AttackConfidence,
+    Part,
+    Request,
+    Value,
+    find_part,
+    is_passed_over,
+)
+from sensor.describe.attacks.conduct import find_misconduct
+from sensor.describe.attacks.matching import Rule, RuleMatcher, RuleSet
+from sensor.describe.attacks.own_rules import OWN_RULES
+
+_QUOTING: Final = str.maketrans("", "", "\"'\\^")
+_HIDING: Final = ("'", '"', "\\", "^", "$", "``", "//", "  ")  # One of these is in whatever is hidden so.
+_EMPTY: Final = re.compile(r"\$[@*!]|``|\$[a-z_]\w?(?![\w{(])", re.IGNORECASE)  # Variables without a value, too.
+_BLANKS: Final = re.compile(r"\s{2,}|\$\{?IFS\}?", re.IGNORECASE)
+
+
+def strip_quoting(text: str) -> str | None:
+    """`text` without quotes, escapes, empty variables and repeated blanks; None where there were none."""
+    if not any(mark in text for mark in _HIDING):
+        return None
+    bare = text.translate(_QUOTING)
+    if "$" in bare or "``" in bare:
+        bare = _EMPTY.sub("", _BLANKS.sub(" ", bare))
+    if "  " in bare:
+        bare = " ".join(word for word in bare.split(" ") if word)
+    while "//" in bare:
+        bare = bare.replace("//", "/")
+    return bare if bare != text else None
+
+
+PARTS_MAX: Final = 64
+_TEXT_MAX: Final = 4_096  # Characters of one field.
+_NAME: Final = re.compile(r"""(?<![\w*])name\s*=\s*(?:"((?:[^"\\]|\\.){0,256})"|([^;\s"]{1,256}))""", re.IGNORECASE)
+_FILE: Final = re.compile(
+    r"""filename(?:\*\s*=\s*[\w-]*'[\w-]*'([^;\s]{0,256})|\s*=\s*(?:"((?:[^"\\]|\\.){0,256})"|([^;\s"]{1,256})))""",
+    re.IGNORECASE,
+)
+_CHARSET: Final = re.compile(
+    r"""^content-type:[^\n]*;\s*charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE | re.MULTILINE
+)
+_BLANK_LINE: Final = re.compile(r"\r?\n\r?\n")
+
+
+def is_multipart(content_type: str) -> bool:
+    """Whether a body is to be read by this module."""
+    return content_type.lower().startswith("multipart/")
+
+
+def list_fields(body: str) -> Iterator[Value]:
+    """Names and values; nothing of a body that begins with no boundary."""
+    boundary = body[:256].lstrip().split("\n", 1)[0].rstrip("\r")
+    if not boundary.startswith("--"):
+        return
+    for part in body.split(boundary)[1 : PARTS_MAX + 1]:
+        head, *rest = _BLANK_LINE.split(part, maxsplit=1)
+        file = _FILE.search(head)
+        if file is not None:
+            yield Value(Part.FILE, file[1] or file[2] or file[3] or "")
+        name = _NAME.search(head)
+        if name is not None:
+            yield Value(Part.TEXT, name[1] or name[2] or "")
+        charset = _CHARSET.search(head)
+        if charset is not None:
+            yield Value(Part.CHARSET, charset[1])
+        if rest:
+            yield Value(Part.TEXT, rest[0][:_TEXT_MAX].strip("\r\n"))
+
+
+VALUE_BYTES_MAX = 8_192  # Of one value; what is longer is read so far.
+VALUES_MAX = 200  # Of one request.
+_ROUNDS = 3
+_DEPTH_MAX = 8
+_SEPARATOR = re.compile(r"[&;](?=[^&;=]*=)|&")
+_COOKIES = re.compile(r";\s*")
+_REFERRED: Final = re.compile(r"[?&]")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|%u([0-9a-fA-F]{4})")
+_COMMENT = re.compile(r"/\*!?\d*(.{0,200}?)\*/", re.DOTALL)
+_FORM_PARTS: Final = frozenset({Part.QUERY_NAME, Part.QUERY, Part.FIELD})
+_OTHER_BODIES: Final = ("{", "[", "<", "")  # How bodies begin that are no form, and do not say what they are.
+# Two bytes that old decoders took for `.`, `/` and `\`.
+_OVERLONG = {b"\xc0\xae": b".", b"\xc0\xaf": b"/", b"\xc1\x9c": b"\\", b"\xc0\x2f": b"/", b"\xc0\x5c": b"\\"}
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{10,}={0,2}\Z")
+_PRINTED_MIN: Final = 0.9  # Of what base64 gives, or it was none.
+# Marks that databases and browsers fold to those of ASCII, and entities that browsers know in small letters only.
+_FOLDED: Final = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
+# `<` and `>` with the high bit set, which readers of seven bits drop.
+_HIGH_BIT: Final = re.compile("\u00bc(\\w[^\u00bc\u00be]*)\u00be([^\u00bc\u00be]*)\u00bc/(\\w+)[^\u00bc\u00be]?\u00be")
+_ENTITIES: Final = re.compile(r"&(tab|newline|colon);", re.IGNORECASE)
+
+
+def list_values(request: Request) -> list[Value]:
+    """Names and values of a request, decoded, at most VALUES_MAX."""
+    found: list[Value] = []
+    for part, text in _split(request):
+        found += (Value(part, value) for value in read_value(text, is_form=part in _FORM_PARTS))
+        if len(found) >= VALUES_MAX:
+            break
+    return found[:VALUES_MAX]
+
+
+def read_value(value: str, *, is_form: bool = True) -> list[str]:
+    """A value decoded; of JSON its names and leaves; of base64 both readings. `is_form`: a plus is a blank."""
+    decoded = decode(value, is_form=is_form)
+    bare = decoded.strip()
+    if bare[:1] in ("{", "[") and bare[-1:] in ("}", "]"):
+        leaves = _read_json(value if value.lstrip()[:1] == bare[:1] else bare)
+        if leaves is not None:
+            return leaves
+    return _read_all(decoded)
+
+
+def decode(value: str, *, is_form: bool = True) -> str:
+    """As a server, its framework and a browser may decode it one after the other. Never raises."""
+    # JSON may hold half a pair of surrogates, which has no UTF-8.
+    text = value[:VALUE_BYTES_MAX].encode("utf-8", "replace").decode("utf-8")
+    if is_form:
+        text = text.replace("+", " ")
+    for _ in range(_ROUNDS):
+        raw = unquote_to_bytes(text)
+        for overlong, plain in _OVERLONG.items():
+            raw = raw.replace(overlong, plain)
+        plainer = raw.decode("utf-8", "replace")
+        if plainer == text:
+            break
+        text = plainer
+    if "&" in text:
+        text = html.unescape(_ENTITIES.sub(lambda found: {"t": "\t", "n": "\n", "c": ":"}[found[1][0].lower()], text))
+    text = _ESCAPE.sub(lambda found: chr(int(next(group for group in found.groups() if group), 16)), text)
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _HIGH_BIT.sub(r"<\1>\2</\3>", text)).translate(_FOLDED)
+
+
+def _read_all(text: str) -> list[str]:
+    """A decoded text as it is, without its comments, and what it holds in base64."""
+    found = [text]
+    if "/*" in text:
+        found.append(_COMMENT.sub(r" \1 ", text))
+    hidden = _read_base64(text.strip())
+    if hidden:
+        found.append(decode(hidden, is_form=False))
+    return found
+
+
+def _split(request: Request) -> Iterator[Value]:
+    yield Value(Part.PATH, request.path)
+    for pair in _SEPARATOR.split(request.query):
+        name, _, value = pair.partition("=")
+        if name:
+            yield Value(Part.QUERY_NAME, name)
+        if value:
+            yield Value(Part.QUERY, value)
+    for name, value in request.headers:
+        if name == "cookie":
+            for pair in _COOKIES.split(value):
+                yield from (Value(Part.TEXT, text) for text in pair.split("=", 1) if text)
+        elif not is_passed_over(name, value):
+            yield Value(find_part(name), value)
+            if name == "referer":  # Analytics take its parameters apart.
+                yield from (Value(Part.TEXT, pair.partition("=")[2]) for pair in _REFERRED.split(value)[1:])
+    if request.body:
+        yield from _split_body(request.body, request.content_type)
+
+
+def _split_body(body: str, content_type: str) -> Iterator[Value]:
+    if is_multipart(content_type):
+        yield from list_fields(body)
+        return
+    is_form = "form-urlencoded" in content_type or (not content_type and body.lstrip()[:1] not in _OTHER_BODIES)
+    if not is_form or "=" not in body:
+        yield Value(Part.FIELD if is_form else Part.TEXT, body)
+    else:
+        for pair in body.split("&"):
+            yield from (Value(Part.FIELD, text) for text in pair.split("=", 1) if text)
+
+
+def _read_json(text: str) -> list[str] | None:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return [value for leaf in _list_leaves(document, 0) for value in _read_all(decode(leaf, is_form=False))][
+        :VALUES_MAX
+    ]
+
+
+def _list_leaves(document: Any, depth: int) -> Iterator[str]:
+    if depth > _DEPTH_MAX:
+        return
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield str(name)
+            yield from _list_leaves(value, depth + 1)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _list_leaves(value, depth + 1)
+    elif isinstance(document, str):
+        yield document
+
+
+def _read_base64(text: str) -> str:
+    """What a value holds in base64, where that is text; else empty."""
+    if not _BASE64.match(text):
+        return ""
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    if len(plain) % 4 == 1:
+        return ""
+    try:
+        raw = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError:
+        return ""
+    printed = sum(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in raw)
+    return raw.decode("latin-1") if printed >= _PRINTED_MIN * len(raw) else ""
+
+
+_ORDER = {kind: place for place, kind in enumerate(AttackClass)}
+_NARROW = frozenset({AttackClass.LOG4SHELL, AttackClass.XXE})  # What is like them is often of a wider class, too.
+_WORD = re.compile(r"[\w.-]*\Z", re.ASCII)  # Rules with gaps are not asked of it.
+# A product of a User-Agent (RFC 9110, section 10.1.5): a name, a slash and a version that begins with a digit.
+_PRODUCT = re.compile(r"\b[A-Za-z][\w.-]*/v?\d[\w.+~-]*", re.ASCII)
+_SHORT = 3  # Words of so many letters are no payload.
+
+
+class AttackClassifier:
+    """Rules compiled once: with the core rules some 80 ms and 7 MB, 31 MB where many payloads come. Not thread-safe."""
+
+    def __init__(self, keyed_hash: Callable[[bytes], int], core_rules: Sequence[Rule] = ()) -> None:
+        """`keyed_hash` gives 64 bits, never 0. Rules that RE2 has no syntax for are left out and counted."""
+        self._hash = keyed_hash
+        rules = (*core_rules, *OWN_RULES)
+        self._everywhere = RuleMatcher([rule for rule in rules if rule.part is None])
+        placed = {rule.part for rule in rules if rule.part is not None}
+        self._placed = {part: RuleSet([rule for rule in rules if rule.part is part]) for part in placed}
+        self.left_out = [*self._everywhere.left_out, *(name for own in self._placed.values() for name in own.left_out)]
+
+    def classify(self, request: Request) -> Attack | None:
+        """The attack in a request, the surest of its values; None where there is none."""
+        found = self.find(request)
+        return found[0] if found is not None else None
+
+    def find(self, request: Request) -> tuple[Attack, str] | None:
+        """The surest attack of a request, and its value, which is not to leave the node."""
+        return self.find_in(list_values(request)) or self._find_misconduct(request)
+
+    def find_in(self, values: Iterable[Value]) -> tuple[Attack, str] | None:
+        """The surest attack in decoded values, and the value."""
+        found: tuple[Attack, str] | None = None
+        for value in values:
+            attack = self.classify_value(value.text, value.part)
+            if attack is not None and (found is None or attack.confidence > found[0].confidence):
+                found = attack, value.text
+        return found
+
+    def is_odd(self, text: str) -> bool:
+        """Whether a text that is not decoded holds what a rule looks for; a first look at plain ones."""
+        return bool(self._everywhere.match_plain(text))
+
+    def classify_value(self, text: str, part: Part = Part.TEXT) -> Attack | None:
+        """The same of one decoded value."""
+        if len(text) <= _SHORT and text.isalnum():
+            return None
+        matched = self._match(text, part)
+        if not matched:
+            return None
+        votes = Counter(rule.attack_class for rule in matched)
+        kind = min(votes, key=lambda kind: (kind not in _NARROW, -votes[kind], _ORDER[kind]))
+        return self._make_attack(kind, len(matched) > 1 or any(rule.is_sure for rule in matched), text)
+
+    def _match(self, text: str, part: Part) -> list[Rule]:
+        whole = text
+        if part is Part.AGENT:
+            text = _PRODUCT.sub(" ", text)  # `Docker-Client/27.3`, `APT-HTTP/1.3` are no commands and no protocols.
+        is_word = _WORD.match(text)
+        found = self._everywhere.match_plain(text) if is_word else self._everywhere.match(text)
+        placed = self._placed.get(part)
+        if placed is not None:
+            found += placed.match(whole)
+        bare = None if is_word else strip_quoting(text)
+        if bare is not None:
+            found += [rule for rule in self._everywhere.match(bare) if rule.attack_class is AttackClass.RCE]
+        if part is Part.ORIGIN:
+            found = [rule for rule in found if rule.attack_class is not AttackClass.SSRF]
+        return found
+
+    def _find_misconduct(self, request: Request) -> tuple[Attack, str] | None:
+        """What is wrong with a request as a whole, where no value is."""
+        found = find_misconduct(request)
+        return None if found is None else (self._make_attack(found.attack_class, False, found.text), found.text)
+
+    def _make_attack(self, kind: AttackClass, is_sure: bool, text: str) -> Attack:
+        confidence = AttackConfidence.HIGH if is_sure else AttackConfidence.MEDIUM
+        return Attack(kind, confidence, self._hash(text.encode("utf-8", "surrogatepass")))

@@ -1,0 +1,1 @@
+"""Credentials of a request: which scheme, whose, how weak."""

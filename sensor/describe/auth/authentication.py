@@ -1,0 +1,300 @@
+"""Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for
+hashing).
+
+Names decide: of headers by `sensor.describe.auth.header_names`, of query parameters and cookies by the tables of
+`sensor.describe.auth.schemes`. A value that looks random is not evidence; a JWT is. Values stay on the node:
+`sensor.describe.auth.principal` turns them into keyed hashes.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from sensor.core.calls import AuthenticationKind as Kind
+from sensor.describe.auth import schemes
+from sensor.describe.auth.header_names import HeaderRole, classify_header_name, flatten_name
+from sensor.http.http1.head import Header, RequestHead
+
+# Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
+MAX_COOKIES: Final = 200
+MAX_QUERY_PARAMETERS: Final = 200
+# Shorter values are flags and codes, not keys.
+_KEY_BYTES: Final = 6
+# The shortest keys of vendors' documentation.
+_OPAQUE_BYTES: Final = 16
+# Roles and answers by name; longer names are classified anew. Under 1 MB.
+_NAME_CACHE_ENTRIES: Final = 4_096
+_CACHED_NAME_BYTES: Final = 64
+
+# RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the
+# signature may be empty.
+_JWT = re.compile(rb"e[yw][A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{2,}\.[A-Za-z0-9_\-]*\Z")
+_OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
+_DIGIT = re.compile(rb"[0-9]")
+_LETTER = re.compile(rb"[A-Za-z]")
+_VERSION_OR_DATE = re.compile(rb"\d{4}-\d\d-\d\d|\d+(\.\d+)+")
+# `token=next:...` pages through a list.
+_PAGE_TOKEN = re.compile(rb"(next|prev|previous|page|cursor|after|before|offset|start)[:=_.|]", re.IGNORECASE)
+
+
+class Evidence(msgspec.Struct, frozen=True, gc=False):
+    """One credential found. `value` never leaves the node."""
+
+    kind: Kind
+    name: bytes  # Lower-case header name, query parameter or cookie.
+    value: bytes
+    is_cut: bool  # The copy limit may have cut the value.
+
+    def __repr__(self) -> str:
+        return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
+
+
+# Headers that `classify_header_name` calls ignored, and that are read for themselves or to explain another one.
+_READ_OTHERWISE: Final = frozenset((b"authorization", b"cookie", b"signature-input", *schemes.CERTIFICATE_VERDICTS))
+# Query parameters that are credentials only together.
+_SIGNATURE_PARAMETERS: Final = frozenset(
+    (
+        "x-amz-signature", "sig", "sv", "se", "signature", "expires", "x-goog-credential", "key-pair-id",
+        "x-goog-signature", "oauth_signature",
+    )
+)  # fmt: skip
+# Stands for the reading of a header that says nothing without the others of its head.
+_IN_CONTEXT: Final = (Evidence(Kind.NONE, b"", b"", False),)
+
+
+def is_jwt(value: bytes) -> bool:
+    """Whether `value` has the form of a signed or unsecured JWT (JWS compact serialization, RFC 7515 section 3.1)."""
+    return value[:1] == b"e" and _JWT.match(value) is not None
+
+
+def is_opaque(value: bytes) -> bool:
+    """Whether `value` looks random: long, one word, letters and digits mixed, no date, version or address."""
+    if len(value) < _OPAQUE_BYTES or not _OPAQUE.match(value) or _VERSION_OR_DATE.match(value):
+        return False
+    digits, letters = len(_DIGIT.findall(value)), len(_LETTER.findall(value))
+    return digits >= 2 and letters >= 2 and digits + letters >= len(value) * 3 // 4 and b"://" not in value
+
+
+def is_unread_header(name: bytes) -> bool:
+    """Whether a header of this name (lower case) says nothing of credentials, whatever its value and its
+    neighbours."""
+    if name in _READ_OTHERWISE:
+        return False
+    return name == b"proxy-authorization" or classify_header_name(name).is_ignored
+
+
+def is_signature_header(name: bytes) -> bool:
+    """Whether a header of this name (lower case) is a signature of its request whatever its value, if it has one."""
+    return (
+        name not in _READ_OTHERWISE
+        and name != b"proxy-authorization"
+        and classify_header_name(name).kind is Kind.HMAC_SIGNATURE
+    )
+
+
+def is_key_header(name: bytes) -> bool:
+    """Whether each value of `KEY_BYTES` or more in a header of this name (lower case) is a key, unless it is a JWT."""
+    if name in _READ_OTHERWISE or name in (b"signature", b"proxy-authorization"):
+        return False
+    role = classify_header_name(name)
+    return role.is_key and not role.is_ignored and role.kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER)
+
+
+class Authenticator:
+    """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
+
+    __slots__ = ("_roles",)
+
+    def __init__(self) -> None:
+        self._roles: dict[bytes, HeaderRole] = {}
+
+    def find(self, head: RequestHead) -> list[Evidence]:
+        """Every credential of `head`, in order of appearance: headers, then cookies, then query.
+
+        A header that was met before costs one look: what its line says is noted on it (`Header.reading`).
+        """
+        found: list[Evidence] = []
+        headers, cut = head.headers, None
+        if head.is_last_header_cut and headers:
+            headers, cut = headers[:-1], headers[-1]
+        for header in headers:
+            reading = header.reading
+            if reading is None:
+                reading = header.reading = self._read(header, False)
+            if reading:
+                found += reading if reading is not _IN_CONTEXT else _read_in_context(head, header, False)
+        if cut is not None:
+            reading = self._read(cut, True)
+            found += reading if reading is not _IN_CONTEXT else _read_in_context(head, cut, True)
+        if head.query:
+            found += _read_query(head.query)
+        return found
+
+    def _read(self, header: Header, is_cut: bool) -> tuple[Evidence, ...]:
+        """What a line says by itself, or `_IN_CONTEXT`."""
+        name, value = header.name, header.value
+        if not value or name == b"proxy-authorization":
+            return ()
+        if name == b"authorization":
+            return (_read_authorization(value, is_cut),)
+        if name == b"cookie":
+            return tuple(_read_cookies(value, is_cut))
+        role = self._role(name)
+        if role.is_ignored:
+            return ()
+        if name == b"signature" or role.kind is Kind.MTLS_FORWARDED:
+            return _IN_CONTEXT
+        return _read_header(role, name, value, is_cut)
+
+    def _role(self, name: bytes) -> HeaderRole:
+        role = self._roles.get(name)
+        if role is None:
+            role = classify_header_name(name)
+            if len(name) <= _CACHED_NAME_BYTES:
+                if len(self._roles) >= _NAME_CACHE_ENTRIES:
+                    self._roles.clear()
+                self._roles[name] = role
+        return role
+
+
+def _read_authorization(value: bytes, is_cut: bool) -> Evidence:
+    """Scheme SP parameters (RFC 9110, section 11.4), or a bare key where the API asks for one."""
+    scheme, _, parameters = value.partition(b" ")
+    lower = scheme.lower()
+    parameters = parameters.strip()
+    if not parameters:
+        # A bare value: clients of such APIs send the key or the JWT itself.
+        kind = Kind.JWT_CUSTOM_HEADER if is_jwt(value) else Kind.API_KEY_HEADER
+        if lower in schemes.BEARER_SCHEMES or lower in schemes.AUTHORIZATION_SCHEMES:
+            kind = Kind.NONE if not is_cut else Kind.OTHER
+        return Evidence(kind, b"authorization", value, is_cut)
+    kind = schemes.AUTHORIZATION_SCHEMES.get(lower, Kind.NONE)
+    if lower in schemes.BEARER_SCHEMES:
+        opaque = Kind.API_KEY_HEADER if lower in schemes.KEY_TOKEN_SCHEMES else Kind.BEARER_OPAQUE
+        kind = Kind.BEARER_JWT if is_jwt(parameters) else opaque
+    elif kind == Kind.OAUTH1 and b"oauth_" not in parameters:
+        kind = Kind.BEARER_JWT if is_jwt(parameters) else Kind.BEARER_OPAQUE
+    elif kind == Kind.NONE:
+        if b"hmac" in lower or b"signature" in parameters.lower():
+            kind = Kind.HMAC_SIGNATURE
+        elif is_jwt(parameters):
+            kind = Kind.BEARER_JWT
+        elif lower.endswith((b"key", b"token")):
+            kind = Kind.API_KEY_HEADER
+        else:
+            kind = Kind.OTHER
+    return Evidence(kind, b"authorization", value, is_cut)
+
+
+def _read_in_context(head: RequestHead, header: Header, is_cut: bool) -> tuple[Evidence, ...]:
+    """A header that another one explains: a signature by its input, a certificate by the verdict on it."""
+    value = header.value
+    if header.name == b"signature":
+        is_message = head.get(b"signature-input") or b"keyId=" in value
+        kind = Kind.HTTP_MESSAGE_SIGNATURE if is_message else Kind.HMAC_SIGNATURE
+    else:
+        kind = Kind.MTLS_FORWARDED
+        verdicts = [other.value for other in head.headers if other.name in schemes.CERTIFICATE_VERDICTS]
+        if any(text.lower() not in schemes.CERTIFICATE_VERIFIED for text in verdicts) or value in (b"-", b"(null)"):
+            return ()
+    return (Evidence(kind, header.name, value, is_cut),)
+
+
+def _read_header(role: HeaderRole, name: bytes, value: bytes, is_cut: bool) -> tuple[Evidence, ...]:
+    kind = role.kind
+    if kind is Kind.NONE or kind is Kind.JWT_CUSTOM_HEADER:
+        bare = value[7:].strip() if value[:7].lower() == b"bearer " else value
+        if is_jwt(bare):
+            kind = Kind.JWT_CUSTOM_HEADER
+        elif (role.is_key and len(value) >= _KEY_BYTES) or (role.is_documented and is_opaque(bare)):
+            kind = Kind.API_KEY_HEADER
+        else:
+            return ()
+    return (Evidence(kind, name, value, is_cut),)
+
+
+def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
+    found = []
+    pairs = value.split(b";")[:MAX_COOKIES]
+    for index, pair in enumerate(pairs):
+        raw, equals, text = pair.strip().partition(b"=")
+        if not equals or not text:
+            continue
+        kind = _classify_cookie(raw, text)
+        if kind:
+            found.append(Evidence(kind, raw.lower(), text, is_cut and index == len(pairs) - 1))
+    return found
+
+
+def _classify_cookie(raw: bytes, value: bytes) -> Kind:
+    flat = flatten_name(raw)
+    if flat in schemes.SESSION_COOKIES:
+        return Kind.COOKIE_SESSION
+    if flat in schemes.KEY_COOKIES:
+        return Kind.API_KEY_COOKIE
+    if flat.startswith(schemes.NO_SESSION_COOKIE_STARTS) or "csrf" in flat or "xsrf" in flat:
+        return Kind.NONE
+    if flat.startswith(schemes.SESSION_COOKIE_STARTS) or flat.endswith(schemes.SESSION_COOKIE_ENDINGS):
+        return Kind.COOKIE_SESSION
+    if raw.lower().endswith((b".sid", b"_sid", b"-sid")):
+        return Kind.COOKIE_SESSION
+    if flat.endswith(("apikey", "apitoken", "accesstoken")):
+        return Kind.API_KEY_COOKIE
+    return Kind.COOKIE_SESSION if is_jwt(value) else Kind.NONE
+
+
+def _read_query(query: str) -> list[Evidence]:
+    found = []
+    pairs = query.split("&", MAX_QUERY_PARAMETERS)[:MAX_QUERY_PARAMETERS]
+    names = {pair.partition("=")[0].lower() for pair in pairs}
+    if "x-amz-signature" in names:
+        value = "&".join(pair for pair in pairs if pair.lower().startswith("x-amz-"))
+        return [Evidence(Kind.AWS_SIGV4_QUERY, b"x-amz-signature", value.encode("latin-1"), False)]
+    if ("sig" in names and names & {"sv", "se"}) or (
+        "signature" in names and names & {"expires", "x-goog-credential", "key-pair-id"}
+    ):
+        value = query
+        return [Evidence(Kind.HMAC_SIGNATURE, b"sig", value.encode("latin-1"), False)]
+    if "x-goog-signature" in names:
+        return [Evidence(Kind.HMAC_SIGNATURE, b"x-goog-signature", query.encode("latin-1"), False)]
+    if "oauth_signature" in names:
+        return [Evidence(Kind.OAUTH1, b"oauth_signature", query.encode("latin-1"), False)]
+    for pair in pairs:
+        name, _, raw = pair.partition("=")
+        if len(raw) < _KEY_BYTES:
+            continue
+        if not is_key_parameter(name):
+            continue
+        value_bytes = unquote_to_bytes(raw.encode("latin-1"))
+        if is_jwt(value_bytes) or _is_key_value(value_bytes):
+            found.append(Evidence(Kind.API_KEY_QUERY, name.lower().encode("latin-1"), value_bytes, False))
+    return found
+
+
+def is_context_parameter(name: str) -> bool:
+    """Whether a query parameter may be part of a signature, so that the others decide what it is."""
+    lower = name.lower()
+    return lower in _SIGNATURE_PARAMETERS or lower.startswith("x-amz-")
+
+
+def is_key_parameter(name: str) -> bool:
+    """Whether the name of a query parameter announces a key."""
+    return len(name) <= _CACHED_NAME_BYTES and _is_key_name(name)
+
+
+@lru_cache(maxsize=_NAME_CACHE_ENTRIES)
+def _is_key_name(name: str) -> bool:
+    flat = flatten_name(name.encode("latin-1"))
+    return flat not in schemes.QUERY_NO_KEYS and (
+        flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)
+    )
+
+
+def _is_key_value(value: bytes) -> bool:
+    """A query value under a key's name: short words (`key=color`) are filters, not keys."""
+    if b" " in value or _PAGE_TOKEN.match(value):
+        return False
+    return (len(value) >= 8 and _DIGIT.search(value) is not None) or len(value) >= 20

@@ -1,0 +1,1 @@
+"""Bodies: decoding, documents, their values."""

@@ -1,0 +1,482 @@
+"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms (multipart too),
+HTML, XML and text.
+
+Images and what is not named here are not read. A body that is cut gives what came before the cut; the number of
+records is then of that part.
+
+XML as values with names: bytes in, what the classifier reads out, and how many records it holds.
+
+An element is its text, or where it has attributes or elements an object of them; elements of one name beside each other
+are a list. A text beside others is named by its element, or as an attribute names it (`<field name="email">`). Prefixes
+are left out. Expat parses (xml.etree); of a long list only the records that are looked at become values. What is cut or
+broken gives what came before; a document that declares entities is not parsed.
+
+Text and markup as values with names: HTML, broken XML and plain text in, what the classifier reads out.
+
+A value is named by what stands before it: the cell, label or element before, or the words before a colon. Nothing is
+parsed into a tree: a page is cut at its tags, in time linear in its length.
+
+The parts of a multipart form (RFC 7578): a body in, its fields out; files as `Binary`, by their name only.
+
+How many records a parsed document holds: a list, a list in one of the usual envelopes, or one object.
+
+An envelope is known by its keys (the pages of JSON:API, OData, HAL, Relay, Spring, Elasticsearch and many others), or
+by having nothing beside its one list but what pages have. Everything else is one record, whatever lists are in it.
+
+Values of bodies that JSON has no type for.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from html import unescape
+from itertools import pairwise
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import parse_qs
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser
+
+import msgspec
+from pydantic_core import from_json
+
+# Pieces of a page that are looked at, from its beginning; the classifier asks 8 values of each name.
+PIECES_MAX: Final = 1_000
+LABEL_WORDS_MAX: Final = 6
+LABEL_CHARACTERS_MAX: Final = 60
+# Of plain text, what is looked at as one: the classifier reads so far.
+PART_CHARACTERS: Final = 4_096
+_UNSHOWN = re.compile(r"<(script|style)\b[^>]{0,500}>.{0,65536}?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]{0,2000}>")
+_FIELD = re.compile(r"<input\b([^<>]{0,1000})>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""\b(name|value)\s*=\s*(?:"([^"<>]{0,500})"|'([^'<>]{0,500})')""", re.IGNORECASE)
+_NAMED = re.compile(r"(?:^|[\s;,|(])([A-Za-z][A-Za-z _.-]{1,40}?)[ \t]{0,2}[:=][ \t]{0,2}([^\s,;<>\"'|]{3,100})")
+_ELEMENT = re.compile(r"<(?:[\w.-]{1,60}:)?([\w.-]{1,60})\b[^<>]{0,500}>([^<>]{1,500})</")
+
+Values = list[dict[str, str]]
+
+
+def read_html(text: str) -> Values:
+    """A page: texts by the text before them, inputs by their names."""
+    shown = _UNSHOWN.sub(" ", text)
+    found = [dict([_read_input(match.group(1))]) for match in _FIELD.finditer(shown)]
+    pieces = [piece for piece in (unescape(part).strip() for part in _TAG.split(shown)) if piece]
+    for before, piece in pairwise(["", *pieces[:PIECES_MAX]]):
+        found.append({_as_label(before): piece})
+        found += _read_named(piece)
+    return found
+
+
+def read_elements(text: str) -> Values:
+    """Of XML that is broken: elements with a text, by their names (else sensor/describe/bodies/documents.py)."""
+    return [{match.group(1): unescape(match.group(2)).strip()} for match in _ELEMENT.finditer(text)]
+
+
+def read_text(text: str) -> Values:
+    """Plain text in parts, and what its lines name."""
+    parts = [text[start : start + PART_CHARACTERS] for start in range(0, len(text), PART_CHARACTERS)]
+    found: Values = [{str(number): part} for number, part in enumerate(parts)]
+    for part in parts:
+        found += _read_named(part)
+    return found
+
+
+def _read_named(text: str) -> Values:
+    return [{match.group(1): match.group(2)} for match in _NAMED.finditer(text)]
+
+
+def _read_input(attributes: str) -> tuple[str, str]:
+    given = {
+        match.group(1).lower(): match.group(2) or match.group(3) or "" for match in _ATTRIBUTE.finditer(attributes)
+    }
+    return given.get("name", ""), unescape(given.get("value", ""))
+
+
+def _as_label(text: str) -> str:
+    is_label = len(text) <= LABEL_CHARACTERS_MAX and len(text.split()) <= LABEL_WORDS_MAX
+    return text.rstrip(":* ") if is_label else ""
+
+
+class Text(str):
+    """Text without a type of its own: of a form, a query, a header."""
+
+    __slots__ = ()
+
+
+class Binary(bytes):
+    """Bytes that are not read: a file in a form, a field of protobuf, a body of another type."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Binary({len(self)} bytes)"
+
+
+ENVELOPE_DEPTH_MAX: Final = 4
+# Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
+CLASSIFIED_RECORDS_MAX: Final = 8
+Item = TypeVar("Item")
+# Keys whose value is the answer itself, the surest first.
+_ENVELOPES: Final = (
+    *("data", "items", "results", "result", "value", "values", "records", "rows", "entries", "edges", "nodes"),
+    *("elements", "objects", "resources", "content", "contents", "documents", "docs", "hits", "list", "collection"),
+    *("response", "payload", "_embedded", "page_items", "body"),
+)
+# Beside a list: what is said of the page and not of a record.
+_PAGE_KEYS: Final = frozenset(
+    (
+        *("count", "total", "total_count", "totalcount", "totalitems", "total_items", "totalresults", "total_results"),
+        *("totalelements", "totalpages", "total_pages", "size", "page", "pages", "page_size", "pagesize", "per_page"),
+        *("perpage", "limit", "offset", "start", "skip", "top", "first", "last", "next", "prev", "previous", "self"),
+        *("cursor", "next_cursor", "nextcursor", "next_page_token", "nextpagetoken", "next_token", "nexttoken"),
+        *("has_more", "hasmore", "has_next", "hasnext", "more", "pageinfo", "page_info", "pagination", "paging"),
+        *("meta", "metadata", "_meta", "_metadata", "links", "_links", "status", "success", "ok", "code", "message"),
+        *("error", "errors", "took", "timed_out", "took_ms", "version", "kind", "object", "type", "timestamp"),
+        *("request_id", "requestid", "@odata.context", "@odata.count", "@odata.nextlink", "has_previous", "number"),
+        *("query", "filters", "sort", "included", "jsonapi", "empty", "numberofelements", "pageable", "max_score"),
+    )
+)
+
+
+def is_of_page(name: str) -> bool:
+    """Whether a field of this name beside a list says something of the page and not of a record."""
+    return name.lower() in _PAGE_KEYS
+
+
+def spread(items: list[Item]) -> list[Item]:
+    """Those that are looked at."""
+    if len(items) <= CLASSIFIED_RECORDS_MAX:
+        return items
+    return [items[i * len(items) // CLASSIFIED_RECORDS_MAX] for i in range(CLASSIFIED_RECORDS_MAX)]
+
+
+def find_records(value: object) -> list[object] | None:
+    """The list that is the answer; None where the document is one record."""
+    for _ in range(ENVELOPE_DEPTH_MAX):
+        if isinstance(value, list):
+            return value
+        if not isinstance(value, dict):
+            return None
+        inner = _open(value)
+        if inner is None:
+            return None
+        value = inner
+    return value if isinstance(value, list) else None
+
+
+def _open(document: dict[object, object]) -> object | None:
+    """What is in an envelope; None where it is none."""
+    keys = {str(key).lower(): key for key in document}
+    own = [key for key in keys if key not in _PAGE_KEYS]
+    for name in _ENVELOPES:
+        # A record may have a field of such a name; an envelope has little else.
+        if name in keys and len(own) <= 1 and isinstance(document[keys[name]], list | dict):
+            return document[keys[name]]
+    if len(own) == 1:
+        inner = document[keys[own[0]]]
+        # {"users": [..], "total": 7}; and one step of {"data": {"users": {"edges": [..]}}}.
+        if isinstance(inner, list) and all(isinstance(one, dict) for one in inner[:1]):
+            return inner
+        if isinstance(inner, dict) and len(keys) == 1:
+            return inner if _open(inner) is not None else None
+    return None
+
+
+PARTS_MAX: Final = 128
+TEXT_BYTES_MAX: Final = 4_096  # Of one field that is looked at.
+_BOUNDARY_MAX: Final = 72  # RFC 2046, section 5.1.1, and the two dashes.
+# Preceded by no letter, so that the one in `filename=` is none.
+_NAME: Final = re.compile(rb'(?<![\w*])name="((?:[^"\\]|\\.){1,256})"', re.IGNORECASE)
+_FILE: Final = re.compile(rb"(?<![\w])filename\*?=", re.IGNORECASE)
+
+
+def read_multipart(data: bytes, is_complete: bool) -> dict[str, object]:
+    """Fields by name; the last part of a body that was cut is left out. Raises ValueError where the body is none."""
+    line, mark, _ = data.partition(b"\r\n")
+    if not mark or not line.startswith(b"--") or len(line) > _BOUNDARY_MAX:
+        raise ValueError("the body does not begin with a boundary")
+    parts = (b"\r\n" + data).split(b"\r\n" + line)[1 : PARTS_MAX + 1]
+    if not is_complete and len(parts) > 1:
+        parts.pop()
+    fields: dict[str, list[object]] = {}
+    for part in parts:
+        head, blank, content = part.partition(b"\r\n\r\n")
+        name = _NAME.search(head)
+        if not blank or name is None:
+            continue
+        is_file = _FILE.search(head) is not None
+        value: object = Binary() if is_file else Text(content[:TEXT_BYTES_MAX].decode("utf-8", "replace"))
+        fields.setdefault(name[1].decode("utf-8", "replace"), []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in fields.items()}
+
+
+ELEMENTS_MAX: Final = 4_000  # That become values; the classifier looks at no more.
+DEPTH_MAX: Final = 40  # The classifier goes 32 deep.
+_NAME_CHARACTERS_MAX: Final = 60
+# Attributes that say what an element's text is.
+_NAMING: Final = ("name", "key", "id")
+_MARKS_OF_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Elements(NamedTuple):
+    """`values`: for the classifier, private to the node; `records`: None where nobody can tell."""
+
+    values: object
+    records: int | None
+    is_list: bool
+
+
+def read_xml(data: bytes, *, is_complete: bool) -> Elements | None:
+    """None where there is no element. Never raises."""
+    root, is_broken = _parse(data, is_complete=is_complete)
+    if root is None or is_broken:
+        values: list[object] = [dict(one) for one in read_elements(data.decode("utf-8", "replace"))]
+        if root is not None:
+            values.append({_strip(root.tag): _Converter().convert(root, 0)})
+        return Elements(values, None, False) if values else None
+    items = _find_list(root)
+    converter = _Converter()
+    if items is None:
+        return Elements({_strip(root.tag): converter.convert(root, 0)}, 1, False)
+    return Elements([converter.convert(item, 0) for item in spread(items)], len(items), True)
+
+
+def _parse(data: bytes, *, is_complete: bool) -> tuple[Element | None, bool]:
+    """The outermost element with all that was read of it, and whether something is wrong with the rest."""
+    if data[:2] in _MARKS_OF_UTF_16:
+        text: str | bytes = data.decode("utf-16", "replace")
+        is_refused = "<!ENTITY" in text
+    else:
+        text = data
+        is_refused = b"<!ENTITY" in data or b"\0" in data[:4]  # As UTF-16 without a mark, where none is found.
+    if is_refused:
+        return None, True
+    parser: XMLPullParser[Element] = XMLPullParser(("start",))
+    root: Element | None = None
+    try:
+        parser.feed(text)
+        first = next(parser.read_events(), None)
+        if first is not None and isinstance(first[-1], Element):
+            root = first[-1]
+        for _ in parser.read_events():  # An error stands behind the events before it.
+            pass
+        if is_complete:
+            parser.close()
+    except (ParseError, ValueError, LookupError):  # An encoding that is none.
+        return root, True
+    return root, False
+
+
+def _find_list(root: Element) -> list[Element] | None:
+    """The elements that are the answer; None where the document is one record. As find_records does it of JSON."""
+    element = root
+    for _ in range(ENVELOPE_DEPTH_MAX + 2):  # SOAP has two more around its answer.
+        if not len(element):
+            return None if element.attrib or (element.text or "").strip() else []
+        tags = {child.tag for child in element}
+        own = {tag for tag in tags if not is_of_page(_strip(tag))}
+        if _strip(element.tag) == "Envelope":
+            own = {tag for tag in tags if _strip(tag) == "Body"} or own
+        if len(own) != 1:
+            return None
+        items = element.findall(own.pop())
+        if len(items) > 1:
+            return items if len(items[0]) or items[0].attrib else None
+        element = items[0]
+    return None
+
+
+class _Converter:
+    """Elements to values, ELEMENTS_MAX of them."""
+
+    def __init__(self) -> None:
+        self._left = ELEMENTS_MAX
+
+    def convert(self, element: Element, depth: int) -> object:
+        self._left -= 1
+        text = (element.text or "").strip()
+        if not len(element) and not element.attrib:
+            return text
+        found: dict[str, object] = {_strip(name): value for name, value in element.attrib.items()}
+        if text:
+            naming = next((found[name] for name in _NAMING if name in found), "")
+            is_named = isinstance(naming, str) and 0 < len(naming) <= _NAME_CHARACTERS_MAX
+            found[str(naming) if is_named else _strip(element.tag)] = text
+        lists: set[str] = set()
+        if depth < DEPTH_MAX:
+            for child in element:
+                if self._left <= 0:
+                    break
+                _add(found, lists, _strip(child.tag), self.convert(child, depth + 1))
+        return found
+
+
+def _add(found: dict[str, object], lists: set[str], name: str, value: object) -> None:
+    """A further value of a name makes a list of them."""
+    known = found.get(name)
+    if known is None:
+        found[name] = value
+    elif name in lists and isinstance(known, list):
+        known.append(value)
+    else:
+        found[name] = [known, value]
+        lists.add(name)
+
+
+def _strip(name: object) -> str:
+    """A name without its namespace; comments and instructions have none."""
+    return name.rpartition("}")[2] if isinstance(name, str) else ""
+
+
+FORM_FIELDS_MAX: Final = 512
+CSV_COLUMNS_MAX: Final = 256
+_BLANKS: Final = b" \t\r\n"
+# Text holds no zero bytes, but a few may be an accident; compressed or random data has one in 256.
+_NULLS_MAX: Final = 3
+_BYTES_A_NULL: Final = 1_024
+
+
+class Document(msgspec.Struct, frozen=True, gc=False):
+    """What is in a body. `values`: for the classifier; private to the node."""
+
+    values: object
+    records: int | None  # None where the type has none (forms).
+    is_list: bool = False
+    tree: object = None  # All that was read, its envelope too, for the schema; private to the node.
+
+    def __repr__(self) -> str:
+        return f"Document(records={self.records}, redacted)"
+
+
+class _UnreadableError(ValueError):
+    """The body is not what its type says."""
+
+
+def read_document(data: bytes, media_type: str, *, is_complete: bool) -> Document | None:
+    """None where the type is none that is read. Raises ValueError where the body is not of its type."""
+    reader = _find_reader(media_type, data)
+    return None if reader is None else reader(data, is_complete)
+
+
+def is_protobuf(media_type: str) -> bool:
+    """Whether a type that is not read is known to be protobuf; messages of gRPC are, unless they say otherwise."""
+    return media_type in _PROTOBUF or media_type.endswith("+proto")
+
+
+def _read_markup(data: bytes, is_complete: bool) -> Document:
+    return Document(read_html(data.decode("utf-8", "replace")), None, tree=Binary())
+
+
+def _read_elements(data: bytes, is_complete: bool) -> Document:
+    found = read_xml(data, is_complete=is_complete)
+    if found is None:
+        raise _UnreadableError("no element of XML")
+    return Document(found.values, found.records, found.is_list, Binary())
+
+
+def _read_plain(data: bytes, is_complete: bool) -> Document:
+    return Document(read_text(data.decode("utf-8", "replace")), None, tree=Binary())
+
+
+def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Document] | None:
+    reader = _READERS.get(media_type)
+    if reader is None and media_type.endswith("+json"):
+        reader = _read_json
+    if reader is None and media_type.endswith("+xml"):
+        reader = _read_elements
+    if media_type in ("", "text/plain") and data.lstrip(_BLANKS)[:1] in (b"{", b"["):
+        reader = _read_json  # Servers that forget the type, or mean well with it.
+    if reader is _read_plain and data.count(b"\0") > _NULLS_MAX + len(data) // _BYTES_A_NULL:
+        return None  # Servers say text where they know no better: nginx of a file without an extension.
+    return reader
+
+
+def _read_json(data: bytes, is_complete: bool) -> Document:
+    # A cut string or number is left out: it may be another than it seems.
+    value = from_json(data, allow_partial=not is_complete)
+    records = find_records(value)
+    if records is None:
+        return Document(value, 1, tree=value)
+    return Document(spread(records), len(records), True, value)
+
+
+def _read_lines(data: bytes, is_complete: bool) -> Document:
+    lines = data.splitlines()
+    if lines and not is_complete and not data.endswith(b"\n"):
+        lines.pop()
+    lines = [line for line in lines if line.strip(b"\x1e \t")]
+    values = [from_json(line.lstrip(b"\x1e")) for line in spread(lines)]
+    return Document(values, len(lines), True, values)
+
+
+def _read_csv(data: bytes, is_complete: bool) -> Document:
+    lines = data.decode("utf-8", "replace").splitlines(keepends=True)
+    if len(lines) > 1 and not is_complete and not lines[-1].endswith("\n"):
+        lines.pop()
+    if not lines:
+        return Document([], 0, True)
+    delimiter = max(",;\t|", key=lines[0].count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise _UnreadableError(str(error)) from None
+    if not rows:
+        return Document([], 0, True)
+    names = rows[0][:CSV_COLUMNS_MAX]
+    if not all(name.strip() and not any(c.isdigit() for c in name[:1]) for name in names):
+        return Document(spread(rows), len(rows), True)  # No line of names.
+    records = [dict(zip(names, row, strict=False)) for row in spread(rows[1:])]
+    typed = [{name: Text(text) for name, text in record.items()} for record in records]
+    return Document(records, len(rows) - 1, True, typed)
+
+
+def _read_form(data: bytes, is_complete: bool) -> Document:
+    text = data.decode("utf-8", "replace")
+    if not is_complete:
+        text = text.rpartition("&")[0]
+    fields = parse_qs(text, max_num_fields=FORM_FIELDS_MAX)
+    typed = {name: [Text(value) for value in values] for name, values in fields.items()}
+    return Document(
+        {name: values if len(values) > 1 else values[0] for name, values in fields.items()},
+        None,
+        tree={name: values if len(values) > 1 else values[0] for name, values in typed.items()},
+    )
+
+
+def _read_multipart(data: bytes, is_complete: bool) -> Document:
+    fields = read_multipart(data, is_complete)
+    return Document(fields, None, tree=fields)
+
+
+_PROTOBUF: Final = frozenset(
+    (
+        "application/grpc",
+        "application/grpc-web",
+        "application/proto",
+        "application/protobuf",
+        "application/x-protobuf",
+        "application/vnd.google.protobuf",
+    )
+)
+_READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
+    "text/html": _read_markup,
+    "application/xhtml+xml": _read_markup,
+    "text/xml": _read_elements,
+    "application/xml": _read_elements,
+    "text/plain": _read_plain,
+    "application/json": _read_json,
+    "text/json": _read_json,
+    "text/x-json": _read_json,
+    "application/x-ndjson": _read_lines,
+    "application/ndjson": _read_lines,
+    "application/jsonl": _read_lines,
+    "application/x-jsonlines": _read_lines,
+    "application/json-lines": _read_lines,
+    "application/jsonlines": _read_lines,
+    "application/json-seq": _read_lines,
+    "application/stream+json": _read_lines,
+    "text/csv": _read_csv,
+    "application/csv": _read_csv,
+    "text/tab-separated-values": _read_csv,
+    "application/x-www-form-urlencoded": _read_form,
+    "multipart/form-data": _read_multipart,
+}

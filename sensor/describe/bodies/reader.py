@@ -1,0 +1,364 @@
+"""From the raw bodies of a call to what may be told of them: framing, coding, document, classifier, in this order.
+
+The one place where body values meet the classifier, and where they end. Whatever cannot be read is counted by a fixed
+word; nothing raises.
+
+Sensitive data beside the bodies: path, query and headers of a request head in, codes of kinds out; values end here.
+
+Credentials are none of it (sensor.describe.auth.authentication reads them), nor are the addresses that proxies add. A
+path segment is named by the one before it, as in `/emails/ada@example.org`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from functools import partial
+from ipaddress import ip_address
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from common.figures import Figure, make_totals
+from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
+from sensor.describe.auth.authentication import is_key_header
+from sensor.describe.bodies.decoding import Payload, decode, read_payload
+from sensor.describe.bodies.documents import Binary, Document, is_protobuf, read_document
+from sensor.describe.bodies.protobuf import read_protobuf
+from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
+from sensor.http.http1.head import RequestHead, read_media_type
+from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
+from sensor.sensitive.kinds import (
+    DATA_CLASSES,
+    HEAD_READ,
+    PLACE_SHIFT,
+    CallFact,
+    DataClass,
+    DataKind,
+    DataPlace,
+    make_codes,
+)
+
+# Looked at of one head; a hostile one must not cost more than a body does.
+SEGMENTS_MAX: Final = 32
+PARAMETERS_MAX: Final = 64
+HEADERS_MAX: Final = 64
+VALUE_CHARACTERS_MAX: Final = 512
+_FILE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|ico|css|m?js|map|woff2?|ttf|html?|xml|json|pdf|txt)\Z", re.IGNORECASE)
+# Where credentials and addresses of proxies stand.
+_OTHERWISE_READ: Final = frozenset(
+    (b"authorization", b"proxy-authorization", b"cookie", b"host", b"forwarded", b"via", b"signature-input")
+)
+# How proxies say that the client spoke TLS with them.
+_TLS_HEADERS: Final = {
+    b"x-forwarded-proto": b"https",
+    b"x-forwarded-protocol": b"https",
+    b"x-forwarded-scheme": b"https",
+    b"x-scheme": b"https",
+    b"x-forwarded-ssl": b"on",
+    b"front-end-https": b"on",
+    b"x-arr-ssl": b"",
+    b"cloudfront-forwarded-proto": b"https",
+}
+
+
+def read_head(head: RequestHead, remote_address: str, *, is_encrypted: bool = False) -> set[int]:
+    """Codes of what the head holds (sensor.sensitive.kinds), with HEAD_READ. Never raises. Cost: some 10 us a
+    parameter; of sampled calls only."""
+    return {
+        HEAD_READ,
+        *make_codes(DataPlace.PATH, _read_path(head.path)),
+        *make_codes(DataPlace.QUERY, _read_query(head.query)),
+        *make_codes(DataPlace.REQUEST_HEADER, _read_headers(head)),
+        *(DataPlace.CALL << PLACE_SHIFT | fact for fact in _find_facts(head, remote_address, is_encrypted)),
+    }
+
+
+def _read_path(path: str) -> set[DataKind]:
+    found: set[DataKind] = set()
+    before = ""
+    for segment in path.split("/")[: SEGMENTS_MAX + 1]:
+        text = unquote(segment)[:VALUE_CHARACTERS_MAX]
+        if text:
+            # A word after `phone` names what is done with it.
+            if _FILE.search(text):  # `logo@2x.png` is no address.
+                continue
+            kinds = classify_field(before if any(map(str.isdigit, text)) or "@" in text else "", text)
+            found |= _drop_technical(kinds)
+        before = text
+    return found
+
+
+def _read_query(query: str) -> set[DataKind]:
+    found: set[DataKind] = set()
+    if query:
+        try:
+            pairs = parse_qsl(query, max_num_fields=4 * PARAMETERS_MAX)
+        except ValueError:  # More fields than anybody reads.
+            return found
+        for name, value in pairs[:PARAMETERS_MAX]:
+            found |= _drop_technical(classify_field(name, value[:VALUE_CHARACTERS_MAX]))
+    return found
+
+
+def _read_headers(head: RequestHead) -> set[DataKind]:
+    found: set[DataKind] = set()
+    for header in head.headers[:HEADERS_MAX]:
+        name = header.name
+        if not name or name in _OTHERWISE_READ or is_key_header(name):
+            continue
+        text = header.value[:VALUE_CHARACTERS_MAX].decode("latin-1")
+        found |= _drop_technical(classify_field(name.decode("latin-1"), text))
+    # Tokens in headers of any name are credentials, and read as such.
+    return found - {DataKind.JWT}
+
+
+def _drop_technical(kinds: Iterable[DataKind]) -> set[DataKind]:
+    """Addresses of machines in a head are how it travels."""
+    return {kind for kind in kinds if DATA_CLASSES[kind] is not DataClass.TECHNICAL}
+
+
+def _find_facts(head: RequestHead, remote_address: str, is_encrypted: bool) -> Iterable[CallFact]:
+    if is_encrypted or any(_says_tls(header.name, header.value.lower()) for header in head.headers[:HEADERS_MAX]):
+        yield CallFact.ENCRYPTED
+    try:
+        if ip_address(remote_address.partition("%")[0]).is_loopback:
+            yield CallFact.LOOPBACK
+    except ValueError:
+        return
+
+
+def _says_tls(name: bytes, value: bytes) -> bool:
+    if name == b"forwarded":
+        return b"proto=https" in value.replace(b'"', b"")
+    wanted = _TLS_HEADERS.get(name)
+    # The first of several is what the client spoke.
+    return wanted is not None and value.split(b",")[0].strip().startswith(wanted)
+
+
+# Looked at of one document, and values of one field: of each route a body is read every second. A hostile one, whose
+# values all show a sign, costs some 30 ms.
+NODES_MAX: Final = 4_000
+VALUES_MAX: Final = 8
+_MEDIA_TYPE_BYTES: Final = 128
+_CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
+_WORDS: Final = (
+    ("coding_unknown", "Bodies in a content coding that the sensor does not read."),
+    ("coding_broken", "Bodies that their content coding does not decode."),
+    ("decoded_limit", "Bodies of which only the beginning was read: decoded, they are too long."),
+    ("not_its_type", "Bodies that are not what their media type says."),
+    ("type_not_read", "Bodies of media types that the sensor does not read."),
+    ("protobuf", "Bodies of protobuf: described by field number, and not classified."),
+)
+
+
+class BodyCall(msgspec.Struct, frozen=True, gc=False):
+    """What the reader is told of a call whose bodies came. Private to the node."""
+
+    route_id: int
+    status_code: int
+    request_head: bytes
+    response_head: bytes
+    request_bytes: int  # Heads and bodies as on the wire.
+    response_bytes: int
+    time_ns: int
+    bodies: RawBodies | None
+    # Of HTTP/2 instead: both bodies, whose framing the reader of streams has undone, and bytes of the response's head.
+    payloads: tuple[Payload, Payload] | None = None
+    head_bytes: int = 0
+    consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
+    authentication: int = AuthenticationKind.UNKNOWN
+    is_description: bool = False  # Its path is one under which descriptions of APIs are served.
+
+    def __repr__(self) -> str:
+        return f"BodyCall(status_code={self.status_code}, redacted)"
+
+
+class BodyDocument(msgspec.Struct, frozen=True, gc=False):
+    """A body as parsed, for what describes it. Private to the node."""
+
+    media_type: str
+    content_type: bytes
+    tree: object
+    is_complete: bool
+
+    def __repr__(self) -> str:
+        return f"BodyDocument(media_type={self.media_type!r}, redacted)"
+
+
+class DocumentSink(Protocol):
+    """Who learns what bodies look like (sensor/describe/schemas)."""
+
+    def learn_bodies(
+        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
+    ) -> None: ...
+
+
+class _Read(msgspec.Struct, frozen=True, gc=False):
+    """One body of which something can be told: its kinds of data where it was read."""
+
+    document: Document | None
+    data: frozenset[DataKind]
+    is_complete: bool
+    seen: BodyDocument
+
+
+class BodyReader:
+    """Reads what is due; estimates the rest. Not thread-safe."""
+
+    def __init__(self, rule: SampleRule, sink: DocumentSink | None = None, custom: CustomFinder | None = None) -> None:
+        """`custom`: classes of data that the operator named."""
+        self._custom = custom
+        self._fields = AskedBook()
+        self._sampler = BodySampler(rule)
+        self._sink = sink
+        self._heads = BodySampler(rule)
+        self.estimates = RecordEstimates()
+        self.read_count = 0  # Bodies classified.
+        self.unread: Counter[str] = Counter()  # Bodies by why they were not.
+
+    def read(self, call: BodyCall) -> BodyFacts | None:
+        """Facts of a call whose bodies came."""
+        answer = find_payload(call, is_request=False)
+        media_type = _read_type(answer)
+        if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
+            return self.estimate(call.route_id, call.status_code, call.response_bytes)
+        question = find_payload(call, is_request=True)
+        asked = self._classify(question, _read_type(question), Side(call.route_id, is_request=True))
+        told = self._classify(answer, media_type, Side(call.route_id, is_request=False))
+        codes: set[int] = set()
+        flags, records = BodyFlag.NONE, 0
+        if asked is not None and asked.document is not None:
+            flags |= BodyFlag.REQUEST_READ
+            codes |= make_codes(DataPlace.REQUEST_BODY, asked.data)
+        if told is not None and told.document is not None:
+            flags |= BodyFlag.RESPONSE_READ
+            codes |= make_codes(DataPlace.RESPONSE_BODY, told.data)
+            records, known = self._count(call, told.document, is_complete=told.is_complete)
+            flags |= known
+        if self._sink is not None:
+            seen_asked, seen_told = (one.seen if one is not None else None for one in (asked, told))
+            self._sink.learn_bodies(call, seen_asked, seen_told, codes)
+        if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
+            estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
+            if estimated is not None:
+                records, flags = estimated.records, flags | estimated.flags
+        return BodyFacts(records, tuple(sorted(codes)), flags) if flags else None
+
+    def estimate(self, route_id: int, status_code: int, response_bytes: int) -> BodyFacts | None:
+        """Facts of a call whose bodies were not read, where others of its route were."""
+        if not is_counted(status_code):
+            return None
+        estimate = self.estimates.find(route_id)
+        if estimate is None:
+            return None
+        return BodyFacts(estimate.count(response_bytes), (), BodyFlag.ESTIMATED)
+
+    def read_head(
+        self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
+    ) -> BodyFacts | None:
+        """The facts of a call with what its path, query and headers hold, where those are due."""
+        if not self._heads.is_due(route_id, 0, "", 0, exchange.time_unix_ns):
+            return facts
+        codes = read_head(head, exchange.remote_address, is_encrypted=exchange.is_encrypted)
+        if facts is None:
+            return BodyFacts(0, tuple(sorted(codes)), BodyFlag.HEAD_READ)
+        return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.HEAD_READ)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What was read, and what could not be."""
+        unread = ((word, text, self.unread[word]) for word, text in _WORDS)
+        return make_totals((("read", "Bodies that were classified.", self.read_count), *unread), "bodies_")
+
+    def _classify(self, payload: Payload | None, media_type: str, side: Side) -> _Read | None:
+        if payload is None or not payload.data:
+            return None
+        decoded = decode(payload.data, payload.content_encoding, is_complete=payload.is_complete)
+        if decoded.fault:
+            self.unread[decoded.fault] += 1
+        if not decoded.data:
+            return None
+        try:
+            document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
+        except ValueError:
+            self.unread["not_its_type"] += 1
+            return None
+        content_type = payload.content_type[:_CONTENT_TYPE_BYTES]
+        if document is None:
+            tree: object = Binary()
+            if is_protobuf(media_type):
+                self.unread["protobuf"] += 1
+                tree = read_protobuf(decoded.data, media_type, is_complete=decoded.is_complete)
+            else:
+                self.unread["type_not_read"] += 1
+            if tree is None:
+                return None
+            return _Read(None, frozenset(), False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
+        self.read_count += 1
+        found = find_sensitive(
+            document.values,
+            max_nodes=NODES_MAX,
+            max_values=VALUES_MAX,
+            custom=self._custom,
+            find_asked=partial(self._fields.find, side),
+        )
+        data = frozenset(finding.kind for finding in found)
+        seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
+        return _Read(document, data, decoded.is_complete, seen)
+
+    def _count(self, call: BodyCall, document: Document, *, is_complete: bool) -> tuple[int, BodyFlag]:
+        """Records returned; of a body that was cut, as many as the rest would hold at this rate."""
+        records = document.records
+        if records is None or not is_counted(call.status_code):
+            return 0, BodyFlag.NONE
+        known = BodyFlag.MEASURED
+        head_bytes = call.head_bytes or len(_find_head(call))
+        body_bytes = call.response_bytes - head_bytes
+        read_bytes = len(call.payloads[1].data if call.payloads else call.bodies.response if call.bodies else b"")
+        if not is_complete:
+            known = BodyFlag.ESTIMATED
+            if document.is_list and read_bytes:
+                records = round(records * max(1.0, body_bytes / read_bytes))
+        self.estimates.learn(
+            call.route_id,
+            records=records,
+            response_bytes=call.response_bytes,
+            head_bytes=head_bytes,
+            is_list=document.is_list,
+        )
+        return records, known
+
+
+def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
+    """One body of a call, its framing undone; None where none came."""
+    if call.payloads is not None:
+        return call.payloads[not is_request]
+    bodies = call.bodies
+    if bodies is None:
+        return None
+    if is_request:
+        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
+    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies.whole, is_request=False)
+
+
+def _find_head(call: BodyCall) -> bytes:
+    """Of a response of HTTP/1."""
+    return call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
+
+
+def _unframe(
+    head: bytes, raw: bytes, wire_bytes: int, whole: tuple[bool, bool] | None, *, is_request: bool
+) -> Payload | None:
+    if not raw or not head:
+        return None
+    is_whole = len(head) + len(raw) >= wire_bytes if whole is None else whole[not is_request]
+    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None)
+
+
+def is_counted(status_code: int) -> bool:
+    """Only what was served returns records."""
+    return 200 <= status_code < 300
+
+
+def _read_type(payload: Payload | None) -> str:
+    return "" if payload is None else read_media_type(payload.content_type[:_MEDIA_TYPE_BYTES])

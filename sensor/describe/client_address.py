@@ -1,0 +1,122 @@
+"""The address a request came from, through trusted hops only: peer address and forwarding headers in, one textual IP
+out.
+
+Anyone can write a forwarding header. It counts only when the peer itself is within the configured trusted networks, and
+then its addresses are walked from the right: the last one that is not a trusted hop is the client. Sources: RFC 7239
+(Forwarded), and the conventions of X-Forwarded-For and X-Real-IP as nginx's realip module and Envoy document them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from sensor.http.http1.head import RequestHead
+
+# Hops looked at, from the right: longer chains are forged or loops.
+MAX_HOPS: Final = 32
+_CACHE_ENTRIES: Final = 8_192
+# forwarded-pair = token "=" value; node = nodename [ ":" node-port ]; RFC 7239 section 4 and 6.
+_FOR = re.compile(rb'(?:^|[;,\s])for="?(\[[0-9A-Fa-f:.]+\]|[^";,\s]+)', re.IGNORECASE)
+
+FORWARDING_HEADERS: Final = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
+
+Network = IPv4Network | IPv6Network
+
+
+def read_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
+    """Parses CIDRs; raises ValueError that names the bad one."""
+    networks = []
+    for cidr in cidrs:
+        try:
+            networks.append(ip_network(cidr, strict=False))
+        except ValueError:
+            raise ValueError(f"trusted network {cidr!r} is no CIDR; write one like 10.0.0.0/8") from None
+    return tuple(networks)
+
+
+def _normalize(text: bytes) -> str:
+    """Textual IP of one hop, its port dropped, mapped IPv4 as IPv4; empty when it is none (`unknown`, obfuscated
+
+    names).
+    """
+    raw = text.strip().strip(b'"').decode("latin-1")
+    if raw.startswith("["):
+        raw = raw[1:].partition("]")[0]
+    elif raw.count(":") == 1:
+        raw = raw.partition(":")[0]
+    try:
+        address = ip_address(raw)
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+class ClientAddresses:
+    """Finds the client of a request, given which networks hold trusted proxies."""
+
+    __slots__ = ("_networks", "_trusted")
+
+    def __init__(self, trusted_networks: Iterable[str]) -> None:
+        self._networks = read_networks(trusted_networks)
+        self._trusted: dict[str, bool] = {}
+
+    def find(self, head: RequestHead, peer: str) -> str:
+        """Address of the client; `peer` itself unless it is a trusted hop that names another. Without trusted networks:
+
+        free.
+        """
+        if not self._networks or not self._is_trusted(peer):
+            return peer
+        return self.find_by_hops(self.read_hops(head), peer)
+
+    def read_hops(self, head: RequestHead) -> tuple[bytes, ...]:
+        """What the head's forwarding headers tell, for `find_by_hops`; empty without trusted networks."""
+        return tuple(_read_hops(head)[-MAX_HOPS:]) if self._networks else ()
+
+    def find_by_hops(self, hops: Sequence[bytes], peer: str) -> str:
+        """The same as `find`, of a head read earlier."""
+        if not hops or not self._is_trusted(peer):
+            return peer
+        client = peer
+        for hop in reversed(hops):
+            address = _normalize(hop)
+            if not address:
+                return client
+            client = address
+            if not self._is_trusted(address):
+                return client
+        return client
+
+    def _is_trusted(self, address: str) -> bool:
+        known = self._trusted.get(address)
+        if known is None:
+            try:
+                parsed = ip_address(address)
+            except ValueError:
+                return False
+            known = any(parsed in network for network in self._networks if network.version == parsed.version)
+            if len(self._trusted) >= _CACHE_ENTRIES:
+                self._trusted.clear()
+            self._trusted[address] = known
+        return known
+
+
+def _read_hops(head: RequestHead) -> list[bytes]:
+    """Addresses in the order proxies appended them: Forwarded, else X-Forwarded-For, else X-Real-IP; repeated headers
+
+    are one list.
+    """
+    forwarded: list[bytes] = []
+    x_forwarded: list[bytes] = []
+    real: list[bytes] = []
+    for header in head.headers:
+        name, value = header.name, header.value
+        if name == b"x-forwarded-for":
+            x_forwarded += value.split(b",")
+        elif name == b"forwarded":
+            forwarded += _FOR.findall(value)
+        elif name == b"x-real-ip":
+            real = [value]
+    return forwarded or [hop for hop in x_forwarded if hop.strip()] or real

@@ -1,0 +1,469 @@
+"""Decides which calls are not told, before they are described: by where they were served, and by who asks.
+
+Traffic of Apidae itself is excluded first (sensor/enrich/own_traffic.py): proven by its processes, never by what a head
+says.
+
+A workload that is switched off (sensor/enrich/kubernetes/cluster.py) is off at both ends: what it serves and what it
+calls. A probe (`probes`) is left out where it is what it says: from where such probes come, and no more often than
+they do. Paths on which a probe was seen are not taught to the kernel: its records do not say who asked.
+
+Calls that only ask whether a service lives, or how it does: kubelet probes, metrics scrapes, health checks. Pure.
+
+A call is judged by its head: the User-Agent, which anybody can send, and what a probe of that kind always is besides,
+which not everybody can be. What calls faster than a probe does is told, whatever it says it is
+(`sensor.describe.filter` counts), and a kubelet's probe must come from this node and from no Pod.
+
+How many calls were left out, of which service and why; as rows of the coverage.
+"""
+
+import enum
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.core.arrays import number_values
+from sensor.core.calls import Exchange, Hop, Role, Service
+from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.http.http2.exchange import StreamExchange
+
+HEAD_BYTES: Final = 4_096
+
+
+class ProbeKind(enum.Enum):
+    """What asked; the value is told in the coverage."""
+
+    KUBELET = "kubelet probes"
+    SCRAPE = "metrics scrapes"
+    HEALTH_CHECK = "health checks"
+
+
+class Source(enum.Enum):
+    """Where the client of a kind of probe is."""
+
+    NODE = "node"  # On this node, outside of Pods; or a sidecar of the same Pod that passes the probe on.
+    PRIVATE = "private"  # An address of the own networks.
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRule:
+    """One client, by the beginning of its User-Agent."""
+
+    agent: str
+    kind: ProbeKind
+    client: Source
+    path: re.Pattern[str] | None  # What its path must be; None: any.
+    source: str
+
+
+# Where metrics are by convention; a scraper that is sent elsewhere is told like any other client.
+_METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)*/(metrics|prometheus|federate|probe|actuator/prometheus)/?")
+
+RULES: Final = (
+    ProbeRule(
+        agent="kube-probe/", kind=ProbeKind.KUBELET, client=Source.NODE, path=None,
+        source="kubernetes pkg/probe/http/request.go, userAgent",
+    ),
+    *(
+        ProbeRule(agent=agent, kind=ProbeKind.SCRAPE, client=Source.PRIVATE, path=_METRICS, source=source)
+        for agent, source in (
+            ("Prometheus/", "prometheus scrape/scrape.go, UserAgent"),
+            ("vm_promscrape", "VictoriaMetrics lib/promscrape/client.go"),
+            ("GrafanaAgent/", "grafana/agent"),
+            ("Alloy/", "grafana/alloy"),
+            ("Telegraf/", "influxdata/telegraf plugins/inputs/prometheus"),
+            ("OpenTelemetry Collector", "opentelemetry-collector, prometheus receiver"),
+        )
+    ),
+    *(
+        ProbeRule(agent=agent, kind=ProbeKind.HEALTH_CHECK, client=client, path=None, source=source)
+        for agent, client, source in (
+            ("Envoy/HC", Source.PRIVATE, "envoy source/extensions/health_checkers/http"),
+            ("ELB-HealthChecker/", Source.PRIVATE, "AWS, health checks for target groups"),
+            ("GoogleHC/", Source.ANY, "Google Cloud, probes come from 35.191.0.0/16 and 130.211.0.0/22"),
+            ("Consul Health Check", Source.PRIVATE, "hashicorp/consul agent/checks/check.go"),
+            ("kube-router/", Source.PRIVATE, "cloudnativelabs/kube-router"),
+            ("traefik-healthcheck", Source.PRIVATE, "traefik pkg/healthcheck"),
+        )
+    ),
+)  # fmt: skip
+_BY_AGENT: Final = {rule.agent.encode(): rule for rule in RULES}
+_AGENTS: Final = tuple(_BY_AGENT)
+_AGENT_BYTES: Final = 64  # Looked at.
+# As clients spell it; a search for bytes costs a tenth of one for a pattern.
+_FIELDS: Final = (b"\nUser-Agent:", b"\nuser-agent:")
+_METHODS: Final = (b"GET ", b"HEAD ")
+# A probe asks for a path and no more; `federate` and `probe` of Prometheus have their parameters in the query.
+_LINE: Final = re.compile(rb"[A-Z]+ (/[^ ?#]*)(\?[^ ]*)? HTTP/1\.[01]\r?\n")
+# grpc.health.v1: what kubelets, meshes and load balancers ask of gRPC (grpc/doc/health-checking.md).
+GRPC_HEALTH: Final = "/grpc.health.v1.Health/"
+
+
+def find_rule(head: bytes) -> tuple[ProbeRule, str] | None:
+    """The rule that a head of HTTP/1 says it is of, and its path; 0.9 us where it is of none."""
+    for field in _FIELDS:
+        place = head.find(field, 0, HEAD_BYTES)
+        if place >= 0:
+            break
+    else:
+        return None
+    start = place + len(field)
+    value = head[start : start + _AGENT_BYTES].lstrip(b" \t")
+    if not value.startswith(_AGENTS) or not head.startswith(_METHODS):
+        return None
+    line = _LINE.match(head)
+    if line is None:
+        return None
+    rule = next(rule for agent, rule in _BY_AGENT.items() if value.startswith(agent))
+    path = line[1].decode("latin-1")
+    if rule.path is not None and not rule.path.fullmatch(path):
+        return None
+    return rule, path
+
+
+@lru_cache(maxsize=4_096)
+def is_private(address: str) -> bool:
+    """Whether an address is of no network of the whole world (RFC 1918, 4193, 6598, loopback, link-local)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not parsed.is_global
+
+
+# Services and reasons; those past it are added together under the service of the node.
+ENTRIES_MAX: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A call that is not told: its service, what kind of call it is, and why it is left out."""
+
+    service: Service
+    kind: str  # A few words, out of a fixed set.
+    reason: str  # A sentence, out of a fixed set.
+
+
+class Account:
+    """Calls left out since the sensor's start. Not thread-safe."""
+
+    __slots__ = ("_calls", "_other", "calls")
+
+    def __init__(self) -> None:
+        self._calls: dict[LeftOut, int] = {}
+        self._other = 0
+        self.calls = 0
+
+    def add(self, left_out: LeftOut, calls: int = 1) -> None:
+        """`calls` more."""
+        self.calls += calls
+        if left_out in self._calls or len(self._calls) < ENTRIES_MAX:
+            self._calls[left_out] = self._calls.get(left_out, 0) + calls
+        else:
+            self._other += calls
+
+    def cover(self, unknown_service: Service) -> list[PortCoverage]:
+        """One row a (service, kind, reason)."""
+        entries = list(self._calls.items())
+        if self._other:
+            entries.append(
+                (LeftOut(unknown_service, "others", "left out, of services beyond the table's size"), self._other)
+            )
+        return [
+            PortCoverage(
+                service=one.service,
+                protocol=PortProtocol.LEFT_OUT,
+                connections=0,
+                bytes=0,
+                address=one.kind,
+                reason=one.reason,
+                role=CoverageRole.NODE,
+                calls=calls,
+            )
+            for one, calls in entries
+        ]
+
+
+# A kubelet asks a container three things, each at most once a second; load balancers have a dozen checkers.
+PROBES_PER_SECOND: Final = 10
+# (service, path)s on which probes were seen: a port has three or four.
+PATHS_MAX: Final = 4_096
+SWITCHED_OFF: Final = "calls"
+OWN_TRAFFIC: Final = "Apidae's own traffic"
+_OWN_REASON: Final = (
+    "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
+)
+_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
+_SECOND_NS: Final = 1_000_000_000
+
+Records = npt.NDArray[np.void]
+# As sensor.offload.records has it: calls, request bytes, response bytes, microseconds.
+Totals = tuple[int, int, int, int]
+
+
+class Identity(Protocol):
+    """What is asked of `sensor.enrich.identity.NodeIdentity`."""
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
+
+    def why_left_out(self, cgroup_id: int) -> str:
+        """Why calls of this cgroup are not told; empty where they are."""
+        ...
+
+    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str:
+        """The same of what is served at an end, which must have been named."""
+        ...
+
+    @property
+    def is_leaving_out(self) -> bool:
+        """Whether there is anything that is switched off."""
+        ...
+
+    def is_kubelet(self, cgroup_id: int) -> bool:
+        """Whether nothing but the kubelet is in a cgroup."""
+        ...
+
+    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
+        """Whether a client is on this node and in no Pod, or in the server's own Pod."""
+        ...
+
+
+class OwnTraffic(Protocol):
+    """What is asked of `sensor.enrich.own_traffic.OwnTraffic`."""
+
+    @property
+    def cgroup_ids(self) -> frozenset[int]:
+        """Cgroups in which processes of Apidae's own open sockets."""
+        ...
+
+    def is_own(self, exchange: Exchange) -> bool:
+        """Whether one end of a call is Apidae's own."""
+        ...
+
+    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
+        """Whether what is served at a local end is; without an address, at every address."""
+        ...
+
+    def list_sockets(self) -> list[int]:
+        """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
+        of which such a call was judged."""
+        ...
+
+
+@dataclass(slots=True)
+class _Rate:
+    second: int = 0
+    count: int = 0
+
+
+class Gate:
+    """What is left out at one node. Not thread-safe."""
+
+    def __init__(
+        self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
+        is_telling_probes: bool = False, own_traffic: OwnTraffic | None = None,
+    ) -> None:  # fmt: skip
+        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow; without
+        `own_traffic`, Apidae's own is told like any other."""
+        self._identity = identity
+        self._own_traffic = own_traffic
+        self._account = account
+        self._unpack_overflow = unpack_overflow
+        self._is_telling_probes = is_telling_probes
+        self._rates: dict[tuple[Service, ProbeKind], _Rate] = {}
+        self._paths: set[tuple[Service, str]] = set()
+        self._totals: dict[bytes, Totals] = {}
+        self._withheld: dict[bytes, Totals] = {}
+        self._on_probed: Callable[[Service], None] = lambda service: None
+        self.fast_probes = 0  # Calls that said they were probes and came too often to be.
+
+    def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
+        """Whether a call is left out; it is counted then. 1.3 us where it is not."""
+        stream = exchange if isinstance(exchange, StreamExchange) else None
+        plain = stream.exchange if stream is not None else exchange
+        assert isinstance(plain, Exchange)
+        left_out = self._find_own(plain) or self._find_switched_off(plain)
+        if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
+            left_out = self._find_probe(plain, stream)
+        if left_out is not None:
+            self._account.add(left_out, plain.calls)
+        return left_out
+
+    def tell_probed(self, on_probed: Callable[[Service], None]) -> None:
+        """`on_probed` is told of a service with another path that must not be recognised, from now on."""
+        self._on_probed = on_probed
+
+    def is_probed(self, service: Service, path: str) -> bool:
+        """Whether a probe was seen on this path: it is not to be taught."""
+        return (service, path) in self._paths
+
+    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
+        """Whether calls that are served at an end are excluded as Apidae's own: they are not to be taught."""
+        return self._own_traffic is not None and self._own_traffic.is_own_end(cgroup_id, local_port, local_address)
+
+    def _find_own(self, exchange: Exchange) -> LeftOut | None:
+        if self._own_traffic is None or not self._own_traffic.is_own(exchange):
+            return None
+        if exchange.role is Role.SERVER:
+            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
+            return LeftOut(self._identity.server(*end)[0], OWN_TRAFFIC, _OWN_REASON)
+        return LeftOut(self._name_client(exchange.cgroup_id), OWN_TRAFFIC, _OWN_REASON)
+
+    def _find_switched_off(self, exchange: Exchange) -> LeftOut | None:
+        identity = self._identity
+        if not identity.is_leaving_out:
+            return None
+        reason = identity.why_left_out(exchange.cgroup_id)
+        if exchange.role is not Role.SERVER:
+            service = self._name_client(exchange.cgroup_id) if reason else None
+        else:
+            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
+            # Named first: by its listener's process, where its cgroup does not tell.
+            service = identity.server(*end)[0]
+            reason = reason or identity.why_end_left_out(*end)
+        return LeftOut(service, SWITCHED_OFF, reason) if reason and service is not None else None
+
+    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> LeftOut | None:
+        found = self._find_kind(exchange, stream)
+        if found is None:
+            return None
+        kind, path = found
+        service = self._identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)[0]
+        if not self._take(service, kind, exchange.time_unix_ns // _SECOND_NS):
+            self.fast_probes += 1
+            return None
+        if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
+            self._paths.add((service, path))
+            self._on_probed(service)
+        return LeftOut(service, kind.value, _REASON)
+
+    def _find_kind(self, exchange: Exchange, stream: StreamExchange | None) -> tuple[ProbeKind, str] | None:
+        identity = self._identity
+        if stream is not None:
+            path = getattr(getattr(stream.call.request, "head", None), "path", "")
+            if not path.startswith(GRPC_HEALTH):
+                return None
+            if identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id):
+                return ProbeKind.KUBELET, path
+            return (ProbeKind.HEALTH_CHECK, path) if is_private(exchange.remote_address) else None
+        found = find_rule(exchange.request_head)
+        if found is None:
+            return None
+        rule, path = found
+        match rule.client:
+            case Source.NODE:
+                is_there = identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id)
+            case Source.PRIVATE:
+                is_there = is_private(exchange.remote_address)
+            case Source.ANY:
+                is_there = True
+        return (rule.kind, path) if is_there else None
+
+    def _take(self, service: Service, kind: ProbeKind, second: int) -> bool:
+        """Whether a probe of a kind may be one, by how many there were in this second."""
+        if len(self._rates) > PATHS_MAX:
+            self._rates.clear()
+        rate = self._rates.setdefault((service, kind), _Rate())
+        if rate.second != second:
+            rate.second, rate.count = second, 0
+        rate.count += 1
+        return rate.count <= PROBES_PER_SECOND
+
+    def _name_client(self, cgroup_id: int) -> Service:
+        return self._identity.server(cgroup_id, 0, "")[0]
+
+    def filter_records(self, records: Records) -> Records:
+        """Those that are told; the others are counted."""
+        identity = self._identity
+        is_out = np.zeros(len(records), bool)
+        if self._own_traffic is not None and self._own_traffic.cgroup_ids:
+            self._mark_own(records, is_out, self._own_traffic)
+        if identity.is_leaving_out:
+            self._mark_switched_off(records, is_out)
+        if not self._is_telling_probes:
+            self._mark_kubelet(records, is_out)
+        return records[~is_out] if is_out.any() else records
+
+    def _mark_own(self, records: Records, is_out: npt.NDArray[np.bool_], own: OwnTraffic) -> None:
+        """Apidae's own calls teach nothing: these are beyond the budget, or were taught before it was known whose they
+        are."""
+        is_server = records["role"] == Role.SERVER
+        for cgroup_id in own.cgroup_ids:
+            is_there = is_server & (records["cgroup_id"] == cgroup_id)
+            for port in number_values(records["local_port"][is_there])[0].tolist():
+                if own.is_own_end(cgroup_id, port, ""):
+                    is_of = is_there & (records["local_port"] == port)
+                    self._count(records, is_of, is_out, cgroup_id, OWN_TRAFFIC, _OWN_REASON)
+        is_called = np.isin(records["connection"], np.array(own.list_sockets(), np.uint64))
+        for cgroup_id in number_values(records["cgroup_id"][is_called & ~is_out])[0].tolist():
+            is_of = is_called & (records["cgroup_id"] == cgroup_id)
+            self._count(records, is_of, is_out, cgroup_id, OWN_TRAFFIC, _OWN_REASON)
+
+    def _mark_switched_off(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
+        ids, _, places = number_values(records["cgroup_id"])
+        for place, cgroup_id in enumerate(ids.tolist()):
+            reason = self._identity.why_left_out(cgroup_id)
+            if reason:
+                self._count(records, places == place, is_out, cgroup_id, SWITCHED_OFF, reason)
+
+    def _mark_kubelet(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
+        """What the kubelet calls over HTTP on its node is probes (and hooks of a container's life)."""
+        peers = number_values(records["peer_cgroup_id"])[0].tolist()
+        kubelets = [peer for peer in peers if peer and self._identity.is_kubelet(peer)]
+        for peer in kubelets:
+            is_server = records["role"] == Role.SERVER
+            is_peer = is_server & (records["peer_cgroup_id"] == peer)
+            for cgroup_id in number_values(records["cgroup_id"][is_peer])[0].tolist():
+                chosen = is_peer & (records["cgroup_id"] == cgroup_id)
+                self._count(records, chosen, is_out, cgroup_id, ProbeKind.KUBELET.value, _REASON)
+
+    def _count(
+        self, records: Records, chosen: npt.NDArray[np.bool_], is_out: npt.NDArray[np.bool_], cgroup_id: int,
+        kind: str, reason: str,
+    ) -> None:  # fmt: skip
+        chosen = chosen & ~is_out
+        is_out |= chosen
+        some = records[chosen]
+        for role, port in np.unique(np.stack((some["role"], some["local_port"])), axis=1).T.tolist():
+            is_of = (some["role"] == role) & (some["local_port"] == port)
+            service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
+            self._account.add(LeftOut(service, kind, reason), int(some["calls"][is_of].sum()))
+
+    def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
+        """Totals since the load without those of what is excluded meanwhile, which are counted."""
+        may_exclude = self._identity.is_leaving_out or (self._own_traffic is not None and self._own_traffic.cgroup_ids)
+        if not may_exclude and not self._withheld:
+            self._totals = dict(totals)
+            return totals
+        told: dict[bytes, Totals] = {}
+        for key, total in totals.items():
+            cgroup_id, port, role, _ = self._unpack_overflow(key)
+            withheld = self._withheld.get(key, (0, 0, 0, 0))
+            kind, reason = self._explain_overflow(cgroup_id, port, role)
+            if reason:
+                before = self._totals.get(key, (0, 0, 0, 0))
+                more = _add(total, before, -1)
+                withheld = self._withheld[key] = _add(withheld, more, 1)
+                if more[0]:
+                    service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
+                    self._account.add(LeftOut(service, kind, reason), more[0])
+            told[key] = _add(total, withheld, -1)
+        self._totals = dict(totals)
+        return told
+
+    def _explain_overflow(self, cgroup_id: int, port: int, role: int) -> tuple[str, str]:
+        """Kind and reason of what is excluded; empty of what is told. Which client it was of is not known there."""
+        if role == Role.SERVER and self.is_own_end(cgroup_id, port, ""):
+            return OWN_TRAFFIC, _OWN_REASON
+        return SWITCHED_OFF, self._identity.why_left_out(cgroup_id)
+
+
+def _add(one: Totals, other: Totals, factor: int) -> Totals:
+    a, b = one, other
+    return a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2], a[3] + factor * b[3]

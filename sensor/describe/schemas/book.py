@@ -1,0 +1,428 @@
+"""What the routes of a node look like: sampled heads and documents in, `Schema`s out to be told, newest state each.
+
+A schema is one part of a route (query, headers, cookies, a body of one status class and media type, operations). Its
+counts only grow while it is in the book, so a state replaces every earlier one of the same (process, generation): it
+may be told any number of times. The oldest goes when the book is full; when its part is seen again, it begins as
+another generation, whose counts the collector adds to those of the earlier one.
+
+The parameters of a request's head that are an API's own: query, headers and cookies by name.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from common.figures import Figure, list_figures, make_gauges, total
+from sensor.describe.auth.tokens import TokenFact, find_token_facts
+from sensor.describe.bodies.documents import Text
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
+from sensor.describe.bodies.sampling import BodySampler, SampleRule
+from sensor.describe.schemas.descriptions import write_outline
+from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
+from sensor.describe.schemas.tally import OperationCount, Sample, Tally
+from sensor.describe.schemas.tree import Field, Telling, Tree, judge_name
+from sensor.http.http1.head import RequestHead
+from sensor.routes.schema_names import is_schema_name
+from sensor.routes.vocabulary import Vocabulary
+
+Parameters = dict[str, object]
+_PAIRS_MAX: Final = 64  # Of one query or cookie header.
+# Read by everybody between client and server, or told elsewhere (authentication, address, media type).
+_COMMON_HEADERS: Final = frozenset(
+    (
+        *(b"host", b"cookie", b"authorization", b"proxy-authorization", b"content-type", b"transfer-encoding"),
+        *(b"forwarded", b"via", b"upgrade", b"http2-settings", b"proxy-connection", b"sec-websocket-key", b"baggage"),
+        *(b"sec-websocket-version", b"sec-websocket-extensions", b"grpc-timeout", b"grpc-accept-encoding", b"b3"),
+        *(b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-cluster-client-ip", b"soapaction"),
+    )
+)
+_COMMON_PREFIXES: Final = (b"x-forwarded-", b"x-envoy-", b"x-b3-", b"x-amzn-trace", b"sec-", b":", b"cf-")
+
+
+def read_parameters(head: RequestHead) -> tuple[Parameters, Parameters | None, Parameters | None]:
+    """Query, headers and cookies; of a head that was cut these are not known whole: None."""
+    query = _read_pairs(head.query)
+    if head.is_last_header_cut:
+        return query, None, None
+    headers: Parameters = {}
+    cookies: Parameters = {}
+    for header in head.headers:
+        if header.name == b"cookie":
+            cookies.update(_read_cookie(header.value))
+        elif header.name not in _COMMON_HEADERS and not header.name.startswith(_COMMON_PREFIXES):
+            headers[header.name.decode("latin-1")] = Text(header.value.decode("latin-1"))
+    return query, headers, cookies
+
+
+def _read_pairs(query: str) -> dict[str, object]:
+    """Names of a query with their first values; a name that comes twice is a list."""
+    if not query:
+        return {}
+    found: dict[str, list[Text]] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_PAIRS_MAX)
+    except ValueError:
+        return {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(Text(value))
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def _read_cookie(value: bytes) -> dict[str, object]:
+    pairs = (part.partition("=") for part in value.decode("latin-1").split(";")[:_PAIRS_MAX])
+    return {name.strip(): Text(text) for name, mark, text in pairs if mark}
+
+
+# Parts of routes in the book: with `MAX_NODES` some 15 MB at most.
+MAX_SCHEMAS: Final = 4_096
+MAX_NODES: Final = 20_000  # Fields of all of them.
+MAX_OPERATIONS: Final = 256  # Of one route.
+MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
+MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
+# Told again so often although nothing changed, for the collector may have lost its store.
+REPEAT_NS: Final = 600 * 1_000_000_000
+MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
+FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
+# Of a route that serves a description; between, nothing of it is read.
+DESCRIPTION_NS: Final = 60 * 1_000_000_000
+OTHER_OPERATION: Final = "{word}"
+MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
+
+
+class SchemaPart(enum.IntEnum):
+    """Which part of a call a schema describes; values are those of the wire."""
+
+    QUERY = 1
+    HEADER = 2
+    COOKIE = 3
+    REQUEST_BODY = 4
+    RESPONSE_BODY = 5
+    OPERATIONS = 6
+    TOKENS = 110  # What JWTs say (sensor.describe.auth.tokens).
+    DESCRIPTION = 155  # Of the API, as the route serves it (sensor.describe.schemas.descriptions).
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one part of a route."""
+
+    route_id: int
+    part: SchemaPart
+    status_class: int  # 2 for 2xx; 0 for parts of requests.
+    media_type: str
+    generation: int
+    version: int  # Rises with each state of this process.
+    samples: int  # Heads, or bodies, that were read.
+    left_out: int  # Values that no bound let in.
+    fields: tuple[Field, ...] = ()
+    operations: tuple[OperationCount, ...] = ()
+    tokens: tuple[tuple[str, str, int], ...] = ()  # Claim, value, calls.
+    document: str = ""  # The outline of a description, as JSON.
+    operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
+
+
+_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION))
+_Key = tuple[int, SchemaPart, int, str, str]
+
+
+class _Entry:
+    __slots__ = (
+        *("document", "generation", "is_changed", "operations", "read_ns", "samples", "tokens", "told_ns", "tree"),
+    )
+
+    def __init__(self, generation: int, tree: Tree) -> None:
+        self.generation = generation
+        self.tree = tree
+        self.samples = 0
+        self.is_changed = True
+        self.told_ns = 0
+        self.operations: dict[Operation, Tally] = {}
+        self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
+        self.document = ""
+        self.read_ns = 0  # When the document was read last.
+
+
+@dataclass(slots=True)
+class SchemaCounts:
+    """What was described, and what no bound let in."""
+
+    read: int = total("Heads and bodies whose fields were described.")
+    refused: int = total("Heads and bodies that were not described: too many fields.")
+    types_left_out: int = total("Bodies that were not described: their route has too many media types.")
+    descriptions_left_out: int = total(
+        "API descriptions that were not reported: cut, malformed, or too large.", name="descriptions_left_out"
+    )
+    forgotten: int = total("Parts of routes whose schema was forgotten for room.")
+    lost: int = total("Parts of routes whose schema was forgotten with something that was not reported.")
+
+
+class SchemaBook:
+    """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
+
+    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, is_telling_descriptions: bool = True) -> None:
+        """`rule`: which heads are learned from; `is_telling_descriptions`: whether those that services serve are."""
+        self._vocabulary = vocabulary
+        self._is_telling_descriptions = is_telling_descriptions
+        self._sampler = BodySampler(rule)
+        self._entries: dict[_Key, _Entry] = {}
+        self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
+        self._nodes = 0
+        self._generation = 0
+        self._version = 0
+        self._counts = SchemaCounts()
+
+    # Learning
+
+    def learn_head(
+        self,
+        route_id: int,
+        status_code: int,
+        head: RequestHead,
+        consumer: int,
+        time_unix_ns: int,
+        authentication: int = 0,
+    ) -> None:
+        """The parameters of a request that was served. Never raises. Cost: some 30 us, of few calls."""
+        is_served = _is_served(status_code)
+        # What was refused teaches no parameters, but an operation that is known was called.
+        if not is_served and (route_id, SchemaPart.OPERATIONS, 0, "", "") not in self._entries:
+            return
+        if not self._sampler.is_due(route_id, 200 if is_served else 400, "", 0, time_unix_ns):
+            return
+        if is_served:
+            self._learn_parameters(route_id, head, consumer)
+            self._count_tokens(route_id, find_token_facts(head))
+        asked = find_in_head(head.query, head.get(b"soapaction"))
+        if asked:
+            sample = Sample(
+                status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
+            )
+            self._count_operations(route_id, asked, sample)
+
+    def _learn_parameters(self, route_id: int, head: RequestHead, consumer: int) -> None:
+        query, headers, cookies = read_parameters(head)
+        self._learn((route_id, SchemaPart.QUERY, 0, "", ""), query, consumer, is_empty=not query)
+        if headers is not None and cookies is not None:
+            self._learn((route_id, SchemaPart.HEADER, 0, "", ""), headers, consumer, is_empty=not headers)
+            self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, consumer, is_empty=not cookies)
+
+    def learn_bodies(
+        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
+    ) -> None:
+        """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
+        scripts/bench bodies."""
+        status_class = call.status_code // 100
+        if told is not None:
+            self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, told, call.consumer)
+            if call.is_description and call.status_code == 200 and self._is_telling_descriptions:
+                self._learn_description(call, told)
+        if asked is None:
+            return
+        is_served = _is_served(call.status_code)
+        if is_served:
+            self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, asked, call.consumer)
+        operations = find_in_document(asked.tree, asked.content_type)
+        if not operations:
+            return
+        sample = Sample(
+            status_code=call.status_code,
+            consumer=call.consumer,
+            authentication=call.authentication,
+            time_unix_ns=call.time_ns,
+            has_error=told is not None and has_failed(told.tree),
+            is_request_read=True,
+            is_response_read=told is not None,
+            data=data if len(operations) == 1 else (),  # Of several nobody knows which of them it was.
+        )
+        self._count_operations(call.route_id, operations, sample)
+        if is_served and len(operations) == 1:
+            self._describe_operation(call, operations[0], asked, told)
+
+    def _learn_description(self, call: BodyCall, told: BodyDocument) -> None:
+        """Once in DESCRIPTION_NS, for it takes milliseconds."""
+        key = call.route_id, SchemaPart.DESCRIPTION, 0, "", ""
+        known = self._entries.get(key)
+        if known is not None and call.time_ns - known.read_ns < DESCRIPTION_NS:
+            return
+        outline = write_outline(told.tree) if told.is_complete else None
+        if outline is None:
+            self._counts.descriptions_left_out += 1
+            return
+        entry = self._find(key)
+        entry.samples += 1
+        entry.read_ns = call.time_ns
+        entry.is_changed = entry.is_changed or entry.document != outline
+        entry.document = outline
+
+    def _describe_operation(
+        self, call: BodyCall, operation: Operation, asked: BodyDocument, told: BodyDocument | None
+    ) -> None:
+        """Its parameters and its result, past what all calls of its protocol have around them."""
+        name = self._judge_operation(operation.name)
+        known = self._entries.get((call.route_id, SchemaPart.OPERATIONS, 0, "", ""))
+        if name == OTHER_OPERATION or known is None:
+            return
+        place = next((n for n, one in enumerate(known.operations) if _same(one, operation, name)), MAX_OPERATIONS)
+        if place >= MAX_DESCRIBED_OPERATIONS:
+            return
+        label = f"{operation.protocol} {operation.kind} {name}"
+        for part, status_class, document in (
+            (SchemaPart.REQUEST_BODY, 0, asked),
+            (SchemaPart.RESPONSE_BODY, call.status_code // 100, told),
+        ):
+            value = None if document is None else find_told(document.tree, operation.protocol, operation.kind)
+            if document is not None and value is not None:
+                key = call.route_id, part, status_class, document.media_type, label
+                self._learn(key, value, call.consumer, is_cut=not document.is_complete)
+
+    def _learn_body(
+        self, route_id: int, part: SchemaPart, status_class: int, document: BodyDocument, consumer: int
+    ) -> None:
+        types = self._media_types.setdefault((route_id, part, status_class), set())
+        if document.media_type not in types:
+            if len(types) >= MAX_MEDIA_TYPES:
+                self._counts.types_left_out += 1
+                return
+            types.add(document.media_type)
+        key = route_id, part, status_class, document.media_type, ""
+        self._learn(key, document.tree, consumer, is_cut=not document.is_complete)
+
+    def _learn(self, key: _Key, value: object, consumer: int, *, is_cut: bool = False, is_empty: bool = False) -> None:
+        """`is_empty`: nothing to describe, but a share of what others have."""
+        if is_empty and key not in self._entries:
+            return
+        entry = self._find(key)
+        nodes = entry.tree.nodes
+        if self._nodes < MAX_NODES or is_empty:
+            entry.tree.learn(value, consumer=consumer, is_cut=is_cut)
+            entry.samples += 1
+            entry.is_changed = True
+            self._counts.read += 1
+        else:
+            self._make_room(key)
+            self._counts.refused += 1
+        self._nodes += entry.tree.nodes - nodes
+
+    def _count_operations(self, route_id: int, asked: Sequence[Operation], sample: Sample) -> None:
+        """Of a request that was not served only operations that are known: scanners guess names too."""
+        key = route_id, SchemaPart.OPERATIONS, 0, "", ""
+        named = [msgspec.structs.replace(one, name=self._judge_operation(one.name)) for one in asked]
+        if not _is_served(sample.status_code):
+            known = self._entries.get(key)
+            named = [one for one in named if known is not None and one in known.operations]
+        if not named:
+            return
+        entry = self._find(key)
+        entry.samples += 1
+        entry.is_changed = True
+        for one in named:
+            if one not in entry.operations and len(entry.operations) >= MAX_OPERATIONS:
+                one = msgspec.structs.replace(one, name=OTHER_OPERATION)
+            entry.operations.setdefault(one, Tally()).add(sample)
+
+    def _count_tokens(self, route_id: int, facts: Sequence[TokenFact]) -> None:
+        if not facts:
+            return
+        entry = self._find((route_id, SchemaPart.TOKENS, 0, "", ""))
+        entry.samples += 1
+        entry.is_changed = True
+        for fact in facts:
+            claim = fact.claim.value, fact.value if fact.is_judged else self._judge_claim(fact.value)
+            is_new = claim not in entry.tokens
+            entry.tokens[(claim[0], OTHER_OPERATION) if is_new and len(entry.tokens) >= MAX_CLAIMS else claim] += 1
+
+    def _judge_claim(self, text: str) -> str:
+        """An issuer or audience that is no URL: words of APIs as they are, others as their pattern."""
+        telling, pattern = judge_name(text, self._vocabulary)
+        return text if telling is Telling.NOW else f"{{{pattern}}}"
+
+    def _judge_operation(self, name: str) -> str:
+        """Names of a schema leave as those of an RPC's methods do; others are one operation."""
+        parts = [part for part in name.replace("/", ".").replace("-", ".").replace(":", ".").split(".") if part]
+        return name if parts and all(is_schema_name(part, self._vocabulary) for part in parts) else OTHER_OPERATION
+
+    def _find(self, key: _Key) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= MAX_SCHEMAS:
+                self._evict(next(iter(self._entries)))
+            self._generation += 1
+            entry = self._entries[key] = _Entry(self._generation, Tree(self._vocabulary))
+            self._nodes += entry.tree.nodes
+        return entry
+
+    def _make_room(self, key: _Key) -> None:
+        """The oldest goes, so that what is new is described when it comes again."""
+        oldest = next(iter(self._entries))
+        if oldest != key:
+            self._evict(oldest)
+
+    def _evict(self, key: _Key) -> None:
+        gone = self._entries.pop(key)
+        if not key[4]:
+            self._media_types.pop(key[:3], None)
+        self._nodes -= gone.tree.nodes
+        self._counts.forgotten += 1
+        self._counts.lost += gone.is_changed
+
+    # Telling
+
+    def offer_all(self) -> None:
+        """Tell everything again: another collector may be there, or the same without what it had."""
+        for entry in self._entries.values():
+            entry.is_changed = True
+
+    def take(self, now_ns: int) -> Iterator[list[Schema]]:
+        """What changed since it was told, and what was told long ago; in lists of a message's size."""
+        message: list[Schema] = []
+        size = 0
+        for key, entry in list(self._entries.items()):
+            if not entry.is_changed and now_ns - entry.told_ns < REPEAT_NS:
+                continue
+            schema = self._write(key, entry)
+            entry.is_changed, entry.told_ns = False, now_ns
+            if message and size + len(schema.fields) > MESSAGE_FIELDS:
+                yield message
+                message, size = [], 0
+            message.append(schema)
+            size += len(schema.fields) + len(schema.operations) + len(schema.document) // FIELD_BYTES
+        if message:
+            yield message
+
+    def _write(self, key: _Key, entry: _Entry) -> Schema:
+        self._version += 1
+        route_id, part, status_class, media_type, operation = key
+        operations = (tally.write(one.protocol, one.kind, one.name) for one, tally in entry.operations.items())
+        return Schema(
+            route_id=route_id,
+            part=part,
+            status_class=status_class,
+            media_type=media_type,
+            generation=entry.generation,
+            version=self._version,
+            samples=entry.samples,
+            left_out=entry.tree.left_out,
+            fields=entry.tree.list_fields() if part not in _WITHOUT_FIELDS else (),
+            operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
+            operation=operation,
+            document=entry.document,
+            tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
+        )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What was described, and what no bound let in."""
+        fields = ("schemas_fields", "Fields of schemas that are kept now.", self._nodes)
+        return (*make_gauges([fields]), *list_figures(self._counts, "schemas_"))
+
+
+def _same(known: Operation, operation: Operation, name: str) -> bool:
+    return (known.protocol, known.kind, known.name) == (operation.protocol, operation.kind, name)
+
+
+def _is_served(status_code: int) -> bool:
+    """What a request looks like is known from those that were accepted."""
+    return 200 <= status_code < 400

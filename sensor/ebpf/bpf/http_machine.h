@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Walks the HTTP/1 table (sensor/ebpf/machine.py, which also names the states and actions through -D flags) over bytes.
+ *
+ * Pure: no helpers, no maps, so that the tests compile the same file in user space. All results live in memory and are read back
+ * through V(): neither clang nor the verifier then carries what it knows of one step into the next, and the loop stays cheap to
+ * verify.
+ */
+#ifndef APIDAE_HTTP_MACHINE_H
+#define APIDAE_HTTP_MACHINE_H
+
+#define WINDOW 128 /* Bytes looked at in one walk; a power of two. */
+
+/* What an action does, without branches. */
+struct effect {
+  u8 length_factor, length_mask;
+  u8 status_factor, status_mask;
+  u8 flags;
+  u8 is_stop;
+  u8 conflict; /* Flags that must not have been set before. */
+  u8 _pad;
+};
+
+struct machine {
+  u8 byte_class[256];
+  u8 digit[256];
+  struct effect effects[ACTIONS_MAX];
+  u16 next[STATES_MAX << CLASS_BITS];
+};
+
+/* Where a direction stands in its message. */
+struct parse {
+  u64 length;     /* Content-Length or chunk size as read so far. */
+  u32 head_bytes; /* Bytes of the message up to here that the machine has seen. */
+  u32 at;         /* In the window. */
+  u32 end;        /* Bytes in the window. */
+  u16 status;
+  u8 state;
+  u8 action; /* That stopped the machine; 0: none. */
+  u8 flags;
+  u8 _pad[7];
+};
+
+#define LENGTH_MAX (1ULL << 60) /* Past it a Content-Length is nonsense: the body is taken to last as long as the connection. */
+
+#define V(x) (*(volatile typeof(x) *)&(x))
+#define M7F 0x7f7f7f7f7f7f7f7fULL
+#define REPEAT(c) (0x0101010101010101ULL * (u8)(c))
+
+/* 0x80 in each byte of `word` that equals the repeated byte, exactly (no carries between bytes). */
+static __always_inline u64 equal_bytes(u64 word, u64 repeated) {
+  u64 x = word ^ repeated;
+  return ~(((x & M7F) + M7F) | x | M7F);
+}
+
+/* Index of the first marked byte; `mask` is not 0. */
+static __always_inline u32 first_byte(u64 mask) {
+  mask &= -mask;
+  return ((mask >> 7) * 0x0001020304050607ULL) >> 56;
+}
+
+static __always_inline void parse_start(struct parse *p, u8 state) {
+  p->length = 0;
+  p->head_bytes = 0;
+  p->status = 0;
+  p->flags = 0;
+  p->action = 0;
+  p->state = state;
+}
+
+/* Takes the next byte of the window, or up to seven that do not matter and the one after; `bytes` has 8 readable bytes after the window.
+ * 0: the window is used up. */
+static __always_inline int machine_step(const struct machine *m, struct parse *p, const u8 *bytes) {
+  u32 at = V(p->at), state = V(p->state);
+  if (state - 1 < S_SKIPPING_LAST) { /* To the line's end, or seven on. */
+    u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));
+    u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r'));
+    p->at = at + first_byte(ends | 1ULL << 63);
+  }
+  at = V(p->at);
+  if (at >= V(p->end))
+    return 0;
+  at &= WINDOW - 1;
+  u8 byte = bytes[at];
+  u32 entry = m->next[(state & (STATES_MAX - 1)) << CLASS_BITS | (m->byte_class[byte] & ((1 << CLASS_BITS) - 1))];
+  u8 action = entry >> 8;
+  p->state = entry;
+  p->at = at + 1;
+  if (!action)
+    return 1;
+  const struct effect *e = &m->effects[action & (ACTIONS_MAX - 1)];
+  u64 digit = m->digit[byte], length = V(p->length);
+  u64 is_full = ((length >> 56) + 255) >> 8; /* 1 from 2^56 on, without a branch. */
+  p->length = (length * e->length_factor + (digit & e->length_mask)) | is_full << 60;
+  p->status = V(p->status) * e->status_factor + (digit & e->status_mask);
+  u32 flags = V(p->flags);
+  p->flags = flags | e->flags | (((flags & e->conflict) + 255) >> 8) * P_AMBIGUOUS;
+  p->action = e->is_stop ? action : 0;
+  return 1;
+}
+
+/* Ends a window of which all was stepped through or an action stopped; gives the bytes consumed (a skip may pass the end). */
+static __always_inline u32 machine_consume(struct parse *p) {
+  u32 at = V(p->at), end = V(p->end);
+  if (at > end)
+    at = end;
+  p->head_bytes += at;
+  p->at = 0;
+  p->end = 0;
+  return at;
+}
+
+#endif

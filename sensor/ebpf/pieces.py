@@ -1,0 +1,95 @@
+"""Pieces of bodies, as the kernel copies them, put together by call and direction until the call ends.
+
+Pieces come in the order of the ring; what a piece does not join on to is behind a hole, and is not kept. Bounded in
+bytes and time: the oldest call goes first. Nothing here is ever logged or told.
+"""
+
+from typing import Final
+
+from sensor.core.calls import RawBodies
+from sensor.ebpf.abi import EventKind, KernelEvent
+
+# Bytes of all calls together: some 60 that are copied in full both ways, or thousands of small ones.
+WAITING_BYTES_MAX: Final = 8 << 20
+# A response of which no end is told for so long is given up; its beginning was what mattered.
+WAITING_NS_MAX: Final = 60 * 1_000_000_000
+# bpf/bodies.h, BODY_COPY, and a head.
+BODY_BYTES_MAX: Final = 65_536
+HEAD_BYTES_MAX: Final = 8_192
+_SIGN: Final = 1 << 31
+_RESPONSE: Final = int(EventKind.RESPONSE_BODY)
+
+_Key = tuple[int, int]  # (connection, call)
+
+
+class _Side:
+    """One direction: contiguous bytes from `start` on."""
+
+    __slots__ = ("data", "start")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.start = 0  # Negative where the head came with it.
+
+    def add(self, position: int, data: bytes) -> int:
+        """Gives how many bytes were kept."""
+        if not self.data and position < 0:
+            self.start = position
+        if position != self.start + len(self.data) or position + len(data) > BODY_BYTES_MAX:
+            return 0
+        self.data += data
+        return len(data)
+
+
+class _Waiting:
+    """One call."""
+
+    __slots__ = ("request", "response", "since_ns")
+
+    def __init__(self, since_ns: int) -> None:
+        self.request, self.response = _Side(), _Side()
+        self.since_ns = since_ns
+
+
+class Pieces:
+    """Mutable state between events. `take` and `pop` are the whole life of a body."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[_Key, _Waiting] = {}  # Insertion order is age.
+        self._bytes = 0
+        self.given_up = 0  # Calls whose end did not come, or for which there was no room.
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Held now."""
+        return self._bytes
+
+    def take(self, event: KernelEvent, data: bytes) -> None:
+        """One piece."""
+        key = event.connection, event.call
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._make_room(event.time_ns)
+            waiting = self._waiting[key] = _Waiting(event.time_ns)
+        side = waiting.response if event.kind == _RESPONSE else waiting.request
+        position = event.position - 2 * (event.position & _SIGN)
+        if position >= -HEAD_BYTES_MAX:
+            self._bytes += side.add(position, data)
+
+    def pop(self, connection: int, call: int) -> RawBodies | None:
+        """What came of a call that is over; None where nothing did."""
+        waiting = self._waiting.pop((connection, call), None)
+        if waiting is None:
+            return None
+        request, response = waiting.request, waiting.response
+        self._bytes -= len(request.data) + len(response.data)
+        head_bytes = -response.start
+        return RawBodies(bytes(request.data), bytes(response.data[head_bytes:]), bytes(response.data[:head_bytes]))
+
+    def _make_room(self, now_ns: int) -> None:
+        while self._waiting:
+            key, oldest = next(iter(self._waiting.items()))
+            if self._bytes < WAITING_BYTES_MAX and now_ns - oldest.since_ns < WAITING_NS_MAX:
+                return
+            self.pop(*key)
+            self.given_up += 1

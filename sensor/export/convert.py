@@ -1,0 +1,587 @@
+"""Window rows to wire batches: one batch holds the rows of one partition, as columns with a dictionary of strings.
+
+Takes `RowColumns`, gives serialised `Batch`es (proto/apidae/v1/data.proto) complete with sequence, partition and key
+id. A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64,
+the same on every node, so that one collector's detectors see all rows of a service. Strings and services are written by
+the protobuf runtime, routes by `sensor.export.convert`, columns by `sensor.export.convert`: nothing is done for each
+row in Python. A row that cannot be written is found by halves and dropped: the others of its batch leave.
+
+Columns of numbers as protobuf's packed fields, by array: 10 ns a number where the runtime's own lists take 65 ns.
+
+Encoding: a field is its tag, the length of its data, and the numbers in a row, as varints (7 bits a byte, the upper bit
+says that more follow) or as 8 bytes little-endian. Source: protobuf.dev/programming-guides/encoding.
+
+Routes as they travel (proto/apidae/v1/data.proto, Route), made once for all batches.
+
+In a batch a route names its service and texts by their places in the batch's own dictionaries, and a service of 10,000
+routes tells all of them each window. So each route's bytes are kept with room for those places, and a batch's are
+filled in at once. A place takes three bytes, whatever it is: varints may be longer than they need be
+(protobuf.dev/programming-guides/encoding), and what has one length can be written without being moved.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from apidae.v1 import data_pb2
+from numpy.typing import NDArray
+
+from sensor.aggregate.dictionary import Facts
+from sensor.aggregate.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
+from sensor.core.arrays import Index, find_order, find_runs, measure_runs, number_runs, number_values
+from sensor.core.calls import Route, Segment, Service
+from sensor.core.health import StageCount, StageCounter
+
+_LENGTH_DELIMITED: Final = 2
+_LOW_BITS: Final = 0x7F
+
+
+def encode_columns(varints: Mapping[int, NDArray[Any]], fixed: Mapping[int, NDArray[np.uint64]]) -> bytes:
+    """A message of these repeated numbers, by field number; an empty column is left out."""
+    data = {field: column.astype("<u8", copy=False).tobytes() for field, column in fixed.items()}
+    large: dict[int, NDArray[Any]] = {}
+    for field, column in varints.items():
+        if len(column) and np.max(column) > _LOW_BITS:
+            large[field] = column
+        else:
+            data[field] = column.astype(np.uint8).tobytes()
+    if large:
+        data.update(_encode_large(large))
+    return b"".join(
+        part for field in sorted(data) if data[field] for part in (*_begin_field(field, len(data[field])), data[field])
+    )
+
+
+def encode_field(field: int, data: bytes) -> bytes:
+    """A field of bytes: packed numbers, a message, a string."""
+    return b"".join((*_begin_field(field, len(data)), data))
+
+
+def _begin_field(field: int, length: int) -> tuple[bytes, bytes]:
+    return encode_varint(field << 3 | _LENGTH_DELIMITED), encode_varint(length)
+
+
+def encode_varint(value: int) -> bytes:
+    """A number that is not negative."""
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+def _encode_large(columns: Mapping[int, NDArray[Any]]) -> dict[int, bytes]:
+    """All columns in one go, for the cost of a call into numpy counts once then and not for each."""
+    lengths = np.cumsum([len(column) for column in columns.values()])
+    values = np.empty(int(lengths[-1]), np.uint64)
+    start = 0
+    for column, end in zip(columns.values(), lengths.tolist(), strict=True):
+        values[start:end] = column
+        start = end
+    encoded, ends = _encode_varints(values)
+    whole, start, data = encoded.tobytes(), 0, {}
+    for field, end in zip(columns, ends[lengths - 1].tolist(), strict=True):
+        data[field] = whole[start:end]
+        start = end
+    return data
+
+
+def _encode_varints(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All of them in a row, and where each ends. `values` is not empty."""
+    sizes = np.ones(len(values), np.int64)
+    bits = 7
+    largest = int(np.max(values))
+    while bits < 64 and largest >> bits:
+        sizes += values >= np.uint64(1 << bits)
+        bits += 7
+    ends = np.cumsum(sizes)
+    data = np.empty(int(ends[-1]), np.uint8)
+    places, rest = ends - sizes, values
+    while True:
+        has_more = rest > _LOW_BITS
+        data[places] = (rest & _LOW_BITS).astype(np.uint8) | has_more.astype(np.uint8) << 7
+        more = np.flatnonzero(has_more)
+        if not len(more):
+            return data, ends
+        places, rest = places[more] + 1, rest[more] >> np.uint64(7)
+
+
+# Kept; dropped whole when full. Some 500 bytes each.
+ROUTES_MAX: Final = 16_384
+# Dictionaries of a batch are smaller.
+PLACES_LIMIT: Final = 1 << 21
+_ROOM: Final = bytes(3)
+_VARINT, _FIXED64 = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """`rooms`: where in `data` the places of the service and of each of `texts` belong."""
+
+    route: Route
+    data: bytes
+    rooms: tuple[int, ...]
+    texts: tuple[str, ...]
+
+
+class PackedRoutes:
+    """Routes met lately. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Packed] = {}
+
+    def encode(
+        self, routes: Sequence[Route], *, index_service: Callable[[Service], int], index_string: Callable[[str], int]
+    ) -> bytes:
+        """The field `routes` of a batch. Cost: some 1 us each, and 10 us of one that was not met lately."""
+        parts: list[bytes] = []
+        rooms: list[int] = []
+        places: list[int] = []
+        start = 0
+        for route in routes:
+            packed = self._known.get(route.route_id)
+            if packed is None or packed.route is not route:  # Words of it may have been revealed.
+                packed = self._pack(route)
+            parts.append(packed.data)
+            rooms += [start + room for room in packed.rooms]
+            places.append(index_service(route.service))
+            places += map(index_string, packed.texts)
+            start += len(packed.data)
+        data = np.frombuffer(bytearray().join(parts), np.uint8)
+        if rooms:
+            _fill(data, np.array(rooms), np.array(places))
+        return data.tobytes()
+
+    def _pack(self, route: Route) -> _Packed:
+        if len(self._known) >= ROUTES_MAX:
+            self._known.clear()
+        packed = self._known[route.route_id] = _pack_route(route)
+        return packed
+
+
+def _fill(data: np.ndarray, rooms: np.ndarray, places: np.ndarray) -> None:
+    data[rooms] = places & 0x7F | 0x80
+    data[rooms + 1] = places >> 7 & 0x7F | 0x80
+    data[rooms + 2] = places >> 14
+
+
+def _pack_route(route: Route) -> _Packed:
+    fields = data_pb2.Route
+    data = bytearray(_begin(fields.ROUTE_ID_FIELD_NUMBER, _FIXED64) + route.route_id.to_bytes(8, "little"))
+    rooms = [
+        _make_room(data, number)
+        for number in (fields.SERVICE_FIELD_NUMBER, fields.HOST_FIELD_NUMBER, fields.METHOD_FIELD_NUMBER)
+    ]
+    texts = [route.host, route.method]
+    for segment in route.segments:
+        packed, room = _pack_segment(segment)
+        data += encode_field(fields.SEGMENTS_FIELD_NUMBER, packed)
+        if room is not None:
+            rooms.append(len(data) - len(packed) + room)
+            texts.append(segment.text)
+    if route.has_trailing_slash:
+        data += _begin(fields.HAS_TRAILING_SLASH_FIELD_NUMBER, _VARINT) + encode_varint(1)
+    message = encode_field(data_pb2.Batch.ROUTES_FIELD_NUMBER, bytes(data))
+    head = len(message) - len(data)
+    return _Packed(route, message, tuple(head + room for room in rooms), tuple(texts))
+
+
+def _pack_segment(segment: Segment) -> tuple[bytes, int | None]:
+    """With the room for its text's place, where it has one."""
+    fields = data_pb2.Segment
+    data = bytearray(_begin(fields.KIND_FIELD_NUMBER, _VARINT) + encode_varint(int(segment.kind)))
+    room = _make_room(data, fields.TEXT_FIELD_NUMBER) if segment.text else None
+    if segment.hash:
+        data += _begin(fields.HASH_FIELD_NUMBER, _FIXED64) + segment.hash.to_bytes(8, "little")
+    if segment.length:
+        data += _begin(fields.LENGTH_FIELD_NUMBER, _VARINT) + encode_varint(segment.length)
+    return bytes(data), room
+
+
+def _make_room(data: bytearray, number: int) -> int:
+    data += _begin(number, _VARINT)
+    room = len(data)
+    data += _ROOM
+    return room
+
+
+def _begin(number: int, wire_type: int) -> bytes:
+    return encode_varint(number << 3 | wire_type)
+
+
+PARTITIONS_COUNT: Final = 64
+BATCH_ROWS_LIMIT: Final = 10_000
+# Half of gRPC's default limit for a message: a row of 256 object hashes takes 2 KB, so rows alone do not bound a batch.
+BATCH_BYTES_LIMIT: Final = 2 * 1024 * 1024
+# What a row takes besides its sketches, its share of the dictionaries included (measured: 68 bytes; routes come on
+# top).
+_ROW_BYTES: Final = 128
+_OBJECT_BYTES: Final = 8
+_BUCKET_BYTES: Final = 4
+# A route, and each of its dictionary entries: so a batch also stays far below 100,000 strings.
+_ROUTE_BYTES: Final = 32
+_STRING_BYTES: Final = 24
+_FIELDS: Final = {field.name: field.number for field in data_pb2.Rows.DESCRIPTOR.fields}
+_ROWS_FIELD: Final = data_pb2.Batch.ROWS_FIELD_NUMBER
+# Why a row is dropped here.
+UNWRITABLE: Final = "unwritable"
+# Batches of one call of `convert` that may fail before what cannot be written is dropped together with its neighbours:
+# enough to find four rows of 10,000.
+FAILURES_MAX: Final = 64
+
+logger = logging.getLogger(__name__)
+
+
+def find_partition(service: Service) -> int:
+    """Partition of a service, 0 to 63."""
+    digest = blake2b(digest_size=8)
+    for part in (service.cluster, service.namespace, service.workload):
+        # A text that cannot be sent must not keep the others from being placed; its rows are dropped.
+        text = part.encode("utf-8", "surrogatepass")
+        digest.update(len(text).to_bytes(4, "big") + text)
+    return int.from_bytes(digest.digest(), "big") % PARTITIONS_COUNT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialisedBatch:
+    """A batch as bytes, on its way to the spool."""
+
+    sequence: int
+    calls: int
+    payload: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    """What the batches of one call of `convert` have alike, and how many of them failed."""
+
+    columns: RowColumns
+    key_id: int
+    policy_epoch: int
+    clock_segment: int
+    totals: tuple[int, int, int, int]  # Calls lost and seen, and of these the ones over TLS.
+    failures: int = 0
+
+
+class BatchConverter:
+    """Makes batches of one sensor process: numbers them, and tells each partition what was lost since its last
+    batch."""
+
+    def __init__(self, *, node: str, boot_id: str) -> None:
+        self._node = node
+        self._boot_id = boot_id
+        self._sequence = 0
+        self._stage = StageCounter("convert")
+        # Totals (lost, seen, and both of TLS) as each partition was last sent them.
+        self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
+        self._routes: dict[int, tuple[int, int]] = {}  # Partition and bytes, by route id.
+        self._packed_routes = PackedRoutes()
+
+    def convert(
+        self,
+        columns: RowColumns,
+        *,
+        key_id: int,
+        policy_epoch: int,
+        clock_segment: int,
+        lost_calls_total: int,
+        seen_calls_total: int,
+        tls_lost_calls_total: int = 0,
+        tls_seen_calls_total: int = 0,
+    ) -> list[SerialisedBatch]:
+        """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
+        row."""
+        task = _Task(
+            columns=columns,
+            key_id=key_id,
+            policy_epoch=policy_epoch,
+            clock_segment=clock_segment,
+            totals=(lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total),
+        )
+        try:
+            parts = list(self._split(columns))
+        except Exception:
+            self._drop(columns.rows)
+            return []
+        return [batch for partition, places in parts for batch in self._convert_places(task, partition, places)]
+
+    def count(self) -> StageCount:
+        """The account of calls whose rows were to be written."""
+        return self._stage.count()
+
+    def _convert_places(self, task: _Task, partition: int, places: Index) -> list[SerialisedBatch]:
+        """A batch of these rows; where it cannot be written, batches of those that can."""
+        try:
+            batch = self._convert_batch(task, partition, places)
+        except Exception:
+            task.failures += 1
+            if len(places) > 1 and task.failures < FAILURES_MAX:
+                half = len(places) // 2
+                return [
+                    batch
+                    for part in (places[:half], places[half:])
+                    for batch in self._convert_places(task, partition, part)
+                ]
+            self._drop(task.columns.rows.take(places))
+            return []
+        self._stage.see(batch.calls)
+        self._stage.use(batch.calls)
+        return [batch]
+
+    def _drop(self, rows: Rows) -> None:
+        calls = int(rows.sums[Sum.CALLS].sum())
+        self._stage.see(calls)
+        self._stage.drop(UNWRITABLE, calls)
+        logger.exception("%d rows of calls cannot be written and are dropped", len(rows))
+
+    def _convert_batch(self, task: _Task, partition: int, places: Index) -> SerialisedBatch:
+        since = zip(task.totals, self._told[partition], strict=True)
+        lost, seen, tls_lost, tls_seen = (max(0, total - sent) for total, sent in since)
+        message = data_pb2.Batch(
+            node=self._node,
+            boot_id=self._boot_id,
+            sequence=self._sequence + 1,
+            partition=partition,
+            key_id=task.key_id,
+            policy_epoch=task.policy_epoch,
+            clock_segment=task.clock_segment,
+            lost_calls=lost,
+            seen_calls=seen,
+            tls_lost_calls=tls_lost,
+            tls_seen_calls=tls_seen,
+        )
+        batch = _serialise(message, task.columns, places, self._packed_routes)
+        self._sequence += 1
+        self._told[partition] = task.totals
+        return batch
+
+    def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
+        """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""
+        routes = columns.rows.routes
+        numbers, _, inverse = number_values(routes)
+        found = [self._find_route(columns.facts.find_route(number)) for number in numbers.tolist()]
+        of_route = np.array(found, np.int64).reshape(-1, 2)
+        partitions = of_route[inverse, 0]
+        order = find_order(partitions << 16 | routes, 22)
+        sizes = _ROW_BYTES + _OBJECT_BYTES * (columns.rows.objects.lengths + columns.rows.payloads.lengths)
+        sizes += _BUCKET_BYTES * (columns.rows.durations.lengths + columns.rows.sizes.lengths)
+        sizes = sizes[order]
+        is_first = find_runs(routes[order])
+        sizes[is_first] += of_route[inverse[order[is_first]], 1]
+        ends_bytes = np.cumsum(sizes)
+        partitions = partitions[order]
+        starts = find_runs(partitions)
+        ends = starts + measure_runs(starts, len(order))
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            while start < end:
+                taken_bytes = int(ends_bytes[start - 1]) if start else 0
+                fitting = int(ends_bytes.searchsorted(taken_bytes + BATCH_BYTES_LIMIT, side="right"))
+                stop = max(start + 1, min(end, fitting, start + BATCH_ROWS_LIMIT))
+                yield int(partitions[start]), order[start:stop]
+                start = stop
+
+    def _find_route(self, route: Route) -> tuple[int, int]:
+        found = self._routes.get(route.route_id)
+        if found is None:
+            if len(self._routes) >= ROUTES_MAX:
+                self._routes.clear()
+            found = self._routes[route.route_id] = (find_partition(route.service), _estimate_route(route))
+        return found
+
+
+class _Dictionaries:
+    """Strings and services of one batch, each once; gives their indexes."""
+
+    def __init__(self, batch: data_pb2.Batch, facts: Facts) -> None:
+        self._batch = batch
+        self._facts = facts
+        self._strings: dict[str, int] = {"": 0}
+        self._services: dict[Service, int] = {}
+        self._last_service: Service | None = None
+        self._last_index = 0
+
+    def index_texts(self, *columns: NDArray[Any]) -> list[NDArray[Any]]:
+        """Indexes of columns of texts of `Facts`. To be called first, while there are no other strings."""
+        numbers, inverse = np.unique(np.concatenate([[0], *columns]), return_inverse=True)
+        texts = self._facts.find_texts(numbers.tolist())
+        self._strings = dict(zip(texts, range(len(texts)), strict=True))
+        return np.split(inverse[1:], len(columns))
+
+    def index_media_types(self, numbers: NDArray[Any]) -> Index:
+        """Indexes of media types of `Facts`."""
+        distinct, _, inverse = number_values(numbers)
+        texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
+        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
+
+    def index_softwares(self, numbers: NDArray[Any]) -> Index:
+        """Indexes of the client software that goes with media types of `Facts`."""
+        distinct, _, inverse = number_values(numbers)
+        texts = [self._facts.find_software(number) for number in distinct.tolist()]
+        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
+
+    def index_string(self, text: str) -> int:
+        return self._strings.setdefault(text, len(self._strings))
+
+    def write_strings(self) -> None:
+        """Last, when all are known: dictionaries keep the order in which their keys came."""
+        self._batch.strings.extend(self._strings)
+
+    def index_service(self, service: Service) -> int:
+        # Mostly it is the same object, which says so sooner than its hash.
+        if service is self._last_service:
+            return self._last_index
+        index = self._services.get(service)
+        if index is None:
+            index = self._services[service] = len(self._services)
+            self._batch.services.add(
+                cluster=service.cluster,
+                namespace=service.namespace,
+                workload=service.workload,
+                workload_kind=int(service.workload_kind),
+                host_name=service.host_name,
+                port=service.port,
+            )
+        self._last_service, self._last_index = service, index
+        return index
+
+
+def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed: PackedRoutes) -> SerialisedBatch:
+    """The batch of these rows, which stand by route."""
+    rows = columns.rows.take(places)
+    dictionaries = _Dictionaries(batch, columns.facts)
+    identities, facts = rows.identities, columns.facts.identities
+    client_address, client_workload, protocol_version = dictionaries.index_texts(
+        *(column[identities] for column in (facts.client_address, facts.client_workload, facts.protocol_version))
+    )
+    routes = rows.routes
+    starts = find_runs(routes)
+    packed_routes = packed.encode(
+        [columns.facts.find_route(number) for number in routes[starts].tolist()],
+        index_service=dictionaries.index_service,
+        index_string=dictionaries.index_string,
+    )
+    softwares = dictionaries.index_softwares(rows.request_types)
+    start_seconds = columns.start_unix_seconds[places]
+    batch.base_time_unix_seconds = int(np.min(start_seconds))
+    varints: dict[str, NDArray[Any]] = {
+        "route": number_runs(starts, len(rows)),
+        "window_offset_seconds": start_seconds - batch.base_time_unix_seconds,
+        "window_length_seconds": columns.length_seconds[places],
+        "principal_kind": facts.principal_kind[identities],
+        "client_address": client_address,
+        "client_workload": client_workload,
+        "authentication": facts.authentication[identities],
+        "status_code": rows.statuses,
+        "role": rows.roles,
+        "hop": rows.hops,
+        "protocol_version": protocol_version,
+        "request_content_type": dictionaries.index_media_types(rows.request_types),
+        "response_content_type": dictionaries.index_media_types(rows.response_types),
+        "flags": rows.flags,
+        **_list_figures(rows),
+        **_list_rare(rows, facts.kind[identities], softwares * ~facts.is_other[identities]),
+    }
+    dictionaries.write_strings()
+    fixed: dict[str, NDArray[np.uint64]] = {
+        "principal": facts.principal[identities],
+        "credential": facts.credential[identities],
+        "objects_hash": rows.objects.values,
+        "payloads_hash": rows.payloads.values,
+    }
+    body = encode_columns(
+        {_FIELDS[name]: column for name, column in varints.items()},
+        {_FIELDS[name]: column for name, column in fixed.items()},
+    )
+    return SerialisedBatch(
+        sequence=batch.sequence,
+        calls=int(rows.sums[Sum.CALLS].sum()),
+        payload=batch.SerializeToString() + packed_routes + encode_field(_ROWS_FIELD, body),
+    )
+
+
+def _list_figures(rows: Rows) -> dict[str, NDArray[Any]]:
+    has_numbers = rows.sums[Sum.NUMERIC_CALLS] > 0
+    # Both peaks are distances from the ends of the range, so their sum less the range is the span.
+    span = rows.peaks[Peak.NUMBER] + rows.peaks[Peak.NUMBER_BELOW] - np.uint64(LARGEST_NUMBER)
+    return {
+        "calls": rows.sums[Sum.CALLS],
+        "request_bytes": rows.sums[Sum.REQUEST_BYTES],
+        "response_bytes": rows.sums[Sum.RESPONSE_BYTES],
+        "time_to_first_byte_sum_us": rows.sums[Sum.TIME_TO_FIRST_BYTE_US],
+        "duration_sum_us": rows.sums[Sum.DURATION_US],
+        "duration_max_us": rows.peaks[Peak.DURATION_US],
+        "duration_len": rows.durations.lengths,
+        "duration_bucket": rows.durations.values,
+        "duration_count": rows.durations.get_counts(),
+        "response_size_len": rows.sizes.lengths,
+        "response_size_bucket": rows.sizes.values,
+        "response_size_count": rows.sizes.get_counts(),
+        "objects_len": rows.objects.lengths,
+        "objects_count": rows.objects_counts,
+        "object_numeric_calls": rows.sums[Sum.NUMERIC_CALLS],
+        "object_monotonic_steps": rows.sums[Sum.STEPS],
+        "object_numeric_span": span * has_numbers,
+        **_list_bodies(rows),
+    }
+
+
+def _list_rare(rows: Rows, kinds: NDArray[np.uint8], softwares: Index) -> dict[str, NDArray[Any]]:
+    """Columns of which plain HTTP has nothing but zeros, which are left out."""
+    columns: dict[str, NDArray[Any]] = {
+        "kind": kinds,
+        "rpc_status": rows.rpc_statuses,
+        "ended_later": rows.get_sum(Sum.ENDED_LATER),
+        "streams": rows.get_sum(Sum.STREAMS),
+        "stream_duration_sum_us": rows.get_sum(Sum.STREAM_US),
+        "counted_messages_calls": rows.get_sum(Sum.COUNTED),
+        "request_messages": rows.get_sum(Sum.REQUEST_MESSAGES),
+        "response_messages": rows.get_sum(Sum.RESPONSE_MESSAGES),
+        "attacks": rows.get_sum(Sum.ATTACKS),
+        "attacks_confirmed": rows.get_sum(Sum.ATTACKS_CONFIRMED),
+        "payloads_len": rows.payloads.lengths,
+        "client_software": softwares,
+    }
+    return {name: column for name, column in columns.items() if column.any()}
+
+
+_BODY_SUMS: Final = (
+    *(Sum.RETURNED, Sum.RETURNED_MEASURED, Sum.RETURNED_CALLS),
+    *(Sum.RETURNED_ESTIMATED, Sum.REQUESTS_READ, Sum.RESPONSES_READ),
+)
+
+
+def _list_bodies(rows: Rows) -> dict[str, NDArray[Any]]:
+    """What bodies told; nothing where they told nothing of any row."""
+    if len(rows.sums) == COMMON_SUMS:
+        return {}
+    sums = {place: rows.get_sum(place) for place in _BODY_SUMS}
+    returned, measured = sums[Sum.RETURNED], sums[Sum.RETURNED_MEASURED]
+    columns: dict[str, NDArray[Any]] = {}
+    if sums[Sum.RETURNED_CALLS].any():
+        is_estimated = sums[Sum.RETURNED_ESTIMATED] > 0
+        columns["records_returned"] = returned
+        columns["records_measured"] = measured
+        columns["records_basis"] = (sums[Sum.RETURNED_CALLS] > 0) * np.where(
+            is_estimated, data_pb2.RECORDS_BASIS_ESTIMATED, data_pb2.RECORDS_BASIS_MEASURED
+        )
+    if sums[Sum.REQUESTS_READ].any() or sums[Sum.RESPONSES_READ].any():
+        columns |= {
+            "request_bodies_read": sums[Sum.REQUESTS_READ],
+            "response_bodies_read": sums[Sum.RESPONSES_READ],
+        }
+    if len(rows.data.values):
+        columns |= {
+            "found_len": rows.data.lengths,
+            "found_code": rows.data.values,
+            "found_count": rows.data.get_counts(),
+        }
+    return columns
+
+
+def _estimate_route(route: Route) -> int:
+    texts_bytes = len(route.host) + sum(len(segment.text) for segment in route.segments)
+    return _ROUTE_BYTES + texts_bytes + _STRING_BYTES * (2 + len(route.segments))

@@ -1,0 +1,398 @@
+"""The small messages of the stream to and from the sensor's own types: hello, health, coverage, policy, keys, reveals.
+
+Rows are `sensor.export.convert`'s; this is the rest of the sensor's one converter. Nothing here raises on what a
+collector sends.
+
+Blocks from the wire, and what became of them to the wire. Nothing here raises on what a collector sends.
+
+Rows of a message, each written for itself: one that cannot be written keeps no other from the collector.
+
+The message of what routes look like: the sensor's own `Schema`s in, the wire's out.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from apidae.v1 import data_pb2, stream_pb2
+
+from sensor.aggregate.aggregator import Triggers
+from sensor.core.calls import Service
+from sensor.core.health import HealthReport
+from sensor.coverage.row import Handshakes, PortCoverage
+from sensor.describe.schemas.book import Schema
+from sensor.describe.schemas.tally import OperationCount
+from sensor.describe.schemas.tree import Field
+from sensor.enforce.block import (
+    BLOCKS_LIMIT,
+    CREDENTIALS_LIMIT,
+    SCOPES_LIMIT,
+    Block,
+    BlockKind,
+    BlockStatus,
+    EnforcementReport,
+    Scope,
+    parse_network,
+)
+from sensor.enrich.kubernetes.pod import WorkloadFacts
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
+from sensor.export.policy import PolicyResult, PolicyUpdate
+from sensor.export.state import KEYS_LIMIT, InstallationKey
+
+logger = logging.getLogger(__name__)
+
+_Row = TypeVar("_Row")
+_Message = TypeVar("_Message")
+
+
+def write_rows(write: Callable[[_Row], _Message], rows: Iterable[_Row]) -> list[_Message]:
+    """The rows that can be written; each other one is dropped, logged and counted (sensor.core.health)."""
+    written: list[_Message] = []
+    for row in rows:
+        try:
+            written.append(write(row))
+        except Exception:
+            logger.exception("a row of a message cannot be written and is dropped", stacklevel=2)
+    return written
+
+
+_KINDS: Final = {
+    stream_pb2.BLOCK_KIND_ADDRESS: BlockKind.ADDRESS,
+    stream_pb2.BLOCK_KIND_CREDENTIAL: BlockKind.CREDENTIAL,
+    stream_pb2.BLOCK_KIND_PRINCIPAL: BlockKind.PRINCIPAL,
+}
+
+
+def read_blocks(message: stream_pb2.BlockSet) -> tuple[Block, ...]:
+    """The blocks as they came; of more than there may be just one more than that."""
+    sent_ms = message.time_unix_ms
+    return tuple(_read_block(block, sent_ms) for block in message.blocks[: BLOCKS_LIMIT + 1])
+
+
+def _read_block(message: stream_pb2.Block, sent_ms: int) -> Block:
+    kind = _KINDS.get(message.kind)
+    return Block(
+        id=message.id,
+        kind=kind,
+        network=parse_network(message.address) if kind is BlockKind.ADDRESS else None,
+        hash=message.hash,
+        key_id=message.key_id,
+        credentials=tuple(message.credentials[: CREDENTIALS_LIMIT + 1]),
+        scopes=tuple(
+            Scope(namespace=scope.namespace, workload=scope.workload, port=scope.port)
+            for scope in message.scopes[: SCOPES_LIMIT + 1]
+        ),
+        left_ms=message.expires_unix_ms - sent_ms,
+        is_confirmed=message.is_confirmed,
+    )
+
+
+def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
+    """The report message."""
+    return stream_pb2.ConnectRequest(
+        enforcement=stream_pb2.EnforcementReport(
+            epoch=report.epoch,
+            is_enabled=report.is_enabled,
+            reason=report.reason,
+            blocks=write_rows(_write_status, report.blocks),
+        )
+    )
+
+
+def _write_status(status: BlockStatus) -> stream_pb2.BlockStatus:
+    state = stream_pb2.BLOCK_STATE_ENFORCED if status.is_enforced else stream_pb2.BLOCK_STATE_DECLINED
+    return stream_pb2.BlockStatus(
+        id=status.id,
+        state=state,
+        reason=status.reason,
+        stopped_connections=status.stopped_connections,
+        stopped_bytes=status.stopped_bytes,
+        failed_resets=status.failed_resets,
+        spared_requests=status.spared_requests,
+        first_stop_unix_ms=status.first_stop_unix_ms,
+    )
+
+
+def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
+    """One message of some parts of routes."""
+    return stream_pb2.ConnectRequest(
+        schemas=stream_pb2.Schemas(schemas=write_rows(_write_schema, schemas)),
+    )
+
+
+def _write_schema(schema: Schema) -> stream_pb2.Schema:
+    return stream_pb2.Schema(
+        route_id=schema.route_id,
+        part=f"SCHEMA_PART_{schema.part.name}",
+        status_class=schema.status_class,
+        media_type=schema.media_type,
+        generation=schema.generation,
+        version=schema.version,
+        samples=schema.samples,
+        fields=[_write_field(field) for field in schema.fields],
+        operations=[_write_operation(one) for one in schema.operations],
+        left_out=schema.left_out,
+        operation=schema.operation,
+        document=schema.document,
+        tokens=[stream_pb2.TokenClaim(claim=claim, value=value, calls=calls) for claim, value, calls in schema.tokens],
+    )
+
+
+def _write_operation(one: OperationCount) -> stream_pb2.Operation:
+    return stream_pb2.Operation(
+        protocol=one.protocol,
+        kind=one.kind,
+        name=one.name,
+        calls=one.calls,
+        errors=one.errors,
+        facts=stream_pb2.OperationFacts(
+            served=one.served,
+            refused=one.refused,
+            failed=one.failed,
+            authentication=[
+                stream_pb2.CountedNumber(number=number, count=count) for number, count in one.authentication
+            ],
+            data=[stream_pb2.CountedNumber(number=number, count=count) for number, count in one.data],
+            requests_read=one.requests_read,
+            responses_read=one.responses_read,
+            consumers=one.consumers,
+            first_seen_unix_seconds=one.first_seen,
+            last_seen_unix_seconds=one.last_seen,
+        ),
+    )
+
+
+def _write_field(field: Field) -> stream_pb2.SchemaField:
+    return stream_pb2.SchemaField(
+        path=field.path,
+        present=field.present,
+        objects=field.objects,
+        types=[stream_pb2.CountedText(text=text, count=count) for text, count in field.types],
+        values=field.values,
+        is_open=field.is_open,
+    )
+
+
+PROTOCOL_VERSION: Final = 1
+FEATURES: Final = ("blocks", "policy_difference", "redirect", "reveal")
+# Field 2 of ConnectRequest, length-delimited: the tag before the bytes of a batch that is already serialised.
+_BATCH_TAG: Final = stream_pb2.ConnectRequest.BATCH_FIELD_NUMBER << 3 | 2
+REVEAL_HASHES_LIMIT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorIdentity:
+    """Who speaks: constant for a sensor process."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    version: str
+    kernel_release: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The collector's answer to the hello."""
+
+    protocol: int
+    policy_epoch: int
+    server_time_unix_ns: int
+    keys: tuple[InstallationKey, ...]  # Valid ones only, newest first.
+    authorities: bytes = b""  # PEM, by which the collector is known from now on; empty = as until now.
+    own_traffic: CollectorTraffic = NOTHING_OWN
+
+
+def write_hello(
+    identity: SensorIdentity, *, key_id: int, policy_epoch: int, monotonic_ns: int, time_unix_ns: int
+) -> stream_pb2.ConnectRequest:
+    """The first message of a stream."""
+    return stream_pb2.ConnectRequest(
+        hello=stream_pb2.Hello(
+            protocol=PROTOCOL_VERSION,
+            features=FEATURES,
+            cluster=identity.cluster,
+            node=identity.node,
+            boot_id=identity.boot_id,
+            key_id=key_id,
+            monotonic_ns=monotonic_ns,
+            time_unix_ns=time_unix_ns,
+            version=identity.version,
+            kernel_release=identity.kernel_release,
+            policy_epoch=policy_epoch,
+        )
+    )
+
+
+def frame_batch(payload: bytes) -> bytes:
+    """A whole ConnectRequest around a serialised batch, without parsing it: tag, length as a varint, the bytes."""
+    frame = bytearray([_BATCH_TAG])
+    length = len(payload)
+    while length > 0x7F:
+        frame.append(length & 0x7F | 0x80)
+        length >>= 7
+    frame.append(length)
+    return bytes(frame) + payload
+
+
+def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
+    """The health message."""
+    stages = [
+        stream_pb2.StageCount(
+            stage=stage.stage,
+            seen=stage.seen,
+            used=stage.used,
+            dropped_reasons=[reason for reason, _ in stage.dropped],
+            dropped_counts=[count for _, count in stage.dropped],
+        )
+        for stage in report.stages
+    ]
+    return stream_pb2.ConnectRequest(
+        health=stream_pb2.Health(
+            time_unix_ns=report.time_unix_ns,
+            state=f"SENSOR_STATE_{report.state.name}",
+            stages=stages,
+            lag_ms=report.lag_ms,
+            spool_bytes=report.spool_bytes,
+            memory_bytes=report.memory_bytes,
+            cpu_ns=report.cpu_ns,
+            reason=report.reason,
+            capture=f"CAPTURE_WAY_{report.capture.name}" if report.capture is not None else None,
+            fallback_reason=report.fallback_reason,
+        )
+    )
+
+
+def write_coverage(
+    ports: Sequence[PortCoverage], workloads: Sequence[WorkloadFacts] = (), *, time_unix_ns: int
+) -> stream_pb2.ConnectRequest:
+    """The coverage message."""
+    return stream_pb2.ConnectRequest(
+        coverage=stream_pb2.Coverage(
+            time_unix_ns=time_unix_ns,
+            ports=write_rows(_write_port, ports),
+            workloads=write_rows(_write_workload, workloads),
+        )
+    )
+
+
+def _write_workload(workload: WorkloadFacts) -> stream_pb2.Workload:
+    return stream_pb2.Workload(
+        cluster=workload.cluster,
+        namespace=workload.namespace,
+        workload=workload.workload,
+        kind=workload.kind,
+        labels=[f"{key}={value}" for key, value in workload.labels],
+        zone=workload.zone,
+        pods=workload.pods,
+        former_names=workload.former_names,
+    )
+
+
+def _write_port(port: PortCoverage) -> stream_pb2.PortCoverage:
+    return stream_pb2.PortCoverage(
+        service=write_service(port.service),
+        protocol=f"PORT_PROTOCOL_{port.protocol.name}",
+        connections=port.connections,
+        bytes=port.bytes,
+        address=port.address,
+        reason=port.reason,
+        role=f"COVERAGE_ROLE_{port.role.name}",
+        is_http_like=port.is_http_like,
+        joined_late=port.joined_late,
+        calls=port.calls,
+        lost_calls=port.lost_calls,
+        estimated_calls=port.estimated_calls,
+        handshakes=_write_handshakes(port.handshakes) if port.handshakes.count else None,
+    )
+
+
+def _write_handshakes(handshakes: Handshakes) -> stream_pb2.Handshakes:
+    return stream_pb2.Handshakes(
+        count=handshakes.count,
+        server_names=_write_texts(handshakes.server_names),
+        protocols=_write_texts(handshakes.protocols),
+        versions=_write_texts(handshakes.versions),
+        cipher_suites=_write_texts(handshakes.cipher_suites),
+        weaknesses=_write_texts(handshakes.weaknesses),
+        peers=_write_texts(handshakes.peers),
+        weak_choices=[
+            stream_pb2.WeakChoice(
+                version=choice.version,
+                cipher_suite=choice.cipher_suite,
+                count=choice.count,
+                age_seconds=choice.age_seconds,
+            )
+            for choice in handshakes.weak_choices
+        ],
+    )
+
+
+def _write_texts(texts: Sequence[tuple[str, int]]) -> list[stream_pb2.CountedText]:
+    return [stream_pb2.CountedText(text=text, count=count) for text, count in texts]
+
+
+def write_service(service: Service) -> data_pb2.Service:
+    """A service as it travels."""
+    return data_pb2.Service(
+        cluster=service.cluster,
+        namespace=service.namespace,
+        workload=service.workload,
+        workload_kind=f"WORKLOAD_KIND_{service.workload_kind.name}",
+        host_name=service.host_name,
+        port=service.port,
+    )
+
+
+def write_policy_result(result: PolicyResult) -> stream_pb2.ConnectRequest:
+    """What became of a policy update."""
+    return stream_pb2.ConnectRequest(
+        policy_result=stream_pb2.PolicyResult(epoch=result.epoch, is_applied=result.is_applied, reason=result.reason)
+    )
+
+
+def write_revealed(texts: Mapping[int, str], *, key_id: int) -> stream_pb2.ConnectRequest:
+    """Words by their hashes."""
+    return stream_pb2.ConnectRequest(
+        revealed=stream_pb2.Revealed(key_id=key_id, hashes=list(texts), texts=list(texts.values()))
+    )
+
+
+def read_welcome(message: stream_pb2.Welcome) -> Welcome:
+    """The welcome; keys that cannot be hashed under are left out."""
+    keys = tuple(InstallationKey(key_id=key.key_id, secret=key.secret) for key in message.keys[:KEYS_LIMIT])
+    return Welcome(
+        protocol=message.protocol,
+        policy_epoch=message.policy_epoch,
+        server_time_unix_ns=message.server_time_unix_ns,
+        keys=tuple(key for key in keys if key.is_valid),
+        authorities=message.authorities,
+        own_traffic=read_collector_traffic(
+            boot_id=message.own_traffic.boot_id,
+            process_mark=message.own_traffic.process_mark,
+            ends=[(end.address, end.port) for end in message.own_traffic.ends],
+        ),
+    )
+
+
+def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
+    """The policy update as it came; `apply_update` judges it."""
+    triggers = None
+    if message.HasField("triggers"):
+        triggers = Triggers(
+            distinct_objects_per_second=message.triggers.distinct_objects_per_second,
+            calls_per_second=message.triggers.calls_per_second,
+        )
+    return PolicyUpdate(
+        epoch=message.epoch,
+        is_full=message.is_full,
+        base_epoch=message.base_epoch,
+        triggers=triggers,
+        blocks=read_blocks(message.block_set) if message.HasField("block_set") else None,
+    )
+
+
+def read_reveal_request(message: stream_pb2.RevealRequest) -> tuple[int, ...]:
+    """The hashes asked for; past the wire's bound of 1,000 they are not read."""
+    return tuple(message.hashes[:REVEAL_HASHES_LIMIT])

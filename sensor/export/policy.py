@@ -1,0 +1,76 @@
+"""The policy a collector pushes: epochs, full forms and differences, applied whole or refused with a reason. Pure.
+
+A full form replaces everything and may carry any epoch (a collector that lost its data begins again). A difference
+names the epoch it starts from and is refused anywhere else, because half a policy is worse than an old one.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sensor.aggregate.aggregator import Triggers
+from sensor.enforce.block import Block, find_fault
+
+# Past this a trigger never fires in a second; a larger number is a mistake, not a wish.
+TRIGGER_LIMIT: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the sensor does as told; epoch 0 is what it does untold."""
+
+    epoch: int = 0
+    triggers: Triggers = field(default_factory=Triggers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyUpdate:
+    """One policy message. `triggers` and `blocks` are None where the message says nothing of them."""
+
+    epoch: int
+    is_full: bool
+    base_epoch: int
+    triggers: Triggers | None
+    blocks: tuple[Block, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyResult:
+    """The policy in force after an update, and why the update was refused (empty: it was applied)."""
+
+    policy: Policy
+    epoch: int  # Of the update.
+    reason: str
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the update is in force."""
+        return not self.reason
+
+
+def apply_update(policy: Policy, update: PolicyUpdate) -> PolicyResult:
+    """The policy after the update; the old one, with a reason, where the update cannot be right."""
+    reason = _find_fault(policy, update)
+    if reason:
+        return PolicyResult(policy=policy, epoch=update.epoch, reason=reason)
+    base = Policy() if update.is_full else policy
+    triggers = update.triggers if update.triggers is not None else base.triggers
+    return PolicyResult(policy=replace(base, epoch=update.epoch, triggers=triggers), epoch=update.epoch, reason="")
+
+
+def _find_fault(policy: Policy, update: PolicyUpdate) -> str:
+    if update.epoch == 0:
+        return "epoch is 0; epochs start at 1"
+    if not update.is_full and update.base_epoch != policy.epoch:
+        return (
+            f"policy {update.epoch} is a difference from epoch {update.base_epoch} and this sensor holds epoch "
+            f"{policy.epoch}; send the full form"
+        )
+    if update.blocks is not None and (fault := find_fault(update.blocks)):
+        return fault
+    if update.triggers is None:
+        return ""
+    for name in ("distinct_objects_per_second", "calls_per_second"):
+        value = getattr(update.triggers, name)
+        if not 1 <= value <= TRIGGER_LIMIT:
+            return f"triggers.{name} is {value}; give it 1 to {TRIGGER_LIMIT}"
+    return ""

@@ -1,0 +1,215 @@
+"""What the sensor keeps on disk between starts: the installation keys, the last good policy, how the collector's own
+traffic is known, its certificate, each a 0600 file written whole.
+
+The directory (`state_dir`) is 0700 and also holds the spool, which is `sensor.export.spool`'s. Values of keys never
+appear in an error.
+
+What the collector has told this sensor and holds until it tells otherwise: keys, policy, and how its own traffic is
+known, kept on disk.
+"""
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sensor.aggregate.aggregator import Triggers
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
+from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
+
+KEY_BYTES: Final = 16
+# During a rotation there are two; a collector that sends more is not listened to further.
+KEYS_LIMIT: Final = 4
+_KEYS_FILE: Final = "keys.json"
+_POLICY_FILE: Final = "policy.json"
+_OWN_TRAFFIC_FILE: Final = "own_traffic.json"
+
+
+class StateError(Exception):
+    """The state directory cannot be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallationKey:
+    """The secret under which an installation hashes; held in memory and in one 0600 file."""
+
+    key_id: int
+    secret: bytes = field(repr=False)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it can be hashed under: an id of its own and 16 bytes."""
+        return self.key_id > 0 and len(self.secret) == KEY_BYTES
+
+
+class StateDirectory:
+    """The directory and its two files. Raises `StateError` where it cannot be made or written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = path / f".probe-{os.getpid()}"
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            raise StateError(
+                f"the state directory {path} cannot be used ({error.strerror}); "
+                f"make it writable for this user or choose another with --state-dir"
+            ) from error
+
+    @property
+    def spool_path(self) -> Path:
+        """Where the spool lives."""
+        return self.path / "spool"
+
+    def load_keys(self) -> tuple[InstallationKey, ...]:
+        """The keys last told by the collector, newest first; none where there are none or the file is damaged."""
+        content = self._read(_KEYS_FILE)
+        try:
+            keys = tuple(
+                InstallationKey(key_id=int(item["key_id"]), secret=bytes.fromhex(item["secret"]))
+                for item in content["keys"]
+            )
+        except (KeyError, TypeError, ValueError):
+            return ()
+        return tuple(key for key in keys if key.is_valid)
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """A file's content; None where there is none. Raises `StateError` where it cannot be read."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(
+                f"{self.path / name} cannot be read ({error.strerror}); give this user the right"
+            ) from error
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """A 0600 file, whole or not at all. Raises `StateError` where the disk refuses."""
+        path = self.path / name
+        temporary = path.with_suffix(".new")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise StateError(
+                f"{path} cannot be written ({error.strerror}); free space on its disk or choose another --state-dir"
+            ) from error
+
+    def save_keys(self, keys: tuple[InstallationKey, ...]) -> None:
+        """Remember the keys. Raises `StateError` where the disk refuses."""
+        items = [{"key_id": key.key_id, "secret": key.secret.hex()} for key in keys]
+        self._write(_KEYS_FILE, {"keys": items})
+
+    def load_policy(self) -> Policy:
+        """The last good policy, or the built-in one where there is none or the file does not hold a valid one."""
+        content = self._read(_POLICY_FILE)
+        try:
+            triggers = Triggers(
+                distinct_objects_per_second=int(content["triggers"]["distinct_objects_per_second"]),
+                calls_per_second=int(content["triggers"]["calls_per_second"]),
+            )
+            update = PolicyUpdate(epoch=int(content["epoch"]), is_full=True, base_epoch=0, triggers=triggers)
+        except (KeyError, TypeError, ValueError):
+            return Policy()
+        return apply_update(Policy(), update).policy
+
+    def save_policy(self, policy: Policy) -> None:
+        """Remember the policy. Raises `StateError` where the disk refuses."""
+        triggers = {
+            "distinct_objects_per_second": policy.triggers.distinct_objects_per_second,
+            "calls_per_second": policy.triggers.calls_per_second,
+        }
+        self._write(_POLICY_FILE, {"epoch": policy.epoch, "triggers": triggers})
+
+    def load_own_traffic(self) -> CollectorTraffic:
+        """How the collector's own traffic was known last; not at all where the file is missing or damaged."""
+        content = self._read(_OWN_TRAFFIC_FILE)
+        try:
+            return read_collector_traffic(
+                boot_id=str(content["boot_id"]),
+                process_mark=str(content["process_mark"]),
+                ends=[(str(address), int(port)) for address, port in content["ends"]],
+            )
+        except (KeyError, TypeError, ValueError):
+            return NOTHING_OWN
+
+    def save_own_traffic(self, own: CollectorTraffic) -> None:
+        """Remember it. Raises `StateError` where the disk refuses."""
+        self._write(
+            _OWN_TRAFFIC_FILE,
+            {"boot_id": own.boot_id, "process_mark": own.process_mark, "ends": list(own.ends)},
+        )
+
+    def _read(self, name: str) -> Any:
+        """The file's JSON, or None: what is missing or damaged is as if it had never been."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, name: str, content: dict[str, object]) -> None:
+        self.write_bytes(name, json.dumps(content).encode())
+
+
+logger = logging.getLogger(__name__)
+
+
+class Told:
+    """`keys` of the installation, newest first, and the last good `policy`. What cannot be written holds all the same,
+    until the sensor ends."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        """Raises StateError where what was kept cannot be read."""
+        self._state = state
+        self.keys = state.load_keys()
+        self.policy = state.load_policy()
+        self.own_traffic = state.load_own_traffic()
+
+    @property
+    def key_id(self) -> int:
+        """Newest key held; 0 = none."""
+        return self.keys[0].key_id if self.keys else 0
+
+    def take_keys(self, keys: tuple[InstallationKey, ...]) -> bool:
+        """Whether the newest is another one now."""
+        if not keys or keys == self.keys:
+            return False
+        is_other = not self.keys or keys[0] != self.keys[0]
+        self.keys = keys
+        try:
+            self._state.save_keys(keys)
+        except StateError as error:
+            logger.error("the installation key is not kept: %s", error)
+        return is_other
+
+    def take_own_traffic(self, told: CollectorTraffic) -> CollectorTraffic:
+        """How the collector's own traffic is known from now on."""
+        if told != self.own_traffic:
+            self.own_traffic = told
+            try:
+                self._state.save_own_traffic(told)
+            except StateError as error:
+                logger.error("how the collector's own traffic is known is not kept: %s", error)
+        return told
+
+    def take_policy(self, update: PolicyUpdate) -> PolicyResult:
+        """Applies or refuses it."""
+        result = apply_update(self.policy, update)
+        if not result.is_applied:
+            logger.warning("policy refused: %s", result.reason)
+            return result
+        self.policy = result.policy
+        try:
+            self._state.save_policy(result.policy)
+        except StateError as error:
+            logger.error("the policy is not kept: %s", error)
+        return result

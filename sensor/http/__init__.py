@@ -1,0 +1,1 @@
+"""Parsers of HTTP and what it carries: bytes in, messages and calls out."""

@@ -1,0 +1,450 @@
+"""One HTTP/2 connection (RFC 9113): what both directions bring in, its streams as calls out.
+
+Sans-io and never an exception on bytes. Both directions are read by their own `FrameReader`; header blocks are put
+together and decoded in the order of their direction, whatever becomes of them, since each changes the table. A client's
+new stream is a call; it ends when both sides have said END_STREAM, with RST_STREAM, with a GOAWAY that disowns it, or
+with the connection; after a whole response the rest of a request is waited for only so long. Pushed streams are decoded
+and not told: nobody asked for them.
+
+What is missing. A gap inside DATA costs nothing. Any other makes the table of that direction unknown (entries after it
+are exact again, see `sensor.http.hpack`) and the open streams lossy; whether they ended meanwhile is not
+known, so those that stay silent are given up. The same happens to a connection that was joined late.
+
+A header block of HTTP/2 whose fragments come in several frames (RFC 9113, section 4.3).
+
+Who looks on while a connection of HTTP/2 is read, for what calls do not keep: all fields, sizes of bodies.
+"""
+
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from sensor.http.hpack import HeaderBlock, HpackDecoder, HuffmanStrings, Placeholder
+from sensor.http.http1.head import Malformed, RequestHead
+from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.frames import (
+    PASSED_OVER,
+    Frame,
+    FrameEvent,
+    FrameFlag,
+    FrameKind,
+    Http2Counts,
+    Lost,
+    Setting,
+    read_fragment,
+    read_goaway,
+    read_settings,
+)
+from sensor.http.http2.heads import StreamRequest, is_request, read_request, read_response
+from sensor.http.http2.open_streams import OpenStreams
+from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader
+from sensor.http.http2.repeats import is_trailers, take_requests, take_responses
+from sensor.http.http2.streams import REQUEST, RESPONSE, Stream, StreamCall, StreamSamples
+from sensor.http.reassembly import Chunk, Direction, Gap
+
+
+class BlockPart(msgspec.Struct):
+    """A header block that goes on; what it has in common with a frame has the same names."""
+
+    stream: int
+    kind: int
+    flags: int  # Of its first frame.
+    fragments: bytearray
+    wire_bytes: int
+    time_ns: int  # Of its first frame.
+
+    def __repr__(self) -> str:
+        return f"BlockPart(stream={self.stream}, redacted)"
+
+
+class StreamObserver(Protocol):
+    """`side` is `REQUEST` or `RESPONSE` of sensor.http.http2.streams."""
+
+    def see_head(self, stream: int, side: int, block: HeaderBlock) -> None:
+        """A head of a call that is open, interim ones and trailers too."""
+        ...
+
+    def see_data(self, stream: int, side: int, size: int) -> None:
+        """So many bytes of a body, without frames and padding."""
+        ...
+
+
+# A header block with its continuations; longer ones are not decoded and their table is lost.
+MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
+
+_END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
+_CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
+_Block = Frame | BlockPart
+# What stands for a block that was not read; no decoder gives a placeholder of this epoch.
+_UNREAD_FIELD: Final = Placeholder(-1, 0, False), Placeholder(-1, 0, True)
+
+
+class Http2Connection:
+    """Mutable state of one connection. `strings` may serve all of a sensor."""
+
+    __slots__ = (
+        "_client",
+        "_decoders",
+        "_events",
+        "_is_complete",
+        "_is_cut",
+        "_is_lost",
+        "_open",
+        "_parts",
+        "_passed_stream",
+        "_readers",
+        "_strings",
+        "counts",
+        "observer",
+        "samples",
+    )
+
+    def __init__(self, strings: HuffmanStrings, *, is_joined: bool, client: Direction | None = None) -> None:
+        """`is_joined`: the first bytes of the connection were missed; a client's preface corrects that.
+
+        `client` is the direction in which the client sends; where it is None it is found out.
+        """
+        self._strings = strings
+        self._client = client
+        self._is_complete = [not is_joined, not is_joined]  # No header block was missed.
+        self._is_lost = [False, False]  # One may have been, by a loss.
+        self._is_cut = False  # The kernel cuts frames out, and does not tell of each at once.
+        self.counts = Http2Counts()
+        forward, backward = (
+            FrameReader(
+                is_client=None if client is None else client == direction, is_joined=is_joined, counts=self.counts
+            )
+            for direction in Direction
+        )
+        self._readers = forward, backward
+        self._decoders: list[HpackDecoder | None] = [None, None]
+        self._parts: list[BlockPart | None] = [None, None]
+        self._events: list[FrameEvent] = []
+        self.samples: StreamSamples | None = None  # Where nobody chose before which bodies are kept.
+        self.observer: StreamObserver | None = None  # Of what is read frame by frame, not of `take_known`.
+        self._open = OpenStreams(self.counts)
+        self._passed_stream = 0  # The highest that was read elsewhere.
+
+    @property
+    def client(self) -> Direction | None:
+        """The direction in which the client sends, once it is known."""
+        return self._client
+
+    @property
+    def open_streams(self) -> int:
+        """Calls that have not ended."""
+        return len(self._open.streams)
+
+    def list_requests(self) -> list[StreamRequest | Malformed]:
+        """Requests of calls that have not ended, the oldest first."""
+        return self._open.list_requests()
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it holds of the connection; objects around it apart."""
+        # Written out: it is asked for after each piece.
+        forward, backward = self._readers
+        total = self._open.held_bytes + forward.held_bytes + backward.held_bytes
+        for decoder in self._decoders:
+            if decoder is not None:
+                total += decoder.held_bytes
+        for part in self._parts:
+            if part is not None:
+                total += len(part.fragments)
+        return total
+
+    def take(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:
+        """What comes next in one direction; appends the calls that it ended. Cost: docs/http2.md."""
+        events = self._events
+        self._readers[direction].take(piece, events)
+        for event in events:
+            if type(event) is Frame:
+                self._take_frame(direction, event, calls)
+            elif type(event) is Lost:
+                self._lose(direction)
+            elif self._client in (None, direction):
+                self.begin(direction)
+        events.clear()
+
+    def take_frames(
+        self, direction: Direction, frames: list[Frame], start: int, end: int, calls: list[StreamCall]
+    ) -> None:
+        """The same for frames that the kernel cut out of what lies from position `start` to `end`; it passed over all
+        else there. Half of the cost of taking them one by one."""
+        self._is_cut = True
+        if self._readers[direction].follow(frames, start, end):
+            for frame in frames:
+                self._take_frame(direction, frame, calls)
+        else:
+            for frame in frames:
+                start = frame.position + frame.wire_bytes
+                self.take(direction, frame, calls)
+            if start < end:
+                self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
+        if self._open.resetting:
+            self._open.settle(self._find_side(direction), calls)
+
+    def take_known(
+        self,
+        direction: Direction,
+        data: bytes,
+        start: int,
+        end: int,
+        time_ns: int,
+        calls: list[StreamCall],
+        alike: AlikeCalls[Any] | None = None,
+    ) -> tuple[int, int]:
+        """Takes the frames at the beginning of `data` that need no reading (sensor.http.http2.repeats). `data` is
+        what the kernel cut out of the stream from position `start` to `end`. Calls whose patterns are numbered go to
+        `alike`, others are appended to `calls`.
+
+        Gives how many bytes of it were taken, and the position behind them. A tenth of the cost of `take_frames`.
+        """
+        decoder = self._decoders[direction]
+        reader = self._readers[direction]
+        if decoder is None or self._client is None or self._parts[direction] is not None or not reader.is_at(start):
+            return 0, start
+        if direction == self._client:
+            taken, position = take_requests(self._open, decoder.known, data, start, time_ns, calls)
+            self.raise_stream()
+        else:
+            taken, position = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
+        if taken == len(data):
+            position = end  # And what was passed over.
+            if self._open.resetting:
+                self._open.settle(self._find_side(direction), calls)
+        reader.pass_frames(position)
+        return taken, position
+
+    # For sensor.http.http2.connections.
+
+    @property
+    def streams(self) -> OpenStreams:
+        """Calls that have not ended, and patterns of those that have."""
+        return self._open
+
+    @property
+    def decoders(self) -> list[HpackDecoder | None]:
+        """Of the two directions, where a block was read."""
+        return self._decoders
+
+    def is_read_to(self, direction: Direction, position: int) -> bool:
+        """Whether all blocks of a direction were decoded up to there, and no frame is open."""
+        return self._parts[direction] is None and self._readers[direction].is_at(position)
+
+    def raise_stream(self, stream: int = 0) -> None:
+        """Streams up to this one were read, here or elsewhere."""
+        self._passed_stream = max(self._passed_stream, stream, self._open.max_stream)
+        forward, backward = self._readers
+        forward.max_stream = backward.max_stream = self._passed_stream
+
+    def _take_frame(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        if self._parts[direction] is not None and frame.kind != _CONTINUATION:
+            self._lose(direction)  # Section 6.10: nothing may stand between.
+            self.counts.cut_blocks += 1
+        take = _HANDLERS.get(frame.kind)
+        if take is not None:
+            take(self, direction, frame, calls)
+
+    def begin(self, client: Direction) -> None:
+        """The client's preface was seen: a server sends no header block before it has it, so none was missed."""
+        self._client = client
+        self._is_complete = [not lost for lost in self._is_lost]
+
+    def open_upgraded(self, head: RequestHead, *, started_ns: int, request_bytes: int) -> None:
+        """Stream 1 of a connection that began as HTTP/1.1 (`Upgrade: h2c`, RFC 7540 section 3.2): its request is over.
+
+        Call it before the first frame; what follows in both directions starts anew there.
+        """
+        stream = self._begin_stream(1, StreamRequest(head, None, b"", (), 0, False), started_ns, [])
+        stream.bytes[REQUEST] = request_bytes
+        stream.is_request_ended = True
+
+    def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
+        """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
+        self._open.poll(now_ns, early_after_ns, calls)
+
+    def doubt(self) -> None:
+        """Nobody knows what came of the calls that are open."""
+        self._open.doubt((REQUEST, RESPONSE))
+
+    def close(self, time_ns: int, calls: list[StreamCall]) -> None:
+        """The connection ended (0: when each stream was last heard of), and with it all that is open."""
+        self._open.close(time_ns, calls)
+
+    def forget_patterns(self) -> None:
+        """The next call of each kind is told as its first."""
+        self._open.forget_patterns()
+
+    def _forget(self, direction: Direction) -> None:
+        """A header block may have been missed."""
+        self._is_complete[direction], self._is_lost[direction] = False, True
+        self._parts[direction] = None
+        decoder = self._decoders[direction]
+        if decoder is not None:
+            decoder.forget()
+
+    def _lose(self, direction: Direction) -> None:
+        """Frames may have been missed."""
+        self.counts.losses += 1
+        self._forget(direction)
+        self._open.doubt((REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),))
+
+    def _take_data(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        stream = self._open.find_any(frame.stream)
+        if stream is None:
+            return
+        side = int(direction != self._client)
+        samples = self.samples
+        if samples is not None and frame.payload and stream.is_sample is None:
+            stream.is_sample = samples.choose(frame.time_ns)
+        stream.take_data(side, frame)
+        if self.observer is not None:
+            self.observer.see_data(frame.stream, side, frame.payload_bytes)
+        if (frame.is_sampled or stream.is_sample) and frame.payload is not None:
+            kept = self._open.gather(stream, side, frame.payload)
+            if samples is not None:
+                samples.budget.spend(kept)
+        if frame.flags & _END_STREAM:
+            self._open.end_side(stream, side, frame.time_ns or stream.last_ns, calls)
+
+    def _take_headers(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        """HEADERS or PUSH_PROMISE."""
+        if frame.payload is None:
+            self._drop_block(direction, frame, calls)
+            return
+        fragment = read_fragment(frame.kind, frame.flags, frame.payload)
+        if frame.flags & _END_HEADERS:
+            self._take_block(direction, frame, fragment, calls)
+        else:
+            self._parts[direction] = BlockPart(
+                frame.stream, frame.kind, frame.flags, bytearray(fragment), frame.wire_bytes, frame.time_ns
+            )
+
+    def _take_continuation(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        part = self._parts[direction]
+        if part is None or part.stream != frame.stream:
+            # After a loss, the rest of a block that began before it.
+            self._forget(direction)
+            self.counts.cut_blocks += 1
+            return
+        if frame.payload is None or len(part.fragments) + len(frame.payload) > MAX_BLOCK_BYTES:
+            self._drop_block(direction, part, calls)
+            return
+        part.fragments += frame.payload
+        part.wire_bytes += frame.wire_bytes
+        if frame.flags & _END_HEADERS:
+            self._parts[direction] = None
+            self._take_block(direction, part, bytes(part.fragments), calls)
+
+    def _drop_block(self, direction: Direction, part: _Block, calls: list[StreamCall]) -> None:
+        """It is too long to be kept, or was kept down: its stream is known, and whether anything follows there."""
+        self.counts.blocks += 1
+        self.counts.long_blocks += 1
+        self._lose(direction)
+        if self._client is None or part.kind == _PUSH:
+            return
+        block = HeaderBlock([_UNREAD_FIELD])
+        if direction == self._client:
+            self._take_request(part, block, calls)
+        else:
+            self._take_response(part, block, calls)
+
+    def _take_block(self, direction: Direction, part: _Block, data: bytes, calls: list[StreamCall]) -> None:
+        self.counts.blocks += 1
+        decoder = self._decoders[direction]
+        if decoder is None:
+            decoder = HpackDecoder(self._strings, is_complete=self._is_complete[direction])
+            self._decoders[direction] = decoder
+        block = decoder.decode(data)
+        if block.error:
+            self.counts.broken_blocks += 1
+            self._lose(direction)
+            return
+        if part.kind == _PUSH:
+            self.counts.pushed_blocks += 1
+            return
+        if self._client is None:
+            verdict = is_request(block)
+            if verdict is None:
+                self.counts.undirected_blocks += 1
+                return
+            self._client = direction if verdict else Direction(1 - direction)
+        if direction == self._client:
+            self._take_request(part, block, calls)
+        else:
+            self._take_response(part, block, calls)
+
+    def _take_request(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
+        stream = self._open.find(part.stream)
+        if stream is not None:  # Trailers.
+            stream.bytes[REQUEST] += part.wire_bytes
+            stream.last_ns = part.time_ns
+            if part.flags & _END_STREAM:
+                self._open.end_side(stream, REQUEST, part.time_ns, calls)
+            return
+        if part.stream <= self._open.max_stream or not part.stream & 1 or is_trailers(block):
+            self.counts.late_blocks += 1
+            return
+        self.counts.requests += 1
+        stream = self._begin_stream(part.stream, read_request(block), part.time_ns, calls)
+        stream.bytes[REQUEST] += part.wire_bytes
+        if self.observer is not None:
+            self.observer.see_head(part.stream, REQUEST, block)
+        if part.flags & _END_STREAM or stream.is_aborted:
+            self._open.end_side(stream, REQUEST, part.time_ns, calls)
+
+    def _begin_stream(
+        self, number: int, request: StreamRequest | Malformed, started_ns: int, calls: list[StreamCall]
+    ) -> Stream:
+        for reader in self._readers:
+            reader.max_stream = number
+        return self._open.open(number, request, started_ns, calls)
+
+    def _take_response(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
+        stream = self._open.find(part.stream) or self._open.find_early(part.stream)
+        if stream is None:
+            return
+        stream.bytes[RESPONSE] += part.wire_bytes
+        stream.take_response(read_response(block), part.time_ns)
+        if self.observer is not None:
+            self.observer.see_head(part.stream, RESPONSE, block)
+        if part.flags & _END_STREAM:
+            self._open.end_side(stream, RESPONSE, part.time_ns, calls)
+
+    def _find_side(self, direction: Direction) -> int:
+        return REQUEST if direction == self._client else RESPONSE
+
+    def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        stream = self._open.find(frame.stream)
+        if stream is None and direction != self._client and frame.stream & 1:
+            is_new = frame.stream > self._open.max_stream
+            stream = self._open.find_early(frame.stream) if is_new else self._open.early.get(frame.stream)
+        if stream is not None and self._is_cut:
+            self._open.reset(stream, self._find_side(direction), frame.time_ns, calls)
+        elif stream is not None:
+            self._open.end(stream, frame.time_ns, calls)
+
+    def _take_settings(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        """Of these only the size of frames is needed: what becomes of the table, its encoder says in the blocks."""
+        other = self._readers[1 - direction]
+        for identifier, value in read_settings(frame.payload or b""):
+            if identifier == Setting.MAX_FRAME_SIZE:
+                other.max_frame_bytes = max(other.max_frame_bytes, value)
+
+    def _take_goaway(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        if direction == self._client or frame.payload is None:
+            return
+        last, _ = read_goaway(frame.payload)
+        self._open.end_above(last, frame.time_ns, calls)
+
+
+_HANDLERS: Final = {
+    int(FrameKind.DATA): Http2Connection._take_data,
+    int(FrameKind.HEADERS): Http2Connection._take_headers,
+    int(FrameKind.RST_STREAM): Http2Connection._take_reset,
+    int(FrameKind.SETTINGS): Http2Connection._take_settings,
+    int(FrameKind.PUSH_PROMISE): Http2Connection._take_headers,
+    int(FrameKind.GOAWAY): Http2Connection._take_goaway,
+    int(FrameKind.CONTINUATION): Http2Connection._take_continuation,
+}

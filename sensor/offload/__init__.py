@@ -1,0 +1,1 @@
+"""The kernel's cache of known calls."""

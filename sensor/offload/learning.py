@@ -1,0 +1,247 @@
+"""What a described call teaches the kernel: its names, its path, its profile; and what a sample of a known one proves.
+
+Only a call that was served (2xx), whose head lay in one piece and says everything plainly, teaches. Each hash is
+checked against what this side makes of the same bytes, so that nothing is taught that the two ends read differently.
+A call that was recognised is sampled now and then: where Python's route is no longer the one that was taught, the whole
+root is forgotten.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, Protocol
+
+from sensor.core.addresses import pack_address
+from sensor.core.calls import CallRecord, Exchange, Role, Route, SegmentKind, Service, WorkloadKind
+from sensor.core.keyed import fold_all
+from sensor.describe.objects import read_objects
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import METHOD_BYTES, SegmentClass, TokenKind
+from sensor.offload.kernel_cache import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
+from sensor.offload.name_table import Lesson, NameTable, PlainHead, read_plain_head
+from sensor.routes.segments import MAX_SEGMENT_CHARACTERS
+from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Step, Trace
+from sensor.routes.vocabulary import OTHER
+
+# Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
+VALUE_EDGES_MAX: Final = 8_192
+# Heads that go up at once of a route with a word that is hashed: whether it may be told depends on how many consumers
+# were served (sensor.routes.vocabulary), and records do not say that.
+WORD_HEADS: Final = 8
+# Where Python's own rule asks for nothing but the class (`is_decided` says what else).
+CLASSES: Final = {
+    SegmentKind.INTEGER: frozenset((SegmentClass.DIGITS,)),
+    SegmentKind.UUID: frozenset((SegmentClass.UUID_LOWER, SegmentClass.UUID_UPPER)),
+    SegmentKind.HEX: frozenset((SegmentClass.HEX_LOWER, SegmentClass.HEX_UPPER)),
+    SegmentKind.ULID: frozenset((SegmentClass.ULID,)),
+    SegmentKind.TOKEN: frozenset((SegmentClass.TOKEN,)),
+}
+_ULID_CHARACTERS: Final = 26
+_UUID_CHARACTERS: Final = 36
+_KINDS_SHIFT: Final = 24
+_BOTH_CASES: Final = TokenKind.LOWER | TokenKind.UPPER
+_ADDRESSES: Final = 4_096  # Server ends lately met.
+
+
+class Tracer(Protocol):
+    """Tells the way of a path; `sensor.routes.templating.Templater`."""
+
+    def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None: ...
+
+
+class Learner:
+    """Teaches a `Mirror` from described calls, under one installation key."""
+
+    __slots__ = ("_hash", "_is_probed", "_mirror", "_names", "_read_hops", "_tracer", "contradicted_count")
+
+    def __init__(
+        self,
+        *,
+        mirror: Mirror,
+        names: NameTable,
+        tracer: Tracer,
+        hash_segment: Callable[[bytes], int],
+        read_hops: Callable[[bytes], tuple[bytes, ...]],
+        is_probed: Callable[[Service, str], bool] = lambda service, path: False,
+    ) -> None:
+        """`hash_segment`: the keyed hash; `read_hops`: the forwarding headers of a head that count; `is_probed`: paths
+        of a service that probes ask for too, which only a whole head tells from other calls."""
+        self._is_probed = is_probed
+        self._mirror = mirror
+        self._names = names
+        self._tracer = tracer
+        self._hash = hash_segment
+        self._read_hops = read_hops
+        self.contradicted_count = 0  # Of what was taught.
+
+    def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0) -> None:
+        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now, and then so
+        many calls in a row."""
+        is_served = 200 <= exchange.status_code < 300
+        if not is_served or exchange.is_request_head_truncated or exchange.is_lossy or exchange.is_ambiguous:
+            return
+        head = read_plain_head(exchange.request_head)
+        if head is None:
+            return
+        if self._names.teach(head) is not Lesson.KNOWN:
+            return  # The profile of this head does not stand for all of it.
+        if not exchange.profile or not exchange.host:
+            return
+        key = _find_root_key(exchange, head)
+        trace = self._trace(head, record)
+        if trace is None:
+            return
+        if self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples) and not record.payload:
+            self._learn_profile(exchange, record)  # Of an attack each head goes up, within the budget.
+
+    def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
+        """The way of the path, where the kernel would make the same of it."""
+        route = record.route
+        if route.host == OTHER or route.method.encode() != head.method or len(head.method) > METHOD_BYTES:
+            return None
+        if record.role is Role.SERVER and route.service.workload_kind is WorkloadKind.UNSPECIFIED:
+            return None  # Not named yet.
+        if self._is_probed(route.service, head.path):
+            return None
+        trace = self._tracer.trace(route.service, route.host, route.method, head.path)
+        if trace is None or trace.route is not route:
+            return None
+        values = [segment for segment, step in zip(head.segments, trace.steps, strict=True) if step.node.is_parameter]
+        values += [value.encode("latin-1") for value in read_objects(head.query.decode("latin-1"))]
+        object_hash = fold_all(self._hash(value) for value in values)
+        return trace if object_hash == record.object_hash else None
+
+    def _learn_path(
+        self,
+        key: RootKey,
+        exchange: Exchange,
+        record: CallRecord,
+        head: PlainHead,
+        trace: Trace,
+        next_head_ns: int,
+        first_samples: int,
+    ) -> bool:
+        """Whether the kernel now knows the path; False also where it knew another way."""
+        mirror = self._mirror
+        mirror.make_room()
+        root = mirror.find_root(key)
+        if root is None:
+            root = mirror.add_root(
+                key,
+                trace.root,
+                service=record.route.service,
+                hop=record.hop,
+                local_address=exchange.local_address,
+            )
+        elif root.trie is not trace.root or root.hop is not record.hop:
+            return self._contradict(root)
+        node = root.node
+        for depth, (segment, step) in enumerate(zip(head.segments, trace.steps, strict=True)):
+            edge = self._find_edge(node, depth, segment, step)
+            known = root.edges.get(edge)
+            if known is None:
+                if not edge.shape and not step.is_exact and not self._take_value_edge(root):
+                    return False
+                known = mirror.add_edge(root, edge, step.node, is_parameter=step.node.is_parameter)
+            elif known != root.nodes.get(step.node):
+                return self._contradict(root)
+            node = known
+        return self._learn_leaf(root, node, trace, next_head_ns, first_samples)
+
+    def _learn_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int) -> bool:
+        number = root.leaves.get((node, trace.key[1]))
+        taught = self._mirror.routes.find(number) if number is not None else None
+        if taught is None:
+            taught = TaughtRoute(root, trace.node, trace.key)
+            if _has_word(trace.route):
+                next_head_ns, first_samples = 0, max(first_samples, WORD_HEADS)
+            self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns, first_samples=first_samples)
+        elif taught.node is not trace.node:
+            return self._contradict(root)
+        return True
+
+    def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
+        told = exchange.credential
+        is_told = bool(told) and told == record.principal == record.credential
+        if told and not is_told and (not record.principal or told in (record.principal, record.credential)):
+            return  # What is told is not in the profile's hash: who else has it would be taken for this caller.
+        profile = Profile(
+            0 if is_told else record.principal,
+            record.principal_kind,
+            0 if is_told else record.credential,
+            record.authentication,
+            record.protocol_version,
+            record.request_content_type,
+            record.kind,
+            is_told,
+            self._read_hops(exchange.request_head),
+            record.client_software,
+        )
+        known = self._mirror.find_profile(exchange.profile)
+        if known == profile:
+            return
+        if known is not None:
+            self.contradicted_count += 1
+        self._mirror.add_profile(exchange.profile, profile)
+
+    def _find_edge(self, node: int, depth: int, segment: bytes, step: Step) -> EdgeKey:
+        kind = step.node.segments[-1].kind
+        if not step.is_exact and len(segment) <= MAX_SEGMENT_CHARACTERS:
+            shape = hashes.find_shape(segment)
+            if shape & 0xFF in CLASSES.get(kind, ()) and is_decided(shape, depth, segment):
+                return EdgeKey(hash=0, node=node, shape=shape)
+        return EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT)
+
+    def _take_value_edge(self, root: Root) -> bool:
+        """Whether one more edge by a value may be made; else the root has too many and is forgotten."""
+        root.value_edges += 1
+        if root.value_edges <= VALUE_EDGES_MAX:
+            return True
+        self._mirror.evict_root(root)
+        return False
+
+    def _contradict(self, root: Root) -> bool:
+        """What was taught is no longer so."""
+        self._mirror.forget_root(root)
+        self.contradicted_count += 1
+        return False
+
+
+def is_decided(shape: int, depth: int, segment: bytes) -> bool:
+    """Whether the shape alone decides at this depth what a segment is, among those that may be taught by it."""
+    length = len(segment)
+    match shape & 0xFF:
+        case SegmentClass.DIGITS:  # A short one may be a version.
+            return length > MAX_VERSION_DIGITS or depth > VERSION_DEPTH
+        case SegmentClass.HEX_UPPER:  # May be a ULID.
+            return length != _ULID_CHARACTERS
+        case SegmentClass.TOKEN:  # With both cases; may be a UUID in both, or where an API is mounted.
+            kinds = shape >> _KINDS_SHIFT
+            is_uuid = length == _UUID_CHARACTERS and bool(kinds & TokenKind.DASH)
+            return depth > 0 and not is_uuid and kinds & _BOTH_CASES == _BOTH_CASES
+    return True
+
+
+def _has_word(route: Route) -> bool:
+    return any(segment.kind is SegmentKind.WORD for segment in route.segments)
+
+
+@lru_cache(maxsize=_ADDRESSES)
+def _fold_address(address: str) -> tuple[int, int]:
+    """`address` and `family` of a root."""
+    packed = pack_address(address)
+    return hashes.fold_address(packed), 4 if len(packed) == 4 else 6
+
+
+def _find_root_key(exchange: Exchange, head: PlainHead) -> RootKey:
+    is_server = exchange.role is Role.SERVER
+    address = exchange.local_address if is_server else exchange.remote_address
+    folded, family = _fold_address(address)
+    return RootKey(
+        cgroup_id=exchange.cgroup_id,
+        host=exchange.host,
+        method=int.from_bytes(head.method[:METHOD_BYTES], "little"),
+        address=folded,
+        port=exchange.local_port if is_server else exchange.remote_port,
+        role=int(exchange.role),
+        family=family,
+    )

@@ -1,0 +1,239 @@
+"""The names that the kernel may skip or must fold in: judged by `sensor.offload.name_table`, kept in the kernel's
+buckets.
+
+A bucket holds a few names. When it is full, the name that was taught there first gives way; the ones told at the
+start never do. A name that gave way makes its calls unknown again, and so is soon back.
+
+What the name of a header or of a query parameter says by itself: whether its value can be skipped unread, or told.
+
+The kernel reads heads by names only. A name may be ignored there only where Python would read nothing of it whatever
+its value and whatever else is in the head; a query name that announces a key has its value folded into the profile,
+and one that names an object into the object. Of headers that carry keys and signatures the kernel tells or skips the
+value (bpf/told.h). The value of an ignored header is looked at for signs of an attack (bpf/odd.h): a line that has one
+is part of the profile, like every other header line. Every other query name makes the call unknown. The answers come
+from `sensor.describe`, so that both ways of a call agree.
+
+A request head as the kernel reads it: names and values by line, no meaning. For those that teach and check.
+
+Reads only heads in the plain form that the kernel recognises (RFC 9112 with CRLF, origin-form, one segment a slash);
+anything else is None and never taught.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from sensor.describe.attacks.classes import is_plain_header
+from sensor.describe.auth.authentication import (
+    is_context_parameter,
+    is_key_header,
+    is_key_parameter,
+    is_signature_header,
+    is_unread_header,
+)
+from sensor.describe.client_address import FORWARDING_HEADERS
+from sensor.describe.objects import names_object
+from sensor.ebpf import hashes
+from sensor.ebpf.abi import NAME_WAYS, NameKind
+from sensor.http.grpc import CONNECT_PARAMETER, CONNECT_VERSION_HEADER
+from sensor.http.http1.head import AGENT, MARK_NAMES, UNREAD_NAMES
+from sensor.offload.kernel_cache import MapName, Mirror
+
+# Read by `sensor.http` itself.
+_PARSED: Final = frozenset((b"host", b"content-type", b"upgrade", CONNECT_VERSION_HEADER))
+_CACHE_ENTRIES: Final = 4_096
+
+
+class NameJudge:
+    """Judges names. `is_forwarding_read`: whether trusted networks are configured, so that forwarding headers count."""
+
+    __slots__ = ("_is_forwarding_read",)
+
+    def __init__(self, *, is_forwarding_read: bool) -> None:
+        self._is_forwarding_read = is_forwarding_read
+
+    def judge_header(self, name: bytes) -> NameKind | None:
+        """Kind of a header by its name in lower case; None where its line belongs to the profile."""
+        if name == b"host":
+            return NameKind.HEADER_HOST
+        if name in MARK_NAMES:  # What software wrote the head is part of the profile; else nothing is read of them.
+            return NameKind.HEADER_AGENT if name == AGENT else NameKind.HEADER_SHAPE
+        if name in _PARSED or (self._is_forwarding_read and name in FORWARDING_HEADERS):
+            return None
+        if name in UNREAD_NAMES or is_unread_header(name):
+            is_quoted = is_plain_header(name.decode("latin-1"))
+            return NameKind.HEADER_QUOTED if is_quoted else NameKind.HEADER_IGNORED
+        if name == b"authorization":
+            return NameKind.HEADER_AUTHORIZATION
+        if is_signature_header(name):
+            return NameKind.HEADER_PRESENT
+        return NameKind.HEADER_KEY if is_key_header(name) else None
+
+    def initial_headers(self) -> Iterator[tuple[bytes, NameKind]]:
+        """Names that are told before the first call."""
+        for name in sorted({b"host", b"authorization", b"x-api-key", *UNREAD_NAMES, *FORWARDING_HEADERS}):
+            kind = self.judge_header(name)
+            if kind is not None:
+                yield name, kind
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def judge_parameter(name: str) -> NameKind | None:
+    """Kind of a query parameter by its name; None where it says nothing without the others, as a signature does."""
+    if is_context_parameter(name) or name == CONNECT_PARAMETER:
+        return None
+    if is_key_parameter(name):
+        return NameKind.QUERY_CREDENTIAL
+    return NameKind.QUERY_OBJECT if names_object(name) else NameKind.QUERY_IGNORED
+
+
+# Methods as registered ones are written, which fit into the kernel's eight bytes.
+_METHOD = re.compile(rb"[A-Z-]{1,8}")
+# What the kernel leaves to user space: percent-encoding, fragments, matrix parameters.
+_UNPLAIN = re.compile(rb"[%#;]|[^\x21-\x7e]")
+_DOTS: Final = (b".", b"..")
+# A line feed and the name of the field that follows it (RFC 9110 section 5.1).
+_NAME = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]+):")
+HEAD_BYTES_MAX: Final = 2_048
+
+
+class PlainHead(msgspec.Struct, frozen=True, gc=False):
+    """The parts of a head, in bytes as they were sent."""
+
+    method: bytes
+    segments: tuple[bytes, ...]
+    has_slash: bool
+    query: bytes
+    header_names: tuple[bytes, ...]
+
+    @property
+    def path(self) -> str:
+        """The path as it was sent."""
+        return "/" + "/".join(segment.decode("ascii") for segment in self.segments) + "/" * self.has_slash
+
+    def __repr__(self) -> str:
+        return f"PlainHead(method={self.method!r}, redacted)"
+
+
+def read_plain_head(data: bytes) -> PlainHead | None:
+    """The head at the start of `data`; None where the kernel would leave it to user space or another name might be
+    meant."""
+    end = data.find(b"\r\n\r\n")
+    if not 0 < end <= HEAD_BYTES_MAX - 4:
+        return None
+    feed = data.find(b"\r\n")
+    parts = data[:feed].split(b" ")
+    if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not parts[1].startswith(b"/"):
+        return None
+    method, target, _ = parts
+    path, _, query = target.partition(b"?")
+    if _UNPLAIN.search(path) or b"#" in query:
+        return None
+    segments = path[1:].split(b"/")
+    has_slash = len(segments) > 1 and segments[-1] == b""
+    if segments[-1] == b"":
+        del segments[-1]
+    if any(not segment or segment in _DOTS for segment in segments):
+        return None
+    fields = data[feed:end]
+    names = _NAME.findall(fields.lower())
+    if len(names) != fields.count(b"\n"):
+        return None  # A line without a name, or one that goes on.
+    if names.count(b"host") != 1:
+        return None  # Two would be two services to two readers.
+    return PlainHead(method, tuple(segments), has_slash, query, tuple(names))
+
+
+_BUCKET: Final = struct.Struct(f"<{NAME_WAYS}Q")
+_INDEX: Final = struct.Struct("<I")
+# As `sensor.describe` reads them.
+_PARAMETERS_MAX: Final = 200
+# Longer names are left to user space: whoever invents them only fills buckets.
+_NAME_BYTES_MAX: Final = 64
+_JUDGED_MAX: Final = 2_048
+
+
+class Lesson(Enum):
+    """What the kernel knew of a head's names when it read the head."""
+
+    KNOWN = auto()  # All that can be known: its profile stands for all that Python reads.
+    NEW = auto()  # Not all: the next head like it has another profile.
+    OPEN = auto()  # Some parameter says nothing by itself, and never will.
+
+
+class NameTable:
+    """The names taught so far. Not thread-safe."""
+
+    __slots__ = ("_buckets", "_fixed", "_judge", "_judged", "_known", "_mirror", "evicted_count", "seed")
+
+    def __init__(self, mirror: Mirror, judge: NameJudge, *, seed: int) -> None:
+        """Tells the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
+        self._mirror = mirror
+        self._judge = judge
+        self.seed = seed
+        self._buckets: dict[int, list[int]] = {}
+        self._judged: dict[bytes, tuple[int, int]] = {}
+        self._known: set[int] = set()  # Entries, kinds included.
+        self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
+        self.evicted_count = 0
+        for name, kind in judge.initial_headers():
+            if self._add(hashes.hash_header_name(seed, name), kind):
+                bucket = hashes.find_bucket(hashes.hash_header_name(seed, name))
+                self._fixed[bucket] = self._fixed.get(bucket, 0) + 1
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def teach(self, head: PlainHead) -> Lesson:
+        """Has the kernel know the names of a head, as far as they say something by themselves."""
+        is_new = False
+        for name in head.header_names:
+            name_hash, kind = self._judged.get(name) or self._judge_header(name)
+            if kind and name_hash & ~0xFF | kind not in self._known:
+                is_new |= self._add(name_hash, kind)
+        is_open = False
+        if head.query:
+            pairs = head.query.split(b"&")
+            is_open = len(pairs) > _PARAMETERS_MAX
+            for pair in () if is_open else pairs:
+                name = pair.partition(b"=")[0]
+                parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
+                if parameter is None:
+                    is_open = True
+                else:
+                    is_new |= self._add(hashes.hash_parameter_name(self.seed, name), parameter)
+        if is_open:
+            return Lesson.OPEN
+        return Lesson.NEW if is_new else Lesson.KNOWN
+
+    def _judge_header(self, name: bytes) -> tuple[int, int]:
+        """Hash and kind (0: none) of a field's name; remembered, as a judgement takes some microseconds."""
+        kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
+        judged = (hashes.hash_header_name(self.seed, name), int(kind or 0))
+        if len(self._judged) >= _JUDGED_MAX:
+            self._judged.clear()
+        self._judged[name] = judged
+        return judged
+
+    def _add(self, name_hash: int, kind: int) -> bool:
+        entry = name_hash & ~0xFF | kind
+        if entry in self._known:
+            return False
+        index = hashes.find_bucket(name_hash)
+        bucket = self._buckets.setdefault(index, [])
+        if len(bucket) >= NAME_WAYS:
+            fixed = self._fixed.get(index, 0)
+            if fixed >= NAME_WAYS:
+                return False
+            self._known.discard(bucket.pop(fixed))
+            self.evicted_count += 1
+        bucket.append(entry)
+        self._known.add(entry)
+        padded = bucket + [0] * (NAME_WAYS - len(bucket))
+        self._mirror.write(MapName.NAMES, {_INDEX.pack(index): _BUCKET.pack(*padded)})
+        return True

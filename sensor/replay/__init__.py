@@ -1,1 +1,0 @@
-"""Captures from files through the sensor's own pipeline: `apidae replay`."""

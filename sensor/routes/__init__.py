@@ -1,0 +1,1 @@
+"""Routes of paths: templates, segments, words that may be revealed."""

@@ -1,0 +1,122 @@
+"""Whether the last two segments of an RPC's path, names of its schema, may be revealed: `grpc.health.v1.Health`,
+`Check`.
+
+Service and method names are chosen when an API is written, not by who calls it, so they are no values. But the path
+comes from the caller, and so does the content type that says the call is an RPC. What the server answered decides:
+
+- The method itself answered: its name is revealed, unless its form is that of an id, a key or an address.
+- The answer speaks the protocol, but the sensor cannot see whether the server knows the method: a name is revealed if
+  it is made of words, none of them a person's name. In `package.Service/Method` the method may have any name.
+- Everything else (not implemented, not allowed, not read): the segments are treated like those of any path.
+
+A name that is not revealed stays a word of the path, reported by its hash (docs/privacy.md).
+"""
+
+import re
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from sensor.core.calls import SegmentKind
+from sensor.routes.segments import classify_segment, is_version
+from sensor.routes.vocabulary import Vocabulary, split_word
+from sensor.sensitive.values import find_kinds
+
+# The longest full name of a service in googleapis has some 90 characters.
+MAX_NAME_CHARACTERS: Final = 160
+MAX_PARTS: Final = 12
+MAX_WORDS: Final = 12
+MAX_DIGITS: Final = 4
+_CACHE_ENTRIES: Final = 4_096
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Numbers in names are short and belong to a word: OAuth2, V1Beta1, Sha256Sum.
+_ODD_NUMBER: Final = re.compile(r"\d{4}|_\d")
+_VOWEL: Final = re.compile(r"[aeiouy]")
+# Words that are not known and as long have a vowel.
+_MIN_UNKNOWN_CHARACTERS: Final = 5
+_MAX_WORD_CHARACTERS: Final = 24
+# Letters cut apart by upper case are a word each; of random text most are shorter than this.
+_SHORT_CHARACTERS: Final = 3
+# Hex ids of at least so many characters are not names.
+_HEX_ID: Final = re.compile(r"[0-9A-Fa-f]{16,}\Z")
+_NAME_MARKS: Final = frozenset("._-$")
+
+
+class Naming(IntEnum):
+    """What is known of the names at the end of a path."""
+
+    NONE = 0  # The path ends in other segments, or only the caller says that they are names.
+    ANSWERED = 1  # The server's answer speaks the protocol.
+    SERVED = 2  # The answer comes from the method itself.
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def find_names(service: str, method: str, naming: Naming, vocabulary: Vocabulary) -> tuple[str, str]:
+    """The texts to reveal for the last two segments of a path; empty for one that stays hidden. Cost: some 10 us a
+    part, once a name."""
+    names = _decode(service), _decode(method)
+    if naming is Naming.SERVED:
+        revealed = _is_plain(names[0]), _is_plain(names[1])
+    elif naming is Naming.ANSWERED:
+        is_service = is_schema_name(names[0], vocabulary)
+        is_method = is_service and is_full_method(*names) and _is_plain(names[1])
+        revealed = is_service, is_method or is_schema_name(names[1], vocabulary)
+    else:
+        revealed = False, False
+    return names[0] if revealed[0] else "", names[1] if revealed[1] else ""
+
+
+def is_full_method(service: str, method: str) -> bool:
+    """Whether names are written as protobuf's style guide has them, `package.Service/Method`: paths of plain HTTP
+    hardly ever are."""
+    package, _, name = service.rpartition(".")
+    return bool(package) and name[:1].isupper() and method[:1].isupper()
+
+
+def _decode(segment: str) -> str:
+    """The text of a segment of a path; the segment itself if it is not UTF-8."""
+    try:
+        return unquote_to_bytes(segment.encode("latin-1")).decode()
+    except UnicodeError:
+        return segment
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name that the server knows has the form of one."""
+    return (
+        0 < len(name) <= MAX_NAME_CHARACTERS
+        and all(character.isalnum() or character in _NAME_MARKS for character in name)
+        and any(map(str.isalpha, name))
+        and _HEX_ID.match(name) is None
+        and not find_kinds(name)
+    )
+
+
+def is_schema_name(text: str, vocabulary: Vocabulary) -> bool:
+    """Whether a name of a service or method is made of words, none of them a person's name."""
+    parts = text.split(".")
+    if len(text) > MAX_NAME_CHARACTERS or len(parts) > MAX_PARTS:
+        return False
+    return all(_is_part(part, vocabulary) for part in parts) and not find_kinds(text)
+
+
+def _is_part(part: str, vocabulary: Vocabulary) -> bool:
+    if is_version(part):
+        return True
+    digits = sum(character.isdigit() for character in part)
+    if not _IDENTIFIER.match(part) or digits > MAX_DIGITS or digits * 2 >= len(part) or _ODD_NUMBER.search(part):
+        return False
+    if classify_segment(part, vocabulary).kind is SegmentKind.HEX:
+        return False
+    words = [word for word in split_word(part) if not word.isdigit()]
+    short = sum(len(word) < _SHORT_CHARACTERS for word in words)
+    if not words or len(words) > MAX_WORDS or short > max(1, len(words) // 3):
+        return False
+    return all(_is_word(word, vocabulary) for word in words) and not all(map(vocabulary.is_name, words))
+
+
+def _is_word(word: str, vocabulary: Vocabulary) -> bool:
+    if len(word) < _MIN_UNKNOWN_CHARACTERS or vocabulary.is_api_word(word):
+        return True
+    return len(word) <= _MAX_WORD_CHARACTERS and len(_VOWEL.findall(word)) * 8 >= len(word)

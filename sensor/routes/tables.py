@@ -1,0 +1,207 @@
+"""What is kept of each service: its host names, the tries below them, and how much it may still add.
+
+Services are counted too: this node's own are few, but it may call any number of others. When there are too many, the
+one that was longest without a call is evicted with all it holds (second chance, Corbato 1969: a table that was used
+since the hand last passed is spared once). An evicted service starts anew with the same route ids.
+
+How much of something may still be made: a count under a bound, and under the bound of a larger whole.
+
+The tables of `sensor.routes.templating` are filled by clients. Each service takes from its own allowance and from the
+sensor's, and what was seen served (2xx) takes from another pair than what never was, so that neither one service nor
+a scanner can use up what the others need. Everything taken is returned when its table is evicted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sensor.core.calls import Service
+from sensor.routes.trie import Node, Slot
+from sensor.routes.vocabulary import HostNames
+
+
+class Allowance:
+    """Counts what was taken, at most `limit`; with a `parent`, at most what that has left as well."""
+
+    __slots__ = ("_parent", "limit", "used")
+
+    def __init__(self, limit: int, parent: "Allowance | None" = None) -> None:
+        self.limit = limit
+        self.used = 0
+        self._parent = parent
+
+    def has(self, count: int) -> bool:
+        """Whether `count` more may be taken."""
+        return self.used + count <= self.limit and (self._parent is None or self._parent.has(count))
+
+    def take(self, count: int = 1) -> bool:
+        """Takes `count`, or nothing and answers no."""
+        if not self.has(count):
+            return False
+        self._add(count)
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Returns what was taken."""
+        self._add(-count)
+
+    def _add(self, count: int) -> None:
+        self.used += count
+        if self._parent is not None:
+            self._parent._add(count)
+
+
+# Services of one node, local and called. A table without routes costs ~2 KB.
+MAX_SERVICES: Final = 2_048
+# Routes of one sensor that were served (2xx). With every table full of random paths of four unknown words the templater
+# held 45 MB (at 40,000 nodes), its caches and the words to reveal included; a route with its nodes is 1 to 2 KB of it.
+MAX_ROUTES: Final = 20_000
+# Routes that never were: scanners fill these, and only these.
+MAX_UNSERVED_ROUTES: Final = 4_000
+# Nodes of the tries, by whether a path through them was served: two for each route and some that they share, three
+# where a scanner made them, which have little in common.
+MAX_NODES: Final = 42_000
+MAX_UNSERVED_NODES: Final = 12_000
+# One service's part of each: half of what is served, a quarter of what is not. The largest development document has
+# 1,100 routes.
+SERVICE_PART: Final = 2
+UNSERVED_SERVICE_PART: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLimits:
+    """The bounds of one sensor's tables; what exceeds them goes to `other` routes."""
+
+    services: int = MAX_SERVICES
+    routes: int = MAX_ROUTES
+    unserved_routes: int = MAX_UNSERVED_ROUTES
+    nodes: int = MAX_NODES
+    unserved_nodes: int = MAX_UNSERVED_NODES
+
+
+class Budget:
+    """Routes and nodes that may be made, served and never served: the sensor's, or a service's part of them."""
+
+    __slots__ = ("nodes", "routes", "unserved_nodes", "unserved_routes")
+
+    def __init__(self, limits: TableLimits, whole: "Budget | None" = None) -> None:
+        part, unserved_part = (SERVICE_PART, UNSERVED_SERVICE_PART) if whole else (1, 1)
+        self.routes: Allowance = Allowance(limits.routes // part, whole.routes if whole else None)
+        self.nodes: Allowance = Allowance(limits.nodes // part, whole.nodes if whole else None)
+        self.unserved_routes: Allowance = Allowance(
+            limits.unserved_routes // unserved_part, whole.unserved_routes if whole else None
+        )
+        self.unserved_nodes: Allowance = Allowance(
+            limits.unserved_nodes // unserved_part, whole.unserved_nodes if whole else None
+        )
+
+    def give_back_all(self) -> None:
+        """Returns what a service took, when it goes."""
+        for allowance in (self.routes, self.nodes, self.unserved_routes, self.unserved_nodes):
+            allowance.give_back(allowance.used)
+
+
+class ServiceTable:
+    """One service. `roots` by the host name told."""
+
+    __slots__ = ("_hosts", "budget", "is_recent", "roots", "service")
+
+    def __init__(self, service: Service, budget: Budget) -> None:
+        self.service = service
+        self.budget = budget
+        self.is_recent = True
+        self.roots: dict[str, Node] = {}
+        self._hosts = HostNames()
+
+    def admit(self, host: str, is_served: bool) -> tuple[str, Node | None]:
+        """The name to tell for a host, and its trie; None where there is no room for one."""
+        name, evicted = self._hosts.admit(host, is_served)
+        if evicted is not None:
+            self._drop(evicted)
+        root = self.roots.get(name)
+        if root is None:
+            root = self.make_node(Node((), Slot.SHAPE, False, is_served))
+            if root is None:
+                return name, None
+            self.roots[name] = root
+        elif is_served:
+            self.serve_node(root)
+        return name, root
+
+    def make_node(self, node: Node) -> Node | None:
+        """Pays for a node; None where there is no room for it."""
+        allowance = self.budget.nodes if node.is_served else self.budget.unserved_nodes
+        return node if allowance.take() else None
+
+    def serve_node(self, node: Node, parent: Node | None = None) -> None:
+        """Moves a node that was served for the first time to the other allowance, where that has room."""
+        if not node.is_served and self.budget.nodes.take():
+            self.budget.unserved_nodes.give_back(1)
+            if parent is None:
+                node.is_served = True
+            else:
+                parent.mark_served(node)
+
+    def _drop(self, host: str) -> None:
+        """Forgets a host that gave way, and returns what its trie took."""
+        root = self.roots.pop(host, None)
+        for node in walk_nodes(root) if root else ():
+            (self.budget.nodes if node.is_served else self.budget.unserved_nodes).give_back(1)
+            unserved = len(node.unserved or ())
+            self.budget.unserved_routes.give_back(unserved)
+            self.budget.routes.give_back(len(node.routes) - unserved)
+
+
+def walk_nodes(root: Node) -> Iterator[Node]:
+    """A node and all below it, in no special order."""
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending += node.children.values()
+        pending += node.shapes.values()
+
+
+class ServiceTables:
+    """The tables of every service of this sensor, oldest first."""
+
+    __slots__ = ("_limits", "_tables", "budget", "evicted_services")
+
+    def __init__(self, limits: TableLimits) -> None:
+        self._limits = limits
+        self._tables: dict[Service, ServiceTable] = {}
+        self.budget = Budget(limits)
+        self.evicted_services = 0
+
+    def find(self, service: Service) -> ServiceTable:
+        """The table of a service, made at its first call. One look-up."""
+        table = self._tables.get(service)
+        if table is None:
+            table = self._add(service)
+        table.is_recent = True
+        return table
+
+    def all(self) -> Iterator[ServiceTable]:
+        """Every table."""
+        return iter(self._tables.values())
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def _add(self, service: Service) -> ServiceTable:
+        if len(self._tables) >= self._limits.services:
+            self._evict()
+        table = self._tables[service] = ServiceTable(service, Budget(self._limits, self.budget))
+        return table
+
+    def _evict(self) -> None:
+        """Drops the first table without a call since the hand last passed it; the others go to the end."""
+        while True:
+            service = next(iter(self._tables))
+            table = self._tables.pop(service)
+            if not table.is_recent:
+                break
+            table.is_recent = False
+            self._tables[service] = table
+        table.budget.give_back_all()
+        self.evicted_services += 1

@@ -1,0 +1,1 @@
+"""Sensitive data by names and values."""

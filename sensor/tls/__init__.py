@@ -1,1 +1,0 @@
-"""Plain text of TLS, read where processes hand it to their libraries (docs/tls.md)."""

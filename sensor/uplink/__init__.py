@@ -1,2 +1,0 @@
-"""The stream to the collector: batches, health and coverage up; acknowledgements, keys, policy and reveal requests
-down."""
