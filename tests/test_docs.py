@@ -1,5 +1,6 @@
 """Pages lead somewhere: every relative link of a Markdown file names a file that exists, and its anchor a heading
-there, as GitHub makes anchors of headings."""
+there, as GitHub makes anchors of headings. So do files and modules in code spans, and paths in comments of the product.
+A name in a code span right behind a file, as in `sensor/core/keyed.py`, `KeyedHash`, is defined in that file."""
 
 import re
 import subprocess
@@ -16,6 +17,14 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
+_PATH = re.compile(r"(?<![\w./~$-])(?:sensor|collector|common|scripts|tests|proto|images|docs|deploy/helm)/[\w./*-]*")
+_MODULE = re.compile(
+    r"python -m ((?:sensor|collector|common|scripts|tests)[\w.]*)|(?<![\w./-])((?:sensor|collector)(?:\.\w+){2,})"
+)
+_FILE = re.compile(r"`([\w./-]+\.(?:py|c|h))`")
+_DEFINED = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|c|h))`, `(\w+(?:\.\w+)*)`")
+# Second part of a dotted name that is a value of the chart, such as `sensor.settings.cluster`.
+_VALUES = {"settings", "seccompProfile", "appArmorProfile"}
 
 
 def list_pages() -> list[Path]:
@@ -54,6 +63,100 @@ def find_broken(page: Path) -> Iterator[str]:
             yield f"{target}: there is no such file"
         elif anchor and anchor not in list_anchors(file):
             yield f"{target}: {file.name} has no such heading"
+
+
+def find_missing_paths(text: str) -> list[str]:
+    """Paths of this repository in a text that do not exist. `*` stands for anything, and so does a last part in
+    capitals, as in `tests/fuzz/corpus/NAME`."""
+    named = {path.rstrip(".,/") for path in _PATH.findall(text)}
+    return sorted(path for path in named if not exists(re.sub(r"/[A-Z_]+$", "", path)))
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder."""
+    return any(ROOT.glob(path)) if "*" in path else (ROOT / path).exists()
+
+
+@cache
+def list_tails() -> frozenset[str]:
+    """All files of the repository by the ends of their paths: `a/b/c.py`, `b/c.py` and `c.py`."""
+    tops = ("sensor", "collector", "common", "scripts", "tests", "images")
+    files = [path.relative_to(ROOT).parts for top in tops for path in (ROOT / top).rglob("*.*")]
+    return frozenset("/".join(parts[start:]) for parts in files for start in range(len(parts)))
+
+
+def find_missing_files(text: str) -> list[str]:
+    """Files in code spans, `burst.py` or `volume/burst.py`, that are nowhere."""
+    return sorted({name for name in _FILE.findall(text) if name not in list_tails()})
+
+
+def find_missing_modules(text: str) -> list[str]:
+    """Dotted names of modules, or of what a module defines, that do not exist."""
+    named = {run or dotted for run, dotted in _MODULE.findall(text)}
+    return sorted(name for name in named if not _VALUES & set(name.split(".")) and not is_there(name.split(".")))
+
+
+def is_there(parts: list[str]) -> bool:
+    """Whether these are the parts of a module's name, or of a name in a module."""
+    path = ROOT.joinpath(*parts)
+    module = path.parent.with_suffix(".py")
+    return path.is_dir() or path.with_suffix(".py").exists() or (module.exists() and defines(module, parts[-1]))
+
+
+def defines(file: Path, name: str) -> bool:
+    """Whether a file of Python or C defines a function, class or constant; of `Class.method` the method counts."""
+    last = re.escape(name.rpartition(".")[2])
+    pattern = rf"^\s*(?:async )?(?:def|class) {last}\b|^{last}\b.*=|^(?:static |int |struct )[^;=]*\b{last}(?:\(| \{{)"
+    return re.search(pattern, file.read_text(), re.MULTILINE) is not None
+
+
+def find_undefined(text: str) -> list[str]:
+    """Names behind a file that the file does not define."""
+    pairs = [(ROOT / path, name) for path, name in _DEFINED.findall(text)]
+    return [f"{file.name}: {name}" for file, name in pairs if not file.exists() or not defines(file, name)]
+
+
+def list_sources() -> list[Path]:
+    """Files of the product whose comments may name others."""
+    return [
+        path
+        for top in ("sensor", "collector", "common", "deploy/helm")
+        for path in sorted((ROOT / top).rglob("*"))
+        if path.suffix in (".py", ".c", ".h", ".yaml", ".tpl", ".html")
+    ]
+
+
+# The changelog names files as they were.
+@pytest.mark.parametrize(
+    "page", [page for page in list_pages() if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_files_and_modules_in_code_spans_exist(page: Path) -> None:
+    text = page.read_text()
+    spans = "\n".join(match.group() for match in _CODE.finditer(text))
+    assert not [
+        *find_missing_paths(spans),
+        *find_missing_modules(spans),
+        *find_missing_files(spans),
+        *find_undefined(text),
+    ]
+
+
+def test_paths_in_comments_exist() -> None:
+    missing = {str(path.relative_to(ROOT)): find_missing_paths(path.read_text()) for path in list_sources()}
+    assert not {path: names for path, names in missing.items() if names}
+
+
+def test_a_missing_path_module_or_name_is_found() -> None:
+    text = "`scripts/gone --now`, `sensor/core/*.py`, `tests/fuzz/corpus/NAME`, `python -m sensor.gone`"
+    assert find_missing_paths(text) == ["scripts/gone"]
+    assert find_missing_files("`core/keyed.py`, `keyed.py`, `core/gone.py`") == ["core/gone.py"]
+    assert find_missing_modules(f"{text} `sensor.core.health`, `sensor.core.gone`") == [
+        "sensor.core.gone",
+        "sensor.gone",
+    ]
+    assert find_undefined("`sensor/core/keyed.py`, `KeyedHash.compute`; `sensor/core/keyed.py`, `gone`") == [
+        "keyed.py: gone"
+    ]
 
 
 @pytest.mark.parametrize("page", list_pages(), ids=lambda page: str(page.relative_to(ROOT)))

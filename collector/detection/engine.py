@@ -3,7 +3,7 @@ no clock.
 
 Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
 up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
-collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
+collector/detection/abuse, HealthSignals of collector/detection/health. The theory is in docs/detection.md.
 """
 
 from collections.abc import Mapping, Sequence, Set

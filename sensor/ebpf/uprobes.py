@@ -26,7 +26,7 @@ from sensor.ebpf.loader import LoadError, load_build
 from sensor.ebpf.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
 from sensor.ebpf.tracepoints import Btf, BtfError, set_scope, syscall_flags
 
-# Programs of bpf/tls.c for places in files; sensor/capture/tls/sites names them.
+# Programs of bpf/tls.c for places in files; sensor/capture/tls/finder.py names them.
 UPROBES: Final = (
     *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
     *("openssl_handshake", "openssl_read_inner", "boring_read", "boring_write", "gnutls_read", "gnutls_write"),

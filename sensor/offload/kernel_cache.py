@@ -128,7 +128,7 @@ class KernelMaps(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorLimits:
-    """Below the sizes of the kernel's maps; what a full mirror takes is in tests/sensor/offload/test_mirror.py."""
+    """Below the sizes of the kernel's maps; what a full mirror takes is in tests/sensor/recognition/test_mirror.py."""
 
     roots: int = 8_192
     edges: int = 65_536
@@ -142,7 +142,7 @@ class RootKey(NamedTuple):
     cgroup_id: int
     host: int  # Keyed hash of the Host header as it was sent.
     method: int  # Its first eight bytes, zero padded.
-    address: int  # Of the server's end: sensor.core.keyed.fold_address.
+    address: int  # Of the server's end: sensor.ebpf.hashes.fold_address.
     port: int  # Of the server end.
     role: int
     family: int

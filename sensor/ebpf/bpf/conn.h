@@ -179,7 +179,7 @@ BPF_TABLE("lru_hash", u64, struct conn, deferred, 1024);
 /* What: an empty connection to start one of `deferred` from. Life: the program's. Key: 0. */
 BPF_ARRAY(blank, struct conn, 1);
 /* What: client ends of connections on this node. Life: the least recent is evicted. Key: as `deferred`; user space makes it too
- * (sensor/core/hashes.py), to know the client's socket. */
+ * (sensor/ebpf/hashes.py), to know the client's socket. */
 BPF_TABLE("lru_hash", u64, struct client_end, clients, 16384);
 /* What: connections whose server end is on this node. Life and key: as `clients`. */
 BPF_TABLE("lru_hash", u64, u8, servers, 16384);

@@ -155,7 +155,7 @@ struct call_record {
 
 #define NUMBER_NONE (~0ULL)
 
-/* ---- what user space has learned (sensor/core/hashes.py makes the hashes) ------------------------------------------------------ */
+/* ---- what user space has learned (sensor/ebpf/hashes.py makes the hashes) ------------------------------------------------------ */
 
 /* Where the trie of a service, host and method begins. */
 struct root_key {

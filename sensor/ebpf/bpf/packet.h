@@ -25,7 +25,7 @@ static __always_inline u64 mix(u64 hash, u64 word) {
   return hash ^ hash >> 35;
 }
 
-/* Not a secret, so not keyed. Twin: hash_connection() of sensor/core/hashes.py. */
+/* Not a secret, so not keyed. Twin: hash_connection() of sensor/ebpf/hashes.py. */
 static __always_inline u64 endpoint_key(u64 high, u64 low, u16 port) { return mix(mix(mix(port, high), low), 0x61706964616531ULL); }
 
 /* Offset of the TCP header; 0: not TCP, or a later fragment. */

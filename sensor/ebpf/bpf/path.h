@@ -29,7 +29,7 @@ static __always_inline void see_kinds(struct kinds *k, u64 word, u32 n) {
   k->dashes += (dash >> 7) * 0x0101010101010101ULL >> 56;
 }
 
-/* As find_shape() of sensor/core/hashes.py. */
+/* As find_shape() of sensor/ebpf/hashes.py. */
 static __always_inline u32 find_shape(const struct head *h, u32 from, u32 length) {
   const struct kinds *k = &h->kinds;
   u64 lower_hex = V(k->lower_hex), upper_hex = V(k->upper_hex), letters = V(k->lower) | V(k->upper);

@@ -42,7 +42,7 @@ static __always_inline u32 find_name(u64 hash) {
   return 0;
 }
 
-/* As find_sign() of sensor/core/hashes.py. */
+/* As find_sign() of sensor/ebpf/hashes.py. */
 static __always_inline u64 has_sign(const struct edge_key *key) {
   u64 sign = key->hash + key->node * GOLDEN;
   u32 word = sign >> 50;

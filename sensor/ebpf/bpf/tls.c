@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Sees the plain text that processes give to and take from libraries of TLS: programs for uprobes, at places that sensor/capture/tls/sites finds.
+ * Sees the plain text that processes give to and take from libraries of TLS: programs for uprobes, at places that sensor/capture/tls/finder.py finds.
  *
  * A call of a library has a place where it begins, where its arguments are still in their registers, and places where it returns. What it
  * moved goes up as struct syscall_event, like what a system call moved: positions count plain bytes of the session, and addresses, cgroup and
