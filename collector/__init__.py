@@ -1,1 +1,1 @@
-"""The central side: takes windows of calls, keeps the inventory, finds anomalies, alerts, and answers queries."""
+"""The collector: stores rows of calls, keeps the API inventory, detects anomalies and abuse, alerts, can block."""

@@ -1,1 +1,1 @@
-"""What both sides mean alike; imports neither."""
+"""What the sensor and the collector share: figures for metrics, and the `apidae` command."""

@@ -1,1 +1,1 @@
-"""The node side: sees HTTP calls at the kernel boundary, names them, and streams windows of them to a collector."""
+"""The sensor: captures HTTP calls of one node in the kernel, describes them, and streams rows to a collector."""

@@ -107,6 +107,12 @@ def test_every_package_has_its_place(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", PACKAGES)
+def test_every_package_has_a_docstring(side: str) -> None:
+    files = sorted((ROOT / side).rglob("__init__.py"))
+    assert not [str(path.relative_to(ROOT)) for path in files if not ast.get_docstring(ast.parse(path.read_text()))]
+
+
+@pytest.mark.parametrize("side", PACKAGES)
 def test_imports_point_to_the_front(side: str) -> None:
     order = {f"{side}.{name}": place for place, name in enumerate(PACKAGES[side])}
     wrong = [

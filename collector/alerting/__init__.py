@@ -1,1 +1,1 @@
-"""Alerts: life cycle, incidents, wording."""
+"""The life cycle of alerts: wording, filters, silences, incidents, storage."""

@@ -1,1 +1,1 @@
-"""Commands of the collector."""
+"""The collector's commands, and those that query a running collector."""

@@ -1,1 +1,1 @@
-"""Types and services of the collector that every room may import."""
+"""Types and services that every package of the collector may import: settings, rows, keys, kinds."""

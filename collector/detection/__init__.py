@@ -1,1 +1,1 @@
-"""Detectors of volume, abuse, health and changes, and the process that runs them."""
+"""Detects anomalies and abuse in a process of its own, and changes of the inventory."""

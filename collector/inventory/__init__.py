@@ -1,1 +1,1 @@
-"""What is known of endpoints, consumers, coverage and sensors."""
+"""Reads the inventory from the store: endpoints, consumers, sensors, coverage, changes."""

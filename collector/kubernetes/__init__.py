@@ -1,1 +1,1 @@
-"""What a Kubernetes API server knows of the peers of calls and of what leads to an endpoint from outside."""
+"""Watches Kubernetes API servers: who held which address, and what exposes a workload."""

@@ -1,1 +1,1 @@
-"""Takes batches and reports of sensors, and keeps them until they are stored."""
+"""Receives batches and reports from sensors, keeps the write-ahead log, and sends the policy."""

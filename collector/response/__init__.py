@@ -1,1 +1,1 @@
-"""Blocks: proposals, approvals, sensors and other systems."""
+"""Proposes, approves and ends blocks, and passes them to sensors and other systems."""

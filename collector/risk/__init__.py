@@ -1,1 +1,1 @@
-"""How risky each endpoint is and why: figures of the inventory in; scores, findings and alerts out."""
+"""Computes a risk score and findings for each endpoint."""

@@ -1,1 +1,1 @@
-"""What endpoints look like: states that sensors told, merged; as schemas, OpenAPI and Postman documents."""
+"""Merges what sensors reported of parameters and fields, and writes OpenAPI and Postman documents."""

@@ -1,1 +1,1 @@
-"""Composition of the collector, its listeners, jobs and metrics."""
+"""Composition of the collector: its objects, listeners, threads, periodic jobs and metrics."""

@@ -1,1 +1,1 @@
-"""API descriptions (OpenAPI 2 and 3) and how what is seen differs from them."""
+"""Compares API descriptions (OpenAPI 2 and 3) with the endpoints that were seen."""

@@ -1,1 +1,1 @@
-"""The store of rows: ClickHouse as a server or inside the process."""
+"""Stores rows in ClickHouse, embedded or on a server: connection, tables, writer, disk limits."""

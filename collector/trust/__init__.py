@@ -1,5 +1,6 @@
-"""Who may talk to the collector: its authority, the certificates of sensors, how a sensor gets one and loses it again.
+"""Decides which sensors may connect: the certificate authority, enrolment, revocation, and TLS before gRPC.
 
-A sensor off loopback is known by a client certificate whose URI names cluster and node. The collector's own authority
-signs them (or the operator's, by files); `gate` ends TLS and hands each connection's certificate to the gRPC services.
+By default a sensor off loopback presents a client certificate whose URI names its cluster and node, and a sensor on
+loopback the sensors' token (`sensor_auth`). Certificates are signed by the collector's own authority or by the
+operator's. `collector/trust/gate.py` ends TLS and passes each connection's certificate to the gRPC services.
 """

@@ -1,1 +1,1 @@
-"""The life of the sensor's process: composition, loop, control and exporters."""
+"""The sensor's process: composition, main loop, locks, control socket and metrics listener."""

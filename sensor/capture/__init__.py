@@ -1,1 +1,1 @@
-"""Sources of calls: packets, system calls, TLS libraries, capture files."""
+"""The sources of calls: packets, system calls, TLS libraries and capture files."""

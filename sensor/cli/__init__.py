@@ -1,1 +1,1 @@
-"""Commands of the sensor."""
+"""The sensor's commands."""

@@ -1,1 +1,1 @@
-"""Types and services of the sensor that every room may import."""
+"""Types and services that every package of the sensor may import: calls, settings, clock, keyed hashes."""

@@ -1,1 +1,1 @@
-"""What of the traffic is read, and why the rest is not."""
+"""Reports which ports and called hosts of the node are read, and why the others are not."""

@@ -1,1 +1,1 @@
-"""Turns a call into a record: kinds and keyed hashes, never values."""
+"""Turns a captured call into a call record, which holds kinds, lengths and keyed hashes, no values."""

@@ -1,1 +1,1 @@
-"""Compiles, loads and reads programs of the kernel; gives records and knows nothing above it."""
+"""Compiles, loads and attaches the eBPF programs, and reads and writes their rings and maps."""

@@ -1,1 +1,1 @@
-"""Who serves and who calls: processes, containers, Kubernetes."""
+"""Names both ends of a call by processes, cgroups, containers and Pods, and recognises Apidae's own traffic."""

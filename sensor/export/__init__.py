@@ -1,1 +1,1 @@
-"""Rows on their way to the collector."""
+"""Sends rows and reports to the collector: wire batches, spool on disk, gRPC stream, certificates."""

@@ -1,1 +1,1 @@
-"""Parsers of HTTP and what it carries: bytes in, messages and calls out."""
+"""Parsers of HTTP and of protocols on top of it: bytes or frames in, heads, messages and streams out."""

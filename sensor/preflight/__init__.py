@@ -1,1 +1,1 @@
-"""What this machine lets a sensor do, tried before it starts."""
+"""Checks before the start what this node lets a sensor do, and names the fix for the rest."""

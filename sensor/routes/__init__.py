@@ -1,1 +1,1 @@
-"""Routes of paths: templates, segments, words that may be revealed."""
+"""Turns host, method and path into a route, and decides which words of a path may leave the node."""

@@ -1,1 +1,1 @@
-"""Sensitive data by names and values."""
+"""Finds kinds of sensitive data by the names of fields and the form of values."""

@@ -1,1 +1,1 @@
-"""Where alerts are sent."""
+"""Sends alerts to webhooks, chat, e-mail, syslog, OpenTelemetry and other services."""

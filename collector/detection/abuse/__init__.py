@@ -1,1 +1,1 @@
-"""Detectors of abuse, by consumer."""
+"""Detectors of abuse: one kind of evidence each, most of them by consumer."""

@@ -1,1 +1,1 @@
-"""What changed in the inventory."""
+"""Reports what is new: endpoints, consumers, classes of data, third parties, missing authentication."""

@@ -1,1 +1,1 @@
-"""What all detectors share: subjects, columns by slot, windows, loss."""
+"""What all detectors share: subjects, columns by slot, windows, the share of lost calls."""

@@ -1,1 +1,1 @@
-"""Errors and latency of services."""
+"""Detects changes of error rate and latency, of endpoints and services."""

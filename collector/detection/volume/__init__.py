@@ -1,1 +1,1 @@
-"""Volume of calls: baselines, bursts, silence."""
+"""Detects unusual numbers of calls: baselines, bursts, silence."""

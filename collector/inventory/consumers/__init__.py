@@ -1,1 +1,1 @@
-"""Consumers: lists and who they are."""
+"""Lists consumers and what each of them called."""

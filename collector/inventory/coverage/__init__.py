@@ -1,1 +1,1 @@
-"""What sensors read, and what they do not."""
+"""Reads how much of the traffic sensors read, and what they do not."""

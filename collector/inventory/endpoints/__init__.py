@@ -1,1 +1,1 @@
-"""Endpoints: lists, predicates, figures."""
+"""Lists endpoints with their filters, figures, operations and exposure."""

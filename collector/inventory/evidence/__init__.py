@@ -1,1 +1,1 @@
-"""Calls and comparisons that an alert rests on."""
+"""Reads the calls behind an alert and what their callers have in common."""

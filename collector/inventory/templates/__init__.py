@@ -1,1 +1,1 @@
-"""Templates of paths, and how people edit them."""
+"""Groups routes to endpoints with path templates, and applies people's edits of templates."""

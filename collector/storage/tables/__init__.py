@@ -1,1 +1,1 @@
-"""Tables of the store and their changes."""
+"""The tables of the store and their views."""

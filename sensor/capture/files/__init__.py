@@ -1,1 +1,1 @@
-"""Calls from capture files."""
+"""Reads calls from capture files (pcap and pcapng)."""

@@ -1,1 +1,1 @@
-"""Calls from packets that programs of the kernel copied."""
+"""Capture by cgroup programs: joins the kernel's events of a call to an exchange."""

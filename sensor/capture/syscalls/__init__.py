@@ -1,1 +1,1 @@
-"""Calls from what processes read and wrote."""
+"""Capture by system calls, for nodes on which packets cannot be captured."""

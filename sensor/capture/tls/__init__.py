@@ -1,1 +1,1 @@
-"""Calls over TLS, read at the functions of its libraries."""
+"""Capture of calls over TLS, by uprobes in the functions of TLS libraries."""

@@ -1,1 +1,1 @@
-"""Evidence of attacks in requests."""
+"""Finds payloads of attacks in requests, and signs in the responses that they worked."""

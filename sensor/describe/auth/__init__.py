@@ -1,1 +1,1 @@
-"""Credentials of a request: which scheme, whose, how weak."""
+"""Classifies the credentials of a request: scheme, principal, weaknesses."""

@@ -1,1 +1,1 @@
-"""Bodies: decoding, documents, their values."""
+"""Reads sampled bodies: decodes and parses them, and finds kinds of data in them."""

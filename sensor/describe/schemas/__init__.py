@@ -1,1 +1,1 @@
-"""Shapes of what routes receive and send."""
+"""Collects the names and types of parameters and fields that the routes of this node use."""

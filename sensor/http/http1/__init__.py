@@ -1,1 +1,1 @@
-"""HTTP/1."""
+"""HTTP/1: heads, the messages of one direction, and requests matched with responses."""

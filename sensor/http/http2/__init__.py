@@ -1,1 +1,1 @@
-"""HTTP/2."""
+"""HTTP/2: frames, header blocks and streams of one connection."""
