@@ -10,7 +10,7 @@ A literal is called by everybody and has an API of its own below it; a value is 
 value is below the others too. The rules look at words first (the sensor knows no meaning for them), then at literals
 beside an open set of words, at numbers that stood where versions stand, and at file names. What was never served (only
 404) proves nothing and joins no decision. Thresholds were chosen on the traffic of 152 published API descriptions with
-two sets of names (docs/architecture.md, Templates); each says what it stands for.
+two sets of names (docs/templates.md); each says what it stands for.
 """
 
 from collections import defaultdict
