@@ -1,6 +1,8 @@
 """Pages lead somewhere: every relative link of a Markdown file names a file that exists, and its anchor a heading
 there, as GitHub makes anchors of headings. So do files and modules in code spans, and paths in comments of the product.
-A name in a code span right behind a file, as in `sensor/core/keyed.py`, `KeyedHash`, is defined in that file."""
+A name in a code span right behind a file, as in `sensor/core/keyed.py`, `KeyedHash`, is defined in that file.
+
+The README stays short, and commands of measured figures exist."""
 
 import re
 import subprocess
@@ -162,6 +164,21 @@ def test_a_missing_path_module_or_name_is_found() -> None:
 @pytest.mark.parametrize("page", list_pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert not list(find_broken(page))
+
+
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_bytes()
+    assert len(text) <= 6_000
+    assert len(text.split()) <= 900
+
+
+def test_commands_of_measured_figures_exist() -> None:
+    text = (ROOT / "docs" / "measured.md").read_text()
+    paths = [f"scripts/bench_cases/{name}.py" for name in re.findall(r"scripts/bench (\w+)", text)]
+    paths += re.findall(r"tests/[\w/.]+", text)
+    paths += [f"tests/accuracy/{task}.py" for task in re.findall(r"tests\.accuracy ([a-z]\w*)", text)]
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
