@@ -83,16 +83,17 @@ def read_landed(root: Path = ROOT) -> str:
 
 def list_changes(base: str, root: Path) -> list[str] | None:
     """Files that differ from the commit, uncommitted and new ones included; None where git does not know it."""
-    named = _run_git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}") if base else None
+    named = run_git(root, "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}") if base else None
     if not named:
         return None
-    differing = _run_git(root, "diff", "--name-only", "--no-renames", base, "--")
-    new = _run_git(root, "ls-files", "--others", "--exclude-standard")
+    differing = run_git(root, "diff", "--name-only", "--no-renames", base, "--")
+    new = run_git(root, "ls-files", "--others", "--exclude-standard")
     return None if differing is None or new is None else sorted({*differing.splitlines(), *new.splitlines()})
 
 
-def _run_git(root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+def run_git(root: Path, *arguments: str) -> str | None:
+    """What the command prints; None if it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, errors="replace", check=False)
     return done.stdout if done.returncode == 0 else None
 
 
