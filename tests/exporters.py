@@ -38,8 +38,8 @@ from sensor.core.health import Failures, MetricsCollector, SensorState
 from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
 from sensor.export.state import InstallationKey
 from tests.product import Product
+from tests.sensor.ebpf.rings import FakeRing
 from tests.sensor.enforce.node import FakeKernel, FakeWatch
-from tests.sensor.kernel.rings import FakeRing
 from tests.sensor.scopes import watch_host
 
 MAKERS: Final = ("Figure", "list_figures", "make_totals", "make_gauges", "make_labelled")

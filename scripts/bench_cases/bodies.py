@@ -20,7 +20,7 @@ from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
 from sensor.routes.vocabulary import load_vocabulary
-from tests.sensor.bodies.messages import ENCODERS, chunk, response_head
+from tests.sensor.describe.bodies.messages import ENCODERS, chunk, response_head
 
 REQUEST = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n"
 ALL = SampleRule(first_count=1 << 30)

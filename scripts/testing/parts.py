@@ -25,8 +25,8 @@ KERNEL_PATHS: Final = (
     "tests/bpf",
     "tests/cluster",
     "tests/sensor/ebpf",
-    "tests/sensor/test_preflight.py",
-    "tests/sensor/test_program_trial.py",
+    "tests/sensor/preflight/test_preflight.py",
+    "tests/sensor/preflight/test_program_trial.py",
     "tests/sensor/enrich/test_hidden.py",
     "tests/sensor/enrich/test_kernel_identity.py",
 )

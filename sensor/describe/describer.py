@@ -262,7 +262,7 @@ class Describer:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
         call = make_body_call(exchange, stream, templated.route.route_id, consumer, authentication, head.path)
         # By position: 0.2 us instead of 4. The order is that of sensor.core.calls, held by
-        # tests/sensor/test_describe.py.
+        # tests/sensor/describe/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
             templated.route,

@@ -128,7 +128,8 @@ class KernelMaps(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorLimits:
-    """Below the sizes of the kernel's maps; what a full mirror takes is in tests/sensor/recognition/test_mirror.py."""
+    """Below the sizes of the kernel's maps; what a full mirror takes is in
+    tests/sensor/offload/test_kernel_cache.py."""
 
     roots: int = 8_192
     edges: int = 65_536

@@ -9,7 +9,7 @@ import pytest
 from sensor.capture.files.capture_file import CaptureFile
 from sensor.cli.replay import Replay
 from tests.accuracy.pcap import Score, compare_suricata, compare_zeek
-from tests.sensor.replay.packets import Talk, write_pcap
+from tests.sensor.capture.files.packets import Talk, write_pcap
 
 EVALUATION = os.environ.get("APIDAE_EVAL_DIR")
 needs_data = pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")

@@ -15,8 +15,8 @@ from sensor.enforce.enforcer import Enforcer
 from sensor.http.hpack import encode_huffman
 from sensor.http.http2.frames import PREFACE
 from tests.bpf.test_enforce import SECRET, Server, make_enforcer
-from tests.sensor.protocols.hpack_encoder import Encoder, Pair
-from tests.sensor.protocols.http2_wire import write_headers, write_settings, write_window_update
+from tests.sensor.http.hpack_encoder import Encoder, Pair
+from tests.sensor.http.http2_wire import write_headers, write_settings, write_window_update
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel

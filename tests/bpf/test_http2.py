@@ -18,9 +18,9 @@ from sensor.http.http2.heads import StreamRequest
 from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.wire import receive_exactly
-from tests.sensor.protocols.hpack_encoder import Encoder
-from tests.sensor.protocols.http2_conversation import Truth, converse
-from tests.sensor.protocols.http2_wire import (
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_conversation import Truth, converse
+from tests.sensor.http.http2_wire import (
     write_data,
     write_goaway,
     write_headers,

@@ -13,8 +13,8 @@ from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.reference import Teacher
 from tests.bpf.test_http2 import Cut, collect, connect, every, play, whole
-from tests.sensor.protocols.hpack_encoder import Encoder
-from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_wire import write_data, write_headers, write_settings
 
 pytestmark = pytest.mark.kernel
 

@@ -17,7 +17,7 @@ from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.heads import UNKNOWN_PATH
 from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole
 from tests.bpf.wire import receive_exactly
-from tests.sensor.protocols.http2_wire import write_settings
+from tests.sensor.http.http2_wire import write_settings
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]

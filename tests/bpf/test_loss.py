@@ -19,8 +19,8 @@ from tests.bpf.test_capture import rows
 from tests.bpf.test_http2 import collect as collect_streams
 from tests.bpf.test_http2 import rows as stream_rows
 from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving
-from tests.sensor.protocols.hpack_encoder import Encoder
-from tests.sensor.protocols.http2_wire import write_headers, write_settings
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_wire import write_headers, write_settings
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]
 

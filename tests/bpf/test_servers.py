@@ -17,7 +17,7 @@ from tests.bpf.test_http2 import Cut, anywhere, collect, connect, every, expecte
 from tests.e2e.application import Server, Servers
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient
-from tests.sensor.protocols.http2_conversation import converse
+from tests.sensor.http.http2_conversation import converse
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel

@@ -14,7 +14,7 @@ from tests.bpf.conftest import Collect
 from tests.bpf.test_http1_agreement import read_as_kernel
 from tests.bpf.test_machine import Walk, walk
 from tests.bpf.wire import connected, receive_exactly, request, response, send_parts, serving
-from tests.sensor.protocols.smuggling import SMUGGLED, SMUGGLING
+from tests.sensor.http.smuggling import SMUGGLED, SMUGGLING
 
 __all__ = ["walk"]
 

@@ -16,7 +16,7 @@ from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.ebpf.uprobes import close_probes
-from tests.sensor.tls.poison import poison
+from tests.sensor.capture.tls.poison import poison
 
 pytestmark = pytest.mark.kernel
 

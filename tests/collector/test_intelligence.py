@@ -12,7 +12,7 @@ from apidae.v1 import stream_pb2
 from sensor.export.messages import write_schemas
 from tests.collector.running import RunningCollector, make_hello, talk, wrap
 from tests.collector.schemas.states import Node
-from tests.collector.test_collector import make_current
+from tests.collector.server.test_collector import make_current
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store

@@ -22,9 +22,9 @@ from collector.core.kinds import Sensitivity
 from collector.server.app import ApiSettings, build_app
 from collector.storage.base import Store
 from scripts.live.inventory import read_snapshot
-from tests.collector.alerts.test_desk import Office, embedded, report_at, store  # noqa: F401
+from tests.collector.alerting.test_service import Office, embedded, report_at, store  # noqa: F401
 from tests.collector.api.client import TestClient
-from tests.collector.test_commands import Held
+from tests.collector.cli.test_commands import Held
 
 pytestmark = pytest.mark.store
 

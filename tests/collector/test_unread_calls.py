@@ -27,8 +27,8 @@ from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY
 from sensor.export.convert import BatchConverter
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
-from tests.sensor.recognition.conftest import Sensor
-from tests.sensor.recognition.kernel import Call
+from tests.sensor.offload.conftest import Sensor
+from tests.sensor.offload.kernel import Call
 
 pytestmark = pytest.mark.store
 

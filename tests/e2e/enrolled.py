@@ -21,7 +21,7 @@ from sensor.export.client import Uplink, UplinkRejectedError, UplinkSettings
 from sensor.export.spool import Spool
 from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
-from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
+from tests.sensor.export.sending import BOOT, IDENTITY, Listener, make_keeper
 from tests.waiting import wait_until
 
 NODE = ("--node", IDENTITY.node, "--cluster", IDENTITY.cluster)

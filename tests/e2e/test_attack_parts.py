@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.served import JsonHandler, serve
-from tests.sensor.attacks.payloads import PAYLOADS as ESCAPED
+from tests.sensor.describe.attacks.payloads import PAYLOADS as ESCAPED
 from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.describe.attacks")]

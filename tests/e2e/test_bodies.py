@@ -20,7 +20,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.served import serve
 from tests.files import read_files
-from tests.sensor.bodies.messages import ENCODERS, chunk
+from tests.sensor.describe.bodies.messages import ENCODERS, chunk
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]

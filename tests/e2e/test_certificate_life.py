@@ -23,7 +23,7 @@ from tests.collector.running import RunningCollector
 from tests.collector.trust.token_reviews import FakeReviews, serve_reviews
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.enrolled import NODE, command, dialling, enroll, greet, read_serial, run, wait_for_line
-from tests.sensor.uplink.sending import IDENTITY, make_keeper
+from tests.sensor.export.sending import IDENTITY, make_keeper
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "sensor.export")]

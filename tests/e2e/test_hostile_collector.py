@@ -14,7 +14,7 @@ from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import CollectorAddress
 from sensor.core.keyed import hash_siphash
 from tests.e2e.conftest import Product
-from tests.sensor.uplink.collector import KEY, FakeCollector
+from tests.sensor.export.collector import KEY, FakeCollector
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enforce", "sensor.export")]

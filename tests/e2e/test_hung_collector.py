@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.full("sensor.export")]
 
 SERVER = """
 import asyncio
-from tests.sensor.uplink.collector import FakeCollector
+from tests.sensor.export.collector import FakeCollector
 
 async def serve():
     async with FakeCollector().serve() as collector:

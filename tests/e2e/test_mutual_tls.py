@@ -19,7 +19,7 @@ from tests.collector.running import RunningCollector
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.certificates import make_certificate
 from tests.e2e.enrolled import command, dialling, enroll, greet, read_serial, wait_for_line
-from tests.sensor.uplink.sending import IDENTITY, make_keeper
+from tests.sensor.export.sending import IDENTITY, make_keeper
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.store

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.enrolled import NODE, command, enroll, greet
 from tests.e2e.inventory import Inventory, read_port
 from tests.e2e.served import JsonHandler
-from tests.sensor.uplink.sending import IDENTITY
+from tests.sensor.export.sending import IDENTITY
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]

@@ -22,9 +22,9 @@ from sensor.export.target import Target
 from sensor.offload.governor import Governor, GovernorSettings
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.clocks import FakeClock
+from tests.sensor.export.collector import FakeCollector
+from tests.sensor.export.sending import make_keeper
 from tests.sensor.sensor_fakes import FakeCapture, FakeDescriber, FakeEnforcement, FakeHeirs, FakeNode
-from tests.sensor.uplink.collector import FakeCollector
-from tests.sensor.uplink.sending import make_keeper
 
 BOOT = "c" * 32
 

@@ -316,7 +316,7 @@ class ExchangeAssembler:
         started_ns = event.request_time_ns or head.time_ns
         answered_ns = event.response_time_ns
         # By position: 0.2 us instead of 3. The order is that of sensor.core.calls, held by
-        # tests/sensor/test_exchange.py.
+        # tests/sensor/capture/packets/test_exchange.py.
         return Exchange(
             self._to_unix_ns(started_ns),
             event.connection,

@@ -469,7 +469,7 @@ class Conversations:
         is_complete = response is not None and (response.is_complete or not is_final)
         ends = _name_ends(connection)
         # By position: 0.2 us instead of 3. The order is that of sensor.core.calls, held by
-        # tests/sensor/test_conversations.py.
+        # tests/sensor/capture/syscalls/test_conversations.py.
         return Exchange(
             self._to_unix_ns(request.started_ns),
             ends.connection,

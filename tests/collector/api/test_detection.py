@@ -23,7 +23,7 @@ from collector.core.kinds import Sensitivity
 from collector.receiver.reader import write_durably
 from collector.server.app import ApiSettings, build_app
 from collector.storage.embedded import EmbeddedStore
-from tests.collector.alerts.test_desk import make_signal
+from tests.collector.alerting.test_service import make_signal
 from tests.collector.api.client import TestClient
 
 pytestmark = pytest.mark.store
@@ -146,7 +146,7 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(client, "_exchange", exchange)
     app = typer.Typer()
-    detection.register(app)
+    detection.register_detection(app)
 
     def call(*words: str) -> str:
         done = CliRunner().invoke(app, list(words))

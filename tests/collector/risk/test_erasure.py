@@ -20,7 +20,7 @@ from collector.inventory.consumers.consumer import parse_consumer
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
-from tests.collector.anomaly.states import read_columns
+from tests.collector.detection.states import read_columns
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.running import RunningCollector, clean_environment
 from tests.collector.wire_batches import make_batch

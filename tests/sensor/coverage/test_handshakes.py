@@ -14,7 +14,7 @@ from sensor.coverage.handshakes import (
     add_handshakes,
 )
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, WeakChoice
-from tests.sensor.protocols.test_tls import make_client_hello, make_context
+from tests.sensor.http.test_tls_hello import make_client_hello, make_context
 
 END: End = (1, CoverageRole.LISTENING, 443, "")
 AES_CBC = "TLS_RSA_WITH_AES_128_CBC_SHA"

@@ -27,8 +27,8 @@ from sensor.enrich.own_traffic import (
     read_own_cookies,
 )
 from sensor.enrich.processes import ProcessTable
+from tests.sensor.describe.filter.test_filter import make_exchange
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
-from tests.sensor.left_out.test_gate import make_exchange
 
 BOOT = "4e329f51-57b3-4b79-8a67-cab3c5dd05ea"
 OTHER_BOOT = "00000000-57b3-4b79-8a67-cab3c5dd05ea"

@@ -1,0 +1,350 @@
+"""Slack, Teams, PagerDuty, OTLP, OCSF, templates and e-mail: each body as published, taken by a local receiver."""
+
+import email
+import email.policy
+import json
+import re
+import ssl
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.notifiers.build import compose_notifiers
+from collector.alerting.notifiers.delivery import Notifier, Outcome, make_test_alert
+from collector.alerting.notifiers.mail import Mail, MailSettings
+from collector.alerting.notifiers.ocsf import OcsfFile
+from collector.alerting.notifiers.otlp import check_endpoint, read_headers
+from collector.alerting.notifiers.templates import load_template
+from collector.core.config import CollectorSettings
+from tests.collector.alerting.receivers import Receiver, receive, receive_mail
+from tests.collector.alerting.test_notifiers import make_alert
+from tests.e2e.certificates import make_certificate
+
+KEY = "0123456789abcdef0123456789abcdef"
+HOSTILE = '<!channel> "a" & [b](http://evil.example) *c*\r\nBcc: x@evil.example\n\x00' + "é" * 5_000
+TEMPLATE = """{"title": {{ alert.title | tojson }}, "is_open": {{ (alert.closed_at is none) | tojson }},
+"opened": {{ alert.opened_at | rfc3339 | tojson }}, "level": {{ alert.severity | tojson }}}"""
+KINDS = ("slack", "teams", "pagerduty", "otlp", "ocsf", "template")
+
+
+def open_notifier(**settings: Any) -> Notifier:
+    """The one notifier of these settings, as a collector has it."""
+    made = compose_notifiers(
+        CollectorSettings(**settings), load_secret=lambda: "s", version="0.1.0", clock=lambda: 1_700_000_000.0
+    )
+    (notifier,) = made.members
+    return notifier
+
+
+def settings_for(kind: str, receiver: Receiver, directory: Path) -> dict[str, Any]:
+    match kind:
+        case "pagerduty":
+            return {"pagerduty_routing_key": KEY, "pagerduty_url": receiver.url}
+        case "otlp":
+            return {"otlp_url": receiver.url, "otlp_headers": "authorization=Bearer%20k", "cluster": "east"}
+        case "template":
+            (directory / "t").write_text(TEMPLATE)
+            return {"template_url": receiver.url, "template_file": directory / "t"}
+        case _:
+            return {f"{kind}_url": receiver.url}
+
+
+def list_alerts() -> list[Alert]:
+    times = {"window_start": 1_699_999_940.0, "window_end": 1_700_000_000.0}
+    fields: dict[str, Any] = {"consumer": "address:203.0.113.9", "endpoint_id": "0123456789abcdef", "calls": 7, **times}
+    opened = make_alert(severity=Severity.HIGH, **fields)
+    closed = replace(opened, state=AlertState.CLOSED, updated_at=1_700_000_700.0, closed_at=1_700_000_700.0)
+    hostile = replace(opened, title=HOSTILE, why=HOSTILE, consumer=f"principal:{HOSTILE}", advice=HOSTILE, node=HOSTILE)
+    bare = replace(opened, consumer="", endpoint_id="", node="", risk="", advice="", why="", incident_id="")
+    updated = replace(opened, updated_at=opened.updated_at + 60, acknowledged_by="ann", severity=Severity.MEDIUM)
+    kinds = [replace(opened, kind=kind, severity=severity) for kind in AlertKind for severity in Severity]
+    return [opened, closed, hostile, bare, updated, make_test_alert("ann", 1_700_000_000.0), *kinds]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_body_is_taken_as_published(kind: str, tmp_path: Path) -> None:
+    with receive(kind) as receiver:
+        notifier = open_notifier(**settings_for(kind, receiver, tmp_path))
+        for alert in list_alerts():
+            assert notifier.deliver(alert), receiver.refused
+        notifier.stop()
+    assert len(receiver.taken) == len(list_alerts()) and not receiver.refused
+    assert notifier.name == kind and "secret" not in notifier.target and notifier.target.startswith("http://127.0.0.1:")
+    assert (notifier.counts.delivered, notifier.counts.retried) == (len(list_alerts()), 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_schema_does_not_know_is_refused(kind: str, tmp_path: Path) -> None:
+    """The receivers can refuse: else the test above would say nothing."""
+    with receive(kind) as receiver, receive("template") as echo:
+        assert receiver.judge(b"{", "application/json") and receiver.judge(b"{}", "text/plain")
+        notifier = open_notifier(**settings_for(kind, echo, tmp_path))
+        assert notifier.deliver(list_alerts()[0])
+        (body,) = echo.taken
+        assert receiver.judge(json.dumps(body).encode(), "application/json") == ""
+        if receiver.validator is not None:
+            assert receiver.judge(json.dumps({**body, "surprise": 1}).encode(), "application/json")
+        notifier.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, Outcome.UNANSWERED), (500, Outcome.UNANSWERED), (403, Outcome.REFUSED)]
+)
+def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: Outcome, tmp_path: Path) -> None:
+    for kind in KINDS:
+        with receive(kind) as receiver:
+            receiver.status = status
+            notifier = open_notifier(**settings_for(kind, receiver, tmp_path))
+            assert notifier.attempt(list_alerts()[0]) is outcome
+            notifier.stop()
+
+
+def test_slack_mentions_nobody_and_links_nowhere() -> None:
+    with receive("slack") as receiver:
+        notifier = open_notifier(slack_url=receiver.url)
+        notifier.deliver(replace(make_alert(), title=HOSTILE))
+        notifier.stop()
+    (body,) = receiver.taken
+    assert body["text"].startswith("&lt;!channel&gt; ") and body["blocks"][0]["text"]["text"].endswith("…")
+    assert "mrkdwn" not in json.dumps(body)
+
+
+def test_pagerduty_resolves_what_it_triggered() -> None:
+    with receive("pagerduty") as receiver:
+        notifier = open_notifier(pagerduty_routing_key=KEY, pagerduty_url=receiver.url)
+        opened, closed, *_ = list_alerts()
+        assert notifier.deliver(opened) and notifier.deliver(closed)
+        notifier.stop()
+    first, second = receiver.taken
+    assert (first["event_action"], second["event_action"]) == ("trigger", "resolve")
+    assert first["dedup_key"] == second["dedup_key"] == opened.id and first["payload"]["severity"] == "critical"
+
+
+def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> None:
+    with receive("otlp", path="/") as receiver:
+        settings = {
+            "otlp_url": receiver.url,
+            "otlp_headers": "authorization=Bearer%20k, x-scope=a=b",
+            "cluster": "east",
+        }
+        notifier = open_notifier(**settings)
+        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        receiver.answer = b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}'
+        assert notifier.attempt(list_alerts()[0]) is Outcome.REFUSED
+        receiver.answer = b"not json"
+        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        notifier.stop()
+    assert receiver.paths == ["/v1/logs"] * 3
+    assert (receiver.headers[0]["authorization"], receiver.headers[0]["x-scope"]) == ("Bearer k", "a=b")
+    (logs,) = receiver.taken[0]["resourceLogs"]
+    resource = {one["key"]: one["value"]["stringValue"] for one in logs["resource"]["attributes"]}
+    assert resource == {"service.name": "apidae-collector", "service.version": "0.1.0", "k8s.cluster.name": "east"}
+    record = logs["scopeLogs"][0]["logRecords"][0]
+    values = {one["key"]: one["value"] for one in record["attributes"]}
+    assert (record["severityNumber"], record["timeUnixNano"]) == (17, "1700000000000000000")
+    assert (values["client.address"], values["apidae.alert.calls"]) == (
+        {"stringValue": "203.0.113.9"},
+        {"intValue": "7"},
+    )
+
+
+def test_ocsf_follows_a_finding_from_its_creation_to_its_end() -> None:
+    opened, closed, _, _, updated, *_ = list_alerts()
+    with receive("ocsf") as receiver:
+        notifier = open_notifier(ocsf_url=receiver.url, cluster="east")
+        for alert in (opened, updated, closed):
+            assert notifier.deliver(alert)
+        notifier.stop()
+    told = [(body["activity_id"], body["type_uid"], body["status_id"]) for body in receiver.taken]
+    assert told == [(1, 200401, 1), (2, 200402, 2), (3, 200403, 4)]
+    assert len({body["finding_info"]["uid"] for body in receiver.taken}) == 1
+    assert receiver.taken[0]["evidences"] == [{"src_endpoint": {"ip": "203.0.113.9"}}]
+    assert receiver.taken[0]["unmapped"]["cluster"] == "east"
+
+
+def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
+    with receive("ocsf") as receiver:
+        file = tmp_path / "findings.jsonl"
+        notifier = open_notifier(ocsf_file=file)
+        assert notifier.target == "file findings.jsonl"
+        for alert in list_alerts():
+            assert notifier.deliver(alert)
+        lines = file.read_bytes().splitlines()
+        assert len(lines) == len(list_alerts()) and stat.S_IMODE(file.stat().st_mode) & 0o037 == 0
+        assert [receiver.judge(line, "application/json") for line in lines] == [""] * len(lines)
+        carrier = OcsfFile(file, version="1", cluster="", bytes_max=1)
+        assert [carrier.send(make_alert()), carrier.send(make_alert())] == [Outcome.DELIVERED] * 2
+        assert not file.exists() and len((tmp_path / "findings.jsonl.1").read_bytes().splitlines()) == 1
+        (tmp_path / "findings.jsonl").mkdir()
+        assert carrier.send(make_alert()) is Outcome.UNANSWERED
+
+
+def test_an_erased_consumer_is_told_nowhere_any_more_and_blanked_in_our_file(tmp_path: Path) -> None:
+    file = tmp_path / "findings.jsonl"
+    notifier = open_notifier(ocsf_file=file)
+    opened = replace(make_alert(), consumer="address:203.0.113.9")
+    for alert in (opened, replace(opened, id="other", consumer="address:203.0.113.90")):
+        assert notifier.deliver(alert)
+        notifier.notify(alert)
+    size = file.stat().st_size
+    assert notifier.erase(re.compile(r"(?:address:)?203\.0\.113\.9(?!\d)")) == 2
+    assert file.stat().st_size == size and b"203.0.113.90" in file.read_bytes()
+    assert b'203.0.113.9"' not in file.read_bytes()
+    assert notifier.waiting == 1
+
+
+def test_a_template_writes_what_it_says(tmp_path: Path) -> None:
+    with receive("template") as receiver:
+        notifier = open_notifier(**settings_for("template", receiver, tmp_path))
+        opened, closed, hostile, *_ = list_alerts()
+        for alert in (opened, closed, hostile):
+            assert notifier.deliver(alert)
+        notifier.stop()
+    assert [body["is_open"] for body in receiver.taken] == [True, False, True]
+    assert receiver.taken[0]["opened"] == "2023-11-14T22:13:20.000Z" and receiver.taken[0]["level"] == "high"
+    assert receiver.taken[2]["title"] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"t": "{{ alert.title }}"}', "makes no JSON"),
+        ("{{ alert.titel | tojson }}", "no attribute 'titel'"),
+        ("{{ alert.title", "no template of Jinja"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for a in range(90000) %}{{ alert.title }}{% endfor %}", "at most 262144 are sent"),
+        ("x" * 70_000, "at most 65536 are read"),
+    ],
+)
+def test_a_template_that_would_fail_is_refused_at_the_start(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        load_template(path, "application/json")
+    with pytest.raises(ValueError, match=r"template_file|cannot be read"):
+        load_template(tmp_path / "none", "application/json")
+
+
+def test_a_template_may_be_of_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("{{ alert.severity }}: {{ alert.title }} {{ alert.route_ids | first }}")
+    alert = replace(make_alert(), title='a"b', route_ids=(2**63 + 5,))
+    assert load_template(tmp_path / "t", "text/plain")(alert) == b'medium: a"b 8000000000000005'
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ssl.SSLContext, ssl.SSLContext]]:
+    """The server's side and the client's."""
+    made = make_certificate(tmp_path_factory.mktemp("tls"), "mail", "IP:127.0.0.1")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(made.certificate, made.key)
+    yield server, ssl.create_default_context(cafile=made.authority)
+
+
+def make_mail(url: str, context: ssl.SSLContext | None = None, **fields: Any) -> Mail:
+    defaults = {"sender": "apidae@example.org", "recipients": ("soc@example.org", "ann@example.org")}
+    return Mail(MailSettings(url=url, **{**defaults, **fields}), context=context)
+
+
+def test_a_message_is_one_that_mail_programs_read() -> None:
+    with receive_mail() as server:
+        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
+        opened, closed, hostile, *_ = list_alerts()
+        assert [carrier.send(alert) for alert in (opened, closed, hostile)] == [Outcome.DELIVERED] * 3
+    first, second, third = (email.message_from_bytes(one, policy=email.policy.default) for one in server.messages)
+    assert server.envelopes[0][1:] == ["to:<soc@example.org>", "to:<ann@example.org>"]
+    assert first["subject"] == f"[Apidae high] {opened.title}" and second["subject"].startswith(
+        "[Apidae high] Closed: "
+    )
+    assert first["references"] == second["references"] and first["message-id"] != second["message-id"]
+    assert (first["auto-submitted"], first["importance"], second["importance"]) == ("auto-generated", "high", None)
+    assert opened.why in first.get_content() and "Consumer: address:203.0.113.9" in first.get_content()
+    assert (
+        third["bcc"] is None
+        and "Bcc: x@evil.example" in third["subject"]
+        and not any(one.defects for one in (first, third))
+    )
+
+
+def test_mail_goes_by_tls_and_logs_in(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    server_context, client = tls
+    with receive_mail(server_context) as server:
+        carrier = make_mail(f"smtp://ann:p%40ss@127.0.0.1:{server.port}", client)
+        assert carrier.send(make_alert()) is Outcome.DELIVERED
+        assert (server.secured, len(server.messages)) == (1, 1) and len(server.logins) == 1
+        assert "p%40ss" not in carrier.target and "ann" not in carrier.target
+        # An authority that nobody knows.
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.UNANSWERED
+        assert len(server.messages) == 1
+    with receive_mail(server_context, is_tls=True) as server:
+        assert make_mail(f"smtps://127.0.0.1:{server.port}", client).send(make_alert()) is Outcome.DELIVERED
+    assert len(server.messages) == 1
+
+
+def test_mail_is_never_in_the_clear_off_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.alerting.notifiers.mail.is_loopback", lambda host: False)
+    with receive_mail() as server:
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.REFUSED
+        assert not server.messages
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("550 no such user", Outcome.REFUSED), ("451 later", Outcome.UNANSWERED)]
+)
+def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome: Outcome) -> None:
+    with receive_mail() as server:
+        server.refusal = said
+        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
+        assert carrier.send(make_alert()) is outcome
+    assert carrier.send(make_alert()) is Outcome.UNANSWERED  # Nobody listens any more.
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"slack_url": "http://hooks.example/secret"}, "slack_url: Slack address 'http://hooks.example' is neither"),
+        ({"teams_url": "nonsense"}, "teams_url: Teams address"),
+        ({"ocsf_url": "http://siem.example"}, "ocsf_url: OCSF address"),
+        ({"pagerduty_routing_key": "short-secret"}, "pagerduty_routing_key: it is no integration key"),
+        ({"pagerduty_routing_key": KEY, "pagerduty_url": "http://p.example"}, "PagerDuty address"),
+        ({"otlp_url": "otel:4317"}, "otlp_url: .* is no OTLP endpoint"),
+        ({"otlp_url": "http://u:secret@otel:4318"}, "is no OTLP endpoint"),
+        ({"otlp_url": "http://otel:4318", "otlp_headers": "api-key=secret"}, "would go in the clear"),
+        ({"otlp_url": "https://otel", "otlp_headers": "secret"}, "otlp_headers must be NAME=VALUE"),
+        ({"otlp_url": "https://otel", "otlp_headers": "x=secret%C3%BC"}, "otlp_headers must be NAME=VALUE .* ASCII"),
+        ({"ocsf_file": "/nowhere/at/all.jsonl"}, "ocsf_file: /nowhere/at is no directory"),
+        ({"smtp_url": "mail:25", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
+        ({"smtp_url": "smtp://u:secret@h/x", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
+        ({"smtp_url": "smtp://h", "email_from": "a@b", "email_to": "c@d, nobody"}, "email_to 'nobody' is no address"),
+        ({"smtp_url": "smtp://h", "email_from": "a\nb@c", "email_to": "c@d"}, "email_from .* is no address"),
+        ({"template_url": "https://h/x", "template_file": "/nowhere"}, "template_url: /nowhere cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_without_secrets(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told) as refused:
+        open_notifier(**settings)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"smtp_url": "smtp://h"}, "smtp_url needs email_from and email_to; set all of them"),
+        ({"smtp_url": "smtp://h", "email_to": "a@b"}, "smtp_url needs email_from; set"),
+        ({"template_url": "https://h"}, "template_url needs template_file"),
+    ],
+)
+def test_what_an_address_needs_besides_is_asked_for(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        CollectorSettings(**settings)
+
+
+def test_an_endpoint_is_completed_once() -> None:
+    assert check_endpoint("https://h/otlp/", is_with_headers=True) == "https://h/otlp/v1/logs"
+    assert check_endpoint("http://h:4318/v1/logs", is_with_headers=False) == "http://h:4318/v1/logs"
+    assert read_headers("") == {}

@@ -1,0 +1,550 @@
+"""The alert desk and its table against the real embedded store: what is written comes back, decisions hold, restarts
+know them."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from collector.alerting.alert import AbuseSignal, Alert, AlertKind, AlertState, Basis, Confidence, Severity, Verdict
+from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.filter import Outcome
+from collector.alerting.lifecycle import Happening, Lifecycle
+from collector.alerting.repository import AlertTable
+from collector.alerting.service import AlertDesk
+from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
+from collector.alerting.wording import Report
+from collector.core.errors import ConflictError
+from collector.core.kinds import Sensitivity
+from collector.receiver.reader import write_durably
+from collector.storage.base import Store, StoreError
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.migrations import TABLES
+from tests.collector.alerting.test_lifecycle import make_report
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("alerts"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(embedded: EmbeddedStore) -> Store:
+    """Empty tables."""
+    for table in TABLES:
+        embedded.execute(f"TRUNCATE TABLE {table.name}")
+    return embedded
+
+
+@dataclass(slots=True)
+class Office:
+    """A desk with a clock that stands until moved, and what it told others."""
+
+    store: Store
+    ids: Iterator[int]
+    path: Path
+    now: float = field(default_factory=lambda: float(int(time.time())))  # The store drops rows past their retention.
+    notified: list[Alert] = field(default_factory=list)
+    taught: list[Alert] = field(default_factory=list)
+    configured: Sensitivity = Sensitivity.NORMAL
+    detection: Detection = field(init=False)
+
+    def open(self) -> AlertDesk:
+        """A desk after a start of the collector."""
+        detection = self.detection = Detection(
+            table=DetectionTable(self.store),
+            path=self.path,
+            configured=self.configured,
+            clock=lambda: self.now,
+            new_id=lambda: f"r{next(self.ids):03d}",
+            write=write_durably,
+        )
+        desk = AlertDesk(
+            table=AlertTable(self.store),
+            detection=detection,
+            lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
+            clock=lambda: self.now,
+            notify=self.notified.append,
+            expect=self.taught.append,
+        )
+        desk.restore()
+        return desk
+
+
+@pytest.fixture
+def office(store: Store, tmp_path: Path) -> Office:
+    return Office(store, itertools.count(1), tmp_path / "sensitivity.json")
+
+
+def report_at(office: Office, n: int, **fields: object) -> Report:
+    who = {"consumer": f"principal:{n:016x}", "endpoint_id": f"e{n}", "severity": Severity.HIGH}
+    return make_report(**{**who, "window_start": office.now - 10, "window_end": office.now, **fields})  # type: ignore[arg-type]
+
+
+def test_every_field_of_an_alert_survives_the_store(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports(
+        [
+            report_at(
+                office,
+                1,
+                route_ids=(1, 2**63 + 5),
+                title='quote " and \u2028 and 100 %',
+                calls=2**40,
+                loss_ratio=0.25,
+                score=0.75,
+            )
+        ]
+    )
+    (stored,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert stored == show_alert(office.notified[0], None)
+    assert desk.get_alert(stored.id) == stored
+    assert desk.get_alert("nothing") is None
+
+
+def test_pages_hold_each_alert_once_and_filters_hold(office: Office) -> None:
+    desk = office.open()
+    for n in range(23):
+        desk.take_reports([report_at(office, n)])
+        office.now += n % 2  # Some share their time: the id breaks the tie.
+    seen: list[str] = []
+    after: Alert | None = None
+    while page := desk.list_alerts(state=AlertState.OPEN, kind=AlertKind.VOLUME_PAIR, limit=5, after=after):
+        seen += [alert.id for alert in page]
+        after = page[-1]
+    assert seen == [f"a{n:03d}" for n in range(23, 0, -1)]
+    assert list(desk.list_alerts(state=AlertState.CLOSED, kind=None, limit=5, after=None)) == []
+    assert list(desk.list_alerts(state=None, kind=AlertKind.SENSOR_LAG, limit=5, after=None)) == []
+
+
+def test_newest_version_of_an_alert_holds(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, observed_rate=10.0)])
+    office.now += 61
+    desk.take_reports([report_at(office, 1, observed_rate=30.0)])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.observed_rate, alert.state) == (30.0, AlertState.OPEN)
+    office.now += 3_600
+    desk.take_reports([])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.state, alert.closed_at) == (AlertState.CLOSED, office.now)
+
+
+def test_acknowledgement_at_an_unmoved_clock_is_kept(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    changed = desk.acknowledge("a001", by="ann")
+    assert changed is not None and changed.acknowledged_by == "ann"
+    stored = desk.get_alert("a001")
+    assert stored is not None and (stored.acknowledged_by, stored.acknowledged_at) == ("ann", office.now)
+    assert desk.acknowledge("a999", by="ann") is None
+
+
+def test_what_happens_after_the_clock_went_back_is_the_newest_version(office: Office) -> None:
+    desk = office.open()
+    lag = make_report(AlertKind.SENSOR_LAG, consumer="", endpoint_id="", node="n")
+    desk.take_reports([lag, report_at(office, 1)])
+    office.now -= 30
+    desk.settle(AlertKind.SENSOR_LAG, "n")
+    desk.take_reports([replace(report_at(office, 1), kind=AlertKind.ENUMERATION, title="Worse")])
+    desk.mark_expected("a002", by="ada")
+    office.now -= 30
+    desk.unsilence("a002", by="ada")
+    states = {alert.id: alert.state for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)}
+    assert states == {"a001": AlertState.CLOSED, "a002": AlertState.OPEN}
+    stored = desk.get_alert("a002")
+    assert stored is not None
+    assert (stored.title, stored.silence) == ("Worse", None)
+    assert AlertTable(office.store).list_silences(office.now) == ()
+
+
+def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mute("a001", by="ann", until=office.now + 90_000)
+    office.notified.clear()
+    for _ in range(2):
+        office.now += 7_200
+        desk = office.open()
+        desk.take_reports([])  # Closes the old one.
+        office.now += 4_000  # Past what would be flapping.
+        desk = office.open()
+        desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 3
+    assert office.notified == []
+    office.now += 90_000
+    office.open().take_reports([report_at(office, 1)])
+    assert [alert.id for alert in office.notified if alert.state is AlertState.OPEN] == ["a003"]
+
+
+def test_expected_subject_is_taught_and_raises_nothing_until_taken_back(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann")
+    assert [alert.id for alert in office.taught] == ["a001"]
+    office.now += 7_200
+    desk = office.open()
+    desk.take_reports([])
+    desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 1
+    desk.unsilence("a001", by="ann")
+    office.now += 7_200
+    desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 2
+
+
+def test_restart_goes_on_with_open_alerts(office: Office) -> None:
+    office.open().take_reports([report_at(office, 1)])
+    office.now += 61
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    assert [alert.id for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)] == ["a001"]
+
+
+def test_what_the_store_did_not_take_is_kept_and_told_with_the_next(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    for method in ("save", "write_entries"):
+        monkeypatch.setattr(AlertTable, method, fail)
+        with pytest.raises(StoreError):
+            desk.take_reports([report_at(office, len(office.notified))])
+        monkeypatch.undo()
+        office.now += 1
+        desk.take_reports([])
+    ids = ["a001", "a002"]
+    assert [alert.id for alert in office.notified] == ids
+    assert sorted(alert.id for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)) == ids
+    assert [[entry.happening for entry in desk.list_entries(one)] for one in ids] == [[Happening.OPENED]] * 2
+
+
+def test_a_decision_on_what_the_store_did_not_take_is_one_on_what_it_is_now(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    office.now += 3_600
+    monkeypatch.setattr(AlertTable, "save", fail)
+    with pytest.raises(StoreError):
+        desk.take_reports([])  # It is calm, and closes.
+    monkeypatch.undo()
+    office.now += 1
+    desk.acknowledge("a001", by="ada")
+    desk.take_reports([])
+    stored = desk.get_alert("a001")
+    assert stored is not None
+    assert (stored.state, stored.acknowledged_by) == (AlertState.CLOSED, "ada")
+    assert [alert.state for alert in office.notified] == [AlertState.OPEN, AlertState.CLOSED]
+
+
+def fail(*_: object) -> None:
+    raise StoreError("The store is away.")
+
+
+def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.acknowledge("a001", by="ann")
+    desk.mute("a001", by="bob", until=office.now + 60)
+    columns = office.store.query_columns("SELECT action, actor FROM alert_actions ORDER BY action")
+    assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
+
+
+def list_ids(desk: AlertDesk, state: AlertState | None) -> list[str]:
+    return sorted(alert.id for alert in desk.list_alerts(state=state, kind=None, limit=50, after=None))
+
+
+@pytest.mark.parametrize("kind", [SilenceKind.EXPECTED, SilenceKind.MUTED])
+def test_what_is_silenced_is_listed_with_who_when_why_and_until_and_can_be_undone_also_after_a_restart(
+    office: Office, kind: SilenceKind
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    office.now += 1
+    until = office.now + 9_000 if kind is SilenceKind.MUTED else None
+    if until is None:
+        desk.mark_expected("a001", by="ann", reason="The nightly export")
+    else:
+        desk.mute("a001", by="ann", until=until, reason="The nightly export")
+    at = office.now
+    for _ in range(2):
+        shown = desk.get_alert("a001")
+        assert shown is not None and shown.silence is not None
+        assert (shown.state, shown.silence.kind, shown.silence.by) == (AlertState.SILENCED, kind, "ann")
+        assert (shown.silence.at, shown.silence.reason, shown.silence.until) == (at, "The nightly export", until)
+        assert [list_ids(desk, state) for state in AlertState] == [["a002"], ["a001"], []]
+        assert sorted(list_ids(desk, None)) == ["a001", "a002"]
+        desk = office.open()
+    office.now += 1
+    undone = desk.unsilence("a001", by="bob")
+    assert undone is not None and (undone.state, undone.silence) == (AlertState.OPEN, None)
+    for _ in range(2):
+        assert list_ids(desk, AlertState.OPEN) == ["a001", "a002"]
+        desk = office.open()
+    happened = [entry.happening.value for entry in desk.list_entries("a001")]
+    assert happened == ["opened", *(("mute", "unmute") if until else ("expect", "unexpect"))]
+    with pytest.raises(ConflictError, match="not silenced"):
+        desk.unsilence("a001", by="bob")
+    assert desk.unsilence("a999", by="bob") is None
+
+
+def test_an_alert_that_closed_while_it_was_silenced_stays_listed_until_the_silence_ends(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mute("a001", by="ann", until=office.now + 90_000)
+    office.now += 7_200
+    desk.take_reports([])
+    shown = desk.get_alert("a001")
+    assert shown is not None and shown.closed_at and shown.state is AlertState.SILENCED
+    assert [list_ids(desk, state) for state in AlertState] == [[], ["a001"], []]
+    office.now += 90_000
+    assert [list_ids(desk, state) for state in AlertState] == [[], [], ["a001"]]
+    assert [list_ids(office.open(), state) for state in AlertState] == [[], [], ["a001"]]
+
+
+def test_a_silence_of_0_1_0_is_listed_with_the_newest_alert_of_its_subject(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    desk.mark_expected("a001", by="ann")
+    office.store.execute("ALTER TABLE alert_mutes UPDATE alert_id = '' WHERE 1 SETTINGS mutations_sync = 2")
+    office.now += 7_200
+    desk = office.open()
+    desk.take_reports([])
+    assert [list_ids(desk, state) for state in AlertState] == [[], ["a001"], ["a002"]]
+    desk.unsilence("a001", by="ann")
+    assert list_ids(office.open(), AlertState.SILENCED) == []
+
+
+def test_the_newest_decision_on_a_subject_holds(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann")
+    desk.mute("a001", by="bob", until=office.now + 600)
+    desk.unsilence("a001", by="bob")
+    desk.mark_expected("a001", by="cid")
+    shown = office.open().get_alert("a001")
+    assert shown is not None and shown.silence is not None
+    assert (shown.silence.kind, shown.silence.by) == (SilenceKind.EXPECTED, "cid")
+
+
+def test_a_silence_does_not_hide_what_another_detector_finds_of_the_same_actor(office: Office) -> None:
+    """What was expected is the volume; that objects are enumerated is news."""
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann")
+    assert list_ids(desk, AlertState.OPEN) == []
+    office.now += 1
+    worse = replace(report_at(office, 1), kind=AlertKind.ENUMERATION, severity=Severity.HIGH)
+    office.notified.clear()
+    desk.take_reports([worse])
+    assert list_ids(desk, AlertState.OPEN) == ["a001"]
+    assert list_ids(desk, AlertState.SILENCED) == []
+    assert [alert.kind for alert in office.notified] == [AlertKind.ENUMERATION]
+    desk.unsilence("a001", by="ann")  # What was said of the volume can be undone all the same.
+    assert AlertTable(office.store).list_silences(office.now) == ()
+
+
+def test_what_a_known_good_rule_matches_is_silenced_by_it_until_it_ends(office: Office) -> None:
+    desk = office.open()
+    report = report_at(office, 1)
+    desk.take_reports([report, report_at(office, 2)])
+    rule = office.detection.add_rule(
+        by="ann", note="Our crawler", seconds=600, consumer=report.consumer, network="", workload="",
+        endpoint_id=report.endpoint_id, kind="",
+    )  # fmt: skip
+    shown = desk.get_alert("a001")
+    assert shown is not None and shown.silence is not None
+    assert (shown.state, shown.silence.kind, shown.silence.reason) == (
+        AlertState.SILENCED, SilenceKind.KNOWN_GOOD, "Our crawler",
+    )  # fmt: skip
+    assert [list_ids(desk, state) for state in AlertState] == [["a002"], ["a001"], []]
+    with pytest.raises(ConflictError, match=rule.id):
+        desk.unsilence("a001", by="bob")
+    office.detection.end_rule(rule.id, by="bob")
+    assert list_ids(desk, AlertState.OPEN) == ["a001", "a002"]
+
+
+def test_an_incident_of_silenced_alerts_is_silenced(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    for state, act in ((AlertState.SILENCED, desk.mark_expected), (AlertState.OPEN, desk.unsilence)):
+        act("a001", by="ann")
+        incident = desk.get_incident("a001")
+        assert incident is not None and incident.state is state
+        for other in AlertState:
+            found = desk.list_incidents(state=other, limit=9, after=None)
+            assert [one.id for one in found] == (["a001"] if other is state else [])
+
+
+def test_of_what_is_silenced_nobody_is_notified_but_of_the_end_of_what_was_expected(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    desk.mark_expected("a001", by="ann")
+    desk.mute("a002", by="ann", until=office.now + 90_000)
+    office.notified.clear()
+    office.now += 61
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    assert office.notified == []
+    office.now += 7_200
+    desk.take_reports([])
+    assert [(alert.id, alert.state) for alert in office.notified] == [("a001", AlertState.CLOSED)]
+
+
+def test_table_returns_nothing_restorable_that_closed_long_ago(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    office.now += 7_200
+    desk.take_reports([])
+    table = AlertTable(office.store)
+    assert [alert.id for alert in table.list_restorable(office.now - 1)] == ["a001"]
+    assert table.list_restorable(office.now + 1) == ()
+    old = table.get("a001")
+    assert old is not None
+    table.save([replace(old, updated_at=office.now + 5, state=AlertState.OPEN)])
+    assert [alert.id for alert in table.list_restorable(office.now + 10)] == ["a001"]
+
+
+def test_incidents_hold_an_actors_alerts_and_their_timeline_also_after_a_restart(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, risk="API1:2023", advice="Do it.", confidence=Confidence.HIGH)])
+    office.now += 700  # The alert closes.
+    desk.take_reports([report_at(office, 2)])
+    office.now += 4_000
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, title="again", risk="API4:2023")])
+    desk.acknowledge("a003", by="ann")
+    newest, older = desk.list_incidents(state=None, limit=10, after=None)
+    assert (newest.id, older.id) == ("a002", "a001")
+    assert (older.alerts, older.title, older.risks) == (2, "again", ("API1:2023", "API4:2023"))
+    assert (older.actor, older.state, older.severity) == (f"principal:{1:016x}", AlertState.OPEN, Severity.HIGH)
+    assert list(desk.list_incidents(state=None, limit=10, after=newest)) == [older]
+    assert [found.id for found in desk.list_incidents(state=AlertState.CLOSED, limit=10, after=None)] == ["a002"]
+    assert [alert.id for alert in desk.list_incident_alerts("a001")] == ["a003", "a001"]
+    entries = desk.list_entries("a001")
+    assert [(entry.alert_id, entry.happening) for entry in entries] == [
+        ("a001", Happening.OPENED),
+        ("a001", Happening.CLOSED),
+        ("a003", Happening.OPENED),
+        ("a003", Happening.ACKNOWLEDGED),
+    ]
+    assert entries[-1].why == "By ann."
+    assert desk.get_incident("a001") == older
+    assert desk.get_incident("a003") is None
+
+
+def make_signal(n: int, count: int = 100) -> AbuseSignal:
+    return AbuseSignal(
+        kind=AlertKind.SCANNING,
+        endpoint_id="",
+        endpoint_label="",
+        route_ids=(),
+        consumer=f"address:198.51.100.{n}",
+        time=1_700_000_000,
+        seconds=60,
+        count=count,
+        ceiling=20,
+        calls=count,
+        basis=Basis.PEERS,
+        is_notice=False,
+        sources=(),
+        loss_ratio=0.0,
+    )
+
+
+def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(office: Office) -> None:
+    desk = office.open()
+    named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
+    rule = office.detection.add_rule(by="ann", note="pentest", seconds=3_600, network="198.51.100.0/28", **named)
+    desk.take_signals([make_signal(1), make_signal(2), make_signal(1), make_signal(99)])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.consumer, alert.measure) == ("address:198.51.100.99", 100.0)
+    ((listed, hits),) = office.detection.list_rules()
+    assert listed == rule
+    assert hits is not None and (hits.reports, hits.subjects) == (3, 2)
+    judged = desk.give_verdict(alert.id, by="bob", verdict=Verdict.FALSE_ALARM)
+    assert judged is not None and (judged.verdict, judged.verdict_by) == (Verdict.FALSE_ALARM, "bob")
+    office.now += 700
+    desk = office.open()
+    desk.take_signals([make_signal(1), make_signal(99, count=120)])
+    assert office.detection.counts[Outcome.KNOWN_GOOD] == office.detection.counts[Outcome.FALSE_ALARM] == 1
+    assert office.detection.end_rule(rule.id, by="ann").ended_by == "ann"
+    with pytest.raises(ConflictError, match="not in force any more"):
+        office.detection.end_rule(rule.id, by="ann")
+    assert desk.give_verdict(alert.id, by="bob", verdict=Verdict.NONE) is not None
+    office.now += 4_000
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 2
+    assert [one.action for one in office.detection.list_decisions()] == ["end_known_good", "known_good"]
+    happened = [entry.happening for entry in desk.list_entries(alert.incident_id)]
+    assert {Happening.FALSE_ALARM, Happening.NO_VERDICT} <= set(happened)
+
+
+def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> None:
+    office.configured = Sensitivity.QUIET
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    office.now += 4_000
+    desk.take_reports([])
+    office.now += 90_000
+    desk.take_signals([make_signal(1, count=200)])
+    later, first = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert later.consumer == first.consumer
+    desk.give_verdict(first.id, by="bob", verdict=Verdict.CONFIRMED)
+    for verdict in (Verdict.FALSE_ALARM, Verdict.NONE):
+        desk.give_verdict(later.id, by="bob", verdict=verdict)
+    office.now += 90_000
+    mild = make_report(AlertKind.SCANNING, consumer=first.consumer, quietest=Sensitivity.PARANOID)
+    desk.take_found([mild])
+    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+    office.open().take_found([mild])
+    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+
+
+def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
+    desk = office.open()
+    named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
+    office.detection.add_rule(by="ann", note="pentest", seconds=86_400, network="198.51.100.0/24", **named)
+    table = DetectionTable(office.store)
+    office.now += 1
+    short = [
+        KnownGood(
+            id=f"s{n}", note="n", kind="scanning", created_at=office.now, created_by="job",
+            expires_at=office.now + 60, updated_at=office.now,
+        )
+        for n in range(2 * RULES_MAX)
+    ]  # fmt: skip
+    office.store.insert_records("known_good", short)
+    office.now += 600
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    assert office.detection.counts[Outcome.KNOWN_GOOD] == 1
+    assert len(table.list_rules_in_force(office.now)) == 1
+    for n in range(3):
+        office.detection.add_rule(by="job", note="n", seconds=60, network=f"203.0.113.{n}/32", **named)
+        office.now += 61
+    assert len(office.detection._sieve.rules) == 2
+
+
+def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:
+    desk = office.open()
+    assert office.detection.describe().level is Sensitivity.NORMAL
+    office.detection.choose(Sensitivity.QUIET, by="ann")
+    desk.take_signals([make_signal(n) for n in range(3)])
+    office.open()
+    standing = office.detection.describe()
+    assert (standing.level, standing.changed_by, standing.configured) == (Sensitivity.QUIET, "ann", Sensitivity.NORMAL)
+    assert [one.high_a_day for one in standing.previews] == [3.0, 3.0, 3.0]
+    office.configured = Sensitivity.PARANOID
+    office.open()
+    assert office.detection.describe().level is Sensitivity.PARANOID
+    office.path.write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        office.open()

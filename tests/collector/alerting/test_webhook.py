@@ -1,0 +1,85 @@
+"""The webhook against a transport in memory: signature, retries, refusals, the full queue."""
+
+import hashlib
+import hmac
+import json
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from collector.alerting.alert import Alert
+from collector.alerting.notifiers import delivery
+from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
+from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
+
+SETTINGS = WebhookSettings(url="https://hooks.test/x", secret="s3cret")
+
+
+def make_alert() -> Alert:
+    alert = make_lifecycle().take(make_report(), 0)
+    assert alert is not None
+    return alert
+
+
+def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[Notifier, list[httpx.Request]]:
+    monkeypatch.setattr(delivery, "BACKOFF_SECONDS", (0.0,) * 4)
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(statuses[len(requests) - 1])
+
+    carrier = Webhook(SETTINGS, clock=lambda: 1_000.0, transport=httpx.MockTransport(answer))
+    return Notifier(carrier, clock=lambda: 1_000.0), requests
+
+
+def test_body_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook, requests = make_webhook(monkeypatch, [200])
+    assert hook.deliver(make_alert())
+    body = requests[0].content
+    expected = hmac.new(b"s3cret", b"1000." + body, hashlib.sha256).hexdigest()
+    assert requests[0].headers["x-apidae-signature"] == f"sha256={expected}"
+    assert b'"id":"a1"' in body
+    hook.stop()
+
+
+def test_routes_are_named_as_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numbers they would be rounded by readers that have 53 bits."""
+    hook, requests = make_webhook(monkeypatch, [200])
+    assert hook.deliver(replace(make_alert(), route_ids=(5, 2**63 + 5)))
+    hook.stop()
+    assert json.loads(requests[0].content)["route_ids"] == ["0000000000000005", "8000000000000005"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "delivered", "tries"), [([503, 503, 200], 1, 3), ([500] * 5, 0, 5), ([404], 0, 1), ([302] * 5, 0, 5)]
+)
+def test_retries_what_may_pass_and_counts(
+    monkeypatch: pytest.MonkeyPatch, statuses: list[int], delivered: int, tries: int
+) -> None:
+    hook, requests = make_webhook(monkeypatch, statuses)
+    assert hook.deliver(make_alert()) == bool(delivered)
+    assert (hook.counts.delivered, hook.counts.failed, len(requests)) == (delivered, 1 - delivered, tries)
+    hook.stop()
+
+
+def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "QUEUE_MAX", 3)
+    hook, _ = make_webhook(monkeypatch, [])
+    for _ in range(5):
+        hook.notify(make_alert())
+    assert (hook.counts.seen, hook.counts.dropped) == (5, 2)
+    hook.stop()
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/x", "ftp://h/x", "https://", "http://127.0.0.1.evil.test/"])
+def test_clear_text_off_loopback_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        WebhookSettings(url=url, secret="s")
+
+
+@pytest.mark.parametrize("url", ["https://h/x", "http://127.0.0.1:1/x", "http://[::1]/x", "http://localhost/x"])
+def test_https_and_loopback_are_accepted_and_the_secret_is_not_shown(url: str) -> None:
+    assert "s3cret" not in repr(WebhookSettings(url=url, secret="s3cret"))

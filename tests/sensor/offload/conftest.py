@@ -1,0 +1,150 @@
+"""A kernel, a describer and a recogniser that share one key and one clock."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from sensor.aggregate.dictionary import ActorFacts, Facts
+from sensor.core.calls import CallRecord, Hop, Service, WorkloadKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.bodies.reader import BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.describer import Describer, DescribeSettings
+from sensor.ebpf.pieces import Pieces
+from sensor.offload.kernel_cache import Mirror, MirrorLimits
+from sensor.offload.name_table import NameJudge, NameTable
+from sensor.offload.recogniser import Recogniser, RecognitionSettings, build_recogniser
+from sensor.offload.records import RecordBodies
+from sensor.routes.templating import Templater
+from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.offload.kernel import Call, Kernel
+
+SECRET = b"0123456789abcdef"
+SEED = 0x5EED
+SAMPLE_NS = 10_000_000_000
+
+
+@dataclass(slots=True)
+class Node:
+    """Names both ends: services by port, clients by cgroup; cgroups from 100 on are shared by processes."""
+
+    workloads: dict[int, str] = field(default_factory=dict)
+    hop: Hop = Hop.ENDPOINT
+    holders: dict[str, str] = field(default_factory=dict)  # Workloads by address.
+    asked_spans: list[tuple[str, int]] = field(default_factory=list)  # (address, ns) of who was asked for.
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
+        workload = self.workloads.get(local_port, f"shop{local_port}")
+        kind = WorkloadKind.PROCESS if workload else WorkloadKind.UNSPECIFIED
+        service = Service(
+            cluster="", namespace="", workload=workload, workload_kind=kind, host_name="n", port=local_port
+        )
+        return service, self.hop
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+        if not peer_cgroup_id:
+            return ""
+        return f"process{remote_port}" if peer_cgroup_id >= 100 else f"client{peer_cgroup_id}"
+
+    @property
+    def is_naming_addresses(self) -> bool:
+        return bool(self.holders)
+
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        self.asked_spans.append((address, last_ns - first_ns))
+        return self.holders.get(address, "")
+
+    def is_one_workload(self, cgroup_id: int) -> bool:
+        return cgroup_id < 100
+
+
+class Sensor:
+    """The slow path and the fast one, under one roof."""
+
+    def __init__(
+        self,
+        *,
+        limits: MirrorLimits | None = None,
+        trusted_networks: tuple[str, ...] = (),
+        facts: Facts | None = None,
+    ) -> None:
+        self.now_ns = 1_000
+        self.probed: set[tuple[Service, str]] = set()  # Paths for which probes asked.
+        self.kernel = Kernel()
+        self.node = Node()
+        self.facts = facts or Facts()
+        self.mirror = Mirror(limits or MirrorLimits())
+        keyed_hash = KeyedHash(1, SECRET)
+        self.templater = Templater(load_vocabulary(), keyed_hash)
+        self.pieces = Pieces()
+        self.bodies = BodyReader(SampleRule())
+        self.describer = Describer(
+            self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks), self.bodies
+        )
+        self.recogniser: Recogniser = build_recogniser(
+            settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
+            mirror=self.mirror,
+            names=NameTable(self.mirror, NameJudge(is_forwarding_read=bool(trusted_networks)), seed=SEED),
+            facts=self.facts,
+            templater=self.templater,
+            describer=self.describer,
+            identity=self.node,
+            keyed_hash=keyed_hash,
+            secret=SECRET,
+            monotonic_ns=lambda: self.now_ns,
+            bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies, facts=self.facts),
+            is_probed=lambda service, path: (service, path) in self.probed,
+        )
+        self.flush()
+
+    def flush(self) -> bool:
+        return self.recogniser.flush(self.kernel)
+
+    def take(self, call: Call) -> str:
+        """One call, all the way: what was described teaches. Gives the way it went."""
+        way = self.kernel.take(call)
+        for exchange in self.kernel.exchanges:
+            record = self.describer.describe(exchange)
+            if isinstance(record, CallRecord):
+                self.recogniser.learn(exchange, record)
+        self.kernel.exchanges.clear()
+        self.flush()
+        return way
+
+    def describe(self, call: Call) -> CallRecord:
+        """What the slow path alone makes of a call."""
+        record = self.describer.describe(self.kernel.make_exchange(call))
+        assert isinstance(record, CallRecord)
+        return record
+
+    def convert(self):
+        """Rows of the records so far."""
+        _, records = self.kernel.drain()
+        return self.recogniser.convert(records, offset_ns=0)
+
+    def figure(self, name: str) -> float:
+        """One figure of the recogniser."""
+        return {figure.name: figure.value for figure in self.recogniser.figures()}[name]
+
+    def told(self, row) -> tuple[object, ...]:
+        """What a row says, as text and numbers."""
+        actor = self.facts.find_actor(int(row["actor"]))
+        route = self.facts.find_route(int(row["route"]))
+        return (route.route_id, int(row["role"]), int(row["hop"]), int(row["status"]), int(row["object"]),
+                None if row["number"] < 0 else int(row["number"]), actor)  # fmt: skip
+
+
+def tell(record: CallRecord) -> tuple[object, ...]:
+    """The same of a call record."""
+    actor = ActorFacts(
+        record.principal, record.principal_kind, record.credential, record.is_credential_truncated,
+        record.client_address, record.client_workload, record.authentication, record.protocol_version,
+        record.request_content_type, record.kind, record.client_software,
+    )  # fmt: skip
+    return (record.route.route_id, int(record.role), int(record.hop), record.status_code, record.object_hash,
+            record.object_number, actor)  # fmt: skip
+
+
+@pytest.fixture
+def sensor() -> Sensor:
+    return Sensor()
