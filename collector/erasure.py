@@ -1,26 +1,19 @@
-"""One consumer out of a collector that runs: each place in turn, in the order in which its name travels.
+"""Erases one consumer from a running collector: each place in turn, in the order in which its name travels.
 
-The log first, so that nobody reads the name anew; then the detectors, whose signals of before are taken meanwhile; then
-the alerts in memory, what waits to be told, the blocks; the tables last, when nothing writes of it any more. What the
-consumer does afterwards is known again. Thread-safe; one erasure at a time.
+The log comes first, so that nobody reads the name again. Then come the detectors, whose earlier signals are taken
+meanwhile. Then come the alerts in memory, waiting notifications, and the blocks. The tables come last, when nothing
+writes the name any more. What the consumer does later is known again. Thread-safe, one erasure at a time.
 
-The write-ahead log without one consumer: its hash or text is blanked in every frame, byte for byte.
+Log: its hash or text is blanked in every frame, byte for byte, so lengths and readers' positions stay. A hash is eight
+bytes on the wire (fixed64), which occur by chance once in 2^64 places. A text is replaced where it is a whole entry of
+the batch's dictionary. Nobody may write the log meanwhile.
 
-Lengths stay, and so do all positions that readers keep. A hash is eight bytes as the wire has it (fixed64), which occur
-by chance once in 2^64 places; a text is replaced where it is a whole entry of the batch's dictionary. Nobody may
-write the log meanwhile.
+Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
+longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-How a consumer is named in a text, as patterns: `kind:value`, or its value alone where that says enough.
-
-An address is no part of a longer one, and the name of a workload, which is also that of a service, counts only behind
-its kind.
-
-The tables without one consumer: its rows of calls, alerts, timelines, mutes, reports and what is known to be good
-go; where somebody wrote its name into a text that stays, the name is blanked.
-
-Sums of all consumers together (routes_hour, routes_day) name nobody and stay. Neither what was deleted nor the
-statement that deleted it, which names the consumer, is left on disk: the engine keeps both for a while, so it is told
-not to, and waited for.
+Tables: its rows of calls, alerts, timelines, mutes, reports and known-good rules are deleted. In texts that stay, its
+name is blanked. Sums of all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and
+the statement, which names the consumer, for a while. So it is configured not to, and the erasure waits for it.
 """
 
 import logging

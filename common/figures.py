@@ -1,8 +1,8 @@
 """Figures for metrics, and accounts whose fields are figures.
 
 An account is a dataclass with a field made by `total` for each thing that it counts. `list_figures` gives all fields,
-so a counter that is added to an account is exported with its sentence and cannot be forgotten. Figures become
-Prometheus metrics at scrape time (`collect_families`); docs/metrics.md describes each.
+so a counter that is added to an account is exported with its sentence and cannot be forgotten. `collect_families` makes
+Prometheus metrics of figures at each scrape. docs/metrics.md describes each.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,7 @@
 """The `apidae` command: gathers the subcommands of the installed sides, so that neither side imports the other.
 
-A side whose extra is not installed keeps its commands, and each says which extra to install. A wrong command line is
-one sentence and exit code 2, as the other errors are one sentence and exit code 1.
+A side whose extra is not installed keeps its commands, and each names the extra to install. A wrong command line is one
+sentence and exit code 2. Other errors are one sentence and exit code 1.
 """
 
 import os

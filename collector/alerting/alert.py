@@ -1,9 +1,8 @@
-"""The alert: one thing a person should look at, with what was observed, what was expected, and why it was raised.
+"""The types of alerting: the alert that people see, and the signals that detectors send.
 
-What a detector says: one subject did something odd in one window. The alerts room turns signals into alerts.
-
-A signal crosses a process boundary, so it is a frozen msgspec struct: encoded as MessagePack, no pickle of foreign
-types.
+An `Alert` has what was observed, what was expected, and why it was raised. A signal is one subject in one window that
+differed from its expectation. Signals cross a process boundary. So they are frozen msgspec structs, encoded as
+MessagePack, without pickle of foreign types.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,12 +1,10 @@
-"""How detection is set now, thread-safe: the level, known-good rules, and what each level would have told.
+"""The settings of detection at run time, thread-safe: the level, known-good rules, and a preview of each level.
 
-The level is the setting's, until somebody chooses another one at run time: that is kept in a file and holds over
-restarts, until the setting itself is changed.
+The level is that of the settings, until somebody chooses another one at run time. That one is kept in a file and
+survives restarts, until the setting itself is changed.
 
-Where reports, known-good rules and decisions about detection are kept. Methods raise StoreError.
-
-What detectors said lately, and how many alerts a day each level would have made of it: the same life of alerts, on
-the same reports, for each level. Pure.
+`DetectionTable` stores reports, known-good rules and decisions. Its methods raise StoreError. `preview_levels` computes
+how many alerts a day each level would have raised: the same alert lifecycle on the same reports. Pure.
 """
 
 import json

@@ -1,11 +1,12 @@
-"""Before an alert: what becomes of a detector's report by the level, by known-good rules and by what people said. Pure.
+"""Decides what becomes of a detector's report before an alert: by level, known-good rules and verdicts of people. Pure.
 
-- A rule of known good that matches: nothing, but counted.
-- Somebody said `false_alarm` of an alert: the same subject raises nothing more up to ALLOWED_FACTOR times what was seen
-  then, or, of one that fell, down to that part of it. Beyond it is news again, and so is the other direction.
-- Somebody said `confirmed`: for CONFIRMED_SECONDS whatever that consumer does is told at every level, one severity
-  higher, whatever the budget.
-- Louder than the level: nothing, but counted; an alert that is open goes on.
+- A known-good rule matches: nothing is sent, and the report is counted.
+- Somebody gave the verdict `false_alarm` on an alert: the same subject raises nothing up to ALLOWED_FACTOR times what
+  was seen then. If the subject fell, it raises nothing down to that part of it. More is news again, and so is the
+  other direction.
+- Somebody gave the verdict `confirmed`: for CONFIRMED_SECONDS everything of that consumer is sent at every level, one
+  severity higher, whatever the budget.
+- The report is louder than the level: it is counted only. An open alert goes on.
 """
 
 import re

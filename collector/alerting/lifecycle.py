@@ -1,18 +1,16 @@
-"""The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
+"""The life of alerts and incidents as a pure state machine: reports in, changed alerts out. Time is an argument.
 
-- Nothing yet: a report opens an alert while the daily budget lasts, or where it is high or a sensor's. Past the budget
-  it is counted as suppressed, once an episode.
-- Open: a report of its subject updates it, at most once in UPDATE_SECONDS, and the newest that came sooner once they
-  are over; one of the same happening on another level joins as evidence, and the most specific names the alert. Without
-  a report for calm_seconds it closes.
+- No alert: a report opens one while the daily budget lasts. High severity and sensors' reports open one in any case.
+  Past the budget it is counted as suppressed, once an episode.
+- Open: a report of its subject updates it, at most once in UPDATE_SECONDS. The newest that came sooner follows then.
+  A report of the same event on another level joins as evidence, and the most specific one names the alert. Without a
+  report for calm_seconds the alert closes.
 - Closed: a report within FLAP_SECONDS opens the same alert again.
-- Where the clock goes back, what was said in the future that is none is as if it had been said now.
+- The clock goes back: times in a future that no longer exists count as now.
 
-The incident: all that one actor did, alert after alert, with a timeline.
-
-An actor is a consumer; where an alert names none, the endpoint or the node. An alert belongs to the incident of its
-actor while not more than INCIDENT_SECONDS have passed since its last report, else it begins a new one, which has its
-id.
+An incident is everything that one actor did, alert after alert, with a timeline. An actor is a consumer, or the
+endpoint or node where an alert names no consumer. An alert belongs to the incident of its actor if at most
+INCIDENT_SECONDS have passed since its last report. Otherwise it begins a new incident, which has its id.
 """
 
 import re

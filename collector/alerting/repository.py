@@ -1,4 +1,4 @@
-"""Alerts in the store: every change is a row of `alerts` (the newest version of an id holds), every decision one of
+"""Stores alerts: every change is a row of `alerts` (an id's newest version holds), every decision one of
 `alert_actions`.
 """
 

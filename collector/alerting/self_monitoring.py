@@ -1,12 +1,11 @@
-"""The collector's own storage is an alert where it lost something or takes nothing: a damaged log, a nearly full disk,
-tables that are behind. State in, reports and healings out, and sentences for whoever looks. Pure.
+"""Alerts about Apidae itself: storage, sensors and certificates. State in, reports and recoveries out. Pure.
 
-A sensor that stops, loses or falls behind is an alert: the sensors' liveness in, reports and healings out. Pure.
+`StorageWatch` reports a damaged log, a nearly full disk, and tables that are behind. `SilenceWatch` reports a sensor
+that is silent, loses calls or falls behind.
 
-A certificate that ends soon and was not renewed is an alert: dates in, reports and healings out. Pure.
-
-Sensors and collector renew after two thirds of a certificate's life and try again until it ends; half of the last third
-is left for them, the other half for a person.
+`ExpiryWatch` reports a certificate that ends soon and was not renewed. Sensors and collector renew after two thirds of
+a certificate's life and try again until it ends. Half of the last third is for these tries, the other half for a
+person.
 """
 
 from collections.abc import Sequence

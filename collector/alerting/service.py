@@ -1,5 +1,6 @@
-"""The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up
-to date.
+"""The alert service: the one thread-safe place where reports arrive and people's decisions are made.
+
+It writes every change to the store before it returns, and queues it for the notifiers.
 """
 
 import re

@@ -1,16 +1,14 @@
-"""What is silenced, by whom, why and until when. Pure.
+"""Silences and known-good rules: what raises no alert, by whom, why and until when. Pure.
 
-A person silences a subject, on one of its alerts: it is expected until that is undone, or muted until a time. The
-newest decision on a subject holds. A known-good rule silences what it matches.
+A person silences a subject on one of its alerts: as expected until that is undone, or muted until a time. The newest
+decision on a subject holds.
 
-An open alert is silenced if its subject is. An alert that another detector turns into one of another kind is open
-again. A closed alert is silenced while the decision that was made on it holds: so each silence is listed with an alert,
-where it can be undone.
+An open alert is silenced if its subject is. If another detector turns it into an alert of another kind, it is open
+again. A closed alert is silenced while the decision made on it holds. So each silence is listed with an alert, where it
+can be undone.
 
-Known good: callers and detectors of whom people say that what they do is in order, until a time.
-
-A rule names a consumer, a range of addresses, a workload, an endpoint or a detector's kind; what it names must all
-hold. What a rule matches raises no alert, and is counted.
+A `KnownGood` rule names a consumer, a range of addresses, a workload, an endpoint or a detector's kind. All that it
+names must match. What it matches raises no alert until a time, and is counted.
 """
 
 import ipaddress

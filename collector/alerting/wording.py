@@ -1,11 +1,7 @@
-"""Alerts in words: one title and one clear sentence or two of a signal, for a person who has not read how the
-detectors work.
+"""Words of alerts: a title and one or two clear sentences of a signal, its severity and advice, as one `Report`.
 
-What the lifecycle takes: one observation that a subject is in an odd state now, whoever made it.
-
-Abuse in words: a title and a clear sentence or two of a signal, and how soon to look.
-
-Errors and latency in words: a title and a clear sentence or two of a signal, and how soon to look.
+The reader has not read how the detectors work. There are words for volume, for abuse, and for errors and latency. A
+`Report` is what the lifecycle takes, whoever made it: a subject differs from its expectation now.
 """
 
 from dataclasses import dataclass, replace

@@ -1,25 +1,18 @@
-"""What a request must pass before any route sees it. The one place where it is decided who may enter.
+"""What a request must pass before any route sees it: token or session, body limits, room, and guards of browsers.
 
-In this order, and nothing is read before the step that needs it:
+This is the one place that decides who may enter. The order is fixed, and nothing is read before the step that needs it:
 
-1. The API token or a session; without, 401 or the way to the sign-in. The body is not read.
+1. The API token or a session. Without it: 401 or the way to the sign-in. The body is not read.
 2. The body, counted and timed while it comes: 413, 408.
-3. Room among the requests that are worked on: 503. What needs no token takes none and needs none.
+3. Room among the requests in progress: 503. What needs no token takes no room and needs none.
 
-Health checks, the sign-in and the page's files need no token; all else does, also what does not exist. How many
-connections there are, and how long a request head may take, is one floor below: `collector.server.http_server`.
+Health checks, the sign-in and the page's files need no token. Everything else does, also what does not exist.
+`collector.server.http_server` bounds connections and the time of a request head.
 
-Who may ask: whoever shows the API token, or a browser's session that was opened with it.
-
-What stands in front of every route: security headers on the way out, refusal of other sites' requests on the way in.
-
-Three ASGI layers without state. `SecurityHeaders` sets a policy under which the page runs only our own files: no
-inline script or style, no frames,
-no referrer. `SameSite` refuses writes that a browser sends on behalf of another site (Fetch Metadata, or Origin
-where the browser is
-older); programs send neither header and pass. `LoopbackHost` guards a collector without authentication against DNS
-rebinding: a page that
-points its own name at 127.0.0.1 still sends its own name as Host.
+Three ASGI layers without state guard browsers. `SecurityHeaders` allows only Apidae's own files: no inline script or
+style, no frames, no referrer. `SameSite` refuses writes that a browser sends for another site (Fetch Metadata, or
+Origin in older browsers). Programs send neither header and pass. `LoopbackHost` protects a collector without
+authentication from DNS rebinding: a page that points its own name at 127.0.0.1 still sends that name as Host.
 """
 
 import asyncio

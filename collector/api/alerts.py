@@ -1,14 +1,6 @@
-"""The alerts as the API and the page need them; `collector.alerting` keeps them.
+"""/alerts and /incidents: what a person should look at, what people decided about it, and what one actor did.
 
-What the API answers about alerts, as pydantic models.
-
-/alerts: what a person should look at, and what people decided about it.
-
-What the API answers about incidents.
-
-/incidents: what one actor did, alert after alert, with a timeline.
-
-Pages of what was opened at some time, newest first: alerts and incidents.
+It has the routes, their pydantic models, and the interface to `collector.alerting`. Lists are pages, newest first.
 """
 
 from collections.abc import Callable, Sequence

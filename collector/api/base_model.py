@@ -1,7 +1,4 @@
-"""What every model of the API is made of.
-
-What serves, as a pydantic model.
-"""
+"""The base of the API's pydantic models, with times, ids and the model of a service."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any

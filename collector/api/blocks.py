@@ -1,7 +1,4 @@
-"""What the API says of blocks, and what it takes.
-
-/blocks and /ladder: whom the sensors stop, whom they would hit, and who decided it.
-"""
+"""/blocks and /ladder: whom the sensors stop, whom a block would hit, who decided it, and how far alerts may act."""
 
 import hmac
 from collections.abc import Callable

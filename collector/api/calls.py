@@ -1,7 +1,4 @@
-"""What the API answers about calls by time, and about the evidence of an alert, as pydantic models.
-
-/calls: calls by minute or hour of one endpoint, one caller, or both.
-"""
+"""/calls: calls by minute or hour of one endpoint, one caller, or both, and the evidence of an alert."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime

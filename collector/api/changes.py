@@ -1,7 +1,4 @@
-"""What the API answers about what came and went, as pydantic models.
-
-/inventory/diff and /inventory/tombstones: what came and went.
-"""
+"""`/inventory/diff` and `/inventory/tombstones`: endpoints that came, changed or are retired."""
 
 from datetime import date
 from typing import Annotated

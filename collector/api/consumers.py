@@ -1,7 +1,4 @@
-"""What the API answers about consumers, as pydantic models.
-
-/consumers: who calls.
-"""
+"""/consumers: who calls, what they touched, and where they came from."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,7 +1,4 @@
-"""What the API answers about coverage, as pydantic models (collector/api/endpoints.py).
-
-/coverage: how much is read, what is not and why, and how it went.
-"""
+"""/coverage: how much is read, what is not and why, and its history."""
 
 from collections.abc import Callable
 from typing import Annotated

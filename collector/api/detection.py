@@ -1,7 +1,4 @@
-"""Detection as clients see it: the level and what each would have told, known-good rules, decisions.
-
-/detection: how much is told, what is known to be good, who decided so; and verdicts on alerts.
-"""
+"""/detection: the level with a preview of each, known-good rules, decisions, and verdicts on alerts."""
 
 from collections.abc import Callable
 from typing import Annotated, Protocol

@@ -1,7 +1,4 @@
-"""What the API takes and answers about template edits, as pydantic models.
-
-/template-edits, and what may be done to an endpoint's template.
-"""
+"""/template-edits, and the edits of an endpoint's template."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,12 +1,7 @@
-"""What the API answers about endpoints, as pydantic models: the domain's dataclasses by attribute, with the
-descriptions that OpenAPI shows.
+"""/endpoints: the inventory, with what API descriptions say of an endpoint.
 
-Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an installation and says nothing outside
-it.
-
-/endpoints: the inventory.
-
-What API descriptions say of an endpoint, in its own model.
+The pydantic models read the domain's dataclasses by attribute and have the descriptions that OpenAPI shows. Times are
+RFC 3339 in UTC. A keyed hash is 16 hex digits. It compares within an installation and reveals nothing beyond it.
 """
 
 from collections.abc import Callable

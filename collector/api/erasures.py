@@ -1,7 +1,4 @@
-"""What the API says of erasures, and what it takes.
-
-/erasures: one consumer out of all that this collector keeps.
-"""
+"""/erasures: erases one consumer from everything that this collector keeps."""
 
 from fastapi import APIRouter
 from pydantic import Field

@@ -1,7 +1,4 @@
-"""What the API answers about exposure and about who holds an address, as pydantic models.
-
-/exposure: what leads to workloads from outside, by what Kubernetes says.
-"""
+"""/exposure: what leads to workloads from outside, by what Kubernetes says, and who holds an address."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated

@@ -1,6 +1,4 @@
-"""/healthz, /readyz and /metrics: for whoever runs the collector. The first two need no token: orchestrators have
-none.
-"""
+"""/healthz, /readyz and /metrics, for operators. The first two need no token, because orchestrators have none."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""/notifiers: where alerts go, how that goes, and a test that sends one now."""
+"""/notifiers: where alerts are sent, the counts of each notifier, and a test alert."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated

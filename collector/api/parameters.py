@@ -1,5 +1,7 @@
-"""What clients may ask for, validated once: query parameters and bodies become the domain's questions. Unknown names
-are refused."""
+"""Validates what clients ask for, once: query parameters and bodies become the domain's questions.
+
+Unknown names are refused.
+"""
 
 import re
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime

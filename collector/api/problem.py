@@ -1,5 +1,4 @@
-"""Errors as RFC 9457 problem details: whatever goes wrong becomes one sentence that names the thing, the value and
-the fix."""
+"""Errors as RFC 9457 problem details: one sentence that names the thing, the value and the fix."""
 
 import logging
 from collections.abc import Mapping, Sequence

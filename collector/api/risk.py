@@ -1,7 +1,4 @@
-"""What the API answers about risk and findings, as pydantic models.
-
-/endpoints/{id}/risk and /findings: why an endpoint is a risk, what rules found, and what people decide.
-"""
+"""/endpoints/{id}/risk and /findings: why an endpoint is a risk, what rules found, and what people decide."""
 
 from typing import Annotated
 

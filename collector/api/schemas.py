@@ -1,7 +1,4 @@
-"""What the API answers about how endpoints look, as pydantic models.
-
-/endpoints/{id}/schema, /services and their documents: what APIs look like.
-"""
+"""/endpoints/{id}/schema, /services and their documents: parameters, bodies and operations of endpoints."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any

@@ -1,7 +1,4 @@
-"""What the API answers about sensors, as pydantic models.
-
-/sensors: who watches, and how well.
-"""
+"""/sensors: the state of each sensor, its account of calls and its last report."""
 
 from typing import Annotated
 

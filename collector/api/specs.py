@@ -1,7 +1,4 @@
-"""What the API answers about API descriptions, as pydantic models.
-
-/specs: API descriptions, and how what is seen differs from them.
-"""
+"""/specs: API descriptions, and how endpoints differ from them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

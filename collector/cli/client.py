@@ -1,11 +1,7 @@
-"""One question to a collector's API, and its answer; one sentence and exit 1 where there is none.
+"""What the commands that ask a collector share: requests, common options, and output as a table, JSON or CSV.
 
-The options that all commands have which ask a collector.
-
-Items of the API as a table, JSON or CSV.
-
-JSON is what the API says and CSV has every column; a table has those for which the terminal is wide enough, and all of
-them in a pipe.
+A request that fails prints one sentence and exits with 1. JSON is what the API says, and CSV has every column. A table
+has the columns for which the terminal is wide enough, and all of them in a pipe.
 """
 
 import csv

@@ -1,8 +1,7 @@
 """The collector's commands: `apidae collector`, and those that ask a running one (collector/cli).
 
-Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one
-sentence when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for a flag that does not
-exist.
+Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one sentence
+when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for an unknown flag.
 """
 
 import asyncio

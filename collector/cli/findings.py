@@ -1,8 +1,7 @@
-"""`apidae risk` and `apidae findings`: why an endpoint is a risk, what rules found, and a person's word on it.
+"""Commands on risk, detection and evidence, by requests to a collector.
 
-`apidae sensitivity|known-good|verdict|silence|unsilence`: how detection is set, by asking a collector.
-
-`apidae evidence ALERT`: the rows behind an alert.
+`apidae risk` and `apidae findings` show why an endpoint is a risk and record decisions. `apidae
+sensitivity|known-good|verdict|silence|unsilence` set detection. `apidae evidence ALERT` shows the rows behind an alert.
 """
 
 import json

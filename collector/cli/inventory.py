@@ -1,6 +1,6 @@
-"""`apidae templates ..`: what people decide about templates: split, merge, rename, pin, undo.
+"""Commands on the inventory: `apidae templates ..` edits templates (split, merge, rename, pin, undo).
 
-`apidae diff|tombstones`: what came to the inventory and went.
+`apidae diff|tombstones` list the endpoints that came, changed or are retired.
 """
 
 from typing import Annotated, Any

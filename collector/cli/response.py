@@ -1,6 +1,6 @@
-"""`apidae block|lift|blocks|ladder`: have a collector's sensors stop a client, and lift it again.
+"""Commands of response: `apidae block|lift|blocks|ladder` stop clients and lift blocks by a collector's sensors.
 
-`apidae erase CONSUMER`: everything that a running collector keeps of one consumer goes.
+`apidae erase CONSUMER` erases everything that a running collector keeps of one consumer.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""`apidae schema|services|export`: what endpoints look like, and a service as an OpenAPI or Postman document.
+"""Commands on schemas and descriptions of APIs.
 
-`apidae specs ..`: API descriptions, and how what is seen differs from them.
+`apidae schema|services|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
+`apidae specs ..` manage API descriptions and show how endpoints differ from them.
 """
 
 import json

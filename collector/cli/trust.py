@@ -1,4 +1,4 @@
-"""`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, rotation of the authority.
+"""`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, and rotation of the authority.
 
 They work on the files in the collector's data directory, as the collector's user, also while it runs: it reads them
 every second. Standard output is for programs: one line of text, or a JSON object a line.

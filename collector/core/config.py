@@ -1,12 +1,14 @@
-"""The collector's settings: validated once at the start into a frozen object, units in the names.
+"""The collector's settings, validated once at the start into a frozen object.
 
-A setting comes from the first of: a flag (`--data-dir`), the environment (`APIDAE_COLLECTOR_DATA_DIR`), the TOML file
-(`data_dir = ...` in `--config`, else /etc/apidae/collector.toml where it exists), the default here. A key that is no
-setting is an error that names it.
+A setting comes from the first of these sources that has it:
 
-The settings that say where alerts go (docs/notifiers.md): a part of the collector's settings.
+- a flag (`--data-dir`)
+- the environment (`APIDAE_COLLECTOR_DATA_DIR`)
+- the TOML file: `data_dir = ...` in `--config`, else /etc/apidae/collector.toml where it exists
+- the default in this module
 
-The settings that say who else is told of blocks (docs/response.md#elsewhere): a part of the collector's settings.
+An unknown key is an error that names it. `NotifierSettings` say where alerts are sent (docs/notifiers.md), and
+`ResponseSettings` which other systems receive blocks (docs/response.md#elsewhere).
 """
 
 import difflib

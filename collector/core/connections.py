@@ -1,9 +1,9 @@
-"""The open connections of one listener, bounded, so that clients that open many and send nothing shut nobody out.
+"""The open connections of one listener, bounded, so that clients that open many and send nothing exclude nobody.
 
-A connection *waits* while its client is to do something: finish a handshake, send a request, read a response. It is
-*served* while we work for it. Past a bound the connection that waits longest is closed for the one that comes. A
-newcomer is therefore never turned away for what others do: a health probe sends its request at once, is served, and is
-not closed for anybody. Only where every connection is being served is there no room.
+A connection *waits* while its client must act: finish a handshake, send a request, read a response. It is *served*
+while the collector works for it. Past a bound, the connection that waits longest is closed for a new one. So a new
+client is never refused for what others do. A health probe sends its request at once, is served, and is not closed for
+anybody. There is no room only where every connection is being served.
 
 `accept_connections` is the loop that takes connections from a socket. Used in one event loop.
 """

@@ -1,4 +1,4 @@
-"""Refusals of what people ask for, raised in several rooms: the API answers each with one status."""
+"""Refusals of what people ask for, raised in several packages. The API answers each with one status."""
 
 
 class UnknownError(LookupError):

@@ -1,10 +1,10 @@
-"""What the collector keeps secret: the sensors' token, the API's token, and the installation key of every keyed hash.
+"""The collector's secrets: the sensors' token, the API's token, and the installation key of every keyed hash.
 
 Each is a file of its own in the data directory, mode 0600, made at the first start and never written into the store.
 Whoever has the installation key can test guesses against stored hashes, so it lives apart from the data.
 
-A rotation makes a new key and keeps the old one for 8 days, a day more than the age up to which rows are taken: what a
-sensor that was away counted under the old key is still known to be of this installation.
+A rotation makes a new key and keeps the old one for 8 days, a day more than the age up to which rows are accepted. So
+rows that a sensor counted under the old key while it was away are still accepted.
 """
 
 import hmac

@@ -1,26 +1,19 @@
-"""What calls speak, as people filter by it: names, the bits that summaries keep, the SQL that finds the bit of a row.
+"""The kinds that people filter by and the SQL that finds them: protocols, attacks, outcomes of calls, and sensitivity.
 
-A call has one of them: an RPC over HTTP/2 is `grpc`, not `http/2` too. An endpoint has those of all its calls.
-Server-sent events show by the media type of the answer, all others by the wire's CallKind or the version.
+Protocols: a call has one, so an RPC over HTTP/2 is `grpc` and not `http/2` too. An endpoint has those of all its calls.
+Server-sent events show by the media type of the answer, the others by the wire's CallKind or the version.
 
-What sensors tell of attacks, in words: classes of payloads, and how a response confirms one.
+Attacks: the lowest 4 bits of a payload's hash are its class, the next 4 the evidence. The numbers are those of the wire
+(proto/apidae/v1/data.proto, AttackClass and AttackEvidence). Unknown numbers of a newer sensor are `other`.
 
-The lowest 4 bits of a payload's hash are its class, the next 4 the evidence; numbers are those of the wire
-(proto/apidae/v1/data.proto, AttackClass and AttackEvidence). A newer sensor's numbers are `other`.
+Outcomes: gRPC answers 200 whatever happens, and `grpc-status` has the result. So the outcome of an RPC is the HTTP
+status that google.rpc.Code maps its code to: NOT_FOUND counts as 4xx, INTERNAL as 5xx. The codes mapped to 5xx are
+those that OpenTelemetry's conventions for gRPC call errors of the server. Calls that were not read have no status and
+are in no error rate.
 
-How calls ended: the HTTP status, or for an RPC the status that its own code is mapped to; and who saw credentials.
-
-Of calls that were not read nobody saw how they ended: they have no status, failed for nobody, and are in no error rate.
-
-gRPC answers 200 whatever happens and says what did in `grpc-status`. Its codes are google.rpc.Code; `http` is the
-mapping of that file, so NOT_FOUND counts among 4xx and INTERNAL among 5xx. The codes mapped to 5xx are those that
-OpenTelemetry's conventions for gRPC call errors of the server.
-
-How much an installation wants to be told: quiet, normal or paranoid, each with a budget for all detectors together.
-
-A report has the quietest level at which it is told (`Report.quietest`). The detectors mark what they find with all
-three levels in mind, so that a change of the level needs no learning anew, and what another level would have told is
-known.
+Sensitivity: quiet, normal or paranoid, each with a budget for all detectors together. A report has the quietest level
+at which it is sent (`Report.quietest`). Detectors mark all three levels, so a change of the level needs no new
+learning.
 """
 
 from collections import Counter

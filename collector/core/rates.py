@@ -1,10 +1,7 @@
-"""How often something happens: what was counted, divided by the time that has passed, and in words with a unit.
+"""Rates in words, local time, and intervals.
 
-Unix time as the clocks of a place show it, for hours of the day and days of the week.
-
-An hour of the day is that of the clock: where it is put forward in spring, what people do at nine is still at nine.
-
-When something is to be done again.
+A rate is a count divided by the time that has passed, with a unit. `LocalTime` reads unix time as the clocks of a place
+show it, because people do at nine what they did at nine before summer time began. `Interval` says when a job is due.
 """
 
 import time

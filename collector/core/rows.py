@@ -1,7 +1,7 @@
-"""One validated batch of the wire as numpy columns: the type that ingest gives and the store and detectors take.
+"""One validated batch of the wire as numpy columns: the type that the receiver gives, and store and detectors take.
 
-Made only by `collector.receiver.convert`, which has checked lengths, dictionary indexes, enums and bounds: everything
-downstream may index without looking. Names are those of proto/apidae/v1/data.proto.
+Only `collector.receiver.convert` makes it, after a check of lengths, dictionary indexes, enums and bounds. So
+everything behind it may index without a check. Names are those of proto/apidae/v1/data.proto.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,12 @@
-"""The engine's state as one file: arrays without pickle, names as MessagePack, and the place in the log they belong to.
+"""The detectors' state as one file: arrays without pickle, names as MessagePack, and the position in the log.
 
-It is a compressed .npz archive, written column by column: most of a state is zeros and names that are alike. The file
-is replaced as a whole (written aside, synced, renamed), so a crash leaves the old or the new state, each with its own
-position: after a restart the detectors go on exactly where the state ends, whatever the log's cursor says.
+It is a compressed .npz archive, written column by column, because most of a state is zeros and similar names. The file
+is replaced as a whole (written aside, synced, renamed). So a crash leaves the old or the new state, each with its own
+position. After a restart the detectors go on exactly where the state ends, whatever the log's cursor is.
 
-The detectors' state without one consumer: what was learned of it stays as that of nobody, and ages out.
-
-Names are MessagePack beside the keys of their slots (collector/detection/framework/subjects.py). Both are replaced; a
-key is a hash of the name and tells it to whoever guesses.
+`erase_from_engine` removes one consumer: what was learned of it stays under no name, and ages. Names are MessagePack
+beside the keys of their slots (collector/detection/framework/subjects.py). Both are replaced, because a key is a hash
+of the name and reveals it to a guess.
 """
 
 import secrets

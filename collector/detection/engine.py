@@ -1,9 +1,9 @@
-"""The detectors' one way in: batches in the order of the log, crossings out as signals. Pure and deterministic; knows
-no clock.
+"""The detectors' one entrance: batches in the order of the log in, crossings out as signals. Pure and deterministic.
 
-Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
-up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
-collector/detection/abuse, HealthSignals of collector/detection/health. The theory is in docs/detection.md.
+Reads server-side rows (the end that accepted the connection) without those of proxies. Early rows and the rows that
+follow add up. Gives AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
+collector/detection/abuse, and HealthSignals of collector/detection/health. It has no clock. The theory is in
+docs/detection.md.
 """
 
 from collections.abc import Mapping, Sequence, Set

@@ -1,11 +1,8 @@
-"""What the detectors' process and its parent tell each other over their pipe, as MessagePack.
+"""The messages between the detectors' process and its parent, as MessagePack over a pipe. EDGE: a pipe and a thread.
 
-What the parent has to tell the detectors' process, written by a thread of its own so that the parent goes on
-reading.
-
-EDGE: a pipe and a thread. Both ends of a pipe that write more than it holds wait for each other for ever when neither
-reads: the inventory's mapping can be megabytes, and so can a burst of signals the other way. The writer may block;
-the reader never does.
+`Outbox` writes the parent's messages in a thread of its own, so that the parent goes on reading. Two ends of a pipe
+that both write more than it holds wait for each other for ever. The inventory's mapping can be megabytes, and so can a
+burst of signals the other way. The writer may block, the reader never does.
 """
 
 import threading

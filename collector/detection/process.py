@@ -1,17 +1,16 @@
-"""The detectors' own process: follows the log, keeps its state on disk, and hands signals over until they are
-acknowledged.
+"""The detectors' own process: follows the log, keeps its state on disk, and sends signals until they are acknowledged.
 
-EDGE: processes and files. Spawned, never forked (the embedded store's threads do not survive a fork). The child ends
-with its parent, for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
+EDGE: processes and files. The child is spawned, never forked, because the embedded store's threads do not survive a
+fork. It ends with its parent, because its pipe ends then. The parent starts it again after a crash
+(`DetectorProcess.restart_count`).
 
-Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is
-only written once every earlier signal was acknowledged. After a crash the batches since the checkpoint come again, as
-they were read together (collector/detection/read_boundaries.py), and give the same signals with the same numbers; the
-parent drops the numbers it has taken.
+Nothing is lost or reported twice. A checkpoint holds the state, the position in the log and the number of the next
+signal. It is written only when every earlier signal was acknowledged. After a crash the batches since the checkpoint
+are read again in the same groups (collector/detection/read_boundaries.py). They give the same signals with the same
+numbers, and the parent drops the numbers it has.
 
-The log is looked at each half second, and what came meanwhile is judged together
-(collector/detection/read_boundaries.py). Before time jumps, the state is written beside the checkpoint, and it is taken
-up again where the clocks prove to have been wrong (collector/detection/read_boundaries.py).
+The log is read each half second, and what came meanwhile is processed together. Before a jump of time, the state is
+written beside the checkpoint. It is restored where the clocks prove to have been wrong.
 """
 
 import logging

@@ -1,27 +1,21 @@
-"""Where the detectors' reads of the log ended, kept beside the checkpoint: what was judged together is judged together
-again after a crash, and gives the same signals with the same numbers.
+"""What must be the same after a crash: where reads of the log ended, how batches are grouped, and states before time
+jumps.
 
-EDGE: a file. Batches of one read may become one group (collector/detection/read_boundaries.py), and how far a read came
-depends on the moment. So each end is written down before anything is told of what lies before it, in the page cache: it
-has to outlive the process, whereas after a power loss nobody remembers the numbers. The file begins with the place of
-the checkpoint that it goes on from, and is begun anew with each; ends of another checkpoint's are no use and are
-dropped.
+`CutJournal` (EDGE: a file): where a read ends depends on the moment, and batches of one read may become one group. So
+each end is written before anything before it is reported, and batches are grouped in the same way after a crash. The
+page cache is enough, because after a power loss nobody knows the numbers of the signals. The file begins with the
+position of its checkpoint and is begun again with each. Ends of another checkpoint are dropped.
 
-Jumps of time: what the detectors knew before one is kept, and taken up again where the clocks were wrong.
+`Jumps`: the state before a jump of time is kept, and restored where the clocks were wrong. No row counts that begins
+some seconds after the collector received it. So the last processed row is in the future only if the collector's clock
+was, which stamps each batch of the log. After batches have shown an earlier time for a while, a jump is undone in two
+cases: that time lies within the jump, or the clock went back by as much. All state depends on times, so nothing of it
+is turned back. The state before is restored, as after a pause without calls, and what was learned since is lost. Pure:
+the caller keeps the states, by the names of their jumps (collector/detection/process.py).
 
-No row counts that begins later than some seconds after the collector received it, so what was judged last lies in the
-future only where the collector's own clock did, which stamps each batch of the log. Once batches show for a while a
-time behind what was judged, a jump was no time that passed where that time lies within it (after its start, before
-where it landed), or where the clock went back by as much. All of the detectors' state hangs on times, so nothing of it
-is turned back: the state of before is taken up, as after a pause without calls, and what was learnt since is given up.
-
-Pure: who asks keeps the states, by the names of their jumps (collector/detection/process.py).
-
-Several batches of the log as one: a batch costs the detectors about a millisecond however few rows it has, and many
-small sensors send many small ones.
-
-What is merged depends on the batches alone, and no row comes out of it late that would not have been: a group ends
-before the first batch whose newest row begins later than the group's own.
+`Group`: a batch costs about a millisecond however few rows it has, and many small sensors send many. What is merged
+depends on the batches alone, and no row becomes late by it. A group ends before the first batch whose newest row begins
+later than the group's own.
 """
 
 import errno

@@ -1,17 +1,15 @@
-"""The inventory at two dates side by side: which endpoints came, went, or changed how they are called.
+"""Compares the inventory at two dates, and keeps retired endpoints.
 
-An endpoint is there at a date if it was called in the week up to its end and answered 2xx to 3xx once; its figures are
-those of that week. Read from the days' summaries, which are kept for 90 days (collector/inventory/changes.py).
-Operations that share a path are endpoints here too.
+An endpoint exists at a date if it was called in the week before and answered 2xx to 3xx once. Its figures are those of
+that week. They come from the days' summaries, which are kept for 90 days. Operations that share a path are endpoints
+here too.
 
-Endpoints that are gone: what was known of one that nobody called for 30 days is kept, with its history by day, when
-its calls themselves expire. One that is called again loses its tombstone.
+An endpoint that nobody called for 30 days is retired. What was known of it is kept, with its history by day, when its
+calls expire. If it is called again, it is no longer retired.
 
-The days of endpoints, and of the operations among them, as parts of statements.
-
-Of routes the summaries by day are kept (collector/storage/tables/calls.py). Of operations the states at the end of
-each day are (collector/storage/tables/calls.py): what a day added is a state less the one before it of the same
-sensor process, and its share of the day's samples times the calls of its route is its calls, an estimate.
+Of operations the states at the end of each day are kept (collector/storage/tables/calls.py). A day's addition is a
+state less the previous one of the same sensor process. Its share of the day's samples, times the calls of its route, is
+the estimate of its calls.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The url.template of a route, by its segments: `/v1/users/{user_id}/orders`; pure.
+"""Names the url.template of a route by its segments: `/v1/users/{user_id}/orders`. Pure.
 
-A parameter is named after the literal before it, in the singular, and what its shape says. A word that was not revealed
-is `{word}`. Names are unique within a template, as OpenAPI asks of path templates.
+A parameter is named after the literal before it, in the singular, and by its shape. A word that was not revealed is
+`{word}`. Names are unique within a template, as OpenAPI requires.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Networks of partners: callers from them are neither strangers nor our own. CIDR texts in, a condition of SQL out.
+"""SQL conditions on client addresses: networks of partners, whose callers are neither strangers nor internal, and the
+internet.
 
-The addresses are those of calls, of which `isIPAddressInRange` takes none that is empty or no address.
-
-Which client addresses are public, as SQL: the special-purpose registries of IANA (RFC 6890) say which are not.
+The addresses are those of calls. `isIPAddressInRange` accepts neither an empty text nor one that is not an address.
+IANA's special-purpose registries (RFC 6890) define which addresses are not public.
 """
 
 from collections.abc import Iterable

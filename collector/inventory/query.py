@@ -1,19 +1,15 @@
-"""The span of time a question is about: turns `1h`, `24h`, `7d` into seconds and says which roll-up answers it.
+"""What questions to the inventory share: the span of time and its roll-up, the reading interface, cursors, and
+versions.
 
-The store as the inventory needs it: a SELECT in, rows by column name out.
+A span turns `1h`, `24h` or `7d` into seconds and chooses the roll-up that answers.
 
-The place in a sorted list where the next page starts: a keyset (last sort value, last id), written as one opaque
-word.
+A cursor is the place where the next page starts: a keyset (last sort value, last id), written as one opaque word. It
+stays right while rows come and go, because it asks for what sorts after the last row. It carries its question, so a
+cursor with another sort or filter is refused instead of skipping rows.
 
-A keyset stays right while rows come and go: it asks for what sorts after the last row shown, not for a row number.
-The word also
-carries the question it belongs to, so that a cursor used with another sort or filter is refused instead of skipping
-rows.
-
-Versions of rows that are replaced: of each key the store keeps the row with the highest one.
-
-Microseconds of the clock, and always more than any that is there: what is written after the clock was put back is newer
-all the same.
+`Versions` numbers rows that are replaced: of each key the store keeps the row with the highest version. A version is
+the clock in microseconds, and always more than any that exists. So what is written after the clock was set back is
+newer too.
 """
 
 import base64

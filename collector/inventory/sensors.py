@@ -1,8 +1,4 @@
-"""The watch kept on the nodes: the sensors out of the store.
-
-The sensor as the inventory shows it: who it is, how it does, and its account of every call: seen = used +
-dropped.
-"""
+"""Reads the sensors from the store: who each is, its state, and its account of every call (seen = used + dropped)."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,14 +1,11 @@
-"""The address book: who held which address when. Pods as they come and go, nodes and Services at each look. Pure.
+"""The address book of a cluster: who held which address when, for Pods, nodes and Services. Pure.
 
-Addresses of Pods are given away again, so that a call must be named by the time it was made. A Pod's interval begins
-when its node accepted it and ends when the API server says that it has ended or is gone, which is never too short:
-where two Pods' intervals of one address meet, a call between them is nobody's rather than the wrong one's.
+Addresses of Pods are reused, so a call must be named by its time. A Pod's interval begins when its node accepted it. It
+ends when the API server says that the Pod has ended or is gone, which is never too early. Where the intervals of two
+Pods at one address meet, a call between them is nobody's rather than the wrong one's.
 
-Which workloads a Service leads to, and which Services lead to a Pod: read off the EndpointSlices. Pure.
-
-Slices, not selectors: they know named target ports as numbers, Pod by Pod, and Services without a selector.
-
-Who holds an address, and from when to when: the type that the address book gives and the store keeps.
+`Targets` reads the EndpointSlices: which workloads a Service leads to, and which Services lead to a Pod. Slices are
+better than selectors: they have named target ports as numbers, Pod by Pod, and cover Services without a selector.
 """
 
 from collections import defaultdict

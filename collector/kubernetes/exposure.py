@@ -1,11 +1,9 @@
-"""How each workload's ports are reached: a state in, rows for the store out, those only that changed. Pure.
+"""Finds how each workload's ports are reached: the state of a cluster in, changed rows for the store out. Pure.
 
-What Ingresses and Gateway API routes say of which host and path lead to a workload's port. Pure.
-
-Semantics: networking.k8s.io/v1 Ingress (path types, default backend) and gateway.networking.k8s.io/v1 HTTPRoute
-(parents, listeners, hostnames, matches); of a route, only what a listener of a Gateway takes leads anywhere.
-
-What Services, Pods and NetworkPolicies say of how a workload's ports are reached. Pure.
+Ingresses and Gateway API routes say which host and path lead to a port. Services, Pods and NetworkPolicies say how it
+is reached otherwise. Semantics: networking.k8s.io/v1 Ingress (path types, default backend) and
+gateway.networking.k8s.io/v1 HTTPRoute (parents, listeners, hostnames, matches). A route leads somewhere only if a
+listener of a Gateway takes it.
 """
 
 import ipaddress

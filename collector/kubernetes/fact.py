@@ -1,4 +1,4 @@
-"""One thing that leads to a workload's port, or holds back who comes; the type that the store keeps as JSON."""
+"""One fact that leads to a workload's port, or limits who reaches it. The store keeps it as JSON."""
 
 import json
 from collections.abc import Iterable

@@ -1,11 +1,8 @@
-"""The parts of Kubernetes objects that this room reads, decoded from JSON into narrow structs; everything else is left.
+"""The parts of Kubernetes objects that the collector reads, decoded from JSON into narrow structs. All else is ignored.
 
 Names and optionality are those of the API reference (v1.34: core/v1, discovery.k8s.io/v1, networking.k8s.io/v1) and of
-gateway.networking.k8s.io/v1. A list may come as null wherever the reference calls it optional.
-
-Label selectors, as apimachinery's `labels` package matches them. Pure.
-
-Times of the API server: RFC 3339 in, unix seconds out.
+gateway.networking.k8s.io/v1. A list may be null wherever the reference calls it optional. `selects` matches label
+selectors like apimachinery's `labels` package. `read_time` reads RFC 3339. Pure.
 """
 
 from collections.abc import Mapping

@@ -1,15 +1,13 @@
-"""Everything that one API server said, kept up to date: lists and events in, objects by kind out. No edge, no clock.
+"""The state of one cluster, kept up to date: lists and events of the API server in, objects by kind out. No edge, no
+clock.
 
-Bounded: of each kind at most OBJECTS_MAX objects; what is past them is counted in `dropped` and named nowhere.
+Bounded: at most OBJECTS_MAX objects of each kind. Further ones are counted in `dropped` and named nowhere. A `Pod`
+takes a few hundred bytes of the ten thousand that the API server sends.
 
-A Pod as this room keeps it: a few hundred bytes of the ten thousand that the API server sends.
-
-The workload of a Pod from its own metadata: what a person deployed, found without asking for its owners. Pure.
-
-A ReplicaSet is named by its owner, `NAME-HASH`, and puts the hash on its Pods as a label (Deployment and Argo Rollouts
-controllers); a CronJob's Job is `NAME-MINUTES`, the unix minute it was scheduled for (CronJob controller v2); the
-kubelet names a static Pod `NAME-NODE`; OpenShift labels the Pods of a DeploymentConfig. The sensors name by the same
-rules, so that both ends of a call agree.
+`find_workload` finds what a person deployed from the Pod's own metadata, without a request for its owners. A ReplicaSet
+is named by its owner, `NAME-HASH`, with the hash as a label of its Pods (Deployment and Argo Rollouts controllers). A
+CronJob's Job is `NAME-MINUTES`, the unix minute of its schedule (CronJob controller v2). The kubelet names a static Pod
+`NAME-NODE`. OpenShift labels the Pods of a DeploymentConfig. Sensors use the same rules, so both ends of a call agree.
 """
 
 import re

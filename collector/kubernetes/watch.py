@@ -1,8 +1,8 @@
-"""List and watch of one kind of objects: the API server in, a ClusterState kept up to date out. Edge.
+"""Lists and watches one kind of object: keeps a ClusterState up to date from the API server. Edge.
 
-As client-go's reflector: list in pages, watch from the list's version with bookmarks, resume a watch that ended where
-it ended, list anew after 410, wait longer after each failure, with jitter. A watch that says nothing, not even a
-bookmark, for longer than it was asked for is dead and is dropped.
+It works like client-go's reflector. It lists in pages, watches from the list's version with bookmarks, and resumes a
+watch where it ended. It lists again after 410, and waits longer after each failure, with jitter. A watch that sends
+nothing, not even a bookmark, for longer than requested is dead and is dropped.
 """
 
 import asyncio

@@ -1,11 +1,10 @@
-"""The watch of one cluster: a thread with its own event loop that keeps what the API server says in the store.
+"""The watch of one cluster: a thread with its own event loop that writes what the API server says to the store.
 
-It only ever adds knowledge: without an API server everything else goes on, names are missing, and what was known stays.
-Exposure is judged only while every kind is known, so that a right that was taken away does not look like a change.
+It only adds knowledge. Without an API server everything else goes on, names are missing, and what was known stays.
+Exposure is assessed only while every kind is known, so that a revoked right does not look like a change.
 
-How the API server is reached: a kubeconfig or the Pod's service account in, an HTTP client out. Edge.
-
-lightkube reads both kinds of configuration and keeps tokens fresh (a service account's is read anew after a 401).
+`open_client` takes a kubeconfig or the Pod's service account. lightkube reads both and keeps tokens fresh: it reads a
+service account's again after a 401. Edge.
 """
 
 import asyncio

@@ -1,6 +1,5 @@
-"""The columns of a batch's rows, every length, index and bound checked; see `convert`.
-
-What one message of a sensor may hold, where several kinds of messages share a bound.
+"""Converts and checks the columns of a batch's rows: every length, index and bound. It also has the bounds of all
+messages.
 """
 
 from collections.abc import Mapping, Sequence

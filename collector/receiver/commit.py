@@ -1,7 +1,7 @@
 """Group commit: the batches of all streams that arrive within an interval share one write and one fsync.
 
 `submit` gives a future that resolves once the batch is durable, was durable before, or cannot be now. A batch that is
-sent again while its first copy is still being written waits for the same write, so that it is stored once.
+sent again while its first copy is being written waits for the same write, so it is stored once.
 """
 
 import asyncio

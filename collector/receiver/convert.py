@@ -1,8 +1,8 @@
-"""Wire to domain: a Batch becomes a RowBatch, every index, length and bound checked, or a Refusal that says why not.
+"""Converts the wire to the domain: a Batch becomes a RowBatch with every index, length and bound checked, or a Refusal.
 
 Nothing here raises on wire bytes. Columns are copied by `np.array(field)`, which protobuf >= 7.34 answers through
-`__array__` at 0.13 ns an element; older versions take 52 ns, as slow as messages by row, so `check_protobuf` refuses
-them at start. Unknown enum values, bits and fields pass through (a newer sensor) and are counted by `count_unknown`.
+`__array__` at 0.13 ns an element. Older versions take 52 ns, as slow as messages by row, so `check_protobuf` refuses
+them at the start. Unknown enum values, bits and fields of a newer sensor are kept, and `count_unknown` counts them.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
-"""What sensors need to know this collector's own traffic by: a mark of its process, and where it listens.
+"""How sensors recognise this collector's own traffic: a mark of its process, and where it listens.
 
 The mark is the name of a memory file (memfd_create(2)) that this process holds open. The file has the cookies of the
 sockets with which the process calls others. A sensor on the same kernel finds the process that listens at a port, and
-compares the names of its open files. /proc/PID/fd is readable for the process's own user and for root alone, and the
-name is 256 bits of HMAC that only who holds the installation key can make. So no program becomes Apidae's own by what
-it is called or by what it sends. The name depends on the kernel's boot id, and stays the same when the collector is
-started again.
+compares the names of its open files.
+
+/proc/PID/fd is readable for the process's own user and for root alone. The name is 256 bits of HMAC that only the
+holder of the installation key can make. So no program becomes Apidae's own by its name or by what it sends. The name
+depends on the kernel's boot id, and stays the same after a restart of the collector.
 """
 
 import contextlib

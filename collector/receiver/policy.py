@@ -1,9 +1,8 @@
-"""The policy that sensors are told: its epochs, kept over restarts, and its two forms on the wire.
+"""The policy that sensors receive: its epochs, kept over restarts, its two forms on the wire, and its blocks.
 
-The settings say what holds; an epoch counts their changes. A sensor that holds the epoch before is sent the difference,
-any other the full form (sensor/export/policy.py applies or refuses either as a whole).
-
-What sensors are asked to stop, to the wire; and what became of it, from the wire. Bounded, never raises.
+The settings define it, and an epoch counts its changes. A sensor that holds the previous epoch gets the difference, any
+other gets the full form (sensor/export/policy.py applies or refuses either as a whole). `write_blocks` writes what
+sensors must stop. `convert_enforcement` reads what became of it, bounded, and never raises.
 """
 
 import json

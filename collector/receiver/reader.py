@@ -1,9 +1,11 @@
 """One reader of the write-ahead log: takes batches in order and remembers durably how far it came.
 
-The store's writer reads in the collector's process, the detectors in their own; each has a name and a cursor file. A
-reader follows the files only, so it needs no word from the writer: it polls. Batches are read at least once; the
-store makes that exactly once with the claim: a range is claimed durably, inserted under a token made of it, then
-committed, so that after a crash the same range with the same token comes again (`collector/storage/writer.py`).
+The store's writer reads in the collector's process, the detectors in their own. Each has a name and a cursor file. A
+reader follows the files only and polls, so the writer need not notify it.
+
+Batches are read at least once. The store makes that exactly once with a claim: a range is claimed durably, inserted
+under a token made of it, then committed. After a crash the same range comes again with the same token
+(`collector/storage/writer.py`).
 """
 
 import json

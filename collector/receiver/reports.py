@@ -1,13 +1,9 @@
-"""What a sensor tells besides its rows: hello, health, revealed words. Bounded, never raises.
+"""Checks and converts what a sensor sends besides rows: hello, health, words, coverage and workloads. Never raises.
 
-What a sensor says of its ports, as rows of `coverage_rows`. Bounded, never raises.
+All of it is bounded. Coverage becomes rows of `coverage_rows`, Kubernetes workloads become rows of `workloads`.
 
-What a sensor says of the Kubernetes workloads of its node, as rows of `workloads`. Bounded, never raises.
-
-Which words the collector would like to know: hashes of path words in routes whose text no sensor has told yet.
-
-A sensor answers only for words it may tell (docs/privacy.md), so questions repeat; the book is bounded, the oldest
-question goes first.
+`RevealBook` has the hashes of path words whose text no sensor has sent yet. A sensor answers only for words that it may
+reveal (docs/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
 """
 
 import json

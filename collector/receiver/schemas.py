@@ -1,4 +1,4 @@
-"""What a sensor says of how routes look, as rows of `schemas`. Bounded, never raises."""
+"""Converts what a sensor sends about the schemas of routes to rows of `schemas`. Bounded, never raises."""
 
 import json
 import re

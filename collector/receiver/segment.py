@@ -1,13 +1,13 @@
-"""The write-ahead log's files: numbered segments of framed batches, and positions in them.
+"""The files of the write-ahead log: numbered segments of framed batches, and positions in them.
 
 A frame is a head and a payload. The head has six little-endian fields: magic 4s, length u32, number u64, received unix
-ns u64, CRC-32 of the payload u32, CRC-32 of the head u32. The head's checksum covers the frame's position too, so that
-bytes of another file or place are no frame. Numbers rise by one over the whole log, so a gap says how many batches are
+ns u64, CRC-32 of the payload u32, CRC-32 of the head u32. The head's checksum covers the frame's position too, so bytes
+of another file or place are not a frame. Numbers rise by one over the whole log, so a gap shows how many batches are
 missing.
 
-Damaged bytes cost the frames that they are in. Where a head is right its length leads to the next frame; where it is
-not, the next head is searched by its magic word. A crash can leave the last frame of a segment incomplete (a torn
-tail). The writer begins a new segment at each start, so nothing ever follows a torn tail in its file.
+Damaged bytes cost the frames that they are in. A right head's length leads to the next frame. Otherwise the next head
+is searched by its magic word. A crash can leave the last frame of a segment incomplete (a torn tail). The writer begins
+a new segment at each start, so nothing follows a torn tail in its file.
 """
 
 import struct

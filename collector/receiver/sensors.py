@@ -1,8 +1,8 @@
-"""The sensors as the collector hears them: who they are, when they last spoke, what they lost.
+"""The registry of sensors: who they are, when they last sent something, and what they lost. Thread-safe.
 
-The ingest room records; the alerts room reads `list_statuses` for silence, loss and lag; the composition root writes
-what changed into the table `sensors`, whose columns a SensorStatus bears, and loads it at a start so that a sensor
-that died with the collector is missed. Times are unix seconds of the collector's clock. Thread-safe.
+The receiver records, and alerting reads `list_statuses` for silence, loss and lag. The composition root writes changes
+to the table `sensors`, whose columns a SensorStatus has. It loads the table at the start, so that a sensor that died
+with the collector is missed. Times are unix seconds of the collector's clock.
 """
 
 import dataclasses

@@ -1,12 +1,12 @@
-"""The gRPC service that sensors talk to: one stream a sensor, rows up, acknowledgements, policy and questions down.
+"""The gRPC services for sensors: the stream of rows, acknowledgements, policy and questions, and the one for
+certificates.
 
-Messages arrive as bytes and are parsed by the stream (collector/receiver/stream.py), so that a malformed one is refused
-and counted and its stream goes on; gRPC's own parser would end the stream. The same for size: gRPC's limit is twice
-ours.
+Messages arrive as bytes and are parsed by the stream (collector/receiver/stream.py). So a malformed one is refused and
+counted, and its stream goes on, where gRPC's own parser would end the stream. For the same reason gRPC's size limit is
+twice the collector's own.
 
-The gRPC service by which a sensor gets its certificate and the next one (proto/apidae/v1/enroll.proto).
-
-Only where certificates let sensors in, and only through the gate: without TLS a token would be read on the way.
+`EnrollmentService` issues a sensor's first certificate and the next ones (proto/apidae/v1/enroll.proto). It exists only
+where certificates admit sensors, and only through the TLS gate, because a token without TLS could be read on the way.
 """
 
 import asyncio

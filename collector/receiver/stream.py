@@ -1,4 +1,5 @@
-"""The conversation with one sensor after its Hello: what each message does, what is acknowledged, what it is told.
+"""The conversation with one sensor after its Hello: what each message does, what is acknowledged, and what is sent to
+it.
 
 A batch is acknowledged when it is durable (collector/receiver/commit.py).
 """

@@ -1,17 +1,15 @@
-"""The write-ahead log: what is in it is acknowledged, survives kill -9 and power loss, and stays until all read it.
+"""The write-ahead log: what is in it is acknowledged, survives kill -9 and power loss, and stays until all have read
+it.
 
-Directory: numbered segments (collector/receiver/segment.py), one cursor a reader, `id` (random, so that insert tokens
-of a new log never equal those of an old one), and `sequences.json`: the ledger of batches seen, as of the start of
-the newest segment, and the number of its first batch. At a start the segments after that are scanned to bring both up
-to date. `Wal` blocks and is used by one thread at a time; `collector/receiver/commit.py` groups the appends of all
-streams into one write and one fsync.
+Its directory holds numbered segments (collector/receiver/segment.py), one cursor a reader, `id` and `sequences.json`.
+`id` is random, so that insert tokens of a new log never equal those of an old one. `sequences.json` is the ledger of
+batches seen, as of the start of the newest segment, and the number of its first batch. At a start, the segments after
+that are scanned to update both. `Wal` blocks and is used by one thread at a time.
 
-Which batches came already: per (node, boot id) the ranges of sequences that were added.
-
-A sensor sends its oldest first, so one range a pair is the rule; a gap is a batch that was refused or that its full
-spool dropped. Ranges are bounded: past the limit the lowest gap closes, and a batch that came that late would be
-taken for a duplicate, which a sensor that sends its oldest first cannot cause. Pairs are bounded too: the one heard
-of longest ago goes, and what it sends again counts twice.
+`SequenceLedger` knows which batches came already: per (node, boot id), ranges of sequences. A sensor sends its oldest
+first, so one range is normal. A gap is a batch that was refused, or that a full spool dropped. Past the limit of
+ranges, the lowest gap closes, and a batch that late would count as a duplicate. A sensor that sends its oldest first
+cannot cause that. Pairs are bounded too: the least recent one is dropped, and what it sends again counts twice.
 """
 
 import contextlib

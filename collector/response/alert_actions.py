@@ -1,7 +1,7 @@
-"""Alerts on their way to the responder, in a thread of their own: a preview asks the store, the desk must not wait.
+"""Hands alerts to the responder in a thread of its own, because a preview queries the store and alerting must not wait.
 
-Alerts are made of calls that may not be in the store yet. One whose client is not known there is taken again until it
-is, or `PATIENCE_SECONDS` are over.
+Alerts are made of calls that may not be in the store yet. If the client of an alert is unknown there, the alert is
+taken again until it is known, or until `PATIENCE_SECONDS` are over.
 """
 
 import contextlib

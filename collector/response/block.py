@@ -1,8 +1,7 @@
-"""The block: one client that is stopped, or that somebody or something proposes to stop. Pure.
+"""The block: one client that is stopped, or that a person or a rule proposes to stop. Pure.
 
-Who is to be refused elsewhere, as networks: of everything, and of single workloads. Pure.
-
-Only addresses: nobody but the sensors can know a credential by its hash.
+`collect_denied` gives the blocked networks for proxies and firewalls: for everything, and for single workloads. Only
+addresses are exported, because nobody but the sensors can know a credential by its hash.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""The maker of blocks: what somebody wishes, checked against the limits, the blocks that are there and the store."""
+"""Makes blocks: checks a wish against the limits, the existing blocks and the store."""
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,10 +1,10 @@
-"""The blocks that are proposed, live or lately over, in one file of the data directory. Not thread-safe.
+"""Keeps blocks and their audit log in files of the data directory.
 
-The audit log: who had whom stopped, when, why, and what came of it. One JSON object a line, never changed but where
-a consumer is erased.
+`BlockBook` has the blocks that are proposed, live or lately over, in one file. Not thread-safe.
 
-`audit.jsonl` (0600) in the data directory, synced at each line; past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
-predecessor goes.
+`AuditLog` records who stopped whom, when, why, and the result: one JSON object a line. A line changes only when a
+consumer is erased. `audit.jsonl` (0600) is synced at each line. Past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
+predecessor is deleted.
 """
 
 import json

@@ -1,21 +1,16 @@
-"""Deny lists that a proxy's own program reads: HAProxy, Traefik, Envoy. Pure.
+"""Writes live address blocks as deny lists for proxies and policies for Kubernetes, and updates HAProxy by its socket.
 
-They hold for everything behind the proxy, so a block of some services only is not in them.
-Sources: HAProxy `acl .. src -f`; Traefik 3 file provider, `ClientIP` and `ipAllowList`; Envoy's extension config
-discovery from a file (`config_discovery`, envoy.extensions.filters.http.rbac.v3.RBAC).
+Lists for HAProxy, Traefik and Envoy hold for everything behind the proxy. So blocks of some services only are not in
+them. Policies are for Envoy Gateway, Cilium and NetworkPolicy. These functions are pure.
 
-Live address blocks as text for what stands in front: deny lists of proxies and policies of Kubernetes. Pure.
+`HaproxyList` keeps a list of HAProxy equal to the live blocks by its runtime API (EDGE: a socket). HAProxy needs `acl
+apidae_blocked src -f NAME` and a socket of level admin (`stats socket .. level admin`). All entries of that list belong
+to Apidae: an entry that no block names is removed. One connection carries one line of commands.
 
-A list of HAProxy, kept as the live address blocks are, by its runtime API. EDGE: a socket.
-
-HAProxy has `acl apidae_blocked src -f NAME` and a socket of level admin (`stats socket .. level admin`). Of the list
-named all entries are ours: what it holds and no block names is removed. The commands `show acl`, `add acl` and
-`del acl` are those of HAProxy's Management Guide, section 9.3; one connection carries one line of them.
-
-Policies of Kubernetes that refuse the blocked: Envoy Gateway, Cilium, NetworkPolicy. Pure.
-
-Sources: Envoy Gateway SecurityPolicy (gateway.envoyproxy.io/v1alpha1, authorization; precedence of policies);
-cilium.io/v2 `ingressDeny`; networking.k8s.io/v1.
+Sources: HAProxy `acl .. src -f` and Management Guide, section 9.3 (`show acl`, `add acl`, `del acl`). Traefik 3 file
+provider, `ClientIP` and `ipAllowList`. Envoy's extension config discovery from a file (`config_discovery`,
+envoy.extensions.filters.http.rbac.v3.RBAC). Envoy Gateway SecurityPolicy (gateway.envoyproxy.io/v1alpha1,
+authorization; precedence of policies). cilium.io/v2 `ingressDeny`. networking.k8s.io/v1.
 """
 
 import hashlib

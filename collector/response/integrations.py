@@ -1,15 +1,14 @@
-"""Who else is told of blocks, put together: the webhook of decisions, and the places that hold the live ones.
+"""Sends blocks to other systems: live ones to proxies and files, and each decision to a webhook.
 
-Live blocks told to what stands in front: HAProxy's runtime API, files for Traefik and others. EDGE: files, a thread.
+`Elsewhere` writes the live blocks to HAProxy's runtime API and to files for Traefik and others (EDGE: files, a thread).
+It does so after each change and every `AGAIN_SECONDS`, so that a restarted proxy gets them too. A block that ends at
+the sensors ends there with the next write. While the collector is away, no block ends there.
 
-Told after each change and again every `AGAIN_SECONDS`, so that a proxy that was restarted has them too. What ends at
-the sensors ends here with the next telling; while the collector is away, nothing does.
-
-The webhook for blocks: each decision as a signed JSON POST, retried, once each, and in the audit log. EDGE: HTTP.
-
-For what has no API of its own here: a WAF, a CDN, a chat. Headers: `X-Apidae-Timestamp` (unix seconds) and
-`X-Apidae-Signature` as of alerts (collector.alerting.notifiers.webhook), and `X-Apidae-Delivery`, the same for each
-attempt: who has seen it has seen this decision. Decisions of a block leave in their order.
+`BlockWebhook` posts each decision as signed JSON, with retries, once each, and records it in the audit log (EDGE:
+HTTP). It serves systems without an integration here, such as a WAF, a CDN or a chat. Headers: `X-Apidae-Timestamp`
+(unix seconds), `X-Apidae-Signature` as for alerts (collector.alerting.notifiers.webhook), and `X-Apidae-Delivery`. The
+last is the same for each attempt, so a receiver can recognise a repetition. Decisions of a block are sent in their
+order.
 """
 
 import logging

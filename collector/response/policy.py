@@ -1,8 +1,8 @@
-"""The ladder: how far each kind of alert may go by itself. observe -> alert -> propose -> enforce.
+"""The response policy: how far each kind of alert may act by itself, from observe over alert and propose to enforce.
 
-Kept in a file of the data directory. Without a person's decision everything stands at `propose`: a proposal stops
-nobody. `enforce` is only where a person put it, and even then not for a client that was first seen within a day,
-unless the operator lists the endpoint.
+It is kept in a file of the data directory. The default is `propose`, which stops nobody. `enforce` holds only where a
+person set it. Even then it does not act on a client that was first seen within a day, unless the operator lists the
+endpoint.
 """
 
 import json

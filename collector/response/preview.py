@@ -1,7 +1,7 @@
-"""Whom a block would have hit in the last 24 hours: the client's own calls, and others that share its addresses.
+"""Previews the blast radius of a block: the client's own calls in the last 24 hours, and others at its addresses.
 
-Reads the store's rows of calls at servers. A client at an address that carries several principals may be a proxy or a
-network behind one address: blocking that address stops them all, so it needs a confirmation.
+It reads the store's rows of calls at servers. A client at an address with several principals may be a proxy or a
+network behind one address. To block that address stops them all, so it needs a confirmation.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,11 @@
-"""The responder: the one place where blocks are proposed, begun, lifted and told of. Thread-safe.
+"""The responder: the one place where blocks are proposed, begun, lifted and sent to sensors. Thread-safe.
 
-People come in by the API, alerts by `take_alert`, sensors' reports by `take_report`, time by `tick`. Each change is in
-the book and the audit log before sensors are told of it (`on_change`, which must not block).
+People come by the API, alerts by `take_alert`, sensors' reports by `take_report`, and time by `tick`. Each change is in
+the store of blocks and in the audit log before sensors get it (`on_change`, which must not block).
 
-What sensors tell of the blocks they hold: who enforces, who does not and why, and what was stopped so far.
-
-A sensor counts from when it took a block up: after its restart, or a turn of its switch, from 0 again. What it counted
-before stays. One that is not heard any more enforces nothing, or soon will not (docs/response.md). Not thread-safe.
+`Reports` has what sensors report of the blocks they hold: who enforces, who does not and why, and what was stopped. A
+sensor counts from when it took a block, and from 0 again after a restart or a change of its switch. Earlier counts are
+kept. A sensor that is not heard any more enforces nothing, or soon will not (docs/response.md). Not thread-safe.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What score and rules look at: one endpoint as measured, how it was before, and the last minutes. Pure."""
+"""What score and rules read: one endpoint as measured, its past, and its last minutes. Pure."""
 
 from dataclasses import dataclass
 from functools import cached_property

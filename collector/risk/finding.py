@@ -1,14 +1,14 @@
-"""A finding: one rule that one endpoint breaks, with its evidence, its state, and who decided that. Pure.
+"""A finding: a rule that an endpoint breaks, with its evidence, its state, and who decided it. Also rules and weights.
+Pure.
 
-- Not known, seen: open.
-- Open, seen no more in a whole span of traffic: fixed, by `apidae`.
-- Accepted or a false positive: stays, unless it grew: a sign that was not there when a person decided opens it again.
-- Fixed, seen in calls after that: open again.
+- Unknown, seen: open.
+- Open, not seen in a whole span of traffic: fixed, by `apidae`.
+- Accepted or a false positive: stays, unless it grew. A sign that was not there when a person decided opens it again.
+- Fixed, seen in later calls: open again.
 
-What a rule is: circumstances of an endpoint in, evidence out where it is broken. Pure.
-
-The weights of the formula: read once from `weights.json`, checked, frozen. A change of a figure there is a change of
-its version, and every score says by which version it was computed.
+A `Rule` takes the circumstances of an endpoint and gives evidence where it is broken. `Weights` are read once from
+`weights.json`, checked and frozen. A change of a figure there is a change of its version, and every score names its
+version.
 """
 
 import hashlib

@@ -1,13 +1,13 @@
-"""The score of an endpoint, 0 to 100, with every term of it: what was seen, what it weighs, what would lower it. Pure.
+"""Computes the risk score of an endpoint, 0 to 100, with every term: what was seen, its weight, what would lower it.
+Pure.
 
     base  = sensitivity x authentication gap x exposure x enumerability x volume x specification
     score = 100 x (1 - (1 - base) x product over open findings of (1 - weight of its severity))
 
-A product, as no term is dangerous alone: what nobody can reach, or what holds nothing, is no risk. Findings come on
-top, as what was seen to be wrong. The same circumstances and weights always give the same score (docs/risk.md).
+It is a product, because no term is dangerous alone: what nobody can reach, or what holds nothing, is no risk. Findings
+add to it as what is known to be wrong. Equal circumstances and weights always give the same score (docs/risk.md).
 
-What is worth an alert: a score that crossed a level, and data of people open to everybody. Judgements in, reports
-for the alert desk out. Pure.
+`find_alarms` gives reports for alerts: a score that crossed a level, and data of people that is open to everybody.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Keeps the risk of every endpoint up to date: each minute it judges those that were called since it looked at them.
+"""Keeps the risk of every endpoint up to date: each minute it assesses those that were called since it last did.
 
-An endpoint that nobody calls keeps its score. Of a large installation as many are judged in a pass as PASS_MAX says,
-those that waited longest first; how many still wait is a figure.
+An endpoint that nobody calls keeps its score. In a large installation, a pass assesses PASS_MAX endpoints, those that
+waited longest first. How many still wait is a metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence

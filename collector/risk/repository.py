@@ -1,6 +1,6 @@
-"""Risks and findings in the store: reads by endpoint, lists by page, appends versions. Raises StoreError.
+"""Risks and findings in the store: reads them by endpoint, lists them by page, appends versions. Raises StoreError.
 
-What is kept of an endpoint's risk: the score with its explanation, and what the next look compares with. Pure.
+A `RiskRecord` is an endpoint's score with its explanation, and what the next pass compares with.
 """
 
 from collections import defaultdict

@@ -1,8 +1,7 @@
-"""Weak TLS by service, as the coverage tells it: which versions and cipher suites its servers chose in the last day.
+"""Weak TLS by service, from the coverage: versions and cipher suites that its servers chose in the last day.
 
-Findings on services whose calls nobody can read: they have no endpoints, so these stand for themselves. Pure.
-
-Of the rules on TLS, with the same states as all other findings; `endpoint_id` is empty.
+`judge_services` gives findings on services whose calls nobody can read. They have no endpoints, so the findings are the
+service's own, with an empty `endpoint_id`. They follow the rules on TLS and have the states of all findings. Pure.
 """
 
 import json

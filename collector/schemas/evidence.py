@@ -1,7 +1,7 @@
-"""The parameters in an endpoint's path and why they are some: its routes in, `PathParameter`s out.
+"""Finds the parameters in an endpoint's path and the evidence for each: its routes in, `PathParameter`s out.
 
-A parameter's evidence is the shapes of its segments with their calls, how many different words stood there, what they
-looked like (masked: no text that may not be told), and the rule that made it a parameter.
+The evidence is the shapes of its segments with their calls, how many different words stood there, and what they looked
+like. Examples are masked, so no hidden text is shown. It also names the rule that made it a parameter.
 """
 
 import re

@@ -1,9 +1,7 @@
-"""A merged tree as JSON Schema 2020-12, as OpenAPI 3.1 has it: `FieldNode` in, a dict out; pure, in a fixed order.
+"""Writes a merged tree as JSON Schema 2020-12, as OpenAPI 3.1 has it, and in words such as `array of object`. Pure.
 
-`x-apidae-share` says of how many whole parents a field was seen in, where that is not all. Types that were seen in less
-than one in a thousand values are not told.
-
-A JSON schema in a few words: `string (uuid)`, `integer or null`, `array of object`; pure.
+The order is fixed. `x-apidae-share` is the share of whole parents in which a field was seen, where that is not all.
+Types seen in less than one in a thousand values are omitted.
 """
 
 from typing import Any, Final

@@ -1,7 +1,7 @@
-"""States of one part, told by any processes in any order, merged by adding up: records in, `PartSchema`s out; pure.
+"""Merges the states of one part, sent by any processes in any order, by addition: records in, `PartSchema`s out. Pure.
 
-A field's share is `present` of the whole objects its parent was. A set of values is closed where every process that saw
-enough of it says so: their union is told.
+A field's share is `present` of the whole objects of its parent. A set of values is closed where every process that saw
+enough of it says so. Their union is given.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""OpenAPI 3.1 of one service from what its calls showed: endpoints and their schemas in, a document out; pure.
+"""Writes OpenAPI 3.1 of one service from its calls: endpoints and their schemas in, a document out. Pure.
 
-The document describes what was seen, not what was meant: `required` are fields and parameters that all samples had,
-`x-apidae-*` say how often things were seen. No value of a call is in it but closed sets of API words.
+The document describes what was seen, not what was meant. `required` are fields and parameters that all samples had.
+`x-apidae-*` say how often things were seen. It has no value of a call except closed sets of API words.
 """
 
 import re

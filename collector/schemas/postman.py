@@ -1,4 +1,4 @@
-"""A Postman collection (format v2.1) from an OpenAPI document of ours: the document in, a collection out; pure.
+"""Writes a Postman collection (format v2.1) from an OpenAPI document of `collector.schemas.openapi`. Pure.
 
 Bodies and parameters are placeholders by type: no value of a call is in them.
 """

@@ -1,8 +1,8 @@
-"""The endpoints of one service, as far as its documents describe them: the name of a service in, `Described` out.
+"""Reads the endpoints and schemas of one service from the store, and queues new states of schemas for it.
 
-Schemas out of the store: an endpoint's id in, its parts and operations merged over routes and sensors out.
-
-States of schemas on their way into the store: the newest of each key, until the next flush took them.
+`list_described` gives the endpoints that a service's documents describe. `SchemaInventory` merges the parts and
+operations of an endpoint over routes and sensors. `SchemaQueue` keeps the newest state of each key until the next
+flush.
 """
 
 from collections import defaultdict

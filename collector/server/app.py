@@ -1,6 +1,6 @@
-"""The composition of the collector's HTTP side: /api/v1, the page, and what guards them.
+"""Composes the collector's HTTP side: /api/v1, the pages, what guards them, and the OpenAPI document.
 
-The OpenAPI document: FastAPI's, with what every operation may answer besides what it gives.
+The document is FastAPI's, with all errors that each operation may answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""The collector's objects, put together once: log, store, writer, alerts, detectors, ingest, web application.
+"""Makes the collector's objects once: log, store, writer, alerts, detectors, receiver, web application.
 
-Only this module and `collector/server/run.py` know all rooms. Everything here is made but nothing runs yet.
+Only this module and `collector/server/run.py` know all packages. Everything is made here, but nothing runs yet.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""How sensors come in: the gRPC server, in the clear on loopback, else behind the gate that ends TLS.
+"""The gRPC server for sensors: in clear text on loopback, otherwise behind the gate that ends TLS.
 
-Puts together what is trusted (`trust`), who is let in (`Admission`), who gets a certificate (`Enroller`) and the two
-services; `look` and `apply`, every second, take up other certificates, authorities and revocations while it runs.
+It joins what is trusted (`trust`), who is admitted (`Admission`), who gets a certificate (`Enroller`), and the two
+services. `look` and `apply`, every second, take new certificates, authorities and revocations into use while it runs.
 """
 
 import asyncio

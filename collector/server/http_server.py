@@ -1,8 +1,8 @@
-"""The server of the page and the API: uvicorn, with bounds on connections and deadlines for slow clients.
+"""The server of the pages and the API: uvicorn, with bounds on connections and deadlines for slow clients.
 
-uvicorn closes a connection that is idle between two requests, and nothing else: half a request head may stay for ever.
-`HttpConnection` is uvicorn's own connection with the missing deadlines. What a whole request must pass is decided one
-floor above, in `collector.api.access`; there are the bounds and deadlines of bodies.
+uvicorn closes a connection that is idle between two requests, and nothing else. So half a request head could stay for
+ever. `HttpConnection` is uvicorn's connection with the missing deadlines. `collector.api.access` has the checks of a
+whole request, and the bounds and deadlines of bodies.
 """
 
 import asyncio

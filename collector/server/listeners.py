@@ -1,4 +1,4 @@
-"""What the collector listens on: its addresses and its certificate, checked before anything starts.
+"""The addresses and the certificate of the collector's listeners, checked before anything starts.
 
 Whatever is wrong with them is a `StartError` of one sentence.
 """

@@ -1,4 +1,4 @@
-"""The collector's own figures in the Prometheus text format, read at the moment of the question from each that counts.
+"""The collector's metrics in the Prometheus text format, read from their counters at each scrape.
 
 docs/metrics.md describes each family.
 """

@@ -1,8 +1,7 @@
-"""Asks the collector of this machine whether it is alive, for the health check of its image: `python -m
-collector.server.probe`.
+"""The health check of the collector's image: `python -m collector.server.probe`.
 
-Reads the same settings as the collector, from the environment and the file it names. Exit 0 where `/healthz` answers,
-1 with one sentence on standard error otherwise.
+It reads the collector's settings, from the environment and the file named there. Exit 0 where `/healthz` answers,
+otherwise 1 with one sentence on standard error.
 """
 
 import http.client

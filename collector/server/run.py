@@ -1,10 +1,9 @@
-"""The collector's life: start everything, say that it is ready, go on until told to stop, end cleanly.
+"""The life of the collector: starts everything, reports that it is ready, runs until a signal, and ends cleanly.
 
-One process with one event loop (gRPC and HTTP), two threads that block (the store's writer, the detectors' pipe), and
-the detectors' own process, which is spawned: a fork of the embedded store would hang.
+It is one process with one event loop (gRPC and HTTP) and two threads that block (the store's writer, the detectors'
+pipe). The detectors' own process is spawned, because a fork of the embedded store would hang.
 
-What the collector does at intervals beside its work: tables, keys, certificates, silent sensors, its own storage,
-the disk cap.
+`Housekeeping` does the periodic work: tables, keys, certificates, silent sensors, storage, and the disk cap.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
-"""An OpenAPI document (2.0, 3.0, 3.1; JSON or YAML) as operations: text in, a `Spec` out; pure.
+"""Reads an OpenAPI document (2.0, 3.0, 3.1; JSON or YAML) as operations: text in, a `Spec` out. Pure.
 
-Source: OpenAPI Specification 2.0, 3.0.4, 3.1.1. References are followed within the document only. What is not of its
-form is skipped, so that one wrong operation does not hide the others; what is no OpenAPI document at all is refused in
-a sentence.
+References are followed within the document only. Malformed parts are skipped, so that one wrong operation does not hide
+the others. A text that is not an OpenAPI document is refused in one sentence.
+
+Source: OpenAPI Specification 2.0, 3.0.4, 3.1.1.
 """
 
 import itertools

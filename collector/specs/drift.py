@@ -1,15 +1,9 @@
-"""How an endpoint differs from its description: what was seen of it and its operation in, `Drift`s out; pure.
+"""Finds how an endpoint differs from its description: what was seen and its operation in, `Drift`s out. Pure.
 
-What was not seen proves nothing: only what was seen and is not described is told, and fields that are said to be
-required and were missing.
-
-What differs between an endpoint and its description.
-
-How the parameters of an endpoint differ from its description: query, headers, cookies; pure.
-
-Headers that clients, proxies and tracing send unasked are nobody's parameters, nor are those that OpenAPI says to
-ignore (Accept, Content-Type, Authorization), nor those of a credential where one is required (a security scheme
-describes them).
+What was not seen proves nothing. So it reports only what was seen and is not described, and required fields that were
+missing. `compare_parameters` compares query, headers and cookies. It skips headers that clients, proxies and tracing
+send unasked, and those that OpenAPI says to ignore (Accept, Content-Type, Authorization). It also skips those of a
+credential where one is required, because a security scheme describes them.
 """
 
 import itertools

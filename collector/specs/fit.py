@@ -1,19 +1,19 @@
-"""Whether a description that passed through a service is that service's own: pure.
+"""Decides whether a description that passed through a service is that service's own. Pure.
 
-A service also passes on documents about others: an export, a catalogue, a gateway's list of the APIs behind it. So a
-document seen in traffic is in force only where it fits the calls of the service that served it, judged anew as calls
+A service also passes documents about others: an export, a catalogue, a gateway's list of APIs behind it. So a document
+seen in traffic is in force only where it fits the calls of the service that served it. That is assessed again as calls
 come:
 
-- *for the whole service* where half of the calls match one of its operations, and a quarter of the endpoints that were
-  called: calls alone would let one busy health check decide, endpoints alone a route that was seen as many;
-- *for a part of the service*, the paths that begin as its own do, where half of its operations are called there and
-  half of the calls in that part match. So a gateway's document of one of ten services fits, though it matches a tenth
-  of the calls; and a document about another service does not, though both have a `/health`;
-- where its `servers` name a host of the service: below their base paths if it is the only document that the service
-  serves, else for its part.
+- *for the whole service* where half of the calls match one of its operations, and a quarter of the called endpoints.
+  Calls alone would let one busy health check decide, endpoints alone a route that was seen as many.
+- *for a part of the service*, the paths that begin as its own do. Half of its operations must be called there, and
+  half of the calls in that part must match. So a gateway's document of one of ten services fits, though it matches a
+  tenth of the calls. A document about another service does not fit, though both have a `/health`.
+- where its `servers` name a host of the service: below their base paths if it is the service's only document, else
+  for its part.
 
-Paths without a literal segment match everything and count for nothing. A document in force leaves it below two thirds
-of these shares, so that one near the line does not come and go.
+Paths without a literal segment match everything and do not count. A document in force is dropped below two thirds of
+these shares, so that one near the limit does not switch to and fro.
 """
 
 import ipaddress

@@ -1,12 +1,11 @@
 """Keeps `endpoint_specs` current: which endpoint is in which description, after every change of either.
 
-Called by the collector's housekeeping; reads watched files and what was seen in traffic first, and judges anew which of
-the latter fit their service's calls. What changed is written, of endpoints and of descriptions.
+Housekeeping calls it. It first reads watched files and descriptions seen in traffic, and assesses which of the latter
+fit their service's calls. It writes what changed, of endpoints and of descriptions.
 
-Descriptions that services serve themselves, as sensors saw them in traffic: outlines out of the store, put in force.
-
-A description of one's own says what a service means to have, not what it was meant to have; so where a person or a file
-describes the service too, theirs counts alone (collector/specs/matching.py).
+`SpecTraffic` puts descriptions in force that services serve themselves, from outlines in the store. Such a description
+says what a service has, not what it should have. So where a person or a file describes the service too, only theirs
+count (collector/specs/matching.py).
 """
 
 import logging

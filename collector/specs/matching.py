@@ -1,9 +1,9 @@
-"""Which operation of which description an endpoint is: pure, and the one function that other rooms ask, `judge`.
+"""Finds the operation of the description that an endpoint is. Pure. Other packages ask `judge`.
 
-A path fits where every segment is the same or the description has a parameter there; of several that fit, the one with
-most literals. A description is about the service it was uploaded for, else about the hosts of its servers, else about
-the service most of whose endpoints it fits. One that was seen in traffic is about the service that served it, as far as
-it fits that service's calls (collector/specs/fit.py), and counts where no other is about it.
+A path fits where every segment is equal or the description has a parameter there. Of several that fit, the one with
+most literals wins. A description is about the service it was uploaded for, else about the hosts of its servers, else
+about the service most of whose endpoints it fits. One that was seen in traffic is about the service that served it, as
+far as it fits that service's calls (collector/specs/fit.py). It counts where no other is about the service.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""One description beside what is seen: shadows, zombies, orphans and drift of its service."""
+"""Compares one description with its service: shadow, zombie and orphan endpoints, and drift."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

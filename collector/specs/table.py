@@ -1,4 +1,4 @@
-"""Descriptions in the store: uploaded, listed, taken out. The newest text of a name is in force."""
+"""Stores descriptions: uploads, lists and deletes them. The newest text of a name is in force."""
 
 import hashlib
 from collections.abc import Callable

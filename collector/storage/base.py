@@ -1,7 +1,7 @@
-"""The store as the other rooms see it: SQL in, tuples out, records in.
+"""The interface of the store for the other packages: SQL in, tuples out, records in.
 
-SQL is ClickHouse's; parameters are bound by the server as `{name:Type}`, never pasted into the text. Every method
-blocks and may be called from any thread: an event loop calls it through `asyncio.to_thread`.
+SQL is ClickHouse's. The server binds parameters as `{name:Type}`, so they are never pasted into the text. Every method
+blocks and may be called from any thread. An event loop calls it through `asyncio.to_thread`.
 """
 
 from collections.abc import Mapping, Sequence

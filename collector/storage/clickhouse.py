@@ -1,8 +1,8 @@
 """The store over clickhouse-connect: one class for the embedded engine (chdb) and for a ClickHouse server or cluster.
 
-Both come as the same client with the same SQL, inserts and parameters. A client serves one call at a time, so a small
-pool stands before it. The engine's rules, as measured: one process owns the data directory, a forked child hangs,
-memory needs a cap, inserts must be synchronous for tokens to count.
+Both are the same client with the same SQL, inserts and parameters. A client serves one call at a time, so there is a
+small pool. Rules of the engine, as measured: one process owns the data directory, a forked child hangs, memory needs a
+cap, and inserts must be synchronous for tokens to count.
 """
 
 import dataclasses

@@ -1,15 +1,14 @@
-"""The disk cap: the tables stay below a limit; the oldest minute rows go first, counted and shown in `evictions`.
+"""The disk cap, which drops the oldest rows, and the disk reserve, below which the collector stores no rows.
 
 Ages (48 h, 90 d) are the tables' own TTL. The cap drops whole partitions, an hour of minute rows or a day of hour rows
-at a time, and never the newest of a table; the summaries of that day go with it, so that no list shows what can no
-longer be measured. One process owns the embedded store, so nothing else changes partitions meanwhile.
+at a time, and never a table's newest. The summaries of that day go with it, so that no list shows what can no longer be
+measured. What was dropped is counted in `evictions`. One process owns the embedded store, so nothing else changes
+partitions meanwhile.
 
-The reserve of the volume that holds data_dir: below it the collector stores no rows, so that it never meets a full
-disk.
-
-EDGE: statvfs. Batches are answered with RETRY below the reserve. The other half of the work (alerts, states, merges of
-the tables) goes on down to half of it, `floor_bytes`. The engine of the tables does not survive a full disk: what it
-merges or defines just then is damaged. So it is given the floor as its own limit (collector/storage/embedded.py).
+The reserve is of the volume that holds data_dir. EDGE: statvfs. Batches are answered with RETRY below the reserve. The
+other half of the work (alerts, states, merges of the tables) goes on down to half of it, `floor_bytes`. The engine does
+not survive a full disk: what it merges or defines then is damaged. So the floor is the engine's own limit
+(collector/storage/embedded.py).
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The embedded store: chdb in this process, on a directory it owns, each condition checked first with a clear message.
+"""The embedded store: chdb in this process, on a directory that it owns, with each condition checked first.
 
 Without the checks the engine dies of an illegal instruction (no AVX2) or says "Error initializing EmbeddedServer"
-(directory in use). On a full disk it loses the definition of a table as it starts, and parts that it merges, without a
-word; so it is given room that it may not use (collector/storage/disk.py).
+(directory in use). On a full disk it silently loses the definition of a table as it starts, and parts that it merges.
+So it is given room that it may not use (collector/storage/disk.py).
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """Every DDL statement of the store, in one ClickHouse dialect for the embedded engine and for a cluster.
 
-The tables themselves are in collector/storage/tables/, a file a room that writes them.
+The tables themselves are in collector/storage/tables/.
 """
 
 from collections.abc import Iterator, Mapping

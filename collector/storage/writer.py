@@ -1,18 +1,16 @@
-"""From the write-ahead log into the tables, each batch exactly once.
+"""Writes batches from the write-ahead log into the tables, each exactly once.
 
-Exactly once = claim, insert, commit. The writer claims a range of the log durably, inserts its rows under a token
-made of the log's id and the range, then commits the range. A crash anywhere in between replays the same range with
-the same token, and the engine drops what it has. Routes and endpoint mappings are idempotent and need no token. New
-routes come first, so that no row is ever without its route.
+Exactly once = claim, insert, commit. The writer claims a range of the log durably, inserts its rows under a token made
+of the log's id and the range, then commits the range. After a crash in between, the same range comes with the same
+token, and the engine drops what it has. Routes and endpoint mappings are idempotent and need no token. New routes come
+first, so that no row is ever without its route.
 
-The engine notes a token before it commits the part, so an insert that fails between the two would be dropped when it
-comes again. That happens where the disk is full; so nothing is inserted while the disk has less than its reserve.
+The engine notes a token before it commits the part. So an insert that fails between the two would be dropped when it
+comes again. That happens on a full disk, so nothing is inserted while the disk has less than its reserve.
 
-RowBatches as the store's Arrow tables, column by column and without a Python loop over rows.
-
-The windows of 10 s land on their minute; the engine adds up what shares a key, at the insert and at merges. Enum
-values and counts wider than their column are clipped to its largest value: unknown values stay unknown, and nothing
-wraps around.
+RowBatches become Arrow tables column by column, without a Python loop over rows. Windows of 10 s land on their minute,
+and the engine adds up what shares a key. Enum values and counts wider than their column are clipped to its largest
+value. So unknown values stay unknown, and nothing wraps around.
 """
 
 import logging

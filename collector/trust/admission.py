@@ -1,6 +1,7 @@
-"""Who may open a stream, and as which node: by a certificate, by the sensors' token, or, on loopback, without both.
+"""Decides who may open a stream, and as which node: by certificate, by the sensors' token, or on loopback without
+either.
 
-Refusals are one sentence for the sensor, which prints it, and one for our log with its address.
+A refusal has one sentence for the sensor, which prints it, and one for the collector's log with the sensor's address.
 """
 
 from collections.abc import Callable

@@ -1,19 +1,15 @@
-"""The authority that signs certificates of sensors, and of the collector where the operator gives it none.
+"""The certificate authority: signs certificates of sensors and of the collector, rotates, and is kept on disk.
 
-Pure: bytes and certificates in and out, no files. Keys are ECDSA on P-256. A sensor's certificate is good for a client
-only and the collector's for a server only (extended key usage), so neither can play the other.
+Keys are ECDSA on P-256. A sensor's certificate is valid for a client only and the collector's for a server only
+(extended key usage), so neither can act as the other. Signing is pure: bytes and certificates in and out, no files.
 
 A rotation makes a new authority and cross-signs it: the new key under the name and signature of the old one. While it
-lasts the collector shows the cross-signed certificate, so that a sensor that knows only the old authority still trusts
-it, and takes certificates of both.
+lasts, the collector shows the cross-signed certificate. So a sensor that knows only the old authority still trusts it.
+The collector takes certificates of both.
 
-The collector's own authority on disk: one 0600 file with its key, its certificate and, for as long as a rotation
-lasts, the cross-signed certificate and the one before.
-
-One file, so that a crash in a rotation leaves the old authority or the new one. The operator's own authority is read
-from the files of `ca_cert_file` and `ca_key_file` instead and never written.
-
-Files that only this user may read, written whole: a crash leaves the old one or the new one.
+The collector's own authority is one 0600 file, so that a crash in a rotation leaves the old one or the new one. It
+holds the key, the certificate, and during a rotation the cross-signed and the previous certificate. The operator's
+authority is read from `ca_cert_file` and `ca_key_file` and never written.
 """
 
 import dataclasses

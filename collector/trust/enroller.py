@@ -1,13 +1,11 @@
-"""Gives sensors their certificates: to a one-time token, to a Kubernetes service account's token, or to the certificate
-in use.
+"""Gives sensors their certificates: for a one-time token, a Kubernetes service account's token, or the one in use.
 
-Takes a request for a certificate and what shows the right to one; gives the chain, or an `EnrollmentRefusedError` whose
-sentence the sensor prints. What is written (the token that is used up, the line of the certificate) is written before
-the answer, in a thread.
+Takes a request for a certificate and the proof of the right to one. Gives the chain, or an `EnrollmentRefusedError`
+whose sentence the sensor prints. The used token and the line of the certificate are written before the answer, in a
+thread.
 
-How many failed tries an address has: a bucket of them that fills again, and one for all addresses together.
-
-A token has 256 random bits, so this keeps nobody from guessing one; it keeps who tries from costing anything.
+`FailureAllowance` limits failed tries: a token bucket per address, and one for all addresses. A token has 256 random
+bits, so this does not prevent guesses. It prevents that failed tries cost anything.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
-"""One-time enrolment tokens: a file each, named by the token's number, with the hash of its secret and never the
-secret.
+"""One-time enrolment tokens: one file each, named by the token's number, with the hash of its secret, never the secret.
 
 A token is `apidae1.NUMBER.SECRET.FINGERPRINT`: 256 random bits, and the SHA-256 of the public key by which the sensor
-knows the collector before it says anything (`-` where the sensor must know its authority already). Taking one renames
-its file, which only one can do: so it is used once, also by two at a time and over a crash.
+knows the collector before it sends anything. `-` means that the sensor must know its authority already. To use a token
+renames its file, which only one process can do. So it is used once, also with two at a time and after a crash.
 """
 
 import hashlib

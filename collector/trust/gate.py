@@ -1,18 +1,18 @@
-"""Ends TLS in front of the gRPC server, which itself listens on loopback only.
+"""Ends TLS in front of the gRPC server, which itself listens on loopback only, and logs what it refused.
 
-gRPC for Python can ask every client for a certificate or none, tells the program nothing of handshakes that fail, and
-names no reason to the one who dialled. Here a certificate is asked for and may be missing (enrolment has none yet), a
-failed handshake is told and counted with its reason, and new certificates and authorities hold from the next connection
-on. What passes is bytes: HTTP/2 stays between sensor and gRPC, back-pressure included.
+gRPC for Python asks every client for a certificate or none, does not report failed handshakes to the program, and gives
+the client no reason. Here a certificate is requested and may be missing, because enrolment has none yet. A failed
+handshake is logged and counted with its reason. New certificates and authorities hold from the next connection on.
+Bytes are passed on as they are: HTTP/2 stays between sensor and gRPC, with its back-pressure.
 
-Who a connection is, gRPC knows by its address: each has one connection of ours to gRPC, whose port is in `_passages`
-for as long as it is open. Somebody on this machine who dials gRPC's loopback port directly is in none, and refused.
+gRPC knows a connection by its address. Each has one connection of the gate to gRPC, whose port is in `_passages` while
+it is open. A process on this machine that dials gRPC's loopback port directly has no entry there, and is refused.
 
-A connection is bounded in time and bytes until somebody was admitted on it, by certificate or token. Enrolment fits
-into these bounds. Past the number of connections, one on which nobody was admitted gives way to the next.
+A connection is bounded in time and bytes until somebody is admitted on it, by certificate or token. Enrolment fits into
+these bounds. Past the number of connections, one on which nobody was admitted is closed for the next.
 
-Whom the collector turned away and why: every one counted, and told in the log once a minute for each address and
-reason, so that a sensor that tries every 30 s, or somebody who knocks, does not fill it.
+`RefusalLog` counts every refusal. It logs each address and reason once a minute, so that a sensor that tries every 30
+s, or a scanner, does not fill the log.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
-"""Whom a sensor's certificate names, and how that is written in it: the URI `apidae://CLUSTER/NODE`, percent-encoded.
+"""The names in certificates: of a sensor the URI `apidae://CLUSTER/NODE`, percent-encoded, and those of the collector.
 
-A certificate of the operator's own making may name the node by DNS names instead; then it says nothing of the cluster.
-
-The names that the collector's own certificate bears: those of this machine, and those that a setting adds.
+A certificate that the operator made may name the node by DNS names instead. Then it names no cluster. The collector's
+own certificate has the names of this machine and those that a setting adds.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """What the collector trusts and shows at this moment, read again while it runs.
 
 Every second `refresh` looks at the files: the authority (own or the operator's), the certificate of the listeners, the
-revocations. What changed holds from the next connection on; a file that cannot be read leaves in use what was read
-before, and is told once. The collector's own certificate is made anew before it ends, or where its names or its
+revocations. What changed holds from the next connection on. Where a file cannot be read, the previous content stays in
+use, and the fault is logged once. The collector's own certificate is renewed before it ends, or when its names or its
 authority changed.
 """
 

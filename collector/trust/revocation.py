@@ -1,12 +1,11 @@
-"""Certificates that are no longer taken: by node, or by serial number; a JSON file that the command writes and a
-running collector reads.
+"""Revoked certificates, by node or serial number, and the list of certificates that this collector issued.
 
-A node's revocation takes all its certificates issued until then. A later one-time token, which a person makes, lets the
-node in again; a Kubernetes token, which the node has by itself, does not, until the revocation is lifted.
+Revocations are a JSON file that the command writes and a running collector reads. A node's revocation covers all its
+certificates issued until then. A later one-time token, which a person makes, admits the node again. A Kubernetes token,
+which the node has by itself, does not, until the revocation is lifted.
 
-The certificates that this collector gave to sensors: a line of JSON each, for people who look or revoke.
-
-Never read to decide anything: a certificate is good by its signature, its time and the revocations.
+Issued certificates are a JSON line each, for people who look or revoke. The list decides nothing: a certificate is
+valid by its signature, its time and the revocations.
 """
 
 import json

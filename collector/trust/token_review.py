@@ -1,8 +1,8 @@
-"""Who a Pod's service account token belongs to, asked of the Kubernetes API (TokenReview, authentication.k8s.io/v1).
+"""Asks the Kubernetes API who a Pod's service account token belongs to (TokenReview, authentication.k8s.io/v1).
 
-The token is a projected one of the sensor's Pod, made for our audience and bound to the Pod, so it is worth nothing
-elsewhere and ends with the Pod. From Kubernetes 1.30 on the review names the Pod's node
-(`authentication.kubernetes.io/node-name`); before that the Pod is read for it, which needs the right to get Pods.
+The token is a projected one of the sensor's Pod, made for the collector's audience and bound to the Pod. So it is
+worthless elsewhere and ends with the Pod. From Kubernetes 1.30 on, the review names the Pod's node
+(`authentication.kubernetes.io/node-name`). Before that the Pod is read for it, which needs the right to get Pods.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/ (bound tokens).
 """

@@ -1,7 +1,7 @@
-"""The pages of alerts: the list by state, one alert with the rows behind it, and what its buttons do.
+"""The pages of alerts: the list by state, one alert with the rows behind it, and their buttons.
 
-Whoever silences an alert of high severity is asked first. Every silence shows who made it, why and until when, with the
-way back.
+To silence an alert of high severity needs a confirmation. Every silence shows who made it, why, until when, and how to
+undo it.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
-"""Geometry of the page's small charts: a time series in, rectangles and labels of an SVG out. Pure; the template
-draws."""
+"""Geometry of the page's small charts: a time series in, rectangles and labels of an SVG out. Pure.
+
+The template draws them.
+"""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
-"""The table's columns and the links of its headings: which sorts a heading offers and what it asks for next. Pure.
+"""The columns and headings of the endpoint table, and the summary strip on top of the page. Pure.
 
-The strip on top of the page: is everything watched, and how much is not. Pure: sensors and coverage in, a few
-words out.
+A heading shows which sorts it offers and what it asks for next. The strip shows whether everything is watched, and how
+much is not, in a few words.
 """
 
 from collections.abc import Mapping, Sequence

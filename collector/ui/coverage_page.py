@@ -1,4 +1,4 @@
-"""What the coverage page shows: the share on top, how it went, every port, and what was lost."""
+"""The values of the coverage page: the share on top, its history, every port, and what was lost."""
 
 from collections.abc import Mapping
 from dataclasses import replace

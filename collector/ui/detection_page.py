@@ -1,4 +1,4 @@
-"""The page of detection: the level with what each would have told, what is known to be good, and where alerts go."""
+"""The page of detection: the level with a preview of each, known-good rules, and where alerts are sent."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,9 +1,4 @@
-"""The section of an endpoint's page that says what it looks like: an endpoint in, rows for the template out.
-
-Template edits on the page of an endpoint: what may be split, merged, renamed and pinned, and the buttons that do.
-
-Risk on the page of an endpoint: its terms and findings, and the buttons that decide on a finding.
-"""
+"""Sections of an endpoint's page, and their buttons: what it looks like, edits of its template, and its risk."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
-"""The page: the inventory with its alerts on top, one endpoint, and the sign-in. Plain links and forms; htmx only
-makes them smoother."""
+"""The main pages: the inventory with its alerts on top, one endpoint, one incident, coverage, and the sign-in.
+
+They are plain links and forms. htmx only makes them smoother.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

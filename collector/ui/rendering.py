@@ -1,6 +1,6 @@
-"""The page's templates: autoescaped Jinja2, strict about names, with the words of `collector.ui.wording` as filters.
+"""The page's templates (autoescaped Jinja2, strict about names), and what the page's routes share: own paths and forms.
 
-What the page's routes share: our own paths, and forms.
+The words of `collector.ui.wording` are filters.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
-"""The page of response: whom the sensors stop, with the evidence beside each button, and one that lifts everything.
+"""The page of response: whom the sensors stop, with the evidence beside each button, and one button that lifts
+everything.
 
-Blocks as a person reads them: how many nodes enforce one, what they stopped, and why others do not. Pure.
+`view_statuses` shows how many nodes enforce a block, what they stopped, and why others do not. Pure.
 """
 
 import hmac

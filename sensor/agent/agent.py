@@ -1,9 +1,9 @@
-"""The sensor's life: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
+"""The life of the sensor process: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
 
-Everything runs in one asyncio loop: each second, and every 25 ms while calls come whole (sensor.agent.wakeup says
-when), it reads what capture has, describes and counts it in slices, and gives the spool what leaves; between slices the
-stream to the collector gets its turn. Only the control socket's thread and metrics' scrapes are outside, and they come
-in through the loop.
+Everything runs in one asyncio loop. Its turns come each second, and every 25 ms while calls are copied whole
+(sensor.agent.wakeup has the schedule). A turn reads what capture has, describes and counts it in slices, and gives the
+spool what leaves. Between slices the stream to the collector runs. Only the control socket's thread and metrics scrapes
+are outside the loop, and they call into it.
 """
 
 import asyncio

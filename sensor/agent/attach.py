@@ -1,13 +1,10 @@
-"""Opens the capture that this node allows: packets of cgroup v2, or else system calls.
+"""Opens the capture that this node allows: packets of cgroup v2, or else system calls, with TLS beside it.
 
-`capture: auto` takes packets wherever the kernel lets it; the fallback costs more and sees less (docs/kernels.md), so
+`capture: auto` takes packets wherever the kernel allows it. The fallback costs more and sees less (docs/kernels.md). So
 it is reported in one line of the log, in the coverage, in the metrics and to the collector.
 
-What a sensor has ready while it waits for the one before it: programs of its own, and a claim on the other's.
-
-Loading takes seconds, compiling more; attaching takes a moment. So all of the former is done while the other captures,
-and when it stops this sensor either is given that capture, or attaches its own at once: as soon as the other says that
-it has detached, which is before it has sent what it counted and ended.
+Loading takes seconds and compiling more, but attaching takes a moment. So `prepare_capture` compiles and loads while an
+earlier sensor still captures. Capture then begins as soon as that sensor has detached.
 """
 
 import logging

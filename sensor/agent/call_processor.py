@@ -1,4 +1,6 @@
-"""What calls are described by: names, templates, hosts and kinds, as one object for the pipeline."""
+"""Describes calls for the pipeline under one installation key: names, templates, hosts, kinds, and matching in the
+kernel.
+"""
 
 import secrets
 from collections.abc import Mapping, Sequence

@@ -1,11 +1,9 @@
-"""Capture at work, from the first attachment to the last batch: what reads it, describes and counts, under one roof.
+"""Capture at work, from the first attachment to the last batch: reads it, describes and counts calls.
 
-Made by sensor.agent.agent once capture is open; all calls come from the loop.
-
-From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
-
-Called from the loop (sensor.agent.wakeup). What was sent up whole is read at once. Records are read when a second of
-unix time has ended, just before the aggregator makes rows of it, or when many wait; counters once a second.
+sensor.agent.agent makes it once capture is open. All calls come from the loop (sensor.agent.wakeup). Events are read at
+once. Records of matched calls are read when a second of unix time has ended, just before the aggregator makes rows of
+it, or when many wait. Counters are read once a second. The session installs what was learned in the kernel, and keeps
+the heads within their budget.
 """
 
 import asyncio

@@ -1,6 +1,4 @@
-"""The composition root of `apidae sensor`: from settings to a running `Sensor`, the one place where the real parts
-meet.
-"""
+"""The composition root of `apidae sensor`: the one place that builds a running `Sensor` from settings."""
 
 import os
 import random

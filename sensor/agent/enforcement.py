@@ -1,5 +1,5 @@
-"""Enforcement put together: the enforcer, its switch and history, the thread that resets, and the kernel side of the
-capture it works on.
+"""Connects enforcement to the sensor: the enforcer, its switch and history, the thread that resets, and the kernel
+side.
 """
 
 import asyncio

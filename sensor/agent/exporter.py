@@ -1,12 +1,12 @@
-"""The sensor's HTTP listener for whoever watches it: `/metrics` for Prometheus, `/healthz` and `/readyz` for kubelets.
+"""The sensor's HTTP listener (`/metrics` for Prometheus, `/healthz` and `/readyz` for kubelets) and its ready file.
 
-Off unless `metrics_listen` is set; counters only, in the clear. `/healthz` answers 200 while the sensor's loop answers,
-`/readyz` while it captures or was paused by an operator, each with one word; else 503.
+The listener is off unless `metrics_listen` is set. It shows counters only, without TLS. `/healthz` answers 200 while
+the sensor's loop answers. `/readyz` answers 200 while it captures or was paused by an operator. Otherwise both answer
+503.
 
-The file that says that this sensor is ready: it captures, is paused, or can take the place of the one before it.
-
-For whoever cannot ask its metrics port, because two sensors share the node's network and the other has the port. It is
-there from then on until the process ends in order; one that was left by a process that was killed goes at the start.
+The ready file says that the sensor captures, is paused, or can replace the sensor that runs. It is for probes that
+cannot use the metrics port, because two sensors share the node's network and the other one has the port. It exists
+until the process ends in order. The next start removes one that a killed process left.
 """
 
 import contextlib

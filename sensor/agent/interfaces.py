@@ -1,4 +1,6 @@
-"""What the loop needs of its parts: capture, the view of the node, and what describes and recognises calls."""
+"""The interfaces between the sensor's loop and its parts: capture, enforcement, the view of the node, and the
+describer.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol

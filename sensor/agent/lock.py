@@ -1,21 +1,20 @@
-"""One sensor a scope: two that watch one cgroup would count its calls twice.
+"""The node's lock: one sensor per scope, because two that watch one cgroup would count its calls twice.
 
-Two locks, both of which the kernel drops with the process, kill -9 included:
+The kernel releases both locks with the process, kill -9 included:
 
-- flock(2) on a file in the run directory, and on one in the state directory, because two sensors share neither.
-  The file says who holds it: pid, start time, version.
-- An abstract unix socket (unix(7)), whose name is one for the network namespace whatever the run directory: a sensor in
-  a container on the host's network meets the one on the host. The kernel says who holds it (SO_PEERCRED). The name of
-  a sensor that watches one cgroup has that cgroup's id. A sensor binds its own name first and then looks for names of
-  scopes that overlap its own, so that of two that start at once neither is missed.
+- flock(2) on a file in the run directory, and on one in the state directory, because two sensors share neither. The
+  file names the holder: pid, start time, version.
+- An abstract unix socket (unix(7)), whose name is one for the network namespace, whatever the run directory. So a
+  sensor in a container on the host's network meets the one on the host. The kernel names the holder (SO_PEERCRED).
+  The name of a sensor that watches one cgroup has the id of that cgroup.
 
-Any user may bind an abstract name, so one that neither root nor the sensor's own user holds does not stop the sensor.
+A sensor binds its own name first and then looks for names of overlapping scopes. So of two that start at once, neither
+is missed. Any user may bind an abstract name. A holder that is neither root nor the sensor's own user does not stop the
+sensor.
 
-Takes the place of the sensor that runs on this node: is ready before it has gone, so that little is missed between.
-
-A rolling upgrade starts the next sensor beside the one that runs. The next one cannot capture yet
-(sensor/agent/lock.py), but its image is here, its modules are loaded, and its kernel side is compiled and through the
-verifier; it says that it is ready, which has the kubelet end the other, and waits for the node's lock.
+`take_node` is for a rolling upgrade, where the next sensor starts beside the one that runs. Its image is pulled, its
+modules are loaded, and its kernel side is compiled and verified. It then reports that it is ready, which makes the
+kubelet end the other sensor, and waits for the lock.
 """
 
 import fcntl

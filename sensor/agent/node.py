@@ -1,4 +1,4 @@
-"""Who is on this node: what it listens on, who its processes, containers and Pods are, what of it is read."""
+"""The sensor's view of its node: listeners, processes, containers and Pods, and the coverage of its ports."""
 
 import logging
 import os

@@ -1,8 +1,8 @@
-"""Pause and resume a running sensor from another process: the control socket, its server and its client.
+"""Pauses and resumes a running sensor from another process: the control socket, its server and its client.
 
 A unix stream socket `control.sock` (0600) in the run directory. One request a connection: a JSON line `{"command":
-"pause"}` with pause, resume or status; the answer is a JSON line `{"state": ..., "pid": ...}` or
-`{"error": ...}`. It is sent when the command is done: after `pause` nothing of the sensor is attached any more.
+"pause"}` with pause, resume or status. The answer is a JSON line `{"state": ..., "pid": ...}` or `{"error": ...}`. It
+is sent when the command is done: after `pause` nothing of the sensor is attached any more.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-"""The way of a call through the sensor, without its edges: exchanges and records in, wire batches out, every loss
-counted.
+"""The path of a call through the sensor, without edges: exchanges and records in, wire batches out, every loss counted.
 
-describe -> aggregate -> convert for what the kernel sent up whole; recognise -> aggregate -> convert for what it knew.
-Pure but for what the describer asks of the node. A call that makes a room fail is a bug of that room: it is counted as
-`failed` at that stage, logged (sensor.core.health), and the next one is taken.
+Calls that were copied whole are described, aggregated and converted. Calls that the kernel matched are converted to
+rows by `sensor.offload`, aggregated and converted. Pure but for what the describer asks of the node. A call on which a
+stage fails is a bug of that stage. It is counted there as `failed` and logged (sensor.core.health), and the next call
+is taken.
 """
 
 import logging

@@ -1,8 +1,7 @@
-"""Asks the running sensor whether it does what it was told to, for the health check of its image: `python -m
-sensor.agent.probe [RUN_DIR]`.
+"""The health check of the sensor's image: `python -m sensor.agent.probe [RUN_DIR]`.
 
-Imports nothing but the control socket: 0.1 s, where the `apidae` command takes a second. Exit 0 where the sensor
-captures or is paused, 1 with one sentence on standard error otherwise.
+It asks the running sensor over its control socket. It imports nothing else, so it takes 0.1 s, where the `apidae`
+command takes a second. Exit 0 where the sensor captures or is paused, otherwise 1 with one sentence on standard error.
 """
 
 import sys

@@ -1,10 +1,12 @@
-"""How the loop waits between two turns: till the kernel has something to tell, or the second of unix time has ended.
+"""The poll schedule of the sensor's loop: waits for kernel events, or for the end of the second of unix time.
 
-What was sent up whole is to be read soon, for the kernel learns from it; but not at each event. So a turn comes a
-moment after the first event that follows a rest, when the call is probably over, and else `interval_seconds` after the
-last turn. Where the last turn taught the kernel nothing, what comes are samples of what it knows: those of a quarter of
-a second are read together, for to wake costs more than most of them. Records wait for their second to end; that no ring
-fills is looked after without a turn. Where nobody speaks HTTP the sensor sleeps from second to second.
+Calls that are copied whole must be read soon, because they extend the kernel route cache, but not at each event. So a
+turn comes a moment after the first event that follows an idle time, when the call is probably over. Otherwise it comes
+`interval_seconds` after the last turn. Where the last turn installed nothing, new events are samples of known calls.
+Then those of a quarter of a second are read together, because a wake-up costs more than most of them.
+
+Records wait for their second to end. Meanwhile the fill of the rings is checked without a turn. Without HTTP traffic
+the sensor sleeps from second to second.
 """
 
 import asyncio

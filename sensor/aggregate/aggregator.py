@@ -1,19 +1,22 @@
-"""Calls to window rows: the sensor's sums, and when they leave the node.
+"""Sums calls into window rows, and decides when rows leave the node.
 
-Windows are 10 s on unix time. A row normally leaves when its window has ended. What came of it in one second leaves
-right after that second when it is new to this sensor (its route, its consumer or its status class at the route) or
-crosses a trigger that policy sets (calls or distinct objects within the second) and has not done so for long
-(`aggregation.habits`), or holds a payload of an attack; what left is then no longer in the window, so the rows of a
-window always add up to its calls. While the collector is away, windows merge to 60 s and nothing leaves early.
+Windows are 10 s on unix time. A row normally leaves when its window has ended. Its part of one second leaves right
+after that second in three cases:
 
-Calls wait as columns until their second has ended; then one pass makes them rows, which are added up at the window's
-end (`scripts/bench aggregate` says what that costs). Bounds: calls waiting, rows per endpoint and window, rows per
-window, open windows, and what is remembered across windows. Past those of rows, calls go to `other`, and only past
-twice the rows of a window are they dropped, counted as `rows_full`; `routes_full` counts those whose route had no room.
+- It is new to this sensor: its route, its consumer, or its status class at the route.
+- It crosses a trigger of the policy (calls or distinct objects within the second), and has not done so for long
+  (`Habits` of sensor.aggregate.window).
+- It holds a payload of an attack.
 
-Calls in order of time, and cut where seconds and windows begin.
+What left is no longer in the window, so the rows of a window always add up to its calls. While the collector is away,
+windows merge to 60 s and nothing leaves early.
 
-A call has 104 bytes, so that calls are not moved for each question that is asked of them: the order is kept beside.
+Calls wait as columns until their second has ended. Then one pass makes them rows, which are added up at the window's
+end (cost: `scripts/bench aggregate`). The order by time is kept beside the calls, because a call has 104 bytes.
+
+Bounded are waiting calls, rows per endpoint and window, rows per window, open windows, and what is remembered across
+windows. Past the bounds of rows, calls go to `other`. Past twice the rows of a window they are dropped, counted as
+`rows_full`. `routes_full` counts those whose route had no room.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,21 +1,16 @@
-"""Interning tables: routes, actors and media types as small numbers, so that calls can be summed as columns of them.
+"""Dictionary encoding: routes, actors and media types as small numbers, so that calls are summed as columns.
 
-An **actor** is who called and how: an *identity* (the columns that tell rows apart) in the low 16 bits, the request's
-media type with the client's software in the next 15, and whether the credential was truncated in the last; to everyone
-but aggregation it is one opaque number. Looking something up gives its number, the same one each time.
+An **actor** is who called and how. Its low 16 bits are an *identity*, the columns that keep rows apart. The next 15 are
+the request's media type with the client's software, the last one whether the credential was truncated. Outside
+aggregation an actor is one opaque number. Two identities differ by 64 bits into which their columns are folded. So an
+identity takes 70 bytes, and a cohort of new ones costs a few numpy passes.
 
-**Life of a number.** The tables are bounded. What no open window holds and was not used for longest is forgotten, and
-its number is given to something else; this happens in `sweep` only, which the aggregator calls at the beginning of a
-poll. `generation` rises then: whoever keeps numbers must ask anew after that. When a table is full of things in use, an
-actor becomes one of `other` (its calls count, its name is lost), a media type becomes the empty one, and a route
-becomes `NO_ROUTE`, whose calls the aggregator counts as lost.
+**Life of a number.** The tables are bounded. Entries that no open window holds and that were unused for longest are
+forgotten, and their numbers are given to others. That happens in `sweep` only, which the aggregator calls at the
+beginning of a poll. `generation` rises then, and whoever keeps numbers must ask again.
 
-Who called and how, as numbers below 65,536: columns, and the number of each combination of them.
-
-Two combinations are told apart by 64 bits that their columns are folded to, so that an identity takes 70 bytes and a
-crowd of new ones is taken in by a few numpy passes. See `sensor.aggregate.dictionary` for the life of a number.
-
-A bounded table of things as small numbers, of which the longest unused give way. See `sensor.aggregate.dictionary`.
+When a table is full of entries in use, an actor becomes one of `other` (its calls count, its name is lost). A media
+type becomes the empty one. A route becomes `NO_ROUTE`, whose calls the aggregator counts as lost.
 """
 
 from collections.abc import Hashable, Iterable

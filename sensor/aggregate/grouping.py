@@ -1,13 +1,11 @@
-"""Calls to rows: one pass over columns, nothing for each call in Python.
+"""Groups calls into rows column by column, without a step per call in Python.
 
-Calls are sorted once by key and place; every figure of a row is then a reduction of a run.
+Calls are sorted once by key and place. Every figure of a row is then a reduction of a run.
 
-Which rows are the first of their route, of their consumer, or of their status class at the route.
+`NumberMemory` counts steps of integer objects. Somebody who enumerates an endpoint's ids asks for n, n + 1, n + 2. Only
+the number of steps leaves the node. The last number of each pair of route and consumer is remembered across windows.
 
-What is told of integer objects instead of their values: how often a consumer's next one is the next or the last.
-
-Somebody who walks an endpoint's ids asks for n, n + 1, n + 2; the steps are counted, the numbers stay here. The last
-number of each pair of route and consumer is remembered across windows.
+`Novelty` marks the first row of a route, of a consumer, or of a status class at a route.
 """
 
 from typing import Any, Final

@@ -1,6 +1,6 @@
-"""Rows as a struct of arrays: a merge monoid. Two rows of one key add up to one, so a row may come in parts.
+"""Window rows as a struct of arrays: a merge monoid, so rows of one key add up and a row may come in parts.
 
-A key is (route, identity, status, RPC status, role, hop) in 51 bits; routes and identities are numbers of
+A key is (route, identity, status, RPC status, role, hop) in 51 bits. Routes and identities are numbers of
 `sensor.aggregate.dictionary`.
 """
 

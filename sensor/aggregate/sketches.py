@@ -1,17 +1,17 @@
-"""The two sketches a window row carries: an exponential histogram and a distinct-object set; both are merge monoids.
+"""The two sketches of a window row: an exponential histogram and a distinct-object set. Both are merge monoids.
 
 **Histogram**: base 2^(1/8), which is OpenTelemetry's scale 3 and Prometheus' native schema 3. Bucket i covers (2^(i/8),
-2^((i+1)/8)]; a quantile read at a bucket's geometric middle is at most 4.4 % off. Values are integers (microseconds,
-bytes), so the bucket is found by binary search among the integer parts of the upper bounds, which is exact where a
-floating-point logarithm is not. 0 and 1 lie at or below 2^0 and are counted in bucket 0. Merge is the sum per bucket.
+2^((i+1)/8)]. A quantile read at a bucket's geometric middle is at most 4.4 % off. Values are integers (microseconds,
+bytes). So the bucket is found by binary search among the integer parts of the upper bounds, which is exact where a
+floating-point logarithm is not. 0 and 1 lie at or below 2^0 and count in bucket 0. Merge is the sum per bucket.
 
 **Objects**: an exact set of keyed 64-bit hashes up to 256, then the 256 smallest of them (KMV, "k minimum values";
-Bar-Yossef et al. 2002). Because every node hashes under one key, the smallest of the union are among the smallest of
-the parts: merge is union and cut, on any node in any order. The estimate is (k - 1) / (k-th smallest as a fraction of
-2^64), standard error 1 / sqrt(k - 2), 6.3 % at 256.
+Bar-Yossef et al. 2002). Every node hashes under one key, so the smallest of the union are among the smallest of the
+parts. So merge is union and cut, on any node in any order. The estimate is (k - 1) / (k-th smallest as a fraction of
+2^64). Its standard error is 1 / sqrt(k - 2), 6.3 % at 256.
 
-Both are made for all rows at once: elements come with the number of their row, and leave as a `Ragged` with an element
-list a row.
+Both are made for all rows at once. Elements come with the number of their row, and leave as a `Ragged` with a list per
+row.
 """
 
 from math import isqrt

@@ -1,17 +1,15 @@
-"""One window of calls while it is open: parts of its rows, added up when they take much memory and when it ends.
+"""One open window of calls: it collects parts of rows, and adds them up within bounds when they grow or it ends.
 
-Past the endpoint's cap the consumers with the fewest distinct objects are folded into one row per (authentication,
-status, ...) without actors; past the rows of a window the least telling rows of all endpoints are; and past twice that,
-calls are dropped and counted. Folding moves figures and never loses them. In an open window it begins at twice the cap,
-which gives a newcomer time to show what it is.
+Past the endpoint's cap, the consumers with the fewest distinct objects are folded into one row per (authentication,
+status, ...) without actors. Past the rows of a window, the least informative rows of all endpoints are folded. Past
+twice that, calls are dropped and counted. Folding moves figures and never loses them. In an open window it begins at
+twice the cap, so that a new consumer has time to show what it does.
 
-Which rows cross a trigger second after second: what was told at length need not be told each second.
+`Habits` limits early rows. A row that begins to cross a trigger leaves early for ten seconds, which is what detectors
+need (docs/detection.md). After that it leaves early when it has doubled, and otherwise with its window, until it has
+been below the trigger for a window's length. So a busy consumer costs one row in ten seconds, and nothing new is late.
 
-A row that begins to cross leaves early for ten seconds, which is what detectors need to judge it (docs/detection.md).
-From then on it leaves early when it has doubled, and otherwise with its window, until it has been below for a window's
-length. So one busy consumer costs a row in ten seconds, not ten, and nothing that begins is told later.
-
-Calls that wait for their second to end: one growing array, filled from both ways of a call.
+`WaitingCalls` holds the calls whose second has not ended.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every source of calls is to those that read it: packets, system calls, TLS on top of either, or a fake."""
+"""The interface of every source of calls: packets, system calls, TLS on top of either, or a fake."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol

@@ -1,15 +1,14 @@
-"""The sensor's commands: `apidae sensor`, `apidae preflight`, `apidae pause`, `apidae resume`, `apidae replay`.
+"""The sensor's commands: run a sensor, preflight, pause, resume, detach, enrol, and the local enforcement switch.
 
-Standard output is for programs: one JSON line when the sensor captures. Standard error has the log, JSON lines too,
-and one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2
-for a flag that does not exist.
+Standard output is for programs: one JSON line when the sensor captures. Standard error has the log as JSON lines, and
+one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for
+an unknown flag.
 
-`apidae enroll`: one-time token in, this node's certificate in the state directory.
+`apidae enroll` takes a one-time token and stores this node's certificate in the state directory. The token comes from a
+file, from APIDAE_ENROLLMENT_TOKEN, or from the terminal or a pipe. It never comes from the command line, where `ps`
+would show it.
 
-The token comes from a file, from APIDAE_ENROLLMENT_TOKEN, or from the terminal or a pipe: never from the command line,
-where `ps` would show it.
-
-`apidae enforcement off|on|status`: the local switch, which no collector turns and a hanging sensor cannot miss.
+`apidae enforcement off|on|status` is the local switch. No collector can change it, and it works where the sensor hangs.
 """
 
 import asyncio

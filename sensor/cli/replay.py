@@ -1,12 +1,11 @@
-"""`apidae replay FILE`: calls of a capture as JSON lines on standard output, an account of what was read on standard
-error.
+"""`apidae replay FILE`: prints the calls of a capture file as JSON lines, and an account of it on standard error.
 
-Exit: 0, also where the file ends within a packet (the account says so); 1 where it is no capture; 2 for a wrong flag.
+The capture goes through the sensor's own pipeline: packets, connections, transactions, describe, lines. Everything
+after the transactions is the product's (`sensor.describe.describer` with its templating and classification). The hash
+key is made for this run and forgotten, so hashes of two runs cannot be compared.
 
-A capture through the sensor's own pipeline: packets -> connections -> transactions -> describe -> lines.
-
-Everything after the transactions is the product's: `sensor.describe.describer` with its templating and classification,
-under a key that is made for this run and forgotten, so hashes of two runs cannot be compared.
+Exit: 0, also where the file ends within a packet (the account says so), 1 where it is not a capture, 2 for a wrong
+flag.
 """
 
 import json

@@ -1,14 +1,14 @@
-"""Sorting and runs of equal values: how calls and rows are grouped.
+"""Array operations for grouping calls: sort integers, find runs of equal values, number 64-bit keys, hold lists per
+row.
 
-numpy sorts integers three times as fast as it finds the order of them (vector instructions against a comparison each),
-so the place of each value is sorted along in the bits that the value leaves free.
+Sorting: numpy sorts integers three times as fast as it computes their order, because it sorts with vector instructions.
+So `find_order` puts the index of each value into the bits that the value does not use, and sorts both.
 
-Lists of different lengths, one a row, as one concatenated array (CSR, as they travel).
+`KeyTable` maps 64-bit keys to numbers, for a whole array of keys at once. It uses open addressing with linear probing
+(Knuth, The Art of Computer Programming, vol. 3, 6.4, algorithm L). It takes 16 bytes a slot and has at least twice as
+many slots as keys. A dictionary of integers takes 120 bytes a key.
 
-Numbers of 64-bit keys in two arrays, found and added for a whole array of keys at once.
-
-Open addressing with linear probing (Knuth, The Art of Computer Programming, vol. 3, 6.4, algorithm L): 16 bytes a
-place, and of places twice as many as keys at least, where a dictionary of as many integers takes 120 bytes a key.
+`Ragged` holds lists of different lengths, one a row, as one concatenated array (CSR). They travel in this form.
 """
 
 from collections.abc import Sequence

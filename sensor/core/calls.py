@@ -1,14 +1,15 @@
-"""The types that cross the sensor's rooms: an exchange (what capture saw) and a call record (what may be told of it).
+"""The types that cross the sensor's packages: an exchange, a call record, and calls as columns.
 
-`Exchange` still holds head bytes and never leaves `sensor.describe.describer`; `CallRecord` holds kinds, lengths and
-keyed hashes, and its text is limited to what docs/privacy.md lets out. They are msgspec structs because one of each is
-made for every call, by position (0.2 us, against 4 us by keyword and 3 us for a frozen dataclass), and kept from the
-cycle collector, since nothing in them can point back.
+`Exchange` is what capture saw. It holds request and response heads in bytes and never leaves
+`sensor.describe.describer`. `CallRecord` is what may leave the node: kinds, lengths and keyed hashes, and text only as
+docs/privacy.md allows it.
 
-Calls as columns: one row of `CALL` for each call, or for the closing part of a call already counted (`calls` = 0).
+Both are msgspec structs, because one of each is made for every call. Construction by position takes 0.2 us, by keyword
+4 us, and a frozen dataclass takes 3 us. They are kept from the cycle collector, since nothing in them can point back.
 
-Recognition fills them from the kernel's records and the slow path from `CallRecord`s; aggregation sums them. `route`,
-`actor` and `response_type` are indexes of `sensor.aggregate.dictionary.Facts`. 104 bytes a row.
+`CALL` is a numpy row of 104 bytes for one call, or for the closing part of a call already counted (`calls` = 0). The
+kernel's records fill it for matched calls, `CallRecord`s for the others, and aggregation sums the rows. `route`,
+`actor` and `response_type` are indexes into `sensor.aggregate.dictionary.Facts`.
 """
 
 from enum import IntEnum, IntFlag

@@ -1,9 +1,11 @@
-"""The sensor's only clock: kernel monotonic nanoseconds become unix nanoseconds here and nowhere else.
+"""The sensor's only clock: converts kernel monotonic nanoseconds to unix nanoseconds.
 
-The kernel stamps packets with CLOCK_MONOTONIC (bpf_ktime_get_ns), which never jumps; the wall clock does. So unix time
-is `monotonic + offset`, and the offset is measured again at every `check`. A change of the offset over one second is a
-*clock step* (somebody set the clock, a virtual machine was resumed): it starts a new clock segment, which every batch
-names, so that nobody compares times across it. Smaller changes are the slewing of NTP and are followed silently.
+The kernel stamps packets with CLOCK_MONOTONIC (bpf_ktime_get_ns), which never jumps. The wall clock does jump. So unix
+time is `monotonic + offset`, and `check` measures the offset again.
+
+A change of the offset of more than one second is a *clock step*: somebody set the clock, or a virtual machine was
+resumed. It starts a new clock segment, which every batch names, so that nobody compares times across it. Smaller
+changes are the slewing of NTP and are followed silently.
 """
 
 import time

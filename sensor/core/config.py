@@ -1,8 +1,14 @@
-"""The sensor's settings: validated once at the start into a frozen object, units in the names.
+"""The sensor's settings, validated once at the start into a frozen object.
 
-A setting comes from the first of: a flag (`--state-dir`), the environment (`APIDAE_SENSOR_STATE_DIR`), the TOML file
-(`state_dir = ...` in `--config`, else /etc/apidae/sensor.toml where it exists), the default here. A key that is not a
-setting, in the file or in the environment, is an error that names it: a typing mistake must not silently be a default.
+A setting comes from the first of these sources that has it:
+
+- a flag (`--state-dir`)
+- the environment (`APIDAE_SENSOR_STATE_DIR`)
+- the TOML file: `state_dir = ...` in `--config`, else /etc/apidae/sensor.toml where it exists
+- the default in this module
+
+An unknown key in the file or in the environment is an error that names it. Otherwise a typing mistake would silently
+become a default.
 """
 
 import difflib

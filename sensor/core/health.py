@@ -1,16 +1,14 @@
-"""What happened to everything the sensor saw: `seen = used + dropped`, by stage and reason, and what is told of it.
+"""What happened to everything that the sensor saw: the account of each stage, the health report, metrics, and failures.
 
-Every stage owns one `StageCounter`. What enters is `see`n; each thing then is either `use`d or `drop`ped for a named
-reason. What is neither yet is *held* (a batch in the spool waits for its acknowledgement); at rest, a stage that holds
-nothing must be balanced, and a held count below zero is a bug (something was accounted for twice). Metrics are read
-from the same counters when somebody scrapes.
+Every stage owns one `StageCounter`. What enters is `see`n. Each thing is then `use`d, or `drop`ped for a named reason,
+so `seen = used + dropped`. What is neither yet is *held*: a batch in the spool waits for its acknowledgement. A stage
+that holds nothing must be balanced. A held count below zero is a bug: something was counted twice. Prometheus metrics
+are read from the same counters at each scrape.
 
-What failed: exceptions that ended the work on one item (a call, a row, a file, a message) and nothing else.
-
-A loop or thread of the sensor gives up the item, says so with `logger.exception`, and takes the next one. `Failures`
-filters what the log's handler gets. So all that fails is counted by the place in the code and the exception's class,
-for the metrics and the coverage, and each kind is logged once a minute. A traceback of the log has code and classes,
-never the text of an exception, which may hold what was read.
+`Failures` counts exceptions that ended the work on one item: a call, a row, a file or a message. A loop of the sensor
+drops the item, logs it with `logger.exception` and takes the next one. As a filter of the log's handler, `Failures`
+counts by place in the code and class of the exception. Each kind is logged once a minute. A logged traceback has code
+and classes only, because the text of an exception may hold what was read.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""SipHash-2-4 (64 bit) under the installation key: the only form in which a value may leave the node.
+"""SipHash-2-4 (64 bits) under the installation key: the only form in which a value may leave the node.
 
-Takes bytes, gives integers in 1 .. 2**64 - 1 (0 means "none" everywhere on the wire). A hash costs 0.5 us and a look-up
-0.1, so results are kept in a bounded cache: credentials, words and hot objects repeat. tests/data/siphash.json holds
-the vectors that the kernel's own will be held to as well. Source: Aumasson and Bernstein, "SipHash: a fast
-short-input PRF", 2012. `fold` joins hashes, as the kernel does.
+Takes bytes and gives integers in 1 .. 2**64 - 1, because 0 means "none" everywhere on the wire. A hash costs 0.5 us and
+a look-up 0.1 us. Results are kept in a bounded cache, because credentials, words and hot objects repeat. `fold` joins
+two hashes in the same way as the kernel. tests/data/siphash.json holds test vectors for both sides.
+
+Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012.
 """
 
 from collections.abc import Iterable

@@ -1,11 +1,11 @@
-"""Names that others give (cgroups, units, containers, programs, sockets, Pods) as text that can be sent, shown and
-logged.
+"""Makes names that others choose printable: cgroups, units, containers, programs, sockets and Pods.
 
-Linux takes any bytes but a slash and a zero byte as a name, and whoever may make a cgroup, a file or a socket chooses
-them. So each reader of names makes them printable where they enter, and by nothing but the functions here: bytes that
-are not UTF-8 and characters that do not print (controls, line ends, marks that turn the direction of text) become
-escapes. Two names that differ only so, one in bytes and one in a backslash and digits, become one name. Who opens a
-path again keeps its bytes for that. Pure.
+Linux takes any bytes but a slash and a zero byte as a name. Whoever may make a cgroup, a file or a socket chooses them.
+So each reader of names makes them printable where they enter, with the functions here only. Bytes that are not UTF-8
+become escapes. So do characters that do not print: controls, line ends, and marks that turn the direction of text.
+
+Limit: a name with such a byte and a name that spells the same escape become one name. A reader that opens a path again
+keeps its bytes for that. Pure.
 """
 
 from typing import Final

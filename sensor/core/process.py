@@ -1,21 +1,17 @@
-"""Memory of this process that nothing needs: how the C library's heap is kept small, and what is held (mallopt(3),
-malloc_trim(3), mallinfo(3)).
+"""Keeps this process cheap for the node that it runs on: a small heap, a long scheduler slice, and breaks while it
+reads.
 
-A sensor has a dozen threads that hardly allocate, and its start uses far more than its life: images of programs,
-modules, the verifier's buffers. Later what a busy window took lies free between what stays. Other C libraries than
-glibc have none of these functions; there nothing happens.
+Heap (mallopt(3), malloc_trim(3), mallinfo(3)): a start uses far more memory than later work, for program images,
+modules and the verifier's buffers. Later, memory of a busy window lies free between what is still used. `Trimmer` gives
+it back. C libraries other than glibc lack these functions, and then nothing happens.
 
-How the sensor shares processors with what it watches: whoever wakes goes first (sched_setattr(2)).
+Slice (sched_setattr(2)): since Linux 6.12 (EEVDF), a waking task may preempt one that asked for a longer slice. Without
+that, a request that meets a busy thread of the sensor waits up to 4 ms. The sensor's share of a processor is unchanged.
+Older kernels take no slice from a normal task, and nothing changes there.
 
-A task that wakes may take over at once from one that asked for a longer slice than its own (EEVDF, Linux 6.12), and
-else waits for the end of that slice: up to 4 ms for a request that meets a busy thread of ours. With a long slice the
-sensor's share of a processor is what it was. Kernels before 6.12 take no slice from a normal task; nothing changes
-there.
-
-Breaks for others: reading what came takes milliseconds of Python at a time, and on a kernel that looks at who waits
-only at its ticks (4 ms at 250 Hz), whoever shares the processor waits for them, an application's slowest calls among
-them. So the reader sleeps for a moment every half millisecond, whoever waits; `sched_yield` would let in only tasks of
-the same cgroup. Who is behind takes none: a full ring would lose what waits.
+Breaks: Python reads events for milliseconds at a time. A kernel that preempts only at its ticks (4 ms at 250 Hz) makes
+the application wait that long. So the reader sleeps briefly every half millisecond. `sched_yield` would admit only
+tasks of the same cgroup. A reader that is behind takes no breaks, because a full ring drops data.
 """
 
 import contextlib

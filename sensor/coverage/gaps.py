@@ -1,8 +1,8 @@
-"""The times in which nothing was captured: between one sensor of a node and the next, and while it was paused.
+"""Records the times without capture: between one sensor of a node and the next, and while it was paused.
 
-A file in the state directory bears, as the time of its last change, until when calls were captured; it is brought up
-while they are. So the next start knows where the gap began: after SIGTERM to the millisecond, after kill -9 at most
-`TOUCH_SECONDS` too early. A host that was down was not called: there the gap begins with its boot.
+The modification time of a file in the state directory is the time until which calls were captured. It is updated while
+they are. So the next start knows where the gap began: to the millisecond after SIGTERM, at most `TOUCH_SECONDS` too
+early after kill -9. A host that was down got no calls, so the gap then begins with its boot.
 """
 
 import logging

@@ -1,7 +1,8 @@
-"""What was heard of encrypted connections: names, protocols, versions and cipher suites by port or other host.
+"""Collects what handshakes of encrypted connections show: names, protocols, versions and cipher suites, by port or
+host.
 
-Takes the first bytes that the kernel sends up, at most one handshake a second of each. Names are metadata, not
-secrets, but who calls chooses them: a port keeps some, and counts the rest together.
+Takes the first bytes that the kernel copies, at most one handshake a second of each port or host. Names are metadata,
+not secrets, but the client chooses them. So a port keeps some of them and counts the rest together.
 """
 
 from collections import Counter, OrderedDict

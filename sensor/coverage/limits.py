@@ -1,10 +1,7 @@
-"""What the kernel side knows that it missed, in words: one row a cause, with what may be done about it. Pure.
+"""Rows of the coverage report for what the sensor knows that it missed, each with a cause and advice. Pure.
 
-Requests that nobody held against the attack rules, as a row of the coverage. Pure.
-
-What was given up because something failed, as a row of the coverage. Pure.
-
-How long and how far the sensor's budget of processor time held it back, as a row of the coverage. Pure.
+The causes are counters of the kernel side, requests that no attack rule checked, failures in the sensor, and limits due
+to its budget of processor time.
 """
 
 from collections.abc import Iterator, Mapping

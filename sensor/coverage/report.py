@@ -1,17 +1,12 @@
-"""The report: one `PortCoverage` a (service, address, protocol), silent ports, unix sockets and called hosts included.
+"""Builds the coverage report: one `PortCoverage` a (service, address, protocol), also for silent ports and called
+hosts.
 
-Takes the kernel's counts and the node's listeners. Pure. Counts are never split and never dropped: the sum over the
-rows is the sum of what the kernel counted.
+Takes the kernel's counts, the node's listeners and what the hooks cannot see (`sensor.enrich.hidden`): unix sockets,
+datagram sockets, kernel TLS and sockmaps. Pure. Counts are never split and never dropped: the sum over the rows is the
+sum of what the kernel counted.
 
-What the hooks cannot see and the node can count: unix sockets that listen, datagram sockets, kernel TLS, sockmaps.
-
-`sensor.enrich.hidden` reads them; this is what the report needs of them.
-
-Which traffic is HTTP-like: the denominator of the share that is read (docs/coverage.md). Pure.
-
-Why a protocol is not read, in words.
-
-How much of what is like HTTP is read on this node, as figures for metrics; definition: docs/coverage.md.
+`is_http_like` defines the denominator of the share that is read (docs/coverage.md). `REASONS` explains why a protocol
+is not read.
 """
 
 from collections.abc import Callable, Iterable, Sequence

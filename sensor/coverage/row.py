@@ -1,4 +1,4 @@
-"""The words of the coverage report: what the kernel counts, and one row of what is told."""
+"""The types of the coverage report: the kernel's counts, and one row that the sensor sends."""
 
 import enum
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
-"""The address a request came from, through trusted hops only: peer address and forwarding headers in, one textual IP
-out.
+"""Finds the address that a request came from: peer address and forwarding headers in, one textual IP address out.
 
-Anyone can write a forwarding header. It counts only when the peer itself is within the configured trusted networks, and
-then its addresses are walked from the right: the last one that is not a trusted hop is the client. Sources: RFC 7239
-(Forwarded), and the conventions of X-Forwarded-For and X-Real-IP as nginx's realip module and Envoy document them.
+Anyone can write a forwarding header. It counts only where the peer itself is in the configured trusted networks. Then
+its addresses are read from the right, and the first one that is not a trusted hop is the client.
+
+Sources: RFC 7239 (Forwarded), and the conventions of X-Forwarded-For and X-Real-IP as nginx's realip module and Envoy
+document them.
 """
 
 import re

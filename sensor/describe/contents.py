@@ -1,6 +1,7 @@
-"""What the bodies and the head of one call hold: kinds of data, records, payloads of attacks.
+"""Reads the contents of one call: kinds of data, records returned, and payloads of attacks.
 
-Asked by sensor.describe.describer, which knows whose call it is; the readers themselves are `bodies` and `attacks`.
+`sensor.describe.describer` calls it and knows whose call it is. The readers themselves are `sensor.describe.bodies` and
+`sensor.describe.attacks`.
 """
 
 from functools import partial

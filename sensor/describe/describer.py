@@ -1,15 +1,12 @@
-"""From an exchange to a call record: everything the sensor may tell of one call, and nothing else.
+"""Turns an exchange into a call record: everything that the sensor may report of one call, and nothing else.
 
-The only room that sees head bytes and identity together. Takes an `Exchange` of HTTP/1 or a
-`StreamExchange` of HTTP/2, asks `protocols`, `classify`, `templating` and the identity of both ends, gives a
-`CallRecord`, or `Undescribed` with the reason why the call is none. Never raises on bytes.
+This is the only module that sees head bytes and identity together. It takes an `Exchange` of HTTP/1 or a
+`StreamExchange` of HTTP/2. It gives a `CallRecord`, or `Undescribed` with the reason why there is none. It never raises
+on bytes.
 
-Names of client software that may leave the node: of marks in a head (sensor.http.http1.head) a keyed hash, and the
-product where everybody knows it.
-
-A product is whatever a client writes: a word of it may be a person's or a company's name. So only those of a public
-list are told as a word (the agents of OpenTelemetry's and of HTTP libraries' own documentation); of all others and of
-the order of the fields there is the hash alone, under the installation's key.
+Names of client software: a User-Agent is whatever a client writes, and may hold the name of a person or a company. So
+only products of a public list leave the node as words (agents in the documentation of OpenTelemetry and of HTTP
+libraries). Of all others, and of the order of header fields, only a hash under the installation key leaves it.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,19 +1,13 @@
-"""Decides which calls are not told, before they are described: by where they were served, and by who asks.
+"""Decides which calls are excluded before they are described, and counts them by service and reason for the coverage.
 
-Traffic of Apidae itself is excluded first (sensor/enrich/own_traffic.py): proven by its processes, never by what a head
-says.
+Traffic of Apidae itself goes first (sensor/enrich/own_traffic.py). Its processes prove it, never a head. Then come
+calls of workloads that are switched off (sensor/enrich/kubernetes/cluster.py): what they serve and what they call.
 
-A workload that is switched off (sensor/enrich/kubernetes/cluster.py) is off at both ends: what it serves and what it
-calls. A probe (`probes`) is left out where it is what it says: from where such probes come, and no more often than
-they do. Paths on which a probe was seen are not taught to the kernel: its records do not say who asked.
+Then come probes: kubelet probes, metrics scrapes and health checks. Anybody can send the User-Agent of a probe. So a
+probe must also come from where such probes come from, and no more often than they do. A kubelet's probe must come from
+this node and from no Pod. A client that calls faster is reported, whatever it claims to be.
 
-Calls that only ask whether a service lives, or how it does: kubelet probes, metrics scrapes, health checks. Pure.
-
-A call is judged by its head: the User-Agent, which anybody can send, and what a probe of that kind always is besides,
-which not everybody can be. What calls faster than a probe does is told, whatever it says it is
-(`sensor.describe.filter` counts), and a kubelet's probe must come from this node and from no Pod.
-
-How many calls were left out, of which service and why; as rows of the coverage.
+The kernel does not match paths on which a probe was seen, because its records do not say who called.
 """
 
 import enum

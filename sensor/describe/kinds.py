@@ -1,11 +1,11 @@
-"""What a call is besides HTTP: an RPC, a WebSocket, a stream of events; and what of it could not be read.
+"""Classifies what a call is besides HTTP (RPC, WebSocket, event stream), and what of it could not be read.
 
-Takes the heads of one call (of HTTP/1), or its stream (of HTTP/2), gives `CallFacts`. Pure; holds no values of the wire
-but `unknown`, which stays on the node.
+Takes the heads of a call of HTTP/1, or the stream of a call of HTTP/2, and gives `CallFacts`. Pure. It holds no values
+of the wire except `unknown`, which stays on the node.
 
-A call is a **stream** where it lasts as long as somebody listens: WebSockets, server-sent events, RPCs of more than one
-message a direction, and RPCs whose answer went on for more than a second after its head (so that they were told
-early), the messages of which nobody counted. How long a stream was open is told, but never as a latency.
+A call is a **stream** where it lasts as long as somebody listens. These are WebSockets, server-sent events and RPCs
+with more than one message a direction. RPCs whose answer lasted over a second after its head count too, if nobody
+counted their messages. The duration of a stream is reported, but never as a latency.
 """
 
 from typing import Final

@@ -1,8 +1,9 @@
-"""Which query parameters name the object of a call, as a path parameter does: `?report_id=27173`, `?email=a@b.test`.
+"""Finds the query parameters that name the object of a call, as path parameters do: `?report_id=27173`,
+`?email=a@b.test`.
 
-By the name alone and whatever its case, so that the kernel can do the same (`sensor/offload/name_table.py`): names that
-end in id, uuid, guid or number, and a few that are personal. Names of credentials, sessions, requests, pages and
-campaigns tell who asks or how, and are left out. Values are hashed as they stand in the request, escapes and all.
+The name alone decides, whatever its case, so that the kernel can do the same (`sensor/offload/name_table.py`). Names
+that end in id, uuid, guid or number count, and a few personal ones. Names of credentials, sessions, requests, pages and
+campaigns say who calls or how, and are excluded. Values are hashed as they stand in the request, escapes included.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,12 +1,9 @@
-"""Twins of bpf/events.h: every struct and number that crosses from the kernel. tests/bpf/test_abi.py holds the two
-together.
+"""Every struct, enum and number that crosses between the kernel side and Python, as twins of the headers in bpf/.
 
-Twins of bpf/verdicts.h: what the kernel is told of blocked clients, and what it tells of those it stopped.
-tests/bpf/test_abi.py holds the two together.
-
-Twins of bpf/syscall_events.h. tests/bpf/test_syscall_abi.py holds the two together.
-
-Twins of bpf/tls_events.h. tests/bpf/test_tls_abi.py holds the two together.
+- bpf/events.h and bpf/http2_events.h: events, records and counters of calls. tests/bpf/test_abi.py compares both.
+- bpf/verdicts.h: blocks that the kernel applies, and events of what it stopped. tests/bpf/test_abi.py compares both.
+- bpf/syscall_events.h: bytes of system calls. tests/bpf/test_syscall_abi.py compares both.
+- bpf/tls_events.h: sessions of TLS libraries. tests/bpf/test_tls_abi.py compares both.
 """
 
 import struct

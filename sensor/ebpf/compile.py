@@ -1,20 +1,18 @@
-"""The short-lived child that compiles: `python -m sensor.ebpf.compile`.
+"""Compiles the kernel side in a short-lived child, describes it as data, loads it with bpf(2), and caches it.
 
-Reads a `Build` from standard input, compiles that source of sensor/ebpf/bpf with bcc and writes its image
-(sensor.ebpf.compile) to standard output. LLVM's 130 MB stay here and end with the process. The only importer of bcc.
+`python -m sensor.ebpf.compile` is the child. It reads a `Build` from standard input, compiles that source of
+sensor/ebpf/bpf with bcc and writes an `Image` to standard output. LLVM's 130 MB and seconds of work end with the child.
+The sensor's own process does not import bcc.
 
-The compiled kernel side as data: instructions of each program, attributes of each map, and how bpf(2) loads them.
+An `Image` holds the instructions of each program and the attributes of each map. The sensor loads it now and at every
+later start. Map references in the instructions are numbers of maps in the image, which become file descriptors. Storage
+maps of sockets need a BTF type of their value's size, which is made by hand here. Sources: include/uapi/linux/bpf.h,
+Documentation/bpf/btf.rst.
 
-`sensor.ebpf.compile` makes an image in a child, where LLVM's 130 MB and seconds end; this process loads it, now and
-at every later start. Map references in the instructions are places to fill in: a map's number in the image becomes its
-fd. Storage maps of sockets need a BTF type of their value's size, made by hand here. Sources:
-include/uapi/linux/bpf.h, Documentation/bpf/btf.rst.
-
-Images of the kernel side kept between starts: compiling takes seconds, reading one milliseconds.
-
-A file's name holds a digest of all that went into it: sources, stub headers, build constants, and the compiler's own
-file. Whoever may write to the directory may choose what is loaded into the kernel, so it is the sensor's state
-directory (0700, root) and a file that somebody else owns or may write to is not read. The images used last are kept.
+`ImageCache` keeps images between starts: compiling takes seconds, reading one takes milliseconds. A file name holds a
+digest of the sources, stub headers, build constants and the compiler's own file. Whoever may write to the directory may
+choose what is loaded into the kernel. So the default is the sensor's state directory (0700, root), and a file that
+somebody else owns or may write to is not read.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
-"""The kernel's hashes, as Python makes them: what user space teaches is found there by the same number.
+"""The kernel's hashes computed in Python, so that user space installs entries under the numbers that the kernel looks
+up.
 
-Two kinds: values (segments, hosts, header lines) go through SipHash under the installation key; names of header fields
-and query parameters through a fast hash under a secret seed, since a wrong match of a name among those that are taught
-is all that a collision could do. `fold` joins hashes. tests/data/recognition_hashes.json holds vectors for both sides.
+There are two kinds. Values (segments, hosts, header fields) go through SipHash under the installation key. Names of
+header fields and query parameters go through a fast hash under a secret seed: a collision there can only cause a wrong
+match among the installed names. `fold` joins hashes. tests/data/recognition_hashes.json holds vectors for both sides.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Loads the kernel side, compiled in a child or kept from an earlier start, and attaches it to a cgroup by bpf_link.
+"""Loads the kernel side, from a compiling child or from the image cache, and attaches it to a cgroup by bpf_link.
 
-Gives `LoadedProgram`: the fds of the two entry programs and of the maps. Nothing is pinned here: when the last process
-that holds the fds ends, by whatever means, the kernel takes everything down (but see sensor.ebpf.pins).
+Gives a `LoadedProgram`: file descriptors of the two entry programs and of the maps. Nothing is pinned here. When the
+last process that holds the descriptors ends, by whatever means, the kernel detaches and frees everything.
 """
 
 import contextlib

@@ -1,18 +1,18 @@
-"""The HTTP/1 message machine as a table: which state follows which byte, and what that means.
+"""The HTTP/1 message machine as a table: which state follows which byte, and what that transition means.
 
-The kernel (bpf/http_machine.h) walks this table over the bytes of a connection, a direction at a time. It needs no
-more than where a message's head ends, how its body is framed, and the status: everything else in a head is read in
-user space. Because the state is one byte and nothing is looked at twice, a head may be cut anywhere, inside the
-method or between CR and LF, and no bytes are kept.
+The kernel (bpf/http_machine.h) walks this table over the bytes of a connection, one direction at a time. It needs only
+the end of a head, the framing of the body, and the status. User space reads everything else of a head. The state is one
+byte and no byte is looked at twice, so a head may be cut anywhere and no bytes are kept.
 
 Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what
-servers accept beyond it: bare LF as a line end (2.2), blank lines before a start line (2.2), spaces in a target,
-obsolete line folding (5.2). Where programs that accept a request may disagree on its end, the machine goes on and
-says so (`ParseFlag.AMBIGUOUS`, the faults of sensor/http/http1/grammar.py); the walker then takes no second request
-out of the same flight. A trailer section is read as field lines.
+servers accept beyond it. These are bare LF as a line end (2.2), blank lines before a start line (2.2), spaces in a
+target, and obsolete line folding (5.2). A trailer section is read as field lines.
 
-The table is built from `_step`, a plain function of (state, byte), by joining bytes that behave alike in every state
-into classes; the kernel gets `class[256]` and `next[state << 6 | class]` = action << 8 | state.
+Where programs that accept a request may disagree on its end, the machine goes on and sets `ParseFlag.AMBIGUOUS` (the
+faults of sensor/http/http1/grammar.py). The walker then takes no second request out of the same flight.
+
+`_step`, a plain function of (state, byte), defines the table. Bytes that behave alike in every state are joined into
+classes. The kernel gets `class[256]` and `next[state << 6 | class]` = action << 8 | state.
 """
 
 import struct

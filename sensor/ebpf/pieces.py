@@ -1,7 +1,8 @@
-"""Pieces of bodies, as the kernel copies them, put together by call and direction until the call ends.
+"""Joins the pieces of bodies that the kernel copies, by call and direction, until the call ends.
 
-Pieces come in the order of the ring; what a piece does not join on to is behind a hole, and is not kept. Bounded in
-bytes and time: the oldest call goes first. Nothing here is ever logged or told.
+Takes body events in the order of the ring and gives `RawBodies`. A piece that does not continue the bytes before it is
+behind a hole and is not kept. Memory and time are bounded: the oldest call is dropped first. Bodies are never logged or
+exported.
 """
 
 from typing import Final

@@ -1,26 +1,22 @@
-"""Reads BPF ring buffers through their memory maps, in batches, without a system call or a callback a record.
+"""Reads BPF ring buffers through their memory maps, in batches, without a system call or a callback per record.
 
-`Ring` gives records of any size one by one, `RecordRing` those of one size as a numpy array that lies in the ring.
+`Ring` gives records of any size one by one. `RecordRing` gives records of one size as a numpy array that lies in the
+ring. bcc's callback reads 0.6–0.8 million records/s, this module 3 million.
 
-Layout (Documentation/bpf/ringbuf.rst): one writable page with the consumer's position, one read-only page with the
+Layout (Documentation/bpf/ringbuf.rst): a writable page with the consumer's position, a read-only page with the
 producer's, then the data twice in a row, so that a record that wraps is contiguous. A record is an 8-byte header
-(length with two flag bits, page offset) and its data, aligned to 8. bcc's callback reads 0.6-0.8 M records/s, this 3
-M/s.
+(length with two flag bits, page offset) and its data, aligned to 8.
 
-Plain loads are enough on x86-64 (total store order). On arm64 a length could be seen before its data; the producer's
-position is read first and each record's BUSY bit is cleared with release semantics after its data, so the one missing
-acquire is per record; it is not tested there.
+Plain loads are enough on x86-64 (total store order). On arm64 a length could be seen before its data, and this module
+is not tested there. The one missing acquire is per record: the producer's position is read first, and the kernel clears
+each BUSY bit with release semantics after the data.
 
-Tells a reader who has read all that the kernel put something into a ring: an epoll of the rings' maps.
+`Bell` is an epoll of the rings' maps. The kernel notifies (bpf_ringbuf_commit without flags) only when a record enters
+a ring that was read to its end, so records cost nothing more while a reader is behind. `arm` also reports what came
+before it, so nothing is missed between the last read and the wait.
 
-The kernel notifies those who wait when a record goes into a ring that was read to its end (bpf_ringbuf_commit without
-flags), so while a reader is behind, records cost nothing more. Each ring is told once after `arm`, which finds what
-came before it too: nothing slips between the last reading and the waiting.
-
-When a ring must be read: before it is half full, past which the kernel rations what goes in.
-
-Records that are read once a second cost a third less than the same read twice: what a batch takes is mostly that the
-process has to wake, and finds its caches taken by others. So how fast the ring fills says whether it can wait.
+`Filling` decides when a ring must be read: before it is half full, where the kernel begins to ration. Reading once a
+second costs a third less than reading twice, because most of a batch's cost is the wake-up and its cold caches.
 """
 
 import mmap

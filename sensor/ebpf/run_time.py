@@ -1,7 +1,8 @@
-"""How long programs have run, as the kernel counts it while statistics are on (Linux 5.8: BPF_ENABLE_STATS).
+"""Measures how long BPF programs have run, from the kernel's own statistics (BPF_ENABLE_STATS, Linux 5.8).
 
-Counting costs some 50 ns a run of a program, so it is on only while a file descriptor says so. What runs behind a tail
-call counts to the program that was entered.
+Counting costs some 50 ns a run of a program, so it is on only while a file descriptor is open. The meter counts one
+second of each minute and estimates the rest from the calls seen. The run time of a tail call counts to the program that
+was entered first.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
-"""The kernel's side of enforcement (bpf/enforce.h): its maps written, its counts and events read.
+"""Writes the maps of enforcement in the kernel (bpf/enforce.h), and reads their counts and events.
 
-`StopMaps` wraps fds of a loaded program; it is good until they are closed. `wait` and `read_events` are for one
-thread, the rest for another.
+`StopMaps` wraps file descriptors of a loaded program and is valid while they are open. `wait` and `read_events` are for
+one thread, the other methods for another.
 """
 
 import os

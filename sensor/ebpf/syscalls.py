@@ -1,10 +1,10 @@
-"""bpf(2), as far as the sensor needs it once its programs are loaded: links and maps (include/uapi/linux/bpf.h, union
-bpf_attr).
+"""The commands of bpf(2) that the sensor uses once its programs are loaded: links, pins, maps, and a count of sockmap
+programs.
 
-Programs that move bytes between sockets without the network stack (sockmap): what they move, no hook here sees.
+`count_sockmap_programs` counts loaded programs of the types sk_msg and sk_skb. They move bytes between sockets without
+the network stack, so no hook of the sensor sees these bytes. It needs CAP_SYS_ADMIN and gives 0 without it.
 
-Counts loaded programs of the types sk_msg and sk_skb, which do nothing but that. Needs CAP_SYS_ADMIN; without it
-nothing is known, and 0 is given. Source: include/uapi/linux/bpf.h.
+Source: include/uapi/linux/bpf.h, union bpf_attr.
 """
 
 import ctypes

@@ -1,14 +1,12 @@
-"""Loads bpf/syscalls.c and attaches it to raw tracepoints (BPF_RAW_TRACEPOINT_OPEN, Linux 4.17): no cgroup, no tracefs.
+"""Loads bpf/syscalls.c with build constants of the running kernel, and attaches it to raw tracepoints.
 
-Nothing is pinned: when the sensor ends, by whatever means, the kernel takes everything down.
+Raw tracepoints (BPF_RAW_TRACEPOINT_OPEN, Linux 4.17) need neither a cgroup nor tracefs. Nothing is pinned: when the
+sensor ends, by whatever means, the kernel detaches everything.
 
-Where fields lie in the kernel's structs, by its own type information (Documentation/bpf/btf.rst).
-
-Programs that follow the kernel's tables take the offsets as build constants, so no kernel headers are needed. The file
-(5 MB) is walked once, in some 50 ms.
-
-Build constants of bpf/syscalls.c: where the kernel keeps what leads from a descriptor to a socket, and the numbers
-of system calls. Read in the parent, so the compiler's child gets text only.
+The programs follow the kernel's tables from a descriptor to a socket. The offsets of these fields come from the
+kernel's own type information (Documentation/bpf/btf.rst), so no kernel headers are needed. The file has 5 MB and is
+walked once, in some 50 ms. The parent reads it together with the numbers of system calls. So the compiling child gets
+text only.
 """
 
 import os

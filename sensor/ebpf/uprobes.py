@@ -1,9 +1,11 @@
-"""Loads bpf/tls.c and attaches its programs to places in files: uprobes, which hold for every process that maps the
-file, now or later (kernel, trace/uprobetracer).
+"""Loads bpf/tls.c and attaches its programs as uprobes, which hold for every process that maps the file, now or later.
 
-One link for all places of a program (Linux 6.6, bpf_uprobe_multi_link_attach in kernel/trace/bpf_trace.c): the kernel
-waits once until no processor runs any of them. Before it, an event for each place by perf_event_open(2). Nothing is
-pinned: the kernel takes probes out of all processes when their descriptor is closed, kill -9 of the sensor included.
+Since Linux 6.6 one link holds all places of a program (bpf_uprobe_multi_link_attach in kernel/trace/bpf_trace.c). The
+kernel then waits only once until no processor runs any of them. Older kernels take one event per place, by
+perf_event_open(2) (kernel, trace/uprobetracer).
+
+Nothing is pinned. The kernel removes probes from all processes when their descriptor is closed, kill -9 of the sensor
+included.
 """
 
 import contextlib

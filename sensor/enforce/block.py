@@ -1,14 +1,10 @@
-"""What a collector asks to stop, as plain data, and what makes a set of it wrong as a whole. Pure.
+"""The types of enforcement: blocks, their validation, local limits, reports, and the interfaces of the enforcer.
 
-Which blocks a sensor enforced before it was started anew: their share of the calls was measured then.
+A `Block` is what a collector asks to stop. `find_fault` rejects a set of blocks as a whole. `EnforceLimits` are this
+sensor's own settings, which no collector can raise.
 
-A file of the state directory (0600), ids with what they name, so that an id given to another client is not known.
-
-What a sensor makes of its blocks, as plain data.
-
-What this sensor enforces at most: its own settings, which no collector can raise. Pure.
-
-What the enforcer needs of the rest of the sensor, as protocols; and what a call tells it.
+`KnownBlocks` remembers in a 0600 file of the state directory which blocks were in force before the last start. Their
+share of the calls was measured then. An id is kept with what it names, so an id reused for another client is unknown.
 """
 
 import enum

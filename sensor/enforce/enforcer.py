@@ -1,7 +1,7 @@
-"""Enforcement of one sensor: takes blocks and time, keeps the kernel's tables as they should be, tells what it stopped.
+"""Applies blocks on one sensor: takes blocks and time, keeps the kernel's tables up to date, reports what it stopped.
 
-Everything ends by itself: each block by the monotonic clock, all of them when the collector has been away too long,
-when the switch is off, and (in the kernel) `ALIVE_SECONDS` after the last `tick`, however the sensor ended.
+Everything ends by itself. Each block ends by the monotonic clock. All end when the collector has been away for too
+long, or when the switch is off. In the kernel all end `ALIVE_SECONDS` after the last `tick`, however the sensor ended.
 """
 
 import ipaddress

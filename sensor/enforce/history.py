@@ -1,20 +1,17 @@
-"""How many of this node's calls each client made lately: what a block's share of the traffic is measured by.
+"""Measures each client's share of this node's calls, limits blocks by it, and knows which HTTP/2 connections are
+shared.
 
-Takes rows that leave for the collector, keeps sums of the last minutes by client address, credential and principal.
-Server-side rows only. Bounded: past `CLIENTS_LIMIT` in a minute calls count to the total alone.
+`CallHistory` takes rows that leave for the collector, and keeps sums of the last minutes by client address, credential
+and principal. It takes server-side rows only. Past `CLIENTS_LIMIT` in a minute, calls count to the total alone.
 
-Whether a block leaves enough of the node's traffic alone, also while a sensor that has just begun has seen little.
+`ShareJudge` decides whether a block leaves enough of the node's traffic alone. A block that was in force before the
+start was measured then. Others wait for calls, `SETTLE_SECONDS` at most. On an idle node they then begin unmeasured and
+are measured as calls come. Stopped connections count as calls that would have been made.
 
-A block that was in force before the start was measured then. Others wait for calls to be measured by, `SETTLE_SECONDS`
-at most; on a node so idle that there are none by then they begin unmeasured, and are measured as calls come: what is
-stopped counts as calls that would have been made.
-
-Which HTTP/2 connections carry several clients, and from which peers such connections come.
-
-A connection that carries one client can be reset like one of HTTP/1; one that carries more is a proxy's, and others
-would be hit. Such a proxy's other connections are taken for shared too, whoever they have carried so far: a new one may
-begin with the blocked client's call and carry somebody else's a millisecond later. Bounded, the longest unused
-forgotten first; calls without a credential name nobody and share nothing.
+`SharedConnections`: a connection of one client can be reset as in HTTP/1. One that carries several clients is a
+proxy's, and a reset would hit the others. All connections of such a proxy count as shared, because a new one may carry
+another client a millisecond after the blocked one. Calls without a credential name nobody and share nothing. Bounded,
+the least recently used is forgotten first.
 """
 
 from collections import Counter, OrderedDict, deque

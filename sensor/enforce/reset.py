@@ -1,13 +1,11 @@
-"""Resets a TCP connection of any network namespace: SOCK_DESTROY of sock_diag(7) (Linux 4.9, CONFIG_INET_DIAG_DESTROY).
+"""Resets TCP connections of any network namespace, in a thread that waits on the kernel's ring of stops.
 
-The client gets a RST and the program ECONNABORTED; both at once, whatever they wait for. A netlink socket belongs to
-the network namespace it was made in, so one is kept for each. Other namespaces than our own need CAP_SYS_ADMIN, the
-request itself CAP_NET_ADMIN.
+It uses SOCK_DESTROY of sock_diag(7) (Linux 4.9, CONFIG_INET_DIAG_DESTROY). The client gets a RST and the program
+ECONNABORTED, both at once, whatever they wait for. A netlink socket belongs to the network namespace in which it was
+made, so one is kept for each. Other namespaces need CAP_SYS_ADMIN, the request itself CAP_NET_ADMIN.
 
-The thread that resets connections: waits on the kernel's ring of stops, so that a client waits milliseconds.
-
-Connections that only user space knows to be a blocked client's (a head in pieces, a new token of a known principal)
-come by `ask`.
+The thread makes a client wait milliseconds only. Some connections are known to user space only, because the head came
+in pieces or the token of a known principal is new. The enforcer adds these by `ask`.
 """
 
 import contextlib

@@ -1,13 +1,12 @@
-"""Blocks in force as the elements of the kernel's maps (bpf/enforce.h), and the difference to what it holds. Pure.
+"""Turns blocks in force into elements of the kernel's maps (bpf/enforce.h), and reads the local off switch.
 
-A *target* is what the kernel compares: an address, a network or a credential. Blocks of one target share its slot: it
-lasts as long as the longest of them and holds wherever one of them does. The kernel finds the narrowest network only,
-so one that lies in other blocked networks has their blocks too.
+A *target* is what the kernel compares: an address, a network or a credential. Blocks of one target share its slot. The
+slot lasts as long as the longest of them, and holds wherever one of them does. The kernel finds the narrowest network
+only, so a network inside other blocked networks has their blocks too.
 
-The local off switch: a file in the state directory. While it is there nothing is enforced, whatever anybody asks.
-
-`apidae enforcement off` makes it and works even where the sensor hangs or does not run; the sensor looks every second.
-Its content is the reason, in one line.
+The switch is a file in the state directory. While it exists nothing is enforced, whatever anybody asks. `apidae
+enforcement off` makes it, also where the sensor hangs or does not run. The sensor looks for it every second. Its
+content is the reason, in one line.
 """
 
 import ipaddress

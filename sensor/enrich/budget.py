@@ -1,8 +1,8 @@
-"""A limit on the time spent on a repeated reading: a share of a core in the long run, a second of it at once.
+"""Limits the time spent on a repeated reading: a share of a core in the long run, and a second of work at once.
 
-A limit by count would either starve a small host or stall a large one; the cost of a reading grows with the host. The
-saved-up second is for the moment when it matters: several services start together, and each is to be named at its first
-call (a call that is not named in time is counted under the unknown service for good).
+A limit by count would starve a small host or stall a large one, because the cost of a reading grows with the host. The
+saved second is for several services that start together. Each must be named at its first call: a call that is not named
+in time is counted under the unknown service for good.
 """
 
 from collections.abc import Callable

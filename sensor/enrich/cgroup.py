@@ -1,13 +1,12 @@
-"""Who a cgroup belongs to, by its path alone: a container, a systemd unit, or nobody in particular. Pure.
+"""Finds the owner of a cgroup by its path alone: a container, a Pod, a systemd unit, or nobody in particular. Pure.
 
-Reads a path inside the cgroup tree (v2, or a v1 hierarchy on hybrid hosts) and gives a `CgroupOwner`. Two tables do
-the work, one pattern a row with the place it comes from: what a runtime calls a container's cgroup, and which units
-are too short-lived or too general to name a service.
+Reads a path in the cgroup tree (v2, or a v1 hierarchy on hybrid hosts) and gives a `CgroupOwner`. One table has what
+each runtime calls the cgroup of a container. Another has units that are too short-lived or too general to name a
+service. Each row has its source.
 
-A Pod's cgroup names the Pod by its uid, which is known before its containers are. The order of precedence on a plain
-host is unit, then container: a container that a unit of its own runs (podman
-quadlet) is named by that unit, which outlives the container. The units of the runtimes themselves (docker.service)
-name nothing that runs inside them.
+A Pod's cgroup names the Pod by its uid, which is known before its containers are. On a plain host a unit comes before a
+container: a container that has a unit of its own (podman quadlet) is named by that unit, which outlives it. Units of
+the runtimes themselves (docker.service) name nothing that runs inside them.
 """
 
 import enum

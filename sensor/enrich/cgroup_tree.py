@@ -1,26 +1,20 @@
-"""From a cgroup id to its path: an index of the cgroup v2 tree, walked once and again when an id is missing.
+"""Maps cgroup ids to paths in the cgroup v2 tree, notices new cgroups, and defines the scope that a sensor watches.
 
-Reads the mounted tree (an id is the inode number of the cgroup's directory: kernel
-Documentation/admin-guide/cgroup-v2.rst and kernfs_id) and gives paths from its root. A cgroup younger than the index
-is found by file handle, which costs one system call (open_by_handle_at(2) with a kernfs handle, as systemd's
-cg_path_from_cgroupid does); where that is not permitted the tree is walked again, at most once in `min_walk_seconds`,
-so that a storm of unknown ids costs nothing. A cgroup that is gone keeps its path for a while, and `add` takes those
-that somebody else saw come (`sensor.enrich.cgroup_tree`): of a container that lived for a tenth of a second the calls
-are read when it is gone. An id is never used again (kernfs counts its upper half up).
+`CgroupTree` reads the mounted tree. An id is the inode number of the cgroup's directory (kernel
+Documentation/admin-guide/cgroup-v2.rst and kernfs_id). A cgroup younger than the index is found by file handle, one
+system call (open_by_handle_at(2) with a kernfs handle, as systemd's cg_path_from_cgroupid does). Where that is not
+permitted, the tree is walked again, at most once in `min_walk_seconds`, so that many unknown ids cost nothing. A cgroup
+that is gone keeps its path for a while, because calls of a short-lived container are read after its end. An id is never
+used again (kernfs counts its upper half up).
 
-What a sensor watches: one cgroup of version 2 and all below it, or the whole host.
+`CgroupScope` is one cgroup of version 2 with all below it, or the whole host. Names of cgroups are paths from the
+mount. A socket belongs to the cgroup in which it was made, and an accepted one to that of its listener (kernel,
+cgroup_sk_alloc and cgroup_sk_clone). So both ways of capture go by the socket's cgroup. A process belongs to the cgroup
+in which it is.
 
-A scope has two places. Names of cgroups are paths from the mount, whatever is watched; capture attaches to the scope's
-directory. A socket belongs to the cgroup in which it was made, and an accepted one to that of its listener (kernel,
-cgroup_sk_alloc and cgroup_sk_clone), so capture by packets and by system calls judges the socket's cgroup. A process
-belongs to the cgroup in which it is.
-
-Sees cgroups come, by inotify(7), so that one is known by its path however short it lives.
-
-Watches every directory of the tree for directories made in it (mkdir(2) of a runtime is told; cgroup v2 is no
-exception), gives (id, path) of each, and watches it in turn. Best effort: a cgroup that is made and gone before its
-directory is looked at, and those past the bound, are left to the walks of `sensor.enrich.cgroup_tree`. Sleeps while
-nothing comes.
+`CgroupWatch` sees cgroups appear by inotify(7), which works on cgroup v2. It watches every directory of the tree, and
+gives id and path of each new one. It is best effort: very short-lived cgroups and those past the bound are left to
+walks.
 """
 
 import contextlib

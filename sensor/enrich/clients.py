@@ -1,10 +1,9 @@
-"""Which process of this node is the client of a connection, where its cgroup does not tell (the root, a slice, a
-login session).
+"""Finds the process of this node that is the client of a connection, where its cgroup names nobody.
 
-Takes one reading of all established sockets and their holders, and answers from it by (address, port). A connection
-that the reading does not have asks for a new one, within a budget of 1 % of one core; until then its client has no
-name, and one that has closed before the reading never gets one. Both are counted. Descriptors are read only where a
-socket is new since the last reading.
+Such cgroups are the root, a slice and a login session. One reading covers all established sockets and their holders,
+and answers by (address, port). An unknown connection asks for a new reading, within a budget of 1 % of one core. Until
+then its client has no name. A connection that closed before the reading never gets one. Both are counted. Descriptors
+are read only where a socket is new since the last reading.
 """
 
 import threading

@@ -1,32 +1,24 @@
-"""The containers of this node that have been asked for: their names, and what is told of their images.
+"""Names the containers of this node and their images, from the files that their runtimes keep on the host.
 
-What a person called a container and made it of, from the files its runtime keeps on the host, where readable.
-
-- docker, under its data root (/var/lib/docker, the snap's, or `data-root` of /etc/docker/daemon.json): `Name`, `Image`
-  and `Config.Image` of containers/ID/config.v2.json (moby container/container.go), and what else its image is called
-  in image/DRIVER/repositories.json (moby reference/store.go);
-- podman, cri-o, under /var/lib/containers/storage or `graphroot` of /etc/containers/storage.conf: `names` and
+- docker, under its data root (/var/lib/docker, the snap's, or `data-root` of /etc/docker/daemon.json): `Name`,
+  `Image` and `Config.Image` of containers/ID/config.v2.json (moby container/container.go). Other names of the image
+  are in image/DRIVER/repositories.json (moby reference/store.go).
+- podman and cri-o, under /var/lib/containers/storage or `graphroot` of /etc/containers/storage.conf: `names` and
   `metadata` in DRIVER-containers/{containers,volatile-containers}.json (containers/storage containers.go, podman
-  libpod/storage.go), and the image's digest in DRIVER-images/images.json;
-- nerdctl: the file /var/lib/nerdctl/HASH/names/NAMESPACE/NAME, whose text is the id (nerdctl pkg/namestore); the image
-  is in containerd's database only.
+  libpod/storage.go). The image's digest is in DRIVER-images/images.json.
+- nerdctl: the text of the file /var/lib/nerdctl/HASH/names/NAMESPACE/NAME is the id (nerdctl pkg/namestore). The
+  image is only in containerd's database.
 
-Of a container that a user runs without root, the same files in the user's home are read, by `user_files`: docker's
-under .local/share/docker or `data-root` of .config/docker/daemon.json (docs.docker.com, rootless mode), podman's under
-.local/share/containers/storage or `graphroot` of .config/containers/storage.conf (containers-storage.conf(5)).
+No runtime socket is asked, because that would need its rights. Where no file has a name, the short id is the name.
 
-No runtime socket is asked: that would need its rights. Where no file tells, the short id is the name.
+Rootless containers have the same files in the user's home: .local/share/docker or `data-root` of
+.config/docker/daemon.json (docs.docker.com, rootless mode), and .local/share/containers/storage or `graphroot` of
+.config/containers/storage.conf (containers-storage.conf(5)). A user may put a pipe, a link, a device or a file system
+of their own (FUSE) there, to make the reader wait or stray. So every step of a path is opened without following links
+(O_PATH, O_NOFOLLOW). It must be the user's and lie on the home's own mount, which must be a local file system. Only a
+regular file of bounded size is read. Sources: open(2), proc_pid_fdinfo(5), proc_pid_mountinfo(5), passwd(5).
 
-What a container was made of: the name, tags and digests of its image, out of the reference that a person gave.
-
-Attributes are OpenTelemetry's container.image.name, container.image.tags and container.image.repo_digests. Pure.
-
-Files that a user of this host keeps below their home, read so that the user cannot make the reader wait or stray.
-
-A user may put a pipe, a link, a device or a file system of their own (FUSE) where a file is expected. So every step of
-a path is opened without following links (O_PATH, O_NOFOLLOW: neither a pipe nor a file system is touched by that), must
-lie on the mount of the home itself, which must be a local file system, and must be the user's; only a regular file of
-bounded size is then read. Sources: open(2), proc_pid_fdinfo(5), proc_pid_mountinfo(5), passwd(5).
+Attributes are OpenTelemetry's container.image.name, container.image.tags and container.image.repo_digests.
 """
 
 import json

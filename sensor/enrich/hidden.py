@@ -1,10 +1,8 @@
-"""What passes the network hooks by, or cannot be read there: unix sockets, datagram sockets, kernel TLS, sockmaps.
+"""Lists what bypasses the network hooks or cannot be read there: unix sockets, datagram sockets, kernel TLS, sockmaps.
 
-One reading visits every network namespace (setns) and asks sock_diag and /proc/thread-self/net/unix; owners of new
-sockets are looked for in /proc/PID/fd. Read once a minute.
-
-Unix sockets of one network namespace, of the text of /proc/net/unix (proc(5)): who listens, and how many are
-connected to each path now. An accepted socket bears its listener's path.
+Once a minute, one reading enters every network namespace (setns), and reads sock_diag and /proc/thread-self/net/unix
+(proc(5)). Owners of new sockets are looked up in /proc/PID/fd. An accepted unix socket has its listener's path, so open
+connections are counted by path.
 """
 
 from collections import Counter

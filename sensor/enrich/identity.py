@@ -1,20 +1,17 @@
-"""Names of both ends of a call: the service that answers and the workload that asks.
+"""Names both ends of a call: the service that answers and the workload that calls.
 
-Takes a cgroup id, a port and addresses from the kernel; gives `Service`, client workload and `Hop`. Precedence:
-Kubernetes Pod, then systemd unit, then container, then program. A cgroup that names one decides at once; else (the
-root, a slice, a socket unit, a host with cgroups in v1) the listener's process is found and asked for its cgroup now,
-and last for its program.
+Takes a cgroup id, a port and addresses from the kernel, and gives `Service`, client workload and `Hop`. A Kubernetes
+Pod comes first, then a systemd unit, a container, and the program. A cgroup that names one of these decides at once.
+For other cgroups (the root, a slice, a socket unit, cgroups v1) the listener's process is found and asked for its
+cgroup, and last for its program.
 
-The hot path is one dictionary: under 0.5 us a call. A name, once given to (cgroup, port, address), stays until
-another process listens there, or Kubernetes says who the container is.
+The hot path is one dictionary: under 0.5 us a call. A name given to (cgroup, port, address) stays until another process
+listens there, or until Kubernetes identifies the container. `FormerNames` keeps what workloads were called before that,
+so that earlier calls get the new name.
 
-What workloads were called before Kubernetes said who they are: calls of that time get their name by it.
-
-Programs that only pass calls on: what they answer is another service's answer, so they are a hop and never an
-endpoint. Pure.
-
-Web servers that can do both (nginx, httpd, caddy, lighttpd) are not here: on a plain host nothing on the node's own
-evidence tells a static file from a forwarded call, and an endpoint shown twice is better than one not shown.
+Programs that only forward calls are a hop and never an endpoint, because their answer is another service's. Web servers
+that can do both (nginx, httpd, caddy, lighttpd) do not count as such on a plain host. No evidence on the node separates
+a static file from a forwarded call, and an endpoint shown twice is better than one not shown.
 """
 
 import threading

@@ -1,11 +1,10 @@
-"""Who listens: every listening TCP socket of the node with the process behind it now.
+"""Lists every listening TCP socket of the node with the process behind it.
 
-Reads sock_diag in every network namespace and /proc/PID/fd, gives `Listener`s. This is what names a service whose
-cgroup does not: a socket opened in the root, a slice or a socket unit before its process moved, and everything on a
-host that keeps cgroups in v1.
+Reads sock_diag in every network namespace and /proc/PID/fd, and gives `Listener`s. They name a service whose cgroup
+does not: a socket opened in the root, a slice or a socket unit before its process moved, and everything on cgroups v1.
 
-The table is read anew on the caller's timer, and at once when a listener is asked for that it does not have, within a
-budget of 5 % of one core (`Budget`): a service that lives for a second is looked up at its first call.
+The table is read again on the caller's timer. It is also read at once for an unknown listener, within a budget of 5 %
+of one core (`Budget`). So a service that lives for a second is looked up at its first call.
 """
 
 import threading

@@ -1,7 +1,4 @@
-"""Puts the identity of this node together and keeps it fresh: what the sensor's composition root asks for.
-
-`build_node` wires the tables to the running kernel.
-"""
+"""Builds the identity of this node for the sensor's composition root, and wires its tables to the running kernel."""
 
 import time
 from collections.abc import Callable

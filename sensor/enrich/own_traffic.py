@@ -1,10 +1,12 @@
-"""Which traffic of this node is Apidae's own: what the collector serves and calls, and what this sensor does.
+"""Finds the traffic of this node that is Apidae's own: what the collector serves and calls, and what this sensor does.
 
-A process is the collector's where it holds the memory file whose name the collector gave this sensor over their stream
-(collector/receiver/own_traffic.py); names of programs, cgroups, hosts and header fields prove nothing here. What such a
-process listens on is its own from the first call on, also after the collector was started again. What it calls on this
-node is found by the cookie of the client's socket, which the kernel never uses twice: the collector writes those of its
-sockets into that file before it connects them, and capture remembers which socket a local client's connection has.
+A process is the collector's if it holds the memory file whose name the collector sent over the stream
+(collector/receiver/own_traffic.py). Names of programs, cgroups, hosts and header fields prove nothing. What such a
+process listens on is its own from the first call, also after a restart of the collector.
+
+What it calls on this node is found by the cookie of the client's socket, which the kernel never uses twice. The
+collector writes the cookies of its sockets into that file before it connects them. Capture knows which socket a local
+client's connection has.
 """
 
 import contextlib

@@ -1,15 +1,11 @@
-"""What /proc tells of the processes of the node: who holds a socket, in which cgroup each is now, what it runs.
+"""Reads from /proc who holds a socket, in which cgroup each process is, and a short, safe name of what it runs.
 
-Reads a proc tree (proc(5)) whose root is a parameter, so tests bring their own. A process may end between any two
-reads: then the answer is None or empty, never an exception. Holding `CAP_SYS_PTRACE` (or being root) is what makes
-other users' processes readable.
+The root of the proc tree (proc(5)) is a parameter, so tests bring their own. A process may end between two reads. Then
+the answer is None or empty, never an exception. Processes of other users need `CAP_SYS_PTRACE` or root.
 
-A short, safe name for a process, from what it runs. Pure.
-
-Reads the executable's path, the command line and the kernel's command name, and gives the program's name: the
-executable's, or for an interpreter the script's, module's, jar's or class's. Only file and module names are taken,
-cut to `MAX_NAME_CHARACTERS` and to characters that a file name of a program has, so an argument that holds a secret
-is never part of a name.
+`name_program` uses the executable's path, the command line and the kernel's command name. It gives the executable's
+name, or for an interpreter that of the script, module, jar or class. Only names of files and modules are used, cut to
+`MAX_NAME_CHARACTERS` and to characters of file names. So an argument that holds a secret is never part of a name.
 """
 
 import contextlib

@@ -1,20 +1,14 @@
-"""The TCP sockets of the whole node: every network namespace that a process of it lives in.
+"""Reads the TCP and UDP sockets of the whole node, in every network namespace that a process lives in.
 
-`NodeSockets` is what the tables of this room ask; `KernelSockets` answers from sock_diag, one visit a namespace;
-tests bring a fake. A container on a host that keeps cgroups in v1 is told from its neighbours only by its namespace:
-all listen on 0.0.0.0:80 in the root cgroup, but each namespace has addresses of its own. So the addresses come with
-the sockets.
+`NodeSockets` is the interface that the other tables use. `KernelSockets` answers it from the kernel, with one visit per
+namespace, and tests bring a fake. On cgroups v1, containers differ only by namespace: all listen on 0.0.0.0:80 in the
+root cgroup. So the addresses of the namespace come with the sockets.
 
-TCP and UDP sockets of one network namespace, asked of the kernel by sock_diag(7).
+Requests are NETLINK_SOCK_DIAG dumps (sock_diag(7), include/uapi/linux/inet_diag.h, stable since Linux 3.3, with the
+cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure.
 
-Builds a NETLINK_SOCK_DIAG dump request and reads its answer (include/uapi/linux/inet_diag.h, stable since Linux 3.3;
-the cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure; `dump_sockets` and
-`dump_addresses` ask the namespace of the calling thread.
-
-Runs a function inside another network namespace, and leaves the caller where it was.
-
-setns(2) moves the calling thread only, so the work is done in a thread that ends with it and never returns to other
-work. Needs CAP_SYS_ADMIN.
+setns(2) moves the calling thread only. So the work runs in a thread that ends with it and never returns to other work.
+It needs CAP_SYS_ADMIN.
 """
 
 import ctypes

@@ -1,19 +1,17 @@
-"""The sensor's certificate and the authorities it trusts: the operator's files, or those of the state directory.
+"""Manages the sensor's certificate and the authorities that it trusts: loads, enrols, renews and notices replaced
+files.
 
-In the state directory key and certificate are one file, so that a crash never leaves a pair that does not fit. All is
-read again at every dial. The key is made here and never leaves the node.
+Certificates come from the operator's files or from the state directory. There, key and certificate are one file, so
+that a crash never leaves a pair that does not fit. All is read again at every dial. The key is made here and never
+leaves the node.
 
-Sees to it that the sensor has a good certificate: enrols where there is none, renews before it ends, notices files
-that were replaced.
+`CertificateKeeper.prepare` runs before each dial, and every few seconds beside the stream. The stream goes on with the
+old certificate until there is a new one.
 
-`prepare` runs before each dial, and every few seconds beside the stream, which then goes on with the old certificate
-until there is a new one.
-
-Getting a certificate of the collector: the first one with a token, the next ones with the one in use.
-
-A one-time token bears the SHA-256 of a public key. Before anything is said, one TLS handshake that trusts nobody looks
-for a certificate of that key among those which the collector shows; it then is the only authority that the second
-connection trusts, over which the token goes. Who stands in between has no such key and learns nothing.
+Enrolment: the first certificate costs a token, the next ones the certificate in use. A one-time token holds the SHA-256
+of a public key. First, one TLS handshake that trusts nobody looks for a certificate of that key in the collector's
+chain. That certificate is the only authority that the second connection trusts, and the token goes over that one. So a
+party in between, which has no such key, learns nothing.
 """
 
 import asyncio

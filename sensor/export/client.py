@@ -1,28 +1,21 @@
-"""The stream to the collector, dialled again for as long as the sensor lives; what is spooled leaves it only by an
-acknowledgement.
+"""Keeps the stream to the collector open: dials again as long as the sensor lives, and explains why a dial failed.
 
 One `Uplink` owns the spool and makes one `Session` (sensor/export/session.py) after another. A session begins with
-hello and welcome, sends everything that waits from the oldest on, and ends with the first error; the next one begins
-after an exponential backoff with jitter and sends again whatever has no acknowledgement. So a redial can repeat a
-batch, which the collector knows by its key, and never loses one.
+hello and welcome, sends everything that waits from the oldest on, and ends with the first error. The next one sends
+again what was not acknowledged. So a redial may repeat a batch, which the collector knows by its key, and never loses
+one.
 
-It runs in the sensor's one asyncio loop (grpc.aio) and not in threads: the capture's read, the windows, the spool and
-the acknowledgements then need no locks, and one turn of the loop is bounded (`sensor.agent.agent` yields between slices
-of exchanges), so acknowledgements wait milliseconds. gRPC's own work happens in its C core without the interpreter
-lock.
+It runs in the sensor's one asyncio loop (grpc.aio), not in threads. So capture, windows, spool and acknowledgements
+need no locks. `sensor.agent.agent` yields between slices of exchanges, so acknowledgements wait milliseconds. gRPC's
+own work runs in its C core without the interpreter lock.
 
-Off loopback the stream is always TLS (sensor/export/target.py), with the certificate that the keeper has at that
-moment.
+Off loopback the stream always uses TLS (sensor/export/target.py).
 
-How long to wait before the next try: exponential with full jitter, so that 10,000 sensors do not come back in one
-second.
-
+`Backoff` doubles the delay and draws it from its upper half, so that 10,000 sensors do not come back in one second.
 Source: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
 
-Why a dial failed, in words that say what to change.
-
-gRPC's core tells handshakes that fail on our side. Of what the other side did not like it says only that the socket was
-closed; then one handshake of our own asks again, for TLS tells the reason in an alert (RFC 8446 section 6.2).
+`explain_dial` names the fix. gRPC's core reports only handshakes that fail on this side. When the peer refuses, it
+reports a closed socket. Then one more handshake reads the reason from the TLS alert (RFC 8446 section 6.2).
 """
 
 import asyncio

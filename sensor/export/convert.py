@@ -1,22 +1,19 @@
-"""Window rows to wire batches: one batch holds the rows of one partition, as columns with a dictionary of strings.
+"""Converts window rows to wire batches: one batch holds the rows of one partition, as columns with dictionaries.
 
-Takes `RowColumns`, gives serialised `Batch`es (proto/apidae/v1/data.proto) complete with sequence, partition and key
-id. A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64,
-the same on every node, so that one collector's detectors see all rows of a service. Strings and services are written by
-the protobuf runtime, routes by `sensor.export.convert`, columns by `sensor.export.convert`: nothing is done for each
-row in Python. A row that cannot be written is found by halves and dropped: the others of its batch leave.
+Takes `RowColumns` and gives serialised `Batch`es (proto/apidae/v1/data.proto) with sequence, partition and key id.
+Nothing is done for each row in Python. A row that cannot be written is found by halving and dropped, and the rest of
+its batch is sent.
 
-Columns of numbers as protobuf's packed fields, by array: 10 ns a number where the runtime's own lists take 65 ns.
+A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64. It
+is the same on every node, so one collector's detectors see all rows of a service.
 
-Encoding: a field is its tag, the length of its data, and the numbers in a row, as varints (7 bits a byte, the upper bit
-says that more follow) or as 8 bytes little-endian. Source: protobuf.dev/programming-guides/encoding.
+Columns of numbers are packed fields, written by array: 10 ns a number, where the runtime's lists take 65 ns. A field is
+its tag, the length of its data, and the numbers as varints (7 bits a byte, the upper bit means more) or as 8 bytes
+little-endian.
 
-Routes as they travel (proto/apidae/v1/data.proto, Route), made once for all batches.
-
-In a batch a route names its service and texts by their places in the batch's own dictionaries, and a service of 10,000
-routes tells all of them each window. So each route's bytes are kept with room for those places, and a batch's are
-filled in at once. A place takes three bytes, whatever it is: varints may be longer than they need be
-(protobuf.dev/programming-guides/encoding), and what has one length can be written without being moved.
+A route names its service and texts by their indexes in the batch's own dictionaries. A service may report 10,000 routes
+each window, so the bytes of each route are kept with gaps for these indexes. An index takes three bytes, whatever it
+is, because varints may be longer than needed. Source: protobuf.dev/programming-guides/encoding.
 """
 
 import logging

@@ -1,13 +1,7 @@
-"""The small messages of the stream to and from the sensor's own types: hello, health, coverage, policy, keys, reveals.
+"""Converts the small messages of the stream: hello, health, coverage, policy, blocks, keys, reveals and schemas.
 
-Rows are `sensor.export.convert`'s; this is the rest of the sensor's one converter. Nothing here raises on what a
-collector sends.
-
-Blocks from the wire, and what became of them to the wire. Nothing here raises on what a collector sends.
-
-Rows of a message, each written for itself: one that cannot be written keeps no other from the collector.
-
-The message of what routes look like: the sensor's own `Schema`s in, the wire's out.
+Rows are `sensor.export.convert`'s. Nothing here raises on what a collector sends. Each row of a message is written by
+itself, so one that cannot be written does not stop the others.
 """
 
 import logging

@@ -1,7 +1,8 @@
-"""The policy a collector pushes: epochs, full forms and differences, applied whole or refused with a reason. Pure.
+"""The policy that a collector sends: epochs, full forms and differences, applied whole or refused with a reason. Pure.
 
-A full form replaces everything and may carry any epoch (a collector that lost its data begins again). A difference
-names the epoch it starts from and is refused anywhere else, because half a policy is worse than an old one.
+A full form replaces everything and may carry any epoch, because a collector that lost its data begins again. A
+difference names the epoch that it starts from. It is refused at any other epoch, because half a policy is worse than an
+old one.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,8 +1,8 @@
-"""One stream to a collector, from hello to its end: what is sent, what is acknowledged, and what is sent again.
+"""One stream to a collector, from hello to its end: what is sent, acknowledged and sent again.
 
-The session keeps two things the spool does not: which waiting batches it has yet to send (a heap of their ordinals, so
-that the oldest goes first, also after a RETRY) and which are in flight. Both die with it, and the next session begins
-with all that waits.
+A session keeps two things that the spool does not. One is the set of waiting batches that it has yet to send, as a heap
+of their ordinals, so that the oldest goes first, also after a RETRY. The other is the set of batches in flight. Both
+end with the session, and the next one begins with all that waits.
 """
 
 import asyncio

@@ -1,17 +1,23 @@
-"""Batches on disk until the collector has acknowledged them: a bounded ring of segment files that survives the process.
+"""Keeps batches on disk until the collector has acknowledged them: a bounded ring of segment files that survives the
+process.
 
-A segment is a file `SEGMENT-NUMBER.seg` of records, each `header | payload`; the header has the payload's length, a
-CRC-32 of all that follows it, the kind (batch, or the tombstone of an acknowledged one), the boot id of the sensor
-process that made the batch, its sequence, its time and its calls. Records are only appended. A segment goes when
-everything in it is acknowledged and it is the oldest, or when the ring is full: then what it still held is dropped and
-counted. A new process never writes into an old one's segment; it sends the old batches first, in their order.
+A segment is a file `SEGMENT-NUMBER.seg` of records, each `header | payload`. The header holds:
+
+- the payload's length and a CRC-32 of all that follows it
+- the kind: a batch, or the mark of an acknowledged one
+- the boot id of the sensor process that made the batch, its sequence, its time and its calls
+
+Records are only appended. A segment is deleted when it is the oldest and everything in it is acknowledged. When the
+ring is full, the oldest segment is deleted, and what it still held is dropped and counted. A new process never writes
+into an older segment, and sends the old batches first, in order.
 
 **What survives what.** A record is one `write`, so it survives the sensor's death (kill -9 included). `fsync` happens
-when a segment is full and at `close`: a power cut may take the last seconds, as it takes the last seconds of traffic;
-an fsync a batch would cost the node's disk more than the sensor costs its processor. A torn tail (a record cut by a
-crash, or rotten bytes) ends its segment at the last whole record; the bytes after it are counted. A disk that does not
-take a record (full, read-only) does not stop the stream: the batch stays in memory, bounded, and is counted as dropped
-only when that is full too.
+when a segment is full and at `close`. So a power cut may lose the last seconds of batches, as it loses the last seconds
+of traffic. An fsync per batch would cost the disk more than the sensor costs the processor.
+
+A torn tail (a record cut by a crash, or rotten bytes) ends its segment at the last whole record. The bytes after it are
+counted. A disk that refuses a record (full, read-only) does not stop the stream. The batch stays in memory, bounded,
+and is dropped and counted only when that is full too.
 """
 
 import os

@@ -1,11 +1,10 @@
-"""What the sensor keeps on disk between starts: the installation keys, the last good policy, how the collector's own
-traffic is known, its certificate, each a 0600 file written whole.
+"""What the sensor keeps on disk between starts: installation keys, policy, and how the collector's own traffic is
+known.
 
-The directory (`state_dir`) is 0700 and also holds the spool, which is `sensor.export.spool`'s. Values of keys never
-appear in an error.
+Each is a 0600 file, written whole, in the state directory (`state_dir`, 0700). The directory also holds the certificate
+(`sensor.export.certificates`) and the spool (`sensor.export.spool`). Values of keys never appear in an error.
 
-What the collector has told this sensor and holds until it tells otherwise: keys, policy, and how its own traffic is
-known, kept on disk.
+`Told` holds what the collector sent last. It is valid until the collector sends something else.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where a collector listens, and a channel to it: in the clear on loopback, else by TLS."""
+"""The address of a collector, and a gRPC channel to it: in clear text on loopback, otherwise over TLS."""
 
 import ipaddress
 from dataclasses import dataclass, field

@@ -1,17 +1,17 @@
-"""gRPC, gRPC-Web and Connect on top of HTTP: which calls are theirs, their service and method, messages and status.
+"""Recognises gRPC, gRPC-Web and Connect calls over HTTP, and reads their service, method, messages and status.
 
-Reads request heads, trailers and, where they were copied, bodies. Sources: the gRPC project's "gRPC over HTTP/2" and
-"gRPC Web" (PROTOCOL-HTTP2.md, PROTOCOL-WEB.md) and the Connect protocol reference (connectrpc.com/docs/protocol).
+Reads request heads, trailers and, where they were copied, bodies. All three protocols frame messages alike, except
+unary calls of Connect, whose body is the message, and gRPC-Web as text (base64):
 
     Length-Prefixed-Message = Compressed-Flag (1 byte) Message-Length (4 bytes, big endian) Message
 
-All three frame messages so, but for unary calls of Connect (the body is the message) and gRPC-Web as text (base64).
+Status codes are those of google.rpc.Code. gRPC sends them as numbers, Connect by name. `RpcStatus.http` is the HTTP
+status that google/rpc/code.proto and Connect's reference map a code to. So an RPC that failed under HTTP 200 counts in
+the class of what happened. The codes mapped to 5xx are those that OpenTelemetry's conventions for gRPC call errors of
+the server, except CANCELLED (499).
 
-Status codes of RPCs: google.rpc.Code, which gRPC sends as a number and Connect by name, in the order of its numbers.
-
-`http` is the HTTP status that the same file (google/rpc/code.proto, and Connect's reference alike) maps the code to: so
-an RPC that failed under HTTP 200 counts in the class of what happened. The codes mapped to 5xx are those that
-OpenTelemetry's conventions for gRPC call errors of the server, CANCELLED (499) aside, which is nobody's error there.
+Sources: the gRPC project's "gRPC over HTTP/2" and "gRPC Web" (PROTOCOL-HTTP2.md, PROTOCOL-WEB.md), and the Connect
+protocol reference (connectrpc.com/docs/protocol).
 """
 
 import re

@@ -1,39 +1,28 @@
-"""HPACK (RFC 7541) for a listener that may come late: header blocks of one direction in, fields out. Never raises.
+"""HPACK (RFC 7541) for a listener that may join late: header blocks of one direction in, fields out. Never raises.
 
-A decoder of an endpoint holds the whole table from the first block on. A sensor may join in the middle of a connection,
-or miss a block. Both are one state here, the *incomplete* table:
+A decoder at an endpoint has the whole table from the first block on. A sensor may join in the middle of a connection or
+miss a block. Both are one state here, the *incomplete* table:
 
     index      62 .. 62 + k - 1      62 + k ..
     entry      the k newest          older ones
     known      exactly               as placeholders
 
-Entries are inserted at index 62 and everything older moves up by one (section 2.3.2), so the index of an entry that was
-inserted before the join says which of them it is: entry number `inserted - 1 - (index - 62)`, negative before the join.
-That number is the placeholder, and it never changes its meaning. Three more facts make this exact:
+A new entry gets index 62 and moves all older entries by one (section 2.3.2). So the index of an older entry identifies
+it: it is entry number `inserted - 1 - (index - 62)`, negative before the join. A `Placeholder` carries this number,
+which never changes its meaning. Three more facts make this exact:
 
 - The static table is known: GET, POST, 200, https and so on are right from the first block.
-- An encoder never names an entry it evicted (section 4). Holding entries for too long is therefore harmless, and the
-  real size of the table need not be known. Indices stay right even where an entry was too large for the table and
-  emptied it: then nothing older than it is ever named again.
+- An encoder never names an entry that it evicted (section 4). So it is harmless to keep entries for too long, and the
+  real size of the table need not be known. This holds too where an entry was too large for the table and emptied it.
 - Once the known entries alone exceed the table's size, all older ones are gone and the table is complete.
 
-What cannot be read (a wrong index, a broken string) means that the place in the stream was lost: the block is an error
-and the table incomplete from then on. Nothing is guessed.
+A wrong index or a broken string means that the place in the stream was lost. The block is then an error, and the table
+is incomplete from there on. Nothing is guessed.
 
-The two tables of HPACK that never change: RFC 7541, appendix A (static table) and appendix B (Huffman code).
-
-Appendix B lists a code for each of the 256 bytes and the end of string. It is a canonical code ("Generating a canonical
-prefix encoding", Schwartz and Kallick 1964, named there): codes of one length count up in the order of their symbols, a
-longer code goes on where the shorter ones ended. So the lengths say it all; `sensor.http.hpack` makes the
-codes from them, and the tests hold them against the codes of appendix C and of a second implementation.
-
-Huffman strings of HPACK (RFC 7541, section 5.2): coded bytes in, bytes out, or None where they are no such string.
-
-The machine reads a byte a step. A state is a prefix of a code, and for each state and byte there is what the byte
-completes and the state after it. There are 256 states; the 256 steps of one are worked out when it is first met, so
-that nothing is built at start, and memory holds the states that real strings lead to (6 MB for all of them).
-
-What an HPACK decoder gives: a header block as fields, and what stands in for bytes that were never seen.
+The static table is appendix A. The Huffman code of appendix B is canonical ("Generating a canonical prefix encoding",
+Schwartz and Kallick 1964), so the lengths of the codes define it. Tests compare the codes with appendix C and with a
+second implementation. The Huffman decoder (section 5.2) reads a byte a step. It computes the 256 steps of a state when
+it first meets the state, so nothing is built at the start. There are 256 states, which take 6 MB if all are met.
 """
 
 from functools import cache

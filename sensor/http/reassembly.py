@@ -1,32 +1,28 @@
-"""Both directions of a TCP connection: packets in, `(Direction, Chunk | Gap)` out in an order that could have happened.
+"""Reassembles TCP: packets of both directions in, `(Direction, Chunk | Gap)` in an order that could have happened out.
 
-Sans-io. Which end is the client follows from SYN; where the capture joined in the middle the sender of the first packet
-is taken for it until `sensor.capture.files` knows better from what is said.
+Sans-io. `StreamAssembler` is one direction, `Connection` both. SYN shows which end is the client. Where the capture
+joined in the middle, the sender of the first packet counts as the client until `sensor.capture.files` knows better.
 
-**Order.** Captures of several queues or interfaces put packets of the two directions out of order: an answer before its
-question. A packet says what its sender had received (its acknowledgement number), so its bytes wait until the other
-direction has come so far. Whoever reads both directions then sees questions before answers.
+**Positions.** A position is a number of bytes from the start of the stream, or from the first byte seen after a late
+join. So nothing behind this module sees sequence numbers or their wrap-around (RFC 9293, section 3.4). Chunks and gaps
+of a direction cover it in order, without overlap and without a hole. A chunk is what one segment brought, so a reader
+that lost its place can look for a message at the start of a segment.
 
-**Patience.** What was acknowledged and is not here was missed by the capture, or comes late. After `PATIENCE_PACKETS`
-more packets of the connection it is given up: holes become gaps and what waited is told. Nothing waits past the end.
+**Overlaps.** Bytes that came first win, as in most stacks for acknowledged bytes. The others are counted. Different
+bytes are counted too, because that is a way to evade detection.
 
-**Resets.** RST is noted where its sequence number fits (RFC 5961, section 3.2: the next expected byte, or one that a
-window may hold) and counted as stray else. It ends nothing: a receiver drops one whose timestamp or checksum is wrong,
-and forged ones are sent to blind who listens. A real one is followed by nothing.
+**Gaps.** A hole waits for its bytes. It becomes a `Gap` when the peer acknowledged it, because then only the capture
+missed them. It also becomes one when too many bytes wait behind it, or at the end.
 
-One direction of a TCP connection: segments in any order in, its bytes by position out, as `Chunk`s and `Gap`s.
+**Order.** Captures of several queues or interfaces may put an answer before its request. An acknowledgement number
+shows what a sender had received. So its bytes wait until the other direction has come that far.
 
-Sans-io. A position is a number of bytes from the start of the stream (0 is the first byte after SYN, or the first byte
-seen where the capture joined in the middle), so that nothing after this room sees sequence numbers or their wrap-around
-(RFC 9293, section 3.4: arithmetic modulo 2**32).
+**Patience.** After `PATIENCE_PACKETS` more packets of the connection, what was acknowledged and is still missing is
+given up: holes become gaps. Nothing waits past the end.
 
-What comes out is in order and never overlaps: chunks and gaps together cover the stream from 0 to its end without a
-hole. A chunk is what one segment brought, so that a reader which lost its place can look for a message at the start of
-a segment. Where segments overlap, the bytes that came first win (as in most stacks for bytes already acknowledged) and
-the others are counted; where they differ from what was kept, that is counted too, since it is how detection is evaded.
-
-A hole waits for its bytes, which may be late. It becomes a `Gap` when the peer acknowledged it (then the bytes arrived
-there and only the capture missed them), when the bytes that wait behind it pass the bound, or at the end.
+**Resets.** RST is noted where its sequence number fits (RFC 5961, section 3.2: the next expected byte, or one in a
+possible window). Otherwise it is counted as stray. It ends nothing: a receiver drops one with a wrong timestamp or
+checksum, and attackers forge them to blind a listener. Nothing follows a real one.
 """
 
 from bisect import bisect_right, insort

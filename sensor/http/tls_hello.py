@@ -1,9 +1,10 @@
-"""The first message of each end of a TLS connection, which is in the clear: who is called, what may be spoken, which
-version and cipher were chosen.
+"""Reads the first message of each end of a TLS connection, which is in clear text: server name, ALPN, versions, cipher.
 
-Takes the first bytes of a direction, cut anywhere, and gives a `ClientHello` or `ServerHello` with what is whole in
-them; None where they are neither. Bounded, never raises. Sources: RFC 8446 4.1 and 5.1, RFC 6066 3 (server name),
-RFC 7301 (ALPN), RFC 8446 4.2.1 (versions); names of cipher suites as in the IANA registry.
+Takes the first bytes of a direction, cut anywhere. Gives a `ClientHello` or `ServerHello` with what is whole in them,
+or None for other bytes. `list_weaknesses` names what is weak about a version and a cipher suite. Bounded, never raises.
+
+Sources: RFC 8446 4.1 and 5.1, RFC 6066 3 (server name), RFC 7301 (ALPN), RFC 8446 4.2.1 (versions). Names of cipher
+suites are those of the IANA registry.
 """
 
 import re

@@ -1,15 +1,15 @@
-"""Frames of one direction of a WebSocket (RFC 6455, section 5.2): bytes in, the count of messages out.
+"""Counts the messages of a WebSocket (RFC 6455, section 5.2): bytes of both directions in, counts out.
 
-    0                   1
-    0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
-   +-+-+-+-+-------+-+-------------+-------------------------------+
-   |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
-   |I|S|S|S|  (4)  |A|     (7)     |     (16 or 64, if 126 or 127) |
-   |N|V|V|V|       |S|             |                               |
-   +-+-+-+-+-------+-+-------------+ - - - - - - - - - - - - - - - +
-   |                Masking-key (32), if MASK is set               |
+     0                   1
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+    +-+-+-+-+-------+-+-------------+-------------------------------+
+    |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
+    |I|S|S|S|  (4)  |A|     (7)     |     (16 or 64, if 126 or 127) |
+    |N|V|V|V|       |S|             |                               |
+    +-+-+-+-+-------+-+-------------+ - - - - - - - - - - - - - - - +
+    |                Masking-key (32), if MASK is set               |
 
-Payloads are passed over, not kept and not unmasked. Sans-io; it never raises, and bytes that are no frames end it.
+Payloads are skipped, not kept and not unmasked. Sans-io and never raises. Bytes that are not a frame end the count.
 """
 
 from enum import IntEnum

@@ -1,9 +1,12 @@
-"""Who made the calls of a batch of records: the kernel's 64-bit `actor` to an actor of `sensor.aggregate.dictionary`.
+"""Finds who made the calls of a batch of records: the kernel's 64-bit `actor` to an actor of
+`sensor.aggregate.dictionary`.
 
 The kernel's number stands for profile, credential, client address and client cgroup. The client's workload is part of
-the key too: where a cgroup names it, it is looked up once a batch; processes of a shared one (the root, a slice, a
-login session) are told apart by their connections, so there for each connection of the batch; a client without a
-cgroup is asked for by its address and the time of its calls. So an actor stays true when names change.
+the key too, so an actor stays true when names change:
+
+- Where a cgroup names the workload, it is looked up once a batch.
+- Processes of a shared cgroup (the root, a slice, a login session) are distinguished by connection.
+- A client without a cgroup is looked up by its address and the time of its calls.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,15 +1,13 @@
-"""Keeps the sensor's processor time within its budget by what can be had for less: bodies first, then heads sent up;
-and calls that are read over TLS, whose share gives way to both.
+"""Keeps the sensor's processor time within its budget: it lowers the limits of bodies, then of heads, and of TLS calls.
 
 Each second it compares the processor time used, the kernel's programs included, with what the calls of that second
-allow. Above the budget, fewer bytes of bodies are copied; where that is not enough, fewer heads a second go up for what
-the kernel does not recognise (such calls are then counted under their service's `other` route). Well below it, more:
-heads first, then bodies. Calls are counted in any case. Down at once by what is too much, up step by step, so that it
-settles just below the budget.
+allow. Above the budget, fewer bytes of bodies are copied. Where that is not enough, fewer heads a second of unknown
+calls are copied. Those calls are then counted under the `other` route of their service. Well below the budget heads
+come back first, then bodies. A limit drops at once by the excess and rises in steps, so it settles just below the
+budget. Calls are counted in any case.
 
-What is read of TLS is judged over 10 s, for it comes in turns (`sensor.capture.tls.duty`): above the budget, or where
-others hold back and there is no room for them, fewer calls a second of a process are read, and the rest of them
-estimated.
+TLS is assessed over 10 s, because it is read in turns (`sensor.capture.tls.duty`). If it is above the budget, or the
+other limits have no room to recover, fewer calls a second of a process are read. The rest of them is estimated.
 """
 
 from dataclasses import dataclass

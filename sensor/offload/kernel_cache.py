@@ -1,12 +1,11 @@
-"""What the kernel knows, as user space taught it: names, profiles, and for each root the trie of its paths.
+"""User space's copy of the kernel route cache: names, profiles, and for each root the trie of its paths.
 
-The kernel's maps are written here only, and this is their copy: nothing is ever read back. Changes are collected and
-go in batches (`flush`), leaves before edges before roots, so that a walk never finds a way that ends nowhere. All is
-bounded: past a bound, what was longest without a word from the slow path goes first, whole roots at a time, and is
-counted. Numbers of nodes, routes and profiles are never used again.
+Only this module writes these maps, and nothing is read back. Changes are collected and written in batches (`flush`):
+leaves before edges before roots, so that the kernel never follows a path that ends nowhere. All tables are bounded.
+Past a bound, the roots of which user space described no call for longest are evicted whole, and counted.
 
-Numbers that stand for things in records: given once, never again, and remembered for a while after the thing is
-forgotten, since a call that began before may end after.
+`Issued` numbers nodes, routes and profiles for the records. A number is never used again. It keeps its meaning for a
+while after the entry was removed, because a call that began before may end after.
 """
 
 import struct

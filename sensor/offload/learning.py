@@ -1,9 +1,10 @@
-"""What a described call teaches the kernel: its names, its path, its profile; and what a sample of a known one proves.
+"""Decides what a described call installs in the kernel route cache, and checks samples of matched calls against it.
 
-Only a call that was served (2xx), whose head lay in one piece and says everything plainly, teaches. Each hash is
-checked against what this side makes of the same bytes, so that nothing is taught that the two ends read differently.
-A call that was recognised is sampled now and then: where Python's route is no longer the one that was taught, the whole
-root is forgotten.
+A call installs its names, path and profile only if it was served (2xx) and its head lay in one piece and is plain. Each
+hash is compared with what Python computes of the same bytes, so that both sides read alike.
+
+Matched calls are sampled now and then. Where Python's route is no longer the installed one, the whole root is
+invalidated.
 """
 
 from collections.abc import Callable

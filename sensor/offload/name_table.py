@@ -1,22 +1,20 @@
-"""The names that the kernel may skip or must fold in: judged by `sensor.offload.name_table`, kept in the kernel's
-buckets.
+"""The names of headers and query parameters that the kernel may skip or must fold in, and the plain heads that it
+reads.
 
-A bucket holds a few names. When it is full, the name that was taught there first gives way; the ones told at the
-start never do. A name that gave way makes its calls unknown again, and so is soon back.
+The kernel reads heads by names only. `NameJudge` classifies a name with `sensor.describe`, so that both ways of a call
+agree:
 
-What the name of a header or of a query parameter says by itself: whether its value can be skipped unread, or told.
+- A header may be ignored only where Python reads nothing of it, whatever its value and the rest of the head.
+- A parameter that announces a key has its value folded into the profile, one that names an object into the object.
+- Values of headers with keys and signatures are reported or skipped (`bpf/told.h`).
+- An ignored header with signs of an attack (bpf/odd.h) is part of the profile, like every other header.
+- Every other parameter makes the call unknown.
 
-The kernel reads heads by names only. A name may be ignored there only where Python would read nothing of it whatever
-its value and whatever else is in the head; a query name that announces a key has its value folded into the profile,
-and one that names an object into the object. Of headers that carry keys and signatures the kernel tells or skips the
-value (bpf/told.h). The value of an ignored header is looked at for signs of an attack (bpf/odd.h): a line that has one
-is part of the profile, like every other header line. Every other query name makes the call unknown. The answers come
-from `sensor.describe`, so that both ways of a call agree.
+`NameTable` keeps names in the kernel's buckets. A full bucket evicts the name that was installed there first, never an
+initial one. Calls with an evicted name become unknown, so the name soon returns.
 
-A request head as the kernel reads it: names and values by line, no meaning. For those that teach and check.
-
-Reads only heads in the plain form that the kernel recognises (RFC 9112 with CRLF, origin-form, one segment a slash);
-anything else is None and never taught.
+`read_plain_head` reads heads in the plain form that the kernel matches (RFC 9112 with CRLF, origin-form). Others give
+None.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Recognition under one installation key: teaches what the slow path described, reads what the kernel recognised.
+"""Matching in the kernel under one installation key: installs what user space described, and converts matched records.
 
-One object for the pipeline and the loop. The `Mirror` and the names outlive it: when the key changes, all paths and
-profiles are forgotten and taught anew, under numbers that were never used.
+It is one object for the pipeline and the loop. The copy of the cache and the names outlive it. When the key changes,
+all paths and profiles are invalidated and installed anew, under numbers that were never used.
 """
 
 from collections.abc import Callable, Mapping

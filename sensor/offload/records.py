@@ -1,28 +1,18 @@
-"""Kernel records to CALL columns: numbers of routes and actors looked up once each a batch, the rest copied in bulk.
+"""Converts kernel records to rows of CALL: each number of a route or actor is looked up once a batch, the rest in bulk.
 
-A record says which route and profile the kernel recognised; what these are is in the `Mirror`. The actor (who called)
-is interned by the record's own 64-bit `actor`, from the first record that has it. Of what the kernel did not recognise
-and had no budget to send up, a known path goes to its route without saying who called; the rest goes to the service's
-`other` route, and so does what could only be summed because a ring was full. All these are marked lossy: they are
-counted, not described. Whether they carried credentials nobody could see, and that is what they say
-(`AuthenticationKind.UNKNOWN`). Their status is the one that the kernel read; where it lost the answer, and of what was
-only estimated, it is STATUS_NOT_READ.
+A record names the route and profile that the kernel matched. `sensor.offload.kernel_cache` has what these are. A call
+that the kernel did not match, and that had no budget to be copied, goes to its route if the path is known, without its
+caller. Otherwise it goes to the service's `other` route. So do calls that were only summed because a ring was full.
 
-Cost: a few numpy passes, and a look-up in a table of integers for each different route and actor of a batch.
+All these are marked lossy and have `AuthenticationKind.UNKNOWN`, because nobody could see credentials. Their status is
+the one that the kernel read. Where the answer was lost or the call was only estimated, it is STATUS_NOT_READ.
 
-What the kernel's numbers of routes stand for, as columns: number among the facts, hop.
+`RouteTable` keeps what was found for a number, because each second has the same routes. A number never stands for
+another route, but its route may get another number among the facts (`Facts.generation`) and other texts.
 
-A batch of records may be of thousands of routes, and each second's is of the same: what was found is kept in a table
-of integers. A number never stands for another route; but the route may get another number among the facts
-(`Facts.generation`), and other texts, which the facts are told with its number.
-
-Bodies of calls that the kernel recognised: what their records say of them, read or estimated.
-
-A record with `RecordFlag.BODY` has its response among the pieces: the kernel sent it up for its class, which the route
-had not shown. Of all others the records returned are estimated, a whole batch at once; a response far larger than any
-that was read makes the route's next call a sample.
-
-What the responses of a route hold: the content type last read of each status, for records, which bring none.
+`RecordBodies`: a record with `RecordFlag.BODY` has its response among the pieces, because its class was new to the
+route. For others the records returned are estimated, a batch at once. `MediaTypes` has the last content type of each
+route and status, because records have none.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,13 +1,8 @@
-"""Says before the start what works on this node and what does not, and what to do about it.
+"""Checks before a start what works on this node and what does not, with advice for each finding.
 
-Takes the facts of `sensor.preflight.checks`, gives one `Check` a line of the table. `check_environment` is pure: each
-of its rows is one small function, and a test breaks each fact in turn. Only a FAILED check stops capture; what it needs
-is in docs/preflight.md.
-
-What this node's kernel and process allow, as plain facts: the only part of the preflight that touches the node.
-
-Reads /proc, /sys and uname, and asks `sensor.preflight.trial` in a child. Whatever cannot be read is None, which is a
-fact too.
+`read_environment` reads the facts: /proc, /sys, uname, and `sensor.preflight.trial` in a child. What cannot be read is
+None, which is a fact too. `check_environment` is pure and gives one `Check` a line of the table. Each row is one small
+function, and a test breaks each fact in turn. Only a FAILED check stops capture. docs/preflight.md lists what it needs.
 """
 
 import enum

@@ -1,9 +1,9 @@
 """Loads the programs that a start with these settings would load, and drops them, for `apidae preflight`.
 
-They are attached to nothing: beside a running sensor a second set would run for each packet of the node and take memory
-of each socket. That this kernel attaches such programs, `sensor.preflight.trial` shows with smaller ones. An image that
-is kept is loaded, else it is compiled (2-5 s in a child); the cache stays as it is. Loading takes 2-5 s of the
-verifier, and as much kernel memory as the maps of a sensor, some 30 MB, for so long.
+They are not attached. Beside a running sensor, a second set would run for each packet of the node and take memory of
+each socket. `sensor.preflight.trial` shows with smaller programs that this kernel attaches such programs. A cached
+image is loaded, otherwise it is compiled (2–5 s in a child). The cache stays as it is. Loading takes 2–5 s of the
+verifier and some 30 MB of kernel memory, as much as a sensor's maps.
 """
 
 import tempfile

@@ -1,9 +1,8 @@
-"""Tries what the sensor needs of the kernel, in a process of its own: `python -m sensor.preflight.trial CGROUP` prints
-one JSON object.
+"""Tries what the sensor needs of the kernel: `python -m sensor.preflight.trial CGROUP` prints one JSON object.
 
-A short-lived child, because loading bcc keeps LLVM's 130 MB, and because whatever was attached goes with it. Each
-answer is an empty string or the reason why not. Programs: the smallest that the verifier takes (`return 1`, which
-lets every packet pass), attached by bpf_link and detached at once (bpf(2), perf_event_open(2)).
+It is a short-lived child, because loading bcc keeps LLVM's 130 MB, and because whatever it attached ends with it. Each
+answer is empty or the reason why not. The programs are the smallest that the verifier takes (`return 1`, which lets
+every packet pass). They are attached by bpf_link and detached at once (bpf(2), perf_event_open(2)).
 """
 
 import ctypes

@@ -1,12 +1,11 @@
-"""Whether the last two segments of an RPC's path, names of its schema, may be revealed: `grpc.health.v1.Health`,
-`Check`.
+"""Decides whether the last two segments of an RPC's path may be revealed: `grpc.health.v1.Health`, `Check`.
 
-Service and method names are chosen when an API is written, not by who calls it, so they are no values. But the path
-comes from the caller, and so does the content type that says the call is an RPC. What the server answered decides:
+Names of services and methods are chosen when an API is written, so they are not values. But the caller sends the path,
+and also the content type that makes the call an RPC. The server's answer decides:
 
 - The method itself answered: its name is revealed, unless its form is that of an id, a key or an address.
 - The answer speaks the protocol, but the sensor cannot see whether the server knows the method: a name is revealed if
-  it is made of words, none of them a person's name. In `package.Service/Method` the method may have any name.
+  it is made of words, and no word is a person's name. In `package.Service/Method` the method may have any name.
 - Everything else (not implemented, not allowed, not read): the segments are treated like those of any path.
 
 A name that is not revealed stays a word of the path, reported by its hash (docs/privacy.md).

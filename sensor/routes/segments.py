@@ -1,9 +1,9 @@
-"""What a path segment is by its form alone: a parameter of a known shape, an API word, a pattern around a parameter, or
-another word.
+"""Classifies a path segment by its form alone: a parameter of a known shape, an API word, a pattern, or another word.
 
-Takes the text of one segment as it stands in the path (percent-encoded), gives a `Shape`. Pure and context-free, so
-that the same segment has the same shape on every node; what depends on its neighbours (too many different words,
-version numbers) is `sensor.routes.templating`'s. The tests are ordered from the cheap and certain to the doubtful.
+Takes the text of one segment as it stands in the path (percent-encoded) and gives a `Shape`. A pattern is a literal
+around a parameter. Pure and context-free, so that the same segment has the same shape on every node. What depends on
+neighbours is `sensor.routes.trie`'s: too many different words, version numbers. The tests run from cheap and certain to
+doubtful.
 """
 
 import re

@@ -1,14 +1,12 @@
-"""What is kept of each service: its host names, the tries below them, and how much it may still add.
+"""The tables of each service, its host names and their tries, and the bounds on what a service may still add.
 
-Services are counted too: this node's own are few, but it may call any number of others. When there are too many, the
-one that was longest without a call is evicted with all it holds (second chance, Corbato 1969: a table that was used
-since the hand last passed is spared once). An evicted service starts anew with the same route ids.
+A node's own services are few, but it may call any number of others, so services are bounded too. The one that was
+longest without a call is evicted with all it holds (second chance, Corbato 1969: a table used since the hand last
+passed is spared once). An evicted service begins anew with the same route ids.
 
-How much of something may still be made: a count under a bound, and under the bound of a larger whole.
-
-The tables of `sensor.routes.templating` are filled by clients. Each service takes from its own allowance and from the
-sensor's, and what was seen served (2xx) takes from another pair than what never was, so that neither one service nor
-a scanner can use up what the others need. Everything taken is returned when its table is evicted.
+Clients fill these tables. Each service takes from its own allowance and from the sensor's. What was seen served (2xx)
+takes from another pair than what never was. So neither one service nor a scanner uses up what the others need.
+Everything is given back when a table is evicted.
 """
 
 from collections.abc import Iterator

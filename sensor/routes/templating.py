@@ -1,10 +1,11 @@
-"""From a call's path to its route: (service, host, method, shape of the path), interned, under an immutable id.
+"""Turns a call's path into its route: (service, host, method, shape of the path), interned, with an immutable id.
 
-Takes what a request line says and whether it was served, gives a `Route` and the object that the path's parameters
+Takes what a request line says and whether it was served. Gives a `Route` and the object that the path's parameters
 name. Shapes come from `sensor.routes.segments`, positions from `sensor.routes.trie`, host names from
-`sensor.routes.vocabulary`. Words that are not plainly API words go into a route as a keyed hash and stay so until
-`sensor.routes.vocabulary` lets them out. Everything is bounded; what does not fit goes to the `other` route of its
-(service, method) and is counted.
+`sensor.routes.vocabulary`.
+
+Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.vocabulary` reveals them.
+Everything is bounded. What does not fit goes to the `other` route of its (service, method) and is counted.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,17 +1,14 @@
 """The route trie of one (service, host): what each position of its paths has held, within bounds.
 
 A node's children are literals and words by their text, and parameters by their shape. A position that has held more
-than `MAX_WORDS` different unknown words is a parameter: words met before keep their node (routes are immutable), later
-ones share the `PARAMETER` child. Where an API begins, numbers are versions: up to `MAX_VERSIONS` different ones stay
-literal.
+than `MAX_WORDS` different unknown words is a parameter. Earlier words keep their node, because routes are immutable,
+and later ones share the `PARAMETER` child. Where an API begins, numbers are versions: up to `MAX_VERSIONS` different
+ones stay literal.
 
-What was never served (2xx) has bounds of its own at each position, so that a scanner's guesses do not make a position
-a parameter or use up its literals. A child that is served for the first time moves from one count to the other.
+What was never served (2xx) has bounds of its own at each position. So a scanner's guesses do not make a position a
+parameter or use up its literals. A child that is served for the first time moves from one count to the other.
 
-The way a path has taken through its trie, for those that teach it to the kernel. Changes nothing.
-
-Numbers that name a version of an API where one begins, and are values elsewhere: a `Node` and a text in, whether in
-its place the text is a version out.
+`trace_path` gives the steps of a path for the kernel route cache, and changes nothing.
 """
 
 from array import array

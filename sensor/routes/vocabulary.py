@@ -1,22 +1,17 @@
-"""Which words may leave the node in clear: API words made of the shipped vocabulary, never a person's name.
+"""Decides which words of a path and which host names may leave the node in clear.
 
-Takes the text of one path segment, answers whether it is plainly an API word: every part of it (camelCase, snake_case,
-kebab-case, or two words written as one) is in `words/api.txt` or an inflection of such a word. `words/names.txt` holds
-given names and surnames; a word that is one, or is made of one, is never revealed. Both files are made by
-scripts/vocabulary.
+`Vocabulary`: a segment is an API word if each part of it is in `words/api.txt` or is an inflection of such a word.
+Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
+`words/names.txt` (given names and surnames), or is made of such names, is never revealed. scripts/vocabulary makes both
+files.
 
-Which host names a service is told under: the Host header comes from the attacker, so at most 100 per service, then
-`other`.
+`HostNames`: an attacker can choose the Host header, so a service has at most 100 host names, then `other`. A host that
+was served (2xx) goes first: others get what is left, and the oldest of them is dropped when served ones need the room.
 
-A host that was served (2xx) keeps its name first: unserved names fill only what is left, and the oldest of them give
-way when served ones need the room.
-
-Which words may be revealed to a collector that asks: those served 2xx to three consumers or more that do not look
-like values, and names of RPCs that their server knows (sensor/routes/schema_names.py).
-
-A word is remembered from its first 2xx on, with the first few consumers that got it, in a bounded table. The rule keeps
-what only one or two callers know (a user name in /users/{name}, a secret link) on the node; the classifier keeps names,
-ids and addresses there even when many call them. Text once told stays tellable.
+`Reveal`: a collector may ask for the text of other words. It gets those that were served (2xx) to three consumers or
+more and do not look like values. It also gets names of RPCs that their server knows (sensor/routes/schema_names.py).
+The count keeps on the node what one or two callers know, such as a user name in /users/{name} or a secret link. The
+form keeps names, ids and addresses there, however many call them. A text once revealed may be revealed again.
 """
 
 import re

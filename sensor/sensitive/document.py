@@ -1,20 +1,15 @@
-"""Sensitive fields of a JSON document: any parsed JSON in, `Finding`s out (a path without values, and a kind).
+"""Finds sensitive fields in a JSON document: any parsed JSON in, `Finding`s out (a path without values, and a kind).
 
-Every field is asked by its name, and all strings together by their forms: those that show no sign of one
-(sensor.sensitive.values) are done with. Elements of one array are one field. Bounded in depth, in nodes and in
-text, so that a hostile body costs what a large honest one does; and on request in values of one field, as what a field
-holds shows in few of them. Where a document has more values than are looked at, those of new fields come first.
+Every field is classified by its name. All strings together are checked for the signs of each form
+(sensor.sensitive.values), and those without a sign need nothing more. Elements of one array are one field.
 
-Classes of sensitive data that an operator names: patterns in, a finder out.
+Depth, nodes and text are bounded, so a hostile body costs what a large honest one does. On request the values of one
+field are bounded too, because few of them show what it holds. Where a document has more values than are read, fields
+that were never read come first. `AskedBook` remembers fields by a bit of their hash. Two fields that share a bit count
+as one, which costs the later one its turn, not its place.
 
-Patterns are RE2's, which match in time linear in the text whatever the pattern; so neither a slip of the operator nor a
-hostile body can stop the sensor.
-
-Which fields of a route's bodies were asked already, where its bodies hold more fields than are looked at.
-
-Then fields that were never asked come first, so that one that appears, or that others always crowded out, is classified
-with the first body that has it. Fields are remembered by a bit of their hash: two that share one are taken for one,
-which costs the later of them its turn, not its place.
+Operators may name classes of their own. Their patterns are RE2's, which match in time linear in the text. So neither a
+mistake of the operator nor a hostile body can stop the sensor.
 """
 
 from bisect import bisect_right

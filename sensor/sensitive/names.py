@@ -1,14 +1,8 @@
-"""What a field's name says of its value: `firstName`, `dob`, `password`. Pure; a table of word sequences.
+"""Classifies a field by its name: `firstName`, `dob`, `password`. Pure, a table of word sequences.
 
-A name alone proves little, so each kind also says what its values look like (`fits`): a `phone` that is `true` is a
-setting, an `address` that is an object is looked into instead.
-
-Names of fields that hold numbers of people, bank and health data, and secrets; read after those of names.py.
-
-Numbers without a form of their own are told by the field's name alone, checked by `national` as far as their issuer
-gives a check.
-
-A rule on names of fields: which names, and which values under them.
+A name alone proves little, so each kind also has a check of the value (`fits`). A `phone` that is `true` is a setting,
+and an `address` that is an object is searched instead. Numbers without a form of their own are recognised by the
+field's name alone, and checked as far as their issuer defines a check.
 """
 
 import re

@@ -1,25 +1,19 @@
-"""What a text holds by its own form, wherever it stands: a table of patterns, each with the check that tells it from
-what only looks like it (a checksum, a range that was never issued, the characters around it). Pure; never raises.
+"""Classifies a text by its own form, wherever it stands: a table of patterns, each with a check. Pure, never raises.
 
-Digits are the hard part: order numbers, epochs and database ids outnumber cards and phones. So every number needs a
-checksum or an unmistakable form, and a bare run of digits is nobody's phone unless it starts like a national number.
+The check separates a value from what only looks like it: a checksum, a range that was never issued, the characters
+around it. Digits are the hard part, because order numbers, epochs and database ids outnumber cards and phones. So every
+number needs a checksum or an unmistakable form. A bare run of digits is a phone only if it starts like a national
+number.
 
-Which of many texts are worth reading, and for what: one pass of one automaton over all of them, however many.
+`Signs` selects the texts worth reading: one run of one RE2 automaton over all texts, joined by line ends. Each form has
+a sign that is cheap to see, such as its first characters. A sign may appear without a value, but never a value without
+its sign. A test checks this for every form. RE2's time is linear, and no text can slow it down.
 
-Each form (sensor.sensitive.values, .leaks) leaves a sign that is cheap to see: its first characters, or those
-that it cannot do without. All signs together are one pattern of RE2, whose time is linear and which nothing that a text
-holds can slow down; the texts are joined by line ends, and each with a sign is then read by the forms whose signs it
-shows. A sign may be seen where no such value is, never the other way round (a test says so of every form).
+`LEAKS` are stack traces and database errors, each with the words that only one runtime or database writes.
 
-What a failing program tells of itself: stack traces and errors of databases, in any text. A table; pure.
-
-Each form is that of a runtime or database of its own, with the words that only it writes.
-
-Numbers that states, banks and clinics give to people: each with the check of its issuer, by name of kind.
-
-The checks are those of python-stdnum, a module a country, loaded when a field of that name or form is first met: most
-installations meet a few. A number without any check digit is judged by its form alone, and so only where a field's
-name says what it is.
+Numbers of states, banks and clinics use the checks of python-stdnum, a module a country. A module is loaded when a
+field of that name or form is first met. A number without a check digit counts only where the field's name says what it
+is.
 """
 
 import re

@@ -1,7 +1,8 @@
-"""Prometheus' Alertmanager: alerts by its API, version 2 (`POST /api/v2/alerts`). EDGE: HTTP.
+"""Prometheus' Alertmanager: sends alerts by its API, version 2 (`POST /api/v2/alerts`). EDGE: HTTP.
 
-Labels name what an alert is about and stay the same while it is open, for Alertmanager tells alerts apart by them; what
-changes goes into annotations. An open alert would end by itself after END_SECONDS, a closed one ends when it closed.
+Labels name what an alert is about and stay the same while it is open, because Alertmanager identifies alerts by them.
+What changes goes into annotations. An open alert would end by itself after END_SECONDS. A closed one ends when it
+closed.
 """
 
 from dataclasses import dataclass

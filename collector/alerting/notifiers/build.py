@@ -1,4 +1,4 @@
-"""The notifiers that the settings name: each carrier with its queue; an alert goes to all of them."""
+"""Builds the notifiers that the settings name, each with its queue. Every alert goes to all of them."""
 
 import re
 import socket

@@ -1,17 +1,15 @@
-"""Slack: an incoming webhook's message in blocks (docs.slack.dev: block kit, incoming webhooks). Pure.
+"""Message bodies for Slack, Microsoft Teams and PagerDuty. Pure.
 
-All texts in blocks are `plain_text`, so that nothing of a title mentions a channel or links anywhere; `text`, which
-clients show in notifications, is escaped as Slack asks.
+Slack: an incoming webhook's message in blocks (docs.slack.dev: block kit, incoming webhooks). All texts in blocks are
+`plain_text`, so that no title mentions a channel or links anywhere. `text`, which clients show in notifications, is
+escaped as Slack asks.
 
-Microsoft Teams: an adaptive card as a workflow's webhook trigger takes it (learn.microsoft.com: "Create incoming
-webhooks with Workflows"; adaptivecards.io schema 1.4). Pure.
+Teams: an adaptive card as a workflow's webhook trigger takes it (learn.microsoft.com: "Create incoming webhooks with
+Workflows"; adaptivecards.io schema 1.4). Texts are runs of rich text blocks, which are shown as they are. In text
+blocks and fact sets, markdown of a title would become a link. A message has at most 28 KB.
 
-Texts are runs of rich text blocks, which are shown as they are: in text blocks and fact sets, markdown of a title would
-become a link. A message has at most 28 KB.
-
-PagerDuty: events of its Events API, version 2 (developer.pagerduty.com: "Send an alert event"). Pure.
-
-One alert is one `dedup_key`: what opens or changes triggers it, what closes resolves it.
+PagerDuty: events of its Events API, version 2 (developer.pagerduty.com: "Send an alert event"). One alert is one
+`dedup_key`: opening or changing triggers it, closing resolves it.
 """
 
 from typing import Any, Final

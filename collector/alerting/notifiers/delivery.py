@@ -1,8 +1,7 @@
-"""How alerts leave: a bounded queue, a thread, retries with backoff, no repetition, and a rate, whatever carries them.
+"""Delivers alerts, whatever carries them: a bounded queue, a thread, retries with backoff, no repetition, and a rate.
 
-seen = delivered + failed + dropped + limited + repeated + waiting.
-
-A notifier's test: one alert that says that nothing happened, sent now, and what became of it.
+seen = delivered + failed + dropped + limited + repeated + waiting. `try_notifier` sends one test alert at once and
+gives its outcome.
 """
 
 import logging

@@ -1,9 +1,7 @@
-"""Where carriers over HTTP send to: addresses without surprises, and what an answer means. EDGE: HTTP.
+"""The base of notifiers over HTTP: checked addresses, clients without redirects, and what an answer means. EDGE: HTTP.
 
-A carrier that posts one body an alert: what Slack, Teams, PagerDuty, OTLP, OCSF and templates have alike. EDGE:
-HTTP.
-
-They differ in the body alone, which a pure function writes.
+`Posting` is the carrier of Slack, Teams, PagerDuty, OTLP, OCSF and templates. They differ only in the body, which a
+pure function writes.
 """
 
 import ipaddress

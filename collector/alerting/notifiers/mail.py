@@ -1,7 +1,9 @@
-"""E-mail: one message an alert by SMTP (RFC 5321, 5322), never in the clear off this machine. EDGE: sockets.
+"""E-mail: sends one message an alert by SMTP (RFC 5321, 5322), encrypted unless the server is on loopback. EDGE:
+sockets.
 
-`smtps://` is TLS from the start (RFC 8314), `smtp://` goes over to it (STARTTLS, RFC 3207) and sends nothing where the
-server cannot; on loopback it may. Messages of an incident refer to one another, so that they are one thread.
+`smtps://` is TLS from the start (RFC 8314). `smtp://` switches to TLS (STARTTLS, RFC 3207) and sends nothing where the
+server cannot. On loopback it may send in clear text. Messages of an incident refer to one another, so they are one
+thread.
 """
 
 import smtplib

@@ -1,7 +1,7 @@
-"""OCSF: alerts as Detection Findings (class 2004) of the Open Cybersecurity Schema Framework 1.3, in JSON; by
-webhook or into a file, a line each. EDGE: the file.
+"""OCSF: writes alerts as JSON findings, for a webhook or into a file, one a line. EDGE: the file.
 
-Times are unix milliseconds. What the schema has no attribute for is in `unmapped`.
+They are Detection Findings (class 2004) of the Open Cybersecurity Schema Framework 1.3. Times are unix milliseconds.
+What the schema has no attribute for is in `unmapped`.
 """
 
 import os

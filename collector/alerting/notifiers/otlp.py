@@ -1,8 +1,7 @@
-"""OpenTelemetry: alerts as log records by OTLP/HTTP in JSON (opentelemetry.io: OTLP specification 1.x, its logs).
-Pure.
+"""OpenTelemetry: alerts as log records by OTLP/HTTP in JSON (opentelemetry.io: OTLP specification 1.x, its logs). Pure.
 
-64-bit integers are texts and enums numbers, as the specification's JSON mapping has it. An answer may say yes and
-refuse records all the same (`partialSuccess`).
+64-bit integers are texts and enums are numbers, as in the specification's JSON mapping. An answer may accept the
+request and still refuse records (`partialSuccess`).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Syslog: alerts as RFC 5424 messages with structured data, or as CEF (Common Event Format, version 0) in them.
+"""Syslog: sends alerts as RFC 5424 messages, with structured data or a CEF record (Common Event Format, version 0).
 
-By UDP one message a datagram (RFC 5426), by TCP and TLS each after its length (RFC 6587 section 3.4.1, RFC 5425). A
-connection that broke is made anew at the next attempt. EDGE: sockets.
+By UDP it is one message a datagram (RFC 5426). By TCP and TLS each message follows its length (RFC 6587 section 3.4.1,
+RFC 5425). A broken connection is opened again at the next attempt. EDGE: sockets.
 """
 
 import contextlib

@@ -1,10 +1,9 @@
-"""Bodies that the operator writes: a Jinja template of an alert, posted as it comes out.
+"""Bodies that the operator writes as a Jinja template of an alert, and the facts and texts that all notifiers share.
 
-A template sees `alert` with the fields of `collector.alerting.alert.Alert` and nothing else; a name that is not there
-is an error at the start, not an empty text. `tojson` quotes for JSON, `rfc3339` shows a time. It runs in Jinja's
-sandbox.
+A template sees `alert` with the fields of `collector.alerting.alert.Alert` and nothing else. An unknown name is an
+error at the start, not an empty text. `tojson` quotes for JSON, `rfc3339` shows a time. It runs in Jinja's sandbox.
 
-What a person is told of an alert besides its title, as pairs of a label and a text. Pure.
+`list_facts` gives what people read of an alert besides its title, as pairs of label and text. Pure.
 """
 
 import json

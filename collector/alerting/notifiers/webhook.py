@@ -1,7 +1,7 @@
-"""The webhook: every changed alert as a JSON POST, signed. EDGE: HTTP.
+"""The webhook: sends every changed alert as a signed JSON POST. EDGE: HTTP.
 
-Headers: `X-Apidae-Timestamp` (unix seconds) and `X-Apidae-Signature: sha256=HEX`, an HMAC-SHA256 under the configured
-secret over timestamp, a dot, and the body.
+Headers: `X-Apidae-Timestamp` (unix seconds) and `X-Apidae-Signature: sha256=HEX`. The signature is an HMAC-SHA256 under
+the configured secret over the timestamp, a dot, and the body.
 """
 
 import hashlib

@@ -1,20 +1,19 @@
-"""How much of something is too much: a subject's fading sums against a ceiling for each horizon.
+"""Decides whether a subject did too much of something: fading sums against a ceiling for each horizon.
 
-The ceiling is the highest of three: what the plan states, less where peers or past days are known; FACTOR times the
-subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of its peers reached, lately or in their
-first days, for newcomers look around. What a subject does makes no ceiling before a whole day has passed, and never one
-of more than twice the present: an attack over midnight, or one that grows day by day, is still found. What it did
-steadily in the installation's first hour it may go on doing (`project`): crawlers and partners were there before us.
-Where something is done by trade, what a subject reached on two days running is ordinary too, however high: exports.
+The ceiling is the highest of three:
 
-What subjects do day after day, far above what is ordinary: nightly exports that began after the installation did.
+- what the plan states, less where peers or past days are known
+- FACTOR times the subject's own highest sum of past days
+- FACTOR times what all but RARE_SHARE of its peers reached, lately or in their first days, because new users explore
 
-A ceiling learns of a day at most twice itself, so that an attack does not make itself ordinary; what a subject does a
-thousand times above it each night would be news for weeks. What it reached on two days running is known: both were
-told. Sums over a day and longer go on rising while that goes on, by a known share. Few subjects are ever so high, and
-only those have a row here.
+A subject's own actions make no ceiling before a whole day has passed, and never one of more than twice the present. So
+an attack over midnight, or one that grows daily, is still found. What a subject did steadily in the installation's
+first hour may go on (`project`), because crawlers and partners came before Apidae.
 
-Figures that only a few of many rows have, by row: a row without any takes no memory.
+`RepeatedDays`: a subject may do much every night, such as an export that began after the installation. A ceiling learns
+at most twice itself a day, so a nightly job a thousand times above it would be reported for weeks. So what a subject
+reached on two days running is known, since both were reported. Sums over a day and longer rise further by a known
+share. Few subjects are that high, and only those have a row (`SparseColumns`).
 """
 
 from collections.abc import Callable

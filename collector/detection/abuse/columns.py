@@ -1,11 +1,11 @@
-"""Parts of a detector's state as one: arrays named `part.name`.
+"""Columns of a detector's state: sums that fade, compact rows, and one flat form for checkpoints.
 
-Slots to rows: arrays of a measure that few subjects have anything of are by row, which only those have.
+`FadingSums` has sums over several horizons: S(t) is the sum of amount * exp(-(t - time) / horizon). A burst shorter
+than the horizon counts whole, and a steady rate r gives r * horizon. No windows have to be kept. Amounts may be
+negative, a sum is never negative.
 
-Sums that fade: how much of something a subject did lately, over several horizons at once.
-
-S(t) is the sum of amount * exp(-(t - time) / horizon): a burst shorter than the horizon counts whole, a steady rate r
-comes to r * horizon, and nothing has to be kept by window. Amounts may be negative; a sum is not.
+`CompactRows` maps slots to rows, for measures that few subjects have. `join` makes arrays of all parts one state, with
+names `part.name`.
 """
 
 import math

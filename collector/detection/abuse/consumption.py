@@ -1,20 +1,20 @@
-"""Who takes most of what an endpoint gives: unrestricted resource consumption (OWASP API4:2023).
+"""Detects unrestricted resource consumption (OWASP API4:2023): a consumer that takes most of what an endpoint gives.
 
-Counted is what a consumer's calls of an endpoint cost, in server time and in response bytes, each in ordinary calls of
-that endpoint; a call is worth ten at the most. It is too much where all of these hold: half of what the endpoint gave
-within ten minutes went to this one; that is twice what all of its consumers together took at any time before; more than
-its peers take and than it took itself on past days (`ceiling.py`); and past the installation's bar, for the bursts of
-honest callers are heavy-tailed, and a thousand endpoints have one that stands out each day. Endpoints that few call, or
-that are new, say nothing: the volume detectors judge those.
+It counts the cost of a consumer's calls in server time and in response bytes. Each is in the endpoint's mean call, and
+a call is worth ten at most. It reports a consumer where all of these hold:
 
-Where a server is in trouble everybody's calls take long, and nobody took more for it: server time is held against what
-the calls of others take at the same time, and where there are none a call is worth one.
+- Half of what the endpoint gave within ten minutes went to this consumer.
+- That is twice what all of its consumers together took at any time before.
+- It is more than its peers take, and than it took on past days (`ceiling.py`).
+- It is past the installation's bar. Bursts of honest callers are heavy-tailed, and of a thousand endpoints one stands
+  out each day.
 
-What an endpoint gives: calls, server time and response bytes of late, what an ordinary call of it costs, and how
-much all of its consumers together took at the most in hours past.
+Endpoints with few callers and new endpoints are left to the volume detectors. Where a server is in trouble all calls
+are slow, and nobody took more. So server time is compared with what calls of others take at the same time. Without such
+calls, a call is worth one.
 
-Costs are those of consumers who were not told to take too much. The worth of what was taken is in ordinary calls, so
-that an endpoint that a release made slower is no other endpoint.
+`EndpointUsage` has costs of consumers that were not reported. Amounts are in mean calls, so a release that makes an
+endpoint slower changes nothing.
 """
 
 import math

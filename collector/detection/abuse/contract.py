@@ -1,11 +1,8 @@
-"""What every abuse detector is: rows in, findings out, one kind of evidence each.
+"""The contract of the abuse detectors: `Events` in, `Finding`s out, one kind of evidence each.
 
-`take` counts the rows of one batch and gives what is to be told because of them; it is deterministic, and its cost is
-arrays' except for what it tells. All state is arrays by slot of tables that are bounded.
-
-Rows as the abuse detectors see them: who, from where, on what, with which outcome.
-
-Sums of rows by slot, and the findings that a ceiling makes of them: what the detectors have in common.
+`take` counts the rows of one batch and gives the findings that they cause. It is deterministic. Its work is on arrays,
+except for findings. All state is arrays by slot of bounded tables. `read_events` reads the rows of a batch: who, from
+where, on what, with which outcome. `find` makes findings of the sums past a ceiling.
 """
 
 import ipaddress

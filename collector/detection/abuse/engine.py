@@ -1,10 +1,9 @@
-"""All abuse detectors behind the volume engine's roster: rows of a batch in, signals out.
+"""Runs all abuse detectors on the subjects of the volume engine: rows of a batch in, signals out.
 
-Who takes many records at a time: lists in large pages, exports (OWASP API6:2023).
-
-Counted are the records that responses to the pair of consumer and endpoint returned, as the sensors counted them in
-bodies or told from sizes; a list of a thousand is one call and no object at all. What the endpoint's other consumers
-take, and what the pair took on past days, is ordinary.
+`RecordDetector` detects mass export: a consumer that takes many records at a time (OWASP API6:2023). It counts the
+records returned to the pair of consumer and endpoint, which sensors counted in bodies or estimated from sizes. A list
+of a thousand is one call and no object at all. The baseline is what the endpoint's other consumers take, and what the
+pair took on past days.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,18 +1,19 @@
-"""Who calls functions that its peers do not: broken function level authorization (OWASP API5:2023).
+"""Detects BFLA (OWASP API5:2023): a consumer that calls functions that its peers do not call.
 
-Counted are a consumer's calls with a credential to functions that hardly anybody calls: those that were refused, and
-those that were answered where the function is staff's and the consumer is none of them (`staff.py`). A wrong one-time
-code is a guess, and no call of a function.
+It counts a consumer's calls with a credential to functions that hardly anybody calls. These are refused calls, and
+answered calls where the function is staff's and the consumer is not staff. A wrong one-time code is a guess and not
+such a call.
 
-Which functions are staff's, and who calls them with success that is none of staff.
+A function is staff's where few call it, and one of these holds in its first two days:
 
-A function is staff's where few call it and, in its first two days, either only callers from inside were let in while
-most of all consumers call from outside, or its path says so (`admin`, `internal`, ..) and at most RARE_MIN consumers
-call it at all: where each customer has an administrator of its own there are more. By its path only those count who are
-known by more than a session or an opaque token. Who came in those days, and who
-calls from inside, is staff; so is who has been let in for a day, for whoever is told is told on that day.
+- Only callers from inside were let in, while most of all consumers call from outside.
+- Its path says so (`admin`, `internal`, ..), and at most RARE_MIN consumers call it at all. Where each customer has
+  an administrator there are more. Only consumers known by more than a session or an opaque token count.
 
-Which endpoints ask for one-time codes, by the words of their paths.
+Staff are those who came in these days, who call from inside, or who have been let in for a day. Anybody else is
+reported on the first day.
+
+`CodeEndpoints` finds endpoints that ask for one-time codes, by the words of their paths.
 """
 
 import re

@@ -1,10 +1,13 @@
-"""Who guesses credentials or one-time codes (OWASP API2:2023): logins refused, by address and endpoint, and by endpoint
-where many addresses take part.
+"""Detects credential stuffing and guessed one-time codes (OWASP API2:2023), by address and endpoint, and by endpoint.
 
-A guess is a call without a credential that writes (a login, a code) and is refused, or a refused call with a credential
-that this address had not shown before. Where a path asks for a one-time code (`asking.py`), a second factor has the
-session of the first, and a wrong code is often answered 400 or 422: each such call is a guess, whatever it shows. A
-login that succeeds takes one guess away: an office behind one address mistypes too, and logs in.
+By endpoint, it finds attacks in which many addresses take part. A guess is one of these:
+
+- A call without a credential that writes (a login, a code) and is refused.
+- A refused call with a credential that this address had not shown before.
+- Any wrong call where a path asks for a one-time code (`functions.py`). A second factor has the session of the first,
+  and a wrong code is often answered 400 or 422.
+
+A login that succeeds takes one guess away: users in an office behind one address mistype too, and then log in.
 """
 
 from collections import OrderedDict

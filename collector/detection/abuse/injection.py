@@ -1,8 +1,9 @@
-"""Who sends payloads of attacks: SQL injection, scripts, traversal, commands and the like (OWASP API8:2023).
+"""Detects injection: consumers that send payloads of attacks such as SQL injection, scripts, traversal or commands
+(OWASP API8:2023).
 
-The sensors tell keyed hashes of payloads, each with its class and what the response says. A payload is evidence on who
-sent it, not an alert: told is a consumer whose payload a response confirms, or who sent PAYLOADS_MIN different ones
-within HORIZON_SECONDS. Unlike habits, payloads need no history: this judges from the first minute, insiders too.
+Sensors send keyed hashes of payloads, each with its class and the evidence in the response. A payload alone is not an
+alert. A consumer is reported if a response confirms a payload, or if it sent PAYLOADS_MIN different ones within
+HORIZON_SECONDS. Payloads need no history, so this works from the first minute, for insiders too.
 """
 
 from typing import Final

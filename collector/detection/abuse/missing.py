@@ -1,9 +1,9 @@
-"""Who looks for what is not there: scanning, forced browsing (OWASP API9:2023).
+"""Detects scanning and forced browsing (OWASP API9:2023): addresses that look for what is not there.
 
-Counted are routes that an address asked for in vain and had not asked for before: a client that polls one dead link a
-thousand times is no scanner. In vain is what is not there, and, asked without a credential, what is refused where
-nobody was ever let in: a server that asks for a login before it looks for the page answers a list of words so. Where
-somebody is let in, a refusal is a session that ran out.
+It counts routes that an address requested in vain and had not requested before. So a client that polls one dead link a
+thousand times is not a scanner. A request is in vain if the route is missing. It also is in vain if it has no
+credential and is refused where nobody was ever let in. A server that asks for a login before it looks for the page
+answers a word list in this way. Where somebody is let in, a refusal is an expired session.
 """
 
 import numpy as np

@@ -1,30 +1,22 @@
-"""Who takes many different objects of one endpoint: enumeration, scraping, objects of others (OWASP API1:2023).
+"""Detects enumeration, scraping and BOLA (OWASP API1:2023): consumers that take many different objects of one endpoint.
 
-Counted are objects that the pair of consumer and endpoint had not touched before, so that reading the same ones again
-costs nothing; and of a walker most calls do: one who mostly comes back to what it knows is told by the volume detectors
-if at all. Peers are the endpoint's other consumers. Many consumers who each take a little are seen at the endpoint:
-there count the objects that are new to consumers who have called it for some time, so that a crowd of newcomers (a
-campaign, a launch) is none.
+It counts objects that the pair of consumer and endpoint had not touched before, so rereading costs nothing. Most calls
+of an enumeration touch new objects. A pair that mostly returns to known objects is left to the volume detectors. Peers
+are the endpoint's other consumers.
 
-Who walks: of a pair's calls to objects that numbers name, how many went to the number right after or before its last
-one. The sensors count these steps; numbers do not leave them.
+Many consumers who each take a little are seen at the endpoint. There, objects count that are new to consumers who have
+called it for some time. So newcomers of a campaign or a launch do not count.
 
-Counted is from the first row with a step on, for somebody who never takes one needs no count; and it fades over an
-hour. Steps are evidence for an alert that something else raised, and raise none themselves: lists that people read one
-after the other are in order too.
+`Walks` counts steps: of a pair's calls to numbered objects, how many went to the number right after or before the last
+one. The sensors count these steps, and the numbers stay there. A count begins with a pair's first step and fades over
+an hour. Steps are evidence for an alert that something else raised, because people read lists in order too.
 
-Crowds that one new software makes: many known consumers of an endpoint who took up the same client software within
-the hour, and whose calls with it go mostly to objects that are new to them.
+`Adopters` finds cohorts that one new software makes: many known consumers of an endpoint adopted the same client
+software within the hour, and call mostly new objects with it. A release or another telephone moves people too, but not
+to others' objects. So only what they take beyond their own past counts. Counts are by (endpoint, software), bounded.
 
-An app's release or another telephone moves people too, but not to others' objects: what counts is what they take more
-than by their own past, in which an agent who always reads what is new stays ordinary. Counted is by (endpoint,
-software), bounded; the cells least recently seen are forgotten.
-
-Which client software each consumer calls with, and whose is new to it: kept are the last four of a consumer, and
-when it took up the newest.
-
-Names of software are 16-bit hashes here. The first that is known of a consumer is not taken up: sensors may just have
-begun to tell it. Who comes back to one of the four takes up nothing.
+`Adoption` keeps the last four software names of a consumer as 16-bit hashes, and when it adopted the newest. The first
+known one does not count as adopted, because sensors may just have begun to send it.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Who goes on although the server says that it is too much: resource exhaustion (OWASP API4:2023).
+"""Detects resource exhaustion (OWASP API4:2023): consumers that go on although the server limits them.
 
-Counted are a consumer's calls answered 429 or 503. Mere volume is the volume detectors' matter.
+It counts a consumer's calls answered 429 or 503. Mere volume is left to the volume detectors.
 """
 
 import numpy as np

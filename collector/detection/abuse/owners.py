@@ -1,15 +1,17 @@
-"""Who reads objects of others: broken object level authorization (OWASP API1:2023), slow and fast.
+"""Detects BOLA (OWASP API1:2023), slow and fast: consumers that read objects of others.
 
-An object has an owner where one consumer reads it again and again and no other does. Counted are the owners, of a
-consumer's objects, that are not itself: who renews a token takes over the objects of one, who walks through an API
-reads those of many. What many read again (posts, products) has no owner, and an endpoint whose objects mostly go to
-others than their first readers is public. Whoever is let into functions that few are (administrators, support) reads
-others' objects for a living: that is a notice, and its reads make it no owner, nor do those of who was told.
+An object has an owner where one consumer reads it again and again and no other does. What many read again (posts,
+products) has no owner. An endpoint whose objects mostly go to others than their first readers is public. The detector
+counts the owners of a consumer's objects, without itself. A consumer that renews a token takes over the objects of one
+owner, an enumeration those of many.
 
-Most objects have no owner on a day, for theirs do not come. Who walks slowly reads mostly such ones, each once: where
-a consumer reached two owners, objects that nobody had read count beside them, less those it comes back to, while it
-comes back to few of what it reads and has been at it for more than an hour. People come back to what is theirs. With
-one owner it takes more objects, spread over hours, and that it comes back to hardly any.
+Whoever calls functions that few may call (administrators, support) reads objects of others at work. That is a notice,
+and such reads make nobody an owner. Neither do reads of consumers that were reported.
+
+Most objects have no owner on a given day, because their users do not come. A slow enumeration reads mostly such
+objects, each once. So where a consumer reached two owners, objects that nobody had read count too, less those it comes
+back to. The consumer must come back to few of what it reads, and go on for more than an hour, because people come back
+to what is theirs. With one owner it takes more objects, spread over hours, and hardly any returns.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
-"""Which endpoints are functions that hardly anybody calls, and who calls them with success: administrators, support.
+"""Finds endpoints that hardly anybody calls, and staff: consumers that are let in there, such as administrators and
+support.
 
-Counted by the pairs that the roster holds. Nothing is rare before there are some consumers: where there are three,
-everything is. Where most call from outside, those who only ever call from inside are staff too: support reads what is
-others' for a living.
+Pairs of consumer and endpoint are counted. Nothing is rare before there are some consumers, because with three of them
+everything is. Where most call from outside, consumers who only ever call from inside are staff too: support reads data
+of others at work.
 
-How many calls each pair of consumer and endpoint made lately: what several detectors weigh what they count with.
+`PairCalls` counts the recent calls of each pair, which several detectors use as a weight.
 """
 
 import numpy as np

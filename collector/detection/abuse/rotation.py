@@ -1,20 +1,20 @@
-"""Who goes through credentials or sessions, each used for a short time and dropped before the next, so that no limit of
-one credential is reached (OWASP API2:2023). Counted by client address.
+"""Detects rotation of credentials or sessions (OWASP API2:2023): an address drops each before it reaches a limit.
 
-A *stay* is a credential's time at an address: from the first window in which it is let in there to the last before it
-is silent for a minute. It is a *turn* where it is short, begins soon after the end of those before it, and overlaps
-with none. People behind one address come independently of each other: of stays of length d that arrive at any rate r
-the share of turns is at most max over r of exp(-rd) (1 - exp(-r (g + 10 s))), g the gap that is allowed: .53 for 10 s,
-.39 for 20 s, .3 and less for longer ones, however many they are; and each stay that is no turn takes `OTHER_COST` turns
-away. One who waits for nobody has hardly any other than turns. Isolated stays, with nobody before them, are neither: a
-probe each minute, a phone at home.
+A *stay* is a credential's time at an address: from the first window in which it is let in to the last before it is
+silent for a minute. It is a *turn* where it is short, begins soon after the end of those before it, and overlaps none.
 
-Rows have windows of 10 s, so stays within one window (`single`) may overlap unseen. They are counted where few
-addresses have mostly such stays; not where each answer sets another session, or phones sync in sessions of their own,
-and not from inside, where services call for others.
+People behind one address come independently of each other. For stays of length d at any rate r with an allowed gap g,
+the share of turns has a bound: max over r of exp(-rd) (1 - exp(-r (g + 10 s))). That is .53 for 10 s, .39 for 20 s, and
+.3 or less for longer stays, however many they are. Each stay that is not a turn takes `OTHER_COST` turns away. A
+program that waits for nobody makes hardly anything but turns. Isolated stays count neither way: a probe each minute, a
+phone at home.
 
-Stays are kept where credentials come often (`OFTEN` in some ten minutes), and of some other addresses, for the share of
-those with single stays. An address that hardly any turns are seen at rests for half an hour: so carriers cost little.
+Rows have windows of 10 s, so stays within one window (`single`) may overlap unseen. They count where few addresses have
+mostly such stays. They do not count from inside, where services call for others, where each answer sets another
+session, or where phones sync in sessions of their own.
+
+Stays are kept where credentials come often (`OFTEN` in some ten minutes), and for a sample of other addresses. An
+address with hardly any turns is not watched for half an hour, so carrier networks cost little.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
-"""A credential that is used from many places: stolen or shared tokens and keys (OWASP API2:2023).
+"""Detects stolen or shared credentials (OWASP API2:2023): one credential that is used from many places.
 
-Counted are networks (/24, /48) outside that the credential had not come from before. A telephone has a few a day; a
-service's key that a fleet uses has had them before.
+It counts outside networks (/24, /48) from which the credential had not come before. A telephone has a few a day. A
+service's key that a fleet uses has had its networks before.
 """
 
 import numpy as np

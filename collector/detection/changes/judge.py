@@ -1,14 +1,14 @@
-"""What of a look is new, and what of that is news: sights, callers and the facts that are known in, facts out. Pure.
+"""Decides what is new about endpoints and workloads, and what of that is worth an alert. Pure, except for reads of
+callers.
 
-A fact is news where its subject was known for long enough to know better: a service, an endpoint whose responses were
-read or a workload for a day, an endpoint with few consumers when none came for two weeks. In the first day after the
-first look of all nothing is.
+Takes `Sight`s (what one look of the risk job saw of an endpoint), callers and known `Fact`s, and gives facts. A fact is
+something that exists, since when, and whether it was reported.
 
-What one look of the risk keeper saw of an endpoint, as far as changes are judged by it. Pure.
+A fact is news where its subject was known for long enough. A service, an endpoint whose responses were read, or a
+workload must be known for a day. For an endpoint with few consumers, a new one is news after two weeks without any.
+Nothing is news in the first day of the installation.
 
-A fact: something that is there, since when, and whether somebody was told that it came. Pure.
-
-Who was served by some endpoints in the last day: out of the store, or of whoever stands in for it.
+`StoredCallers` reads from the store who was served by some endpoints in the last day.
 """
 
 from collections import Counter

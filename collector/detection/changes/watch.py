@@ -1,10 +1,8 @@
-"""Watches for changes: takes what the risk keeper saw, remembers in the store what is there, tells what is new.
+"""Watches for changes: takes what the risk job saw, keeps in the store what exists, and reports what is new.
 
-A restart neither repeats nor forgets: what was told is a fact in the store, and the facts of a look are written after
-its reports are taken; where the collector ends between the two they are made again, of the same subject, which the
-life of alerts knows.
-
-Facts in the store. What was seen goes on being known for as long as it is seen; methods raise StoreError.
+A restart neither repeats nor forgets. What was reported is a fact in the store, and the facts of a look are written
+after its reports are taken. If the collector ends between the two, the same reports are made again, and the alert
+lifecycle recognises their subjects.
 """
 
 from collections import defaultdict

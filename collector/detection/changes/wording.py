@@ -1,4 +1,4 @@
-"""News in words: facts that are told together in, one report out. Pure."""
+"""Words for changes: facts that are reported together in, one report out. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -1,9 +1,9 @@
-"""What every detector of this room is: arrays in, arrays out, state in arrays by slot.
+"""The contract of a volume detector: arrays in, arrays out, state in arrays by slot.
 
-The contract (after river's `score_one`, `learn_one`): `score` judges an observation before it is learnt and changes
-nothing; 0 is ordinary, 1 is the detector's own threshold, higher is odder, without bound; it is 0 during the grace
-period. `learn` takes the same observation into the state. Both are deterministic, never raise on finite numbers, and
-cost about 0.02-0.1 us a row and operation.
+After river's `score_one` and `learn_one`: `score` scores an observation before it is learned and changes nothing. 0 is
+normal, 1 is the detector's own threshold, and higher is rarer, without bound. The score is 0 in the grace period.
+`learn` takes the same observation into the state. Both are deterministic, never raise on finite numbers, and cost about
+0.02–0.1 us a row and operation.
 """
 
 from dataclasses import dataclass

@@ -1,18 +1,17 @@
-"""The installation's bar: how far past its own threshold a subject must be, so that all subjects together keep a daily
-number of false alarms.
+"""The installation's bar: how far past its own threshold a subject must be, so that false alarms a day stay in a
+budget.
 
-Fifty thousand pairs in 10 s windows are 4e8 tests a day: no threshold on a single series holds a budget of two alerts
-a day. Crossings of all subjects of one detector are pooled: episodes come at a rate, and by how much they pass the
-threshold is exponential in the tail (peaks over threshold with shape 0; Pickands 1975. Scores are doublings or nats, so
-a Pareto tail of the counts is exponential here). The height that `target` episodes a day pass is
+Fifty thousand pairs in 10 s windows are 4e8 tests a day. No threshold on a single series keeps a budget of two alerts a
+day. So crossings of all subjects of one detector are pooled. Episodes come at a rate, and their excess over the
+threshold is exponential in the tail (peaks over threshold with shape 0; Pickands 1975). Scores are doublings or nats,
+so a Pareto tail of the counts is exponential here. The height that `target` episodes a day pass is
 
     1 + mean excess * ln(rate / target)
 
-with rate and mean excess learnt over `MEMORY_DAYS`, on priors: a rate that grows with the number of live subjects, and
+Rate and mean excess are learned over `MEMORY_DAYS`, on priors: a rate that grows with the number of live subjects, and
 a mean excess. The same is asked of the tail of the tail, the `_TOP` highest episodes over the lowest of them (as in
-Hill 1975), for deploys stand far out of the noise that crosses otherwise and are ordinary where there are many. An
-installation in which little crosses has a bar of 1. The order of firing does not matter, but for what the estimates
-have seen.
+Hill 1975). Deployments stand far above the noise that crosses otherwise, and are normal where there are many. An
+installation with few crossings has a bar of 1. The order of firing matters only by what the estimates have seen.
 """
 
 import math

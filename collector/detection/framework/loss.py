@@ -1,11 +1,11 @@
-"""The share of calls that sensors lost lately: what widens the bands and is printed in an alert.
+"""The share of calls that sensors lost recently. It widens the expected ranges and is printed in alerts.
 
-A sensor says of itself what it lost, apart for calls in the clear and calls that TLS carried, which it captures in
-another way. That is kept by node, and weighs no more than what the node delivers. A row is judged by the loss of the
-node and the way that it came by, and so is its subject: one seen on several nodes has the mean of their losses by the
-calls that came from each. So what one node says changes only what is judged of its own rows.
+A sensor reports its loss, separately for calls in clear text and over TLS, which it captures in different ways. The
+loss is kept by node, and weighs no more than what the node delivers. A row gets the loss of its node and way. A subject
+on several nodes gets the mean of their losses, weighted by its calls from each. So a node's report affects only its own
+rows.
 
-Subjects are counted from the first row of a node that lost something until ten minutes after the last such row.
+Subjects are counted from the first row of a node with loss until ten minutes after the last such row.
 """
 
 from collections import OrderedDict

@@ -1,8 +1,8 @@
-"""Which objects a pair touches for the first time: a bitmap of keyed hashes for each pair.
+"""Counts objects that a pair touches for the first time: a bitmap of keyed hashes for each pair.
 
-512 bits a pair (64 bytes; 200,000 pairs are 12.8 MB). A hash that falls on a set bit counts as known, so the count
-errs to the low side, by the bitmap's fill; past 70 % fill the bitmap begins anew, so that a consumer that goes on to
-new objects stays visible.
+A pair has 512 bits (64 bytes), so 200,000 pairs take 12.8 MB. A hash that falls on a set bit counts as known, so the
+count is too low by the bitmap's fill. Past 70 % fill the bitmap begins again, so that a consumer that goes on to new
+objects stays visible.
 """
 
 import numpy as np

@@ -1,15 +1,13 @@
-"""Key -> slot: gives each 64-bit key a small integer that indexes the detectors' arrays; bounded, least recently seen
-go first.
+"""Tables from 64-bit keys to slots: small integers that index the detectors' arrays. Bounded, least recently seen first
+out.
 
-Where a 64-bit key's slot is, for whole columns of keys at once: open addressing with linear probing in an array.
+`KeyIndex` finds the slots of whole columns of keys: open addressing with linear probing in an array. Keys are hashes,
+so their lowest bits are the first place. A slot that is emptied gets an unused key. Its place stays taken, and searches
+go on past it, until the index is rebuilt for room. A slot that is reused has two places, and both are right for its new
+key. It takes 16 to 32 bytes a key, where a dict takes 120, and about 0.03 us a key in columns of thousands.
 
-Keys are hashes, so their lowest bits are the place to begin at. Whoever empties a slot gives it a key that nobody asks
-for: its place stays taken, and a search goes on past it, until all is built anew for want of room. A slot that is taken
-again has two places; both are right for its new key. 16 to 32 bytes a key, where a dict takes 120; about 0.03 us a key
-in columns of thousands.
-
-Distinct values of short columns. A batch has a hundred rows in a small installation, and there np.unique takes five
-times as long as what it does (its general cases), 40 times a batch.
+`find_distinct` and its kin replace np.unique for short columns. A batch of a small installation has a hundred rows.
+There np.unique takes five times as long as its work, because of its general cases, 40 times a batch.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,14 @@
-"""Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to
-the pair.
+"""Maps rows to subjects: each row of a batch gets its endpoint, consumer and pair, and a count of objects new to the
+pair.
 
-How many objects a pair touches for the first time, estimated without bias, for few objects and for many.
+`TouchedObjects` estimates new objects without bias, for few and for many. Every pair has the bitmap of `novelty`: 512
+bits. A hash on a bit that another hash set counts as known, so each new one counts 1 / (1 - fill). A pair that fills
+its bitmap moves to a wide one of two generations of 32,768 bits. When the younger is half full it becomes the older,
+and an empty one takes its place. What is touched again is kept. So a partner with 25,000 customers that calls all of
+them again and again still shows the few new ones.
 
-Every pair has the bitmap of `novelty`: 512 bits. A hash that falls on a bit that another hash set is taken for known,
-so each new one found counts 1 / (1 - fill). A pair that fills its bitmap moves to a wide one of two generations of
-32,768 bits: where the younger is half full it becomes the older, and an empty one takes its place; what is touched
-again is kept. So a partner with 25,000 customers, asked for again and again, shows the few that are new. There are
-`WIDE_MAX` wide bitmaps of 8 KB; where all are taken, the bitmap of a pair that fills begins anew, as it does when it
-moves.
+There are `WIDE_MAX` wide bitmaps of 8 KB. Where all are taken, the bitmap of a pair that fills begins again, as it does
+when the pair moves.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set

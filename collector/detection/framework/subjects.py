@@ -1,11 +1,9 @@
-"""The subjects of detection: endpoints, consumers and pairs, each with a slot and a name; bounded, evictions
-counted.
+"""The subjects of detection (endpoints, consumers, pairs), each with a slot and a name. Bounded, evictions counted.
 
-Who calls, as a key and a name, a row each: the first known of principal, credential, client address and client
-workload, or in the order that `consumer_order` of the collector's settings gives.
-
-The name is `kind:value` with the kinds of the inventory (`principal`, `credential`, `address`, `workload`); keyed
-hashes are 16 hex digits. Rows past an endpoint's cap and rows without any actor have no consumer: key 0.
+`identify_consumers` names the consumer of each row: the first known of principal, credential, client address and client
+workload, or in the order of the setting `consumer_order`. The name is `kind:value` with the inventory's kinds
+(`principal`, `credential`, `address`, `workload`). Keyed hashes are 16 hex digits. Rows past an endpoint's cap and rows
+without an actor have no consumer: key 0.
 """
 
 import hashlib

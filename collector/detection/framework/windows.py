@@ -1,7 +1,7 @@
 """Open windows of one length: sums by slot until a window may close. Early rows and the rows that follow add up here.
 
 Windows lie on unix time. A window closes when the newest window start seen (the watermark) is `LATENESS_SECONDS` past
-its end: rows come up to about 15 s late. What comes later still is counted as late and changes nothing.
+its end, because rows arrive about 15 s late at most. Later rows are counted as late and change nothing.
 """
 
 import numpy as np

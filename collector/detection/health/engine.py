@@ -1,7 +1,8 @@
-"""Errors and latency of all endpoints, behind the volume engine's roster and windows: rows of a batch in, signals out.
+"""Errors and latency of all endpoints, on the subjects and windows of the volume engine: rows of a batch in, signals
+out.
 
-Windows are those of the endpoints' calls, which say how many calls there were. What a shorter window told, a longer one
-does not tell again. Endpoints of one service are told together (collector/detection/health/services.py).
+Windows are those of the endpoints' calls, which say how many calls there were. What a shorter window reported, a longer
+one does not repeat. Endpoints of one service are reported together (collector/detection/health/services.py).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Which service an endpoint belongs to, and under which endpoint a service's trouble is told.
+"""Maps endpoints to services, and chooses the endpoint under which a service's trouble is reported.
 
-A service that fails fails at many endpoints: all of them are one happening, and its first endpoint names it until
-nothing was odd for an hour. So one alert grows instead of many.
+A service that fails does so at many endpoints, which are one incident. The first endpoint names it until nothing was
+unusual for an hour. So one alert grows instead of many.
 """
 
 from dataclasses import dataclass

@@ -1,23 +1,19 @@
-"""Errors and latency of endpoints in windows of one length: sums, what is usual, and the installation's bar of each.
+"""Errors and latency of endpoints in windows of one length: sums, baselines, and the installation's bar of each
+measure.
 
-Whether more of an endpoint's calls fail than did before: the share of errors in a window against the share of the
-past.
+`ErrorShares`: of n calls k fail. Where a share p failed before, the evidence is the binomial tail's exponent n KL(k/n
+|| p), in nats (Chernoff 1952), divided by the dispersion. Failures come in clusters. The mean square of their departure
+from np, in the binomial's own, is how clustered they are. The number of calls is given, so the time of day needs no
+learning. The row with most failures is left aside, because one caller whose requests all fail is not a failing
+endpoint. The past is calls and errors that fade, with a prior. So a share that stays is normal after some hours.
 
-Of n calls k fail; where a share p failed before, the evidence is the binomial tail's exponent n KL(k/n || p), in nats
-(Chernoff 1952), over the dispersion: failures come in clusters, and the mean square of their departure from np, in the
-binomial's own, says how clustered they are here. How many calls there are is given, so the time of day needs no
-learning. Judged is what is left without the row that failed most, for one caller whose requests all fail is no failing
-endpoint. The past is calls and errors that fade, with a prior, so a share that stays is ordinary after some hours.
+`LatencyLevels`: the mean logarithm of call durations in a window against its level, in widths of its spread. Rows carry
+a sum of durations. The logarithm of a row's mean, weighted by calls, gives a geometric mean over callers, so one slow
+caller moves it little. Level and spread follow with half-lives, outliers clipped. So a release that made an endpoint
+slower is normal after some hours.
 
-Whether an endpoint's calls take longer than they did: the mean logarithm of their duration in a window against its
-level, in widths of its spread.
-
-Rows carry a sum of durations; its logarithm over the row's calls, weighted by calls, is a geometric mean over callers:
-one caller whose calls take long moves it little. Level and spread follow with half-lives, outliers clipped, so a
-release that made an endpoint slower is ordinary after some hours.
-
-What windows of an endpoint hold besides calls: measures by slot, in a ring that opens and closes with the windows of
-the endpoint's calls (collector/detection/framework/windows.py).
+`HealthSums` keeps the measures by slot, in a ring that opens and closes with the windows of the endpoints' calls
+(collector/detection/framework/windows.py).
 """
 
 from dataclasses import dataclass

@@ -1,18 +1,19 @@
-"""Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and
-the prior.
+"""Detects bursts of sparse subjects (pairs, consumers): a window against the subject's own past, its peers and a prior.
 
-State is one number a subject: the burst level, a maximum that fades by half in three days, and no further while nothing
-comes of the subject: who was away for weeks is no stranger. Where a parent has a season
-there is a second maximum, of evidence over the season's factor, kept as its ratio to the first; what is expected is the
-lesser of the first and of the second times the factor. So a season makes nothing ordinary that was not seen, and who
-calls evenly, or at night, is expected to. The score is the distance in doublings, log2((value + c) / (level + c)),
-over the doublings that are still ordinary. `c` keeps small counts quiet: with the 10 s prior of 12 and c = 8, a subject
-that never called needs 32 calls on new objects in a window.
+State is one number a subject: the burst level, a maximum that fades by half in three days. It does not fade further
+while the subject is silent, so a subject that was away for weeks is not unknown. Where a parent has a season there is a
+second maximum, of evidence over the season's factor, kept as its ratio to the first. The expectation is the lesser of
+the first and of the second times the factor. So a season allows nothing that was not seen, and even or nightly callers
+are expected as such.
 
-Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no
-description, while the largest burst of the last days bounds the next within a factor whatever the distribution; how
-often the factor is crossed is measured over the whole installation (collector/detection/framework/installation.py),
-which sets the final bar.
+The score is the distance in doublings, log2((value + c) / (level + c)), over the doublings that are still normal. `c`
+keeps small counts quiet. With the 10 s prior of 12 and c = 8, a subject that never called needs 32 calls on new objects
+in a window.
+
+Why a maximum and not mean + k sigma: calls of one consumer are heavy-tailed bursts, which a variance does not describe.
+The largest burst of the last days bounds the next within a factor, whatever the distribution. How often the factor is
+crossed is measured over the whole installation (collector/detection/framework/installation.py), which sets the final
+bar.
 """
 
 import numpy as np

@@ -1,13 +1,11 @@
-"""What the level detector measures in windows of each length: levels, measures, and how fast it learns.
+"""What the level detector measures in windows of each length, and the tails that turn a height into rarity.
 
-A measure is one running statistic of the residual on one side. Its tail is learnt a subject (detectors/tail.py), so the
+A measure is one running statistic of the residual on one side. `BlockTail` learns its tail for each subject. So the
 bars here are in nats of rarity beyond the common maximum of a block of hours, not in units of the data.
 
-The tail of each measure of each subject: how rare a height is, in nats.
-
-The maxima of blocks of some hours follow a Gumbel law in the tail whatever the law of the single windows, if that is
-not heavier than exponential in the transformed unit (Fisher and Tippett 1928; Gumbel 1958). Location and scale come
-from the running mean and variance of the block maxima, so heavy-tailed subjects widen their own bar. The evidence of a
+The maxima of blocks of some hours follow a Gumbel law in the tail, whatever the law of single windows. It must not be
+heavier than exponential in the transformed unit (Fisher and Tippett 1928; Gumbel 1958). Location and scale follow from
+the running mean and variance of the block maxima. So heavy-tailed subjects widen their own bar. The evidence of a
 height is (height - location) / scale: exp(-evidence) is the expected number of blocks' maxima beyond it.
 """
 

@@ -1,8 +1,7 @@
-"""What the consumers of an endpoint have in common: the customary burst of its peers, and a shift that all of them
-share.
+"""What the consumers of an endpoint have in common: the burst level of peers, and a shift that all of them share.
 
-Both are floors of the expectation of one pair. A newcomer is compared with the endpoint's other consumers; and when a
-deploy doubles the calls of every consumer of an endpoint, no single pair is odd (the endpoint is, once).
+Both are floors of the expectation of one pair. A newcomer is compared with the endpoint's other consumers. When a
+deployment doubles the calls of every consumer of an endpoint, no single pair is unusual. The endpoint is, once.
 """
 
 import numpy as np

@@ -1,23 +1,18 @@
-"""Levels of busy subjects (endpoints): a window against what the last hours and this time of day lead one to expect,
-both ways.
+"""Detects changed levels of busy subjects (endpoints): a window against the last hours and the time of day, both ways.
 
-Counts are turned into y = 10 asinh(sqrt((x + 3/8) / 25)) (Anscombe 1948, for a gamma-Poisson of shape 25), where
-expectation = level + season: levels follow with half-lives of the plan, an outlier clipped; the season is
-detectors/profile.py. The noise is a clipped mean absolute residual, in units of sqrt(1 / (1 + x / 25) + a share of
-large counts), which is how the noise of clumped arrivals falls with the rate.
+Counts become y = 10 asinh(sqrt((x + 3/8) / 25)) (Anscombe 1948, for a gamma-Poisson of shape 25). There the expectation
+is level + season. Levels follow with half-lives of the plan, an outlier clipped. The noise is a clipped mean absolute
+residual, in units of sqrt(1 / (1 + x / 25) + a share of large counts). That is how the noise of clumped arrivals falls
+with the rate.
 
-Of the residual in widths of that noise the measures of the plan are kept (detectors/plan.py), and of each measure the
-tail (detectors/tail.py). The score is the rarest measure's evidence over its bar. A subject that was told is told
-again only for much more, and less of that as hours pass, and the way back counts as the same: one happening is one
-crossing.
+The measures of the plan (collector/detection/volume/plan.py) are kept of the residual in widths of that noise, with the
+tail of each. The score is the rarest measure's evidence over its bar. A subject that was reported is reported again
+only for much more, and for less as hours pass. The way back counts as the same, so one event is one crossing.
 
-The season of busy subjects: the mean departure from the day's mean by hour of day, weekdays and weekends apart,
-shrunk to 0 while few days were seen; and what each hour of the week adds (detectors/week.py). Hours and days are those
-of a time zone.
-
-What each hour of the week differs in from the same hour of all days and of its part of the week: the mean of its
-last weeks, as far as the weeks of that day foretold the next one. A day that is like the others, or another each week,
-is left to what they have in common: what is learnt of one day a week is noise first.
+`SeasonProfile`: the mean departure from the day's mean by hour of day, weekdays and weekends apart, shrunk to 0 while
+few days were seen. `WeekProfile`: what each hour of the week adds, as the mean of its last weeks. It counts only as far
+as the weeks of that day predicted the next one, because what is learned of one day a week is noise first. Hours and
+days are those of a time zone.
 """
 
 from dataclasses import replace

@@ -1,9 +1,9 @@
-"""Volume of services: the calls of all endpoints of one, against its own past, both ways.
+"""Detects changed volume of services: the calls of all endpoints of one, against its own past, both ways.
 
-Endpoints that rise together, each too little to be told, are told as one here. A window is summed up when it closes for
-the endpoints, so nothing is added a row, and the detector is theirs (collector/detection/volume/season.py): levels,
-hours of the day, noise and tails of the service, by a plan of its own. A service of one endpoint is that endpoint, and
-is left to it.
+Endpoints that rise together, each too little to be reported, are reported as one here. A window is summed when it
+closes for the endpoints, so nothing is added per row. The detector is that of endpoints
+(collector/detection/volume/season.py), with a plan of its own: levels, hours of the day, noise and tails of the
+service. A service of one endpoint is that endpoint, and is left to it.
 """
 
 from collections.abc import Sequence

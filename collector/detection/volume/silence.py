@@ -1,13 +1,14 @@
-"""Callers that call steadily and fall silent: an hour of a consumer against the least of its days at that hour.
+"""Detects steady callers that fall silent: an hour of a consumer against the least of its days at that hour.
 
-Nothing is added a row: an hour is looked at when it closes. Kept are, of the busiest consumers, by hour of the day of
-weekdays and of weekends, the least calls an hour had; a lower hour lowers it at once, and it rises by an eighth a day.
-The evidence is how many doublings an hour is below that, summed over the hours of a fall. The largest burst of some
-days bounds the next (detectors/burst.py); so does the least of some days bound the next, whatever the distribution.
+Nothing is added per row: an hour is read when it closes. For the busiest consumers, the least calls an hour had are
+kept, by hour of the day, for weekdays and weekends. A lower hour lowers it at once, and it rises by an eighth a day.
+The evidence is how many doublings an hour is below that, summed over the hours of a fall. As the largest burst of some
+days bounds the next (collector/detection/volume/burst.py), the least of some days bounds the next, whatever the
+distribution.
 
-What is no single caller's doing is not told: where several fall in the same hour, where the other callers of its
-endpoints fall too or the endpoint was told, where a consumer that was not known two days ago took over. See
-docs/detection.md.
+A fall that is not one caller's own is not reported. That is where several fall in the same hour, or where the other
+callers of its endpoints fall too. It also is where the endpoint was reported, or a consumer new within two days took
+over. See docs/detection.md.
 """
 
 import math

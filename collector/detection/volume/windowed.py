@@ -1,12 +1,12 @@
 """One detector on one kind of subject over windows of one length: the windows, the detector, and the installation's
 bar.
 
-The engine gives a watch every row of its kind; the watch judges what was touched at once (a count only grows, so what
-is past the threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
+The engine gives a `Watch` every row of its kind. The watch scores touched subjects at once, because a count only grows
+and what is past the threshold stays past it. It scores every window again when it closes, learns it, and gives
+crossings.
 
-Rows of a batch by window, found once for each length and shared by the watches.
-
-A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer windows.
+`WindowRows` has the rows of a batch by window, found once for each length and shared by the watches. A row longer than
+the window (merged while a sensor was away) does not belong to one window. It counts for the longer windows.
 """
 
 from collections.abc import Callable, Iterator, Mapping

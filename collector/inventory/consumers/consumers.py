@@ -1,4 +1,4 @@
-"""Consumers out of the store: who calls, how much, and how many distinct objects they touched."""
+"""Reads consumers from the store: who calls, how much, and how many distinct objects they touched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

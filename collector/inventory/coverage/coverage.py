@@ -1,8 +1,7 @@
-"""Coverage: what is read of every listening port and called host of every node, and why it is not where it is not.
+"""The types of coverage: what is read of every listening port and called host of every node, and why the rest is not.
 
-What no sensor reads, and what it is told to leave out: always listed, where there is none of it too.
-
-What may be asked of the list of ports: filters, sorts and page, as one validated value.
+`list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it. `PortQuestion` is a
+validated question to the list of ports: filters, sort and page.
 """
 
 from collections.abc import Iterable, Mapping

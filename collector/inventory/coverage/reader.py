@@ -1,7 +1,4 @@
-"""The coverage out of the store: the share that is read, the ports behind it, and how both went.
-
-What each loss means and what a person can do about it, in plain words.
-"""
+"""Reads the coverage from the store: the share that is read, its history, the ports behind it, and losses in words."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

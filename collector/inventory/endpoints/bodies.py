@@ -1,7 +1,7 @@
-"""What an endpoint's bodies hold: reads a row of `collector.inventory.endpoints.metrics`; gives kinds of data and
-records.
+"""Reads what an endpoint's bodies hold: a row of `collector.inventory.endpoints.metrics` in, kinds of data and records
+out.
 
-Bodies of few calls are read (docs/bodies.md), so a kind comes with the calls that carried it and of how many.
+Only bodies of few calls are read (docs/bodies.md). So a kind has the calls that carried it, and of how many.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,10 @@
 """The endpoint as people see it: {service, host, method, template} with what was measured of it in a span of time.
 
-Quantiles of the wire's exponential histograms: reads bucket indexes with counts, gives values in the unit they
-were taken in.
+Percentiles come from exponential histograms of the wire. Bucket i of scale 3 covers (2^(i/8), 2^((i+1)/8)], so a merge
+adds counts. The geometric middle of a bucket is at most 4.4 % from any value in it (OpenTelemetry data model,
+"Exponential histogram"; native Prometheus schema 3).
 
-Bucket i of scale 3 covers (2^(i/8), 2^((i+1)/8)], so merging is adding counts and the geometric middle of a bucket
-is at most 4.4 %
-from any value in it (OpenTelemetry data model, "Exponential histogram"; native Prometheus schema 3).
-
-The risk of some endpoints as last computed (collector/risk): ids in, score and level out.
+`RiskScores` reads the risk of endpoints as last computed (collector/risk).
 """
 
 from collections.abc import Iterable, Sequence

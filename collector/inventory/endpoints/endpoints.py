@@ -1,15 +1,11 @@
-"""Endpoints out of the store: reads a question, gives a page of the inventory or one endpoint with its history.
+"""Reads endpoints from the store: a question in, a page of the inventory or one endpoint with its history out.
 
-A page takes two statements. The first ranks every endpoint and gives the ids of the page
-(collector/inventory/endpoints/list_query.py), or later pages are cut from a ranking that is kept
-(collector/inventory/endpoints/list_query.py). The second measures: histograms, consumers and content types of those ids
-alone.
+A page takes two statements. The first ranks every endpoint and gives the ids of the page, or a later page is cut from a
+ranking that is kept (collector/inventory/endpoints/list_query.py). The second measures those ids alone: histograms,
+consumers and content types.
 
-The routes behind an endpoint's id, as it is now: also under an id that it had before, or that of one of its
-routes.
-
-The shape of a route's path as text: reads segment kinds and texts, gives `/orders/{integer}`; unlike a template
-it hides nothing.
+An endpoint is also found under an id that it had before, and under the id of one of its routes. `describe_shape` writes
+a route's path as `/orders/{integer}`. Unlike a template, it hides nothing.
 """
 
 from collections.abc import Mapping, Sequence

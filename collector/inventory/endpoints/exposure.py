@@ -1,8 +1,9 @@
-"""Whether an endpoint is reached from outside its cluster or host, and why: facts of Kubernetes and clients seen. Pure.
+"""Decides whether an endpoint is reached from outside its cluster or host, by facts of Kubernetes and clients seen.
+Pure.
 
-A fact of an Ingress or route counts for the endpoints whose template its path can lead to; which host the call named
-does not matter, for behind the path stands the same code. External is judged on either kind of evidence; internal is
-said only where there is evidence, too.
+A fact of an Ingress or route counts for all endpoints whose template its path can lead to. The host that the call named
+does not matter, because the same code answers behind the path. Either kind of evidence makes an endpoint external.
+Internal needs evidence too.
 """
 
 from collections.abc import Iterable

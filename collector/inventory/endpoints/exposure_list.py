@@ -1,4 +1,4 @@
-"""Exposures out of the store: what leads to the ports of workloads now, and when that changed."""
+"""Reads exposures from the store: what leads to the ports of workloads now, and when that changed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

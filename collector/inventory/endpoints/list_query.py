@@ -1,17 +1,15 @@
-"""The statement that ranks: filters, sort and place of a page in, the ids of that page and one more out.
+"""The statement that ranks endpoints (filters, sort and place in, ids of a page out), and rankings kept for later
+pages.
 
-It looks at every endpoint, so it sums by route first, over the narrow summaries of routes where the span has them,
-and joins one row a route with its endpoint's name; a filter on names is looked up first and leaves only its routes to
-sum. No histogram is merged and no consumer counted unless the list is sorted by it. Measured with 100,000 endpoints:
-`scripts/bench inventory`.
+The statement reads every endpoint. So it sums by route first, over the narrow summaries of routes where the span has
+them. Then it joins one row a route with its endpoint's name. A filter on names is looked up first and leaves only its
+routes to sum. No histogram is merged and no consumer counted unless the list is sorted by it. Cost with 100,000
+endpoints: `scripts/bench inventory`.
 
-Rankings that later pages are cut from.
-
-The first page of a list ranks every endpoint anew. Who goes on to the next pages would have all of that done again for
-each; so the second page keeps the ranking that it asked for, and the pages after it are cut from that, by the same
-keyset, for as long as the question is about the same span: a minute at most (collector/inventory/query.py). A page then
-costs what its own endpoints cost to measure, however many there are and whatever the list is sorted by. Who begins at
-the first page again is never given a ranking of before it: what is new would be on no page.
+The first page ranks every endpoint anew. The second page keeps the ranking that it asked for, and later pages are cut
+from it by the same keyset. That holds for a question about the same span, a minute at most
+(collector/inventory/query.py). A page then costs what its own endpoints cost to measure. A first page never comes from
+an older ranking, because new endpoints would be on no page.
 """
 
 from collections.abc import Mapping, Sequence

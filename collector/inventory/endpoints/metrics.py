@@ -1,11 +1,7 @@
-"""The statements that measure: every figure of some endpoints, and the history of one.
+"""The statements that measure endpoints (every figure of some, the history of one), and `Endpoint`s made of their rows.
 
-Rows of calls lie by route, so that only the rows of these endpoints are read.
-
-An endpoint of what was measured of it: rows of figures with names in, `Endpoint`s out; pure.
-
-What an endpoint is besides HTTP: reads a row of `collector.inventory.endpoints.metrics`; gives its RPC, messages,
-streams.
+Rows of calls lie by route, so only the rows of these endpoints are read. `read_rpc`, `read_messages` and `read_streams`
+read what an endpoint is besides HTTP.
 """
 
 from collections.abc import Mapping

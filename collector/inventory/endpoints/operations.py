@@ -1,12 +1,11 @@
-"""Operations that share one path as endpoints of their own: samples out of the store in, `Endpoint`s out.
+"""Operations that share one path as endpoints of their own: samples from the store in, `Endpoint`s out.
 
-The kernel counts the calls of a path; which operation a call asked for is known of sampled ones only. So the calls of
-an operation are its share of the samples times the calls of its endpoint, its *parent*: an estimate, told as one. Its
-status, credentials, data and callers are those of its own samples, its latency is not known. The parent keeps all of
-its calls, so whoever adds endpoints up leaves operations out.
+The kernel counts the calls of a path. Which operation a call asked for is known of samples only. So the calls of an
+operation are its share of the samples times the calls of its endpoint, its *parent*. They are marked as an estimate.
+Its status, credentials, data and callers are those of its own samples. Its latency is not known. The parent keeps all
+of its calls, so sums over endpoints exclude operations.
 
-Names of the wire's authentication bits (proto AuthenticationKind): reads a bit set, gives kinds a person and a
-filter can name.
+`name_kinds` names the wire's authentication bits (proto AuthenticationKind).
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,13 +1,14 @@
-"""Which client-side calls count: those to servers that no sensor watches.
+"""Decides which client-side calls count: those to servers that no sensor watches.
 
-A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the
-client's counts only where no sensor saw that server, which nobody can know when the row is written. So it is decided at
-query time: a client-role row is left out when its host was answered 2xx by a watched server on the days of the span.
-The 2xx keeps a stranger who sends `Host: api.example.com` to any of our servers and is turned away from hiding the real
-outbound calls to api.example.com. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to
-a loopback address went to one port of their own node: only a watched server with that port hides them.
+A call seen at both ends has a server row and a client row on different nodes. The server's row counts. The client's
+counts only where no sensor saw that server, which nobody can know when the row is written. So the decision is made at
+query time: a client row is excluded if a watched server answered 2xx for its host on the days of the span.
 
-It is read from the days' summaries: one row a route, role and day.
+Without the 2xx, a stranger could hide real outbound calls to api.example.com. A request with `Host: api.example.com` to
+any watched server would do. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to a
+loopback address went to one port of their own node, so only a watched server with that port hides them.
+
+It reads the days' summaries: one row a route, role and day.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
-"""Who was at an address at a time: addresses of calls in, Pods, nodes and Services out of the store's address book.
+"""Names who held an address at a time: Pods, nodes and Services of the store's address book, and details of workloads.
 
-Asked at query time, so that a cluster that is watched later names earlier calls too. An address that was given away
-within the time of the calls has several holders: then none is named as the one.
+It is asked at query time, so a cluster that is watched later names earlier calls too. An address that changed hands
+within the time of the calls has several holders, and none is named as the one.
 
-What sensors know of Kubernetes workloads (kind, labels, zones) and of the images of containers; joined with services
-when they are shown.
+`read_workloads` gives what sensors know of Kubernetes workloads (kind, labels, zones) and of container images, for
+services that are shown.
 """
 
 from collections import defaultdict

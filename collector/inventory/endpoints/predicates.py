@@ -1,8 +1,8 @@
-"""Which rows count, said once: the SQL that every inventory question starts from.
+"""The SQL that every inventory question begins with: which rows count, and who a row's consumer is.
 
-Server-side rows of the span, and client-side ones unless their server is watched
-(collector/inventory/endpoints/outbound.py). Every value reaches the database as a typed parameter; the texts here hold
-only names of our own tables and columns.
+Server rows of the span count, and client rows unless their server is watched
+(collector/inventory/endpoints/outbound.py). Every value reaches the database as a typed parameter. The texts here hold
+only names of tables and columns.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What may be asked of the list of endpoints: filters, sorts and page, as one validated value."""
+"""A validated question to the list of endpoints: filters, sort and page."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,13 +1,11 @@
-"""Calls by minute or hour of one endpoint, one caller, or both: the figures that alerts are judged by, as rows.
+"""Reads calls by minute or hour of one endpoint, one caller, or both: the figures behind alerts, as rows.
 
-Detectors judge server-side rows, proxies aside, and so does this: the sums here are theirs. What a client's sensor saw
-of a server that nobody watches is in the inventory, but in neither.
+Detectors read server rows without proxies, and so does this, so the sums agree. What a client's sensor saw of an
+unwatched server is in the inventory only.
 
-Whether somebody who asked for what is others' got it: how its answers compare with those of others, by status and
-size, and what kinds of data the sampled ones held.
-
-An answer that says 2xx and refuses in its body is shorter than the others of its route; so sizes are compared a route,
-each weighed by the calls of who is asked about.
+`read_answers` shows whether a caller got what it asked for. It compares its answers with those of others by status and
+size, with the kinds of data in sampled ones. An answer with 2xx that refuses in its body is shorter than others of its
+route. So sizes are compared by route, each weighted by the caller's calls.
 """
 
 from collections.abc import Mapping

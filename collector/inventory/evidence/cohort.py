@@ -1,15 +1,14 @@
-"""What those have in common who made an endpoint's calls in a window: the network they came from, their workload, the
-protocol they spoke, the software that wrote their requests, that they took objects in order, called at even distances,
-or at the same pace.
+"""Finds what the callers of an endpoint in a window have in common: network, workload, protocol, software, order or
+pace.
 
-A thousand stolen keys look like a thousand customers one by one; together they come from somewhere. Something is shared
-where a twentieth of the window's calls or more have it, of five consumers or more, and its share is three times that of
-the hour before: what many always have, as a partner's network, is nobody's trait.
+A thousand stolen keys look like a thousand customers one by one, but together they have one origin. A trait is shared
+if a twentieth of the window's calls or more have it, from five consumers or more. Its share must be three times that of
+the hour before, so a partner's usual network is not a trait.
 
-Distances are even where the calls of a caller's minutes, but for its first and last, vary at most by EVEN_MAX of what
-independent calls would (variance over mean, 1 for a Poisson process): programs that wait between calls do, people and
-pages do not. The pace is a new caller's calls a minute from its first to its last one, to the nearest half power of
-two.
+Calls are evenly spaced if a caller's calls per minute, without its first and last minute, vary little. The limit is
+EVEN_MAX of what independent calls would vary (variance over mean, 1 for a Poisson process). Programs that wait between
+calls are below it, people and pages are not. The pace is a new caller's calls a minute from its first to its last, to
+the nearest half power of two.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""The rows behind an alert: whose calls it is about, from an hour before it opened to ten minutes after what was seen
-last, and what of them is the window that was judged.
+"""Reads the rows behind an alert: the calls it is about, from an hour before it opened to ten minutes after the last
+report.
 
-The question it asks is one that anybody may ask of `/api/v1/calls`, so that the figures can be had again without the
-alert.
+It also gives the window that the detector scored. The question is one that anybody may send to `/api/v1/calls`, so the
+figures can be read again without the alert.
 """
 
 from collections.abc import Callable

@@ -1,19 +1,15 @@
-"""The mapping of routes to endpoints as the running collector holds it: brought up to date at the start, then kept so.
+"""The mapping of routes to endpoints that the running collector holds: complete at the start, then kept up to date.
 
-It reads routes and revealed words from the store, has them named, remembers what the detectors need of it, and asks
-the sensors for words that are still hidden. A new route is named by itself at once
-(collector/inventory/templates/mapping.py); `group` then looks at it among its siblings, and again as more is seen of
-them (collector/inventory/templates/catalogue.py).
+It reads routes and revealed words from the store, has them named, keeps what the detectors need, and asks the sensors
+for words that are still hidden. A new route is named by itself at once (collector/inventory/templates/mapping.py).
+`group` then compares it with its siblings, and again as more is seen of them.
 
-Names that came late: which workload it is that a node called by a container's id while the API server was away.
+`map_endpoints` decides which routes are one endpoint: all routes of one (service, host) in, route id -> endpoint out.
+Pure. Routes are immutable shapes, and many may be one endpoint. Sibling segments are joined from the root where they
+are values (`collector.inventory.templates.path_trie` decides). The result depends on the set of routes, not on their
+order, and a second mapping changes nothing.
 
-A route bears the service as it was told; with a former name that is known, it is a route of the workload. Pure.
-
-Which routes are one endpoint: all routes of one (service, host) in, a mapping route id -> endpoint out; pure.
-
-Routes are immutable shapes; many of them may be one endpoint. Sibling segments join where they are values
-(`collector.inventory.templates.path_trie` decides), from the root down. The result depends on the set of routes only,
-not on their order, and mapping it again changes nothing.
+`FormerNames` renames routes of a workload that a node called by a container's id while the API server was away.
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
-"""Template edits as people make them: an endpoint's id and what to do in, an `Edit` out, kept and undone.
+"""Edits of templates by people: an endpoint's id and what to do in, an `Edit` out, kept and undone.
 
-Each edit is a row of `template_edits`; the catalogue applies those in force whenever it names routes, so they survive
+Each edit is a row of `template_edits`. The catalogue applies those in force whenever it names routes, so they survive
 restarts and later learning. Nothing else is written: rows of calls stay as they are.
 """
 

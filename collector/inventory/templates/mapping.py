@@ -1,23 +1,18 @@
-"""The mapping job: gives every route an endpoint, and names it anew when a word that its template hides is revealed.
+"""Gives every route an endpoint, applies people's edits, and finds hosts that differ by a tenant's name.
 
-New routes come from the store's writer, which also brings a stored route again whose mapping failed: it takes a route
-for known only once it has one. Naming itself is pure and elsewhere: this room writes `endpoint_routes` and, where a
-route moves, `endpoint_aliases`. Asking the sensors for hidden words is ingest's (collector/receiver/reports.py).
+`EndpointMapping` writes `endpoint_routes` and, where a route moves, `endpoint_aliases`. New routes come from the
+store's writer. It also brings a stored route again whose mapping failed, because a route is known only once it has an
+endpoint. A route is named anew when a word that its template hides is revealed.
 
-What people decided about templates, as rules over what was learned: pure.
+`EditBook`: an edit (split, merge, rename, pin) is one rule for a service, host and method: which paths it is about and
+what their template is. A path is matched by segment with what learning made of it, so later routes are found too. A
+rule never takes a literal that is an endpoint of its own. Of several rules that fit, the one with most fixed segments
+holds, then the newest. To undo an edit is to remove its rule. Pure.
 
-An edit (split, merge, rename, pin) is one rule: for a service, host and method, which paths it is about and what their
-template is. A path is matched segment by segment against what learning made of it, so that routes that come later are
-found too, and a rule never takes a literal that is an endpoint of its own. Of several rules that fit, the one with most
-fixed segments holds, then the newest. Without its rule a route is again what learning says: undo is to take the rule
-away.
-
-Hosts that differ by a tenant's name are one host, `{tenant}.example.com`: served routes in, names out; pure.
-
-A label is a value where many hosts of one service have the same API below them. What speaks against it comes first: a
-label that names a role (`www`, `api`, `admin`) is never a tenant, nor is a host whose API differs from the others', nor
-one that was never served, nor one that a person keeps apart or whose templates a person edited. Only the first label is
-a value: `api.{tenant}.example.com` is not found.
+`find_tenants` joins hosts to one, `{tenant}.example.com`. A label is a value where many hosts of one service have the
+same API. A label that names a role (`www`, `api`, `admin`) is never a tenant. Nor is a host with another API, one that
+was never served, or one that a person keeps apart or edited. Only the first label is a value:
+`api.{tenant}.example.com` is not found. Pure.
 """
 
 import json

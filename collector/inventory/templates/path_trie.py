@@ -1,16 +1,15 @@
-"""The trie of a (service, host)'s routes as grouping sees it: one `Position` after each prefix, and its calls.
+"""Decides which segments at one position are values of one parameter, on a trie of the routes of a (service, host).
 
-Words and literals are children by hash or text; all shapes of parameter are one child. The functions below answer what
-the rules of `collector.inventory.templates.path_trie` ask of a position. Mutable while routes are joined; nothing here
-outlives one mapping.
+A `Position` follows each prefix, with its calls. Words and literals are children by hash or text. All shapes of
+parameter are one child. The trie is mutable while routes are joined, and does not outlive one mapping.
 
-Which segments at one position are values of one parameter: a `Position` in, the keys of its children that join out.
+`find_values` gives the children that are joined. Everybody calls a literal, and it has an API of its own below it. Few
+call a value, and what is below one value is below the others too. The rules look at words first, because the sensor
+knows no meaning for them. Then come literals beside an open set of words, numbers at the place of versions, and file
+names. What was never served (only 404) proves nothing and is not counted.
 
-A literal is called by everybody and has an API of its own below it; a value is called by few, and what is below one
-value is below the others too. The rules look at words first (the sensor knows no meaning for them), then at literals
-beside an open set of words, at numbers that stood where versions stand, and at file names. What was never served (only
-404) proves nothing and joins no decision. Thresholds were chosen on the traffic of 152 published API descriptions with
-two sets of names (docs/templates.md); each says what it stands for.
+The thresholds were chosen on the traffic of 152 published API descriptions with two sets of names (docs/templates.md).
+Each says what it stands for.
 """
 
 from collections import defaultdict

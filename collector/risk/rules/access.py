@@ -1,4 +1,6 @@
-"""Who gets in: personal data, changes and inner pages without credentials; doors that opened, logins that went."""
+"""Rules on access: personal data, changes and internal pages without credentials, and authentication that is missing
+now.
+"""
 
 from typing import Final
 

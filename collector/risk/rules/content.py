@@ -1,4 +1,4 @@
-"""What answers and questions hold: secrets, traces of failures, too much at once, sensitive data where logs keep it."""
+"""Rules on contents: secrets, stack traces, too much data at once, and sensitive data where logs keep it."""
 
 from typing import Final
 

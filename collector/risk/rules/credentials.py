@@ -1,4 +1,4 @@
-"""How callers show who they are: in URLs, in clear text, by weak JWTs. By bits of what the sensor read, no value."""
+"""Rules on credentials: in URLs, in clear text, and weak JWTs. They use bits that the sensor reported, no values."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,6 +1,7 @@
-"""How much anybody may take: no rate limit seen, answers without an end.
+"""Rules on limits and descriptions: no rate limit seen, answers without an end, and calls that differ from a
+description.
 
-What API descriptions say against what happens: endpoints that are not described, or no longer, or less protected.
+Endpoints may be missing in the API description, be described no longer, or be less protected than described.
 """
 
 from typing import Final

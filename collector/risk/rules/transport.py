@@ -1,8 +1,9 @@
-"""What TLS was agreed on: versions that are deprecated, cipher suites that keep no secret or not for long.
+"""Rules on TLS: deprecated versions, and cipher suites that keep no secret or not for long.
 
-Both hold for the endpoints of a service that is read and, where nobody can read it, for the service itself. Sources:
-RFC 8996 (versions), RFC 9325 4.1, RFC 7465 and RFC 5246 F.1.1.1 (cipher suites); none of the suites is recommended in
-IANA's registry of TLS cipher suites.
+Both hold for the endpoints of a service that is read. Where nobody can read it, they hold for the service itself.
+
+Sources: RFC 8996 (versions), RFC 9325 4.1, RFC 7465 and RFC 5246 F.1.1.1 (cipher suites). IANA's registry of TLS cipher
+suites recommends none of these suites.
 """
 
 from collections.abc import Iterable

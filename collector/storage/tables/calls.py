@@ -1,23 +1,20 @@
-"""The tables of calls: what each consumer did on each route, by minute and by hour.
+"""The tables of calls, of the names of routes and endpoints, of ranked lists, and of operations that share a path.
 
-Columns bear the names of the wire (proto/apidae/v1/data.proto). Of its CSR triples, `duration` and `response_size`
-are `(buckets ascending, counts)` of the scale-3 histogram and add up with sumMap; `objects` is a set of keyed hashes.
+Rows of calls say what each consumer did on each route, by minute and by hour. Columns have the names of the wire
+(proto/apidae/v1/data.proto). Of its CSR triples, `duration` and `response_size` are `(buckets ascending, counts)` of
+the scale-3 histogram and add up with sumMap. `objects` is a set of keyed hashes.
+
 Rows hold plain values in SimpleAggregateFunction columns, so an insert needs no aggregation (200k rows/s against 140k
 through a view, measured with the histogram). Before a merge one key may have several rows, so every query aggregates:
 `sum(calls)`, `max(duration_max_us)`, `sumMap(duration)`, `groupUniqArrayArray(objects)`,
 `uniqCombined64Merge(12)(objects_state)`.
 
-The tables of names: every route, the endpoint it belongs to, and the words that sensors revealed.
-
-The tables that lists are ranked by: what all consumers together did on one route, by hour and by day.
-
-A list of 100,000 endpoints sorts and filters all of them to show fifty. It reads these narrow rows, one a route, role
-and hour, and only the fifty are measured from the rows of calls (collector/inventory/endpoints/list_query.py).
-Partitions are days, as those of rows_hour, so that a question about a day reads two of them and the disk cap drops both
-tables' day together. The role comes first in the key: which hosts were called as a client is asked before every list
+Lists are ranked by routes_hour and routes_day, what all consumers together did on one route. A list of 100,000
+endpoints sorts and filters all of them to show fifty. It reads these narrow rows, one a route, role and hour. Only the
+fifty are measured from rows of calls (collector/inventory/endpoints/list_query.py). Partitions are days, as in
+rows_hour. So a question about a day reads two of them, and the disk cap drops the day of both tables together. The role
+comes first in the key, because every list first asks which hosts were called as a client
 (collector/inventory/endpoints/outbound.py).
-
-The tables of what shares one path: samples of GraphQL operations, JSON-RPC methods, MCP tools and SOAP actions.
 """
 
 from collections.abc import Iterable

@@ -1,13 +1,9 @@
-"""The tables of alerts, of what people did to them, and of what is silenced.
+"""The tables of what detectors, rules and people decide: alerts, silences, changes, detection, risk and API
+descriptions.
 
-The table of what is known to be there, so that what is new can be told from it (collector/detection/changes).
-
-The tables of what detectors reported, what is known to be good, and who decided so.
-
-The tables of risk: what each endpoint scores and why, what rules found, and what people said to that.
-
-The tables of API descriptions: their texts by name and version, how far those seen in traffic are in force, and what
-they say of each endpoint.
+They hold alerts and actions on them, known facts (collector/detection/changes), reports and known-good rules. They also
+hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
+those seen in traffic are in force, and what they say of each endpoint.
 """
 
 from collector.storage.tables.layout import DURABLE, HOUR_RETENTION_DAYS, Added, Table, make_newest_table

@@ -1,11 +1,7 @@
-"""The tables of the coverage: what each sensor last said of its ports, and how that grew by the hour.
+"""The tables of what sensors and Kubernetes report: coverage, addresses, exposure, workloads, schemas and sensors.
 
-The tables of what Kubernetes API servers said: who held which address when, what led to a workload's ports, and
-what sensors know of workloads.
-
-The table of what routes look like: the newest state that each sensor process told of each part.
-
-The tables of the watch: sensors, and what the disk cap removed.
+Coverage is each sensor's last report of its ports, and its growth by hour. Schemas are the newest state of each part of
+a route from each sensor process. `evictions` records what the disk cap removed.
 """
 
 from collector.storage.tables.layout import (

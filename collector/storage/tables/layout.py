@@ -1,9 +1,13 @@
-"""What every table's statement is made of: where the tables live, how long they keep, how durable an insert is.
+"""What every table's statement is made of: where the tables live, how long they keep, and how durable an insert is.
 
-A statement is a template with three variables: `{engine_prefix}` is empty or `Replicated`; `{on_cluster}` is empty or
-` ON CLUSTER 'name'`; `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster,
-where a Distributed table without the suffix stands in front of each. Readers and writers always use the name without
-suffix.
+A statement is a template with three variables:
+
+- `{engine_prefix}` is empty or `Replicated`.
+- `{on_cluster}` is empty or ` ON CLUSTER 'name'`.
+- `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster. There, a Distributed
+  table without the suffix stands in front of each.
+
+Readers and writers always use the name without suffix.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,13 @@
-"""pcap and pcapng files, plain or gzipped: packets with their times and link types out. An edge: it reads files.
+"""Reads pcap and pcapng files, plain or gzipped, and finds the IP packet in each captured packet. An edge: it reads
+files.
 
 Formats: draft-ietf-opsawg-pcap (both byte orders, micro- and nanoseconds) and draft-ietf-opsawg-pcapng (sections of
-either byte order, several interfaces, time resolutions and offsets, enhanced, simple and obsolete packet blocks). One
-that ends within a packet gives all packets before it and says so; a file that is no capture is one sentence.
+either byte order, several interfaces, time resolutions and offsets, enhanced, simple and obsolete packet blocks). A
+file that ends within a packet gives all packets before it and sets `is_truncated`. A file that is not a capture raises
+one sentence for the user.
 
-Link layers: a captured packet in, its IP packet out, or the fixed word for why there is none.
-
-Link types are those of the registry at tcpdump.org/linktypes.html; VLANs, MPLS, PPPoE and LLC/SNAP are looked through.
-Never raises on bytes.
+Link types are those of the registry at tcpdump.org/linktypes.html. VLANs, MPLS, PPPoE and LLC/SNAP are looked through.
+`find_ip` gives the IP packet or the fixed word for why there is none, and never raises on bytes.
 """
 
 import gzip

@@ -1,10 +1,10 @@
-"""Which protocol the two ends of a connection speak, and its reader: pieces of both directions in, transactions out.
+"""Recognises the protocol of a connection and reads it: pieces of both directions in, transactions or calls out.
 
-The one place that chooses. A protocol with a reader gets what was said so far and all that follows; the bytes of the
-others are counted by the protocol's name, never dropped in silence. What a CONNECT or an `Upgrade: h2c` leads to is a
-conversation of its own.
+This is the one place that chooses. A protocol with a reader gets what was sent so far and all that follows. Bytes of
+other protocols are counted by the protocol's name, never dropped in silence. What follows a CONNECT or an `Upgrade:
+h2c` is a nested conversation.
 
-All header fields of calls of HTTP/2 and the sizes of their bodies, for `--raw`: what the sensor itself drops.
+`FieldKeeper` keeps the header fields and body sizes of HTTP/2 calls for `--raw`, which the sensor itself drops.
 """
 
 import re

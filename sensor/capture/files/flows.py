@@ -1,10 +1,8 @@
-"""TCP connections of a capture: segments in, transactions with their ends and times out.
+"""The TCP connections of a capture file: segments in, transactions with their ends and times out, then exchanges.
 
-Bounded: the connection that was silent longest gives way, told as it stands. A connection that has closed is remembered
-(without its state), so that segments which come again do not look like a new one.
-
-From a transaction on the wire to the exchange that the sensor would describe, its heads cut as the kernel cuts
-them.
+The number of connections is bounded. The connection that was silent longest is evicted and reported as it stands. A
+closed connection is remembered without its state, so that retransmitted segments do not look like a new one. The
+functions at the end build the exchange that the sensor would describe, with heads cut as the kernel cuts them.
 """
 
 import ipaddress

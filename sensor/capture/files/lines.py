@@ -1,9 +1,11 @@
-"""A call as a JSON object with OpenTelemetry names (semantic conventions 1.44.0): what would leave the node, and what
-`--raw` adds of the wire, for the eyes of who has the capture anyway.
+"""Writes a call as a JSON object with OpenTelemetry names (semantic conventions 1.44.0).
 
-What OpenTelemetry has no name for begins with `apidae.`. Fields without a value are left out. The default object is
-made of a `CallRecord` alone, so it cannot hold what the sensor's types keep back (docs/privacy.md). Raw fields hold
-values of the wire, but of header fields only those listed here: no credentials, no cookies.
+The default object holds what would leave the node. It is made of a `CallRecord` alone, so it cannot hold what the
+sensor's types keep back (docs/privacy.md). Names that OpenTelemetry lacks begin with `apidae.`. Fields without a value
+are omitted.
+
+`--raw` adds values of the wire, for a user who has the capture file anyway. Of header fields it adds only those listed
+here: no credentials and no cookies.
 """
 
 import base64

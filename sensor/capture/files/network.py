@@ -1,13 +1,12 @@
-"""IPv4 and IPv6 down to TCP: options, extension headers, fragments, and tunnels are looked through.
+"""Finds the TCP segment in an IPv4 or IPv6 packet, through options, extension headers, fragments and tunnels.
 
-Tunnels: IP in IP and 6in4 (RFC 2003, 4213), GRE (RFC 2784, 2890), VXLAN (RFC 7348), Geneve (RFC 8926), GTP-U (3GPP TS
-29.281) and Teredo (RFC 4380); of UDP they are known by their ports, Teredo by its addresses. Checksums are not looked
-at: on the sending host they are not computed yet when it is captured. Never raises on bytes.
+Tunnels are IP in IP and 6in4 (RFC 2003, 4213), GRE (RFC 2784, 2890), VXLAN (RFC 7348), Geneve (RFC 8926), GTP-U (3GPP
+TS 29.281) and Teredo (RFC 4380). Those over UDP are known by their ports, Teredo by its addresses. Checksums are not
+checked: the sending host has not computed them yet when a packet is captured. Never raises on bytes.
 
-IP fragments put together (RFC 815; RFC 8200, section 4.5): a fragment in, a whole datagram's payload out or nothing.
-
-Bounded: so many datagrams at a time, the oldest given up and counted, as are those whose last fragment does not come
-within 30 s (RFC 1122, section 3.3.2 asks for 60 to 120; Linux keeps 30). Bytes that came first win.
+`Defragmenter` joins IP fragments (RFC 815; RFC 8200, section 4.5). The number of pending datagrams is bounded. The
+oldest is given up and counted, and so is one whose last fragment does not come within 30 s. RFC 1122, section 3.3.2
+asks for 60 to 120 s, Linux keeps 30 s. Bytes that came first win.
 """
 
 import struct

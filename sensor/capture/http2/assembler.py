@@ -1,10 +1,11 @@
-"""HTTP/2 of the whole node: the kernel's frame events in, calls out.
+"""Assembles the HTTP/2 calls of the whole node: the kernel's frame events and records of matched calls in, calls out.
 
-A connection begins with its first event, whatever that is, and ends when both directions have, when the server's has,
-or with a reset. All is bounded by `sensor.http.http2.connections`; whoever is forgotten there is joined anew.
+A connection begins with its first event, whatever that is. It ends when both directions have ended, when the server's
+has, or with a reset. `sensor.http.http2.connections` bounds the memory. A connection that is forgotten there is joined
+anew.
 
-Account, in the exchange stage: a call is seen and used when it is told, and seen and dropped where it was answered and
-its request never came. What the ring had no room for the kernel counts (`C_STREAMS_LOST`).
+Account, in the exchange stage: a call is seen and used when it is reported. It is seen and dropped where it was
+answered and its request never came. The kernel counts what the ring had no room for (`C_STREAMS_LOST`).
 """
 
 import logging

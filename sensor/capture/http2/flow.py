@@ -1,12 +1,11 @@
-"""One direction of HTTP/2 as the kernel tells it: frame events and plain bytes in, pieces in the order of the stream
-out.
+"""One direction of HTTP/2 as the kernel reports it: frame events and plain bytes in, pieces in stream order out.
 
-`struct frames_event` (bpf/events.h) says what an event holds. Its sequence numbers are TCP's and wrap; here they become
-positions. Frames that the kernel followed are in order among themselves. Around what it could not follow they and plain
-bytes go through `PieceOrder`, which waits for holes; where only frames came, a hole is what the ring had no room for,
-and nothing is waited for.
+`struct frames_event` (bpf/events.h) defines an event. Its sequence numbers are TCP's and wrap. Here they become
+positions.
 
-A connection of HTTP/2 beside its frames, and all of them as the next sensor takes them up.
+Frames that the kernel followed are in order among themselves. Around what it could not follow, frames and plain bytes
+go through `PieceOrder`, which waits for holes. Where only frames came, a hole is what the ring had no room for, so
+nothing waits for it.
 """
 
 import struct

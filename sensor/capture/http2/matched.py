@@ -1,10 +1,12 @@
-"""Calls of HTTP/2 that the kernel matched with header blocks it was taught: what it is taught; its records to calls.
+"""Chooses the HTTP/2 header blocks that the kernel may match, and turns the kernel's records of matched calls into
+calls.
 
-A block of a pattern (sensor.http.http2.alike) means the same as long as nothing changes the table of its
-direction, and the kernel sees what may change it (bpf/http2_match.h). So it is taught the bytes of such blocks under
-numbers; a call whose blocks it knows is a record of those numbers, and all records of a read are counted by pattern at
-once, without a step a call. A pattern that nobody has numbered lately has its first call told, and the others wait for
-the next read.
+A block of a pattern (sensor.http.http2.alike) keeps its meaning until something changes the header table of its
+direction. The kernel sees what may change it (bpf/http2_match.h). So the bytes of such blocks are installed in the
+kernel under numbers, and a call of known blocks is a record of these numbers.
+
+All records of a read are counted by pattern at once, without a step per call. If nobody has numbered a pattern lately,
+its first call is reported by itself, and the others wait for the next read.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,11 +1,11 @@
-"""Calls of HTTP/2 that are like one just described: the same request on the same connection, answered alike.
+"""Gives the row of an HTTP/2 call from that of a recent equal call: same request, same connection, same answer.
 
-Programs that talk to each other repeat their heads to the byte, and the decoder gives the same object for the same
-bytes; so most calls need no description of their own. What may differ between two calls that are alike is time and
-size. A description is good for two seconds: then services may have been named, paths become parameters.
+Programs repeat their heads to the byte, and the decoder gives the same object for the same bytes. So most calls need no
+description of their own: only time and size may differ. A description is valid for two seconds, because services may
+get names and paths may become parameters.
 
-Most of them have a pattern (sensor.http.http2.alike). It is numbered with the place of the row, and from then on
-their figures come as an array, which becomes rows without a step a call.
+Most of these calls have a pattern (sensor.http.http2.alike). It gets the index of the row as its number. From then on
+its figures come as an array, which becomes rows without a step per call.
 """
 
 from typing import Final, Protocol

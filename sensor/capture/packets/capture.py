@@ -1,12 +1,10 @@
-"""Capture as the rest of the sensor sees it: exchanges out, counts of what was seen and lost, attach and detach.
+"""Capture by packets as the rest of the sensor sees it: exchanges and records out, counts, attach and detach.
 
-Composes the loaded program, its ring and maps, and the exchange assembler. `Capture` is what `sensor.agent.agent`
-drives; tests replace it by anything with the same methods.
+Composes the loaded program, its rings and maps, and the assemblers. `sensor.agent.agent` drives `Capture`. Tests
+replace it by any object with the same methods.
 
-Has the kernel forget what another sensor taught it: the maps of bpf/learned.h and of bpf/enforce.h, emptied.
-
-First of all what turns recognition and enforcement on, so that nothing is taken, and nobody stopped, by what is only
-half there.
+`forget_taught` empties the maps of bpf/learned.h and bpf/enforce.h. It first clears what turns matching and enforcement
+on. So the kernel matches no call and stops no client by a half-empty table.
 """
 
 import contextlib

@@ -1,19 +1,16 @@
-"""Puts kernel events together into exchanges: the parts of a head, the two heads of a call, and its figures.
+"""Assembles kernel events into exchanges: the parts of a head, the two heads of a call, and its figures.
 
-Takes events in ring order, gives `Exchange`s. The kernel has already matched requests and responses and numbered the
-calls of each connection, so this is bookkeeping: what is pending is keyed (connection, call) and bounded.
+Takes events in ring order and gives `Exchange`s. The kernel has already matched requests with responses and numbered
+the calls of each connection. What is pending is keyed by (connection, call) and bounded.
 
-A call is given once, when it ends. Where its response lasts over a second (a download, server-sent events) it is
-given early with `is_final = False`, and its bytes and durations follow at its end in a second exchange with `calls =
-0`.
+A call is given once, when it ends. A call whose response lasts over a second, such as a download or server-sent events,
+is given early with `is_final = False`. Its bytes and durations follow at its end in a second exchange with `calls = 0`.
 
-Account: `seen` = calls whose end arrived here, plus those given up; each is used (given) or dropped for a
-reason.
+A WebSocket of HTTP/1 is given at its 101, and again at the end of its connection with bytes, messages and duration,
+then with `calls = 0`. The number of open ones is bounded: of the one that was open longest only the first part is
+given.
 
-WebSockets of HTTP/1 while they are open: the call that was answered 101, and what the kernel counted when it ended.
-
-Such a call is told at its 101 and again at the end of its connection, with bytes, messages and the time it was open;
-the second part has `calls = 0`. Bounded: of the connection that was open for longest only the first part is told.
+Account: `seen` counts calls whose end arrived here and calls given up. Each is used (given) or dropped for a reason.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""Calls between two ends that are both read on this node: counted once, at the server's end.
+"""Counts calls between two ends that are both read on this node once, at the server's end.
 
-Takes events in the ring's order. An answer is read after its request was, so the server's end is known by the time a
-client's call is whole. Then it is decided: a later event may be of another connection whose socket has the number of
-the server's, and the server's end would be known no more.
+Takes events in the order of the ring. An answer is read after its request, so the server's end is known by the time a
+client's call is whole. The decision is made then, because later the number of the server's socket may belong to another
+connection.
 """
 
 from collections import OrderedDict

@@ -1,25 +1,15 @@
-"""From bytes that processes read and wrote to exchanges: what capture by system calls does where the kernel matches no
-calls.
+"""Turns the bytes that processes read and wrote into exchanges, for capture by system calls and for TLS.
 
-Takes events of bpf/syscalls.c in ring order, gives `Exchange`s. Each connection has a reader of HTTP/1
-(`sensor.http.http1.pairs`); TCP's own numbers place what each call moved, so bytes that nobody saw (sendfile, what
-is past an event's limit, a full ring, io_uring) are gaps of known size.
+Takes events of bpf/syscalls.c in ring order. A connection of HTTP/1 has an `Http1Connection`, one that begins with the
+preface of HTTP/2 an `Http2Connection`, because the kernel cuts no frames here. TCP's sequence numbers place what each
+system call moved. So bytes that nobody saw are gaps of known size: sendfile, io_uring, a full ring, or bytes past an
+event's limit. Within DATA of HTTP/2 a gap loses nothing else. Any other gap makes the connection one that was joined
+late.
 
-An event is made when its call returns, so those of two threads on one connection may come in another order than the
-bytes: a read waits until what its end had written by then is told, for `PATIENCE_NS` at most.
+An event is made when its system call returns. So events of two threads on one connection may come in another order than
+their bytes. A read waits for what its end had written by then, for `PATIENCE_NS` at most.
 
-A connection that begins with the preface of HTTP/2 is read by `sensor.capture.syscalls.streams`, in the same order.
-
-Account: `seen` = calls told here, or dropped because their request head was never whole.
-
-One connection as one end's process sees it: what of each direction was told, and what waits to be.
-
-State of `sensor.capture.syscalls.streams`, which reads it.
-
-HTTP/2 of capture by system calls: bytes that processes read and wrote, in the order of each direction, to calls.
-
-The kernel cuts no frames there; `sensor.http.http2.connection` does. Bytes that nobody saw are gaps of known size:
-within DATA they cost nothing, elsewhere the connection goes on as one that was joined late.
+Account: `seen` counts calls reported here and calls dropped because their request head was never whole.
 """
 
 from collections import OrderedDict, deque

@@ -1,12 +1,14 @@
-"""Keeps probes in the files with libraries of TLS that processes run: one set a file, whoever maps it, and none where
-nobody does any more. While one of its processes makes more calls than are read (`duty`), each has a set of its own.
+"""Keeps probes in the files with TLS libraries that processes run: one set per file, as long as a process maps it.
 
-A thread of its own looks at processes every second, has new files searched, puts probes in and takes them out. What it
-did is plain data for the coverage and for metrics; the thread that reads events never waits for it.
+A process that makes more calls than are read (`duty`) has a set of its own for that time.
 
-A file is anybody's. Probes go by its inode, so it is searched and probed by one descriptor, which stays open as long as
-there are probes; it has the bytes that were searched at each place when they go in and once they are in; and they come
-out when it is changed. What searching costs, and the places of files with probes, are shared as cgroups are.
+A thread looks at processes every second, has new files searched, and attaches and detaches probes. What it did is plain
+data for coverage and metrics. The thread that reads events never waits for it.
+
+Anybody may own a file, so it is not trusted. Probes go by its inode, so it is searched and probed through one
+descriptor, which stays open as long as there are probes. The bytes at each place are compared with those searched, when
+the probes go in and again afterwards. A changed file loses its probes. The budget for searching and the places for
+files are shared along the cgroup tree.
 """
 
 import heapq

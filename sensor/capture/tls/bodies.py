@@ -1,8 +1,8 @@
-"""How much of the bodies of TLS is kept for reading: so many bytes a second of one cgroup, twice as many of the node,
-and a bound on what is held.
+"""Limits how many bytes of TLS bodies are kept for reading: per second and cgroup, twice that for the node, and in
+total.
 
-Their bytes are here anyway, as calls are found in them; what is kept of them costs memory and the classifier's time. A
-body that has begun may go on when its second is used up (64 KiB at most): what it took too much is missing to the next.
+The bytes are already here, because calls are found in them. What is kept costs memory and the classifier's time. A body
+that has begun may go on after its second is used up, to 64 KiB at most. The next second gets that much less.
 """
 
 from collections import OrderedDict

@@ -1,14 +1,14 @@
-"""Capture with TLS beside it: everything that the capture below sees, and what processes encrypt.
+"""Adds TLS to another capture: it gives everything that the capture below sees, and what processes encrypt.
 
-The same methods as the capture that it is put around (`sensor.capture.source.Capture`), so that the rest of the
-sensor knows one capture. Where TLS cannot be read, the capture below goes on alone and the coverage says why.
+It has the same methods as the capture that it wraps (`sensor.capture.source.Capture`), so the sensor knows one capture.
+Where TLS cannot be read, the capture below goes on alone and the coverage shows why.
 
-Calls of a port that nobody read, estimated: while one of its processes is read in turns (`duty`), each turn of its
-client and server that the kernel counts (bpf/encrypted.h) is taken for a call, and those that were read are taken off.
-Connections that were upgraded have no turns: the kernel is told of them (`capture`).
+`PortEstimates` estimates the unread calls of a port while one of its processes is read in turns (`duty`). The kernel
+counts exchanges between client and server (bpf/encrypted.h). Each counts as a call, less the calls that were read. The
+turns of an upgraded connection are not calls, so the kernel is notified of it.
 
-The kernel tells turns some at a time, and calls are told a moment after they are made, so the difference swings; what
-is told is the most that it ever was. Pure, and bounded by the table of what was read.
+The kernel reports exchanges in batches, and calls a moment after they are made, so the difference swings. The estimate
+is the largest difference so far. It is pure, and bounded by the table of what was read.
 """
 
 import logging

@@ -1,26 +1,23 @@
-"""Where in a function of x86-64 a probe is cheapest and still sees what it must.
+"""Finds where in a function of x86-64 a probe is cheapest and still sees what it must, and where its arguments are.
 
-The kernel puts a breakpoint over an instruction. Some instructions it emulates (arch/x86/kernel/uprobes.c: jumps,
-calls, `nop`, `push` of a register); all others it has the processor step over elsewhere, which costs a second trap. So:
+The kernel puts a breakpoint over an instruction. It emulates some instructions (arch/x86/kernel/uprobes.c: jumps,
+calls, `nop`, `push` of a register). The processor steps over all others elsewhere, which costs a second trap. So:
 
-- **Beginning**: the first emulated instruction on the straight line from the function's first one, as long as no
-  argument was written. Nothing branches before it, so every call passes it. Else the first instruction.
-- **Returns**: every `ret`; or the conditional jump before it where nothing comes between that writes the result, no
-  other way leads to the `ret`, and the jump's other way does not return (the check of the stack's guard).
+- **Beginning**: the first emulated instruction on the straight line from the first one, as long as no argument was
+  written. No branch comes before it, so every call passes it. Otherwise it is the first instruction.
+- **Returns**: every `ret`, or the conditional jump before it. The jump needs three things: nothing after it writes
+  the result, no other way leads to the `ret`, and its other way does not return (the stack guard's check).
 
-No return probe (uretprobe) is ever used: it changes the return address, which Go's stacks do not survive.
+Return probes (uretprobes) are never used: they change the return address, which Go's stacks do not survive. A function
+that leaves by a jump to another one (a tail call) returns from there. `find_returns` gives these addresses.
 
-A function that leaves by a jump to another one (a tail call) returns from there: `find_returns` tells where to look on.
+`follow` is a data flow analysis. It starts with the registers of the System V convention and follows each move over all
+ways through the function, to a fixed point. Where two ways meet, only what both have in one place is known. It gives,
+for each address, the registers and stack places that hold an argument on every way there. An instruction that it does
+not understand makes places unknown, never wrong. A function with an unknown jump gives None.
 
-Where the arguments of a function of x86-64 are while it runs: data flow over its instructions.
-
-From the registers of the System V convention on, what each instruction moves where is followed over all ways through
-the function, to a fixed point; where two ways meet, only what both have at one place is known. Gives for each address
-the places, registers and the stack's, at which an argument is on every way that leads there. What is not understood
-makes places unknown, never wrong; a function that jumps to where no one can tell gives None.
-
-Two things are taken from how compilers work: memory of the function's own that it reaches by a pointer or an index is
-not where it keeps arguments, and a place where it keeps one, to read it again, is not given to functions that it calls.
+Two assumptions about compilers remain. Memory of the function that it reaches by a pointer or an index is not where it
+keeps arguments. A place where it keeps an argument, to read it again, is not given to functions that it calls.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

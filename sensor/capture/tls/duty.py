@@ -1,11 +1,9 @@
-"""Whose TLS is read all the time, and whose a part of it: a duty cycle for processes that make more calls than their
-budget.
+"""Decides which processes' TLS is read all the time, and which in turns because they make more calls than their budget.
 
-A probe costs its process some 0.6 us whether its call is told or not, so beyond the budget only taking the probes out
-saves anything. Such a process is read in turns: in each period of a few seconds so long that the calls of the turn are
-the period's budget. How many it makes is known from its turns. Calls between them are estimated (`estimates`).
-
-Pure: times and counts come in.
+A probe costs its process some 0.6 us whether its call is reported or not. So beyond the budget, only removing the
+probes saves anything. In each period of a few seconds, a turn lasts until its calls are the period's budget. The call
+rate is measured in the turns. Calls between turns are estimated (sensor.capture.tls.capture). Pure: times and counts
+come in.
 """
 
 from collections.abc import Iterable, Mapping

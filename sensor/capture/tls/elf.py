@@ -1,14 +1,14 @@
-"""What of an ELF file is needed to find functions: sections, symbols, where an address lies in the file.
+"""Reads what is needed of an ELF file to find functions: sections, symbols, unwind tables and places in the file.
 
-64-bit, little-endian, x86-64 only. A file may be cut or hostile: every offset is checked, what is read is bounded
-(`sensor.capture.tls.elf`), and a file that does not fit is an `ElfError`. Source: System V ABI, gABI 4.1 chapters 4 and
-5; LSB 5.0 for `.eh_frame_hdr`.
+64-bit, little-endian, x86-64 only. A file may be cut or hostile, so every offset is checked and all reads are bounded.
+A file that does not fit raises `ElfError`.
 
-The bytes of a file that anybody may have made, read in pieces of bounded size.
+`Content` reads in pieces of bounded size. Nothing is mapped, because whoever truncates a mapped file ends the process
+that reads it (SIGBUS). Work is counted: bytes read, bytes searched, and what readers `spend`. More work than any TLS
+library takes is an `ElfError`. So a file costs memory and time by what is looked at, never by the numbers that it
+claims.
 
-Nothing is mapped: whoever cuts a mapped file short ends the process that reads it (SIGBUS). A read that the file does
-not hold is an `ElfError`, and so is more work than any library of TLS takes: bytes read, bytes searched, and whatever
-readers `spend` besides. So a file costs memory and time by what is looked at, never by the numbers that it claims.
+Sources: System V ABI, gABI 4.1 chapters 4 and 5; LSB 5.0 for `.eh_frame_hdr`.
 """
 
 import errno

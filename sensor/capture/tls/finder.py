@@ -1,19 +1,15 @@
-"""From a file to the places where it is probed: which library of TLS it has, and where its functions begin and return.
+"""Finds the TLS library in a file and the places for its probes: where its functions begin and return.
 
-Takes an open file, gives `Sites` (plain data), never raises for what is in the file. Nothing is kept of one file for
-another: what is found in a file is true of its own bytes alone. What it may cost is bounded by
-`sensor.capture.tls.elf`.
+Takes an open file and gives `Sites` (plain data). The contents of a file never make it raise. Nothing is kept of one
+file for another, so what is found is true of the file's own bytes. `sensor.capture.tls.elf` bounds the cost.
 
-Finds functions in Go programs, stripped ones too: every Go program has the table of its functions, `.gopclntab`,
-for its own stack traces.
+Go programs, also stripped ones, have the function table `.gopclntab` for their own stack traces. Its layout is that of
+runtime/symtab.go (`pcHeader`, `functab`, `_func`) of Go 1.18 and later, except for the magic number. amd64 has the
+register convention since 1.17. Other layouts give nothing.
 
-Source: runtime/symtab.go (`pcHeader`, `functab`, `_func`) of Go 1.18 and later, alike but for the
-magic number; amd64 has the register convention since 1.17. Other layouts give nothing.
-
-Finds the two methods of rustls 0.23 that see all plain text, and where a connection is dropped, by their symbols.
-
-Rust's names carry a hash of the build, in two ways of writing (rustc's legacy mangling, and v0 of RFC 2603). Before
-0.23 the methods have other names, and nothing is found.
+rustls 0.23 is found by symbols: the two methods that see all plain text, and where a connection is dropped. Rust's
+names carry a hash of the build, in two manglings (rustc's legacy one, and v0 of RFC 2603). Before 0.23 the methods have
+other names, and nothing is found.
 """
 
 import struct

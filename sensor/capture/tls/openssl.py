@@ -1,27 +1,23 @@
-"""Finds where OpenSSL 3 itself moves data of applications, behind SSL_read, SSL_write and all that call them.
+"""Finds the places inside OpenSSL 3 and BoringSSL where data of applications are moved, without symbols.
 
-`ssl3_read_bytes(ssl, type, received_type, buffer, length, peek, read)` (ssl/record/rec_layer_s3.c, 3.0 to 3.6) copies
-what was received to the caller's buffer by memcpy: a call, which the kernel emulates, that each piece of data passes
-once, and nothing else: not the read that finds nothing. There the source is plain text and in a register, and so is its
-length; where the session, the type and `peek` are then is told by the flow of the arguments
-(`sensor.capture.tls.code`). At the other end's end it sets a flag of the session. `ssl3_write_bytes(ssl, type, buffer,
-length, written)` is entered and left once a write. Neither has a symbol: errors made there name the function, so each
-loads the text of its name.
+OpenSSL: `ssl3_read_bytes(ssl, type, received_type, buffer, length, peek, read)` (ssl/record/rec_layer_s3.c, 3.0 to 3.6)
+copies received data to the caller's buffer by memcpy. The kernel emulates this call. Each piece of data passes it once,
+and a read that finds nothing does not. Source and length are in registers there. The flow of the arguments
+(`sensor.capture.tls.code`) gives the session, the type and `peek`. When the peer has sent its last, the function sets a
+flag of the session. `ssl3_write_bytes(ssl, type, buffer, length, written)` is entered and left once per write. Neither
+has a symbol, but each loads the text of its name for its errors. If anything differs from this, nothing is found and
+the functions for applications are probed instead.
 
-Anything that is not as expected gives none, and the functions for applications are probed instead.
+BoringSSL, as in gRPC's Python package: its errors name their source file, so code that loads the address of
+`.../ssl/ssl_lib.cc` is of that file. The error number beside it identifies the function (openssl/ssl.h, openssl/err.h).
 
-Finds SSL_read and SSL_write in a BoringSSL without symbols, as gRPC's Python package has one.
+- SSL_write alone makes UNINITIALIZED, SSL_HANDSHAKE_FAILURE and SHOULD_NOT_HAVE_BEEN_CALLED.
+- SSL_read is near it and makes only the last one. It takes a buffer and its size, has SSL_peek within it, and writes
+  the session's memory behind its last call, to remove what it gave.
 
-Errors of BoringSSL name the source file in which they are made, so code that loads the address of the text
-`.../ssl/ssl_lib.cc` is of that file; the number of the error, loaded beside it, tells the function (openssl/ssl.h,
-openssl/err.h): SSL_write alone makes UNINITIALIZED, SSL_HANDSHAKE_FAILURE and SHOULD_NOT_HAVE_BEEN_CALLED; of the
-functions near it that make only the last one, SSL_read alone takes a buffer and its size, has SSL_peek within it, and
-takes what it gave off what waits: it writes the session's memory behind its last call. Where functions begin is told by
-.eh_frame_hdr. Anything but one fit of each gives nothing.
+`.eh_frame_hdr` gives the beginnings of functions. Anything but one fit of each gives nothing.
 
-Finds the code that speaks of a text in a file: where the text is in memory, and each `lea` of its address.
-
-The contract between finding and attaching: places in a file, as plain data.
+`Site` and `Sites` are the contract between finding and attaching: places in a file, as plain data.
 """
 
 import re

@@ -1,20 +1,19 @@
-"""Which files with a library of TLS the processes of this node run, found when they start and when they map one later.
+"""Finds the files with TLS libraries that the processes of this node run, at their start and when they map one later.
 
-Reads a proc tree (proc(5)): the executable mappings of each process, soon after it started and then ever more seldom
-(after 2, 4, 8, .. 64 s of its life), for what is mapped later. A file is opened through the mapping itself
-(/proc/PID/map_files, needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), whatever its path leads to by now: it may have
-been replaced, as packages' upgrades do, or another one mounted over it. Without that right it is opened through the
-process's own root (/proc/PID/root), where it may be in a container. Needs CAP_SYS_PTRACE for processes of other users.
+Reads the executable mappings of each process in a proc tree (proc(5)): soon after its start, then after 2, 4, 8, .. 64
+s of its life. Needs CAP_SYS_PTRACE for processes of other users.
 
-A file is known by device, number, size and times, so one that was changed is another one. Containers of one image run
-one file, whose probes hold for all of them, and each names it by the device of its own overlay (Linux 6.8,
-file_user_inode). There the device does not count: overlays pass on the other figures as they are below; where a
-container changed the file, it has a copy of its own, with another time.
+A file is opened through the mapping itself (/proc/PID/map_files, CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Its path may
+lead to another file by now, after a package upgrade or under another mount. Without that right it is opened through the
+process's root (/proc/PID/root), because it may be in a container.
 
-Shares what there is too little of as the tree of cgroups is: each branch counts with all that is below it.
+A file is known by device, number, size and times, so a changed file is another one. Containers of one image run one
+file, and one set of probes serves all. But each names the file by the device of its own overlay (Linux 6.8,
+file_user_inode). So on overlays the device does not count. The other figures are those of the layer below, unless the
+container changed the file: then it has a copy with another time.
 
-Who may make cgroups below his own has no more for it than one who may not, for his branch counts as one. Where two
-cgroups are compared, it is at the level where their paths part. Pure.
+`CgroupShares` shares scarce resources along the cgroup tree. A branch counts with all that is below it. So whoever may
+make cgroups below their own gets no larger share. Two cgroups are compared at the level where their paths part.
 """
 
 import errno

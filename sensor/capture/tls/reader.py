@@ -1,8 +1,8 @@
-"""From plain text of TLS to exchanges: the events of bpf/tls.c, read as what processes read and wrote.
+"""Turns the plain text of TLS into exchanges: events of bpf/tls.c, read as what processes read and wrote.
 
-`sensor.capture.syscalls.streams` does the reading, with positions that count plain bytes. Here is what is TLS's own:
-where both ends of a connection are read on this node, the client's is left to the server's, as everywhere; and what is
-known of each port, for the coverage.
+`sensor.capture.syscalls.streams` does the reading, with positions that count plain bytes. This module adds what is
+special to TLS. Where both ends of a connection are read on this node, only the server's end reports the call. It also
+records what was read of each port, for the coverage.
 """
 
 import logging

@@ -1,9 +1,9 @@
-"""What of an encrypted port is read and what is not: one count of the kernel to two, whose sums are the kernel's.
+"""Splits the kernel's count of an encrypted port into what is read and what is not, so that the sums stay the kernel's.
 
-Both may only grow, for the store adds up what each hour brought. A connection is encrypted until a call of it was told;
-so what counts as unread is the most that ever was at once, and what else came is read. Bytes and estimated calls
-follow the connections, by what each reading added; while the port is read a part of the time, all calls that are
-estimated are those of what is read. Pure, and bounded by the kernel's table of ports.
+Both parts may only grow, because the store adds up what each hour brought. A connection counts as encrypted until one
+of its calls is reported. So the unread part is the largest number that was unread at once, and the rest is read. Bytes
+and estimated calls follow the connections, by what each reading added. While a port is read a part of the time, all
+estimated calls belong to the part that is read. Pure, and bounded by the kernel's table of ports.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,5 +1,5 @@
-"""Why the TLS of a process is not read, for the coverage: written by the thread that looks at processes, read by the
-report.
+"""Why the TLS of a process is not read, for the coverage: one thread looks at processes and writes it, the report reads
+it.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
-"""What a payload tries, what is said of it, and how that travels: a payload is a keyed hash whose lowest 4 bits are its
-class and the next 4 the evidence, by the wire's numbers (proto AttackClass, AttackEvidence).
+"""The types of attack detection: classes, evidence, the packed payload, and a request as its reader sees it.
 
-A request as its reader looks at it: the parts in which payloads travel. Private to the node; ends in `attacks`.
+A payload travels as a keyed hash of 64 bits. Its lowest 4 bits are the class and the next 4 the evidence, by the wire's
+numbers (proto AttackClass, AttackEvidence). `Request` holds the parts in which payloads travel. It is private to the
+node and ends in `sensor.describe.attacks`.
 """
 
 import re

@@ -1,17 +1,13 @@
-"""Requests in, attacks out: every value is held against all rules (`matching`).
+r"""Finds attacks in a request: decodes its values as a server would, and matches each with all rules (`matching`).
 
-The class is that of most rules that match; the first in the order of `AttackClass` where several have as many. Those of
-a narrow class go before all others.
+The class is that of most matching rules. Where several classes have as many, the first in the order of `AttackClass`
+wins. Rules of a narrow class (`_NARROW`) win over all others.
 
-The values of a request as a server would decode them: percent signs up to three times, entities, escapes, JSON,
-forms of both kinds, base64.
+Decoding undoes percent signs up to three times, entities, escapes, JSON, both kinds of forms, and base64. It also
+undoes quoting that hides commands from a reader but not from a shell: `c'a't`, `w^hoami`, `ca\t`, `cat$u /etc//passwd`.
 
-The fields of a multipart form that attackers fill: names, names of files, values. Pure.
-
-Reads more forms than servers should take: line ends of one byte, and parts without a name. Of a file only its name and
-a beginning of text are given.
-
-Commands as a shell reads them, where quoting hides them: `c'a't`, `w^hoami`, `ca\t`, `cat$u /etc//passwd`. Pure.
+Multipart forms give names, file names and values. The reader accepts more than servers should, such as line ends of one
+byte and parts without a name. Of a file it gives only the name and a beginning of text. Pure.
 """
 
 import base64

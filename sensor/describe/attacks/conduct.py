@@ -1,8 +1,9 @@
-"""What is wrong with a request as a whole: what no program sends that means well. Pure.
+"""Finds what is wrong with a request as a whole: methods, headers and ranges that no honest program sends. Pure.
 
-Each check is one that servers and proxies are known to read differently, or that goes round a check in front of the
-application. Sources: IANA's registry of methods, RFC 9110 (ranges, connection), RFC 9112, httpoxy (CVE-2016-5385),
-rewrite headers of IIS and Symfony (CVE-2018-14773), subrequests of Next.js (CVE-2025-29927).
+Servers and proxies are known to read each of these differently, or each evades a check in front of the application.
+
+Sources: IANA's registry of methods, RFC 9110 (ranges, connection), RFC 9112, httpoxy (CVE-2016-5385), rewrite headers
+of IIS and Symfony (CVE-2018-14773), subrequests of Next.js (CVE-2025-29927).
 """
 
 import re

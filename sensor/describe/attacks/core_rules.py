@@ -1,10 +1,11 @@
-"""The OWASP Core Rule Set's expressions and phrases, read from where the operating system's package keeps them.
+"""Reads expressions and phrases of the OWASP Core Rule Set from the operating system's package. EDGE: files.
 
-EDGE: files. Debian's `modsecurity-crs` puts them into /usr/share/modsecurity-crs/rules. Taken are the rules over values
-of a request, of paranoia levels 1 to 3, that stand alone (no chain), but for those that took ordinary queries for
-attacks (`_LOOSE`: measured, or known from the levels' own notes to look at characters only), and lists of phrases with
-what the rule's chain asks beside them.
-Where the package is not installed there are none, and the sensor's own rules stand alone.
+Debian's `modsecurity-crs` installs them in /usr/share/modsecurity-crs/rules. Used are rules over values of a request,
+of paranoia levels 1 to 3, that stand alone (no chain). Lists of phrases are used too, with the conditions of the rule's
+chain. `_LOOSE` lists the excluded rules: they matched harmless queries in measurements, or look at characters only by
+their level's own notes.
+
+Where the package is not installed, there are no such rules and the sensor uses only its own.
 """
 
 import re

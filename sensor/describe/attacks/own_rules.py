@@ -1,13 +1,12 @@
-"""The sensor's own rules, for what the core rules have no class for, and where their package is not installed.
+"""The sensor's own attack rules, for what the core rules have no class for and for hosts without their package.
 
-Each looks for what makes a payload work, not for single characters: a quote that ends a string and goes on with SQL, a
-tag that runs something, a command after a separator. Patterns are RE2's; case does not matter, a dot takes line ends.
+Each rule looks for what makes a payload work, not for single characters. Examples are a quote that ends a string and
+goes on with SQL, a tag that runs something, and a command after a separator. Patterns are RE2's. Case does not matter,
+and a dot matches line ends.
 
-Names of programs that commands begin with, as parts of patterns: POSIX, GNU and util-linux, package managers,
-interpreters, archivers, network clients, what operates containers and configuration. Pure.
-
-`PROGRAMS` and `WINDOWS_PROGRAMS` are no words that people write otherwise; `WORDS` are, and are looked for only where
-an argument of a command follows.
+Commands begin with names of programs: POSIX, GNU and util-linux, package managers, interpreters, archivers, network
+clients, and tools for containers and configuration. `PROGRAMS` and `WINDOWS_PROGRAMS` are never words of plain text.
+`WORDS` are, so they match only before an argument of a command. Pure.
 """
 
 import re

@@ -1,16 +1,13 @@
-"""Requests that come up whole, held against the attack rules: within a budget of bytes, for a consumer and the node.
+"""Checks requests that were copied whole for attacks, within a budget of bytes, and looks for evidence in the response.
 
-Reads what was copied of target, headers and request body; the response's body only of an attack. Plain values (letters,
-digits, dashes, underscores) cost one look at all of them together, and header lines are remembered, for clients send
-the same ones. What the budget has no room for is counted and not looked at.
+Reads what was copied of target, headers and request body. Plain values (letters, digits, dashes, underscores) cost one
+look at all of them together. Header fields are remembered, because clients send the same ones. What exceeds the budget
+of a consumer or the node is counted and not read.
 
-Whether a response says that a payload worked: its status, its body, its size and how long it took.
-
-Told of attacks only. A 2xx alone confirms nothing, for a search answers whatever it is asked; nor does a 4xx, which is
-how a payload is blocked. Markers are texts that no API returns by itself: system files, output of `id`, credentials of
-a cloud, errors of databases as their clients print them, of which the core rules know more.
-
-What became of requests that were to be held against the attack rules: read, found, or not looked at.
+The response is read only after an attack was found. Evidence is its status, body, size and duration. A 2xx alone
+confirms nothing, because a search answers any query. A 4xx confirms nothing either, because payloads are blocked so.
+Markers are texts that no API returns by itself: system files, output of `id`, cloud credentials, and database errors as
+clients print them. The core rules know more of these errors.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for
-hashing).
+"""Finds the credentials of a request: a `RequestHead` in, `Evidence` out (the kind and raw value of each credential).
 
-Names decide: of headers by `sensor.describe.auth.header_names`, of query parameters and cookies by the tables of
-`sensor.describe.auth.schemes`. A value that looks random is not evidence; a JWT is. Values stay on the node:
-`sensor.describe.auth.principal` turns them into keyed hashes.
+Names decide: `sensor.describe.auth.header_names` for headers, the tables of `sensor.describe.auth.schemes` for query
+parameters and cookies. A value that looks random is not evidence. A JWT is evidence, because of its form.
+
+Values stay on the node. `sensor.describe.auth.principal` turns them into keyed hashes.
 """
 
 import re

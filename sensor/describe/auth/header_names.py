@@ -1,11 +1,11 @@
-"""What the name of a header says of credentials: a name in lower case in, a `HeaderRole` out.
+"""Classifies the name of a header by what it says of credentials: a name in lower case in, a `HeaderRole` out.
 
-A header is a credential if its carrier is standard, if a vendor documents it as its key, or if a word of its name says
-so. No value makes any other header a credential: ids of requests, sessions of protocols, byte ranges and checksums look
-as random as keys do. A JWT is the exception, because its form says what it is.
+A header is a credential in three cases: its carrier is standard, a vendor documents it as its key, or a word of its
+name announces one. No value makes any other header a credential. Request ids, protocol sessions, byte ranges and
+checksums look as random as keys do. A JWT is the exception, because its form identifies it.
 
-Names are split into words at every character that is not a letter, and before a credential's word at a word's end
-(`appsecrettoken` is `app`, `secret`, `token`). Header names arrive in lower case, so capitals cannot split them.
+Names are split at every character that is not a letter, and before a credential's word at the end of a word:
+`appsecrettoken` is `app`, `secret`, `token`. Header names arrive in lower case, so capitals cannot split them.
 """
 
 import re

@@ -1,16 +1,16 @@
-"""Who a request came from: `Evidence` in, keyed hashes of principal and credential out. No value passes this file.
+"""Identifies the caller of a request: `Evidence` in, keyed hashes of principal and credential out, no values.
 
-The *credential* is the whole value presented, the *principal* is who it speaks for: a refreshed JWT is a new credential
-of the same principal. A request that is signed anew each time presents its key, not its signature; a signature that
-names no key (`_UNNAMED`) says that somebody signed, and not who. Where a request carries several credentials the
-strongest names the caller, in the order of `_STRENGTH`. A credential that the copy limit may have cut is `truncated`
-and never hashed: JWTs of one issuer share their first bytes, and two callers would become one.
+The *credential* is the whole value presented. The *principal* is who it belongs to: a refreshed JWT is a new credential
+of the same principal. A request that is signed anew each time presents its key, not its signature. A signature without
+a key name (`_UNNAMED`) names nobody. Of several credentials the strongest names the caller, in the order of
+`_STRENGTH`.
 
-What is weak about a JWT: unsigned, signed with a key that everybody knows, never expiring, too long-lived.
+A credential that the copy limit may have cut is `truncated` and never hashed. JWTs of one issuer share their first
+bytes, so two callers would become one.
 
-Read once for each credential (sensor/describe/auth/principal.py keeps the answer); neither the token nor its claims
-leave the node. Sources: RFC 8725 (best practices for JWT), sections 2.1, 2.2 and 3.5; the known keys are those that
-documentation and tutorials print.
+Weak JWTs are marked: unsigned, signed with a key that everybody knows, never expiring, or too long-lived. The token and
+its claims never leave the node. Sources: RFC 8725 (best practices for JWT), sections 2.1, 2.2 and 3.5. The known keys
+are those that documentation and tutorials print.
 """
 
 import hmac

@@ -1,8 +1,7 @@
-"""Tables of authentication: where credentials travel, by name. What the words of a header's name say stands in
-`sensor.describe.auth.header_names`.
+"""Tables of authentication: where credentials travel, by name of scheme, header, query parameter and cookie.
 
-Each table says where its rows come from. Names are lower case; the flattened form drops `-`, `_` and `.` (X-Api-Key =
-xapikey), since one scheme is spelled many ways.
+`sensor.describe.auth.header_names` has the words in names of headers. Each table names its sources. Names are in lower
+case. The flattened form drops `-`, `_` and `.` (X-Api-Key = xapikey), because one scheme is spelled in many ways.
 """
 
 from typing import Final

@@ -1,8 +1,11 @@
-"""What a JWT says of itself without the token: algorithm, issuer, audience, lifetime. A head in, `TokenFact`s out.
+"""Reads facts about a JWT that may leave the node: algorithm, issuer, audience and lifetime. A head in, `TokenFact`s
+out.
 
-Told is what an API's operator chose, never what names a bearer: of an issuer or audience that is a URL its host, as
-hosts are told anyhow; of others words of schemas, or the pattern of what stands there (`{uuid}`). Lifetimes are told as
-the shortest of a few spans that hold them. Sources: RFC 7519 section 4.1, RFC 7518 section 3.1, RFC 8037.
+Only what an API's operator chose is reported, never what names a bearer. An issuer or audience that is a URL gives its
+host, because hosts are reported anyway. Others give words of API schemas, or the pattern of the value (`{uuid}`).
+Lifetimes are reported as the shortest of a few spans that hold them.
+
+Sources: RFC 7519 section 4.1, RFC 7518 section 3.1, RFC 8037.
 """
 
 import re

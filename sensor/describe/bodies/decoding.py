@@ -1,11 +1,12 @@
-"""Content codings undone (RFC 9110, section 8.4): compressed bytes in, the beginning of what they were out.
+"""Decodes bodies: undoes chunk framing and content codings (RFC 9110, section 8.4), and gives the beginning of the
+result.
 
-gzip and deflate (also without its zlib wrapper, as some servers send it), br (RFC 7932), zstd (RFC 8878). All decoders
-stream, so a prefix gives a prefix, and all stop at `DECODED_BYTES_MAX`: a bomb costs what an honest body costs.
+Codings are gzip and deflate (also without its zlib wrapper, as some servers send it), br (RFC 7932) and zstd (RFC
+8878). All decoders stream, so a prefix gives a prefix. All stop at `DECODED_BYTES_MAX`, so a bomb costs what an honest
+body costs.
 
-The payload of a message: its head and the raw bytes behind it in, the bytes without chunk framing out.
-
-By the reader of HTTP/1 streams, so that whatever it knows of framing holds here. What follows the message is left.
+`read_payload` uses the reader of HTTP/1 streams, so what that knows of framing holds here. Bytes after the message are
+ignored.
 """
 
 import zlib

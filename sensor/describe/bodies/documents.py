@@ -1,29 +1,20 @@
-"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms (multipart too),
-HTML, XML and text.
+"""Reads a decoded body as named values and a number of records: JSON, JSON lines, CSV, forms, HTML, XML and text.
 
-Images and what is not named here are not read. A body that is cut gives what came before the cut; the number of
-records is then of that part.
+Other media types, such as images, are not read. A body that is cut gives what came before the cut, and the number of
+records is that of this part.
 
-XML as values with names: bytes in, what the classifier reads out, and how many records it holds.
+Records: a list, a list in a usual envelope, or one object. An envelope is known by its keys (JSON:API, OData, HAL,
+Relay, Spring, Elasticsearch and others), or by having only page fields beside its one list. Everything else is one
+record.
 
-An element is its text, or where it has attributes or elements an object of them; elements of one name beside each other
-are a list. A text beside others is named by its element, or as an attribute names it (`<field name="email">`). Prefixes
-are left out. Expat parses (xml.etree); of a long list only the records that are looked at become values. What is cut or
-broken gives what came before; a document that declares entities is not parsed.
+XML, parsed by Expat (xml.etree): an element is its text, or an object if it has attributes or elements. Elements of one
+name beside each other are a list. An attribute may name a text (`<field name="email">`). Prefixes are dropped. Of a
+long list only the records that are looked at become values. A document that declares entities is not parsed.
 
-Text and markup as values with names: HTML, broken XML and plain text in, what the classifier reads out.
+HTML, broken XML and plain text: a value is named by the cell, label or element before it, or by the words before a
+colon. The page is cut at its tags, in time linear in its length.
 
-A value is named by what stands before it: the cell, label or element before, or the words before a colon. Nothing is
-parsed into a tree: a page is cut at its tags, in time linear in its length.
-
-The parts of a multipart form (RFC 7578): a body in, its fields out; files as `Binary`, by their name only.
-
-How many records a parsed document holds: a list, a list in one of the usual envelopes, or one object.
-
-An envelope is known by its keys (the pages of JSON:API, OData, HAL, Relay, Spring, Elasticsearch and many others), or
-by having nothing beside its one list but what pages have. Everything else is one record, whatever lists are in it.
-
-Values of bodies that JSON has no type for.
+Multipart forms (RFC 7578): fields by name, with files as `Binary`.
 """
 
 import csv

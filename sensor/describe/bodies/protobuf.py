@@ -1,7 +1,9 @@
-"""Messages of protobuf by number of field: bytes in, `{"field_1": 7, ..}` out. Without a schema names are not known,
-and a varint is an integer whatever it means; a length-delimited field is text where it is UTF-8 that can be printed, a
-message where it parses as one, else bytes. Source: the encoding guide of protobuf; gRPC over HTTP/2, length-prefixed
-messages.
+"""Reads protobuf messages without a schema, by field number: bytes in, `{"field_1": 7, ..}` out.
+
+Without a schema, names are unknown and a varint is an integer, whatever it means. A length-delimited field is text if
+it is printable UTF-8, a message if it parses as one, else bytes.
+
+Source: the encoding guide of protobuf; gRPC over HTTP/2, length-prefixed messages.
 """
 
 import struct

@@ -1,12 +1,11 @@
-"""From the raw bodies of a call to what may be told of them: framing, coding, document, classifier, in this order.
+"""Finds sensitive data and records in the bodies and the head of a call: framing, coding, document, classifier in turn.
 
-The one place where body values meet the classifier, and where they end. Whatever cannot be read is counted by a fixed
-word; nothing raises.
+This is the one place where body values meet the classifier, and where they end. What cannot be read is counted under a
+fixed word. Nothing raises.
 
-Sensitive data beside the bodies: path, query and headers of a request head in, codes of kinds out; values end here.
-
-Credentials are none of it (sensor.describe.auth.authentication reads them), nor are the addresses that proxies add. A
-path segment is named by the one before it, as in `/emails/ada@example.org`.
+`read_head` reads path, query and headers and gives codes of kinds of data. It skips credentials
+(`sensor.describe.auth.authentication` reads them) and the addresses that proxies add. A path segment is named by the
+one before it, as in `/emails/ada@example.org`.
 """
 
 import re

@@ -1,11 +1,11 @@
-"""Which of the bodies that were copied are read: of each route the first ones, then one a second, and at once what
-looks new (status, media type, size). The kernel copies by coarser rules; this is the one that counts.
+"""Chooses the bodies that are read, and estimates the records of responses whose bodies were not read.
 
-Records returned by calls whose bodies nobody read: learned by route from those that were.
+Of each route the first bodies are read, then one a second, and at once what looks new (status, media type, size). The
+kernel copies by coarser rules, and this rule decides.
 
-The bytes of a response are taken for `fixed_bytes` (head, envelope) and `record_bytes` for each record. Both are
-medians over the last samples (Theil and Sen: the slope is the median over all pairs, the rest the median of what is
-left), so that one odd sample changes nothing. A response four times larger than any that was read asks for a sample.
+`RecordEstimates` assumes `fixed_bytes` (head, envelope) and `record_bytes` per record for a response. Both are medians
+over the last samples, so one odd sample changes nothing (Theil and Sen: the slope is the median over all pairs, the
+rest the median of what remains). A response four times larger than any that was read asks for a sample.
 """
 
 import struct

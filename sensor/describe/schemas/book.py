@@ -1,11 +1,11 @@
-"""What the routes of a node look like: sampled heads and documents in, `Schema`s out to be told, newest state each.
+"""Collects what the routes of a node look like: sampled heads and documents in, the newest `Schema` of each part out.
 
-A schema is one part of a route (query, headers, cookies, a body of one status class and media type, operations). Its
-counts only grow while it is in the book, so a state replaces every earlier one of the same (process, generation): it
-may be told any number of times. The oldest goes when the book is full; when its part is seen again, it begins as
-another generation, whose counts the collector adds to those of the earlier one.
+A schema is one part of a route: query, headers, cookies, operations, or a body of one status class and media type. Its
+counts only grow while it is in the book. So a state replaces every earlier one of the same (process, generation) and
+may be sent any number of times.
 
-The parameters of a request's head that are an API's own: query, headers and cookies by name.
+When the book is full, the oldest schema is dropped. When its part is seen again, it begins a new generation, whose
+counts the collector adds to those of the earlier ones.
 """
 
 import enum

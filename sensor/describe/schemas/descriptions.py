@@ -1,8 +1,8 @@
-"""API descriptions that a service serves itself (OpenAPI 2.0 and 3.x as JSON): a parsed body in, their outline out.
+"""Reduces API descriptions that a service serves itself (OpenAPI 2.0 and 3.x as JSON) to an outline for the collector.
 
-Of a description the outline has what the collector compares calls with: paths, methods, names, types, which of them are
-required and which calls need credentials. No sentence, example, default or value of an enum is in it, and no name that
-is sensitive by its form. Looked for only where such documents are usually served.
+The outline has what the collector compares calls with: paths, methods, names, types, required fields, and which calls
+need credentials. It has no sentence, example, default or enum value, and no name that is sensitive by its form.
+Descriptions are looked for only where they are usually served.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Operations that share one path: GraphQL operations, JSON-RPC methods, MCP tools, SOAP actions. Heads and parsed
-bodies in, `Operation`s out; never raises.
+"""Finds operations that share one path: GraphQL operations, JSON-RPC methods, MCP tools and SOAP actions.
+
+Takes heads and parsed bodies, gives `Operation`s, and never raises.
 
 Sources: GraphQL over HTTP (draft of the GraphQL foundation), JSON-RPC 2.0, Model Context Protocol (2025-06-18, tools,
 prompts and resources), SOAP 1.1 section 6.1.1 and SOAP 1.2 part 2 section 6.5.3.

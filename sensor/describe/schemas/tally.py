@@ -1,4 +1,4 @@
-"""What the samples of one operation said, added up: calls in, `OperationCount`s as they may be told out."""
+"""Adds up the samples of one operation: sampled calls in, `OperationCount`s that may leave the node out."""
 
 from collections import Counter
 from collections.abc import Collection

@@ -1,19 +1,15 @@
-"""The fields of many documents as one tree with counts: values in, `Field`s out; bounded in depth, breadth and nodes.
+"""Merges the fields of many documents into one tree with counts, and decides which of its names may leave the node.
 
-Counts are sums, so that trees of any documents in any order, on any nodes, merge by adding up. A field's share is
-`present` of the `objects` its parent was in whole: of an object that was cut, types are learned and shares are not.
-Private to the node: names that may not leave yet are kept here; `list_fields` gives what may.
+Takes values, gives `Field`s, bounded in depth, breadth and nodes. Counts are sums, so trees of any documents, in any
+order and on any nodes, merge by addition. A field's share is `present` of the whole `objects` of its parent. An object
+that was cut counts for types and not for shares.
 
-Which names of fields may leave the node: a name is told, told once three consumers used it, or is a value itself.
+Names of fields are chosen when an API is written, but keys of a map are data: `{"4f1e..": {...}}`, `{"alice": 7}`. A
+name leaves at once only where all of it is API words. Other words leave after three consumers used them, as words of
+paths do (sensor/routes/vocabulary.py). Ids and names of persons leave only as their pattern.
 
-Names of fields are chosen when an API is written, but the keys of a map are data: `{"4f1e..": {...}}`, `{"alice": 7}`.
-So a name leaves at once only where all of it is API words; other words only after three consumers had them, as words of
-paths do (sensor/routes/vocabulary.py); ids, persons' names and whatever looks like neither are told by their pattern.
-
-Type and format of one value, by JSON Schema's words: `string/uuid`, `integer`; pure, a value in and a word out.
-
-Formats are those of OpenAPI's registry that a text shows by its own form. Text of a query, a header or a form has no
-type of its own: it is read as what it looks like.
+Types and formats are words of JSON Schema: `string/uuid`, `integer`. Formats are those of OpenAPI's registry that a
+text shows by its form. Text of a query, header or form has no type of its own, so it is read as what it looks like.
 """
 
 import enum

@@ -1,21 +1,16 @@
-"""What Kubernetes says of this node: its Pods, whether they are watched, its zone. What the identity asks.
+"""What Kubernetes knows of this node: its Pods, whether they are watched, its zone and addresses.
 
-`Cluster` holds two watches, of the Pods with `spec.nodeName` = this node and of the namespaces that carry the label
-apidae.io/watch, and reads the node itself once for each list. Without an answer of the API everything goes on: Pods
-are named by their containers' ids and get their names when it answers.
+`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the label apidae.io/watch. It reads
+the node itself once for each list. While the API does not answer, Pods have the ids of their containers as names.
 
-Which Pods are watched: the installation's filters, the Pod's annotation, its namespace's label, system namespaces.
+Whether a Pod is watched (docs/kubernetes.md has the same table). The first rule that applies wins:
 
-First rule that says something wins (docs/kubernetes.md has the same table):
-
-1. `excluded_workloads`: off. Who runs Apidae has the last word, and nobody in the cluster overrules it.
-2. `included_workloads`: on. The same: a team cannot take itself out of what is named here.
+1. `excluded_workloads`: off. Nobody in the cluster overrules the operator of Apidae.
+2. `included_workloads`: on. So a team cannot exclude itself from what is named here.
 3. Annotation `apidae.io/watch` of the Pod.
 4. Label `apidae.io/watch` of its namespace.
 5. System namespaces: off, unless `is_watching_system_namespaces`, or the Pod is an ingress controller.
 6. On.
-
-Pure but for the labels, which a watch replaces.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""Whether this sensor asks the API server, and what it asks with: from settings to a `Cluster`, or none.
+"""Opens the sensor's view of Kubernetes: settings in, a `Cluster` or None out.
 
-The client's packages are loaded here and not before: a plain host does without them and their 12 MB.
+The client's packages are loaded here and not before, so a plain host saves their 12 MB.
 """
 
 import random

@@ -1,12 +1,10 @@
-"""What the sensor keeps of a Pod: its workload, its containers by id, its addresses, a few labels. Pure.
+"""What the sensor keeps of a Pod: its workload, containers, addresses and a few labels. Pure.
 
-Takes the JSON of the API's Pod, of which only these fields are decoded, and gives a `Pod` of some 1 KB. Environment,
+Takes the API's Pod as JSON, of which only these fields are decoded, and gives a `Pod` of some 1 KB. Environment,
 commands, volumes and all other annotations are never read.
 
-Which workload a Pod belongs to, from the Pod's own metadata: no other object is asked for. Pure.
-
-A Pod names its controller (metadata.ownerReferences, `controller: true`), and controllers of controllers name their
-children by rule, which is undone here:
+The workload follows from the Pod's own metadata, without a request for another object. A Pod names its controller
+(metadata.ownerReferences, `controller: true`). Controllers name their children by these rules:
 
 | Owner of the Pod | Rule | Source |
 |---|---|---|
@@ -16,9 +14,7 @@ children by rule, which is undone here:
 | ReplicationController | the label `deploymentconfig` | OpenShift deployment configs |
 | Node | the static Pod's name, `-`, the node | kubernetes pkg/kubelet/config/common.go, generatePodName |
 
-Where a rule does not fit, the owner itself is the workload.
-
-What is told of the workloads of this node besides their calls: kind, labels, zone. Pure.
+Where no rule fits, the owner itself is the workload.
 """
 
 import re

@@ -1,14 +1,13 @@
-"""List and watch of one kind of object: what the API server holds, and every change of it, for as long as the thread
-lives.
+"""Lists and watches one kind of Kubernetes object: what the API server holds, and every change of it, in a thread.
 
-Follows "Efficient detection of changes" of the Kubernetes API concepts: a list in parts, then a watch from its
-resourceVersion, resumed from the last event's or BOOKMARK's version when it ends; a new list on 410 Gone, and after any
-error that leaves the version in doubt. Between tries it rests, twice as long after each failure, drawn from the whole
-interval ("full jitter"), so that the sensors of a thousand nodes do not return together.
+It follows "Efficient detection of changes" of the Kubernetes API concepts. A list in parts comes first, then a watch
+from its resourceVersion. The watch is resumed from the last event's or BOOKMARK's version. A new list follows 410 Gone
+and every error that leaves the version in doubt. Between tries it waits, twice as long after each failure, drawn from
+the whole interval ("full jitter"), so that the sensors of a thousand nodes do not return together.
 
-Connection, credentials and TLS are lightkube's. Its own watch is not used: lightkube 1.0.1 asks for no bookmarks, opens
-the next watch without a rest, and waits for ever on a connection that is dead (lightkube/core/generic_client.py). At
-rest this one makes a request every 5 to 10 minutes.
+Connection, credentials and TLS are lightkube's. Its watch is not used: lightkube 1.0.1 asks for no bookmarks, opens the
+next watch without a pause, and waits for ever on a dead connection (lightkube/core/generic_client.py). When nothing
+changes, this watch makes a request every 5 to 10 minutes.
 """
 
 import logging

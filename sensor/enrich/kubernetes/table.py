@@ -1,17 +1,12 @@
-"""The Pods of this node, by uid and by container id; written by the watch, asked by the identity.
+"""The Pods of this node by uid, container id and address. The watch writes them, the identity reads them. Thread-safe.
 
-A Pod that is gone keeps its name for five minutes, for the calls that are read after it: it may have started, served
-one call and ended between two looks. Thread-safe.
+A Pod that is gone keeps its name for five minutes, for calls that are read after its end. It may have started, served
+one call and ended between two readings.
 
-Who of this node's Pods held an address when: names clients whose cgroup the kernel cannot tell.
-
-A client that calls through a Service address is on this node as any other, but the two ends of its connection bear
-different addresses (DNAT), so that the server's end does not lead to the client's socket. The server sees the address
-of the client's Pod, and that leads to the Pod. Takes Pods as the watch tells them, gives `namespace/workload`, or
-nothing where more than one Pod held the address within the time asked for. Addresses of the host's network are
-nobody's.
-
-Written by one thread at a time, read by another: what is read is replaced as a whole.
+`PodAddresses` names clients by address and time. A client that calls through a Service address is on this node like any
+other, but the ends of its connection have different addresses (DNAT). So the server's end does not lead to the client's
+socket, but it has the address of the client's Pod. Where more than one Pod held the address in that time, nobody is
+named. Addresses of the host's network are nobody's.
 """
 
 import ipaddress

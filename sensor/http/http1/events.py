@@ -1,7 +1,6 @@
-"""What a reader of an HTTP/1 stream tells, and where it stands (sensor.http.http1.stream).
+"""The events and states of an HTTP/1 stream reader (sensor.http.http1.stream), and the room for beginnings of bodies.
 
-Beginnings of bodies, kept while their transactions go on: what of them is read later, within one bound for all
-connections.
+`BodyRoom` bounds the bytes of bodies that all connections together keep while their transactions go on.
 """
 
 from enum import Enum

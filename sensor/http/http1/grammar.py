@@ -1,26 +1,19 @@
-"""Lines of HTTP/1 messages: start lines, field lines and chunk sizes, read strictly or leniently.
+"""The grammar of HTTP/1: start lines, field lines, chunk sizes and framing, read strictly or leniently.
 
-A line comes without its line feed and carriage return. A line that is cut (`is_whole = False`: the stream ended in it)
-is at fault only where no continuation could make it right, so that a strict verdict does not depend on how the bytes
-were cut.
+Takes lines without their line end. Gives parsed lines, the framing of a message (RFC 9112, section 6), and `Fault`s:
+the fixed names of what is wrong with a message.
 
-The strict grammar is that of llhttp 9 (its `http.ts`, `url.ts` and `constants.ts`), the parser of Node.js: RFC 9112
-with a closed list of methods, no obs-fold, no bare CR or LF, and targets without bytes beyond ASCII.
+The strict reading is an endpoint's: it stops at the first fault. Its grammar is that of llhttp 9 (`http.ts`, `url.ts`,
+`constants.ts`), the parser of Node.js, without lenient flags. That is RFC 9112 with a closed list of methods, no
+obs-fold, no bare CR or LF, and targets in ASCII. The lenient reading is an observer's: it notes the fault and goes on
+as real servers do, unless nobody could say where the message ends.
 
-What can be wrong with an HTTP/1 message, by name: error values of the stream reader, flags of a call.
+A fault is `ambiguous` where two programs that both accept the message may end it at different bytes. That is the raw
+material of request smuggling (RFC 9112, section 11.2). `sensor.http.http1.stream` then takes no second request out of
+the same flight.
 
-Two readings share them. The strict one is an endpoint's: it stops at the first fault, as llhttp 9 without lenient flags
-does, whose grammar it follows. The lenient one is a witness's: it notes the fault and goes on as servers in the field
-do, except where nobody could say where the message ends.
-
-A fault is `ambiguous` where two programs that both accept the message may end it at different bytes: the raw material
-of request smuggling (RFC 9112, section 11.2). After such a request the reader takes no second one out of the same
-flight; see `sensor.http.http1.stream`.
-
-Where an HTTP/1 message ends: its field lines one by one in, its framing out (RFC 9112, section 6).
-
-`Fields` is what a head or trailer section has said so far. Its strict checks are those of llhttp 9, in the order of the
-bytes, so that the verdict on a cut head is that of its beginning.
+A line that is cut (`is_whole = False`: the stream ended in it) is at fault only where no continuation could make it
+right. `Fields` checks lines in the order of the bytes. So a strict verdict does not depend on how the bytes were cut.
 """
 
 import re

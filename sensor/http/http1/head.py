@@ -1,28 +1,24 @@
-"""HTTP/1.x message heads: bytes in, a `RequestHead` or `ResponseHead` out, or `Malformed` with a reason. Never raises.
+"""Parses HTTP/1.x heads: bytes in, a `RequestHead`, a response's content type, or `Malformed` out. Never raises.
 
-The sensor is not an endpoint. It reads what two other programs have already agreed upon, so the question is never "is
-this legal?" but "what did the server take this for?". RFC 9112 is the grammar; where servers in the field are more
-lenient than it, so are we:
+The sensor reads what two other programs have already agreed upon. So the question is what the server took the bytes
+for, not whether they are legal. RFC 9112 is the grammar, and the parser is as lenient as real servers:
 
     head         = start-line CRLF *( field-line CRLF ) CRLF        section 2.1
-    request-line = method SP request-target SP HTTP-version section 3: servers split on runs of white space, so do we
+    request-line = method SP request-target SP HTTP-version         section 3: split on runs of white space
     line end     = CRLF, or LF alone                                section 2.2: "a recipient MAY recognize a single LF"
-    obs-fold     = CRLF ( SP / HTAB ) section 5.2: joined to the line before it by one space
+    obs-fold     = CRLF ( SP / HTAB )                               section 5.2: joined to the line before by one space
     target       = origin-form / absolute-form / authority-form / asterisk-form      section 3.2
 
-A head may be cut by the copy limit (`is_truncated`): then its last line is not trusted to be whole, and whoever reads
-that header must treat it as cut. Header values stay bytes; names are lower case.
+The copy limit may cut a head (`is_truncated`). Then its last line may not be whole, and readers of that header must
+treat it as cut. Header values stay bytes, names are lower case.
 
-Cost. The heads of one client differ in a few lines only, so a line is read once: `_HeaderLines` keeps the `Header` of
-the lines met lately, and with it what `sensor.describe` made of them. Headers that nothing downstream reads are
-dropped while parsing. Together a head costs 2 us instead of 7 (scripts/bench describe).
+The heads of one client differ in a few lines only. So `_HeaderLines` caches the `Header` of recent lines, with what
+`sensor.describe` derived from them. Headers that nothing downstream reads are dropped. A head then costs 2 us instead
+of 7 us (scripts/bench describe).
 
-What of a request's fields tells one client software from another: which of five stand in it, in which order, and the
-name of the first product of its User-Agent.
-
-Programs and libraries write these fields in an order of their own, whatever they ask for (the idea of JA4H); what a
-call is about changes others. Versions are left out: they change with each release. The kernel folds the same into a
-profile (bpf/fields.h), so one profile has one sequence of marks.
+Marks identify client software: which of five header fields a request has, in which order, and the first product of its
+User-Agent without its version. Programs write these fields in an order of their own, whatever they request (the idea of
+JA4H). The kernel folds the same into a profile (bpf/fields.h), so one profile has one sequence of marks.
 """
 
 import re

@@ -1,15 +1,13 @@
-"""Requests and responses of one HTTP/1 connection matched in order: chunks and gaps in, `Transaction`s out.
+"""Matches requests and responses of one HTTP/1 connection: chunks and gaps in, `Transaction`s out. Sans-io.
 
-Sans-io; the same for captured packets and decrypted TLS. Responses answer requests in their order (RFC 9112, section
-9.3.2), so matching is a queue. Where bytes were lost a queue is not enough; then positions decide, where they are
-known: what a client had received when it sent a request (`Chunk.acknowledged`) tells which response cannot be its
-answer, and which answers were lost. What cannot be matched is told alone: a response without a request, or a request
-without an answer.
+Captured packets and decrypted TLS use the same code. Responses come in the order of their requests (RFC 9112, section
+9.3.2), so matching is a queue. Where bytes were lost, positions decide as far as they are known. `Chunk.acknowledged`
+is what a client had received when it sent a request. It shows which response cannot be the answer, and which answers
+were lost. What cannot be matched becomes a transaction of its own: a response without a request, or a request without
+one.
 
-How long a compressed body is once decoded: its bytes in, a number out; nothing of it is kept.
-
-gzip and deflate (RFC 9110, section 8.4.1; deflate also without its zlib wrapper, as some servers send it). Bounded: a
-body that grows past `MAX_DECODED_BYTES` is not decoded further and has no size.
+`DecodedSize` measures a compressed body without keeping it: gzip and deflate (RFC 9110, section 8.4.1), also deflate
+without its zlib wrapper, as some servers send it. A body that grows past `MAX_DECODED_BYTES` has no size.
 """
 
 import re

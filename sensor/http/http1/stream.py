@@ -1,32 +1,30 @@
-"""One direction of an HTTP/1 connection as a stream: bytes and gaps in, the events of its messages out.
+"""Reads one direction of an HTTP/1 connection: bytes and gaps in, the events of its messages out.
 
-Sans-io, for captured packets and decrypted TLS alike. It never raises on bytes: what is wrong becomes a `Fault` value
-(sensor.http.http1.grammar). How the bytes are cut into feeds changes no event but the cuts of `Data`.
+Sans-io, for captured packets and decrypted TLS. It never raises on bytes: what is wrong becomes a `Fault`
+(sensor.http.http1.grammar). How the bytes are cut changes no event but the cuts of `Data`.
 
-    state    reads                                then
-    START    blank lines, the start line          LINES
-    LINES    field lines                          by the framing (sensor.http.http1.grammar), or START
-    LENGTH   so many bytes                        START
-    CHUNK    a size line                          CHUNK_DATA, or TRAILER after size 0
-    DATA     so many bytes and a line end         CHUNK
-    TRAILER  field lines                          START
-    CLOSE    all there is                         the end of the stream
-    HELD     nothing: see below                   START, by `release`
-    LOST     nothing, until a segment starts like a message          START
-    OPAQUE   nothing: another protocol follows
-    STOPPED  nothing: a fault that is fatal, strictly any
+    state       reads                                           then
+    START       blank lines, the start line                     LINES
+    LINES       field lines                                     by the framing (sensor.http.http1.grammar), or START
+    LENGTH      a known number of bytes                         START
+    CHUNK       a size line                                     CHUNK_DATA, or TRAILER after size 0
+    CHUNK_DATA  a known number of bytes                         CHUNK_END
+    CHUNK_END   the line end after them                         CHUNK
+    TRAILER     field lines                                     START
+    CLOSE       everything                                      the end of the stream
+    HELD        nothing, see below                              START, by `release`
+    LOST        nothing, until a segment starts like a message  START
+    OPAQUE      nothing: another protocol follows
+    AFTER_LAST  what follows the last message                   strictly STOPPED, leniently START
+    STOPPED     nothing: the fault is fatal, strictly any fault
 
-**Held.** After a request whose end two programs may see at different bytes (a fault that is `ambiguous`), nothing that
-came with it is taken for a request: a second one might be an invention. Its bytes count as of that request. Reading
-goes on with the first segment that the client sent after it had seen the answer; who pairs requests with responses says
-when that is (`release`).
+**Held.** After a request with an `ambiguous` fault, two programs may see its end at different bytes. A second request
+in the same flight might be an invention, so these bytes count to the first request. Reading goes on with the first
+segment that the client sent after it had seen the answer. The code that pairs requests with responses calls `release`
+then.
 
-**Lost.** A gap inside a body of known length is counted and bridged, up to the body's end. Elsewhere the place is
-lost: what was begun ends incomplete, and reading goes on where a segment starts like a message.
-
-Lines as a stream reader needs them: strictly or leniently, whole or cut where the stream ended.
-
-A cut line is looked at so that a strict verdict needs no further byte.
+**Lost.** A gap inside a body of known length is counted and bridged, up to the body's end. Any other gap loses the
+place: the open message ends incomplete, and reading goes on where a segment starts like a message.
 """
 
 import re

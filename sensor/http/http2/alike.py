@@ -1,8 +1,8 @@
-"""Calls of a connection that are alike: the same header blocks both ways, and only times and sizes of their own.
+"""Calls of one HTTP/2 connection with the same header blocks both ways, reduced to their times and sizes.
 
-Programs that talk to each other repeat their heads to the byte, so most calls of HTTP/2 are like one that was told
-before. Each such kind is a `CallPattern`; whoever has made something of a call of it may number it, and from then on
-its calls are only figures, which are gathered here until somebody collects them.
+Programs repeat their heads to the byte, so most calls of HTTP/2 equal an earlier one. A `CallPattern` holds what such
+calls share. Once a caller of this module has described one call of a pattern, it may number the pattern. From then on
+`AlikeCalls` gathers only figures of these calls, until they are collected.
 """
 
 from typing import Final, Generic, TypeVar

@@ -1,18 +1,16 @@
-"""One HTTP/2 connection (RFC 9113): what both directions bring in, its streams as calls out.
+"""One HTTP/2 connection (RFC 9113): frames and bytes of both directions in, its streams as calls out.
 
-Sans-io and never an exception on bytes. Both directions are read by their own `FrameReader`; header blocks are put
-together and decoded in the order of their direction, whatever becomes of them, since each changes the table. A client's
-new stream is a call; it ends when both sides have said END_STREAM, with RST_STREAM, with a GOAWAY that disowns it, or
-with the connection; after a whole response the rest of a request is waited for only so long. Pushed streams are decoded
-and not told: nobody asked for them.
+Sans-io, and bytes never raise an exception. Each direction has a `FrameReader`. Header blocks are joined from their
+frames (section 4.3) and decoded in the order of their direction, whatever happens to them, since each changes the
+table.
 
-What is missing. A gap inside DATA costs nothing. Any other makes the table of that direction unknown (entries after it
-are exact again, see `sensor.http.hpack`) and the open streams lossy; whether they ended meanwhile is not
-known, so those that stay silent are given up. The same happens to a connection that was joined late.
+A new stream of the client is a call. It ends when both sides have sent END_STREAM, with RST_STREAM, with a GOAWAY that
+disowns it, or with the connection. After a whole response the rest of a request is awaited for a limited time. Pushed
+streams are decoded and not reported.
 
-A header block of HTTP/2 whose fragments come in several frames (RFC 9113, section 4.3).
-
-Who looks on while a connection of HTTP/2 is read, for what calls do not keep: all fields, sizes of bodies.
+A gap inside DATA loses nothing else. Any other gap makes the header table of that direction unknown and the open
+streams lossy. Later entries of the table are exact again (`sensor.http.hpack`). It is not known whether the open
+streams ended meanwhile, so those that stay silent are given up. A connection that was joined late is in the same state.
 """
 
 from typing import Any, Final, Protocol

@@ -1,11 +1,11 @@
-"""The HTTP/2 connections of a sensor, by number: bounded, the longest unused forgotten first.
+"""Holds the HTTP/2 connections of a sensor by number, within bounds: the least recently used is forgotten first.
 
-A forgotten connection that goes on is joined anew: its calls are seen, with what its tables hold by then. So whoever
-opens many connections, or fills their tables, costs others knowledge at worst, never memory.
+A forgotten connection that goes on is joined anew. Its calls are seen, with what its tables hold by then. So a client
+that opens many connections or fills their tables may cost others knowledge, but not memory.
 
-Streams of a connection that the kernel follows by itself: which header blocks it may know, and what it told of them.
-
-The kernel's part is bpf/http2_match.h; sensor.capture.http2.matched teaches it and reads its records.
+The functions at the end serve connections that the kernel matches itself (bpf/http2_match.h). They list the header
+blocks that the kernel may know, and apply what the kernel reported. sensor.capture.http2.matched installs the blocks
+and reads the kernel's records.
 """
 
 from typing import Final

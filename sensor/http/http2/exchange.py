@@ -1,4 +1,6 @@
-"""A call of HTTP/2 as describe takes it: the exchange with its ends and figures, and the stream with its heads."""
+"""A call of HTTP/2 as `sensor.describe` takes it: the exchange with its ends and figures, and the stream with its
+heads.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Frames of HTTP/2 (RFC 9113, sections 4 and 6): their numbers, which headers are valid, and the parts that are read.
+"""Frames of HTTP/2 (RFC 9113, sections 4 and 6): their numbers, which headers are valid, their fields, and counters.
 
     +-----------------------------------------------+
     |                 Length (24)                   |
@@ -9,10 +9,8 @@
     +=+=============================================================+
     |                   Frame Payload (0...)                      ...
 
-Validity is a table: what an endpoint refuses with a connection error is no frame here either, since after it nothing
-more is said. It is also what makes a place in a stream recognisable as the start of a frame.
-
-What was read of HTTP/2 connections, and what was not.
+Validity is a table. A header that an endpoint refuses with a connection error is not a frame here either, because the
+peers exchange nothing after it. The same table recognises a place in a stream as the start of a frame.
 """
 
 from dataclasses import dataclass

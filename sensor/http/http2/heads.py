@@ -1,15 +1,16 @@
-"""Header blocks of HTTP/2 as heads: a `HeaderBlock` in, the `RequestHead` that HTTP/1 gives too, or a response's facts.
+"""Turns header blocks of HTTP/2 into heads: a `HeaderBlock` in, a `RequestHead` as for HTTP/1 or a response's facts
+out.
 
-RFC 9113, section 8.3: method, path, host and status are pseudo-header fields and come before all others. So what
-`sensor.describe` and `sensor.routes.templating` read is the same for both versions.
+Method, path, host and status are pseudo-header fields and come before all others (RFC 9113, section 8.3). So
+`sensor.describe` and `sensor.routes.templating` read the same type for both versions.
 
-A decoder that joined late leaves placeholders. A head that has any says how many (`unknown_fields`): a credential may
-be among them. Where path, method or host themselves are not known, `unknown` holds the unknown fields at the places
-where pseudo-header fields may stand. Two requests of one connection that are equal in it, and in what is known of
-method, path and host, are equal in all three: unknown endpoints are told apart, and no two are ever taken for one.
+A decoder that joined late leaves placeholders. `unknown_fields` counts them, because a credential may be among them.
+Where path, method or host are not known, `unknown` holds the unknown fields at the places of pseudo-header fields. Two
+requests of one connection with equal `unknown` and equal known parts are equal in all three. So unknown endpoints are
+kept apart, and two endpoints are never taken for one.
 
-Where only a field's name is unknown, its place and value can say which it is: before a pseudo-header field there are
-only such, and of their values only a path starts with a slash. What was read so says that it was `is_inferred`.
+Where only the name of a field is unknown, place and value can show it. Only pseudo-header fields stand before a
+pseudo-header field, and among their values only a path starts with a slash. Such a head is marked `is_inferred`.
 """
 
 from typing import Final

@@ -1,9 +1,9 @@
-"""The open streams of one HTTP/2 connection: their heads and DATA in, their calls out once they end.
+"""The open streams of one HTTP/2 connection: heads and DATA in, calls out once the streams end.
 
-The directions are read apart and one may wait for a hole: then a response comes before its request, and waits for it.
+The directions are read apart, and one may wait for a hole. Then a response comes before its request and waits for it.
 
-Most calls open and end with header blocks that were met before. Such a stream is an `OpenedStream`, a few numbers and
-its blocks; as soon as anything else happens to it, it becomes a `Stream`, which knows all that may.
+Most calls open and end with header blocks that were met before. Such a stream is an `OpenedStream`: a few numbers and
+its blocks. As soon as anything else happens to it, it becomes a `Stream`, which handles every case.
 """
 
 import itertools

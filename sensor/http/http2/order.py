@@ -1,11 +1,11 @@
-"""Frames and raw bytes of one direction, in any order and with holes, back in the order of the stream.
+"""Puts frames and raw bytes of one direction, in any order and with holes, back in the order of the stream.
 
-The kernel hands up whole frames where it can walk them, and plain bytes where it cannot: around a hole, out of order,
-or from a second processor. All say where they are. What comes early waits until the holes before it are filled, any
-number of them at once; a hole becomes a `Gap` when it has waited too long, or too much waits behind it.
+The kernel copies whole frames where it can walk them. It copies plain bytes around a hole, out of order, or from a
+second processor. Each piece carries its position. What comes early waits for the holes before it. A hole becomes a
+`Gap` when it has waited too long, or when too much waits behind it.
 
-`sensor.http` does the same for packets of one kind, by sequence numbers; here positions are known, and pieces
-that the kernel passed over (DATA) are none of a hole, since they are told as frames without payload.
+`sensor.http.reassembly` does the same for packets, by sequence numbers. Here positions are known. DATA that the kernel
+did not copy is not a hole, because the kernel reports it as frames without payload.
 """
 
 from bisect import insort

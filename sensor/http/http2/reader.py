@@ -1,30 +1,29 @@
-"""One direction of an HTTP/2 connection: bytes and gaps by position in, or frames that the kernel cut; frames out.
+"""Reads one direction of an HTTP/2 connection: bytes and gaps by position, or frames that the kernel cut, in, frames
+out.
 
-Sans-io, for captured packets, the kernel's walker and decrypted TLS alike. How the bytes are cut changes nothing but
-the parts of DATA frames, which are told as they come and not kept.
+Sans-io, for captured packets, the kernel's walker and decrypted TLS. How the bytes are cut changes only the parts of
+DATA frames, which are given as they come and not kept.
 
     state    reads                                           then
-    START    the preface, in the client's direction          HEADER, or LOST where there is none
+    START    the preface, in the client's direction          HEADER, or LOST where it is missing
     HEADER   nine bytes                                      PAYLOAD or DATA
     PAYLOAD  a whole payload; too long a one is not kept     HEADER
-    DATA     so many bytes, told in parts                    HEADER
-    LOST     what looks for a frame (http2_search)           HEADER
+    DATA     a known number of bytes, given in parts         HEADER
+    LOST     the search for a frame (`BoundarySearch`)       HEADER
 
-A gap inside a payload that is not needed, DATA above all, is bridged: its length is known. Elsewhere the place is lost.
-Then, and where a frame is none (a peer would end the connection), `Lost` is told and the search begins. What is skipped
-meanwhile is counted. A frame from the kernel always says where it is, so it ends a search at once.
+A gap inside a payload that is not needed, such as DATA, is bridged, because its length is known. Any other gap loses
+the place, and so does a frame over which a peer would end the connection. The reader then gives `Lost`, counts what it
+skips and searches for the next frame. A frame from the kernel carries its position, so it ends a search at once.
 
-Where frames of HTTP/2 start in a stream whose place was lost: bytes in, a position out once one is certain enough.
-
-A frame's header says where the next one is. So a start is a chain: a plausible header, one plausible again where its
-frame ends, and so on. A random nine bytes pass for a header once in five million; the chain is believed when
+`BoundarySearch` follows chains. A frame's header gives the place of the next one. Nine random bytes pass for a header
+once in five million. A chain is believed when
 
 - it has three headers in a row, or
-- two, and the second one's frame ends where the bytes end (peers send whole frames, then wait), or
-- one that starts where a segment starts, and its frame ends where the bytes end.
+- it has two headers, and the second frame ends where the bytes end (peers send whole frames, then wait), or
+- it starts where a segment starts, and its frame ends where the bytes end.
 
-All chains are followed at once, each byte is looked at once, and what is kept is bounded. What is skipped is lost to
-the reader, which counts it. Only bytes that imitate frames (HTTP/2 carried as the payload of HTTP/2) can mislead it.
+All chains are followed at once, each byte is looked at once, and memory is bounded. Only bytes that imitate frames,
+such as HTTP/2 as the payload of HTTP/2, can mislead the search.
 """
 
 import re

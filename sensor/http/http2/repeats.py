@@ -1,8 +1,8 @@
-"""Frames that need no reading: DATA, and header blocks that were met before and still mean the same.
+"""The fast path for frames that need no reading: DATA, and known header blocks that still mean the same.
 
-Bytes of one direction as the kernel cut them (sensor/ebpf/bpf/http2_follow.h) in, calls out. What these functions come
-upon and do not know they leave, with all behind it, to `sensor.http.http2.connection`. Written for speed: they see
-nearly every frame of programs that repeat themselves.
+Takes bytes of one direction as the kernel cut them (sensor/ebpf/bpf/http2_follow.h) and gives calls. The functions stop
+at the first thing they do not know and leave the rest to `sensor.http.http2.connection`. They are written for speed:
+nearly every frame of programs that repeat themselves goes through them.
 """
 
 import struct

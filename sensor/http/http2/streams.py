@@ -1,9 +1,8 @@
-"""One stream of HTTP/2 as a call: what is gathered of it while it is open, and what is told once it ends.
+"""One stream of HTTP/2 as a call: what is gathered while it is open, and the call that it gives when it ends.
 
-Bodies of the streams that the kernel copied: DATA in, without frames and padding, the bytes of both sides out.
-
-Bounded by side and by connection. What was not copied, or found no room, ends its side: what came before it stays.
-Nothing here is ever logged or told.
+`GatheredBodies` holds the beginnings of both bodies of a sampled stream, without frames and padding. They are bounded
+by side and by connection. Bytes that were not copied or found no room end their side, and what came before stays.
+Bodies are never logged or exported.
 """
 
 from typing import Any, Final
