@@ -7,7 +7,7 @@ MessagePack, without pickle of foreign types.
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -27,23 +27,27 @@ class AlertKind(StrEnum):
     ERRORS = "errors"  # More calls of an endpoint, or of a service, fail than did.
     LATENCY = "latency"  # Calls of an endpoint, or of a service, take longer than they did.
     ENUMERATION = "enumeration"  # A consumer takes many different objects of one endpoint (API1:2023).
-    BULK_READING = "bulk_reading"  # A consumer takes many records at a time (API6:2023).
-    OBJECT_PROBING = "object_probing"  # A consumer reads objects of many others (API1:2023).
+    MASS_EXPORT = "mass_export"  # A consumer takes many records at a time (API6:2023).
+    BOLA = "bola"  # A consumer reads objects of many others (API1:2023).
     CREDENTIAL_STUFFING = "credential_stuffing"  # Logins are tried and refused (API2:2023).
     CODE_GUESSING = "code_guessing"  # One-time codes are tried and refused (API2:2023).
     CREDENTIAL_SHARING = "credential_sharing"  # A credential is used from many networks (API2:2023).
     CREDENTIAL_ROTATION = "credential_rotation"  # An address uses one credential after the other (API2:2023).
     RESOURCE_EXHAUSTION = "resource_exhaustion"  # A consumer goes on past the server's limit (API4:2023).
     RESOURCE_CONSUMPTION = "resource_consumption"  # A consumer takes most of what an endpoint gives (API4:2023).
-    FUNCTION_PROBING = "function_probing"  # A consumer tries functions its peers do not call (API5:2023).
-    INJECTION = "injection"  # A consumer sends payloads of attacks (API8:2023).
-    SCANNING = "scanning"  # An address looks for what is not there (API9:2023).
-    OPEN_DATA = "open_data"  # Data of people without credentials, from outside (API2:2023).
+    BFLA = "bfla"  # A consumer tries functions its peers do not call (API5:2023).
+    INJECTION = "injection"  # A consumer sends payloads of attacks (A03:2021).
+    SCANNING = "scanning"  # An address looks for what is not there.
+    UNAUTHENTICATED_SENSITIVE_DATA = (
+        "unauthenticated_sensitive_data"  # Data of people without credentials, from outside (API2:2023).
+    )
     NEW_ENDPOINT = "new_endpoint"  # A service answers where it did not (API9:2023).
     NEW_CONSUMER = "new_consumer"  # Somebody else reads what few read (API5:2023).
     NEW_DATA_CLASS = "new_data_class"  # An endpoint returns a class of data that it did not (API3:2023).
     NEW_THIRD_PARTY = "new_third_party"  # A workload calls a host outside that it did not (API10:2023).
-    LOGIN_MISSING = "login_missing"  # An endpoint answers without credentials that had them (API2:2023).
+    MISSING_AUTHENTICATION = (
+        "missing_authentication"  # An endpoint answers without credentials that had them (API2:2023).
+    )
     RISK_SCORE = "risk_score"  # An endpoint's risk crossed a level.
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"
@@ -54,6 +58,20 @@ class AlertKind(StrEnum):
     LOG_DAMAGED = "log_damaged"  # Bytes of the collector's log are not those that were written.
     DISK_FULL = "disk_full"  # The collector's disk has less than its reserve.
     STORE_BEHIND = "store_behind"  # The collector's tables lack what came over a minute ago.
+
+    @classmethod
+    def _missing_(cls, value: object) -> "AlertKind | None":
+        """Alerts, rules and ladders that were stored before 0.2 have other names."""
+        return _NAMES_BEFORE_0_2.get(str(value))
+
+
+_NAMES_BEFORE_0_2: Final = {
+    "bulk_reading": AlertKind.MASS_EXPORT,
+    "object_probing": AlertKind.BOLA,
+    "function_probing": AlertKind.BFLA,
+    "open_data": AlertKind.UNAUTHENTICATED_SENSITIVE_DATA,
+    "login_missing": AlertKind.MISSING_AUTHENTICATION,
+}
 
 
 class AlertState(StrEnum):

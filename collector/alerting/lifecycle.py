@@ -149,13 +149,13 @@ _SPECIFICITY = {
     AlertKind.SCANNING: 3,
     AlertKind.CREDENTIAL_SHARING: 4,
     AlertKind.CREDENTIAL_ROTATION: 4,
-    AlertKind.FUNCTION_PROBING: 4,
+    AlertKind.BFLA: 4,
     AlertKind.CODE_GUESSING: 4,
     AlertKind.CREDENTIAL_STUFFING: 4,
-    AlertKind.BULK_READING: 5,
+    AlertKind.MASS_EXPORT: 5,
     AlertKind.ENUMERATION: 5,
-    AlertKind.OBJECT_PROBING: 6,
-    AlertKind.LOGIN_MISSING: 6,
+    AlertKind.BOLA: 6,
+    AlertKind.MISSING_AUTHENTICATION: 6,
     AlertKind.INJECTION: 7,
 }
 # Told in every window while they last.
@@ -186,7 +186,7 @@ _CHANGES = frozenset(
         AlertKind.NEW_CONSUMER,
         AlertKind.NEW_DATA_CLASS,
         AlertKind.NEW_THIRD_PARTY,
-        AlertKind.LOGIN_MISSING,
+        AlertKind.MISSING_AUTHENTICATION,
     }
 )
 CHANGE_SECONDS = _DAY_SECONDS

@@ -171,13 +171,13 @@ _WORDS = {
         risk="API1:2023",
         advice="Check that the caller may see these objects; revoke its credential if not.",
     ),
-    AlertKind.BULK_READING: _Words(
+    AlertKind.MASS_EXPORT: _Words(
         title="takes {count} records of {where}",
         count="records that its calls returned",
         risk="API6:2023",
         advice="Check that the caller may export; limit how many records a page may hold.",
     ),
-    AlertKind.OBJECT_PROBING: _Words(
+    AlertKind.BOLA: _Words(
         title="reads objects of {count} others, such as {where}",
         count="others whose objects it read: owners who alone read them until then, and objects that nobody had read",
         risk="API1:2023",
@@ -220,7 +220,7 @@ _WORDS = {
         risk="API4:2023",
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     ),
-    AlertKind.FUNCTION_PROBING: _Words(
+    AlertKind.BFLA: _Words(
         title="calls functions that others like it do not, such as {where}",
         count="calls of functions that hardly anybody else calls",
         risk="API5:2023",
@@ -229,13 +229,13 @@ _WORDS = {
     AlertKind.INJECTION: _Words(
         title="sends payloads of attacks ({detail}) to {where}",
         count="different payloads of attacks",
-        risk="API8:2023",
+        risk="A03:2021",
         advice="Block the caller, and look at what its calls that were not refused returned.",
     ),
     AlertKind.SCANNING: _Words(
         title="looks for {count} paths that do not exist",
         count="paths it had not asked for before, none of which exists",
-        risk="API9:2023",
+        risk="",
         advice="Block the address, and look at what it found.",
     ),
 }
@@ -248,7 +248,7 @@ def grade_abuse(signal: AbuseSignal) -> Severity:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
     is_tried = signal.kind is AlertKind.INJECTION and not signal.confirmation
-    is_let_in = signal.kind is AlertKind.FUNCTION_PROBING and signal.detail == ANSWERED
+    is_let_in = signal.kind is AlertKind.BFLA and signal.detail == ANSWERED
     return Severity.MEDIUM if is_crowd or is_tried or is_let_in else Severity.HIGH
 
 

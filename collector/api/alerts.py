@@ -122,7 +122,7 @@ class AlertModel(Model):
         description="What share of their calls the sensors that see it lost; apart for calls in the clear and over TLS."
     )
     confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
-    risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
+    risk: str = Field(description="OWASP id, as API1:2023 or A03:2021; empty where no category fits.")
     advice: str = Field(description="What to do.")
     incident_id: str = Field(description="What the same actor did belongs to one incident.")
     measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")

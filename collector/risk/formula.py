@@ -244,21 +244,21 @@ _ALARMING: Final = ("critical", "high")
 
 def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], weights: Weights) -> list[Report]:
     """Reports of one endpoint: at most one. An accepted finding alarms nobody."""
-    open_data = next(
+    exposed = next(
         (one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN and seen.is_external),
         None,
     )
     label = f"{seen.endpoint.method} {seen.endpoint.template}"
-    if open_data is not None:
+    if exposed is not None:
         return [
             _report(
                 seen.endpoint,
-                kind=AlertKind.OPEN_DATA,
+                kind=AlertKind.UNAUTHENTICATED_SENSITIVE_DATA,
                 severity=Severity.HIGH,
                 title=f"{label} gives personal data to anybody",
-                why=f"{open_data.why} Its risk is {risk.score} of 100.",
-                risk=open_data.owasp,
-                advice=open_data.advice,
+                why=f"{exposed.why} Its risk is {risk.score} of 100.",
+                risk=exposed.owasp,
+                advice=exposed.advice,
                 score=risk.score,
                 now=seen.now,
             )

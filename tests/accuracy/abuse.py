@@ -27,15 +27,15 @@ from tests.accuracy.node import DURATION_NS, Node, Seen
 
 KINDS = {
     AlertKind.ENUMERATION: "bola_enum",
-    AlertKind.BULK_READING: "scrape",
-    AlertKind.OBJECT_PROBING: "bola_slow",
+    AlertKind.MASS_EXPORT: "scrape",
+    AlertKind.BOLA: "bola_slow",
     AlertKind.CREDENTIAL_STUFFING: "stuffing",
     AlertKind.CODE_GUESSING: "otp_brute",
     AlertKind.CREDENTIAL_SHARING: "token_share",
     AlertKind.CREDENTIAL_ROTATION: "rotation",
     AlertKind.RESOURCE_EXHAUSTION: "flood",
     AlertKind.RESOURCE_CONSUMPTION: "flood",
-    AlertKind.FUNCTION_PROBING: "bfla",
+    AlertKind.BFLA: "bfla",
     AlertKind.SCANNING: "scan",
     AlertKind.VOLUME_CONSUMER: "flood",
     AlertKind.VOLUME_PAIR: "flood",

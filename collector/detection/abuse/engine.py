@@ -60,7 +60,7 @@ class RecordDetector:
         slots, amounts = sum_by_slot(events.pair[rows], records[rows])
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
         return find(
-            lambda _: AlertKind.BULK_READING,
+            lambda _: AlertKind.MASS_EXPORT,
             self._ceiling,
             excess,
             roster.pairs.name,
@@ -71,7 +71,7 @@ class RecordDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        return kind is AlertKind.BULK_READING and self._ceiling.expect(roster.pairs.find(endpoint_id, consumer))
+        return kind is AlertKind.MASS_EXPORT and self._ceiling.expect(roster.pairs.find(endpoint_id, consumer))
 
     def project(self, roster: Roster, time: int) -> None:
         """As the contract says."""

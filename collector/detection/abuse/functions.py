@@ -194,7 +194,7 @@ class FunctionDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says; a person says so of both."""
-        if kind is not AlertKind.FUNCTION_PROBING:
+        if kind is not AlertKind.BFLA:
             return False
         slot = roster.consumers.find("", consumer)
         return self._refused.expect(slot) and self._answered.expect(slot)
@@ -226,7 +226,7 @@ def _count(ceiling: Ceiling, rows: Slots, detail: str, events: Events, roster: R
     excess = ceiling.add(slots, amounts, np.full(len(slots), -1, np.int64), time)
     pair_of = dict(zip(events.consumer[rows].tolist(), events.pair[rows].tolist(), strict=True))
     found = find(
-        lambda _: AlertKind.FUNCTION_PROBING,
+        lambda _: AlertKind.BFLA,
         ceiling,
         excess,
         lambda slot: roster.pairs.name(pair_of[slot]),

@@ -1,5 +1,5 @@
 """Detects injection: consumers that send payloads of attacks such as SQL injection, scripts, traversal or commands
-(OWASP API8:2023).
+(OWASP A03:2021).
 
 Sensors send keyed hashes of payloads, each with its class and the evidence in the response. A payload alone is not an
 alert. A consumer is reported if a response confirms a payload, or if it sent PAYLOADS_MIN different ones within

@@ -1,4 +1,4 @@
-"""Detects scanning and forced browsing (OWASP API9:2023): addresses that look for what is not there.
+"""Detects scanning and forced browsing: addresses that look for what is not there.
 
 It counts routes that an address requested in vain and had not requested before. So a client that polls one dead link a
 thousand times is not a scanner. A request is in vain if the route is missing. It also is in vain if it has no

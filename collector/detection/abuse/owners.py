@@ -92,7 +92,7 @@ class OwnerDetector:
             finding
             for ceiling, part in zip((self._ceiling, self._walk), excess, strict=True)
             for finding in find(
-                lambda _: AlertKind.OBJECT_PROBING,
+                lambda _: AlertKind.BOLA,
                 ceiling,
                 part,
                 lambda slot: roster.pairs.name(pair_of[slot]),
@@ -136,7 +136,7 @@ class OwnerDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        if kind is not AlertKind.OBJECT_PROBING:
+        if kind is not AlertKind.BOLA:
             return False
         slot = roster.consumers.find("", consumer)
         return self._ceiling.expect(slot) and self._walk.expect(slot)

@@ -131,7 +131,7 @@ LIMIT {{limit:UInt32}} BY owner"""
 
 # Sampled responses that held a class before it is one of the endpoint's: one alone may be a chance hit.
 _CLASS_CALLS_MIN: Final = 2
-_LOGIN_RULE: Final = "login_missing"
+_LOGIN_RULE: Final = "missing_authentication"
 _SENSITIVE: Final = PERSONAL | {DataClass.SECRET, DataClass.CUSTOM}
 
 

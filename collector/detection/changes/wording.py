@@ -120,7 +120,7 @@ def report_login(sight: Sight, now: float) -> Report:
     """A login that went, in the words of its finding."""
     assert sight.login_gone is not None
     return Report(
-        kind=AlertKind.LOGIN_MISSING,
+        kind=AlertKind.MISSING_AUTHENTICATION,
         severity=Severity.HIGH,
         title=f"{sight.label} answers without credentials, which it had asked for",
         why=f"{sight.login_gone.why} Expected were credentials on nearly all (OWASP {sight.login_gone.owasp}).",

@@ -23,11 +23,9 @@ _VOLUME = frozenset(
     {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
 )
 # Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
-_OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
+_OVER_ENDPOINTS = frozenset({AlertKind.BOLA, AlertKind.BFLA, AlertKind.INJECTION})
 # Whoever did it may have been answered, or not.
-_READING = frozenset(
-    {AlertKind.ENUMERATION, AlertKind.BULK_READING, AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING}
-)
+_READING = frozenset({AlertKind.ENUMERATION, AlertKind.MASS_EXPORT, AlertKind.BOLA, AlertKind.BFLA})
 # Counted by address, whoever the consumer of its calls is.
 _BY_ADDRESS = frozenset(
     {

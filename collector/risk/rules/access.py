@@ -163,8 +163,8 @@ ACCESS_RULES: Final = (
         find=_find_new_exposure,
     ),
     Rule(
-        id="login_missing",
-        title="Login gone",
+        id="missing_authentication",
+        title="Missing authentication",
         severity=Severity.HIGH,
         owasp="API2:2023",
         advice="See which release took the login away.",

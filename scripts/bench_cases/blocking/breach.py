@@ -9,7 +9,7 @@ from typing import Any
 from scripts.bench_cases.blocking.clients import Caller
 from scripts.bench_cases.blocking.trial import HONEST_COUNT, HONEST_INTERVAL_SECONDS, Api, Timed
 
-KINDS = ("enumeration", "bulk_reading", "volume_consumer", "volume_pair")
+KINDS = ("enumeration", "mass_export", "volume_consumer", "volume_pair")
 THIEF_INTERVAL_SECONDS = 0.05
 WARM_SECONDS = 6.0
 WAIT_SECONDS = 60.0

@@ -229,7 +229,7 @@ def _find_login(sight: Sight, now: float) -> Finding:
     return Finding(
         id=f"login-{sight.id}",
         endpoint_id=sight.id,
-        rule="login_missing",
+        rule="missing_authentication",
         severity=Severity.HIGH,
         owasp="API2:2023",
         state=FindingState.OPEN,

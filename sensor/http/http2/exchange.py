@@ -45,7 +45,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
 def build_stream_exchange(ends: Ends, call: StreamCall, to_unix_ns: Callable[[int], int]) -> StreamExchange:
     """The exchange of one call; `to_unix_ns` turns the call's times into unix time."""
     started_ns, answered_ns, ended_ns = call.started_ns, call.answered_ns, call.ended_ns
-    # By position: 0.2 us instead of 3. The order is that of sensor.core.calls, held by tests/sensor/streams.
+    # By position: 0.2 us instead of 3. The order is that of sensor.core.calls, held by tests/sensor/capture/http2.
     exchange = Exchange(
         to_unix_ns(started_ns),
         ends.connection,

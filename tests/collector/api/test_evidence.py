@@ -64,7 +64,7 @@ ALERTS = (
         measure=21.0,
         measure_limit=15.0,
     ),
-    make_alert("probing", kind=AlertKind.OBJECT_PROBING, consumer=PRINCIPAL, window_start=at(10), window_end=at(2)),
+    make_alert("probing", kind=AlertKind.BOLA, consumer=PRINCIPAL, window_start=at(10), window_end=at(2)),
     make_alert(
         "reader",
         kind=AlertKind.ENUMERATION,

@@ -468,6 +468,6 @@ def test_a_shared_address_needs_a_confirmation_however_it_is_written(room: Room)
 def test_only_alerts_that_name_a_client_lead_to_blocks(tmp_path: Path) -> None:
     steps = {rung.kind: rung.step for rung in Ladder(tmp_path / "ladder.json").list_rungs()}
     silent = {kind for kind, step in steps.items() if step is Step.ALERT}
-    assert silent >= {AlertKind.VOLUME_ENDPOINT, AlertKind.OPEN_DATA, AlertKind.RISK_SCORE}
+    assert silent >= {AlertKind.VOLUME_ENDPOINT, AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, AlertKind.RISK_SCORE}
     assert silent >= {kind for kind in AlertKind if kind.value.endswith("_certificate")}
     assert steps[AlertKind.INJECTION] is steps[AlertKind.ENUMERATION] is Step.PROPOSE

@@ -92,7 +92,7 @@ def test_open_personal_data_is_found_scored_and_alarmed(desk: Desk) -> None:
     assert by_rule.keys() == {"personal_data_without_authentication", "guessable_objects"}
     assert by_rule["personal_data_without_authentication"]["severity"] == "critical"
     assert "email and person name" in by_rule["personal_data_without_authentication"]["why"]
-    assert [report.kind for report in desk.reports] == [AlertKind.OPEN_DATA]
+    assert [report.kind for report in desk.reports] == [AlertKind.UNAUTHENTICATED_SENSITIVE_DATA]
     sound = desk.get("endpoints/ep0002/risk")
     assert sound["level"] == "minimal" and sound["findings"] == []
     listed = desk.get("endpoints", sort="risk")["items"]
@@ -220,7 +220,7 @@ def test_a_login_that_went_is_found(desk: Desk) -> None:
     desk.now += 1_800
     desk.keeper.look()
     (finding,) = desk.get("findings", state="open")["items"]
-    assert finding["rule"] == "login_missing"
+    assert finding["rule"] == "missing_authentication"
 
 
 def test_a_decision_on_nothing_is_refused(desk: Desk) -> None:

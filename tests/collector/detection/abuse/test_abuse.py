@@ -124,7 +124,7 @@ def test_a_page_of_fifty_is_no_walk_and_a_walk_past_it_is_told(scene: Scene) -> 
 def test_large_lists_are_told_at_the_first_call_and_pages_are_not(scene: Scene) -> None:
     assert scene.run([[user(3, records=50, calls=1)] for _ in range(10)]) == []
     signals = scene.run([[user(4, records=1_000, calls=1)]], start=LATER + 600)
-    assert [(signal.kind, signal.count) for signal in signals] == [(AlertKind.BULK_READING, 1_000)]
+    assert [(signal.kind, signal.count) for signal in signals] == [(AlertKind.MASS_EXPORT, 1_000)]
     assert report_signal(signals[0]).risk == "API6:2023"
 
 
@@ -204,7 +204,7 @@ def test_forced_browsing_that_is_refused_is_told_and_a_session_that_ran_out_is_n
     ]
     dead = [[Row(route=900, address="45.9.1.1", status=403, calls=50)] for _ in range(30)]
     keyed = [[Row(route=1_000 + i, address="45.9.1.2", authentication=BEARER, status=403) for i in range(40)]]
-    assert kinds(scene.run(dead + keyed, start=LATER + DAY)) == {AlertKind.FUNCTION_PROBING}
+    assert kinds(scene.run(dead + keyed, start=LATER + DAY)) == {AlertKind.BFLA}
     signals = scene.run(refused, start=LATER + 2 * DAY)
     assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.8.1.1")}
 
@@ -237,15 +237,13 @@ def test_probing_functions_of_few_is_told_and_those_who_have_them_are_not(scene:
     assert scene.run(staff) == []
     probe = [[user(5, route=50, status=403), user(5, route=51, status=403)], [user(5, route=52, status=401)]]
     signals = scene.run(probe, start=LATER + 100)
-    assert {(signal.kind, signal.consumer) for signal in signals} == {
-        (AlertKind.FUNCTION_PROBING, f"principal:{5:016x}")
-    }
+    assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.BFLA, f"principal:{5:016x}")}
 
 
 def test_reading_objects_of_many_owners_is_told(scene: Scene) -> None:
     """One object in half an hour, of another owner each time."""
     signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), step=1_800)
-    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert kinds(signals) == {AlertKind.BOLA}
     assert signals[0].consumer == f"principal:{99:016x}" and signals[0].time <= LATER + 3 * 3_600
 
 
@@ -259,7 +257,7 @@ def walk(*, known: int, by: int = 99) -> list[list[Row]]:
 def test_a_walk_over_objects_that_hardly_anybody_reads_is_told(scene: Scene) -> None:
     """Two owners among sixteen objects."""
     signals = scene.run(walk(known=2), step=600)
-    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert kinds(signals) == {AlertKind.BOLA}
     assert signals[0].consumer == f"principal:{99:016x}" and signals[0].count == 9
 
 
@@ -267,7 +265,7 @@ def test_a_walk_goes_through_a_checkpoint(scene: Scene) -> None:
     steps = walk(known=2)
     assert scene.run(steps[:8], step=600) == []
     scene.restart()
-    assert kinds(scene.run(steps[8:], start=LATER + 8 * 600, step=600)) == {AlertKind.OBJECT_PROBING}
+    assert kinds(scene.run(steps[8:], start=LATER + 8 * 600, step=600)) == {AlertKind.BOLA}
 
 
 def test_what_looks_like_a_walk_and_is_none(scene: Scene) -> None:
@@ -277,7 +275,7 @@ def test_what_looks_like_a_walk_and_is_none(scene: Scene) -> None:
 
 
 def test_a_walk_of_hours_is_told_by_one_owner_unless_it_comes_back(scene: Scene) -> None:
-    assert kinds(scene.run(walk(known=1), step=1_200)) == {AlertKind.OBJECT_PROBING}
+    assert kinds(scene.run(walk(known=1), step=1_200)) == {AlertKind.BOLA}
     steps = walk(known=1, by=98)
     assert scene.run([*steps[:4], steps[0], *steps[4:]], start=LATER + DAY, step=1_200) == []
     assert scene.run(walk(known=0, by=97), start=LATER + 2 * DAY, step=1_200) == []
@@ -294,9 +292,9 @@ def test_an_export_makes_nobody_less_an_owner(scene: Scene) -> None:
     own = tuple(one * 10 + n for one in range(1, 31) for n in range(3))
     job = Row(route=0, consumer=70, address="10.0.4.17", authentication=BEARER, calls=90, objects=own)
     nights = [scene.feed(LATER + night * DAY, [job]) for night in range(3)]
-    assert AlertKind.OBJECT_PROBING not in {signal.kind for night in nights for signal in night if not signal.is_notice}
+    assert AlertKind.BOLA not in {signal.kind for night in nights for signal in night if not signal.is_notice}
     signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), start=LATER + 3 * DAY, step=1_800)
-    assert AlertKind.OBJECT_PROBING in kinds(signals)
+    assert AlertKind.BOLA in kinds(signals)
 
 
 def test_a_renewed_token_and_public_objects_are_no_probing(scene: Scene) -> None:
@@ -309,7 +307,7 @@ def test_a_renewed_token_and_public_objects_are_no_probing(scene: Scene) -> None
 def test_staff_that_reads_for_others_is_a_notice(scene: Scene) -> None:
     scene.run([[user(99, route=60)]])
     signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), start=LATER + 60, step=60)
-    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert kinds(signals) == {AlertKind.BOLA}
     assert all(signal.is_notice for signal in signals)
 
 
@@ -355,7 +353,7 @@ def test_one_confirmed_payload_is_told_at_once_also_in_the_first_hour_and_from_i
     scene = Scene()
     (signal,) = scene.feed(LATER, [attack(1, payload(9, evidence=CONFIRMED))])
     report = report_signal(signal)
-    assert (report.severity, report.risk, report.kind) == (Severity.HIGH, "API8:2023", AlertKind.INJECTION)
+    assert (report.severity, report.risk, report.kind) == (Severity.HIGH, "A03:2021", AlertKind.INJECTION)
     assert "status 500" in report.why
     assert "1 sqli" in report.title
     # The same again is no news; another payload that is not confirmed neither.

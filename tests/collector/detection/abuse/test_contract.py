@@ -79,7 +79,7 @@ CASES = {
         kind=AlertKind.ENUMERATION,
         steps=[[call(ACTOR, calls=20, objects=tuple(range(9_000 + 20 * n, 9_020 + 20 * n)))] for n in range(12)],
     ),
-    "records": Case(kind=AlertKind.BULK_READING, steps=[[call(ACTOR, records=250)] for _ in range(12)]),
+    "records": Case(kind=AlertKind.MASS_EXPORT, steps=[[call(ACTOR, records=250)] for _ in range(12)]),
     "guesses": Case(
         kind=AlertKind.CREDENTIAL_STUFFING,
         steps=[[Row(route=LOGIN, method="POST", address=OUTSIDE, status=401, calls=8)] for _ in range(12)],
@@ -98,10 +98,10 @@ CASES = {
     ),
     "consumption": Case(kind=AlertKind.RESOURCE_CONSUMPTION, steps=[[call(ACTOR, calls=150)] for _ in range(12)]),
     "functions": Case(
-        kind=AlertKind.FUNCTION_PROBING, steps=[[call(ACTOR, route=ADMIN + n, status=403)] for n in range(12)]
+        kind=AlertKind.BFLA, steps=[[call(ACTOR, route=ADMIN + n, status=403)] for n in range(12)]
     ),
     "owners": Case(
-        kind=AlertKind.OBJECT_PROBING,
+        kind=AlertKind.BOLA,
         steps=[[call(ACTOR, objects=(who * 10,)) for who in range(2 * n + 1, 2 * n + 3)] for n in range(12)],
     ),
     "injection": Case(

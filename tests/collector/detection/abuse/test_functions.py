@@ -63,7 +63,7 @@ def scene(history: bytes) -> Scene:
 
 def told(scene: Scene, *rows: Row, times: int = 6, start: int = 0) -> list[AbuseSignal]:
     signals = scene.run(([*rows] for _ in range(times)), start=start, step=60)
-    return [signal for signal in signals if signal.kind is AlertKind.FUNCTION_PROBING]
+    return [signal for signal in signals if signal.kind is AlertKind.BFLA]
 
 
 @pytest.mark.parametrize("route", [INBOX, ADMIN])

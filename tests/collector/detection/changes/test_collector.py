@@ -51,7 +51,7 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
         behind = collector.get(f"/alerts/{alert['id']}/evidence").json()
         assert sum(row["calls"] for row in behind["items"]) == 12
         rungs = {rung["kind"]: rung["step"] for rung in collector.get("/ladder").json()["items"]}
-        assert rungs["new_endpoint"] == rungs["login_missing"] == "alert"
+        assert rungs["new_endpoint"] == rungs["missing_authentication"] == "alert"
     finally:
         assert collector.stop() == 0
 

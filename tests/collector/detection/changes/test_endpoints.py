@@ -88,7 +88,7 @@ def test_a_login_that_went_is_told_at_every_level(office: Office) -> None:
     office.level = Sensitivity.QUIET
     office.start()
     known = office.lose_login()
-    alert = office.the_alert(AlertKind.LOGIN_MISSING)
+    alert = office.the_alert(AlertKind.MISSING_AUTHENTICATION)
     assert (alert.severity, alert.risk, alert.endpoint_id) == (Severity.HIGH, "API2:2023", "ep0001")
     assert "nearly all did until" in alert.why and alert.advice == "See which release took the login away."
     office.now += 120

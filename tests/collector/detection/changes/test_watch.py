@@ -42,7 +42,7 @@ def test_changes_share_the_installations_budget(office: Office) -> None:
 
 def test_known_good_holds(office: Office) -> None:
     rule = {"consumer": "", "network": "", "workload": "", "endpoint_id": ""}
-    office.detection.add_rule(by="ada", note="canary", seconds=9 * DAY, kind="login_missing", **rule)
+    office.detection.add_rule(by="ada", note="canary", seconds=9 * DAY, kind="missing_authentication", **rule)
     office.lose_login()
     assert office.alerts() == [] and office.detection.counts[Outcome.KNOWN_GOOD] == 1
 
