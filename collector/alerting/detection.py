@@ -25,6 +25,7 @@ from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
 from common.figures import Figure, make_labelled, make_totals
+from common.token_bucket import TokenBucket
 
 DAY_SECONDS: Final = 86_400.0
 _LOOK_SECONDS: Final = 1.0  # Alerts are looked at that often, about.
@@ -274,7 +275,7 @@ class Detection:
         self._deciding = threading.Lock()
         self._changed_at, self._changed_by = None, ""  # type: tuple[float | None, str]
         self._sieve = Sieve(self._load())
-        self._minute, self._in_minute = 0, 0
+        self._room = TokenBucket(REPORTS_A_MINUTE / 60, REPORTS_A_MINUTE, clock)
         self.unkept_count = 0
 
     @property
@@ -317,7 +318,7 @@ class Detection:
         now = self._clock()
         with self._lock:
             judged = [self._sieve.judge(report, now, is_open=is_open(report)) for report in reports]
-            kept = judged[: self._take_room(len(judged), now)]
+            kept = judged[: self._take_room(len(judged))]
         if kept:
             self._table.write_reports([keep_report(one, now) for one in kept])
         return judged
@@ -422,12 +423,9 @@ class Detection:
             kept = {**self._sieve.rules, rule.id: rule}
             self._sieve.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
 
-    def _take_room(self, wanted: int, now: float) -> int:
-        minute = int(now // 60)
-        if minute != self._minute:
-            self._minute, self._in_minute = minute, 0
-        room = max(0, min(wanted, REPORTS_A_MINUTE - self._in_minute))
-        self._in_minute += room
+    def _take_room(self, wanted: int) -> int:
+        room = min(wanted, int(self._room.tokens))
+        self._room.spend(room)
         self.unkept_count += wanted - room
         return room
 

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
 from sensor.core.calls import Exchange, Hop, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
@@ -250,12 +251,6 @@ class OwnTraffic(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Rate:
-    second: int = 0
-    count: int = 0
-
-
 class Gate:
     """What is left out at one node. Not thread-safe."""
 
@@ -270,7 +265,8 @@ class Gate:
         self._account = account
         self._unpack_overflow = unpack_overflow
         self._is_telling_probes = is_telling_probes
-        self._rates: dict[tuple[Service, ProbeKind], _Rate] = {}
+        self._rates: dict[tuple[Service, ProbeKind], TokenBucket] = {}
+        self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
         self._totals: dict[bytes, Totals] = {}
         self._withheld: dict[bytes, Totals] = {}
@@ -329,7 +325,7 @@ class Gate:
             return None
         kind, path = found
         service = self._identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)[0]
-        if not self._take(service, kind, exchange.time_unix_ns // _SECOND_NS):
+        if not self._take(service, kind, exchange.time_unix_ns / _SECOND_NS):
             self.fast_probes += 1
             return None
         if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
@@ -359,15 +355,16 @@ class Gate:
                 is_there = True
         return (rule.kind, path) if is_there else None
 
-    def _take(self, service: Service, kind: ProbeKind, second: int) -> bool:
-        """Whether a probe of a kind may be one, by how many there were in this second."""
-        if len(self._rates) > PATHS_MAX:
-            self._rates.clear()
-        rate = self._rates.setdefault((service, kind), _Rate())
-        if rate.second != second:
-            rate.second, rate.count = second, 0
-        rate.count += 1
-        return rate.count <= PROBES_PER_SECOND
+    def _take(self, service: Service, kind: ProbeKind, now_seconds: float) -> bool:
+        """Whether a probe of a kind may be one, by how many there were of late."""
+        self._now_seconds = now_seconds
+        rate = self._rates.get((service, kind))
+        if rate is None:
+            if len(self._rates) > PATHS_MAX:
+                self._rates.clear()
+            rate = TokenBucket(PROBES_PER_SECOND, PROBES_PER_SECOND, lambda: self._now_seconds)
+            self._rates[service, kind] = rate
+        return rate.take()
 
     def _name_client(self, cgroup_id: int) -> Service:
         return self._identity.server(cgroup_id, 0, "")[0]

@@ -7,6 +7,8 @@ in time is counted under the unknown service for good.
 
 from collections.abc import Callable
 
+from common.token_bucket import TokenBucket
+
 SAVED_SECONDS_MAX = 1.0
 
 
@@ -16,16 +18,13 @@ class Budget:
     def __init__(self, *, clock: Callable[[], float], minimum_rest_seconds: float, core_share: float) -> None:
         """`clock` gives monotonic seconds."""
         self._clock = clock
-        self._core_share = core_share
         self._minimum_rest_seconds = minimum_rest_seconds
         self._next = float("-inf")
-        self._saved_seconds = SAVED_SECONDS_MAX
-        self._saved_at = clock()
+        self._saved_seconds = TokenBucket(core_share, SAVED_SECONDS_MAX, clock)
 
     @property
     def is_open(self) -> bool:
-        now = self._clock()
-        return now >= self._next and self._save(now) > 0
+        return self._clock() >= self._next and self._saved_seconds.tokens > 0
 
     def run(self, reading: Callable[[], None]) -> None:
         """Makes the reading and takes its cost from what is saved."""
@@ -35,11 +34,4 @@ class Budget:
         finally:
             end = self._clock()
             self._next = end + self._minimum_rest_seconds
-            self._save(end)
-            self._saved_seconds -= end - start
-
-    def _save(self, now: float) -> float:
-        earned = self._core_share * (now - self._saved_at)
-        self._saved_seconds = min(SAVED_SECONDS_MAX, self._saved_seconds + earned)
-        self._saved_at = now
-        return self._saved_seconds
+            self._saved_seconds.spend(end - start)

@@ -15,6 +15,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from common.figures import total
+from common.token_bucket import TokenBucket
 
 QUEUE_MAX = 1_000  # Alerts waiting; a full queue drops the newest and counts it.
 ATTEMPTS_MAX = 5
@@ -78,12 +79,11 @@ class Notifier:
     def __init__(self, carrier: Carrier, *, clock: Callable[[], float]) -> None:
         """`clock` gives unix seconds."""
         self._carrier = carrier
-        self._clock = clock
         self._queue: queue.Queue[Alert | None] = queue.Queue(QUEUE_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=carrier.name, daemon=True)
         self._told: dict[str, tuple[object, ...]] = {}
-        self._minute, self._in_minute = 0, 0
+        self._room = TokenBucket(RATE_A_MINUTE / 60, RATE_A_MINUTE, clock)
         self._sending = threading.Lock()  # A test from outside, and the thread.
         self.counts = DeliveryCounts()
         self.last_outcome: Outcome | None = None
@@ -186,11 +186,7 @@ class Notifier:
         """Whether it is past the rate; what is grave, and the end of anything, never is."""
         if alert.severity is Severity.HIGH or alert.state is AlertState.CLOSED:
             return False
-        minute = int(self._clock() // 60)
-        if minute != self._minute:
-            self._minute, self._in_minute = minute, 0
-        self._in_minute += 1
-        return self._in_minute > RATE_A_MINUTE
+        return not self._room.take()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

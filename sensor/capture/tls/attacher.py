@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from common.token_bucket import TokenBucket
 from sensor.capture.tls.duty import DutyCycle
 from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.openssl import Site, Sites
@@ -158,7 +159,8 @@ class Attacher:
         self._places = CgroupShares()  # Files with probes.
         self._heaviest: FileId | None = None  # One of the cgroup that has most of them, once it was asked for.
         self._searched = CgroupShares()  # Work, of late.
-        self._work_left, self._earned_at = WORK_AT_START, monotonic()
+        self._work = TokenBucket(WORK_PER_SECOND, WORK_SAVED_MAX, monotonic, tokens=WORK_AT_START)
+        self._worked = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._files: tuple[ProbedFile, ...] = ()
@@ -219,9 +221,6 @@ class Attacher:
     def look(self) -> None:
         """Once: new files in, forgotten ones out."""
         now = self._monotonic()
-        earned = int((now - self._earned_at) * WORK_PER_SECOND)
-        self._earned_at = now
-        self._work_left = max(self._work_left, min(self._work_left + earned, WORK_SAVED_MAX))
         self._release_changed()
         mapped = {one.file: one for one in self._processes.look()}
         for file in list(self._held):
@@ -332,12 +331,12 @@ class Attacher:
             by_cgroup.setdefault(self._searched.find_lightest(one.cgroups), []).append(one)
         waiting = [(self._searched.rank(cgroup), cgroup) for cgroup in by_cgroup]
         heapq.heapify(waiting)
-        while waiting and self._work_left > 0 and len(self._without) < MAX_WITHOUT and not self._stopping.is_set():
+        while waiting and self._work.tokens > 0 and len(self._without) < MAX_WITHOUT and not self._stopping.is_set():
             rank, cgroup = heapq.heappop(waiting)
             if rank == self._searched.rank(cgroup):
-                before = self._work_left
+                before = self._worked
                 self.left_out -= self._take_up(by_cgroup[cgroup].pop())
-                self._searched.add(cgroup, before - self._work_left)
+                self._searched.add(cgroup, self._worked - before)
             if by_cgroup[cgroup]:
                 heapq.heappush(waiting, (self._searched.rank(cgroup), cgroup))
 
@@ -389,7 +388,8 @@ class Attacher:
             self.failed_total += 1
             logger.exception("looking for a library of TLS in a file failed")
             sites, work = Sites(library="unknown", reason=BROKEN), WORK_PER_SECOND
-        self._work_left -= work
+        self._work.spend(work)
+        self._worked += work
         chosen = sites.choose(has_cookies=self._prober.has_cookies)
         if not chosen:
             self._without[one.file] = sites

@@ -2,12 +2,13 @@
 total.
 
 The bytes are already here, because calls are found in them. What is kept costs memory and the classifier's time. A body
-that has begun may go on after its second is used up, to 64 KiB at most. The next second gets that much less.
+that has begun may go on when the budget is spent, to 64 KiB at most. The next body waits until that is earned back.
 """
 
 from collections import OrderedDict
 from typing import Final
 
+from common.token_bucket import TokenBucket
 from sensor.http.http1.events import BodyRoom
 
 SECOND_NS: Final = 1_000_000_000
@@ -17,49 +18,26 @@ HELD_BYTES_MAX: Final = 8 << 20
 CGROUPS_MAX: Final = 1_024
 
 
-class Bucket:
-    """Bytes that may still be taken; filled once a second, never above one second's."""
-
-    __slots__ = ("_filled_ns", "_left")
-
-    def __init__(self) -> None:
-        self._filled_ns = -SECOND_NS
-        self._left = 0
-
-    def has_some(self, per_second: int, now_ns: int) -> bool:
-        """Whether another body may begin."""
-        seconds = (now_ns - self._filled_ns) // SECOND_NS
-        if seconds > 0:
-            self._filled_ns = now_ns
-            self._left = min(per_second, self._left + seconds * per_second)
-        return self._left > 0
-
-    def spend(self, size: int) -> None:
-        """So many were taken."""
-        self._left -= size
-
-
 class MeteredRoom(BodyRoom):
     """Of one cgroup."""
 
-    __slots__ = ("_bucket", "_meter")
+    __slots__ = ("_meter", "bucket")
 
     def __init__(self, meter: "BodyMeter") -> None:
         self._meter = meter
-        self._bucket = Bucket()
+        self.bucket = meter.make_bucket(1)
 
     def may_begin(self) -> bool:
         """Whether another body is kept."""
         meter = self._meter
-        rate, now_ns = meter.bytes_per_second, meter.now_ns
-        if self._bucket.has_some(rate, now_ns) and meter.node.has_some(2 * rate, now_ns):
+        if self.bucket.tokens > 0 and meter.node.tokens > 0:
             return True
         meter.refused += 1
         return False
 
     def spend(self, size: int) -> None:
         """So many bytes of bodies were kept."""
-        self._bucket.spend(size)
+        self.bucket.spend(size)
         self._meter.node.spend(size)
         self._meter.kept_bytes += size
 
@@ -78,12 +56,12 @@ class MeteredRoom(BodyRoom):
 
 
 class BodyMeter:
-    """Mutable: what was kept in this second. `now_ns` is the time of what is read now, by the kernel's clock."""
+    """Mutable: what may be kept. `now_ns` is the time of what is read now, by the kernel's clock."""
 
     def __init__(self, bytes_per_second: int) -> None:
         self.bytes_per_second = bytes_per_second
         self.now_ns = 0
-        self.node = Bucket()
+        self.node = self.make_bucket(2)
         self.held = BodyRoom(HELD_BYTES_MAX)
         self.kept_bytes = 0
         self.refused = 0  # Bodies that were not kept.
@@ -92,6 +70,14 @@ class BodyMeter:
     def limit(self, bytes_per_second: int) -> None:
         """As governed."""
         self.bytes_per_second = bytes_per_second
+        self.node.limit(2 * bytes_per_second, 2 * bytes_per_second)
+        for room in self._rooms.values():
+            room.bucket.limit(bytes_per_second, bytes_per_second)
+
+    def make_bucket(self, times: int) -> TokenBucket:
+        """Bytes of so many cgroups; it holds one second's."""
+        rate = times * self.bytes_per_second
+        return TokenBucket(rate, rate, lambda: self.now_ns / SECOND_NS)
 
     def find_room(self, cgroup_id: int) -> MeteredRoom:
         """For the connections of a cgroup."""
