@@ -23,6 +23,7 @@ from typing import Any
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.wording import Report, calm_after_count, calm_after_window, name_subject
 from collector.core.kinds import PLANS, Sensitivity
+from common.bounded import BoundedDict
 
 INCIDENT_SECONDS = 86_400.0
 _ACTORS_MAX = 10_000  # The one heard of longest ago is forgotten, and begins a new incident.
@@ -80,7 +81,7 @@ class Incidents:
     """Which incident an actor's next alert belongs to."""
 
     def __init__(self) -> None:
-        self._by_actor: dict[str, tuple[str, float]] = {}
+        self._by_actor: BoundedDict[str, tuple[str, float]] = BoundedDict(_ACTORS_MAX)
 
     def find(self, alert_id: str, actor: str, now: float) -> str:
         """The incident of a new alert."""
@@ -91,14 +92,12 @@ class Incidents:
 
     def note(self, incident_id: str, actor: str, now: float) -> None:
         """The actor was heard of."""
-        self._by_actor.pop(actor, None)
-        self._by_actor[actor] = (incident_id, now)
-        if len(self._by_actor) > _ACTORS_MAX:
-            del self._by_actor[next(iter(self._by_actor))]
+        self._by_actor.renew(actor, (incident_id, now))
 
     def erase(self, pattern: re.Pattern[str]) -> None:
         """Forget actors that a pattern names."""
-        self._by_actor = {actor: known for actor, known in self._by_actor.items() if not pattern.search(actor)}
+        for actor in [actor for actor in self._by_actor if pattern.search(actor)]:
+            del self._by_actor[actor]
 
 
 def name_actor(endpoint_id: str, consumer: str, node: str) -> str:
@@ -223,7 +222,7 @@ class Lifecycle:
         self._lives: dict[str, _Life] = {}
         self._closed: dict[str, _Life] = {}
         self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
-        self._suppressed: dict[str, float] = {}
+        self._suppressed: BoundedDict[str, float] = BoundedDict(_SUPPRESSED_MAX)
         self._incidents = Incidents()
         self._entries: list[IncidentEntry] = []
         self.suppressed_count = 0
@@ -324,7 +323,8 @@ class Lifecycle:
         for alert_id in gone:
             self._lives.pop(alert_id, None)
             self._closed.pop(alert_id, None)
-        self._suppressed = {subject: time for subject, time in self._suppressed.items() if not pattern.search(subject)}
+        for subject in [subject for subject in self._suppressed if pattern.search(subject)]:
+            del self._suppressed[subject]
         self._entries = [
             entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
         ]
@@ -420,12 +420,10 @@ class Lifecycle:
         self._opened_at = [min(time, now) for time in self._opened_at if now - time < BUDGET_SECONDS_MAX]
         if sum(now - time < span for time in self._opened_at) < (max(budget, 1.0) if budget > 0 else 0):
             return False
-        last = self._suppressed.pop(report.subject, None)
+        last = self._suppressed.get(report.subject)
         if last is None or now - last > FLAP_SECONDS:
             self.suppressed_count += 1
-        self._suppressed[report.subject] = now
-        if len(self._suppressed) > _SUPPRESSED_MAX:
-            del self._suppressed[next(iter(self._suppressed))]
+        self._suppressed.renew(report.subject, now)
         return True
 
     def _note(self, alert: Alert, happening: Happening, now: float, report: Report | None = None) -> None:

@@ -19,7 +19,6 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,6 +30,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.problem import internal_problem, problem_response, show
+from common.bounded import BoundedDict
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -140,7 +140,7 @@ class Authenticator:
         """`token` None: authentication is off (loopback only; the composition sees to that). `clock`: unix seconds."""
         self._token = token
         self._clock = clock
-        self._sessions: OrderedDict[str, float] = OrderedDict()  # Until when, by id; the oldest first.
+        self._sessions: BoundedDict[str, float] = BoundedDict(SESSIONS_MAX)  # Until when, by id; the oldest first.
 
     @property
     def is_open(self) -> bool:
@@ -171,8 +171,6 @@ class Authenticator:
             return None
         session = secrets.token_urlsafe(SESSION_BYTES)
         self._sessions[session] = self._clock() + SESSION_SECONDS
-        if len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
         return session
 
     def sign_out(self, request: HTTPConnection) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from collector.alerting.alert import AlertKind, Signal
+from common.bounded import BoundedDict
 from common.figures import total
 
 
@@ -114,21 +115,16 @@ class Outbox:
         """`write` may block; OSError or ValueError from it (the pipe is closed) ends the thread. `on_dropped` is called
         for each message that goes for room."""
         self._write = write
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: BoundedDict[str, bytes] = BoundedDict(_KEYED_MAX, lambda key, message: on_dropped())
         self._changed = threading.Condition()
         self._is_ended = False
-        self._on_dropped = on_dropped
         self._thread = threading.Thread(target=self._run, name="detectors-outbox", daemon=True)
         self._thread.start()
 
     def put(self, key: str, message: bytes) -> None:
         """Queue a message; never blocks. When too many wait, the oldest goes."""
         with self._changed:
-            self._waiting.pop(key, None)
-            self._waiting[key] = message
-            if len(self._waiting) > _KEYED_MAX:
-                del self._waiting[next(iter(self._waiting))]
-                self._on_dropped()
+            self._waiting.renew(key, message)
             self._changed.notify()
 
     def close(self) -> None:
@@ -145,7 +141,7 @@ class Outbox:
                     self._changed.wait()
                 if self._is_ended:
                     return
-                message = self._waiting.pop(next(iter(self._waiting)))
+                message = self._waiting.popitem(last=False)[1]
             try:
                 self._write(message)
             except (OSError, ValueError):

@@ -20,6 +20,7 @@ from collector.core.rows import Route
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, convert_service
 from collector.receiver.sensors import HealthReport
+from common.bounded import BoundedDict
 
 PROTOCOL_VERSION = 1
 STAGE_LIMIT = 64
@@ -338,8 +339,7 @@ class RevealBook:
 
     def __init__(self, question_limit: int = QUESTION_LIMIT) -> None:
         """Empty."""
-        self._open: dict[int, None] = {}
-        self._limit = question_limit
+        self._open: BoundedDict[int, None] = BoundedDict(question_limit)
         self._lock = Lock()
 
     def add_routes(self, routes: Iterable[Route]) -> None:
@@ -349,8 +349,6 @@ class RevealBook:
                 for segment in route.segments:
                     if segment.kind == WORD_KIND and not segment.text and segment.hash:
                         self._open[segment.hash] = None
-            while len(self._open) > self._limit:
-                self._open.pop(next(iter(self._open)))
 
     def forget(self, hashes: Iterable[int]) -> None:
         """Close questions that are answered already."""

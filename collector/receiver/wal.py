@@ -18,7 +18,6 @@ import os
 import secrets
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from google.protobuf.message import DecodeError
 
 from collector.receiver.reader import load_cursor, locate_cursor, sync_directory, write_durably
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
+from common.bounded import BoundedDict
 
 PAIR_LIMIT = 100_000  # Sensor processes; each restart makes one. About 30 MB.
 RANGE_LIMIT = 1_024  # Ranges of one pair.
@@ -43,8 +43,7 @@ class SequenceLedger:
     def __init__(self, pair_limit: int = PAIR_LIMIT, range_limit: int = RANGE_LIMIT) -> None:
         """Empty; the limits are counts."""
         # Ranges are [first, last], ascending, never touching.
-        self._pairs: OrderedDict[tuple[str, str], list[list[int]]] = OrderedDict()
-        self._pair_limit = pair_limit
+        self._pairs: BoundedDict[tuple[str, str], list[list[int]]] = BoundedDict(pair_limit)
         self._range_limit = range_limit
         self._lock = Lock()
 
@@ -66,8 +65,6 @@ class SequenceLedger:
     def _add(self, node: str, boot_id: str, sequence: int) -> None:
         ranges = self._pairs.setdefault((node, boot_id), [])
         self._pairs.move_to_end((node, boot_id))
-        while len(self._pairs) > self._pair_limit:
-            self._pairs.popitem(last=False)
         index = bisect_right(ranges, [sequence, 2**64])
         if index and sequence <= ranges[index - 1][1]:
             return

@@ -32,6 +32,7 @@ from collector.response.block import Block, BlockState, collect_denied
 from collector.response.block_store import AuditEntry, AuditLog
 from collector.response.deny_lists import ExportFormat, ExportSettings, HaproxyError, HaproxyList, export_blocks
 from collector.response.responder import Responder
+from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_totals, total
 
 logger = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class BlockWebhook:
         self._clock = clock
         self._client = make_client(transport)
         self._queue: queue.Queue[tuple[str, Block]] = queue.Queue(QUEUE_MAX)
-        self._told: set[str] = set()
+        self._told: BoundedDict[str, None] = BoundedDict(2 * QUEUE_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="block-webhook", daemon=True)
         self.counts = WebhookCounts()
@@ -211,9 +212,7 @@ class BlockWebhook:
         except queue.Full:
             self.counts.dropped += 1
             return
-        if len(self._told) >= 2 * QUEUE_MAX:
-            self._told.clear()
-        self._told.add(key)
+        self._told[key] = None
 
     def stop(self) -> None:
         """End after the attempt under way; `resume` tells the rest after the next start."""

@@ -24,6 +24,7 @@ from collector.response.block_factory import AUTOMATIC, BlockMaker, Wish
 from collector.response.block_store import AuditEntry, AuditLog, BlockBook
 from collector.response.policy import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
 from collector.response.preview import Preview, Previewer
+from common.bounded import BoundedDict
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.
 # A sensor reports every 5 s.
@@ -63,15 +64,14 @@ class Reports:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._nodes: dict[str, tuple[EnforcementReport, float]] = {}  # And when it came; the longest silent first.
+        # And when it came; the longest silent first.
+        self._nodes: BoundedDict[str, tuple[EnforcementReport, float]] = BoundedDict(NODES_MAX)
         self._blocks: dict[str, dict[str, _Counted]] = {}  # By block, then node.
 
     def take(self, node: str, report: EnforcementReport, is_live: Callable[[str], bool]) -> list[BlockStatus]:
         """A report; of blocks that are not live nothing is kept. Gives what the node declines since this report."""
-        before, _ = self._nodes.pop(node, (_NOTHING, 0.0))
-        if len(self._nodes) >= NODES_MAX:
-            del self._nodes[next(iter(self._nodes))]
-        self._nodes[node] = (report, self._monotonic())
+        before, _ = self._nodes.get(node, (_NOTHING, 0.0))
+        self._nodes.renew(node, (report, self._monotonic()))
         for status in before.blocks:
             if counted := self._blocks.get(status.id, {}).get(node):
                 counted.is_told = False

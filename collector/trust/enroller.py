@@ -10,7 +10,6 @@ bits, so this does not prevent guesses. It prevents that failed tries cost anyth
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from collector.trust.identity import SensorCertificate
 from collector.trust.keeper import Trust
 from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, IssuedCertificate, load_revocations, record_issued
 from collector.trust.token_review import TokenReviewer
+from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 
 HOST_FAILURES: Final = 10
@@ -39,7 +39,7 @@ class FailureAllowance:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that do not go back."""
         self._clock = clock
-        self._hosts: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._hosts: BoundedDict[str, TokenBucket] = BoundedDict(HOSTS_LIMIT)
         self._all = TokenBucket(ALL_FAILURES_PER_SECOND, ALL_FAILURES, clock)
 
     def find_wait(self, host: str) -> float:
@@ -49,12 +49,8 @@ class FailureAllowance:
 
     def spend(self, host: str) -> None:
         """A try that failed."""
-        bucket = self._hosts.get(host)
-        if bucket is None:
-            bucket = self._hosts[host] = TokenBucket(HOST_FAILURES_PER_SECOND, HOST_FAILURES, self._clock)
-        self._hosts.move_to_end(host)
-        if len(self._hosts) > HOSTS_LIMIT:
-            self._hosts.popitem(last=False)
+        bucket = self._hosts.use(host) or TokenBucket(HOST_FAILURES_PER_SECOND, HOST_FAILURES, self._clock)
+        self._hosts[host] = bucket
         bucket.spend()
         self._all.spend()
 

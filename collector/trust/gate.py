@@ -20,7 +20,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from typing import Any, Final
 from collector.core.config import join_address
 from collector.core.connections import Connection, ConnectionTable, accept_connections
 from collector.trust.identity import SensorCertificate, read_certificate
+from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_gauges
 
 REPEAT_SECONDS: Final = 60.0
@@ -44,7 +45,7 @@ class RefusalLog:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that do not go back."""
         self._clock = clock
-        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._told: BoundedDict[tuple[str, str], float] = BoundedDict(REMEMBERED_LIMIT)
         self.counts: Counter[str] = Counter()
 
     def record(self, reason: str, host: str, sentence: str) -> None:
@@ -53,10 +54,7 @@ class RefusalLog:
         now, key = self._clock(), (host, reason)
         if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return
-        self._told[key] = now
-        self._told.move_to_end(key)
-        if len(self._told) > REMEMBERED_LIMIT:
-            self._told.popitem(last=False)
+        self._told.renew(key, now)
         logger.warning("%s", sentence)
 
 

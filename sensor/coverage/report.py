@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from common.bounded import BoundedDict
 from common.figures import Figure, make_totals
 from sensor.core.calls import Service, WorkloadKind
 from sensor.coverage.handshakes import add_handshakes
@@ -167,14 +168,12 @@ class PortMemory:
     """Whose a count was: its service may have gone, or have come back in another cgroup."""
 
     def __init__(self) -> None:
-        self._ports: dict[tuple[int, int, bool], _Port] = {}
+        self._ports: BoundedDict[tuple[int, int, bool], _Port] = BoundedDict(MEMORY_MAX)
 
     def recall(self, count: PortCount, fitting: list[_Port]) -> list[_Port]:
         """Those that fit now; where none does, the one that did."""
         key = (count.cgroup_id, count.port, count.kind is PortProtocol.QUIC)
         if len(fitting) == 1 and count.cgroup_id:
-            if len(self._ports) >= MEMORY_MAX:
-                self._ports.clear()
             self._ports[key] = fitting[0]
         return fitting if fitting or key not in self._ports else [self._ports[key]]
 

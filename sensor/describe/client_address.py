@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
+from common.bounded import BoundedDict
 from sensor.http.http1.head import RequestHead
 
 # Hops looked at, from the right: longer chains are forged or loops.
@@ -61,7 +62,7 @@ class ClientAddresses:
 
     def __init__(self, trusted_networks: Iterable[str]) -> None:
         self._networks = read_networks(trusted_networks)
-        self._trusted: dict[str, bool] = {}
+        self._trusted: BoundedDict[str, bool] = BoundedDict(_CACHE_ENTRIES)
 
     def find(self, head: RequestHead, peer: str) -> str:
         """Address of the client; `peer` itself unless it is a trusted hop that names another. Without trusted networks:
@@ -98,8 +99,6 @@ class ClientAddresses:
             except ValueError:
                 return False
             known = any(parsed in network for network in self._networks if network.version == parsed.version)
-            if len(self._trusted) >= _CACHE_ENTRIES:
-                self._trusted.clear()
             self._trusted[address] = known
         return known
 

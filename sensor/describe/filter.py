@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
 from sensor.core.calls import Exchange, Hop, Role, Service
@@ -265,7 +266,7 @@ class Gate:
         self._account = account
         self._unpack_overflow = unpack_overflow
         self._is_telling_probes = is_telling_probes
-        self._rates: dict[tuple[Service, ProbeKind], TokenBucket] = {}
+        self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
         self._totals: dict[bytes, Totals] = {}
@@ -360,8 +361,6 @@ class Gate:
         self._now_seconds = now_seconds
         rate = self._rates.get((service, kind))
         if rate is None:
-            if len(self._rates) > PATHS_MAX:
-                self._rates.clear()
             rate = TokenBucket(PROBES_PER_SECOND, PROBES_PER_SECOND, lambda: self._now_seconds)
             self._rates[service, kind] = rate
         return rate.take()

@@ -14,12 +14,13 @@ another client a millisecond after the blocked one. Calls without a credential n
 the least recently used is forgotten first.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
 
+from common.bounded import BoundedDict
 from sensor.aggregate.rows import RowColumns, Sum, find_identities
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
@@ -128,8 +129,8 @@ class SharedConnections:
     """Mutable state of one sensor."""
 
     def __init__(self) -> None:
-        self._clients: OrderedDict[int, int] = OrderedDict()  # By connection.
-        self._peers: OrderedDict[str, None] = OrderedDict()  # Addresses whose connections are shared.
+        self._clients: BoundedDict[int, int] = BoundedDict(CONNECTIONS_LIMIT)  # By connection.
+        self._peers: BoundedDict[str, None] = BoundedDict(PEERS_LIMIT)  # Addresses whose connections are shared.
 
     def note(self, connection: int, peer: str, client: int) -> None:
         """A call of this client (a hash; 0: nobody) came on a connection from that address."""
@@ -138,16 +139,11 @@ class SharedConnections:
         known = self._clients.get(connection)
         if known is None:
             self._clients[connection] = client
-            if len(self._clients) > CONNECTIONS_LIMIT:
-                self._clients.popitem(last=False)
             return
         self._clients.move_to_end(connection)
         if known != client:
             self._clients[connection] = _MANY
-            self._peers[peer] = None
-            self._peers.move_to_end(peer)
-            if len(self._peers) > PEERS_LIMIT:
-                self._peers.popitem(last=False)
+            self._peers.renew(peer, None)
 
     def is_shared(self, connection: int, peer: str) -> bool:
         """Whether others than one client are, or may come to be, on that connection."""

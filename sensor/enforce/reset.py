@@ -16,12 +16,13 @@ import socket
 import struct
 import sys
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from common.bounded import BoundedDict
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import StopEvent, StopKind
 from sensor.enrich.sockets import visit_namespaces
@@ -126,8 +127,10 @@ class Resetter:
         """`list_namespaces`: a process in each network namespace, by its inode number."""
         self._proc = proc
         self._list_namespaces = list_namespaces
-        self._channels: OrderedDict[int, socket.socket] = OrderedDict()
-        self._by_cgroup: OrderedDict[int, int] = OrderedDict()
+        self._channels: BoundedDict[int, socket.socket] = BoundedDict(
+            CHANNELS_LIMIT, lambda namespace, channel: channel.close()
+        )
+        self._by_cgroup: BoundedDict[int, int] = BoundedDict(CGROUPS_LIMIT)
 
     def reset(self, connection: Connection) -> bool:
         """Whether the connection is gone: reset now, or ended before."""
@@ -144,7 +147,7 @@ class Resetter:
                 found.add(error.errno or errno.EIO)
                 continue
             if not code:
-                self._remember(connection.cgroup_id, namespace)
+                self._by_cgroup.renew(connection.cgroup_id, namespace)
                 return True
             found.add(code)
         # Found nowhere although all could be asked: it ended before.
@@ -158,30 +161,20 @@ class Resetter:
         return list(dict.fromkeys([*known, *rest]))
 
     def _find_channel(self, namespace: int) -> socket.socket | None:
-        channel = self._channels.get(namespace)
+        channel = self._channels.use(namespace)
         if channel is None:
             try:
                 channel = _open_channel() if namespace == _OWN else self._open_in(namespace)
             except OSError:
                 channel = None
-            if channel is None:
-                return None
-            self._channels[namespace] = channel
-            if len(self._channels) > CHANNELS_LIMIT:
-                self._channels.popitem(last=False)[1].close()
-        self._channels.move_to_end(namespace)
+            if channel is not None:
+                self._channels[namespace] = channel
         return channel
 
     def _open_in(self, namespace: int) -> socket.socket | None:
         pid = self._list_namespaces().get(namespace)
         path = f"{self._proc}/{pid}/ns/net"
         return visit_namespaces([path], _open_channel).get(path) if pid else None
-
-    def _remember(self, cgroup_id: int, namespace: int) -> None:
-        self._by_cgroup[cgroup_id] = namespace
-        self._by_cgroup.move_to_end(cgroup_id)
-        if len(self._by_cgroup) > CGROUPS_LIMIT:
-            self._by_cgroup.popitem(last=False)
 
     def _forget(self, namespace: int) -> None:
         channel = self._channels.pop(namespace, None)

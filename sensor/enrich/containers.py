@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from common.bounded import BoundedDict
 from sensor.enrich.kubernetes.pod import WORKLOADS_MAX, WorkloadFacts
 
 # A docker config with many labels is some 20 KB; an index of a thousand podman containers 500 KB.
@@ -374,7 +375,8 @@ class ContainerTable:
     def __init__(self, read: Callable[[str, int | None], Container]) -> None:
         """`read` gives the container of an id and the user who runs it without root."""
         self._read = read
-        self._images: dict[str, WorkloadFacts] = {}  # By container id, the first seen first.
+        # By container id, the first seen first.
+        self._images: BoundedDict[str, WorkloadFacts] = BoundedDict(WORKLOADS_MAX)
         self._lock = threading.Lock()
 
     def name(self, container_id: str, uid: int | None = None) -> str:
@@ -392,8 +394,6 @@ class ContainerTable:
             )
             with self._lock:
                 self._images[container_id] = facts
-                if len(self._images) > WORKLOADS_MAX:
-                    del self._images[next(iter(self._images))]
         return container.name
 
     def workloads(self, *, cluster: str, zone: str) -> list[WorkloadFacts]:

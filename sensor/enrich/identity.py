@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
@@ -35,15 +36,13 @@ class FormerNames:
     """Thread-safe: one thread renames, another tells."""
 
     def __init__(self) -> None:
-        self._workloads: dict[str, tuple[str, str]] = {}
+        self._workloads: BoundedDict[str, tuple[str, str]] = BoundedDict(FORMER_NAMES_MAX)
         self._lock = threading.Lock()
 
     def add(self, former: str, *, namespace: str, workload: str) -> None:
         """What was called `former` is this workload."""
         with self._lock:
             self._workloads[former] = namespace, workload
-            if len(self._workloads) > FORMER_NAMES_MAX:
-                del self._workloads[next(iter(self._workloads))]
 
     def by_workload(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """Former names by namespace and workload."""
@@ -193,7 +192,7 @@ class NodeIdentity:
         self._servers: dict[End, tuple[Service, Hop]] = {}
         self._names: dict[End, _Name] = {}
         # Time of the next try, seconds until the one after, and what is told meanwhile.
-        self._retries: dict[End, tuple[float, float, tuple[Service, Hop]]] = {}
+        self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
         self._client_names: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -351,8 +350,6 @@ class NodeIdentity:
             name = self._resolve(end, self._listeners.find(*end))
             if name is _UNKNOWN:
                 rest_seconds = waiting[1] if waiting else FIRST_RETRY_SECONDS
-                if len(self._retries) >= MAX_ENDS:
-                    self._retries.clear()
                 unknown = (self._build_service(end, name), name.hop)
                 next_rest_seconds = min(2 * rest_seconds, MAX_RETRY_SECONDS)
                 self._retries[end] = (self._clock() + rest_seconds, next_rest_seconds, unknown)

@@ -23,6 +23,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from common.bounded import BoundedDict
 from sensor.core.calls import Exchange, Role
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -255,7 +256,8 @@ class OwnTraffic:
         self._own = OwnProcesses(processes, clock=clock)
         self._find_client: FindClient = lambda local_address, local_port, remote_address, remote_port: 0
         self._ends: dict[End, _Found] = {}
-        self._connections: dict[int, bool] = {}  # Of clients on this node, by the server's socket.
+        # Of clients on this node, by the server's socket.
+        self._connections: BoundedDict[int, bool] = BoundedDict(KNOWN_MAX)
         self._found_count = 0  # Of `_own`, when `_connections` was emptied last.
         self._own_listeners: frozenset[int] = frozenset()  # Inodes.
         self._remote_ends: frozenset[tuple[str, int]] = frozenset()
@@ -352,7 +354,8 @@ class OwnTraffic:
 
     def _is_own_client(self, exchange: Exchange) -> bool:
         if self._found_count != self._own.found_count:
-            self._found_count, self._connections = self._own.found_count, {}
+            self._found_count = self._own.found_count
+            self._connections.clear()
         is_own = self._connections.get(exchange.connection)
         if is_own is not None:
             return is_own
@@ -364,8 +367,6 @@ class OwnTraffic:
         if not cookie:
             return False
         is_own = self._own.has_connected(cookie)
-        if len(self._connections) >= KNOWN_MAX:
-            self._connections = {}
         self._connections[exchange.connection] = is_own
         return is_own
 

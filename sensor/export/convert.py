@@ -26,6 +26,7 @@ import numpy as np
 from apidae.v1 import data_pb2
 from numpy.typing import NDArray
 
+from common.bounded import BoundedDict
 from sensor.aggregate.dictionary import Facts
 from sensor.aggregate.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
 from sensor.core.arrays import Index, find_order, find_runs, measure_runs, number_runs, number_values
@@ -129,7 +130,7 @@ class PackedRoutes:
     """Routes met lately. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Packed] = {}
+        self._known: BoundedDict[int, _Packed] = BoundedDict(ROUTES_MAX)
 
     def encode(
         self, routes: Sequence[Route], *, index_service: Callable[[Service], int], index_string: Callable[[str], int]
@@ -154,8 +155,6 @@ class PackedRoutes:
         return data.tobytes()
 
     def _pack(self, route: Route) -> _Packed:
-        if len(self._known) >= ROUTES_MAX:
-            self._known.clear()
         packed = self._known[route.route_id] = _pack_route(route)
         return packed
 
@@ -275,7 +274,8 @@ class BatchConverter:
         self._stage = StageCounter("convert")
         # Totals (lost, seen, and both of TLS) as each partition was last sent them.
         self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
-        self._routes: dict[int, tuple[int, int]] = {}  # Partition and bytes, by route id.
+        # Partition and bytes, by route id.
+        self._routes: BoundedDict[int, tuple[int, int]] = BoundedDict(ROUTES_MAX)
         self._packed_routes = PackedRoutes()
 
     def convert(
@@ -384,8 +384,6 @@ class BatchConverter:
     def _find_route(self, route: Route) -> tuple[int, int]:
         found = self._routes.get(route.route_id)
         if found is None:
-            if len(self._routes) >= ROUTES_MAX:
-                self._routes.clear()
             found = self._routes[route.route_id] = (find_partition(route.service), _estimate_route(route))
         return found
 

@@ -17,6 +17,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from common.bounded import BoundedDict
 from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Route, Service
 from sensor.ebpf.abi import (
     EDGE,
@@ -46,7 +47,7 @@ class Issued(Generic[T]):
 
     def __init__(self) -> None:
         self._things: dict[int, T] = {}
-        self._retired: dict[int, T] = {}
+        self._retired: BoundedDict[int, T] = BoundedDict(RETIRED_MAX)
         self._last = 0
 
     def __len__(self) -> int:
@@ -79,11 +80,8 @@ class Issued(Generic[T]):
     def retire(self, number: int) -> None:
         """The kernel has been told to forget it."""
         thing = self._things.pop(number, None)
-        if thing is None:
-            return
-        if len(self._retired) >= RETIRED_MAX:
-            del self._retired[next(iter(self._retired))]
-        self._retired[number] = thing
+        if thing is not None:
+            self._retired[number] = thing
 
 
 # The share that goes when a bound is reached, so that eviction is paid once for many.

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from common.bounded import BoundedDict
 from sensor.aggregate.dictionary import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
 from sensor.core.addresses import name_address
 from sensor.core.arrays import Keys, KeyTable, mix, mix_one, number_values
@@ -262,7 +263,8 @@ class RecordConverter:
         self._route_other = route_other
         self._name_remote = name_remote
         self._actors = ActorTable(mirror=mirror, facts=facts, identity=identity, find_client=find_client)
-        self._ends: dict[tuple[int, int], str] = {}  # Last local address by (cgroup, port).
+        # Last local address by (cgroup, port).
+        self._ends: BoundedDict[tuple[int, int], str] = BoundedDict(ENDS_MAX)
         self._overflow: dict[bytes, OverflowTotals] = {}
         self.overflow_calls = 0
         self.unlearned_calls = 0
@@ -351,8 +353,6 @@ class RecordConverter:
     def _find_other_at(self, cgroup_id: int, port: int, role: int, address: str) -> tuple[Route, Hop]:
         """The `other` route of the service at an end; without an address, at the one last met there."""
         if address:
-            if len(self._ends) >= ENDS_MAX:
-                self._ends.clear()
             self._ends[cgroup_id, port] = address
         else:
             address = self._ends.get((cgroup_id, port), "")

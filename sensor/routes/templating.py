@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from common.bounded import BoundedDict
 from sensor.core.calls import Route, Segment, SegmentKind, Service
 from sensor.core.keyed import PUBLIC_KEY, KeyedHash, fold, hash_siphash
 from sensor.routes.schema_names import Naming, find_names
@@ -90,7 +91,7 @@ class Templater:
         self._vocabulary = vocabulary
         self._hash = keyed_hash
         self._tables = ServiceTables(limits or TableLimits())
-        self._others: dict[tuple[Service, str], Route] = {}
+        self._others: BoundedDict[tuple[Service, str], Route] = BoundedDict(MAX_OTHERS)
         self._shapes: dict[str, Shape] = {}
         self.reveal = Reveal(vocabulary)
         self.reveals = 0  # How often texts of routes changed.
@@ -343,8 +344,6 @@ class Templater:
         """The route of a service's calls whose path is not told."""
         route = self._others.get((service, method))
         if route is None:
-            if len(self._others) >= MAX_OTHERS:
-                self._others.clear()
             route = _make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
             self._others[service, method] = route
         return route

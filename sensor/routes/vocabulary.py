@@ -20,6 +20,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+from common.bounded import BoundedDict
+
 # The longest literal segment of the development documents has 62 characters; longer ones are values.
 MAX_WORD_CHARACTERS: Final = 80
 MAX_WORD_PARTS: Final = 12
@@ -181,15 +183,13 @@ class Reveal:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._candidates: dict[int, tuple[str, set[int]]] = {}
+        self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
         self.revealed: dict[int, str] = {}
 
     def observe(self, text: str, word_hash: int, consumer: int) -> None:
         """Notes that `consumer` was served (2xx) a path with this word."""
         entry = self._candidates.get(word_hash)
         if entry is None:
-            if len(self._candidates) >= MAX_CANDIDATES:
-                self._candidates.pop(next(iter(self._candidates)))
             self._candidates[word_hash] = (text, {consumer})
         elif len(entry[1]) < MIN_CONSUMERS:
             entry[1].add(consumer)

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import re2
 
+from common.bounded import BoundedDict
 from sensor.sensitive.kinds import DataKind
 from sensor.sensitive.names import NAME_RULES, NameRule, find_rule
 from sensor.sensitive.values import MAX_TEXT_CHARACTERS, find_kinds, find_suspects
@@ -97,16 +98,13 @@ class AskedBook:
     """Of all routes that need it. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._sides: dict[Side, AskedFields] = {}
+        self._sides: BoundedDict[Side, AskedFields] = BoundedDict(ROUTES_MAX)
 
     def find(self, side: Side) -> AskedFields:
         """What was asked there; nothing where it is new."""
-        fields = self._sides.pop(side, None)
+        fields = self._sides.use(side)
         if fields is None:
-            fields = AskedFields()
-            if len(self._sides) >= ROUTES_MAX:
-                del self._sides[next(iter(self._sides))]
-        self._sides[side] = fields
+            fields = self._sides[side] = AskedFields()
         return fields
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final, Protocol, runtime_checkable
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
+from common.bounded import BoundedDict
 from common.figures import total
 from common.token_bucket import TokenBucket
 
@@ -82,7 +83,7 @@ class Notifier:
         self._queue: queue.Queue[Alert | None] = queue.Queue(QUEUE_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=carrier.name, daemon=True)
-        self._told: dict[str, tuple[object, ...]] = {}
+        self._told: BoundedDict[str, tuple[object, ...]] = BoundedDict(_REMEMBERED_MAX)
         self._room = TokenBucket(RATE_A_MINUTE / 60, RATE_A_MINUTE, clock)
         self._sending = threading.Lock()  # A test from outside, and the thread.
         self.counts = DeliveryCounts()
@@ -176,10 +177,7 @@ class Notifier:
         told = (alert.state, alert.severity, alert.kind, alert.confidence)
         if self._told.get(alert.id) == told:
             return True
-        self._told.pop(alert.id, None)
-        self._told[alert.id] = told
-        if len(self._told) > _REMEMBERED_MAX:
-            del self._told[next(iter(self._told))]
+        self._told.renew(alert.id, told)
         return False
 
     def _is_limited(self, alert: Alert) -> bool:

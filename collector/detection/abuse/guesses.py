@@ -10,7 +10,6 @@ By endpoint, it finds attacks in which many addresses take part. A guess is one 
 A login that succeeds takes one guess away: users in an office behind one address mistype too, and then log in.
 """
 
-from collections import OrderedDict
 from dataclasses import replace
 
 import msgspec
@@ -26,6 +25,7 @@ from collector.detection.framework.novelty import NoveltyBitmap
 from collector.detection.framework.slots import Slots, find_distinct, mix
 from collector.detection.framework.subject_index import Placed, Roster
 from collector.detection.framework.subjects import SubjectName, Subjects
+from common.bounded import BoundedDict
 
 PLAN = (
     Horizon(seconds=60, prior=20, floor=15),
@@ -58,7 +58,8 @@ class GuessDetector:
         self._ceiling = Ceiling(PLAN)
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
         self._codes = codes
-        self._recent: OrderedDict[int, dict[int, int]] = OrderedDict()  # Endpoint slot -> source slot -> time.
+        # Endpoint slot -> source slot -> time; the newest last.
+        self._recent: BoundedDict[int, BoundedDict[int, int]] = BoundedDict(_ENDPOINTS_MAX)
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
@@ -180,14 +181,9 @@ class GuessDetector:
 
     def _remember(self, endpoints: Slots, sources: Slots, time: int) -> None:
         for endpoint, source in zip(endpoints.tolist(), sources.tolist(), strict=True):
-            recent = self._recent.setdefault(endpoint, {})
+            recent = self._recent.setdefault(endpoint, BoundedDict(RECENT_MAX))
             self._recent.move_to_end(endpoint)
-            recent.pop(source, None)
-            recent[source] = time  # The newest last.
-            if len(recent) > RECENT_MAX:
-                del recent[next(iter(recent))]
-        while len(self._recent) > _ENDPOINTS_MAX:
-            self._recent.popitem(last=False)
+            recent.renew(source, time)
 
     def _list_sources(self, endpoint: int, time: int) -> tuple[str, ...]:
         """Addresses that took part in the last ten minutes, the busiest first."""

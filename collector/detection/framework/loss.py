@@ -8,7 +8,6 @@ rows.
 Subjects are counted from the first row of a node with loss until ten minutes after the last such row.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -20,6 +19,7 @@ from collector.detection.framework.contract import F64, State
 from collector.detection.framework.slots import Slots, grow
 from collector.detection.framework.subject_index import Placed
 from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
+from common.bounded import BoundedDict
 
 NODES_MAX = 20_000  # The one heard of longest ago goes; some 200 bytes each.
 _HALF_LIFE_SECONDS = 30
@@ -59,14 +59,12 @@ class NodeLoss:
     """Lost of all seen, by node."""
 
     def __init__(self) -> None:
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()  # Heard of longest ago first.
+        self._accounts: BoundedDict[str, _Account] = BoundedDict(NODES_MAX)  # Heard of longest ago first.
 
     def add(self, time: int, batch: RowBatch) -> None:
         """What the sensor of one batch says; `time` in unix seconds."""
         account = self._accounts.setdefault(batch.node, _Account())
         self._accounts.move_to_end(batch.node)
-        if len(self._accounts) > NODES_MAX:
-            self._accounts.popitem(last=False)
         account.add(time, batch)
 
     def ratios(self, node: str, time: int) -> tuple[float, float]:

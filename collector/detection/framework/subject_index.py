@@ -25,6 +25,7 @@ from collector.detection.framework.novelty import BITS, FULL_BITS, NoveltyBitmap
 from collector.detection.framework.slots import Grouper, Groups, Slots, Touched, find_distinct, grow, list_distinct, mix
 from collector.detection.framework.subjects import SubjectName, Subjects, hash_text, identify_consumers, name_consumer
 from collector.inventory.naming import template
+from common.bounded import BoundedDict
 
 WIDE_BITS = 32_768  # A generation.
 WIDE_MAX = 2_048  # 16 MB in all.
@@ -207,7 +208,7 @@ class Roster:
         self.pair_consumer: Slots = np.zeros(0, np.int64)
         self._retired: Slots = np.zeros(0, np.int64)  # Endpoints that are no more, until `place` says so.
         self._is_loose = False  # Some pair may have lost its endpoint or its consumer.
-        self._known_routes: dict[int, KnownRoute] = {}
+        self._known_routes: BoundedDict[int, KnownRoute] = BoundedDict(_NAMES_MAX)
         self._by_endpoint, self._by_pair = Grouper(), Grouper()
         self._counts: Slots = np.zeros(0, np.int64)  # Consumers by endpoint slot.
         self._counted_at = 0
@@ -354,8 +355,6 @@ class Roster:
 
     def _list_routes(self, routes: Sequence[Route]) -> list[KnownRoute]:
         """What is known of each."""
-        if len(self._known_routes) >= _NAMES_MAX:
-            self._known_routes.clear()
         known, mapping, listed = self._known_routes, self._endpoint_of_route, []
         for route in routes:
             route_id = route.route_id

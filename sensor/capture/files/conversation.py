@@ -8,11 +8,12 @@ h2c` is a nested conversation.
 """
 
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final
 
+from common.bounded import BoundedDict
 from sensor.http.hpack import Field, HeaderBlock, HuffmanStrings
 from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.head import Malformed, parse_request_head
@@ -46,7 +47,7 @@ class FieldKeeper:
     """Those of one connection's open calls; a `StreamObserver`. Mutable."""
 
     def __init__(self) -> None:
-        self._streams: OrderedDict[int, StreamFields] = OrderedDict()
+        self._streams: BoundedDict[int, StreamFields] = BoundedDict(STREAMS_MAX)
 
     def see_head(self, stream: int, side: int, block: HeaderBlock) -> None:
         """Keeps the first head of a side: of a response the final one, not what comes before or behind it."""
@@ -73,8 +74,6 @@ class FieldKeeper:
         found = self._streams.get(stream)
         if found is None:
             found = self._streams[stream] = StreamFields()
-            if len(self._streams) > STREAMS_MAX:
-                self._streams.popitem(last=False)
         return found
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from common.bounded import BoundedDict
 from sensor.capture.syscalls.streams import Conversations
 from sensor.core.addresses import name_address
 from sensor.core.calls import Exchange, Role
@@ -40,7 +41,7 @@ class LocalClients:
         self._ends: OrderedDict[int, tuple[_RawEnds, _Ends]] = OrderedDict()  # By connection, least recent first.
         self._connections: dict[_Ends, int] = {}
         # Clients' connections left to their server's end, oldest first: events may be on their way.
-        self._left: dict[int, _RawEnds] = {}
+        self._left: BoundedDict[int, _RawEnds] = BoundedDict(MAX_ENDS)
         self.calls = 0  # Left to their server's end.
 
     def note_ends(self, event: SyscallEvent) -> bool:
@@ -99,8 +100,6 @@ class LocalClients:
         if is_read and exchange.call and raw is not None and is_same and self._left.get(exchange.connection) != raw:
             for one in self._conversations.leave(exchange.connection):
                 self.calls += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
-            while len(self._left) >= MAX_ENDS:
-                del self._left[next(iter(self._left))]
             self._left[exchange.connection] = raw
         return True
 

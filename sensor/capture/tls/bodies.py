@@ -5,9 +5,9 @@ The bytes are already here, because calls are found in them. What is kept costs 
 that has begun may go on when the budget is spent, to 64 KiB at most. The next body waits until that is earned back.
 """
 
-from collections import OrderedDict
 from typing import Final
 
+from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 from sensor.http.http1.events import BodyRoom
 
@@ -65,7 +65,7 @@ class BodyMeter:
         self.held = BodyRoom(HELD_BYTES_MAX)
         self.kept_bytes = 0
         self.refused = 0  # Bodies that were not kept.
-        self._rooms: OrderedDict[int, MeteredRoom] = OrderedDict()  # By cgroup, the least recent first.
+        self._rooms: BoundedDict[int, MeteredRoom] = BoundedDict(CGROUPS_MAX)  # By cgroup, the least recent first.
 
     def limit(self, bytes_per_second: int) -> None:
         """As governed."""
@@ -81,10 +81,7 @@ class BodyMeter:
 
     def find_room(self, cgroup_id: int) -> MeteredRoom:
         """For the connections of a cgroup."""
-        room = self._rooms.get(cgroup_id)
+        room = self._rooms.use(cgroup_id)
         if room is None:
-            if len(self._rooms) >= CGROUPS_MAX:
-                self._rooms.popitem(last=False)
             room = self._rooms[cgroup_id] = MeteredRoom(self)
-        self._rooms.move_to_end(cgroup_id)
         return room

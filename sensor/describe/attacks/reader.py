@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from common.bounded import BoundedDict
 from sensor.core.health import AttackAccount
 from sensor.describe.attacks.classes import (
     Attack,
@@ -93,7 +94,7 @@ class AnswerJudge:
         """`load_database_errors`: expressions of more of them, asked for at the first payload of SQL."""
         self._load_errors = load_database_errors
         self._errors: ExpressionSet | None = None
-        self._sizes: dict[int, tuple[int, int]] = {}  # Answers, and bytes of the largest.
+        self._sizes: dict[int, tuple[int, int]] = {}  # Answers, and bytes of the largest; changed with each call.
 
     def learn(self, answer: Answer) -> None:
         """An answer to a call without a payload."""
@@ -151,7 +152,7 @@ CONSUMER_SHARE: Final = 4  # Of the node's budget a consumer has the fourth part
 CONSUMERS_MAX: Final = 8_192  # Whose use of a second is known; past it, all further ones have one share together.
 BODY_BYTES_MAX: Final = 8_192  # Of a request's body.
 HEADER_BYTES_MAX: Final = 2_048
-HEADERS_MAX: Final = 4_096  # Lines remembered; all are forgotten at once.
+HEADERS_MAX: Final = 4_096  # Lines remembered.
 _SECOND_NS: Final = 1_000_000_000
 _LATE_SECONDS: Final = 60
 # A target without anything that most payloads are made of.
@@ -211,7 +212,7 @@ class AttackReader:
         self._used = 0
         self._by_consumer: dict[int, int] = {}
         # Lines, and whole heads of HTTP/2, by hashes, which this process has its own secret for.
-        self._odd_lines: dict[int, bool] = {}
+        self._odd_lines: BoundedDict[int, bool] = BoundedDict(HEADERS_MAX)
         self._account = account
 
     def read(self, request: AttackedRequest) -> int:
@@ -263,8 +264,6 @@ class AttackReader:
         key = hash(line)
         known = self._odd_lines.get(key)
         if known is None:
-            if len(self._odd_lines) >= HEADERS_MAX:
-                self._odd_lines.clear()
             field = _read_line(line)
             known = self._odd_lines[key] = field is not None and self._is_odd_field(*field)
         return known

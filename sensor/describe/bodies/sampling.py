@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from common.bounded import BoundedDict
 from sensor.core.arrays import Keys, KeyTable
 
 # Routes remembered; the oldest is forgotten and begins anew.
@@ -47,14 +48,12 @@ class BodySampler:
 
     def __init__(self, rule: SampleRule) -> None:
         self._rule = rule
-        self._routes: dict[int, _Route] = {}
+        self._routes: BoundedDict[int, _Route] = BoundedDict(ROUTES_MAX)
 
     def is_due(self, route_id: int, status_code: int, media_type: str, size_bytes: int, time_ns: int) -> bool:
         """Whether the bodies of this call are to be read; then it counts as a sample."""
         route = self._routes.get(route_id)
         if route is None:
-            if len(self._routes) >= ROUTES_MAX:
-                del self._routes[next(iter(self._routes))]
             route = self._routes[route_id] = _Route()
         look = hash((status_code, media_type, size_bytes.bit_length() // 2))
         is_new = look not in route.classes and len(route.classes) < CLASSES_MAX

@@ -84,8 +84,8 @@ def test_declined_is_new_once_and_other_ids_are_nobodys() -> None:
 
 
 def test_the_longest_silent_node_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room()
     monkeypatch.setattr("collector.response.responder.NODES_MAX", 2)
+    room = Room()
     for node in ("a", "b", "a", "c"):
         room.take(node=node)
     assert [node for node, _ in room.reports.list_nodes()] == ["a", "c"]
