@@ -24,6 +24,7 @@ from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
 
@@ -264,12 +265,10 @@ class Detection:
         configured: Sensitivity,
         clock: Callable[[], float],
         new_id: Callable[[], str],
-        write: Callable[[Path, bytes], None],
     ) -> None:
-        """`path` is the file of a level chosen at run time, which `write` replaces as a whole; raises ValueError where
-        it is damaged."""
+        """`path` is the file of a level chosen at run time; raises ValueError where it is damaged."""
         self._table, self._path, self._configured = table, path, configured
-        self._clock, self._new_id, self._write = clock, new_id, write
+        self._clock, self._new_id = clock, new_id
         self._lock = threading.Lock()
         # One decision of a person at a time, from what it rests on to what is kept. Reports are judged meanwhile.
         self._deciding = threading.Lock()
@@ -353,7 +352,7 @@ class Detection:
         with self._deciding:
             now = self._clock()
             kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
-            self._write(self._path, json.dumps(kept).encode())
+            write_durably(self._path, json.dumps(kept).encode())
             self._table.write_decision(Decision(time=now, actor=by, action="sensitivity", subject=level.value, note=""))
             with self._lock:
                 self._sieve.level, self._changed_at, self._changed_by = level, now, by
@@ -430,15 +429,13 @@ class Detection:
         return room
 
     def _load(self) -> Sensitivity:
-        if not self._path.exists():
+        damaged = ValueError(f"{self._path} is damaged; remove it: the setting `sensitivity` then holds.")
+        kept = read_json(self._path, _read_level, damaged)
+        if kept is None or kept[1] is not self._configured:
             return self._configured
-        try:
-            kept = json.loads(self._path.read_text())
-            level, configured = Sensitivity(kept["level"]), Sensitivity(kept["configured"])
-            at, by = float(kept["at"]), str(kept["by"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{self._path} is damaged; remove it: the setting `sensitivity` then holds.") from None
-        if configured is not self._configured:
-            return self._configured
-        self._changed_at, self._changed_by = at, by
+        level, _, self._changed_at, self._changed_by = kept
         return level
+
+
+def _read_level(kept: Any) -> tuple[Sensitivity, Sensitivity, float, str]:
+    return Sensitivity(kept["level"]), Sensitivity(kept["configured"]), float(kept["at"]), str(kept["by"])

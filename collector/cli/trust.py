@@ -54,7 +54,7 @@ def create(
     data_dir: DataDirectory = None,
 ) -> None:
     """Print a token on standard output, and what to do with it on standard error."""
-    from collector.trust.authority import read_private
+    from collector.core.keys import read_private
     from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, make_enrollment
     from collector.trust.keeper import NO_PIN, PIN_FILE
 

@@ -9,10 +9,12 @@ rows that a sensor counted under the old key while it was away are still accepte
 
 import hmac
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from common.durable import parse_json, write_durably
 
 SENSOR_TOKEN_FILE = "sensor.token"
 API_TOKEN_FILE = "api.token"
@@ -49,10 +51,10 @@ class Token:
 
 def load_token(path: Path) -> Token:
     """Read a token, or make and keep a new one. Raises KeyFileError."""
-    content = _read(path)
+    content = _read_text(path)
     if content is None:
         value = secrets.token_urlsafe(TOKEN_BYTES)
-        _create(path, value + "\n")
+        write_private(path, f"{value}\n".encode())
         return Token(value=value, is_new=True)
     value = content.strip()
     if len(value) < TOKEN_BYTES:
@@ -65,7 +67,7 @@ def read_token(path: Path) -> Token:
 
     A group may read it, unlike our own files: so a Kubernetes secret reaches a process that is not root.
     """
-    content = _read(path, forbidden_mode=0o007)
+    content = _read_text(path, forbidden_mode=0o007)
     if content is None:
         raise KeyFileError(f"The token file {path} does not exist; write the token into it, or drop the setting.")
     value = content.strip()
@@ -82,7 +84,7 @@ def load_installation_keys(path: Path, now: float) -> tuple[InstallationKey, ...
     keys = _read_keys(path)
     if not keys:
         keys = (_make_key(now),)
-        _create(path, _write_keys(keys))
+        write_private(path, _write_keys(keys))
     return keys[:1] if now - keys[0].made_at >= ROTATION_SECONDS else keys
 
 
@@ -101,11 +103,7 @@ def rotate_installation_key(path: Path, now: float) -> InstallationKey:
             "rotate after that."
         )
     new = _make_key(now)
-    # Written aside and renamed, so that a crash leaves the old file or the new one.
-    aside = path.with_suffix(".new")
-    aside.unlink(missing_ok=True)
-    _create(aside, _write_keys((new, keys[0])))
-    aside.replace(path)
+    write_private(path, _write_keys((new, keys[0])))
     return new
 
 
@@ -117,51 +115,56 @@ def _make_key(now: float) -> InstallationKey:
 
 def _read_keys(path: Path) -> tuple[InstallationKey, ...]:
     """All keys of the file; none where there is no file. Raises KeyFileError."""
-    content = _read(path)
+    content = read_private(path)
     if content is None:
         return ()
-    try:
-        keys = tuple(
-            InstallationKey(
-                key_id=int(item["key_id"]),
-                secret=bytes.fromhex(item["secret"]),
-                made_at=float(item.get("made_at", 0.0)),
-            )
-            for item in json.loads(content)
+    damaged = KeyFileError(f"The installation keys in {path} are damaged; restore the file from a backup.")
+    return parse_json(content, _parse_keys, damaged)
+
+
+def _parse_keys(found: Any) -> tuple[InstallationKey, ...]:
+    keys = tuple(
+        InstallationKey(
+            key_id=int(item["key_id"]),
+            secret=bytes.fromhex(item["secret"]),
+            made_at=float(item.get("made_at", 0.0)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        keys = ()
+        for item in found
+    )
     if not keys or any(len(key.secret) != KEY_BYTES or key.key_id < 1 for key in keys):
-        raise KeyFileError(f"The installation keys in {path} are damaged; restore the file from a backup.")
+        raise ValueError("no keys")
     return keys
 
 
-def _write_keys(keys: tuple[InstallationKey, ...]) -> str:
+def _write_keys(keys: tuple[InstallationKey, ...]) -> bytes:
     items = [{"key_id": key.key_id, "secret": key.secret.hex(), "made_at": key.made_at} for key in keys]
-    return json.dumps(items) + "\n"
+    return f"{json.dumps(items)}\n".encode()
 
 
-def _read(path: Path, forbidden_mode: int = 0o077) -> str | None:
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a file that only this user may read, durably, in a directory that is made. Raises KeyFileError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(path, content)
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be written ({error.strerror}); give this user the right.") from None
+
+
+def read_private(path: Path, forbidden_mode: int = 0o077) -> bytes | None:
+    """The content; None where there is no file. Raises KeyFileError where others may read it, or we may not."""
     try:
         if path.stat().st_mode & forbidden_mode:
             raise KeyFileError(f"{path} can be read by others; make it private with `chmod 600 {path}`.")
-        return path.read_text()
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path} cannot be read ({_tell(error)}); give this user the right.") from None
-
-
-def _tell(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is no text"
-
-
-def _create(path: Path, content: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be written ({error.strerror}); give this user the right.") from None
+        raise KeyFileError(f"{path} cannot be read ({error.strerror}); give this user the right.") from None
+
+
+def _read_text(path: Path, forbidden_mode: int = 0o077) -> str | None:
+    content = read_private(path, forbidden_mode)
+    try:
+        return content.decode() if content is not None else None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path} cannot be read (it is no text); give this user the right.") from None

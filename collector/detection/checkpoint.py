@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from collector.detection.engine import Engine
 from collector.detection.framework.contract import State
-from collector.receiver.reader import write_durably
 from collector.receiver.segment import Position
+from common.durable import write_durably
 
 VERSION = 11
 # Steady callers and volume by service are learnt anew where a state has none, of 11 too.

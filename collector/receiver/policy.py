@@ -16,7 +16,7 @@ from apidae.v1 import stream_pb2
 
 from collector.core.config import CollectorSettings
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
-from collector.receiver.reader import write_durably
+from common.durable import read_json, write_durably
 
 STATUSES_LIMIT: Final = 10_000
 _COUNT_LIMIT: Final = 2**63
@@ -154,13 +154,8 @@ def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
         "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
         "calls_per_second": settings.trigger_calls_per_second,
     }
-    try:
-        last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
-        epoch = int(last["epoch"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{path} is damaged; remove it: the settings say all of it but the count of changes."
-        ) from None
+    damaged = ValueError(f"{path} is damaged; remove it: the settings say all of it but the count of changes.")
+    epoch, last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
     if {name: last.get(name) for name in wanted} != wanted:
         epoch += 1
         write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())

@@ -10,10 +10,9 @@ under a token made of it, then committed. After a crash the same range comes aga
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from collector.receiver.segment import (
     HEAD_BYTES,
@@ -26,6 +25,7 @@ from collector.receiver.segment import (
     locate_segment,
     measure_frame,
 )
+from common.durable import read_json, write_durably
 from common.figures import total
 
 _READ_BYTES = 4 * 1024 * 1024
@@ -60,11 +60,13 @@ def locate_cursor(directory: Path, name: str) -> Path:
 
 
 def load_cursor(directory: Path, name: str) -> Cursor | None:
-    """A reader's cursor; None when it has none yet."""
-    try:
-        fields = json.loads(locate_cursor(directory, name).read_text())
-    except FileNotFoundError:
-        return None
+    """A reader's cursor; None when it has none yet. Raises OSError, ValueError."""
+    path = locate_cursor(directory, name)
+    damaged = ValueError(f"{path} is damaged; remove it: the log is then read again, and may count twice.")
+    return read_json(path, _parse_cursor, damaged)
+
+
+def _parse_cursor(fields: Any) -> Cursor:
     claim = fields["claim_end"]
     return Cursor(position=Position(*fields["position"]), claim_end=Position(*claim) if claim else None)
 
@@ -77,35 +79,6 @@ def save_cursor(directory: Path, name: str, cursor: Cursor) -> None:
         "claim_end": [cursor.claim_end.segment, cursor.claim_end.offset] if cursor.claim_end else None,
     }
     write_durably(path, json.dumps(fields).encode())
-
-
-def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
-    """Replace a file as a whole: written aside, synced, renamed, and the directory synced. `content` may write itself.
-    After an error nothing is left aside. Raises OSError.
-    """
-    aside = path.with_suffix(path.suffix + ".new")
-    try:
-        with aside.open("wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make creations, renames and deletions in a directory durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class WalReader:

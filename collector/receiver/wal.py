@@ -29,9 +29,10 @@ from typing import Any
 from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 
-from collector.receiver.reader import load_cursor, locate_cursor, sync_directory, write_durably
+from collector.receiver.reader import load_cursor, locate_cursor
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from common.bounded import BoundedDict
+from common.durable import read_json, sync_directory, write_durably
 
 PAIR_LIMIT = 100_000  # Sensor processes; each restart makes one. About 30 MB.
 RANGE_LIMIT = 1_024  # Ranges of one pair.
@@ -279,20 +280,22 @@ class Wal:
     def _recover(self) -> None:
         """Load the ledger and add what was written after it was saved."""
         path = self._directory / SEQUENCES_FILE
-        first = 0
-        if path.exists():
-            state = json.loads(path.read_text())
-            first = state["before_segment"]
-            self._covered = first - 1
-            self.ledger.load(state["pairs"])
-            self._next_batch = state.get("next_batch", 1)
-            if state.get("format") != FORMAT:
-                self._drop_old_segments()
+        damaged = ValueError(f"{path} is damaged; remove it: batches that are sent again may then count twice.")
+        state_format = read_json(path, self._load_sequences, damaged)
+        if state_format is not None and state_format != FORMAT:
+            self._drop_old_segments()
         for number in find_segments(self._directory):
-            if number >= first:
+            if number > self._covered:
                 self._scan(number)
             else:
                 self._size_bytes += locate_segment(self._directory, number).stat().st_size
+
+    def _load_sequences(self, state: Any) -> int:
+        """Takes up the ledger; gives the format of the segments."""
+        self._covered = state["before_segment"] - 1
+        self.ledger.load(state["pairs"])
+        self._next_batch = state.get("next_batch", 1)
+        return int(state.get("format", 0))
 
     def _scan(self, number: int) -> None:
         content = locate_segment(self._directory, number).read_bytes()

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from collector.receiver.policy import BlockKind
-from collector.receiver.reader import write_durably
 from collector.response.block import Block, BlockState, Target
+from common.durable import read_json, write_durably
 
 OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
 OVER_MAX: Final = 1_000  # The oldest goes.
@@ -32,12 +32,9 @@ class BlockBook:
     def __init__(self, path: Path) -> None:
         """Raises OSError, ValueError where the file cannot be read."""
         self._path = path
-        self._blocks: dict[str, Block] = {}
-        if path.exists():
-            try:
-                self._blocks = {entry["id"]: _read(entry) for entry in json.loads(path.read_text())}
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path} is damaged; remove it: what it held is not blocked any more.") from None
+        damaged = ValueError(f"{path} is damaged; remove it: what it held is not blocked any more.")
+        kept = read_json(path, lambda found: {entry["id"]: _read(entry) for entry in found}, damaged)
+        self._blocks: dict[str, Block] = kept or {}
 
     def find(self, block_id: str) -> Block | None:
         """One block."""

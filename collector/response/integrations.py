@@ -27,12 +27,12 @@ from collector.alerting.notifiers.http import check_address, make_client, post, 
 from collector.alerting.notifiers.webhook import sign
 from collector.core.config import ResponseSettings
 from collector.receiver.policy import BlockOrder
-from collector.receiver.reader import write_durably
 from collector.response.block import Block, BlockState, collect_denied
 from collector.response.block_store import AuditEntry, AuditLog
 from collector.response.deny_lists import ExportFormat, ExportSettings, HaproxyError, HaproxyList, export_blocks
 from collector.response.responder import Responder
 from common.bounded import BoundedDict
+from common.durable import write_durably
 from common.figures import Figure, list_figures, make_totals, total
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,7 @@ class ExportDirectory:
             if self._written.get(path) == text and path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, text.encode())
-            path.chmod(0o644)  # Addresses only, for programs of other users.
+            write_durably(path, text.encode(), mode=0o644)  # Addresses only, for programs of other users.
             self._written[path] = text
 
 

@@ -7,13 +7,14 @@ endpoint.
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from collector.alerting.alert import AlertKind
-from collector.receiver.reader import write_durably
+from common.durable import read_json, write_durably
 
 YOUNG_SECONDS: Final = 86_400.0
 ENDPOINTS_MAX: Final = 1_000
@@ -69,20 +70,9 @@ class Ladder:
         """Raises OSError, ValueError where the file cannot be read."""
         self._path = path
         self._lock = threading.Lock()
-        self._rungs = {kind: _default(kind) for kind in AlertKind}
-        if path.exists():
-            try:
-                for entry in json.loads(path.read_text()):
-                    rung = Rung(
-                        kind=AlertKind(entry["kind"]),
-                        step=Step(entry["step"]),
-                        seconds=int(entry["seconds"]),
-                        endpoints=tuple(entry["endpoints"]),
-                        set_by=str(entry["set_by"]),
-                    )
-                    self._rungs[rung.kind] = rung
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path} is damaged; remove it: every alert then stands at its default.") from None
+        damaged = ValueError(f"{path} is damaged; remove it: every alert then stands at its default.")
+        kept = read_json(path, lambda found: [_read(entry) for entry in found], damaged)
+        self._rungs = {kind: _default(kind) for kind in AlertKind} | {rung.kind: rung for rung in kept or ()}
 
     def find(self, kind: AlertKind) -> Rung:
         """Where a kind stands."""
@@ -109,6 +99,16 @@ class Ladder:
             ]
             write_durably(self._path, json.dumps(entries, indent=1).encode())
             self._rungs = rungs
+
+
+def _read(entry: Mapping[str, Any]) -> Rung:
+    return Rung(
+        kind=AlertKind(entry["kind"]),
+        step=Step(entry["step"]),
+        seconds=int(entry["seconds"]),
+        endpoints=tuple(entry["endpoints"]),
+        set_by=str(entry["set_by"]),
+    )
 
 
 def _default(kind: AlertKind) -> Rung:

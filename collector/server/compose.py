@@ -48,7 +48,7 @@ from collector.inventory.templates.mapping import EndpointMapping
 from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import ProcessMark, open_process_mark
-from collector.receiver.reader import WalReader, write_durably
+from collector.receiver.reader import WalReader
 from collector.receiver.reports import CoverageRecord, FormerName, RevealBook, RevealedWord, WorkloadRecord
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
@@ -284,7 +284,6 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         configured=settings.sensitivity,
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
-        write=write_durably,
     )
     desk = AlertDesk(
         table=AlertTable(store),

@@ -8,15 +8,15 @@ renames its file, which only one process can do. So it is used once, also with t
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from collector.core.keys import KeyFileError
-from collector.trust.authority import read_private, write_private
+from collector.core.keys import KeyFileError, read_private, write_private
+from common.durable import parse_json
 
 ENROLLMENTS_DIRECTORY: Final = "enrollments"
 TOKEN_PREFIX: Final = "apidae1"
@@ -59,7 +59,7 @@ def make_enrollment(
         raise KeyFileError(f"There are {ENROLLMENTS_LIMIT} enrolment tokens in {directory}; use or remove some first.")
     number, secret = secrets.token_hex(NUMBER_BYTES), secrets.token_urlsafe(SECRET_BYTES)
     enrollment = Enrollment(number=number, node=node, cluster=cluster, made_at=now, expires_at=now + ttl_seconds)
-    write_private(directory / f"{number}.json", _write(enrollment, _hash(secret)), is_new=True)
+    write_private(directory / f"{number}.json", _write(enrollment, _hash(secret)))
     return enrollment, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
 
 
@@ -148,17 +148,17 @@ def _read(path: Path) -> tuple[Enrollment, str] | None:
     content = read_private(path)
     if content is None:
         return None
-    try:
-        found: Any = json.loads(content)
-        enrollment = Enrollment(
-            number=os.fspath(path.stem),
-            node=str(found["node"]),
-            cluster=str(found["cluster"]),
-            made_at=float(found["made_at"]),
-            expires_at=float(found["expires_at"]),
-            used_at=float(found["used_at"]),
-            used_by=str(found["used_by"]),
-        )
-        return enrollment, str(found["secret_sha256"])
-    except (ValueError, KeyError, TypeError):
-        raise KeyFileError(f"The enrolment token in {path} is damaged; remove the file.") from None
+    damaged = KeyFileError(f"The enrolment token in {path} is damaged; remove the file.")
+    return parse_json(content, lambda found: (_parse(path.stem, found), str(found["secret_sha256"])), damaged)
+
+
+def _parse(number: str, found: Mapping[str, Any]) -> Enrollment:
+    return Enrollment(
+        number=number,
+        node=str(found["node"]),
+        cluster=str(found["cluster"]),
+        made_at=float(found["made_at"]),
+        expires_at=float(found["expires_at"]),
+        used_at=float(found["used_at"]),
+        used_by=str(found["used_by"]),
+    )

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from collector.core.config import CollectorSettings
+from collector.core.keys import read_private, write_private
 from collector.trust.authority import (
     AUTHORITY_CERTIFICATE_FILE,
     AUTHORITY_FILE,
@@ -25,8 +26,6 @@ from collector.trust.authority import (
     issue_server_certificate,
     load_own_authority,
     read_authority,
-    read_private,
-    write_private,
 )
 from collector.trust.revocation import REVOCATIONS_FILE, Revocations, load_revocations
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from collector.core.keys import KeyFileError
-from collector.trust.authority import read_private, write_private
+from collector.core.keys import KeyFileError, read_private, write_private
 from collector.trust.identity import SensorCertificate
+from common.durable import parse_json
 
 REVOCATIONS_FILE: Final = "revoked.json"
 
@@ -48,14 +48,15 @@ def load_revocations(path: Path) -> Revocations:
     content = read_private(path)
     if content is None:
         return Revocations()
-    try:
-        found: Any = json.loads(content)
-        return Revocations(
-            nodes={(str(item["cluster"]), str(item["node"])): float(item["revoked_at"]) for item in found["nodes"]},
-            serials={str(item["serial"]): float(item["revoked_at"]) for item in found["serials"]},
-        )
-    except (ValueError, KeyError, TypeError):
-        raise KeyFileError(f"The revocations in {path} are damaged; restore the file from a backup.") from None
+    damaged = KeyFileError(f"The revocations in {path} are damaged; restore the file from a backup.")
+    return parse_json(content, _parse_revocations, damaged)
+
+
+def _parse_revocations(found: Any) -> Revocations:
+    return Revocations(
+        nodes={(str(item["cluster"]), str(item["node"])): float(item["revoked_at"]) for item in found["nodes"]},
+        serials={str(item["serial"]): float(item["revoked_at"]) for item in found["serials"]},
+    )
 
 
 def revoke(path: Path, *, now: float, node: tuple[str, str] | None = None, serial: str = "") -> None:

@@ -11,13 +11,13 @@ import enum
 import ipaddress
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Final, Protocol
 
+from common.durable import read_json, write_durably
 from sensor.core.calls import Role
 from sensor.core.config import MAPPED, Network, unmap
 from sensor.ebpf.abi import StopCount
@@ -129,7 +129,6 @@ class EnforcementReport:
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "enforced.json"
-_BYTES_MAX: Final = 4 << 20
 
 
 class KnownBlocks:
@@ -149,12 +148,8 @@ class KnownBlocks:
         if self._path is None:
             return
         text = json.dumps(sorted(name_block(block) for block in blocks))
-        draft = self._path.with_suffix(".new")
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            draft.replace(self._path)
+            write_durably(self._path, text.encode())
         except OSError as error:
             logger.warning("%s cannot be written (%s)", self._path, error.strerror)
 
@@ -167,13 +162,10 @@ def name_block(block: Block) -> str:
 
 def _read(path: Path) -> frozenset[str]:
     try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_BYTES_MAX))
+        found = read_json(path, list, ValueError())
     except (OSError, ValueError):
         return frozenset()
-    if not isinstance(found, list):
-        return frozenset()
-    return frozenset(name for name in found[:BLOCKS_LIMIT] if isinstance(name, str))
+    return frozenset(name for name in (found or [])[:BLOCKS_LIMIT] if isinstance(name, str))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

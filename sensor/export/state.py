@@ -10,10 +10,12 @@ Each is a 0600 file, written whole, in the state directory (`state_dir`, 0700). 
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from common.durable import read_json, write_durably
 from sensor.aggregate.aggregator import Triggers
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
@@ -24,6 +26,8 @@ KEYS_LIMIT: Final = 4
 _KEYS_FILE: Final = "keys.json"
 _POLICY_FILE: Final = "policy.json"
 _OWN_TRAFFIC_FILE: Final = "own_traffic.json"
+
+T = TypeVar("T")
 
 
 class StateError(Exception):
@@ -66,15 +70,7 @@ class StateDirectory:
 
     def load_keys(self) -> tuple[InstallationKey, ...]:
         """The keys last told by the collector, newest first; none where there are none or the file is damaged."""
-        content = self._read(_KEYS_FILE)
-        try:
-            keys = tuple(
-                InstallationKey(key_id=int(item["key_id"]), secret=bytes.fromhex(item["secret"]))
-                for item in content["keys"]
-            )
-        except (KeyError, TypeError, ValueError):
-            return ()
-        return tuple(key for key in keys if key.is_valid)
+        return tuple(key for key in self._read(_KEYS_FILE, _parse_keys) or () if key.is_valid)
 
     def read_bytes(self, name: str) -> bytes | None:
         """A file's content; None where there is none. Raises `StateError` where it cannot be read."""
@@ -90,14 +86,8 @@ class StateDirectory:
     def write_bytes(self, name: str, content: bytes) -> None:
         """A 0600 file, whole or not at all. Raises `StateError` where the disk refuses."""
         path = self.path / name
-        temporary = path.with_suffix(".new")
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_durably(path, content)
         except OSError as error:
             raise StateError(
                 f"{path} cannot be written ({error.strerror}); free space on its disk or choose another --state-dir"
@@ -110,16 +100,8 @@ class StateDirectory:
 
     def load_policy(self) -> Policy:
         """The last good policy, or the built-in one where there is none or the file does not hold a valid one."""
-        content = self._read(_POLICY_FILE)
-        try:
-            triggers = Triggers(
-                distinct_objects_per_second=int(content["triggers"]["distinct_objects_per_second"]),
-                calls_per_second=int(content["triggers"]["calls_per_second"]),
-            )
-            update = PolicyUpdate(epoch=int(content["epoch"]), is_full=True, base_epoch=0, triggers=triggers)
-        except (KeyError, TypeError, ValueError):
-            return Policy()
-        return apply_update(Policy(), update).policy
+        update = self._read(_POLICY_FILE, _parse_policy)
+        return apply_update(Policy(), update).policy if update is not None else Policy()
 
     def save_policy(self, policy: Policy) -> None:
         """Remember the policy. Raises `StateError` where the disk refuses."""
@@ -131,15 +113,7 @@ class StateDirectory:
 
     def load_own_traffic(self) -> CollectorTraffic:
         """How the collector's own traffic was known last; not at all where the file is missing or damaged."""
-        content = self._read(_OWN_TRAFFIC_FILE)
-        try:
-            return read_collector_traffic(
-                boot_id=str(content["boot_id"]),
-                process_mark=str(content["process_mark"]),
-                ends=[(str(address), int(port)) for address, port in content["ends"]],
-            )
-        except (KeyError, TypeError, ValueError):
-            return NOTHING_OWN
+        return self._read(_OWN_TRAFFIC_FILE, _parse_own_traffic) or NOTHING_OWN
 
     def save_own_traffic(self, own: CollectorTraffic) -> None:
         """Remember it. Raises `StateError` where the disk refuses."""
@@ -148,15 +122,37 @@ class StateDirectory:
             {"boot_id": own.boot_id, "process_mark": own.process_mark, "ends": list(own.ends)},
         )
 
-    def _read(self, name: str) -> Any:
-        """The file's JSON, or None: what is missing or damaged is as if it had never been."""
+    def _read(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """What `parse` makes of the file's JSON; None where there is no such file, or it is damaged."""
         try:
-            return json.loads((self.path / name).read_text())
+            return read_json(self.path / name, parse, ValueError())
         except (OSError, ValueError):
             return None
 
     def _write(self, name: str, content: dict[str, object]) -> None:
         self.write_bytes(name, json.dumps(content).encode())
+
+
+def _parse_keys(found: Any) -> tuple[InstallationKey, ...]:
+    return tuple(
+        InstallationKey(key_id=int(item["key_id"]), secret=bytes.fromhex(item["secret"])) for item in found["keys"]
+    )
+
+
+def _parse_policy(found: Any) -> PolicyUpdate:
+    triggers = Triggers(
+        distinct_objects_per_second=int(found["triggers"]["distinct_objects_per_second"]),
+        calls_per_second=int(found["triggers"]["calls_per_second"]),
+    )
+    return PolicyUpdate(epoch=int(found["epoch"]), is_full=True, base_epoch=0, triggers=triggers)
+
+
+def _parse_own_traffic(found: Any) -> CollectorTraffic:
+    return read_collector_traffic(
+        boot_id=str(found["boot_id"]),
+        process_mark=str(found["process_mark"]),
+        ends=[(str(address), int(port)) for address, port in found["ends"]],
+    )
 
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from collector.alerting.detection import Decision, Detection, DetectionTable
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError
@@ -50,18 +52,12 @@ class MemoryTable:
 
 def make_detection(path: Path, table: MemoryTable) -> Detection:
     ids = itertools.count()
-
-    def write(path: Path, content: bytes) -> None:
-        path.write_bytes(content)
-        table.meet()
-
     return Detection(
         table=cast(DetectionTable, table),
         path=path / "sensitivity.json",
         configured=Sensitivity.NORMAL,
         clock=lambda: NOW,
         new_id=lambda: f"r{next(ids)}",
-        write=write,
     )
 
 
@@ -105,8 +101,14 @@ def test_rules_stay_within_their_number(tmp_path: Path) -> None:
     assert len(table.rules) == RULES_MAX
 
 
-def test_the_level_in_force_is_the_one_that_is_kept(tmp_path: Path) -> None:
+def test_the_level_in_force_is_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = MemoryTable()
+
+    def write(path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        table.meet()
+
+    monkeypatch.setattr("collector.alerting.detection.write_durably", write)
     detection = make_detection(tmp_path, table)
     levels = [Sensitivity.QUIET, Sensitivity.PARANOID] * (AT_ONCE // 2)
     at_once(lambda: detection.choose(levels.pop(), by="ann"))

@@ -19,7 +19,6 @@ from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_
 from collector.alerting.wording import Report
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
-from collector.receiver.reader import write_durably
 from collector.storage.base import Store, StoreError
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.migrations import TABLES
@@ -64,7 +63,6 @@ class Office:
             configured=self.configured,
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
-            write=write_durably,
         )
         desk = AlertDesk(
             table=AlertTable(self.store),

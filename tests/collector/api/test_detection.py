@@ -20,7 +20,6 @@ from collector.alerting.service import AlertDesk
 from collector.cli import client
 from collector.cli import findings as detection
 from collector.core.kinds import Sensitivity
-from collector.receiver.reader import write_durably
 from collector.server.app import ApiSettings, build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.alerting.test_service import make_signal
@@ -58,7 +57,6 @@ class Office:
             configured=Sensitivity.NORMAL,
             clock=time.time,
             new_id=lambda: f"r{next(ids)}",
-            write=write_durably,
         )
         self.desk = AlertDesk(
             table=AlertTable(store),

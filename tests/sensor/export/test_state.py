@@ -67,7 +67,7 @@ def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None
 
 def test_a_disk_that_refuses_is_one_sentence_without_the_secret(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path)
-    (tmp_path / "keys.new").mkdir()
+    (tmp_path / "keys.json.new").mkdir()
     with pytest.raises(StateError, match=r"keys.json cannot be written \(Is a directory\)") as caught:
         state.save_keys(KEYS)
     assert "62626262" not in str(caught.value)

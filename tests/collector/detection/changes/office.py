@@ -18,7 +18,6 @@ from collector.detection.changes.judge import StoredCallers
 from collector.detection.changes.watch import ChangeWatch, Ledger
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.receiver.reader import write_durably
 from collector.risk.keeper import RiskKeeper
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
@@ -61,7 +60,6 @@ class Office:
             configured=self.level,
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
-            write=write_durably,
         )
         self.desk = AlertDesk(
             table=AlertTable(self.store),

@@ -1,0 +1,67 @@
+"""Small files that survive a crash: each is written as a whole, so that a reader finds the old one or the new one.
+
+The content is written beside the file, synced, and renamed; then the directory is synced, for only that makes the new
+name last. Source: Pillai et al., "All file systems are not created equal", OSDI 2014, and rename(2), fsync(2).
+
+A file that cannot be read back is the operator's to mend: `read_json` raises the one sentence that says how.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+T = TypeVar("T")
+
+
+def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object], *, mode: int = 0o600) -> None:
+    """Replaces a file as a whole; `mode` holds whatever the umask. `content` may write itself. One writer at a time.
+
+    Raises OSError, after which the old file is there and nothing beside it.
+    """
+    aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)  # Left by a crash.
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes creations, renames and deletions in a directory durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, convert: Callable[[Any], T], damaged: Exception) -> T | None:
+    """What `convert` makes of the JSON in a file; None where there is no file. Raises OSError, and `damaged` as
+    `parse_json` does."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_json(content, convert, damaged)
+
+
+def parse_json(content: bytes, convert: Callable[[Any], T], damaged: Exception) -> T:
+    """What `convert` makes of JSON. Raises `damaged`, whose sentence names the file and the fix, where it is no JSON or
+    not what `convert` expects."""
+    try:
+        return convert(json.loads(content))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise damaged from None

@@ -1,0 +1,110 @@
+"""A file is replaced as a whole or not at all, and a damaged one is one sentence."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.durable import parse_json, read_json, write_durably
+
+DAMAGED = ValueError("the file is damaged; remove it.")
+
+
+def test_a_file_is_replaced_with_its_mode_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    before = os.umask(0o077)
+    try:
+        write_durably(path, b"one")
+        assert path.read_bytes() == b"one" and path.stat().st_mode & 0o777 == 0o600
+        write_durably(path, lambda file: file.write(b"two"), mode=0o644)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"two" and path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_crash_left_beside_it_is_in_nobodys_way(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    (tmp_path / "a.new").symlink_to(target)
+    write_durably(tmp_path / "a", b"one")
+    assert (tmp_path / "a").read_bytes() == b"one" and not target.exists() and not (tmp_path / "a.new").exists()
+
+
+def test_content_and_name_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def note_sync(descriptor: int) -> None:
+        done.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        sync(descriptor)
+
+    def note_replace(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    write_durably(tmp_path / "a", b"one")
+    assert done == ["sync a.new", "rename", f"sync {tmp_path.name}"]
+
+
+@pytest.mark.parametrize("place", [(os, "fsync"), (os, "fchmod"), (Path, "replace")])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_after_an_error_the_old_file_is_there_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], error: BaseException
+) -> None:
+    path = tmp_path / "a"
+    write_durably(path, b"one")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(*place, refuse)
+        with pytest.raises(type(error)):
+            write_durably(path, b"two")
+    assert path.read_bytes() == b"one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_gives_none_and_an_unreadable_one_raises(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "none", list, DAMAGED) is None
+    with pytest.raises(IsADirectoryError):
+        read_json(tmp_path, list, DAMAGED)
+
+
+@pytest.mark.parametrize(
+    ("content", "convert"),
+    [
+        (b"", list),
+        (b"\xff", list),
+        (b'{"a": ', list),
+        (b"3", list),
+        (b"{}", lambda found: found["a"]),
+        (b"[]", lambda found: found[0]),
+        (b"null", lambda found: found.get("a")),
+        (b'"x"', int),
+    ],
+)
+def test_a_damaged_file_is_its_sentence(tmp_path: Path, content: bytes, convert: Callable[[Any], object]) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        read_json(tmp_path / "a", convert, DAMAGED)
+    assert caught.value is DAMAGED and caught.value.__suppress_context__
+
+
+@given(st.binary())
+def test_whatever_the_bytes_they_are_read_or_damaged(content: bytes) -> None:
+    try:
+        assert isinstance(parse_json(content, list, DAMAGED), list)
+    except ValueError as error:
+        assert error is DAMAGED
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    write_durably(tmp_path / "a", b'{"epoch": 7}')
+    assert read_json(tmp_path / "a", lambda found: int(found["epoch"]), DAMAGED) == 7
