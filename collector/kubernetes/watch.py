@@ -22,6 +22,7 @@ from collector.kubernetes import objects
 from collector.kubernetes.objects import ApiStatus, Bookmark, KubernetesObject, WatchEvent, list_type
 from collector.kubernetes.state import ClusterState
 from common.figures import total
+from common.retry import Backoff
 
 PAGE_OBJECTS = 500
 WATCH_SECONDS = (300, 600)  # Drawn for each watch, so that those of many clients do not end together.
@@ -104,7 +105,9 @@ class ResourceWatch:
         self._event = msgspec.json.Decoder(WatchEvent)
         self.status = WatchState.STARTING
         self.reason = ""
-        self._failures = 0  # One after the other.
+        self._backoff = Backoff(
+            first_seconds=FIRST_REST_SECONDS, longest_seconds=MAX_REST_SECONDS, jitter=0.5, draw=draw
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -124,10 +127,11 @@ class ResourceWatch:
         started_at = time.monotonic()
         await self._follow()
         if time.monotonic() - started_at < SHORT_SECONDS:
-            await self._rest(FIRST_REST_SECONDS * (0.5 + self._draw() / 2))
+            await self._rest(self._backoff.spread(FIRST_REST_SECONDS))
 
     def _succeed(self) -> None:
-        self.status, self.reason, self._failures = WatchState.CURRENT, "", 0
+        self.status, self.reason = WatchState.CURRENT, ""
+        self._backoff.reset()
 
     def _fail(self, error: Exception) -> float:
         """Keep account of a failure; the seconds until the next try."""
@@ -135,24 +139,22 @@ class ResourceWatch:
         if status == 404 and not self._resource.is_required:
             self.status, self.reason = WatchState.ABSENT, ""
             self._state.replace(self._resource.kind, {})
-            return _ABSENT_REST_SECONDS * (0.5 + self._draw() / 2)
+            return self._backoff.spread(_ABSENT_REST_SECONDS)
         self._counts.failures += 1
-        self._failures += 1
+        seconds = self._backoff.next_seconds(_ABSENT_REST_SECONDS if status in _REFUSED else None)
         # A watch that broke off goes on where it was; what is known stays good meanwhile.
-        if self.status is not WatchState.CURRENT or self._failures > 1:
+        if self.status is not WatchState.CURRENT or self._backoff.failures > 1:
             reason = f"{self._resource.path}: {str(error) or type(error).__name__}"
             if reason != self.reason:  # Once, not at each try.
                 logger.warning("Kubernetes: %s", reason)
             self.status, self.reason = WatchState.FAILING, reason
-        longest = _ABSENT_REST_SECONDS if status in _REFUSED else MAX_REST_SECONDS
-        seconds = min(longest, FIRST_REST_SECONDS * 2.0 ** min(self._failures - 1, 20))
-        return float(seconds * (0.5 + self._draw() / 2))
+        return seconds
 
     @property
     def _headers(self) -> dict[str, str]:
         """After a failure the connection is not used again: another one may lead to a server, or past a proxy, that is
         well."""
-        return {"Connection": "close"} if self._failures else {}
+        return {"Connection": "close"} if self._backoff.failures else {}
 
     async def _read_list(self) -> str:
         """Every page; the version of the list."""

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import httpx
 import msgspec
 
-from collector.alerting.notifiers.delivery import ATTEMPTS_MAX, BACKOFF_SECONDS, STOP_SECONDS, Outcome
+from collector.alerting.notifiers.delivery import ATTEMPTS_MAX, STOP_SECONDS, Outcome, make_backoff
 from collector.alerting.notifiers.http import check_address, make_client, post, show_target
 from collector.alerting.notifiers.webhook import sign
 from collector.core.config import ResponseSettings
@@ -223,9 +223,9 @@ class BlockWebhook:
     def deliver(self, action: str, block: Block) -> bool:
         """One decision with retries; whether it arrived. Either is in the audit log."""
         body = msgspec.json.encode(describe(action, block))
-        outcome = Outcome.UNANSWERED
+        outcome, backoff = Outcome.UNANSWERED, make_backoff()
         for attempt in range(ATTEMPTS_MAX):
-            if attempt and self._stopping.wait(BACKOFF_SECONDS[attempt - 1]):
+            if attempt and self._stopping.wait(backoff.next_seconds()):
                 return False
             outcome = post(self._client, self._url, body, self._sign(action, block, body))
             if outcome is not Outcome.UNANSWERED:

@@ -11,9 +11,6 @@ own work runs in its C core without the interpreter lock.
 
 Off loopback the stream always uses TLS (sensor/export/target.py).
 
-`Backoff` doubles the delay and draws it from its upper half, so that 10,000 sensors do not come back in one second.
-Source: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
-
 `explain_dial` names the fix. gRPC's core reports only handshakes that fail on this side. When the peer refuses, it
 reports a closed socket. Then one more handshake reads the reason from the TLS alert (RFC 8446 section 6.2).
 """
@@ -32,6 +29,7 @@ from typing import Final, Protocol
 
 import grpc
 
+from common.retry import Backoff
 from sensor.core.clock import Clock
 from sensor.export.certificates import CertificateKeeper, CredentialError, EnrollmentError, read_times
 from sensor.export.messages import SensorIdentity
@@ -47,28 +45,6 @@ from sensor.export.session import (
 from sensor.export.spool import Spool, SpoolEntry
 from sensor.export.state import StateError
 from sensor.export.target import Credentials, Target, open_channel, parse_target
-
-
-class Backoff:
-    """Delays that double from `first_seconds` to `longest_seconds`, each drawn between half of itself and itself."""
-
-    def __init__(self, *, first_seconds: float, longest_seconds: float, random_source: Callable[[], float]) -> None:
-        self._first_seconds = first_seconds
-        self._longest_seconds = longest_seconds
-        self._random_source = random_source
-        self._failures_count = 0
-
-    def next_seconds(self) -> float:
-        """The next delay."""
-        # 2^32 first delays are past any longest one; the bound keeps the power a float.
-        ceiling = min(self._longest_seconds, self._first_seconds * 2.0 ** min(self._failures_count, 32))
-        self._failures_count += 1
-        return ceiling * (0.5 + 0.5 * self._random_source())
-
-    def reset(self) -> None:
-        """The last try was a success."""
-        self._failures_count = 0
-
 
 ANSWER_SECONDS: Final = 3.0
 _ENROLL: Final = "enrol this sensor with `apidae enroll`"
@@ -278,7 +254,8 @@ class Uplink:
         self._backoff = Backoff(
             first_seconds=settings.first_backoff_seconds,
             longest_seconds=settings.longest_backoff_seconds,
-            random_source=random_source,
+            jitter=0.5,
+            draw=random_source,
         )
         self._session: Session | None = None
         self._welcomed = asyncio.Event()

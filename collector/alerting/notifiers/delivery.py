@@ -16,11 +16,12 @@ from typing import Final, Protocol, runtime_checkable
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from common.bounded import BoundedDict
 from common.figures import total
+from common.retry import Backoff
 from common.token_bucket import TokenBucket
 
 QUEUE_MAX = 1_000  # Alerts waiting; a full queue drops the newest and counts it.
 ATTEMPTS_MAX = 5
-BACKOFF_SECONDS = (1.0, 4.0, 15.0, 60.0)  # Before attempts 2 to 5.
+FIRST_RETRY_SECONDS = 1.0
 STOP_SECONDS = 10.0
 RATE_A_MINUTE = 60  # Of alerts below high severity, a notifier; further ones are counted as limited.
 _REMEMBERED_MAX = 10_000
@@ -72,6 +73,11 @@ class DeliveryCounts:
     limited: int = total("Alerts beyond the most that a notifier sends a minute.")
     repeated: int = total("Alerts that were not sent again because nothing in them was new.")
     retried: int = total("Attempts to deliver an alert that were repeated.")
+
+
+def make_backoff() -> Backoff:
+    """Of one delivery: 1, 4, 16 and 60 s before attempts 2 to 5."""
+    return Backoff(first_seconds=FIRST_RETRY_SECONDS, longest_seconds=60.0, factor=4.0)
 
 
 class Notifier:
@@ -144,10 +150,11 @@ class Notifier:
 
     def deliver(self, alert: Alert) -> bool:
         """Send one alert with retries; whether it arrived."""
+        backoff = make_backoff()
         for attempt in range(ATTEMPTS_MAX):
             if attempt:
                 self.counts.retried += 1
-                if self._stopping.wait(BACKOFF_SECONDS[attempt - 1]):
+                if self._stopping.wait(backoff.next_seconds()):
                     break
             outcome = self.attempt(alert)
             if outcome is Outcome.DELIVERED:

@@ -25,6 +25,7 @@ from lightkube import ConfigError, KubeConfig
 from lightkube.config import client_adapter
 
 from common.figures import total
+from common.retry import Backoff
 
 logger = logging.getLogger(__name__)
 # It tells each request, which is for who debugs it.
@@ -154,13 +155,14 @@ class ResourceWatch(Generic[T]):
         self._random = random_source
         self._name = name
         self._clock = clock
-        self._first_rest_seconds = first_rest_seconds
         self._decoder = msgspec.json.Decoder(resource.type)
         self._list_decoder = msgspec.json.Decoder(_List)
         self._event_decoder = msgspec.json.Decoder(_Event)
         self._versioned_decoder = msgspec.json.Decoder(_Versioned)
         self._version = ""
-        self._failures = 0
+        self._backoff = Backoff(
+            first_seconds=first_rest_seconds, longest_seconds=MAX_REST_SECONDS, jitter=1.0, draw=random_source
+        )
         self._is_stopping = threading.Event()
         self._has_listed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"apidae-{name.replace(' ', '-')}", daemon=True)
@@ -193,12 +195,11 @@ class ResourceWatch(Generic[T]):
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
-            started = self._clock()
+            started, is_regular = self._clock(), False
             try:
                 self._follow()
             except _GoneError:
                 self.counts.gone += 1
-                self._failures += 1
                 self._version = ""
             except Exception as error:  # The thread's boundary: the API may answer anything at any time.
                 self._note_failure(error)
@@ -206,8 +207,10 @@ class ResourceWatch(Generic[T]):
             else:
                 # Ended by the server, as it should; sooner than that it would be asked again and again.
                 is_regular = self._clock() - started >= MIN_WATCH_SECONDS
-                self._failures = 0 if is_regular else self._failures + 1
-            self._rest()
+            if is_regular:
+                self._backoff.reset()
+            else:
+                self._is_stopping.wait(self._backoff.next_seconds())
         self._close()
 
     def _close(self) -> None:
@@ -275,7 +278,7 @@ class ResourceWatch(Generic[T]):
             _check(status.code, bytes(event.object))
             raise ConnectionError(f"the watch was told an error: {status.message[:200]}")
         version = self._versioned_decoder.decode(event.object).metadata.resource_version
-        self._failures = 0
+        self._backoff.reset()
         self.last_contact = self._clock()
         if event.type != "BOOKMARK" and (item := self._decode(event.object)) is not None:
             self.counts.events += 1
@@ -305,7 +308,6 @@ class ResourceWatch(Generic[T]):
 
     def _note_failure(self, error: Exception) -> None:
         self.counts.errors += 1
-        self._failures += 1
         # What is said of an address names it; a body of an answer may hold anything, so `_check` names only its status.
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if not self.last_error:
@@ -316,16 +318,6 @@ class ResourceWatch(Generic[T]):
                 message,
             )
         self.last_error = message
-
-    def _rest(self) -> None:
-        if self._failures:
-            longest = find_longest_rest(self._failures, self._first_rest_seconds)
-            self._is_stopping.wait(longest * self._random())
-
-
-def find_longest_rest(failures: int, first_seconds: float) -> float:
-    """Seconds from which the rest after so many failures in a row is drawn."""
-    return min(MAX_REST_SECONDS, first_seconds * 2.0 ** min(failures - 1, 16))
 
 
 def _check(status: int, content: bytes) -> None:

@@ -24,7 +24,7 @@ def make_alert() -> Alert:
 
 
 def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[Notifier, list[httpx.Request]]:
-    monkeypatch.setattr(delivery, "BACKOFF_SECONDS", (0.0,) * 4)
+    monkeypatch.setattr(delivery, "FIRST_RETRY_SECONDS", 0.0)
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from collector.alerting.notifiers import delivery
 from collector.alerting.notifiers.webhook import sign
 from collector.receiver.policy import BlockKind
-from collector.response import integrations as module
 from collector.response.block import Block, BlockState, Target
 from collector.response.block_store import AuditEntry
 from collector.response.integrations import BlockWebhook
@@ -48,7 +48,7 @@ class Receiver:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[BlockWebhook, Receiver, list[AuditEntry]]]:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.0,) * 4)
+    monkeypatch.setattr(delivery, "FIRST_RETRY_SECONDS", 0.0)
 
     def build(*statuses: int) -> tuple[BlockWebhook, Receiver, list[AuditEntry]]:
         receiver, audit = Receiver(*statuses), list[AuditEntry]()

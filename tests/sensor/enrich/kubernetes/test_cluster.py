@@ -12,9 +12,7 @@ from sensor.enrich.cgroup import CgroupOwner, OwnerKind
 from sensor.enrich.kubernetes.cluster import LABELLED, SYSTEM, Cluster, ClusterSettings, PodName
 from sensor.enrich.kubernetes.resource_watch import (
     LIST_LIMIT,
-    MAX_REST_SECONDS,
     AccessError,
-    find_longest_rest,
     open_client,
 )
 from tests.cluster.api_server import ApiServer
@@ -208,11 +206,6 @@ def test_a_pod_that_cannot_be_read_keeps_no_other_from_being_known(api: ApiServe
     wait_until(lambda: name(cluster, "shop/f") is not None)
     assert cluster.degradation == ""
     assert {figure.name: figure.value for figure in cluster.figures()}["kubernetes_skipped"] == 4
-
-
-def test_rests_grow_to_a_minute() -> None:
-    rests = [find_longest_rest(failures, 1.0) for failures in (1, 2, 3, 6, 7, 100)]
-    assert rests == [1.0, 2.0, 4.0, 32.0, MAX_REST_SECONDS, MAX_REST_SECONDS]
 
 
 def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> None:
