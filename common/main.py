@@ -27,7 +27,7 @@ class Side:
 
 SIDES: Final = {
     "sensor": Side(
-        commands=("sensor", "enroll", "preflight", "pause", "resume", "detach", "replay", "enforcement"),
+        commands=("sensor", "enroll", "preflight", "pause", "resume", "replay", "enforcement"),
         modules=frozenset({"siphash24"}),
     ),
     "collector": Side(

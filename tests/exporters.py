@@ -29,6 +29,7 @@ from collector.server.run import _Life
 from common import figures
 from sensor.agent.capture_session import Running
 from sensor.agent.compose import compose_sensor
+from sensor.agent.lock import NodeLock
 from sensor.capture.packets.capture import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
@@ -116,6 +117,7 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
                 kubernetes=KubernetesUse.ON,
             ),
             watch_host(directory),
+            NodeLock(directory, watch_host(directory), version="1", now=str),
             on_capturing=lambda: None,
             failures=failures,
         )

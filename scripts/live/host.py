@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +81,14 @@ def start_sensor(
     log_directory: Path,
     *extra: str,
     wait: bool = True,
-    apidae: Sequence[str] = (APIDAE,),
 ) -> Program:
     """A sensor that sends to `collector`; blocks until it captures, unless told not to wait.
 
     `state_directory` (made by the sensor, as root) holds its key and its spool: one for each collector, so that rows
-    of one run never reach the collector of another. `apidae`: the command. Raises RootNeededError, or ProgramError with
+    of one run never reach the collector of another. Raises RootNeededError, or ProgramError with
     the end of its log.
     """
-    command = [*prefix_for_root(), *apidae, "sensor", "--collector", collector.grpc]
+    command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc]
     command += ["--state-dir", str(state_directory.absolute()), "--cache-dir", str(CACHE_DIRECTORY), *extra]
     # Byte code that root writes into a user's checkout could not be removed by that user.
     environment = {"PYTHONDONTWRITEBYTECODE": "1"} if os.geteuid() else None

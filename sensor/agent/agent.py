@@ -17,7 +17,8 @@ from typing import Final
 
 from common.figures import Figure, list_figures
 from sensor.agent.capture_session import Running
-from sensor.agent.interfaces import Enforcement, Heirs, NodeDescriber, NodeView
+from sensor.agent.interfaces import Enforcement, NodeDescriber, NodeView
+from sensor.agent.lock import NodeLock
 from sensor.agent.pause import CaptureState
 from sensor.agent.pipeline import Describer, Pipeline
 from sensor.agent.wakeup import Rest, seconds_left
@@ -42,11 +43,9 @@ from sensor.offload.governor import Governor
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
-# The same where the next sensor waits: it sends what stays in the spool, and until it reads, the rings must hold all.
+# The same where the next sensor captures already: until it reads, its rings must hold all. It sends what is left.
 FOLLOWED_STOP_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 0.1
-# Before capture is given away, calls that were recognised have so long to end.
-REST_SECONDS: Final = 0.5
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
 # A command of the control socket waits so long for the loop.
@@ -66,7 +65,6 @@ class RunSettings:
     first_contact_timeout_seconds: float
     refresh_seconds: float = REFRESH_SECONDS
     stop_seconds: float = STOP_SECONDS
-    rest_seconds: float = REST_SECONDS
 
 
 class Sensor:
@@ -89,9 +87,9 @@ class Sensor:
         gaps: Gaps,
         enforcement: Enforcement,
         on_capturing: Callable[[], None],
-        heirs: Heirs | None = None,
+        lock: NodeLock,
     ) -> None:
-        """`heirs`: who may go on with capture when this sensor stops."""
+        """`lock`: its scope is given up as soon as nothing is captured here any more."""
         self._settings = settings
         self._clock = clock
         self._spool = spool
@@ -104,7 +102,7 @@ class Sensor:
         self._gaps = gaps
         self._enforcement = enforcement
         self._on_capturing = on_capturing
-        self._heirs = heirs
+        self._lock = lock
         self._told = Told(state)
         self._node.identify_own_traffic(self._told.own_traffic)
         self._running: Running | None = None
@@ -178,7 +176,7 @@ class Sensor:
         # Compiling takes a second in a child process; the stream goes on meanwhile.
         starting = asyncio.create_task(asyncio.to_thread(self._node.start))
         capture = await asyncio.to_thread(self._open_capture)
-        is_waiting = capture.is_inherited or self._gaps.is_attached  # Something is in the rings already.
+        is_waiting = self._gaps.is_attached  # Something is in the rings already.
         running = Running(
             capture=capture,
             pipeline=pipeline,
@@ -206,10 +204,8 @@ class Sensor:
         gc.freeze()
         heap.trim()
         self._uplink.tell_state()
-        if self._heirs is not None:
-            self._heirs.open()
         if is_waiting:
-            logger.info("what came since the sensor before stopped is read now")
+            logger.info("what came since the previous sensor stopped is read now")
         self._is_begun = True
         self._on_capturing()
 
@@ -267,32 +263,31 @@ class Sensor:
                 next_refresh = time.monotonic() + self._settings.refresh_seconds
 
     async def _end(self, uplink: Uplink) -> None:
-        was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
+        self._state = SensorState.STOPPING
         uplink.tell_state()
         self._enforcement.end()
         self._node.stop()
         if self._running is None:
             return
-        is_followed = was_capturing and await self._pass_on(self._running)
-        if not is_followed:
-            is_followed = await self._running.detach(self._heirs)
-        if self._heirs is not None:
-            self._heirs.close()
+        await self._running.detach(self._lock.release_scope)
         self._running.close()
         try:
-            seconds = self._settings.stop_seconds
-            await asyncio.wait_for(uplink.drain(), min(seconds, FOLLOWED_STOP_SECONDS) if is_followed else seconds)
+            await self._drain(uplink)
             # A stream that is cancelled drops what its buffers still hold, and the last word says that this is a stop.
             await asyncio.sleep(LAST_WORD_SECONDS)
         except TimeoutError:
             logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
 
-    async def _pass_on(self, running: Running) -> bool:
-        return self._heirs is not None and await running.pass_on(
-            self._heirs,
-            rest_seconds=self._settings.rest_seconds,
-            poll_interval_seconds=self._settings.poll_interval_seconds,
-        )
+    async def _drain(self, uplink: Uplink) -> None:
+        """Sends what waits. Raises TimeoutError."""
+        seconds = self._settings.stop_seconds
+        first_seconds = min(FOLLOWED_STOP_SECONDS, seconds)
+        try:
+            await asyncio.wait_for(uplink.drain(), first_seconds)
+        except TimeoutError:
+            if self._lock.is_followed():
+                raise
+            await asyncio.wait_for(uplink.drain(), seconds - first_seconds)
 
     def _send(self, batches: Sequence[SerialisedBatch]) -> None:
         assert self._uplink is not None

@@ -10,8 +10,6 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
 
 from sensor.agent.agent import StartError
 from sensor.capture.packets.capture import Capture
@@ -22,10 +20,8 @@ from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
-from sensor.ebpf.handover import Claim, Estate, Heirs
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.pins import PinnedHeir, Pins, make_lineage
 from sensor.ebpf.tracepoints import TracepointSettings
 from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, load_tls
 from sensor.enrich.cgroup_tree import CgroupScope
@@ -36,110 +32,44 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared:
-    """Kernel sides of this sensor's own, and what it was given. Not thread-safe."""
+    """Loaded programs of this sensor. Not thread-safe."""
 
     def __init__(
         self,
         program: LoadedProgram | None,
-        claim: Claim | None,
         *,
         tls: TlsProgram | None = None,
         may_begin: bool = False,
-        take_left: Callable[[], Estate | None] = lambda: None,
         unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`may_begin`: `program` may be attached before anything else of this sensor runs; `take_left`: what an earlier
-        sensor left for whoever comes, and nobody may come before this is called."""
+        """`may_begin`: `program` may be attached before anything else of this sensor runs."""
         self.program = program
         self.tls = tls
-        self._claim = claim
         self._may_begin = may_begin
-        self._take_left = take_left
         self._unix_ns = unix_ns
         # Since when `program` has been attached.
         self.attached_unix_ns: int | None = None
 
-    def poll(self) -> None:
-        """Takes what the sensor before gives, or begins where that one has ended; often, while it is waited for."""
-        if self._claim is None:
-            return
-        self._claim.poll()
-        if self._claim.is_free:
-            self._attach()
-        else:
-            # The node went to another that waited: two would count everything twice.
-            self._detach()
-
     def begin(self) -> None:
-        """The node is this sensor's: what was not given begins now."""
-        claim = self._claim
-        if claim is None:
-            return
-        claim.poll()
-        if claim.estate is None and self.attached_unix_ns is None:
-            claim.estate = self._take_left()
-        if claim.estate is None:
-            self._attach()
-        else:
-            self._detach()
-
-    def take_estate(self) -> Estate | None:
-        """What was given, once; the caller's then."""
-        if self._claim is None:
-            return None
-        estate, self._claim.estate = self._claim.estate, None
-        self._claim.close()
-        return estate
-
-    def _attach(self) -> None:
-        if self.program is None or not self._may_begin or self.attached_unix_ns is not None:
+        """Attaches the program: the scope is this sensor's."""
+        if self.program is None or not self._may_begin:
             return
         try:
             self.program.attach()
         except LoadError as error:
-            # Tried again, and told where it fails, when capture is opened.
+            # Tried again, and an error where it fails again, when capture is opened.
             logger.warning("capture does not begin yet: %s", error)
-            self._may_begin = False
             return
         self.attached_unix_ns = self._unix_ns()
-        logger.info("attached; what comes is read when the sensor before has ended")
-
-    def _detach(self) -> None:
-        if self.program is not None and self.attached_unix_ns is not None:
-            self.program.detach()
-            self.attached_unix_ns = None
+        logger.info("attached; events are read once the previous sensor has ended")
 
 
 def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
-    """What a start needs, while another sensor still captures. What cannot be made ready is tried again, and fails with
-    its reason, when capture is opened."""
-    lineage = find_lineage(settings, scope)
-    if lineage is None:
-        return Prepared(None, None)
-    return Prepared(
-        _load_packets(settings, scope),
-        Claim(settings.run_dir, lineage),
-        tls=_load_tls(settings, scope),
-        may_begin=_has_key(settings),
-        take_left=lambda: make_pins(settings.pin_dir, scope).take(lineage),
-    )
-
-
-def find_lineage(settings: SensorSettings, scope: CgroupScope) -> str | None:
-    """Of the capture that these settings ask for; None where it cannot be handed over."""
+    """What a start needs, while another sensor still captures. What cannot be loaded is tried again, and fails with its
+    reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or scope.directory is None:
-        return None
-    return make_lineage(
-        cgroup_path=scope.directory,
-        ring_bytes=settings.ring_bytes,
-        is_root_cgroup=scope.is_whole_host,
-        is_enforcing=settings.is_enforcing,
-    )
-
-
-def make_pins(directory: Path, scope: CgroupScope | None) -> Pins:
-    """What a sensor of this scope may have left there; None: all that sensors of this host left."""
-    return Pins(directory, time.monotonic_ns, cgroup_id=scope.cgroup_id if scope is not None else None)
+        return Prepared(None)
+    return Prepared(_load_packets(settings, scope), tls=_load_tls(settings, scope), may_begin=_has_key(settings))
 
 
 def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram:
@@ -207,9 +137,6 @@ def _has_key(settings: SensorSettings) -> bool:
         return False
 
 
-CONTINUED: Final = "capture goes on where the sensor before stopped"
-
-
 def open_capture(
     settings: SensorSettings,
     scope: CgroupScope,
@@ -217,16 +144,14 @@ def open_capture(
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
     prepared: Prepared | None = None,
-    begin_after: Callable[[int, int, int], None] = lambda route, profile, node: None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
 ) -> AnyCapture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
-    calls of HTTP/2 that are like others; `prepared` is `prepare_capture`'s; `begin_after` is told below which numbers
-    nothing may be taught, `unread` whose TLS is not read.
+    calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
-    below = _open_below(settings, scope, clock, pieces, alike, prepared, begin_after)
+    below = _open_below(settings, scope, clock, pieces, alike, prepared)
     logger.info("watching %s", scope)
     return _add_tls(settings, scope, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies)
 
@@ -277,36 +202,14 @@ def _open_below(
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
     prepared: Prepared | None,
-    begin_after: Callable[[int, int, int], None],
 ) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, scope, clock)
-    program = prepared.program if prepared is not None else None
-    estate = _find_estate(settings, scope, prepared)
     if scope.directory is None:
         why = f"no cgroup v2 is mounted at or below {settings.cgroup_path}"
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, scope, clock, why)
-    if estate is not None:
-        try:
-            capture, numbers = Capture.inherit(
-                estate=estate,
-                cgroup_path=scope.directory,
-                ring_bytes=settings.ring_bytes,
-                clock=clock,
-                pieces=pieces,
-                alike=alike,
-            )
-        except LoadError as error:
-            logger.warning("capture begins anew: %s", error)
-            estate.close()
-        else:
-            if program is not None:
-                program.close()
-            begin_after(*numbers)
-            logger.info(CONTINUED)
-            return capture
     try:
         return Capture.load(
             cgroup_path=scope.directory,
@@ -316,7 +219,7 @@ def _open_below(
             cache_directory=settings.cache_dir or settings.state_dir,
             pieces=pieces,
             alike=alike,
-            program=program,
+            program=prepared.program if prepared is not None else None,
             is_enforcing=settings.is_enforcing,
         )
     except LoadError as error:
@@ -327,27 +230,6 @@ def _open_below(
         except LoadError:
             # What keeps the one from loading keeps the other (no bcc, no right): the first says it best.
             raise error from None
-
-
-def make_heirs(settings: SensorSettings, scope: CgroupScope) -> Heirs | None:
-    """Who may go on with the capture that these settings ask for; None where it cannot be handed over."""
-    lineage = find_lineage(settings, scope)
-    if lineage is None:
-        return None
-    seconds = settings.handover_seconds
-    pinned = PinnedHeir(make_pins(settings.pin_dir, scope), lineage=lineage, seconds=seconds) if seconds else None
-    return Heirs(settings.run_dir, lineage, pinned)
-
-
-def _find_estate(settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None) -> Estate | None:
-    """What the sensor before gave, or left; whatever else was left is removed."""
-    given = prepared.take_estate() if prepared is not None else None
-    pins = make_pins(settings.pin_dir, scope)
-    lineage = find_lineage(settings, scope)
-    if given is None and lineage is not None:
-        return pins.take(lineage)
-    pins.clear()
-    return given
 
 
 def _open_syscalls(

@@ -131,7 +131,6 @@ class NodeDescriber:
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
         self.forget = self._recogniser.forget
-        self.rest = self._recogniser.rest
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
         """The record, or why there is none."""

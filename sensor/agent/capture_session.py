@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_totals
-from sensor.agent.interfaces import Heirs, NodeDescriber, NodeView
+from sensor.agent.interfaces import NodeDescriber, NodeView
 from sensor.agent.pipeline import Pipeline
 from sensor.capture.source import Capture
 from sensor.core.clock import Clock
@@ -224,10 +224,7 @@ class Running:
         self._send = send
         self._is_attached = True
         self._intake = Intake(capture=capture, pipeline=pipeline, describer=describer, governor=governor, clock=clock)
-        if capture.is_inherited:
-            gaps.go_on()
-        else:
-            gaps.begin()
+        gaps.begin()
 
     @property
     def is_behind(self) -> bool:
@@ -314,35 +311,12 @@ class Running:
 
     # The end
 
-    async def pass_on(self, heirs: Heirs, *, rest_seconds: float, poll_interval_seconds: float) -> bool:
-        """Gives capture to a sensor that waits for it; False where none does, or it did not take it. `rest_seconds`:
-        so long calls that were recognised may take to end."""
-        testator = self.capture.testator
-        heir = await asyncio.to_thread(heirs.find) if testator is not None else None
-        if testator is None or heir is None:
-            return False
-        # Numbers of routes mean something here only: calls that were recognised end here, new ones go up whole.
-        numbers = self._describer.rest()
-        self._intake.teach()
-        deadline = time.monotonic() + rest_seconds
-        while time.monotonic() < deadline:
-            await self.turn()
-            await asyncio.sleep(poll_interval_seconds)
-        await self._intake.read_rest()
-        if not await asyncio.to_thread(heir.give, testator.bequeath(numbers)):
-            testator.keep()
-            return False
-        self._gaps.go_on()
-        logger.info("the next sensor goes on with capture")
-        return True
-
-    async def detach(self, heirs: Heirs | None) -> bool:
-        """Ends capture and reads what it still holds; whether a sensor that waits begins now."""
+    async def detach(self, on_detached: Callable[[], None]) -> None:
+        """Ends capture and reads what it still holds."""
         self.capture.detach()
         self._gaps.end()
-        is_followed = heirs is not None and heirs.release()
+        on_detached()
         await self._intake.read_rest()
-        return is_followed
 
     def close(self) -> None:
         """The last batches leave."""

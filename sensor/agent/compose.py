@@ -9,9 +9,10 @@ from typing import Final
 from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
-from sensor.agent.attach import Prepared, make_heirs, open_capture
+from sensor.agent.attach import Prepared, open_capture
 from sensor.agent.call_processor import Knowledge, NodeDescriber
 from sensor.agent.enforcement import Enforcement
+from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
 from sensor.agent.pipeline import Describer as PipelineDescriber
 from sensor.agent.pipeline import Pipeline
@@ -38,14 +39,15 @@ VERSION: Final = version("apidae")
 def compose_sensor(
     settings: SensorSettings,
     scope: CgroupScope,
+    lock: NodeLock,
     *,
     on_capturing: Callable[[], None],
     failures: Failures,
     prepared: Prepared | None = None,
 ) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
-    `scope`: what it watches; `failures`: the filter of the log; `prepared`: what was made ready and given while this
-    sensor waited.
+    `scope`: what it watches, which `lock` keeps; `failures`: the filter of the log; `prepared`: what was loaded while
+    this sensor waited.
 
     Raises StateError and SpoolError where the disk cannot be used.
     """
@@ -82,7 +84,6 @@ def compose_sensor(
             knowledge.pieces,
             knowledge.alike,
             prepared,
-            knowledge.mirror.begin_after,
             node.unread,
             knowledge.tls_bodies,
         ),
@@ -106,7 +107,7 @@ def compose_sensor(
             )
         ),
         on_capturing=on_capturing,
-        heirs=make_heirs(settings, scope),
+        lock=lock,
     )
     target = parse_target(settings.collector)
     uplink = Uplink(

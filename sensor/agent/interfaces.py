@@ -7,32 +7,14 @@ from typing import Protocol
 
 from common.figures import Figure
 from sensor.agent.pipeline import Describer
-from sensor.capture.packets.state import Numbers
 from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.ebpf.abi import Counter
-from sensor.ebpf.handover import Taker
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
 from sensor.export.state import InstallationKey
 from sensor.offload.kernel_cache import KernelMaps
-
-
-class Heirs(Protocol):
-    """Sensors that wait for this one to stop: `sensor.ebpf.handover`, or a fake."""
-
-    def open(self) -> None: ...
-
-    def find(self) -> Taker | None:
-        """One that can go on with what this one holds."""
-        ...
-
-    def release(self) -> bool:
-        """Capture has ended here; whether another one, which could not go on with it, begins now."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Enforcement(Protocol):
@@ -136,10 +118,6 @@ class NodeDescriber(Describer, Protocol):
 
     def check_services(self) -> None:
         """The node was read anew."""
-        ...
-
-    def rest(self) -> Numbers:
-        """Have the kernel recognise nothing any more, once flushed; the last numbers that it was taught."""
         ...
 
     def forget(self) -> None:

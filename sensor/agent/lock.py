@@ -1,20 +1,21 @@
 """The node's lock: one sensor per scope, because two that watch one cgroup would count its calls twice.
 
-The kernel releases both locks with the process, kill -9 included:
+The kernel releases the locks with the process, kill -9 included:
 
-- flock(2) on a file in the run directory, and on one in the state directory, because two sensors share neither. The
-  file names the holder: pid, start time, version.
-- An abstract unix socket (unix(7)), whose name is one for the network namespace, whatever the run directory. So a
-  sensor in a container on the host's network meets the one on the host. The kernel names the holder (SO_PEERCRED).
-  The name of a sensor that watches one cgroup has the id of that cgroup.
+- The scope is locked by flock(2) on a file in the run directory and by an abstract unix socket (unix(7)). The name of
+  the socket is one for the network namespace, whatever the run directory. So a sensor in a container on the host's
+  network meets the one on the host. The kernel names the holder (SO_PEERCRED). The name of a sensor that watches one
+  cgroup has the id of that cgroup.
+- The state directory is locked by flock(2) on a file in it, because two sensors share no spool.
 
-A sensor binds its own name first and then looks for names of overlapping scopes. So of two that start at once, neither
-is missed. Any user may bind an abstract name. A holder that is neither root nor the sensor's own user does not stop the
-sensor.
+The files name their holder: pid, start time, version. A sensor binds its own name first and then looks for names of
+overlapping scopes. So of two that start at once, neither is missed. Any user may bind an abstract name. A holder that
+is neither root nor the sensor's own user does not stop the sensor.
 
-`take_node` is for a rolling upgrade, where the next sensor starts beside the one that runs. Its image is pulled, its
-modules are loaded, and its kernel side is compiled and verified. It then reports that it is ready, which makes the
-kubelet end the other sensor, and waits for the lock.
+`take_node` is for a rolling upgrade, where the next sensor starts beside the one that runs. The next sensor loads its
+programs, reports that it is ready, which makes the kubelet end the other sensor, and waits. The sensor that stops gives
+up the scope as soon as it has detached, and the next one attaches at once. It gives up the state directory when it has
+sent what it counted and ends. Until then the rings of the next sensor hold what comes.
 """
 
 import fcntl
@@ -105,36 +106,61 @@ class NodeLock:
         self._now = now
         self._abstract_name = abstract_name
         self._name = abstract_name if scope.is_whole_host else f"{abstract_name}-{scope.cgroup_id}"
-        self._fds: list[int] = []
+        self._scope_fd: int | None = None
+        self._state_fd: int | None = None
         self._socket: socket.socket | None = None
-
-    @property
-    def path(self) -> Path:
-        return self._path
 
     def acquire(self) -> None:
         """Takes all locks. Raises LockError, which names the holder, and takes none then."""
         try:
-            self._fds.append(_lock_file(self._path, mode=0o755, setting="--run-dir"))
-            if self._state_path is not None:
-                self._fds.append(_lock_file(self._state_path, mode=0o700, setting="--state-dir"))
-            self._socket = self._bind_name()
-            self._refuse_overlaps()
-            holder = {"pid": os.getpid(), "started": self._now(), "version": self._version}
-            for fd in self._fds:
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, json.dumps(holder).encode() + b"\n", 0)
+            self.acquire_scope()
+            self.acquire_state()
         except BaseException:
             self.release()
             raise
 
-    def release(self) -> None:
-        """Gives them up. The file stays: removing it would let two sensors lock two files of one name."""
+    def acquire_scope(self) -> None:
+        """Takes the right to capture. Raises LockError, and takes nothing then."""
+        try:
+            self._scope_fd = _lock_file(self._path, mode=0o755, setting="--run-dir")
+            self._socket = self._bind_name()
+            self._refuse_overlaps()
+            self._write_holder(self._scope_fd)
+        except BaseException:
+            self.release_scope()
+            raise
+
+    def acquire_state(self) -> None:
+        """Takes the state directory. Raises LockError."""
+        if self._state_path is not None:
+            self._state_fd = _lock_file(self._state_path, mode=0o700, setting="--state-dir")
+            self._write_holder(self._state_fd)
+
+    def release_scope(self) -> None:
+        """Another sensor may capture from now on. The file stays: removing it would let two sensors lock two files of
+        one name."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        while self._fds:
-            os.close(self._fds.pop())
+        if self._scope_fd is not None:
+            os.close(self._scope_fd)
+            self._scope_fd = None
+
+    def is_followed(self) -> bool:
+        """Whether another sensor has taken the scope that this one gave up."""
+        try:
+            self.acquire_scope()
+        except LockError:
+            return True
+        self.release_scope()
+        return False
+
+    def release(self) -> None:
+        """Gives up all locks."""
+        self.release_scope()
+        if self._state_fd is not None:
+            os.close(self._state_fd)
+            self._state_fd = None
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -144,6 +170,11 @@ class NodeLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def _write_holder(self, fd: int) -> None:
+        holder = {"pid": os.getpid(), "started": self._now(), "version": self._version}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(holder).encode() + b"\n", 0)
 
     def _bind_name(self) -> socket.socket | None:
         """The bound socket; None where a user who has no right to the node squats on the name."""
@@ -268,16 +299,15 @@ def take_node(
     wait_seconds: float,
     prepare: Callable[[], T],
     tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
-    poll: Callable[[T], None] = lambda prepared: None,
     begin: Callable[[T], None] = lambda prepared: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T | None:
-    """Acquires the node's lock, if need be when the one who holds it has gone. `prepare` makes ready what a start
-    needs, which is returned, and `tell_ready` is held open from then on until the lock is had; `poll` gets it often
-    meanwhile, and `begin` when the lock is had. None where the node was free.
+    """Acquires the node's locks, if need be when the sensor that holds them has stopped. `prepare` makes what a start
+    needs, which is returned. `tell_ready` is held open from then on until all locks are held. `begin` gets what was
+    prepared as soon as the scope is this sensor's. None where the node was free.
 
-    Raises LockError where it is not free within `wait_seconds`, SystemExit at SIGTERM."""
+    Raises LockError where a lock is not free within `wait_seconds`, SystemExit at SIGTERM."""
     try:
         lock.acquire()
         return None
@@ -287,9 +317,11 @@ def take_node(
         logger.info("%s Waiting for %g s at most to take its place.", error, wait_seconds)
     with _ending_at_sigterm():
         prepared = prepare()
+        logger.info("ready to capture as soon as that sensor stops")
         with tell_ready():
-            _wait(lock, clock() + wait_seconds, lambda: poll(prepared), sleep, clock)
+            _wait(lock.acquire_scope, clock() + wait_seconds, sleep, clock)
             begin(prepared)
+            _wait(lock.acquire_state, clock() + wait_seconds, sleep, clock)
     return prepared
 
 
@@ -308,16 +340,11 @@ def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:
 
 
 def _wait(
-    lock: NodeLock,
-    deadline: float,
-    poll: Callable[[], None],
-    sleep: Callable[[float], None],
-    clock: Callable[[], float],
+    acquire: Callable[[], None], deadline: float, sleep: Callable[[float], None], clock: Callable[[], float]
 ) -> None:
     while True:
-        poll()
         try:
-            lock.acquire()
+            acquire()
             return
         except LockError:
             if clock() >= deadline:

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from common.figures import Figure
-from sensor.capture.packets.state import Numbers
 from sensor.core.calls import Exchange
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.coverage.row import PortCount
 from sensor.ebpf.abi import Counter
-from sensor.ebpf.handover import Estate
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import KernelMaps
@@ -30,16 +28,6 @@ class Bell(Protocol):
     def hush(self) -> None: ...
 
 
-class Testator(Protocol):
-    """A capture that another sensor can go on with."""
-
-    def bequeath(self, numbers: Numbers) -> Estate:
-        """Everything it needs; from then on nothing is read here. `numbers`: the last that were taught."""
-
-    def keep(self) -> None:
-        """Nobody took it."""
-
-
 class Capture(KernelMaps, Protocol):
     """What sees calls: `sensor.capture.packets.capture`, `sensor.capture.syscalls.capture`, or a fake. All calls come
     from the
@@ -56,14 +44,6 @@ class Capture(KernelMaps, Protocol):
     @property
     def limitation(self) -> str:
         """What it does not see of the ports that are read, in a sentence; empty where there is no such thing."""
-
-    @property
-    def is_inherited(self) -> bool:
-        """Whether it goes on where another sensor stopped, without a gap."""
-
-    @property
-    def testator(self) -> Testator | None:
-        """What of it another sensor can go on with."""
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Calls that were sent up whole."""

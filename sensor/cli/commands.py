@@ -29,7 +29,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from sensor.agent.agent import StartError
-from sensor.agent.attach import Prepared, make_pins, prepare_capture
+from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
 from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
@@ -179,8 +179,6 @@ _START_ERRORS = (
     UplinkRejectedError,
 )
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
-DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
-DEFAULT_PIN_DIR = SensorSettings.model_fields["pin_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
 
@@ -194,7 +192,6 @@ def register(app: typer.Typer) -> None:
     )
     app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
-    app.command(name="detach", help="Remove what a stopped sensor left for the next one (handover_seconds).")(detach)
     register_enforcement(app)
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
@@ -272,11 +269,10 @@ def _wait_and_live(
         wait_seconds=settings.takeover_wait_seconds,
         prepare=lambda: prepare_capture(settings, scope),
         tell_ready=lambda: _tell_waiting(settings, ready),
-        poll=Prepared.poll,
         begin=Prepared.begin,
     )
     try:
-        asyncio.run(_live(settings, scope, prepared, ready, failures))
+        asyncio.run(_live(settings, scope, lock, prepared, ready, failures))
     finally:
         lock.release()
 
@@ -313,23 +309,6 @@ def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     _command(request_resume, run_dir)
 
 
-def detach(
-    run_dir: RunDir = DEFAULT_RUN_DIR,
-    pin_dir: Annotated[Path, typer.Option(help="Where it was left.")] = DEFAULT_PIN_DIR,
-    cgroup_path: Annotated[
-        Path, typer.Option(help="cgroup v2 directory that was watched; unless given, of any.")
-    ] = DEFAULT_CGROUP_PATH,
-) -> None:
-    """`apidae detach`; returns when nothing of a sensor that is gone is attached."""
-    try:
-        scope = read_scope(cgroup_path)
-        with NodeLock(run_dir, scope, version=VERSION, now=_tell_time):
-            count = make_pins(pin_dir, None if scope.is_whole_host else scope).clear()
-    except (LockError, ScopeError) as error:
-        _fail(str(error))
-    typer.echo(json.dumps({"removed": count}))
-
-
 def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     try:
         status = request(run_dir)
@@ -339,7 +318,12 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
 
 
 async def _live(
-    settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None, ready: ReadyFile, failures: Failures
+    settings: SensorSettings,
+    scope: CgroupScope,
+    lock: NodeLock,
+    prepared: Prepared | None,
+    ready: ReadyFile,
+    failures: Failures,
 ) -> None:
     limit_arenas()
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
@@ -348,7 +332,9 @@ async def _live(
         ready.set()
         print(json.dumps(announce), flush=True)
 
-    sensor, uplink = compose_sensor(settings, scope, on_capturing=tell_capturing, failures=failures, prepared=prepared)
+    sensor, uplink = compose_sensor(
+        settings, scope, lock, on_capturing=tell_capturing, failures=failures, prepared=prepared
+    )
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_failure)
     for number in (signal.SIGTERM, signal.SIGINT):

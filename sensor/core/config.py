@@ -142,10 +142,6 @@ class SensorSettings(BaseModel):
     run_dir: Path = Path("/run/apidae")
     # How long a start waits for the sensor that runs on this node to end, prepared to take its place; 0: it is refused.
     takeover_wait_seconds: float = Field(default=0.0, ge=0, le=3600)
-    # How long capture goes on without a sensor after this one was stopped, for one that is started within that time;
-    # 0: it ends at once. Needs a bpf file system that can be written.
-    handover_seconds: float = Field(default=0.0, ge=0, le=600)
-    pin_dir: Path = Path("/sys/fs/bpf/apidae")
     # Made while this sensor captures, or can take the place of the one before it, for who cannot ask its metrics port.
     ready_file: Path | None = None
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
@@ -215,7 +211,7 @@ class SensorSettings(BaseModel):
     metrics_listen: str = ""
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("state_dir", "cache_dir", "run_dir", "pin_dir", "cgroup_path", "proc_path", mode="before")
+    @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", "proc_path", mode="before")
     @classmethod
     def _check_directory(cls, value: object) -> object:
         """An empty variable would be the working directory."""

@@ -65,11 +65,6 @@ class Gaps:
         self._is_capturing = True
         self._write(now)
 
-    def go_on(self) -> None:
-        """Capture runs, as it did under the sensor before this one: there is no gap."""
-        self._is_capturing = True
-        self._write(self._unix_ns())
-
     def touch(self) -> None:
         """Capture still runs; often."""
         now = self._unix_ns()

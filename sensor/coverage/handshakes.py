@@ -38,7 +38,6 @@ class _Heard:
 
     def __init__(self) -> None:
         self.count = 0
-        # Not made by `Counter[str]()`: an OrderedDict would remember that, and state would be no state any more.
         self.names: Counter[str] = Counter()
         self.protocols: Counter[str] = Counter()
         self.versions: Counter[str] = Counter()

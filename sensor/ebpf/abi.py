@@ -212,10 +212,7 @@ NAME_WAYS: Final = 4
 NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")
 SETTINGS = struct.Struct("<16s10Q")
 # The sizes of those that are hash tables.
-ROOTS_SIZE: Final = 16_384
 EDGES_SIZE: Final = 131_072
-LEAVES_SIZE: Final = 65_536
-PROFILES_SIZE: Final = 131_072
 # What the kernel recognises at most.
 HEAD_BYTES_MAX: Final = 2_048
 SEGMENTS_MAX: Final = 32

@@ -249,7 +249,6 @@ MAPS = (
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
     *("verdicts", "verdict_scopes", "stop_counts", "stops"),
-    "leases",
 )
 
 

@@ -1,6 +1,6 @@
 """Loads the kernel side, from a compiling child or from the image cache, and attaches it to a cgroup by bpf_link.
 
-Gives a `LoadedProgram`: file descriptors of the two entry programs and of the maps. Nothing is pinned here. When the
+Gives a `LoadedProgram`: file descriptors of the two entry programs and of the maps. Nothing is pinned. When the
 last process that holds the descriptors ends, by whatever means, the kernel detaches and frees everything.
 """
 
@@ -10,7 +10,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,6 @@ FRAMES_BYTES: Final = 8 << 20
 GUARDS: Final = ("guard", "guard_streams")
 # Without it calls of HTTP/2 all come up: not worth a start, should a kernel refuse it.
 MATCHER: Final = "match_streams"
-_LINKS: Final = ("link_ingress", "link_egress")
 
 
 class LoadError(RuntimeError):
@@ -61,30 +60,6 @@ class LoadedProgram:
     maps: dict[str, int]
     cgroup: int
     links: list[int]
-
-    @classmethod
-    def inherit(cls, descriptors: Mapping[str, int], cgroup_path: Path) -> "LoadedProgram":
-        """What another sensor gave (`list_descriptors`), attached as it is. Raises LoadError, and has closed nothing
-        then."""
-        wanted = {"ingress", "egress", *_LINKS, *MAPS}
-        if set(descriptors) != wanted:
-            raise LoadError(f"the sensor before gave other descriptors: {sorted(set(descriptors) ^ wanted)}")
-        try:
-            cgroup = os.open(cgroup_path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise LoadError(f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}") from error
-        return cls(
-            ingress=descriptors["ingress"],
-            egress=descriptors["egress"],
-            maps={name: descriptors[name] for name in MAPS},
-            cgroup=cgroup,
-            links=[descriptors[name] for name in _LINKS],
-        )
-
-    def list_descriptors(self) -> dict[str, int]:
-        """What another sensor needs to go on; as long as one has the links, capture goes on."""
-        links = dict(zip(_LINKS, self.links, strict=True))
-        return {"ingress": self.ingress, "egress": self.egress, **links, **self.maps}
 
     def attach(self) -> None:
         """Starts capture. Raises LoadError where another owner holds the cgroup exclusively."""

@@ -37,7 +37,6 @@ class StopMaps:
         self._poll.register(maps["stops"], select.EPOLLIN)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._bell, select.EPOLLIN)
-        self._lost_before = self._read_lost()  # By a sensor whose capture goes on.
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Writes elements one by one: batches of trie maps came only with Linux 5.14. Raises OSError."""
@@ -55,9 +54,6 @@ class StopMaps:
 
     def count_lost(self) -> int:
         """Resets of all slots whose event found the ring full; those of blocks that have ended too."""
-        return self._read_lost() - self._lost_before
-
-    def _read_lost(self) -> int:
         return read_counts(self._maps["counters"], COUNTERS_SIZE)[Counter.STOPS_LOST]
 
     def wait(self, seconds: float) -> None:

@@ -13,7 +13,6 @@ import os
 import platform
 import struct
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -22,9 +21,6 @@ _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280}
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
 _MAP_DELETE_ELEM = 3
-_OBJ_PIN = 6
-_OBJ_GET = 7
-_MAP_GET_NEXT_KEY = 4
 _MAP_LOOKUP_BATCH = 24
 _MAP_UPDATE_BATCH = 26
 _RAW_TRACEPOINT_OPEN = 17
@@ -83,24 +79,6 @@ def open_raw_tracepoint(name: str, program_fd: int) -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program_fd, 0))
 
 
-def pin_object(descriptor: int, path: Path) -> None:
-    """Gives a map, program or link a name in a bpf file system, which holds it from then on. Raises OSError."""
-    _act_on_path(_OBJ_PIN, descriptor, path)
-
-
-def get_pinned(path: Path) -> int:
-    """The fd of what has this name. Raises OSError."""
-    return _act_on_path(_OBJ_GET, 0, path)
-
-
-def _act_on_path(command: int, descriptor: int, path: Path) -> int:
-    text = ctypes.create_string_buffer(os.fsencode(path))
-    try:
-        return _bpf(command, struct.pack("<QII", ctypes.addressof(text), descriptor, 0))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
 def update_map(map_fd: int, key: bytes, value: bytes) -> None:
     """Writes one element."""
     key_buffer = ctypes.create_string_buffer(key, len(key))
@@ -148,20 +126,6 @@ def delete_elements(map_fd: int, keys: Iterable[bytes]) -> None:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-
-
-def clear_map(map_fd: int, key_size: int) -> None:
-    """Removes all elements of a map of any kind but arrays, two system calls each. Raises OSError."""
-    following = ctypes.create_string_buffer(key_size)
-    first = struct.pack("<IIQQQ", map_fd, 0, 0, ctypes.addressof(following), 0)
-    while True:
-        try:
-            _bpf(_MAP_GET_NEXT_KEY, first)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return
-            raise
-        delete_elements(map_fd, [following.raw])
 
 
 def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[tuple[bytes, bytes]]:

@@ -85,8 +85,7 @@ class Enforcer:
         self._names = 0  # What the kernel is to compare, of all that are held.
         self._slots = SlotBook()
         self._tables: Tables = make_empty()
-        # Above that of a sensor before, whose programs and connections this one may go on with.
-        self._generation = clock.monotonic_ns()
+        self._generation = 0
         self._alive_ns = 0  # Until when the kernel enforces without another tick.
         self._epoch = 0
         self._is_naming = False

@@ -224,10 +224,6 @@ class HuffmanStrings:
         self._old: dict[bytes, bytes] = {}
         self._new_bytes = 0
 
-    def __reduce__(self) -> "tuple[type[HuffmanStrings], tuple[()]]":
-        """Another process begins with none."""
-        return HuffmanStrings, ()
-
     def decode(self, coded: bytes) -> bytes | None:
         """The string; None where a code is unknown, or its padding is none.
 

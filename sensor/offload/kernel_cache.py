@@ -68,10 +68,6 @@ class Issued(Generic[T]):
         thing = self._things.get(number)
         return thing if thing is not None else self._retired.get(number)
 
-    def begin_after(self, number: int) -> None:
-        """Numbers up to this one were given by somebody else."""
-        self._last = max(self._last, number)
-
     def forget_all(self) -> None:
         """Nothing is known of any number given so far."""
         self._things.clear()
@@ -239,17 +235,6 @@ class Mirror:
         self.profiles: Issued[Profile] = Issued()
         self.evicted_roots = 0
         self.evicted_profiles = 0
-
-    def begin_after(self, route: int, profile: int, node: int) -> None:
-        """Another sensor has given numbers up to these; records with them may still come."""
-        self.routes.begin_after(route)
-        self.profiles.begin_after(profile)
-        self._last_node = max(self._last_node, node)
-
-    @property
-    def last_numbers(self) -> tuple[int, int, int]:
-        """Of routes, profiles and nodes; for the `begin_after` of another."""
-        return self.routes.next_number() - 1, self.profiles.next_number() - 1, self._last_node
 
     # What is known
 

@@ -117,12 +117,6 @@ class Recogniser:
         self._monotonic_ns = monotonic_ns
         self._write_settings()
 
-    def rest(self) -> tuple[int, int, int]:
-        """Recognises nothing any more once this is flushed: every call goes up whole. Gives the last numbers."""
-        self._settings = replace(self._settings, is_recognising=False)
-        self._write_settings()
-        return self._mirror.last_numbers
-
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         """Takes one call of the slow path."""
         if self._settings.is_recognising:

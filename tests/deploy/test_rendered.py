@@ -166,18 +166,6 @@ def test_on_the_nodes_network_two_sensors_have_no_port_that_only_one_can_have() 
     assert "httpGet" in beside["readinessProbe"] and [port["name"] for port in beside["ports"]] == ["metrics"]
 
 
-def test_a_pod_that_leaves_its_capture_has_where() -> None:
-    need_helm()
-    values = str(next(path for path in list_examples() if path.name == "existing-values.yaml"))
-    done = render(4, "--values", values, "--set", "sensor.settings.handover_seconds=60")
-    assert done.status == 0, done.errors
-    rendered = tuple(document for document in yaml.safe_load_all(done.text) if document)
-    mounts = {mount["name"]: mount["mountPath"] for mount in container(rendered, "sensor")["volumeMounts"]}
-    assert mounts["bpf"] == "/sys/fs/bpf"
-    volumes = {volume["name"]: volume for volume in find(rendered, "DaemonSet")["spec"]["template"]["spec"]["volumes"]}
-    assert volumes["bpf"]["hostPath"] == {"path": "/sys/fs/bpf", "type": "Directory"}
-
-
 def test_nodes_get_no_key_that_others_have() -> None:
     need_helm()
     pod = find(documents("smallest"), "DaemonSet")["spec"]["template"]["spec"]

@@ -120,8 +120,6 @@ def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_pa
             continue
         if name == "kubernetes_account_dir":
             continue  # Kubernetes mounts it by itself.
-        if name == "pin_dir" and not settings.handover_seconds:
-            continue  # Nothing is left there.
         place = str(value.parent) if name.endswith("_file") else str(value)
         assert place in mounts, f"{name} is {value}, and nothing is mounted at {place}"
         is_written = name.endswith("_dir") or name in ("ocsf_file", "ready_file")

@@ -4,14 +4,14 @@ the end.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from scripts.live.host import APIDAE, CollectorAddress, start_collector, start_sensor
+from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 from tests.bpf.cgroups import in_cgroup
 from tests.e2e.application import Servers
@@ -21,8 +21,8 @@ from tests.waiting import wait_until
 
 FOLLOW_SECONDS = 90
 READY_FILE_NAME = "ready"
-OWN_PLACES = ("APIDAE_SENSOR_CGROUP_PATH", "APIDAE_SENSOR_RUN_DIR", "APIDAE_SENSOR_PIN_DIR")
-READY_TO_FOLLOW = "goes on where the sensor before stops"
+OWN_PLACES = ("APIDAE_SENSOR_CGROUP_PATH", "APIDAE_SENSOR_RUN_DIR")
+READY_TO_FOLLOW = "ready to capture as soon as"
 
 
 def find_cgroup_root() -> str | None:
@@ -55,7 +55,7 @@ def capture_host() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This run in a cgroup of its own, which its sensors watch, with sockets and pins apart from those of any other:
+    """This run in a cgroup of its own, which its sensors watch, with sockets apart from those of any other:
     whatever starts a sensor passes this environment on."""
     if why_no_capture():
         yield
@@ -67,7 +67,7 @@ def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         TemporaryDirectory(prefix="apidae-run-") as run,  # A socket's path is short.
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, place in zip(OWN_PLACES, (cgroup, run, f"/sys/fs/bpf/{Path(run).name}"), strict=True):
+        for name, place in zip(OWN_PLACES, (cgroup, run), strict=True):
             patch.setenv(name, str(place))
         yield
 
@@ -139,7 +139,7 @@ class Product:
         self._at_end(sensor.stop)
         return sensor
 
-    def follow_sensor(self, address: CollectorAddress, apidae: Sequence[str] = (APIDAE,)) -> tuple[Program, Program]:
+    def follow_sensor(self, address: CollectorAddress) -> tuple[Program, Program]:
         """The sensor that runs, and the next one, which waits beside it and is ready to go on in its place."""
         before = self._running["sensor"]
         logs = self._logs / f"next-{len(list(self._logs.iterdir()))}"
@@ -147,7 +147,7 @@ class Product:
         settings = f'takeover_wait_seconds = {FOLLOW_SECONDS}\nready_file = "{logs / READY_FILE_NAME}"\n'
         (logs / "sensor.toml").write_text(settings)
         configured = ("--config", str(logs / "sensor.toml"))
-        after = start_sensor(address, self._state_directory, logs, *configured, wait=False, apidae=apidae)
+        after = start_sensor(address, self._state_directory, logs, *configured, wait=False)
         self._running["sensor"] = after
         self._at_end(after.stop)
         wait_until(

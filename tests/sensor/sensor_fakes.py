@@ -1,4 +1,4 @@
-"""What a sensor in the test's loop has around it: a capture, heirs, a node, enforcement, and who describes calls."""
+"""What a sensor in the test's loop has around it: a capture, a node, enforcement, and who describes calls."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,6 @@ from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe.describer import Undescribed
 from sensor.ebpf.abi import RECORD, Counter
-from sensor.ebpf.handover import Estate
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
@@ -58,11 +57,6 @@ class FakeCapture:
     fallback_reason = ""
     limitation = ""
     bell = None
-    is_inherited = False
-
-    @property
-    def testator(self) -> "FakeCapture":
-        return self
 
     def __init__(self) -> None:
         self.waiting: list[Exchange] = []
@@ -149,40 +143,6 @@ class FakeCapture:
 
     def attach(self) -> None:
         self.moves.append("attach")
-
-    def bequeath(self, numbers: tuple[int, int, int]) -> Estate:
-        self.moves.append(f"bequeath {numbers}")
-        return Estate(descriptors={}, state=b"state")
-
-    def keep(self) -> None:
-        self.moves.append("keep")
-
-    def close(self) -> None:
-        self.moves.append("close")
-
-
-class FakeHeirs:
-    """One waits, where a test says so, and takes what it is given, or does not."""
-
-    def __init__(self) -> None:
-        self.is_waiting = False
-        self.is_taking = True
-        self.is_released = False  # To another, which begins anew.
-        self.moves: list[str] = []
-
-    def open(self) -> None:
-        self.moves.append("open")
-
-    def find(self) -> "FakeHeirs | None":
-        return self if self.is_waiting else None
-
-    def give(self, estate: Estate) -> bool:
-        self.moves.append("give")
-        return self.is_taking
-
-    def release(self) -> bool:
-        self.moves.append("release")
-        return self.is_released
 
     def close(self) -> None:
         self.moves.append("close")
@@ -323,9 +283,6 @@ class FakeDescriber:
         self.heads_per_second = heads_per_second
 
     def check_services(self) -> None: ...
-
-    def rest(self) -> tuple[int, int, int]:
-        return 1, 2, 3
 
     def forget(self) -> None:
         self.forgotten_count += 1

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
+from sensor.agent.lock import NodeLock
 from sensor.agent.pipeline import Describer, Pipeline
 from sensor.aggregate.aggregator import Aggregator
 from sensor.coverage.gaps import Gaps
@@ -24,7 +26,8 @@ from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.clocks import FakeClock
 from tests.sensor.export.collector import FakeCollector
 from tests.sensor.export.sending import make_keeper
-from tests.sensor.sensor_fakes import FakeCapture, FakeDescriber, FakeEnforcement, FakeHeirs, FakeNode
+from tests.sensor.scopes import watch_host
+from tests.sensor.sensor_fakes import FakeCapture, FakeDescriber, FakeEnforcement, FakeNode
 
 BOOT = "c" * 32
 
@@ -41,7 +44,7 @@ class Life:
     capturing: asyncio.Event
     task: asyncio.Task[None]
     describers: list[FakeDescriber]
-    heirs: FakeHeirs
+    lock: NodeLock
     enforcement: FakeEnforcement
     node: FakeNode
 
@@ -53,9 +56,17 @@ class Life:
 
 @asynccontextmanager
 async def live(
-    directory: Path, port: int, *, token: str = "", first_contact: float = 10, refresh_seconds: float = 0.01
+    directory: Path,
+    port: int,
+    *,
+    token: str = "",
+    first_contact: float = 10,
+    refresh_seconds: float = 0.01,
+    stop_seconds: float = 5,
 ) -> AsyncIterator[Life]:
-    clock, capture, capturing, heirs = FakeClock(), FakeCapture(), asyncio.Event(), FakeHeirs()
+    clock, capture, capturing = FakeClock(), FakeCapture(), asyncio.Event()
+    name = f"apidae-test-{uuid4().hex}"
+    lock = NodeLock(directory / "run", watch_host(), version="1", now=lambda: "now", abstract_name=name)
     enforcement, node = FakeEnforcement(), FakeNode()
     aggregator = Aggregator()
     describers: list[FakeDescriber] = []
@@ -75,8 +86,7 @@ async def live(
             poll_interval_seconds=0.005,
             first_contact_timeout_seconds=first_contact,
             refresh_seconds=refresh_seconds,
-            stop_seconds=5,
-            rest_seconds=0.02,
+            stop_seconds=stop_seconds,
         ),
         clock=clock,
         state=StateDirectory(directory),
@@ -90,7 +100,7 @@ async def live(
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,
-        heirs=heirs,
+        lock=lock,
     )
     uplink = Uplink(
         settings=UplinkSettings(
@@ -109,7 +119,7 @@ async def live(
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs, enforcement, node)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, lock, enforcement, node)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from common.figures import Figure, make_totals
-from sensor.capture.http2.flow import Connection, FollowedStreams, Piece
+from sensor.capture.http2.flow import Connection, Piece
 from sensor.capture.http2.matched import LESSON_NS, MatchedStreams, Records
 from sensor.capture.packets.exchange import DROP_HEAD_LOST
 from sensor.core.calls import Exchange
@@ -74,20 +74,6 @@ class StreamAssembler:
 
     def __len__(self) -> int:
         return len(self._connections)
-
-    def export(self) -> FollowedStreams:
-        """What goes on in another process; this one takes nothing any more."""
-        self._streams.forget_patterns()
-        self.matched.forget_patterns()
-        blocks = self.matched.export()
-        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades, blocks, self._gone)
-
-    def adopt(self, followed: FollowedStreams) -> None:
-        """Goes on with what another process had; before the first event."""
-        self._streams, self._connections = followed.streams, followed.connections
-        self._waiting, self._upgrades, self._gone = followed.waiting, followed.upgrades, followed.gone
-        self._missed = self._streams.ended.unasked
-        self.matched.adopt(followed.blocks, followed.gone)
 
     def take(
         self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS

@@ -13,10 +13,8 @@ from typing import Final
 
 import msgspec
 
-from sensor.capture.http2.matched import TaughtBlock
 from sensor.core.addresses import name_address
-from sensor.core.calls import Exchange, Role
-from sensor.http.http2.connections import Http2Connections
+from sensor.core.calls import Role
 from sensor.http.http2.exchange import Ends
 from sensor.http.http2.frames import HEADER_BYTES, PASSED_OVER, Frame, FrameFlag, FrameKind
 from sensor.http.http2.order import PieceOrder
@@ -262,17 +260,3 @@ class Connection:
                 remote_port,
             )
         return self.ends
-
-
-class FollowedStreams(msgspec.Struct):
-    """Connections that go on, as the next sensor takes them up: their tables, open streams and what waits."""
-
-    streams: Http2Connections
-    connections: dict[int, Connection]
-    waiting: set[int]
-    upgrades: dict[int, tuple[Exchange, int]]
-    blocks: dict[int, TaughtBlock]  # That the kernel may still name.
-    gone: dict[int, Connection]  # Over; records of them may still come.
-
-    def __repr__(self) -> str:
-        return f"FollowedStreams({len(self.connections)} connections, redacted)"

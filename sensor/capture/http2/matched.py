@@ -70,16 +70,6 @@ _FOLD: Final = np.array(
 _NONE: Final = np.empty(0, STREAM_RECORD)
 
 
-class TaughtBlock(msgspec.Struct, gc=False):
-    """One that the kernel may name. Private to the node: holds a head."""
-
-    connection: int
-    block: HeaderBlock
-
-    def __repr__(self) -> str:
-        return f"TaughtBlock({self.connection}, redacted)"
-
-
 class _Lessons(msgspec.Struct):
     """What one connection was taught."""
 
@@ -100,7 +90,7 @@ class MatchedStreams:
     def __init__(self, alike: AlikeCalls[Any], find: Callable[[int], Http2Connection | None]) -> None:
         self._alike = alike
         self._find = find
-        self._blocks: dict[int, TaughtBlock] = {}
+        self._blocks: dict[int, HeaderBlock] = {}  # By the numbers under which the kernel knows them.
         self._last = 0
         self._lessons: dict[int, _Lessons] = {}
         self._patterns: dict[_Key, CallPattern] = {}
@@ -117,20 +107,6 @@ class MatchedStreams:
     def has_rest(self) -> bool:
         """Whether calls wait for the next `take`."""
         return len(self._rest) > 0
-
-    def export(self) -> dict[int, TaughtBlock]:
-        """What the kernel may still name after this process."""
-        return self._blocks
-
-    def adopt(self, blocks: dict[int, TaughtBlock], gone: Iterable[int]) -> None:
-        """What it may name of the process before, and who ended just before; nothing is taught any more."""
-        self._blocks = blocks
-        self._last = max(blocks, default=0)
-        for number, one in blocks.items():
-            self._open(one.connection).numbers[id(one.block)] = number
-        for connection in gone:
-            self._open(connection)
-            self.forget(connection)
 
     # Teaching
 
@@ -173,7 +149,7 @@ class MatchedStreams:
         keys: set[bytes] = set()
         left = dict.fromkeys(lessons.numbers, settled_ns)
         for direction, data, block, is_request in repeated:
-            place = self._number(number, lessons, block)
+            place = self._number(lessons, block)
             if place:
                 left.pop(id(block), None)
                 use = BlockUse.REQUEST if is_request else BlockUse.ANSWER if block.is_plain else BlockUse(0)
@@ -185,13 +161,13 @@ class MatchedStreams:
         lessons.left = {block: lessons.left.get(block, left_ns) for block, left_ns in left.items()}
         lessons.settled_ns = settled_ns if keys else 0
 
-    def _number(self, connection: int, lessons: _Lessons, block: HeaderBlock) -> int:
+    def _number(self, lessons: _Lessons, block: HeaderBlock) -> int:
         """By which the kernel names a block; 0 where there is no room for it."""
         number = lessons.numbers.get(id(block), 0)
         if not number and len(lessons.numbers) < CONNECTION_BLOCKS and len(self._blocks) < MAX_BLOCKS:
             number = self._last = self._last + 1
             lessons.numbers[id(block)] = number
-            self._blocks[number] = TaughtBlock(connection, block)
+            self._blocks[number] = block
         return number
 
     def _outdate(self, lessons: _Lessons, time_ns: int) -> None:
@@ -253,10 +229,6 @@ class MatchedStreams:
         taught, self.taught = self.taught, {}
         untaught, self.untaught = self.untaught, set()
         return taught, untaught
-
-    def forget_patterns(self) -> None:
-        """They are known by objects of this process."""
-        self._patterns.clear()
 
     # Records
 
@@ -349,15 +321,15 @@ class MatchedStreams:
             return None
         return OpenedStream(
             number=stream,
-            request=request.block,
+            request=request,
             started_ns=started_ns,
             last_ns=last_ns,
             request_bytes=request_bytes,
             request_messages=UNCOUNTED if asked == MESSAGES_UNCOUNTED else asked,
             is_request_ended=bool(is_ended),
             losses=(0, 0),  # Its own once it is adopted.
-            head=answer.block if answer is not None else None,
-            trailers=trailers.block if trailers is not None else None,
+            head=answer,
+            trailers=trailers,
             answered_ns=answered_ns,
             response_bytes=response_bytes,
             response_messages=UNCOUNTED if answered == MESSAGES_UNCOUNTED else answered,

@@ -2,13 +2,9 @@
 
 Composes the loaded program, its rings and maps, and the assemblers. `sensor.agent.agent` drives `Capture`. Tests
 replace it by any object with the same methods.
-
-`forget_taught` empties the maps of bpf/learned.h and bpf/enforce.h. It first clears what turns matching and enforcement
-on. So the kernel matches no call and stops no client by a half-empty table.
 """
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,8 +16,7 @@ import numpy.typing as npt
 from common.figures import Figure, make_gauges, make_totals
 from sensor.capture.http2.assembler import StreamAssembler
 from sensor.capture.packets.exchange import ExchangeAssembler
-from sensor.capture.packets.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
-from sensor.capture.packets.state import CaptureState, Numbers, StateError, read_state, write_state
+from sensor.capture.packets.port_counts import StreamCalls, read_port_counts, take_first_bytes
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
@@ -29,49 +24,22 @@ from sensor.core.health import StageCount, StageCounter
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import PortCount
 from sensor.ebpf.abi import (
-    ADDRESS_KEY,
-    BLOCK_KEY,
-    BLOCKS_SIZE,
     CLIENT_END,
     COUNTERS_SIZE,
-    CREDENTIAL_KEY,
-    EDGE,
-    EDGE_KEY,
-    EDGE_SIGNS,
-    EDGES_SIZE,
-    ENFORCEMENT,
-    LEAF,
-    LEAF_KEY,
-    LEAVES_SIZE,
-    NAME_BUCKET,
-    NAME_BUCKETS,
-    NETWORK_KEY,
-    NODE_NUMBER,
     OVERFLOW_COUNT,
     OVERFLOW_KEY,
     OVERFLOW_SIZE,
-    PROFILE,
-    PROFILE_KEY,
-    PROFILES_SIZE,
     RECORD,
-    ROOT_KEY,
-    ROOTS_SIZE,
-    SETTINGS,
-    SLOT,
     STREAM_RECORD,
     STREAM_RECORDS_BYTES,
-    TAUGHT_BLOCK,
-    VERDICT_SCOPE,
     Counter,
 )
-from sensor.ebpf.handover import Estate
 from sensor.ebpf.hashes import hash_connection
-from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
+from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
 from sensor.ebpf.pieces import Pieces
 from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
 from sensor.ebpf.run_time import RunTimeMeter
 from sensor.ebpf.syscalls import (
-    clear_map,
     delete_elements,
     read_batch,
     read_counts,
@@ -81,39 +49,6 @@ from sensor.ebpf.syscalls import (
 )
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import OpenCall, StreamExchange
-
-# Name and size of the key.
-_STOPS: Final = (
-    ("blocked_addresses", ADDRESS_KEY.size),
-    ("blocked_networks", NETWORK_KEY.size),
-    ("blocked_credentials", CREDENTIAL_KEY.size),
-    ("spared_networks", NETWORK_KEY.size),
-    ("verdicts", SLOT.size),
-    ("verdict_scopes", VERDICT_SCOPE.size),
-    ("stop_counts", SLOT.size),
-)
-# Name, sizes of key and value, elements at most.
-_HASHES: Final = (
-    ("roots", ROOT_KEY.size, NODE_NUMBER.size, ROOTS_SIZE),
-    ("leaves", LEAF_KEY.size, LEAF.size, LEAVES_SIZE),
-    ("edges", EDGE_KEY.size, EDGE.size, EDGES_SIZE),
-    ("blocks", BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE),
-    ("profiles", PROFILE_KEY.size, PROFILE.size, PROFILES_SIZE),
-)
-
-
-def forget_taught(maps: Mapping[str, int]) -> None:
-    """Some 20 ms, and 1 us an element. Raises OSError."""
-    update_map(maps["settings"], bytes(4), bytes(SETTINGS.size))
-    update_map(maps["enforcement"], bytes(4), bytes(ENFORCEMENT.size))
-    for name, key_size in _STOPS:
-        clear_map(maps[name], key_size)
-    for name, key_size, value_size, size in _HASHES:
-        delete_elements(maps[name], [key for key, _ in read_batch(maps[name], key_size, value_size, size)])
-    update_batch(maps["edge_signs"], {number.to_bytes(4, "little"): bytes(8) for number in range(EDGE_SIGNS)})
-    empty = bytes(NAME_BUCKET.size)
-    update_batch(maps["names"], {number.to_bytes(4, "little"): empty for number in range(NAME_BUCKETS)})
-
 
 # Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
 READ_LIMIT: Final = 250
@@ -130,9 +65,7 @@ _TURN_SECONDS: Final = 0.1
 
 Records = npt.NDArray[np.void]
 _NO_RECORDS: Final = np.empty(0, RECORD)
-PORTS_COUNT: Final = 65_536
 OverflowTotals = tuple[int, int, int, int]
-_NO_OVERFLOW: Final = (0, 0, 0, 0)
 _COUNTERS: Final = tuple(Counter)  # In the order of the map; to go through the enum takes longer than to read it.
 
 
@@ -174,12 +107,6 @@ class Capture:
         self._last_counts: tuple[StageCount, ...] = ()
         self._last_coverage: list[PortCount] = []
         self._is_closed = False
-        self.is_inherited = False
-        # What another sensor has told of these maps.
-        self._base_counters: Mapping[int, int] = {}
-        self._base_ports: PortTotals = {}
-        self._overflow: dict[bytes, OverflowTotals] = {}  # As last read.
-        self._base_overflow: Mapping[bytes, OverflowTotals] = {}
 
     @classmethod
     def load(
@@ -207,74 +134,6 @@ class Capture:
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
         capture.attach()
         return capture
-
-    @classmethod
-    def inherit(
-        cls,
-        *,
-        estate: Estate,
-        cgroup_path: Path,
-        ring_bytes: int,
-        clock: Clock,
-        pieces: Pieces | None = None,
-        alike: AlikeCalls[Exchange] | None = None,
-    ) -> tuple["Capture", Numbers]:
-        """Goes on where another sensor stopped (`bequeath`), attached all the while; what that one had taught the
-        kernel is forgotten. Gives also the numbers below which nothing may be taught. Raises LoadError, and has closed
-        nothing then."""
-        try:
-            state = read_state(estate.state)
-        except StateError as error:
-            raise LoadError(str(error)) from error
-        program = LoadedProgram.inherit(estate.descriptors, cgroup_path)
-        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
-        try:
-            capture._adopt(state)
-        except OSError as error:
-            os.close(program.cgroup)
-            capture._unmap()
-            raise LoadError(f"the kernel does not forget what it was taught: {error.strerror}") from error
-        return capture, state.numbers
-
-    def _adopt(self, state: CaptureState) -> None:
-        maps = self._program.maps
-        forget_taught(maps)
-        self.is_inherited = True
-        self._base_counters, self._base_ports, self._base_overflow = state.counters, state.ports, state.overflow
-        self._handshakes = state.handshakes
-        self._assembler.adopt(state.calls)
-        self._streams.adopt(state.streams)
-        ports = read_batch(maps["listening"], 4, 1, PORTS_COUNT)
-        self._listening = {int.from_bytes(key, "little") for key, value in ports if value != b"\0"}
-
-    @property
-    def testator(self) -> "Capture":
-        """All of it."""
-        return self
-
-    def bequeath(self, numbers: Numbers) -> Estate:
-        """Everything another sensor needs to go on; from now on nothing here may be read. The descriptors stay this
-        capture's."""
-        self._freeze()
-        state = CaptureState(
-            numbers=numbers,
-            counters=dict(enumerate(read_counts(self._program.maps["counters"], COUNTERS_SIZE))),
-            overflow=self._overflow or dict(self._base_overflow),
-            ports=sum_ports(self._program.maps["ports"], self._program.maps["peers"]),
-            calls=self._assembler.export(),
-            streams=self._streams.export(),
-            handshakes=self._handshakes,
-        )
-        return Estate(descriptors=self._program.list_descriptors(), state=write_state(state))
-
-    def keep(self) -> None:
-        """Nobody took it: go on reading."""
-        self._is_closed = False
-
-    def _freeze(self) -> None:
-        self._last_counters = self.counters()
-        self._last_counts, self._last_coverage = self.counts(), self.coverage()
-        self._is_closed = True
 
     way: Final = CaptureWay.CGROUP_SKB
     fallback_reason: Final = ""
@@ -368,9 +227,7 @@ class Capture:
         if self._is_closed:
             return self._last_counters
         totals = read_counts(self._program.maps["counters"], COUNTERS_SIZE)
-        if not self._base_counters:
-            return dict(zip(_COUNTERS, totals, strict=False))
-        return {counter: totals[counter] - self._base_counters.get(counter, 0) for counter in _COUNTERS}
+        return dict(zip(_COUNTERS, totals, strict=False))
 
     def program_ns(self, *, calls: int) -> int:
         """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
@@ -414,7 +271,6 @@ class Capture:
             maps["peers"],
             self._handshakes,
             self._stream_calls,
-            self._base_ports,
             self._clock.monotonic_ns(),
         )
 
@@ -455,14 +311,7 @@ class Capture:
         if self._is_closed:
             return {}
         rows = read_batch(self._program.maps["overflow"], OVERFLOW_KEY.size, OVERFLOW_COUNT.size, OVERFLOW_SIZE)
-        self._overflow = {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
-        if not self._base_overflow:
-            return self._overflow
-        return {
-            key: (now[0] - then[0], now[1] - then[1], now[2] - then[2], now[3] - then[3])
-            for key, now in self._overflow.items()
-            if now != (then := self._base_overflow.get(key, _NO_OVERFLOW))
-        }
+        return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
 
     def set_listening(self, ports: Iterable[int]) -> None:
         """Tells the kernel which ports are worth counting; others are client ends."""
@@ -494,12 +343,11 @@ class Capture:
     def close(self) -> None:
         """Detaches and frees everything."""
         if not self._is_closed:
-            self._freeze()
+            self._last_counters = self.counters()
+            self._last_counts, self._last_coverage = self.counts(), self.coverage()
+            self._is_closed = True
         self._meter.stop()
         self.bell.close()
         self._program.close()
-        self._unmap()
-
-    def _unmap(self) -> None:
         for ring in (self._ring, self._frames, self._records, self._matched):
             ring.close()

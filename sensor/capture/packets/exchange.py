@@ -125,19 +125,6 @@ class _Pending:
         self.was_told = False
 
 
-class OpenCalls(msgspec.Struct):
-    """Calls that have not ended, as the next sensor takes them up."""
-
-    pending: dict[_Key, _Pending]
-    pending_bytes: int
-    calls: dict[int, list[int]]
-    open: dict[_Key, KernelEvent]
-    upgrades: Upgrades
-
-    def __repr__(self) -> str:
-        return "OpenCalls(redacted)"
-
-
 class ExchangeAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
@@ -161,15 +148,6 @@ class ExchangeAssembler:
         self.upgrades = Upgrades()
         self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
         self._doubtful_ns = -1
-
-    def export(self) -> OpenCalls:
-        """What goes on in another process; this one takes nothing any more."""
-        return OpenCalls(self._pending, self._pending_bytes, self._calls, self._open, self.upgrades)
-
-    def adopt(self, calls: OpenCalls) -> None:
-        """Goes on with what another process had; before the first event."""
-        self._pending, self._pending_bytes, self._calls = calls.pending, calls.pending_bytes, calls.calls
-        self._open, self.upgrades = calls.open, calls.upgrades
 
     def doubt(self, time_ns: int) -> None:
         """Events were lost: the calls that began up to this kernel time may have ended, and then the kernel has counted

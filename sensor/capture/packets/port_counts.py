@@ -32,8 +32,6 @@ _PROTOCOLS: Final = {
 _NO_COUNT: Final = (0,) * 6  # Fields of PORT_COUNT.
 
 _Count = tuple[End, int, bytes]  # Of whom, ConnectionKind, a PORT_COUNT.
-# Fields of PORT_COUNT by protocol and whose they are.
-PortTotals = dict[tuple[PortProtocol, End], tuple[int, ...]]
 
 
 def read_port_counts(
@@ -41,20 +39,16 @@ def read_port_counts(
     peers_fd: int | None = None,
     handshakes: HandshakeTable | None = None,
     streams: "StreamCalls | None" = None,
-    base: PortTotals | None = None,
     now_ns: int = 0,
 ) -> list[PortCount]:
     """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes, and the calls
-    of HTTP/2, which the kernel does not count. `base`: totals that another sensor has told. `now_ns`: by the clock of
-    the kernel's events.
+    of HTTP/2, which the kernel does not count. `now_ns`: by the clock of the kernel's events.
     """
-    totals = sum_ports(ports_fd, peers_fd)
-    if base:
-        totals = {
-            key: tuple(now - then for now, then in zip(count, base.get(key, _NO_COUNT), strict=True))
-            for key, count in totals.items()
-            if count != base.get(key)
-        }
+    totals: dict[tuple[PortProtocol, End], tuple[int, ...]] = {}  # Fields of PORT_COUNT.
+    for end, kind, value in [*_read_ports(ports_fd), *(_read_peers(peers_fd) if peers_fd is not None else ())]:
+        protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
+        before = totals.get((protocol, end), _NO_COUNT)
+        totals[protocol, end] = tuple(map(sum, zip(before, PORT_COUNT.unpack(value), strict=True)))
     counts = []
     for (protocol, end), count in sorted(totals.items()):
         heard = NO_HANDSHAKES
@@ -62,16 +56,6 @@ def read_port_counts(
             heard = handshakes.find(end, now_ns)
         counts.append(_build(protocol, end, count, heard, streams))
     return counts
-
-
-def sum_ports(ports_fd: int, peers_fd: int | None = None) -> PortTotals:
-    """What the kernel has counted since it was loaded."""
-    totals: PortTotals = {}
-    for end, kind, value in [*_read_ports(ports_fd), *(_read_peers(peers_fd) if peers_fd is not None else ())]:
-        protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
-        before = totals.get((protocol, end), _NO_COUNT)
-        totals[protocol, end] = tuple(map(sum, zip(before, PORT_COUNT.unpack(value), strict=True)))
-    return totals
 
 
 def _read_ports(map_fd: int) -> Iterator[_Count]:

@@ -86,8 +86,6 @@ class SyscallCapture:
         return capture
 
     way: Final = CaptureWay.SYSCALLS
-    is_inherited: Final = False
-    testator: Final = None  # What processes are copying meanwhile cannot be handed over.
     limitation: Final = "Captured by system calls: what io_uring moves is not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
-from sensor.capture.source import Capture, Testator
+from sensor.capture.source import Capture
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
@@ -208,16 +208,6 @@ class TlsCapture:
     def below(self) -> Capture:
         """What it is put around."""
         return self._below
-
-    @property
-    def is_inherited(self) -> bool:
-        """TLS begins anew whatever is below, and what was missed of it is told as a gap."""
-        return False
-
-    @property
-    def testator(self) -> Testator | None:
-        """Of the capture below."""
-        return self._below.testator
 
     @property
     def way(self) -> CaptureWay:

@@ -204,8 +204,6 @@ BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC
 /* What: clients' ends of encrypted connections that carry no calls any more (WebSockets), by the sensor, which read the upgrade. Life: until
  * the connection is counted next; the least recent is evicted. Key: its `kind` is K_UPGRADED, its `port` the client's. */
 BPF_TABLE("lru_hash", struct peer_key, u8, websockets, 1024);
-/* What: when the programs end by themselves, as they run without a sensor (sensor/ebpf/pins.py); 0: never. Key: 0. */
-BPF_ARRAY(leases, u64, 1);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
 BPF_ARRAY(listening, u8, 65536);
 

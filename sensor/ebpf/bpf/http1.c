@@ -39,17 +39,8 @@ static __always_inline void classify_start(struct conn *c, u64 word) {
     c->kind = K_ENCRYPTED; /* TLS handshake, or application data of a connection opened before the start. */
 }
 
-/* Nobody reads what is copied, and nobody will. */
-static __always_inline int is_orphaned(void) {
-  u32 zero = 0;
-  const u64 *until = leases.lookup(&zero);
-  return until && V(*until) && bpf_ktime_get_ns() >= V(*until);
-}
-
 static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct packet p;
-  if (is_orphaned())
-    return PASS;
   if (!parse_packet(skb, &p, direction)) {
     if (p.protocol == PROTOCOL_UDP)
       call_datagram(skb, direction);

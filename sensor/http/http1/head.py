@@ -127,10 +127,6 @@ class Header:
         elif name == b"content-type":
             self.text = read_media_type(value[:_MEDIA_TYPE_BYTES])
 
-    def __reduce__(self) -> "tuple[type[Header], tuple[bytes, bytes]]":
-        """What others noted on it stays with them."""
-        return Header, (self.name, self.value)
-
     def __repr__(self) -> str:
         return f"Header(name={self.name!r}, value redacted)"
 

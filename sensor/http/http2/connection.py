@@ -270,10 +270,6 @@ class Http2Connection:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         self._open.close(time_ns, calls)
 
-    def forget_patterns(self) -> None:
-        """The next call of each kind is told as its first."""
-        self._open.forget_patterns()
-
     def _forget(self, direction: Direction) -> None:
         """A header block may have been missed."""
         self._is_complete[direction], self._is_lost[direction] = False, True

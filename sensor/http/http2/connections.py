@@ -123,11 +123,6 @@ class Http2Connections:
             connection.doubt()
         return self.close(number, 0)
 
-    def forget_patterns(self) -> None:
-        """Of all connections: they are known by objects of this process."""
-        for connection in self._connections.values():
-            connection.forget_patterns()
-
     def figures(self, capture: str) -> tuple[Figure, ...]:
         """Of all connections, those that are over and those that go on; `capture`: the label of who reads them."""
         going_on = (connection.counts for connection in self._connections.values())

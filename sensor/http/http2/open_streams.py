@@ -284,10 +284,6 @@ class OpenStreams:
         """What a stream whose response is whole is like; None where it is the first of its kind."""
         return self._patterns.get(_make_key(opened))
 
-    def forget_patterns(self) -> None:
-        """All of them."""
-        self._patterns.clear()
-
     def learn_pattern(self, opened: OpenedStream, time_ns: int, calls: list[StreamCall]) -> None:
         """Ends the first of its kind at `time_ns` and appends its call."""
         stream = self.unfold(opened)

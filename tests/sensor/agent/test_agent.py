@@ -430,43 +430,50 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("is_taking", [True, False])
-def test_a_sensor_that_waits_goes_on_with_capture(tmp_path: Path, is_taking: bool) -> None:
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_another_sensor_may_capture_as_soon_as_this_one_has_detached(tmp_path: Path, is_paused: bool) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.heirs.is_waiting, life.heirs.is_taking = True, is_taking
+            life.lock.acquire()
+            moves: list[list[str]] = []
+            release = life.lock.release_scope
+
+            def note() -> None:
+                moves.append([*life.capture.moves])
+                release()
+
+            life.lock.release_scope = note  # type: ignore[method-assign]
             life.capture.waiting = [make_exchange() for _ in range(50)]
+            if is_paused:
+                await asyncio.to_thread(life.sensor.on_pause)
+            assert not moves
             await life.end()
-            assert life.heirs.moves == ["open", "give", *([] if is_taking else ["release"]), "close"]
-            passed = ["bequeath (1, 2, 3)"]
-            assert life.capture.moves == passed + (["close"] if is_taking else ["keep", "detach", "close"])
+            assert moves == [["detach"] * (1 + is_paused)]
+            assert not life.lock.is_followed()
             assert count_calls(collector) == 50
 
     asyncio.run(main())
 
 
-def test_a_paused_sensor_has_nothing_to_give(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_stop_is_short_where_another_sensor_captures_already(
+    tmp_path: Path, is_followed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensor.agent.agent.FOLLOWED_STOP_SECONDS", 0.01)
+    drains: list[None] = []
+
+    async def drain_never() -> None:
+        drains.append(None)
+        await asyncio.Event().wait()
+
     async def main() -> None:
-        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port, stop_seconds=0.1) as life:
             await wait_capturing(life)
-            life.heirs.is_waiting = True
-            await asyncio.to_thread(life.sensor.on_pause)
+            life.uplink.drain = drain_never  # type: ignore[method-assign]
+            if is_followed:
+                monkeypatch.setattr(life.lock, "is_followed", lambda: True)
             await life.end()
-            assert life.heirs.moves == ["open", "release", "close"]
-
-    asyncio.run(main())
-
-
-def test_one_that_begins_anew_is_told_when_capture_has_ended(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
-            await wait_capturing(life)
-            released: list[str] = []
-            life.heirs.release = lambda: bool(released.extend(life.capture.moves) or True)  # type: ignore[method-assign]
-            life.capture.waiting = [make_exchange() for _ in range(50)]
-            await life.end()
-            assert released == ["detach"]
-            assert count_calls(collector) == 50
+            assert len(drains) == (1 if is_followed else 2)
 
     asyncio.run(main())

@@ -1,9 +1,8 @@
 """Which way of capture is taken: packets where they can be, system calls where not, and one clear line about it."""
 
 import logging
-import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from sensor.agent import attach as prepared
 from sensor.agent.agent import StartError
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
-from sensor.ebpf.handover import Estate
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
 from sensor.http.http2.alike import AlikeCalls
@@ -111,54 +109,6 @@ def test_where_neither_works_the_first_reason_is_told(kernel: Kernel) -> None:
         open_capture()
     with pytest.raises(LoadError, match="no types"):
         open_capture(mount=None)
-
-
-class Program:
-    """One that was loaded beforehand."""
-
-    is_closed = False
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class GivenClaim:
-    """Something was given."""
-
-    def __init__(self, estate: Estate) -> None:
-        self.estate: Estate | None = estate
-
-    def close(self) -> None: ...
-
-
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_what_was_given_goes_on_and_what_cannot_is_closed(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_whole: bool
-) -> None:
-    reader, writer = os.pipe()
-    program, numbers = Program(), []
-
-    def inherit(**_: object) -> tuple[str, tuple[int, int, int]]:
-        if not is_whole:
-            raise LoadError("the state cannot be read")
-        return "inherited", (7, 8, 9)
-
-    monkeypatch.setattr(attach.Capture, "inherit", inherit)
-    waited = prepared.Prepared(cast(Any, program), cast(Any, GivenClaim(Estate(descriptors={"a": reader}, state=b""))))
-    settings = SensorSettings(collector="127.0.0.1:1")
-    with caplog.at_level(logging.WARNING):
-        opened = attach.open_capture(
-            settings, watch_host(), Clock(), Pieces(), AlikeCalls(), waited, lambda *given: numbers.append(given)
-        )
-    os.close(writer)
-    if is_whole:
-        assert (opened, numbers, program.is_closed) == ("inherited", [(7, 8, 9)], True)
-        os.close(reader)
-    else:
-        assert (opened, numbers, program.is_closed) == (PACKETS, [], False)
-        assert "capture begins anew: the state cannot be read" in caplog.text
-        with pytest.raises(OSError):
-            os.close(reader)
 
 
 def test_what_tls_cannot_do_stops_nothing(

@@ -18,19 +18,30 @@ from tests.sensor.scopes import watch_host
 def locks(tmp_path: Path) -> Iterator[tuple[NodeLock, NodeLock]]:
     """Two sensors of one node."""
     name = f"apidae-test-{uuid4().hex}"
-    both = tuple(NodeLock(tmp_path, watch_host(), version="1", now=lambda: "now", abstract_name=name) for _ in range(2))
-    yield both[0], both[1]
-    for lock in both:
+    first, second = (
+        NodeLock(
+            tmp_path,
+            watch_host(),
+            version="1",
+            now=lambda: "now",
+            state_directory=tmp_path / "state",
+            abstract_name=name,
+        )
+        for _ in range(2)
+    )
+    yield first, second
+    for lock in (first, second):
         lock.release()
 
 
 class Story:
-    """What happened, in order; the other sensor goes after some sleeps."""
+    """What happened, in order; the other sensor stops to capture after some sleeps, and ends as many later."""
 
     def __init__(self, other: NodeLock | None = None, *, after: int = 3) -> None:
         self.told: list[str] = []
         self.now = 0.0
-        self._other, self._after = other, after
+        self._other, self._after, self._end = other, after, 2 * after
+        self._sleeps = 0
 
     def prepare(self) -> None:
         self.told.append("prepared")
@@ -46,8 +57,14 @@ class Story:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-        self._after -= 1
-        if self._after == 0 and self._other is not None:
+        self._sleeps += 1
+        if self._other is None:
+            return
+        if self._sleeps == self._after:
+            self.told.append("other has detached")
+            self._other.release_scope()
+        if self._sleeps == self._end:
+            self.told.append("other has ended")
             self._other.release()
 
     def clock(self) -> float:
@@ -71,14 +88,38 @@ def test_a_free_node_is_taken_at_once(locks: tuple[NodeLock, NodeLock]) -> None:
     assert story.told == []
 
 
-def test_the_next_sensor_is_ready_before_the_first_has_gone(locks: tuple[NodeLock, NodeLock]) -> None:
+def test_the_next_sensor_captures_before_the_first_has_ended(locks: tuple[NodeLock, NodeLock]) -> None:
     first, second = locks
     first.acquire()
     story = Story(first)
     story.take(second, 60)
-    assert story.told == ["prepared", "ready", "began", "took over"]
+    assert story.told == ["prepared", "ready", "other has detached", "began", "other has ended", "took over"]
     with pytest.raises(LockError):
         first.acquire()
+
+
+def test_a_sensor_that_does_not_end_is_not_waited_for_for_ever(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    first.release_scope()
+    story = Story()
+    with pytest.raises(LockError, match=f"pid {os.getpid()}.*with --state-dir"):
+        story.take(second, 10)
+    assert story.told == ["prepared", "ready", "began"]
+    assert 10 <= story.now < 11
+
+
+def test_a_sensor_that_gave_up_its_scope_knows_whether_another_has_it(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    first.release_scope()
+    assert not first.is_followed()
+    second.acquire_scope()
+    assert first.is_followed()
+    with pytest.raises(LockError, match="with --state-dir"):
+        second.acquire_state()
+    first.release()
+    second.acquire_state()
 
 
 def test_without_patience_it_is_refused_as_ever(locks: tuple[NodeLock, NodeLock]) -> None:

@@ -10,14 +10,11 @@ from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
 from sensor.capture.http2 import matched
 from sensor.capture.http2.matched import RENEW_BYTES
-from sensor.capture.packets.state import read_state, write_state
 from sensor.core.calls import CALL, CallFlag
 from sensor.ebpf.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
-from sensor.http.hpack import HeaderBlock
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.connections import list_repeated
 from tests.sensor.capture.http2.test_alike import Sensor
-from tests.sensor.ebpf.test_state import make_state
 
 CALLS, TAUGHT = 400, 60  # Calls in all, and of them those that come up first.
 EVENTS = write_events(converse(write_rpc, CALLS))
@@ -147,41 +144,8 @@ def test_records_may_come_after_the_end_of_their_connection() -> None:
     assert (matching.read([]) == expected).all()
     for _ in range(matched.RETIRED_READS):
         matching.assembler.take(())
-    assert matching.assembler.matched.export() == {}
+    assert matching.assembler.matched._blocks == {}
     assert not matching.assembler._gone
-
-
-def test_records_may_come_to_the_next_sensor_after_the_end_of_their_connection() -> None:
-    """Which forgets the blocks of that connection as the one before would have."""
-    matching, heir = Sensor(None), Sensor(None)
-    kernel, rest = learn(matching)
-    head = bytearray(rest[-1][: FRAMES_EVENT.size])
-    head[32] = EventKind.LEAVE
-    matching.assembler.take([memoryview(bytes(head))])
-    state = make_state(matching.assembler)
-    heir.assembler.adopt(read_state(write_state(state)).streams)
-    take(heir, kernel.match(rest))
-    assert len(heir.read([])) == heir.assembler.calls == len(rest) // 2
-    for _ in range(matched.RETIRED_READS):
-        heir.assembler.take(())
-    assert heir.assembler.matched.export() == {}
-    assert not heir.assembler._gone
-
-
-def test_a_connection_that_was_taught_nothing_and_ended_is_gone_with_the_next_sensor_too() -> None:
-    before, heir = Sensor(None), Sensor(None)
-    before.read(EVENTS[: 2 * TAUGHT])
-    streams = before.assembler.matched
-    streams._lessons[1].numbers.clear()
-    streams._blocks.clear()
-    head = bytearray(EVENTS[2 * TAUGHT][: FRAMES_EVENT.size])
-    head[32] = EventKind.LEAVE
-    before.assembler.take([memoryview(bytes(head))])
-    heir.assembler.adopt(read_state(write_state(make_state(before.assembler))).streams)
-    assert set(heir.assembler._gone) == {1}
-    for _ in range(matched.RETIRED_READS):
-        heir.assembler.take(())
-    assert not heir.assembler._gone
 
 
 def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
@@ -216,7 +180,7 @@ def test_a_connection_that_goes_on_may_change_its_table_for_ever(monkeypatch: py
     sensor = Sensor(AlikeCalls())
     taught = teach_moving(sensor, monkeypatch)
     assert min(taught[2:]) > 0
-    blocks = sensor.assembler.matched.export()
+    blocks = sensor.assembler.matched._blocks
     assert len(blocks) <= 8 + 8  # Some of those that are over wait for records that may still come.
 
 
@@ -224,7 +188,7 @@ def test_a_block_is_known_as_long_as_a_stream_may_wait_that_began_with_it(monkey
     """All of this lasts for less than `LEFT_NS`."""
     sensor = Sensor(AlikeCalls())
     teach_moving(sensor, monkeypatch)
-    assert sorted(sensor.assembler.matched.export()) == list(range(1, 9))
+    assert sorted(sensor.assembler.matched._blocks) == list(range(1, 9))
 
 
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +231,3 @@ def test_blocks_that_never_make_a_whole_call_are_not_taught() -> None:
     assert decoder is not None
     decoder.known.clear()
     assert list_repeated(connection, 64) == []
-
-
-def test_heads_are_not_shown() -> None:
-    assert "secret" not in repr(matched.TaughtBlock(1, HeaderBlock([(b"authorization", b"secret")])))
