@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from sensor.agent.agent import StartError
 from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.table_file import TableFile
 from sensor.capture.source import Capture as AnyCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.bodies import BodyMeter
@@ -221,6 +222,7 @@ def _open_below(
             alike=alike,
             program=prepared.program if prepared is not None else None,
             is_enforcing=settings.is_enforcing,
+            table_file=TableFile(settings.run_dir, clock.monotonic_ns),
         )
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:

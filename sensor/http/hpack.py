@@ -26,12 +26,12 @@ it first meets the state, so nothing is built at the start. There are 256 states
 """
 
 from functools import cache
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 
-class Placeholder(msgspec.Struct, frozen=True, gc=False):
+class Placeholder(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """The name or the value of a table entry that was inserted before the decoder joined, or that it had to forget.
 
     Within one decoder equal placeholders are equal text, for good, so that what is unknown can still be told apart.
@@ -46,6 +46,7 @@ class Placeholder(msgspec.Struct, frozen=True, gc=False):
 # A plain tuple: objects would cost a quarter of the decoding. Blocks that name the same table entry share it.
 Text = bytes | Placeholder
 Field = tuple[Text, Text]
+Entry = tuple[Text, bytes]  # Of a table.
 
 
 class HeaderBlock(msgspec.Struct, gc=False):
@@ -272,7 +273,7 @@ class _Lasting(msgspec.Struct, frozen=True, gc=False):
     """A block that names no entry of the table, so that it always means the same, and puts the same into the table."""
 
     block: HeaderBlock
-    entries: list[Field]
+    entries: list[Entry]
     sizes: list[int]
     table_bytes: int
 
@@ -297,6 +298,19 @@ _STATIC: Final[list[Field]] = [(b"", b""), *STATIC_TABLE]
 _STATIC_NAMES: Final = [name for name, _ in _STATIC]
 
 
+class HpackTable(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a decoder knows of its table, for a decoder of another process. Private to the node: holds header values."""
+
+    entries: Annotated[list[Entry], msgspec.Meta(max_length=MAX_TABLE_BYTES // ENTRY_OVERHEAD_BYTES)]
+    inserted: int
+    capacity: Annotated[int, msgspec.Meta(ge=-1)]
+    is_complete: bool
+    epoch: int
+
+    def __repr__(self) -> str:
+        return f"HpackTable({len(self.entries)} entries, redacted)"
+
+
 class HpackDecoder:
     """The table of one direction of one connection. `strings` may serve many decoders."""
 
@@ -317,7 +331,7 @@ class HpackDecoder:
 
     def __init__(self, strings: HuffmanStrings, *, is_complete: bool) -> None:
         self._strings = strings
-        self._entries: list[Field] = []  # The newest last.
+        self._entries: list[Entry] = []  # The newest last.
         self._sizes: list[int] = []  # Of each, as the RFC counts; an unknown name counts nothing.
         self.table_bytes = 0  # Their sum.
         self._inserted = 0  # Since the start of the epoch.
@@ -329,6 +343,21 @@ class HpackDecoder:
         self._is_lasting = False  # The block that was read last names no entry of the table.
         self.is_complete = is_complete
         self.epoch = 0  # Losses so far.
+
+    @classmethod
+    def load(cls, strings: HuffmanStrings, table: HpackTable) -> "HpackDecoder":
+        """A decoder that continues with this table."""
+        decoder = cls(strings, is_complete=table.is_complete)
+        decoder._capacity = table.capacity
+        decoder._limit = MAX_TABLE_BYTES if table.capacity < 0 else min(table.capacity, MAX_TABLE_BYTES)
+        for name, value in table.entries:
+            decoder._insert((name, value), name, value)
+        decoder._inserted, decoder.epoch = table.inserted, table.epoch
+        return decoder
+
+    def save(self) -> HpackTable:
+        """What `load` takes."""
+        return HpackTable(self._entries, self._inserted, self._capacity, self.is_complete, self.epoch)
 
     def forget(self) -> None:
         """A block may have been missed: all entries become unknown."""
@@ -469,7 +498,7 @@ class HpackDecoder:
         entry = self._inserted - 1 - depth
         return Placeholder(self.epoch, entry, False), Placeholder(self.epoch, entry, True)
 
-    def _insert(self, field: Field, name: Text, value: bytes) -> None:
+    def _insert(self, field: Entry, name: Text, value: bytes) -> None:
         """Section 4.4; an entry of unknown name counts without it, so that eviction here is never early."""
         if self._memo:
             self._memo.clear()

@@ -1,9 +1,13 @@
-"""A sensor that replaces another one on its node captures before the other has ended, and says what was missed."""
+"""A sensor that replaces another one on its node captures before the other has ended, and says what was missed. HTTP/2
+connections that stay open keep the names of their calls.
+"""
 
+import contextlib
 import http.client
 import re
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.callers import ADDRESS, Calls
 from tests.e2e.conftest import READY_FILE_NAME, Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.test_http2 import NGINX, read_calls
+from tests.e2e.test_http2 import NGINX, Channel, Observed, Workloads, read_calls
 from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -25,6 +29,7 @@ ATTACHED = "attached; events are read once the previous sensor has ended"
 # Measured: 0.04 s. More than this, and the next sensor has waited for the end of the previous one.
 MOST_GAP_SECONDS = 1.0
 PRIME_CALLS = 211
+TABLES_LEFT = "header tables of HTTP/2 connections from the previous sensor: 1"
 
 
 def call_once(port: int, number: int) -> Calls:
@@ -40,6 +45,12 @@ def call_once(port: int, number: int) -> Calls:
 @pytest.fixture
 def address(product: Product) -> CollectorAddress:
     return product.start_collector()[1]
+
+
+@pytest.fixture
+def workloads(tmp_path: Path) -> Iterator[Workloads]:
+    with contextlib.ExitStack() as stack:
+        yield Workloads(Observed(), tmp_path, stack.callback)
 
 
 def wait_for_calls(inventory: Inventory, port: int, expected: int) -> Calls:
@@ -79,3 +90,24 @@ def test_the_next_sensor_captures_before_the_previous_one_has_ended(
         assert not ready.exists()
     finally:
         nginx.stop()
+
+
+@pytest.mark.full("sensor.agent", "sensor.http", "sensor.capture.http2", "sensor.capture.packets")
+def test_calls_keep_their_names_on_connections_that_stay_open(
+    product: Product, address: CollectorAddress, workloads: Workloads
+) -> None:
+    """gRPC's C core puts all it can into its header table and does not say it again before it connects anew."""
+    port = workloads.start_python("app_grpc.py")("grpc")
+    product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    channel = Channel(port)
+    sent = channel.call(37, put=3, fail=2)
+    for _ in range(2):
+        before, after = product.follow_sensor(address)
+        assert before.stop() == 0, before.log_tail()
+        after.wait_for("capturing", 60)
+        assert TABLES_LEFT in after.log_path.read_text(), after.log_tail()
+        sent += channel.call(101, put=5, fail=3)
+    channel.close()
+    assert after.stop() == 0, after.log_tail()
+    assert wait_for_calls(inventory, port, sum(sent.values())) == sent

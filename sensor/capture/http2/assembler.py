@@ -10,7 +10,7 @@ answered and its request never came. The kernel counts what the ring had no room
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,7 +25,7 @@ from sensor.core.health import StageCounter, take_each
 from sensor.ebpf.abi import FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, WAITING_STREAM, EventKind, StreamFlag
 from sensor.http.http1.head import Malformed, parse_request_head
 from sensor.http.http2.alike import FIGURES, AlikeCalls
-from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.connection import Http2Connection, SavedTables
 from sensor.http.http2.connections import Http2Connections, NumberedCall, take_waiting
 from sensor.http.http2.exchange import OpenCall, StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import StreamCall
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 # A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
 UPGRADE_PATIENCE_NS: Final = 2_000_000_000
 MAX_UPGRADES: Final = 1_024
+# Header tables of the previous sensor wait so long for their connection to be seen again.
+SAVED_NS: Final = 600_000_000_000
 # All connections are looked at so often for what waits.
 POLL_INTERVAL_NS: Final = 100_000_000
 _SWITCHING_PROTOCOLS: Final = 101
@@ -68,12 +70,23 @@ class StreamAssembler:
         self._polled_ns = -POLL_INTERVAL_NS
         self.matched = MatchedStreams(self._alike, lambda number: self._streams.find(number))
         self._gone: dict[int, Connection] = {}  # Records of theirs may still come.
+        self._saved: dict[int, SavedTables] = {}  # Of the previous sensor.
+        self._saved_until_ns = 0
         self.calls = 0  # Told or missed, and not counted by the kernel.
         self._missed = 0
         self.lost_bytes = 0
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def save(self, now_ns: int) -> Iterator[tuple[int, SavedTables]]:
+        """Header tables by connection, for the next sensor; the last used first."""
+        yield from self._streams.save(now_ns)
+        yield from self._saved.items()
+
+    def load(self, saved: dict[int, SavedTables], now_ns: int) -> None:
+        """What the previous sensor saved; before the first event."""
+        self._saved, self._saved_until_ns = saved, now_ns + SAVED_NS
 
     def take(
         self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS
@@ -236,6 +249,9 @@ class StreamAssembler:
         if now_ns - self._polled_ns < POLL_INTERVAL_NS:
             return []
         self._polled_ns = now_ns
+        if self._saved and now_ns >= self._saved_until_ns:
+            self._streams.ended.unfit_tables += len(self._saved)
+            self._saved.clear()
         for number in list(self._waiting):
             self._poll_waiting(number, now_ns, out)
         self._tell(self._streams.poll(now_ns), out)
@@ -276,7 +292,9 @@ class StreamAssembler:
         )
         self._connections[number] = connection
         self._gone.pop(number, None)
-        self._streams.open(number, is_joined=connection.is_joined, client=client)
+        streams = self._streams.open(number, is_joined=connection.is_joined, client=client)
+        if saved := self._saved.pop(number, None):
+            streams.load(saved)
         if connection.is_upgraded:
             self._open_upgraded(number, connection)
         return connection

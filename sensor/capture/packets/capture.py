@@ -17,6 +17,7 @@ from common.figures import Figure, make_gauges, make_totals
 from sensor.capture.http2.assembler import StreamAssembler
 from sensor.capture.packets.exchange import ExchangeAssembler
 from sensor.capture.packets.port_counts import StreamCalls, read_port_counts, take_first_bytes
+from sensor.capture.packets.table_file import TableFile
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
@@ -80,6 +81,7 @@ class Capture:
         clock: Clock,
         pieces: Pieces | None = None,
         alike: AlikeCalls[Exchange] | None = None,
+        table_file: TableFile | None = None,
     ) -> None:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
@@ -93,6 +95,9 @@ class Capture:
         self._stage = StageCounter("exchange")
         self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage, alike=alike)
+        self._table_file = table_file
+        if table_file is not None:
+            self._streams.load(table_file.read(), clock.monotonic_ns())
         self._handshakes = HandshakeTable()
         self._stream_calls = StreamCalls()
         self._assembler = ExchangeAssembler(
@@ -121,17 +126,21 @@ class Capture:
         alike: AlikeCalls[Exchange] | None = None,
         program: LoadedProgram | None = None,
         is_enforcing: bool = True,
+        table_file: TableFile | None = None,
     ) -> "Capture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.ebpf.loader.LoadError.
 
         `pieces`: where the bodies of recognised calls wait for their records; `alike`: takes calls of HTTP/2 that are
         like one that was numbered, which `read` then does not give; `program`: loaded before with the same
-        arguments; `is_enforcing`: whether anything may ever be blocked."""
+        arguments; `is_enforcing`: whether anything may ever be blocked; `table_file`: header tables of HTTP/2 from
+        the previous sensor, and for the next one."""
         if program is None:
             program = load_program(
                 cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory, is_enforcing=is_enforcing
             )
-        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
+        capture = cls(
+            program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike, table_file=table_file
+        )
         capture.attach()
         return capture
 
@@ -341,11 +350,14 @@ class Capture:
         self._program.detach()
 
     def close(self) -> None:
-        """Detaches and frees everything."""
+        """Detaches, leaves header tables of HTTP/2 to the next sensor and frees everything. Read what is in the rings
+        before."""
         if not self._is_closed:
             self._last_counters = self.counters()
             self._last_counts, self._last_coverage = self.counts(), self.coverage()
             self._is_closed = True
+            if self._table_file is not None:
+                self._table_file.write(self._streams.save(self._clock.monotonic_ns()))
         self._meter.stop()
         self.bell.close()
         self._program.close()

@@ -13,11 +13,11 @@ streams lossy. Later entries of the table are exact again (`sensor.http.hpack`).
 streams ended meanwhile, so those that stay silent are given up. A connection that was joined late is in the same state.
 """
 
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
-from sensor.http.hpack import HeaderBlock, HpackDecoder, HuffmanStrings, Placeholder
+from sensor.http.hpack import HeaderBlock, HpackDecoder, HpackTable, HuffmanStrings, Placeholder
 from sensor.http.http1.head import Malformed, RequestHead
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.frames import (
@@ -34,8 +34,8 @@ from sensor.http.http2.frames import (
     read_settings,
 )
 from sensor.http.http2.heads import StreamRequest, is_request, read_request, read_response
-from sensor.http.http2.open_streams import OpenStreams
-from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader
+from sensor.http.http2.open_streams import RESET_PATIENCE_NS, OpenStreams
+from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, MAX_STREAM, FrameReader
 from sensor.http.http2.repeats import is_trailers, take_requests, take_responses
 from sensor.http.http2.streams import REQUEST, RESPONSE, Stream, StreamCall, StreamSamples
 from sensor.http.reassembly import Chunk, Direction, Gap
@@ -53,6 +53,16 @@ class BlockPart(msgspec.Struct):
 
     def __repr__(self) -> str:
         return f"BlockPart(stream={self.stream}, redacted)"
+
+
+class SavedTables(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Both header tables of a connection on which no call was open. A stream's number is higher than all before it, and
+    each header block belongs to a stream. So where the first block that another reader sees is the request of the next
+    stream, no block was sent in between, and the tables are as they were."""
+
+    client: Direction
+    last_stream: Annotated[int, msgspec.Meta(ge=1, le=MAX_STREAM)]
+    tables: tuple[HpackTable, HpackTable]  # By direction.
 
 
 class StreamObserver(Protocol):
@@ -82,6 +92,7 @@ class Http2Connection:
 
     __slots__ = (
         "_client",
+        "_counted_from",
         "_decoders",
         "_events",
         "_is_complete",
@@ -91,6 +102,7 @@ class Http2Connection:
         "_parts",
         "_passed_stream",
         "_readers",
+        "_saved",
         "_strings",
         "counts",
         "observer",
@@ -122,6 +134,9 @@ class Http2Connection:
         self.observer: StreamObserver | None = None  # Of what is read frame by frame, not of `take_known`.
         self._open = OpenStreams(self.counts)
         self._passed_stream = 0  # The highest that was read elsewhere.
+        # All requests after this stream were seen; None where one before the first that was seen may be open.
+        self._counted_from: int | None = None if is_joined else -1
+        self._saved: SavedTables | None = None  # Of another reader, until the first block.
 
     @property
     def client(self) -> Direction | None:
@@ -247,6 +262,7 @@ class Http2Connection:
     def begin(self, client: Direction) -> None:
         """The client's preface was seen: a server sends no header block before it has it, so none was missed."""
         self._client = client
+        self._counted_from = -1
         self._is_complete = [not lost for lost in self._is_lost]
 
     def open_upgraded(self, head: RequestHead, *, started_ns: int, request_bytes: int) -> None:
@@ -269,6 +285,35 @@ class Http2Connection:
     def close(self, time_ns: int, calls: list[StreamCall]) -> None:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         self._open.close(time_ns, calls)
+        self.counts.unfit_tables += self._saved is not None
+
+    def save(self, now_ns: int) -> SavedTables | None:
+        """Both tables for another reader; None where a block may be under way that it would not miss: of a stream that
+        is open, that nobody saw, or that was cut within the last minute."""
+        if self._saved is not None:
+            return self._saved  # No block was seen yet.
+        self.raise_stream()
+        forward, backward = self._decoders
+        open_, last = self._open, self._passed_stream
+        is_seen = self._counted_from is not None and 2 * self.counts.requests == last - self._counted_from
+        is_open = open_.streams or open_.early or self.counts.given_up or now_ns - open_.cut_ns < RESET_PATIENCE_NS
+        if not is_seen or is_open or forward is None or backward is None or self._client is None:
+            return None
+        return SavedTables(self._client, last, (forward.save(), backward.save()))
+
+    def load(self, saved: SavedTables) -> None:
+        """What another reader saved; before the first block."""
+        self._saved = saved
+
+    def _use_saved(self, saved: SavedTables, direction: Direction, stream: int) -> None:
+        """The first block was seen, of this stream."""
+        self._saved = None
+        if direction != saved.client or stream != saved.last_stream + 2:
+            self.counts.unfit_tables += 1
+            return
+        self.counts.loaded_tables += 1
+        self._client, self._counted_from = saved.client, saved.last_stream
+        self._decoders = [HpackDecoder.load(self._strings, table) for table in saved.tables]
 
     def _forget(self, direction: Direction) -> None:
         """A header block may have been missed."""
@@ -346,6 +391,8 @@ class Http2Connection:
 
     def _take_block(self, direction: Direction, part: _Block, data: bytes, calls: list[StreamCall]) -> None:
         self.counts.blocks += 1
+        if self._saved is not None:
+            self._use_saved(self._saved, direction, part.stream)
         decoder = self._decoders[direction]
         if decoder is None:
             decoder = HpackDecoder(self._strings, is_complete=self._is_complete[direction])

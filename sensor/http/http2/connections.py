@@ -8,11 +8,12 @@ blocks that the kernel may know, and apply what the kernel reported. sensor.capt
 and reads the kernel's records.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 from sensor.http.hpack import HeaderBlock, HuffmanStrings
-from sensor.http.http2.connection import Http2Connection
+from sensor.http.http2.connection import Http2Connection, SavedTables
 from sensor.http.http2.frames import Frame, Http2Counts
 from sensor.http.http2.open_streams import OpenedStream
 from sensor.http.http2.streams import StreamCall
@@ -122,6 +123,13 @@ class Http2Connections:
         if connection is not None:
             connection.doubt()
         return self.close(number, 0)
+
+    def save(self, now_ns: int) -> Iterator[tuple[int, SavedTables]]:
+        """Header tables by connection, where another reader can continue with them; the last used first."""
+        for number, connection in reversed(self._connections.items()):
+            saved = connection.save(now_ns)
+            if saved is not None:
+                yield number, saved
 
     def figures(self, capture: str) -> tuple[Figure, ...]:
         """Of all connections, those that are over and those that go on; `capture`: the label of who reads them."""

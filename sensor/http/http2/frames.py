@@ -272,6 +272,11 @@ class Http2Counts:
     pushed_blocks: int = total("Header blocks of server push, which is not reported.")
     late_blocks: int = total("Header blocks of streams that had ended.")
     losses: int = total("Times that the header table of a direction became unknown.")
+    loaded_tables: int = total("Connections of HTTP/2 that continued with the header tables of the previous sensor.")
+    unfit_tables: int = total(
+        "Connections of HTTP/2 whose header tables of the previous sensor were discarded: blocks were missed, or the "
+        "connection was not seen again."
+    )
     lost_places: int = total("Times that the place of the next frame was lost.")
     faults: int = total("Frames that break the protocol; the place of the next frame is then lost.")
     skipped_bytes: int = total(

@@ -95,6 +95,7 @@ class OpenStreams:
         "_losses",
         "_patterns",
         "counts",
+        "cut_ns",
         "early",
         "losses",
         "lost",
@@ -112,6 +113,7 @@ class OpenStreams:
         self.resetting: dict[int, int] = {}  # Streams that were reset, and the side whose DATA may wait in the kernel.
         self._losses = [0, 0]  # Of requests and responses, for full streams to look at.
         self.losses = 0, 0  # The same; another object after each.
+        self.cut_ns = -RESET_PATIENCE_NS  # When a call ended last whose request or response was not whole.
         self.counts = counts
         self.lost = 0  # Streams whose requests are counted elsewhere as lost, and whose answers were not met yet.
         self._is_doubtful = False
@@ -183,6 +185,8 @@ class OpenStreams:
         """Nothing more comes of it: aborted, unless its response was whole."""
         if not stream.ended_ns:
             stream.ended_ns, stream.is_aborted = time_ns, True
+        if stream.is_aborted or not stream.is_request_ended:
+            self.cut_ns = max(self.cut_ns, time_ns)
         if stream.request is None:  # It is told once its request is read.
             return
         del self.streams[stream.number]

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from sensor.capture.http2.assembler import POLL_INTERVAL_NS, UPGRADE_PATIENCE_NS, StreamAssembler
+from sensor.capture.http2.assembler import POLL_INTERVAL_NS, SAVED_NS, UPGRADE_PATIENCE_NS, StreamAssembler
 from sensor.core.calls import Exchange, Role
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
 from sensor.http.http2 import connections as http2_connections
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.heads import StreamRequest
+from sensor.http.http2.heads import UNKNOWN_PATH, StreamRequest
 from tests.sensor.http.hpack_encoder import Encoder
 from tests.sensor.http.http2_wire import write_data, write_headers, write_reset, write_settings
 
@@ -127,6 +127,47 @@ def test_frames_of_the_server_before_the_preface_are_no_join(assembler: StreamAs
     take(assembler, [peer.event(EventKind.FRAMES, INGRESS, write_headers(1, block, is_end=True))])
     streams = assembler._streams.find(7)
     assert streams is not None and streams.counts.broken_blocks == 1
+
+
+def continue_from(assembler: StreamAssembler, peer: Peer) -> StreamAssembler:
+    """Another process, whose kernel side sees the connection late."""
+    after = StreamAssembler(to_unix_ns=lambda ns: ns, stage=StageCounter("exchange"))
+    after.load(dict(assembler.save(peer.now)), peer.now)
+    peer.assembler, peer.flags = after, StreamFlag.JOINED
+    return after
+
+
+def read_tables(assembler: StreamAssembler) -> tuple[int, int]:
+    figures = {figure.name: int(figure.value) for figure in assembler.figures()}
+    return figures["http2_loaded_tables"], figures["http2_unfit_tables"]
+
+
+def test_header_tables_go_on_in_another_process(assembler: StreamAssembler) -> None:
+    peer = Peer(assembler)
+    peer.begin()
+    peer.ask(1, b"/old")
+    peer.answer(1)
+    after = continue_from(assembler, peer)
+    peer.sequence = [5_000_000, 7]  # Frames without header blocks went by.
+    peer.ask(3, b"/old")
+    (told,) = peer.answer(3)
+    assert (paths([told]), told.exchange.role, told.exchange.status_code) == (["/old"], Role.SERVER, 200)
+    assert read_tables(after) == (1, 0)
+
+
+def test_header_tables_wait_for_their_connection_for_ten_minutes(assembler: StreamAssembler) -> None:
+    peer = Peer(assembler)
+    peer.begin()
+    peer.ask(1, b"/old")
+    peer.answer(1)
+    after = continue_from(assembler, peer)
+    after.poll(peer.now + SAVED_NS - 1)
+    assert dict(after.save(0)) == dict(assembler.save(peer.now))
+    after.poll(peer.now + SAVED_NS + POLL_INTERVAL_NS)
+    assert (read_tables(after), dict(after.save(0))) == ((0, 1), {})
+    peer.ask(3, b"/old")
+    (told,) = peer.answer(3)
+    assert paths([told]) == [UNKNOWN_PATH]
 
 
 @pytest.mark.parametrize(
