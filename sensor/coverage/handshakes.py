@@ -5,10 +5,11 @@ Takes the first bytes that the kernel copies, at most one handshake a second of 
 not secrets, but the client chooses them. So a port keeps some of them and counts the rest together.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
+from common.bounded import BoundedDict
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, WeakChoice, add_texts
 from sensor.http.tls_hello import (
     list_weaknesses,
@@ -45,7 +46,7 @@ class _Heard:
         self.weaknesses: Counter[str] = Counter()
         self.peers: Counter[str] = Counter()
         # By (version, cipher suite): how often, and when last; that one is at the end.
-        self.weak: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+        self.weak: BoundedDict[tuple[str, str], tuple[int, int]] = BoundedDict(WEAK_MAX)
 
 
 class HandshakeTable:
@@ -90,10 +91,8 @@ class HandshakeTable:
         for weakness in weaknesses:
             _add(heard.weaknesses, weakness)
         if weaknesses:
-            count, _ = heard.weak.pop((version, suite), (0, 0))
-            heard.weak[version, suite] = (count + 1, time_ns)
-            if len(heard.weak) > WEAK_MAX:
-                heard.weak.popitem(last=False)
+            count, _ = heard.weak.get((version, suite), (0, 0))
+            heard.weak.renew((version, suite), (count + 1, time_ns))
 
     def find(self, end: End, now_ns: int) -> Handshakes:
         """What was heard at an end until now, by the kernel's clock."""

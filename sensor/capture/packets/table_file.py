@@ -6,7 +6,6 @@ deletes it before it reads it, and uses it only if it is younger than a minute. 
 than the names of some calls (docs/http2.md).
 """
 
-import contextlib
 import logging
 import os
 import stat
@@ -16,6 +15,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from common.durable import write_durably
 from sensor.http.http2.connection import SavedTables
 from sensor.http.http2.connections import MAX_CONNECTIONS
 
@@ -45,7 +45,7 @@ class TableFile:
 
     def __init__(self, directory: Path, monotonic_ns: Callable[[], int]) -> None:
         self._path = directory / FILE_NAME
-        self._new_path = directory / f"{FILE_NAME}.new"
+        self._new_path = directory / f"{FILE_NAME}.new"  # Of `write_durably`, which a crash may have left.
         self._monotonic_ns = monotonic_ns
 
     def write(self, connections: Iterable[tuple[int, SavedTables]]) -> None:
@@ -61,15 +61,9 @@ class TableFile:
             return
         content = _Content(version=VERSION, written_ns=self._monotonic_ns(), connections=kept)
         try:
-            self._new_path.unlink(missing_ok=True)
-            descriptor = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encoder.encode(content))
-            self._new_path.replace(self._path)
+            write_durably(self._path, encoder.encode(content))
         except OSError as error:
             logger.warning("HTTP/2 header tables are not left to the next sensor: %s", error)
-            with contextlib.suppress(OSError):
-                self._new_path.unlink()
 
     def read(self) -> dict[int, SavedTables]:
         """What the previous sensor left, by socket cookie, and deletes it; nothing where it is of no use."""
