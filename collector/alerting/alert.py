@@ -135,7 +135,7 @@ class Alert:
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
     confidence: Confidence = Confidence.MEDIUM
-    risk: str = ""  # OWASP API Security Top 10, as `API1:2023`; empty where it is none of them.
+    risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
     advice: str = ""  # What to do, one sentence.
     incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.

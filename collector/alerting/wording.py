@@ -160,7 +160,7 @@ class _Words:
 
     title: str
     count: str  # What was counted, after its number.
-    risk: str  # OWASP API Security Top 10.
+    risk: str  # OWASP id; empty where no category fits.
     advice: str
 
 
@@ -281,9 +281,10 @@ def explain_abuse(signal: AbuseSignal) -> str:
     """Observed, the ceiling and where it comes from, the risk, what to do, the loss."""
     words = _WORDS[signal.kind]
     what = f"{words.count} ({signal.detail})" if signal.detail else words.count
+    risk = f" (OWASP {words.risk})" if words.risk else ""
     sentence = (
         f"{signal.count:,} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
-        f"{signal.ceiling:,} is the most by {_ABUSE_BASES[signal.basis]} (OWASP {words.risk}). "
+        f"{signal.ceiling:,} is the most by {_ABUSE_BASES[signal.basis]}{risk}. "
     )
     if signal.walk:
         sentence += f"In order: {signal.walk}. "

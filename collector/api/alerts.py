@@ -185,7 +185,7 @@ class IncidentModel(Model):
     severity: Severity = Field(description="The gravest of its alerts.")
     title: str
     kinds: tuple[AlertKind, ...]
-    risks: tuple[str, ...] = Field(description="OWASP API Security Top 10 ids that its alerts are evidence for.")
+    risks: tuple[str, ...] = Field(description="OWASP ids that its alerts are evidence for.")
     alerts: int
     opened_at: Time
     updated_at: Time

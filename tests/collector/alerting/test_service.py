@@ -463,6 +463,7 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     desk.take_signals([make_signal(1), make_signal(2), make_signal(1), make_signal(99)])
     (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
     assert (alert.consumer, alert.measure) == ("address:198.51.100.99", 100.0)
+    assert alert.risk == "" and "OWASP" not in alert.why, "scanning is in no category"
     ((listed, hits),) = office.detection.list_rules()
     assert listed == rule
     assert hits is not None and (hits.reports, hits.subjects) == (3, 2)
