@@ -160,7 +160,7 @@ class Direction(StrEnum):
 class Basis(StrEnum):
     """What the expectation rests on, weakest first."""
 
-    PRIOR = "prior"  # Nothing seen yet: the stated prior of docs/detection.md.
+    PRIOR = "prior"  # Nothing seen yet: the stated prior of docs/internals/detection.md.
     PEERS = "peers"  # What the other consumers of the endpoint do.
     ENDPOINT = "endpoint"  # What all consumers of the endpoint did together.
     HISTORY = "history"  # What the subject itself did.
@@ -211,7 +211,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One subject that did too much of what its kind counts (docs/detection.md). Times are unix seconds."""
+    """One subject that did too much of what its kind counts (docs/use/alerts.md). Times are unix seconds."""
 
     kind: AlertKind
     endpoint_id: str  # Empty for what concerns no single endpoint.

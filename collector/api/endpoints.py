@@ -148,7 +148,7 @@ class EndpointOperationModel(Model):
     samples: int = Field(description="Requests to its parent that were looked at.")
 
 
-ATTACKS = "Calls whose request held the payload of an attack, as far as heads and bodies came up (docs/detection.md)."
+ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
 ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
 
 

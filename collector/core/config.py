@@ -209,8 +209,8 @@ class CollectorSettings(NotifierSettings, ResponseSettings):
     # Networks of partners (CIDR): calls from them make an endpoint neither internal nor external.
     partner_networks: tuple[str, ...] = ()
 
-    # How much the detectors tell, all together (docs/detection.md). What the API chooses at run time holds until this
-    # setting changes.
+    # How much the detectors report, all together (docs/use/alerts.md). What the API chooses at run time holds until
+    # this setting changes.
     sensitivity: Sensitivity = Sensitivity.NORMAL
     # Of the hours of the day and the weekends that are learnt of endpoints: a name of the IANA database.
     time_zone: str = UTC_NAME

@@ -3,7 +3,7 @@
 Reads server-side rows (the end that accepted the connection) without those of proxies. Early rows and the rows that
 follow add up. Gives AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
 collector/detection/abuse, and HealthSignals of collector/detection/health. It has no clock. The theory is in
-docs/detection.md.
+docs/internals/detection.md.
 """
 
 from collections.abc import Mapping, Sequence, Set

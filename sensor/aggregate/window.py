@@ -6,8 +6,9 @@ twice that, calls are dropped and counted. Folding moves figures and never loses
 twice the cap, so that a new consumer has time to show what it does.
 
 `Habits` limits early rows. A row that begins to cross a trigger leaves early for ten seconds, which is what detectors
-need (docs/detection.md). After that it leaves early when it has doubled, and otherwise with its window, until it has
-been below the trigger for a window's length. So a busy consumer costs one row in ten seconds, and nothing new is late.
+need (docs/internals/detection.md). After that it leaves early when it has doubled, and otherwise with its window, until
+it has been below the trigger for a window's length. So a busy consumer costs one row in ten seconds, and nothing new is
+late.
 
 `WaitingCalls` holds the calls whose second has not ended.
 """

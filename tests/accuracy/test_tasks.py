@@ -126,7 +126,7 @@ def test_sensitive_fields_are_found(tmp_path):
 def test_attacks_in_values_meet_their_bar_and_ordinary_queries_pass(tmp_path):
     """With the sensor's own rules at the least; the core rules make it better where they are installed.
 
-    Of the core rules' own requests .93 are judged as labelled (bar .94, see docs/detection.md)."""
+    Of the core rules' own requests 0.93 are classified as labelled (docs/internals/detection-measured.md)."""
     directory = Path(str(EVALUATION)) / "attacks"
     answers = {}
     for name in ("httpparams_dev.jsonl", "legit_openappsec_queries.jsonl", "crs_regression.jsonl"):

@@ -115,7 +115,7 @@ class Finding:
 
     kind: AlertKind
     subject: SubjectName
-    count: float  # Of what the kind counts (docs/detection.md), within the horizon, older ones weighing less.
+    count: float  # Of what the kind counts (docs/use/alerts.md), within the horizon, older ones weighing less.
     ceiling: float
     seconds: int  # The horizon.
     basis: Basis

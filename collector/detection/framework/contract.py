@@ -26,7 +26,7 @@ class Observation:
 
     slots: Slots  # Distinct.
     window: int  # Start // window_seconds.
-    values: F64  # Calls, or evidence made of them (docs/detection.md); >= 0.
+    values: F64  # Calls, or evidence made of them (docs/internals/detection.md); >= 0.
     floor: F64  # Level that peers or a parent make ordinary; 0 where they say nothing.
     age: int  # Windows since the installation's first.
     loss: F64 | None = None  # Share of the calls that was lost, which widens the band; None: nothing was.

@@ -8,7 +8,7 @@ distribution.
 
 A fall that is not one caller's own is not reported. That is where several fall in the same hour, or where the other
 callers of its endpoints fall too. It also is where the endpoint was reported, or a consumer new within two days took
-over. See docs/detection.md.
+over. See docs/internals/detection.md.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 nginx serves accounts; honest callers each read their own objects again and again; the thief takes one account after the
 other with a key of its own from its own address. The installation is minutes old, so that what names the thief is a
-notice (docs/detection.md): its bars are those of the first hour.
+notice (docs/use/alerts.md): its bars are those of the first hour.
 """
 
 import tempfile
