@@ -1,4 +1,4 @@
-"""Finds words in added text for which docs/development.md ("How we write") has a better one.
+"""Finds words in added text for which docs/internals/development.md ("How we write") has a better one.
 
 Reads Markdown, HTML templates and YAML, and in Python files comments, strings of several words (docstrings, messages)
 and names of tests. Code in backticks and code blocks are not read. Prints a line for each word with what to write
@@ -79,7 +79,7 @@ def main() -> int:
     hits = find_hits(base)
     for hit in hits:
         print(hit)
-    print(f"words: {len(hits) or 'none'} to replace in text added since {base[:12]} (docs/development.md)")
+    print(f"words: {len(hits) or 'none'} to replace in text added since {base[:12]} (docs/internals/development.md)")
     return 1 if hits else 0
 
 

@@ -1,6 +1,7 @@
 """Import directions: a package imports only packages that stand before it, and only edges touch the outside.
 
-`PACKAGES` lists each side's packages in their order (docs/architecture.md). A new one must be named here, at its place.
+`PACKAGES` lists each side's packages in their order (docs/internals/architecture.md). A new one must be named here, at
+its place.
 """
 
 import ast

@@ -114,7 +114,7 @@ class DataFoundModel(Model):
 
 
 class BodiesModel(Model):
-    """What the bodies of sampled calls hold (docs/bodies.md). Values never leave the node."""
+    """What the bodies of sampled calls hold (docs/internals/bodies.md). Values never leave the node."""
 
     requests_read: int = Field(description="Calls whose request body was read.")
     responses_read: int

@@ -20,7 +20,7 @@ class SensorState(StrEnum):
 
 
 class CaptureWay(StrEnum):
-    """How a sensor sees calls (docs/kernels.md)."""
+    """How a sensor sees calls (docs/internals/kernels.md)."""
 
     CGROUP_SKB = "cgroup_skb"  # By packets.
     SYSCALLS = "syscalls"

@@ -1,7 +1,8 @@
 """Opens the capture that this node allows: packets of cgroup v2, or else system calls, with TLS beside it.
 
-`capture: auto` takes packets wherever the kernel allows it. The fallback costs more and sees less (docs/kernels.md). So
-it is reported in one line of the log, in the coverage, in the metrics and to the collector.
+`capture: auto` takes packets wherever the kernel allows it. The fallback costs more and sees less
+(docs/internals/kernels.md). So it is reported in one line of the log, in the coverage, in the metrics and to the
+collector.
 
 Loading takes seconds and compiling more, but attaching takes a moment. So `prepare_capture` compiles and loads while an
 earlier sensor still captures. Capture then begins as soon as that sensor has detached.
@@ -249,7 +250,7 @@ def _fall_back(settings: SensorSettings, scope: CgroupScope, clock: Clock, why: 
     capture = _open_syscalls(settings, scope, clock, why)
     logger.warning(
         "capturing by system calls, because packets cannot be: %s. This costs several times as much and does not see "
-        "what io_uring moves (docs/kernels.md)",
+        "what io_uring moves (docs/internals/kernels.md)",
         why,
     )
     return capture

@@ -64,7 +64,7 @@ class ConsumerColumn(StrEnum):
 
 
 class CaptureWay(StrEnum):
-    """How calls are seen (docs/kernels.md)."""
+    """How calls are seen (docs/internals/kernels.md)."""
 
     AUTO = "auto"  # By packets where the kernel lets us, else by system calls.
     CGROUP_SKB = "cgroup_skb"
@@ -181,7 +181,7 @@ class SensorSettings(BaseModel):
     # consumer; 0: none.
     attack_bytes_per_second: int = Field(default=256 * 1024, ge=0, le=1024**3)
 
-    # TLS, where processes hand it to their libraries (docs/tls.md); processes that live shorter are left alone.
+    # TLS, where processes hand it to their libraries (docs/use/tls.md); shorter-lived processes are skipped.
     is_reading_tls: bool = False
     tls_min_age_seconds: float = Field(default=2.0, ge=0, le=3600)
 

@@ -5,8 +5,8 @@ Takes the kernel's counts, the node's listeners and what the hooks cannot see (`
 datagram sockets, kernel TLS and sockmaps. Pure. Counts are never split and never dropped: the sum over the rows is the
 sum of what the kernel counted.
 
-`is_http_like` defines the denominator of the share that is read (docs/coverage.md). `REASONS` explains why a protocol
-is not read.
+`is_http_like` defines the denominator of the share that is read (docs/use/coverage.md). `REASONS` explains why a
+protocol is not read.
 """
 
 from collections.abc import Callable, Iterable, Sequence

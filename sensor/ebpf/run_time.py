@@ -54,7 +54,7 @@ COUNTED_NS: Final = 1_000_000_000
 INTERVAL_NS: Final = 60_000_000_000
 # Until something was counted, and where nothing may be: tests/bpf/cost.py, both ends of a call.
 UNKNOWN_NS_PER_CALL: Final = 2_500
-# What a breakpoint that the kernel emulates takes beside its program, which nobody counts (docs/tls.md).
+# What a breakpoint that the kernel emulates takes beside its program, which nobody counts (docs/internals/tls.md).
 BREAKPOINT_NS: Final = 600
 # A second with fewer calls says little: packets that are no calls cost time too.
 _CALLS_MIN: Final = 100

@@ -370,7 +370,7 @@ class HpackDecoder:
         self.epoch += 1
 
     def decode(self, block: bytes) -> HeaderBlock:
-        """Fields of one whole block (all fragments joined), in order. Costs: docs/http2.md."""
+        """Fields of one whole block (all fragments joined), in order. Costs: docs/internals/http2.md."""
         known = self._memo.get(block) or self.repeat(block)
         if known is not None:
             return known

@@ -147,7 +147,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Atomic operations that give the old value (5.12) are the youngest thing that both ways of capture need, as LLVM
-# compiles them (docs/kernels.md).
+# compiles them (docs/internals/kernels.md).
 MIN_KERNEL = (5, 12)
 # From here BPF memory is charged to the cgroup and RLIMIT_MEMLOCK no longer matters (kernel commit 3ac1f01b43b6).
 MEMORY_CGROUP_KERNEL = (5, 11)
@@ -260,7 +260,7 @@ def _judge(checks: Sequence[Check]) -> str:
         return "Plaintext capture does not work here."
     if way is CaptureWay.SYSCALLS:
         why = f": {reason}" if reason else ""
-        return f"Plaintext capture works here, by system calls at several times the cost (docs/kernels.md){why}."
+        return f"Plaintext capture works here, by system calls at a higher cost (docs/internals/kernels.md){why}."
     return "Plaintext capture works here."
 
 
@@ -398,7 +398,7 @@ _REFUSED = "Report this sentence with the kernel's release."
 # What capture by system calls does without.
 _PACKETS = "plaintext capture (cgroup_skb)"
 _OF_PACKETS = ("cgroup v2", _PACKETS)
-_EXCUSE = "Until then calls are captured by system calls (docs/kernels.md)."
+_EXCUSE = "Until then calls are captured by system calls (docs/internals/kernels.md)."
 
 
 def _excuse(check: Check) -> Check:

@@ -40,7 +40,7 @@ def test_suricata() -> None:
 @needs_data
 @pytest.mark.parametrize("is_raw", [False, True])
 def test_every_name_is_documented(is_raw: bool) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "use" / "replay.md").read_text()
     names = set[str]()
     for path in sorted((Path(str(EVALUATION)) / "protocol").rglob("*.pcap*")):
         capture = CaptureFile(path)

@@ -1,8 +1,9 @@
 """Conversations of HTTP/1 drawn by chance, and what each of their calls is: for whoever reads them off a connection.
 
 Everything that two honest ends may do: pipelines, interim and early responses, chunks with extensions and trailers,
-bodies without framing, segments cut anywhere and joined over messages, ends in the middle of all of it. Left out is
-what may be read in two ways (docs/capture.md, ambiguous requests) or looks like a message where one may begin.
+bodies without framing, segments cut anywhere and joined over messages, ends in the middle of all of it. Excluded is
+what may be read in two ways (docs/internals/capture.md, ambiguous requests), and what looks like a message where one
+may begin.
 """
 
 import itertools

@@ -301,7 +301,7 @@ def test_both_directions_at_once(capture: Capture) -> None:
     after = capture.counters()
     contended = after[Counter.CONTENDED] - before[Counter.CONTENDED]
     assert contended < calls / 100
-    # Where one processor waits for the other in vain, calls that are open then may be missing (docs/http2.md).
+    # If one processor waits for the other in vain, open calls may be missing (docs/internals/http2.md).
     assert len(found) == len(told)
     assert calls - len(told) + len(other) <= OPEN_CALLS * contended, other
 

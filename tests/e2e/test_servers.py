@@ -178,6 +178,6 @@ def test_every_call_behind_a_proxy_is_there_too(observed: Observed, kind: str) -
 
 @FULL
 def test_what_only_forwards_is_a_hop(observed: Observed) -> None:
-    """Apache could have answered itself, so it counts as an endpoint (docs/coverage.md)."""
+    """Apache could have answered itself, so it counts as an endpoint (docs/use/coverage.md)."""
     observed.look_up("through-haproxy")
     assert all(endpoint.is_proxied for endpoint in observed.endpoints[observed.ports["through-haproxy"]])

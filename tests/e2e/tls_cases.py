@@ -23,7 +23,7 @@ ADDRESS = "127.0.0.1"
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
 LARGE = b"y" * (1 << 20)
 WEAK_CIPHERS = "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0"
-EARLY = ("nginx", "python")  # docs/tls.md says what is missed of others.
+EARLY = ("nginx", "python")  # docs/use/tls.md says what is missed of others.
 # Kind of the server, and the versions in which a session is begun and resumed there.
 OPENSSL11 = ("openssl11_descriptor", "openssl11_extended", "openssl11_memory")
 RESUMED = {

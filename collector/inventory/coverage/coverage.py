@@ -158,7 +158,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How much of what is like HTTP is read, of listening ports. Definition: docs/coverage.md."""
+    """How much of what is like HTTP is read, of listening ports. Definition: docs/use/coverage.md."""
 
     connections: int
     bytes: int

@@ -1,7 +1,7 @@
 """Reads what an endpoint's bodies hold: a row of `collector.inventory.endpoints.metrics` in, kinds of data and records
 out.
 
-Only bodies of few calls are read (docs/bodies.md). So a kind has the calls that carried it, and of how many.
+Only bodies of few calls are read (docs/internals/bodies.md). So a kind has the calls that carried it, and of how many.
 """
 
 from collections.abc import Mapping

@@ -8,8 +8,8 @@ call a value, and what is below one value is below the others too. The rules loo
 knows no meaning for them. Then come literals beside an open set of words, numbers at the place of versions, and file
 names. What was never served (only 404) proves nothing and is not counted.
 
-The thresholds were chosen on the traffic of 152 published API descriptions with two sets of names (docs/templates.md).
-Each says what it stands for.
+The thresholds were chosen on the traffic of 152 published API descriptions with two sets of names
+(docs/internals/templates.md). Each says what it stands for.
 """
 
 from collections import defaultdict

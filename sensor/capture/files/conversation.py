@@ -26,7 +26,7 @@ from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall, StreamSampl
 from sensor.http.reassembly import Chunk, DirectedPiece, Direction, Piece
 from sensor.http.websocket import WebSocket
 
-# As many as one connection may have open (docs/http2.md); past it the oldest go.
+# As many as one connection may have open (docs/internals/http2.md); past it the oldest go.
 STREAMS_MAX: Final = 4_096
 
 

@@ -3,7 +3,7 @@
 It holds header values, so it is written to the run directory, which is in memory, and not to the state directory, which
 is on a disk. Its mode is 0600. It is whole or not there: it is written under another name and renamed. The next start
 deletes it before it reads it, and uses it only if it is younger than a minute. A file that cannot be used costs no more
-than the names of some calls (docs/http2.md).
+than the names of some calls (docs/internals/http2.md).
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Capture by system calls as the rest of the sensor sees it: the fallback where cgroup v2 cannot be used.
 
 It has the same methods as `sensor.capture.packets.capture.Capture`. The kernel matches no calls here, so every call
-comes with its heads and figures. docs/kernels.md lists what this way sees and what it does not see.
+comes with its heads and figures. docs/internals/kernels.md lists what this way sees and what it does not see.
 """
 
 import logging

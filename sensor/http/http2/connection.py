@@ -167,7 +167,7 @@ class Http2Connection:
         return total
 
     def take(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:
-        """What comes next in one direction; appends the calls that it ended. Cost: docs/http2.md."""
+        """What comes next in one direction; appends the calls that it ended. Cost: docs/internals/http2.md."""
         events = self._events
         self._readers[direction].take(piece, events)
         for event in events:

@@ -141,7 +141,7 @@ def test_system_calls_stand_in_for_packets(broken: dict[str, Any]) -> None:
     checks = check_environment(dataclasses.replace(GOOD, **broken))
     assert is_capture_possible(checks)
     (excused,) = (check for check in checks if check.status is CheckStatus.WARNING)
-    assert excused.advice.endswith("calls are captured by system calls (docs/kernels.md).")
+    assert excused.advice.endswith("calls are captured by system calls (docs/internals/kernels.md).")
     console = Console(file=io.StringIO(), width=400)
     print_checks(checks, console)
     assert isinstance(console.file, io.StringIO)
