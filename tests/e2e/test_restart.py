@@ -29,7 +29,8 @@ ATTACHED = "attached; events are read once the previous sensor has ended"
 # Measured: 0.04 s. More than this, and the next sensor has waited for the end of the previous one.
 MOST_GAP_SECONDS = 1.0
 PRIME_CALLS = 211
-TABLES_LEFT = "header tables of HTTP/2 connections from the previous sensor: 1"
+# That of the test, and those of others whose connections are open in this cgroup.
+TABLES_LEFT = re.compile(r"header tables of HTTP/2 connections from the previous sensor: [1-9]")
 
 
 def call_once(port: int, number: int) -> Calls:
@@ -106,7 +107,7 @@ def test_calls_keep_their_names_on_connections_that_stay_open(
         before, after = product.follow_sensor(address)
         assert before.stop() == 0, before.log_tail()
         after.wait_for("capturing", 60)
-        assert TABLES_LEFT in after.log_path.read_text(), after.log_tail()
+        assert TABLES_LEFT.search(after.log_path.read_text()), after.log_tail()
         sent += channel.call(101, put=5, fail=3)
     channel.close()
     assert after.stop() == 0, after.log_tail()
