@@ -29,7 +29,7 @@ class RunningCollector:
         )
         assert self.process.stdout is not None and self.process.stderr is not None
         self.errors: list[str] = []
-        self._reader = threading.Thread(target=self._collect_errors)
+        self._reader = threading.Thread(target=self._collect_errors, daemon=True)
         self._reader.start()
         line = self.process.stdout.readline()
         if not line:

@@ -4,6 +4,7 @@ nobody else's is, whatever it is called."""
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -210,12 +211,14 @@ def test_a_setting_includes_own_traffic(stage: Stage, tmp_path: Path) -> None:
 
 @FULL
 def test_the_port_behind_the_tls_of_grpc_is_excluded(capture_host: None, tmp_path: Path) -> None:
-    collector = RunningCollector(tmp_path / "data", "--sensor-auth", "certificate")
-    address = CollectorAddress(grpc=collector.ready["grpc"], http=collector.ready["http"])
-    token = command(tmp_path / "data", "enrollment", "create", "--node", IDENTITY.node)
-    assert enroll(address.grpc, tmp_path / "state", token).returncode == 0
-    sensor = start_sensor(address, tmp_path / "state", tmp_path, *NODE)
-    try:
+    with ExitStack() as ends:
+        collector = RunningCollector(tmp_path / "data", "--sensor-auth", "certificate")
+        ends.callback(collector.stop)
+        address = CollectorAddress(grpc=collector.ready["grpc"], http=collector.ready["http"])
+        token = command(tmp_path / "data", "enrollment", "create", "--node", IDENTITY.node)
+        assert enroll(address.grpc, tmp_path / "state", token).returncode == 0
+        sensor = start_sensor(address, tmp_path / "state", tmp_path, *NODE)
+        ends.callback(sensor.stop)
         for _ in range(STREAMS):
             assert greet(address.grpc, tmp_path) == ""
         api_token = (tmp_path / "data" / "api.token").read_text().strip()
@@ -234,6 +237,3 @@ def test_the_port_behind_the_tls_of_grpc_is_excluded(capture_host: None, tmp_pat
         assert sensor.stop() == 0, sensor.log_tail()
         # By the host that was dialled: who else runs here may have a stream of that name.
         assert not [item for item in list_items("/endpoints?limit=500") if item["host"] == address.grpc]
-    finally:
-        sensor.stop()
-        collector.stop()
