@@ -2,7 +2,7 @@
 
 An account is a dataclass with a field made by `total` for each thing that it counts. `list_figures` gives all fields,
 so a counter that is added to an account is exported with its sentence and cannot be forgotten. `collect_families` makes
-Prometheus metrics of figures at each scrape. docs/metrics.md describes each.
+Prometheus metrics of figures at each scrape. docs/reference/metrics.md describes each.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -28,7 +28,7 @@ _MODULE = re.compile(
 _FILE = re.compile(r"`([\w./-]+\.(?:py|c|h))`")
 _DEFINED = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|c|h))`, `(\w+(?:\.\w+)*)`")
 # Second part of a dotted name that is a value of the chart, such as `sensor.settings.cluster`.
-_VALUES = {"settings", "seccompProfile", "appArmorProfile"}
+_VALUES = {"settings", "settingsFromSecrets", "seccompProfile", "appArmorProfile"}
 
 
 def list_pages() -> list[Path]:
@@ -175,7 +175,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_commands_of_measured_figures_exist() -> None:
-    text = (ROOT / "docs" / "measured.md").read_text()
+    text = (ROOT / "docs" / "reference" / "measured.md").read_text()
     paths = [f"scripts/bench_cases/{name}.py" for name in re.findall(r"scripts/bench (\w+)", text)]
     paths += re.findall(r"tests/[\w/.]+", text)
     paths += [f"tests/accuracy/{task}.py" for task in re.findall(r"tests\.accuracy ([a-z]\w*)", text)]

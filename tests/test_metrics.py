@@ -1,7 +1,7 @@
-"""docs/metrics.md lists every metric that sensor and collector export, with its type, labels and meaning, and no other.
+"""docs/reference/metrics.md lists every metric that sensor and collector export, and no other.
 
-The list comes from the exporters themselves (tests/exporters.py), which also say which expression of the product makes
-figures that no exporter asked for.
+Each has its type, labels and meaning there. The list comes from the exporters themselves (tests/exporters.py), which
+also find the expressions of the product that make figures no exporter asks for.
 """
 
 import re
@@ -15,7 +15,7 @@ from sensor.core.config import CaptureWay
 from tests.exporters import collect_collector, collect_sensor, watch_figures
 from tests.product import Product
 
-PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "metrics.md"
 UNITS = {"_bytes": "bytes", "_seconds": "s", "_ratio": "ratio"}
 
 Row = tuple[str, str, str]  # Type, labels, meaning.
@@ -26,7 +26,7 @@ def read_page(title: str) -> dict[str, Row]:
     text = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     prefix = re.search(r"Each name begins with `(\w+)`", text)
     assert prefix is not None
-    rows = re.findall(r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| [^|]+ \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| [^|]+ \| ([^|]+) \|[^|]*\|$", text, re.MULTILINE)
     found = {
         prefix[1] + name: (type_, sort_labels(labels.split(",")), meaning) for name, labels, type_, meaning in rows
     }
@@ -51,8 +51,8 @@ def list_families(families: list[Metric]) -> dict[str, Row]:
 
 def check_page(title: str, exported: dict[str, Row]) -> None:
     described = read_page(title)
-    assert sorted(exported.keys() - described.keys()) == [], "not in docs/metrics.md"
-    assert sorted(described.keys() - exported.keys()) == [], "in docs/metrics.md, and exported by nobody"
+    assert sorted(exported.keys() - described.keys()) == [], "not in docs/reference/metrics.md"
+    assert sorted(described.keys() - exported.keys()) == [], "in docs/reference/metrics.md, and exported by nobody"
     assert described == exported
 
 
@@ -86,7 +86,8 @@ def is_mention(mention: str, name: str) -> bool:
 
 def test_what_other_pages_name_is_exported() -> None:
     names = read_page("Sensor").keys() | read_page("Collector").keys()
-    pages = [page for page in (PAGE.parent.parent / "README.md", *sorted(PAGE.parent.glob("*.md"))) if page != PAGE]
+    root = PAGE.parents[2]
+    pages = [page for page in (root / "README.md", *sorted((root / "docs").rglob("*.md"))) if page != PAGE]
     mentions = {(page.name, mention) for page in pages for mention in list_mentions(page.read_text())}
     assert len(mentions) > 40
     assert [one for one in sorted(mentions) if not any(is_mention(one[1], name) for name in names)] == []

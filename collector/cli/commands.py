@@ -20,11 +20,14 @@ from collector.core.config import ConfigError, load_settings
 
 def register(app: typer.Typer) -> None:
     """Add the collector's commands."""
-    app.command(name="collector", help="Take what sensors send; keep the inventory, raise alerts, answer queries.")(run)
+    app.command(
+        name="collector",
+        help="Run the collector: receive from sensors, keep the inventory, detect, alert, serve the API.",
+    )(run)
     keys = typer.Typer(
         help="The installation key, under which sensors hash consumers and objects.", no_args_is_help=True
     )
-    keys.command(name="rotate", help="Make a new key; the running collector hands it to its sensors.")(rotate_key)
+    keys.command(name="rotate", help="Make a new key. The running collector sends it to its sensors.")(rotate_key)
     app.add_typer(keys, name="keys")
     for add_commands in (
         trust.register,

@@ -157,7 +157,7 @@ def register_detection(app: typer.Typer) -> None:
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List what is known to be good and raises no alert; or add or end a rule."""
+        """List the known-good rules, which suppress alerts; or add or end one."""
         if end:
             items = [act(url, token, f"detection/known-good/{quote(end, safe='')}/end", {"by": by})]
         elif add:
@@ -180,7 +180,7 @@ def register_detection(app: typer.Typer) -> None:
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
-        """Say that an alert is expected, or mute it: its subject raises nothing more. `unsilence` undoes it."""
+        """Silence an alert: its subject raises no more alerts, for some hours or until `unsilence`."""
         body: dict[str, object] = {"by": by, "reason": reason}
         action = "mute" if hours else "expected"
         body |= {"seconds": round(hours * _HOUR)} if hours else {}
@@ -207,7 +207,7 @@ def register_detection(app: typer.Typer) -> None:
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
-        """Say what an alert was: it changes what is told next."""
+        """Record whether an alert was right; it changes later alerts."""
         body = {"verdict": "" if what == "none" else what, "by": by}
         found = act(url, token, f"alerts/{quote(alert, safe='')}/verdict", body)
         typer.echo(f"{found['id']}: {found['verdict'] or 'no verdict'}")

@@ -102,7 +102,7 @@ def register_template(app: typer.Typer) -> None:
 
     @templates.command("undo")
     def undo(edit: str, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
-        """Take an edit away."""
+        """Undo an edit."""
         _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
 
 

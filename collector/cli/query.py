@@ -172,16 +172,21 @@ def register(app: typer.Typer) -> None:
     @app.command("endpoints")
     def endpoints(
         query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
-        method: str = "",
-        service: str = "",
-        host: str = "",
-        namespace: Annotated[str, typer.Option(help="Of Kubernetes.")] = "",
+        method: Annotated[str, typer.Option(help="HTTP method, such as GET.")] = "",
+        service: Annotated[str, typer.Option(help="As `apidae services` lists it.")] = "",
+        host: Annotated[str, typer.Option(help="Host, as in the list.")] = "",
+        namespace: Annotated[str, typer.Option(help="Namespace in Kubernetes.")] = "",
         label: Annotated[str, typer.Option(help="Of the workload: key=value, or a key.")] = "",
-        tier: str = "",
-        auth: str = "",
+        tier: Annotated[str, typer.Option(help="confirmed, unconfirmed or probed.")] = "",
+        auth: Annotated[str, typer.Option(help="none, partial, full or unknown.")] = "",
         protocol: Annotated[str, typer.Option(help="http/1.1, http/2, grpc, websocket, ..")] = "",
         spec: Annotated[str, typer.Option(help="documented, shadow, zombie or none.")] = "",
-        sort: str = "calls",
+        sort: Annotated[
+            str,
+            typer.Option(
+                help="calls, last_seen, first_seen, template, p95, errors, authentication, consumers or risk."
+            ),
+        ] = "calls",
         since: SinceOption = "24h",
         limit: LimitOption = 50,
         url: UrlOption = URL,
@@ -203,7 +208,7 @@ def register(app: typer.Typer) -> None:
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List who calls."""
+        """List the consumers: who calls."""
         asked = {"q": query, "since": since, "limit": str(limit)}
         print_items(fetch(url, token, "consumers", asked)["items"], CONSUMER_COLUMNS, output)
 
@@ -256,7 +261,7 @@ def register(app: typer.Typer) -> None:
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List where alerts go, and how that goes; or test one. A test that fails exits with 1."""
+        """List the notifiers and their counts, or test one. A failed test exits with 1."""
         if not test:
             print_items(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
             return
@@ -275,8 +280,8 @@ def register(app: typer.Typer) -> None:
         role: Annotated[str, typer.Option(help="listening, outbound or node.")] = "",
         sort: str = "bytes",
         is_by_node: Annotated[bool, typer.Option("--nodes", help="The share that is read, of each node.")] = False,
-        is_losses: Annotated[bool, typer.Option("--losses", help="What was lost, and what may be done.")] = False,
-        is_blind: Annotated[bool, typer.Option("--blind-spots", help="What is never read, or left out.")] = False,
+        is_losses: Annotated[bool, typer.Option("--losses", help="What was lost, with advice.")] = False,
+        is_blind: Annotated[bool, typer.Option("--blind-spots", help="What is never read or is excluded.")] = False,
         limit: LimitOption = 50,
         url: UrlOption = URL,
         token: TokenOption = "",
@@ -297,5 +302,5 @@ def register(app: typer.Typer) -> None:
 
     @app.command("sensors")
     def sensors(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the sensors and how they do."""
+        """List the sensors with their state, lag and losses."""
         print_items(fetch(url, token, "sensors", {})["items"], SENSOR_COLUMNS, output)

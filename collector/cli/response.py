@@ -63,13 +63,13 @@ def register_block(app: typer.Typer) -> None:
         seconds: Annotated[int, typer.Option(help="How long.")] = 3_600,
         reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
         alert: Annotated[str, typer.Option(help="Id of the alert that it answers.")] = "",
-        is_preview: Annotated[bool, typer.Option("--preview", help="Only tell whom it would have hit.")] = False,
+        is_preview: Annotated[bool, typer.Option("--preview", help="Only show whom it would have blocked.")] = False,
         is_confirmed: Annotated[bool, typer.Option("--confirm", help="Although others would be hit.")] = False,
         by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
-        """Stop a client at every sensor that allows it."""
+        """Block a client at every sensor that enforces."""
         if is_preview:
             typer.echo(
                 json.dumps(
@@ -97,7 +97,7 @@ def register_block(app: typer.Typer) -> None:
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
-        """Have a proposed block begin."""
+        """Approve a proposed block."""
         headers = {"apidae-approval": approval_token} if approval_token else {}
         _tell(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
 
@@ -109,7 +109,7 @@ def register_block(app: typer.Typer) -> None:
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
-        """Lift one block, or all."""
+        """End one block, or all."""
         if is_all == bool(block_id):
             raise fail("Name one block to lift, or give --all; `apidae blocks` lists them.")
         if is_all:
@@ -149,7 +149,7 @@ def register_block(app: typer.Typer) -> None:
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Show or decide how far each kind of alert may go by itself."""
+        """Show or set what each kind of alert may do by itself."""
         if not kind:
             print_items(fetch(url, token, "ladder", {})["items"], LADDER_COLUMNS, output)
             return

@@ -65,7 +65,7 @@ def register_schema(app: typer.Typer) -> None:
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Show what one endpoint looks like: parameters and fields of bodies, then its operations where it has some."""
+        """Show the schema of one endpoint: parameters, fields of bodies, operations."""
         answer = fetch(url, token, f"endpoints/{quote(endpoint, safe='')}/schema", {"since": since})
         if output is Output.JSON:
             typer.echo(json.dumps(answer, indent=2))
@@ -158,7 +158,7 @@ REPORT_COLUMNS = describe_columns(
 
 def register_spec(app: typer.Typer) -> None:
     """Add the commands."""
-    specs = typer.Typer(help="API descriptions (OpenAPI) beside what is seen.", no_args_is_help=True)
+    specs = typer.Typer(help="Compare API descriptions (OpenAPI) with the calls that were seen.", no_args_is_help=True)
     app.add_typer(specs, name="specs")
 
     @specs.command("list")
@@ -191,7 +191,7 @@ def register_spec(app: typer.Typer) -> None:
 
     @specs.command("delete")
     def delete(name: str, url: UrlOption = URL, token: TokenOption = "") -> None:
-        """Take a description out, with all its versions."""
+        """Delete a description with all its versions."""
         remove(url, token, f"specs/{quote(name, safe='')}")
         typer.echo(f"{name} is out.")
 

@@ -28,17 +28,17 @@ TTL_SECONDS_LIMIT = 30 * 86_400
 
 def register(app: typer.Typer) -> None:
     """Add both groups."""
-    enrollment = typer.Typer(help="One-time tokens, by which plain hosts get their certificates.", no_args_is_help=True)
+    enrollment = typer.Typer(
+        help="One-time tokens with which plain hosts get their certificates.", no_args_is_help=True
+    )
     enrollment.command(name="create", help="Make a token; it is printed once and kept nowhere.")(create)
-    enrollment.command(name="list", help="Tokens and what became of them, as JSON lines.")(list_tokens)
+    enrollment.command(name="list", help="List the tokens with their state, as JSON lines.")(list_tokens)
     app.add_typer(enrollment, name="enrollment")
     certificates = typer.Typer(help="Certificates of sensors, and their authority.", no_args_is_help=True)
-    certificates.command(name="list", help="Certificates that are good, as JSON lines.")(list_certificates)
-    certificates.command(name="revoke", help="Take a node's certificates, or one by its serial number, no more.")(
-        revoke
-    )
-    certificates.command(name="allow", help="Take a node's revocation back.")(allow)
-    certificates.command(name="rotate-authority", help="Make a new authority; the old one is trusted for a while.")(
+    certificates.command(name="list", help="List the valid certificates, as JSON lines.")(list_certificates)
+    certificates.command(name="revoke", help="Revoke the certificates of a node, or one by its serial number.")(revoke)
+    certificates.command(name="allow", help="Undo the revocation of a node.")(allow)
+    certificates.command(name="rotate-authority", help="Make a new authority. The old one stays trusted for a while.")(
         rotate_authority
     )
     app.add_typer(certificates, name="certificates")
@@ -48,7 +48,8 @@ def create(
     node: Annotated[str, typer.Option(help="Only this node may use it.")] = "",
     cluster: Annotated[str, typer.Option(help="Only a node of this cluster may use it.")] = "",
     ttl_seconds: Annotated[
-        int, typer.Option("--ttl-seconds", "--ttl", min=1, max=TTL_SECONDS_LIMIT, help="It is good for so long.")
+        int,
+        typer.Option("--ttl-seconds", "--ttl", min=1, max=TTL_SECONDS_LIMIT, help="How long it is valid, in seconds."),
     ] = DEFAULT_TTL_SECONDS,
     config: Config = None,
     data_dir: DataDirectory = None,

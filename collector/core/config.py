@@ -7,8 +7,8 @@ A setting comes from the first of these sources that has it:
 - the TOML file: `data_dir = ...` in `--config`, else /etc/apidae/collector.toml where it exists
 - the default in this module
 
-An unknown key is an error that names it. `NotifierSettings` say where alerts are sent (docs/notifiers.md), and
-`ResponseSettings` which other systems receive blocks (docs/response.md#elsewhere).
+An unknown key is an error that names it. `NotifierSettings` say where alerts are sent (docs/use/notifiers.md), and
+`ResponseSettings` which other systems receive blocks (docs/use/response.md#elsewhere).
 """
 
 import difflib
@@ -44,24 +44,48 @@ class SyslogFormat(StrEnum):
 class NotifierSettings(BaseSettings):
     """All of them; addresses that hold a credential are secret."""
 
-    webhook_url: SecretStr | None = None
-    syslog_url: str | None = None
-    syslog_format: SyslogFormat = SyslogFormat.RFC5424
-    alertmanager_url: str | None = None
-    slack_url: SecretStr | None = None
-    teams_url: SecretStr | None = None
-    pagerduty_routing_key: SecretStr | None = None
-    pagerduty_url: str = PAGERDUTY_URL
-    smtp_url: SecretStr | None = None
-    email_from: str = Field(default="", max_length=320)
-    email_to: tuple[str, ...] = Field(default=(), max_length=50)
-    otlp_url: str | None = None
-    otlp_headers: SecretStr | None = None
-    ocsf_url: SecretStr | None = None
-    ocsf_file: Path | None = None
-    template_url: SecretStr | None = None
-    template_file: Path | None = None
-    template_content_type: str = Field(default="application/json", pattern=r"^[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?$")
+    webhook_url: SecretStr | None = Field(
+        default=None,
+        description="URL that receives each change of an alert as signed JSON; https, or http on loopback.",
+    )
+    syslog_url: str | None = Field(default=None, description="Syslog server: udp://, tcp:// or tls://HOST:PORT.")
+    syslog_format: SyslogFormat = Field(
+        default=SyslogFormat.RFC5424, description="Format of syslog messages: structured data of RFC 5424, or CEF."
+    )
+    alertmanager_url: str | None = Field(default=None, description="URL of a Prometheus Alertmanager.")
+    slack_url: SecretStr | None = Field(default=None, description="Incoming webhook of Slack.")
+    teams_url: SecretStr | None = Field(default=None, description="Webhook of a Microsoft Teams workflow.")
+    pagerduty_routing_key: SecretStr | None = Field(
+        default=None, description="Routing key of a PagerDuty service with the Events API v2."
+    )
+    pagerduty_url: str = Field(
+        default=PAGERDUTY_URL,
+        description="URL of the Events API. In Europe https://events.eu.pagerduty.com/v2/enqueue.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None, description="Mail server: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465."
+    )
+    email_from: str = Field(default="", max_length=320, description="Sender address of alert mails.")
+    email_to: tuple[str, ...] = Field(default=(), max_length=50, description="Recipients of alert mails.")
+    otlp_url: str | None = Field(
+        default=None, description="OTLP/HTTP endpoint for alerts as log records; `/v1/logs` is added."
+    )
+    otlp_headers: SecretStr | None = Field(
+        default=None, description="Headers for `otlp_url`, as NAME=VALUE with commas, percent-encoded."
+    )
+    ocsf_url: SecretStr | None = Field(default=None, description="URL that receives alerts as OCSF Detection Findings.")
+    ocsf_file: Path | None = Field(
+        default=None, description="File to which alerts are appended as OCSF Detection Findings, one JSON line each."
+    )
+    template_url: SecretStr | None = Field(
+        default=None, description="URL that receives what your template makes of an alert."
+    )
+    template_file: Path | None = Field(default=None, description="Jinja template of the body for `template_url`.")
+    template_content_type: str = Field(
+        default="application/json",
+        pattern=r"^[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?$",
+        description="Media type of the body that the template makes.",
+    )
 
     @field_validator("email_to", mode="before")
     @classmethod
@@ -83,13 +107,29 @@ class NotifierSettings(BaseSettings):
 class ResponseSettings(BaseSettings):
     """All of them; nobody is told by default."""
 
-    block_webhook_url: SecretStr | None = None
-    block_export_dir: Path | None = None
-    haproxy_socket: str | None = Field(default=None, max_length=512, pattern=r"^(/\S+|\S+:[0-9]{1,5})$")
-    haproxy_acl: str = Field(default="", max_length=512, pattern=r"^[!-:<-~]*$")  # No space, and no `;`.
-    # Those of HTTP and HTTPS that Traefik's deny list is for, by the names that its documentation and chart give them;
-    # none: all that are default.
-    traefik_entry_points: tuple[str, ...] = ("web", "websecure")
+    block_webhook_url: SecretStr | None = Field(
+        default=None,
+        description="URL that receives every decision on blocks as signed JSON; https, or http on loopback.",
+    )
+    block_export_dir: Path | None = Field(
+        default=None, description="Directory in which the deny lists for proxies are kept up to date."
+    )
+    haproxy_socket: str | None = Field(
+        default=None,
+        max_length=512,
+        pattern=r"^(/\S+|\S+:[0-9]{1,5})$",
+        description="HAProxy's runtime API, as the path of a socket or HOST:PORT.",
+    )
+    haproxy_acl: str = Field(
+        default="",
+        max_length=512,
+        pattern=r"^[!-:<-~]*$",
+        description="Name of HAProxy's list, as in `acl .. src -f NAME`. All its entries are replaced.",
+    )
+    traefik_entry_points: tuple[str, ...] = Field(
+        default=("web", "websecure"),
+        description="Entry points of Traefik to which its deny list applies. Empty: all that are default in Traefik.",
+    )
 
     @field_validator("traefik_entry_points", mode="before")
     @classmethod
@@ -128,7 +168,7 @@ class LogLevel(StrEnum):
 
 class KubernetesUse(StrEnum):
     """Whether the API server of Kubernetes is asked what leads to services and who holds which address
-    (docs/kubernetes.md)."""
+    (docs/use/kubernetes.md)."""
 
     AUTO = "auto"  # In a Pod yes, elsewhere where a kubeconfig is given.
     ON = "on"
@@ -136,7 +176,7 @@ class KubernetesUse(StrEnum):
 
 
 class SensorAuth(StrEnum):
-    """How a sensor shows who it is (docs/security.md)."""
+    """How a sensor shows who it is (docs/use/security.md)."""
 
     AUTO = "auto"  # By certificate off loopback, by token on it.
     CERTIFICATE = "certificate"
@@ -149,73 +189,153 @@ class CollectorSettings(NotifierSettings, ResponseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
-    # Where everything is kept: log, embedded store, tokens, keys.
-    data_dir: Path = Path("/var/lib/apidae/collector")
+    # Files.
+    data_dir: Path = Field(
+        default=Path("/var/lib/apidae/collector"),
+        description="Directory for everything that the collector keeps: log, embedded tables, tokens and keys.",
+    )
 
-    # Where sensors and people come in. Off loopback always by TLS; port 0 takes a free one.
-    grpc_listen: str = "127.0.0.1:7443"
-    http_listen: str = "127.0.0.1:8080"
-    # Certificate of both listeners. Without, the collector's authority makes one, for this machine's names and these.
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_server_names: tuple[str, ...] = ()
-    # The authority of sensors' certificates; without files, one of our own in data_dir. Without its key it verifies
-    # certificates and makes none. Further certificates in the file are trusted too.
-    ca_cert_file: Path | None = None
-    ca_key_file: Path | None = None
-    no_auth: bool = False
-    # How sensors show who they are, and how long a certificate that they are given is good for.
-    sensor_auth: SensorAuth = SensorAuth.AUTO
-    sensor_certificate_seconds: int = Field(default=30 * 86_400, ge=60, le=366 * 86_400)
-    # Service accounts (NAMESPACE/NAME) whose Pods' tokens for this audience let a sensor in; none: one-time tokens.
-    kubernetes_enrollment_accounts: tuple[str, ...] = ()
-    kubernetes_enrollment_audience: str = Field(default="apidae", min_length=1)
-    kubernetes_account_dir: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-    # Tokens of the operator's making, from files that others may not read; without them the first start makes its own
-    # in data_dir.
-    sensor_token_file: Path | None = None
-    api_token_file: Path | None = None
+    # Listeners. Off loopback always by TLS.
+    grpc_listen: str = Field(default="127.0.0.1:7443", description="HOST:PORT for sensors. Port 0 takes a free one.")
+    http_listen: str = Field(
+        default="127.0.0.1:8080", description="HOST:PORT for the API and the web page. Port 0 takes a free one."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="PEM certificate chain of both listeners. Without it the collector's authority issues one.",
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM key of `tls_cert_file`.")
+    tls_server_names: tuple[str, ...] = Field(
+        default=(), description="Further names and addresses for the certificate that the collector issues to itself."
+    )
+    ca_cert_file: Path | None = Field(
+        default=None,
+        description=(
+            "PEM authority that signs sensors' certificates, with further trusted ones behind it. Without it the "
+            "first start makes one."
+        ),
+    )
+    ca_key_file: Path | None = Field(
+        default=None,
+        description="PEM key of the authority. Without it the collector checks certificates and issues none.",
+    )
+    no_auth: bool = Field(default=False, description="Ask for no tokens. It works on loopback only.")
+    sensor_auth: SensorAuth = Field(
+        default=SensorAuth.AUTO,
+        description=(
+            "How sensors authenticate. `auto`: by certificate off loopback, by token on loopback. `any`: either one."
+        ),
+    )
+    sensor_certificate_seconds: int = Field(
+        default=30 * 86_400,
+        ge=60,
+        le=366 * 86_400,
+        description="Lifetime of the certificates that the collector issues to sensors.",
+    )
+    kubernetes_enrollment_accounts: tuple[str, ...] = Field(
+        default=(), description="Service accounts whose Pods may enrol as sensors, as NAMESPACE/NAME."
+    )
+    kubernetes_enrollment_audience: str = Field(
+        default="apidae", min_length=1, description="Audience that the service account tokens of sensors must have."
+    )
+    kubernetes_account_dir: Path = Field(
+        default=Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        description="Directory with the collector's own service account token.",
+    )
+    sensor_token_file: Path | None = Field(
+        default=None,
+        description="File with your own token for sensors. Without it the first start makes one in `data_dir`.",
+    )
+    api_token_file: Path | None = Field(
+        default=None, description="File with your own API token. Without it the first start makes one in `data_dir`."
+    )
 
-    # The store: embedded, or a ClickHouse server or cluster.
-    store_url: SecretStr | None = None
-    store_cluster: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
-    store_memory_bytes: int = Field(default=1_500_000_000, ge=400_000_000)
-    disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
-    wal_limit_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
-    # Kept free of the volume of data_dir: below it sensors have to send batches again. Without a number the larger of
-    # 1 GB and 1 % of the volume.
-    disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)
+    # Tables and log.
+    store_url: SecretStr | None = Field(
+        default=None, description="URL of a ClickHouse server to use instead of the embedded tables."
+    )
+    store_cluster: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="Name of the ClickHouse cluster on which tables are made; empty for one server.",
+    )
+    store_memory_bytes: int = Field(
+        default=1_500_000_000, ge=400_000_000, description="Memory limit of the embedded tables."
+    )
+    disk_limit_bytes: int = Field(
+        default=10_000_000_000,
+        ge=200_000_000,
+        description="Size limit of the tables; past it the oldest rows are deleted.",
+    )
+    wal_limit_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=64 * 1024**2,
+        description="Size limit of the write-ahead log; past it sensors must send batches again.",
+    )
+    disk_reserve_bytes: int | None = Field(
+        default=None,
+        ge=16_000_000,
+        description=(
+            "Space on the volume of `data_dir` that stays free. Default: the larger of 1 GB and 1 % of the volume."
+        ),
+    )
 
     # When a sensor sends a row before its window ends.
-    trigger_distinct_objects_per_second: int = Field(default=10, ge=1, le=1_000_000)
-    trigger_calls_per_second: int = Field(default=20, ge=1, le=1_000_000)
+    trigger_distinct_objects_per_second: int = Field(
+        default=10, ge=1, le=1_000_000, description="A row with this many distinct objects in a second is sent at once."
+    )
+    trigger_calls_per_second: int = Field(
+        default=20, ge=1, le=1_000_000, description="A row with this many calls in a second is sent at once."
+    )
+    consumer_order: tuple[ConsumerColumn, ...] = Field(
+        default=CONSUMER_ORDER,
+        description="What names the consumer of a call: the first of these that is known. Use the sensors' order.",
+    )
 
-    # Who the consumer of a call is: the first of these columns that is known. Give the sensors the same.
-    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    # Kubernetes.
+    kubernetes: KubernetesUse = Field(
+        default=KubernetesUse.AUTO,
+        description="Whether the collector watches the Kubernetes API. `auto`: in a Pod, or if a kubeconfig is set.",
+    )
+    cluster: str = Field(default="", max_length=253, description="Name of the watched cluster, as its sensors give it.")
+    kubeconfig: Path | None = Field(
+        default=None, description="Kubeconfig file, for a collector that runs outside a Pod."
+    )
+    other_clusters: tuple[str, ...] = Field(default=(), description="Further clusters to watch, as CLUSTER=KUBECONFIG.")
 
-    # Kubernetes: the cluster in which the collector runs, or that of the kubeconfig, under the name that its sensors
-    # give; and other clusters that send here, each as CLUSTER=KUBECONFIG.
-    kubernetes: KubernetesUse = KubernetesUse.AUTO
-    cluster: str = Field(default="", max_length=253)
-    kubeconfig: Path | None = None
-    other_clusters: tuple[str, ...] = ()
+    # Blocks, risk, descriptions.
+    is_four_eyes: bool = Field(
+        default=False, description="Blocks begin only after a second approval, with the approval token."
+    )
+    spec_paths: tuple[Path, ...] = Field(
+        default=(),
+        description=(
+            "API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files."
+        ),
+    )
+    risk_interval_seconds: float = Field(
+        default=60.0,
+        ge=1.0,
+        le=3_600.0,
+        description="How often the risk of endpoints is computed, and `spec_paths` are read.",
+    )
+    partner_networks: tuple[str, ...] = Field(
+        default=(), description="Networks (CIDR) of partners, for the exposure of endpoints."
+    )
 
-    # Blocks begin only when a second person, who has the approval token, has approved them (docs/response.md).
-    is_four_eyes: bool = False
-    # API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files.
-    spec_paths: tuple[Path, ...] = ()
-    # How often endpoints that were called are judged anew.
-    risk_interval_seconds: float = Field(default=60.0, ge=1.0, le=3_600.0)
-    # Networks of partners (CIDR): calls from them make an endpoint neither internal nor external.
-    partner_networks: tuple[str, ...] = ()
+    # Detection.
+    sensitivity: Sensitivity = Field(
+        default=Sensitivity.NORMAL,
+        description=(
+            "Sensitivity of the detectors. A level that was chosen by the API holds until this setting changes."
+        ),
+    )
+    time_zone: str = Field(
+        default=UTC_NAME, description="IANA time zone of the hours of day and weekends that detectors learn."
+    )
 
-    # How much the detectors report, all together (docs/use/alerts.md). What the API chooses at run time holds until
-    # this setting changes.
-    sensitivity: Sensitivity = Sensitivity.NORMAL
-    # Of the hours of the day and the weekends that are learnt of endpoints: a name of the IANA database.
-    time_zone: str = UTC_NAME
-
-    log_level: LogLevel = LogLevel.INFO
+    # Operation.
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages that are logged.")
 
     @field_validator("data_dir", "kubernetes_account_dir", mode="before")
     @classmethod

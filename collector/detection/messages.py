@@ -28,7 +28,7 @@ class Told(msgspec.Struct, frozen=True, tag=True):
 class DetectorTotals:
     """Of the engine, and of what it read and kept."""
 
-    calls_used: int = total("Calls that the detectors judged.")
+    calls_used: int = total("Calls that the detectors evaluated.")
     subjects_evicted: int = total("Endpoints, consumers and pairs that the detectors forgot for room.")
     signals_held_back: int = total("Values past a threshold that the level of sensitivity keeps unreported.")
     batches_refused: int = total("Batches that the detectors could not read.")

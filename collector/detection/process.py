@@ -347,7 +347,7 @@ class DetectorProcess:
                 ),
                 (
                     "detector_messages_dropped",
-                    "Messages to the detectors, such as a person's decisions, that went for room.",
+                    "Messages to the detectors, such as a person's decisions, dropped because their queue was full.",
                     self._dropped_messages,
                 ),
             )
@@ -355,7 +355,7 @@ class DetectorProcess:
         counts = self.counts
         if counts is None:
             return own
-        text = "Calls that the detectors did not judge, by reason."
+        text = "Calls that the detectors did not evaluate, by reason."
         dropped = make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
         return (*own, *list_figures(counts.totals, "detector_"), *dropped)
 

@@ -252,7 +252,7 @@ def _refuse(code: int, status: ApiStatus) -> None:
         raise GoneError
     hint = {
         401: "; its token is not accepted: give the collector a valid one",
-        403: "; give the collector's service account list and watch of it (docs/kubernetes.md)",
+        403: "; give the collector's service account list and watch of it (docs/use/kubernetes.md)",
     }.get(code, "")
     raise ApiError(
         f"the API server answered {code} ({status.message or status.reason or 'no reason given'}){hint}", code

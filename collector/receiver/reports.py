@@ -3,7 +3,7 @@
 All of it is bounded. Coverage becomes rows of `coverage_rows`, Kubernetes workloads become rows of `workloads`.
 
 `RevealBook` has the hashes of path words whose text no sensor has sent yet. A sensor answers only for words that it may
-reveal (docs/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
+reveal (docs/use/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
 """
 
 import json

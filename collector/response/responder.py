@@ -5,7 +5,7 @@ the store of blocks and in the audit log before sensors get it (`on_change`, whi
 
 `Reports` has what sensors report of the blocks they hold: who enforces, who does not and why, and what was stopped. A
 sensor counts from when it took a block, and from 0 again after a restart or a change of its switch. Earlier counts are
-kept. A sensor that is not heard any more enforces nothing, or soon will not (docs/response.md). Not thread-safe.
+kept. A sensor that is not heard any more enforces nothing, or soon will not (docs/use/response.md). Not thread-safe.
 """
 
 import logging

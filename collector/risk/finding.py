@@ -75,7 +75,7 @@ class VolumeWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Factors between 0 and 1; docs/risk.md says what each means."""
+    """Factors between 0 and 1; docs/use/risk.md says what each means."""
 
     version: str
     sensitivity: Mapping[str, float]

@@ -5,7 +5,7 @@ Pure.
     score = 100 x (1 - (1 - base) x product over open findings of (1 - weight of its severity))
 
 It is a product, because no term is dangerous alone: what nobody can reach, or what holds nothing, is no risk. Findings
-add to it as what is known to be wrong. Equal circumstances and weights always give the same score (docs/risk.md).
+add to it as what is known to be wrong. Equal circumstances and weights always give the same score (docs/use/risk.md).
 
 `find_alarms` gives reports for alerts: a score that crossed a level, and data of people that is open to everybody.
 """

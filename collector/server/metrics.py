@@ -1,6 +1,6 @@
 """The collector's metrics in the Prometheus text format, read from their counters at each scrape.
 
-docs/metrics.md describes each family.
+docs/reference/metrics.md describes each family.
 """
 
 import time

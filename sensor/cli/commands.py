@@ -127,14 +127,14 @@ _DEFAULT: Path = SensorSettings.model_fields["state_dir"].default
 
 def register_enforcement(app: typer.Typer) -> None:
     """Add the commands."""
-    enforcement = typer.Typer(help="Have this node's sensor stop nobody, whatever the collector asks.")
+    enforcement = typer.Typer(help="Switch enforcement off on this node, whatever the collector asks.")
 
     @enforcement.command("off")
     def off(
         reason: Annotated[str, typer.Option(help="Shown to whoever asks why.")] = "by the operator of this node",
         state_dir: _STATE_DIR = _DEFAULT,
     ) -> None:
-        """Lift everything here within a second, and stop nobody until `on`; also over restarts."""
+        """End all blocks here within a second, and block nobody until `on`, also over restarts."""
         _change(lambda switch: switch.turn_off(reason), state_dir)
 
     @enforcement.command("on")
@@ -144,7 +144,7 @@ def register_enforcement(app: typer.Typer) -> None:
 
     @enforcement.command("status")
     def status(state_dir: _STATE_DIR = _DEFAULT) -> None:
-        """Tell whether it is switched off here."""
+        """Show whether enforcement is off on this node."""
         _change(lambda switch: None, state_dir)
 
     app.add_typer(enforcement, name="enforcement")
@@ -187,10 +187,10 @@ def register(app: typer.Typer) -> None:
     """Add the sensor's commands."""
     app.command(name="sensor", help="See this node's HTTP calls and stream them to a collector.")(run_sensor)
     app.command(name="enroll", help="Get this node's certificate from a collector, with a one-time token.")(enroll)
-    app.command(name="preflight", help="Tell what works on this node; exit 0 only if plaintext capture does.")(
+    app.command(name="preflight", help="Check what works on this node; exits with 0 only if plaintext capture works.")(
         preflight
     )
-    app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
+    app.command(name="pause", help="Detach the running sensor. It stays connected to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
     register_enforcement(app)
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)

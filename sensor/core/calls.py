@@ -2,7 +2,7 @@
 
 `Exchange` is what capture saw. It holds request and response heads in bytes and never leaves
 `sensor.describe.describer`. `CallRecord` is what may leave the node: kinds, lengths and keyed hashes, and text only as
-docs/privacy.md allows it.
+docs/use/privacy.md allows it.
 
 Both are msgspec structs, because one of each is made for every call. Construction by position takes 0.2 us, by keyword
 4 us, and a frozen dataclass takes 3 us. They are kept from the cycle collector, since nothing in them can point back.

@@ -72,7 +72,7 @@ class CaptureWay(StrEnum):
 
 
 class KubernetesUse(StrEnum):
-    """Whether the API server of Kubernetes is asked who the Pods of this node are (docs/kubernetes.md)."""
+    """Whether the API server of Kubernetes is asked who the Pods of this node are (docs/use/kubernetes.md)."""
 
     AUTO = "auto"  # In a Pod yes, elsewhere where a kubeconfig is given.
     ON = "on"
@@ -97,119 +97,307 @@ class SensorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    # Where the rows go. Off loopback always by TLS, with the system's authorities unless a file is given.
-    collector: str = Field(description="HOST:PORT of the collector's gRPC listener")
-    token: SecretStr | None = None
-    token_file: Path | None = None
-    collector_ca_file: Path | None = None
-    collector_server_name: str = ""
-    # What shows who this sensor is: a certificate of the operator's making, or one that it gets by enrolment and keeps
-    # in state_dir; it enrols itself where it has none and is given a token, one-time or a Kubernetes service account's.
-    client_cert_file: Path | None = None
-    client_key_file: Path | None = None
-    enrollment_token_file: Path | None = None
-    # How long the first start, which has no installation key yet, waits for a collector.
-    first_contact_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
-
-    # Who this is.
-    cluster: str = Field(default="", max_length=253)
-    node: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
-
-    # Kubernetes: the Pods of `node`, which must be its name there. The zone is the node's label's unless it is given;
-    # of Pods, only these labels are told.
-    kubernetes: KubernetesUse = KubernetesUse.AUTO
-    kubeconfig: Path | None = None
-    zone: str = Field(default="", max_length=63)
-    pod_labels: tuple[str, ...] = (
-        "app.kubernetes.io/name",
-        "app.kubernetes.io/component",
-        "app.kubernetes.io/part-of",
-        "app.kubernetes.io/version",
+    # Where rows are sent. Off loopback always by TLS.
+    collector: str = Field(description="Address of the collector's gRPC listener, as HOST:PORT.")
+    token: SecretStr | None = Field(
+        default=None, description="The sensors' token, for a collector that accepts tokens."
     )
-    # Which Pods are watched, by NAMESPACE or NAMESPACE/WORKLOAD with * and ?. These go before annotations and labels.
-    excluded_workloads: tuple[str, ...] = ()
-    included_workloads: tuple[str, ...] = ()
-    is_watching_system_namespaces: bool = False
-    # Calls of kubelets, scrapers and load balancers that only ask whether a service lives, in the inventory too.
-    is_telling_probes: bool = False
-    # Apidae's own calls in the inventory too: what its collector serves and calls, and what this sensor does.
-    include_own_traffic: bool = False
+    token_file: Path | None = Field(
+        default=None, description="File with the sensors' token; it is read again at each connection."
+    )
+    collector_ca_file: Path | None = Field(
+        default=None,
+        description=(
+            "PEM file of the authorities that may sign the collector's certificate. Without it: those of the "
+            "enrolment, else the system's."
+        ),
+    )
+    collector_server_name: str = Field(
+        default="", description="Name that the collector's certificate must have, if it is not the host in `collector`."
+    )
+    client_cert_file: Path | None = Field(
+        default=None,
+        description="PEM file of this sensor's certificate, if you issue it yourself instead of by enrolment.",
+    )
+    client_key_file: Path | None = Field(default=None, description="PEM file of the key of `client_cert_file`.")
+    enrollment_token_file: Path | None = Field(
+        default=None,
+        description=(
+            "File with a one-time token or a Kubernetes service account token. A sensor without a certificate "
+            "enrols itself with it."
+        ),
+    )
+    first_contact_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description=(
+            "How long the first start waits for a collector. A sensor without an installation key cannot run "
+            "without one."
+        ),
+    )
 
-    # Where it keeps keys, policy and spool, and where its lock and control socket are.
-    state_dir: Path = Path("/var/lib/apidae/sensor")
-    # The compiled kernel side, for faster starts; None: in state_dir. Written by root only, or it is not read.
-    cache_dir: Path | None = None
-    run_dir: Path = Path("/run/apidae")
-    # How long a start waits for the sensor that runs on this node to end, prepared to take its place; 0: it is refused.
-    takeover_wait_seconds: float = Field(default=0.0, ge=0, le=3600)
-    # Made while this sensor captures, or can take the place of the one before it, for who cannot ask its metrics port.
-    ready_file: Path | None = None
-    spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
+    # Names.
+    cluster: str = Field(
+        default="", max_length=253, description="Name of the cluster that this node belongs to; empty on plain hosts."
+    )
+    node: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="Name of this node. In Kubernetes it must be the node's name in the API.",
+    )
 
-    # What it sees, and how.
-    capture: CaptureWay = CaptureWay.AUTO
-    # The cgroup v2 directory that is watched with all below it; of a directory above the mount, the mount.
-    cgroup_path: Path = Path("/sys/fs/cgroup")
-    # The node's processes. In a container that is not in the node's PID namespace: where the node's /proc is mounted.
-    proc_path: Path = Path("/proc")
-    ring_bytes: int = Field(default=8 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
-    poll_interval_ms: int = Field(default=25, ge=5, le=1000)
+    # Kubernetes.
+    kubernetes: KubernetesUse = Field(
+        default=KubernetesUse.AUTO,
+        description=(
+            "Whether the sensor asks the Kubernetes API for the Pods of this node. `auto`: in a Pod, or if a "
+            "kubeconfig is set."
+        ),
+    )
+    kubeconfig: Path | None = Field(default=None, description="Kubeconfig file, for a sensor that runs outside a Pod.")
+    zone: str = Field(
+        default="",
+        max_length=63,
+        description="Zone of this node. Without it, the node's label `topology.kubernetes.io/zone` is used.",
+    )
+    pod_labels: tuple[str, ...] = Field(
+        default=(
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/component",
+            "app.kubernetes.io/part-of",
+            "app.kubernetes.io/version",
+        ),
+        description="Labels of Pods that are sent to the collector; no other label is sent.",
+    )
+    excluded_workloads: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Pods that are not watched, as NAMESPACE or NAMESPACE/WORKLOAD with `*` and `?`. Overrides all other rules."
+        ),
+    )
+    included_workloads: tuple[str, ...] = Field(
+        default=(), description="Pods that are watched whatever their annotations and labels say, in the same form."
+    )
+    is_watching_system_namespaces: bool = Field(
+        default=False, description="Watch Pods of system namespaces such as `kube-system` too."
+    )
+    is_telling_probes: bool = Field(
+        default=False, description="Report health checks, kubelet probes and metrics scrapes as calls too."
+    )
+    include_own_traffic: bool = Field(default=False, description="Report Apidae's own calls too.")
 
-    # What the kernel recognises goes up as one record a call; of the rest so many heads a second go up, for a cgroup
-    # and (twice as many) for the node. Heads give way where the sensor takes more of a core than the budget, which is
-    # for 10,000 calls a second. Each known route is sampled now and then, all routes together so often.
-    is_recognising: bool = True
-    head_sample_seconds: float = Field(default=10.0, ge=0.1, le=3600)
-    samples_per_second: int = Field(default=30, ge=1, le=100_000)
-    heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
-    heads_burst_count: int = Field(default=5_000, ge=1, le=1_000_000)
-    floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
-    capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
-    # Bodies of samples: read on this node for kinds of data and numbers of records, and never kept. Bytes are those of
-    # one cgroup, the node has twice as many; the first calls of a route are all samples, then one in each interval, of
-    # a busy route whose requests have no body in each eight.
-    is_reading_bodies: bool = True
-    body_bytes_per_second: int = Field(default=1024 * 1024, ge=1, le=1024**3)
-    floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
-    # Classes of sensitive data of your own: patterns of RE2, told as custom_1 to custom_4 in this order.
-    custom_data_classes: tuple[str, ...] = ()
-    # Of descriptions that services serve themselves (/openapi.json) the outline is told, without sentences and values.
-    is_telling_descriptions: bool = True
-    body_sample_seconds: float = Field(default=1.0, ge=0.1, le=3600)
-    body_first_samples_count: int = Field(default=20, ge=0, le=1_000)
-    # Of what goes up whole, so many bytes a second are held against the attack rules, at most a fourth of them of one
-    # consumer; 0: none.
-    attack_bytes_per_second: int = Field(default=256 * 1024, ge=0, le=1024**3)
+    # Files.
+    state_dir: Path = Field(
+        default=Path("/var/lib/apidae/sensor"),
+        description="Directory for the installation key, certificate, policy and spool.",
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Directory for the compiled eBPF programs. Without it, `state_dir`. The sensor ignores files that "
+            "others could have written."
+        ),
+    )
+    run_dir: Path = Field(
+        default=Path("/run/apidae"),
+        description=(
+            "Directory for the lock, the control socket and header tables over a restart; it should be in memory."
+        ),
+    )
+    takeover_wait_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="How long a start waits for the sensor that runs on this node to stop. 0: the start is refused.",
+    )
+    ready_file: Path | None = Field(
+        default=None,
+        description=(
+            "File that exists while the sensor captures, or is ready to replace the one that runs. For probes "
+            "that cannot use `metrics_listen`."
+        ),
+    )
+    spool_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=64 * 1024**3,
+        description=(
+            "Disk space for batches that the collector has not acknowledged. Past it the oldest batches are dropped."
+        ),
+    )
 
-    # TLS, where processes hand it to their libraries (docs/use/tls.md); shorter-lived processes are skipped.
-    is_reading_tls: bool = False
-    tls_min_age_seconds: float = Field(default=2.0, ge=0, le=3600)
+    # Capture.
+    capture: CaptureWay = Field(
+        default=CaptureWay.AUTO,
+        description="How calls are captured. `auto`: by packets if the kernel allows it, else by system calls.",
+    )
+    cgroup_path: Path = Field(
+        default=Path("/sys/fs/cgroup"),
+        description="The cgroup v2 directory to watch, with all that is below it. The default is the whole host.",
+    )
+    proc_path: Path = Field(
+        default=Path("/proc"),
+        description="Where the node's /proc is mounted, for a sensor in a container with its own PID namespace.",
+    )
+    ring_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=PAGE_BYTES,
+        le=1024**3,
+        description="Size of the ring buffer between kernel and sensor; a power of two.",
+    )
+    poll_interval_ms: int = Field(default=25, ge=5, le=1000, description="How often the ring buffer is read.")
 
-    # Enforcement: what a collector may have this sensor stop (docs/response.md). Nothing until it is switched on here,
-    # and never more than this; networks of trusted proxies are never blocked either.
-    is_enforcing: bool = False
-    never_block_cidrs: tuple[Network, ...] = ()
-    enforce_blocks_max_count: int = Field(default=100, ge=1, le=10_000)
-    enforce_max_seconds: int = Field(default=86_400, ge=1, le=7 * 86_400)
-    # Of this node's calls in ten minutes, those that all blocked clients together made.
-    enforce_max_call_share: float = Field(default=0.5, gt=0, le=1)
-    # The widest networks that may be blocked.
-    enforce_ipv4_prefix_min_bits: int = Field(default=24, ge=8, le=32)
-    enforce_ipv6_prefix_min_bits: int = Field(default=56, ge=16, le=128)
-    # Everything is lifted when the collector has been away for so long.
-    enforce_without_collector_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    # Request heads: how many are copied to user space.
+    is_recognising: bool = Field(
+        default=True,
+        description=(
+            "Match known calls in the kernel and report each as one short record. Without it every request head "
+            "is copied to user space."
+        ),
+    )
+    head_sample_seconds: float = Field(
+        default=10.0, ge=0.1, le=3600, description="How often the kernel samples each known route."
+    )
+    samples_per_second: int = Field(
+        default=30, ge=1, le=100_000, description="Most samples of all known routes together."
+    )
+    heads_per_second: int = Field(
+        default=2_000,
+        ge=1,
+        le=1_000_000,
+        description="Most request heads that are copied to user space, for each cgroup; for the node twice as many.",
+    )
+    heads_burst_count: int = Field(
+        default=5_000, ge=1, le=1_000_000, description="How many request heads may exceed `heads_per_second` at once."
+    )
+    floor_heads_per_second: int = Field(
+        default=100, ge=1, le=1_000_000, description="Where the governor stops lowering `heads_per_second`."
+    )
+    capture_budget_core_share: float = Field(
+        default=0.03,
+        gt=0,
+        le=64,
+        description=(
+            "CPU budget in cores, for each 10,000 calls/s, eBPF programs included. Above it the governor lowers "
+            "the limits of bodies, then of heads."
+        ),
+    )
 
-    # How calls are named and summed.
-    trusted_proxy_cidrs: tuple[Network, ...] = ()
-    consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
-    window_seconds: int = Field(default=10, ge=1, le=60)
-    merged_window_seconds: int = Field(default=60, ge=1, le=600)
-    rows_per_endpoint_count: int = Field(default=1_000, ge=1, le=100_000)
-    rows_per_window_count: int = Field(default=20_000, ge=1, le=1_000_000)
+    # Bodies, and what is read in them.
+    is_reading_bodies: bool = Field(
+        default=True,
+        description="Copy sampled bodies to user space and classify them there. Bodies are never stored or sent.",
+    )
+    body_bytes_per_second: int = Field(
+        default=1024 * 1024,
+        ge=1,
+        le=1024**3,
+        description="Most bytes of bodies that are copied to user space, for each cgroup; for the node twice as many.",
+    )
+    floor_body_bytes_per_second: int = Field(
+        default=16 * 1024, ge=1, le=1024**3, description="Where the governor stops lowering `body_bytes_per_second`."
+    )
+    custom_data_classes: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Your own classes of sensitive data, as RE2 patterns. They are reported as `custom_1` to `custom_4`."
+        ),
+    )
+    is_telling_descriptions: bool = Field(
+        default=True, description="Send the outline of API descriptions that services publish, such as /openapi.json."
+    )
+    body_sample_seconds: float = Field(
+        default=1.0, ge=0.1, le=3600, description="How often a body of each route is sampled, after its first samples."
+    )
+    body_first_samples_count: int = Field(
+        default=20, ge=0, le=1_000, description="How many first calls of a route are sampled in full."
+    )
+    attack_bytes_per_second: int = Field(
+        default=256 * 1024,
+        ge=0,
+        le=1024**3,
+        description=(
+            "Most bytes of requests that are checked for attack payloads, at most a quarter for one consumer. 0: none."
+        ),
+    )
 
-    # How it is watched.
-    metrics_listen: str = ""
-    log_level: LogLevel = LogLevel.INFO
+    # TLS.
+    is_reading_tls: bool = Field(
+        default=False,
+        description=(
+            "Read HTTP in TLS, where processes hand it to their TLS library. It adds latency to those processes."
+        ),
+    )
+    tls_min_age_seconds: float = Field(
+        default=2.0, ge=0, le=3600, description="How long a process must have run before its TLS is read."
+    )
+
+    # Enforcement: what a collector can have this sensor block.
+    is_enforcing: bool = Field(
+        default=False, description="Let this sensor block clients. Without it the sensor never blocks."
+    )
+    never_block_cidrs: tuple[Network, ...] = Field(
+        default=(), description="Networks that are never blocked. With `trusted_proxy_cidrs` at most 1,024."
+    )
+    enforce_blocks_max_count: int = Field(
+        default=100, ge=1, le=10_000, description="Most blocks that are in force at once."
+    )
+    enforce_max_seconds: int = Field(
+        default=86_400, ge=1, le=7 * 86_400, description="Longest duration of a block; longer blocks are declined."
+    )
+    enforce_max_call_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description=(
+            "Largest share of this node's calls in ten minutes that all blocked clients together may have made."
+        ),
+    )
+    enforce_ipv4_prefix_min_bits: int = Field(
+        default=24, ge=8, le=32, description="Shortest prefix of an IPv4 network that may be blocked."
+    )
+    enforce_ipv6_prefix_min_bits: int = Field(
+        default=56, ge=16, le=128, description="Shortest prefix of an IPv6 network that may be blocked."
+    )
+    enforce_without_collector_seconds: float = Field(
+        default=300.0, ge=1, le=86_400, description="All blocks end when the collector has been away for this long."
+    )
+
+    # Consumers and rows.
+    trusted_proxy_cidrs: tuple[Network, ...] = Field(
+        default=(), description="Networks of proxies whose forwarding headers count. They are never blocked."
+    )
+    consumer_order: tuple[ConsumerColumn, ...] = Field(
+        default=tuple(ConsumerColumn),
+        description="What names the consumer of a call: the first of these that is known. Use the collector's order.",
+    )
+    window_seconds: int = Field(
+        default=10,
+        ge=1,
+        le=60,
+        description="Length of a window in which calls are summed. The detectors are calibrated for 10 s.",
+    )
+    merged_window_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=600,
+        description="Length of the windows that are kept while the collector is away; a multiple of `window_seconds`.",
+    )
+    rows_per_endpoint_count: int = Field(
+        default=1_000, ge=1, le=100_000, description="Most rows of an endpoint in a window; rows beyond it are merged."
+    )
+    rows_per_window_count: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="Most rows of a window; rows beyond it are merged."
+    )
+
+    # Operation.
+    metrics_listen: str = Field(
+        default="",
+        description="HOST:PORT for Prometheus metrics and health probes, without TLS. Empty: nothing listens.",
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages that are logged.")
 
     @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", "proc_path", mode="before")
     @classmethod

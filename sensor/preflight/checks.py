@@ -2,7 +2,7 @@
 
 `read_environment` reads the facts: /proc, /sys, uname, and `sensor.preflight.trial` in a child. What cannot be read is
 None, which is a fact too. `check_environment` is pure and gives one `Check` a line of the table. Each row is one small
-function, and a test breaks each fact in turn. Only a FAILED check stops capture. docs/preflight.md lists what it needs.
+function, and a test breaks each fact in turn. Only a FAILED check stops capture. docs/use/preflight.md lists them.
 """
 
 import enum
@@ -376,7 +376,7 @@ def _advise_capture(problem: str) -> str:
     for pattern, advice in _CAPTURE_ADVICE:
         if re.search(pattern, problem):
             return advice
-    return "See docs/preflight.md, and report this sentence with the kernel's release."
+    return "See docs/use/preflight.md, and report this sentence with the kernel's release."
 
 
 _CAPTURE_ADVICE = (

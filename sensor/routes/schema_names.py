@@ -8,7 +8,7 @@ and also the content type that makes the call an RPC. The server's answer decide
   it is made of words, and no word is a person's name. In `package.Service/Method` the method may have any name.
 - Everything else (not implemented, not allowed, not read): the segments are treated like those of any path.
 
-A name that is not revealed stays a word of the path, reported by its hash (docs/privacy.md).
+A name that is not revealed stays a word of the path, reported by its hash (docs/use/privacy.md).
 """
 
 import re

@@ -158,7 +158,7 @@ class HostNames:
         return OTHER, None
 
 
-# Consumers that must have been served a word before its text may leave the node (docs/privacy.md).
+# Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
 MIN_CONSUMERS: Final = 3
 # Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
 MAX_CANDIDATES: Final = 20_000

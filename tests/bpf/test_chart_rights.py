@@ -24,7 +24,7 @@ from tests.bpf.kernel_sides import KERNEL_SIDES, PACKETS_OF_THE_HOST, Outcome, d
 pytestmark = pytest.mark.kernel
 
 TRIAL_SECONDS: Final = 300.0
-FEWEST_CAPABILITIES: Final = ("BPF", "PERFMON", "NET_ADMIN")  # docs/kubernetes-install.md
+FEWEST_CAPABILITIES: Final = ("BPF", "PERFMON", "NET_ADMIN")  # docs/use/kubernetes.md
 # bpf_probe_read and bpf_probe_read_str, which read memory without saying whose. Programs on packets may not call them.
 _OLD_HELPERS: Final = {4, 45}
 # The default install's is in the gate.

@@ -29,7 +29,9 @@ FOREIGN = {"Certificate", "HTTPRoute", "BackendTLSPolicy", "ServiceMonitor", "Se
 def test_rendered_as_kept(example: str, version: int) -> None:
     need_helm(version)
     path = next(path for path in list_examples() if path.name == f"{example}-values.yaml")
-    assert render_example(version, path) == rendered_path(path).read_text(), "run scripts/chart, and look at the diff"
+    assert render_example(version, path) == rendered_path(path).read_text(), (
+        "run scripts/generate, and look at the diff"
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -72,9 +74,9 @@ def test_the_sensor_has_the_rights_it_says_and_no_others() -> None:
     assert security["readOnlyRootFilesystem"] is True
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
     assert security["capabilities"]["drop"] == ["ALL"]
-    table = (CHART.parents[2] / "docs" / "kubernetes-install.md").read_text()
+    table = (CHART.parents[2] / "docs" / "use" / "kubernetes.md").read_text()
     for name in security["capabilities"]["add"]:
-        assert f"| `{name}` |" in table, f"docs/kubernetes-install.md does not say what {name} is for"
+        assert f"| `{name}` |" in table, f"docs/use/kubernetes.md does not say what {name} is for"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -59,7 +59,7 @@ def sample(side: str, name: str, told: dict[str, Any]) -> Any:
 def test_every_setting_of_the_programs_is_a_value() -> None:
     schema = read_schema()
     assert format_schema(insert_settings(schema)) == SCHEMA.read_text(), (
-        "settings of a program are not in the chart as they are in the program; run scripts/chart and commit the result"
+        "settings of a program are not in the chart as they are in the program; run scripts/generate and commit"
     )
     for side, settings in SIDES.items():
         secret = schema["definitions"][f"{side}SettingsFromSecrets"]["properties"]

@@ -138,7 +138,7 @@ def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     named = time.monotonic() - written
     print(
         f"a Pod that lived for {lived:.2f} s was an endpoint {named:.2f} s after it was written"
-    )  # docs/kubernetes.md
+    )  # docs/internals/kubernetes.md
     (endpoint,) = node.endpoints(workload="flash")
     assert (endpoint["service"]["namespace"], endpoint["calls"]) == ("shop", 1)
 

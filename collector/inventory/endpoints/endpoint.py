@@ -131,7 +131,7 @@ class AuthenticationLevel(StrEnum):
     UNKNOWN = "unknown"  # No 2xx call to judge by, or none that could be judged.
 
 
-FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/api.md.
+FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/reference/api.md.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

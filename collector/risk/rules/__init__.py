@@ -1,4 +1,4 @@
-"""The rules that find risks of an endpoint, one file a theme (docs/risk.md lists them)."""
+"""The rules that find risks of an endpoint, one file a theme (docs/use/risk.md lists them)."""
 
 from typing import Final
 

@@ -264,7 +264,7 @@ SETTINGS {DURABLE}
 """,
 )
 
-# Words whose text the sensors may tell (docs/privacy.md). A word's hash is keyed, so each rotation has its own.
+# Words whose text the sensors may send (docs/use/privacy.md). A word's hash is keyed, so each rotation has its own.
 REVEALED_WORDS = Table(
     name="revealed_words",
     shard_by="hash",

@@ -1,8 +1,8 @@
 """Writes a call as a JSON object with OpenTelemetry names (semantic conventions 1.44.0).
 
 The default object holds what would leave the node. It is made of a `CallRecord` alone, so it cannot hold what the
-sensor's types keep back (docs/privacy.md). Names that OpenTelemetry lacks begin with `apidae.`. Fields without a value
-are omitted.
+sensor's types keep back (docs/use/privacy.md). Names that OpenTelemetry lacks begin with `apidae.`. Fields without a
+value are omitted.
 
 `--raw` adds values of the wire, for a user who has the capture file anyway. Of header fields it adds only those listed
 here: no credentials and no cookies.

@@ -389,7 +389,7 @@ class TlsCapture:
             *make_totals(totals, "tls_"),
             *make_labelled(
                 "tls_bound_sessions",
-                "Sessions of TLS, by what told their socket first.",
+                "TLS sessions, by how their socket was found first.",
                 "by",
                 ((name, reader.bound[way]) for way, name in _WAYS.items()),
             ),

@@ -3,7 +3,7 @@
 `Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the label apidae.io/watch. It reads
 the node itself once for each list. While the API does not answer, Pods have the ids of their containers as names.
 
-Whether a Pod is watched (docs/kubernetes.md has the same table). The first rule that applies wins:
+Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first rule that applies wins:
 
 1. `excluded_workloads`: off. Nobody in the cluster overrules the operator of Apidae.
 2. `included_workloads`: on. So a team cannot exclude itself from what is named here.
@@ -260,7 +260,11 @@ class Cluster:
             ("kubernetes_is_current", "1 while the Pods of this node are followed.", self.pod_watch.is_current),
             ("kubernetes_contact_age_seconds", "Time since the Kubernetes API sent something of Pods.", min(age, 1e9)),
         )
-        evicted = ("kubernetes_pods_evicted", "Pods forgotten for room before their time.", self.pods.evicted_count)
+        evicted = (
+            "kubernetes_pods_evicted",
+            "Ended Pods that were forgotten early.",
+            self.pods.evicted_count,
+        )
         return (*make_gauges(gauges), *list_figures(watched, "kubernetes_"), *make_totals([evicted]))
 
     # The watches tell, in their threads.

@@ -325,7 +325,7 @@ def _check(status: int, content: bytes) -> None:
     if status == 410:
         raise _GoneError
     if status == 403:
-        raise PermissionError("forbidden (403): the service account may not list and watch; see docs/kubernetes.md")
+        raise PermissionError("forbidden (403): the service account may not list and watch; see docs/use/kubernetes.md")
     if status == 401:
         raise PermissionError("unauthorized (401): the token is not accepted")
     if status != 200:
