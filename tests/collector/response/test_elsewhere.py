@@ -23,6 +23,7 @@ def order(value: str) -> BlockOrder:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[HaproxyFront]:
     running = HaproxyFront(tmp_path)
+    wait_until(lambda: Path(running.runtime).exists(), "HAProxy's socket")  # Its ports may be open before.
     yield running
     running.stop()
 
