@@ -20,7 +20,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
+
+from common.rpc_status import RPC_STATUSES
 
 EVENT_STREAM = "text/event-stream"
 KIND_GRPC, KIND_GRPC_WEB, KIND_CONNECT, KIND_WEBSOCKET = 1, 2, 3, 4  # proto CallKind.
@@ -115,33 +117,6 @@ def count_classes(payloads: Iterable[int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(distinct.values()).most_common())
 
 
-class RpcStatus(NamedTuple):
-    """One code."""
-
-    name: str
-    http: int
-
-
-# By number.
-RPC_STATUSES = (
-    RpcStatus("OK", 200),
-    RpcStatus("CANCELLED", 499),
-    RpcStatus("UNKNOWN", 500),
-    RpcStatus("INVALID_ARGUMENT", 400),
-    RpcStatus("DEADLINE_EXCEEDED", 504),
-    RpcStatus("NOT_FOUND", 404),
-    RpcStatus("ALREADY_EXISTS", 409),
-    RpcStatus("PERMISSION_DENIED", 403),
-    RpcStatus("RESOURCE_EXHAUSTED", 429),
-    RpcStatus("FAILED_PRECONDITION", 400),
-    RpcStatus("ABORTED", 409),
-    RpcStatus("OUT_OF_RANGE", 400),
-    RpcStatus("UNIMPLEMENTED", 501),
-    RpcStatus("INTERNAL", 500),
-    RpcStatus("UNAVAILABLE", 503),
-    RpcStatus("DATA_LOSS", 500),
-    RpcStatus("UNAUTHENTICATED", 401),
-)
 # Status codes of the wire that are none of HTTP's.
 ABORTED = 0  # No response head came.
 NOT_READ = 1  # Nobody saw whether one came.

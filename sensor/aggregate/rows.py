@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.rpc_status import RPC_STATUSES
 from sensor.aggregate.dictionary import Facts
 from sensor.aggregate.sketches import estimate_objects, merge_histograms, unite_objects
 from sensor.core import arrays as ragged
 from sensor.core.arrays import Index, Ragged, find_order, find_runs, number_runs
-from sensor.http.grpc import RPC_STATUSES
 
 ROLE_SHIFT: Final = np.uint64(2)
 RPC_STATUS_SHIFT: Final = np.uint64(4)
@@ -199,11 +199,6 @@ class Rows:
         estimates = estimate_objects(self.objects, (self.flags & RowFlag.OBJECTS_SKETCHED.value) != 0)
         counts: Index = np.minimum(estimates, self.sums[Sum.CALLS].astype(np.int64))
         return counts
-
-    @property
-    def records_count(self) -> int:
-        """Rows of CALL in all these rows."""
-        return int(self.sums[Sum.RECORDS].sum())
 
     @property
     def size_bytes(self) -> int:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from common.rpc_status import RPC_STATUSES
 from sensor.capture.files.conversation import Call, StreamFields
 from sensor.capture.files.flows import FlowTransaction, format_address
 from sensor.core.calls import (
@@ -29,7 +30,6 @@ from sensor.core.calls import (
     SegmentKind,
 )
 from sensor.describe.attacks.classes import Attack
-from sensor.http.grpc import RPC_STATUSES
 from sensor.http.http1.events import Head
 from sensor.http.http1.grammar import name_smuggling
 from sensor.http.http1.head import Malformed
