@@ -11,7 +11,7 @@ plain dicts, which are emptied when they are full (as `sensor.core.keyed`).
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,10 +32,6 @@ class BoundedDict(OrderedDict[K, V]):
             if self._on_evicted is not None:
                 self._on_evicted(*evicted)
         super().__setitem__(key, value)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """For `copy` and `pickle`, which else would make one without a limit."""
-        return BoundedDict, (self._limit, self._on_evicted), None, None, iter(self.items())
 
     def use(self, key: K) -> V | None:
         """The value, which is the newest from now on; None where there is none."""

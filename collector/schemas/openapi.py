@@ -238,8 +238,3 @@ def _find_name(parts: Iterable[PartSchema], words: tuple[str, ...]) -> str:
     names: dict[str, FieldNode] = {name: node for one in parts for name, node in one.root.children.items()}
     fitting = [name for name in names if not name.startswith("{") and any(word in name.lower() for word in words)]
     return max(fitting, key=lambda name: (names[name].present, name), default="")
-
-
-def list_left_out(endpoints: Iterable[Described]) -> list[str]:
-    """What OpenAPI has no word for: methods beyond its eight."""
-    return sorted({f"{one.method} {one.template}" for one in endpoints if one.method not in _METHODS})

@@ -66,7 +66,7 @@ def compare_parameters(schema: EndpointSchema, operation: SpecOperation, spec: S
         known = {_fold(place, one.name): one for one in operation.parameters if one.place == place}
         for one in schema.find(part):
             yield from _find_undescribed(one, place, known, operation)
-            yield from _find_missing_parameter_drift(one, place, known.values())
+            yield from _find_missing_parameters(one, place, known.values())
             yield from _find_other_types(one, place, known.values(), spec)
 
 
@@ -99,7 +99,7 @@ def _is_unasked(name: str, operation: SpecOperation) -> bool:
     return name in _UNASKED or name.startswith(_UNASKED_PREFIXES) or is_credential
 
 
-def _find_missing_parameter_drift(part: PartSchema, place: str, known: Iterable[SpecParameter]) -> Iterable[Drift]:
+def _find_missing_parameters(part: PartSchema, place: str, known: Iterable[SpecParameter]) -> Iterable[Drift]:
     requests = part.root.objects
     # One of those whose names may not be told may be it.
     if requests < MIN_REQUESTS or any(name.startswith("{") for name in part.root.children):
@@ -267,10 +267,10 @@ def _compare(
             sentence = f"The field {inner} was seen and is not described."
             found.append(Drift(kind=DriftKind.UNDOCUMENTED_FIELD, place=place, name=inner, sentence=sentence))
     if is_response:
-        found += _find_missing(node, flat.required, place, path)
+        found += _find_missing_fields(node, flat.required, place, path)
 
 
-def _find_missing(node: FieldNode, required: Iterable[str], place: str, path: str) -> Iterable[Drift]:
+def _find_missing_fields(node: FieldNode, required: Iterable[str], place: str, path: str) -> Iterable[Drift]:
     hidden = any(name.startswith("{") for name in node.children)
     for name in sorted(required):
         child = node.children.get(name)

@@ -169,12 +169,6 @@ class SpecTable:
             self._parsed.pop(digest, None)
         return found
 
-    def find_digest(self) -> str:
-        """What is in force, in one word: another one after every change."""
-        rows = select(self._store, _LIST)
-        text = "\x1f".join(f"{row['name']}\x1e{row['digest']}\x1e{row['service']}\x1e{row['place']}" for row in rows)
-        return _digest(text)
-
     def _group(self) -> dict[str, list[dict[str, Any]]]:
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in select(self._store, _LIST):

@@ -140,7 +140,6 @@ def _build_list(ragged: Ragged, values: NDArray[Any]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), pa.array(values))
 
 
-BATCH_ROWS = 10_000
 BATCH_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50 us each.
 # One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.

@@ -79,11 +79,9 @@ def enroll(
         token = _read_token(token_file)
         asyncio.run(_enroll(settings, token))
     except (ConfigError, CredentialError, EnrollmentError, StateError, ValueError) as error:
-        _fail_enrolment(str(error))
+        _fail(str(error))
     except OSError as error:
-        _fail_enrolment(
-            f"{error.filename} cannot be read ({error.strerror}); correct --token-file or --collector-ca-file"
-        )
+        _fail(f"{error.filename} cannot be read ({error.strerror}); correct --token-file or --collector-ca-file")
     told = {"event": "enrolled", "node": settings.node, "cluster": settings.cluster}
     print(json.dumps({**told, "certificate": str(open_certificates(settings, _open(settings)).certificate_path)}))
 
@@ -114,11 +112,6 @@ def _read_token(path: Path | None) -> str:
     if not token and sys.stdin.isatty():
         token = str(typer.prompt("Enrolment token", hide_input=True, err=True))
     return (token or sys.stdin.readline()).strip()
-
-
-def _fail_enrolment(sentence: str) -> NoReturn:
-    typer.echo(f"apidae: {sentence}", err=True)
-    raise typer.Exit(1)
 
 
 _STATE_DIR = Annotated[Path, typer.Option(help="The sensor's state directory.")]

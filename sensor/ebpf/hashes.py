@@ -117,10 +117,3 @@ def _hash_end(address: str, port: int) -> int:
         hashed = (hashed ^ word) * _END_MULTIPLIER & _MASK
         hashed ^= hashed >> 35
     return hashed
-
-
-def fold_actor(profile: int, credential: int, client_address: bytes, client_cgroup_id: int) -> int:
-    """`actor` of a record, from the profile's hash, the credential's (0: none), and the packed address and the cgroup
-    (0: unknown) of the client."""
-    own = fold(profile, credential) if credential else profile
-    return fold(fold(own, fold_address(client_address)), client_cgroup_id)

@@ -110,8 +110,6 @@ def _encode_varints(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDAr
 
 # Kept; dropped whole when full. Some 500 bytes each.
 ROUTES_MAX: Final = 16_384
-# Dictionaries of a batch are smaller.
-PLACES_LIMIT: Final = 1 << 21
 _ROOM: Final = bytes(3)
 _VARINT, _FIXED64 = 0, 1
 

@@ -31,7 +31,7 @@ def list_endings(names: str) -> tuple[tuple[str, ...], ...]:
 
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_MORE_NAMES_MASKED = re.compile(r"[*\u2022xX.#-]{3,}\Z")
+_MASKED = re.compile(r"[*•xX.#-]{3,}\Z")
 _SECRET_CHARACTERS_MIN: Final = 8
 
 
@@ -52,12 +52,12 @@ def _is_amount(value: object) -> bool:
     return isinstance(value, str) and sum(map(str.isdigit, value)) >= 3 and len(value) <= 24
 
 
-def _is_secret_more_names(value: object) -> bool:
+def _is_long_secret(value: object) -> bool:
     return (
         isinstance(value, str)
         and _SECRET_CHARACTERS_MIN <= len(value) <= 4_096
         and " " not in value
-        and not _MORE_NAMES_MASKED.match(value)
+        and not _MASKED.match(value)
         and "://" not in value
     )
 
@@ -169,14 +169,14 @@ MORE_RULES: Final = (
     _rule(
         DataKind.ACCESS_TOKEN,
         "access token, refresh token, id token, auth token, session token, bearer token, oauth token, csrf session",
-        fits=_is_secret_more_names,
+        fits=_is_long_secret,
         unless="type expires expiry url endpoint",
     ),
     _rule(
         DataKind.API_KEY,
         "api key, apikey, client secret, secret key, app secret, private token, consumer secret, webhook secret, "
         "signing secret, api secret, api token, secret access key",
-        fits=_is_secret_more_names,
+        fits=_is_long_secret,
         unless="public publishable url",
     ),
 )
@@ -188,7 +188,6 @@ _DATE = re.compile(r"(?:18|19|20)\d\d[-/.]?\d\d?[-/.]?\d\d?(?:[T ].*)?\Z|\d{1,2}
 _HAS_LETTER = re.compile(r"[^\W\d_]")
 _NETWORK = re.compile(r"[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(?:%.*)?\Z")
 _PHONE_LETTER = re.compile(r"(?![xet])[^\W\d_]")  # None but those of `ext` and `x12`.
-_MASKED = re.compile(r"[*•xX.#-]{3,}\Z")
 _NAME_ENTRIES: Final = 16_384
 MAX_NAME_CHARACTERS: Final = 128
 MAX_PERSON_CHARACTERS: Final = 100

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from sensor.core.addresses import pack_address
-from sensor.ebpf import hashes
 from sensor.ebpf.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
 from tests.bpf.recognised import Watch
 from tests.bpf.test_capture import answering, rows
+from tests.bpf.told import fold_actor
 from tests.bpf.wire import connected, receive_exactly, request, response, serving, talk
 
 pytestmark = pytest.mark.kernel
@@ -79,7 +79,7 @@ def test_paths(watch: Watch, target: str, values: tuple[int, ...], is_exact: boo
         assert record["client_address"].tobytes() == bytes((127, 0, 0, 1)) + bytes(12)
         assert record["cgroup_id"] == record["peer_cgroup_id"] == watch.cgroup_id
         hashed, _ = watch.teacher.reference.profile_and_host(head)
-        assert record["actor"] == hashes.fold_actor(hashed, 0, bytes((127, 0, 0, 1)), watch.cgroup_id)
+        assert record["actor"] == fold_actor(hashed, 0, bytes((127, 0, 0, 1)), watch.cgroup_id)
         assert record["duration_us"] >= record["ttfb_us"] > 0
     assert len(records) == 2
 
@@ -278,7 +278,7 @@ def test_families(watch: Watch, host: str) -> None:
     assert (record["route"], record["family"]) == (route, 4 if len(packed) == 4 else 6)
     assert record["client_address"].tobytes() == packed.ljust(16, b"\0")
     hashed, _ = watch.teacher.reference.profile_and_host(head)
-    assert record["actor"] == hashes.fold_actor(hashed, 0, packed, watch.cgroup_id)
+    assert record["actor"] == fold_actor(hashed, 0, packed, watch.cgroup_id)
 
 
 def test_numbers_are_the_last_values(watch: Watch) -> None:

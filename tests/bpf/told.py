@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from sensor.core.keyed import fold
+from sensor.ebpf import hashes
 from sensor.ebpf.abi import NameKind
 
 _SIGNED = (b"AWS4-HMAC-SHA256 Credential=", b"Digest username=", b"Signature keyId=")
@@ -66,3 +67,10 @@ def _name_product(name_hash: int, value: bytes) -> int:
     product = (match[0] if match else b"").ljust(16, b"\0")
     halves = (int.from_bytes(product[at : at + 8], "little") for at in (0, 8))
     return fold(fold(name_hash, next(halves)), next(halves))
+
+
+def fold_actor(profile: int, credential: int, client_address: bytes, client_cgroup_id: int) -> int:
+    """`actor` of a record, from the profile's hash, the credential's (0: none), and the packed address and the cgroup
+    (0: unknown) of the client."""
+    own = fold(profile, credential) if credential else profile
+    return fold(fold(own, hashes.fold_address(client_address)), client_cgroup_id)

@@ -1,10 +1,5 @@
 """A bounded dict is a dict of the newest entries: never more than its limit, and the oldest goes first."""
 
-import copy
-import pickle
-from collections.abc import Callable
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,18 +34,6 @@ def test_every_way_of_storing_keeps_the_bound() -> None:
     assert list(held) == [3, 4]
     held |= {5: 5}
     assert list(held) == [4, 5]
-
-
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda held: pickle.loads(pickle.dumps(held))])
-def test_a_copy_has_the_entries_their_order_and_the_bound(
-    copied: Callable[[BoundedDict[str, int]], BoundedDict[str, int]],
-) -> None:
-    held: BoundedDict[str, int] = BoundedDict(2)
-    held.update({"a": 1, "b": 2})
-    held.use("a")
-    other = copied(held)
-    other["c"] = 3
-    assert list(held) == ["b", "a"] and list(other) == ["a", "c"]
 
 
 @given(

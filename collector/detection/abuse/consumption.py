@@ -64,13 +64,13 @@ class EndpointUsage:
         self._turn_hour(time)
         self._first[endpoints[self._first[endpoints] == 0]] = time
         sums = self._sums.add(endpoints, np.concatenate([every, ordinary, ordinary]), time)
-        self._now[:, endpoints] = np.maximum(self._now[:, endpoints], _weigh_usage(sums))
+        self._now[:, endpoints] = np.maximum(self._now[:, endpoints], _measure_worth(sums))
 
     def take_out(self, endpoint: int, amounts: F64, time: int) -> None:
         """What somebody took of late (3) was not ordinary: it is no part of what an endpoint gives to all."""
         own = np.array([endpoint])
         out = np.concatenate([np.zeros(1 + MEASURES), -amounts, -amounts])[:, None]
-        self._now[:, own] = _weigh_usage(self._sums.add(own, out, time))
+        self._now[:, own] = _measure_worth(self._sums.add(own, out, time))
 
     def read(self, endpoints: Slots, time: int) -> tuple[F64, F64]:
         """What `endpoints` gave of late to all (3 x n), and the mean cost of an ordinary call (2 x n; 0: not known)."""
@@ -113,7 +113,7 @@ class EndpointUsage:
             self._hour = hour
 
 
-def _weigh_usage(sums: F64) -> F64:
+def _measure_worth(sums: F64) -> F64:
     """What the ordinary took of late, in ordinary calls, of the nine sums of n endpoints."""
     worth = divide(sums[4:6], divide(sums[7:], sums[6]))
     worth[0] = np.minimum(worth[0], sums[3])  # Server time: where every call is slow, nobody takes more.

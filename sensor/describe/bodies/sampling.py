@@ -86,10 +86,6 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
             return 1
         return max(0, round((response_bytes - self.fixed_bytes) / self.record_bytes))
 
-    def is_jump(self, response_bytes: int) -> bool:
-        """So much larger than what is known that it should be read."""
-        return response_bytes > JUMP_RATIO * self.largest_bytes
-
 
 class _Sample(NamedTuple):
     records: int

@@ -124,12 +124,6 @@ class Transaction:
         self.number = 0  # 0, 1, 2 .. within the connection.
         self.socket: WebSocket | None = None  # What it was upgraded to, where somebody followed that.
 
-    @property
-    def is_tunnel(self) -> bool:
-        """CONNECT that was granted."""
-        head = self.request.head if self.request is not None else None
-        return self.is_upgraded and head is not None and head.start.method == b"CONNECT"
-
 
 class _Sink:
     """Hands each event on."""

@@ -32,7 +32,7 @@ from sensor.ebpf.abi import (
     Settings,
 )
 from sensor.offload.kernel_cache import MapName
-from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
+from tests.bpf.told import IGNORED_KINDS, fold_actor, is_odd_value, read_line
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
@@ -201,7 +201,7 @@ class Kernel:
         record["family"] = 4 if len(address) == 4 else 6
         record["client_address"] = np.frombuffer(address.ljust(16, b"\0"), np.uint8)
         client = call.peer_cgroup_id if is_server else call.cgroup_id
-        record["actor"] = hashes.fold_actor(profile, credential, address, client)
+        record["actor"] = fold_actor(profile, credential, address, client)
         record["route"], record["profile"], record["credential"] = route, number, credential
         record["object"], record["number"] = object_hash, object_number
         record["flags"] = RecordFlag.FINAL

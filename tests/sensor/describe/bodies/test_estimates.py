@@ -42,7 +42,6 @@ def test_single_objects_and_empty_lists() -> None:
     found = estimates.find(1)
     assert found is not None
     assert found.count(5_000) == 1
-    assert (found.is_jump(3_600), found.is_jump(3_601)) == (False, True)
     empty = RecordEstimates()
     _learn(empty, (0, 210), (0, 210))
     found = empty.find(1)
