@@ -11,7 +11,7 @@ plain dicts, which are emptied when they are full (as `sensor.core.keyed`).
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,6 +32,10 @@ class BoundedDict(OrderedDict[K, V]):
             if self._on_evicted is not None:
                 self._on_evicted(*evicted)
         super().__setitem__(key, value)
+
+    def __reduce__(self) -> Any:
+        """Copies, pickled or not, keep the bound, the order and the callback."""
+        return type(self), (self._limit, self._on_evicted), None, None, iter(self.items())
 
     def use(self, key: K) -> V | None:
         """The value, which is the newest from now on; None where there is none."""

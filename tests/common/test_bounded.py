@@ -1,5 +1,7 @@
 """A bounded dict is a dict of the newest entries: never more than its limit, and the oldest goes first."""
 
+import copy
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +68,15 @@ def test_it_is_a_list_of_pairs_with_a_bound(limit: int, steps: list[tuple[str, i
                     model.append(model.pop(place))
         assert list(held.items()) == model
     assert gone == expected_gone and len(held) <= limit
+
+
+def test_a_copy_keeps_the_bound_the_order_and_the_callback() -> None:
+    gone: list[int] = []
+    held: BoundedDict[int, list[int]] = BoundedDict(2, lambda key, value: gone.append(key))
+    held[2], held[1] = [2], [1]
+    for copied in (copy.copy(held), copy.deepcopy(held)):
+        assert list(copied.items()) == [(2, [2]), (1, [1])] and copied[2] is not None
+        copied[3] = [3]
+        assert list(copied) == [1, 3]
+    assert len(gone) == 2 and list(held) == [2, 1]
+    assert copy.deepcopy(held)[1] is not held[1]
