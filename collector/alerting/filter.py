@@ -19,7 +19,7 @@ from typing import Final
 from collector.alerting.alert import Alert, Severity, Verdict
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import KnownGood
-from collector.alerting.wording import Report, name_subject
+from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity, is_told
 
 ALLOWED_FACTOR: Final = 1.5
@@ -68,7 +68,7 @@ class Sieve:
 
     def note_verdict(self, alert: Alert) -> None:
         """What somebody said of an alert, or took back."""
-        subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+        subject = alert.subject
         is_above = alert.observed_rate >= alert.expected_rate  # Of what is no rate both are 0.
         self._allowed.pop((subject, is_above), None)
         if alert.verdict is Verdict.FALSE_ALARM:

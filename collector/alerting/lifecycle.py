@@ -15,13 +15,13 @@ INCIDENT_SECONDS have passed since its last report. Otherwise it begins a new in
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import inf
-from typing import Any
+from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
-from collector.alerting.wording import Report, calm_after_count, calm_after_window, name_subject
+from collector.alerting.alert import SEVERITY_RANKS, Alert, AlertKind, AlertState, Group, Severity
+from collector.alerting.wording import Report, calm_after_count, calm_after_window
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
 
@@ -100,11 +100,6 @@ class Incidents:
             del self._by_actor[actor]
 
 
-def name_actor(endpoint_id: str, consumer: str, node: str) -> str:
-    """Who an alert is about."""
-    return consumer or endpoint_id or node
-
-
 def write_entry(alert: Alert, happening: Happening, time: float, title: str = "", why: str = "") -> IncidentEntry:
     """What happened to an alert; title and why are the alert's where none are given."""
     return IncidentEntry(
@@ -130,45 +125,6 @@ _CALM_SECONDS_RESTORED = 600.0
 _WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
 _SUPPRESSED_MAX = 10_000
 _CLOSED_MAX = 1_000
-_RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
-# Of what detectors find; the most specific names an alert that several belong to.
-_SPECIFICITY = {
-    AlertKind.LATENCY: 0,
-    AlertKind.ERRORS: 0,
-    AlertKind.VOLUME_ENDPOINT: 0,
-    AlertKind.VOLUME_SERVICE: 0,
-    AlertKind.VOLUME_CONSUMER: 1,
-    AlertKind.VOLUME_PAIR: 2,
-    AlertKind.NEW_ENDPOINT: 3,
-    AlertKind.NEW_THIRD_PARTY: 3,
-    AlertKind.NEW_DATA_CLASS: 3,
-    AlertKind.NEW_CONSUMER: 3,
-    AlertKind.RESOURCE_EXHAUSTION: 3,
-    AlertKind.RESOURCE_CONSUMPTION: 3,
-    AlertKind.SCANNING: 3,
-    AlertKind.CREDENTIAL_SHARING: 4,
-    AlertKind.CREDENTIAL_ROTATION: 4,
-    AlertKind.BFLA: 4,
-    AlertKind.CODE_GUESSING: 4,
-    AlertKind.CREDENTIAL_STUFFING: 4,
-    AlertKind.MASS_EXPORT: 5,
-    AlertKind.ENUMERATION: 5,
-    AlertKind.BOLA: 6,
-    AlertKind.MISSING_AUTHENTICATION: 6,
-    AlertKind.INJECTION: 7,
-}
-# Told in every window while they last.
-_WINDOWED = frozenset(
-    {
-        AlertKind.VOLUME_ENDPOINT,
-        AlertKind.VOLUME_SERVICE,
-        AlertKind.VOLUME_CONSUMER,
-        AlertKind.VOLUME_PAIR,
-        AlertKind.ERRORS,
-        AlertKind.LATENCY,
-    }
-)
-_HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
 # A report of the first and an open alert of the second kind, one of a service, the other at one of its endpoints: one
 # happening. Routes say so, which are stored with the alert.
 _SERVICE_JOINS = frozenset(
@@ -178,17 +134,7 @@ _SERVICE_JOINS = frozenset(
         (AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE),
     }
 )
-# Said once, and not again while it is so: their alerts stay open for CHANGE_SECONDS, and what else changes joins them.
-_CHANGES = frozenset(
-    {
-        AlertKind.NEW_ENDPOINT,
-        AlertKind.NEW_CONSUMER,
-        AlertKind.NEW_DATA_CLASS,
-        AlertKind.NEW_THIRD_PARTY,
-        AlertKind.MISSING_AUTHENTICATION,
-    }
-)
-CHANGE_SECONDS = _DAY_SECONDS
+CHANGE_SECONDS = _DAY_SECONDS  # An alert about a change stays open, and what else changes joins it.
 
 
 @dataclass(slots=True)
@@ -240,16 +186,15 @@ class Lifecycle:
     def restore(self, alerts: Iterable[Alert]) -> None:
         """Take up what the store knows after a start: open alerts and recent ones."""
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
-            subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
             why, evidence = _split_why(alert.why)
             life = _Life(
-                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject}, is_restored=True
+                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {alert.subject}, is_restored=True
             )
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
-            self._incidents.note(alert.incident_id or alert.id, _actor(alert), alert.updated_at)
+            self._incidents.note(alert.incident_id or alert.id, alert.actor, alert.updated_at)
 
     def is_open(self, report: Report) -> bool:
         """Whether an alert of the report's own subject is open."""
@@ -277,7 +222,7 @@ class Lifecycle:
     def advance(self, now: float) -> list[Alert]:
         """Say what waited, close what has been calm for long enough; forget what closed long ago."""
         changed = []
-        for identity, life in list(self._lives.items()):
+        for life in list(self._lives.values()):
             life.last_report_at = min(life.last_report_at, now)
             if life.waiting is not None and now - life.alert.updated_at >= UPDATE_SECONDS:
                 reported_at = life.last_report_at
@@ -286,25 +231,16 @@ class Lifecycle:
                 changed.append(life.alert)
             if now - life.last_report_at < life.calm_seconds:
                 continue
-            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
-            self._closed[identity] = self._lives.pop(identity)
-            changed.append(life.alert)
-            self._note(life.alert, Happening.CLOSED, now)
+            changed.append(self._close(life, now))
         kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
         self._closed = dict(kept[-_CLOSED_MAX:])
         return changed
 
     def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
         """Close a sensor's alert at once: it healed."""
-        for identity, life in self._lives.items():
-            if life.alert.kind is kind and life.alert.node == node:
-                life.alert = replace(
-                    life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now)
-                )
-                self._closed[identity] = self._lives.pop(identity)
-                self._note(life.alert, Happening.CLOSED, now)
-                return life.alert
-        return None
+        found = (life for life in self._lives.values() if life.alert.kind is kind and life.alert.node == node)
+        life = next(found, None)
+        return self._close(life, now) if life is not None else None
 
     def change(self, alert: Alert) -> None:
         """Take what a person changed on an alert (acknowledged, judged)."""
@@ -355,7 +291,7 @@ class Lifecycle:
 
     def _open(self, report: Report, now: float) -> Alert:
         alert_id = self._new_id()
-        actor = name_actor(report.endpoint_id, report.consumer, report.node)
+        actor = report.consumer or report.endpoint_id or report.node
         alert = Alert(
             id=alert_id,
             incident_id=self._incidents.find(alert_id, actor, now),
@@ -372,6 +308,12 @@ class Lifecycle:
         self._note(alert, Happening.OPENED, now)
         return alert
 
+    def _close(self, life: _Life, now: float) -> Alert:
+        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
+        self._closed[life.alert.id] = self._lives.pop(life.alert.id)
+        self._note(life.alert, Happening.CLOSED, now)
+        return life.alert
+
     def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
         self._closed.pop(life.alert.id)
         self._lives[life.alert.id] = life
@@ -386,12 +328,12 @@ class Lifecycle:
         is_new = report.subject not in life.subjects
         # That an endpoint is called more says nothing of whom an alert names.
         severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
-        rises = _RANKS[severity] > _RANKS[life.alert.severity]
-        is_own = report.subject == name_subject(
-            life.alert.kind, life.alert.endpoint_id, life.alert.consumer, life.alert.node
-        )
-        is_grave = _RANKS[report.severity] >= _RANKS[life.alert.severity]  # A notice names nobody in a graver alert.
-        names_it = is_new and is_grave and _specificity(report.kind) > _specificity(life.alert.kind)
+        rises = SEVERITY_RANKS[severity] > SEVERITY_RANKS[life.alert.severity]
+        is_own = report.subject == life.alert.subject
+        is_grave = (
+            SEVERITY_RANKS[report.severity] >= SEVERITY_RANKS[life.alert.severity]
+        )  # A notice names nobody in a graver alert.
+        names_it = is_new and is_grave and report.kind.row.specificity > life.alert.kind.row.specificity
         if is_new:
             life.subjects.add(report.subject)
             joining = life.alert.title if names_it else report.title
@@ -402,9 +344,12 @@ class Lifecycle:
             life.waiting = report if is_own else life.waiting
             return None
         life.waiting = None
-        if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
+        if not is_new and not report.kind.row.is_windowed:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
-        severity, updated_at = max(severity, life.alert.severity, key=_RANKS.__getitem__), _newer(life.alert, now)
+        severity, updated_at = (
+            max(severity, life.alert.severity, key=SEVERITY_RANKS.__getitem__),
+            _newer(life.alert, now),
+        )
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
@@ -428,31 +373,19 @@ class Lifecycle:
 
     def _note(self, alert: Alert, happening: Happening, now: float, report: Report | None = None) -> None:
         """One entry more of the alert's incident, in the words of a report where there is one."""
-        self._incidents.note(alert.incident_id, _actor(alert), now)
+        self._incidents.note(alert.incident_id, alert.actor, now)
         title, why = (report.title, report.why) if report is not None else ("", "")
         self._entries.append(write_entry(alert, happening, now, title, why))
         if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
             self._incidents.note(alert.incident_id, report.consumer, now)
 
 
+_REPORTED: Final = tuple({field.name for field in fields(Alert)} & {field.name for field in fields(Report)})
+
+
 def _describe(report: Report, now: float) -> dict[str, Any]:
     """The fields of an alert that a report gives."""
-    names = (
-        "kind",
-        "severity",
-        "title",
-        "why",
-        "endpoint_id",
-        "route_ids",
-        "consumer",
-        "node",
-        "window_start",
-        "window_end",
-    )
-    judgement = ("confidence", "risk", "advice")
-    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
-    counted = ("measure", "measure_limit")
-    return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
+    return {name: getattr(report, name) for name in _REPORTED} | {"updated_at": now}
 
 
 def _newer(alert: Alert, now: float) -> float:
@@ -472,43 +405,35 @@ def _split_why(text: str) -> tuple[str, list[str]]:
 
 
 def _recall_calm(alert: Alert) -> float:
-    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to tell."""
-    if alert.kind in _CHANGES:
+    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to report."""
+    group, seconds, calm = alert.kind.row.group, alert.window_end - alert.window_start, 0.0
+    if group is Group.CHANGE:
         return CHANGE_SECONDS
-    seconds, calm = alert.window_end - alert.window_start, 0.0
-    if alert.kind in _WINDOWED:
+    if alert.kind.row.is_windowed:
         calm = calm_after_window(min(seconds, _WINDOW_SECONDS_MAX))
-    elif alert.kind in _SPECIFICITY:
+    elif group is Group.ABUSE:
         calm = calm_after_count(seconds)
     return max(calm, _CALM_SECONDS_RESTORED)
 
 
-def _actor(alert: Alert) -> str:
-    return name_actor(alert.endpoint_id, alert.consumer, alert.node)
-
-
 def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:
-    return kind in _SPECIFICITY and severity is not Severity.HIGH
-
-
-def _specificity(kind: AlertKind) -> int:
-    return _SPECIFICITY.get(kind, 0)
+    return kind.row.is_detected and severity is not Severity.HIGH
 
 
 def _is_same_happening(life: _Life, report: Report) -> bool:
     """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one
     alert."""
-    alert = life.alert
-    if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
+    alert, row, other = life.alert, report.kind.row, life.alert.kind.row
+    if not (row.is_detected and other.is_detected) or report.is_above != life.is_above:
         return False
     if (report.kind, alert.kind) in _SERVICE_JOINS and not set(report.route_ids).isdisjoint(alert.route_ids):
         return True
-    if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
+    if (report.consumer or alert.consumer) and Group.HEALTH in (row.group, other.group):
         return False  # That a service fails is another happening than what one of its callers does.
-    if (report.kind in _CHANGES) != (alert.kind in _CHANGES):
-        return False  # A change is told for a day: what is done meanwhile would be an alert that is told already.
+    if (row.group is Group.CHANGE) != (other.group is Group.CHANGE):
+        return False  # An alert about a change stays open for a day: what is done meanwhile would join it unnoticed.
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer
-    if report.kind not in _WINDOWED and alert.kind not in _WINDOWED and report.consumer != alert.consumer:
+    if not (row.is_windowed or other.is_windowed) and report.consumer != alert.consumer:
         return False  # A crowd is another happening than one of its members.
     return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

@@ -24,7 +24,7 @@ from collector.alerting.lifecycle import (
 from collector.alerting.notifiers.delivery import is_named
 from collector.alerting.repository import AlertAction, AlertTable, Place
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
-from collector.alerting.wording import Report, name_subject, report_signal
+from collector.alerting.wording import Report, report_signal
 from collector.core.errors import ConflictError
 
 _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
@@ -221,7 +221,7 @@ class AlertDesk:
                 at=self._next_silence_at(now),
                 reason=reason,
                 until=until,
-                subject=_name_subject(alert),
+                subject=alert.subject,
                 alert_id=alert_id,
             )
             self._table.silence(silence)
@@ -249,7 +249,7 @@ class AlertDesk:
         """What silences an alert, with the lock held."""
         if alert.state is AlertState.CLOSED:
             return self._silences.find_made_on(alert.id, now)
-        silence = self._silences.find(_name_subject(alert), now)
+        silence = self._silences.find(alert.subject, now)
         if silence is not None:
             return silence
         rule = self._detection.find_rule(alert)
@@ -276,7 +276,7 @@ class AlertDesk:
         """Of what is silenced only the end, and only where its beginning was notified of."""
         if alert.state is AlertState.OPEN:
             return self._find_silence(alert, now) is None
-        silence = self._silences.find(_name_subject(alert), now)
+        silence = self._silences.find(alert.subject, now)
         return silence is None or silence.kind is not SilenceKind.MUTED
 
     def _keep(self, alerts: list[Alert], now: float) -> None:
@@ -293,7 +293,3 @@ class AlertDesk:
         for alert in newest:
             if self._must_notify(alert, now):
                 self._notify(alert)
-
-
-def _name_subject(alert: Alert) -> str:
-    return name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)

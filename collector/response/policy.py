@@ -31,27 +31,6 @@ class Step(StrEnum):
     ENFORCE = "enforce"  # A block begins.
 
 
-# Alerts of one client; the others, of an endpoint or of the installation itself, name nobody to stop.
-CLIENT_KINDS: Final = frozenset(
-    (
-        AlertKind.VOLUME_CONSUMER,
-        AlertKind.VOLUME_PAIR,
-        AlertKind.ENUMERATION,
-        AlertKind.MASS_EXPORT,
-        AlertKind.BOLA,
-        AlertKind.CREDENTIAL_STUFFING,
-        AlertKind.CODE_GUESSING,
-        AlertKind.CREDENTIAL_SHARING,
-        AlertKind.CREDENTIAL_ROTATION,
-        AlertKind.RESOURCE_EXHAUSTION,
-        AlertKind.RESOURCE_CONSUMPTION,
-        AlertKind.BFLA,
-        AlertKind.INJECTION,
-        AlertKind.SCANNING,
-    )
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """Of one kind of alert."""
@@ -112,5 +91,5 @@ def _read(entry: Mapping[str, Any]) -> Rung:
 
 
 def _default(kind: AlertKind) -> Rung:
-    step = Step.PROPOSE if kind in CLIENT_KINDS else Step.ALERT
+    step = Step.PROPOSE if kind.row.can_block else Step.ALERT
     return Rung(kind=kind, step=step, seconds=DEFAULT_SECONDS, endpoints=(), set_by="")

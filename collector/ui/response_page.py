@@ -22,7 +22,7 @@ from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import SECONDS_MAX, SECONDS_MIN, BlockError
 from collector.response.block_factory import Wish
-from collector.response.policy import CLIENT_KINDS, Step
+from collector.response.policy import Step
 from collector.response.responder import Responder
 from collector.ui.rendering import read_form, render
 
@@ -127,7 +127,6 @@ def add_response(
             "audit": responder.list_audit(AUDIT_SHOWN),
             "rungs": responder.ladder.list_rungs(),
             "steps": tuple(Step),
-            "client_kinds": CLIENT_KINDS,
             "spans": SECONDS,
             "is_four_eyes": responder.is_four_eyes,
         }

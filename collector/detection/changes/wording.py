@@ -11,20 +11,8 @@ from collector.core.kinds import Sensitivity
 from collector.detection.changes.judge import INSIDE, SESSIONS, STABLE_SECONDS, Fact, Sight
 
 NAMED_MAX: Final = 10
-_ADVICE: Final = {
-    AlertKind.NEW_ENDPOINT: "See which release brought it, whether a specification has it, and who may call it.",
-    AlertKind.NEW_DATA_CLASS: "See which release added it, and leave out what its callers do not need.",
-    AlertKind.NEW_CONSUMER: "Ask the endpoint's owner whether the caller may read this; revoke its access if not.",
-    AlertKind.NEW_THIRD_PARTY: "See which release or package calls it and what it sends; stop it if nobody knows.",
-}
 # Many who are one consumer here.
 _UNNAMED: Final = {INSIDE: "A caller inside without a name", SESSIONS: "Somebody with a session"}
-_RISKS: Final = {
-    AlertKind.NEW_ENDPOINT: "API9:2023",
-    AlertKind.NEW_DATA_CLASS: "API3:2023",
-    AlertKind.NEW_CONSUMER: "API5:2023",
-    AlertKind.NEW_THIRD_PARTY: "API10:2023",
-}
 
 
 def report_endpoints(facts: Sequence[Fact], sights: Mapping[str, Sight], since: float, now: float) -> Report:
@@ -149,14 +137,14 @@ def _report(
         kind=kind,
         severity=severity,
         title=title,
-        why=f"{why} {_ADVICE[kind]}",
+        why=f"{why} {kind.row.advice}",
         calm_seconds=CHANGE_SECONDS,
         window_start=min(fact.first_seen for fact in facts),
         window_end=now,
         endpoint_id=endpoint_id,
         consumer=consumer,
-        risk=_RISKS[kind],
-        advice=_ADVICE[kind],
+        risk=kind.row.owasp,
+        advice=kind.row.advice,
         measure=float(len(facts)),
         quietest=Sensitivity.PARANOID if severity is Severity.LOW else Sensitivity.NORMAL,
     )

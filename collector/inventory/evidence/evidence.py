@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collector.alerting.alert import Alert, AlertKind
-from collector.alerting.wording import UNITS, name_counted
+from collector.alerting.alert import Alert, Group, Subject
 from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
@@ -19,22 +18,6 @@ from collector.inventory.evidence.cohort import Crowd
 
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
-_VOLUME = frozenset(
-    {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
-)
-# Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
-_OVER_ENDPOINTS = frozenset({AlertKind.BOLA, AlertKind.BFLA, AlertKind.INJECTION})
-# Whoever did it may have been answered, or not.
-_READING = frozenset({AlertKind.ENUMERATION, AlertKind.MASS_EXPORT, AlertKind.BOLA, AlertKind.BFLA})
-# Counted by address, whoever the consumer of its calls is.
-_BY_ADDRESS = frozenset(
-    {
-        AlertKind.CREDENTIAL_STUFFING,
-        AlertKind.CODE_GUESSING,
-        AlertKind.CREDENTIAL_ROTATION,
-        AlertKind.SCANNING,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +67,7 @@ class EvidenceReader:
         question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
         seconds = question.resolution.seconds
         start, end = int(alert.window_start), int(alert.window_end)
-        is_windowed = alert.kind in _VOLUME or alert.kind in UNITS
+        is_windowed = alert.kind.row.is_windowed
         # Of abuse the window ends with the begin of the newest row that was counted.
         last = -(-end // seconds) * seconds if is_windowed else (end // seconds + 1) * seconds
         window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
@@ -125,7 +108,7 @@ class EvidenceReader:
 
     def _describe_answers(self, alert: Alert, question: CallQuestion) -> list[str]:
         """Whether who reads what may be others' was answered, on the first page."""
-        if alert.kind not in _READING or question.consumer is None or question.cursor:
+        if not alert.kind.row.reads_objects or question.consumer is None or question.cursor:
             return []
         said = self._calls.read_answers(question).describe()
         return [said] if said else []
@@ -143,9 +126,9 @@ class EvidenceReader:
             notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")
-        if alert.kind in UNITS:
+        if alert.kind.row.group is Group.HEALTH:
             notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
-        elif alert.kind not in _VOLUME:
+        elif alert.kind.row.group is not Group.VOLUME:
             notes.append(
                 "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
                 "older ones weigh less."
@@ -161,9 +144,9 @@ class EvidenceReader:
 
 def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
     """Unit, observed, expected and limit."""
-    if alert.kind in _VOLUME:
+    if alert.kind.row.group is Group.VOLUME:
         return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
-    unit = UNITS.get(alert.kind) or name_counted(alert.kind)
+    unit = alert.kind.row.unit
     # Alerts from before the limit was kept have none.
     return unit, alert.measure if unit else None, None, alert.measure_limit or None
 
@@ -171,7 +154,7 @@ def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]
 def _ask(alert: Alert) -> CallQuestion | None:
     """Whose calls, from when to when; rows' edges are found later."""
     consumer, address = _name_caller(alert)
-    endpoint_id = "" if alert.kind in _OVER_ENDPOINTS and alert.consumer else alert.endpoint_id
+    endpoint_id = "" if alert.kind.row.subject is Subject.CONSUMER and alert.consumer else alert.endpoint_id
     if alert.node or not (endpoint_id or consumer or address):
         return None
     return CallQuestion(
@@ -181,7 +164,7 @@ def _ask(alert: Alert) -> CallQuestion | None:
         endpoint_id=endpoint_id,
         consumer=consumer,
         address=address,
-        whole_service=alert.kind is AlertKind.VOLUME_SERVICE,
+        whole_service=alert.kind.row.subject is Subject.SERVICE,
     )
 
 
@@ -193,7 +176,7 @@ def _name_caller(alert: Alert) -> tuple[ConsumerName | None, str]:
         name = parse_consumer(alert.consumer)
     except ConsumerError:  # A name that no row has.
         return None, ""
-    if name.kind is ConsumerKind.ADDRESS and alert.kind in _BY_ADDRESS:
+    if name.kind is ConsumerKind.ADDRESS and alert.kind.row.subject is Subject.ADDRESS:
         return None, name.value
     return name, ""
 

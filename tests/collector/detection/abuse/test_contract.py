@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.alerting.alert import AbuseSignal, AlertKind
-from collector.alerting.wording import name_counted, name_risk, report_signal
+from collector.alerting.wording import report_signal
 from collector.detection.abuse import guesses, injection, missing, owners, rotation
 from collector.detection.abuse.engine import AbuseEngine
 from collector.detection.engine import Engine
@@ -148,8 +148,9 @@ def test_what_is_told_is_complete(make: Callable[[], Scene], name: str) -> None:
         assert 60 <= signal.seconds <= 7 * DAY and signal.time >= Scene.later
         assert signal.consumer and not signal.is_notice and 0 <= signal.loss_ratio <= 1
         report = report_signal(signal)
-        assert name_counted(signal.kind) in report.why and name_risk(signal.kind) in report.why
-        assert report.advice and report.risk == name_risk(signal.kind)
+        row = signal.kind.row
+        assert row.unit in report.why and row.owasp in report.why
+        assert report.advice and report.risk == row.owasp
 
 
 @every_detector
