@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.core.errors import ConflictError
 from collector.detection.process import DetectorProcess
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
@@ -267,7 +267,7 @@ class Eraser:
     store: Store
     tables: TableEraser
     detectors: DetectorProcess
-    desk: AlertDesk
+    desk: AlertService
     responder: Responder
     notified: Callable[..., int]
     lock: threading.Lock

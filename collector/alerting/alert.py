@@ -274,6 +274,11 @@ class Confidence(StrEnum):
     MEDIUM = "medium"  # Judged by what is ordinary for those nobody knows.
     HIGH = "high"  # Judged by peers or by the subject's own past.
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Confidence | None":
+        """Alerts from before there was a confidence have none."""
+        return None if value else cls.MEDIUM
+
 
 class Verdict(StrEnum):
     """What somebody found out about an alert."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from collector.alerting.alert import Alert, AlertKind, Severity
 from collector.alerting.filter import Judged, Outcome, Sieve
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.repository import Database
+from collector.alerting.repository import Database, select_records
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
@@ -52,6 +52,9 @@ class PastReport:
     rule_id: str
 
 
+_REPORTED: Final = [field.name for field in fields(PastReport) if field.name not in ("time", "outcome", "rule_id")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What one level would have told."""
@@ -65,21 +68,8 @@ class Preview:
 
 def keep_report(judged: Judged, now: float) -> PastReport:
     """The row of a report."""
-    report = judged.report
-    return PastReport(
-        time=now,
-        kind=report.kind,
-        severity=report.severity,
-        quietest=report.quietest,
-        endpoint_id=report.endpoint_id,
-        consumer=report.consumer,
-        is_above=report.is_above,
-        window_end=report.window_end,
-        calm_seconds=report.calm_seconds,
-        measure=report.measure,
-        outcome=judged.outcome,
-        rule_id=judged.rule_id,
-    )
+    fields_of_report = {name: getattr(judged.report, name) for name in _REPORTED}
+    return PastReport(time=now, outcome=judged.outcome, rule_id=judged.rule_id, **fields_of_report)
 
 
 def preview_levels(past: Sequence[PastReport], span_seconds: float) -> tuple[Preview, ...]:
@@ -114,20 +104,8 @@ def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Pre
 
 
 def _rebuild(row: PastReport) -> Report:
-    return Report(
-        kind=row.kind,
-        severity=row.severity,
-        title="",
-        why="",
-        calm_seconds=row.calm_seconds,
-        window_start=row.window_end,
-        window_end=row.window_end,
-        is_above=row.is_above,
-        endpoint_id=row.endpoint_id,
-        consumer=row.consumer,
-        measure=row.measure,
-        quietest=row.quietest,
-    )
+    known = {name: getattr(row, name) for name in _REPORTED}
+    return Report(title="", why="", window_start=row.window_end, **known)
 
 
 REPORTS_READ_MAX: Final = 100_000  # The newest, of which a preview is made.
@@ -169,39 +147,24 @@ class DetectionTable:
 
     def list_reports(self, since: float) -> tuple[PastReport, ...]:
         """Those from `since` (unix seconds) on, oldest first; of many the newest."""
-        columns = self._database.query_columns(
+        reports = select_records(
+            self._database,
+            PastReport,
             f"SELECT {_REPORT_COLUMNS} FROM detector_reports WHERE time >= {{since:Float64}} "
             "ORDER BY time DESC LIMIT {limit:UInt32}",
             {"since": since, "limit": REPORTS_READ_MAX},
         )
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return tuple(
-            PastReport(
-                **row
-                | {
-                    "kind": AlertKind(row["kind"]),
-                    "severity": Severity(row["severity"]),
-                    "quietest": Sensitivity(row["quietest"]),
-                    "outcome": Outcome(row["outcome"]),
-                    "is_above": bool(row["is_above"]),
-                }
-            )
-            for row in reversed(rows)
-        )
+        return reports[::-1]
 
     def count_hits(self) -> dict[str, RuleHits]:
         """By rule."""
-        columns = self._database.query_columns(
+        hits = select_records(
+            self._database,
+            RuleHits,
             "SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, "
-            "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id"
+            "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id",
         )
-        rows = zip(*(columns[name] for name in ("rule_id", "reports", "subjects", "last_at")), strict=True)
-        return {
-            str(rule_id): RuleHits(
-                rule_id=str(rule_id), reports=int(reports), subjects=int(subjects), last_at=float(last_at)
-            )
-            for rule_id, reports, subjects, last_at in rows
-        }
+        return {one.rule_id: one for one in hits}
 
     def save_rule(self, rule: KnownGood) -> None:
         """Append a version."""
@@ -216,12 +179,13 @@ class DetectionTable:
         return self._list_rules("ended_at IS NULL AND expires_at > {now:Float64}", {"limit": RULES_MAX, "now": now})
 
     def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
-        columns = self._database.query_columns(
+        return select_records(
+            self._database,
+            KnownGood,
             f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
             "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
             parameters,
         )
-        return tuple(KnownGood(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
     def write_decision(self, decision: Decision) -> None:
         """Append."""
@@ -229,12 +193,13 @@ class DetectionTable:
 
     def list_decisions(self) -> tuple[Decision, ...]:
         """The newest first."""
-        columns = self._database.query_columns(
+        return select_records(
+            self._database,
+            Decision,
             "SELECT time, actor, action, subject, note FROM detection_decisions "
             "ORDER BY time DESC, subject LIMIT {limit:UInt32}",
             {"limit": DECISIONS_READ_MAX},
         )
-        return tuple(Decision(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
 
 FILE_NAME: Final = "sensitivity.json"

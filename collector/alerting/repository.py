@@ -4,54 +4,48 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.alerting.lifecycle import Happening, Incident, IncidentEntry
+import msgspec
+
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.silences import Silence, SilenceKind
 
+RecordT = TypeVar("RecordT")
 _COLUMNS = ", ".join(field.name for field in fields(Alert))
 _RESTORED_MAX = 10_000
 _ENTRIES_MAX = 1_000  # The newest of a timeline.
 _ENTRY_COLUMNS = ", ".join(field.name for field in fields(IncidentEntry))
 _SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
 # Alerts from before there were incidents are one each.
+# The columns are the fields of Incident.
 _INCIDENTS = f"""
-SELECT if(incident_id = '', id, incident_id) AS incident,
-    argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
-    max(state = 'open' AND NOT has({{silenced:Array(String)}}, id)) AS is_open,
-    max(has({{silenced:Array(String)}}, id)) AS is_silenced,
-    arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS severity_most,
-    argMax(title, opened_at) AS title_newest,
-    arraySort(groupUniqArray(kind)) AS kinds,
-    arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
-    count() AS alerts_count,
-    min(opened_at) AS first_at,
-    max(updated_at) AS last_at
-FROM alerts FINAL
-GROUP BY incident
-"""
+SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
+    gravest AS severity, newest AS title, kinds, risks, alerts, first_at AS opened_at, last_at AS updated_at
+FROM (
+    SELECT if(incident_id = '', id, incident_id) AS incident,
+        argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
+        max(state = 'open' AND NOT has({{silenced:Array(String)}}, id)) AS is_open,
+        max(has({{silenced:Array(String)}}, id)) AS is_silenced,
+        arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS gravest,
+        argMax(title, opened_at) AS newest,
+        arraySort(groupUniqArray(kind)) AS kinds,
+        arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
+        count() AS alerts,
+        min(opened_at) AS first_at,
+        max(updated_at) AS last_at
+    FROM alerts FINAL GROUP BY incident
+)
+WHERE"""
 
 
-_INCIDENT_STATES = {
-    AlertState.OPEN: "is_open",
-    AlertState.SILENCED: "NOT is_open AND is_silenced",
-    AlertState.CLOSED: "NOT is_open AND NOT is_silenced",
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPlace:
+    """The last alert or incident shown: the next page holds what was opened before it (ids break ties)."""
 
-
-class Place(Protocol):
-    """The last alert shown: the next page holds what sorts after it."""
-
-    @property
-    def opened_at(self) -> float:
-        """Unix seconds."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Breaks ties."""
-        ...
+    opened_at: float
+    id: str
 
 
 class Database(Protocol):
@@ -64,6 +58,15 @@ class Database(Protocol):
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
         """Append dataclasses."""
         ...
+
+
+def select_records(
+    database: Database, record: type[RecordT], sql: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[RecordT, ...]:
+    """The rows of a SELECT whose columns are the fields of a dataclass. Raises StoreError."""
+    columns = database.query_columns(sql, parameters)
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return tuple(msgspec.convert(row, record, strict=False) for row in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +137,7 @@ class AlertTable:
         state: AlertState | None,
         kind: AlertKind | None,
         limit: int,
-        after: Place | None,
+        after: AlertPlace | None,
         silenced: Collection[str],
     ) -> tuple[Alert, ...]:
         """At most `limit` alerts by (opened_at, id) descending; `silenced`: ids of those that are."""
@@ -176,23 +179,23 @@ class AlertTable:
         self._database.insert_records("incident_entries", entries)
 
     def list_incidents(
-        self, *, state: AlertState | None, limit: int, after: Place | None, silenced: Collection[str]
+        self, *, state: AlertState | None, limit: int, after: AlertPlace | None, silenced: Collection[str]
     ) -> tuple[Incident, ...]:
         """At most `limit` incidents by (opened_at, id) descending; `silenced`: ids of alerts that are."""
-        conditions = ["1"]
-        parameters: dict[str, Any] = {"limit": limit, "silenced": sorted(silenced)}
+        conditions, parameters = ["1"], {"limit": limit, "silenced": sorted(silenced)}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
-            conditions.append(_INCIDENT_STATES[state])
+            conditions.append("state = {state:String}")
+            parameters["state"] = state.value
         if after is not None:
-            conditions.append("(first_at, incident) < ({opened_at:Float64}, {id:String})")
+            conditions.append("(opened_at, id) < ({opened_at:Float64}, {id:String})")
             parameters |= {"opened_at": after.opened_at, "id": after.id}
-        order = "ORDER BY first_at DESC, incident DESC LIMIT {limit:UInt32}"
-        return self._select_incidents(f"{_INCIDENTS} HAVING {' AND '.join(conditions)} {order}", parameters)
+        order = "ORDER BY opened_at DESC, id DESC LIMIT {limit:UInt32}"
+        return select_records(self._database, Incident, f"{_INCIDENTS} {' AND '.join(conditions)} {order}", parameters)
 
     def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
         parameters = {"id": incident_id, "silenced": sorted(silenced)}
-        found = self._select_incidents(f"{_INCIDENTS} HAVING incident = {{id:String}}", parameters)
+        found = select_records(self._database, Incident, f"{_INCIDENTS} id = {{id:String}}", parameters)
         return found[0] if found else None
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
@@ -202,32 +205,24 @@ class AlertTable:
 
     def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
         """The timeline of an incident, oldest first; of a long one the newest entries."""
-        columns = self._database.query_columns(
+        entries = select_records(
+            self._database,
+            IncidentEntry,
             f"SELECT {_ENTRY_COLUMNS} FROM incident_entries WHERE incident_id = {{id:String}} "
             "ORDER BY time DESC, alert_id, happening LIMIT {limit:UInt32}",
             {"id": incident_id, "limit": _ENTRIES_MAX},
         )
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return tuple(
-            IncidentEntry(
-                **row
-                | {
-                    "happening": Happening(row["happening"]),
-                    "kind": AlertKind(row["kind"]),
-                    "severity": Severity(row["severity"]),
-                }
-            )
-            for row in reversed(rows)
-        )
+        return entries[::-1]
 
     def list_silences(self, now: float) -> tuple[Silence, ...]:
         """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
         subject stands for it."""
-        columns = self._database.query_columns(
+        rows = select_records(
+            self._database,
+            _SilenceRow,
             f"SELECT {_SILENCE_COLUMNS} FROM alert_mutes FINAL WHERE is_expected OR muted_until > {{now:Float64}}",
             {"now": now},
         )
-        rows = [_SilenceRow(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         newest = self._find_newest([row.subject for row in rows if not row.alert_id])
         return tuple(
             Silence(
@@ -243,7 +238,7 @@ class AlertTable:
         )
 
     def _find_newest(self, subjects: Sequence[str]) -> dict[str, str]:
-        """Ids of the newest alerts by subject (collector.alerting.wording.name_subject)."""
+        """Ids of the newest alerts by subject (Alert.subject)."""
         if not subjects:
             return {}
         columns = self._database.query_columns(
@@ -254,40 +249,7 @@ class AlertTable:
         )
         return dict(zip(columns["subject"], columns["newest"], strict=True))
 
-    def _select_incidents(self, sql: str, parameters: dict[str, Any]) -> tuple[Incident, ...]:
-        columns = self._database.query_columns(sql, parameters)
-        return tuple(
-            Incident(
-                id=row["incident"],
-                actor=row["actor"],
-                state=_find_state(row["is_open"], row["is_silenced"]),
-                severity=Severity(row["severity_most"]),
-                title=row["title_newest"],
-                kinds=tuple(AlertKind(kind) for kind in row["kinds"]),
-                risks=tuple(row["risks"]),
-                alerts=int(row["alerts_count"]),
-                opened_at=row["first_at"],
-                updated_at=row["last_at"],
-            )
-            for row in (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        )
-
     def _select(self, condition: str, parameters: dict[str, Any]) -> tuple[Alert, ...]:
-        columns = self._database.query_columns(f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters)
-        return tuple(_read(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
-
-
-def _read(row: dict[str, Any]) -> Alert:
-    kind, state, severity = AlertKind(row["kind"]), AlertState(row["state"]), Severity(row["severity"])
-    route_ids = tuple(int(value) for value in row["route_ids"])
-    plain = {"kind": kind, "state": state, "severity": severity, "route_ids": route_ids}
-    # Rows from before there was a confidence hold none.
-    confidence = Confidence(row["confidence"] or Confidence.MEDIUM)
-    plain |= {"confidence": confidence, "verdict": Verdict(row["verdict"])}
-    return Alert(**{**row, **plain})
-
-
-def _find_state(is_open: int, is_silenced: int) -> AlertState:
-    if is_open:
-        return AlertState.OPEN
-    return AlertState.SILENCED if is_silenced else AlertState.CLOSED
+        return select_records(
+            self._database, Alert, f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters
+        )

@@ -22,7 +22,7 @@ from collector.alerting.lifecycle import (
     write_entry,
 )
 from collector.alerting.notifiers.delivery import is_named
-from collector.alerting.repository import AlertAction, AlertTable, Place
+from collector.alerting.repository import AlertAction, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import Report, report_signal
 from collector.core.errors import ConflictError
@@ -30,7 +30,7 @@ from collector.core.errors import ConflictError
 _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
 
 
-class AlertDesk:
+class AlertService:
     """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns;
     raises StoreError."""
 
@@ -112,7 +112,7 @@ class AlertDesk:
             self._keep([alert] if alert is not None else [], now)
 
     def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: Place | None
+        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
     ) -> Sequence[ShownAlert]:
         """At most `limit` alerts by (opened_at, id) descending."""
         silenced = self._list_silenced()
@@ -123,7 +123,7 @@ class AlertDesk:
         alert = self._table.get(alert_id)
         return self._show([alert])[0] if alert is not None else None
 
-    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> Sequence[Incident]:
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> Sequence[Incident]:
         """At most `limit` incidents by (opened_at, id) descending."""
         return self._table.list_incidents(state=state, limit=limit, after=after, silenced=self._list_silenced())
 

@@ -1,17 +1,18 @@
 """/alerts and /incidents: what a person should look at, what people decided about it, and what one actor did.
 
-It has the routes, their pydantic models, and the interface to `collector.alerting`. Lists are pages, newest first.
+It has the routes and their pydantic models. Lists are pages, newest first.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.alerting.lifecycle import Happening, Incident, IncidentEntry
+from collector.alerting.lifecycle import Happening, Incident
+from collector.alerting.repository import AlertPlace
+from collector.alerting.service import AlertService
 from collector.alerting.silences import SilenceKind
 from collector.api.base_model import HexId, Model, Time
 from collector.api.calls import EvidenceModel, view_evidence
@@ -27,61 +28,6 @@ from collector.api.parameters import (
 from collector.api.problem import Problem, refuse_cursor, show
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertPlace:
-    """The last alert shown: the next page holds what was opened before it (ids break ties)."""
-
-    opened_at: float
-    id: str
-
-
-class AlertRepository(Protocol):
-    """Reads alerts and records what people decide about them. Writers give the alert as it is after, or None when
-    there is none."""
-
-    def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
-    ) -> Sequence[Alert]:
-        """At most `limit` alerts by (opened_at, id) descending."""
-        ...
-
-    def get_alert(self, alert_id: str) -> Alert | None:
-        """One alert."""
-        ...
-
-    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> Sequence[Incident]:
-        """At most `limit` incidents by (opened_at, id) descending."""
-        ...
-
-    def get_incident(self, incident_id: str) -> Incident | None:
-        """One incident."""
-        ...
-
-    def list_incident_alerts(self, incident_id: str) -> Sequence[Alert]:
-        """Its alerts, newest first."""
-        ...
-
-    def list_entries(self, incident_id: str) -> Sequence[IncidentEntry]:
-        """Its timeline, oldest first."""
-        ...
-
-    def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:
-        """Someone looks into it."""
-        ...
-
-    def mute(self, alert_id: str, *, by: str, until: float, reason: str) -> Alert | None:
-        """Silent about its subject until a time in unix seconds."""
-        ...
-
-    def mark_expected(self, alert_id: str, *, by: str, reason: str) -> Alert | None:
-        """Silent about its subject until that is undone: this is how it should be."""
-        ...
-
-    def unsilence(self, alert_id: str, *, by: str) -> Alert | None:
-        """Undo either. Raises ConflictError where nothing is silenced, or by a known-good rule."""
-        ...
 
 
 class SilenceModel(Model):
@@ -142,21 +88,7 @@ class AlertPageModel(Model):
     next_cursor: str | None
 
 
-class Opened(Protocol):
-    """What has a time and an id to be found again by."""
-
-    @property
-    def opened_at(self) -> float:
-        """Unix seconds."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Breaks ties."""
-        ...
-
-
-OpenedT = TypeVar("OpenedT", bound=Opened)
+OpenedT = TypeVar("OpenedT", Alert, Incident)
 
 
 def read_page(
@@ -218,7 +150,7 @@ class IncidentDetailModel(Model):
     timeline: tuple[IncidentEntryModel, ...] = Field(description="Oldest first.")
 
 
-def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
+def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
     """Routes that read and answer alerts."""
     router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -287,7 +219,7 @@ def _refuse(alert_id: str) -> Problem:
     return Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
 
 
-def build_incident_routes(*, alerts: AlertRepository) -> APIRouter:
+def build_incident_routes(*, alerts: AlertService) -> APIRouter:
     """Routes that read incidents."""
     router = APIRouter(prefix="/incidents", tags=["alerts"])
 

@@ -1,13 +1,14 @@
 """/detection: the level with a preview of each, known-good rules, decisions, and verdicts on alerts."""
 
 from collections.abc import Callable
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.alerting.alert import Alert, AlertKind, Verdict
+from collector.alerting.alert import AlertKind, Verdict
 from collector.alerting.detection import Detection, RuleHits
+from collector.alerting.service import AlertService
 from collector.alerting.silences import SECONDS_DEFAULT, SECONDS_MAX, KnownGood
 from collector.api.alerts import AlertModel
 from collector.api.base_model import Model, Time
@@ -107,15 +108,7 @@ class DecisionListModel(Model):
     items: tuple[DecisionModel, ...]
 
 
-class VerdictTaker(Protocol):
-    """The alert desk, as far as these routes use it."""
-
-    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> Alert | None:
-        """The alert as it is after; None where there is none."""
-        ...
-
-
-def build_detection_routes(*, detection: Detection, verdicts: VerdictTaker, clock: Callable[[], float]) -> APIRouter:
+def build_detection_routes(*, detection: Detection, verdicts: AlertService, clock: Callable[[], float]) -> APIRouter:
     """Routes that tell of detection and set it."""
     router = APIRouter(tags=["detection"])
 

@@ -310,7 +310,7 @@ class DetectorProcess:
         time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`take` makes signals durable (AlertDesk.take_signals). StoreError leaves them unacknowledged, and the next
+        """`take` makes signals durable (AlertService.take_signals). StoreError leaves them unacknowledged, and the next
         `poll` begins with them; what else it raises is a fault of ours, and they are given up."""
         self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
         self._take = take

@@ -16,6 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from collector.alerting.detection import Detection
 from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
+from collector.alerting.service import AlertService
 from collector.api.access import (
     API_PREFIX,
     HEALTH_PATHS,
@@ -26,13 +27,13 @@ from collector.api.access import (
     SameSite,
     SecurityHeaders,
 )
-from collector.api.alerts import AlertRepository, build_alert_routes, build_incident_routes
+from collector.api.alerts import build_alert_routes, build_incident_routes
 from collector.api.blocks import build_block_routes, build_ladder_routes
 from collector.api.calls import build_call_routes
 from collector.api.changes import build_change_routes
 from collector.api.consumers import build_consumer_routes
 from collector.api.coverage import build_coverage_routes
-from collector.api.detection import VerdictTaker, build_detection_routes
+from collector.api.detection import build_detection_routes
 from collector.api.edits import build_edit_routes
 from collector.api.endpoints import build_endpoint_routes
 from collector.api.erasures import build_erasure_routes
@@ -159,7 +160,7 @@ class ApiSettings:
 def build_app(
     *,
     store: Store,
-    alerts: AlertRepository,
+    alerts: AlertService,
     settings: ApiSettings,
     clock: Callable[[], float],
     readiness: Readiness,
@@ -171,7 +172,7 @@ def build_app(
     approval_token: str | None = None,
     specs: SpecKeeper | None = None,
     risks: RiskKeeper | None = None,
-    detection: tuple[Detection, VerdictTaker] | None = None,
+    detection: tuple[Detection, AlertService] | None = None,
     editor: TemplateEditor | None = None,
     eraser: Eraser | None = None,
     limits: RequestLimits | None = None,

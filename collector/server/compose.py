@@ -18,7 +18,7 @@ from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import Notifiers, compose_notifiers
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.core.config import CollectorSettings, KubernetesUse
 from collector.core.keys import (
     API_TOKEN_FILE,
@@ -107,7 +107,7 @@ class Collector:
     process_mark: ProcessMark | None
     sensor_token: Token | None
     api_token: Token | None
-    desk: AlertDesk
+    desk: AlertService
     detection: Detection
     detectors: DetectorProcess
     notifiers: Notifiers
@@ -285,7 +285,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
     )
-    desk = AlertDesk(
+    desk = AlertService(
         table=AlertTable(store),
         lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: detection.budget),
         detection=detection,

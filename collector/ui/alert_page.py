@@ -15,7 +15,8 @@ from jinja2 import Environment
 from pydantic import ValidationError
 
 from collector.alerting.alert import Alert, AlertState, Severity
-from collector.api.alerts import AlertRepository, read_page
+from collector.alerting.service import AlertService
+from collector.api.alerts import read_page
 from collector.api.calls import view_evidence
 from collector.api.parameters import NOTE_CHARACTERS_MAX, AlertParameters
 from collector.api.problem import Problem, describe_validation
@@ -33,7 +34,7 @@ _ACTIONS = ("acknowledge", "mute", "expected", "unsilence")
 
 def add_alerts(
     router: APIRouter,
-    alerts: AlertRepository,
+    alerts: AlertService,
     evidence: EvidenceReader,
     *,
     clock: Callable[[], float],

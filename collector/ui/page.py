@@ -15,8 +15,8 @@ from collector.alerting.alert import AlertState
 from collector.alerting.detection import Detection
 from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
+from collector.alerting.service import AlertService
 from collector.api.access import COOKIE_NAME, SESSION_SECONDS, Authenticator
-from collector.api.alerts import AlertRepository
 from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
 from collector.api.problem import Problem, describe_validation
 from collector.core.kinds import Protocol
@@ -73,7 +73,7 @@ class _Page:
         schemas: SchemaSource,
         risks: RiskKeeper | None,
         editor: TemplateEditor | None,
-        alerts: AlertRepository,
+        alerts: AlertService,
         authenticator: Authenticator,
         version: str,
         storage: Callable[[], StorageState],
@@ -220,7 +220,7 @@ def build_page_routes(
     coverage: CoverageInventory,
     exposures: ExposureInventory,
     schemas: SchemaSource,
-    alerts: AlertRepository,
+    alerts: AlertService,
     evidence: EvidenceReader,
     risks: RiskKeeper | None,
     authenticator: Authenticator,

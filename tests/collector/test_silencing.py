@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.cli import client as asking
 from collector.cli import findings as detection
 from collector.cli import query
@@ -37,7 +37,7 @@ class Site:
     """A collector with one alert of high severity and one of medium, and those who look at it."""
 
     office: Office
-    desk: AlertDesk
+    desk: AlertService
     client: TestClient
     monkeypatch: pytest.MonkeyPatch
 
@@ -69,7 +69,7 @@ class Site:
         return list(self.client.get("/api/v1/alerts", params=asked).json()["items"])
 
 
-def make_client(office: Office, desk: AlertDesk) -> TestClient:
+def make_client(office: Office, desk: AlertService) -> TestClient:
     app = build_app(
         store=office.store,
         alerts=desk,

@@ -14,7 +14,7 @@ from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.filter import Outcome
 from collector.alerting.lifecycle import Happening, Lifecycle
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
 from collector.alerting.wording import Report
 from collector.core.errors import ConflictError
@@ -55,7 +55,7 @@ class Office:
     configured: Sensitivity = Sensitivity.NORMAL
     detection: Detection = field(init=False)
 
-    def open(self) -> AlertDesk:
+    def open(self) -> AlertService:
         """A desk after a start of the collector."""
         detection = self.detection = Detection(
             table=DetectionTable(self.store),
@@ -64,7 +64,7 @@ class Office:
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
         )
-        desk = AlertDesk(
+        desk = AlertService(
             table=AlertTable(self.store),
             detection=detection,
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
@@ -255,7 +255,7 @@ def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
     assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
 
 
-def list_ids(desk: AlertDesk, state: AlertState | None) -> list[str]:
+def list_ids(desk: AlertService, state: AlertState | None) -> list[str]:
     return sorted(alert.id for alert in desk.list_alerts(state=state, kind=None, limit=50, after=None))
 
 

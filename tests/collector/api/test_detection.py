@@ -16,7 +16,7 @@ from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.delivery import Notifier, Outcome
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.cli import client
 from collector.cli import findings as detection
 from collector.core.kinds import Sensitivity
@@ -58,7 +58,7 @@ class Office:
             clock=time.time,
             new_id=lambda: f"r{next(ids)}",
         )
-        self.desk = AlertDesk(
+        self.desk = AlertService(
             table=AlertTable(store),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: detection.budget),
             clock=time.time,

@@ -11,7 +11,7 @@ from collector.alerting.alert import Alert, AlertKind
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.judge import StoredCallers
@@ -45,7 +45,7 @@ class Office:
     told: list[Report] = field(default_factory=list)
     ids: Iterator[int] = field(default_factory=itertools.count)
     watch: ChangeWatch = field(init=False)
-    desk: AlertDesk = field(init=False)
+    desk: AlertService = field(init=False)
     keeper: RiskKeeper = field(init=False)
     detection: Detection = field(init=False)
 
@@ -61,7 +61,7 @@ class Office:
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
         )
-        self.desk = AlertDesk(
+        self.desk = AlertService(
             table=AlertTable(self.store),
             detection=self.detection,
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: self.detection.budget),
