@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.alerting.notifiers.delivery import MEANINGS, Notifier, Outcome, try_notifier
+from collector.alerting.notifiers.delivery import MEANINGS, DeliveryOutcome, Notifier, try_notifier
 from collector.api.base_model import Model
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
@@ -25,7 +25,7 @@ class NotifierModel(Model):
     repeated: int = Field(description="Nothing new in it, where a notifier takes changes only.")
     retried: int
     waiting: int
-    last_outcome: Outcome | None
+    last_outcome: DeliveryOutcome | None
 
 
 class NotifierListModel(Model):
@@ -37,7 +37,7 @@ class NotifierListModel(Model):
 class NotifierTestModel(Model):
     """What became of a test."""
 
-    outcome: Outcome
+    outcome: DeliveryOutcome
     meaning: str
 
 

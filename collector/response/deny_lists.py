@@ -101,17 +101,17 @@ def parse_socket(text: str) -> str | tuple[str, int]:
 
 
 class HaproxyList:
-    """A place that blocks are told to."""
+    """One list of HAProxy."""
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, cluster: str = "") -> None:
+        """`cluster`: in which it stands. Raises ValueError."""
         self.name = f"HAProxy at {address}"
         self._address = parse_socket(address)
-        self._list = name
+        self._list, self._cluster = name, cluster
 
-    def put(self, networks: Sequence[str]) -> None:
-        """Have it hold these and no others. Raises HaproxyError."""
-        held = set(self._read())
-        wanted = set(networks)
+    def write(self, orders: Sequence[BlockOrder]) -> None:
+        """Have it hold the networks that are blocked everywhere, and no others. Raises HaproxyError."""
+        held, wanted = set(self._read()), set(collect_denied(orders, self._cluster).everywhere)
         commands = [f"del acl {self._list} {pattern}" for pattern in sorted(held - wanted)]
         commands += [f"add acl {self._list} {pattern}" for pattern in sorted(wanted - held)]
         for first in range(0, len(commands), COMMANDS_MAX):

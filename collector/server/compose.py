@@ -54,7 +54,7 @@ from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
 from collector.response.alert_actions import Answers
 from collector.response.block_store import AuditLog, BlockBook
-from collector.response.integrations import Outside, compose_outside
+from collector.response.integrations import Integrations, compose_integrations
 from collector.response.policy import Ladder, Step
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
@@ -114,7 +114,7 @@ class Collector:
     catalogue: Catalogue
     responder: Responder
     answers: Answers
-    outside: Outside
+    integrations: Integrations
     approval_token: Token | None
     specs: SpecKeeper
     graveyard: Graveyard
@@ -265,7 +265,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         clock=clock,
         is_four_eyes=settings.is_four_eyes,
     )
-    outside = compose_outside(
+    integrations = compose_integrations(
         settings, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
     )
     answers = Answers(responder)
@@ -328,7 +328,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         catalogue=catalogue,
         responder=responder,
         answers=answers,
-        outside=outside,
+        integrations=integrations,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),
         eraser=Eraser(

@@ -77,7 +77,7 @@ def list_collector_figures(collector: Collector) -> Iterable[Figure]:
     yield from list_figures(writer.log_counts, "log_")
     yield from list_figures(collector.reports)
     yield from collector.notifiers.figures()
-    yield from collector.outside.figures()
+    yield from collector.integrations.figures()
     yield from collector.detection.figures()
     yield from collector.detectors.figures()
     yield from list_watch_figures(collector.clusters)

@@ -246,7 +246,7 @@ class _Life:
             thread.start()
         collector.notifiers.start()
         collector.answers.start()
-        collector.outside.start()
+        collector.integrations.start()
         for cluster in collector.clusters:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
@@ -284,7 +284,7 @@ class _Life:
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(collector.flush_reports)
             await asyncio.to_thread(collector.answers.stop)
-            await asyncio.to_thread(collector.outside.stop)
+            await asyncio.to_thread(collector.integrations.stop)
             await asyncio.to_thread(collector.notifiers.stop)
 
     def _tell_blocks(self) -> None:

@@ -1,26 +1,163 @@
-"""Builds the notifiers that the settings name, each with its queue. Every alert goes to all of them."""
+"""The table of notifiers: one row a receiver, with its settings and what makes its sender.
+
+Every alert goes to all of those whose setting is there. To add one, see docs/internals/development.md.
+"""
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
+import msgspec
 from pydantic import SecretStr
 
-from collector.alerting.alert import Alert
-from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerting.notifiers.chat import check_routing_key, write_pagerduty, write_slack, write_teams
-from collector.alerting.notifiers.delivery import Carrier, Notifier
-from collector.alerting.notifiers.http import Form, Posting, check_address
-from collector.alerting.notifiers.mail import Mail, MailSettings
-from collector.alerting.notifiers.ocsf import OcsfFile, write_ocsf
-from collector.alerting.notifiers.otlp import check_endpoint, is_taken, read_headers, write_otlp
-from collector.alerting.notifiers.syslog import Syslog, SyslogSettings
-from collector.alerting.notifiers.templates import load_template
-from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
+from collector.alerting.alert import Alert, list_fields
+from collector.alerting.notifiers.delivery import Notifier, Sender
+from collector.alerting.notifiers.file import FileSender
+from collector.alerting.notifiers.http import (
+    HttpSender,
+    HttpTarget,
+    check_address,
+    check_otlp,
+    check_plain_address,
+    is_accepted_by_otlp,
+    read_headers,
+    sign_headers,
+)
+from collector.alerting.notifiers.mail import MailSender, MailSettings
+from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
+from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.config import CollectorSettings
 from common.figures import Figure, list_figures
+
+_ROUTING_KEY_CHARACTERS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What senders say of this collector, and what they need of it. `load_secret` gives the webhook's, asked where one
+    is set; `clock` gives unix seconds."""
+
+    load_secret: Callable[[], str]
+    version: str
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierRow:
+    """One receiver of alerts."""
+
+    name: str
+    setting: str  # That asks for it.
+    others: tuple[str, ...]  # Further settings of it.
+    build: Callable[[str, CollectorSettings, Surroundings], Sender]  # Raises ValueError with one sentence.
+
+
+def _build_webhook(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
+    secret = around.load_secret()
+    to = HttpTarget(
+        url=check_address(_reveal(settings.webhook_url), "webhook"),
+        write=write_alert,
+        make_headers=lambda body: sign_headers(secret, around.clock(), body),
+    )
+    return HttpSender(name, to, takes_updates=True)
+
+
+def write_alert(alert: Alert) -> bytes:
+    """Its fields as JSON."""
+    return msgspec.json.encode(list_fields(alert))
+
+
+def _build_syslog(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
+    form = SyslogSettings(
+        url=settings.syslog_url or "",
+        format=settings.syslog_format,
+        host_name=socket.gethostname(),
+        version=around.version,
+    )
+    return SyslogSender(form)
+
+
+def _build_alertmanager(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
+    use = "http://HOST:9093 or https://HOST; a credential would be shown, let a proxy add it"
+    url = check_plain_address(settings.alertmanager_url or "", "address of an Alertmanager", use)
+    to = HttpTarget(url=url + "/api/v2/alerts", write=write_json(name))
+    return HttpSender(name, to, takes_updates=True)
+
+
+def _build_json(name: str, settings: CollectorSettings, around: Surroundings, *, what: str) -> Sender:
+    """Of a receiver that is known by its secret address alone."""
+    url = check_address(_reveal(getattr(settings, f"{name}_url")), what)
+    return HttpSender(name, HttpTarget(url=url, write=_write_known(name, settings, around)))
+
+
+def _write_known(name: str, settings: CollectorSettings, around: Surroundings) -> Callable[[Alert], bytes]:
+    return write_json(name, version=around.version, cluster=settings.cluster)
+
+
+def _build_pagerduty(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
+    key = _reveal(settings.pagerduty_routing_key)
+    if len(key) != _ROUTING_KEY_CHARACTERS or not key.isascii() or not key.isalnum():
+        raise ValueError(
+            f"it is no integration key of PagerDuty, which has {_ROUTING_KEY_CHARACTERS} letters and digits; copy that "
+            "of an Events API v2 integration"
+        )
+    url = check_address(settings.pagerduty_url, "PagerDuty")
+    return HttpSender(name, HttpTarget(url=url, write=write_json(name, routing_key=key)))
+
+
+def _build_mail(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
+    return MailSender(
+        MailSettings(url=_reveal(settings.smtp_url), sender=settings.email_from, recipients=settings.email_to)
+    )
+
+
+def _build_otlp(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
+    headers = read_headers(_reveal(settings.otlp_headers))
+    to = HttpTarget(
+        url=check_otlp(settings.otlp_url or "", is_with_headers=bool(headers)),
+        write=_write_known(name, settings, around),
+        make_headers=lambda body: headers,
+        is_accepted=is_accepted_by_otlp,
+    )
+    return HttpSender(name, to)
+
+
+def _build_ocsf_file(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
+    assert settings.ocsf_file is not None
+    return FileSender(name, settings.ocsf_file, _write_known("ocsf", settings, around))
+
+
+def _build_template(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
+    assert settings.template_file is not None
+    content_type = settings.template_content_type
+    to = HttpTarget(
+        url=check_address(_reveal(settings.template_url), "template"),
+        write=load_template(settings.template_file, content_type),
+        make_headers=lambda body: {"content-type": content_type},
+    )
+    return HttpSender(name, to)
+
+
+def _reveal(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret is not None else ""
+
+
+NOTIFIERS: Final = (
+    NotifierRow("webhook", "webhook_url", (), _build_webhook),
+    NotifierRow("syslog", "syslog_url", ("syslog_format",), _build_syslog),
+    NotifierRow("alertmanager", "alertmanager_url", (), _build_alertmanager),
+    NotifierRow("slack", "slack_url", (), partial(_build_json, what="Slack")),
+    NotifierRow("teams", "teams_url", (), partial(_build_json, what="Teams")),
+    NotifierRow("pagerduty", "pagerduty_routing_key", ("pagerduty_url",), _build_pagerduty),
+    NotifierRow("mail", "smtp_url", ("email_from", "email_to"), _build_mail),
+    NotifierRow("otlp", "otlp_url", ("otlp_headers",), _build_otlp),
+    NotifierRow("ocsf", "ocsf_url", (), partial(_build_json, what="OCSF")),
+    NotifierRow("ocsf_file", "ocsf_file", (), _build_ocsf_file),
+    NotifierRow("template", "template_url", ("template_file", "template_content_type"), _build_template),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,119 +193,17 @@ class Notifiers:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What carriers say of this collector, and what they need of it. `load_secret` gives the webhook's, asked where one
-    is set; `clock` gives unix seconds."""
-
-    load_secret: Callable[[], str]
-    version: str
-    clock: Callable[[], float]
-
-
 def compose_notifiers(
     settings: CollectorSettings, *, load_secret: Callable[[], str], version: str, clock: Callable[[], float]
 ) -> Notifiers:
     """Raises ValueError with one sentence that names the setting."""
     around = Surroundings(load_secret=load_secret, version=version, clock=clock)
     made = []
-    for name, make in _MAKERS.items():
-        if getattr(settings, name) is None:
+    for row in NOTIFIERS:
+        if getattr(settings, row.setting) is None:
             continue
         try:
-            made.append(Notifier(make(settings, around), clock=clock))
+            made.append(Notifier(row.build(row.name, settings, around), clock=clock))
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(f"{row.setting}: {error}") from None
     return Notifiers(tuple(made))
-
-
-def _make_webhook(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    form = WebhookSettings(url=_reveal(settings.webhook_url), secret=around.load_secret())
-    return Webhook(form, clock=around.clock)
-
-
-def _make_syslog(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    form = SyslogSettings(
-        url=settings.syslog_url or "",
-        format=settings.syslog_format,
-        host_name=socket.gethostname(),
-        version=around.version,
-    )
-    return Syslog(form)
-
-
-def _make_alertmanager(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Alertmanager(AlertmanagerSettings(settings.alertmanager_url or ""))
-
-
-def _make_slack(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Posting(Form(name="slack", url=check_address(_reveal(settings.slack_url), "Slack"), write=write_slack))
-
-
-def _make_teams(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Posting(Form(name="teams", url=check_address(_reveal(settings.teams_url), "Teams"), write=write_teams))
-
-
-def _make_pagerduty(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    key = check_routing_key(_reveal(settings.pagerduty_routing_key))
-    url = check_address(settings.pagerduty_url, "PagerDuty")
-    return Posting(Form(name="pagerduty", url=url, write=partial(write_pagerduty, routing_key=key)))
-
-
-def _make_mail(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    form = MailSettings(url=_reveal(settings.smtp_url), sender=settings.email_from, recipients=settings.email_to)
-    return Mail(form)
-
-
-def _make_otlp(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    headers = read_headers(_reveal(settings.otlp_headers))
-    form = Form(
-        name="otlp",
-        url=check_endpoint(settings.otlp_url or "", is_with_headers=bool(headers)),
-        write=partial(write_otlp, version=around.version, cluster=settings.cluster),
-        headers=headers,
-        is_taken=is_taken,
-    )
-    return Posting(form)
-
-
-def _make_ocsf(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    write = partial(write_ocsf, version=around.version, cluster=settings.cluster)
-    return Posting(Form(name="ocsf", url=check_address(_reveal(settings.ocsf_url), "OCSF"), write=write))
-
-
-def _make_ocsf_file(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    assert settings.ocsf_file is not None
-    return OcsfFile(settings.ocsf_file, version=around.version, cluster=settings.cluster)
-
-
-def _make_template(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    assert settings.template_file is not None
-    content_type = settings.template_content_type
-    form = Form(
-        name="template",
-        url=check_address(_reveal(settings.template_url), "template"),
-        write=load_template(settings.template_file, content_type),
-        content_type=content_type,
-    )
-    return Posting(form)
-
-
-def _reveal(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret is not None else ""
-
-
-# By the setting that asks for it.
-_MAKERS: Mapping[str, Callable[[CollectorSettings, Surroundings], Carrier]] = {
-    "webhook_url": _make_webhook,
-    "syslog_url": _make_syslog,
-    "alertmanager_url": _make_alertmanager,
-    "slack_url": _make_slack,
-    "teams_url": _make_teams,
-    "pagerduty_routing_key": _make_pagerduty,
-    "smtp_url": _make_mail,
-    "otlp_url": _make_otlp,
-    "ocsf_url": _make_ocsf,
-    "ocsf_file": _make_ocsf_file,
-    "template_url": _make_template,
-}

@@ -15,11 +15,11 @@ import pytest
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.notifiers.build import compose_notifiers
-from collector.alerting.notifiers.delivery import Notifier, Outcome, make_test_alert
-from collector.alerting.notifiers.mail import Mail, MailSettings
-from collector.alerting.notifiers.ocsf import OcsfFile
-from collector.alerting.notifiers.otlp import check_endpoint, read_headers
-from collector.alerting.notifiers.templates import load_template
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, make_test_alert
+from collector.alerting.notifiers.file import FileSender
+from collector.alerting.notifiers.http import check_otlp, read_headers
+from collector.alerting.notifiers.mail import MailSender, MailSettings
+from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.config import CollectorSettings
 from tests.collector.alerting.receivers import Receiver, receive, receive_mail
 from tests.collector.alerting.test_notifiers import make_alert
@@ -93,9 +93,10 @@ def test_what_the_schema_does_not_know_is_refused(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(429, Outcome.UNANSWERED), (500, Outcome.UNANSWERED), (403, Outcome.REFUSED)]
+    ("status", "outcome"),
+    [(429, DeliveryOutcome.UNANSWERED), (500, DeliveryOutcome.UNANSWERED), (403, DeliveryOutcome.REFUSED)],
 )
-def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: Outcome, tmp_path: Path) -> None:
+def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: DeliveryOutcome, tmp_path: Path) -> None:
     for kind in KINDS:
         with receive(kind) as receiver:
             receiver.status = status
@@ -133,11 +134,11 @@ def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> 
             "cluster": "east",
         }
         notifier = open_notifier(**settings)
-        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.DELIVERED
         receiver.answer = b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}'
-        assert notifier.attempt(list_alerts()[0]) is Outcome.REFUSED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.REFUSED
         receiver.answer = b"not json"
-        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.DELIVERED
         notifier.stop()
     assert receiver.paths == ["/v1/logs"] * 3
     assert (receiver.headers[0]["authorization"], receiver.headers[0]["x-scope"]) == ("Bearer k", "a=b")
@@ -177,11 +178,11 @@ def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
         lines = file.read_bytes().splitlines()
         assert len(lines) == len(list_alerts()) and stat.S_IMODE(file.stat().st_mode) & 0o037 == 0
         assert [receiver.judge(line, "application/json") for line in lines] == [""] * len(lines)
-        carrier = OcsfFile(file, version="1", cluster="", bytes_max=1)
-        assert [carrier.send(make_alert()), carrier.send(make_alert())] == [Outcome.DELIVERED] * 2
+        sender = FileSender("ocsf_file", file, write_json("ocsf", version="1", cluster=""), bytes_max=1)
+        assert [sender.send(make_alert()), sender.send(make_alert())] == [DeliveryOutcome.DELIVERED] * 2
         assert not file.exists() and len((tmp_path / "findings.jsonl.1").read_bytes().splitlines()) == 1
         (tmp_path / "findings.jsonl").mkdir()
-        assert carrier.send(make_alert()) is Outcome.UNANSWERED
+        assert sender.send(make_alert()) is DeliveryOutcome.UNANSWERED
 
 
 def test_an_erased_consumer_is_told_nowhere_any_more_and_blanked_in_our_file(tmp_path: Path) -> None:
@@ -246,16 +247,16 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ssl.SSLConte
     yield server, ssl.create_default_context(cafile=made.authority)
 
 
-def make_mail(url: str, context: ssl.SSLContext | None = None, **fields: Any) -> Mail:
+def make_mail(url: str, context: ssl.SSLContext | None = None, **fields: Any) -> MailSender:
     defaults = {"sender": "apidae@example.org", "recipients": ("soc@example.org", "ann@example.org")}
-    return Mail(MailSettings(url=url, **{**defaults, **fields}), context=context)
+    return MailSender(MailSettings(url=url, **{**defaults, **fields}), context=context)
 
 
 def test_a_message_is_one_that_mail_programs_read() -> None:
     with receive_mail() as server:
-        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
+        sender = make_mail(f"smtp://127.0.0.1:{server.port}")
         opened, closed, hostile, *_ = list_alerts()
-        assert [carrier.send(alert) for alert in (opened, closed, hostile)] == [Outcome.DELIVERED] * 3
+        assert [sender.send(alert) for alert in (opened, closed, hostile)] == [DeliveryOutcome.DELIVERED] * 3
     first, second, third = (email.message_from_bytes(one, policy=email.policy.default) for one in server.messages)
     assert server.envelopes[0][1:] == ["to:<soc@example.org>", "to:<ann@example.org>"]
     assert first["subject"] == f"[Apidae high] {opened.title}" and second["subject"].startswith(
@@ -274,34 +275,34 @@ def test_a_message_is_one_that_mail_programs_read() -> None:
 def test_mail_goes_by_tls_and_logs_in(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server_context, client = tls
     with receive_mail(server_context) as server:
-        carrier = make_mail(f"smtp://ann:p%40ss@127.0.0.1:{server.port}", client)
-        assert carrier.send(make_alert()) is Outcome.DELIVERED
+        sender = make_mail(f"smtp://ann:p%40ss@127.0.0.1:{server.port}", client)
+        assert sender.send(make_alert()) is DeliveryOutcome.DELIVERED
         assert (server.secured, len(server.messages)) == (1, 1) and len(server.logins) == 1
-        assert "p%40ss" not in carrier.target and "ann" not in carrier.target
+        assert "p%40ss" not in sender.target and "ann" not in sender.target
         # An authority that nobody knows.
-        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.UNANSWERED
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is DeliveryOutcome.UNANSWERED
         assert len(server.messages) == 1
     with receive_mail(server_context, is_tls=True) as server:
-        assert make_mail(f"smtps://127.0.0.1:{server.port}", client).send(make_alert()) is Outcome.DELIVERED
+        assert make_mail(f"smtps://127.0.0.1:{server.port}", client).send(make_alert()) is DeliveryOutcome.DELIVERED
     assert len(server.messages) == 1
 
 
 def test_mail_is_never_in_the_clear_off_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.alerting.notifiers.mail.is_loopback", lambda host: False)
     with receive_mail() as server:
-        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.REFUSED
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is DeliveryOutcome.REFUSED
         assert not server.messages
 
 
 @pytest.mark.parametrize(
-    ("said", "outcome"), [("550 no such user", Outcome.REFUSED), ("451 later", Outcome.UNANSWERED)]
+    ("said", "outcome"), [("550 no such user", DeliveryOutcome.REFUSED), ("451 later", DeliveryOutcome.UNANSWERED)]
 )
-def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome: Outcome) -> None:
+def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome: DeliveryOutcome) -> None:
     with receive_mail() as server:
         server.refusal = said
-        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
-        assert carrier.send(make_alert()) is outcome
-    assert carrier.send(make_alert()) is Outcome.UNANSWERED  # Nobody listens any more.
+        sender = make_mail(f"smtp://127.0.0.1:{server.port}")
+        assert sender.send(make_alert()) is outcome
+    assert sender.send(make_alert()) is DeliveryOutcome.UNANSWERED  # Nobody listens any more.
 
 
 @pytest.mark.parametrize(
@@ -345,6 +346,6 @@ def test_what_an_address_needs_besides_is_asked_for(settings: dict[str, Any], to
 
 
 def test_an_endpoint_is_completed_once() -> None:
-    assert check_endpoint("https://h/otlp/", is_with_headers=True) == "https://h/otlp/v1/logs"
-    assert check_endpoint("http://h:4318/v1/logs", is_with_headers=False) == "http://h:4318/v1/logs"
+    assert check_otlp("https://h/otlp/", is_with_headers=True) == "https://h/otlp/v1/logs"
+    assert check_otlp("http://h:4318/v1/logs", is_with_headers=False) == "http://h:4318/v1/logs"
     assert read_headers("") == {}

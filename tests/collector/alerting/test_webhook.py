@@ -7,14 +7,19 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers import delivery
+from collector.alerting.notifiers.build import compose_notifiers, write_alert
 from collector.alerting.notifiers.delivery import Notifier
-from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
+from collector.alerting.notifiers.http import HttpSender, HttpTarget, check_address, sign_headers
+from collector.core.config import CollectorSettings
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
 
-SETTINGS = WebhookSettings(url="https://hooks.test/x", secret="s3cret")
+TARGET = HttpTarget(
+    url="https://hooks.test/x", write=write_alert, make_headers=lambda body: sign_headers("s3cret", 1_000.0, body)
+)
 
 
 def make_alert() -> Alert:
@@ -31,8 +36,8 @@ def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[
         requests.append(request)
         return httpx.Response(statuses[len(requests) - 1])
 
-    carrier = Webhook(SETTINGS, clock=lambda: 1_000.0, transport=httpx.MockTransport(answer))
-    return Notifier(carrier, clock=lambda: 1_000.0), requests
+    sender = HttpSender("webhook", TARGET, takes_updates=True, transport=httpx.MockTransport(answer))
+    return Notifier(sender, clock=lambda: 1_000.0), requests
 
 
 def test_body_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +82,11 @@ def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("url", ["http://10.0.0.1/x", "ftp://h/x", "https://", "http://127.0.0.1.evil.test/"])
 def test_clear_text_off_loopback_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
-        WebhookSettings(url=url, secret="s")
+        check_address(url, "webhook")
 
 
 @pytest.mark.parametrize("url", ["https://h/x", "http://127.0.0.1:1/x", "http://[::1]/x", "http://localhost/x"])
 def test_https_and_loopback_are_accepted_and_the_secret_is_not_shown(url: str) -> None:
-    assert "s3cret" not in repr(WebhookSettings(url=url, secret="s3cret"))
+    settings = CollectorSettings(webhook_url=SecretStr(url))
+    made = compose_notifiers(settings, load_secret=lambda: "s3cret", version="0.1.0", clock=lambda: 1_000.0)
+    assert "s3cret" not in repr(made) + repr(TARGET) and made.members[0].name == "webhook"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.notifiers.delivery import Notifier, Outcome
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.cli import client
@@ -34,10 +34,10 @@ class Recorder:
     name, target, takes_updates = "recorder", "http://127.0.0.1:9", False
 
     def __init__(self) -> None:
-        self.outcome = Outcome.DELIVERED
+        self.outcome = DeliveryOutcome.DELIVERED
         self.taken: list[Alert] = []
 
-    def send(self, alert: Alert) -> Outcome:
+    def send(self, alert: Alert) -> DeliveryOutcome:
         self.taken.append(alert)
         return self.outcome
 
@@ -186,7 +186,7 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
     page = office.client.get("/detection").text
     assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
     assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
-    office.carrier.outcome = Outcome.REFUSED
+    office.carrier.outcome = DeliveryOutcome.REFUSED
     assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
     assert office.client.post("/detection/notifiers/x/test").status_code == 404
     assert [(one.state, one.severity, one.why) for one in office.carrier.taken] == [

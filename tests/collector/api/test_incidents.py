@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
 from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.notifiers.http import HttpSender, HttpTarget
+from collector.alerting.notifiers.templates import write_json
 from collector.server.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -31,7 +32,8 @@ def client() -> TestClient:
         make_alert("a3", incident_id="i2"),
     )
     transport = httpx.MockTransport(lambda _: httpx.Response(400))
-    carrier = Alertmanager(AlertmanagerSettings("http://am:9093"), transport=transport)
+    to = HttpTarget(url="http://am:9093", write=write_json("alertmanager"))
+    sender = HttpSender("alertmanager", to, transport=transport)
     app = build_app(
         store=EmptyReader(),
         alerts=alerts,
@@ -39,7 +41,7 @@ def client() -> TestClient:
         clock=lambda: 1_800_000_000.0,
         readiness=lambda: "",
         metrics=lambda: b"",
-        notifiers=[Notifier(carrier, clock=lambda: 0.0)],
+        notifiers=[Notifier(sender, clock=lambda: 0.0)],
     )
     return TestClient(app, base_url="http://127.0.0.1:8080")
 

@@ -8,7 +8,7 @@ import pytest
 
 from collector.receiver.policy import BlockKind, BlockOrder
 from collector.response.deny_lists import ExportSettings, HaproxyError, HaproxyList, parse_socket
-from collector.response.integrations import Elsewhere, ExportDirectory, Haproxy
+from collector.response.integrations import BlockExporter, ExportDirectory
 from tests.collector.response.proxies import GREETING, EnvoyFront, HaproxyFront, TraefikFront, call
 from tests.waiting import wait_until
 
@@ -35,22 +35,22 @@ def _look(port: int, *, is_tls: bool = False) -> tuple[str, str]:
 
 def test_haproxy_refuses_who_is_blocked_and_nobody_else(proxy: HaproxyFront) -> None:
     orders = [order("203.0.113.0/24")]
-    elsewhere = Elsewhere([Haproxy(proxy.runtime, proxy.deny)], lambda: orders)
-    elsewhere.tell()
+    exporter = BlockExporter([HaproxyList(proxy.runtime, proxy.deny)], lambda: orders)
+    exporter.write()
     assert _look(proxy.ports["http"]) == ("200", "200")
     orders.append(order(THIEF))
     orders.append(order("2001:db8::/64"))
-    elsewhere.tell()
-    elsewhere.tell()  # What it holds is not added again.
+    exporter.write()
+    exporter.write()  # What it holds is not added again.
     assert _look(proxy.ports["http"]) == ("refused", "200")
     orders.clear()
-    elsewhere.tell()
+    exporter.write()
     assert _look(proxy.ports["http"]) == ("200", "200")
-    assert elsewhere.failed_count == 0
+    assert exporter.failed_count == 0
 
 
 def test_traefik_refuses_who_is_blocked_in_the_clear_and_behind_tls(tmp_path: Path) -> None:
-    place, front = ExportDirectory(tmp_path, SETTINGS), TraefikFront(tmp_path)
+    directory, front = ExportDirectory(tmp_path, SETTINGS), TraefikFront(tmp_path)
     clear, tls = front.ports["http"], front.ports["https"]
 
     def look() -> tuple[tuple[str, str], tuple[str, str], bytes]:
@@ -59,22 +59,22 @@ def test_traefik_refuses_who_is_blocked_in_the_clear_and_behind_tls(tmp_path: Pa
     try:
         served = (("200", "200"), ("200", "200"), GREETING)
         wait_until(lambda: look() == served, "Traefik has the app")
-        place.tell([order("203.0.113.0/24"), order("2001:db8::/64"), order(THIEF)])
+        directory.write([order("203.0.113.0/24"), order("2001:db8::/64"), order(THIEF)])
         refused = (("403", "200"), ("403", "200"), GREETING)
         wait_until(lambda: look() == refused, "the thief is refused, and nobody else")
-        place.tell([order("203.0.113.0/24")])
+        directory.write([order("203.0.113.0/24")])
         wait_until(lambda: look() == served, "the thief is served again")
-        place.tell([order(THIEF)])
+        directory.write([order(THIEF)])
         wait_until(lambda: look() == refused, "the thief is refused again")
-        place.tell([])
+        directory.write([])
         wait_until(lambda: look() == served, "nobody is refused")
     finally:
         front.stop()
 
 
 def test_envoy_refuses_who_is_blocked_and_nobody_else(tmp_path: Path) -> None:
-    place = ExportDirectory(tmp_path, SETTINGS)
-    place.tell([])  # As at the collector's start: Envoy begins with no file that is missing.
+    directory = ExportDirectory(tmp_path, SETTINGS)
+    directory.write([])  # As at the collector's start: Envoy begins with no file that is missing.
     front = EnvoyFront(tmp_path)
     port = front.ports["http"]
     try:
@@ -84,7 +84,7 @@ def test_envoy_refuses_who_is_blocked_and_nobody_else(tmp_path: Path) -> None:
             ([order(f"{THIEF}/32"), order(HONEST)], ("403", "403")),
             ([], ("200", "200")),
         ):
-            place.tell(orders)
+            directory.write(orders)
             wait_until(lambda told=told: _look(port) == told, f"Envoy answers {told}")  # type: ignore[misc]
     finally:
         front.stop()
@@ -93,17 +93,17 @@ def test_envoy_refuses_who_is_blocked_and_nobody_else(tmp_path: Path) -> None:
 def test_thousands_of_networks_come_and_go(proxy: HaproxyFront) -> None:
     networks = sorted(f"10.{n >> 8}.{n & 255}.0/24" for n in range(2_000))
     held = HaproxyList(proxy.runtime, proxy.deny)
-    held.put(networks)
+    held.write(list(map(order, networks)))
     assert sorted(held._read()) == networks
-    held.put(networks[:3])
+    held.write(list(map(order, networks[:3])))
     assert sorted(held._read()) == networks[:3]
 
 
 def test_a_list_that_is_none_and_a_proxy_that_is_gone_are_told(proxy: HaproxyFront, tmp_path: Path) -> None:
     with pytest.raises(HaproxyError, match="has no list /nowhere"):
-        HaproxyList(proxy.runtime, "/nowhere").put(["203.0.113.7/32"])
-    gone = Elsewhere([Haproxy(str(tmp_path / "no.sock"), proxy.deny)], lambda: [order(THIEF)])
-    gone.tell()
+        HaproxyList(proxy.runtime, "/nowhere").write([order("203.0.113.7/32")])
+    gone = BlockExporter([HaproxyList(str(tmp_path / "no.sock"), proxy.deny)], lambda: [order(THIEF)])
+    gone.write()
     assert gone.failed_count == 1  # And the thread goes on.
 
 
@@ -114,18 +114,18 @@ def test_an_address_that_is_none(text: str) -> None:
 
 
 def test_files_change_with_the_blocks(tmp_path: Path) -> None:
-    place = ExportDirectory(tmp_path, SETTINGS)
-    place.tell([order(THIEF)])
+    directory = ExportDirectory(tmp_path, SETTINGS)
+    directory.write([order(THIEF)])
     traefik, deny = tmp_path / "traefik" / "blocks.yaml", tmp_path / "haproxy" / "blocks.acl"
     assert THIEF in traefik.read_text() and THIEF in deny.read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
         *("haproxy", "traefik", "envoy", "envoy-gateway", "cilium", "networkpolicy")
     }
     before = traefik.stat().st_ino
-    place.tell([order(THIEF)])
+    directory.write([order(THIEF)])
     assert traefik.stat().st_ino == before
     traefik.unlink()
-    place.tell([order(THIEF)])
+    directory.write([order(THIEF)])
     assert THIEF in traefik.read_text()
-    place.tell([])
+    directory.write([])
     assert THIEF not in traefik.read_text() and THIEF not in deny.read_text()
