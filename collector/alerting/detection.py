@@ -19,11 +19,12 @@ from typing import Any, Final
 from collector.alerting.alert import Alert, AlertKind, Severity
 from collector.alerting.filter import Judged, Outcome, Sieve
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.repository import Database, select_records
+from collector.alerting.repository import select_records
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from collector.storage.base import Store
 from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
@@ -138,17 +139,17 @@ class RuleHits:
 class DetectionTable:
     """Reads and writes them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def write_reports(self, reports: Sequence[PastReport]) -> None:
         """Append."""
-        self._database.insert_records("detector_reports", reports)
+        self._store.insert_records("detector_reports", reports)
 
     def list_reports(self, since: float) -> tuple[PastReport, ...]:
         """Those from `since` (unix seconds) on, oldest first; of many the newest."""
         reports = select_records(
-            self._database,
+            self._store,
             PastReport,
             f"SELECT {_REPORT_COLUMNS} FROM detector_reports WHERE time >= {{since:Float64}} "
             "ORDER BY time DESC LIMIT {limit:UInt32}",
@@ -159,7 +160,7 @@ class DetectionTable:
     def count_hits(self) -> dict[str, RuleHits]:
         """By rule."""
         hits = select_records(
-            self._database,
+            self._store,
             RuleHits,
             "SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, "
             "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id",
@@ -168,7 +169,7 @@ class DetectionTable:
 
     def save_rule(self, rule: KnownGood) -> None:
         """Append a version."""
-        self._database.insert_records("known_good", [rule])
+        self._store.insert_records("known_good", [rule])
 
     def list_rules(self) -> tuple[KnownGood, ...]:
         """The newest version of each, newest rule first; of many the newest."""
@@ -180,7 +181,7 @@ class DetectionTable:
 
     def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
         return select_records(
-            self._database,
+            self._store,
             KnownGood,
             f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
             "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
@@ -189,12 +190,12 @@ class DetectionTable:
 
     def write_decision(self, decision: Decision) -> None:
         """Append."""
-        self._database.insert_records("detection_decisions", [decision])
+        self._store.insert_records("detection_decisions", [decision])
 
     def list_decisions(self) -> tuple[Decision, ...]:
         """The newest first."""
         return select_records(
-            self._database,
+            self._store,
             Decision,
             "SELECT time, actor, action, subject, note FROM detection_decisions "
             "ORDER BY time DESC, subject LIMIT {limit:UInt32}",

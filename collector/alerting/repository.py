@@ -4,13 +4,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.silences import Silence, SilenceKind
+from collector.storage.base import Store
 
 RecordT = TypeVar("RecordT")
 _COLUMNS = ", ".join(field.name for field in fields(Alert))
@@ -48,23 +49,11 @@ class AlertPlace:
     id: str
 
 
-class Database(Protocol):
-    """What of the store this room uses (collector.storage.base.Store). Methods raise StoreError."""
-
-    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """Columns of a SELECT."""
-        ...
-
-    def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        """Append dataclasses."""
-        ...
-
-
 def select_records(
-    database: Database, record: type[RecordT], sql: str, parameters: Mapping[str, Any] | None = None
+    store: Store, record: type[RecordT], sql: str, parameters: Mapping[str, Any] | None = None
 ) -> tuple[RecordT, ...]:
     """The rows of a SELECT whose columns are the fields of a dataclass. Raises StoreError."""
-    columns = database.query_columns(sql, parameters)
+    columns = store.query_columns(sql, parameters)
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return tuple(msgspec.convert(row, record, strict=False) for row in rows)
 
@@ -100,16 +89,16 @@ _SILENCE_COLUMNS = ", ".join(field.name for field in fields(_SilenceRow))
 class AlertTable:
     """Reads and writes alerts. Methods raise StoreError."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def save(self, alerts: Sequence[Alert]) -> None:
         """Append the alerts as they are now."""
-        self._database.insert_records("alerts", alerts)
+        self._store.insert_records("alerts", alerts)
 
     def record(self, action: AlertAction) -> None:
         """Append a decision."""
-        self._database.insert_records("alert_actions", [action])
+        self._store.insert_records("alert_actions", [action])
 
     def silence(self, silence: Silence) -> None:
         """Append what is silenced."""
@@ -129,7 +118,7 @@ class AlertTable:
             alert_id=silence.alert_id,
             reason=silence.reason,
         )
-        self._database.insert_records("alert_mutes", [row])
+        self._store.insert_records("alert_mutes", [row])
 
     def list(
         self,
@@ -176,7 +165,7 @@ class AlertTable:
 
     def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
         """Append to timelines."""
-        self._database.insert_records("incident_entries", entries)
+        self._store.insert_records("incident_entries", entries)
 
     def list_incidents(
         self, *, state: AlertState | None, limit: int, after: AlertPlace | None, silenced: Collection[str]
@@ -190,12 +179,12 @@ class AlertTable:
             conditions.append("(opened_at, id) < ({opened_at:Float64}, {id:String})")
             parameters |= {"opened_at": after.opened_at, "id": after.id}
         order = "ORDER BY opened_at DESC, id DESC LIMIT {limit:UInt32}"
-        return select_records(self._database, Incident, f"{_INCIDENTS} {' AND '.join(conditions)} {order}", parameters)
+        return select_records(self._store, Incident, f"{_INCIDENTS} {' AND '.join(conditions)} {order}", parameters)
 
     def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
         parameters = {"id": incident_id, "silenced": sorted(silenced)}
-        found = select_records(self._database, Incident, f"{_INCIDENTS} id = {{id:String}}", parameters)
+        found = select_records(self._store, Incident, f"{_INCIDENTS} id = {{id:String}}", parameters)
         return found[0] if found else None
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
@@ -206,7 +195,7 @@ class AlertTable:
     def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
         """The timeline of an incident, oldest first; of a long one the newest entries."""
         entries = select_records(
-            self._database,
+            self._store,
             IncidentEntry,
             f"SELECT {_ENTRY_COLUMNS} FROM incident_entries WHERE incident_id = {{id:String}} "
             "ORDER BY time DESC, alert_id, happening LIMIT {limit:UInt32}",
@@ -218,7 +207,7 @@ class AlertTable:
         """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
         subject stands for it."""
         rows = select_records(
-            self._database,
+            self._store,
             _SilenceRow,
             f"SELECT {_SILENCE_COLUMNS} FROM alert_mutes FINAL WHERE is_expected OR muted_until > {{now:Float64}}",
             {"now": now},
@@ -241,7 +230,7 @@ class AlertTable:
         """Ids of the newest alerts by subject (Alert.subject)."""
         if not subjects:
             return {}
-        columns = self._database.query_columns(
+        columns = self._store.query_columns(
             "SELECT concat(kind, '|', endpoint_id, '|', consumer, '|', node) AS subject, "
             "argMax(id, opened_at) AS newest "
             "FROM alerts FINAL GROUP BY subject HAVING has({subjects:Array(String)}, subject)",
@@ -250,6 +239,4 @@ class AlertTable:
         return dict(zip(columns["subject"], columns["newest"], strict=True))
 
     def _select(self, condition: str, parameters: dict[str, Any]) -> tuple[Alert, ...]:
-        return select_records(
-            self._database, Alert, f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters
-        )
+        return select_records(self._store, Alert, f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters)

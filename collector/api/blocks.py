@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -15,9 +15,9 @@ from collector.api.parameters import ActionBody, Body, Items, NoParameters, Para
 from collector.api.problem import Problem, show
 from collector.receiver.policy import NO_CLUSTER
 from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
-from collector.response.block_factory import Wish
+from collector.response.block_factory import BlockRequest
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
-from collector.response.policy import ENDPOINTS_MAX, Rung, Step
+from collector.response.ladder import ENDPOINTS_MAX, Rung, Step
 from collector.response.responder import Responder
 
 _CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
@@ -191,39 +191,12 @@ class ExportParameters(Parameters):
 def view_block(responder: Responder, block: Block) -> BlockModel:
     """A block with what the sensors make of it."""
     statuses = responder.list_statuses(block.id)
-    return BlockModel(
-        id=block.id,
-        consumer=block.target.consumer,
-        state=block.state,
-        services=block.services,
-        clusters=block.clusters,
-        seconds=block.seconds,
-        reason=block.reason,
-        alert_id=block.alert_id,
-        proposed_by=block.proposed_by,
-        proposed_at=block.proposed_at,
-        approved_by=block.approved_by,
-        began_at=block.began_at,
-        expires_at=block.expires_at,
-        ended_by=block.ended_by,
-        ended_at=block.ended_at,
-        is_confirmed=block.is_confirmed,
-        stopped_connections=block.stopped_connections + sum(status.stopped_connections for _, status in statuses),
-        stopped_bytes=block.stopped_bytes + sum(status.stopped_bytes for _, status in statuses),
-        nodes=tuple(
-            NodeStatusModel(
-                node=node,
-                is_enforced=status.is_enforced,
-                reason=status.reason,
-                stopped_connections=status.stopped_connections,
-                stopped_bytes=status.stopped_bytes,
-                failed_resets=status.failed_resets,
-                spared_requests=status.spared_requests,
-                first_stop_at=status.first_stop_at,
-            )
-            for node, status in statuses
-        ),
-    )
+    stopped = {
+        name: getattr(block, name) + sum(getattr(status, name) for _, status in statuses)
+        for name in ("stopped_connections", "stopped_bytes")
+    }
+    nodes = [{"node": node, **asdict(status)} for node, status in statuses]
+    return BlockModel.model_validate({**asdict(block), **stopped, "consumer": block.target.consumer, "nodes": nodes})
 
 
 def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
@@ -252,17 +225,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     @router.post("", summary="Block a client", status_code=201)
     def block_client(body: BlockBody) -> BlockModel:
         """Stop a client at every sensor that allows it, or propose it where two people are needed."""
-        wish = Wish(
-            consumer=body.consumer,
-            services=body.services,
-            clusters=body.clusters,
-            seconds=body.seconds,
-            reason=body.reason,
-            alert_id=body.alert_id,
-            by=body.by,
-            is_confirmed=body.is_confirmed,
-        )
-        return act(lambda: responder.block(wish))
+        return act(lambda: responder.block(BlockRequest(**dict(body))))
 
     @router.post("/preview", summary="Preview a block")
     def preview_block(body: PreviewBody) -> PreviewModel:

@@ -20,7 +20,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from collector.receiver.policy import BlockOrder
 from collector.response.block import Denied, collect_denied
@@ -268,20 +268,18 @@ class ExportSettings:
     traefik_entry_points: tuple[str, ...] = ()  # None: all that are default.
 
 
+_WRITERS: Final = {
+    ExportFormat.HAPROXY: write_haproxy,
+    ExportFormat.ENVOY: write_envoy,
+    ExportFormat.ENVOY_GATEWAY: write_envoy_gateway,
+    ExportFormat.CILIUM: write_cilium,
+    ExportFormat.NETWORK_POLICY: write_network_policy,
+}
+
+
 def export_blocks(orders: Sequence[BlockOrder], kind: ExportFormat, settings: ExportSettings) -> str:
     """The file's text; without blocks one that denies nobody."""
     denied = collect_denied(orders, settings.cluster)
-    match kind:
-        case ExportFormat.HAPROXY:
-            return write_haproxy(denied)
-        case ExportFormat.TRAEFIK:
-            return write_traefik(denied, settings.traefik_entry_points)
-        case ExportFormat.ENVOY:
-            return write_envoy(denied)
-        case ExportFormat.ENVOY_GATEWAY:
-            return write_envoy_gateway(denied)
-        case ExportFormat.CILIUM:
-            return write_cilium(denied)
-        case ExportFormat.NETWORK_POLICY:
-            return write_network_policy(denied)
-    assert_never(kind)
+    return (
+        write_traefik(denied, settings.traefik_entry_points) if kind is ExportFormat.TRAEFIK else _WRITERS[kind](denied)
+    )

@@ -20,9 +20,9 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockOrder, BlockStatus, EnforcementReport
 from collector.response.block import Block, BlockError, BlockState, Target, UnknownClientError, parse_target
-from collector.response.block_factory import AUTOMATIC, BlockMaker, Wish
-from collector.response.block_store import AuditEntry, AuditLog, BlockBook
-from collector.response.policy import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
+from collector.response.block_factory import AUTOMATIC, BlockFactory, BlockRequest
+from collector.response.block_store import AuditEntry, AuditLog, BlockStore
+from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
 from collector.response.preview import Preview, Previewer
 from common.bounded import BoundedDict
 
@@ -145,7 +145,7 @@ class Responder:
     def __init__(
         self,
         *,
-        book: BlockBook,
+        book: BlockStore,
         audit: AuditLog,
         ladder: Ladder,
         previewer: Previewer,
@@ -157,7 +157,7 @@ class Responder:
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
-        self._maker = BlockMaker(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
+        self._maker = BlockFactory(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
         self._clock = clock
         self.is_four_eyes = is_four_eyes
         self._lock = threading.RLock()
@@ -190,7 +190,7 @@ class Responder:
     def orders(self) -> tuple[BlockOrder, ...]:
         """What sensors are to stop now."""
         with self._lock:
-            return tuple(block.order for block in self._book.list_open() if block.state is BlockState.LIVE)
+            return tuple(block.order for block in self._book.list_live())
 
     def find_reason(self, consumer: str, alert_id: str) -> str:
         """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
@@ -231,7 +231,7 @@ class Responder:
         """Those that a block can name. Raises StoreError."""
         return self._previewer.list_clusters(self._clock())
 
-    def block(self, wish: Wish) -> Block:
+    def block(self, wish: BlockRequest) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
         what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
         block = self._make(wish)
@@ -269,9 +269,8 @@ class Responder:
     def lift_all(self, *, by: str) -> int:
         """Ends everything that is live, in one change; how many there were. Raises OSError."""
         with self._lock:
-            now = self._clock()
-            live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
-            self._end_live(live, BlockState.LIFTED, by, now, lambda block: "all were lifted")
+            live = self._book.list_live()
+            self._end_live(live, BlockState.LIFTED, by, lambda block: "all were lifted")
             return len(live)
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
@@ -288,32 +287,14 @@ class Responder:
             self._tell_change()
             lines = self._audit.erase(pattern)
             kind = consumer.partition(":")[0]
-            self._audit.add(
-                AuditEntry(
-                    time=self._clock(),
-                    by=wish.by,
-                    action="erased",
-                    block_id="",
-                    target=f"{kind}:erased",
-                    why=pattern.sub("erased", wish.reason),
-                )
-            )
+            self._log(wish.by, "erased", f"{kind}:erased", pattern.sub("erased", wish.reason))
         return Erasure(blocks=blocks, audit_lines=lines)
 
     def put_rung(self, rung: Rung) -> None:
         """A person's decision on how far a kind of alert may go. Raises OSError."""
         with self._lock:
             self.ladder.put(rung)
-            self._audit.add(
-                AuditEntry(
-                    time=self._clock(),
-                    by=rung.set_by,
-                    action="ladder",
-                    block_id="",
-                    target=rung.kind.value,
-                    why=f"{rung.step} for {rung.seconds} s",
-                )
-            )
+            self._log(rung.set_by, "ladder", rung.kind.value, f"{rung.step} for {rung.seconds} s")
 
     def move_rung(self, kind: AlertKind, *, step: Step, seconds: int | None, by: str) -> None:
         """The same of a step alone: what else was decided of this kind stays. Raises OSError."""
@@ -322,7 +303,7 @@ class Responder:
             kept = before.seconds if seconds is None else seconds
             self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
 
-    def _make(self, wish: Wish) -> Block:
+    def _make(self, wish: BlockRequest) -> Block:
         with self._lock:
             open_blocks = self._book.list_open()
         return self._maker.make(wish, open_blocks)
@@ -350,7 +331,9 @@ class Responder:
 
     def _answer(self, alert: Alert, rung: Rung) -> bool:
         """False where the rung was moved while the store was asked."""
-        wish = Wish(consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC)
+        wish = BlockRequest(
+            consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC
+        )
         with self._lock:
             if self._has_block(alert):
                 return True
@@ -387,17 +370,15 @@ class Responder:
         with self._lock:
             now = self._clock()
             self._follow_clock(now)
-            over = [
-                block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
-            ]
-            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, now, lambda block: f"after {block.seconds} s")
+            over = [block for block in self._book.list_live() if block.expires_at <= now]
+            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
 
     def _follow_clock(self, now: float) -> None:
         """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
         began by a clock that was ahead, and put back while nobody looked, begins anew."""
         offset = now - self._monotonic()
         step = offset - self._offset
-        live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+        live = self._book.list_live()
         moved = [block.move(step) for block in live] if abs(step) >= STEP_SECONDS else []
         moved += [block.move(now - block.began_at) for block in moved or live if block.began_at > now + STEP_SECONDS]
         if moved:
@@ -449,20 +430,20 @@ class Responder:
 
     def _end(self, block: Block, state: BlockState, by: str) -> Block:
         if block.state is BlockState.LIVE:
-            return self._end_live([block], state, by, self._clock(), lambda block: "")[0]
+            return self._end_live([block], state, by, lambda block: "")[0]
         ended = block.end(state, by, self._clock())
         self._book.put(ended)
         self._note(by, state.value, ended, "")
         return ended
 
     def _end_live(
-        self, live: Sequence[Block], state: BlockState, by: str, now: float, write_why: Callable[[Block], str]
+        self, live: Sequence[Block], state: BlockState, by: str, write_why: Callable[[Block], str]
     ) -> list[Block]:
         """In one change. What they stopped stays with them; sensors tell no more of it."""
         statuses = {block.id: [status for _, status in self._reports.list_statuses(block.id)] for block in live}
         ended = [
             replace(
-                block.end(state, by, now),
+                block.end(state, by, self._clock()),
                 stopped_connections=sum(status.stopped_connections for status in statuses[block.id]),
                 stopped_bytes=sum(status.stopped_bytes for status in statuses[block.id]),
             )
@@ -481,11 +462,11 @@ class Responder:
         for listener in self._listeners:
             listener()
 
+    def _log(self, by: str, action: str, target: str, why: str, block_id: str = "") -> None:
+        time = self._clock()
+        self._audit.add(AuditEntry(time=time, by=by, action=action, block_id=block_id, target=target, why=why))
+
     def _note(self, by: str, action: str, block: Block, why: str) -> None:
-        self._audit.add(
-            AuditEntry(
-                time=self._clock(), by=by, action=action, block_id=block.id, target=block.target.consumer, why=why
-            )
-        )
+        self._log(by, action, block.target.consumer, why, block.id)
         for follower in self._followers:
             follower(action, block)

@@ -52,10 +52,10 @@ from collector.receiver.reader import WalReader
 from collector.receiver.reports import CoverageRecord, FormerName, RevealBook, RevealedWord, WorkloadRecord
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
-from collector.response.alert_actions import Answers
-from collector.response.block_store import AuditLog, BlockBook
+from collector.response.alert_actions import AlertActions
+from collector.response.block_store import AuditLog, BlockStore
 from collector.response.integrations import Integrations, compose_integrations
-from collector.response.policy import Ladder, Step
+from collector.response.ladder import Ladder, Step
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
 from collector.risk.keeper import RiskKeeper
@@ -113,7 +113,7 @@ class Collector:
     notifiers: Notifiers
     catalogue: Catalogue
     responder: Responder
-    answers: Answers
+    alert_actions: AlertActions
     integrations: Integrations
     approval_token: Token | None
     specs: SpecKeeper
@@ -258,7 +258,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     sensors.load(_load_sensors(store))
     audit = AuditLog(directory / AUDIT_FILE)
     responder = Responder(
-        book=BlockBook(directory / BLOCKS_FILE),
+        book=BlockStore(directory / BLOCKS_FILE),
         audit=audit,
         ladder=Ladder(directory / LADDER_FILE),
         previewer=Previewer(store),
@@ -268,12 +268,12 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     integrations = compose_integrations(
         settings, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
     )
-    answers = Answers(responder)
+    alert_actions = AlertActions(responder.take_alert)
 
     def answer(alert: Alert) -> None:
         if responder.ladder.find(alert.kind).step is not Step.OBSERVE:
             notifiers.notify(alert)
-        answers.take(alert)
+        alert_actions.take(alert)
 
     # The desk tells the detectors what a person expects, and the detectors tell the desk: the one made first asks by
     # name.
@@ -327,7 +327,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         notifiers=notifiers,
         catalogue=catalogue,
         responder=responder,
-        answers=answers,
+        alert_actions=alert_actions,
         integrations=integrations,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),

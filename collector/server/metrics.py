@@ -51,7 +51,7 @@ def list_collector_figures(collector: Collector) -> Iterable[Figure]:
         (
             "alert_answers_dropped",
             "Alerts for which no block was proposed: too many, or too late.",
-            collector.answers.dropped_count,
+            collector.alert_actions.dropped_count,
         ),
         ("sensors_unlisted", "Messages of sensors beyond the most that are listed.", collector.sensors.unlisted),
     )

@@ -245,7 +245,7 @@ class _Life:
         for thread in threads:
             thread.start()
         collector.notifiers.start()
-        collector.answers.start()
+        collector.alert_actions.start()
         collector.integrations.start()
         for cluster in collector.clusters:
             cluster.start()
@@ -283,7 +283,7 @@ class _Life:
                 await asyncio.to_thread(thread.join)
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(collector.flush_reports)
-            await asyncio.to_thread(collector.answers.stop)
+            await asyncio.to_thread(collector.alert_actions.stop)
             await asyncio.to_thread(collector.integrations.stop)
             await asyncio.to_thread(collector.notifiers.stop)
 

@@ -21,8 +21,8 @@ from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import SECONDS_MAX, SECONDS_MIN, BlockError
-from collector.response.block_factory import Wish
-from collector.response.policy import Step
+from collector.response.block_factory import BlockRequest
+from collector.response.ladder import Step
 from collector.response.responder import Responder
 from collector.ui.rendering import read_form, render
 
@@ -168,7 +168,7 @@ def add_response(
 
     def block(form: Mapping[str, str]) -> object:
         return responder.block(
-            Wish(
+            BlockRequest(
                 consumer=form.get("consumer", ""),
                 services=_split(form.get("services", "")),
                 clusters=_split(form.get("clusters", "")),

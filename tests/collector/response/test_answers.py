@@ -3,7 +3,7 @@
 import threading
 
 from collector.alerting.alert import Alert
-from collector.response.alert_actions import PATIENCE_SECONDS, Answers
+from collector.response.alert_actions import PATIENCE_SECONDS, AlertActions
 from tests.collector.api.fakes import make_alert
 
 
@@ -25,7 +25,7 @@ class Taker:
 
 def test_an_alert_before_its_calls_are_stored_is_answered() -> None:
     taker = Taker(unknown=2)
-    answers = Answers(taker)
+    answers = AlertActions(taker.take_alert)
     answers.start()
     answers.take(make_alert("x1"))
     assert taker.is_done.wait(60)
@@ -35,7 +35,7 @@ def test_an_alert_before_its_calls_are_stored_is_answered() -> None:
 
 def test_it_is_given_up_after_a_while() -> None:
     now = [0.0]
-    answers = Answers(Taker(unknown=1_000), monotonic=lambda: now[0])
+    answers = AlertActions(Taker(unknown=1_000).take_alert, monotonic=lambda: now[0])
     answers._take(make_alert("x1"), PATIENCE_SECONDS)
     answers._take_again()
     assert (len(answers._again), answers.dropped_count) == (1, 0)

@@ -8,8 +8,8 @@ import pytest
 
 from collector.core.errors import ConflictError
 from collector.response.block import UnknownClientError, parse_target
-from collector.response.block_factory import BlockMaker, Wish
-from collector.response.block_store import BlockBook
+from collector.response.block_factory import BlockFactory, BlockRequest
+from collector.response.block_store import BlockStore
 from collector.response.preview import Judgement, Previewer
 
 POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
@@ -31,9 +31,9 @@ class Clusters:
         return Judgement(key_id=1, needs_confirmation="")
 
 
-def make_maker(*known: str, called: tuple[str, ...] = ("east",)) -> BlockMaker:
+def make_maker(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
     previewer = cast(Previewer, Clusters(known, called))
-    return BlockMaker(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
+    return BlockFactory(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
 
 
 @pytest.mark.parametrize(
@@ -58,25 +58,25 @@ def test_where_it_called_is_not_known_yet() -> None:
 
 def test_two_clusters_are_two_blocks() -> None:
     maker = make_maker("east", "west")
-    east = maker.make(Wish(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    east = maker.make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
     assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
-    maker.make(Wish(consumer=POD, clusters=("west",)), (east,))
+    maker.make(BlockRequest(consumer=POD, clusters=("west",)), (east,))
     with pytest.raises(ConflictError, match=f"already, by block {east.id}"):
-        maker.make(Wish(consumer=POD, clusters=("east",)), (east,))
+        maker.make(BlockRequest(consumer=POD, clusters=("east",)), (east,))
 
 
 def test_hosts_outside_of_clusters_are_named_too() -> None:
-    order = make_maker("east", "-").make(Wish(consumer=POD, clusters=("-",)), ()).order
+    order = make_maker("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).order
     assert order.holds_in("") and not order.holds_in("east")
 
 
 def test_a_book_of_before_has_blocks_of_all_clusters(tmp_path: Path) -> None:
     path = tmp_path / "blocks.json"
-    block = make_maker("east").make(Wish(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
-    BlockBook(path).put(block)
-    assert BlockBook(path).find(block.id) == block
+    block = make_maker("east").make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    BlockStore(path).put(block)
+    assert BlockStore(path).find(block.id) == block
     (entry,) = cast(list[dict[str, Any]], json.loads(path.read_text()))
     del entry["clusters"]
     path.write_text(json.dumps([entry]))
-    before = BlockBook(path).find(block.id)
+    before = BlockStore(path).find(block.id)
     assert before is not None and before.clusters == () and before.order.holds_in("west")

@@ -12,8 +12,8 @@ import pytest
 from collector.alerting.alert import AlertKind, AlertState, Confidence
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
-from collector.response.block_store import AuditLog, BlockBook
-from collector.response.policy import Ladder, Rung, Step
+from collector.response.block_store import AuditLog, BlockStore
+from collector.response.ladder import Ladder, Rung, Step
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
 from collector.server.app import ApiSettings, build_app
@@ -65,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
     return Responder(
-        book=BlockBook(directory / "blocks.json"),
+        book=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=Previewer(store),

@@ -1,17 +1,17 @@
-"""The response policy: how far each kind of alert may act by itself, from observe over alert and propose to enforce.
+"""The ladder: how far each kind of alert may act by itself, from observe over alert and propose to enforce.
 
 It is kept in a file of the data directory. The default is `propose`, which stops nobody. `enforce` holds only where a
 person set it. Even then it does not act on a client that was first seen within a day, unless the operator lists the
 endpoint.
 """
 
-import json
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from collector.alerting.alert import AlertKind
 from common.durable import read_json, write_durably
@@ -25,8 +25,8 @@ ANY_ENDPOINT: Final = "*"  # Listed by a person: a young client is stopped where
 class Step(StrEnum):
     """How far; each includes those before it."""
 
-    OBSERVE = "observe"  # Alerts are kept and told to nobody.
-    ALERT = "alert"  # Alerts are told.
+    OBSERVE = "observe"  # Alerts are kept, and nobody is notified.
+    ALERT = "alert"  # Notifiers get them.
     PROPOSE = "propose"  # A block is proposed.
     ENFORCE = "enforce"  # A block begins.
 
@@ -50,7 +50,7 @@ class Ladder:
         self._path = path
         self._lock = threading.Lock()
         damaged = ValueError(f"{path} is damaged; remove it: every alert then stands at its default.")
-        kept = read_json(path, lambda found: [_read(entry) for entry in found], damaged)
+        kept = read_json(path, lambda found: msgspec.convert(found, list[Rung]), damaged)
         self._rungs = {kind: _default(kind) for kind in AlertKind} | {rung.kind: rung for rung in kept or ()}
 
     def find(self, kind: AlertKind) -> Rung:
@@ -65,29 +65,9 @@ class Ladder:
         """A person's decision; durable when this returns. Raises OSError."""
         with self._lock:
             rungs = {**self._rungs, rung.kind: rung}
-            entries = [
-                {
-                    "kind": one.kind.value,
-                    "step": one.step.value,
-                    "seconds": one.seconds,
-                    "endpoints": list(one.endpoints),
-                    "set_by": one.set_by,
-                }
-                for one in rungs.values()
-                if one.set_by
-            ]
-            write_durably(self._path, json.dumps(entries, indent=1).encode())
+            decided = [one for one in rungs.values() if one.set_by]
+            write_durably(self._path, msgspec.json.format(msgspec.json.encode(decided), indent=1))
             self._rungs = rungs
-
-
-def _read(entry: Mapping[str, Any]) -> Rung:
-    return Rung(
-        kind=AlertKind(entry["kind"]),
-        step=Step(entry["step"]),
-        seconds=int(entry["seconds"]),
-        endpoints=tuple(entry["endpoints"]),
-        set_by=str(entry["set_by"]),
-    )
 
 
 def _default(kind: AlertKind) -> Rung:
