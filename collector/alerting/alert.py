@@ -24,11 +24,13 @@ class Severity(StrEnum):
     MEDIUM = "medium"
     HIGH = "high"
 
+    @property
+    def rank(self) -> int:
+        """Graver ones are higher."""
+        return list(Severity).index(self)
 
-SEVERITY_RANKS: Final = {severity: rank for rank, severity in enumerate(Severity)}
 
-
-class Group(Enum):
+class KindGroup(Enum):
     """What raises a kind of alert, which says when its alerts close (docs/use/alerts.md)."""
 
     VOLUME = auto()  # Reported in each window: closes after three windows.
@@ -56,7 +58,7 @@ class KindRow:
     """What is so of all alerts of one kind. `{count}`, `{where}` and `{detail}` of a title are filled in."""
 
     name: str  # As stored and shown, and the heading of its section in docs/use/alerts.md.
-    group: Group
+    group: KindGroup
     subject: Subject
     owasp: str = ""  # Empty where no category fits.
     specificity: int = 0  # Of several kinds that belong to one alert the most specific names it.
@@ -73,17 +75,17 @@ class KindRow:
     @property
     def is_detected(self) -> bool:
         """Detectors report it: such alerts count against the daily budget, and those of one event are one alert."""
-        return self.group not in (Group.RISK, Group.SELF)
+        return self.group not in (KindGroup.RISK, KindGroup.SELF)
 
     @property
     def is_windowed(self) -> bool:
         """It is reported in every window while it lasts."""
-        return self.group in (Group.VOLUME, Group.HEALTH)
+        return self.group in (KindGroup.VOLUME, KindGroup.HEALTH)
 
     @property
     def can_block(self) -> bool:
         """It names a client that can be stopped; others, of an endpoint or of Apidae itself, name nobody."""
-        return self.group in (Group.VOLUME, Group.ABUSE) and self.subject in _CLIENTS
+        return self.group in (KindGroup.VOLUME, KindGroup.ABUSE) and self.subject in _CLIENTS
 
 
 _CLIENTS: Final = (Subject.PAIR, Subject.CONSUMER, Subject.ADDRESS)
@@ -102,145 +104,145 @@ class AlertKind(StrEnum):
         return kind
 
     # One endpoint is called far more (or less) than it was.
-    VOLUME_ENDPOINT = KindRow("volume_endpoint", Group.VOLUME, Subject.ENDPOINT, severity=Severity.MEDIUM)
+    VOLUME_ENDPOINT = KindRow("volume_endpoint", KindGroup.VOLUME, Subject.ENDPOINT, severity=Severity.MEDIUM)
     # All endpoints of a service together are called far more (or less) than they were.
-    VOLUME_SERVICE = KindRow("volume_service", Group.VOLUME, Subject.SERVICE, "API4:2023", severity=Severity.LOW)
+    VOLUME_SERVICE = KindRow("volume_service", KindGroup.VOLUME, Subject.SERVICE, "API4:2023", severity=Severity.LOW)
     # One consumer calls far more than it did or its peers do, or falls silent.
     VOLUME_CONSUMER = KindRow(
-        "volume_consumer", Group.VOLUME, Subject.CONSUMER, "API4:2023", 1, severity=Severity.MEDIUM
+        "volume_consumer", KindGroup.VOLUME, Subject.CONSUMER, "API4:2023", 1, severity=Severity.MEDIUM
     )
     # One consumer at one endpoint.
-    VOLUME_PAIR = KindRow("volume_pair", Group.VOLUME, Subject.PAIR, "API4:2023", 2, severity=Severity.MEDIUM)
+    VOLUME_PAIR = KindRow("volume_pair", KindGroup.VOLUME, Subject.PAIR, "API4:2023", 2, severity=Severity.MEDIUM)
     # More calls of an endpoint, or of a service, fail than did.
-    ERRORS = KindRow("errors", Group.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
+    ERRORS = KindRow("errors", KindGroup.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
         unit="share of calls that fail"
     )
     # Calls of an endpoint, or of a service, take longer than they did.
-    LATENCY = KindRow("latency", Group.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
+    LATENCY = KindRow("latency", KindGroup.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
         unit="microseconds a call, geometric mean"
     )
     # A consumer takes many different objects of one endpoint.
-    ENUMERATION = KindRow("enumeration", Group.ABUSE, Subject.PAIR, "API1:2023", 5, reads_objects=True).in_words(
+    ENUMERATION = KindRow("enumeration", KindGroup.ABUSE, Subject.PAIR, "API1:2023", 5, reads_objects=True).in_words(
         title="reads {count} different objects of {where}",
         unit="objects it had not touched before",
         advice="Check that the caller may see these objects; revoke its credential if not.",
     )
     # A consumer takes many records at a time.
-    MASS_EXPORT = KindRow("mass_export", Group.ABUSE, Subject.PAIR, "API6:2023", 5, reads_objects=True).in_words(
+    MASS_EXPORT = KindRow("mass_export", KindGroup.ABUSE, Subject.PAIR, "API6:2023", 5, reads_objects=True).in_words(
         title="takes {count} records of {where}",
         unit="records that its calls returned",
         advice="Check that the caller may export; limit how many records a page may hold.",
     )
     # A consumer reads objects of many others.
-    BOLA = KindRow("bola", Group.ABUSE, Subject.CONSUMER, "API1:2023", 6, reads_objects=True).in_words(
+    BOLA = KindRow("bola", KindGroup.ABUSE, Subject.CONSUMER, "API1:2023", 6, reads_objects=True).in_words(
         title="reads objects of {count} others, such as {where}",
         unit="others whose objects it read: owners who alone read them until then, and objects that nobody had read",
         advice="Check that the API asks whose an object is before it answers.",
     )
     # Logins are tried and refused.
-    CREDENTIAL_STUFFING = KindRow("credential_stuffing", Group.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+    CREDENTIAL_STUFFING = KindRow("credential_stuffing", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
         title="was refused {count} logins at {where}",
         unit="refused logins",
         advice="Block the addresses, and look at logins from them that succeeded.",
     )
     # One-time codes are tried and refused.
-    CODE_GUESSING = KindRow("code_guessing", Group.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+    CODE_GUESSING = KindRow("code_guessing", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
         title="guessed {count} codes at {where}",
         unit="refused codes",
         advice="Limit the attempts of an account and make its code invalid.",
     )
     # A credential is used from many networks.
-    CREDENTIAL_SHARING = KindRow("credential_sharing", Group.ABUSE, Subject.CONSUMER, "API2:2023", 4).in_words(
+    CREDENTIAL_SHARING = KindRow("credential_sharing", KindGroup.ABUSE, Subject.CONSUMER, "API2:2023", 4).in_words(
         title="calls from {count} new networks",
         unit="networks (/24, /48) it had not come from before",
         advice="Revoke the credential unless its owner knows these places.",
     )
     # An address uses one credential after the other.
-    CREDENTIAL_ROTATION = KindRow("credential_rotation", Group.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+    CREDENTIAL_ROTATION = KindRow("credential_rotation", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
         title="goes through {count} credentials, one after the other",
         unit="credentials or sessions, each new to the address, used for a short time and dropped before the next",
         advice="Limit calls by address and account, not by credential alone; revoke these, and find out where "
         "they come from: logins of the same account, or a leak.",
     )
     # A consumer goes on past the server's limit.
-    RESOURCE_EXHAUSTION = KindRow("resource_exhaustion", Group.ABUSE, Subject.CONSUMER, "API4:2023", 3).in_words(
+    RESOURCE_EXHAUSTION = KindRow("resource_exhaustion", KindGroup.ABUSE, Subject.CONSUMER, "API4:2023", 3).in_words(
         title="goes on after {count} calls were turned away",
         unit="calls answered 429 or 503",
         advice="Block the caller, or ask its owner to heed Retry-After.",
     )
     # A consumer takes most of what an endpoint gives.
-    RESOURCE_CONSUMPTION = KindRow("resource_consumption", Group.ABUSE, Subject.PAIR, "API4:2023", 3).in_words(
+    RESOURCE_CONSUMPTION = KindRow("resource_consumption", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 3).in_words(
         title="takes most of what {where} gives",
         unit="ordinary calls' worth",
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     )
     # A consumer tries functions its peers do not call.
-    BFLA = KindRow("bfla", Group.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
+    BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",
         unit="calls of functions that hardly anybody else calls",
         advice="Look at what it called and was not refused; check that the API asks who may call these.",
     )
     # A consumer sends payloads of attacks.
-    INJECTION = KindRow("injection", Group.ABUSE, Subject.CONSUMER, "A03:2021", 7).in_words(
+    INJECTION = KindRow("injection", KindGroup.ABUSE, Subject.CONSUMER, "A03:2021", 7).in_words(
         title="sends payloads of attacks ({detail}) to {where}",
         unit="different payloads of attacks",
         advice="Block the caller, and look at what its calls that were not refused returned.",
     )
     # An address looks for what is not there.
-    SCANNING = KindRow("scanning", Group.ABUSE, Subject.ADDRESS, "", 3).in_words(
+    SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
         title="looks for {count} paths that do not exist",
         unit="paths it had not asked for before, none of which exists",
         advice="Block the address, and look at what it found.",
     )
     # Data of people without credentials, from outside.
     UNAUTHENTICATED_SENSITIVE_DATA = KindRow(
-        "unauthenticated_sensitive_data", Group.RISK, Subject.ENDPOINT, "API2:2023"
+        "unauthenticated_sensitive_data", KindGroup.RISK, Subject.ENDPOINT, "API2:2023"
     )
     # A service answers where it did not.
     NEW_ENDPOINT = KindRow(
-        "new_endpoint", Group.CHANGE, Subject.ENDPOINT, "API9:2023", 3, severity=Severity.LOW
+        "new_endpoint", KindGroup.CHANGE, Subject.ENDPOINT, "API9:2023", 3, severity=Severity.LOW
     ).in_words(advice="See which release brought it, whether a specification has it, and who may call it.")
     # Somebody else reads what few read.
     NEW_CONSUMER = KindRow(
-        "new_consumer", Group.CHANGE, Subject.PAIR, "API5:2023", 3, severity=Severity.MEDIUM
+        "new_consumer", KindGroup.CHANGE, Subject.PAIR, "API5:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="Ask the endpoint's owner whether the caller may read this; revoke its access if not.")
     # An endpoint returns a class of data that it did not.
     NEW_DATA_CLASS = KindRow(
-        "new_data_class", Group.CHANGE, Subject.ENDPOINT, "API3:2023", 3, severity=Severity.MEDIUM
+        "new_data_class", KindGroup.CHANGE, Subject.ENDPOINT, "API3:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="See which release added it, and leave out what its callers do not need.")
     # A workload calls a host outside that it did not.
     NEW_THIRD_PARTY = KindRow(
-        "new_third_party", Group.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
+        "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="See which release or package calls it and what it sends; stop it if nobody knows.")
     # An endpoint answers without credentials that had them.
-    MISSING_AUTHENTICATION = KindRow("missing_authentication", Group.CHANGE, Subject.ENDPOINT, "API2:2023", 6)
+    MISSING_AUTHENTICATION = KindRow("missing_authentication", KindGroup.CHANGE, Subject.ENDPOINT, "API2:2023", 6)
     # An endpoint's risk crossed a level.
-    RISK_SCORE = KindRow("risk_score", Group.RISK, Subject.ENDPOINT, severity=Severity.MEDIUM)
-    SENSOR_SILENT = KindRow("sensor_silent", Group.SELF, Subject.NODE)
-    SENSOR_LOSS = KindRow("sensor_loss", Group.SELF, Subject.NODE, severity=Severity.MEDIUM)
-    SENSOR_LAG = KindRow("sensor_lag", Group.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    RISK_SCORE = KindRow("risk_score", KindGroup.RISK, Subject.ENDPOINT, severity=Severity.MEDIUM)
+    SENSOR_SILENT = KindRow("sensor_silent", KindGroup.SELF, Subject.NODE)
+    SENSOR_LOSS = KindRow("sensor_loss", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    SENSOR_LAG = KindRow("sensor_lag", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
     # A sensor's ends soon and was not renewed.
-    SENSOR_CERTIFICATE = KindRow("sensor_certificate", Group.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
+    SENSOR_CERTIFICATE = KindRow("sensor_certificate", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
         advice="See in the sensor's log why; `apidae enroll` with a new token gives it another."
     )
     # That of the collector's listeners.
     COLLECTOR_CERTIFICATE = KindRow(
-        "collector_certificate", Group.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+        "collector_certificate", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
     ).in_words(advice="Renew tls_cert_file, or see in the collector's log why it makes no other.")
     # That of the authority of all of them.
     AUTHORITY_CERTIFICATE = KindRow(
-        "authority_certificate", Group.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+        "authority_certificate", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
     ).in_words(advice="Run `apidae certificates rotate-authority`, or renew ca_cert_file.")
     # Bytes of the collector's log are not those that were written.
-    LOG_DAMAGED = KindRow("log_damaged", Group.SELF, Subject.COLLECTOR).in_words(
+    LOG_DAMAGED = KindRow("log_damaged", KindGroup.SELF, Subject.COLLECTOR).in_words(
         advice="Look at the disk of data_dir and its file system: they changed or lost bytes that they had taken."
     )
     # The collector's disk has less than its reserve.
-    DISK_FULL = KindRow("disk_full", Group.SELF, Subject.COLLECTOR).in_words(
+    DISK_FULL = KindRow("disk_full", KindGroup.SELF, Subject.COLLECTOR).in_words(
         advice="Make room before the sensors' spools are full: then the oldest rows go."
     )
     # The collector's tables lack what came over a minute ago.
-    STORE_BEHIND = KindRow("store_behind", Group.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
+    STORE_BEHIND = KindRow("store_behind", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
         advice="See the collector's log and load; past wal_limit_bytes sensors have to send again what they hold."
     )
 
@@ -337,6 +339,15 @@ class Alert:
         return self.consumer or self.endpoint_id or self.node
 
 
+VERSION_SECONDS: Final = 1e-5  # Between two versions of a row, at least; the store distinguishes microseconds.
+
+
+def next_version(before: float, now: float) -> float:
+    """The time of a row that replaces one of time `before`: the store keeps the newest, also where the clock went back
+    or stands still."""
+    return max(now, before + VERSION_SECONDS)
+
+
 def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) -> str:
     """`volume_pair|endpoint|consumer|node`: the key of alerts, mutes and expectations."""
     return "|".join((kind.value, endpoint_id, consumer, node))
@@ -427,7 +438,7 @@ class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     walk: str = ""  # That its objects came in order, a clause.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
 
 
 class HealthMeasure(StrEnum):
@@ -450,7 +461,7 @@ class HealthSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     endpoint_label: str  # Of the worst.
     route_ids: tuple[int, ...]
     service: str
-    endpoints: int  # Of the service that were told within an hour.
+    endpoints: int  # Of the service that were reported within an hour.
     window_start: int
     window_seconds: int
     calls: int  # Of latency, those that succeeded.

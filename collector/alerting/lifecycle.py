@@ -20,7 +20,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Final
 
-from collector.alerting.alert import SEVERITY_RANKS, Alert, AlertKind, AlertState, Group, Severity
+from collector.alerting.alert import Alert, AlertKind, AlertState, KindGroup, Severity, next_version
 from collector.alerting.wording import Report, calm_after_count, calm_after_window
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
@@ -119,7 +119,6 @@ FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
 BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
-VERSION_SECONDS = 1e-5  # Between two versions of an alert, at least; the store tells microseconds apart.
 _ALSO = " Also: "
 _CALM_SECONDS_RESTORED = 600.0
 _WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
@@ -138,7 +137,7 @@ CHANGE_SECONDS = _DAY_SECONDS  # An alert about a change stays open, and what el
 
 
 @dataclass(slots=True)
-class _Life:
+class _LiveAlert:
     """What an alert needs while it may still change."""
 
     alert: Alert
@@ -165,8 +164,8 @@ class Lifecycle:
         one in so many days."""
         self._new_id = new_id
         self._find_budget = find_budget
-        self._lives: dict[str, _Life] = {}
-        self._closed: dict[str, _Life] = {}
+        self._lives: dict[str, _LiveAlert] = {}
+        self._closed: dict[str, _LiveAlert] = {}
         self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
         self._suppressed: BoundedDict[str, float] = BoundedDict(_SUPPRESSED_MAX)
         self._incidents = Incidents()
@@ -188,7 +187,7 @@ class Lifecycle:
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
             is_above = alert.observed_rate >= alert.expected_rate
             why, evidence = _split_why(alert.why)
-            life = _Life(
+            life = _LiveAlert(
                 alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {alert.subject}, is_restored=True
             )
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
@@ -207,7 +206,7 @@ class Lifecycle:
 
     def take(self, report: Report, now: float) -> Alert | None:
         """The alert as changed by a report; None where nothing is to be stored."""
-        life = self._find(report)
+        life = _find(self._lives.values(), report, can_join=lambda life: True)
         if life is not None:
             return self._update(life, report, now)
         life = self._find_closed(report, now)
@@ -243,7 +242,7 @@ class Lifecycle:
         return self._close(life, now) if life is not None else None
 
     def change(self, alert: Alert) -> None:
-        """Take what a person changed on an alert (acknowledged, judged)."""
+        """Take what a person changed on an alert (acknowledged, a verdict)."""
         for lives in (self._lives, self._closed):
             if alert.id in lives:
                 lives[alert.id].alert = alert
@@ -251,7 +250,7 @@ class Lifecycle:
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Forget all that names a consumer by this pattern; how many alerts that were."""
 
-        def names(life: _Life) -> bool:
+        def names(life: _LiveAlert) -> bool:
             texts = (life.alert.consumer, life.alert.title, life.alert.why, life.why, *life.evidence, *life.subjects)
             return any(pattern.search(text) for text in texts)
 
@@ -261,33 +260,14 @@ class Lifecycle:
             self._closed.pop(alert_id, None)
         for subject in [subject for subject in self._suppressed if pattern.search(subject)]:
             del self._suppressed[subject]
-        self._entries = [
-            entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
-        ]
+        self._entries = [one for one in self._entries if not pattern.search(f"{one.title} {one.why}")]
         self._incidents.erase(pattern)
         return len(gone)
 
-    def _find(self, report: Report) -> _Life | None:
-        """The open alert of this subject, or of the same happening on another level."""
-        related = None
-        for life in self._lives.values():
-            if report.subject in life.subjects:
-                return life
-            if related is None and _is_same_happening(life, report):
-                related = life
-        return related
-
-    def _find_closed(self, report: Report, now: float) -> _Life | None:
-        related = None
-        for life in self._closed.values():
-            # What closed in a future that the clock took back says nothing of now.
-            if not 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
-                continue
-            if report.subject in life.subjects:
-                return life
-            if related is None and life.is_restored and life.evidence and _is_same_happening(life, report):
-                related = life
-        return related
+    def _find_closed(self, report: Report, now: float) -> _LiveAlert | None:
+        # What closed in a future that the clock took back says nothing of now.
+        lately = [one for one in self._closed.values() if 0 <= now - (one.alert.closed_at or now) < FLAP_SECONDS]
+        return _find(lately, report, can_join=lambda life: life.is_restored and bool(life.evidence))
 
     def _open(self, report: Report, now: float) -> Alert:
         alert_id = self._new_id()
@@ -300,7 +280,7 @@ class Lifecycle:
             closed_at=None,
             **_describe(report, now),
         )
-        life = _Life(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
+        life = _LiveAlert(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
         self._lives[alert.id] = life
         if _is_budgeted(report.kind, report.severity):
             self._opened_at.append(now)
@@ -308,36 +288,36 @@ class Lifecycle:
         self._note(alert, Happening.OPENED, now)
         return alert
 
-    def _close(self, life: _Life, now: float) -> Alert:
-        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
+    def _close(self, life: _LiveAlert, now: float) -> Alert:
+        updated_at = next_version(life.alert.updated_at, now)
+        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=updated_at)
         self._closed[life.alert.id] = self._lives.pop(life.alert.id)
         self._note(life.alert, Happening.CLOSED, now)
         return life.alert
 
-    def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
+    def _reopen(self, life: _LiveAlert, report: Report, now: float) -> Alert:
         self._closed.pop(life.alert.id)
         self._lives[life.alert.id] = life
-        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=_newer(life.alert, now))
+        updated_at = next_version(life.alert.updated_at, now)
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=updated_at)
         life.last_report_at = now
         self._note(life.alert, Happening.REOPENED, now, report)
         return life.alert
 
-    def _update(self, life: _Life, report: Report, now: float) -> Alert | None:
+    def _update(self, life: _LiveAlert, report: Report, now: float) -> Alert | None:
         life.last_report_at = now
         life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
         is_new = report.subject not in life.subjects
         # That an endpoint is called more says nothing of whom an alert names.
         severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
-        rises = SEVERITY_RANKS[severity] > SEVERITY_RANKS[life.alert.severity]
+        rises = severity.rank > life.alert.severity.rank
         is_own = report.subject == life.alert.subject
-        is_grave = (
-            SEVERITY_RANKS[report.severity] >= SEVERITY_RANKS[life.alert.severity]
-        )  # A notice names nobody in a graver alert.
+        is_grave = report.severity.rank >= life.alert.severity.rank  # A notice names nobody in a graver alert.
         names_it = is_new and is_grave and report.kind.row.specificity > life.alert.kind.row.specificity
         if is_new:
             life.subjects.add(report.subject)
             joining = life.alert.title if names_it else report.title
-            if joining not in life.evidence:  # Else it was told before a restart.
+            if joining not in life.evidence:  # Else it was there before a restart.
                 life.evidence = [*life.evidence, joining][:_EVIDENCE_MAX]
                 self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
@@ -346,10 +326,8 @@ class Lifecycle:
         life.waiting = None
         if not is_new and not report.kind.row.is_windowed:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
-        severity, updated_at = (
-            max(severity, life.alert.severity, key=SEVERITY_RANKS.__getitem__),
-            _newer(life.alert, now),
-        )
+        severity = max(severity, life.alert.severity, key=lambda one: one.rank)
+        updated_at = next_version(life.alert.updated_at, now)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
@@ -388,11 +366,6 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
     return {name: getattr(report, name) for name in _REPORTED} | {"updated_at": now}
 
 
-def _newer(alert: Alert, now: float) -> float:
-    """When its next version is of: the store keeps the newest, also where the clock went back."""
-    return max(now, alert.updated_at + VERSION_SECONDS)
-
-
 def _join_why(why: str, evidence: list[str]) -> str:
     """With what joined it."""
     return f"{why}{_ALSO}{'; '.join(evidence)}." if evidence else why
@@ -407,11 +380,11 @@ def _split_why(text: str) -> tuple[str, list[str]]:
 def _recall_calm(alert: Alert) -> float:
     """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to report."""
     group, seconds, calm = alert.kind.row.group, alert.window_end - alert.window_start, 0.0
-    if group is Group.CHANGE:
+    if group is KindGroup.CHANGE:
         return CHANGE_SECONDS
     if alert.kind.row.is_windowed:
         calm = calm_after_window(min(seconds, _WINDOW_SECONDS_MAX))
-    elif group is Group.ABUSE:
+    elif group is KindGroup.ABUSE:
         calm = calm_after_count(seconds)
     return max(calm, _CALM_SECONDS_RESTORED)
 
@@ -420,7 +393,18 @@ def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:
     return kind.row.is_detected and severity is not Severity.HIGH
 
 
-def _is_same_happening(life: _Life, report: Report) -> bool:
+def _find(lives: Iterable[_LiveAlert], report: Report, can_join: Callable[[_LiveAlert], bool]) -> _LiveAlert | None:
+    """That of the report's subject, or else the first that is the same happening on another level."""
+    related = None
+    for life in lives:
+        if report.subject in life.subjects:
+            return life
+        if related is None and can_join(life) and _is_same_happening(life, report):
+            related = life
+    return related
+
+
+def _is_same_happening(life: _LiveAlert, report: Report) -> bool:
     """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one
     alert."""
     alert, row, other = life.alert, report.kind.row, life.alert.kind.row
@@ -428,9 +412,9 @@ def _is_same_happening(life: _Life, report: Report) -> bool:
         return False
     if (report.kind, alert.kind) in _SERVICE_JOINS and not set(report.route_ids).isdisjoint(alert.route_ids):
         return True
-    if (report.consumer or alert.consumer) and Group.HEALTH in (row.group, other.group):
+    if (report.consumer or alert.consumer) and KindGroup.HEALTH in (row.group, other.group):
         return False  # That a service fails is another happening than what one of its callers does.
-    if (row.group is Group.CHANGE) != (other.group is Group.CHANGE):
+    if (row.group is KindGroup.CHANGE) != (other.group is KindGroup.CHANGE):
         return False  # An alert about a change stays open for a day: what is done meanwhile would join it unnoticed.
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer

@@ -157,8 +157,8 @@ class AlertTable:
         condition = "(state = 'open' OR updated_at > {since:Float64}) ORDER BY opened_at DESC LIMIT {limit:UInt32}"
         return self._select(condition, {"since": since, "limit": _RESTORED_MAX})
 
-    def list_judged(self) -> tuple[Alert, ...]:
-        """Alerts that somebody judged, oldest verdict first."""
+    def list_with_verdict(self) -> tuple[Alert, ...]:
+        """Alerts that somebody gave a verdict on, oldest verdict first."""
         return self._select("verdict != '' ORDER BY verdict_at DESC LIMIT {limit:UInt32}", {"limit": _RESTORED_MAX})[
             ::-1
         ]

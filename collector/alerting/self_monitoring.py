@@ -73,7 +73,7 @@ def _sort(checks: Iterable[tuple[AlertKind, str, Report | None]]) -> SelfFinding
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
+class _CallCount:
     time: float
     boot_id: str
     seen: int
@@ -84,7 +84,7 @@ class SilenceWatch:
     """Looks at all sensors; keeps an account of calls a minute old for each, to judge the loss of late."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, list[_Account]] = {}
+        self._accounts: dict[str, list[_CallCount]] = {}
         # Nobody can be heard by a collector that does not run: silence counts from the first look at the earliest.
         self._started_at: float | None = None
 
@@ -107,7 +107,7 @@ class SilenceWatch:
         accounts = self._accounts.setdefault(sensor.node, [])
         if accounts and (accounts[-1].boot_id != sensor.boot_id or sensor.seen_calls < accounts[-1].seen):
             accounts.clear()
-        accounts.append(_Account(now, sensor.boot_id, sensor.seen_calls, sensor.lost_calls))
+        accounts.append(_CallCount(now, sensor.boot_id, sensor.seen_calls, sensor.lost_calls))
         while len(accounts) > 2 and accounts[1].time <= now - _LOSS_SPAN_SECONDS:
             accounts.pop(0)
         # Seen calls are used and lost ones together.
@@ -255,8 +255,8 @@ EXPIRY_RATIO: Final = 1 / 6  # Of a certificate's life.
 EXPIRY_SECONDS_MAX: Final = 14 * 86_400.0
 AUTHORITY_SECONDS_MAX: Final = 90 * 86_400.0
 LAST_RATIO: Final = 1 / 5  # Of the time of the alert: then it is high.
-REPORT_SECONDS: Final = 3_600.0  # Days are told by the hour; what heals or becomes grave, at once.
-# A sensor that was not heard for so long is of a node that is gone, or is told as silent.
+REPORT_SECONDS: Final = 3_600.0  # A report an hour; what heals or becomes grave is reported at once.
+# A sensor that was not heard for this time is of a node that is gone, or has an alert as silent.
 HEARD_SECONDS: Final = 86_400.0
 _EXPIRY_CALM_SECONDS: Final = 2.5 * REPORT_SECONDS
 

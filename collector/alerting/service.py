@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Signal, Verdict
+from collector.alerting.alert import Alert, AlertKind, AlertState, Signal, Verdict, next_version
 from collector.alerting.detection import Detection
-from collector.alerting.filter import Outcome
+from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import (
     BUDGET_SECONDS_MAX,
     FLAP_SECONDS,
-    VERSION_SECONDS,
     Happening,
     Incident,
     IncidentEntry,
@@ -31,8 +30,7 @@ _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is aw
 
 
 class AlertService:
-    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns;
-    raises StoreError."""
+    """What the API and the page use, and where reports arrive. Writes before it returns; raises StoreError."""
 
     def __init__(
         self,
@@ -44,8 +42,8 @@ class AlertService:
         expect: Callable[[Alert], None],
         detection: Detection,
     ) -> None:
-        """`detection` says what of the detectors' reports is told; `notify` queues an alert for the notifiers; `expect`
-        teaches the detectors. None of these blocks for long. `clock`: unix seconds."""
+        """`detection` filters what detectors report; `notify` queues an alert for the notifiers; `expect` gives it to
+        the detectors. None of these blocks for long. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
@@ -73,7 +71,7 @@ class AlertService:
             self._silenced_at = max((silence.at for silence in silences), default=0.0)
             since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
             self._lifecycle.restore(self._table.list_restorable(since))
-        self._detection.restore(self._table.list_judged())
+        self._detection.restore(self._table.list_with_verdict())
 
     def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
@@ -82,8 +80,8 @@ class AlertService:
     def take_found(self, reports: Sequence[Report]) -> None:
         """The same of what was found elsewhere than in the detectors' process."""
         with self._lock:
-            judged = self._detection.sift(list(reports), self._lifecycle.is_open)
-        self.take_reports([one.report for one in judged if one.outcome is Outcome.TOLD])
+            filtered = self._detection.filter_reports(list(reports), self._lifecycle.is_open)
+        self.take_reports([one.report for one in filtered if one.outcome is ReportOutcome.SENT])
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""
@@ -185,7 +183,7 @@ class AlertService:
             if alert is not None and verdict:
                 self._detection.note_verdict(alert)
             elif alert is not None:
-                self._detection.restore_verdicts(self._table.list_judged())
+                self._detection.restore_verdicts(self._table.list_with_verdict())
             return alert
 
     def _find(self, alert_id: str) -> Alert | None:
@@ -198,8 +196,8 @@ class AlertService:
             if found is None:
                 return None
             now = self._clock()
-            # A version must be newer than the one it replaces, even where the clock stands still.
-            alert: Alert = replace(found, updated_at=max(now, found.updated_at + VERSION_SECONDS), **change)  # type: ignore[arg-type]
+            updated_at = next_version(found.updated_at, now)
+            alert: Alert = replace(found, updated_at=updated_at, **change)  # type: ignore[arg-type]
             self._table.save([alert])
             self._record(alert, happening, by, now)
             self._lifecycle.change(alert)
@@ -231,7 +229,7 @@ class AlertService:
             return show_alert(alert, self._find_silence(alert, now))
 
     def _next_silence_at(self, now: float) -> float:
-        self._silenced_at = max(now, self._silenced_at + VERSION_SECONDS)
+        self._silenced_at = next_version(self._silenced_at, now)
         return self._silenced_at
 
     def _record(

@@ -287,8 +287,8 @@ def _report_abuse(signal: AbuseSignal) -> Report:
 
 
 def _grade_abuse(signal: AbuseSignal) -> Severity:
-    """A notice is low. Less sure is a crowd, of which nobody may have told us, and who is let in among staff, for it
-    may be new there; scanners send payloads to every service, and are high where one worked."""
+    """A notice is low. A crowd is less sure, for it may be a campaign; so is a caller that is let in among staff, which
+    may be new there. Scanners send payloads to every service, and are high where one worked."""
     if signal.is_notice:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer

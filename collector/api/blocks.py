@@ -17,7 +17,7 @@ from collector.receiver.policy import NO_CLUSTER
 from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
 from collector.response.block_factory import BlockRequest
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
-from collector.response.ladder import ENDPOINTS_MAX, Rung, Step
+from collector.response.ladder import ENDPOINTS_MAX, LadderStep, Rung
 from collector.response.responder import Responder
 
 _CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
@@ -86,7 +86,7 @@ class HitModel(Model):
     calls: int
 
 
-class PreviewModel(Model):
+class BlockPreviewModel(Model):
     """Whom a block would have stopped in the last 24 hours."""
 
     target: str
@@ -123,7 +123,7 @@ class RungModel(Model):
     """How far one kind of alert may go by itself."""
 
     kind: AlertKind
-    step: Step
+    step: LadderStep
     seconds: int
     endpoints: tuple[str, ...] = Field(description="Where even a client first seen within a day is stopped.")
     set_by: str = Field(description="Empty: nobody has decided.")
@@ -163,7 +163,7 @@ class BlockBody(ActionBody):
 class RungBody(ActionBody):
     """How far."""
 
-    step: Word[Step]
+    step: Word[LadderStep]
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
     endpoints: Items[Text] = Field(default=(), max_length=ENDPOINTS_MAX)
 
@@ -228,10 +228,10 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
         return act(lambda: responder.block(BlockRequest(**dict(body))))
 
     @router.post("/preview", summary="Preview a block")
-    def preview_block(body: PreviewBody) -> PreviewModel:
+    def preview_block(body: PreviewBody) -> BlockPreviewModel:
         """Whom it would have stopped in the last 24 hours. Nothing changes."""
         try:
-            return PreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
+            return BlockPreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
         except BlockError as error:
             raise Problem(422, str(error)) from error
 

@@ -20,25 +20,25 @@ from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX
 _Name = Annotated[Text, Field(max_length=CONSUMER_VALUE_CHARACTERS_MAX)]
 
 
-class PreviewModel(Model):
-    """What one level would have told of what was reported lately."""
+class LevelPreviewModel(Model):
+    """What one level would have sent of what was reported lately."""
 
     level: Sensitivity
     budget_a_day: float = Field(description="Of alerts below high severity.")
     alerts_a_day: float = Field(description="That would have opened, those of high severity among them.")
     high_a_day: float = Field(description="Of those, of high severity: no budget holds them back.")
-    suppressed_a_day: float = Field(description="Past the budget: counted, not told.")
+    suppressed_a_day: float = Field(description="Past the budget: counted, not sent.")
 
 
 class SensitivityModel(Model):
-    """The level, where it comes from, and what each level would have told here."""
+    """The level, where it comes from, and what each level would have sent here."""
 
     level: Sensitivity
     configured: Sensitivity = Field(description="The setting `sensitivity`.")
     changed_at: Time | None = Field(description="When another level was chosen at run time; null: the setting holds.")
     changed_by: str
     history_seconds: float = Field(description="How far back the previews reach, 14 days at the most.")
-    previews: tuple[PreviewModel, ...]
+    previews: tuple[LevelPreviewModel, ...]
 
 
 class SensitivityBody(ActionBody):
@@ -63,7 +63,7 @@ class KnownGoodModel(Model):
     ended_at: Time | None
     ended_by: str
     is_in_force: bool
-    reports: int = Field(description="Reports of detectors that it kept from being told in the last 30 days.")
+    reports: int = Field(description="Reports of detectors that it suppressed in the last 30 days.")
     subjects: int = Field(description="Of so many different subjects.")
     last_at: Time | None
 
@@ -109,10 +109,10 @@ class DecisionListModel(Model):
 
 
 def build_detection_routes(*, detection: Detection, verdicts: AlertService, clock: Callable[[], float]) -> APIRouter:
-    """Routes that tell of detection and set it."""
+    """Routes that show detection and set it."""
     router = APIRouter(tags=["detection"])
 
-    @router.get("/detection/sensitivity", summary="Show the level, and what each level would have told")
+    @router.get("/detection/sensitivity", summary="Show the level, and what each level would have sent")
     def get_sensitivity(_: Annotated[NoParameters, Query()]) -> SensitivityModel:
         """Computed from what the detectors reported in the last 14 days at the most."""
         return SensitivityModel.model_validate(detection.describe())
@@ -125,7 +125,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
 
     @router.get("/detection/known-good", summary="List known-good rules")
     def list_known_good(_: Annotated[NoParameters, Query()]) -> KnownGoodListModel:
-        """Rules, newest first, with what each kept from being told."""
+        """Rules, newest first, with what each suppressed."""
         return KnownGoodListModel(items=tuple(_view(rule, hits, clock()) for rule, hits in detection.list_rules()))
 
     @router.post("/detection/known-good", summary="Add a known-good rule")
@@ -148,7 +148,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
 
     @router.post("/detection/known-good/{rule_id}/end", summary="End a known-good rule")
     def end_known_good(rule_id: str, body: ActionBody) -> KnownGoodModel:
-        """Its subjects are told again."""
+        """Its subjects raise alerts again."""
         return _view(detection.end_rule(rule_id, by=body.by), None, clock())
 
     @router.get("/detection/decisions", summary="List who changed what")
@@ -159,7 +159,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
     @router.post("/alerts/{alert_id}/verdict", summary="Say what an alert was")
     def give_verdict(alert_id: str, body: VerdictBody) -> AlertModel:
         """`false_alarm`: its subject raises nothing more up to 1.5 times this. `confirmed`: for 7 days what this
-        consumer does is told at every level, one severity higher. Empty takes either back."""
+        consumer does is sent at every level, one severity higher. Empty takes either back."""
         alert = verdicts.give_verdict(alert_id, by=body.by, verdict=body.verdict)
         if alert is None:
             raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")

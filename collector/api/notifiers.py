@@ -42,7 +42,7 @@ class NotifierTestModel(Model):
 
 
 def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], float]) -> APIRouter:
-    """Routes that tell of notifiers and test them."""
+    """Routes that list notifiers and test them."""
     router = APIRouter(prefix="/notifiers", tags=["alerts"])
 
     @router.get("", summary="List notifiers")

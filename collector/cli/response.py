@@ -87,7 +87,7 @@ def register_block(app: typer.Typer) -> None:
             "is_confirmed": is_confirmed,
             "by": by,
         }
-        _tell(act(url, token, "blocks", wish))
+        _print_line(act(url, token, "blocks", wish))
 
     @app.command("approve")
     def approve(
@@ -99,7 +99,7 @@ def register_block(app: typer.Typer) -> None:
     ) -> None:
         """Approve a proposed block."""
         headers = {"apidae-approval": approval_token} if approval_token else {}
-        _tell(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
+        _print_line(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
 
     @app.command("lift")
     def lift(
@@ -117,7 +117,7 @@ def register_block(app: typer.Typer) -> None:
             return
         place = f"blocks/{quote(block_id, safe='')}"
         verb = "reject" if fetch(url, token, place, {})["state"] == "proposed" else "lift"
-        _tell(act(url, token, f"{place}/{verb}", {"by": by}))
+        _print_line(act(url, token, f"{place}/{verb}", {"by": by}))
 
     @app.command("blocks")
     def blocks(
@@ -159,7 +159,7 @@ def register_block(app: typer.Typer) -> None:
         print_items([put(url, token, f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS, output)
 
 
-def _tell(block: dict[str, Any]) -> None:
+def _print_line(block: dict[str, Any]) -> None:
     """One JSON line, for programs."""
     typer.echo(json.dumps(block))
 

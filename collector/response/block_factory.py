@@ -1,4 +1,4 @@
-"""Makes blocks: checks a wish against the limits, the existing blocks and the store."""
+"""Makes blocks: checks a request against the limits, the existing blocks and the store."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -15,20 +15,20 @@ from collector.response.block import (
     Block,
     BlockError,
     BlockState,
-    Target,
+    BlockTarget,
     UnknownClientError,
     parse_service,
     parse_target,
 )
 from collector.response.block_store import OPEN_MAX
-from collector.response.preview import Judgement, Previewer
+from collector.response.preview import BlockCheck, Previewer
 
 AUTOMATIC: Final = "apidae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRequest:
-    """What somebody wants stopped; `consumer` is `kind:value`, an address or a network."""
+    """What somebody asks to have stopped; `consumer` is `kind:value`, an address or a network."""
 
     consumer: str
     services: tuple[str, ...] = ()
@@ -50,48 +50,48 @@ class BlockFactory:
         self._clock = clock
         self._is_four_eyes = is_four_eyes
 
-    def propose(self, wish: BlockRequest, open_blocks: Sequence[Block]) -> Block:
+    def propose(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
         BlockError, ConflictError, StoreError."""
         block = Block(
             id=uuid.uuid4().hex,
-            target=parse_target(wish.consumer),
+            target=parse_target(request.consumer),
             key_id=0,
             credentials=(),
-            services=wish.services,
-            clusters=wish.clusters,
-            seconds=wish.seconds,
+            services=request.services,
+            clusters=request.clusters,
+            seconds=request.seconds,
             state=BlockState.PROPOSED,
-            reason=wish.reason,
-            alert_id=wish.alert_id,
-            proposed_by=wish.by,
+            reason=request.reason,
+            alert_id=request.alert_id,
+            proposed_by=request.by,
             proposed_at=self._clock(),
-            is_confirmed=wish.is_confirmed,
+            is_confirmed=request.is_confirmed,
         )
         self._check_limits(block)
         self.check_open(block, open_blocks)
         return block
 
-    def make(self, wish: BlockRequest, open_blocks: Sequence[Block]) -> Block:
+    def make(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that can begin. Asks the store, which takes a while: whoever keeps it calls `check_open` again,
         where the blocks cannot change. Raises BlockError, ConflictError, StoreError."""
-        block = self.propose(wish, open_blocks)
-        judged = self._previewer.judge(block.target, block.clusters, block.proposed_at)
-        if judged.needs_confirmation and not wish.is_confirmed:
-            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
-        return self._complete(block, judged)
+        block = self.propose(request, open_blocks)
+        check = self._previewer.check(block.target, block.clusters, block.proposed_at)
+        if check.needs_confirmation and not request.is_confirmed:
+            raise BlockError(f"{check.needs_confirmation}; look at the preview and confirm it.")
+        return self._complete(block, check)
 
     def complete(self, block: Block) -> Block:
         """What an alert proposed, as it can begin now; whoever approves it confirms it. Raises BlockError, and
         UnknownClientError where its calls are not stored yet; StoreError."""
         clusters = block.clusters or self.find_home(block.target)
-        judged = self._previewer.judge(block.target, clusters, self._clock())
-        is_confirmed = bool(judged.needs_confirmation)
-        return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), judged)
+        check = self._previewer.check(block.target, clusters, self._clock())
+        is_confirmed = bool(check.needs_confirmation)
+        return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), check)
 
-    def _complete(self, block: Block, judged: Judgement) -> Block:
+    def _complete(self, block: Block, check: BlockCheck) -> Block:
         target = block.target
-        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
+        if target.kind is not BlockKind.ADDRESS and not check.key_id:
             where = f" in {', '.join(block.clusters)}" if block.clusters else ""
             raise UnknownClientError(
                 f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
@@ -99,9 +99,9 @@ class BlockFactory:
         credentials: tuple[int, ...] = ()
         if target.kind is BlockKind.PRINCIPAL:
             credentials = self._previewer.list_credentials(target.value, self._clock())
-        return replace(block, key_id=judged.key_id, credentials=credentials)
+        return replace(block, key_id=check.key_id, credentials=credentials)
 
-    def find_home(self, target: Target) -> tuple[str, ...]:
+    def find_home(self, target: BlockTarget) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;
         none: in all. Raises UnknownClientError where those are not known yet, StoreError."""
         now = self._clock()

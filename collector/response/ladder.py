@@ -22,7 +22,7 @@ DEFAULT_SECONDS: Final = 3_600
 ANY_ENDPOINT: Final = "*"  # Listed by a person: a young client is stopped wherever it calls.
 
 
-class Step(StrEnum):
+class LadderStep(StrEnum):
     """How far; each includes those before it."""
 
     OBSERVE = "observe"  # Alerts are kept, and nobody is notified.
@@ -36,7 +36,7 @@ class Rung:
     """Of one kind of alert."""
 
     kind: AlertKind
-    step: Step
+    step: LadderStep
     seconds: int  # Of the blocks it leads to.
     endpoints: tuple[str, ...]  # Where even a young client is stopped; or ANY_ENDPOINT.
     set_by: str
@@ -71,5 +71,5 @@ class Ladder:
 
 
 def _default(kind: AlertKind) -> Rung:
-    step = Step.PROPOSE if kind.row.can_block else Step.ALERT
+    step = LadderStep.PROPOSE if kind.row.can_block else LadderStep.ALERT
     return Rung(kind=kind, step=step, seconds=DEFAULT_SECONDS, endpoints=(), set_by="")

@@ -13,7 +13,7 @@ from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
 from collector.inventory.endpoints.predicates import NAMES
 from collector.inventory.query import Reader, Since, select, series_span, span_since
 from collector.receiver.policy import NO_CLUSTER, BlockKind
-from collector.response.block import CLUSTERS_MAX, Target
+from collector.response.block import CLUSTERS_MAX, BlockTarget
 
 NAMED_MAX: Final = 20
 DAY_SECONDS: Final = 86_400
@@ -37,7 +37,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class BlockPreview:
     """What a block would have stopped in the last 24 hours."""
 
     target: str
@@ -55,7 +55,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class BlockCheck:
     """Of a preview, what decides. `key_id` 0: an address, or a client that made no call."""
 
     key_id: int
@@ -68,7 +68,7 @@ class Previewer:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def preview(self, target: Target, clusters: tuple[str, ...], now: float) -> Preview:
+    def preview(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> BlockPreview:
         """The last 24 hours up to `now`, in these clusters; none: in all."""
         span = series_span(span_since(Since.DAY, now))
         where, parameters = _find_rows(target, clusters)
@@ -82,7 +82,7 @@ class Previewer:
         clients = self._count(_WHO, where, asked)
         shared = () if target.kind is BlockKind.ADDRESS else self._find_shared(target, where, asked)
         named = [hit for hit in clients[0] if hit.name]
-        return Preview(
+        return BlockPreview(
             target=target.consumer,
             calls=own,
             share=own / total if total else 0.0,
@@ -97,7 +97,7 @@ class Previewer:
             notes=_write_notes(target, own, shared),
         )
 
-    def judge(self, target: Target, clusters: tuple[str, ...], now: float) -> "Judgement":
+    def check(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> "BlockCheck":
         """What must be known before a block begins, by a query or two: they are waited for while the client goes on."""
         span = series_span(span_since(Since.DAY, now))
         where, parameters = _find_rows(target, clusters)
@@ -107,7 +107,7 @@ class Previewer:
             {"start": span.start, "end": span.end, **parameters},
         )
         is_address = target.kind is BlockKind.ADDRESS
-        return Judgement(
+        return BlockCheck(
             key_id=0 if is_address else int(row["newest"]),
             needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), now),
         )
@@ -121,7 +121,7 @@ class Previewer:
         )
         return tuple(str(row["cluster"]) or NO_CLUSTER for row in rows)
 
-    def find_clusters(self, target: Target, now: float) -> tuple[str, ...]:
+    def find_clusters(self, target: BlockTarget, now: float) -> tuple[str, ...]:
         """In which a client called in the last 24 hours."""
         span = series_span(span_since(Since.DAY, now))
         return tuple(hit.name for hit in self._count_clusters(target, {"start": span.start, "end": span.end}))
@@ -137,12 +137,12 @@ class Previewer:
         )
         return tuple(int(row["credential"]) for row in rows)
 
-    def find_first_seen(self, target: Target) -> float:
+    def find_first_seen(self, target: BlockTarget) -> float:
         """Unix seconds of the first call that is kept; 0 where there is none."""
         where, parameters = _find_rows(target, ())
         return self._find_first(where, parameters)
 
-    def _find_confirmation(self, target: Target, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
+    def _find_confirmation(self, target: BlockTarget, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
         if target.kind is not BlockKind.ADDRESS:
             return ""
         if clients_total > 1:
@@ -171,7 +171,7 @@ class Previewer:
         hits = tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
         return hits, int(rows[0]["total"]) if rows else 0
 
-    def _count_clusters(self, target: Target, asked: dict[str, Any]) -> tuple[Hit, ...]:
+    def _count_clusters(self, target: BlockTarget, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Where it called, most calls first."""
         where, parameters = _find_rows(target, ())
         rows = self._select(
@@ -183,7 +183,7 @@ class Previewer:
         )
         return tuple(Hit(name=str(row["name"]) or NO_CLUSTER, calls=int(row["calls"])) for row in rows)
 
-    def _find_shared(self, target: Target, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
+    def _find_shared(self, target: BlockTarget, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Addresses of the client from which others called, with the others' calls."""
         rows = self._select(
             f"""SELECT r.client_address AS name, sumIf(r.calls, NOT ({where}) AND {_WHO} != '') AS calls
@@ -217,7 +217,7 @@ class Previewer:
         return float(rows[0]["first"]) if rows and rows[0]["first"] else 0.0
 
 
-def _find_rows(target: Target, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def _find_rows(target: BlockTarget, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """The condition on a target's rows in these clusters (none: in all), and its parameters."""
     where, parameters = _match_target(target)
     if not clusters:
@@ -227,7 +227,7 @@ def _find_rows(target: Target, clusters: tuple[str, ...]) -> tuple[str, dict[str
     return f"({where} AND r.route_id IN ({inside}))", {**parameters, "clusters": names}
 
 
-def _match_target(target: Target) -> tuple[str, dict[str, Any]]:
+def _match_target(target: BlockTarget) -> tuple[str, dict[str, Any]]:
     if target.kind is not BlockKind.ADDRESS:
         return f"r.{target.kind} = {{hash:UInt64}}", {"hash": int(target.value, 16)}
     network = ip_network(target.value)
@@ -238,7 +238,7 @@ def _match_target(target: Target) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _write_notes(target: Target, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
+def _write_notes(target: BlockTarget, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
     notes = []
     if not own:
         notes.append("It made no call in the last 24 hours that a sensor could read.")

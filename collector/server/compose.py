@@ -55,7 +55,7 @@ from collector.receiver.wal import Wal
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.integrations import Integrations, compose_integrations
-from collector.response.ladder import Ladder, Step
+from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
 from collector.risk.keeper import RiskKeeper
@@ -258,7 +258,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     sensors.load(_load_sensors(store))
     audit = AuditLog(directory / AUDIT_FILE)
     responder = Responder(
-        book=BlockStore(directory / BLOCKS_FILE),
+        store=BlockStore(directory / BLOCKS_FILE),
         audit=audit,
         ladder=Ladder(directory / LADDER_FILE),
         previewer=Previewer(store),
@@ -271,7 +271,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     alert_actions = AlertActions(responder.take_alert)
 
     def answer(alert: Alert) -> None:
-        if responder.ladder.find(alert.kind).step is not Step.OBSERVE:
+        if responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:
             notifiers.notify(alert)
         alert_actions.take(alert)
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from collector.alerting.alert import AlertKind, AlertSignal, Direction, Signal
 from collector.alerting.detection import PastReport, keep_report, preview_levels
-from collector.alerting.filter import Sieve, take_report
+from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import Report, report_signal
 from collector.core.rates import UTC_NAME, LocalTime
@@ -191,7 +191,7 @@ class Desk:
         """`start` of its first day, unix seconds."""
         self._start = start
         ids = itertools.count()
-        self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), Sieve()
+        self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), ReportFilter()
         self.past: list[PastReport] = []
         self.opened: dict[str, tuple[AlertKind, int]] = {}  # Kind and day.
         self.suppressed: dict[int, int] = {}  # Up to the end of each day.

@@ -75,9 +75,9 @@ class MailSender(Sender):
                     server.login(self._user, self._password)
                 server.send_message(message)
         except smtplib.SMTPRecipientsRefused as error:
-            return _judge(*(code for code, _ in error.recipients.values()))
+            return _read_codes(*(code for code, _ in error.recipients.values()))
         except smtplib.SMTPResponseException as error:
-            return _judge(error.smtp_code)
+            return _read_codes(error.smtp_code)
         except smtplib.SMTPNotSupportedError:
             return DeliveryOutcome.REFUSED
         except (smtplib.SMTPException, OSError):
@@ -131,6 +131,6 @@ def _word(text: str) -> str:
     return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "-_")) or "none"
 
 
-def _judge(*codes: int) -> DeliveryOutcome:
+def _read_codes(*codes: int) -> DeliveryOutcome:
     """A server's 5xx is final."""
     return DeliveryOutcome.REFUSED if all(500 <= code < 600 for code in codes) else DeliveryOutcome.UNANSWERED

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from collector.core.kinds import PLANS, Sensitivity, is_told
+from collector.core.kinds import PLANS, Sensitivity, is_sent_at
 from collector.detection.framework.contract import State
 
 MEMORY_DAYS = 14
@@ -76,7 +76,7 @@ class InstallationBar:
         self._episodes += own is None
         self._excess += max(excess - known, 0.0)
         self._open[subject] = (time, max(excess, known))
-        self.held_back_count += found is None or not is_told(found, Sensitivity.NORMAL)
+        self.held_back_count += found is None or not is_sent_at(found, Sensitivity.NORMAL)
         return found
 
     def dump(self) -> State:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collector.alerting.alert import Alert, Group, Subject
+from collector.alerting.alert import Alert, KindGroup, Subject
 from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
@@ -126,9 +126,9 @@ class EvidenceReader:
             notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")
-        if alert.kind.row.group is Group.HEALTH:
+        if alert.kind.row.group is KindGroup.HEALTH:
             notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
-        elif alert.kind.row.group is not Group.VOLUME:
+        elif alert.kind.row.group is not KindGroup.VOLUME:
             notes.append(
                 "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
                 "older ones weigh less."
@@ -144,7 +144,7 @@ class EvidenceReader:
 
 def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
     """Unit, observed, expected and limit."""
-    if alert.kind.row.group is Group.VOLUME:
+    if alert.kind.row.group is KindGroup.VOLUME:
         return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
     unit = alert.kind.row.unit
     # Alerts from before the limit was kept have none.

@@ -11,7 +11,7 @@ import pytest
 
 from collector.alerting.alert import AbuseSignal, Alert, AlertKind, AlertState, Basis, Confidence, Severity, Verdict
 from collector.alerting.detection import Detection, DetectionTable
-from collector.alerting.filter import Outcome
+from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
@@ -472,7 +472,7 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     office.now += 700
     desk = office.open()
     desk.take_signals([make_signal(1), make_signal(99, count=120)])
-    assert office.detection.counts[Outcome.KNOWN_GOOD] == office.detection.counts[Outcome.FALSE_ALARM] == 1
+    assert office.detection.counts[ReportOutcome.KNOWN_GOOD] == office.detection.counts[ReportOutcome.FALSE_ALARM] == 1
     assert office.detection.end_rule(rule.id, by="ann").ended_by == "ann"
     with pytest.raises(ConflictError, match="not in force any more"):
         office.detection.end_rule(rule.id, by="ann")
@@ -502,9 +502,9 @@ def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> 
     office.now += 90_000
     mild = make_report(AlertKind.SCANNING, consumer=first.consumer, quietest=Sensitivity.PARANOID)
     desk.take_found([mild])
-    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+    assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
     office.open().take_found([mild])
-    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+    assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
 
 
 def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
@@ -524,12 +524,12 @@ def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgott
     office.now += 600
     desk = office.open()
     desk.take_signals([make_signal(1)])
-    assert office.detection.counts[Outcome.KNOWN_GOOD] == 1
+    assert office.detection.counts[ReportOutcome.KNOWN_GOOD] == 1
     assert len(table.list_rules_in_force(office.now)) == 1
     for n in range(3):
         office.detection.add_rule(by="job", note="n", seconds=60, network=f"203.0.113.{n}/32", **named)
         office.now += 61
-    assert len(office.detection._sieve.rules) == 2
+    assert len(office.detection._filter.rules) == 2
 
 
 def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:

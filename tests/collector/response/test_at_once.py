@@ -17,8 +17,8 @@ from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
 from collector.response.block_factory import BlockRequest
 from collector.response.block_store import AuditLog, BlockStore
-from collector.response.ladder import Ladder, Rung, Step
-from collector.response.preview import Judgement, Previewer
+from collector.response.ladder import Ladder, LadderStep, Rung
+from collector.response.preview import BlockCheck, Previewer
 from collector.response.responder import Responder
 from tests.collector.api.fakes import make_alert
 
@@ -39,15 +39,15 @@ class Meeting:
     def find_first_seen(self, target: object) -> float:
         return 1.0
 
-    def judge(self, target: object, clusters: tuple[str, ...], now: float) -> Judgement:
+    def check(self, target: object, clusters: tuple[str, ...], now: float) -> BlockCheck:
         self._barrier.wait()
         self.on_question()
-        return Judgement(key_id=1, needs_confirmation="")
+        return BlockCheck(key_id=1, needs_confirmation="")
 
 
 def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
     return Responder(
-        book=BlockStore(directory / "blocks.json"),
+        store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=cast(Previewer, meeting),
@@ -87,7 +87,7 @@ def test_an_alert_and_a_person_at_once_make_one_live_block(tmp_path: Path) -> No
     responder = make_responder(tmp_path, Meeting(2))
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=AlertKind.ENUMERATION)
     rung = responder.ladder.find(AlertKind.ENUMERATION)
-    responder.put_rung(replace(rung, step=Step.ENFORCE, set_by="ada"))
+    responder.put_rung(replace(rung, step=LadderStep.ENFORCE, set_by="ada"))
     person = threading.Thread(target=lambda: at_once(lambda: responder.block(BlockRequest(consumer=THIEF)), 1))
     person.start()
     assert responder.take_alert(alert)
@@ -101,8 +101,8 @@ def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
     meeting = Meeting(1)
     responder = make_responder(tmp_path, meeting)
     kind = AlertKind.ENUMERATION
-    responder.put_rung(replace(responder.ladder.find(kind), step=Step.ENFORCE, set_by="ada"))
-    meeting.on_question = lambda: responder.move_rung(kind, step=Step.PROPOSE, seconds=None, by="bob")
+    responder.put_rung(replace(responder.ladder.find(kind), step=LadderStep.ENFORCE, set_by="ada"))
+    meeting.on_question = lambda: responder.move_rung(kind, step=LadderStep.PROPOSE, seconds=None, by="bob")
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=kind)
     assert not responder.take_alert(alert)
     assert responder.list_blocks() == []
@@ -131,9 +131,9 @@ def test_moving_a_step_keeps_endpoints_that_are_listed_meanwhile(tmp_path: Path)
     responder = make_responder(tmp_path, Meeting(1))
     kind = AlertKind.ENUMERATION
     started = threading.Barrier(AT_ONCE, timeout=60)
-    steps = list(Step) * (AT_ONCE // len(Step))
+    steps = list(LadderStep) * (AT_ONCE // len(LadderStep))
     listed = tuple(f"e{number}" for number in range(3))
-    responder.put_rung(Rung(kind=kind, step=Step.ALERT, seconds=60, endpoints=listed, set_by="ada"))
+    responder.put_rung(Rung(kind=kind, step=LadderStep.ALERT, seconds=60, endpoints=listed, set_by="ada"))
 
     def move() -> None:
         started.wait()

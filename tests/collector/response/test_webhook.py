@@ -11,7 +11,7 @@ import pytest
 from collector.alerting.notifiers import delivery
 from collector.alerting.notifiers.http import sign
 from collector.receiver.policy import BlockKind
-from collector.response.block import Block, BlockState, Target
+from collector.response.block import Block, BlockState, BlockTarget
 from collector.response.block_store import AuditEntry
 from collector.response.integrations import BlockWebhook
 from tests.waiting import wait_until
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 SECRET, NOW = "webhook-secret", 1_700_000_000.0
 BLOCK = Block(
     id="b1",
-    target=Target(kind=BlockKind.ADDRESS, value="203.0.113.7"),
+    target=BlockTarget(kind=BlockKind.ADDRESS, value="203.0.113.7"),
     key_id=0,
     credentials=(),
     services=("shop/cart:8080",),

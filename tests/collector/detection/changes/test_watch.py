@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.filter import Outcome
+from collector.alerting.filter import ReportOutcome
 from collector.core.kinds import Sensitivity
 from collector.erasure import TableEraser, find_mention
 from collector.inventory.consumers.consumer import parse_consumer
@@ -22,7 +22,7 @@ def test_low_changes_are_told_to_the_paranoid_alone_and_counted(embedded: Embedd
     office.learn((known, {}))
     office.call((office.endpoint(2, "/export"), BEARER))
     assert office.alerts() == [] and len(office.told) == 1
-    assert office.detection.counts[Outcome.TOO_QUIET] == 1
+    assert office.detection.counts[ReportOutcome.TOO_QUIET] == 1
     office.now += HOUR
     office.call((office.endpoint(3, "/people"), {**NAMED, **PUBLIC}))
     alert = office.the_alert(AlertKind.NEW_ENDPOINT)
@@ -44,7 +44,7 @@ def test_known_good_holds(office: Office) -> None:
     rule = {"consumer": "", "network": "", "workload": "", "endpoint_id": ""}
     office.detection.add_rule(by="ada", note="canary", seconds=9 * DAY, kind="missing_authentication", **rule)
     office.lose_login()
-    assert office.alerts() == [] and office.detection.counts[Outcome.KNOWN_GOOD] == 1
+    assert office.alerts() == [] and office.detection.counts[ReportOutcome.KNOWN_GOOD] == 1
 
 
 def test_a_restart_neither_repeats_nor_forgets(office: Office) -> None:

@@ -10,7 +10,7 @@ from collector.core.errors import ConflictError
 from collector.response.block import UnknownClientError, parse_target
 from collector.response.block_factory import BlockFactory, BlockRequest
 from collector.response.block_store import BlockStore
-from collector.response.preview import Judgement, Previewer
+from collector.response.preview import BlockCheck, Previewer
 
 POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
 
@@ -27,11 +27,11 @@ class Clusters:
     def find_clusters(self, target: object, now: float) -> tuple[str, ...]:
         return self.called
 
-    def judge(self, target: object, clusters: tuple[str, ...], now: float) -> Judgement:
-        return Judgement(key_id=1, needs_confirmation="")
+    def check(self, target: object, clusters: tuple[str, ...], now: float) -> BlockCheck:
+        return BlockCheck(key_id=1, needs_confirmation="")
 
 
-def make_maker(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
+def make_factory(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
     previewer = cast(Previewer, Clusters(known, called))
     return BlockFactory(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
 
@@ -48,31 +48,31 @@ def make_maker(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory
     ],
 )
 def test_home_is_where_a_private_address_called(consumer: str, known: tuple[str, ...], home: tuple[str, ...]) -> None:
-    assert make_maker(*known).find_home(parse_target(consumer)) == home
+    assert make_factory(*known).find_home(parse_target(consumer)) == home
 
 
 def test_where_it_called_is_not_known_yet() -> None:
     with pytest.raises(UnknownClientError):
-        make_maker("east", "west", called=()).find_home(parse_target(POD))
+        make_factory("east", "west", called=()).find_home(parse_target(POD))
 
 
 def test_two_clusters_are_two_blocks() -> None:
-    maker = make_maker("east", "west")
-    east = maker.make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    factory = make_factory("east", "west")
+    east = factory.make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
     assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
-    maker.make(BlockRequest(consumer=POD, clusters=("west",)), (east,))
+    factory.make(BlockRequest(consumer=POD, clusters=("west",)), (east,))
     with pytest.raises(ConflictError, match=f"already, by block {east.id}"):
-        maker.make(BlockRequest(consumer=POD, clusters=("east",)), (east,))
+        factory.make(BlockRequest(consumer=POD, clusters=("east",)), (east,))
 
 
 def test_hosts_outside_of_clusters_are_named_too() -> None:
-    order = make_maker("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).order
+    order = make_factory("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).order
     assert order.holds_in("") and not order.holds_in("east")
 
 
-def test_a_book_of_before_has_blocks_of_all_clusters(tmp_path: Path) -> None:
+def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> None:
     path = tmp_path / "blocks.json"
-    block = make_maker("east").make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    block = make_factory("east").make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
     BlockStore(path).put(block)
     assert BlockStore(path).find(block.id) == block
     (entry,) = cast(list[dict[str, Any]], json.loads(path.read_text()))
