@@ -241,7 +241,7 @@ def _report_shortage(state: StorageState, now: float) -> Report:
 
 def _report_lag(state: StorageState, now: float) -> Report:
     title = f"The collector's tables are {state.lag_seconds:,.0f} s behind"
-    why = f"{_explain_lag(state)} Pages and the API lack what came since; detectors judge it all the same."
+    why = f"{_explain_lag(state)} Pages and the API lack what came since; detectors see it all the same."
     return _report(AlertKind.STORE_BEHIND, title, why, now, since=now - state.lag_seconds)
 
 

@@ -37,10 +37,10 @@ _SOURCES_NAMED: Final = 5
 REFUSED: Final = "refused"
 ANSWERED: Final = "answered; until then staff alone was let in"
 _BASES: Final = {
-    Basis.PRIOR: "what is ordinary for a caller nobody has seen before",
+    Basis.PRIOR: "the limit for callers that nobody has seen before",
     Basis.PEERS: "what the endpoint's other consumers do",
     Basis.ENDPOINT: "what all callers of the endpoint did together",
-    Basis.HISTORY: "what was usual for it so far",
+    Basis.HISTORY: "its own past",
     Basis.SEASON: "what is usual for it at this time of day",
 }
 _ABUSE_BASES: Final = {
@@ -235,7 +235,9 @@ def _explain_volume(signal: AlertSignal) -> str:
     window = f"the {format_span(signal.window_seconds)} from {format_time(signal.window_start)}"
     if signal.seconds != signal.window_seconds:
         window = f"{signal.seconds} s of {window}"
-    sentence = f"{who} {verb} {signal.calls:,} calls in {window}{_compare(signal)}, judged by {_BASES[signal.basis]}."
+    sentence = (
+        f"{who} {verb} {signal.calls:,} calls in {window}{_compare(signal)}, compared with {_BASES[signal.basis]}."
+    )
     if signal.consumer and signal.novel_objects:
         sentence += f" {signal.novel_objects:,} of its calls went to objects it had not touched before."
     if signal.walk:
@@ -266,7 +268,7 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     return Report(
         kind=signal.kind,
         severity=_grade_abuse(signal),
-        title=f"{signal.consumer or 'A crowd of callers'} {title}",
+        title=f"{signal.consumer or 'A group of callers'} {title}",
         why=_explain_abuse(signal),
         calm_seconds=calm_after_count(signal.seconds),
         window_start=signal.time - signal.seconds,
@@ -287,8 +289,8 @@ def _report_abuse(signal: AbuseSignal) -> Report:
 
 
 def _grade_abuse(signal: AbuseSignal) -> Severity:
-    """A notice is low. A crowd is less sure, for it may be a campaign; so is a caller that is let in among staff, which
-    may be new there. Scanners send payloads to every service, and are high where one worked."""
+    """A notice is low. A group of callers is less sure, for it may be a campaign; so is a caller that is let in among
+    staff, which may be new there. Scanners send payloads to every service, and are high where one worked."""
     if signal.is_notice:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
@@ -365,7 +367,7 @@ def _explain_health(signal: HealthSignal) -> str:
             f"{errors:,} of {signal.calls:,} calls ({signal.observed:.1%}) were {_FAILURES[signal.measure]} {window}, "
             f"where {signal.expected:.1%} was expected and {signal.threshold:.1%} is the limit"
         )
-    sentence += ", judged by what was usual for it so far."
+    sentence += ", compared with its own past."
     if signal.endpoints > 1:
         sentence += f" The worst of the {signal.endpoints} endpoints: {signal.endpoint_label}."
     return sentence + _name_loss(signal.loss_ratio)

@@ -3,7 +3,7 @@
 A template sees `alert` with the fields of `collector.alerting.alert.Alert`. Those of `bodies/` also see the `headline`,
 the `facts` and the `address` of the caller, and the names that the receiver's row gives. An unknown name is an error at
 the start, not an empty text. It runs in Jinja's sandbox. Filters: `tojson` quotes for JSON, `rfc3339` shows a time,
-`cut` shortens a text, `known` leaves out what is empty.
+`cut` shortens a text, `known` skips what is empty.
 
 `list_facts` gives what people read of an alert besides its title, as pairs of label and text. Pure.
 """
