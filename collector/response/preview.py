@@ -4,7 +4,7 @@ It reads the store's rows of calls at servers. A client at an address with sever
 network behind one address. To block that address stops them all, so it needs a confirmation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -74,26 +74,25 @@ class Previewer:
         where, parameters = _find_rows(target, clusters)
         asked = {"start": span.start, "end": span.end, "limit": NAMED_MAX, **parameters}
         totals = self._select(
-            f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id
+            f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id,
+                uniqExactIf({_WHO}, {where} AND {_WHO} != '') AS clients
             FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}""",
             asked,
         )[0]
-        own, total = int(totals["own"]), int(totals["total"])
-        clients = self._count(_WHO, where, asked)
+        own, total, clients_total = int(totals["own"]), int(totals["total"]), int(totals["clients"])
         shared = () if target.kind is BlockKind.ADDRESS else self._find_shared(target, where, asked)
-        named = [hit for hit in clients[0] if hit.name]
         return BlockPreview(
             target=target.consumer,
             calls=own,
             share=own / total if total else 0.0,
-            clients=tuple(named),
-            clients_total=clients[1],
-            endpoints=self._list_endpoints(where, asked),
-            clusters=self._count_clusters(target, asked),
+            clients=tuple(hit for hit in self._list_hits(_WHO, where, asked, is_of_route=False) if hit.name),
+            clients_total=clients_total,
+            endpoints=self._list_hits("concat(n.method, ' ', n.host, n.url_template)", where, asked, is_of_route=True),
+            clusters=self._list_clusters(target, asked),
             shared_addresses=shared,
             first_seen=self._find_first(where, parameters),
             key_id=0 if target.kind is BlockKind.ADDRESS else int(totals["key_id"]),
-            needs_confirmation=self._find_confirmation(target, clusters, clients[1], now),
+            needs_confirmation=self._find_confirmation(target, clusters, clients_total, now),
             notes=_write_notes(target, own, shared),
         )
 
@@ -124,7 +123,7 @@ class Previewer:
     def find_clusters(self, target: BlockTarget, now: float) -> tuple[str, ...]:
         """In which a client called in the last 24 hours."""
         span = series_span(span_since(Since.DAY, now))
-        return tuple(hit.name for hit in self._count_clusters(target, {"start": span.start, "end": span.end}))
+        return tuple(hit.name for hit in self._list_clusters(target, {"start": span.start, "end": span.end}))
 
     def list_credentials(self, principal: str, now: float) -> tuple[int, ...]:
         """Credentials that a principal showed in the last 24 hours, the newest first."""
@@ -159,29 +158,22 @@ class Previewer:
     def _select(self, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         return select(self._reader, statement, parameters)
 
-    def _count(self, name: str, where: str, asked: dict[str, Any]) -> tuple[tuple[Hit, ...], int]:
-        """The most frequent names and how many there are, empty ones apart."""
+    def _list_hits(self, name: str, where: str, asked: dict[str, Any], *, is_of_route: bool) -> tuple[Hit, ...]:
+        """The names with most calls; `name` is of rows `r`, or of their routes `n`."""
+        joined = "INNER JOIN names AS n ON n.route_id = r.route_id" if is_of_route else ""
         rows = self._select(
-            f"""SELECT *, countIf(name != '') OVER () AS total FROM (
-                SELECT {name} AS name, sum(r.calls) AS calls FROM rows_minute AS r
-                WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where} GROUP BY name
-            ) ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
+            f"""WITH {NAMES} SELECT {name} AS name, sum(r.calls) AS calls FROM rows_minute AS r {joined}
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
+            GROUP BY name ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
             asked,
         )
-        hits = tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
-        return hits, int(rows[0]["total"]) if rows else 0
+        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
 
-    def _count_clusters(self, target: BlockTarget, asked: dict[str, Any]) -> tuple[Hit, ...]:
+    def _list_clusters(self, target: BlockTarget, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Where it called, most calls first."""
         where, parameters = _find_rows(target, ())
-        rows = self._select(
-            f"""WITH {NAMES} SELECT n.cluster AS name, sum(r.calls) AS calls
-            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
-            GROUP BY name ORDER BY calls DESC, name LIMIT {CLUSTERS_MAX}""",
-            {**asked, **parameters},
-        )
-        return tuple(Hit(name=str(row["name"]) or NO_CLUSTER, calls=int(row["calls"])) for row in rows)
+        hits = self._list_hits("n.cluster", where, {**asked, **parameters, "limit": CLUSTERS_MAX}, is_of_route=True)
+        return tuple(replace(hit, name=hit.name or NO_CLUSTER) for hit in hits)
 
     def _find_shared(self, target: BlockTarget, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Addresses of the client from which others called, with the others' calls."""
@@ -191,16 +183,6 @@ class Previewer:
                 SELECT r.client_address FROM rows_minute AS r
                 WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND r.client_address != '' AND {where})
             GROUP BY name HAVING calls > 0 ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
-            asked,
-        )
-        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
-
-    def _list_endpoints(self, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
-        rows = self._select(
-            f"""WITH {NAMES} SELECT concat(n.method, ' ', n.host, n.url_template) AS name, sum(r.calls) AS calls
-            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
-            GROUP BY name ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
             asked,
         )
         return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)

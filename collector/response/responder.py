@@ -234,14 +234,15 @@ class Responder:
     def block(self, request: BlockRequest) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
         what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
-        block = self._make(request)
+        with self._lock:
+            open_blocks = self._store.list_open()
+        block = self._factory.make(request, open_blocks)  # Without the lock: it asks the store.
         with self._lock:
             if self.is_four_eyes:
                 return self._propose(block)
             begun = self._begin(block, request.by, "")
-            for other in self._store.list_open():
-                if other.state is BlockState.PROPOSED and other.target == block.target:
-                    self._end(other, BlockState.REJECTED, request.by)
+            proposed = [one for one in self._store.list_open() if one.state is BlockState.PROPOSED]
+            self._end([one for one in proposed if one.target == block.target], BlockState.REJECTED, request.by)
         return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
@@ -259,30 +260,30 @@ class Responder:
     def reject(self, block_id: str, *, by: str) -> Block:
         """Ends what was proposed. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
-            return self._end(self._take(block_id, BlockState.PROPOSED), BlockState.REJECTED, by)
+            return self._end([self._take(block_id, BlockState.PROPOSED)], BlockState.REJECTED, by)[0]
 
     def lift(self, block_id: str, *, by: str) -> Block:
         """Ends what is live. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
-            return self._end(self._take(block_id, BlockState.LIVE), BlockState.LIFTED, by)
+            return self._end([self._take(block_id, BlockState.LIVE)], BlockState.LIFTED, by)[0]
 
     def lift_all(self, *, by: str) -> int:
         """Ends everything that is live, in one change; how many there were. Raises OSError."""
         with self._lock:
             live = self._store.list_live()
-            self._end_live(live, BlockState.LIFTED, by, lambda block: "all were lifted")
+            self._end(live, BlockState.LIFTED, by, lambda block: "all were lifted")
             return len(live)
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], request: Erasing) -> Erasure:
         """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
         Raises ConflictError where it is blocked now and `request` does not lift that; OSError."""
         with self._lock:
-            live = [block for block in self._store.list_open() if pattern.fullmatch(block.target.consumer)]
-            if not request.lifts_blocks and any(block.state is BlockState.LIVE for block in live):
+            own = [block for block in self._store.list_open() if pattern.fullmatch(block.target.consumer)]
+            live = [block for block in own if block.state is BlockState.LIVE]
+            if live and not request.lifts_blocks:
                 raise ConflictError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
-            for block in live:
-                is_live = block.state is BlockState.LIVE
-                self._end(block, BlockState.LIFTED if is_live else BlockState.REJECTED, request.by)
+            self._end(live, BlockState.LIFTED, request.by)
+            self._end([block for block in own if block not in live], BlockState.REJECTED, request.by)
             blocks = self._store.erase(pattern, credentials)
             self._report_change()
             lines = self._audit.erase(pattern)
@@ -302,11 +303,6 @@ class Responder:
             before = self.ladder.find(kind)
             kept = before.seconds if seconds is None else seconds
             self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
-
-    def _make(self, request: BlockRequest) -> Block:
-        with self._lock:
-            open_blocks = self._store.list_open()
-        return self._factory.make(request, open_blocks)
 
     # What happens by itself
 
@@ -375,7 +371,7 @@ class Responder:
             now = self._clock()
             self._follow_clock(now)
             over = [block for block in self._store.list_live() if block.expires_at <= now]
-            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
+            self._end(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
 
     def _follow_clock(self, now: float) -> None:
         """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
@@ -415,8 +411,7 @@ class Responder:
     def _propose(self, block: Block) -> Block:
         with self._lock:
             self._factory.check_open(block, self._store.list_open())
-            self._store.put(block)
-            self._note(block.proposed_by, "proposed", block, block.reason)
+            self._save([(block, block.reason)], block.proposed_by, "proposed")
         return block
 
     def _begin(self, block: Block, by: str, why: str, *, is_new: bool = True) -> Block:
@@ -427,40 +422,40 @@ class Responder:
             now = self._clock()
             self._follow_clock(now)  # Those before are moved, not this one.
             begun = block.begin(by, now)
-            self._store.put(begun)
-            self._report_change()
-            self._note(by, "began", begun, why or block.reason)
+            self._save([(begun, why or block.reason)], by, "began")
         return begun
 
-    def _end(self, block: Block, state: BlockState, by: str) -> Block:
-        if block.state is BlockState.LIVE:
-            return self._end_live([block], state, by, lambda block: "")[0]
-        ended = block.end(state, by, self._clock())
-        self._store.put(ended)
-        self._note(by, state.value, ended, "")
-        return ended
-
-    def _end_live(
-        self, live: Sequence[Block], state: BlockState, by: str, write_why: Callable[[Block], str]
+    def _end(
+        self, blocks: Sequence[Block], state: BlockState, by: str, write_why: Callable[[Block], str] = lambda block: ""
     ) -> list[Block]:
         """In one change. What they stopped stays with them; sensors report no more of it."""
-        statuses = {block.id: [status for _, status in self._reports.list_statuses(block.id)] for block in live}
-        ended = [
-            replace(
-                block.end(state, by, self._clock()),
-                stopped_connections=sum(status.stopped_connections for status in statuses[block.id]),
-                stopped_bytes=sum(status.stopped_bytes for status in statuses[block.id]),
-            )
-            for block in live
-        ]
+        ended: list[tuple[Block, str]] = []
+        now = self._clock()
+        for block in blocks:
+            over, why = block.end(state, by, now), ""
+            if block.state is BlockState.LIVE:
+                statuses = [status for _, status in self._reports.list_statuses(block.id)]
+                over = replace(
+                    over,
+                    stopped_connections=sum(status.stopped_connections for status in statuses),
+                    stopped_bytes=sum(status.stopped_bytes for status in statuses),
+                )
+                stopped = f"{over.stopped_connections} connections were stopped on {len(statuses)} nodes"
+                why = "; ".join(filter(None, (write_why(block), stopped)))
+            ended.append((over, why))
         if ended:
-            self._store.put(*ended)
-            self._report_change()
-        for block in ended:
+            self._save(ended, by, state.value)
+        for block, _ in ended:
             self._reports.forget(block.id)
-            stopped = f"{block.stopped_connections} connections were stopped on {len(statuses[block.id])} nodes"
-            self._note(by, state.value, block, "; ".join(filter(None, (write_why(block), stopped))))
-        return ended
+        return [block for block, _ in ended]
+
+    def _save(self, changed: Sequence[tuple[Block, str]], by: str, action: str) -> None:
+        """Blocks and why they changed: stored first, then sent to sensors where they begin or end, then logged."""
+        self._store.put(*(block for block, _ in changed))
+        if any(block.began_at for block, _ in changed):
+            self._report_change()
+        for block, why in changed:
+            self._note(by, action, block, why)
 
     def _report_change(self) -> None:
         for listener in self._listeners:
