@@ -412,11 +412,6 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         """Calls a second of that time."""
         return compute_rate(self.calls, self.seconds)
 
-    @property
-    def subject(self) -> tuple[str, str, str]:
-        """What stays the same while the alert is open."""
-        return (self.kind.value, self.endpoint_id, self.consumer)
-
 
 class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One subject that did too much of what its kind counts (docs/use/alerts.md). Times are unix seconds."""

@@ -111,8 +111,6 @@ def _rebuild(row: PastReport) -> Report:
 
 REPORTS_READ_MAX: Final = 100_000  # The newest, of which a preview is made.
 DECISIONS_READ_MAX: Final = 500
-_REPORT_COLUMNS: Final = ", ".join(field.name for field in fields(PastReport))
-_RULE_COLUMNS: Final = ", ".join(field.name for field in fields(KnownGood))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,24 +146,16 @@ class DetectionTable:
 
     def list_reports(self, since: float) -> tuple[PastReport, ...]:
         """Those from `since` (unix seconds) on, oldest first; of many the newest."""
-        reports = select_records(
-            self._store,
-            PastReport,
-            f"SELECT {_REPORT_COLUMNS} FROM detector_reports WHERE time >= {{since:Float64}} "
-            "ORDER BY time DESC LIMIT {limit:UInt32}",
-            {"since": since, "limit": REPORTS_READ_MAX},
-        )
-        return reports[::-1]
+        source = "detector_reports WHERE time >= {since:Float64} ORDER BY time DESC"
+        return select_records(self._store, PastReport, source, {"since": since}, limit=REPORTS_READ_MAX)[::-1]
 
     def count_hits(self) -> dict[str, RuleHits]:
         """By rule."""
-        hits = select_records(
-            self._store,
-            RuleHits,
-            "SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, "
-            "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id",
-        )
-        return {one.rule_id: one for one in hits}
+        hits = """(
+            SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, max(time) AS last_at
+            FROM detector_reports WHERE rule_id != '' GROUP BY rule_id
+        )"""
+        return {one.rule_id: one for one in select_records(self._store, RuleHits, hits)}
 
     def save_rule(self, rule: KnownGood) -> None:
         """Append a version."""
@@ -173,20 +163,14 @@ class DetectionTable:
 
     def list_rules(self) -> tuple[KnownGood, ...]:
         """The newest version of each, newest rule first; of many the newest."""
-        return self._list_rules("1", {"limit": 2 * RULES_MAX})
+        source = "known_good FINAL ORDER BY created_at DESC, id"
+        return select_records(self._store, KnownGood, source, limit=2 * RULES_MAX)
 
     def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
         """Those that hold at `now` (unix seconds), however many ended since they were made."""
-        return self._list_rules("ended_at IS NULL AND expires_at > {now:Float64}", {"limit": RULES_MAX, "now": now})
-
-    def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
-        return select_records(
-            self._store,
-            KnownGood,
-            f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
-            "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
-            parameters,
-        )
+        condition = "ended_at IS NULL AND expires_at > {now:Float64}"
+        source = f"known_good FINAL WHERE {condition} ORDER BY created_at DESC, id"
+        return select_records(self._store, KnownGood, source, {"now": now}, limit=RULES_MAX)
 
     def write_decision(self, decision: DetectionDecision) -> None:
         """Append."""
@@ -194,13 +178,8 @@ class DetectionTable:
 
     def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """The newest first."""
-        return select_records(
-            self._store,
-            DetectionDecision,
-            "SELECT time, actor, action, subject, note FROM detection_decisions "
-            "ORDER BY time DESC, subject LIMIT {limit:UInt32}",
-            {"limit": DECISIONS_READ_MAX},
-        )
+        source = "detection_decisions ORDER BY time DESC, subject"
+        return select_records(self._store, DetectionDecision, source, limit=DECISIONS_READ_MAX)
 
 
 FILE_NAME: Final = "sensitivity.json"

@@ -3,8 +3,8 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -14,31 +14,29 @@ from collector.alerting.silences import Silence, SilenceKind
 from collector.storage.base import Store
 
 RecordT = TypeVar("RecordT")
-_COLUMNS = ", ".join(field.name for field in fields(Alert))
 _RESTORED_MAX = 10_000
 _ENTRIES_MAX = 1_000  # The newest of a timeline.
-_ENTRY_COLUMNS = ", ".join(field.name for field in fields(IncidentEntry))
 _SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
+_IS_SILENCED = "has({silenced:Array(String)}, id)"
 # Alerts from before there were incidents are one each.
-# The columns are the fields of Incident.
-_INCIDENTS = f"""
-SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
-    gravest AS severity, newest AS title, kinds, risks, alerts, first_at AS opened_at, last_at AS updated_at
-FROM (
-    SELECT if(incident_id = '', id, incident_id) AS incident,
-        argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
-        max(state = 'open' AND NOT has({{silenced:Array(String)}}, id)) AS is_open,
-        max(has({{silenced:Array(String)}}, id)) AS is_silenced,
-        arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS gravest,
-        argMax(title, opened_at) AS newest,
-        arraySort(groupUniqArray(kind)) AS kinds,
-        arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
-        count() AS alerts,
-        min(opened_at) AS first_at,
-        max(updated_at) AS last_at
-    FROM alerts FINAL GROUP BY incident
-)
-WHERE"""
+_INCIDENTS = f"""(
+    SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
+        gravest AS severity, newest AS title, kinds, risks, alerts, first_at AS opened_at, last_at AS updated_at
+    FROM (
+        SELECT if(incident_id = '', id, incident_id) AS incident,
+            argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
+            max(state = 'open' AND NOT {_IS_SILENCED}) AS is_open,
+            max({_IS_SILENCED}) AS is_silenced,
+            arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS gravest,
+            argMax(title, opened_at) AS newest,
+            arraySort(groupUniqArray(kind)) AS kinds,
+            arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
+            count() AS alerts,
+            min(opened_at) AS first_at,
+            max(updated_at) AS last_at
+        FROM alerts FINAL GROUP BY incident
+    )
+)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +48,12 @@ class AlertPlace:
 
 
 def select_records(
-    store: Store, record: type[RecordT], sql: str, parameters: Mapping[str, Any] | None = None
+    store: Store, record: type[RecordT], source: str, parameters: Mapping[str, Any] | None = None, *, limit: int = 0
 ) -> tuple[RecordT, ...]:
-    """The rows of a SELECT whose columns are the fields of a dataclass. Raises StoreError."""
-    columns = store.query_columns(sql, parameters)
+    """Rows of `source`, a table with its conditions and order, as dataclasses whose fields are columns of it; 0: no
+    limit. Raises StoreError."""
+    names = ", ".join(field.name for field in fields(cast("Any", record)))
+    columns = store.query_columns(f"SELECT {names} FROM {source}" + f" LIMIT {limit}" * bool(limit), parameters)
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return tuple(msgspec.convert(row, record, strict=False) for row in rows)
 
@@ -81,9 +81,6 @@ class _SilenceRow:
     actor: str
     alert_id: str
     reason: str
-
-
-_SILENCE_COLUMNS = ", ".join(field.name for field in fields(_SilenceRow))
 
 
 class AlertTable:
@@ -130,38 +127,30 @@ class AlertTable:
         silenced: Collection[str],
     ) -> tuple[Alert, ...]:
         """At most `limit` alerts by (opened_at, id) descending; `silenced`: ids of those that are."""
-        conditions, parameters = ["1"], {"limit": limit}  # type: tuple[list[str], dict[str, Any]]
+        conditions, parameters = ["1"], {}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
-            is_silenced = "has({silenced:Array(String)}, id)"
-            conditions.append(
-                is_silenced if state is AlertState.SILENCED else f"state = {{state:String}} AND NOT {is_silenced}"
-            )
+            is_state = f"state = {{state:String}} AND NOT {_IS_SILENCED}"
+            conditions.append(_IS_SILENCED if state is AlertState.SILENCED else is_state)
             parameters |= {"state": state.value, "silenced": sorted(silenced)}
         if kind is not None:
             conditions.append("kind = {kind:String}")
             parameters["kind"] = kind.value
-        if after is not None:
-            conditions.append("(opened_at, id) < ({opened_at:Float64}, {id:String})")
-            parameters |= {"opened_at": after.opened_at, "id": after.id}
-        return self._select(
-            f"{' AND '.join(conditions)} ORDER BY opened_at DESC, id DESC LIMIT {{limit:UInt32}}", parameters
-        )
+        return self._page(Alert, "alerts FINAL", conditions, parameters, limit, after)
 
     def get(self, alert_id: str) -> Alert | None:
         """One alert."""
-        found = self._select("id = {id:String}", {"id": alert_id})
+        found = select_records(self._store, Alert, "alerts FINAL WHERE id = {id:String}", {"id": alert_id})
         return found[0] if found else None
 
     def list_restorable(self, since: float) -> tuple[Alert, ...]:
         """Open alerts, and those that changed after `since`."""
-        condition = "(state = 'open' OR updated_at > {since:Float64}) ORDER BY opened_at DESC LIMIT {limit:UInt32}"
-        return self._select(condition, {"since": since, "limit": _RESTORED_MAX})
+        source = "alerts FINAL WHERE state = 'open' OR updated_at > {since:Float64} ORDER BY opened_at DESC"
+        return select_records(self._store, Alert, source, {"since": since}, limit=_RESTORED_MAX)
 
     def list_with_verdict(self) -> tuple[Alert, ...]:
         """Alerts that somebody gave a verdict on, oldest verdict first."""
-        return self._select("verdict != '' ORDER BY verdict_at DESC LIMIT {limit:UInt32}", {"limit": _RESTORED_MAX})[
-            ::-1
-        ]
+        source = "alerts FINAL WHERE verdict != '' ORDER BY verdict_at DESC"
+        return select_records(self._store, Alert, source, limit=_RESTORED_MAX)[::-1]
 
     def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
         """Append to timelines."""
@@ -171,47 +160,48 @@ class AlertTable:
         self, *, state: AlertState | None, limit: int, after: AlertPlace | None, silenced: Collection[str]
     ) -> tuple[Incident, ...]:
         """At most `limit` incidents by (opened_at, id) descending; `silenced`: ids of alerts that are."""
-        conditions, parameters = ["1"], {"limit": limit, "silenced": sorted(silenced)}  # type: tuple[list[str], dict[str, Any]]
+        conditions, parameters = ["1"], {"silenced": sorted(silenced)}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
             conditions.append("state = {state:String}")
             parameters["state"] = state.value
-        if after is not None:
-            conditions.append("(opened_at, id) < ({opened_at:Float64}, {id:String})")
-            parameters |= {"opened_at": after.opened_at, "id": after.id}
-        order = "ORDER BY opened_at DESC, id DESC LIMIT {limit:UInt32}"
-        return select_records(self._store, Incident, f"{_INCIDENTS} {' AND '.join(conditions)} {order}", parameters)
+        return self._page(Incident, _INCIDENTS, conditions, parameters, limit, after)
 
     def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
         parameters = {"id": incident_id, "silenced": sorted(silenced)}
-        found = select_records(self._store, Incident, f"{_INCIDENTS} id = {{id:String}}", parameters)
+        found = select_records(self._store, Incident, f"{_INCIDENTS} WHERE id = {{id:String}}", parameters)
         return found[0] if found else None
+
+    def _page(
+        self,
+        record: type[RecordT],
+        table: str,
+        conditions: Sequence[str],
+        parameters: Mapping[str, Any],
+        limit: int,
+        after: AlertPlace | None,
+    ) -> tuple[RecordT, ...]:
+        place = asdict(after) if after is not None else {}
+        beyond = ["(opened_at, id) < ({opened_at:Float64}, {id:String})"] if after is not None else []
+        source = f"{table} WHERE {' AND '.join((*conditions, *beyond))} ORDER BY opened_at DESC, id DESC"
+        return select_records(self._store, record, source, {**parameters, **place}, limit=limit)
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
         """Its alerts, newest first."""
         condition = "incident_id = {id:String} OR (incident_id = '' AND id = {id:String})"
-        return self._select(f"{condition} ORDER BY opened_at DESC, id DESC", {"id": incident_id})
+        source = f"alerts FINAL WHERE {condition} ORDER BY opened_at DESC, id DESC"
+        return select_records(self._store, Alert, source, {"id": incident_id})
 
     def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
         """The timeline of an incident, oldest first; of a long one the newest entries."""
-        entries = select_records(
-            self._store,
-            IncidentEntry,
-            f"SELECT {_ENTRY_COLUMNS} FROM incident_entries WHERE incident_id = {{id:String}} "
-            "ORDER BY time DESC, alert_id, happening LIMIT {limit:UInt32}",
-            {"id": incident_id, "limit": _ENTRIES_MAX},
-        )
-        return entries[::-1]
+        source = "incident_entries WHERE incident_id = {id:String} ORDER BY time DESC, alert_id, happening"
+        return select_records(self._store, IncidentEntry, source, {"id": incident_id}, limit=_ENTRIES_MAX)[::-1]
 
     def list_silences(self, now: float) -> tuple[Silence, ...]:
         """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
         subject stands for it."""
-        rows = select_records(
-            self._store,
-            _SilenceRow,
-            f"SELECT {_SILENCE_COLUMNS} FROM alert_mutes FINAL WHERE is_expected OR muted_until > {{now:Float64}}",
-            {"now": now},
-        )
+        source = "alert_mutes FINAL WHERE is_expected OR muted_until > {now:Float64}"
+        rows = select_records(self._store, _SilenceRow, source, {"now": now})
         newest = self._find_newest([row.subject for row in rows if not row.alert_id])
         return tuple(
             Silence(
@@ -237,6 +227,3 @@ class AlertTable:
             {"subjects": list(subjects)},
         )
         return dict(zip(columns["subject"], columns["newest"], strict=True))
-
-    def _select(self, condition: str, parameters: dict[str, Any]) -> tuple[Alert, ...]:
-        return select_records(self._store, Alert, f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters)

@@ -10,12 +10,11 @@ person.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.wording import Report
+from collector.alerting.wording import Report, format_minute
 from collector.receiver.sensors import SensorStatus
 
 SILENT_SECONDS = (
@@ -350,7 +349,7 @@ def _grade(certificate: _Certificate, now: float) -> Severity | None:
 
 
 def _report_expiry(certificate: _Certificate, severity: Severity, now: float) -> Report:
-    end = datetime.fromtimestamp(certificate.not_after, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    end = format_minute(certificate.not_after)
     left = certificate.not_after - now
     verb = "expires" if left > 0 else "expired"
     span = f"{abs(left) / 86_400:.1f} days" if abs(left) >= 86_400 else f"{abs(left) / 3_600:.1f} hours"

@@ -5,6 +5,7 @@ The reader has not read how the detectors work. There are words for volume, for 
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from collector.alerting.alert import (
@@ -124,6 +125,11 @@ def format_span(seconds: int) -> str:
     if seconds % 3600 == 0:
         return f"{seconds // 3600} h"
     return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def format_minute(time: float) -> str:
+    """`2026-11-29 14:03 UTC`."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def format_time(time: int) -> str:

@@ -6,7 +6,6 @@ template writes (collector/alerting/notifiers/bodies).
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +16,7 @@ import msgspec
 
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
+from collector.core.config import is_loopback
 
 JSON: Final = "application/json"
 OTLP_PATH: Final = "/v1/logs"
@@ -119,16 +119,6 @@ def show_target(url: str) -> str:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class UnwritableError(Exception):

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 from collector.alerting.alert import Alert, AlertState
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
-from collector.alerting.notifiers.http import is_loopback
 from collector.alerting.notifiers.templates import cut, headline, list_facts
+from collector.core.config import is_loopback
 
 TIMEOUT_SECONDS: Final = 10.0
 PORTS: Final = {"smtp": 587, "smtps": 465}

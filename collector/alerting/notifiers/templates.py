@@ -22,6 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from collector.alerting.alert import Alert, AlertState, Severity, list_fields
 from collector.alerting.notifiers.delivery import make_test_alert
 from collector.alerting.notifiers.http import UnwritableError
+from collector.alerting.wording import format_minute
 
 TEMPLATE_BYTES_MAX: Final = 64 << 10
 BODY_BYTES_MAX: Final = 256 << 10
@@ -43,15 +44,11 @@ def list_facts(alert: Alert) -> list[tuple[str, str]]:
         ("Consumer", alert.consumer),
         ("Node", alert.node),
         ("Risk", alert.risk),
-        ("Opened", _show_minute(alert.opened_at)),
-        ("Closed", _show_minute(alert.closed_at) if alert.closed_at is not None else ""),
+        ("Opened", format_minute(alert.opened_at)),
+        ("Closed", format_minute(alert.closed_at) if alert.closed_at is not None else ""),
         ("Incident", alert.incident_id),
     )
     return [(label, flatten(value)) for label, value in facts if value]
-
-
-def _show_minute(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def show_time(seconds: float) -> str:
