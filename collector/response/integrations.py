@@ -36,7 +36,6 @@ from common.figures import Figure, list_figures, make_totals, total
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 10.0
-_SUFFIXES: Final = {ExportFormat.HAPROXY: "acl"}
 
 
 class ExportDirectory:
@@ -50,7 +49,7 @@ class ExportDirectory:
     def write(self, orders: Sequence[BlockOrder]) -> None:
         """Every format. Raises OSError."""
         for kind in ExportFormat:
-            path = self._directory / kind.value / f"blocks.{_SUFFIXES.get(kind, 'yaml')}"
+            path = self._directory / kind.value / f"blocks.{kind.suffix}"
             text = export_blocks(orders, kind, self._settings)
             if self._written.get(path) == text and path.exists():
                 continue

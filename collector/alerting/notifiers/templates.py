@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from jinja2 import StrictUndefined, Template, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from collector.alerting.alert import Alert, AlertState, Severity, list_fields
 from collector.alerting.notifiers.delivery import make_test_alert
 from collector.alerting.notifiers.http import UnwritableError
 from collector.alerting.wording import format_minute
+from collector.core.templates import compile_template
 
 TEMPLATE_BYTES_MAX: Final = 64 << 10
 BODY_BYTES_MAX: Final = 256 << 10
@@ -73,7 +73,7 @@ def find_address(alert: Alert) -> str:
 
 def write_json(name: str, **names: str) -> Callable[[Alert], bytes]:
     """What writes the body `bodies/NAME.json` of an alert, on one line. `names`: what else the template sees."""
-    template = _compile((_BODIES / f"{name}.json").read_text())
+    template = compile_template((_BODIES / f"{name}.json").read_text(), _FILTERS)
 
     def write(alert: Alert) -> bytes:
         seen = {"headline": headline(alert), "facts": list_facts(alert), "address": find_address(alert), **names}
@@ -92,7 +92,7 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
     if len(text) > TEMPLATE_BYTES_MAX:
         raise ValueError(f"{path} has {len(text)} bytes; at most {TEMPLATE_BYTES_MAX} are read")
     try:
-        template = _compile(text.decode())
+        template = compile_template(text.decode(), _FILTERS)
     except (TemplateError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no template of Jinja ({_first_line(error)}); correct it") from None
 
@@ -121,19 +121,11 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
     return write
 
 
-def _compile(text: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-    environment.filters |= {"cut": cut, "known": _keep_known, "rfc3339": show_time, "tojson": _quote}
-    return environment.from_string(text)
-
-
-def _quote(value: object) -> str:
-    """As JSON. A name that is not there says so by being shown."""
-    return msgspec.json.encode(value, enc_hook=str).decode()
-
-
 def _keep_known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
+
+
+_FILTERS: Final[dict[str, Callable[..., Any]]] = {"cut": cut, "known": _keep_known, "rfc3339": show_time}
 
 
 def _first_line(error: Exception) -> str:
