@@ -1,8 +1,9 @@
-"""The types of alerting: the table of alert kinds, the alert that people see, and the signals that detectors send.
+"""The types of alerting: the table of alert kinds, reports and alerts, and the signals that detectors send.
 
 `AlertKind` has one row a kind. To add a kind, see docs/internals/development.md.
 
-An `Alert` has what was observed, what was expected, and why it was raised. A signal is one subject in one window that
+An `Observation` has what was observed, what was expected, and why it was reported. The lifecycle makes alerts of
+reports. A signal is one subject in one window that
 differed from its expectation. Signals cross a process boundary. So they are frozen msgspec structs, encoded as
 MessagePack, without pickle of foreign types.
 """
@@ -291,52 +292,67 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are
-    unix seconds."""
+class Observation:
+    """What was odd, in words and figures: the part that reports and alerts have in common. Times are unix seconds."""
 
-    id: str  # Stable: the same (kind, subject) that is still open keeps its id.
     kind: AlertKind
-    state: AlertState
     severity: Severity
     title: str  # One line for a person: who did what where.
     why: str  # One or two sentences: observed against expected, and on what evidence.
-    endpoint_id: str  # Empty for consumer and sensor alerts.
-    route_ids: tuple[int, ...]
-    consumer: str  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
-    node: str  # Sensor alerts.
-    opened_at: float
-    updated_at: float
-    closed_at: float | None
+    endpoint_id: str = ""  # Empty for consumer and sensor alerts.
+    route_ids: tuple[int, ...] = ()
+    consumer: str = ""  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
+    node: str = ""  # Sensor alerts.
     window_start: float
     window_end: float
-    observed_rate: float  # Calls a second over the window.
-    expected_rate: float
-    threshold_rate: float
-    score: float  # 0..1, higher is odder.
-    calls: int  # In the window.
-    loss_ratio: float  # What share of their calls the sensors that see it lost.
-    acknowledged_by: str = ""
-    acknowledged_at: float | None = None
-    confidence: Confidence = Confidence.MEDIUM
+    observed_rate: float = 0.0  # Calls a second over the window.
+    expected_rate: float = 0.0
+    threshold_rate: float = 0.0
+    score: float = 1.0  # 0..1, higher is odder.
+    calls: int = 0  # In the window.
+    loss_ratio: float = 0.0  # What share of their calls the sensors that see it lost.
+    confidence: Confidence = Confidence.HIGH
     risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
     advice: str = ""  # What to do, one sentence.
-    incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
     measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
-    verdict: Verdict = Verdict.NONE
-    verdict_at: float | None = None
-    verdict_by: str = ""
 
     @property
     def subject(self) -> str:
-        """Kind and what it is about."""
-        return name_subject(self.kind, self.endpoint_id, self.consumer, self.node)
+        """`volume_pair|endpoint|consumer|node`: the key of alerts, mutes and expectations."""
+        return "|".join((self.kind.value, self.endpoint_id, self.consumer, self.node))
 
     @property
     def actor(self) -> str:
         """Whose it is: a consumer, or the endpoint or node where none is named."""
         return self.consumer or self.endpoint_id or self.node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Observation):
+    """One odd observation, whoever made it. The alert closes `calm_seconds` after the last one."""
+
+    calm_seconds: float
+    is_above: bool = True
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
+    is_sure: bool = False  # No budget holds it back.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert(Observation):
+    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`."""
+
+    id: str  # Stable: the same (kind, subject) that is still open keeps its id.
+    state: AlertState
+    opened_at: float
+    updated_at: float
+    closed_at: float | None
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
+    verdict: Verdict = Verdict.NONE
+    verdict_at: float | None = None
+    verdict_by: str = ""
 
 
 VERSION_SECONDS: Final = 1e-5  # Between two versions of a row, at least; the store distinguishes microseconds.
@@ -346,11 +362,6 @@ def next_version(before: float, now: float) -> float:
     """The time of a row that replaces one of time `before`: the store keeps the newest, also where the clock went back
     or stands still."""
     return max(now, before + VERSION_SECONDS)
-
-
-def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) -> str:
-    """`volume_pair|endpoint|consumer|node`: the key of alerts, mutes and expectations."""
-    return "|".join((kind.value, endpoint_id, consumer, node))
 
 
 def list_fields(alert: Alert) -> dict[str, Any]:

@@ -16,12 +16,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, Severity, next_version
+from collector.alerting.alert import Alert, AlertKind, Report, Severity, next_version
 from collector.alerting.filter import FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.repository import select_records
 from collector.alerting.silences import RULES_MAX, KnownGood
-from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.storage.base import Store

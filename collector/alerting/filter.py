@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.alerting.alert import Alert, Severity, Verdict
+from collector.alerting.alert import Alert, Report, Severity, Verdict
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import KnownGood
-from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity, is_sent_at
 
 ALLOWED_FACTOR: Final = 1.5

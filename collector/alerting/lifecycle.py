@@ -20,8 +20,17 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, KindGroup, Severity, next_version
-from collector.alerting.wording import Report, calm_after_count, calm_after_window
+from collector.alerting.alert import (
+    Alert,
+    AlertKind,
+    AlertState,
+    KindGroup,
+    Observation,
+    Report,
+    Severity,
+    next_version,
+)
+from collector.alerting.wording import calm_after_count, calm_after_window
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
 
@@ -271,10 +280,9 @@ class Lifecycle:
 
     def _open(self, report: Report, now: float) -> Alert:
         alert_id = self._new_id()
-        actor = report.consumer or report.endpoint_id or report.node
         alert = Alert(
             id=alert_id,
-            incident_id=self._incidents.find(alert_id, actor, now),
+            incident_id=self._incidents.find(alert_id, report.actor, now),
             state=AlertState.OPEN,
             opened_at=now,
             closed_at=None,
@@ -358,12 +366,12 @@ class Lifecycle:
             self._incidents.note(alert.incident_id, report.consumer, now)
 
 
-_REPORTED: Final = tuple({field.name for field in fields(Alert)} & {field.name for field in fields(Report)})
+_OBSERVED: Final = tuple(field.name for field in fields(Observation))
 
 
 def _describe(report: Report, now: float) -> dict[str, Any]:
     """The fields of an alert that a report gives."""
-    return {name: getattr(report, name) for name in _REPORTED} | {"updated_at": now}
+    return {name: getattr(report, name) for name in _OBSERVED} | {"updated_at": now}
 
 
 def _join_why(why: str, evidence: list[str]) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.wording import Report, format_minute
+from collector.alerting.alert import AlertKind, Report, Severity
+from collector.alerting.wording import format_minute
 from collector.receiver.sensors import SensorStatus
 
 SILENT_SECONDS = (

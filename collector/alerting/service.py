@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Signal, Verdict, next_version
+from collector.alerting.alert import Alert, AlertKind, AlertState, Report, Signal, Verdict, next_version
 from collector.alerting.detection import Detection
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import (
@@ -23,7 +23,7 @@ from collector.alerting.lifecycle import (
 from collector.alerting.notifiers.delivery import is_named
 from collector.alerting.repository import AlertAction, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
-from collector.alerting.wording import Report, report_signal
+from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
 
 _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.

@@ -1,10 +1,8 @@
 """Words of alerts: a title and one or two clear sentences of a signal, its severity and advice, as one `Report`.
 
-The reader has not read how the detectors work. There are words for volume, for abuse, and for errors and latency. A
-`Report` is what the lifecycle takes, whoever made it: a subject differs from its expectation now.
+The reader has not read how the detectors work. There are words for volume, for abuse, and for errors and latency.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,9 +15,9 @@ from collector.alerting.alert import (
     Direction,
     HealthMeasure,
     HealthSignal,
+    Report,
     Severity,
     Signal,
-    name_subject,
 )
 from collector.core.kinds import Sensitivity, louder
 from collector.core.rates import RATE_SECONDS_MIN, word_rate
@@ -61,42 +59,6 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
 _NOTICE: Final = " A notice only: too little is known yet of what is ordinary here."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One odd observation; the alert closes `calm_seconds` after the last one. Times are unix seconds."""
-
-    kind: AlertKind
-    severity: Severity
-    title: str
-    why: str
-    calm_seconds: float
-    window_start: float
-    window_end: float
-    is_above: bool = True
-    endpoint_id: str = ""
-    route_ids: tuple[int, ...] = ()
-    consumer: str = ""
-    node: str = ""
-    observed_rate: float = 0.0
-    expected_rate: float = 0.0
-    threshold_rate: float = 0.0
-    score: float = 1.0
-    calls: int = 0
-    loss_ratio: float = 0.0
-    confidence: Confidence = Confidence.HIGH
-    risk: str = ""
-    advice: str = ""
-    measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
-    measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
-    is_sure: bool = False  # No budget holds it back.
-
-    @property
-    def subject(self) -> str:
-        """Kind and what it is about."""
-        return name_subject(self.kind, self.endpoint_id, self.consumer, self.node)
 
 
 def calm_after_window(seconds: float) -> float:

@@ -1,6 +1,7 @@
 """/notifiers: where alerts are sent, the counts of each notifier, and a test alert."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -63,17 +64,5 @@ def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], 
 
 
 def _view(notifier: Notifier) -> NotifierModel:
-    counts = notifier.counts
-    return NotifierModel(
-        name=notifier.name,
-        target=notifier.target,
-        seen=counts.seen,
-        delivered=counts.delivered,
-        failed=counts.failed,
-        dropped=counts.dropped,
-        limited=counts.limited,
-        repeated=counts.repeated,
-        retried=counts.retried,
-        waiting=notifier.waiting,
-        last_outcome=notifier.last_outcome,
-    )
+    own = {name: getattr(notifier, name) for name in ("name", "target", "waiting", "last_outcome")}
+    return NotifierModel.model_validate({**asdict(notifier.counts), **own})

@@ -16,8 +16,7 @@ from typing import Final
 
 import msgspec
 
-from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.wording import Report
+from collector.alerting.alert import AlertKind, Report, Severity
 from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel

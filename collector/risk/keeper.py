@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
-from collector.alerting.wording import Report
+from collector.alerting.alert import Report
 from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory

@@ -29,11 +29,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.alerting.alert import AlertKind, AlertSignal, Direction, Signal
+from collector.alerting.alert import AlertKind, AlertSignal, Direction, Report, Signal
 from collector.alerting.detection import PastReport, keep_report, preview_levels
 from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.wording import Report, report_signal
+from collector.alerting.wording import report_signal
 from collector.core.rates import UTC_NAME, LocalTime
 from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
 from collector.detection.engine import Engine

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from threading import Lock
 from typing import Any, Final, Protocol
 
-from collector.alerting.alert import Severity
-from collector.alerting.wording import Report
+from collector.alerting.alert import Report, Severity
 from collector.detection.changes.judge import (
     CONSUMERS_MAX,
     DAY_SECONDS,

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.alert import AlertKind, Report, Severity
 from collector.alerting.lifecycle import CHANGE_SECONDS
-from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.judge import INSIDE, SESSIONS, STABLE_SECONDS, Fact, Sight
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from collector.alerting.wording import Report
+from collector.alerting.alert import Report
 from collector.detection.changes.judge import Caller, Fact, FactKind, Sight
 from collector.detection.changes.watch import ChangeWatch
 from collector.inventory.endpoints.bodies import DataClass

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerting.alert import Alert, AlertKind, Severity, Verdict
+from collector.alerting.alert import Alert, AlertKind, Report, Severity, Verdict
 from collector.alerting.detection import DAY_SECONDS, PastReport, keep_report, preview_levels
 from collector.alerting.filter import CONFIRMED_SECONDS, FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import FLAP_SECONDS
 from collector.alerting.silences import KnownGood
-from collector.alerting.wording import Report
 from collector.core.kinds import LEVELS, PLANS, Sensitivity
 from tests.collector.alerting.test_lifecycle import make_report
 from tests.collector.api.fakes import make_alert

@@ -9,14 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerting.alert import AbuseSignal, Alert, AlertKind, AlertState, Basis, Confidence, Severity, Verdict
+from collector.alerting.alert import (
+    AbuseSignal,
+    Alert,
+    AlertKind,
+    AlertState,
+    Basis,
+    Confidence,
+    Report,
+    Severity,
+    Verdict,
+)
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
-from collector.alerting.wording import Report
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
 from collector.storage.base import Store, StoreError

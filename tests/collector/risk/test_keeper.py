@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from collector.alerting.alert import AlertKind
-from collector.alerting.wording import Report
+from collector.alerting.alert import AlertKind, Report
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.keeper import RiskKeeper

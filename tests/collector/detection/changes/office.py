@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.alerting.alert import Alert, AlertKind
+from collector.alerting.alert import Alert, AlertKind, Report
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
-from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.judge import StoredCallers
 from collector.detection.changes.watch import ChangeWatch, Ledger
