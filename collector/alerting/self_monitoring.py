@@ -8,7 +8,7 @@ a certificate's life and try again until it ends. Half of the last third is for 
 person.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -262,18 +262,11 @@ _EXPIRY_CALM_SECONDS: Final = 2.5 * REPORT_SECONDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
-    """A certificate of the collector's own. Times are unix seconds."""
+    """From when to when a certificate is good, in unix seconds."""
 
     kind: AlertKind
+    node: str = ""  # Of a sensor's.
     not_before: float
-    not_after: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Certificate:
-    kind: AlertKind
-    node: str
-    life_seconds: float
     not_after: float
 
 
@@ -307,7 +300,7 @@ class ExpiryWatch:
         reports: list[Report] = []
         healed = set(self._reported)
         reported: dict[tuple[AlertKind, str], tuple[Severity, float]] = {}
-        for certificate in self._list_certificates(sensors, own, now):
+        for certificate in (*self._list_validities(sensors, now), *own):
             key = certificate.kind, certificate.node
             severity = _grade(certificate, now)
             if severity is None:
@@ -321,34 +314,30 @@ class ExpiryWatch:
         self._reported = reported
         return SelfFindings(reports=tuple(reports), healed=tuple(healed - reported.keys()))
 
-    def _list_certificates(
-        self, sensors: Sequence[SensorStatus], own: Sequence[Validity], now: float
-    ) -> Iterator[_Certificate]:
-        for sensor in sensors:
-            is_heard = not sensor.is_paused and now - sensor.last_heard_at < HEARD_SECONDS
-            if sensor.certificate_not_after and is_heard:
-                yield _Certificate(
-                    kind=AlertKind.SENSOR_CERTIFICATE,
-                    node=sensor.node,
-                    life_seconds=self._sensor_seconds,
-                    not_after=sensor.certificate_not_after,
-                )
-        for one in own:
-            life_seconds = one.not_after - one.not_before
-            yield _Certificate(kind=one.kind, node="", life_seconds=life_seconds, not_after=one.not_after)
+    def _list_validities(self, sensors: Sequence[SensorStatus], now: float) -> list[Validity]:
+        return [
+            Validity(
+                kind=AlertKind.SENSOR_CERTIFICATE,
+                node=sensor.node,
+                not_before=sensor.certificate_not_after - self._sensor_seconds,
+                not_after=sensor.certificate_not_after,
+            )
+            for sensor in sensors
+            if sensor.certificate_not_after and not sensor.is_paused and now - sensor.last_heard_at < HEARD_SECONDS
+        ]
 
 
-def _grade(certificate: _Certificate, now: float) -> Severity | None:
+def _grade(certificate: Validity, now: float) -> Severity | None:
     """None: it is good for long enough."""
     longest = AUTHORITY_SECONDS_MAX if certificate.kind is AlertKind.AUTHORITY_CERTIFICATE else EXPIRY_SECONDS_MAX
-    limit = min(certificate.life_seconds * EXPIRY_RATIO, longest)
+    limit = min((certificate.not_after - certificate.not_before) * EXPIRY_RATIO, longest)
     left = certificate.not_after - now
     if left > limit:
         return None
     return Severity.HIGH if left <= limit * LAST_RATIO else certificate.kind.row.severity
 
 
-def _report_expiry(certificate: _Certificate, severity: Severity, now: float) -> Report:
+def _report_expiry(certificate: Validity, severity: Severity, now: float) -> Report:
     end = format_minute(certificate.not_after)
     left = certificate.not_after - now
     verb = "expires" if left > 0 else "expired"

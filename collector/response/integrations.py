@@ -217,22 +217,17 @@ class BlockWebhook:
         return post(self._client, self._url, body, {"x-apidae-delivery": f"{block.id}.{action}", **headers})
 
 
+_SENT_FIELDS: Final = ["id", "services", "clusters", "state", "seconds", "began_at", "expires_at", "reason", "alert_id"]
+
+
 def describe(action: str, block: Block) -> dict[str, object]:
     """The body: what was decided of which block. Credentials are hashes, as everywhere."""
     return {
         "event": action,
-        "id": block.id,
         "consumer": block.target.consumer,
-        "kind": block.target.kind.value,
+        "kind": block.target.kind,
         "value": block.target.value,
-        "services": list(block.services),
-        "clusters": list(block.clusters),
-        "state": block.state.value,
-        "seconds": block.seconds,
-        "began_at": block.began_at,
-        "expires_at": block.expires_at,
-        "reason": block.reason,
-        "alert_id": block.alert_id,
+        **{name: getattr(block, name) for name in _SENT_FIELDS},
         "by": block.ended_by or block.approved_by or block.proposed_by,
     }
 

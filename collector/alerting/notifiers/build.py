@@ -18,7 +18,6 @@ from collector.alerting.notifiers.delivery import Notifier, Sender
 from collector.alerting.notifiers.file import FileSender
 from collector.alerting.notifiers.http import (
     HttpSender,
-    HttpTarget,
     check_address,
     check_otlp,
     check_plain_address,
@@ -57,12 +56,13 @@ class NotifierRow:
 
 def _build_webhook(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
     secret = around.load_secret()
-    to = HttpTarget(
-        url=check_address(_reveal(settings.webhook_url), "webhook"),
-        write=write_alert,
+    return HttpSender(
+        name,
+        check_address(_reveal(settings.webhook_url), "webhook"),
+        write_alert,
         make_headers=lambda body: sign_headers(secret, around.clock(), body),
+        takes_updates=True,
     )
-    return HttpSender(name, to, takes_updates=True)
 
 
 def write_alert(alert: Alert) -> bytes:
@@ -83,14 +83,13 @@ def _build_syslog(name: str, settings: CollectorSettings, around: Surroundings) 
 def _build_alertmanager(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
     use = "http://HOST:9093 or https://HOST; a credential would be shown, let a proxy add it"
     url = check_plain_address(settings.alertmanager_url or "", "address of an Alertmanager", use)
-    to = HttpTarget(url=url + "/api/v2/alerts", write=write_json(name))
-    return HttpSender(name, to, takes_updates=True)
+    return HttpSender(name, url + "/api/v2/alerts", write_json(name), takes_updates=True)
 
 
 def _build_json(name: str, settings: CollectorSettings, around: Surroundings, *, what: str) -> Sender:
     """Of a receiver that is known by its secret address alone."""
     url = check_address(_reveal(getattr(settings, f"{name}_url")), what)
-    return HttpSender(name, HttpTarget(url=url, write=_write_known(name, settings, around)))
+    return HttpSender(name, url, _write_known(name, settings, around))
 
 
 def _write_known(name: str, settings: CollectorSettings, around: Surroundings) -> Callable[[Alert], bytes]:
@@ -105,7 +104,7 @@ def _build_pagerduty(name: str, settings: CollectorSettings, _: Surroundings) ->
             "of an Events API v2 integration"
         )
     url = check_address(settings.pagerduty_url, "PagerDuty")
-    return HttpSender(name, HttpTarget(url=url, write=write_json(name, routing_key=key)))
+    return HttpSender(name, url, write_json(name, routing_key=key))
 
 
 def _build_mail(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
@@ -116,13 +115,13 @@ def _build_mail(name: str, settings: CollectorSettings, _: Surroundings) -> Send
 
 def _build_otlp(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
     headers = read_headers(_reveal(settings.otlp_headers))
-    to = HttpTarget(
-        url=check_otlp(settings.otlp_url or "", is_with_headers=bool(headers)),
-        write=_write_known(name, settings, around),
+    return HttpSender(
+        name,
+        check_otlp(settings.otlp_url or "", is_with_headers=bool(headers)),
+        _write_known(name, settings, around),
         make_headers=lambda body: headers,
         is_accepted=is_accepted_by_otlp,
     )
-    return HttpSender(name, to)
 
 
 def _build_ocsf_file(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
@@ -133,12 +132,12 @@ def _build_ocsf_file(name: str, settings: CollectorSettings, around: Surrounding
 def _build_template(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
     assert settings.template_file is not None
     content_type = settings.template_content_type
-    to = HttpTarget(
-        url=check_address(_reveal(settings.template_url), "template"),
-        write=load_template(settings.template_file, content_type),
+    return HttpSender(
+        name,
+        check_address(_reveal(settings.template_url), "template"),
+        load_template(settings.template_file, content_type),
         make_headers=lambda body: {"content-type": content_type},
     )
-    return HttpSender(name, to)
 
 
 def _reveal(secret: SecretStr | None) -> str:

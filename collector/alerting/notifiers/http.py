@@ -7,7 +7,6 @@ template writes (collector/alerting/notifiers/bodies).
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -125,34 +124,33 @@ class UnwritableError(Exception):
     """No body could be made of an alert; one sentence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpTarget:
-    """Where bodies go and how they look."""
-
-    url: str = field(repr=False)
-    write: Callable[[Alert], bytes]  # May raise UnwritableError.
-    make_headers: Callable[[bytes], Mapping[str, str]] = field(default=lambda body: {}, repr=False)  # Of a body.
-    is_accepted: Callable[[bytes], bool] | None = None  # Reads the body of an answer that says yes.
-
-
 class HttpSender(Sender):
     """One POST an alert."""
 
     def __init__(
-        self, name: str, to: HttpTarget, *, takes_updates: bool = False, transport: httpx.BaseTransport | None = None
+        self,
+        name: str,
+        url: str,
+        write: Callable[[Alert], bytes],
+        *,
+        make_headers: Callable[[bytes], Mapping[str, str]] = lambda body: {},
+        is_accepted: Callable[[bytes], bool] | None = None,
+        takes_updates: bool = False,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`transport` replaces the network in tests."""
-        self.name, self.target, self.takes_updates = name, show_target(to.url), takes_updates
-        self._to = to
+        """`write` makes a body, and may raise UnwritableError; `make_headers` gives those of a body; `is_accepted`
+        reads the body of an answer that says yes; `transport` replaces the network in tests."""
+        self.name, self.target, self.takes_updates = name, show_target(url), takes_updates
+        self._url, self._write, self._make_headers, self._is_accepted = url, write, make_headers, is_accepted
         self._client = make_client(transport)
 
     def send(self, alert: Alert) -> DeliveryOutcome:
         """One POST."""
         try:
-            body = self._to.write(alert)
+            body = self._write(alert)
         except UnwritableError:
             return DeliveryOutcome.REFUSED
-        return post(self._client, self._to.url, body, self._to.make_headers(body), self._to.is_accepted)
+        return post(self._client, self._url, body, self._make_headers(body), self._is_accepted)
 
     def close(self) -> None:
         """Close the connection."""

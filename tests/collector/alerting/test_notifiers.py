@@ -11,7 +11,7 @@ import pytest
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.notifiers.build import compose_notifiers
 from collector.alerting.notifiers.delivery import RATE_A_MINUTE, DeliveryOutcome, Notifier, Sender
-from collector.alerting.notifiers.http import HttpSender, HttpTarget
+from collector.alerting.notifiers.http import HttpSender
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings, write_cef, write_message
 from collector.alerting.notifiers.templates import write_json
 from collector.core.config import CollectorSettings, SyslogFormat
@@ -100,8 +100,8 @@ def test_alertmanager_gets_postable_alerts() -> None:
         requests.append(request)
         return httpx.Response(200)
 
-    to = HttpTarget(url="http://am:9093/prefix/api/v2/alerts", write=write_json("alertmanager"))
-    sender = HttpSender("alertmanager", to, transport=httpx.MockTransport(answer))
+    url, write = "http://am:9093/prefix/api/v2/alerts", write_json("alertmanager")
+    sender = HttpSender("alertmanager", url, write, transport=httpx.MockTransport(answer))
     opened = make_alert()
     closed = replace(opened, state=AlertState.CLOSED, closed_at=1_700_000_700.0, why="other", severity=Severity.LOW)
     assert [sender.send(opened), sender.send(closed)] == [DeliveryOutcome.DELIVERED] * 2
@@ -166,7 +166,7 @@ def test_what_was_past_the_rate_is_told_when_it_goes_on() -> None:
 
 
 def make_sender(url: str) -> HttpSender:
-    return HttpSender("alertmanager", HttpTarget(url=url, write=write_json("alertmanager")))
+    return HttpSender("alertmanager", url, write_json("alertmanager"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from collector.alerting.notifiers.delivery import Notifier
-from collector.alerting.notifiers.http import HttpSender, HttpTarget
+from collector.alerting.notifiers.http import HttpSender
 from collector.alerting.notifiers.templates import write_json
 from collector.server.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
@@ -32,8 +32,7 @@ def client() -> TestClient:
         make_alert("a3", incident_id="i2"),
     )
     transport = httpx.MockTransport(lambda _: httpx.Response(400))
-    to = HttpTarget(url="http://am:9093", write=write_json("alertmanager"))
-    sender = HttpSender("alertmanager", to, transport=transport)
+    sender = HttpSender("alertmanager", "http://am:9093", write_json("alertmanager"), transport=transport)
     app = build_app(
         store=EmptyReader(),
         alerts=alerts,
