@@ -267,7 +267,7 @@ class Eraser:
     store: Store
     tables: TableEraser
     detectors: DetectorProcess
-    desk: AlertService
+    alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
     lock: threading.Lock
@@ -288,7 +288,7 @@ class Eraser:
             with self.writer.pause(), self.wal.hold() as directory:
                 batches = sum(erase_from_log(directory, name) for name in names)
             subjects = self.detectors.erase(consumer.id, DETECTORS_SECONDS)
-            alerts = self.desk.erase(mention.pattern)
+            alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)
             rows = self.tables.erase(consumer, mention)
         finally:

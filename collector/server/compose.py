@@ -107,7 +107,7 @@ class Collector:
     process_mark: ProcessMark | None
     sensor_token: Token | None
     api_token: Token | None
-    desk: AlertService
+    alert_service: AlertService
     detection: Detection
     detectors: DetectorProcess
     notifiers: Notifiers
@@ -275,7 +275,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             notifiers.notify(alert)
         alert_actions.take(alert)
 
-    # The desk tells the detectors what a person expects, and the detectors tell the desk: the one made first asks by
+    # The alert service sends the detectors what a person expects, and they send it signals: the one made first asks by
     # name.
     made: list[DetectorProcess] = []
     detection = Detection(
@@ -285,7 +285,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
     )
-    desk = AlertService(
+    alert_service = AlertService(
         table=AlertTable(store),
         lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: detection.budget),
         detection=detection,
@@ -296,7 +296,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     detectors = DetectorProcess(
         wal_directory=wal_directory,
         checkpoint_path=directory / CHECKPOINT_FILE,
-        take=desk.take_signals,
+        take=alert_service.take_signals,
         consumer_order=settings.consumer_order,
         time_zone=settings.time_zone,
     )
@@ -305,7 +305,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         facts=Ledger(store),
         callers=StoredCallers(store, ConsumerSql(settings.consumer_order)),
         clock=clock,
-        tell=desk.take_found,
+        tell=alert_service.take_found,
     )
     return Collector(
         settings=settings,
@@ -321,7 +321,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         process_mark=process_mark,
         sensor_token=sensor_token,
         api_token=api_token,
-        desk=desk,
+        alert_service=alert_service,
         detection=detection,
         detectors=detectors,
         notifiers=notifiers,
@@ -337,7 +337,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             store=store,
             tables=TableEraser(store, store.layout),
             detectors=detectors,
-            desk=desk,
+            alert_service=alert_service,
             responder=responder,
             notified=notifiers.erase,
             lock=threading.Lock(),
@@ -352,7 +352,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
                 partners=PartnerNetworks(settings.partner_networks),
             ),
             clock=clock,
-            alarm=desk.take_reports,
+            alarm=alert_service.take_reports,
             observe=changes.note,
         ),
         changes=changes,

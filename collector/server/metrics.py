@@ -46,7 +46,7 @@ def list_collector_figures(collector: Collector) -> Iterable[Figure]:
         (
             "alerts_suppressed",
             "Alerts beyond the budget of alerts a day that were not opened.",
-            collector.desk.suppressed_count,
+            collector.alert_service.suppressed_count,
         ),
         (
             "alert_answers_dropped",

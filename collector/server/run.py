@@ -120,9 +120,9 @@ class Housekeeping:
             self._expiry.look(sensors, self._entrance.list_validities(), now),
         ):
             if findings.reports:
-                self._collector.desk.take_reports(findings.reports)
+                self._collector.alert_service.take_reports(findings.reports)
             for kind, node in findings.healed:
-                self._collector.desk.settle(kind, node)
+                self._collector.alert_service.settle(kind, node)
 
     def _read_keys(self) -> None:
         """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""
@@ -236,7 +236,7 @@ class _Life:
     async def run(self) -> None:
         collector = self._collector
         await asyncio.to_thread(collector.writer.learn_routes)
-        await asyncio.to_thread(collector.desk.restore)
+        await asyncio.to_thread(collector.alert_service.restore)
         grpc_port = await self._entrance.start(self._ingest)
         threads = [
             threading.Thread(target=self._write, name="writer"),
@@ -310,7 +310,7 @@ class _Life:
         metrics = Metrics(self._list_figures)
         app = build_app(
             store=collector.store,
-            alerts=collector.desk,
+            alerts=collector.alert_service,
             settings=ApiSettings(
                 token=collector.api_token.value if collector.api_token else None,
                 version=collector.version,
@@ -327,7 +327,7 @@ class _Life:
             approval_token=collector.approval_token.value if collector.approval_token else None,
             specs=collector.specs,
             risks=collector.risks,
-            detection=(collector.detection, collector.desk),
+            detection=(collector.detection, collector.alert_service),
             editor=collector.editor,
             eraser=collector.eraser,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
