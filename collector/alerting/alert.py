@@ -210,7 +210,7 @@ class AlertKind(StrEnum):
     # An endpoint returns a class of data that it did not.
     NEW_DATA_CLASS = KindRow(
         "new_data_class", KindGroup.CHANGE, Subject.ENDPOINT, "API3:2023", 3, severity=Severity.MEDIUM
-    ).in_words(advice="See which release added it, and leave out what its callers do not need.")
+    ).in_words(advice="See which release added it, and remove what its callers do not need.")
     # A workload calls a host outside that it did not.
     NEW_THIRD_PARTY = KindRow(
         "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM

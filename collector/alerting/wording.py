@@ -43,7 +43,7 @@ _BASES: Final = {
     Basis.SEASON: "what is usual for it at this time of day",
 }
 _ABUSE_BASES: Final = {
-    Basis.PRIOR: "what is ordinary for one nobody knows",
+    Basis.PRIOR: "the limit for callers that nobody knows",
     Basis.PEERS: "what nearly all of its peers stay below",
     Basis.ENDPOINT: "twice what all callers of the endpoint together took before",
     Basis.HISTORY: "what it did on past days",
