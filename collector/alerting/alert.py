@@ -386,18 +386,25 @@ class Basis(StrEnum):
     SEASON = "season"  # Its own history at this time of day.
 
 
-class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
+class _Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """What all signals have. Times are unix seconds."""
 
     kind: AlertKind
-    direction: Direction
-    endpoint_id: str  # Empty for a consumer over all endpoints; of a service the one that names it.
-    endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is.
+    endpoint_id: str  # Of a service the one that names it; empty for what concerns no single endpoint.
+    endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is. Of several endpoints the worst.
     route_ids: tuple[int, ...]
+    calls: int  # Of the window; of abuse those that made it too much, of latency those that succeeded.
+    loss_ratio: float
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
+
+
+class AlertSignal(_Signal, frozen=True, kw_only=True, tag=True):
+    """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
+
+    direction: Direction
     consumer: str  # `kind:value`; empty for an endpoint and a service.
     window_start: int
     window_seconds: int
-    calls: int
     expected_rate: float  # Over the whole window, as is the next.
     threshold_rate: float
     score: float  # 0..1, higher is odder.
@@ -405,9 +412,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     basis: Basis
     novel_objects: int  # Objects of this window that the pair or consumer had not touched before.
     peers: int  # Other consumers of the endpoint that the expectation knows.
-    loss_ratio: float
     is_notice: bool = False  # The installation is too young to accuse anybody.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
     walk: str = ""  # That a pair's objects came in order, a clause.
     service: str = ""  # `namespace/workload:port`, where it is about all endpoints of one;
     endpoints: int = 0  # which are so many.
@@ -424,27 +429,20 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return compute_rate(self.calls, self.seconds)
 
 
-class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class AbuseSignal(_Signal, frozen=True, kw_only=True, tag=True):
     """One subject that did too much of what its kind counts (docs/use/alerts.md). Times are unix seconds."""
 
-    kind: AlertKind
-    endpoint_id: str  # Empty for what concerns no single endpoint.
-    endpoint_label: str
-    route_ids: tuple[int, ...]
     consumer: str  # `kind:value`; empty where many took part.
     time: int
     seconds: int  # The horizon over which it was counted; what is older weighs less.
     count: int
     ceiling: int
-    calls: int  # Of the rows that made it too much.
     basis: Basis
     is_notice: bool  # The installation, or what calls from inside, is too young to accuse anybody.
     sources: tuple[str, ...]  # Addresses that took part, where they are many.
-    loss_ratio: float
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     walk: str = ""  # That its objects came in order, a clause.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
 
 
 class HealthMeasure(StrEnum):
@@ -457,26 +455,19 @@ class HealthMeasure(StrEnum):
     LATENCY = "latency"  # Geometric mean duration in microseconds.
 
 
-class HealthSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class HealthSignal(_Signal, frozen=True, kw_only=True, tag=True):
     """Endpoints of one service that fail more, or take longer, than they did in one window. Times are unix seconds;
     `observed`, `expected` and `threshold` are in the unit of the measure, over the calls of those endpoints."""
 
-    kind: AlertKind
     measure: HealthMeasure
-    endpoint_id: str  # Of the endpoint that names what goes on at the service, while it lasts.
-    endpoint_label: str  # Of the worst.
-    route_ids: tuple[int, ...]
     service: str
     endpoints: int  # Of the service that were reported within an hour.
     window_start: int
     window_seconds: int
-    calls: int  # Of latency, those that succeeded.
     observed: float
     expected: float
     threshold: float
     score: float  # 0..1, higher is odder.
-    loss_ratio: float
-    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
 
 
 Signal = AlertSignal | AbuseSignal | HealthSignal

@@ -4,7 +4,7 @@ The reader has not read how the detectors work. There are words for volume, for 
 """
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from collector.alerting.alert import (
     AbuseSignal,
@@ -100,6 +100,11 @@ def format_time(time: int) -> str:
     return f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d} UTC"
 
 
+def _copy(signal: Signal) -> dict[str, Any]:
+    """What a report takes from its signal as it is."""
+    return {name: getattr(signal, name) for name in ("kind", "endpoint_id", "route_ids", "calls", "loss_ratio")}
+
+
 def _name_loss(ratio: float, consequence: str = "") -> str:
     return f" The sensors that see it lost {ratio:.1%} of their calls{consequence}." if ratio > 0 else ""
 
@@ -120,7 +125,7 @@ def _report_volume(signal: AlertSignal) -> Report:
     # whoever is busy looks like one.
     quietest = Sensitivity.QUIET if severity is Severity.HIGH else signal.quietest
     return Report(
-        kind=signal.kind,
+        **_copy(signal),
         severity=severity,
         title=_title_volume(signal),
         why=_explain_volume(signal),
@@ -129,15 +134,11 @@ def _report_volume(signal: AlertSignal) -> Report:
         window_start=signal.window_start,
         window_end=signal.window_start + signal.window_seconds,
         is_above=is_above,
-        endpoint_id=signal.endpoint_id,
-        route_ids=signal.route_ids,
         consumer=signal.consumer,
         observed_rate=signal.observed_rate,
         expected_rate=signal.expected_rate,
         threshold_rate=signal.threshold_rate,
         score=signal.score,
-        calls=signal.calls,
-        loss_ratio=signal.loss_ratio,
         confidence=_rate_confidence(signal),
         risk=signal.kind.row.owasp if is_above else "",
         measure=signal.observed_rate,
@@ -234,19 +235,15 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     row, where = signal.kind.row, signal.endpoint_label or "the API"
     title = row.title.format(count=f"{signal.count:,}", where=where, detail=signal.detail)
     return Report(
-        kind=signal.kind,
+        **_copy(signal),
         severity=_grade_abuse(signal),
         title=f"{signal.consumer or 'A group of callers'} {title}",
         why=_explain_abuse(signal),
         calm_seconds=calm_after_count(signal.seconds),
         window_start=signal.time - signal.seconds,
         window_end=signal.time,
-        endpoint_id=signal.endpoint_id,
-        route_ids=signal.route_ids,
         consumer=signal.consumer,
         score=1 - 0.5 ** (signal.count / max(signal.ceiling, 1)),
-        calls=signal.calls,
-        loss_ratio=signal.loss_ratio,
         confidence=_rate_confidence(signal),
         risk=row.owasp,
         advice=row.advice,
@@ -302,7 +299,7 @@ def _report_health(signal: HealthSignal) -> Report:
     where = f"{signal.endpoints} endpoints of {service}" if is_many else f"{signal.endpoint_label} of {service}"
     change = f"take{'' if is_many else 's'} far longer" if is_latency else f"fail{'' if is_many else 's'} far more"
     return Report(
-        kind=signal.kind,
+        **_copy(signal),
         severity=Severity.MEDIUM if is_medium else signal.kind.row.severity,
         title=f"{where} {change} than usual",
         why=_explain_health(signal),
@@ -310,11 +307,7 @@ def _report_health(signal: HealthSignal) -> Report:
         calm_seconds=calm_after_window(signal.window_seconds),
         window_start=signal.window_start,
         window_end=signal.window_start + signal.window_seconds,
-        endpoint_id=signal.endpoint_id,
-        route_ids=signal.route_ids,
         score=signal.score,
-        calls=signal.calls,
-        loss_ratio=signal.loss_ratio,
         measure=signal.observed,
         measure_limit=signal.threshold,
         quietest=signal.quietest,
