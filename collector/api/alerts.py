@@ -176,9 +176,7 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
     def get_evidence(alert_id: str, parameters: Annotated[EvidenceParameters, Query()]) -> EvidenceModel:
         """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
         ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
-        alert = alerts.get_alert(alert_id)
-        if alert is None:
-            raise _refuse(alert_id)
+        alert = require_alert(alerts.get_alert(alert_id), alert_id)
         try:
             found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
         except CursorError as error:
@@ -210,13 +208,14 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
 
 
 def _view(alert: Alert | None, alert_id: str) -> AlertModel:
+    return AlertModel.model_validate(require_alert(alert, alert_id))
+
+
+def require_alert(alert: Alert | None, alert_id: str) -> Alert:
+    """The alert. Raises Problem where there is none."""
     if alert is None:
-        raise _refuse(alert_id)
-    return AlertModel.model_validate(alert)
-
-
-def _refuse(alert_id: str) -> Problem:
-    return Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+        raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+    return alert
 
 
 def build_incident_routes(*, alerts: AlertService) -> APIRouter:

@@ -10,10 +10,10 @@ from collector.alerting.alert import AlertKind, Verdict
 from collector.alerting.detection import Detection, RuleHits
 from collector.alerting.service import AlertService
 from collector.alerting.silences import SECONDS_DEFAULT, SECONDS_MAX, KnownGood
-from collector.api.alerts import AlertModel
+from collector.api.alerts import AlertModel, require_alert
 from collector.api.base_model import Model, Time
 from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Text, Word
-from collector.api.problem import Problem, show
+from collector.api.problem import Problem
 from collector.core.kinds import Sensitivity
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX
 
@@ -152,9 +152,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
         """`false_alarm`: its subject raises nothing more up to 1.5 times this. `confirmed`: for 7 days what this
         consumer does is sent at every level, one severity higher. Empty takes either back."""
         alert = verdicts.give_verdict(alert_id, by=body.by, verdict=body.verdict)
-        if alert is None:
-            raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
-        return AlertModel.model_validate(alert)
+        return AlertModel.model_validate(require_alert(alert, alert_id))
 
     return router
 

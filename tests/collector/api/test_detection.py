@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, Sender
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.cli import client
@@ -28,10 +28,10 @@ from tests.collector.api.client import TestClient
 pytestmark = pytest.mark.store
 
 
-class Recorder:
-    """A carrier that keeps what it is given, and answers as it is told."""
+class Recorder(Sender):
+    """A sender that keeps what it gets, and answers with a set outcome."""
 
-    name, target, takes_updates = "recorder", "http://127.0.0.1:9", False
+    name, target = "recorder", "http://127.0.0.1:9"
 
     def __init__(self) -> None:
         self.outcome = DeliveryOutcome.DELIVERED
@@ -41,16 +41,13 @@ class Recorder:
         self.taken.append(alert)
         return self.outcome
 
-    def close(self) -> None:
-        return
-
 
 class Office:
     """An API over a store with one alert."""
 
     def __init__(self, store: EmbeddedStore, directory: Path) -> None:
         ids = itertools.count(1)
-        self.carrier = Recorder()
+        self.sender = Recorder()
         detection = Detection(
             table=DetectionTable(store),
             path=directory / "sensitivity.json",
@@ -75,7 +72,7 @@ class Office:
             readiness=lambda: "",
             metrics=lambda: b"",
             detection=(detection, self.desk),
-            notifiers=[Notifier(self.carrier, clock=time.time)],
+            notifiers=[Notifier(self.sender, clock=time.time)],
         )
         self.client = TestClient(app, base_url="http://127.0.0.1:8080")
 
@@ -186,10 +183,10 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
     page = office.client.get("/detection").text
     assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
     assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
-    office.carrier.outcome = DeliveryOutcome.REFUSED
+    office.sender.outcome = DeliveryOutcome.REFUSED
     assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
     assert office.client.post("/detection/notifiers/x/test").status_code == 404
-    assert [(one.state, one.severity, one.why) for one in office.carrier.taken] == [
+    assert [(one.state, one.severity, one.why) for one in office.sender.taken] == [
         (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.") for who in ("ann", "page", "page")
     ]
     (listed,) = office.get("notifiers")["items"]
