@@ -32,10 +32,10 @@ from collector.detection.process import DetectorProcess
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.responder import Erasing, Responder
 from collector.storage.base import Store, StoreError
 from collector.storage.tables.layout import Layout
-from collector.storage.writer import StoreWriter
 from common.durable import write_durably
 
 ERASED: Final = "erased"

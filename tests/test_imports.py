@@ -22,7 +22,7 @@ PACKAGES = {
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
     ),
     "collector": (
-        *("core", "trust", "receiver", "storage", "alerting", "kubernetes", "inventory", "schemas", "specs"),
+        *("core", "trust", "storage", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
         *("response", "risk", "detection", "erasure", "api", "ui", "server", "cli"),
     ),
 }

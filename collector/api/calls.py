@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Ratio, Time
+from collector.api.base_model import Model, ObjectsModel, Ratio, Time, with_figures
 from collector.api.parameters import CallParameters
 from collector.api.problem import Problem, refuse_cursor, show
 from collector.core.rates import compute_rate
@@ -16,8 +16,10 @@ from collector.inventory.evidence.calls import CallInventory, CallPage, CallQues
 from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
 from collector.inventory.evidence.evidence import Evidence
 from collector.inventory.query import CursorError
+from collector.storage.columns import View
 
 
+@with_figures(View.CALLS)
 class CallSumsModel(ObjectsModel):
     """What was counted in [start, end)."""
 
@@ -28,9 +30,6 @@ class CallSumsModel(ObjectsModel):
     errors: int = Field(description="5xx, or no answer.")
     not_read: int = Field(description="Nobody saw how they ended; they are no errors.")
     credentials: int = Field(description="Distinct ones, as `objects`.")
-    records_returned: int
-    request_bytes: int
-    response_bytes: int
     numeric_calls: int = Field(description="To objects that numbers name.")
     monotonic_steps: int = Field(description="Of these, to the number right after or before the caller's last one.")
     numeric_span: int = Field(description="The most between two numbers within one window of a sensor (10 s).")

@@ -14,9 +14,8 @@ from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from collector.core.rows import Route, RowBatch, Segment, Service
+from collector.core.rows import Route, Segment, Service
 from collector.receiver.columns import (
-    CALLS_LIMIT,
     MESSAGE_LIMIT_BYTES,
     NAME_LIMIT_BYTES,
     TEXT_LIMIT_BYTES,
@@ -24,6 +23,7 @@ from collector.receiver.columns import (
     convert_columns,
     copy_column,
 )
+from collector.storage.columns import CALLS_LIMIT, RowBatch
 
 PARTITION_COUNT: Final = 64
 ROUTE_LIMIT: Final = 10_000

@@ -5,7 +5,7 @@ reader follows the files only and polls, so the writer need not notify it.
 
 Batches are read at least once. The store makes that exactly once with a claim: a range is claimed durably, inserted
 under a token made of it, then committed. After a crash the same range comes again with the same token
-(`collector/storage/writer.py`).
+(`collector/receiver/writer.py`).
 """
 
 import json

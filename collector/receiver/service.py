@@ -149,7 +149,7 @@ FEATURES = ("blocks", "reveal", "triggers")
 HELLO_TIMEOUT_SECONDS = 10.0
 
 
-class IngestService:
+class CollectorService:
     """One for the server."""
 
     def __init__(self, context: IngestContext) -> None:

@@ -52,6 +52,7 @@ from collector.receiver.reader import WalReader
 from collector.receiver.reports import CoverageRecord, FormerName, RevealBook, RevealedWord, WorkloadRecord
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.integrations import Integrations, compose_integrations
@@ -65,7 +66,6 @@ from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, keep_reserve
 from collector.storage.embedded import EmbeddedStore, lock_directory
-from collector.storage.writer import StoreWriter
 from common.figures import Figure, make_gauges, total
 
 STORE_READER = "store"

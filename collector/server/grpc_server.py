@@ -17,7 +17,7 @@ from collector.alerting.alert import AlertKind
 from collector.alerting.self_monitoring import Validity
 from collector.core.config import CollectorSettings, split_address
 from collector.core.keys import KeyFileError, Token
-from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, IngestService
+from collector.receiver.service import GRPC_LIMIT_BYTES, CollectorService, EnrollmentService
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
 from collector.trust.enroller import Enroller
@@ -108,7 +108,7 @@ class Entrance:
         """Certificate and key of the listeners, where TLS is spoken."""
         return self._trust.server_files if self._trust is not None else None
 
-    async def start(self, ingest: IngestService) -> int:
+    async def start(self, ingest: CollectorService) -> int:
         """Take sensors from now on; the port. Raises StartError."""
         server = grpc.aio.server(options=list(_OPTIONS))
         server.add_generic_rpc_handlers((ingest.build_handler(),))
@@ -165,7 +165,7 @@ class Entrance:
                 logger.error("What was read before stays in use: %s", error)
             self._error = str(error)
 
-    def apply(self, ingest: IngestService) -> None:
+    def apply(self, ingest: CollectorService) -> None:
         """Let what changed take effect. Called in the event loop, every second."""
         if self._trust is None:
             return

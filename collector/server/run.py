@@ -27,8 +27,9 @@ from collector.core.rates import Interval
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
 from collector.receiver.policy import load_policy, put_blocks
-from collector.receiver.service import IngestService
+from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
+from collector.receiver.writer import run_writer
 from collector.response.integrations import make_exports
 from collector.server.app import ApiSettings, build_app
 from collector.server.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
@@ -38,7 +39,6 @@ from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import Metrics, list_collector_figures
 from collector.storage.base import StoreError
 from collector.storage.disk import enforce_cap
-from collector.storage.writer import run_writer
 from common.figures import Figure, list_figures, make_totals, total
 
 FLUSH_SECONDS = 1.0
@@ -59,7 +59,7 @@ class Housekeeping:
         *,
         collector: Collector,
         entrance: Entrance,
-        ingest: IngestService,
+        ingest: CollectorService,
         storage: Callable[[], StorageState],
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -206,7 +206,7 @@ class _Life:
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
-        self._ingest = IngestService(
+        self._ingest = CollectorService(
             IngestContext(
                 commit=self._commit,
                 sensors=collector.sensors,

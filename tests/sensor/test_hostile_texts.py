@@ -15,9 +15,9 @@ from apidae.v1 import stream_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import convert_coverage
+from collector.storage.columns import RowBatch
 from sensor.agent.call_processor import Knowledge, NodeDescriber
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node

@@ -1,5 +1,6 @@
 """The consumer: who calls, named by the first actor column that is known, written `kind:value`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,10 +75,7 @@ class Consumer:
     denied: int  # 401 and 403.
     objects: int
     addresses: int  # Distinct client addresses it came from.
-    attacks: int  # Calls whose request held an attack's payload.
-    attacks_confirmed: int  # Answers that say that one worked.
-    request_bytes: int
-    response_bytes: int
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of consumers.
     first_seen: int
     last_seen: int
     holders: tuple[Holder, ...]  # Of an address, while it called.

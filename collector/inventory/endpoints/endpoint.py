@@ -7,7 +7,7 @@ adds counts. The geometric middle of a bucket is at most 4.4 % from any value in
 `RiskScores` reads the risk of endpoints as last computed (collector/risk).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
@@ -260,13 +260,10 @@ class Endpoint:
     streams: Streams | None
     messages: Messages | None
     bodies: Bodies | None
-    attacks: int  # Calls whose request held an attack's payload.
-    attacks_confirmed: int  # Answers that say that one worked.
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of endpoints.
     latency_ms: Percentiles | None
     latency_max_ms: float | None  # None of an operation.
     time_to_first_byte_ms: float | None  # Mean, of streams too.
-    request_bytes: int
-    response_bytes: int
     response_size_bytes: Percentiles | None
     authentication: Authentication
     consumers: int

@@ -44,6 +44,7 @@ from collector.inventory.query import (
     select,
     write_cursor,
 )
+from collector.storage.columns import View, read_figures, sum_columns
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 KINDS_NAMED: Final = 5
@@ -181,9 +182,7 @@ class CallSums:
     not_read: int  # Nobody saw how they ended.
     objects: int
     credentials: int
-    records_returned: int
-    request_bytes: int
-    response_bytes: int
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of calls.
     numeric_calls: int  # To objects that numbers name;
     monotonic_steps: int  # of them, so many to the number right after or before the caller's last one;
     numeric_span: int  # the most between the lowest and the highest number within one window of a sensor.
@@ -286,8 +285,8 @@ GROUP BY row_start HAVING calls > 0 ORDER BY row_start LIMIT {{rows:UInt32}}"""
     def _sum(self, question: CallQuestion, where: str, parameters: Mapping[str, Any]) -> CallSums:
         span = _span(question)
         statement = f"SELECT {_sums(span)} FROM {rows_table(span)} AS r WHERE {where}"
-        found = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
-        return _read(found[0] if found else {}, question.start, question.end)
+        (found,) = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+        return _read(found, question.start, question.end)
 
 
 def _span(question: CallQuestion) -> Span:
@@ -296,28 +295,23 @@ def _span(question: CallQuestion) -> Span:
 
 
 def _sums(span: Span) -> str:
-    return f"""sum(r.calls) AS calls,
+    return f"""{sum_columns(View.CALLS)},
     sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
-    sumIf(r.calls, {UNREAD}) AS not_read,
-    {objects_count(span.rollup)} AS objects,
-    {_CREDENTIALS} AS credentials, sum(r.records_returned) AS records_returned,
-    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
-    sum(r.object_numeric_calls) AS numeric_calls, sum(r.object_monotonic_steps) AS monotonic_steps,
-    max(r.object_numeric_span) AS numeric_span"""
+    sumIf(r.calls, {UNREAD}) AS not_read, {objects_count(span.rollup)} AS objects, {_CREDENTIALS} AS credentials"""
 
 
 def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
-    names = (
-        *(
-            "calls",
-            "client_errors",
-            "errors",
-            "not_read",
-            "objects",
-            "credentials",
-            "records_returned",
-            "request_bytes",
-        ),
-        *("response_bytes", "numeric_calls", "monotonic_steps", "numeric_span"),
+    return CallSums(
+        start=start,
+        end=end,
+        calls=int(row["calls"]),
+        client_errors=int(row["client_errors"]),
+        errors=int(row["errors"]),
+        not_read=int(row["not_read"]),
+        objects=int(row["objects"]),
+        credentials=int(row["credentials"]),
+        figures=read_figures(row, View.CALLS),
+        numeric_calls=int(row["object_numeric_calls"]),
+        monotonic_steps=int(row["object_monotonic_steps"]),
+        numeric_span=int(row["object_numeric_span"]),
     )
-    return CallSums(start=start, end=end, **{name: int(row.get(name) or 0) for name in names})
