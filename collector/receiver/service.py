@@ -24,7 +24,7 @@ from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import TriggerPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
-from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
+from collector.receiver.stream import IngestContext, SensorStream, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
@@ -153,25 +153,8 @@ class CollectorService:
     """One for the server."""
 
     def __init__(self, context: IngestContext) -> None:
-        """See IngestContext."""
-        self._shared = Shared(context=context, keys=tuple(context.keys), policy=context.policy)
-        self._context = context
+        self.context = context
         self._streams: set[SensorStream] = set()
-
-    @property
-    def counts(self) -> IngestCounts:
-        """What came, by what became of it."""
-        return self._shared.counts
-
-    @property
-    def policy(self) -> TriggerPolicy:
-        """The one in force."""
-        return self._shared.policy
-
-    @property
-    def keys(self) -> tuple[InstallationKey, ...]:
-        """The installation keys in force, newest first."""
-        return self._shared.keys
 
     @property
     def streams(self) -> int:
@@ -182,21 +165,21 @@ class CollectorService:
         """For metrics; of certificates nothing where no connected sensor came with one. Any thread."""
         ends = [one.not_after for stream in tuple(self._streams) if (one := stream.certificate) is not None]
         text = "Seconds until the first certificate of a connected sensor expires."
-        left = [("sensor_certificate_left_seconds", text, min(ends) - self._context.clock())] if ends else []
+        left = [("sensor_certificate_left_seconds", text, min(ends) - self.context.clock())] if ends else []
         streams = ("streams", "Sensors that are connected.", self.streams)
-        return (*list_figures(self.counts, "ingest_"), *make_gauges([streams, *left]))
+        return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]))
 
     def change_policy(self, policy: TriggerPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
-        self._shared.policy = policy
+        self.context.policy = policy
         for stream in self._streams:
             stream.tell_policy()
 
     def change_keys(self, keys: Sequence[InstallationKey]) -> None:
         """Other installation keys from now on. Keys come with the welcome only, so where the newest one is another
         every stream ends and its sensor dials again. Called in the event loop."""
-        is_rotated = keys[0] != self._shared.keys[0]
-        self._shared.keys = tuple(keys)
+        is_rotated = keys[0] != self.context.keys[0]
+        self.context.keys = tuple(keys)
         for stream in tuple(self._streams) if is_rotated else ():
             stream.end()
 
@@ -221,13 +204,13 @@ class CollectorService:
 
     async def connect(self, requests: Any, call: Any) -> None:
         """One stream, from Hello to its end."""
-        admitted = self._context.admission.admit(call)
+        admitted = self.context.admission.admit(call)
         if isinstance(admitted, Refused):
-            self.counts.unauthenticated += 1
+            self.context.counts.unauthenticated += 1
             await call.abort(tell_status(admitted), admitted.sentence)
         assert not isinstance(admitted, Refused)
         greeting = await self._greet(call, admitted)
-        stream = SensorStream(self._shared, call, greeting, admitted)
+        stream = SensorStream(self.context, call, greeting, admitted)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -245,13 +228,13 @@ class CollectorService:
         assert request is not None
         greeting = convert_hello(request.hello)
         if isinstance(greeting, Refusal):
-            self.counts.hello_refused += 1
+            self.context.counts.hello_refused += 1
             await call.abort(grpc.StatusCode.FAILED_PRECONDITION, greeting.reason)
         assert isinstance(greeting, Greeting)
-        context = self._context
+        context = self.context
         refused = context.admission.check_node(call, certificate, cluster=greeting.cluster, node=greeting.node)
         if refused is not None:
-            self.counts.hello_refused += 1
+            self.context.counts.hello_refused += 1
             await call.abort(tell_status(refused), refused.sentence)
         greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
         context.sensors.record_hello(
@@ -269,11 +252,9 @@ class CollectorService:
                 welcome=stream_pb2.Welcome(
                     protocol=PROTOCOL_VERSION,
                     features=FEATURES,
-                    policy_epoch=self.policy.epoch,
+                    policy_epoch=context.policy.epoch,
                     server_time_unix_ns=int(context.clock() * 1e9),
-                    keys=[
-                        stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in self._shared.keys
-                    ],
+                    keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in context.keys],
                     authorities=context.authorities(),
                     own_traffic=_write_own_traffic(context.own_traffic()),
                 )

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -35,14 +34,6 @@ CLAIM_BYTES = 8 * 1024 * 1024
 KNOWN_ROUTE_LIMIT = 1_000_000
 
 logger = logging.getLogger(__name__)
-
-
-class EndpointMapper(Protocol):
-    """Whoever names endpoints: the inventory (collector/inventory/templates/mapping.py)."""
-
-    def __call__(self, routes: Sequence[Route]) -> None:
-        """Write `endpoint_routes` for new routes. Raises StoreError."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,10 +57,11 @@ class StoreWriter:
         store: Store,
         log_id: str,
         find_durable: Callable[[], Position],
-        map_endpoints: EndpointMapper,
+        map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
     ) -> None:
         """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
+        `map_endpoints` writes `endpoint_routes` for new routes (collector/inventory/templates/mapping.py).
         While `find_shortage` has a sentence, the disk is nearly full and nothing is stored.
         """
         self._reader = reader
@@ -107,24 +99,21 @@ class StoreWriter:
         call begins with it.
         """
         with self._lock:
-            return self._drain()
+            total = 0
+            self._reader.rewind()
+            end = self._reader.cursor.claim_end
+            if end is not None and not self._find_shortage():
+                total = self._store_range(self._read_until(end), is_claimed=True)
+                logger.info("Stored %d batches of a range that was interrupted.", total)
+            while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
+                total += self._store_range(entries, is_claimed=False)
+            return total
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again."""
         with self._lock:
             yield
-
-    def _drain(self) -> int:
-        total = 0
-        self._reader.rewind()
-        end = self._reader.cursor.claim_end
-        if end is not None and not self._find_shortage():
-            total = self._store_range(self._read_until(end), is_claimed=True)
-            logger.info("Stored %d batches of a range that was interrupted.", total)
-        while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
-            total += self._store_range(entries, is_claimed=False)
-        return total
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []

@@ -47,7 +47,7 @@ from collector.api.sensors import build_watch_routes
 from collector.api.specs import build_spec_routes
 from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.erasure import Eraser
-from collector.inventory.changes import Graveyard
+from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumers import ConsumerInventory
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -64,7 +64,8 @@ from collector.risk.keeper import RiskKeeper
 from collector.schemas.service import SchemaInventory
 from collector.specs.keeper import SpecKeeper
 from collector.specs.report import SpecReporter
-from collector.specs.table import SpecTable, Store
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
 from collector.ui.endpoint_page import SchemaSource
 from collector.ui.page import build_page_routes
 
@@ -244,7 +245,7 @@ def build_app(
         inside.include_router(build_edit_routes(editor=editor))
     if eraser is not None:
         inside.include_router(build_erasure_routes(eraser=eraser))
-    inside.include_router(build_change_routes(reader=store, graveyard=Graveyard(store=store, clock=clock)))
+    inside.include_router(build_change_routes(reader=store, retired=RetiredEndpoints(store=store, clock=clock)))
     inside.include_router(build_watch_routes(watch=watch))
     if risks is not None:
         inside.include_router(build_risk_routes(risks=risks))

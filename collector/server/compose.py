@@ -35,7 +35,7 @@ from collector.detection.changes.watch import ChangeWatch, Ledger
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
-from collector.inventory.changes import Graveyard
+from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
@@ -117,7 +117,7 @@ class Collector:
     integrations: Integrations
     approval_token: Token | None
     specs: SpecKeeper
-    graveyard: Graveyard
+    retired: RetiredEndpoints
     risks: RiskKeeper
     changes: ChangeWatch
     editor: TemplateEditor
@@ -342,7 +342,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             notified=notifiers.erase,
             lock=threading.Lock(),
         ),
-        graveyard=Graveyard(store=store, clock=clock),
+        retired=RetiredEndpoints(store=store, clock=clock),
         specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
         risks=RiskKeeper(
             store=store,

@@ -92,12 +92,12 @@ class Housekeeping:
             await self._do(self._read_keys)
             await self._do(self._entrance.look)
             self._entrance.apply(self._ingest)
-            if self._keys != self._ingest.keys:
+            if self._keys != self._ingest.context.keys:
                 self._ingest.change_keys(self._keys)
             if group.take():
                 await self._do(partial(collector.catalogue.group, is_all=group_all.take()))
             if bury.take():
-                await self._do(collector.graveyard.look)
+                await self._do(collector.retired.update)
             if risk.take():
                 await self._do(collector.specs.look)
                 await self._do(collector.risks.look)
@@ -210,7 +210,7 @@ class _Life:
             IngestContext(
                 commit=self._commit,
                 sensors=collector.sensors,
-                keys=collector.keys,
+                keys=tuple(collector.keys),
                 policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
@@ -290,10 +290,10 @@ class _Life:
     def _tell_blocks(self) -> None:
         """What is blocked has changed: another policy. In the loop."""
         blocks = self._collector.responder.orders()
-        if blocks == self._ingest.policy.blocks:
+        if blocks == self._ingest.context.policy.blocks:
             return
         try:
-            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.policy, blocks)
+            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.context.policy, blocks)
         except OSError as error:
             self._count("policy_errors", error)
             asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._tell_blocks)
@@ -402,7 +402,7 @@ class _Life:
             self._count("reload_errors", error)
             return
         logger.info("The policy in force is number %d.", policy.epoch)
-        self._ingest.change_policy(replace(policy, blocks=self._ingest.policy.blocks))
+        self._ingest.change_policy(replace(policy, blocks=self._ingest.context.policy.blocks))
 
     def _read_storage(self) -> StorageState:
         """Of log, disk and tables. Any thread."""

@@ -93,12 +93,10 @@ class ClickHouseStore:
         return self._layout
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """See Store."""
         with self._borrow() as client:
             return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """See Store."""
         with self._borrow() as client:
             result = client.query(sql, parameters=dict(parameters or {}))
             if result.column_names:
@@ -115,7 +113,6 @@ class ClickHouseStore:
             return {name: [] for name in names}
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """See Store."""
         with self._borrow() as client:
             client.command(sql, parameters=dict(parameters or {}))
 
@@ -129,14 +126,12 @@ class ClickHouseStore:
             client.insert(table, columns, column_names=names, column_oriented=True)
 
     def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
-        """See Store."""
         if not rows.num_rows:
             return
         with self._borrow() as client:
             client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
 
     def close(self) -> None:
-        """See Store."""
         for client in self._clients:
             client.close()
         self._clients.clear()

@@ -4,7 +4,7 @@ Percentiles come from exponential histograms of the wire. Bucket i of scale 3 co
 adds counts. The geometric middle of a bucket is at most 4.4 % from any value in it (OpenTelemetry data model,
 "Exponential histogram"; native Prometheus schema 3).
 
-`RiskScores` reads the risk of endpoints as last computed (collector/risk).
+`read_risks` reads the risk of endpoints as last computed (collector/risk).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,23 +84,15 @@ class RiskScore:
     open_findings: int
 
 
-class RiskScores:
-    """Reads them."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def read(self, ids: Iterable[str]) -> dict[str, RiskScore]:
-        """By endpoint id; one statement, none without ids. Raises StoreError."""
-        asked = list(ids)
-        if not asked:
-            return {}
-        return {
-            row["endpoint_id"]: RiskScore(
-                score=int(row["score"]), level=row["level"], open_findings=int(row["open_findings"])
-            )
-            for row in select(self._reader, _SCORES, {"ids": asked})
-        }
+def read_risks(reader: Reader, ids: Iterable[str]) -> dict[str, RiskScore]:
+    """By endpoint id; one statement, none without ids. Raises StoreError."""
+    asked = list(ids)
+    return {
+        row["endpoint_id"]: RiskScore(
+            score=int(row["score"]), level=row["level"], open_findings=int(row["open_findings"])
+        )
+        for row in (select(reader, _SCORES, {"ids": asked}) if asked else ())
+    }
 
 
 WORKLOAD_KINDS: dict[int, str] = {0: "unknown", 1: "systemd_unit", 2: "container", 3: "process", 4: "kubernetes"}
@@ -132,6 +124,15 @@ class AuthenticationLevel(StrEnum):
 
 
 FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/reference/api.md.
+
+
+def decide_level(coverage: float | None) -> AuthenticationLevel:
+    """A coverage as one word; None is of no call whose credentials could be seen."""
+    if coverage is None:
+        return AuthenticationLevel.UNKNOWN
+    if coverage >= FULL_COVERAGE:
+        return AuthenticationLevel.FULL
+    return AuthenticationLevel.PARTIAL if coverage > 0 else AuthenticationLevel.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +180,7 @@ class Authentication:
     @property
     def level(self) -> AuthenticationLevel:
         """The coverage as one word."""
-        if self.coverage is None:
-            return AuthenticationLevel.UNKNOWN
-        if self.coverage >= FULL_COVERAGE:
-            return AuthenticationLevel.FULL
-        return AuthenticationLevel.PARTIAL if self.coverage > 0 else AuthenticationLevel.NONE
+        return decide_level(self.coverage)
 
 
 class Streaming(StrEnum):

@@ -19,9 +19,9 @@ from collector.inventory.endpoints.endpoint import (
     EndpointConsumer,
     EndpointDetail,
     EndpointRoute,
-    RiskScores,
     SeriesPoint,
     compute_percentiles,
+    read_risks,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.list_query import SORTS, RankedEndpoint, Rankings
@@ -137,7 +137,6 @@ class EndpointInventory:
     def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
         self._partners = partners
-        self._risks = RiskScores(reader)
         self._who = who
         self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
@@ -254,7 +253,7 @@ class EndpointInventory:
         """Operations as endpoints, by their ids; their parents are measured here where they are not in `measured`."""
         missing = {one.operation.parent_id for one in known.values()} - measured.keys()
         parents = {**measured, **self._measure(span, self._find_routes(span, sorted(missing)))}
-        risks = self._risks.read(known)
+        risks = read_risks(self._reader, known)
         found: dict[str, Endpoint] = {}
         for name, one in known.items():
             parent = parents.get(one.operation.parent_id)
@@ -277,7 +276,7 @@ class EndpointInventory:
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
-        risks = self._risks.read(services)
+        risks = read_risks(self._reader, services)
         holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
             row["id"]: read_endpoint(

@@ -10,7 +10,7 @@ from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.reports import PROTOCOL_VERSION
 from collector.receiver.sensors import SensorRegistry
 from collector.receiver.service import CollectorService
-from collector.receiver.stream import IngestContext
+from collector.receiver.stream import IngestContext, IngestCounts
 from collector.trust.identity import SensorCertificate
 from tests.figures import read_values
 
@@ -53,6 +53,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         authorities=lambda: b"",
         clock=lambda: NOW,
         reveals=SimpleNamespace(list_questions=list),
+        counts=IngestCounts(),
     )
     return CollectorService(cast(IngestContext, context))
 
