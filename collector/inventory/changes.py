@@ -135,7 +135,6 @@ class PastEndpoint:
 
     @property
     def authentication(self) -> AuthenticationLevel:
-        """The coverage as one word."""
         return decide_level(self.authentication_coverage)
 
 

@@ -37,8 +37,6 @@ class Rollup(StrEnum):
 
 
 class Since(StrEnum):
-    """How far back to look."""
-
     HOUR = "1h"
     DAY = "24h"
     WEEK = "7d"
@@ -84,7 +82,6 @@ class Span:
 
     @property
     def row_seconds(self) -> int:
-        """Length of one row of the roll-up."""
         return _ROW_SECONDS[self.rollup]
 
 
@@ -153,7 +150,6 @@ def digest_question(*parts: str) -> str:
 
 
 def write_cursor(cursor: Cursor, question: str) -> str:
-    """The cursor as one URL-safe word."""
     text = json.dumps([question, cursor.value, cursor.id], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

@@ -17,8 +17,6 @@ PENDING_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class Outcome(Enum):
-    """What became of a batch."""
-
     DURABLE = "durable"
     DUPLICATE = "duplicate"
     RETRY = "retry"
@@ -49,7 +47,6 @@ class GroupCommit:
         self._is_stopping = False
 
     def submit(self, append: Append) -> asyncio.Future[Committed]:
-        """Queue a batch for the next write."""
         key = (append.node, append.boot_id, append.sequence)
         loop = asyncio.get_running_loop()
         first = self._futures.get(key)

@@ -68,8 +68,6 @@ class BlockOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockStatus:
-    """One block at one sensor."""
-
     id: str
     is_enforced: bool
     reason: str
@@ -82,8 +80,6 @@ class BlockStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforcementReport:
-    """What a sensor makes of its blocks."""
-
     epoch: int
     is_enabled: bool
     reason: str

@@ -55,7 +55,6 @@ class LogCounts:
 
 
 def locate_cursor(directory: Path, name: str) -> Path:
-    """Path of a reader's cursor file."""
     return directory / f"{name}.cursor"
 
 
@@ -101,17 +100,14 @@ class WalReader:
 
     @property
     def cursor(self) -> Cursor:
-        """What is durable."""
         return self._cursor
 
     @property
     def position(self) -> Position:
-        """Where the next read begins."""
         return self._next
 
     @property
     def counts(self) -> LogCounts:
-        """What could not be read so far."""
         return self._account.counts
 
     def read(self, limit_bytes: int = _READ_BYTES, until: Position | None = None) -> list[Entry]:
@@ -196,7 +192,6 @@ class _Account:
         self._is_skipping = True
 
     def take(self, decoded: Decoded) -> None:
-        """What was read next."""
         for part in decoded.parts:
             if part.start < self._counted:
                 continue

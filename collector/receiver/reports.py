@@ -39,8 +39,6 @@ _CAPTURE_WAYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """A checked Hello."""
-
     cluster: str
     node: str
     boot_id: str
@@ -71,7 +69,6 @@ class RevealedWord:
 
 
 def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
-    """Who connects, or why it may not."""
     if hello.protocol != PROTOCOL_VERSION:
         return Refusal(
             f"The sensor speaks protocol {hello.protocol}, this collector {PROTOCOL_VERSION}; update the older one."
@@ -95,7 +92,6 @@ def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
 
 
 def convert_policy_result(result: stream_pb2.PolicyResult) -> PolicyResult:
-    """Applied, or refused with a reason."""
     reason = "" if result.is_applied else result.reason[:TEXT_LIMIT_BYTES] or "it gave no reason"
     return PolicyResult(epoch=result.epoch, reason=reason)
 
@@ -130,7 +126,6 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
 
 
 def convert_revealed(revealed: stream_pb2.Revealed, now_unix_seconds: float) -> list[RevealedWord] | Refusal:
-    """Words and their hashes."""
     if len(revealed.hashes) != len(revealed.texts) or len(revealed.hashes) > REVEAL_LIMIT:
         return Refusal(
             f"revealed has {len(revealed.hashes)} hashes and {len(revealed.texts)} texts; "

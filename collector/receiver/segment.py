@@ -54,7 +54,6 @@ class Damage:
 
     @property
     def bytes(self) -> int:
-        """How many."""
         return self.end.offset - self.start.offset
 
 
@@ -67,7 +66,6 @@ class Decoded:
 
     @property
     def entries(self) -> list[Entry]:
-        """The batches."""
         return [part for part in self.parts if isinstance(part, Entry)]
 
     @property
@@ -88,7 +86,6 @@ class _Head:
 
 
 def encode_frame(payload: bytes, *, number: int, received_unix_ns: int, position: Position) -> bytes:
-    """Head and payload of the frame at a position."""
     head = _FIELDS.pack(MAGIC, len(payload), number, received_unix_ns, zlib.crc32(payload))
     return head + _CHECKSUM.pack(_sum_head(head, position)) + payload
 
@@ -127,12 +124,10 @@ def measure_frame(buffer: bytes, start: Position) -> int:
 
 
 def find_segments(directory: Path) -> list[int]:
-    """Numbers of the segments present, ascending."""
     return sorted(int(path.stem) for path in directory.glob(f"*{SUFFIX}"))
 
 
 def locate_segment(directory: Path, number: int) -> Path:
-    """Path of a segment."""
     return directory / f"{number:016d}{SUFFIX}"
 
 

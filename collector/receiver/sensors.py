@@ -49,7 +49,6 @@ class SensorStatus:
 
     @property
     def last_heard_at(self) -> float:
-        """When it last spoke."""
         return max(self.last_hello_at, self.last_health_at, self.last_batch_at)
 
     @property
@@ -95,7 +94,6 @@ class SensorRegistry:
         self.unlisted = 0  # Messages of nodes past the limit.
 
     def load(self, statuses: Iterable[SensorStatus]) -> None:
-        """Take over what the store remembers."""
         with self._lock:
             self._statuses.update((status.node, status) for status in statuses)
 
@@ -143,7 +141,6 @@ class SensorRegistry:
         )
 
     def record_health(self, node: str, report: HealthReport) -> None:
-        """A sensor reported."""
         self._change(
             node,
             last_health_at=self._clock(),
@@ -155,16 +152,13 @@ class SensorRegistry:
         self._change(node, policy_epoch=epoch, policy_refusal=refusal)
 
     def record_batch(self, node: str) -> None:
-        """A batch of a sensor became durable."""
         self._change(node, last_batch_at=self._clock())
 
     def list_statuses(self) -> list[SensorStatus]:
-        """All, by node."""
         with self._lock:
             return sorted(self._statuses.values(), key=lambda status: status.node)
 
     def take_changed(self) -> list[SensorStatus]:
-        """Those that changed since the last call."""
         with self._lock:
             changed = [self._statuses[node] for node in sorted(self._changed)]
             self._changed.clear()

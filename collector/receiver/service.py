@@ -48,17 +48,13 @@ class EnrollmentCounts:
 
 
 class EnrollmentService:
-    """One for the server."""
-
     def __init__(self, enroller: Enroller, admission: Admission, trust: Trust) -> None:
-        """All of one collector."""
         self._enroller = enroller
         self._admission = admission
         self._trust = trust
         self.counts = EnrollmentCounts()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
         methods = {
             "Enroll": grpc.unary_unary_rpc_method_handler(
                 self.enroll,
@@ -74,7 +70,6 @@ class EnrollmentService:
         return grpc.method_handlers_generic_handler(ENROLLMENT_SERVICE_NAME, methods)
 
     async def enroll(self, request: enroll_pb2.EnrollRequest, call: Any) -> enroll_pb2.EnrollResponse:
-        """A first certificate, to a token."""
         peer = self._admission.find_peer(call.peer()) if self._admission.find_peer is not None else None
         if peer is None:
             await call.abort(grpc.StatusCode.UNAUTHENTICATED, "Dial the collector's own port.")
@@ -100,7 +95,6 @@ class EnrollmentService:
         return enroll_pb2.EnrollResponse(certificate=self._write(chain))
 
     async def renew(self, request: enroll_pb2.RenewRequest, call: Any) -> enroll_pb2.RenewResponse:
-        """The next certificate, to the one in use."""
         certificate = self._admission.admit(call)
         if isinstance(certificate, Refused):
             await call.abort(tell_status(certificate), certificate.sentence)
@@ -134,7 +128,6 @@ class EnrollmentService:
 
 
 def tell_status(refused: Refused) -> grpc.StatusCode:
-    """gRPC's word for a refusal."""
     return grpc.StatusCode.UNAUTHENTICATED if refused.is_unknown else grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -150,15 +143,12 @@ HELLO_TIMEOUT_SECONDS = 10.0
 
 
 class CollectorService:
-    """One for the server."""
-
     def __init__(self, context: IngestContext) -> None:
         self.context = context
         self._streams: set[SensorStream] = set()
 
     @property
     def streams(self) -> int:
-        """Sensors connected."""
         return len(self._streams)
 
     def figures(self) -> tuple[Figure, ...]:
@@ -194,7 +184,6 @@ class CollectorService:
             stream.check_certificate()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
         method = grpc.stream_stream_rpc_method_handler(
             self.connect,
             request_deserializer=None,

@@ -103,8 +103,6 @@ class IngestContext:
 
 
 class SensorStream:
-    """The conversation with one sensor after its Hello."""
-
     def __init__(
         self, context: IngestContext, call: Any, greeting: Greeting, certificate: SensorCertificate | None
     ) -> None:
@@ -147,7 +145,6 @@ class SensorStream:
         self._is_policy_due.set()
 
     def end(self) -> None:
-        """End the stream in order; its sensor dials again."""
         self._is_ended.set()
 
     def check_certificate(self) -> None:

@@ -52,14 +52,12 @@ class SequenceLedger:
         return len(self._pairs)
 
     def is_known(self, node: str, boot_id: str, sequence: int) -> bool:
-        """Whether this batch was added before."""
         with self._lock:
             ranges = self._pairs.get((node, boot_id), [])
             index = bisect_right(ranges, [sequence, 2**64]) - 1
             return index >= 0 and sequence <= ranges[index][1]
 
     def add(self, node: str, boot_id: str, sequence: int) -> None:
-        """Remember a batch."""
         with self._lock:
             ranges = self._pairs.setdefault((node, boot_id), [])
             self._pairs.move_to_end((node, boot_id))
@@ -77,7 +75,6 @@ class SequenceLedger:
         return [[node, boot_id, [list(pair) for pair in ranges]] for (node, boot_id), ranges in self._pairs.items()]
 
     def load(self, state: list[list[Any]]) -> None:
-        """Take over what `dump` gave."""
         for node, boot_id, ranges in state:
             self._pairs[(node, boot_id)] = [list(pair) for pair in ranges]
 
@@ -159,7 +156,6 @@ class Wal:
 
     @property
     def size_bytes(self) -> int:
-        """Of all segments."""
         return self._size_bytes
 
     def append(self, appends: Sequence[Append]) -> None:
@@ -224,7 +220,6 @@ class Wal:
             return deleted
 
     def _encode(self, appends: Sequence[Append]) -> bytes:
-        """The frames that come next."""
         buffer = bytearray()
         for number, append in enumerate(appends, self._next_batch):
             buffer += encode_frame(

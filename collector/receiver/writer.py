@@ -77,7 +77,6 @@ class StoreWriter:
 
     @property
     def log_counts(self) -> LogCounts:
-        """What of the log could not be read."""
         return self._reader.counts
 
     def measure_lag(self, now_unix_seconds: float) -> float:
@@ -148,7 +147,6 @@ class StoreWriter:
         return [batch for batch in batches if not isinstance(batch, Refusal)]
 
     def _store_routes(self, batches: Sequence[RowBatch]) -> None:
-        """Insert the routes not stored yet, with their endpoints."""
         new: dict[int, tuple[Route, int]] = {}
         for batch in batches:
             if not batch.routes:

@@ -19,7 +19,6 @@ _NARROW: dict[str, Any] = {"UInt8": np.uint8, "UInt16": np.uint16}
 
 
 def build_rows(batches: Sequence[RowBatch]) -> pa.Table:
-    """`rows_minute` of some batches."""
     return pa.concat_tables([_build_batch(batch) for batch in batches])
 
 

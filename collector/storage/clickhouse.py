@@ -89,7 +89,6 @@ class ClickHouseStore:
 
     @property
     def layout(self) -> Layout:
-        """Where the tables live."""
         return self._layout
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
@@ -183,7 +182,6 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
 
 
 def make_store_error(error: Exception) -> StoreError:
-    """An engine's error, in one sentence."""
     first = str(error).strip().split("\n", 1)[0]
     if refused := _NO_CONNECTION.search(first):
         return StoreError(f"no connection: {refused[1].lower()}")

@@ -71,7 +71,6 @@ class Table(Generic[_Key]):
         return self.forget(numbers[(used <= last_tick) & (numbers != 0)])
 
     def forget(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Free these numbers."""
         for number in numbers.tolist():
             del self.numbers[self.keys[number]]
             self._free.append(number)
@@ -120,7 +119,6 @@ class Identity(NamedTuple):
 
 
 def pack_manner(authentication: AuthenticationKind, kind: CallKind, principal_kind: PrincipalKind) -> int:
-    """How somebody called, in a number."""
     return authentication << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT | principal_kind
 
 
@@ -468,7 +466,6 @@ class Facts:
         return Ragged(lengths, np.array([code for one in sets for code in one], np.uint16))
 
     def actor(self, actor: ActorFacts) -> int:
-        """Number of an actor. Cost: 2 us."""
         identity = Identity(
             actor.principal,
             actor.credential,
@@ -487,7 +484,6 @@ class Facts:
         return self._identities.number_all(identities, self._tick) | media_types << _IDENTITY_BITS
 
     def text(self, text: str) -> int:
-        """Number of a text of identities."""
         return self._identities.number_text(text, self._tick)
 
     def find_route(self, number: int) -> Route:
@@ -557,12 +553,10 @@ class Facts:
 
 
 def get_identities(actors: NDArray[np.uint32]) -> NDArray[np.uint16]:
-    """Identities of actors."""
     return actors.astype(np.uint16)  # The low 16 bits.
 
 
 def get_media_types(actors: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Media types of actors' requests."""
     return actors >> np.uint32(_IDENTITY_BITS) & np.uint32(_MEDIA_TYPE_MASK)
 
 

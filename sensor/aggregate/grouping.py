@@ -344,7 +344,6 @@ def _sum_attacks(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: In
 
 
 def _clear(values: NDArray[Any], is_kept: NDArray[np.bool_]) -> NDArray[Any]:
-    """The values, and 0 where they do not count."""
     return values if is_kept.all() else values * is_kept
 
 

@@ -125,27 +125,22 @@ class Rows:
         return len(self.keys)
 
     def select(self, is_taken: NDArray[np.bool_]) -> "Rows":
-        """The rows where `is_taken`."""
         return self.take(np.flatnonzero(is_taken))
 
     def take(self, places: Index) -> "Rows":
-        """These rows, in this order."""
         arrays = {name: getattr(self, name).take(places, axis=-1) for name in _ARRAYS}
         return Rows(**arrays, **{name: getattr(self, name).take(places) for name in LISTS})
 
     @property
     def routes(self) -> Index:
-        """Route of each row."""
         return find_routes(self.keys)
 
     @property
     def identities(self) -> Index:
-        """Identity of each row."""
         return find_identities(self.keys)
 
     @property
     def statuses(self) -> Index:
-        """Status code of each row."""
         return (self.keys >> STATUS_SHIFT & _STATUS_MASK).astype(np.int64)
 
     @property
@@ -161,12 +156,10 @@ class Rows:
 
     @property
     def roles(self) -> Index:
-        """Role of each row."""
         return (self.keys >> ROLE_SHIFT & _TWO_BITS).astype(np.int64)
 
     @property
     def hops(self) -> Index:
-        """Hop of each row."""
         return (self.keys & _TWO_BITS).astype(np.int64)
 
     @property
@@ -178,7 +171,6 @@ class Rows:
 
     @property
     def size_bytes(self) -> int:
-        """Memory held."""
         arrays: int = sum(getattr(self, name).nbytes for name in _ARRAYS)
         lists: int = sum(getattr(self, name).size_bytes for name in LISTS)
         return arrays + lists
@@ -205,7 +197,6 @@ class RowColumns:
 
 
 def make_no_rows() -> Rows:
-    """None at all."""
     no_lengths = np.empty(0, np.int32)
     histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.uint32))
     return Rows(
@@ -241,17 +232,14 @@ def pack_keys(
 
 
 def find_routes(keys: Keys) -> Index:
-    """Routes of keys."""
     return (keys >> ROUTE_SHIFT).astype(np.int64)
 
 
 def find_identities(keys: Keys) -> Index:
-    """Identities of keys."""
     return ((keys & _IDENTITY_MASK) >> IDENTITY_SHIFT).astype(np.int64)
 
 
 def replace_identities(keys: Keys, identities: NDArray[np.uint16]) -> Keys:
-    """The same keys of other identities."""
     return keys & ~_IDENTITY_MASK | identities.astype(np.uint64) << IDENTITY_SHIFT
 
 

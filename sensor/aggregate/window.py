@@ -337,12 +337,10 @@ class WaitingCalls:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more can be added."""
         return self._count >= self._limit
 
     @property
     def calls(self) -> Calls:
-        """All of them."""
         return self._array[: self._count]
 
     def append(self, call: tuple[int, ...]) -> None:
@@ -366,7 +364,6 @@ class WaitingCalls:
         return calls
 
     def keep_where(self, is_kept: NDArray[np.bool_]) -> None:
-        """Only those where `is_kept` stay."""
         rest = self.calls.take(np.flatnonzero(is_kept))
         self._count = 0
         self.extend(rest)

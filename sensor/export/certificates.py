@@ -48,24 +48,18 @@ class CredentialError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTimes:
-    """When a certificate is good, unix seconds."""
-
     not_before: float
     not_after: float
 
     def is_due(self, now: float) -> bool:
-        """Whether it should be renewed."""
         return now >= self.not_before + (self.not_after - self.not_before) * RENEW_RATIO
 
     def is_expired(self, now: float) -> bool:
-        """Whether it is of no use any more."""
         return now >= self.not_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRequest:
-    """A new key and the request for its certificate."""
-
     key: bytes = field(repr=False)  # PEM.
     request: bytes  # PKCS #10, DER.
 
@@ -122,7 +116,6 @@ class CertificateFiles:
         return content
 
     def _read_pair(self) -> tuple[bytes, bytes] | None:
-        """Chain and key."""
         if self._cert_file is not None and self._key_file is not None:
             return self._cert_file.read_bytes(), self._key_file.read_bytes()
         content = self._state.read_bytes(PAIR_FILE)
@@ -135,7 +128,6 @@ class CertificateFiles:
 
 
 def is_authorities(pem: bytes) -> bool:
-    """Whether it holds certificates in PEM."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):

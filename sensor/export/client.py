@@ -215,8 +215,6 @@ def _tell_rejection(target: Target, error: StatusError) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkSettings:
-    """How to reach the collector."""
-
     target: Target
     identity: SensorIdentity
     token: Callable[[], str]  # Read at every dial, so that a rotated file is taken up; empty = none. May raise OSError.
@@ -268,7 +266,6 @@ class Uplink:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a session is welcomed and not ended."""
         return self._session is not None
 
     def send(self, *, sequence: int, payload: bytes, calls: int) -> SpoolEntry | None:
@@ -326,7 +323,6 @@ class Uplink:
                 logger.exception("looking for another certificate failed")
 
     async def _dial(self) -> None:
-        """One session, and the wait after it."""
         try:
             self._credentials = await self._keeper.prepare()
             if await self._run_session(self._credentials):
@@ -352,7 +348,6 @@ class Uplink:
         await self._rest()
 
     async def _rest(self) -> None:
-        """The wait before the next dial."""
         self._dialled.set()
         if self._rejection is None:
             await wait_at_most(self._dial_now, self._backoff.next_seconds())

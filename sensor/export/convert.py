@@ -73,7 +73,6 @@ def _begin_field(field: int, length: int) -> tuple[bytes, bytes]:
 
 
 def encode_varint(value: int) -> bytes:
-    """A number that is not negative."""
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)
@@ -415,7 +414,6 @@ class _Dictionaries:
         return np.split(inverse[1:], len(columns))
 
     def index_media_types(self, numbers: NDArray[Any]) -> Index:
-        """Indexes of media types of `Facts`."""
         distinct, _, inverse = number_values(numbers)
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]

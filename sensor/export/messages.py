@@ -83,7 +83,6 @@ def _read_block(message: stream_pb2.Block, sent_ms: int) -> Block:
 
 
 def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
-    """The report message."""
     return stream_pb2.ConnectRequest(
         enforcement=stream_pb2.EnforcementReport(
             epoch=report.epoch,
@@ -109,7 +108,6 @@ def _write_status(status: BlockStatus) -> stream_pb2.BlockStatus:
 
 
 def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
-    """One message of some parts of routes."""
     return stream_pb2.ConnectRequest(
         schemas=stream_pb2.Schemas(schemas=write_rows(_write_schema, schemas)),
     )
@@ -188,8 +186,6 @@ class SensorIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The collector's answer to the hello."""
-
     protocol: int
     policy_epoch: int
     server_time_unix_ns: int
@@ -201,7 +197,6 @@ class Welcome:
 def write_hello(
     identity: SensorIdentity, *, key_id: int, policy_epoch: int, monotonic_ns: int, time_unix_ns: int
 ) -> stream_pb2.ConnectRequest:
-    """The first message of a stream."""
     return stream_pb2.ConnectRequest(
         hello=stream_pb2.Hello(
             protocol=PROTOCOL_VERSION,
@@ -231,7 +226,6 @@ def frame_batch(payload: bytes) -> bytes:
 
 
 def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
-    """The health message."""
     stages = [
         stream_pb2.StageCount(
             stage=stage.stage,
@@ -261,7 +255,6 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
 def write_coverage(
     ports: Sequence[PortCoverage], workloads: Sequence[WorkloadFacts] = (), *, time_unix_ns: int
 ) -> stream_pb2.ConnectRequest:
-    """The coverage message."""
     return stream_pb2.ConnectRequest(
         coverage=stream_pb2.Coverage(
             time_unix_ns=time_unix_ns,
@@ -328,7 +321,6 @@ def _write_texts(texts: Sequence[tuple[str, int]]) -> list[stream_pb2.CountedTex
 
 
 def write_service(service: Service) -> data_pb2.Service:
-    """A service as it travels."""
     return data_pb2.Service(
         cluster=service.cluster,
         namespace=service.namespace,
@@ -340,14 +332,12 @@ def write_service(service: Service) -> data_pb2.Service:
 
 
 def write_policy_result(result: PolicyResult) -> stream_pb2.ConnectRequest:
-    """What became of a policy update."""
     return stream_pb2.ConnectRequest(
         policy_result=stream_pb2.PolicyResult(epoch=result.epoch, is_applied=result.is_applied, reason=result.reason)
     )
 
 
 def write_revealed(texts: Mapping[int, str], *, key_id: int) -> stream_pb2.ConnectRequest:
-    """Words by their hashes."""
     return stream_pb2.ConnectRequest(
         revealed=stream_pb2.Revealed(key_id=key_id, hashes=list(texts), texts=list(texts.values()))
     )

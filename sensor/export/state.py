@@ -65,7 +65,6 @@ class StateDirectory:
 
     @property
     def spool_path(self) -> Path:
-        """Where the spool lives."""
         return self.path / "spool"
 
     def load_keys(self) -> tuple[InstallationKey, ...]:
@@ -197,7 +196,6 @@ class Told:
         return told
 
     def take_policy(self, update: PolicyUpdate) -> PolicyResult:
-        """Applies or refuses it."""
         result = apply_update(self.policy, update)
         if not result.is_applied:
             logger.warning("policy refused: %s", result.reason)

@@ -12,8 +12,6 @@ from sensor.core.config import split_address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where a collector listens."""
-
     host: str
     port: int
 
@@ -22,7 +20,6 @@ class Target:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
         if self.host == "localhost":
             return True
         try:

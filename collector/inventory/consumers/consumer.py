@@ -32,7 +32,6 @@ class ConsumerName:
 
     @property
     def id(self) -> str:
-        """`kind:value`."""
         return f"{self.kind}:{self.value}"
 
     @property
@@ -93,8 +92,6 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerEndpoint:
-    """One endpoint a consumer touched."""
-
     endpoint_id: str
     method: str
     host: str

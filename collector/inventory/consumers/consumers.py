@@ -48,8 +48,6 @@ CALLER_ROWS_MAX = 20_000
 
 
 class ConsumerSort(StrEnum):
-    """What consumers may be sorted by."""
-
     CALLS = "calls"
     ENDPOINTS = "endpoints"
     OBJECTS = "objects"
@@ -74,7 +72,6 @@ class ConsumerQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor belongs to."""
         parts = (self.since, self.search, self.kind or "", self.endpoint_id, self.sort, self.order)
         return digest_question("consumers", *parts)
 
@@ -92,8 +89,6 @@ _HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
 
 
 class ConsumerInventory:
-    """Answers questions about consumers from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who

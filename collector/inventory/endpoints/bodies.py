@@ -121,8 +121,6 @@ FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFound:
-    """One kind of data in one place of an endpoint's calls."""
-
     kind: str
     data_class: DataClass
     side: BodySide

@@ -38,7 +38,6 @@ class Percentiles:
 
 
 def bucket_value(bucket: int) -> float:
-    """The geometric middle of a bucket."""
     return float(2.0 ** ((bucket + 0.5) / BUCKETS_PER_DOUBLING))
 
 
@@ -155,7 +154,6 @@ class StatusMix:
 
     @property
     def answered(self) -> int:
-        """Calls that had a response head."""
         return self.informational + self.success + self.redirection + self.client_error + self.server_error
 
     @property
@@ -179,7 +177,6 @@ class Authentication:
 
     @property
     def level(self) -> AuthenticationLevel:
-        """The coverage as one word."""
         return decide_level(self.coverage)
 
 
@@ -310,14 +307,11 @@ class Endpoint:
 
     @property
     def is_estimated(self) -> bool:
-        """Whether its calls, or some of them, are estimated."""
         return self.operation is not None or self.has_estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPoint:
-    """One step of a time series."""
-
     time: int
     calls: int
     errors: int

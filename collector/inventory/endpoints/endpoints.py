@@ -132,8 +132,6 @@ class EndpointPage:
 
 
 class EndpointInventory:
-    """Answers questions about endpoints from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
         self._partners = partners
@@ -236,7 +234,6 @@ class EndpointInventory:
         return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
 
     def _find_routes(self, span: Span, ids: list[str]) -> Routes:
-        """The routes behind these endpoints."""
         return find_routes(self._reader, ids, span_parameters(span))
 
     def _measure_ranked(self, span: Span, shown: Sequence[RankedEndpoint]) -> dict[str, Endpoint]:

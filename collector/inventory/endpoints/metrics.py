@@ -113,7 +113,6 @@ LIMIT {TOP_CONSUMERS}"""
 
 
 def status_codes(counted: str) -> str:
-    """Calls by status code, most first."""
     return f"""
 SELECT r.status_code AS status_code, sum(r.calls) AS total
 {counted}
@@ -181,7 +180,6 @@ MICROSECONDS_TO_MILLISECONDS = 0.001
 
 
 def read_service(row: Mapping[str, Any]) -> Service:
-    """Of a row of `endpoint_routes`."""
     return Service(
         cluster=row["cluster"],
         namespace=row["namespace"],
@@ -294,7 +292,6 @@ def read_endpoint(
 
 
 def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:
-    """Calls by class of how they ended."""
     by_class: dict[int, int] = {}
     for code, calls in outcomes.items():
         if code == NOT_READ:

@@ -52,8 +52,6 @@ KINDS_NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """Of one caller's calls."""
-
     calls: int
     served_calls: int  # Answered 2xx.
     served_bytes: int
@@ -119,14 +117,11 @@ WHERE table_name = {table:String} AND parseDateTimeBestEffortOrZero(partition, '
 
 
 class Resolution(StrEnum):
-    """How long a row is."""
-
     MINUTE = "minute"
     HOUR = "hour"
 
     @property
     def seconds(self) -> int:
-        """Of one row."""
         return MINUTE_SECONDS if self is Resolution.MINUTE else HOUR_SECONDS
 
     @property
@@ -159,7 +154,6 @@ class CallQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor belongs to."""
         named = self.consumer.id if self.consumer is not None else ""
         parts = [str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address]
         if self.whole_service:
@@ -219,7 +213,6 @@ class CallInventory:
         return CallPage(items=tuple(shown), total=self._sum(question, where, parameters), next_cursor=next_cursor)
 
     def sum_calls(self, question: CallQuestion) -> CallSums:
-        """All of it in one."""
         return self._sum(question, *self._find(question))
 
     def compare_callers(self, question: CallQuestion, split: int) -> Crowd:
@@ -252,7 +245,6 @@ class CallInventory:
         return " AND ".join([*conditions, *own]), {**parameters, **named}
 
     def _find_caller(self, question: CallQuestion) -> tuple[list[str], dict[str, Any]]:
-        """The conditions on the rows of one caller."""
         conditions: list[str] = []
         parameters: dict[str, Any] = {}
         if question.consumer is not None:

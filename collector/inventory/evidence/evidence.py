@@ -39,8 +39,6 @@ class Evidence:
 
 
 class EvidenceReader:
-    """Finds evidence in the store."""
-
     def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
         self._calls = calls
         self._clock = clock
