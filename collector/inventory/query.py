@@ -44,20 +44,14 @@ class Since(StrEnum):
     QUARTER = "90d"
 
 
-SECONDS: dict[Since, int] = {
-    Since.HOUR: HOUR_SECONDS,
-    Since.DAY: DAY_SECONDS,
-    Since.WEEK: 7 * DAY_SECONDS,
-    Since.MONTH: 30 * DAY_SECONDS,
-    Since.QUARTER: 90 * DAY_SECONDS,
-}
-# The longer the span, the longer the rows: a list of 100,000 endpoints reads one row an endpoint and hour or day.
-_ROLLUPS: dict[Since, Rollup] = {
-    Since.HOUR: Rollup.MINUTE,
-    Since.DAY: Rollup.HOUR,
-    Since.WEEK: Rollup.DAY,
-    Since.MONTH: Rollup.DAY,
-    Since.QUARTER: Rollup.DAY,
+# How long each is, and the rows that answer: the longer the span, the longer these are. A list of 100,000 endpoints
+# reads one row an endpoint and hour or day.
+_SPANS: Mapping[Since, tuple[int, Rollup]] = {
+    Since.HOUR: (HOUR_SECONDS, Rollup.MINUTE),
+    Since.DAY: (DAY_SECONDS, Rollup.HOUR),
+    Since.WEEK: (7 * DAY_SECONDS, Rollup.DAY),
+    Since.MONTH: (30 * DAY_SECONDS, Rollup.DAY),
+    Since.QUARTER: (90 * DAY_SECONDS, Rollup.DAY),
 }
 _ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup.DAY: DAY_SECONDS}
 
@@ -88,10 +82,10 @@ class Span:
 def span_since(since: Since, now: float) -> Span:
     """At least what was asked for: from the start of the row that holds the moment `since` ago to the end of this
     minute."""
-    rollup = _ROLLUPS[since]
+    seconds, rollup = _SPANS[since]
     row = _ROW_SECONDS[rollup]
     return Span(
-        start=(int(now) - SECONDS[since]) // row * row,
+        start=(int(now) - seconds) // row * row,
         end=(int(now) // MINUTE_SECONDS + 1) * MINUTE_SECONDS,
         rollup=rollup,
     )

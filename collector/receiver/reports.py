@@ -19,7 +19,7 @@ from apidae.v1 import stream_pb2
 from collector.core.rows import Route
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, convert_service
-from collector.receiver.sensors import HealthReport
+from collector.receiver.sensors import Greeting, HealthReport
 from common.bounded import BoundedDict
 
 PROTOCOL_VERSION = 1
@@ -35,19 +35,6 @@ _CAPTURE_WAYS = {
     stream_pb2.CAPTURE_WAY_CGROUP_SKB: "cgroup_skb",
     stream_pb2.CAPTURE_WAY_SYSCALLS: "syscalls",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Greeting:
-    cluster: str
-    node: str
-    boot_id: str
-    key_id: int
-    version: str
-    kernel_release: str
-    policy_epoch: int
-    features: frozenset[str]
-    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

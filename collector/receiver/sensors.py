@@ -63,6 +63,21 @@ class SensorStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """A checked Hello."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    key_id: int
+    version: str
+    kernel_release: str
+    policy_epoch: int
+    features: frozenset[str]
+    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
     """The wire's Health, checked. Seen calls are those that entered the first stage since the sensor's start, lost ones
     included (seen = used + dropped); lost ones are what any stage dropped. Batches tell losses too, but each of the 64
@@ -80,6 +95,9 @@ class HealthReport:
     seen_calls: int
     lost_calls: int
     stages: str
+
+
+_GREETED = ("cluster", "boot_id", "version", "kernel_release", "key_id", "policy_epoch")
 
 
 class SensorRegistry:
@@ -109,32 +127,16 @@ class SensorRegistry:
             is_over = known.state == _STOPPING or self._clock() - known.last_heard_at > RENAME_SECONDS
             return node if is_over else other
 
-    def record_hello(
-        self,
-        node: str,
-        *,
-        cluster: str,
-        boot_id: str,
-        version: str,
-        kernel_release: str,
-        key_id: int,
-        policy_epoch: int,
-        certificate_not_after: float,
-    ) -> None:
-        """A sensor connected; `node` is `find_name`'s. Another process begins its account anew.
+    def record_hello(self, greeting: Greeting, certificate_not_after: float) -> None:
+        """A sensor connected, under the name that `find_name` gave it. Another process begins its account anew.
         `certificate_not_after`: 0 without one."""
         with self._lock:
-            old = self._statuses.get(node)
-        anew = {} if old is not None and old.boot_id == boot_id else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}
+            old = self._statuses.get(greeting.name)
+        is_same = old is not None and old.boot_id == greeting.boot_id
         self._change(
-            node,
-            **anew,
-            cluster=cluster,
-            boot_id=boot_id,
-            version=version,
-            kernel_release=kernel_release,
-            key_id=key_id,
-            policy_epoch=policy_epoch,
+            greeting.name,
+            **({} if is_same else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}),
+            **{name: getattr(greeting, name) for name in _GREETED},
             certificate_not_after=certificate_not_after,
             last_hello_at=self._clock(),
             state=0,  # Unknown until it reports: a sensor that comes back is not paused any more.

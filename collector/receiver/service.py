@@ -23,7 +23,8 @@ from collector.receiver.columns import MESSAGE_LIMIT_BYTES, NAME_LIMIT_BYTES
 from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import TriggerPolicy
-from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
+from collector.receiver.reports import PROTOCOL_VERSION, convert_hello
+from collector.receiver.sensors import Greeting
 from collector.receiver.stream import IngestContext, SensorStream, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
@@ -226,16 +227,7 @@ class CollectorService:
             self.context.counts.hello_refused += 1
             await call.abort(tell_status(refused), refused.sentence)
         greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
-        context.sensors.record_hello(
-            greeting.name,
-            cluster=greeting.cluster,
-            boot_id=greeting.boot_id,
-            version=greeting.version,
-            kernel_release=greeting.kernel_release,
-            key_id=greeting.key_id,
-            policy_epoch=greeting.policy_epoch,
-            certificate_not_after=certificate.not_after if certificate is not None else 0.0,
-        )
+        context.sensors.record_hello(greeting, certificate.not_after if certificate is not None else 0.0)
         await call.write(
             stream_pb2.ConnectResponse(
                 welcome=stream_pb2.Welcome(

@@ -23,7 +23,6 @@ from collector.receiver.policy import EnforcementReport, TriggerPolicy, convert_
 from collector.receiver.reports import (
     CoverageRecord,
     FormerName,
-    Greeting,
     PolicyResult,
     RevealBook,
     RevealedWord,
@@ -36,7 +35,7 @@ from collector.receiver.reports import (
     convert_workloads,
 )
 from collector.receiver.schemas import SchemaRecord, convert_schemas
-from collector.receiver.sensors import SensorRegistry
+from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.wal import Append
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate

@@ -250,36 +250,30 @@ class Identities:
         """The row of one that is not known, for which there is room. `other`: -1 for the row itself."""
         number = self._free.pop() if self._free else self._end
         self._end = max(self._end, number + 1)
-        columns = self.columns
-        columns.principal[number], columns.credential[number] = new.principal, new.credential
-        columns.client_address[number], columns.client_workload[number] = new.client_address, new.client_workload
-        columns.protocol_version[number] = new.protocol_version
-        columns.authentication[number] = new.manner >> _AUTHENTICATION_SHIFT
-        columns.kind[number] = new.manner >> _KIND_SHIFT & 0xFF
-        columns.principal_kind[number] = new.manner & 0xFF
-        columns.is_other[number] = is_other
-        columns.other[number] = number if other < 0 else other
-        columns.consumer[number] = self._name_consumer(new)
-        self._keys[number], self.used[number], self._is_living[number] = key, tick, True
+        self._write(number, key, new, number if other < 0 else other, self._name_consumer(new), tick)
+        self.columns.is_other[number] = is_other
         self._table.put_one(key, number)
         return number
 
     def _fill(self, keys: NDArray[np.uint64], new: Identity, others: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
         """Rows of identities that are not known, for which there is room."""
         numbers = self._take_numbers(len(keys))
+        self._write(numbers, keys, new, others, self._name_consumers(new), tick)
+        self.columns.is_other[numbers] = False
+        self._table.put(keys, numbers)
+        return numbers
+
+    def _write(self, numbers: Any, keys: Any, new: Identity, others: Any, consumers: Any, tick: int) -> None:
+        """The rows of one number, or of an array of them."""
         columns = self.columns
         columns.principal[numbers], columns.credential[numbers] = new.principal, new.credential
         columns.client_address[numbers], columns.client_workload[numbers] = new.client_address, new.client_workload
         columns.protocol_version[numbers] = new.protocol_version
-        columns.authentication[numbers] = new.manner >> np.uint64(_AUTHENTICATION_SHIFT)
-        columns.kind[numbers] = (new.manner >> np.uint64(_KIND_SHIFT)).astype(np.uint8)
-        columns.principal_kind[numbers] = new.manner.astype(np.uint8)
-        columns.is_other[numbers] = False
-        columns.other[numbers] = others
-        columns.consumer[numbers] = self._name_consumers(new)
+        columns.authentication[numbers] = new.manner >> _AUTHENTICATION_SHIFT
+        columns.kind[numbers] = new.manner >> _KIND_SHIFT & 0xFF
+        columns.principal_kind[numbers] = new.manner & 0xFF
+        columns.other[numbers], columns.consumer[numbers] = others, consumers
         self._keys[numbers], self.used[numbers], self._is_living[numbers] = keys, tick, True
-        self._table.put(keys, numbers)
-        return numbers
 
     def _take_numbers(self, count: int) -> NDArray[np.int64]:
         again_count = min(count, len(self._free))
@@ -361,7 +355,6 @@ MEDIA_TYPES_LIMIT: Final = 1 << 14
 DATA_SETS_LIMIT: Final = 1 << 14
 NO_DATA: Final = 0
 _IDENTITY_BITS: Final = 16
-_IDENTITY_MASK: Final = (1 << _IDENTITY_BITS) - 1
 _MEDIA_TYPE_MASK: Final = (1 << 15) - 1
 _TRUNCATED_SHIFT: Final = 31
 _SOFTWARE: Final = "\n"  # Between a media type and software, as neither holds it.
@@ -505,23 +498,6 @@ class Facts:
         """Texts of numbers in the columns of identities: different ones of different numbers, the empty one of 0."""
         texts = self._identities.texts.keys
         return [texts[number] for number in numbers]
-
-    def find_actor(self, number: int) -> ActorFacts:
-        """The actor of a number that `actor` gave; of one of `other`, with its name lost."""
-        identity, columns, texts = number & _IDENTITY_MASK, self.identities, self._identities.texts.keys
-        return ActorFacts(
-            int(columns.principal[identity]),
-            PrincipalKind(columns.principal_kind[identity]),
-            int(columns.credential[identity]),
-            bool(number >> _TRUNCATED_SHIFT),
-            texts[columns.client_address[identity]],
-            texts[columns.client_workload[identity]],
-            AuthenticationKind(int(columns.authentication[identity])),
-            texts[columns.protocol_version[identity]],
-            self.find_media_type(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
-            CallKind(columns.kind[identity]),
-            self.find_software(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
-        )
 
     def begin_tick(self) -> int:
         """A new tick, of what is used from now on."""

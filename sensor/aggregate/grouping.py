@@ -193,33 +193,24 @@ class Novelty:
         return unknown[forgotten]
 
 
+# Flags of calls that rows have under the same name.
+_SAME_FLAGS: Final = {
+    CallFlag[name]: RowFlag[name]
+    for name in ("LOSSY", "AMBIGUOUS", "UNKNOWN_FIELDS", "INFERRED", "ESTIMATED", "ENCRYPTED")
+}
 # Row flags by the flags of a call that had a response, and of one that had none.
 _FLAGS: Final = np.array(
     [
         [
-            (RowFlag.LOSSY if flags & CallFlag.LOSSY else 0)
-            | (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
-            | (RowFlag.AMBIGUOUS if flags & CallFlag.AMBIGUOUS else 0)
-            | (RowFlag.UNKNOWN_FIELDS if flags & CallFlag.UNKNOWN_FIELDS else 0)
-            | (RowFlag.INFERRED if flags & CallFlag.INFERRED else 0)
-            | (RowFlag.ESTIMATED if flags & CallFlag.ESTIMATED else 0)
-            | (RowFlag.ENCRYPTED if flags & CallFlag.ENCRYPTED else 0)
+            sum(row_flag for flag, row_flag in _SAME_FLAGS.items() if flags & flag)
+            + (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
             for flags in range(1_024)
         ]
         for is_unanswered in (False, True)
     ],
     np.uint32,
 )
-_TOLD_FLAGS: Final = (
-    CallFlag.LOSSY.value
-    | CallFlag.ABORTED.value
-    | CallFlag.AMBIGUOUS.value
-    | CallFlag.UNKNOWN_FIELDS.value
-    | CallFlag.INFERRED.value
-    | CallFlag.COUNTED.value
-    | CallFlag.ESTIMATED.value
-    | CallFlag.ENCRYPTED.value
-)
+_TOLD_FLAGS: Final = sum(_SAME_FLAGS) | CallFlag.ABORTED.value | CallFlag.COUNTED.value
 # More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
 _STREAMING: Final = (
     ("request_messages", RowFlag.CLIENT_STREAMING),

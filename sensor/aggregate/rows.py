@@ -85,7 +85,8 @@ class Sum(IntEnum):
 COMMON_SUMS: Final = int(Sum.RECORDS_RETURNED)
 ESTIMATED_SUMS: Final = int(Sum.RECORDS_MEASURED)
 BODY_SUMS: Final = int(Sum.ENDED_LATER)
-SENT_SUMS: Final = tuple(place for place in Sum if place is not Sum.RECORDS)
+# Those that travel, by place, with their names on the wire.
+SENT_SUMS: Final = tuple((int(place), place.name.lower()) for place in Sum if place is not Sum.RECORDS)
 # The lists of a row: the wire's columns of their lengths, values and, of histograms, counts.
 LISTS: Final = {
     "durations": ("duration_len", "duration_bucket", "duration_count"),
@@ -125,11 +126,14 @@ class Rows:
         return len(self.keys)
 
     def select(self, is_taken: NDArray[np.bool_]) -> "Rows":
-        return self.take(np.flatnonzero(is_taken))
+        arrays = self._take_arrays(np.flatnonzero(is_taken))
+        return Rows(**arrays, **{name: getattr(self, name).select(is_taken) for name in LISTS})
 
     def take(self, places: Index) -> "Rows":
-        arrays = {name: getattr(self, name).take(places, axis=-1) for name in _ARRAYS}
-        return Rows(**arrays, **{name: getattr(self, name).take(places) for name in LISTS})
+        return Rows(**self._take_arrays(places), **{name: getattr(self, name).take(places) for name in LISTS})
+
+    def _take_arrays(self, places: Index) -> dict[str, Any]:
+        return {name: getattr(self, name).take(places, axis=-1) for name in _ARRAYS}
 
     @property
     def routes(self) -> Index:

@@ -528,8 +528,8 @@ def _find_spans(rows: Rows) -> NDArray[np.uint64]:
 
 def _list_sums(rows: Rows) -> dict[str, NDArray[np.uint64]]:
     """Sums by the wire's names; past the common ones without those that are 0 in all rows."""
-    held = [(place, rows.sums[place]) for place in SENT_SUMS if place < len(rows.sums)]
-    return {place.name.lower(): column for place, column in held if place < COMMON_SUMS or column.any()}
+    held = [(place, name, rows.sums[place]) for place, name in SENT_SUMS if place < len(rows.sums)]
+    return {name: column for place, name, column in held if place < COMMON_SUMS or column.any()}
 
 
 def _estimate_route(route: Route) -> int:

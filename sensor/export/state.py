@@ -179,20 +179,14 @@ class Told:
             return False
         is_other = not self.keys or keys[0] != self.keys[0]
         self.keys = keys
-        try:
-            self._state.save_keys(keys)
-        except StateError as error:
-            logger.error("the installation key is not kept: %s", error)
+        self._keep("the installation key", self._state.save_keys, keys)
         return is_other
 
     def take_own_traffic(self, told: CollectorTraffic) -> CollectorTraffic:
         """How the collector's own traffic is known from now on."""
         if told != self.own_traffic:
             self.own_traffic = told
-            try:
-                self._state.save_own_traffic(told)
-            except StateError as error:
-                logger.error("how the collector's own traffic is known is not kept: %s", error)
+            self._keep("how the collector's own traffic is known", self._state.save_own_traffic, told)
         return told
 
     def take_policy(self, update: PolicyUpdate) -> PolicyResult:
@@ -201,8 +195,12 @@ class Told:
             logger.warning("policy refused: %s", result.reason)
             return result
         self.policy = result.policy
-        try:
-            self._state.save_policy(result.policy)
-        except StateError as error:
-            logger.error("the policy is not kept: %s", error)
+        self._keep("the policy", self._state.save_policy, result.policy)
         return result
+
+    @staticmethod
+    def _keep(what: str, save: Callable[[T], None], value: T) -> None:
+        try:
+            save(value)
+        except StateError as error:
+            logger.error("%s is not kept: %s", what, error)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import NamedTuple
 
+import numpy as np
+
+from sensor.aggregate.dictionary import ActorFacts, Facts, get_identities, get_media_types, get_truncated
 from sensor.aggregate.rows import Peak, RowColumns, RowFlag, Sum
 from sensor.core.arrays import Ragged
 from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Route
@@ -125,6 +128,27 @@ def split_histograms(lists: Ragged) -> list[Counter[int]]:
     return [Counter(dict(zip(*row, strict=True))) for row in zip(buckets, counts, strict=True)]
 
 
+def find_actor(facts: Facts, number: int) -> ActorFacts:
+    """The actor of a number that `Facts.actor` gave; of one of `other`, with its name lost."""
+    columns, actors = facts.identities, np.array([number], np.uint32)
+    (identity,), (media_type,) = get_identities(actors).tolist(), get_media_types(actors).tolist()
+    text_columns = (columns.client_address, columns.client_workload, columns.protocol_version)
+    address, workload, version = facts.find_texts([int(column[identity]) for column in text_columns])
+    return ActorFacts(
+        int(columns.principal[identity]),
+        PrincipalKind(columns.principal_kind[identity]),
+        int(columns.credential[identity]),
+        bool(get_truncated(actors)[0]),
+        address,
+        workload,
+        AuthenticationKind(int(columns.authentication[identity])),
+        version,
+        facts.find_media_type(media_type),
+        CallKind(columns.kind[identity]),
+        facts.find_software(media_type),
+    )
+
+
 def read_rows(columns: RowColumns) -> list[Row]:
     """Every row with its facts looked up."""
     rows, facts = columns.rows, columns.facts
@@ -134,7 +158,7 @@ def read_rows(columns: RowColumns) -> list[Row]:
     assert all(row == sorted(set(row)) for row in objects)
     found = []
     for i in range(len(columns)):
-        actor = facts.find_actor(int(rows.identities[i]))
+        actor = find_actor(facts, int(rows.identities[i]))
         flags = RowFlag(int(rows.flags[i]))
         sums, peaks = (
             [int(rows.sums[place][i]) if place < len(rows.sums) else 0 for place in Sum],

@@ -14,6 +14,7 @@ from string import hexdigits
 from typing import Any
 
 from collector.core.kinds import name_status_code
+from collector.core.rows import read_service
 from collector.inventory.endpoints.endpoint import (
     Endpoint,
     EndpointConsumer,
@@ -31,7 +32,6 @@ from collector.inventory.endpoints.metrics import (
     measures,
     read_endpoint,
     read_observed,
-    read_service,
     routes_behind,
     series_points,
     status_codes,

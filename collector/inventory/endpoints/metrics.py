@@ -179,17 +179,6 @@ def read_streams(row: Mapping[str, Any]) -> Streams | None:
 MICROSECONDS_TO_MILLISECONDS = 0.001
 
 
-def read_service(row: Mapping[str, Any]) -> Service:
-    return Service(
-        cluster=row["cluster"],
-        namespace=row["namespace"],
-        workload=row["workload"],
-        workload_kind=int(row["workload_kind"]),
-        host_name=row["host_name"],
-        port=int(row["port"]),
-    )
-
-
 def find_called(service: Service, row: Mapping[str, Any]) -> Call:
     """What was called, of an endpoint seen at its clients only: its service is named by its address."""
     return Call(
