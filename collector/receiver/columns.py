@@ -3,6 +3,7 @@ messages.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from apidae.v1 import data_pb2
 from numpy.typing import NDArray
 
 from collector.core.rows import U32, U64, Ragged
-from collector.storage.columns import CALLS_LIMIT, COLUMNS, WIRE_TYPES, Adding, Column
+from collector.storage.columns import CALLS_LIMIT, COLUMNS, WIRE_TYPES, Adding, RowColumn
 
 MESSAGE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 TEXT_LIMIT_BYTES: Final = 1_024  # One entry: hosts, media types, segments and addresses are far shorter.
@@ -28,7 +29,14 @@ _ALWAYS: Final = (
     *("route", "window_offset_seconds", "window_length_seconds"),
     *((column.lists or (name,))[0] for name, column in COLUMNS.items() if not column.is_rare),
 )
-_RARE: Final = tuple((column.lists or (name,))[0] for name, column in COLUMNS.items() if column.is_rare)
+_RARE: Final = (
+    *((column.lists or (name,))[0] for name, column in COLUMNS.items() if column.is_rare),
+    *("data_len", "records_basis"),  # Of sensors of 0.1.
+)
+# Data as these have it: codes without a place, those of responses from a number on.
+_OLD_DATA: Final = replace(COLUMNS["data"], lists=("data_len", "data_kind", "data_count"))
+_OLD_RESPONSE_SHIFT: Final = 32
+_PLACE_SIZE: Final = 64  # Kinds of data in one place of a call (proto DataPlace).
 _NUMBERS: Final = tuple(name for name, column in COLUMNS.items() if not column.lists)
 _TEXTS: Final = tuple(name for name, column in COLUMNS.items() if column.is_text)
 _NAMES_BY_BOUND: Final = {
@@ -56,10 +64,13 @@ def convert_columns(
         # Those that were omitted hold nothing.
         _check_all_below(names, sent, bound)
         _check_all_below(names, rare, bound)
-    sent |= {name: np.zeros(n, WIRE_TYPES[name]) for name in _RARE if name not in rare} | rare
+    sent |= {name: np.zeros(n, WIRE_TYPES.get(name, np.uint32)) for name in _RARE if name not in rare} | rare
+    lists = {name: _convert_ragged(rows, column, sent) for name, column in COLUMNS.items() if column.lists}
+    if not len(lists["data"].values):
+        lists["data"] = _move_codes(_convert_ragged(rows, _OLD_DATA, sent))
     return {
         **{name: sent[name] for name in _NUMBERS},
-        **{name: _convert_ragged(rows, column, sent) for name, column in COLUMNS.items() if column.lists},
+        **lists,
         "route": sent["route"],
         "window_start": _convert_windows(base_unix_seconds, sent, now),
         "window_length": sent["window_length_seconds"],
@@ -121,7 +132,15 @@ def _convert_windows(base: int, columns: Mapping[str, NDArray[Any]], now: int) -
     return (offset.astype(np.int64) + base).astype(np.uint32)
 
 
-def _convert_ragged(rows: data_pb2.Rows, column: Column, sent: Mapping[str, NDArray[Any]]) -> Ragged:
+def _move_codes(data: Ragged) -> Ragged:
+    """What a sensor of 0.1 found in bodies, as codes of current ones: place * 64 + kind. The order stays."""
+    _check_below("data_kind", data.values, 2 * _OLD_RESPONSE_SHIFT)
+    is_response = data.values >= _OLD_RESPONSE_SHIFT
+    places = np.where(is_response, np.uint64(2 * _PLACE_SIZE - _OLD_RESPONSE_SHIFT), np.uint64(_PLACE_SIZE))
+    return Ragged(offsets=data.offsets, values=data.values + places, counts=data.counts)
+
+
+def _convert_ragged(rows: data_pb2.Rows, column: RowColumn, sent: Mapping[str, NDArray[Any]]) -> Ragged:
     """One CSR triple. Values ascend strictly within a row; a histogram's buckets exist and its counts are bounded."""
     length_field, value_field, count_field = (*column.lists, "")[:3]
     lengths = sent[length_field]

@@ -81,7 +81,7 @@ def write_wire(batch: RowBatch, sequence: int, node: str) -> bytes:
 _LEFT_OUT = frozenset(
     (
         *("duration_bucket", "duration_count", "response_size_bucket", "response_size_count"),
-        "records_returned",
+        *("records_returned", "records_basis"),
     )
 )
 _RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

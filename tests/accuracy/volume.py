@@ -120,5 +120,5 @@ _CSR_ELEMENTS = {
     "response_size_count",
     "objects_hash",
 }
-_OPTIONAL = {"records_returned"}
+_OPTIONAL = {"records_returned", "records_basis"}
 _RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

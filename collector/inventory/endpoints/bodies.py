@@ -117,6 +117,9 @@ PLACE_SIZE: Final = 64
 HEAD_READ: Final = 3 * PLACE_SIZE
 ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
+# Rows of 0.1: kinds below 32, of a response 32 more.
+_OLD_CODES: Final = 64
+_OLD_RESPONSE_SHIFT: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +156,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
     """None where no body was read and no records are known."""
     requests, responses = int(row["request_bodies_read"]), int(row["response_bodies_read"])
     returned, measured = int(row["records_returned"]), int(row["records_measured"])
-    found_calls: dict[int, int] = {}
-    for code, calls in zip(*row["data"], strict=True):
-        found_calls[int(code)] = found_calls.get(int(code), 0) + int(calls)
+    found_calls = _count_codes(row)
     heads = found_calls.get(HEAD_READ, 0)
     if not requests and not responses and not returned and not heads:
         return None
@@ -172,6 +173,17 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
         encrypted_heads=found_calls.get(ENCRYPTED, 0),
         loopback_heads=found_calls.get(FROM_LOOPBACK, 0),
     )
+
+
+def _count_codes(row: Mapping[str, Any]) -> dict[int, int]:
+    """Calls by code, as current sensors have them."""
+    counts: dict[int, int] = {}
+    for code, calls in zip(*row["data"], strict=True):
+        number = int(code)
+        if number < _OLD_CODES:
+            number += PLACE_SIZE if number < _OLD_RESPONSE_SHIFT else 2 * PLACE_SIZE - _OLD_RESPONSE_SHIFT
+        counts[number] = counts.get(number, 0) + int(calls)
+    return counts
 
 
 def _find_data(code: int, calls: int, bodies: Mapping[BodySide, int], heads: int) -> DataFound | None:

@@ -237,3 +237,18 @@ def test_what_bodies_told_is_optional_and_checked() -> None:
     refused = convert_batch(batch, NOW)
     assert isinstance(refused, Refusal)
     assert "found_code" in refused.reason
+
+
+def test_data_of_older_sensors_has_its_place() -> None:
+    batch = make_batch()
+    batch.rows.records_basis.extend((1, 0, 2))
+    batch.rows.data_len.extend((1, 0, 2))
+    batch.rows.data_kind.extend((33, 12, 33))
+    batch.rows.data_count.extend((1, 1, 2))
+    told = convert_batch(batch, NOW)
+    assert isinstance(told, RowBatch)
+    assert (told.data.values.tolist(), told.data.counts.tolist()) == ([129, 76, 129], [1, 1, 2])
+    batch.rows.data_kind[1] = 64
+    refused = convert_batch(batch, NOW)
+    assert isinstance(refused, Refusal)
+    assert "does not ascend" in refused.reason or "data_kind" in refused.reason

@@ -12,24 +12,25 @@ from collector.api.calls import CallSumsModel
 from collector.api.consumers import ConsumerModel
 from collector.api.endpoints import EndpointModel
 from collector.core.rows import Ragged
-from collector.storage.columns import COLUMNS, WIRE_TYPES, Adding, RowBatch, View, fill_columns, list_figures
+from collector.storage.columns import COLUMNS, WIRE_TYPES, Adding, RowBatch, UsedBy, fill_columns, list_figures
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/use/storage.md").read_text()
 # Fields that are no column: `time` and `route_id` are made of them.
 PLACES = {"route", "window_offset_seconds", "window_length_seconds"}
+OF_0_1 = {"records_basis", "data_len", "data_kind", "data_count"}  # Of older sensors.
 WIDE = (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64)
 # Where each view reads rows.
 SOURCES = {
-    View.ENDPOINTS: ("collector/inventory/endpoints", "collector/core/kinds.py"),
-    View.CONSUMERS: ("collector/inventory/consumers", "collector/inventory/endpoints/predicates.py"),
-    View.CALLS: ("collector/inventory/evidence", "collector/inventory/endpoints/predicates.py"),
-    View.DETECTORS: ("collector/detection",),
+    UsedBy.ENDPOINTS: ("collector/inventory/endpoints", "collector/core/kinds.py"),
+    UsedBy.CONSUMERS: ("collector/inventory/consumers", "collector/inventory/endpoints/predicates.py"),
+    UsedBy.CALLS: ("collector/inventory/evidence", "collector/inventory/endpoints/predicates.py"),
+    UsedBy.DETECTORS: ("collector/detection",),
 }
-MODELS = {View.ENDPOINTS: EndpointModel, View.CONSUMERS: ConsumerModel, View.CALLS: CallSumsModel}
+MODELS = {UsedBy.ENDPOINTS: EndpointModel, UsedBy.CONSUMERS: ConsumerModel, UsedBy.CALLS: CallSumsModel}
 
 
-def read_sources(view: View) -> str:
+def read_sources(view: UsedBy) -> str:
     paths = [ROOT / name for name in SOURCES[view]]
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
     return "\n".join(file.read_text() for file in files)
@@ -37,12 +38,12 @@ def read_sources(view: View) -> str:
 
 def name_views(name: str) -> str:
     column = COLUMNS[name]
-    return ", ".join(view.name.lower() for view in View if view.name and (column.shown_by | column.read_by) & view)
+    return ", ".join(view.name.lower() for view in UsedBy if view.name and (column.shown_by | column.read_by) & view)
 
 
 def test_every_column_of_the_wire_has_an_entry() -> None:
     named = {field for name, column in COLUMNS.items() for field in column.lists or (name,)}
-    assert {field.name for field in data_pb2.Rows.DESCRIPTOR.fields} == named | PLACES
+    assert {field.name for field in data_pb2.Rows.DESCRIPTOR.fields} == named | PLACES | OF_0_1
 
 
 @pytest.mark.parametrize("name", WIRE_TYPES)
@@ -61,13 +62,13 @@ def test_every_entry_is_documented(name: str) -> None:
 def test_every_entry_is_shown_or_read(name: str) -> None:
     column = COLUMNS[name]
     assert column.shown_by | column.read_by, "nobody shows it"
-    for view in View:
+    for view in UsedBy:
         if view & column.read_by:
             assert re.search(rf"\b{name}\b", read_sources(view)), f"{view} does not read it"
 
 
 @pytest.mark.parametrize("view", MODELS)
-def test_what_is_shown_is_in_the_api_with_its_description(view: View) -> None:
+def test_what_is_shown_is_in_the_api_with_its_description(view: UsedBy) -> None:
     fields = MODELS[view].model_fields
     figures = list_figures(view)
     assert figures

@@ -429,7 +429,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -465,6 +465,7 @@ class Rows(_message.Message):
     OBJECT_MONOTONIC_STEPS_FIELD_NUMBER: _ClassVar[int]
     OBJECT_NUMERIC_SPAN_FIELD_NUMBER: _ClassVar[int]
     RECORDS_RETURNED_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_BASIS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     RPC_STATUS_FIELD_NUMBER: _ClassVar[int]
     ENDED_LATER_FIELD_NUMBER: _ClassVar[int]
@@ -476,6 +477,9 @@ class Rows(_message.Message):
     RECORDS_MEASURED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_BODIES_READ_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_BODIES_READ_FIELD_NUMBER: _ClassVar[int]
+    DATA_LEN_FIELD_NUMBER: _ClassVar[int]
+    DATA_KIND_FIELD_NUMBER: _ClassVar[int]
+    DATA_COUNT_FIELD_NUMBER: _ClassVar[int]
     ATTACKS_FIELD_NUMBER: _ClassVar[int]
     ATTACKS_CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_LEN_FIELD_NUMBER: _ClassVar[int]
@@ -519,6 +523,7 @@ class Rows(_message.Message):
     object_monotonic_steps: _containers.RepeatedScalarFieldContainer[int]
     object_numeric_span: _containers.RepeatedScalarFieldContainer[int]
     records_returned: _containers.RepeatedScalarFieldContainer[int]
+    records_basis: _containers.RepeatedScalarFieldContainer[int]
     kind: _containers.RepeatedScalarFieldContainer[int]
     rpc_status: _containers.RepeatedScalarFieldContainer[int]
     ended_later: _containers.RepeatedScalarFieldContainer[int]
@@ -530,6 +535,9 @@ class Rows(_message.Message):
     records_measured: _containers.RepeatedScalarFieldContainer[int]
     request_bodies_read: _containers.RepeatedScalarFieldContainer[int]
     response_bodies_read: _containers.RepeatedScalarFieldContainer[int]
+    data_len: _containers.RepeatedScalarFieldContainer[int]
+    data_kind: _containers.RepeatedScalarFieldContainer[int]
+    data_count: _containers.RepeatedScalarFieldContainer[int]
     attacks: _containers.RepeatedScalarFieldContainer[int]
     attacks_confirmed: _containers.RepeatedScalarFieldContainer[int]
     payloads_len: _containers.RepeatedScalarFieldContainer[int]
@@ -538,7 +546,7 @@ class Rows(_message.Message):
     found_code: _containers.RepeatedScalarFieldContainer[int]
     found_count: _containers.RepeatedScalarFieldContainer[int]
     client_software: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls")
