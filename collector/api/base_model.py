@@ -8,7 +8,7 @@ from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, c
 
 from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
 from collector.inventory.endpoints.predicates import EXACT_MAX
-from collector.storage.columns import View, list_figures
+from collector.storage.columns import UsedBy, list_figures
 
 
 def _read_time(value: Any) -> Any:
@@ -33,13 +33,13 @@ class Model(BaseModel):
 _M = TypeVar("_M", bound=Model)
 
 
-def with_figures(view: View) -> Callable[[type[_M]], type[_M]]:
-    """Adds the numbers that a view shows of columns as they are (collector/storage/columns.py)."""
+def with_figures(by: UsedBy) -> Callable[[type[_M]], type[_M]]:
+    """Adds the columns that are shown there as they are (collector/storage/columns.py)."""
 
     def add(model: type[_M]) -> type[_M]:
         fields: dict[str, Any] = {
             name: (int, Field(validation_alias=AliasPath("figures", name), description=column.text))
-            for name, column in list_figures(view).items()
+            for name, column in list_figures(by).items()
         }
         return create_model(
             model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields

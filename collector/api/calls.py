@@ -14,12 +14,12 @@ from collector.core.rates import compute_rate
 from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, Resolution
 from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
-from collector.inventory.evidence.evidence import Evidence
+from collector.inventory.evidence.evidence import AlertEvidence
 from collector.inventory.query import CursorError
-from collector.storage.columns import View
+from collector.storage.columns import UsedBy
 
 
-@with_figures(View.CALLS)
+@with_figures(UsedBy.CALLS)
 class CallSumsModel(ObjectsModel):
     """What was counted in [start, end)."""
 
@@ -111,7 +111,7 @@ def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
     )
 
 
-def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
+def view_evidence(alert_id: str, evidence: AlertEvidence) -> EvidenceModel:
     """One page of it."""
     question, page, window = evidence.question, evidence.page, evidence.window
     rate = compute_rate(window.calls, evidence.window_seconds) if window is not None and evidence.is_aligned else None

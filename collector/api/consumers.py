@@ -13,10 +13,10 @@ from collector.api.problem import Problem, refuse_cursor, show
 from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerError, ConsumerKind, parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerPage
 from collector.inventory.query import CursorError, span_since
-from collector.storage.columns import View
+from collector.storage.columns import UsedBy
 
 
-@with_figures(View.CONSUMERS)
+@with_figures(UsedBy.CONSUMERS)
 class ConsumerModel(ObjectsModel):
     """One consumer over all endpoints."""
 

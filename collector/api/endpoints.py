@@ -21,7 +21,7 @@ from collector.inventory.endpoints.endpoint import AuthenticationLevel, Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.query import CursorError
-from collector.storage.columns import View
+from collector.storage.columns import UsedBy
 
 
 class EndpointSpecModel(Model):
@@ -149,7 +149,7 @@ class EndpointOperationModel(Model):
     samples: int = Field(description="Requests to its parent that were looked at.")
 
 
-@with_figures(View.ENDPOINTS)
+@with_figures(UsedBy.ENDPOINTS)
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 

@@ -37,7 +37,7 @@ _ENDPOINT_DAYS: Final = f"""
     SELECT n.endpoint_id AS id, n.service AS service, n.host AS host, n.method AS method, n.url_template AS template,
         '' AS parent_id, '' AS protocol, '' AS kind, '' AS name, d.time AS time, d.calls AS calls,
         toInt64(d.calls) - d.client_error_calls - d.error_calls AS well, d.success_calls AS served,
-        d.judged_calls AS judged, d.authenticated_calls AS authenticated,
+        d.judged_calls AS assessed, d.authenticated_calls AS authenticated,
         toUnixTimestamp(f.first_seen) AS first_seen, toUnixTimestamp(d.last_seen) AS last_seen
     FROM routes_day AS d
     INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
@@ -47,7 +47,7 @@ _ENDPOINT_DAYS: Final = f"""
 
 _PROCESS: Final = "s.route_id, s.node, s.boot_id, s.generation"
 _BEFORE: Final = "ORDER BY s.time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"
-_FIGURES: Final = ("calls", "served", "judged", "authenticated")
+_FIGURES: Final = ("calls", "served", "assessed", "authenticated")
 # What each day added to each operation of a route, and to the samples of the route.
 _ADDED: Final = f"""SELECT s.route_id AS route_id, s.protocol AS protocol, s.kind AS kind, s.name AS name,
         s.time AS time, min(s.first_seen) AS first_seen, max(s.last_seen) AS last_seen,
@@ -58,7 +58,7 @@ _ADDED: Final = f"""SELECT s.route_id AS route_id, s.protocol AS protocol, s.kin
             SELECT o.route_id AS route_id, o.node AS node, o.boot_id AS boot_id, o.generation AS generation,
                 o.protocol AS protocol, o.kind AS kind, o.name AS name, o.time AS time, o.first_seen AS first_seen,
                 o.last_seen AS last_seen, toInt64(o.calls) AS calls, toInt64({sum_served("o")}) AS served,
-                toInt64({sum_judged("o")}) AS judged, toInt64({sum_authenticated("o")}) AS authenticated
+                toInt64({sum_judged("o")}) AS assessed, toInt64({sum_authenticated("o")}) AS authenticated
             FROM operation_days AS o FINAL
         ) AS s
         WINDOW known AS (PARTITION BY {_PROCESS}, s.protocol, s.kind, s.name {_BEFORE})
@@ -81,7 +81,7 @@ _OPERATION_DAYS: Final = f"""
         n.method AS method, n.url_template AS template, n.endpoint_id AS parent_id, a.protocol AS protocol,
         a.kind AS kind, a.name AS name, a.time AS time,
         greatest(1, toUInt64(round(c.calls * least(1., a.calls / greatest(1, t.samples))))) AS calls,
-        a.served AS well, a.served AS served, a.judged AS judged, a.authenticated AS authenticated,
+        a.served AS well, a.served AS served, a.assessed AS assessed, a.authenticated AS authenticated,
         a.first_seen AS first_seen, a.last_seen AS last_seen
     FROM ({_ADDED}) AS a
     INNER JOIN ({_SAMPLES}) AS t ON t.route_id = a.route_id AND t.time = a.time
@@ -97,7 +97,7 @@ def _sum_days(days: str, having: str) -> str:
     return f"""
 SELECT d.id AS id, any(d.service) AS service, any(d.host) AS host, any(d.method) AS method,
     any(d.template) AS template, any(d.parent_id) AS parent_id, any(d.protocol) AS protocol, any(d.kind) AS kind,
-    any(d.name) AS name, sum(d.calls) AS calls, sum(d.judged) AS judged, sum(d.authenticated) AS authenticated,
+    any(d.name) AS name, sum(d.calls) AS calls, sum(d.assessed) AS assessed, sum(d.authenticated) AS authenticated,
     min(d.first_seen) AS first_seen, max(d.last_seen) AS last_seen,
     sumMap([toUnixTimestamp(d.time)], [d.calls]) AS days
 FROM ({days}) AS d
@@ -118,7 +118,7 @@ class NamedOperation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastEndpoint:
-    """An endpoint in a time of before. `days`: calls by start of day; times are unix seconds. `operation`: where it is
+    """An endpoint at an earlier time. `days`: calls by start of day; times are unix seconds. `operation`: where it is
     one; then calls are estimates."""
 
     id: str
@@ -139,7 +139,7 @@ class PastEndpoint:
 
 
 def _read(row: Mapping[str, Any], days: Mapping[int, int]) -> PastEndpoint:
-    judged = int(row["judged"])
+    assessed = int(row["assessed"])
     operation = NamedOperation(parent_id=row["parent_id"], protocol=row["protocol"], kind=row["kind"], name=row["name"])
     return PastEndpoint(
         id=row["id"],
@@ -148,7 +148,7 @@ def _read(row: Mapping[str, Any], days: Mapping[int, int]) -> PastEndpoint:
         method=row["method"],
         template=row["template"],
         calls=int(row["calls"]),
-        authentication_coverage=int(row["authenticated"]) / judged if judged else None,
+        authentication_coverage=int(row["authenticated"]) / assessed if assessed else None,
         first_seen=int(row["first_seen"] or 0),
         last_seen=int(row["last_seen"]),
         operation=operation if operation.parent_id else None,
@@ -229,7 +229,7 @@ SELECT endpoint_id FROM endpoint_tombstones FINAL WHERE is_back = 0 AND endpoint
     INNER JOIN (SELECT route_id, endpoint_id FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
     WHERE d.last_seen >= toDateTime({limit:UInt32}, 'UTC'))"""
 _LIST: Final = f"""
-SELECT endpoint_id AS id, service, host, method, url_template AS template, calls, judged_calls AS judged,
+SELECT endpoint_id AS id, service, host, method, url_template AS template, calls, judged_calls AS assessed,
     authenticated_calls AS authenticated, toUnixTimestamp(t.first_seen) AS first_seen,
     toUnixTimestamp(t.last_seen) AS last_seen, days, parent_id, operation_protocol AS protocol,
     operation_kind AS kind, operation_name AS name
@@ -304,7 +304,7 @@ def _write(row: Mapping[str, Any], version: int) -> RetiredRecord:
         url_template=row["template"],
         calls=int(row["calls"]),
         authenticated_calls=int(row["authenticated"]),
-        judged_calls=int(row["judged"]),
+        judged_calls=int(row["assessed"]),
         first_seen=datetime.fromtimestamp(int(row["first_seen"] or 0), UTC),
         last_seen=datetime.fromtimestamp(int(row["last_seen"]), UTC),
         days=json.dumps(_read_days(row)),

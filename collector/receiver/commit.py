@@ -16,7 +16,7 @@ INTERVAL_SECONDS = 0.1
 PENDING_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-class Outcome(Enum):
+class CommitOutcome(Enum):
     DURABLE = "durable"
     DUPLICATE = "duplicate"
     RETRY = "retry"
@@ -26,7 +26,7 @@ class Outcome(Enum):
 class Committed:
     """An outcome and, for RETRY, one sentence why."""
 
-    outcome: Outcome
+    outcome: CommitOutcome
     reason: str = ""
 
 
@@ -54,10 +54,10 @@ class GroupCommit:
             return first
         future: asyncio.Future[Committed] = loop.create_future()
         if self._wal.ledger.is_known(*key):
-            future.set_result(Committed(Outcome.DUPLICATE))
+            future.set_result(Committed(CommitOutcome.DUPLICATE))
             return future
         if self._pending_bytes + len(append.payload) > PENDING_LIMIT_BYTES or self._is_stopping:
-            future.set_result(Committed(Outcome.RETRY, "The collector is behind with its disk; send again."))
+            future.set_result(Committed(CommitOutcome.RETRY, "The collector is behind with its disk; send again."))
             return future
         self._futures[key] = future
         self._queue.append(append)
@@ -85,11 +85,11 @@ class GroupCommit:
             return
         try:
             await asyncio.to_thread(self._wal.append, appends)
-            result = Committed(Outcome.DURABLE)
+            result = Committed(CommitOutcome.DURABLE)
         except OSError as error:
             self._on_error(error)
             why = (error.strerror or str(error)).rstrip(".")
-            result = Committed(Outcome.RETRY, f"The collector cannot write its log ({why}).")
+            result = Committed(CommitOutcome.RETRY, f"The collector cannot write its log ({why}).")
         for append in appends:
             self._pending_bytes -= len(append.payload)
             future = self._futures.pop((append.node, append.boot_id, append.sequence))

@@ -58,7 +58,7 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
+class DecodedFrames:
     """What a stretch of a segment holds, in its order; `end`: how far that is known."""
 
     parts: tuple[Entry | Damage, ...]
@@ -90,7 +90,7 @@ def encode_frame(payload: bytes, *, number: int, received_unix_ns: int, position
     return head + _CHECKSUM.pack(_sum_head(head, position)) + payload
 
 
-def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> Decoded:
+def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> DecodedFrames:
     """Frames and damage of `buffer`, which begins at `start`, as far as they are known.
 
     `is_complete`: the buffer ends where the segment does, and nobody writes that any more. Then what follows the last
@@ -114,7 +114,7 @@ def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> Decod
     if is_complete and at < len(buffer) and not _is_torn(buffer, at, start):
         parts.append(_build_part(buffer, at, len(buffer), None, start))
         at = len(buffer)
-    return Decoded(parts=tuple(parts), end=Position(start.segment, start.offset + at))
+    return DecodedFrames(parts=tuple(parts), end=Position(start.segment, start.offset + at))
 
 
 def measure_frame(buffer: bytes, start: Position) -> int:

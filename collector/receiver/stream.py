@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from collector.core.keys import InstallationKey
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
-from collector.receiver.commit import Committed, GroupCommit, Outcome
+from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
 from collector.receiver.convert import Refusal, convert_batch, count_unknown
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import EnforcementReport, TriggerPolicy, convert_enforcement, write_policy
@@ -49,9 +49,9 @@ REVEAL_INTERVAL_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 _BATCH_STATUS = {
-    Outcome.DURABLE: stream_pb2.ACK_STATUS_ACCEPTED,
-    Outcome.DUPLICATE: stream_pb2.ACK_STATUS_DUPLICATE,
-    Outcome.RETRY: stream_pb2.ACK_STATUS_RETRY,
+    CommitOutcome.DURABLE: stream_pb2.ACK_STATUS_ACCEPTED,
+    CommitOutcome.DUPLICATE: stream_pb2.ACK_STATUS_DUPLICATE,
+    CommitOutcome.RETRY: stream_pb2.ACK_STATUS_RETRY,
 }
 
 
@@ -246,10 +246,10 @@ class SensorStream:
         try:
             # Shielded: another stream may wait for the same write.
             result = await asyncio.shield(future)
-            if result.outcome is Outcome.DURABLE:
+            if result.outcome is CommitOutcome.DURABLE:
                 counts.batches_durable += 1
                 self._context.sensors.record_batch(append.node)
-            elif result.outcome is Outcome.DUPLICATE:
+            elif result.outcome is CommitOutcome.DUPLICATE:
                 counts.batches_duplicate += 1
             else:
                 counts.batches_retry += 1
@@ -260,7 +260,7 @@ class SensorStream:
                         sequence=append.sequence,
                         status=_BATCH_STATUS[result.outcome],
                         reason=result.reason,
-                        retry_after_ms=RETRY_AFTER_MS if result.outcome is Outcome.RETRY else 0,
+                        retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
                     )
                 )
             )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.core.rows import Ragged, Route
-from collector.storage.columns import COLUMNS, Adding, Column, RowBatch
+from collector.storage.columns import COLUMNS, Adding, RowBatch, RowColumn
 
 _NARROW: dict[str, Any] = {"UInt8": np.uint8, "UInt16": np.uint16}
 
@@ -61,7 +61,7 @@ def _build_batch(batch: RowBatch) -> pa.Table:
     return pa.table(columns)
 
 
-def _build_column(values: Any, column: Column, strings: pa.Array) -> Any:
+def _build_column(values: Any, column: RowColumn, strings: pa.Array) -> Any:
     if column.adding is Adding.HISTOGRAM:
         return _build_histogram(values)
     if column.adding is Adding.SET:

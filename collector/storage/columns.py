@@ -34,7 +34,7 @@ class Adding(StrEnum):
     SET = "groupUniqArrayArray"
 
 
-class View(Flag):
+class UsedBy(Flag):
     """Who shows a column, or reads it for something else that is shown."""
 
     NOBODY = 0
@@ -45,7 +45,7 @@ class View(Flag):
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class RowColumn:
     """One column. `type` is the database's. Values stay below `below`, or below what the wire's type holds."""
 
     adding: Adding
@@ -55,8 +55,8 @@ class Column:
     is_rare: bool = False  # Omitted in a batch in which all rows have 0.
     is_kept_by_hour: bool = True
     lists: tuple[str, ...] = ()  # Of a histogram or set: the wire's fields of lengths, values and, if any, counts.
-    shown_by: View = View.NOBODY  # As a number under its own name, which `text` describes.
-    read_by: View = View.NOBODY  # For other figures.
+    shown_by: UsedBy = UsedBy.NOBODY  # As a number under its own name, which `text` describes.
+    read_by: UsedBy = UsedBy.NOBODY  # For other figures.
     text: str = ""
 
     @property
@@ -65,14 +65,14 @@ class Column:
         return self.type if self.adding is Adding.KEY else f"SimpleAggregateFunction({self.adding}, {self.type})"
 
 
-ENDPOINTS, CONSUMERS, CALLS, DETECTORS = View.ENDPOINTS, View.CONSUMERS, View.CALLS, View.DETECTORS
-_key = partial(Column, Adding.KEY)
-_name = partial(Column, Adding.KEY, "LowCardinality(String)", is_text=True)
-_media_type = partial(Column, Adding.MAX, "String", is_text=True)
-_count = partial(Column, Adding.SUM, below=CALLS_LIMIT)
-_total = partial(Column, Adding.SUM, below=SUM_LIMIT)
-_histogram = partial(Column, Adding.HISTOGRAM, "Tuple(Array(UInt16), Array(UInt64))")
-_set = partial(Column, Adding.SET, "Array(UInt64)", is_kept_by_hour=False)
+ENDPOINTS, CONSUMERS, CALLS, DETECTORS = UsedBy.ENDPOINTS, UsedBy.CONSUMERS, UsedBy.CALLS, UsedBy.DETECTORS
+_key = partial(RowColumn, Adding.KEY)
+_name = partial(RowColumn, Adding.KEY, "LowCardinality(String)", is_text=True)
+_media_type = partial(RowColumn, Adding.MAX, "String", is_text=True)
+_count = partial(RowColumn, Adding.SUM, below=CALLS_LIMIT)
+_total = partial(RowColumn, Adding.SUM, below=SUM_LIMIT)
+_histogram = partial(RowColumn, Adding.HISTOGRAM, "Tuple(Array(UInt16), Array(UInt64))")
+_set = partial(RowColumn, Adding.SET, "Array(UInt64)", is_kept_by_hour=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ class RowBatch:
     client_software: Annotated[U32, _name(is_rare=True, is_kept_by_hour=False, read_by=CONSUMERS | DETECTORS)]
     request_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
     response_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
-    flags: Annotated[U32, Column(Adding.BITS, "UInt32", read_by=ENDPOINTS | DETECTORS)]  # RowFlag.
+    flags: Annotated[U32, RowColumn(Adding.BITS, "UInt32", read_by=ENDPOINTS | DETECTORS)]  # RowFlag.
 
     # How much.
     calls: Annotated[U64, _count(read_by=ENDPOINTS | CONSUMERS | CALLS | DETECTORS)]
@@ -135,7 +135,7 @@ class RowBatch:
     ]
     time_to_first_byte_sum_us: Annotated[U64, _total(read_by=ENDPOINTS)]
     duration_sum_us: Annotated[U64, _total(read_by=DETECTORS)]
-    duration_max_us: Annotated[U64, Column(Adding.MAX, below=SUM_LIMIT, read_by=ENDPOINTS)]
+    duration_max_us: Annotated[U64, RowColumn(Adding.MAX, below=SUM_LIMIT, read_by=ENDPOINTS)]
     # Buckets of scale 3 over microseconds and bytes, with counts.
     duration: Annotated[
         Ragged, _histogram(lists=("duration_len", "duration_bucket", "duration_count"), read_by=ENDPOINTS)
@@ -146,10 +146,12 @@ class RowBatch:
     ]
     # Keyed hashes. Sets would grow without bound, so hours keep a sketch of 3 KB (about 1.6 % error).
     objects: Annotated[Ragged, _set(lists=("objects_len", "objects_hash"), read_by=CONSUMERS | CALLS | DETECTORS)]
-    objects_count: Annotated[U64, Column(Adding.MAX, below=CALLS_LIMIT, read_by=CONSUMERS | CALLS | DETECTORS)]
+    objects_count: Annotated[U64, RowColumn(Adding.MAX, below=CALLS_LIMIT, read_by=CONSUMERS | CALLS | DETECTORS)]
     object_numeric_calls: Annotated[U64, _count(read_by=ENDPOINTS | CALLS | DETECTORS)]
     object_monotonic_steps: Annotated[U64, _count(read_by=ENDPOINTS | CALLS | DETECTORS)]
-    object_numeric_span: Annotated[U64, Column(Adding.MAX, below=2**63, read_by=CALLS)]  # Of two integers below 2**63.
+    object_numeric_span: Annotated[
+        U64, RowColumn(Adding.MAX, below=2**63, read_by=CALLS)
+    ]  # Of two integers below 2**63.
 
     # Of streams, messages and bodies.
     ended_later: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]
@@ -194,7 +196,7 @@ class RowBatch:
 
 
 _HINTS: Final[Mapping[str, Any]] = get_type_hints(RowBatch, include_extras=True)
-COLUMNS: Final[Mapping[str, Column]] = {
+COLUMNS: Final[Mapping[str, RowColumn]] = {
     name: hint.__metadata__[0] for name, hint in _HINTS.items() if hasattr(hint, "__metadata__")
 }
 # The wire's number types, by column; of histograms and sets those of their lengths.
@@ -213,21 +215,21 @@ def fill_columns(count: int, **known: Any) -> dict[str, Any]:
     return {name: nothing if column.lists else zeros[WIRE_TYPES[name]] for name, column in COLUMNS.items()} | known
 
 
-def list_figures(view: View) -> dict[str, Column]:
-    """The columns that a view shows as they are."""
-    return {name: column for name, column in COLUMNS.items() if column.shown_by & view}
+def list_figures(by: UsedBy) -> dict[str, RowColumn]:
+    """The columns that are shown there as they are."""
+    return {name: column for name, column in COLUMNS.items() if column.shown_by & by}
 
 
-def sum_columns(view: View, row: str = "r") -> str:
-    """`sum(r.calls) AS calls, ..`: all that a view shows or reads, but for keys and sets, over rows of an alias."""
+def sum_columns(by: UsedBy) -> str:
+    """`sum(r.calls) AS calls, ..`: all that is used there, but for keys, texts and sets, over rows by the alias `r`."""
     return ", ".join(
-        f"{column.adding}({row}.{name}) AS {name}"
+        f"{column.adding}(r.{name}) AS {name}"
         for name, column in COLUMNS.items()
-        if (column.shown_by | column.read_by) & view and column.adding not in (Adding.KEY, Adding.SET)
+        if (column.shown_by | column.read_by) & by and column.adding not in (Adding.KEY, Adding.SET)
         if not column.is_text
     )
 
 
-def read_figures(row: Mapping[str, Any], view: View) -> dict[str, int]:
+def read_figures(row: Mapping[str, Any], by: UsedBy) -> dict[str, int]:
     """The numbers of a row of a question that asked for `sum_columns`."""
-    return {name: int(row[name]) for name in list_figures(view)}
+    return {name: int(row[name]) for name in list_figures(by)}

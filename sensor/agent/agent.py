@@ -37,7 +37,7 @@ from sensor.export.convert import SerialisedBatch
 from sensor.export.messages import Welcome
 from sensor.export.policy import PolicyResult, PolicyUpdate
 from sensor.export.spool import Spool
-from sensor.export.state import InstallationKey, StateDirectory, Told
+from sensor.export.state import CollectorState, InstallationKey, StateDirectory
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Sensor:
         self._enforcement = enforcement
         self._on_capturing = on_capturing
         self._lock = lock
-        self._told = Told(state)
+        self._told = CollectorState(state)
         self._node.identify_own_traffic(self._told.own_traffic)
         self._running: Running | None = None
         self._is_begun = False

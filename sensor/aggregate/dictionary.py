@@ -33,7 +33,7 @@ KEPT_RATIO: Final = 0.5
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class Table(Generic[_Key]):
+class NumberTable(Generic[_Key]):
     """Keys to numbers 0 .. limit - 1 and back; number 0 is that of the first key, for ever."""
 
     def __init__(self, first: _Key, limit: int) -> None:
@@ -107,7 +107,7 @@ class IdentityColumns:
     consumer: NDArray[np.uint64]  # Tells consumers apart on this node; 0 = nothing known.
 
 
-class Identity(NamedTuple):
+class IdentityRow(NamedTuple):
     """One row; of a batch, arrays of equal lengths. Texts are numbers of `Identities.texts`; see `pack_manner`."""
 
     principal: Any
@@ -129,7 +129,7 @@ class Identities:
         """The consumer is the first column of the order that is known."""
         self._consumer_order = tuple(consumer_order)
         self.columns = _make_columns()
-        self.texts: Table[str] = Table("", 3 * IDENTITIES_LIMIT + 1)
+        self.texts: NumberTable[str] = NumberTable("", 3 * IDENTITIES_LIMIT + 1)
         self._text_hashes = np.zeros(self.texts.limit, np.uint64)
         self.used = np.zeros(IDENTITIES_LIMIT, np.int64)  # Tick of the last use, by number.
         self._keys = np.zeros(IDENTITIES_LIMIT, np.uint64)
@@ -152,7 +152,7 @@ class Identities:
             self._text_hashes[number] = hash(text) & _MASK
         return number
 
-    def number(self, identity: Identity, tick: int) -> int:
+    def number(self, identity: IdentityRow, tick: int) -> int:
         """Number of one identity; of `other` where there is no room. Cost: 1 us, of a new one some 5."""
         key = _fold_one(identity)
         number = self._table.find_one(key)
@@ -163,13 +163,13 @@ class Identities:
             return other
         return self._fill_one(key, identity, other, tick, is_other=False)
 
-    def number_all(self, identities: Identity, tick: int) -> NDArray[np.int64]:
+    def number_all(self, identities: IdentityRow, tick: int) -> NDArray[np.int64]:
         """Numbers of identities; of `other` where there is no room. Cost: some 0.1 us each."""
         keys = _fold(identities)
         numbers, missing = self._table.find(keys)
         if len(missing):
             distinct, firsts, inverse = number_values(keys[missing])
-            new = Identity(*(column[missing[firsts]] for column in identities))
+            new = IdentityRow(*(column[missing[firsts]] for column in identities))
             numbers[missing] = self._add(distinct, new, tick)[inverse]
         return numbers
 
@@ -209,12 +209,12 @@ class Identities:
         numbers = np.fromiter(self.texts.numbers.values(), np.int64, len(self.texts.numbers))
         self.texts.forget(numbers[~is_used[numbers]])
 
-    def _add(self, keys: NDArray[np.uint64], new: Identity, tick: int) -> NDArray[np.int64]:
+    def _add(self, keys: NDArray[np.uint64], new: IdentityRow, tick: int) -> NDArray[np.int64]:
         others = self._find_others(new.protocol_version, new.manner, tick)
         room = max(0, IDENTITIES_LIMIT - _OTHERS_LIMIT - len(self))
         numbers = others.copy()
         if room:
-            part = Identity(*(column[:room] for column in new))
+            part = IdentityRow(*(column[:room] for column in new))
             numbers[:room] = self._fill(keys[:room], part, others[:room], tick)
         return numbers
 
@@ -230,7 +230,7 @@ class Identities:
         return np.array(numbers, np.int64)[place]
 
     def _find_other(self, version: int, manner: int, tick: int) -> int:
-        identity = Identity(0, 0, 0, 0, version, manner | 1 << _OTHER_SHIFT)
+        identity = IdentityRow(0, 0, 0, 0, version, manner | 1 << _OTHER_SHIFT)
         key = _fold_one(identity)
         number = self._table.find_one(key)
         if number is not None:
@@ -244,9 +244,9 @@ class Identities:
             less = self._find_other(version, reduced, tick)
         if len(self) >= IDENTITIES_LIMIT:
             return max(less, 0)
-        return self._fill_one(key, Identity(0, 0, 0, 0, version, manner), less, tick, is_other=True)
+        return self._fill_one(key, IdentityRow(0, 0, 0, 0, version, manner), less, tick, is_other=True)
 
-    def _fill_one(self, key: int, new: Identity, other: int, tick: int, *, is_other: bool) -> int:
+    def _fill_one(self, key: int, new: IdentityRow, other: int, tick: int, *, is_other: bool) -> int:
         """The row of one that is not known, for which there is room. `other`: -1 for the row itself."""
         number = self._free.pop() if self._free else self._end
         self._end = max(self._end, number + 1)
@@ -255,7 +255,9 @@ class Identities:
         self._table.put_one(key, number)
         return number
 
-    def _fill(self, keys: NDArray[np.uint64], new: Identity, others: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
+    def _fill(
+        self, keys: NDArray[np.uint64], new: IdentityRow, others: NDArray[np.int64], tick: int
+    ) -> NDArray[np.int64]:
         """Rows of identities that are not known, for which there is room."""
         numbers = self._take_numbers(len(keys))
         self._write(numbers, keys, new, others, self._name_consumers(new), tick)
@@ -263,7 +265,7 @@ class Identities:
         self._table.put(keys, numbers)
         return numbers
 
-    def _write(self, numbers: Any, keys: Any, new: Identity, others: Any, consumers: Any, tick: int) -> None:
+    def _write(self, numbers: Any, keys: Any, new: IdentityRow, others: Any, consumers: Any, tick: int) -> None:
         """The rows of one number, or of an array of them."""
         columns = self.columns
         columns.principal[numbers], columns.credential[numbers] = new.principal, new.credential
@@ -284,7 +286,7 @@ class Identities:
         self._end = end
         return numbers
 
-    def _name_consumers(self, new: Identity) -> NDArray[np.uint64]:
+    def _name_consumers(self, new: IdentityRow) -> NDArray[np.uint64]:
         """By the first column that says something, and which that is."""
         columns = {
             ConsumerColumn.PRINCIPAL: new.principal,
@@ -298,7 +300,7 @@ class Identities:
             consumers[said] = mix(np.full(len(said), mix_one(0, place), np.uint64), columns[name][said])
         return consumers
 
-    def _name_consumer(self, new: Identity) -> int:
+    def _name_consumer(self, new: IdentityRow) -> int:
         """The same of one."""
         columns = {
             ConsumerColumn.PRINCIPAL: new.principal,
@@ -312,7 +314,7 @@ class Identities:
         return 0
 
 
-def _fold(identities: Identity) -> NDArray[np.uint64]:
+def _fold(identities: IdentityRow) -> NDArray[np.uint64]:
     principals, credentials, addresses, workloads, versions, manners = (
         column.astype(np.uint64, copy=False) for column in identities
     )
@@ -322,7 +324,7 @@ def _fold(identities: Identity) -> NDArray[np.uint64]:
     return mix(mix(mix(key, addresses << shift | workloads), versions), manners)
 
 
-def _fold_one(identity: Identity) -> int:
+def _fold_one(identity: IdentityRow) -> int:
     """The same of one."""
     principal, credential, address, workload, version, manner = identity
     key = mix_one(mix_one(0, principal), credential)
@@ -396,10 +398,10 @@ class Facts:
         """The consumer is the first column of the order that is known."""
         self.generation = 0
         self._tick = 0
-        self._routes: Table[int] = Table(NO_ROUTE, ROUTES_LIMIT)
+        self._routes: NumberTable[int] = NumberTable(NO_ROUTE, ROUTES_LIMIT)
         self._routes_known: list[Route | None] = [None]
         self.route_ids = np.zeros(ROUTES_LIMIT, np.uint64)  # By number.
-        self._media_types: Table[str] = Table("", MEDIA_TYPES_LIMIT)
+        self._media_types: NumberTable[str] = NumberTable("", MEDIA_TYPES_LIMIT)
         self._identities = Identities(consumer_order)
         self._data_sets: dict[tuple[int, ...], int] = {(): NO_DATA}
         self._data_by_number: list[tuple[int, ...]] = [()]
@@ -459,7 +461,7 @@ class Facts:
         return Ragged(lengths, np.array([code for one in sets for code in one], np.uint16))
 
     def actor(self, actor: ActorFacts) -> int:
-        identity = Identity(
+        identity = IdentityRow(
             actor.principal,
             actor.credential,
             self.text(actor.client_address),
@@ -471,7 +473,7 @@ class Facts:
         media_type = self.request_type(actor.request_content_type, actor.client_software)
         return number | media_type << _IDENTITY_BITS | actor.is_credential_truncated << _TRUNCATED_SHIFT
 
-    def actors(self, identities: Identity, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
+    def actors(self, identities: IdentityRow, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of many actors whose credentials are whole; their texts are numbers of `text`, and `media_types` of
         `request_type`."""
         return self._identities.number_all(identities, self._tick) | media_types << _IDENTITY_BITS
@@ -518,7 +520,7 @@ class Facts:
 
     def sweep(self, oldest_tick: int) -> Freed:
         """Forget what was not used since `oldest_tick`, as far as the tables are crowded."""
-        tables: tuple[Table[Any] | Identities, ...] = (self._routes, self._identities, self._media_types)
+        tables: tuple[NumberTable[Any] | Identities, ...] = (self._routes, self._identities, self._media_types)
         nothing = np.empty(0, np.int64)
         routes, identities, media_types = (
             table.sweep(oldest_tick) if table.is_crowded else nothing for table in tables

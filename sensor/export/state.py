@@ -4,7 +4,7 @@ known.
 Each is a 0600 file, written whole, in the state directory (`state_dir`, 0700). The directory also holds the certificate
 (`sensor.export.certificates`) and the spool (`sensor.export.spool`). Values of keys never appear in an error.
 
-`Told` holds what the collector sent last. It is valid until the collector sends something else.
+`CollectorState` holds what the collector sent last. It is valid until the collector sends something else.
 """
 
 import json
@@ -157,7 +157,7 @@ def _parse_own_traffic(found: Any) -> CollectorTraffic:
 logger = logging.getLogger(__name__)
 
 
-class Told:
+class CollectorState:
     """`keys` of the installation, newest first, and the last good `policy`. What cannot be written holds all the same,
     until the sensor ends."""
 

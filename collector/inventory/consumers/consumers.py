@@ -39,7 +39,7 @@ from collector.inventory.query import (
     series_span,
     write_cursor,
 )
-from collector.storage.columns import View, read_figures, sum_columns
+from collector.storage.columns import UsedBy, read_figures, sum_columns
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
@@ -207,7 +207,7 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
-    {sum_columns(View.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
+    {sum_columns(UsedBy.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
     sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
@@ -263,7 +263,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         denied=int(row["denied"]),
         objects=int(row["objects"]),
         addresses=int(row["addresses"]),
-        figures=read_figures(row, View.CONSUMERS),
+        figures=read_figures(row, UsedBy.CONSUMERS),
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),
         holders=holders,

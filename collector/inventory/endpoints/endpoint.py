@@ -16,7 +16,7 @@ from collector.core.kinds import Protocol
 from collector.core.rows import Service
 from collector.inventory.endpoints.bodies import Bodies
 from collector.inventory.endpoints.exposure import Exposure
-from collector.inventory.endpoints.peers import Holder, Workload
+from collector.inventory.endpoints.peers import DeployedWorkload, Holder
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec
 from collector.inventory.query import Reader, select
 
@@ -276,7 +276,7 @@ class Endpoint:
     # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
     called: tuple[Holder, ...]
     spec: EndpointSpec = NO_SPEC
-    kubernetes: Workload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
+    kubernetes: DeployedWorkload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
     # Of a service that is a container on a plain host; empty where it is none or not known.
     container_image_name: str = ""
     container_image_tags: tuple[str, ...] = ()

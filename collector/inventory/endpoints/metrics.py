@@ -28,7 +28,7 @@ from collector.inventory.endpoints.endpoint import (
 from collector.inventory.endpoints.exposure import Exposure, Observed
 from collector.inventory.endpoints.operations import count_by_kind, count_weaknesses
 from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER
-from collector.inventory.endpoints.peers import Call, ContainerImage, Holder, Workload
+from collector.inventory.endpoints.peers import Call, ContainerImage, DeployedWorkload, Holder
 from collector.inventory.endpoints.predicates import (
     ERROR,
     FLAG_AMBIGUOUS,
@@ -49,7 +49,7 @@ from collector.inventory.endpoints.predicates import (
 )
 from collector.inventory.partners import PartnerNetworks, is_public
 from collector.inventory.query import Span
-from collector.storage.columns import View, read_figures, sum_columns
+from collector.storage.columns import UsedBy, read_figures, sum_columns
 
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
@@ -67,7 +67,7 @@ def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
 SELECT
     transform(r.route_id, {{routes:Array(UInt64)}}, {{owners:Array(UInt32)}}, toUInt32(0)) AS owner,
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
-    {sum_columns(View.ENDPOINTS)},
+    {sum_columns(UsedBy.ENDPOINTS)},
     sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,
     sumMapIf([r.authentication], [r.calls], {JUDGED}) AS authentication,
     groupBitOr({PROTOCOL_BIT}) AS protocols,
@@ -214,7 +214,7 @@ def read_endpoint(
     service: Service,
     exposure: Exposure,
     called: tuple[Holder, ...],
-    workload: Workload | None,
+    workload: DeployedWorkload | None,
     image: ContainerImage,
     risk: RiskScore | None,
 ) -> Endpoint:
@@ -242,7 +242,7 @@ def read_endpoint(
         streams=read_streams(row),
         messages=read_messages(row),
         bodies=read_bodies(row),
-        figures=read_figures(row, View.ENDPOINTS),
+        figures=read_figures(row, UsedBy.ENDPOINTS),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
         time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / status.answered * MICROSECONDS_TO_MILLISECONDS

@@ -44,14 +44,14 @@ from collector.inventory.query import (
     select,
     write_cursor,
 )
-from collector.storage.columns import View, read_figures, sum_columns
+from collector.storage.columns import UsedBy, read_figures, sum_columns
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 KINDS_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class AnswerComparison:
     calls: int
     served_calls: int  # Answered 2xx.
     served_bytes: int
@@ -77,7 +77,7 @@ class Answers:
         return said
 
 
-def read_answers(reader: Reader, span: Span, where: str, own: str, parameters: Mapping[str, Any]) -> Answers:
+def read_answers(reader: Reader, span: Span, where: str, own: str, parameters: Mapping[str, Any]) -> AnswerComparison:
     """`where`: the conditions on rows of anybody, `own` those of the caller besides. Raises StoreError."""
     statement = f"""
 SELECT sum(calls) AS calls, sum(served) AS served_calls, sum(bytes) AS served_bytes,
@@ -92,12 +92,12 @@ FROM (SELECT r.route_id, sumIf(r.calls, {own}) AS calls, sumIf(r.calls, {own} AN
     found = select(reader, statement, {**parameters, "start": span.start, "end": span.end})
     row = found[0] if found else None
     if row is None or not int(row["calls"]):
-        return Answers(
+        return AnswerComparison(
             calls=0, served_calls=0, served_bytes=0, comparable_bytes=0, others_bytes=0.0, responses_read=0, kinds=()
         )
     bodies = read_bodies(row)
     kinds = [one.kind for one in bodies.data if one.side is BodySide.RESPONSE] if bodies is not None else []
-    return Answers(
+    return AnswerComparison(
         calls=int(row["calls"]),
         served_calls=int(row["served_calls"]),
         served_bytes=int(row["served_bytes"]),
@@ -221,7 +221,7 @@ class CallInventory:
         asked = {**parameters, "start": question.start, "end": question.end, "split": split}
         return read_crowd(self._reader, self._who, where, asked)
 
-    def read_answers(self, question: CallQuestion) -> Answers:
+    def read_answers(self, question: CallQuestion) -> AnswerComparison:
         """What the question's caller was answered, against others at the same routes."""
         where, parameters = self._find(replace(question, consumer=None, address=""))
         own, named = self._find_caller(question)
@@ -287,7 +287,7 @@ def _span(question: CallQuestion) -> Span:
 
 
 def _sums(span: Span) -> str:
-    return f"""{sum_columns(View.CALLS)},
+    return f"""{sum_columns(UsedBy.CALLS)},
     sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
     sumIf(r.calls, {UNREAD}) AS not_read, {objects_count(span.rollup)} AS objects, {_CREDENTIALS} AS credentials"""
 
@@ -302,7 +302,7 @@ def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
         not_read=int(row["not_read"]),
         objects=int(row["objects"]),
         credentials=int(row["credentials"]),
-        figures=read_figures(row, View.CALLS),
+        figures=read_figures(row, UsedBy.CALLS),
         numeric_calls=int(row["object_numeric_calls"]),
         monotonic_steps=int(row["object_monotonic_steps"]),
         numeric_span=int(row["object_numeric_span"]),

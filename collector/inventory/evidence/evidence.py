@@ -21,7 +21,7 @@ AFTER_SECONDS: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AlertEvidence:
     """What is behind one alert. `question` is None where it is about no calls, and then nothing was counted."""
 
     unit: str
@@ -43,7 +43,7 @@ class EvidenceReader:
         self._calls = calls
         self._clock = clock
 
-    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> Evidence:
+    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> AlertEvidence:
         """One page of it. Raises CursorError where the cursor is not of this alert's question, StoreError."""
         figures = _find_figures(alert)
         question = _ask(alert)
@@ -126,10 +126,10 @@ class EvidenceReader:
         return notes
 
 
-def _find_figures(alert: Alert) -> Evidence:
+def _find_figures(alert: Alert) -> AlertEvidence:
     """Unit, observed, expected and limit."""
     if alert.kind.row.group is KindGroup.VOLUME:
-        return Evidence(
+        return AlertEvidence(
             unit=CALLS_A_SECOND,
             observed=alert.observed_rate,
             expected=alert.expected_rate,
@@ -137,7 +137,7 @@ def _find_figures(alert: Alert) -> Evidence:
         )
     unit = alert.kind.row.unit
     # Alerts from before the limit was kept have none.
-    return Evidence(
+    return AlertEvidence(
         unit=unit, observed=alert.measure if unit else None, expected=None, limit=alert.measure_limit or None
     )
 

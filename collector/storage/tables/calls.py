@@ -20,7 +20,7 @@ comes first in the key, because every list first asks which hosts were called as
 from collections.abc import Iterable, Mapping
 
 from collector.core.kinds import find_bit, is_authenticated, is_client_error, is_error, is_judged, is_success
-from collector.storage.columns import COLUMNS, Adding, Column
+from collector.storage.columns import COLUMNS, Adding, RowColumn
 from collector.storage.tables.layout import (
     DEDUPLICATE,
     HOUR_RETENTION_DAYS,
@@ -45,11 +45,11 @@ _OWN_COLUMNS = """
 """
 
 
-def _list_columns(columns: Mapping[str, Column]) -> str:
+def _list_columns(columns: Mapping[str, RowColumn]) -> str:
     return "\n".join(f"{name} {column.table_type}" for name, column in columns.items())
 
 
-def _order(columns: Mapping[str, Column]) -> str:
+def _order(columns: Mapping[str, RowColumn]) -> str:
     """The key, ordered so that the rows of one endpoint, and of one pair, are neighbours."""
     first, *others = (name for name, column in columns.items() if column.adding is Adding.KEY)
     return ", ".join(("route_id", first, "time", *others))

@@ -12,8 +12,8 @@ from sensor.aggregate.dictionary import (
     NO_ROUTE,
     ActorFacts,
     Facts,
-    Identity,
-    Table,
+    IdentityRow,
+    NumberTable,
     get_identities,
     pack_manner,
 )
@@ -136,7 +136,7 @@ def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.
 
 @given(st.lists(st.integers(1, 30), max_size=200), st.integers(2, 12))
 def test_a_table_never_gives_one_number_to_two_keys(keys: list[int], limit: int) -> None:
-    table = Table(0, limit)
+    table = NumberTable(0, limit)
     for tick, key in enumerate(keys):
         number = table.numbers.get(key)
         if number is None:
@@ -168,7 +168,7 @@ def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
         [getattr(actor, name) for actor in stream]
         for name in ("principal", "credential", "client_address", "client_workload", "protocol_version")
     ]
-    row = Identity(
+    row = IdentityRow(
         *(np.array(column, np.uint64) for column in columns[:2]),
         *(np.array([facts.text(text) for text in column], np.int64) for column in columns[2:]),
         np.array([pack_manner(actor.authentication, actor.kind, actor.principal_kind) for actor in stream], np.uint64),
