@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from apidae.v1 import stream_pb2
+
 from collector.receiver.wal import Append, Wal
 
 INTERVAL_SECONDS = 0.1
@@ -17,9 +19,11 @@ PENDING_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class CommitOutcome(Enum):
-    DURABLE = "durable"
-    DUPLICATE = "duplicate"
-    RETRY = "retry"
+    """By the wire's status of an acknowledgement."""
+
+    DURABLE = stream_pb2.ACK_STATUS_ACCEPTED
+    DUPLICATE = stream_pb2.ACK_STATUS_DUPLICATE
+    RETRY = stream_pb2.ACK_STATUS_RETRY
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,6 @@ RETRY_AFTER_MS = 1_000
 REVEAL_INTERVAL_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
-_BATCH_STATUS = {
-    CommitOutcome.DURABLE: stream_pb2.ACK_STATUS_ACCEPTED,
-    CommitOutcome.DUPLICATE: stream_pb2.ACK_STATUS_DUPLICATE,
-    CommitOutcome.RETRY: stream_pb2.ACK_STATUS_RETRY,
-}
 
 
 @dataclass(slots=True)
@@ -258,7 +253,7 @@ class SensorStream:
                     ack=stream_pb2.Ack(
                         boot_id=append.boot_id,
                         sequence=append.sequence,
-                        status=_BATCH_STATUS[result.outcome],
+                        status=result.outcome.value,
                         reason=result.reason,
                         retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
                     )
