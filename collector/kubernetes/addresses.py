@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from collector.kubernetes.objects import BackendPort, EndpointSliceObject, ServiceObject, ServicePort, read_time
+from collector.kubernetes.objects import BackendPort, EndpointSliceObject, ServiceObject, ServicePort
 from collector.kubernetes.state import ClusterState, Key, Pod
+from common.kubernetes.objects import read_time
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -45,7 +45,7 @@ from collector.inventory.sensors import Watch
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
-from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster
+from collector.kubernetes.watcher import ClusterWatcher
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import ProcessMark, open_process_mark
 from collector.receiver.reader import WalReader
@@ -67,6 +67,7 @@ from collector.storage.disk import DiskReserve, keep_reserve
 from collector.storage.embedded import EmbeddedStore, lock_directory
 from collector.storage.writer import StoreWriter
 from common.figures import Figure, make_gauges, total
+from common.kubernetes.reflector import is_in_cluster
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
