@@ -13,8 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from collector.kubernetes.objects import BackendPort, EndpointSliceObject, ServiceObject, ServicePort
-from collector.kubernetes.state import ClusterState, Key, Pod
+from collector.kubernetes.state import (
+    BackendPort,
+    ClusterState,
+    EndpointSliceObject,
+    Key,
+    Pod,
+    ServiceObject,
+    ServicePort,
+)
 from common.kubernetes.objects import read_time
 
 

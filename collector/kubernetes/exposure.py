@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from collector.kubernetes.addresses import Target, Targets
-from collector.kubernetes.fact import Fact, FactKind, write_facts
-from collector.kubernetes.objects import (
+from collector.kubernetes.rows import Fact, FactKind, write_facts
+from collector.kubernetes.state import (
     BackendPort,
+    ClusterState,
     GatewayObject,
     HttpRouteObject,
     HttpRouteRule,
@@ -24,11 +25,11 @@ from collector.kubernetes.objects import (
     Listener,
     NetworkPolicyObject,
     ParentReference,
+    Pod,
     PolicyIngressRule,
     ServiceObject,
     selects,
 )
-from collector.kubernetes.state import ClusterState, Pod
 
 # Any port of a workload.
 ALL_PORTS = 0
@@ -309,7 +310,7 @@ NO_FACTS = "[]"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """One row of `exposures`: what was so of a workload's port from `time` (unix seconds) on. Port 0: of all its
-    ports. `facts` is JSON (collector/kubernetes/fact.py)."""
+    ports. `facts` is JSON (collector/kubernetes/rows.py)."""
 
     cluster: str
     namespace: str

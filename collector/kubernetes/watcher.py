@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from collector.kubernetes import objects
+from collector.kubernetes import state as objects
 from collector.kubernetes.addresses import AddressBook, Peer, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
 from collector.kubernetes.state import ClusterState, read_kept

@@ -27,10 +27,9 @@ from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
-from collector.trust.enrollment import EnrollmentRefusedError
+from collector.trust.enrollment import EnrollmentRefusedError, ReviewError
+from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.keeper import Trust
-from collector.trust.token_review import ReviewError
 from common.figures import Figure, list_figures, make_gauges, total
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"

@@ -18,11 +18,9 @@ import msgspec
 
 from collector.alerting.alert import AlertKind, Report, Severity
 from collector.inventory.endpoints.bodies import BodySide, DataClass
-from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.spec_status import SpecStatus
-from collector.risk.circumstances import Circumstances
-from collector.risk.finding import Finding, FindingState, Weights
+from collector.risk.finding import Circumstances, Finding, FindingState, Weights
 
 LEAST: Final = "minimal"
 _INTEGER_SHARE: Final = 0.5  # Of the served calls name their object by an integer: ids can be guessed.
@@ -64,7 +62,7 @@ class _Factor(msgspec.Struct, frozen=True):
 
 def score(seen: Circumstances, findings: Sequence[Finding], weights: Weights) -> Risk:
     """The risk of an endpoint with these findings, of which the open ones count. Cost: 30 us."""
-    factors = [judge(seen, weights) for judge in _FACTORS]
+    factors = [weigh(seen, weights) for weigh in _FACTORS]
     counted = _pick_findings(findings, weights)
     left = math.prod(1 - weights.findings[finding.severity] for finding in counted)
     base = math.prod(factor.weight for factor in factors)
@@ -72,7 +70,7 @@ def score(seen: Circumstances, findings: Sequence[Finding], weights: Weights) ->
         _make_term(factor, _combine(base / factor.weight * min(factor.least, factor.weight), left))
         for factor in factors
     ]
-    terms.append(_make_term(_judge_findings(counted, left), _combine(base, 1.0)))
+    terms.append(_make_term(_weigh_findings(counted, left), _combine(base, 1.0)))
     total = _combine(base, left)
     return Risk(
         formula=weights.version,
@@ -109,7 +107,7 @@ def _make_term(factor: _Factor, lowered: int) -> Term:
     )
 
 
-def _judge_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
     table = weights.sensitivity
     bodies = seen.endpoint.bodies
     answered, asked = seen.classes(*_RESPONSES), seen.classes(*_REQUESTS)
@@ -137,7 +135,7 @@ def _judge_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
     )
 
 
-def _judge_authentication(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_authentication(seen: Circumstances, weights: Weights) -> _Factor:
     table, authentication = weights.authentication, seen.endpoint.authentication
     if seen.is_entrance:
         weight, evidence = table["full"], "People log in here: the secret is in the body."
@@ -145,14 +143,14 @@ def _judge_authentication(seen: Circumstances, weights: Weights) -> _Factor:
         weight, evidence = table["unknown"], "No 2xx call whose credentials could be seen."
     else:
         weight = table["full"] + (1 - table["full"]) * (1 - authentication.coverage)
-        judged = seen.endpoint.status.success - authentication.unseen_calls
-        evidence = f"{authentication.coverage:.1%} of {judged:,} 2xx calls carried credentials."
+        visible = seen.endpoint.status.success - authentication.unseen_calls
+        evidence = f"{authentication.coverage:.1%} of {visible:,} 2xx calls carried credentials."
     return _Factor(
         "authentication gap", weight, table["full"], evidence, "Refuse calls without credentials.", "API2:2023"
     )
 
 
-def _judge_exposure(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_exposure(seen: Circumstances, weights: Weights) -> _Factor:
     exposure = seen.endpoint.exposure
     evidence = f"{exposure.level.replace('_', ' ').capitalize()}: {'; '.join(exposure.reasons) or 'nothing known'}."
     return _Factor(
@@ -165,7 +163,7 @@ def _judge_exposure(seen: Circumstances, weights: Weights) -> _Factor:
     )
 
 
-def _judge_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
     endpoint, table = seen.endpoint, weights.enumerability
     share = endpoint.integer_object_calls / endpoint.calls if endpoint.calls else 0.0
     steps = endpoint.monotonic_steps / endpoint.integer_object_calls if endpoint.integer_object_calls else 0.0
@@ -181,7 +179,7 @@ def _judge_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
     )
 
 
-def _judge_volume(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_volume(seen: Circumstances, weights: Weights) -> _Factor:
     table, records = weights.volume, seen.records_per_day
     share = min(1.0, math.log10(max(records, 1.0)) / math.log10(table.records_at_most))
     return _Factor(
@@ -202,7 +200,7 @@ _SPEC_EVIDENCE: Final = {
 }
 
 
-def _judge_spec(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_spec(seen: Circumstances, weights: Weights) -> _Factor:
     return _Factor(
         "specification",
         weights.spec[seen.endpoint.spec.status],
@@ -213,7 +211,7 @@ def _judge_spec(seen: Circumstances, weights: Weights) -> _Factor:
     )
 
 
-def _judge_findings(counted: Sequence[Finding], left: float) -> _Factor:
+def _weigh_findings(counted: Sequence[Finding], left: float) -> _Factor:
     named = "; ".join(f"{finding.title} ({finding.severity})" for finding in counted)
     return _Factor(
         "findings",
@@ -226,16 +224,16 @@ def _judge_findings(counted: Sequence[Finding], left: float) -> _Factor:
 
 
 _FACTORS: Final[tuple[Callable[[Circumstances, Weights], _Factor], ...]] = (
-    _judge_sensitivity,
-    _judge_authentication,
-    _judge_exposure,
-    _judge_enumerability,
-    _judge_volume,
-    _judge_spec,
+    _weigh_sensitivity,
+    _weigh_authentication,
+    _weigh_exposure,
+    _weigh_enumerability,
+    _weigh_volume,
+    _weigh_spec,
 )
 
 
-# Told again at each look while it is so; an endpoint that nobody calls any more is calm after a day.
+# Reported again at each look while it is so; an endpoint that nobody calls any more is calm after a day.
 CALM_SECONDS: Final = 86_400.0
 _OPEN_DATA: Final = "personal_data_without_authentication"
 _ALARMING: Final = ("critical", "high")
@@ -243,67 +241,36 @@ _ALARMING: Final = ("critical", "high")
 
 def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], weights: Weights) -> list[Report]:
     """Reports of one endpoint: at most one. An accepted finding alarms nobody."""
-    exposed = next(
-        (one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN and seen.is_external),
-        None,
-    )
+    is_open = [one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN]
+    gravest = [one for one in findings if risk.findings and one.id == risk.findings[0]]
     label = f"{seen.endpoint.method} {seen.endpoint.template}"
-    if exposed is not None:
-        return [
-            _report(
-                seen.endpoint,
-                kind=AlertKind.UNAUTHENTICATED_SENSITIVE_DATA,
-                severity=Severity.HIGH,
-                title=f"{label} gives personal data to anybody",
-                why=f"{exposed.why} Its risk is {risk.score} of 100.",
-                risk=exposed.owasp,
-                advice=exposed.advice,
-                score=risk.score,
-                now=seen.now,
-            )
-        ]
-    gravest = next((one for one in findings if risk.findings and one.id == risk.findings[0]), None)
-    if risk.level not in _ALARMING or gravest is None:  # What a person accepted leaves no finding to act on.
+    if is_open and seen.is_external:
+        finding, kind, severity = is_open[0], AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, Severity.HIGH
+        title = f"{label} gives personal data to anybody"
+        why = f"{finding.why} Its risk is {risk.score} of 100."
+    elif gravest and risk.level in _ALARMING:  # What a person accepted leaves no finding to act on.
+        finding, kind = gravest[0], AlertKind.RISK_SCORE
+        severity = Severity.HIGH if risk.level == "critical" else Severity.MEDIUM
+        title = f"{label} is a {risk.level} risk"
+        why = (
+            f"Its risk is {risk.score} of 100, {risk.level} from {weights.levels[risk.level]} on. "
+            f"{finding.title}: {finding.why}"
+        )
+    else:
         return []
-    why = f"Its risk is {risk.score} of 100, {risk.level} from {weights.levels[risk.level]} on."
     return [
-        _report(
-            seen.endpoint,
-            kind=AlertKind.RISK_SCORE,
-            severity=Severity.HIGH if risk.level == "critical" else Severity.MEDIUM,
-            title=f"{label} is a {risk.level} risk",
-            why=f"{why} {gravest.title}: {gravest.why}",
-            risk=gravest.owasp,
-            advice=gravest.advice,
-            score=risk.score,
-            now=seen.now,
+        Report(
+            kind=kind,
+            severity=severity,
+            title=title,
+            why=why,
+            calm_seconds=CALM_SECONDS,
+            window_start=seen.now,
+            window_end=seen.now,
+            endpoint_id=seen.endpoint.id,
+            score=risk.score / 100,
+            calls=seen.endpoint.calls,
+            risk=finding.owasp,
+            advice=finding.advice,
         )
     ]
-
-
-def _report(
-    endpoint: Endpoint,
-    *,
-    kind: AlertKind,
-    severity: Severity,
-    title: str,
-    why: str,
-    risk: str,
-    advice: str,
-    score: int,
-    now: float,
-) -> Report:
-    return Report(
-        kind=kind,
-        severity=severity,
-        title=title,
-        why=why,
-        calm_seconds=CALM_SECONDS,
-        window_start=now,
-        window_end=now,
-        endpoint_id=endpoint.id,
-        score=score / 100,
-        calls=endpoint.calls,
-        risk=risk,
-        advice=advice,
-    )

@@ -58,9 +58,9 @@ from collector.response.integrations import Integrations, compose_integrations
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaQueue
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, keep_reserve
@@ -117,9 +117,9 @@ class Collector:
     alert_actions: AlertActions
     integrations: Integrations
     approval_token: Token | None
-    specs: SpecKeeper
+    specs: SpecAssessor
     graveyard: Graveyard
-    risks: RiskKeeper
+    risks: RiskAssessor
     changes: ChangeWatch
     editor: TemplateEditor
     eraser: Eraser
@@ -344,8 +344,8 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             lock=threading.Lock(),
         ),
         graveyard=Graveyard(store=store, clock=clock),
-        specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
-        risks=RiskKeeper(
+        specs=SpecAssessor(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
+        risks=RiskAssessor(
             store=store,
             endpoints=EndpointInventory(
                 reader=store,

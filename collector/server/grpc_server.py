@@ -21,11 +21,11 @@ from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, Inge
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
 from collector.trust.enroller import Enroller
+from collector.trust.enrollment import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.trust.files import Trust, TrustError
 from collector.trust.gate import Gate, RefusalLog
 from collector.trust.identity import list_own_names
-from collector.trust.keeper import Trust, TrustError
 from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
-from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 
 _INNER_LISTEN = "127.0.0.1:0"

@@ -155,7 +155,7 @@ _UNTYPED: Final = frozenset(("application/x-www-form-urlencoded", "multipart/for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What is compared. `statuses`: calls by code; `authenticated_share` of the 2xx calls that could be judged."""
+    """What is compared. `statuses`: calls by code; `authenticated_share` of the 2xx calls that could be assessed."""
 
     schema: EndpointSchema
     statuses: Mapping[int, int]

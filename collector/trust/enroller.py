@@ -18,11 +18,16 @@ from typing import Final
 from cryptography import x509
 
 from collector.trust.authority import AuthorityError, issue_sensor_certificate
-from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, TOKEN_PREFIX, EnrollmentRefusedError, take_enrollment
+from collector.trust.enrollment import (
+    ENROLLMENTS_DIRECTORY,
+    TOKEN_PREFIX,
+    EnrollmentRefusedError,
+    TokenReviewer,
+    take_enrollment,
+)
+from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.keeper import Trust
 from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, IssuedCertificate, load_revocations, record_issued
-from collector.trust.token_review import TokenReviewer
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 

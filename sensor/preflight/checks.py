@@ -251,10 +251,10 @@ def print_checks(checks: Sequence[Check], console: "Console") -> None:
         colour = _COLOURS[check.status]
         table.add_row(check.name, f"[{colour}]{check.status.value}[/]", _plain(check.observed), _plain(check.advice))
     console.print(table)
-    console.print(_judge(checks), style="bold")
+    console.print(_summarise(checks), style="bold")
 
 
-def _judge(checks: Sequence[Check]) -> str:
+def _summarise(checks: Sequence[Check]) -> str:
     way, reason = find_way(checks), find_fallback_reason(checks)
     if way is None:
         return "Plaintext capture does not work here."

@@ -255,7 +255,7 @@ SETTINGS {DURABLE}
 """,
 )
 
-# collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the keeper asks for
+# collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the assessor asks for
 # neighbours.
 FINDINGS = Table(
     name="findings",

@@ -179,8 +179,8 @@ FORMER_NAMES = make_newest_table(
 _ORDER = "route_id, part, status_class, media_type, node, boot_id, generation, operation"
 
 # `part` is the wire's SchemaPart. `fields` and `operations` are JSON, as collector/schemas/merging.py reads them; of a
-# description `fields` is its outline (collector/specs/keeper.py). States of other processes and generations add up. A
-# sensor tells each part again every ten minutes, so that what is old is gone. `operation` names the one whose
+# description `fields` is its outline (collector/specs/assessment.py). States of other processes and generations add up.
+# A sensor sends each part again every ten minutes, so that what is old is gone. `operation` names the one whose
 # parameters or result the state describes; empty of a whole part. Read with FINAL.
 SCHEMAS = Table(
     name="schemas",

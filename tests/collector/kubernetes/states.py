@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from collector.kubernetes.objects import KubernetesObject
-from collector.kubernetes.state import ClusterState, read_kept
+from collector.kubernetes.state import ClusterState, KubernetesObject, read_kept
 from collector.kubernetes.watcher import KINDS
 from tests.collector.kubernetes.manifests import Manifest
 

@@ -5,7 +5,7 @@ from typing import get_args
 
 import yaml
 
-from collector.kubernetes.objects import KubernetesObject
+from collector.kubernetes.state import KubernetesObject
 from collector.kubernetes.watcher import KINDS
 
 CHART = Path(__file__).parents[2] / "data" / "chart" / "smallest.yaml"

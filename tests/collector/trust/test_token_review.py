@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.trust.enrollment import EnrollmentRefusedError
-from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.trust.enrollment import EnrollmentRefusedError, ReviewError, ReviewSettings, TokenReviewer, find_api
 from tests.collector.trust.token_reviews import FakeReviews, serve_reviews
 
 
