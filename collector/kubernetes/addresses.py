@@ -97,20 +97,20 @@ class Peer:
     """One row of `peer_addresses`. `port` 0: any. `address` empty: that of any node. Times are unix seconds; `until`
     0: still."""
 
-    cluster: str
     address: str
     port: int
     since: int
-    until: int
     kind: str
     namespace: str
     name: str
-    workload: str  # Of a Pod.
-    workload_kind: str  # Kubernetes' own: Deployment, ...
-    node: str
-    services: tuple[str, ...]  # `namespace/name` of those that lead to a Pod.
-    workloads: tuple[str, ...]  # `namespace/workload:port` of those that a Service leads to.
-    version: int
+    cluster: str = ""
+    until: int = 0
+    workload: str = ""  # Of a Pod.
+    workload_kind: str = ""  # Kubernetes' own: Deployment, ...
+    node: str = ""
+    services: tuple[str, ...] = ()  # `namespace/name` of those that lead to a Pod.
+    workloads: tuple[str, ...] = ()  # `namespace/workload:port` of those that a Service leads to.
+    version: int = 0
 
     @property
     def holding(self) -> tuple[str, int, str, str, str]:
@@ -193,16 +193,12 @@ class AddressBook:
                 address=address,
                 port=port,
                 since=pod.started_at or int(now),
-                until=0,
                 kind=PeerKind.POD.value,
                 namespace=pod.namespace,
                 name=pod.name,
                 workload=pod.workload.name,
                 workload_kind=pod.workload.kind,
                 node=pod.node,
-                services=(),
-                workloads=(),
-                version=0,
             )
 
     def _list_services(self, state: ClusterState, targets: Targets, now: float) -> Iterator[Peer]:
@@ -238,18 +234,11 @@ def _fixed(
     kind: PeerKind, address: str, port: int, since: int, namespace: str, name: str, workloads: tuple[str, ...]
 ) -> Peer:
     return Peer(
-        cluster="",
         address=address,
         port=port,
         since=since,
-        until=0,
         kind=kind.value,
         namespace=namespace,
         name=name,
-        workload="",
-        workload_kind="",
-        node="",
-        services=(),
         workloads=workloads,
-        version=0,
     )

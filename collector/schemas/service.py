@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.core.kinds import find_outcome, is_authenticated, is_judged
 from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
@@ -26,6 +26,7 @@ from collector.schemas.merging import (
     merge_parts,
     merge_tokens,
 )
+from collector.storage.base import Store
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
 
@@ -222,16 +223,8 @@ def _read_state(row: Mapping[str, Any]) -> StoredSchema:
     )
 
 
-# Waiting for the store, from all sensors: some 200 MB at worst. A sensor tells each state again within ten minutes.
+# Waiting for the store, from all sensors: some 200 MB at worst. A sensor sends each state again within ten minutes.
 QUEUE_LIMIT: Final = 20_000
-
-
-class Writer(Protocol):
-    """The writing half of `collector.storage.base.Store`."""
-
-    def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        """Append records; raises StoreError."""
-        ...
 
 
 class SchemaQueue:
@@ -252,7 +245,7 @@ class SchemaQueue:
                 elif known is None or known.version < record.version:
                     self._waiting[record.key] = record
 
-    def flush(self, writer: Writer) -> None:
+    def flush(self, writer: Store) -> None:
         """Write what waits. Blocks. Raises StoreError, and then it waits on."""
         with self._lock:
             taken, self._waiting = self._waiting, {}

@@ -64,7 +64,8 @@ from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaInventory
 from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
-from collector.specs.table import SpecTable, Store
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
 from collector.ui.endpoint_page import SchemaSource
 from collector.ui.page import build_page_routes
 

@@ -22,7 +22,8 @@ from collector.receiver.schemas import DESCRIPTION
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.fit import Extent, FitResult, assess_served
 from collector.specs.matching import Fit, SeenEndpoint, SpecBook, assess_endpoint
-from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable, Store
+from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
+from collector.storage.base import Store
 
 # Where services serve their own description: the usual names.
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"

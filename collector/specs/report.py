@@ -9,7 +9,8 @@ from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, 
 from collector.specs.assessment import SERVED_NAMES, list_endpoints
 from collector.specs.drift import Drift, Seen, find_drift
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
-from collector.specs.table import SpecTable, Store
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
 
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,

@@ -21,7 +21,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,15 +104,7 @@ def take_enrollment(directory: Path, token: str, *, now: float, node: str, clust
     except FileNotFoundError:
         raise EnrollmentRefusedError("used", "The enrolment token was used already; make another one.") from None
     used_by = f"node {node}" if not cluster else f"node {node} of cluster {cluster}"
-    taken = Enrollment(
-        number=enrollment.number,
-        node=node,
-        cluster=cluster,
-        made_at=enrollment.made_at,
-        expires_at=enrollment.expires_at,
-        used_at=now,
-        used_by=used_by,
-    )
+    taken = replace(enrollment, node=node, cluster=cluster, used_at=now, used_by=used_by)
     write_private(path.with_suffix(_USED), _write(taken, found[1]))
     return taken
 
@@ -143,15 +135,8 @@ def _hash(secret: str) -> str:
 
 
 def _write(enrollment: Enrollment, secret_hash: str) -> bytes:
-    content = {
-        "node": enrollment.node,
-        "cluster": enrollment.cluster,
-        "made_at": enrollment.made_at,
-        "expires_at": enrollment.expires_at,
-        "used_at": enrollment.used_at,
-        "used_by": enrollment.used_by,
-        "secret_sha256": secret_hash,
-    }
+    content = {**asdict(enrollment), "secret_sha256": secret_hash}
+    del content["number"]  # It is the file's name.
     return (json.dumps(content) + "\n").encode()
 
 

@@ -17,7 +17,7 @@ a static file from a forwarded call, and an endpoint shown twice is better than 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
@@ -26,7 +26,10 @@ from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sockets import NodeSockets
+from sensor.enrich.sockets import KernelSockets
+
+if TYPE_CHECKING:  # Its client's packages take 12 MB.
+    from sensor.enrich.kubernetes.cluster import Cluster
 
 # Containers that were called by their ids; the first ones are forgotten, and their calls keep the id.
 FORMER_NAMES_MAX: Final = 1_000
@@ -96,48 +99,6 @@ KUBELET_CGROUPS = frozenset(("kubelet.service", "kubelet"))
 _SOCKET_UNIT = ".socket"
 
 
-class PodName(Protocol):
-    """How a cgroup of a Pod is told; `sensor.enrich.kubernetes.cluster.PodName`."""
-
-    @property
-    def namespace(self) -> str: ...
-
-    @property
-    def workload(self) -> str: ...
-
-    @property
-    def is_hop(self) -> bool:
-        """Whether it passes on calls of others."""
-        ...
-
-    @property
-    def left_out(self) -> str:
-        """Why it is not watched; empty where it is."""
-        ...
-
-
-class Pods(Protocol):
-    """Who the Pods of this node are; `sensor.enrich.kubernetes.cluster.Cluster`."""
-
-    @property
-    def generation(self) -> int:
-        """Rises whenever names given before may be old."""
-        ...
-
-    @property
-    def node_addresses(self) -> frozenset[str]:
-        """Addresses of the node itself."""
-        ...
-
-    def name(self, owner: CgroupOwner) -> PodName | None:
-        """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
-        ...
-
-    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
-        """`namespace/workload` of the only Pod that held an address from `first_ns` to `last_ns`, unix ns; or empty."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Name:
     """What a service is called and who said so."""
@@ -169,11 +130,11 @@ class NodeIdentity:
         node: str,
         cgroups: CgroupTree,
         listeners: ListenerTable,
-        sockets: NodeSockets,
+        sockets: KernelSockets,
         processes: ProcessTable,
         name_container: Callable[[str, int | None], str],
         clock: Callable[[], float],
-        pods: Pods | None = None,
+        pods: "Cluster | None" = None,
     ) -> None:
         """`node` becomes the host name of its services; `name_container` maps a container's id and user to a name;
         `clock`: monotonic s; without `pods` there is no Kubernetes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sockets import LISTEN, NamespaceSockets, NodeSockets, TcpSocket
+from sensor.enrich.sockets import LISTEN, KernelSockets, NamespaceSockets, TcpSocket
 
 ANY_ADDRESSES = frozenset({"0.0.0.0", "::"})
 MIN_REST_SECONDS = 0.02
@@ -62,7 +62,7 @@ class ListenerLoss:
 class ListenerTable:
     """The listeners of one node. Thread-safe; readers never wait for a reading they did not ask for."""
 
-    def __init__(self, sockets: NodeSockets, processes: ProcessTable, *, clock: Callable[[], float]) -> None:
+    def __init__(self, sockets: KernelSockets, processes: ProcessTable, *, clock: Callable[[], float]) -> None:
         """`clock` gives monotonic seconds."""
         self._sockets = sockets
         self._processes = processes

@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r"[./]")
 _URL_TAIL = re.compile(r"[?#].*", re.DOTALL)
 # gunicorn, celery and others rewrite their command line with setproctitle: `gunicorn: master [app]`.
 _TITLE = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*):( |$)")
-# One binary under many names: the kernel's command name tells which.
+# One binary under many names: the kernel's command name says which.
 _MULTI_CALL = frozenset({"busybox", "toybox", "coreutils", "exe"})
 
 
@@ -44,6 +44,12 @@ class Interpreter:
     source: str = ""
 
 
+# Options whose value is the next argument.
+_NODE_OPTIONS = "-r --require --import --loader --experimental-loader --env-file -C --conditions --title --icu-data-dir"
+_JAVA_OPTIONS = (
+    "-cp -classpath --class-path -p --module-path --upgrade-module-path --add-modules --add-reads "
+    "--add-exports --add-opens --limit-modules --patch-module --source"
+)
 INTERPRETERS: tuple[Interpreter, ...] = (
     Interpreter(
         executable=re.compile(r"(python|pypy)[0-9.]*[a-z]?"),
@@ -56,43 +62,14 @@ INTERPRETERS: tuple[Interpreter, ...] = (
     Interpreter(
         executable=re.compile(r"node(js)?"),
         name="node",
-        options_with_value=frozenset(
-            [
-                "-r",
-                "--require",
-                "--import",
-                "--loader",
-                "--experimental-loader",
-                "--env-file",
-                "-C",
-                "--conditions",
-                "--title",
-                "--icu-data-dir",
-            ]
-        ),
+        options_with_value=frozenset(_NODE_OPTIONS.split()),
         inline_options=frozenset({"-e", "--eval", "-p", "--print", "-pe"}),
         source="nodejs.org/api/cli.html",
     ),
     Interpreter(
         executable=re.compile(r"java"),
         name="java",
-        options_with_value=frozenset(
-            [
-                "-cp",
-                "-classpath",
-                "--class-path",
-                "-p",
-                "--module-path",
-                "--upgrade-module-path",
-                "--add-modules",
-                "--add-reads",
-                "--add-exports",
-                "--add-opens",
-                "--limit-modules",
-                "--patch-module",
-                "--source",
-            ]
-        ),
+        options_with_value=frozenset(_JAVA_OPTIONS.split()),
         module_options=frozenset({"-jar", "-m", "--module"}),
         source="docs.oracle.com/en/java/javase/21/docs/specs/man/java.html",
     ),

@@ -1,8 +1,7 @@
 """Reads the TCP and UDP sockets of the whole node, in every network namespace that a process lives in.
 
-`NodeSockets` is the interface that the other tables use. `KernelSockets` answers it from the kernel, with one visit per
-namespace, and tests bring a fake. On cgroups v1, containers differ only by namespace: all listen on 0.0.0.0:80 in the
-root cgroup. So the addresses of the namespace come with the sockets.
+`KernelSockets` reads them from the kernel, with one visit per namespace. On cgroups v1, containers differ only by
+namespace: all listen on 0.0.0.0:80 in the root cgroup. So the addresses of the namespace come with the sockets.
 
 Requests are NETLINK_SOCK_DIAG dumps (sock_diag(7), include/uapi/linux/inet_diag.h, stable since Linux 3.3, with the
 cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure.
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sensor.enrich.processes import ProcessTable
 
@@ -284,14 +283,6 @@ class SocketReading:
 
     namespaces: tuple[NamespaceSockets, ...]
     unreadable_namespace_count: int
-
-
-class NodeSockets(Protocol):
-    """Where sockets come from."""
-
-    def read(self, states: int) -> SocketReading:
-        """Sockets in `states` (bits of sensor.enrich.sockets) of every namespace."""
-        ...
 
 
 class KernelSockets:

@@ -3,12 +3,13 @@ tree.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup_tree import CgroupTree
-from sensor.enrich.identity import FIRST_RETRY_SECONDS, UNKNOWN_WORKLOAD, NodeIdentity, Pods
+from sensor.enrich.identity import FIRST_RETRY_SECONDS, UNKNOWN_WORKLOAD, NodeIdentity
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.processes import ProcessTable
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
@@ -19,7 +20,7 @@ ID = "0123456789abcdef" * 4
 class Node:
     """A node with its identity; a test adds cgroups, processes and sockets and asks."""
 
-    def __init__(self, directory: Path, pods: Pods | None = None) -> None:
+    def __init__(self, directory: Path, pods: Any = None) -> None:
         self.clock = FakeClock()
         self.tree = directory / "cgroup"
         self.tree.mkdir()
