@@ -11,8 +11,8 @@ better than selectors: they have named target ports as numbers, Pod by Pod, and 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from collector.kubernetes.rows import Peer, PeerKind
 from collector.kubernetes.state import (
     BackendPort,
     ClusterState,
@@ -82,40 +82,6 @@ class Targets:
             if (port.name and one.name == port.name) or (not port.name and one.port == port.number):
                 return self.find(service, one)
         return ()
-
-
-class PeerKind(StrEnum):
-    """What an address stands for."""
-
-    POD = "pod"  # One Pod that has it for itself.
-    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
-    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """One row of `peer_addresses`. `port` 0: any. `address` empty: that of any node. Times are unix seconds; `until`
-    0: still."""
-
-    address: str
-    port: int
-    since: int
-    kind: str
-    namespace: str
-    name: str
-    cluster: str = ""
-    until: int = 0
-    workload: str = ""  # Of a Pod.
-    workload_kind: str = ""  # Kubernetes' own: Deployment, ...
-    node: str = ""
-    services: tuple[str, ...] = ()  # `namespace/name` of those that lead to a Pod.
-    workloads: tuple[str, ...] = ()  # `namespace/workload:port` of those that a Service leads to.
-    version: int = 0
-
-    @property
-    def holding(self) -> tuple[str, int, str, str, str]:
-        """What is held, and by whom: one interval at a time."""
-        return self.address, self.port, self.kind, self.namespace, self.name
 
 
 _NO_ADDRESS = frozenset({"", "None"})

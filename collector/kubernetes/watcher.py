@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from collector.kubernetes import state as objects
-from collector.kubernetes.addresses import AddressBook, Peer, Targets
+from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
+from collector.kubernetes.rows import Peer
 from collector.kubernetes.state import ClusterState, read_kept
 from collector.storage.base import Store, StoreError
 from common.figures import Figure, list_figures, make_gauges, sum_accounts

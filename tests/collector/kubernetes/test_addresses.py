@@ -1,6 +1,7 @@
 """Who held which address when."""
 
-from collector.kubernetes.addresses import AddressBook, Peer, Targets
+from collector.kubernetes.addresses import AddressBook, Targets
+from collector.kubernetes.rows import Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept, read_pod
 from common.kubernetes.objects import read_time
 from tests.collector.kubernetes.manifests import Manifest, make_pod, make_service, make_slice
