@@ -27,10 +27,11 @@ from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
-from collector.trust.enrollment import EnrollmentRefusedError, ReviewError
+from collector.trust.enrollment import EnrollmentRefusedError
 from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
 from common.figures import Figure, list_figures, make_gauges, total
+from common.kubernetes.reflector import AccessError, ApiError
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"
 TOKEN_LIMIT = 16 * 1024
@@ -89,7 +90,7 @@ class EnrollmentService:
             chain = await self._enroller.enroll(application)
         except EnrollmentRefusedError as error:
             await self._refuse(call, error, peer.host, str(peer))
-        except (ReviewError, KeyFileError) as error:
+        except (AccessError, ApiError, KeyFileError) as error:
             logger.error("The sensor at %s could not be enrolled: %s", peer, error)
             await call.abort(
                 grpc.StatusCode.UNAVAILABLE, "The collector cannot enrol now; its log says why. Try again later."

@@ -7,6 +7,7 @@ services. `look` and `apply`, every second, take new certificates, authorities a
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, Inge
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
 from collector.trust.enroller import Enroller
-from collector.trust.enrollment import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.trust.enrollment import TokenReviewer
 from collector.trust.files import Trust, TrustError
 from collector.trust.gate import Gate, RefusalLog
 from collector.trust.identity import list_own_names
@@ -217,14 +218,12 @@ def _open_trust(settings: CollectorSettings) -> Trust | None:
 def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
     if not settings.kubernetes_enrollment_accounts:
         return None
-    try:
-        return TokenReviewer(
-            ReviewSettings(
-                url=find_api(),
-                account_dir=settings.kubernetes_account_dir,
-                audience=settings.kubernetes_enrollment_audience,
-                accounts=settings.kubernetes_enrollment_accounts,
-            )
+    if "KUBERNETES_SERVICE_HOST" not in os.environ:
+        raise StartError(
+            "kubernetes_enrollment_accounts is set outside a cluster (there is no KUBERNETES_SERVICE_HOST); drop it."
         )
-    except ReviewError as error:
-        raise StartError(str(error)) from error
+    return TokenReviewer(
+        account_dir=settings.kubernetes_account_dir,
+        audience=settings.kubernetes_enrollment_audience,
+        accounts=settings.kubernetes_enrollment_accounts,
+    )

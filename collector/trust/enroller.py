@@ -97,7 +97,7 @@ class Enroller:
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
 
     async def enroll(self, application: Application) -> bytes:
-        """A first certificate. Raises EnrollmentRefusedError, ReviewError, KeyFileError."""
+        """A first certificate. Raises EnrollmentRefusedError, AccessError, ApiError, KeyFileError."""
         wait = self._allowance.find_wait(application.host)
         if wait > 0:
             raise EnrollmentRefusedError(

@@ -64,7 +64,7 @@ _SOCKET_OPTIONS: Final = (
 )
 _HINTS: Final = {
     401: "; its token is not accepted: give a valid one",
-    403: "; let the service account list and watch this (docs/use/kubernetes.md)",
+    403: "; give the service account this right (docs/use/kubernetes.md)",
 }
 
 T = TypeVar("T")
@@ -93,12 +93,14 @@ def is_in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").is_file()
 
 
-def open_client(kubeconfig: Path | None) -> httpx2.AsyncClient:
+def open_client(kubeconfig: Path | None, account_dir: Path = SERVICE_ACCOUNT) -> httpx2.AsyncClient:
     """A client of the kubeconfig's current context, or of the Pod's service account without one. Raises AccessError.
 
     lightkube reads a service account's token again after a 401."""
     try:
-        config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()).get()
+        config = (
+            KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account(account_dir)
+        ).get()
         if config is None or config.user is None:
             raise ConfigError("it has no current context with a user")
         verify = verify_cluster(config.cluster, config.user, config.abs_file, trust_env=False)
@@ -111,7 +113,7 @@ def open_client(kubeconfig: Path | None) -> httpx2.AsyncClient:
         )
         return AsyncClient(config, parameters)
     except (ConfigError, OSError, LookupError, ValueError, TypeError, AssertionError) as error:
-        source = f"the kubeconfig {kubeconfig}" if kubeconfig else f"this Pod's service account in {SERVICE_ACCOUNT}"
+        source = f"the kubeconfig {kubeconfig}" if kubeconfig else f"this Pod's service account in {account_dir}"
         detail = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise AccessError(f"{source} cannot be used ({detail}); correct it") from None
 
@@ -321,13 +323,13 @@ class Reflector(Generic[T, Kept]):
         return self._backoff.next_seconds()
 
 
-async def read_object(open_client: OpenClient, path: str, kind: type[T]) -> T:
-    """One object, once. Raises AccessError and ApiError."""
+async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None) -> T:
+    """The answer about one object: a GET, or a POST of `body`. Raises AccessError and ApiError."""
     try:
         async with open_client() as client:
-            response = await client.get(path)
+            response = await client.request("GET" if body is None else "POST", path, json=body)
     except (httpx2.HTTPError, ConfigError, OSError) as error:
-        raise ApiError(str(error) or type(error).__name__) from None
+        raise ApiError(f"the API server does not answer {path} ({error or type(error).__name__})") from None
     _check(response.status_code, response.content)
     return _decode(kind, response.content)
 
@@ -347,20 +349,22 @@ async def _split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _decode(kind: type[T], content: bytes | msgspec.Raw) -> T:
-    """Raises ApiError, which shows how the answer begins: a proxy's page, or another server's."""
+    """Raises ApiError. It shows how an answer begins that is not JSON: a proxy's page, or another server's."""
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
-        begun = bytes(content)[:_SHOWN_BYTES].decode("utf-8", "replace")
+        answer = bytes(content)
+        begun = answer[:_SHOWN_BYTES].decode("utf-8", "replace")
+        shown = "" if answer[:1] == b"{" else f" that begin with {begun!r}"
         raise ApiError(
-            f"the answer, of {len(bytes(content))} bytes that begin with {begun!r}, is not what an API server gives "
-            f"({error}); give the API server's address in the kubeconfig"
+            f"the answer, of {len(answer)} bytes{shown}, is not what an API server gives ({error}); give the API "
+            "server's address in the kubeconfig"
         ) from None
 
 
 def _check(status: int, content: bytes) -> None:
-    """Raises _GoneError or ApiError for anything but 200."""
-    if status == 200:
+    """Raises _GoneError or ApiError for a refusal."""
+    if 200 <= status < 300:
         return
     try:
         answer = msgspec.json.decode(content, type=_Status)

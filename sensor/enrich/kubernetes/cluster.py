@@ -32,7 +32,7 @@ from common.kubernetes.reflector import (
     Reflector,
     Resource,
     WatchCounts,
-    read_object,
+    ask,
 )
 from sensor.core.printable import make_printable
 from sensor.enrich.cgroup import CgroupOwner
@@ -304,7 +304,7 @@ class Cluster:
         """Zone and addresses of the node; without the right to read it there are none."""
         self.pod_watch.counts.requests += 1
         try:
-            node = await read_object(self._open_client, f"/api/v1/nodes/{self._settings.node}", _NodeObject)
+            node = await ask(self._open_client, f"/api/v1/nodes/{self._settings.node}", _NodeObject)
         except (AccessError, ApiError) as error:
             if not self._has_reported_node:
                 self._has_reported_node = True

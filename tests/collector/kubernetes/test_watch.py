@@ -191,7 +191,7 @@ def test_a_missing_right_is_named_and_nothing_is_judged(
     other.start()
     try:
         wait_until(lambda: "403" in other.status.reason, "the refusal")
-        assert "let the service account list and watch this" in other.status.reason
+        assert "give the service account this right" in other.status.reason
         assert not other.status.is_current and not store.rows["exposures"]
         api.forbidden.clear()
         wait_until(lambda: other.status.is_current and store.rows["exposures"], "the right")
