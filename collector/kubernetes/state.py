@@ -206,7 +206,6 @@ class GatewayAddress(Part, frozen=True, kw_only=True):
 
 
 class GatewaySpec(Part, frozen=True, kw_only=True):
-    gateway_class_name: str = ""
     listeners: tuple[Listener, ...] | None = None
 
 
@@ -278,7 +277,6 @@ class PolicyPeer(Part, frozen=True, kw_only=True):
 
 class PolicyPort(Part, frozen=True, kw_only=True):
     port: int | str | None = None
-    end_port: int | None = None
     protocol: str = "TCP"
 
 

@@ -12,11 +12,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from collector.core.rows import Service
 from collector.inventory.coverage.coverage import PROTOCOL_NUMBERS, ROLE_NUMBERS, CoverageRole, PortProtocol, WeakChoice
 from collector.inventory.coverage.reader import read_weak_choices
+from collector.inventory.endpoints.metrics import read_service
 from collector.inventory.query import Reader, select
 from collector.risk.finding import (
     SELF,
@@ -118,7 +119,7 @@ def read_weak_tls(reader: Reader, now: float) -> dict[Service, WeakTls]:
     heard: dict[Service, dict[tuple[str, str, str], WeakChoice]] = defaultdict(dict)
     read: set[Service] = set()
     for row in select(reader, _WEAK, {"since": max(0, since)}):
-        service = _read_service(row)
+        service = read_service(row)
         if PROTOCOL_NUMBERS.get(int(row["protocol"])) is PortProtocol.HTTPS:
             read.add(service)
         for choice in read_weak_choices(json.loads(row["handshakes"])["weak_choices"]):
@@ -140,17 +141,6 @@ def _sum_nodes(choices: Mapping[tuple[str, str, str], WeakChoice]) -> tuple[Weak
             last_seen=max(choice.last_seen, before.last_seen if before else 0),
         )
     return tuple(sums.values())
-
-
-def _read_service(row: Mapping[str, Any]) -> Service:
-    return Service(
-        cluster=row["cluster"],
-        namespace=row["namespace"],
-        workload=row["workload"],
-        workload_kind=int(row["workload_kind"]),
-        host_name=row["host_name"],
-        port=int(row["port"]),
-    )
 
 
 NO_ENDPOINT: Final = ""

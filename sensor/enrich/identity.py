@@ -167,14 +167,6 @@ class NodeIdentity:
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
 
-    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
-        """The service of `server`."""
-        return self.server(cgroup_id, local_port, local_address)[0]
-
-    def hop(self, cgroup_id: int, local_port: int, local_address: str) -> Hop:
-        """The hop of `server`."""
-        return self.server(cgroup_id, local_port, local_address)[1]
-
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
         or not known. 0.2 us."""

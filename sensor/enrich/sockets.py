@@ -100,7 +100,7 @@ def count_kernel_tls() -> Counter[tuple[int, int]]:
 
 
 def _dump_messages(protocol: int, states: int) -> Iterator[bytes]:
-    with _connect(NETLINK_SOCK_DIAG) as channel:
+    with open_netlink(NETLINK_SOCK_DIAG) as channel:
         for family in (socket.AF_INET, socket.AF_INET6):
             body = _REQUEST.pack(family, protocol, 0, 0, states, bytes(48))
             yield from _dump(channel, SOCK_DIAG_BY_FAMILY, body)
@@ -118,7 +118,7 @@ def _dump_sockets(protocol: int, states: int) -> list[TcpSocket]:
 def dump_addresses() -> frozenset[str]:
     """The addresses of all interfaces of the calling thread's network namespace. Raises OSError."""
     found: set[str] = set()
-    with _connect(socket.NETLINK_ROUTE) as channel:
+    with open_netlink(socket.NETLINK_ROUTE) as channel:
         for message in _dump(channel, _RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
             found.update(parse_addresses(message))
     return frozenset(found)
@@ -170,7 +170,8 @@ def parse_addresses(message: bytes) -> Iterator[str]:
             yield _format_address(body[0], raw.ljust(16, b"\0"))
 
 
-def _connect(protocol: int) -> socket.socket:
+def open_netlink(protocol: int) -> socket.socket:
+    """A netlink channel of the calling thread's network namespace. Raises OSError."""
     channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     channel.settimeout(_TIMEOUT_SECONDS)
     return channel

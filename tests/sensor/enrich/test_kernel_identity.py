@@ -123,7 +123,7 @@ def test_listener_of_the_root_is_named_by_its_script_and_its_client_too(tmp_path
     root_id = MOUNT.stat().st_ino
     identity = build_identity()
     with server(tmp_path / "app.py", into=MOUNT) as (_, port):
-        service = identity.service(root_id, port, "127.0.0.1")
+        service = identity.server(root_id, port, "127.0.0.1")[0]
         if Path("/proc/self/cgroup").read_text().count("docker") == 0:
             assert (service.workload, service.workload_kind) == ("app.py", WorkloadKind.PROCESS)
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -158,7 +158,7 @@ def test_dead_listener_keeps_the_name_of_its_first_call(tmp_path: Path) -> None:
     assert MOUNT is not None
     identity = build_identity()
     with server(tmp_path / "brief.py", into=MOUNT) as (_, port):
-        first = identity.service(MOUNT.stat().st_ino, port, "127.0.0.1")
+        first = identity.server(MOUNT.stat().st_ino, port, "127.0.0.1")[0]
     identity.refresh()
-    assert identity.service(MOUNT.stat().st_ino, port, "127.0.0.1") is first
+    assert identity.server(MOUNT.stat().st_ino, port, "127.0.0.1")[0] is first
     assert first.workload == "brief.py"
