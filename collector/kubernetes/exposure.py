@@ -133,11 +133,11 @@ def list_policy_facts(state: ClusterState) -> Iterator[tuple[Target, Fact]]:
         labels = dict(pod.labels)
         for policy in by_namespace[pod.namespace]:
             if selects(policy.spec.pod_selector, labels):
-                fact = Fact(kind=FactKind.NETWORK_POLICY, source="/".join(policy.key), note=_tell_policy(policy))
+                fact = Fact(kind=FactKind.NETWORK_POLICY, source="/".join(policy.key), note=_describe_policy(policy))
                 yield Target(pod.namespace, pod.workload.name, ALL_PORTS), fact
 
 
-def _tell_policy(policy: NetworkPolicyObject) -> str:
+def _describe_policy(policy: NetworkPolicyObject) -> str:
     rules = policy.spec.ingress or ()
     if not rules:
         return "lets nobody in"
@@ -338,7 +338,7 @@ def find_facts(state: ClusterState, targets: Targets) -> dict[Target, str]:
 
 
 class ExposureBook:
-    """What was told of each workload's port last. One thread at a time."""
+    """What was stored of each workload's port last. One thread at a time."""
 
     def __init__(self, cluster: str, last: Iterable[Exposure] = ()) -> None:
         """`last`: the newest rows of the store."""

@@ -136,7 +136,7 @@ def _build_operation(
 
 def _build_shared(one: DescribedOperation) -> Json:
     """What shares the path. Its calls are an estimate, and among those of the path."""
-    told: Json = {
+    described: Json = {
         "x-apidae-endpoint": one.samples.id,
         "protocol": one.samples.operation.protocol,
         "kind": one.samples.operation.kind,
@@ -147,10 +147,10 @@ def _build_shared(one: DescribedOperation) -> Json:
     asked = one.schema.find(Part.REQUEST_BODY)
     answered = one.schema.find(Part.RESPONSE_BODY, 2)
     if asked:
-        told["parameters"] = render(asked[0].root)
+        described["parameters"] = render(asked[0].root)
     if answered:
-        told["result"] = render(answered[0].root)
-    return told
+        described["result"] = render(answered[0].root)
+    return described
 
 
 def _name_operation(method: str, path: str, names: set[str]) -> str:
@@ -165,7 +165,7 @@ def _name_operation(method: str, path: str, names: set[str]) -> str:
 
 
 def build_parameters(schema: EndpointSchema, part: Part, place: str) -> list[Json]:
-    """The parameters of one part as OpenAPI has them; names that may not be told are left out."""
+    """The parameters of one part as OpenAPI has them; names that may not be shown are omitted."""
     found: list[Json] = []
     for one in schema.find(part):
         for name, node in sorted(one.root.children.items()):

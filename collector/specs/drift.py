@@ -101,7 +101,7 @@ def _is_unasked(name: str, operation: SpecOperation) -> bool:
 
 def _find_missing_parameters(part: PartSchema, place: str, known: Iterable[SpecParameter]) -> Iterable[Drift]:
     requests = part.root.objects
-    # One of those whose names may not be told may be it.
+    # One of those whose names may not be shown may be it.
     if requests < MIN_REQUESTS or any(name.startswith("{") for name in part.root.children):
         return
     for one in known:

@@ -63,8 +63,8 @@ class Admission:
         said = f"node {node} of cluster {cluster}" if cluster else f"node {node}"
         refused = Refused(
             reason="wrong_node",
-            sentence=f"The certificate is for {certificate.tell_subject()}, and the sensor says it is {said}; correct "
-            "--node and --cluster, or enrol it again.",
+            sentence=f"The certificate is for {certificate.describe_subject()}, and the sensor says it is {said}; "
+            "correct --node and --cluster, or enrol it again.",
             is_unknown=False,
         )
         host, name, _ = self._look(visit)

@@ -32,7 +32,7 @@ ENROLLMENTS_DIRECTORY: Final = "enrollments"
 TOKEN_PREFIX: Final = "apidae1"
 SECRET_BYTES: Final = 32
 NUMBER_BYTES: Final = 8
-# How long used and expired ones are kept, so that who uses one again is told so.
+# How long used and expired ones are kept, so that a second use gets the reason.
 KEPT_SECONDS: Final = 7 * 86_400
 ENROLLMENTS_LIMIT: Final = 10_000
 _NUMBER: Final = re.compile(r"[0-9a-f]{16}\Z")

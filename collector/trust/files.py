@@ -32,7 +32,7 @@ from collector.trust.revocation import REVOCATIONS_FILE, Revocations, load_revoc
 TRUST_DIRECTORY: Final = "tls"
 SERVER_CERTIFICATE_FILE: Final = "server.crt"
 SERVER_KEY_FILE: Final = "server.key"
-# Written for `apidae enrollment create`: it need not be told the settings with which the collector runs.
+# Written for `apidae enrollment create`: it need not know the settings with which the collector runs.
 PIN_FILE: Final = "pin"
 NO_PIN: Final = "-"
 SERVER_SECONDS: Final = 90 * 86_400

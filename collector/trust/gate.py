@@ -33,7 +33,7 @@ from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_gauges
 
 REPEAT_SECONDS: Final = 60.0
-# Addresses and reasons remembered; past it the oldest goes, and may be told again early.
+# Addresses and reasons remembered; past it the oldest goes, and may be logged again early.
 REMEMBERED_LIMIT: Final = 4_096
 
 logger = logging.getLogger(__name__)
@@ -45,16 +45,16 @@ class RefusalLog:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that do not go back."""
         self._clock = clock
-        self._told: BoundedDict[tuple[str, str], float] = BoundedDict(REMEMBERED_LIMIT)
+        self._logged: BoundedDict[tuple[str, str], float] = BoundedDict(REMEMBERED_LIMIT)
         self.counts: Counter[str] = Counter()
 
     def record(self, reason: str, host: str, sentence: str) -> None:
         """One that was turned away; `sentence` says who and why and goes to the log."""
         self.counts[reason] += 1
         now, key = self._clock(), (host, reason)
-        if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+        if now - self._logged.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return
-        self._told.renew(key, now)
+        self._logged.renew(key, now)
         logger.warning("%s", sentence)
 
 
@@ -100,7 +100,7 @@ class Peer:
 
 class _Handshake:
     """Stands in for the context of one connection, to keep what asyncio throws away: where a handshake fails, OpenSSL
-    has an alert ready that tells the other side why (RFC 8446 section 6.2)."""
+    has an alert ready that says to the other side why (RFC 8446 section 6.2)."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -230,7 +230,7 @@ class Gate:
                 accepted.close()
                 with contextlib.suppress(OSError):
                     twin.send(handshake.alert)
-                reason, words = _tell_fault(error, seconds)
+                reason, words = _describe_fault(error, seconds)
                 self._refuse(reason, connection, words)
                 return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -319,7 +319,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         await sink.drain()
 
 
-def _tell_fault(error: OSError, seconds: float) -> tuple[str, str]:
+def _describe_fault(error: OSError, seconds: float) -> tuple[str, str]:
     """Reason and words of a handshake that failed, or was not done in so many seconds."""
     if isinstance(error, ssl.SSLCertVerificationError):
         words = ("bad_certificate", f"its certificate is not taken ({error.verify_message})")
@@ -328,8 +328,8 @@ def _tell_fault(error: OSError, seconds: float) -> tuple[str, str]:
     if mark in _CLEAR_TEXT:
         return "clear_text", "it speaks no TLS; give it this collector's authority, or enrol it"
     if isinstance(error, ssl.SSLEOFError | ConnectionError) or _DISTRUST in mark:
-        told = f" ({mark})" if mark else ""
-        return "not_trusted", f"it ended the handshake{told}; it may not trust this collector's certificate"
+        detail = f" ({mark})" if mark else ""
+        return "not_trusted", f"it ended the handshake{detail}; it may not trust this collector's certificate"
     if isinstance(error, TimeoutError):
         return "silent", f"it did not finish the TLS handshake within {seconds:g} s"
     return "handshake", f"the TLS handshake failed ({mark or error.strerror or type(error).__name__})"

@@ -18,7 +18,7 @@ class OwnerKind(enum.Enum):
     """What a cgroup path says about its processes."""
 
     CONTAINER = "container"
-    POD = "pod"  # A Pod's cgroup, in no container of it that the path tells.
+    POD = "pod"  # A Pod's cgroup, in no container of it that the path names.
     UNIT = "unit"
     NONE = "none"  # The root, a slice, a login session: the process itself has to be asked.
 
@@ -30,7 +30,7 @@ class CgroupOwner:
     kind: OwnerKind
     name: str = ""
     runtime: str = (
-        ""  # Of a container: docker, containerd, cri-o, podman, lxc, nspawn, or empty where the path does not tell.
+        ""  # Of a container: docker, containerd, cri-o, podman, lxc, nspawn, or empty where the path does not say.
     )
     pod_uid: str = ""  # Of the Pod in which the container runs, as the kubelet knows it.
     user_id: int | None = None  # Of a container: who runs it without root.

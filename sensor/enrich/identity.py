@@ -36,7 +36,7 @@ FORMER_NAMES_MAX: Final = 1_000
 
 
 class FormerNames:
-    """Thread-safe: one thread renames, another tells."""
+    """Thread-safe: one thread renames, another reports."""
 
     def __init__(self) -> None:
         self._workloads: BoundedDict[str, tuple[str, str]] = BoundedDict(FORMER_NAMES_MAX)
@@ -106,11 +106,11 @@ class _Name:
     workload: str
     kind: WorkloadKind
     process: tuple[int, int] | None = (
-        None  # (pid, start ticks) of the process that was asked; None where its cgroup told.
+        None  # (pid, start ticks) of the process that was asked; None where its cgroup was enough.
     )
     hop: Hop = Hop.ENDPOINT
     namespace: str = ""
-    left_out: str = ""  # Why its calls are not told; empty where they are.
+    left_out: str = ""  # Why its calls are not reported; empty where they are.
     owner: CgroupOwner | None = None  # Of a container or Pod: by whom its name may change.
 
 
@@ -149,10 +149,10 @@ class NodeIdentity:
         self._clock = clock
         self._pods = pods
         self._pods_generation = 0
-        self._left_out: dict[int, str] = {}  # Why a cgroup's calls are not told, by id.
+        self._left_out: dict[int, str] = {}  # Why a cgroup's calls are not reported, by id.
         self._servers: dict[End, tuple[Service, Hop]] = {}
         self._names: dict[End, _Name] = {}
-        # Time of the next try, seconds until the one after, and what is told meanwhile.
+        # Time of the next try, seconds until the one after, and what is reported meanwhile.
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
         self._client_names: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -263,7 +263,7 @@ class NodeIdentity:
         return self._pods is not None
 
     def why_left_out(self, cgroup_id: int) -> str:
-        """Why what a cgroup serves and calls is not told; empty where it is. 0.1 us."""
+        """Why what a cgroup serves and calls is not reported; empty where it is. 0.1 us."""
         if self._pods is None:
             return ""
         reason = self._left_out.get(cgroup_id)
@@ -388,7 +388,7 @@ class NodeIdentity:
 
 
 def _place(name: _Name) -> str:
-    """As a client is told."""
+    """The name of a client."""
     return f"{name.namespace}/{name.workload}" if name.namespace else name.workload
 
 

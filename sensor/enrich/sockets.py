@@ -61,7 +61,7 @@ _TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpSocket:
-    """One socket as sock_diag tells it.
+    """One socket as sock_diag gives it.
 
     Addresses are textual, mapped IPv4 as IPv4; an unspecified one is `0.0.0.0` or `::`.
     """

@@ -100,13 +100,13 @@ def run_trial(command: list[str]) -> dict[str, str]:
     """The child's answers; where it fails as a whole, why, as the answer to everything it was to try."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=TRIAL_TIMEOUT_SECONDS, check=False)
-        told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
         problem = f"the trial ended with status {done.returncode}"
     except subprocess.TimeoutExpired:
-        told, problem = None, f"the trial took over {TRIAL_TIMEOUT_SECONDS:.0f} s"
+        found, problem = None, f"the trial took over {TRIAL_TIMEOUT_SECONDS:.0f} s"
     except (OSError, ValueError) as error:
-        told, problem = None, f"the trial failed: {error}"
-    answers = told if isinstance(told, dict) else {}
+        found, problem = None, f"the trial failed: {error}"
+    answers = found if isinstance(found, dict) else {}
     missing = "" if answers else problem
     return {
         **{name: str(answers.get(name, missing)) for name in (*TRIED_PROBES, "bcc")},
@@ -352,7 +352,7 @@ def _check_cgroup(environment: Environment) -> Check:
         return _pass(
             "cgroup v2",
             f"{mount} (hybrid)",
-            "Containers are told by their processes, because version 1 hierarchies hold them.",
+            "Containers are found by their processes, because version 1 hierarchies hold them.",
         )
     return _pass("cgroup v2", f"{mount} (unified)")
 
