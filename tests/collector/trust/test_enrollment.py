@@ -154,7 +154,7 @@ def test_refusals_are_counted_always_and_told_once_a_minute(caplog: pytest.LogCa
     assert len(caplog.records) == 4
     for number in range(REMEMBERED_LIMIT + 9):
         log.record("expired", str(number), "told")
-    assert len(log._told) == REMEMBERED_LIMIT
+    assert len(log._logged) == REMEMBERED_LIMIT
 
 
 def test_issued_certificates_are_listed_until_they_end(tmp_path: Path) -> None:
