@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from sensor.core.config import CaptureWay
+from sensor.core.config import CaptureWay, SensorSettings
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -177,18 +177,8 @@ class Check:
     advice: str = ""  # One or two sentences: what it means and the fix; empty where there is nothing to do.
 
 
-class PreflightSettings(Protocol):
-    """What the preflight needs of the sensor's settings."""
-
-    @property
-    def cgroup_path(self) -> Path: ...
-
-    @property
-    def capture(self) -> CaptureWay: ...
-
-
 def run_preflight(
-    settings: PreflightSettings,
+    settings: SensorSettings,
     *,
     read: Callable[[Path], Environment] = read_environment,
     try_programs: Callable[[Environment], Mapping[KernelSide, str]] = lambda _: {},
