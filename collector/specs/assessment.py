@@ -228,18 +228,8 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
-    return [
-        SeenEndpoint(
-            id=row["id"],
-            service=row["service"],
-            workload=row["workload"],
-            host=row["host"],
-            method=row["method"],
-            template=row["template"],
-            served_calls=int(row["served_calls"]),
-        )
-        for row in select(store, _ENDPOINTS)
-    ]
+    rows = select(store, _ENDPOINTS)
+    return [SeenEndpoint(**{**row, "served_calls": int(row["served_calls"])}) for row in rows]
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

@@ -84,7 +84,7 @@ class ApiError(Exception):
         self.status = status
 
 
-class _GoneError(Exception):
+class _GoneError(ApiError):
     """The version to resume from is too old."""
 
 
@@ -147,13 +147,14 @@ class WatchCounts:
     objects_dropped: int = total("Kubernetes objects beyond the most of a kind that are kept.")
 
 
-class _Page(Part, frozen=True, kw_only=True):
-    class Metadata(Part, frozen=True, kw_only=True):
-        resource_version: str = ""
-        continue_: str = msgspec.field(name="continue", default="")
+class _ListMetadata(Part, frozen=True, kw_only=True):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
 
+
+class _Page(Part, frozen=True, kw_only=True):
     items: list[msgspec.Raw] | None = None
-    metadata: Metadata
+    metadata: _ListMetadata
 
 
 class _Event(Part, frozen=True, kw_only=True):
@@ -214,8 +215,9 @@ class Reflector(Generic[T, Kept]):
     async def _close(self) -> None:
         """The next try begins with a new connection, and with credentials and authorities read anew."""
         client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        with contextlib.suppress(Exception):  # It may be broken, and is not used again.
+            if client is not None:
+                await client.aclose()
 
     async def _follow(self) -> float:
         """One watch to its end, after a list where no version is known; the seconds to wait before the next."""
@@ -374,10 +376,9 @@ def _check(status: int, content: bytes) -> None:
 
 
 def _refuse(code: int, status: _Status) -> None:
-    if code == 410:
-        raise _GoneError
     said = (status.message or status.reason or "no reason given")[:200]
-    raise ApiError(f"the API server answered {code} ({said}){_HINTS.get(code, '')}", code)
+    kind = _GoneError if code == 410 else ApiError
+    raise kind(f"the API server answered {code} ({said}){_HINTS.get(code, '')}", code)
 
 
 class LoopThread:

@@ -297,7 +297,10 @@ class Cluster:
         while True:
             await self._is_listed.wait()
             self._is_listed.clear()
-            await self._read_node()
+            try:
+                await self._read_node()
+            except Exception:  # A loop boundary: names do not need the node's zone.
+                logger.exception("reading the node %s failed", self._settings.node)
             self._is_ready.set()
 
     async def _read_node(self) -> None:
