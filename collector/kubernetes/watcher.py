@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from collector.kubernetes import state as objects
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
@@ -216,8 +218,4 @@ def _read(store: Store, row: type[_Row], table: str, condition: str, cluster: st
         f"SELECT {', '.join(names)} FROM {table} FINAL WHERE cluster = {{cluster:String}} AND {condition}",
         {"cluster": cluster},
     )
-    return [row(**{name: _plain(value) for name, value in zip(names, values, strict=True)}) for values in rows]
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return [msgspec.convert(dict(zip(names, values, strict=True)), row) for values in rows]

@@ -4,14 +4,14 @@ A `RiskRecord` is an endpoint's score with its explanation, and what the next pa
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import msgspec
 
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint, name_service
-from collector.inventory.query import Cursor, select
+from collector.inventory.query import Cursor, read_row, select
 from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
 from collector.risk.formula import Risk
 from collector.storage.base import Store
@@ -121,7 +121,7 @@ class RiskTable:
             f"SELECT {_RISK_COLUMNS} FROM endpoint_risks FINAL WHERE endpoint_id IN {{ids:Array(String)}}",
             {"ids": list(ids)},
         )
-        return {row["endpoint_id"]: RiskRecord(**row) for row in rows}
+        return {row["endpoint_id"]: read_row(row, RiskRecord) for row in rows}
 
     def list_computed(self) -> dict[str, float]:
         """When each endpoint was assessed last, by id."""
@@ -142,13 +142,13 @@ class RiskTable:
         """The findings of some endpoints, by endpoint."""
         found: dict[str, list[Finding]] = defaultdict(list)
         for row in select(self._store, _OF_ENDPOINTS, {"ids": list(ids)}):
-            found[row["endpoint_id"]].append(_read_finding(row))
+            found[row["endpoint_id"]].append(read_row(row, Finding))
         return found
 
     def get_finding(self, finding_id: str) -> Finding | None:
         """One finding."""
         rows = select(self._store, _BY_ID, {"id": finding_id})
-        return _read_finding(rows[0]) if rows else None
+        return read_row(rows[0], Finding) if rows else None
 
     def list_changes(self, finding_id: str) -> list[FindingChange]:
         """Who changed its state and why, newest first."""
@@ -158,7 +158,7 @@ class RiskTable:
             f"ORDER BY time DESC LIMIT {CHANGES_MAX}",
             {"id": finding_id},
         )
-        return [FindingChange(**{**row, "state": FindingState(row["state"])}) for row in rows]
+        return [read_row(row, FindingChange) for row in rows]
 
     def list_findings(self, asked: FindingFilter, *, limit: int, after: Cursor | None) -> list[Finding]:
         """At most `limit` findings, changed last first."""
@@ -185,22 +185,10 @@ class RiskTable:
             "ORDER BY changed_at DESC, id DESC LIMIT {limit:UInt32}",
             given,
         )
-        return [_read_finding(row) for row in rows]
+        return [read_row(row, Finding) for row in rows]
 
     def save(self, risks: Sequence[RiskRecord], findings: Sequence[Finding], changes: Sequence[FindingChange]) -> None:
         """Append versions."""
         self._store.insert_records("findings", findings)
         self._store.insert_records("finding_changes", changes)
         self._store.insert_records("endpoint_risks", risks)
-
-
-def _read_finding(row: Mapping[str, Any]) -> Finding:
-    return Finding(
-        **{
-            **row,
-            "severity": Severity(row["severity"]),
-            "state": FindingState(row["state"]),
-            "signs": tuple(row["signs"]),
-            "is_reopened": bool(row["is_reopened"]),
-        }
-    )

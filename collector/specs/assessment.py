@@ -17,7 +17,7 @@ from typing import Final
 
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
-from collector.inventory.query import Reader, Versions, select
+from collector.inventory.query import Reader, Versions, read_row, select
 from collector.receiver.schemas import DESCRIPTION
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.fit import Extent, FitResult, assess_served
@@ -228,8 +228,7 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
-    rows = select(store, _ENDPOINTS)
-    return [SeenEndpoint(**{**row, "served_calls": int(row["served_calls"])}) for row in rows]
+    return [read_row(row, SeenEndpoint) for row in select(store, _ENDPOINTS)]
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:
