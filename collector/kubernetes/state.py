@@ -1,14 +1,11 @@
-"""The parts of Kubernetes objects that the collector reads, decoded from JSON into narrow structs. All else is ignored.
+"""The state of one cluster, kept up to date: objects of the API server in, what is kept of them out. No I/O, no clock.
 
-Names and optionality are those of the API reference (v1.34: core/v1, discovery.k8s.io/v1, networking.k8s.io/v1) and of
-gateway.networking.k8s.io/v1. A list may be null wherever the reference calls it optional. `selects` matches label
-selectors like apimachinery's `labels` package. Pure.
+The first part are the objects, decoded from JSON into narrow structs. All else is ignored. Names and optionality are
+those of the API reference (v1.34: core/v1, discovery.k8s.io/v1, networking.k8s.io/v1) and of
+gateway.networking.k8s.io/v1. A list may be null wherever the reference calls it optional.
 
-The state of one cluster, kept up to date: lists and events of the API server in, objects by kind out. No edge, no
-clock.
-
-Bounded: at most OBJECTS_MAX objects of each kind. Further ones are counted and named nowhere. A `Pod`
-takes a few hundred bytes of the ten thousand that the API server sends.
+Bounded: at most OBJECTS_MAX objects of each kind. Further ones are counted and named nowhere. A `Pod` takes a few
+hundred bytes of the ten thousand that the API server sends.
 """
 
 import sys
@@ -37,7 +34,6 @@ class _Object(Part, frozen=True, kw_only=True):
 class ContainerPort(Part, frozen=True, kw_only=True):
     container_port: int = 0
     host_port: int | None = None
-    name: str = ""
     protocol: str = "TCP"
 
 
@@ -74,7 +70,6 @@ class ServicePort(Part, frozen=True, kw_only=True):
     port: int
     name: str = ""
     node_port: int | None = None
-    protocol: str = "TCP"
 
 
 class LoadBalancerIngress(Part, frozen=True, kw_only=True):
@@ -106,11 +101,9 @@ class ServiceObject(_Object, frozen=True, kw_only=True):
 class TargetReference(Part, frozen=True, kw_only=True):
     kind: str = ""
     name: str = ""
-    namespace: str = ""
 
 
 class SliceEndpoint(Part, frozen=True, kw_only=True):
-    addresses: tuple[str, ...] | None = None
     target_ref: TargetReference | None = None
 
 
@@ -275,14 +268,8 @@ class PolicyPeer(Part, frozen=True, kw_only=True):
     ip_block: IpBlock | None = None
 
 
-class PolicyPort(Part, frozen=True, kw_only=True):
-    port: int | str | None = None
-    protocol: str = "TCP"
-
-
 class PolicyIngressRule(Part, frozen=True, kw_only=True):
     from_: tuple[PolicyPeer, ...] | None = field(name="from", default=None)
-    ports: tuple[PolicyPort, ...] | None = None
 
 
 class PolicySpec(Part, frozen=True, kw_only=True):
@@ -295,9 +282,9 @@ class NetworkPolicyObject(_Object, frozen=True, kw_only=True):
     spec: PolicySpec = PolicySpec()
 
 
-KubernetesObject = (
-    PodObject
-    | ServiceObject
+# Of which all that is decoded is kept.
+_KeptWhole = (
+    ServiceObject
     | EndpointSliceObject
     | IngressObject
     | GatewayObject
@@ -305,10 +292,11 @@ KubernetesObject = (
     | NamespaceObject
     | NetworkPolicyObject
 )
+KubernetesObject = PodObject | _KeptWhole
 
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Whether a selector takes these labels; an empty one takes all."""
+    """Whether a selector takes these labels, as apimachinery's `labels` package; an empty one takes all."""
     if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
         return False
     for one in selector.match_expressions or ():
@@ -332,7 +320,6 @@ class PodPort:
     """A port that a container declares; `host_port` is 0 where the node does not forward one."""
 
     number: int
-    name: str
     host_port: int
 
 
@@ -376,7 +363,7 @@ def read_pod(pod: PodObject) -> Pod:
         started_at=read_time(status.start_time),
         labels=tuple((sys.intern(key), sys.intern(value)) for key, value in sorted((metadata.labels or {}).items())),
         ports=tuple(
-            PodPort(port.container_port, sys.intern(port.name), port.host_port or 0)
+            PodPort(port.container_port, port.host_port or 0)
             for container in containers
             for port in container.ports or ()
             if port.protocol == "TCP"
@@ -394,17 +381,7 @@ def _read_addresses(first: str, others: tuple[Address, ...] | None) -> tuple[str
 _ANNOTATION_BYTES_MAX = 512
 
 Key = tuple[str, str]
-# What is kept of an object of each kind.
-Kept = (
-    Pod
-    | ServiceObject
-    | EndpointSliceObject
-    | IngressObject
-    | GatewayObject
-    | HttpRouteObject
-    | NamespaceObject
-    | NetworkPolicyObject
-)
+Kept = Pod | _KeptWhole
 OnPod = Callable[[Pod | None, Pod | None], None]
 
 
