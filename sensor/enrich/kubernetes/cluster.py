@@ -42,21 +42,11 @@ from sensor.enrich.kubernetes.table import PodTable
 logger = logging.getLogger(__name__)
 
 # What a cluster brings itself, or its provider does.
-SYSTEM_NAMESPACES: Final = (
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "openshift",
-    "openshift-*",
-    "gke-managed-*",
-    "gmp-system",
-    "calico-system",
-    "calico-apiserver",
-    "tigera-operator",
-    "cattle-system",
-    "cattle-fleet-*",
-    "local-path-storage",
+_SYSTEM_WORDS: Final = (
+    "kube-system kube-public kube-node-lease openshift openshift-* gke-managed-* gmp-system "
+    "calico-system calico-apiserver tigera-operator cattle-system cattle-fleet-* local-path-storage"
 )
+SYSTEM_NAMESPACES: Final = tuple(_SYSTEM_WORDS.split())
 EXCLUDED: Final = "Switched off by the setting excluded_workloads."
 ANNOTATED: Final = f"Switched off by the annotation {WATCH_KEY} of its Pod."
 LABELLED: Final = f"Switched off by the label {WATCH_KEY} of its namespace."
