@@ -51,26 +51,28 @@ class Risk(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]  # Ids of those that count, gravest first.
 
 
-class _Factor(msgspec.Struct, frozen=True):
-    name: str
-    weight: float
-    least: float
-    evidence: str
-    lower: str
-    owasp: str
+# The weight of a factor, the least that it can have, and the evidence.
+Weighed = tuple[float, float, str]
 
 
 def score(seen: Circumstances, findings: Sequence[Finding], weights: Weights) -> Risk:
     """The risk of an endpoint with these findings, of which the open ones count. Cost: 30 us."""
-    factors = [weigh(seen, weights) for weigh in _FACTORS]
+    weighed = [(name, lower, owasp, *weigh(seen, weights)) for name, lower, owasp, weigh in _FACTORS]
     counted = _pick_findings(findings, weights)
     left = math.prod(1 - weights.findings[finding.severity] for finding in counted)
-    base = math.prod(factor.weight for factor in factors)
+    base = math.prod(weight for _, _, _, weight, _, _ in weighed)
     terms = [
-        _make_term(factor, _combine(base / factor.weight * min(factor.least, factor.weight), left))
-        for factor in factors
+        Term(
+            name=name,
+            weight=round(weight, 4),
+            evidence=evidence,
+            lower=lower,
+            owasp=owasp,
+            score_if_lowered=_combine(base / weight * min(least, weight), left),
+        )
+        for name, lower, owasp, weight, least, evidence in weighed
     ]
-    terms.append(_make_term(_weigh_findings(counted, left), _combine(base, 1.0)))
+    terms.append(_make_term_of_findings(counted, left, _combine(base, 1.0)))
     total = _combine(base, left)
     return Risk(
         formula=weights.version,
@@ -96,18 +98,7 @@ def _pick_findings(findings: Sequence[Finding], weights: Weights) -> list[Findin
     return sorted(is_open, key=lambda one: (-weights.findings[one.severity], one.id))[: weights.findings_counted]
 
 
-def _make_term(factor: _Factor, lowered: int) -> Term:
-    return Term(
-        name=factor.name,
-        weight=round(factor.weight, 4),
-        evidence=factor.evidence,
-        lower=factor.lower,
-        owasp=factor.owasp,
-        score_if_lowered=lowered,
-    )
-
-
-def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> Weighed:
     table = weights.sensitivity
     bodies = seen.endpoint.bodies
     answered, asked = seen.classes(*_RESPONSES), seen.classes(*_REQUESTS)
@@ -125,17 +116,10 @@ def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
     else:
         weight = table["none"]
         evidence = f"Nothing sensitive in {bodies.responses_read} responses and {bodies.requests_read} requests read."
-    return _Factor(
-        "sensitivity",
-        weight,
-        table["none"],
-        evidence,
-        "Return fewer fields: leave out, mask or tokenise what callers do not need.",
-        "API3:2023",
-    )
+    return weight, table["none"], evidence
 
 
-def _weigh_authentication(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_authentication(seen: Circumstances, weights: Weights) -> Weighed:
     table, authentication = weights.authentication, seen.endpoint.authentication
     if seen.is_entrance:
         weight, evidence = table["full"], "People log in here: the secret is in the body."
@@ -145,25 +129,16 @@ def _weigh_authentication(seen: Circumstances, weights: Weights) -> _Factor:
         weight = table["full"] + (1 - table["full"]) * (1 - authentication.coverage)
         visible = seen.endpoint.status.success - authentication.unseen_calls
         evidence = f"{authentication.coverage:.1%} of {visible:,} 2xx calls carried credentials."
-    return _Factor(
-        "authentication gap", weight, table["full"], evidence, "Refuse calls without credentials.", "API2:2023"
-    )
+    return weight, table["full"], evidence
 
 
-def _weigh_exposure(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_exposure(seen: Circumstances, weights: Weights) -> Weighed:
     exposure = seen.endpoint.exposure
     evidence = f"{exposure.level.replace('_', ' ').capitalize()}: {'; '.join(exposure.reasons) or 'nothing known'}."
-    return _Factor(
-        "exposure",
-        weights.exposure[exposure.level],
-        weights.exposure[ExposureLevel.INTERNAL],
-        evidence,
-        "Take it off the ingress, or let only known networks in.",
-        "API9:2023",
-    )
+    return weights.exposure[exposure.level], weights.exposure[ExposureLevel.INTERNAL], evidence
 
 
-def _weigh_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_enumerability(seen: Circumstances, weights: Weights) -> Weighed:
     endpoint, table = seen.endpoint, weights.enumerability
     share = endpoint.integer_object_calls / endpoint.calls if endpoint.calls else 0.0
     steps = endpoint.monotonic_steps / endpoint.integer_object_calls if endpoint.integer_object_calls else 0.0
@@ -174,22 +149,14 @@ def _weigh_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
         evidence = (
             f"{share:.0%} of its calls name their object by an integer, {steps:.0%} of them next to the last one."
         )
-    return _Factor(
-        "enumerability", weight, table["none"], evidence, "Name objects by random ids (UUID version 4).", "API1:2023"
-    )
+    return weight, table["none"], evidence
 
 
-def _weigh_volume(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_volume(seen: Circumstances, weights: Weights) -> Weighed:
     table, records = weights.volume, seen.records_per_day
     share = min(1.0, math.log10(max(records, 1.0)) / math.log10(table.records_at_most))
-    return _Factor(
-        "volume",
-        table.least + (table.most - table.least) * share,
-        table.least,
-        f"About {records:,.0f} records a day, {seen.records_per_call:,.1f} a call.",
-        "Page lists, and limit records and calls of each caller.",
-        "API4:2023",
-    )
+    evidence = f"About {records:,.0f} records a day, {seen.records_per_call:,.1f} a call."
+    return table.least + (table.most - table.least) * share, table.least, evidence
 
 
 _SPEC_EVIDENCE: Final = {
@@ -200,36 +167,36 @@ _SPEC_EVIDENCE: Final = {
 }
 
 
-def _weigh_spec(seen: Circumstances, weights: Weights) -> _Factor:
-    return _Factor(
-        "specification",
-        weights.spec[seen.endpoint.spec.status],
-        weights.spec[SpecStatus.DOCUMENTED],
-        seen.endpoint.spec.reason or _SPEC_EVIDENCE[seen.endpoint.spec.status],
-        "Describe it, or take it away.",
-        "API9:2023",
-    )
+def _weigh_spec(seen: Circumstances, weights: Weights) -> Weighed:
+    spec = seen.endpoint.spec
+    return weights.spec[spec.status], weights.spec[SpecStatus.DOCUMENTED], spec.reason or _SPEC_EVIDENCE[spec.status]
 
 
-def _weigh_findings(counted: Sequence[Finding], left: float) -> _Factor:
+def _make_term_of_findings(counted: Sequence[Finding], left: float, lowered: int) -> Term:
     named = "; ".join(f"{finding.title} ({finding.severity})" for finding in counted)
-    return _Factor(
-        "findings",
-        round(1 - left, 4),
-        0.0,
-        f"Open: {named}." if named else "None is open.",
-        "Mend what was found, or say why it is meant so.",
-        counted[0].owasp if counted else "",
+    return Term(
+        name="findings",
+        weight=round(1 - left, 4),
+        evidence=f"Open: {named}." if named else "None is open.",
+        lower="Mend what was found, or say why it is meant so.",
+        owasp=counted[0].owasp if counted else "",
+        score_if_lowered=lowered,
     )
 
 
-_FACTORS: Final[tuple[Callable[[Circumstances, Weights], _Factor], ...]] = (
-    _weigh_sensitivity,
-    _weigh_authentication,
-    _weigh_exposure,
-    _weigh_enumerability,
-    _weigh_volume,
-    _weigh_spec,
+# Name, what would lower it, OWASP id, and what weighs it.
+_FACTORS: Final[tuple[tuple[str, str, str, Callable[[Circumstances, Weights], Weighed]], ...]] = (
+    (
+        "sensitivity",
+        "Return fewer fields: omit, mask or tokenise what callers do not need.",
+        "API3:2023",
+        _weigh_sensitivity,
+    ),
+    ("authentication gap", "Refuse calls without credentials.", "API2:2023", _weigh_authentication),
+    ("exposure", "Take it off the ingress, or let only known networks in.", "API9:2023", _weigh_exposure),
+    ("enumerability", "Name objects by random ids (UUID version 4).", "API1:2023", _weigh_enumerability),
+    ("volume", "Page lists, and limit records and calls of each caller.", "API4:2023", _weigh_volume),
+    ("specification", "Describe it, or take it away.", "API9:2023", _weigh_spec),
 )
 
 

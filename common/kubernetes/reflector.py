@@ -256,8 +256,8 @@ class Reflector(Generic[T, Kept]):
                 break
             parameters["continue"] = page.metadata.continue_
         self.counts.lists += 1
-        self._version = page.metadata.resource_version
         self._resource.replace(kept)
+        self._version = page.metadata.resource_version
         self._note_success()
 
     async def _watch(self, client: httpx2.AsyncClient) -> None:
