@@ -68,7 +68,7 @@ class RiskAssessor:
     ) -> None:
         """`alarm` takes reports for alerts; `observe` gets every endpoint as it was assessed."""
         self._store = store
-        self._table = RiskTable(store)
+        self.table = RiskTable(store)  # Where results are kept.
         self._endpoints = endpoints
         self._clock = clock
         self._alarm = alarm
@@ -80,14 +80,9 @@ class RiskAssessor:
         self.assessed_count = 0
         self.alarms_dropped_count = 0
 
-    @property
-    def table(self) -> RiskTable:
-        """Where results are kept."""
-        return self._table
-
     def figures(self) -> tuple[Figure, ...]:
         """For metrics. Raises StoreError."""
-        levels, states = self._table.count_levels(), self._table.count_findings()
+        levels, states = self.table.count_levels(), self.table.count_findings()
         text = "Alerts of risk that were not opened: too many at one look."
         by_level = ((level, levels.get(level, 0)) for level in (*self._weights.levels, LEAST))
         by_state = ((state.value, states.get(state, 0)) for state in FindingState)
@@ -103,7 +98,7 @@ class RiskAssessor:
         """One pass; gives how many endpoints were assessed. Blocks. Raises StoreError."""
         now = self._clock()
         if self._computed is None:
-            self._computed = self._table.list_computed()
+            self._computed = self.table.list_computed()
         recent = self._read_recent(now)
         computed = self._computed
         due = sorted(
@@ -130,14 +125,14 @@ class RiskAssessor:
         """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""
         now = self._clock()
         with self._deciding:
-            known = self._table.get_finding(finding_id)
+            known = self.table.get_finding(finding_id)
             if known is None:
                 return None
             changed = decide(known, state, by, note, now)
-            self._table.save([], [changed], [_record_change(changed)])
+            self.table.save([], [changed], [_record_change(changed)])
             if known.endpoint_id:
                 self._assess([known.endpoint_id], {}, read_weak_tls(self._store, now), now)
-            return self._table.get_finding(finding_id)
+            return self.table.get_finding(finding_id)
 
     def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
         """Last call and recent credentials of every endpoint that was called lately."""
@@ -156,10 +151,10 @@ class RiskAssessor:
 
     def _assess_services(self, weak: Mapping[Service, WeakTls], now: float) -> None:
         """The findings on services that nobody can read."""
-        known = self._table.read_findings([NO_ENDPOINT]).get(NO_ENDPOINT, [])
+        known = self.table.read_findings([NO_ENDPOINT]).get(NO_ENDPOINT, [])
         changed = assess_services(known, weak, [rule for rule, _ in load_rules()], now)
         if changed:
-            self._table.save([], changed, [_record_change(one) for one in changed if one.changed_at == now])
+            self.table.save([], changed, [_record_change(one) for one in changed if one.changed_at == now])
 
     def _assess(
         self, ids: Sequence[str], recent: Mapping[str, Recent], weak: Mapping[Service, WeakTls], now: float
@@ -168,7 +163,7 @@ class RiskAssessor:
         assert self._computed is not None or not recent
         span = span_since(Since.DAY, now)
         measured = self._endpoints.measure(list(ids), span)
-        before, findings = self._table.read_risks(ids), self._table.read_findings(ids)
+        before, findings = self.table.read_risks(ids), self.table.read_findings(ids)
         records: list[RiskRecord] = []
         changed: list[Finding] = []
         changes: list[FindingChange] = []
@@ -194,7 +189,7 @@ class RiskAssessor:
                 self._observe(seen, present)
             if self._computed is not None:
                 self._computed[name] = now
-        self._table.save(records, changed, changes)
+        self.table.save(records, changed, changes)
         return reports
 
     def _find(

@@ -135,7 +135,7 @@ class OwnProcesses:
         """`clock` gives monotonic seconds."""
         self._processes = processes
         self._clock = clock
-        self._own_pid = processes.find_self()
+        self.own_pid = processes.find_self()  # None where the proc tree does not show it.
         self._target = ""
         self._known: dict[int, _Known] = {}
         self._rings: dict[int, _CookieRing] = {}
@@ -153,11 +153,6 @@ class OwnProcesses:
                 self._known = {}
                 self._close_rings()
 
-    @property
-    def own_pid(self) -> int | None:
-        """This process; None where the proc tree does not show it."""
-        return self._own_pid
-
     def is_own(self, pid: int) -> bool:
         """Whether a process is Apidae's own; of one that has ended, whether it was. 0.2 us; the first time the names of
         its open files are read, 2 us each."""
@@ -168,7 +163,7 @@ class OwnProcesses:
             return self._look(pid, known)
 
     def _look(self, pid: int, known: _Known | None) -> bool:
-        if pid == self._own_pid:
+        if pid == self.own_pid:
             return True
         ticks = self._processes.start_ticks(pid)
         if ticks is None or (known is not None and ticks == known.start_ticks):

@@ -166,7 +166,7 @@ class Cluster:
         self.pods = PodTable(clock=clock)
         self.selection = Selection(settings.rules)
         self.zone = settings.zone
-        self._node_addresses: frozenset[str] = frozenset()
+        self.node_addresses: frozenset[str] = frozenset()  # Empty where the node cannot be read.
         self._namespaces: dict[str, str] = {}
         self._has_reported_node = False
         self._is_listed = asyncio.Event()
@@ -222,11 +222,6 @@ class Cluster:
         """Rises whenever names or verdicts given before may be old."""
         return self.pods.generation + self.selection.generation
 
-    @property
-    def node_addresses(self) -> frozenset[str]:
-        """Addresses of the node itself; empty where it cannot be read."""
-        return self._node_addresses
-
     def name(self, owner: CgroupOwner) -> PodName | None:
         """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
         pod = self.pods.find(container_id=owner.name, pod_uid=owner.pod_uid)
@@ -238,7 +233,7 @@ class Cluster:
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
         ns); empty where there is none, and while the API does not answer: another Pod may have the address then."""
-        if address in self._node_addresses or not self.is_current:
+        if address in self.node_addresses or not self.is_current:
             return ""
         return self.pods.addresses.find(address, first_ns, last_ns)
 
@@ -303,5 +298,5 @@ class Cluster:
                 self._has_reported_node = True
                 logger.warning("the node %s cannot be read (%s): its zone is not known", self._settings.node, error)
             return
-        self._node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
+        self.node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
         self.zone = self._settings.zone or make_printable((node.metadata.labels or {}).get(ZONE_LABEL, ""))
