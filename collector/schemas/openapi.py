@@ -67,7 +67,7 @@ def build_openapi(
             "version": "observed",
             "description": "What calls showed of this service; not a promise of it.",
         },
-        "servers": [_build_server(host) for host in sorted({one.host for one in endpoints if _is_host(one.host)})],
+        "servers": [_build_server(host) for host in sorted({one.host for one in endpoints} - {"", "other"})],
         "paths": paths,
     }
     if not document["servers"]:
@@ -82,10 +82,6 @@ def _build_server(host: str) -> Json:
     server: Json = {"url": f"http://{host}"}
     names = _PARAMETER.findall(host)
     return {**server, "variables": {name: {"default": name} for name in names}} if names else server
-
-
-def _is_host(host: str) -> bool:
-    return bool(host) and host != "other"
 
 
 def _group(endpoints: Iterable[Described]) -> dict[str, dict[str, list[Described]]]:

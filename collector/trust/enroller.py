@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -161,7 +160,7 @@ class Enroller:
             raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error
         leaf = x509.load_pem_x509_certificates(chain)[0]
         record_issued(
-            self._path,
+            self._trust.directory / ISSUED_FILE,
             IssuedCertificate(
                 serial=f"{leaf.serial_number:x}",
                 cluster=application.cluster,
@@ -172,10 +171,6 @@ class Enroller:
             ),
         )
         return chain
-
-    @property
-    def _path(self) -> Path:
-        return self._trust.directory / ISSUED_FILE
 
 
 def _check(application: Application) -> None:
