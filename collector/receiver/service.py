@@ -6,7 +6,8 @@ counted, and its stream goes on, where gRPC's own parser would end the stream. F
 twice the collector's own.
 
 `EnrollmentService` issues a sensor's first certificate and the next ones (proto/apidae/v1/enroll.proto). It exists only
-where certificates admit sensors, and only through the TLS gate, because a token without TLS could be read on the way.
+where certificates admit sensors, and only through the TLS terminator, because a token without TLS could be read
+on the way.
 """
 
 import asyncio

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.core.keys import Token
-from collector.trust.gate import Peer, RefusalLog
 from collector.trust.identity import SensorCertificate
 from collector.trust.revocation import Revocations
+from collector.trust.tls_terminator import Peer, RefusalLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Admission:
 
     token: Token | None  # The sensors' one, where it is taken.
     takes_certificates: bool
-    # Who is behind a connection by gRPC's name for it; None without a gate, on loopback in the clear.
+    # Who is behind a connection by gRPC's name for it; None without a TLS terminator, on loopback in the clear.
     find_peer: Callable[[str], Peer | None] | None
     on_admitted: Callable[[str], None]  # Gets gRPC's name of a connection on which somebody was let in.
     find_revocations: Callable[[], Revocations]

@@ -14,7 +14,6 @@ from collector.trust.enrollment import (
     make_enrollment,
     take_enrollment,
 )
-from collector.trust.gate import REMEMBERED_LIMIT, RefusalLog
 from collector.trust.identity import BACKDATE_SECONDS, SensorCertificate
 from collector.trust.revocation import (
     IssuedCertificate,
@@ -26,6 +25,7 @@ from collector.trust.revocation import (
     record_issued,
     revoke,
 )
+from collector.trust.tls_terminator import REMEMBERED_LIMIT, RefusalLog
 
 NOW = 1_000_000.0
 

@@ -5,8 +5,8 @@ the client no reason. Here a certificate is requested and may be missing, becaus
 handshake is logged and counted with its reason. New certificates and authorities hold from the next connection on.
 Bytes are passed on as they are: HTTP/2 stays between sensor and gRPC, with its back-pressure.
 
-gRPC knows a connection by its address. Each has one connection of the gate to gRPC, whose port is in `_passages` while
-it is open. A process on this machine that dials gRPC's loopback port directly has no entry there, and is refused.
+gRPC knows a connection by its address. Each has one connection of the terminator to gRPC, whose port is in `_passages`
+while it is open. A process on this machine that dials gRPC's loopback port directly has no entry there, and is refused.
 
 A connection is bounded in time and bytes until somebody is admitted on it, by certificate or token. Enrolment fits into
 these bounds. Past the number of connections, one on which nobody was admitted is closed for the next.
@@ -123,7 +123,7 @@ class _Handshake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateLimits:
+class TerminatorLimits:
     """Bounds of the listener; the defaults are the product's."""
 
     connections: int = CONNECTIONS_LIMIT
@@ -143,7 +143,7 @@ class _Passage:
     is_admitted: bool = False
 
 
-class Gate:
+class TlsTerminator:
     """`serve` until cancelled."""
 
     def __init__(
@@ -152,14 +152,14 @@ class Gate:
         *,
         find_context: Callable[[], ssl.SSLContext],
         refusals: RefusalLog,
-        limits: GateLimits | None = None,
+        limits: TerminatorLimits | None = None,
     ) -> None:
         """`listener` is bound; connections that come before `serve` wait. `find_context` is asked for each of them."""
         listener.listen(_BACKLOG)
         self._listener = listener
         self._find_context = find_context
         self._refusals = refusals
-        self._limits = limits or GateLimits()
+        self._limits = limits or TerminatorLimits()
         self._inner: tuple[str, int] = ("127.0.0.1", 0)
         self._passages: dict[str, _Passage] = {}
         self._table = ConnectionTable(limit=self._limits.connections, waiting_limit=self._limits.waiting_of_network)
@@ -181,7 +181,7 @@ class Gate:
         return (*list_figures(self._table.counts, "tls_connections_"), *make_gauges([open_now]))
 
     def find_peer(self, grpc_peer: str) -> Peer | None:
-        """Who is behind a connection, by what gRPC says of it; None where it did not come through the gate."""
+        """Who is behind a connection, by what gRPC says of it; None where it did not come through it."""
         passage = self._passages.get(grpc_peer)
         return passage.peer if passage is not None else None
 
