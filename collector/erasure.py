@@ -253,14 +253,14 @@ class Erased:
     log_batches: int
     detector_subjects: int
     alerts: int  # Open and recent ones, of those in `rows`.
-    notifications: int  # That waited to be told, or stood in a file of ours.
+    notifications: int  # That waited to be sent, or stood in a file of ours.
     blocks: int
     audit_lines: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
-    """The places. `notified` takes back what waits to be told of a pattern."""
+    """The places. `notified` takes back what waits to be sent about a pattern."""
 
     wal: Wal
     writer: StoreWriter

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
-    "common": ("bounded", "durable", "figures", "main", "rpc_status", "retry", "token_bucket"),
+    "common": ("bounded", "durable", "figures", "main", "rpc_status", "retry", "token_bucket", "kubernetes"),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
@@ -39,8 +39,8 @@ EDGES = {
     "starlette": {"collector.api", "collector.ui", "collector.server"},
     "uvicorn": {"collector.server"},
     "h11": {"collector.server"},
-    "lightkube": {"sensor.enrich", "collector.kubernetes"},
-    "httpx2": {"sensor.enrich", "collector.kubernetes"},
+    "lightkube": {"common.kubernetes"},
+    "httpx2": {"common.kubernetes"},
     "apidae": {"sensor.export", "collector.receiver"},
 }
 

@@ -20,7 +20,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Any, Final, Protocol, TypeGuard, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
@@ -119,6 +123,12 @@ def select(reader: Reader, sql: str, parameters: Mapping[str, Any] | None = None
     columns = reader.query_columns(sql, parameters)
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def read_row(row: Mapping[str, Any], kind: type[T]) -> T:
+    """A row as the dataclass of its columns: numbers become booleans and enums, arrays tuples. Other columns are
+    ignored."""
+    return msgspec.convert(row, kind, strict=False)
 
 
 CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.

@@ -6,7 +6,8 @@ counted, and its stream goes on, where gRPC's own parser would end the stream. F
 twice the collector's own.
 
 `EnrollmentService` issues a sensor's first certificate and the next ones (proto/apidae/v1/enroll.proto). It exists only
-where certificates admit sensors, and only through the TLS gate, because a token without TLS could be read on the way.
+where certificates admit sensors, and only through the TLS terminator, because a token without TLS could be read
+on the way.
 """
 
 import asyncio
@@ -29,10 +30,10 @@ from collector.receiver.stream import IngestContext, SensorStream, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
+from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.keeper import Trust
-from collector.trust.token_review import ReviewError
 from common.figures import Figure, list_figures, make_gauges, total
+from common.kubernetes.reflector import AccessError, ApiError
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"
 TOKEN_LIMIT = 16 * 1024
@@ -86,7 +87,7 @@ class EnrollmentService:
             chain = await self._enroller.enroll(application)
         except EnrollmentRefusedError as error:
             await self._refuse(call, error, peer.host, str(peer))
-        except (ReviewError, KeyFileError) as error:
+        except (AccessError, ApiError, KeyFileError) as error:
             logger.error("The sensor at %s could not be enrolled: %s", peer, error)
             await call.abort(
                 grpc.StatusCode.UNAVAILABLE, "The collector cannot enrol now; its log says why. Try again later."

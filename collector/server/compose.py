@@ -45,7 +45,7 @@ from collector.inventory.sensors import Watch
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
-from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster
+from collector.kubernetes.watcher import ClusterWatcher
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import ProcessMark, open_process_mark
 from collector.receiver.reader import WalReader
@@ -59,14 +59,15 @@ from collector.response.integrations import Integrations, compose_integrations
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaQueue
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, keep_reserve
 from collector.storage.embedded import EmbeddedStore, lock_directory
 from common.figures import Figure, make_gauges, total
+from common.kubernetes.reflector import is_in_cluster
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -116,9 +117,9 @@ class Collector:
     alert_actions: AlertActions
     integrations: Integrations
     approval_token: Token | None
-    specs: SpecKeeper
+    specs: SpecAssessor
     retired: RetiredEndpoints
-    risks: RiskKeeper
+    risks: RiskAssessor
     changes: ChangeWatch
     editor: TemplateEditor
     eraser: Eraser
@@ -343,8 +344,8 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             lock=threading.Lock(),
         ),
         retired=RetiredEndpoints(store=store, clock=clock),
-        specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
-        risks=RiskKeeper(
+        specs=SpecAssessor(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
+        risks=RiskAssessor(
             store=store,
             endpoints=EndpointInventory(
                 reader=store,

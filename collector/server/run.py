@@ -302,8 +302,8 @@ class _Life:
 
     def _describe_own_traffic(self) -> OwnTraffic:
         host, port = self._http_socket.getsockname()[:2]
-        gate = self._entrance.gate_address
-        return describe_own_traffic(self._collector.process_mark, [(host, port), *([gate] if gate is not None else [])])
+        tls = self._entrance.terminator_address
+        return describe_own_traffic(self._collector.process_mark, [(host, port), *([tls] if tls is not None else [])])
 
     def _build_http(self) -> HttpServer:
         collector, settings = self._collector, self._settings

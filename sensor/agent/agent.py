@@ -27,7 +27,7 @@ from sensor.core import process as heap
 from sensor.core.clock import Clock
 from sensor.core.health import HealthReport, SensorState
 from sensor.coverage.gaps import Gaps
-from sensor.coverage.report import tell_share
+from sensor.coverage.report import list_share_figures
 from sensor.coverage.row import PortCoverage
 from sensor.describe.schemas.book import Schema, SchemaBook
 from sensor.enforce.block import EnforcementReport
@@ -416,7 +416,7 @@ class Sensor:
             self._node.figures,
             self._enforcement.figures,
             lambda: list_figures(self._spool.counts, "spool_"),
-            lambda: tell_share(self.read_coverage()),
+            lambda: list_share_figures(self.read_coverage()),
         ):
             try:
                 figures += read()

@@ -14,7 +14,7 @@ from typing import Any
 
 from collector.core.rows import Service
 from collector.inventory.query import Reader, select
-from collector.kubernetes.addresses import PeerKind
+from collector.kubernetes.rows import PeerKind
 
 HOLDERS_SHOWN = 4
 _ADDRESSES_MAX = 10_000
