@@ -134,9 +134,9 @@ TABLES = (
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
     # `part` is the wire's SchemaPart. `fields` and `operations` are JSON, as collector/schemas/merging.py reads them;
-    # of a description `fields` is its outline (collector/specs/assessment.py). States of other processes and generations
-    # add up. A sensor sends each part again every ten minutes, so that what is old is gone. `operation` names the one
-    # whose parameters or result the state describes; empty of a whole part. Read with FINAL.
+    # of a description `fields` is its outline (collector/specs/assessment.py). States of other processes and
+    # generations add up. A sensor sends each part again every ten minutes, so that what is old is gone. `operation`
+    # names the one whose parameters or result the state describes; empty of a whole part. Read with FINAL.
     Table(
         name="schemas",
         columns="""
