@@ -39,7 +39,6 @@ from sensor.describe.describer import Describer, DescribeSettings
 from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
 from sensor.export.convert import BatchConverter
 from sensor.http.hpack import HpackDecoder, HuffmanStrings
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.connection import Http2Connection
 from sensor.http.http2.connections import Http2Connections
 from sensor.http.http2.frames import (
@@ -53,7 +52,7 @@ from sensor.http.http2.frames import (
     unpack_header,
 )
 from sensor.http.http2.reader import FrameReader
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import AlikeCalls, StreamCall
 from sensor.http.reassembly import Chunk, Direction
 from sensor.offload.actors import Records
 from sensor.offload.records import OverflowTotals
@@ -128,7 +127,7 @@ def measure_calls(said: Said, calls: int) -> float:
         positions[direction] += len(data)
     started = time.process_time_ns()
     for direction, chunk in chunks:
-        connection.take(direction, chunk, told)
+        connection.take_piece(direction, chunk, told)
     spent = time.process_time_ns() - started
     if len(told) != calls or any(call.is_lossy for call in told):
         raise AssertionError(f"{calls} calls were made and {len(told)} told")
@@ -142,7 +141,7 @@ def cut_frames(said: Said) -> list[tuple[Direction, Frame]]:
     frames = []
     for place, (direction, data) in enumerate(said):
         events: list[FrameEvent] = []
-        readers[direction].take(Chunk(positions[direction], data, place), events)
+        readers[direction].read_piece(Chunk(positions[direction], data, place), events)
         positions[direction] += len(data)
         for event in events:
             if not isinstance(event, Frame):
@@ -162,7 +161,7 @@ def measure_frames(frames: list[tuple[Direction, Frame]], calls: int) -> float:
     told = 0
     started = time.process_time_ns()
     for direction, frame in frames:
-        told += len(connections.take(1, direction, frame))
+        told += len(connections.take_piece(1, direction, frame))
     spent = time.process_time_ns() - started
     connection = connections.find(1)
     if told != calls or connection is None or connection.counts.losses:

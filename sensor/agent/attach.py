@@ -19,7 +19,6 @@ from sensor.capture.source import Capture as AnyCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.unread import UnreadProcesses
-from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
@@ -28,7 +27,7 @@ from sensor.ebpf.tracepoints import TracepointSettings
 from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, load_tls
 from sensor.enrich.cgroup_tree import CgroupScope
 from sensor.export.state import StateDirectory, StateError
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def open_capture(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
@@ -202,7 +201,7 @@ def _open_below(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None,
 ) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:

@@ -23,8 +23,8 @@ from sensor.describe.schemas.book import SchemaBook
 from sensor.ebpf.abi import OVERFLOW_KEY, RecordFlag
 from sensor.ebpf.pieces import Pieces
 from sensor.export.state import InstallationKey
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import Mirror
 from sensor.offload.name_table import NameJudge, NameTable
@@ -67,7 +67,7 @@ class Knowledge:
         )
         self.pieces = Pieces()
         self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
-        self.alike = AlikeCalls[Exchange]()
+        self.alike = AlikeCalls()
         rule = SampleRule(
             first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
         )

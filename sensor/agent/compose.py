@@ -17,7 +17,6 @@ from sensor.agent.node import Node
 from sensor.agent.pipeline import Describer as PipelineDescriber
 from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator, WindowLimits
-from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
@@ -30,7 +29,7 @@ from sensor.export.messages import SensorIdentity
 from sensor.export.spool import Spool
 from sensor.export.state import StateDirectory
 from sensor.export.target import parse_target
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.governor import Governor, GovernorSettings
 
 VERSION: Final = version("apidae")
@@ -166,7 +165,7 @@ def _make_pipeline(
     boot_id: str,
     clock: Clock,
     aggregator: Aggregator,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     enforcement: Enforcement,
     describer: PipelineDescriber,
     key_id: int,

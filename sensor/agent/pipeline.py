@@ -20,8 +20,8 @@ from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.describer import Undescribed
 from sensor.describe.filter import LeftOut
 from sensor.export.convert import BatchConverter, SerialisedBatch
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.actors import Records
 from sensor.offload.records import OverflowTotals
 
@@ -78,7 +78,7 @@ class Pipeline:
         converter: BatchConverter,
         clock: Clock,
         key_id: int,
-        alike: AlikeCalls[Exchange] | None = None,
+        alike: AlikeCalls | None = None,
         on_rows: Callable[[RowColumns], None] = lambda rows: None,
         watch: Watch | None = None,
     ) -> None:

@@ -18,11 +18,12 @@ from sensor.http.hpack import Field, HeaderBlock, HuffmanStrings
 from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.head import Malformed, parse_request_head
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
+from sensor.http.http2.bodies import StreamSamples
 from sensor.http.http2.connection import Http2Connection
 from sensor.http.http2.frames import HEADER_BYTES, FrameKind, unpack_header
 from sensor.http.http2.heads import read_response
 from sensor.http.http2.reader import BoundarySearch
-from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall, StreamSamples
+from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall
 from sensor.http.reassembly import Chunk, DirectedPiece, Direction, Piece
 from sensor.http.websocket import WebSocket
 
@@ -292,7 +293,7 @@ class Conversation:
     def _take_http2(self, http2: Http2Connection, direction: Direction, piece: Piece) -> list[Call]:
         calls: list[StreamCall] = []
         held = http2.held_bytes
-        http2.take(direction, piece, calls)
+        http2.take_piece(direction, piece, calls)
         if self._bodies is not None:
             self._bodies.hold(http2.held_bytes - held)
         if http2.client is not None:
@@ -340,7 +341,7 @@ class Conversation:
             return False
         nested._decide(Kind.HTTP2, self.client, is_whole=True)
         assert nested._http2 is not None
-        nested._http2.open_upgraded(head, started_ns=request.started_ns, request_bytes=request.wire_bytes)
+        nested._http2.open_upgraded(head, [], started_ns=request.started_ns, request_bytes=request.wire_bytes)
         if nested._fields is not None:
             nested._fields.keep_upgraded(request.head.fields, request.body_bytes)
         return True

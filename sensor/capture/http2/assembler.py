@@ -24,11 +24,10 @@ from sensor.core.config import CaptureWay
 from sensor.core.health import StageCounter, take_each
 from sensor.ebpf.abi import FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, WAITING_STREAM, EventKind, StreamFlag
 from sensor.http.http1.head import Malformed, parse_request_head
-from sensor.http.http2.alike import FIGURES, AlikeCalls
 from sensor.http.http2.connection import Http2Connection, SavedTables
-from sensor.http.http2.connections import Http2Connections, NumberedCall, take_waiting
+from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import OpenCall, StreamExchange, build_stream_exchange
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import FIGURES, AlikeCalls, StreamCall
 from sensor.http.reassembly import Direction
 
 logger = logging.getLogger(__name__)
@@ -56,17 +55,18 @@ class StreamAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
     def __init__(
-        self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls[Exchange] | None = None
+        self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls | None = None
     ) -> None:
         """`alike` takes the figures of calls whose patterns somebody has numbered; they are told nowhere else."""
         self._to_unix_ns = to_unix_ns
         self._stage = stage
-        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
+        self._alike = alike if alike is not None else AlikeCalls()
         self._alike_counts: list[tuple[Exchange, int]] = []
         self._streams = Http2Connections()
         self._connections: dict[int, Connection] = {}
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
         self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
+        self._ended: list[StreamExchange] = []  # Of upgrades whose response was read before.
         self._polled_ns = -POLL_INTERVAL_NS
         self.matched = MatchedStreams(self._alike, lambda number: self._streams.find(number))
         self._gone: dict[int, Connection] = {}  # Records of theirs may still come.
@@ -95,7 +95,7 @@ class StreamAssembler:
         `now_ns`: kernel time at which they were read; without it lessons are in the kernel at once."""
         for number in self.matched.pop_gone():
             self._gone.pop(number, None)
-        out: list[StreamExchange] = []
+        out, self._ended = self._ended, []
         used: dict[int, Http2Connection] = {}
         gathered = len(self._alike.figures)
         if len(matched) or self.matched.has_rest:
@@ -187,7 +187,7 @@ class StreamAssembler:
         calls: list[StreamCall] = []
         for one in waiting[np.argsort(waiting["stream"])].tolist():
             if one[_STREAM] and (opened := self.matched.open_waiting(one)):
-                take_waiting(streams, opened, calls)
+                streams.adopt_waiting(opened, calls)
         return [(number, call) for call in calls]
 
     def _teach(self, number: int, settled_ns: int) -> None:
@@ -245,9 +245,9 @@ class StreamAssembler:
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
         """What waited long enough: early halves of calls, holes, 101s that nothing followed."""
-        out: list[StreamExchange] = []
         if now_ns - self._polled_ns < POLL_INTERVAL_NS:
             return []
+        out, self._ended = self._ended, []
         self._polled_ns = now_ns
         if self._saved and now_ns >= self._saved_until_ns:
             self._streams.ended.unfit_tables += len(self._saved)
@@ -321,10 +321,12 @@ class StreamAssembler:
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if not isinstance(head, Malformed):
             started_ns = exchange.time_unix_ns - self._to_unix_ns(0)
-            streams.open_upgraded(head, started_ns=started_ns, request_bytes=exchange.request_bytes)
+            calls: list[StreamCall] = []
+            streams.open_upgraded(head, calls, started_ns=started_ns, request_bytes=exchange.request_bytes)
+            self._tell([(number, call) for call in calls], self._ended)
 
     def _feed(self, number: int, way: int, pieces: Sequence[Piece], out: list[StreamExchange]) -> None:
-        direction, take = _DIRECTIONS[way], self._streams.take
+        direction, take = _DIRECTIONS[way], self._streams.take_piece
         for piece in pieces:
             told = take(number, direction, piece)
             if told:

@@ -1,7 +1,7 @@
 """Chooses the HTTP/2 header blocks that the kernel may match, and turns the kernel's records of matched calls into
 calls.
 
-A block of a pattern (sensor.http.http2.alike) keeps its meaning until something changes the header table of its
+A block of a pattern (sensor.http.http2.streams) keeps its meaning until something changes the header table of its
 direction. The kernel sees what may change it (bpf/http2_match.h). So the bytes of such blocks are installed in the
 kernel under numbers, and a call of known blocks is a record of these numbers.
 
@@ -10,7 +10,7 @@ its first call is reported by itself, and the others wait for the next read.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -26,12 +26,10 @@ from sensor.ebpf.abi import (
     BlockUse,
 )
 from sensor.http.hpack import HeaderBlock
-from sensor.http.http2.alike import FIGURES, AlikeCalls, CallPattern
 from sensor.http.http2.connection import Http2Connection
-from sensor.http.http2.connections import list_repeated, pass_matched
 from sensor.http.http2.frames import Http2Counts
-from sensor.http.http2.open_streams import UNCOUNTED, OpenedStream, OpenStreams
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.states import StreamState
+from sensor.http.http2.streams import FIGURES, UNCOUNTED, AlikeCalls, CallPattern, OpenStreams, Stream, StreamCall
 
 # Events of a connection before its blocks are taught, again where some of them went stale.
 TEACH_EVENTS: Final = 8
@@ -87,7 +85,7 @@ class _Lessons(msgspec.Struct):
 class MatchedStreams:
     """Mutable state. `find` gives a connection that is followed."""
 
-    def __init__(self, alike: AlikeCalls[Any], find: Callable[[int], Http2Connection | None]) -> None:
+    def __init__(self, alike: AlikeCalls, find: Callable[[int], Http2Connection | None]) -> None:
         self._alike = alike
         self._find = find
         self._blocks: dict[int, HeaderBlock] = {}  # By the numbers under which the kernel knows them.
@@ -145,7 +143,7 @@ class MatchedStreams:
         lessons.is_resting = lessons.fruitless >= FIRST_LESSONS and not lessons.is_resting
         wait = min(4 << lessons.fruitless - FIRST_LESSONS, MAX_WAIT) if lessons.is_resting else 1
         lessons.due, lessons.matched, lessons.read_to = self._reads + wait, 0, read_to
-        repeated = [] if lessons.is_resting else list_repeated(connection, TAUGHT_BYTES)
+        repeated = [] if lessons.is_resting else connection.list_repeated(TAUGHT_BYTES)
         keys: set[bytes] = set()
         left = dict.fromkeys(lessons.numbers, settled_ns)
         for direction, data, block, is_request in repeated:
@@ -272,7 +270,7 @@ class MatchedStreams:
         if lessons is not None:
             lessons.matched += count
         if connection is not None:
-            pass_matched(connection, count, 2 + (key[2] != 0), int(records["stream"].max()))
+            connection.count_matched(count, 2 + (key[2] != 0), int(records["stream"].max()))
         if pattern is None or not is_numbered:
             for record in records:
                 told += [(number, call) for call in self._tell(record, key, connection)]
@@ -281,7 +279,7 @@ class MatchedStreams:
         figures[:, 0] = pattern.place
         for column, name in enumerate(("started_ns", "ended_ns", "ended_ns", "request_bytes", "response_bytes"), 1):
             figures[:, column] = records[name]
-        self._alike.add(figures)
+        self._alike.add_figures(figures)
         counts.append((pattern.place, count))
 
     def _tell(self, record: np.void, key: _Key, connection: Http2Connection | None) -> Iterable[StreamCall]:
@@ -290,47 +288,43 @@ class MatchedStreams:
         sizes = int(record["request_bytes"]), int(record["response_bytes"])
         pattern = self._patterns.get(key)
         if pattern is not None:
-            return [pattern.tell(int(record["stream"]), started_ns, ended_ns, ended_ns, *sizes)]
+            return [pattern.make_call(int(record["stream"]), started_ns, ended_ns, ended_ns, *sizes)]
         open_ = self._gone if connection is None else connection.streams
         times = started_ns, ended_ns, ended_ns
-        opened = self.open_waiting((*times, int(record["stream"]), *key[:3], *sizes, *key[3:], True))
-        if opened is None:
+        stream = self.open_waiting((*times, int(record["stream"]), *key[:3], *sizes, *key[3:], True))
+        if stream is None:
             return []
         calls: list[StreamCall] = []
-        pattern = open_.find_pattern(opened)
-        if pattern is None:
-            opened.losses = open_.losses
-            open_.learn_pattern(opened, ended_ns, calls)
-            open_.counts.told -= 1  # `pass_matched` has counted it.
-            pattern = calls[0].pattern
-        else:
-            calls.append(pattern.tell(opened.number, started_ns, ended_ns, ended_ns, *sizes))
+        open_.end_matched(stream, ended_ns, calls)
+        pattern = calls[0].pattern
         if len(self._patterns) >= MAX_PATTERNS:
             self._patterns.clear()
         if pattern is not None:
             self._patterns[key] = pattern
         return calls
 
-    def open_waiting(self, waiting: tuple[int, ...]) -> OpenedStream | None:
+    def open_waiting(self, waiting: tuple[int, ...]) -> Stream | None:
         """A stream of WAITING_STREAM as the kernel followed it; None where a number of its blocks means nothing."""
-        started_ns, last_ns, answered_ns, stream, *numbers, request_bytes, response_bytes = waiting[:9]
-        asked, answered, is_ended = waiting[9:12]
-        request, answer, trailers = (self._blocks.get(number) for number in numbers)
-        if request is None or (answer is None and numbers[1]) or (trailers is None and numbers[2]):
+        started_ns, last_ns, answered_ns, number, *blocks, request_bytes, response_bytes = waiting[:9]
+        request_messages, response_messages, is_ended = waiting[9:12]
+        request, head, trailers = (self._blocks.get(block) for block in blocks)
+        if request is None or (head is None and blocks[1]) or (trailers is None and blocks[2]):
             self.unknown += 1
             return None
-        return OpenedStream(
-            number=stream,
+        return Stream(
+            number=number,
             request=request,
+            state=StreamState.REQUEST_ENDED if is_ended else StreamState.OPEN,
             started_ns=started_ns,
             last_ns=last_ns,
+            losses=[],  # Those of its connection, once it is adopted.
+            losses_before=(0, 0),
+            is_plain=True,
             request_bytes=request_bytes,
-            request_messages=UNCOUNTED if asked == MESSAGES_UNCOUNTED else asked,
-            is_request_ended=bool(is_ended),
-            losses=(0, 0),  # Its own once it is adopted.
-            head=answer,
-            trailers=trailers,
-            answered_ns=answered_ns,
             response_bytes=response_bytes,
-            response_messages=UNCOUNTED if answered == MESSAGES_UNCOUNTED else answered,
+            request_messages=UNCOUNTED if request_messages == MESSAGES_UNCOUNTED else request_messages,
+            response_messages=UNCOUNTED if response_messages == MESSAGES_UNCOUNTED else response_messages,
+            answered_ns=answered_ns,
+            head=head,
+            trailers=trailers,
         )

@@ -4,7 +4,7 @@ Programs repeat their heads to the byte, and the decoder gives the same object f
 description of their own: only time and size may differ. A description is valid for two seconds, because services may
 get names and paths may become parameters.
 
-Most of these calls have a pattern (sensor.http.http2.alike). It gets the index of the row as its number. From then on
+Most of these calls have a pattern (sensor.http.http2.streams). It gets the index of the row as its number. From then on
 its figures come as an array, which becomes rows without a step per call.
 """
 
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from sensor.core.calls import CALL, Calls, Exchange, make_calls
 from sensor.http.http1.head import Malformed
-from sensor.http.http2.alike import AlikeCalls, CallPattern
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import AlikeCalls, StreamCall
 
 LIFE_NS: Final = 2_000_000_000
 # Past them all are forgotten.
@@ -59,9 +58,9 @@ class Repeats:
 
     __slots__ = ("_alike", "_estimates", "_generation", "_kept", "_rows", "_until_ns")
 
-    def __init__(self, alike: AlikeCalls[Exchange] | None = None) -> None:
+    def __init__(self, alike: AlikeCalls | None = None) -> None:
         """`alike` is where the figures of calls whose patterns are numbered here come from."""
-        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
+        self._alike = alike if alike is not None else AlikeCalls()
         # The request is kept with the row, so that its identity stays its own.
         self._kept: dict[_Key, tuple[StreamRequest | Malformed, Row, Estimate | None]] = {}
         self._rows = make_calls(_FIRST_ROWS)  # Of patterns.
@@ -81,13 +80,13 @@ class Repeats:
         """Nothing that was described is true any more. Collect before."""
         self._kept.clear()
         self._estimates.clear()
-        self._alike.forget()
+        self._alike.forget_patterns()
 
     def collect(self, offset_ns: int) -> Calls:
         """Rows of the calls that were gathered; `offset_ns` turns their times into unix time."""
         if not len(self._alike):
             return _NO_CALLS
-        places, started, answered, ended, request_bytes, response_bytes = self._alike.pop().T
+        places, started, answered, ended, request_bytes, response_bytes = self._alike.pop_figures().T
         calls: Calls = self._rows[places]
         calls["time_unix_ns"] = started + offset_ns
         calls["request_bytes"] = request_bytes
@@ -103,7 +102,7 @@ class Repeats:
         call = exchange.call
         if not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None:
             return None
-        pattern: CallPattern | None = call.pattern
+        pattern = call.pattern
         if pattern is not None:
             if pattern.turn != self._alike.turn:
                 return None
@@ -134,11 +133,11 @@ class Repeats:
         is_odd = not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None
         if is_odd or (row[_BODY] and estimate is None):
             return
-        pattern: CallPattern | None = call.pattern
+        pattern = call.pattern
         if pattern is None:
             self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row, estimate
         elif pattern.turn != self._alike.turn:
-            place = self._alike.number(pattern, exchange.exchange)
+            place = self._alike.number_pattern(pattern, exchange.exchange)
             if place == len(self._rows):
                 self._rows = np.concatenate((self._rows, make_calls(place)))
             self._rows[place] = row

@@ -48,8 +48,8 @@ from sensor.ebpf.syscalls import (
     update_batch,
     update_map,
 )
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import OpenCall, StreamExchange
+from sensor.http.http2.streams import AlikeCalls
 
 # Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
 READ_LIMIT: Final = 250
@@ -80,7 +80,7 @@ class Capture:
         ring_bytes: int,
         clock: Clock,
         pieces: Pieces | None = None,
-        alike: AlikeCalls[Exchange] | None = None,
+        alike: AlikeCalls | None = None,
         table_file: TableFile | None = None,
     ) -> None:
         self._program = program
@@ -123,7 +123,7 @@ class Capture:
         clock: Clock,
         cache_directory: Path | None = None,
         pieces: Pieces | None = None,
-        alike: AlikeCalls[Exchange] | None = None,
+        alike: AlikeCalls | None = None,
         program: LoadedProgram | None = None,
         is_enforcing: bool = True,
         table_file: TableFile | None = None,

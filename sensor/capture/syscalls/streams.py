@@ -27,10 +27,10 @@ from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
+from sensor.http.http2.bodies import StreamSamples
 from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.streams import StreamSamples
 from sensor.http.reassembly import Chunk, Direction, Gap
 
 # What a connection of HTTP/2 begins with, as far as its first bytes are looked at.
@@ -74,7 +74,7 @@ class StreamConversations:
     def take(self, number: int, piece: Chunk | Gap, *, is_request: bool) -> list[StreamExchange]:
         """What comes next in one direction; gives the calls that ended."""
         direction = Direction.FORWARD if is_request else Direction.BACKWARD
-        return self._tell(self._streams.take(number, direction, piece))
+        return self._tell(self._streams.take_piece(number, direction, piece))
 
     def close(self, number: int, time_ns: int) -> list[StreamExchange]:
         """The connection ended; gives the calls that were open."""

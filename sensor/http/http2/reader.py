@@ -232,7 +232,7 @@ class FrameReader:
         """Kept of the stream now."""
         return len(self._held) + (len(self._search.kept) if self._search is not None else 0)
 
-    def take(self, piece: Chunk | Gap | Frame, events: FrameSink) -> None:
+    def read_piece(self, piece: Chunk | Gap | Frame, events: FrameSink) -> None:
         """Reads what comes next; appends what it told. Pieces are in order; what was had before is ignored."""
         if self._position is None:
             self._position = piece.position
@@ -251,7 +251,7 @@ class FrameReader:
         elif missing >= 0:
             self._take_frame(piece, events)
 
-    def follow(self, frames: list[Frame], start: int, end: int) -> bool:
+    def pass_cut_frames(self, frames: list[Frame], start: int, end: int) -> bool:
         """Whether frames that the kernel cut are just what comes next, from `start` on; then `end` is read. What lies
         between them is passed over. Else nothing is done, and they are to be taken one by one."""
         if self.state is not _IN_HEADER or self._held or self._position != start:

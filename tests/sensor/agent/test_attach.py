@@ -13,7 +13,7 @@ from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 PACKETS, SYSCALLS = object(), object()

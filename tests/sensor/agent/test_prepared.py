@@ -15,7 +15,7 @@ from sensor.core.config import CaptureWay, SensorSettings
 from sensor.coverage.gaps import Gaps
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_host
 
 REFUSED = "attaching to the cgroup failed: Operation not permitted"

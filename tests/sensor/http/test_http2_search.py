@@ -81,7 +81,7 @@ def test_single_frames_in_segments_of_their_own_are_found():
     wire = [write_headers(stream, b"block%d" % stream, is_end=True) for stream in (101, 103)]
     events, position = [], 5_000
     for data in wire:
-        reader.take(Chunk(position, data, 1), events)
+        reader.read_piece(Chunk(position, data, 1), events)
         position += len(data)
     assert [event.stream for event in events if isinstance(event, Frame)] == [101, 103]
 

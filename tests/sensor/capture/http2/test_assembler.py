@@ -243,7 +243,7 @@ def test_an_upgrade_goes_on_as_stream_1(assembler: StreamAssembler, is_late: boo
     told += peer.answer(1, b"204")
     if is_late:
         assert assembler.upgrade(make_upgrade(), SECOND)
-    peer.begin()
+    told += peer.begin()
     peer.ask(3, b"/second")
     told += peer.answer(3)
     told += peer.end(EGRESS)

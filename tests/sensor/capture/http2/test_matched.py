@@ -12,8 +12,7 @@ from sensor.capture.http2 import matched
 from sensor.capture.http2.matched import RENEW_BYTES
 from sensor.core.calls import CALL, CallFlag
 from sensor.ebpf.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
-from sensor.http.http2.alike import AlikeCalls
-from sensor.http.http2.connections import list_repeated
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.capture.http2.test_alike import Sensor
 
 CALLS, TAUGHT = 400, 60  # Calls in all, and of them those that come up first.
@@ -226,8 +225,8 @@ def test_blocks_that_never_make_a_whole_call_are_not_taught() -> None:
     sensor.read(EVENTS[:60])
     connection = sensor.assembler._streams.find(1)
     assert connection is not None
-    assert list_repeated(connection, 64)
-    decoder = connection.decoders[1]
+    assert connection.list_repeated(64)
+    decoder = connection._decoders[1]
     assert decoder is not None
     decoder.known.clear()
-    assert list_repeated(connection, 64) == []
+    assert connection.list_repeated(64) == []

@@ -9,9 +9,9 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, RawBodies
 from sensor.ebpf.abi import SyscallKind
 from sensor.http.http1.events import BODY_BYTES_MAX
+from sensor.http.http2.bodies import FIRST_STREAMS, StreamBodies
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.streams import FIRST_STREAMS, StreamBodies
 from tests.sensor.capture.tls.test_reader import Session
 from tests.sensor.http.hpack_encoder import Encoder
 from tests.sensor.http.http2_wire import write_data, write_headers, write_settings

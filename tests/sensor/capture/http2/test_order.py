@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.http.http2 import order as http2_order
+from sensor.capture.http2 import flow
+from sensor.capture.http2.flow import PATIENCE_NS, PieceOrder
 from sensor.http.http2.frames import Frame, unpack_header
-from sensor.http.http2.order import PATIENCE_NS, PieceOrder
 from sensor.http.http2.reader import FrameReader
 from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.http.http2_wire import write_data, write_headers, write_ping
@@ -44,7 +44,7 @@ def read_frames(pieces: list[Chunk | Gap | Frame]) -> tuple[list[tuple[int, int,
     """(kind, stream, position) of the frames, DATA once each; and losses."""
     reader, events = FrameReader(is_client=False, is_joined=False), []
     for piece in pieces:
-        reader.take(piece, events)
+        reader.read_piece(piece, events)
     frames = [(event.kind, event.stream, event.position) for event in events if isinstance(event, Frame) and event.kind]
     return frames, reader.counts.lost_places
 
@@ -118,7 +118,7 @@ def test_overlapping_bytes_are_cut_and_frames_had_in_part_are_left_out():
 
 @pytest.mark.parametrize("bound", ["MAX_WAITING_BYTES", "MAX_WAITING_PIECES"])
 def test_what_waits_is_bounded(monkeypatch, bound):
-    monkeypatch.setattr(http2_order, bound, 50)
+    monkeypatch.setattr(flow, bound, 50)
     order, out = PieceOrder(0), []
     for number in range(1, 200):
         out += order.add(Chunk(number * 20, b"x" * 10, number))
