@@ -15,7 +15,7 @@ from sensor.capture.packets.capture import Capture as PacketCapture
 from sensor.core.calls import CallRecord, Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
-from sensor.ebpf.stops import StopMaps
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import FILE_NAME, Block, CallEnds, Caller, EnforceLimits, EnforcementReport, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory, SharedConnections

@@ -17,7 +17,7 @@ from sensor.coverage.report import Hidden, PortMemory, UnixPort, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe.filter import Account
 from sensor.ebpf.abi import Counter
-from sensor.ebpf.syscalls import count_sockmap_programs
+from sensor.ebpf.bpf_syscall import count_sockmap_programs
 from sensor.enforce.tables import Server
 from sensor.enrich.cgroup import own_path
 from sensor.enrich.cgroup_tree import CgroupScope

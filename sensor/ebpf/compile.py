@@ -34,8 +34,8 @@ from typing import Final
 
 import msgspec
 
-from sensor.ebpf.machine import defines
-from sensor.ebpf.syscalls import call_bpf, create_object
+from sensor.ebpf.bpf_syscall import call_bpf, create_object
+from sensor.ebpf.http1_states import defines
 
 MAP_CREATE: Final = 0
 PROG_LOAD: Final = 5
@@ -244,7 +244,7 @@ PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
     *("ports", "peers", "websockets", "listening"),
-    # What user space teaches (conn.h, learned.h).
+    # The kernel route cache (cache_maps.h, conn.h), which user space fills.
     *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks", "clients"),
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
 from sensor.ebpf.compile import (
     MAPS,
     Build,
@@ -29,8 +30,7 @@ from sensor.ebpf.compile import (
     load_image,
     make_digest,
 )
-from sensor.ebpf.machine import build_machine
-from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
+from sensor.ebpf.http1_states import build_machine
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sensor.ebpf.syscalls import call_bpf, create_object
+from sensor.ebpf.bpf_syscall import call_bpf, create_object
 
 _OBJ_GET_INFO_BY_FD: Final = 15
 _ENABLE_STATS: Final = 32

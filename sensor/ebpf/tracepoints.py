@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sensor.ebpf.bpf_syscall import open_raw_tracepoint, update_map
 from sensor.ebpf.compile import PROG_TYPE_RAW_TRACEPOINT, Build
 from sensor.ebpf.loader import LoadError, load_build
-from sensor.ebpf.syscalls import open_raw_tracepoint, update_map
 
 BTF_PATH: Final = Path("/sys/kernel/btf/vmlinux")
 _MAGIC: Final = 0xEB9F

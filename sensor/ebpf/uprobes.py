@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sensor.ebpf.abi import ACCOUNT, ACCOUNTS_SIZE, LOOKS_SIZE
+from sensor.ebpf.bpf_syscall import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
 from sensor.ebpf.compile import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, Build, load_image
 from sensor.ebpf.loader import LoadError, load_build
-from sensor.ebpf.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
 from sensor.ebpf.tracepoints import Btf, BtfError, set_scope, syscall_flags
 
 # Programs of bpf/tls.c for places in files; sensor/capture/tls/finder.py names them.

@@ -210,7 +210,7 @@ def _is_within(network: Network, never: Network) -> bool:
 
 
 class KernelSide(Protocol):
-    """`sensor.ebpf.stops.StopMaps`, as far as the tables need it."""
+    """`sensor.ebpf.enforcement_maps.StopMaps`, as far as the tables need it."""
 
     def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
 

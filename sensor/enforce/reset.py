@@ -226,7 +226,7 @@ ASKED_LIMIT: Final = 1_024
 
 
 class StopRing(Protocol):
-    """`sensor.ebpf.stops.StopMaps`, as far as the thread needs it."""
+    """`sensor.ebpf.enforcement_maps.StopMaps`, as far as the thread needs it."""
 
     def wait(self, seconds: float) -> None: ...
 

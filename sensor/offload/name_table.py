@@ -6,8 +6,8 @@ agree:
 
 - A header may be ignored only where Python reads nothing of it, whatever its value and the rest of the head.
 - A parameter that announces a key has its value folded into the profile, one that names an object into the object.
-- Values of headers with keys and signatures are reported or skipped (`bpf/told.h`).
-- An ignored header with signs of an attack (bpf/odd.h) is part of the profile, like every other header.
+- Values of headers with keys and signatures are reported or skipped (`bpf/varying_fields.h`).
+- An ignored header with signs of an attack (bpf/attack_signs.h) is part of the profile, like every other header.
 - Every other parameter makes the call unknown.
 
 `NameTable` keeps names in the kernel's buckets. A full bucket evicts the name that was installed there first, never an

@@ -12,7 +12,7 @@ from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf import compile as image
 from sensor.ebpf.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, drain
 from tests.bpf.reference import Teacher

@@ -25,7 +25,7 @@ from sensor.ebpf.abi import (
     NameKind,
     Settings,
 )
-from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, is_odd_value, read_line
 
 _MASK = (1 << 64) - 1
 FAR_NS = 1 << 62  # A time that never comes: no samples.

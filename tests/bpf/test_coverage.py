@@ -14,7 +14,7 @@ import pytest
 from sensor.capture.packets.capture import Capture
 from sensor.coverage.row import PortCount, PortProtocol
 from sensor.ebpf.abi import PEER_KEY, ConnectionKind, Counter
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https

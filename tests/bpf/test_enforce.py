@@ -15,7 +15,7 @@ from sensor.capture.packets.capture import Capture
 from sensor.core.clock import Clock
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import STOP_EVENT, STOPS_BYTES, StopCount
-from sensor.ebpf.stops import StopMaps
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import Block, BlockKind, EnforceLimits
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.reset import Resetter, StopWatch

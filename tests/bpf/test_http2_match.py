@@ -14,7 +14,7 @@ import pytest
 
 from sensor.capture.packets.capture import Capture
 from sensor.ebpf.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.heads import StreamRequest

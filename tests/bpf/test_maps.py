@@ -4,9 +4,9 @@ import pytest
 
 from sensor.capture.packets.capture import Capture
 from sensor.ebpf.abi import EDGE, EDGE_KEY, EDGES_SIZE, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.ebpf.compile import build_http1
 from sensor.ebpf.loader import compile_build
-from sensor.ebpf.syscalls import read_batch
 
 PER_CPU_KINDS = (5, 6, 10, 21)  # BPF_MAP_TYPE_PERCPU_HASH, _ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE.
 pytestmark = pytest.mark.kernel

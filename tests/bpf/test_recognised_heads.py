@@ -9,7 +9,7 @@ from sensor.core.addresses import pack_address
 from sensor.ebpf.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
 from tests.bpf.recognised import Watch
 from tests.bpf.test_capture import answering, rows
-from tests.bpf.told import fold_actor
+from tests.bpf.varying_fields import fold_actor
 from tests.bpf.wire import connected, receive_exactly, request, response, serving, talk
 
 pytestmark = pytest.mark.kernel

@@ -22,8 +22,8 @@ from sensor.ebpf.abi import (
     SyscallEvent,
     TlsCounter,
 )
+from sensor.ebpf.bpf_syscall import read_batch, read_divided_counts
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.syscalls import read_batch, read_divided_counts
 from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient

@@ -15,8 +15,8 @@ from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.packets.capture import Capture
 from sensor.core.clock import Clock
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.ebpf.run_time import enable_statistics, read_run_time
-from sensor.ebpf.stops import StopMaps
 from sensor.enforce.block import Block, BlockKind, EnforceLimits
 from sensor.enforce.enforcer import Enforcer
 from sensor.enrich.cgroup_tree import find_cgroup2_mount

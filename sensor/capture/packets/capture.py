@@ -35,12 +35,7 @@ from sensor.ebpf.abi import (
     STREAM_RECORDS_BYTES,
     Counter,
 )
-from sensor.ebpf.hashes import hash_connection
-from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
-from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
-from sensor.ebpf.run_time import RunTimeMeter
-from sensor.ebpf.syscalls import (
+from sensor.ebpf.bpf_syscall import (
     delete_elements,
     read_batch,
     read_counts,
@@ -48,6 +43,11 @@ from sensor.ebpf.syscalls import (
     update_batch,
     update_map,
 )
+from sensor.ebpf.hashes import hash_connection
+from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
+from sensor.ebpf.pieces import Pieces
+from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
+from sensor.ebpf.run_time import RunTimeMeter
 from sensor.http.http2.exchange import OpenCall, StreamExchange
 from sensor.http.http2.streams import AlikeCalls
 

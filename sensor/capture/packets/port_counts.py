@@ -17,7 +17,7 @@ from sensor.ebpf.abi import (
     EventKind,
     KernelEvent,
 )
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 
 _PROTOCOLS: Final = {

@@ -31,9 +31,9 @@ from sensor.ebpf.abi import (
     SyscallCounter,
     SyscallEvent,
 )
+from sensor.ebpf.bpf_syscall import read_divided_counts, update_batch, update_map
 from sensor.ebpf.ring import Bell, Ring
 from sensor.ebpf.run_time import UNKNOWN_NS_PER_CALL
-from sensor.ebpf.syscalls import read_divided_counts, update_batch, update_map
 from sensor.ebpf.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
 from sensor.http.http2.exchange import StreamExchange
 

@@ -46,9 +46,9 @@ from sensor.ebpf.abi import (
     SyscallEvent,
     TlsCounter,
 )
+from sensor.ebpf.bpf_syscall import read_divided_counts
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.run_time import RunTimeMeter
-from sensor.ebpf.syscalls import read_divided_counts
 from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.actors import Records

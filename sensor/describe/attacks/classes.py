@@ -100,7 +100,7 @@ PLAIN_HEADERS: Final = frozenset(
     )
 )
 _CREDENTIALS: Final = frozenset(("authorization", "proxy-authorization"))
-_STRANGE: Final = re.compile(r"[$'<`\\|]")  # The same as of N_HEADER_QUOTED in bpf/odd.h.
+_STRANGE: Final = re.compile(r"[$'<`\\|]")  # The same as of N_HEADER_QUOTED in bpf/attack_signs.h.
 _PLAIN_PREFIX: Final = "sec-"  # Fetch metadata, client hints, WebSockets.
 _FILE_HEADERS: Final = re.compile(r"x[-_.]file[-_.]?name\Z|content-disposition\Z")
 

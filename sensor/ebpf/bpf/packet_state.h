@@ -4,11 +4,11 @@
  * one socket at once; `skb->cb` carries the packet from one program to the next (0: direction + 1, 1: enum closing, 2 and 3: the connection's
  * key, 4: its first message has begun).
  */
-#ifndef APIDAE_HAND_H
-#define APIDAE_HAND_H
+#ifndef APIDAE_PACKET_STATE_H
+#define APIDAE_PACKET_STATE_H
 
 #include "http2_start.h"
-#include "learned.h"
+#include "cache_maps.h"
 #include "ports.h"
 #include "sockets.h"
 #include "walk.h"

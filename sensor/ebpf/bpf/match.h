@@ -5,14 +5,14 @@
  * request line and the field lines, `route` path and query: together they would pass the verifier's million steps. The scratch with the
  * head goes from one to the other, its number in skb->cb[4].
  */
-#ifndef APIDAE_RECOGNISE_H
-#define APIDAE_RECOGNISE_H
+#ifndef APIDAE_MATCH_H
+#define APIDAE_MATCH_H
 
 #include "siphash.h"
 #include "fields.h"
 #include "path.h"
 #include "query.h"
-#include "seen.h"
+#include "repeated_fields.h"
 
 #define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */
 #define RECOGNISED_MAX 3  /* Of one segment; each takes two tail calls from those that `walk` may need. */

@@ -1,4 +1,4 @@
-"""What the kernel makes of a header line whose name it was taught (bpf/fields.h, bpf/told.h), in plain Python."""
+"""What the kernel makes of a header line whose name it knows (bpf/fields.h, bpf/varying_fields.h), in plain Python."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _COMMAND = re.compile(rb"[^;]*;[A-Za-z]{1,7}[^A-Za-z=]", re.DOTALL)
 
 
 def is_odd_value(line: bytes, *, is_quoted: bool) -> bool:
-    """Whether a line of an ignored name has a sign of an attack (bpf/odd.h)."""
+    """Whether a line of an ignored name has a sign of an attack (bpf/attack_signs.h)."""
     value = line[line.index(b":") :]
     if _ALWAYS.search(value):
         return True

@@ -20,8 +20,8 @@ from sensor.ebpf.abi import (
     StopCount,
     StopEvent,
 )
+from sensor.ebpf.bpf_syscall import delete_elements, read_batch, read_counts, update_map
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.syscalls import delete_elements, read_batch, read_counts, update_map
 
 # Events of one read: some 10 ms of resets.
 EVENTS_LIMIT: Final = 256

@@ -3,8 +3,8 @@
  * Tells of heads and calls: by events where a head goes up, by records where none does. A call is counted once, here and nowhere else:
  * in its last event, or in its first record.
  */
-#ifndef APIDAE_TELL_H
-#define APIDAE_TELL_H
+#ifndef APIDAE_CALL_EVENTS_H
+#define APIDAE_CALL_EVENTS_H
 
 #include "consumer.h"
 

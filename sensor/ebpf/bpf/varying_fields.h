@@ -6,8 +6,8 @@
  *
  * A JWT names somebody inside and so is part of the profile like any other line: user space has to read it once.
  */
-#ifndef APIDAE_TOLD_H
-#define APIDAE_TOLD_H
+#ifndef APIDAE_VARYING_FIELDS_H
+#define APIDAE_VARYING_FIELDS_H
 
 #include "head.h"
 

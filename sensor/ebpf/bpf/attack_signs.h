@@ -6,8 +6,8 @@
  *
  * Every word is asked in some 25 instructions whether it may hold a sign (`strange`); what may is looked at closely, eight bytes a step.
  */
-#ifndef APIDAE_ODD_H
-#define APIDAE_ODD_H
+#ifndef APIDAE_ATTACK_SIGNS_H
+#define APIDAE_ATTACK_SIGNS_H
 
 #include "head.h"
 

@@ -4,8 +4,8 @@
  * compare them costs a tenth of reading them. What was read once stays true of the same bytes: a name taught since only makes fewer
  * profiles.
  */
-#ifndef APIDAE_SEEN_H
-#define APIDAE_SEEN_H
+#ifndef APIDAE_REPEATED_FIELDS_H
+#define APIDAE_REPEATED_FIELDS_H
 
 #define SEEN_MIN 32
 #define SEEN_MAX 1536

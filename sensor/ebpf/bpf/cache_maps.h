@@ -2,8 +2,8 @@
 /*
  * What user space has taught: the maps that `recognise` reads. sensor/offload fills them; nothing here is ever evicted by the kernel.
  */
-#ifndef APIDAE_LEARNED_H
-#define APIDAE_LEARNED_H
+#ifndef APIDAE_CACHE_MAPS_H
+#define APIDAE_CACHE_MAPS_H
 
 #include "events.h"
 
