@@ -158,7 +158,7 @@ def _open_packets(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Capture:
     monkeypatch.setattr(f"{module}.read_port_counts", lambda *arguments: [])
     sizes = {"events": ring_bytes, "records": RECORDS_BYTES, "frames": FRAMES_BYTES, "stream_records": 2 << 20}
     maps = {name: _open_ring(stack, size) for name, size in sizes.items()} | {"counters": -1, "ports": -1, "peers": -1}
-    program = LoadedProgram(ingress=-1, egress=-1, maps=maps, cgroup=-1, links=[])
+    program = LoadedProgram(programs={}, maps=maps, cgroup=-1)
     return Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
 
 

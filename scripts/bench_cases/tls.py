@@ -45,7 +45,8 @@ from sensor.capture.tls.finder import OPENSSL
 from sensor.capture.tls.reader import TlsReader
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.run_time import enable_statistics, read_run_time
-from sensor.ebpf.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import UPROBES, close_probes, load_tls
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
 WAYS: Final = ("none", "capture", "sensor", "emulated", "functions", "classic")
@@ -109,7 +110,7 @@ class Probes:
         found_sites = search_path(path).choose(has_cookies=way != "functions")
         sites = find_classic(path) if way == "classic" else [one.probe for one in found_sites]
         self._program = load_tls(
-            TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
+            ProbeSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
             CACHE_DIRECTORY,
         )
         self._ring = Ring(self._program.maps["events"], RING_BYTES)

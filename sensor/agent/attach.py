@@ -23,8 +23,8 @@ from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.tracepoints import TracepointSettings
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, load_tls
 from sensor.enrich.cgroup_tree import CgroupScope
 from sensor.export.state import StateDirectory, StateError
 from sensor.http.http2.streams import AlikeCalls
@@ -86,9 +86,9 @@ def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> Loaded
     )
 
 
-def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> TracepointSettings:
+def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> ProbeSettings:
     """What is built into the programs on system calls."""
-    return TracepointSettings(
+    return ProbeSettings(
         ring_bytes=settings.ring_bytes,
         calls_per_second=settings.heads_per_second,
         calls_burst=settings.heads_burst_count,
@@ -102,7 +102,7 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     from sensor.capture.tls.capture import RING_BYTES
 
     return load_tls(
-        TlsProgramSettings(
+        ProbeSettings(
             ring_bytes=RING_BYTES,
             calls_per_second=settings.heads_per_second,
             calls_burst=settings.heads_burst_count,

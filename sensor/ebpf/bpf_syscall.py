@@ -23,6 +23,7 @@ _MAP_UPDATE_ELEM = 2
 _MAP_DELETE_ELEM = 3
 _MAP_LOOKUP_BATCH = 24
 _MAP_UPDATE_BATCH = 26
+_OBJ_GET_INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN = 17
 _LINK_CREATE = 28
 
@@ -31,7 +32,8 @@ CGROUP_INET_EGRESS = 1
 TRACE_UPROBE_MULTI = 48
 
 
-def _bpf(command: int, attributes: bytes) -> int:
+def create_object(command: int, attributes: bytes) -> int:
+    """Runs a command, most of which make a map, program, link or BTF object; gives its fd. Raises OSError."""
     number = _SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"bpf(2) has no number here for machine {platform.machine()!r}")
@@ -43,21 +45,26 @@ def _bpf(command: int, attributes: bytes) -> int:
     return result
 
 
-def create_object(command: int, attributes: bytes) -> int:
-    """A command that makes a map, program or BTF object; gives its fd. Raises OSError."""
-    return _bpf(command, attributes)
-
-
 def call_bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     """The call with attributes that the kernel also writes to; gives the error number, 0 for none."""
     result = int(_libc.syscall(_SYSCALL_NUMBERS[platform.machine()], command, attributes, len(attributes)))
     return ctypes.get_errno() if result < 0 else 0
 
 
+def read_info(fd: int, size: int) -> bytes:
+    """The first `size` bytes of what the kernel knows of a map or program. Raises OSError."""
+    info = ctypes.create_string_buffer(size)
+    attributes = ctypes.create_string_buffer(struct.pack("<IIQ", fd, size, ctypes.addressof(info)), 16)
+    code = call_bpf(_OBJ_GET_INFO_BY_FD, attributes)
+    if code:
+        raise OSError(code, os.strerror(code))
+    return info.raw
+
+
 def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """Attaches a program to a cgroup; gives the link's fd. The kernel detaches when the last copy of it is closed,
     kill -9 included."""
-    return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
+    return create_object(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
 
 
 def link_uprobes(path: str, cookies: Mapping[int, int], program_fd: int, pid: int = 0) -> int:
@@ -70,20 +77,20 @@ def link_uprobes(path: str, cookies: Mapping[int, int], program_fd: int, pid: in
     head = struct.pack("<IIII", program_fd, 0, TRACE_UPROBE_MULTI, 0)
     at = ctypes.addressof(buffer)
     rest = (ctypes.addressof(name), at, 0, at + 8 * len(cookies), len(cookies), 0, pid, 0)
-    return _bpf(_LINK_CREATE, head + struct.pack("<QQQQIIII", *rest))
+    return create_object(_LINK_CREATE, head + struct.pack("<QQQQIIII", *rest))
 
 
 def open_raw_tracepoint(name: str, program_fd: int) -> int:
     """Attaches a program to a tracepoint; gives the fd that holds it there (Linux 4.17)."""
     text = ctypes.create_string_buffer(name.encode())
-    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program_fd, 0))
+    return create_object(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program_fd, 0))
 
 
 def update_map(map_fd: int, key: bytes, value: bytes) -> None:
     """Writes one element."""
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value_buffer = ctypes.create_string_buffer(value, len(value))
-    _bpf(
+    create_object(
         _MAP_UPDATE_ELEM,
         struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0),
     )
@@ -94,7 +101,7 @@ def read_element(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value = ctypes.create_string_buffer(value_size)
     try:
-        _bpf(
+        create_object(
             _MAP_LOOKUP_ELEM,
             struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0),
         )
@@ -111,7 +118,7 @@ def update_batch(map_fd: int, elements: Mapping[bytes, bytes]) -> None:
         return
     keys = ctypes.create_string_buffer(b"".join(elements))
     values = ctypes.create_string_buffer(b"".join(elements.values()))
-    _bpf(
+    create_object(
         _MAP_UPDATE_BATCH,
         struct.pack("<QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), len(elements), map_fd, 0, 0),
     )
@@ -122,7 +129,7 @@ def delete_elements(map_fd: int, keys: Iterable[bytes]) -> None:
     for key in keys:
         buffer = ctypes.create_string_buffer(key, len(key))
         try:
-            _bpf(_MAP_DELETE_ELEM, struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(buffer), 0, 0))
+            create_object(_MAP_DELETE_ELEM, struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(buffer), 0, 0))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -172,7 +179,7 @@ def _look_up_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> t
     return keys.raw, values.raw, struct.unpack_from("<I", attributes.raw, 32)[0]
 
 
-_PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 11, 13, 15
+_PROG_GET_NEXT_ID, _PROG_GET_FD_BY_ID = 11, 13
 _SK_SKB, _SK_MSG = 14, 16
 PROGRAMS_MAX: Final = 4_096  # Looked at: a busy node has some hundred.
 
@@ -197,8 +204,8 @@ def _read_type(number: int) -> int:
     except OSError:
         return 0
     try:
-        info = ctypes.create_string_buffer(8)
-        attributes = ctypes.create_string_buffer(struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)), 16)
-        return 0 if call_bpf(_OBJ_GET_INFO_BY_FD, attributes) else int(struct.unpack_from("<I", info.raw)[0])
+        return int.from_bytes(read_info(fd, 8)[:4], "little")
+    except OSError:
+        return 0
     finally:
         os.close(fd)

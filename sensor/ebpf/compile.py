@@ -34,12 +34,11 @@ from typing import Final
 
 import msgspec
 
-from sensor.ebpf.bpf_syscall import call_bpf, create_object
+from sensor.ebpf.bpf_syscall import create_object, read_info
 from sensor.ebpf.http1_states import defines
 
 MAP_CREATE: Final = 0
 PROG_LOAD: Final = 5
-OBJ_GET_INFO: Final = 15
 BTF_LOAD: Final = 18
 MAP_TYPE_SK_STORAGE: Final = 24
 PROG_TYPE_KPROBE: Final = 2
@@ -213,12 +212,7 @@ def _load_program(program: ProgramImage, map_fds: list[int], attach_type: int) -
 
 def describe_map(name: str, map_fd: int) -> MapImage:
     """What a map that exists was created with. Raises OSError."""
-    info = ctypes.create_string_buffer(80)
-    attributes = ctypes.create_string_buffer(struct.pack("<IIQ", map_fd, len(info), ctypes.addressof(info)), 16)
-    code = call_bpf(OBJ_GET_INFO, attributes)
-    if code:
-        raise OSError(code, os.strerror(code))
-    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<6I", info.raw)
+    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<6I", read_info(map_fd, 80))
     return MapImage(name, kind, key_size, value_size, max_entries, flags)
 
 

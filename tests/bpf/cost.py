@@ -196,14 +196,14 @@ def main() -> None:
                             ends = (client, server)
                             spent = measure(
                                 capture,
-                                (program.ingress, program.egress),
+                                tuple(program.programs.values()),
                                 functools.partial(_make_calls, sent, answer, CALLS, ends),
                             )
                     _print(case, name, spent)
-        measure_values(capture, (program.ingress, program.egress), teacher)
+        measure_values(capture, tuple(program.programs.values()), teacher)
         teacher.set(is_recognising=0)
-        measure_long(capture, (program.ingress, program.egress))
-        measure_unread(capture, (program.ingress, program.egress))
+        measure_long(capture, tuple(program.programs.values()))
+        measure_unread(capture, tuple(program.programs.values()))
         capture.close()
     os.close(stats)
 

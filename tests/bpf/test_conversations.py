@@ -14,7 +14,7 @@ from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import RecordFlag
-from sensor.ebpf.tracepoints import TracepointSettings
+from sensor.ebpf.tracepoints import ProbeSettings
 from tests.bpf.http1_conversation import PATHS, Conversation
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.reference import Teacher
@@ -30,7 +30,7 @@ Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts
 @pytest.fixture(scope="module")
 def syscalls() -> Iterator[SyscallCapture]:
     """The way of system calls, attached."""
-    settings = TracepointSettings(ring_bytes=RING_BYTES)
+    settings = ProbeSettings(ring_bytes=RING_BYTES)
     capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
     yield capture
     capture.close()

@@ -16,7 +16,7 @@ from sensor.capture.packets.capture import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
-from sensor.ebpf.tracepoints import TracepointSettings
+from sensor.ebpf.tracepoints import ProbeSettings
 from tests.bpf.cgroups import enter, remove
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 
@@ -75,7 +75,7 @@ def scoped(request: pytest.FixtureRequest, home: Path) -> Iterator[Scoped]:
         scope = home / INSIDE
         capture: Capture | SyscallCapture
         if request.param == "syscalls":
-            settings = TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope.stat().st_ino)
+            settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope.stat().st_ino)
             capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
         else:
             capture = Capture.load(

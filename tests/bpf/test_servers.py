@@ -12,7 +12,7 @@ from sensor.capture.packets.capture import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
-from sensor.ebpf.tracepoints import TracepointSettings
+from sensor.ebpf.tracepoints import ProbeSettings
 from tests.bpf.test_http2 import Cut, anywhere, collect, connect, every, expected, play, rows, whole
 from tests.e2e.application import Server, Servers
 from tests.e2e.traffic import MIX, send_mix
@@ -29,7 +29,7 @@ def way(request: pytest.FixtureRequest, home: Path) -> Iterator[Capture | Syscal
     capture: Capture | SyscallCapture
     if request.param == "syscalls":
         capture = SyscallCapture.load(
-            TracepointSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_images()
+            ProbeSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_images()
         )
     else:
         capture = Capture.load(

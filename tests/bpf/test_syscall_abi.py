@@ -11,7 +11,7 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.ebpf import abi as syscall_abi
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.tracepoints import TRACEPOINTS, Btf, BtfError, TracepointSettings, load_tracepoints, syscall_flags
+from sensor.ebpf.tracepoints import TRACEPOINTS, Btf, BtfError, ProbeSettings, load_tracepoints, syscall_flags
 from tests.bpf.test_verifier import check_steps, read_steps
 
 PRELUDE = """#include <stddef.h>
@@ -111,7 +111,7 @@ def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
+    program = load_tracepoints(ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
     try:
         check_steps(read_steps(program.programs), TRACEPOINTS)
     finally:

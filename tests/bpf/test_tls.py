@@ -22,7 +22,8 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, Role
 from sensor.ebpf import uprobes
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
@@ -47,7 +48,7 @@ def program() -> Iterator[TlsProgram]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_images())
+    program = load_tls(ProbeSettings(ring_bytes=RING_BYTES), find_images())
     program.attach()
     assert program.links or uprobes._read_release() < FIRST_FOLLOWING
     yield program

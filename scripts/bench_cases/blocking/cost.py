@@ -93,7 +93,7 @@ def measure_cost() -> Iterator[dict[str, Any]]:
 
 def _run(capture: Capture, port: int) -> float:
     """Nanoseconds of one run of the entry programs, with all behind them."""
-    programs = (capture._program.ingress, capture._program.egress)
+    programs = tuple(capture._program.programs.values())
     command = [find_wrk(), "-t1", "-c8", f"-d{ROUND_SECONDS}s", f"http://127.0.0.1:{port}/orders/1"]
     statistics = enable_statistics()
     try:

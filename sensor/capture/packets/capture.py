@@ -91,7 +91,7 @@ class Capture:
         self._matched = RecordRing(program.maps["stream_records"], STREAM_RECORDS_BYTES, STREAM_RECORD)
         self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
         self._clock = clock
-        self._meter = RunTimeMeter((program.ingress, program.egress))
+        self._meter = RunTimeMeter(tuple(program.programs.values()))
         self._stage = StageCounter("exchange")
         self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage, alike=alike)

@@ -34,7 +34,7 @@ from sensor.ebpf.abi import (
 from sensor.ebpf.bpf_syscall import read_divided_counts, update_batch, update_map
 from sensor.ebpf.ring import Bell, Ring
 from sensor.ebpf.run_time import UNKNOWN_NS_PER_CALL
-from sensor.ebpf.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
+from sensor.ebpf.tracepoints import ProbeSettings, TracepointProgram, load_tracepoints
 from sensor.http.http2.exchange import StreamExchange
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SyscallCapture:
     @classmethod
     def load(
         cls,
-        settings: TracepointSettings,
+        settings: ProbeSettings,
         *,
         clock: Clock,
         cache_directory: Path | None = None,
