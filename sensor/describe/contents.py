@@ -12,8 +12,8 @@ from sensor.describe.bodies.decoding import Payload, decode
 from sensor.describe.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.schemas.descriptions import names_description
+from sensor.http.bodies import StreamBodies
 from sensor.http.http1.head import RequestHead
-from sensor.http.http2.bodies import StreamBodies
 from sensor.http.http2.heads import StreamRequest
 from sensor.http.http2.streams import StreamCall
 

@@ -7,7 +7,7 @@ import pytest
 
 from sensor.capture.packets.capture import Capture
 from sensor.ebpf.abi import Counter
-from sensor.http.http2.bodies import BODY_BYTES_MAX, StreamBodies
+from sensor.http.bodies import BODY_BYTES_MAX, StreamBodies
 from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.streams import StreamCall
 from sensor.http.reassembly import Direction

@@ -14,11 +14,10 @@ from enum import StrEnum
 from typing import Final
 
 from common.bounded import BoundedDict
+from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.hpack import Field, HeaderBlock, HuffmanStrings
-from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.head import Malformed, parse_request_head
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
-from sensor.http.http2.bodies import StreamSamples
 from sensor.http.http2.connection import Http2Connection
 from sensor.http.http2.frames import HEADER_BYTES, FrameKind, unpack_header
 from sensor.http.http2.heads import read_response

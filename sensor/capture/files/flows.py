@@ -16,13 +16,13 @@ from sensor.capture.files.conversation import Call, Conversation, Kind, StreamFi
 from sensor.capture.files.network import TcpSegment
 from sensor.capture.syscalls.streams import join_bodies
 from sensor.core.calls import Exchange, Role
+from sensor.http.bodies import BodyRoom
 from sensor.http.hpack import HuffmanStrings
-from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.grammar import RULES, Fault
 from sensor.http.http1.pairs import Transaction
 from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import StreamCall
-from sensor.http.reassembly import Connection, DirectedPiece, Direction, StreamCounts, TcpFlag, TcpPacket
+from sensor.http.reassembly import DirectedPiece, Direction, StreamCounts, TcpConnection, TcpFlag, TcpPacket
 
 # With ~3 KB each, and what waits behind holes (sensor.http.reassembly) on top.
 MAX_FLOWS: Final = 65_536
@@ -66,7 +66,7 @@ class _Flow:
     def __init__(self, number: int, first: Endpoint, second: Endpoint, conversation: Conversation) -> None:
         self.number = number
         self.first, self.second = first, second
-        self.connection = Connection()
+        self.connection = TcpConnection()
         self.conversation = conversation
         self.syn_sequence: int | None = None
         self.is_done = False
@@ -154,7 +154,10 @@ class FlowTable:
         counts.unread_bytes += conversation.unread
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1
-        flow.connection, flow.conversation = Connection(), Conversation(self._strings)  # Remembered without its state.
+        flow.connection, flow.conversation = (
+            TcpConnection(),
+            Conversation(self._strings),
+        )  # Remembered without its state.
         flow.connection.packets = 1
 
     @staticmethod

@@ -30,10 +30,10 @@ from sensor.core.calls import (
     SegmentKind,
 )
 from sensor.describe.attacks.classes import Attack
-from sensor.http.http1.events import Head
 from sensor.http.http1.grammar import name_smuggling
 from sensor.http.http1.head import Malformed
 from sensor.http.http1.pairs import Message, Transaction
+from sensor.http.http1.stream import Head
 from sensor.http.http2.streams import StreamCall
 from sensor.sensitive.kinds import DataPlace, list_kinds
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from common.figures import Figure, make_totals
-from sensor.capture.http2.flow import Connection, Piece
+from sensor.capture.http2.flow import FrameConnection, Piece
 from sensor.capture.http2.matched import LESSON_NS, MatchedStreams, Records
 from sensor.capture.packets.exchange import DROP_HEAD_LOST
 from sensor.core.calls import Exchange
@@ -63,13 +63,13 @@ class StreamAssembler:
         self._alike = alike if alike is not None else AlikeCalls()
         self._alike_counts: list[tuple[Exchange, int]] = []
         self._streams = Http2Connections()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, FrameConnection] = {}
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
         self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
         self._ended: list[StreamExchange] = []  # Of upgrades whose response was read before.
         self._polled_ns = -POLL_INTERVAL_NS
         self.matched = MatchedStreams(self._alike, lambda number: self._streams.find(number))
-        self._gone: dict[int, Connection] = {}  # Records of theirs may still come.
+        self._gone: dict[int, FrameConnection] = {}  # Records of theirs may still come.
         self._saved: dict[int, SavedTables] = {}  # Of the previous sensor.
         self._saved_until_ns = 0
         self.calls = 0  # Told or missed, and not counted by the kernel.
@@ -285,9 +285,9 @@ class StreamAssembler:
             *make_totals([("http2_lost_bytes", text, self.lost_bytes)]),
         )
 
-    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> Connection:
+    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> FrameConnection:
         client = _find_client(flags)
-        connection = Connection(
+        connection = FrameConnection(
             FRAMES_EVENT.unpack_from(record), client, bool(flags & _JOINED), bool(flags & _UPGRADED)
         )
         self._connections[number] = connection
@@ -299,21 +299,21 @@ class StreamAssembler:
             self._open_upgraded(number, connection)
         return connection
 
-    def _correct(self, number: int, connection: Connection, flags: int) -> None:
+    def _correct(self, number: int, connection: FrameConnection, flags: int) -> None:
         """The client's preface came after the server's first frames."""
         connection.is_joined = False
         client, streams = _find_client(flags), self._streams.find(number)
         if client is not None and streams is not None:
             streams.begin(client)
 
-    def _excuse(self, number: int, connection: Connection, lost: int) -> None:
+    def _excuse(self, number: int, connection: FrameConnection, lost: int) -> None:
         """The ring had no room for requests: the kernel has counted them, whether their answers come or not."""
         streams = self._streams.find(number)
         if streams is not None:
             streams.streams.lost += (lost - connection.lost) & 0xFFFF
         connection.lost = lost
 
-    def _open_upgraded(self, number: int, connection: Connection) -> None:
+    def _open_upgraded(self, number: int, connection: FrameConnection) -> None:
         exchange, _ = self._upgrades.pop(number, (None, 0))
         streams = self._streams.find(number)
         if exchange is None or streams is None:
@@ -332,7 +332,7 @@ class StreamAssembler:
             if told:
                 self._tell(told, out)
 
-    def _end(self, number: int, connection: Connection, way: int, flags: int, out: list[StreamExchange]) -> None:
+    def _end(self, number: int, connection: FrameConnection, way: int, flags: int, out: list[StreamExchange]) -> None:
         connection.ended[way] = True
         streams = self._streams.find(number)
         client = streams.client if streams is not None else connection.client
@@ -345,7 +345,7 @@ class StreamAssembler:
             return
         self._close(number, connection, out)
 
-    def _close(self, number: int, connection: Connection, out: list[StreamExchange]) -> None:
+    def _close(self, number: int, connection: FrameConnection, out: list[StreamExchange]) -> None:
         for way in (0, 1):
             self._feed(number, way, connection.flows[way].finish(), out)
         self._tell(self._streams.close(number, connection.time_ns), out)

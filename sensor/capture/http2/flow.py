@@ -357,7 +357,7 @@ def _make_sample(start: int, wire_bytes: int, time_ns: int, flags: int, stream: 
     return Frame(start, wire_bytes, time_ns, _DATA, flags, stream, payload, len(payload), is_sampled=True)
 
 
-class Connection:
+class FrameConnection:
     """What is known of one beside its frames."""
 
     __slots__ = ("client", "ended", "ends", "events", "flows", "is_joined", "is_upgraded", "lost", "packed", "time_ns")

@@ -8,12 +8,13 @@ Most of these calls have a pattern (sensor.http.http2.streams). It gets the inde
 its figures come as an array, which becomes rows without a step per call.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensor.core.calls import CALL, Calls, Exchange, make_calls
+from sensor.describe.bodies.sampling import Estimate
 from sensor.http.http1.head import Malformed
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
@@ -37,20 +38,6 @@ assert _NAMES[:_HEAD_END] == _OWN[:_HEAD_END]
 _LARGEST_U32: Final = (1 << 32) - 1
 _FIRST_ROWS: Final = 64
 _NO_CALLS: Final = make_calls(0)
-
-
-class Estimate(Protocol):
-    """How the records of a response follow from its size (sensor.describe.bodies.sampling)."""
-
-    @property
-    def fixed_bytes(self) -> float: ...
-
-    @property
-    def record_bytes(self) -> float: ...
-
-    def count(self, response_bytes: int) -> int:
-        """Records of a response of so many bytes."""
-        ...
 
 
 class Repeats:

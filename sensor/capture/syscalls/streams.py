@@ -24,10 +24,9 @@ from sensor.core.addresses import name_address
 from sensor.core.calls import Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
-from sensor.http.http1.events import BodyRoom
+from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
-from sensor.http.http2.bodies import StreamSamples
 from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
 from sensor.http.http2.frames import PREFACE

@@ -25,9 +25,9 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from sensor.http.bodies import StreamSamples
 from sensor.http.hpack import HeaderBlock, HpackDecoder, HpackTable, HuffmanStrings, Placeholder
 from sensor.http.http1.head import Malformed, RequestHead
-from sensor.http.http2.bodies import StreamSamples
 from sensor.http.http2.frames import (
     HEADER_BYTES,
     PASSED_OVER,

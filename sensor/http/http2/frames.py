@@ -15,7 +15,7 @@ peers exchange nothing after it. The same table recognises a place in a stream a
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -104,14 +104,6 @@ class Lost(msgspec.Struct, frozen=True, gc=False):
 
 
 FrameEvent = Prefaced | Frame | Lost
-
-
-class FrameSink(Protocol):
-    """Takes events; a list is one."""
-
-    def append(self, event: FrameEvent, /) -> None:
-        """Takes the next."""
-        ...
 
 
 class _Rule(msgspec.Struct, frozen=True):

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor.core.calls import Exchange
+from sensor.http.bodies import CONNECTION_BYTES_MAX, GatheredBodies, StreamBodies
 from sensor.http.grpc import GRPC_TYPES, EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
 from sensor.http.hpack import HeaderBlock
 from sensor.http.http1.head import Malformed
-from sensor.http.http2.bodies import CONNECTION_BYTES_MAX, GatheredBodies, StreamBodies
 from sensor.http.http2.frames import Frame, Http2Counts
 from sensor.http.http2.heads import StreamRequest, StreamResponse, read_request, read_response
 from sensor.http.http2.states import NEXT_STATES, StreamInput, StreamState

@@ -1,6 +1,6 @@
 """Bodies of streams: what came without a hole, within its bounds, and no more."""
 
-from sensor.http.http2.bodies import BODY_BYTES_MAX, GatheredBodies
+from sensor.http.bodies import BODY_BYTES_MAX, GatheredBodies
 from sensor.http.http2.frames import Frame, FrameFlag, FrameKind
 from sensor.http.http2.streams import REQUEST, RESPONSE, STREAM_BYTES
 from tests.sensor.http.http2_talk import CLIENT, SERVER, Ends

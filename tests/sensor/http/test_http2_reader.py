@@ -24,7 +24,7 @@ from sensor.http.http2.frames import (
     read_promised_stream,
     read_settings,
 )
-from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader, State
+from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader, ReaderState
 from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.http.http2_wire import (
     write_data,
@@ -230,7 +230,7 @@ def test_cuts_change_nothing(wires, cuts):
     assert sum(event.wire_bytes for event in whole if isinstance(event, Frame)) == len(wire)
     bytewise = make_reader()
     assert flatten(read(bytewise, wire, list(range(len(wire))))) == flatten(whole)
-    assert (bytewise.state, bytewise.held_bytes) == (State.HEADER, 0)
+    assert (bytewise.state, bytewise.held_bytes) == (ReaderState.HEADER, 0)
 
 
 def test_gap_inside_data_is_bridged():

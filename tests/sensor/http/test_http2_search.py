@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sensor.http.http2.frames import PREFACE, Frame, FrameKind, Lost, is_plausible
-from sensor.http.http2.reader import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch, State
+from sensor.http.http2.reader import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch, ReaderState
 from sensor.http.reassembly import Chunk
 from tests.sensor.http.http2_wire import (
     write_data,
@@ -65,10 +65,10 @@ def test_lost_place_is_found_again_and_never_wrongly(seed):
         positions = [event.position for event in events if isinstance(event, Frame) and event.kind != FrameKind.DATA]
         assert set(positions) <= set(starts)
         assert not any(isinstance(event, Lost) for event in events)
-        found += reader.state is not State.LOST
+        found += reader.state is not ReaderState.LOST
         after = [start for start in starts if start >= cut]
         # All from the first whole frame on is read: the chain's own frames are kept.
-        if reader.state is not State.LOST:
+        if reader.state is not ReaderState.LOST:
             first = min(event.position for event in events if isinstance(event, Frame))
             assert first in after[:4]
             assert reader.counts.skipped_bytes == first - cut

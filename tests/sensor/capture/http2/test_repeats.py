@@ -6,7 +6,7 @@ import pytest
 from sensor.capture.http2.repeats import LIFE_NS, Repeats
 from sensor.core.calls import CALL, BodyFlag
 from sensor.describe.bodies.sampling import Estimate
-from sensor.http.http2.bodies import StreamBodies
+from sensor.http.bodies import StreamBodies
 from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import AlikeCalls, CallPattern, StreamCall
 from tests.sensor.capture.http2.test_exchange import ENDS, make_call

@@ -1,22 +1,53 @@
-"""Beginnings of both bodies of sampled streams, without frames and padding, and the choice of the streams.
+"""Beginnings of bodies that are kept while their calls go on: the room for all, and those of a stream of HTTP/2.
 
-They are bounded by side and by connection. Bytes that were not copied or found no room end their side, and what came
-before stays. Bodies are never logged or exported.
+Bodies of a stream come without frames and padding, and are bounded by side and by connection. Bytes that were not
+copied or found no room end their side, and what came before stays. Bodies are never logged or exported.
 """
 
 from typing import Final
 
 import msgspec
 
-from sensor.http.http1.events import BodyRoom
-
-# bpf/http2_data.h, STREAM_COPY.
+# As much of a body as the kernel copies (bpf/bodies.h, BODY_COPY; bpf/http2_data.h, STREAM_COPY).
 BODY_BYTES_MAX: Final = 65_536
+ROOM_BYTES: Final = 64 << 20
 # Of all open streams of a connection.
 CONNECTION_BYTES_MAX: Final = 512 << 10
 # As the kernel chooses streams (bpf/http2_data.h): the first ones of a connection, then one a second.
 FIRST_STREAMS: Final = 20
 _SECOND_NS: Final = 1_000_000_000
+
+
+class BodyRoom:
+    """Room for the bodies of all connections; past it the beginnings stay shorter."""
+
+    __slots__ = ("_free_bytes",)
+
+    def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
+        self._free_bytes = room_bytes
+
+    def add_data(self, body: bytearray, data: bytes) -> bool:
+        """Appends what fits of the next bytes of a body; says whether it was all, else no more of it is to come."""
+        taken = min(len(data), BODY_BYTES_MAX - len(body), self._free_bytes)
+        if taken > 0:
+            body += data[:taken]
+            self._free_bytes -= taken
+        return taken == len(data)
+
+    def may_begin(self) -> bool:
+        """Whether another body is kept."""
+        return self._free_bytes > 0
+
+    def hold(self, size: int) -> None:
+        """So many bytes more, or fewer, are held elsewhere, and are to count."""
+        self._free_bytes -= size
+
+    def spend(self, size: int) -> None:
+        """So many bytes of bodies are kept elsewhere."""
+
+    def release(self, body: bytearray) -> None:
+        """The body's transaction is over; whoever has it keeps it."""
+        self._free_bytes += len(body)
 
 
 class StreamSamples:
