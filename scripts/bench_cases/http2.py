@@ -235,7 +235,7 @@ def measure_matched(events: list[bytes], calls: int) -> float:
     started = time.process_time_ns()
     pipeline.take(assembler.take(learned))
     spent = time.process_time_ns() - started
-    records = MatchingKernel(assembler.matched.pop_lessons()[0]).match(events[first:])
+    records = MatchingKernel(assembler.matched.pop_entries()[0]).match(events[first:])
     started = time.process_time_ns()
     for at in range(0, len(records), EVENTS_READ):
         pipeline.take(assembler.take((), records[at : at + EVENTS_READ]))

@@ -56,9 +56,9 @@ STREAM_RECORD: Final = np.dtype(
 STREAM_RECORDS_BYTES: Final = 2 << 20
 MATCHED_STREAMS: Final = 32  # Of a connection that wait at once, each at the place of its number.
 MESSAGES_UNCOUNTED: Final = 0xFFFF
-TAUGHT_BYTES: Final = 64
-BLOCK_KEY = struct.Struct(f"<Q2I{TAUGHT_BYTES}s")  # connection, direction, length, bytes.
-TAUGHT_BLOCK = struct.Struct("<3I4x")  # number, at, uses.
+BLOCK_BYTES: Final = 64
+BLOCK_KEY = struct.Struct(f"<Q2I{BLOCK_BYTES}s")  # connection, direction, length, bytes.
+BLOCK_ENTRY = struct.Struct("<3I4x")  # number, at, uses.
 BLOCKS_SIZE: Final = 16_384
 
 

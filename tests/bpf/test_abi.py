@@ -34,7 +34,7 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
         abi.FRAMES_EVENT,
     ),
     "block_key": ("connection direction length bytes", abi.BLOCK_KEY),
-    "taught_block": ("number at uses", abi.TAUGHT_BLOCK),
+    "block_entry": ("number at uses", abi.BLOCK_ENTRY),
     "waiting_stream": (" ".join(abi.WAITING_STREAM.names or ()), struct.Struct("<3Q6I2HB3s")),
     "stream_record": (" ".join(abi.STREAM_RECORD.names or ()), struct.Struct("<3Q6I2H4s")),
     "port_key": ("cgroup_id port kind", abi.PORT_KEY),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sensor.capture.packets.capture import Capture
-from sensor.ebpf.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
+from sensor.ebpf.abi import BLOCK_ENTRY, BLOCK_KEY, BLOCKS_SIZE, Counter
 from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
@@ -111,7 +111,7 @@ def counted(capture: Capture) -> Iterator[None]:
     after = capture.counters()
     assert {name: after[name] - before[name] for name in COUNTED} == dict.fromkeys(COUNTED, 0)
     drain(capture)
-    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE) == []
+    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, BLOCK_ENTRY.size, BLOCKS_SIZE) == []
 
 
 def test_what_repeats_is_matched(capture: Capture) -> None:
@@ -133,19 +133,19 @@ def test_blocks_of_indexes_alone_outdate_no_lesson(capture: Capture, monkeypatch
     """A busy connection goes on while it is read, by kinds of calls that are not taught yet; where these change no
     table, what is taught then holds."""
     talk, paths, readings = Talk(), [b"/bench.Echo/Say%d" % number for number in range(30)], 24
-    teach, late = capture._teach_streams, iter(paths[1:])
+    install, late = capture._install_blocks, iter(paths[1:])
     with connect() as (client, server, port):
         ends = client, server
         play(talk.begin() + [part for path in paths for part in talk.call(path)], ends, whole)
         told = len(collect(capture, port, len(paths)))
 
-        def go_on_and_teach() -> None:
+        def go_on_and_install() -> None:
             play(talk.call(next(late)), ends, whole)
-            teach()
+            install()
 
         before = capture.counters()[Counter.MATCHED]
         with monkeypatch.context() as patched:
-            patched.setattr(capture, "_teach_streams", go_on_and_teach)
+            patched.setattr(capture, "_install_blocks", go_on_and_install)
             for _ in range(readings):
                 play([part for _ in range(4) for part in talk.call(paths[0])], ends, whole)
                 told += sum(isinstance(one, StreamExchange) for one in capture.read())

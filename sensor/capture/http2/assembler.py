@@ -17,7 +17,7 @@ import numpy as np
 
 from common.figures import Figure, make_totals
 from sensor.capture.http2.flow import FrameConnection, Piece
-from sensor.capture.http2.matched import LESSON_NS, MatchedStreams, Records
+from sensor.capture.http2.matched import INSTALL_NS, MatchedStreams, Records
 from sensor.capture.packets.exchange import DROP_HEAD_LOST
 from sensor.core.calls import Exchange
 from sensor.core.config import CaptureWay
@@ -57,7 +57,7 @@ class StreamAssembler:
     def __init__(
         self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls | None = None
     ) -> None:
-        """`alike` takes the figures of calls whose patterns somebody has numbered; they are told nowhere else."""
+        """`alike` takes the figures of calls whose patterns somebody has numbered; they are reported nowhere else."""
         self._to_unix_ns = to_unix_ns
         self._stage = stage
         self._alike = alike if alike is not None else AlikeCalls()
@@ -89,10 +89,10 @@ class StreamAssembler:
         self._saved, self._saved_until_ns = saved, now_ns + SAVED_NS
 
     def take(
-        self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS
+        self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -INSTALL_NS
     ) -> list[StreamExchange]:
         """Calls that these events completed, in order; first those that the kernel `matched`, of STREAM_RECORD.
-        `now_ns`: kernel time at which they were read; without it lessons are in the kernel at once."""
+        `now_ns`: kernel time at which they were read; without it installed blocks are in the kernel at once."""
         for number in self.matched.pop_gone():
             self._gone.pop(number, None)
         out, self._ended = self._ended, []
@@ -103,7 +103,7 @@ class StreamAssembler:
         take_each(records, lambda left: self._take_all(left, used, out), logger)
         for number in used:
             self._tell(self._streams.account(number), out)
-            self._teach(number, now_ns + LESSON_NS)
+            self._install_blocks(number, now_ns + INSTALL_NS)
         if len(self._alike.figures) > gathered:
             self._count_alike(gathered)
         self._count_missed()
@@ -143,9 +143,9 @@ class StreamAssembler:
                     if taken == length:
                         flow.end = end
                     else:
-                        frames, told_to = flow.follow(at, end, data[taken:], time_ns)
-                        if frames or at < told_to:
-                            self._tell(self._streams.take_frames(number, _DIRECTIONS[way], frames, at, told_to), out)
+                        frames, read_to = flow.follow(at, end, data[taken:], time_ns)
+                        if frames or at < read_to:
+                            self._tell(self._streams.take_frames(number, _DIRECTIONS[way], frames, at, read_to), out)
                         if self._streams.forgotten != forgotten:
                             forgotten = self._streams.forgotten
                             used.clear()
@@ -190,8 +190,8 @@ class StreamAssembler:
                 streams.adopt_waiting(opened, calls)
         return [(number, call) for call in calls]
 
-    def _teach(self, number: int, settled_ns: int) -> None:
-        """What repeats of a connection whose calls came up; the kernel knows it from `settled_ns` on."""
+    def _install_blocks(self, number: int, settled_ns: int) -> None:
+        """Installs what repeats of a connection whose calls were copied; the kernel knows it from `settled_ns` on."""
         connection, streams = self._connections.get(number), self._streams.find(number)
         if connection is None or streams is None or connection.is_upgraded:
             return
@@ -206,7 +206,9 @@ class StreamAssembler:
             return
         if all(streams.is_read_to(direction, read_to[direction]) for direction in Direction):
             time_ns = connection.time_ns
-            self.matched.teach(number, streams, connection.events, read_to, time_ns=time_ns, settled_ns=settled_ns)
+            self.matched.install_blocks(
+                number, streams, connection.events, read_to, time_ns=time_ns, settled_ns=settled_ns
+            )
         connection.events = 0
 
     def _count_alike(self, first: int) -> None:
@@ -232,7 +234,7 @@ class StreamAssembler:
             self._stage.drop(DROP_HEAD_LOST, missed)
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
-        """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
+        """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is reported as that."""
         if exchange.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
             return False
         if len(self._upgrades) >= MAX_UPGRADES:

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sensor.ebpf.abi import (
+    BLOCK_BYTES,
+    BLOCK_ENTRY,
     BLOCK_KEY,
     MATCHED_STREAMS,
     MESSAGES_UNCOUNTED,
     STREAM_RECORD,
-    TAUGHT_BLOCK,
-    TAUGHT_BYTES,
     BlockUse,
 )
 from sensor.http.hpack import HeaderBlock
@@ -31,18 +31,18 @@ from sensor.http.http2.frames import Http2Counts
 from sensor.http.http2.states import StreamState
 from sensor.http.http2.streams import FIGURES, UNCOUNTED, AlikeCalls, CallPattern, OpenStreams, Stream, StreamCall
 
-# Events of a connection before its blocks are taught, again where some of them went stale.
-TEACH_EVENTS: Final = 8
-# Where most calls of a connection come up nevertheless, it is taught only so often: in reads.
+# Events of a connection before its blocks are installed, again where some of them went stale.
+INSTALL_EVENTS: Final = 8
+# Where most events of a connection are copied nevertheless, its blocks are installed only so often: in reads.
 MAX_WAIT: Final = 64
-# Lessons that may bring nothing before that: a connection says much for the first time in its beginning.
-FIRST_LESSONS: Final = 6
-# A lesson is in the kernel so long after the read that led to it: what came up before says nothing of its use.
-LESSON_NS: Final = 20_000_000
-# Fewer matched calls than this part of the events that came up make a lesson of no use: a stream that waits and then
-# comes up costs more than one that never waited.
+# Installs that may bring nothing before that: a connection says much for the first time in its beginning.
+FIRST_INSTALLS: Final = 6
+# Blocks are in the kernel so long after the read that led to them: events before say nothing of their use.
+INSTALL_NS: Final = 20_000_000
+# Fewer matched calls than this part of the copied events make an install of no use: a stream that waits and is then
+# copied costs more than one that never waited.
 LEAST_PART: Final = 4
-# Bytes of a direction after which its blocks are taught anew: the kernel compares sequence numbers, which wrap.
+# Bytes of a direction after which its blocks are installed anew: the kernel compares sequence numbers, which wrap.
 RENEW_BYTES: Final = 1 << 29
 # Blocks of a connection, and of all; half of the kernel's map, since what is forgotten lies there for a moment.
 CONNECTION_BLOCKS: Final = 128
@@ -51,10 +51,10 @@ MAX_BLOCKS: Final = 8_192
 WAITING_REACH: Final = 2 * MATCHED_STREAMS
 # Kinds of calls; past them all are looked up anew.
 MAX_PATTERNS: Final = 4_096
-# What a connection was taught is kept for so many reads after its end: records of it may still lie in their ring.
+# The numbers of blocks are kept for so many reads after the connection's end: its records may still lie in the ring.
 RETIRED_READS: Final = 3
 # So long after the read that had it forgotten, the kernel surely knows a block no more.
-LEFT_NS: Final = 1_000_000_000
+REMOVED_NS: Final = 1_000_000_000
 
 Records = npt.NDArray[np.void]
 NumberedCall = tuple[int, StreamCall]
@@ -68,18 +68,18 @@ _FOLD: Final = np.array(
 _NONE: Final = np.empty(0, STREAM_RECORD)
 
 
-class _Lessons(msgspec.Struct):
-    """What one connection was taught."""
+class _Installed(msgspec.Struct):
+    """The blocks of one connection in the kernel."""
 
     numbers: dict[int, int]  # By identity of the block.
     keys: set[bytes]
-    left: dict[int, int]  # When those that the last lesson had no more were taken away, by identity.
-    read_to: tuple[int, int] = (0, 0)  # At the last lesson.
+    removed: dict[int, int]  # When those that the last install did not have were removed, by identity.
+    read_to: tuple[int, int] = (0, 0)  # At the last install.
     matched: int = 0  # Calls since then.
-    fruitless: int = 0  # Lessons in a row after which few were matched.
-    is_resting: bool = False  # It was taught nothing, since that was of no use.
+    unused: int = 0  # Installs in a row after which few were matched.
+    is_backing_off: bool = False  # Nothing was installed, since it was of no use.
     due: int = 0  # In which read.
-    settled_ns: int = 0  # From when on what comes up does so in spite of the last one.
+    settled_ns: int = 0  # Events from then on were copied in spite of the last install.
 
 
 class MatchedStreams:
@@ -90,7 +90,7 @@ class MatchedStreams:
         self._find = find
         self._blocks: dict[int, HeaderBlock] = {}  # By the numbers under which the kernel knows them.
         self._last = 0
-        self._lessons: dict[int, _Lessons] = {}
+        self._installed: dict[int, _Installed] = {}
         self._patterns: dict[_Key, CallPattern] = {}
         self._rest = _NONE
         self._retired: list[tuple[int, int]] = []  # (last read, connection).
@@ -98,32 +98,32 @@ class MatchedStreams:
         self._reads = 0
         self.unknown = 0  # Calls of blocks that mean nothing here.
         self._gone = OpenStreams(Http2Counts())  # For calls of connections that are over.
-        self.taught: dict[bytes, bytes] = {}  # Elements of `blocks` that are to be written, and keys to be deleted.
-        self.untaught: set[bytes] = set()
+        self._entries: dict[bytes, bytes] = {}  # Elements of `blocks` that are to be written, and keys to be deleted.
+        self._removed: set[bytes] = set()
 
     @property
     def has_rest(self) -> bool:
         """Whether calls wait for the next `take`."""
         return len(self._rest) > 0
 
-    # Teaching
+    # Installing
 
     def is_settling(self, number: int, time_ns: int) -> bool:
-        """Whether the last lesson may not have been in the kernel when an event of that time came up."""
-        lessons = self._lessons.get(number)
-        return lessons is not None and time_ns < lessons.settled_ns
+        """Whether the last install may not have been in the kernel at the time of an event."""
+        installed = self._installed.get(number)
+        return installed is not None and time_ns < installed.settled_ns
 
     def is_due(self, number: int, events: int, read_to: tuple[int, int]) -> bool:
-        """Whether a connection of which so many events came since the last lesson is to be taught. `read_to`: positions
-        up to which both directions are read."""
-        lessons = self._lessons.get(number)
-        if lessons is None:
-            return events >= TEACH_EVENTS
-        if any(now - then > RENEW_BYTES for now, then in zip(read_to, lessons.read_to, strict=True)):
+        """Whether to install blocks of a connection of which so many events came since the last time. `read_to`:
+        positions up to which both directions are read."""
+        installed = self._installed.get(number)
+        if installed is None:
+            return events >= INSTALL_EVENTS
+        if any(now - then > RENEW_BYTES for now, then in zip(read_to, installed.read_to, strict=True)):
             return True
-        return events >= TEACH_EVENTS and lessons.due <= self._reads
+        return events >= INSTALL_EVENTS and installed.due <= self._reads
 
-    def teach(
+    def install_blocks(
         self,
         number: int,
         connection: Http2Connection,
@@ -133,71 +133,71 @@ class MatchedStreams:
         time_ns: int,
         settled_ns: int = 0,
     ) -> None:
-        """Has the kernel know what repeats of a connection, and nothing else of it, from `settled_ns` on. `time_ns`:
+        """Has the kernel match what repeats of a connection, and nothing else of it, from `settled_ns` on. `time_ns`:
         of its last event."""
-        lessons = self._open(number)
-        self._outdate(lessons, time_ns)
-        if not lessons.is_resting:
-            is_fruitless = lessons.matched < max(TEACH_EVENTS, events // LEAST_PART)
-            lessons.fruitless = lessons.fruitless + 1 if is_fruitless else 0
-        lessons.is_resting = lessons.fruitless >= FIRST_LESSONS and not lessons.is_resting
-        wait = min(4 << lessons.fruitless - FIRST_LESSONS, MAX_WAIT) if lessons.is_resting else 1
-        lessons.due, lessons.matched, lessons.read_to = self._reads + wait, 0, read_to
-        repeated = [] if lessons.is_resting else connection.list_repeated(TAUGHT_BYTES)
+        installed = self._open(number)
+        self._outdate(installed, time_ns)
+        if not installed.is_backing_off:
+            is_unused = installed.matched < max(INSTALL_EVENTS, events // LEAST_PART)
+            installed.unused = installed.unused + 1 if is_unused else 0
+        installed.is_backing_off = installed.unused >= FIRST_INSTALLS and not installed.is_backing_off
+        wait = min(4 << installed.unused - FIRST_INSTALLS, MAX_WAIT) if installed.is_backing_off else 1
+        installed.due, installed.matched, installed.read_to = self._reads + wait, 0, read_to
+        repeated = [] if installed.is_backing_off else connection.list_repeated(BLOCK_BYTES)
         keys: set[bytes] = set()
-        left = dict.fromkeys(lessons.numbers, settled_ns)
+        left = dict.fromkeys(installed.numbers, settled_ns)
         for direction, data, block, is_request in repeated:
-            place = self._number(lessons, block)
+            place = self._number(installed, block)
             if place:
                 left.pop(id(block), None)
                 use = BlockUse.REQUEST if is_request else BlockUse.ANSWER if block.is_plain else BlockUse(0)
                 key = BLOCK_KEY.pack(number, direction, len(data), data)
                 keys.add(key)
-                self.taught[key] = TAUGHT_BLOCK.pack(place, read_to[direction] & 0xFFFFFFFF, use)
-        self._unteach(lessons.keys - keys)
-        lessons.keys = keys
-        lessons.left = {block: lessons.left.get(block, left_ns) for block, left_ns in left.items()}
-        lessons.settled_ns = settled_ns if keys else 0
+                self._entries[key] = BLOCK_ENTRY.pack(place, read_to[direction] & 0xFFFFFFFF, use)
+        self._remove(installed.keys - keys)
+        installed.keys = keys
+        installed.removed = {block: installed.removed.get(block, left_ns) for block, left_ns in left.items()}
+        installed.settled_ns = settled_ns if keys else 0
 
-    def _number(self, lessons: _Lessons, block: HeaderBlock) -> int:
+    def _number(self, installed: _Installed, block: HeaderBlock) -> int:
         """By which the kernel names a block; 0 where there is no room for it."""
-        number = lessons.numbers.get(id(block), 0)
-        if not number and len(lessons.numbers) < CONNECTION_BLOCKS and len(self._blocks) < MAX_BLOCKS:
+        number = installed.numbers.get(id(block), 0)
+        if not number and len(installed.numbers) < CONNECTION_BLOCKS and len(self._blocks) < MAX_BLOCKS:
             number = self._last = self._last + 1
-            lessons.numbers[id(block)] = number
+            installed.numbers[id(block)] = number
             self._blocks[number] = block
         return number
 
-    def _outdate(self, lessons: _Lessons, time_ns: int) -> None:
-        """Makes room: a connection may change its tables as often as it likes. All that waits goes up before an event,
-        so with one of `time_ns` no stream waits in the kernel any more that began with a block it had forgotten."""
-        over = [block for block, left_ns in lessons.left.items() if time_ns >= left_ns + LEFT_NS]
+    def _outdate(self, installed: _Installed, time_ns: int) -> None:
+        """Makes room: a connection may change its tables as often as it likes. All that waits is copied before an
+        event. So after one of `time_ns` no stream waits in the kernel that began with a block it had forgotten."""
+        over = [block for block, left_ns in installed.removed.items() if time_ns >= left_ns + REMOVED_NS]
         if over:
-            self._outdated.append((self._reads + RETIRED_READS, [lessons.numbers.pop(block) for block in over]))
+            self._outdated.append((self._reads + RETIRED_READS, [installed.numbers.pop(block) for block in over]))
             for block in over:
-                del lessons.left[block]
+                del installed.removed[block]
 
-    def _unteach(self, keys: set[bytes]) -> None:
+    def _remove(self, keys: set[bytes]) -> None:
         for key in keys:
-            self.taught.pop(key, None)
-        self.untaught |= keys
+            self._entries.pop(key, None)
+        self._removed |= keys
 
-    def _open(self, number: int) -> _Lessons:
-        lessons = self._lessons.get(number)
-        if lessons is None:
-            lessons = self._lessons[number] = _Lessons({}, set(), {})
+    def _open(self, number: int) -> _Installed:
+        installed = self._installed.get(number)
+        if installed is None:
+            installed = self._installed[number] = _Installed({}, set(), {})
             connection = self._find(number)
             if connection is not None:
                 connection.streams.reach = WAITING_REACH
-        return lessons
+        return installed
 
     def forget(self, number: int) -> bool:
         """A connection is over; whether records of it may still come."""
-        lessons = self._lessons.get(number)
-        if lessons is None:
+        installed = self._installed.get(number)
+        if installed is None:
             return False
-        self._unteach(lessons.keys)
-        lessons.keys = set()
+        self._remove(installed.keys)
+        installed.keys = set()
         self._retired.append((self._reads + RETIRED_READS, number))
         return True
 
@@ -210,11 +210,11 @@ class MatchedStreams:
             over.update(self._outdated.pop(0)[1])
         while self._retired and self._retired[0][0] <= self._reads:
             _, number = self._retired.pop(0)
-            lessons = self._lessons.get(number)
-            if lessons is None or lessons.keys:  # It was followed again.
+            installed = self._installed.get(number)
+            if installed is None or installed.keys:  # It was followed again.
                 continue
-            del self._lessons[number]
-            over.update(lessons.numbers.values())
+            del self._installed[number]
+            over.update(installed.numbers.values())
             gone.append(number)
         if over:
             for place in over:
@@ -222,11 +222,11 @@ class MatchedStreams:
             self._patterns = {key: pattern for key, pattern in self._patterns.items() if over.isdisjoint(key[:3])}
         return gone
 
-    def pop_lessons(self) -> tuple[dict[bytes, bytes], set[bytes]]:
+    def pop_entries(self) -> tuple[dict[bytes, bytes], set[bytes]]:
         """Elements of `blocks` to be written, after keys that are to be deleted."""
-        taught, self.taught = self.taught, {}
-        untaught, self.untaught = self.untaught, set()
-        return taught, untaught
+        entries, self._entries = self._entries, {}
+        removed, self._removed = self._removed, set()
+        return entries, removed
 
     # Records
 
@@ -261,14 +261,14 @@ class MatchedStreams:
         first = records[0]
         key: _Key = tuple(int(first[name]) for name in _KEY_FIELDS)  # type: ignore[assignment]
         number, count = int(first["connection"]), len(records)
-        connection, lessons = self._find(number), self._lessons.get(number)
+        connection, installed = self._find(number), self._installed.get(number)
         pattern = self._patterns.get(key)
         is_numbered = pattern is not None and pattern.turn == self._alike.turn
         if not is_numbered and not is_last:
             self._rest = np.concatenate((self._rest, records[1:]))
             records, count = records[:1], 1
-        if lessons is not None:
-            lessons.matched += count
+        if installed is not None:
+            installed.matched += count
         if connection is not None:
             connection.count_matched(count, 2 + (key[2] != 0), int(records["stream"].max()))
         if pattern is None or not is_numbered:

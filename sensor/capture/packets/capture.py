@@ -158,7 +158,7 @@ class Capture:
         ended = self._streams.take(self._frames.read(FRAMES_LIMIT), matched, now_ns=now_ns)
         streams = [*ended, *self._streams.poll(now_ns)]
         self._matched.release()
-        self._teach_streams()
+        self._install_blocks()
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
@@ -173,14 +173,14 @@ class Capture:
             self._lost_events = lost
             self._assembler.doubt(self._clock.monotonic_ns())
 
-    def _teach_streams(self) -> None:
-        """What of HTTP/2 repeats; where the kernel takes no more of it, it goes up."""
-        taught, untaught = self._streams.matched.pop_lessons()
-        if untaught:
-            self.delete("blocks", untaught)
-        if taught:
+    def _install_blocks(self) -> None:
+        """Installs what of HTTP/2 repeats; where the kernel takes no more of it, it is copied."""
+        entries, removed = self._streams.matched.pop_entries()
+        if removed:
+            self.delete("blocks", removed)
+        if entries:
             with contextlib.suppress(OSError):
-                self.update("blocks", taught)
+                self.update("blocks", entries)
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
