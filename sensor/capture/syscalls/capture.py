@@ -59,7 +59,7 @@ class SyscallCapture:
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
-        self._local = LocalClients(self._conversations)
+        self._local = LocalClients(self._conversations.leave)
         self._stream_calls = StreamCalls()
         self._listening: set[int] = set()
         self._last_counters: dict[SyscallCounter, int] = {}
@@ -101,7 +101,9 @@ class SyscallCapture:
             event, data = unpack_event(record)
             if not self._local.is_left(event):
                 self._local.note_ends(event)
-                self._local.take_event(event, data, found)
+                told: list[Exchange | StreamExchange] = []
+                self._conversations.take_event(event, data, told)
+                found += self._local.drop_left(told)
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
         """Never known: of a call between two ends of this node only what the server's process reads is looked at."""

@@ -56,7 +56,7 @@ class TlsReader:
         find_room = bodies.find_room if bodies is not None else None
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
         self._local = LocalClients(
-            self._conversations, is_served_here=self._is_served_here, on_forgotten=self._forget_session
+            self._conversations.leave, is_served_here=self._is_served_here, on_forgotten=self._forget_session
         )
         self._ports: dict[tuple[int, int], PortReading] = {}
         self._port_numbers: set[int] = set()  # Of `_ports`.
@@ -94,7 +94,9 @@ class TlsReader:
                 self._bodies.now_ns = event.time_ns
             if self._local.note_ends(event):
                 self._note_session(event)
-            self._local.take_event(event, data, out)
+            told: Told = []
+            self._conversations.take_event(event, data, told)
+            out += self._local.drop_left(told)
 
     def poll(self, now_ns: int) -> Told:
         """What waited too long, and early halves of calls that last."""

@@ -252,7 +252,8 @@ class Http2Connection:
             taken, position = self._take_known_responses(decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
-            self._open.settle_side(self._find_side(direction), calls)
+            if self._open.resetting:
+                self._open.settle_side(self._find_side(direction), calls)
         reader.pass_frames(position)
         return taken, position
 
@@ -277,7 +278,11 @@ class Http2Connection:
                         stream.last_ns = time_ns
                     else:
                         stream.pass_data(REQUEST, wire_bytes, length, kind == _MESSAGE, time_ns)
-                    if flags & _END_STREAM:
+                    if not flags & _END_STREAM:
+                        pass
+                    elif stream.state is _OPEN:  # As the table has it; nearly all are.
+                        stream.state = _REQUEST_ENDED
+                    else:
                         open_.end_side(stream, REQUEST, time_ns, calls)
                 elif number in open_.early:
                     break

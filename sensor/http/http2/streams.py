@@ -215,8 +215,6 @@ class Stream(msgspec.Struct, gc=False):
 
     def read_blocks(self) -> None:
         """Makes a plain stream a full one."""
-        if not self.is_plain:
-            return
         self.is_plain = False
         self.begin_counting()
         for side, messages in ((REQUEST, self.request_messages), (RESPONSE, self.response_messages)):
@@ -248,34 +246,37 @@ class Stream(msgspec.Struct, gc=False):
         elif messages and counter is not None:
             counter.skip(1)  # Within no message: they are not counted from here on.
 
-    def add_bytes(self, side: int, wire_bytes: int) -> None:
-        """Frames of one side."""
-        if side == REQUEST:
-            self.request_bytes += wire_bytes
-        else:
-            self.response_bytes += wire_bytes
-
     def take_data(self, side: int, frame: Frame) -> None:
         """A part of the request's or the response's body."""
         payload = frame.payload
         if payload is None:
             self.pass_data(side, frame.wire_bytes, frame.payload_bytes, frame.is_message, frame.time_ns)
             return
-        self.read_blocks()
-        self.add_bytes(side, frame.wire_bytes)
+        if self.is_plain:
+            self.read_blocks()
+        if side == REQUEST:
+            self.request_bytes += frame.wire_bytes
+        else:
+            self.response_bytes += frame.wire_bytes
         self.last_ns = frame.time_ns or self.last_ns
-        if not (frame.is_sampled or self.is_sample):
+        if payload and not (frame.is_sampled or self.is_sample):
             self._leave(side, len(payload))
         if self.counters is not None:
             self.counters[side].feed(payload)
 
     def pass_data(self, side: int, wire_bytes: int, size: int, is_message: bool, time_ns: int) -> None:
         """A part of a body that was not copied, of `size` bytes."""
-        self.read_blocks()
-        self.add_bytes(side, wire_bytes)
+        if self.is_plain:
+            self.read_blocks()
+        if side == REQUEST:
+            self.request_bytes += wire_bytes
+        else:
+            self.response_bytes += wire_bytes
         self.last_ns = time_ns or self.last_ns
+        if not size:
+            return
         self._leave(side, size)
-        if self.counters is None or not size:
+        if self.counters is None:
             return
         counter = self.counters[side]
         if is_message and isinstance(counter, EnvelopeCounter):
@@ -285,15 +286,15 @@ class Stream(msgspec.Struct, gc=False):
 
     def _leave(self, side: int, size: int) -> None:
         """Bytes that are not kept."""
-        if size:
-            self.uncopied = self.uncopied or [0, 0]
-            self.uncopied[side] += size
-            if self.bodies is not None:
-                self.bodies.cut_side(side, size)
+        self.uncopied = self.uncopied or [0, 0]
+        self.uncopied[side] += size
+        if self.bodies is not None:
+            self.bodies.cut_side(side, size)
 
     def take_response(self, block: HeaderBlock, wire_bytes: int, time_ns: int) -> None:
         """A response's head, an interim one's, or trailers."""
-        self.read_blocks()
+        if self.is_plain:
+            self.read_blocks()
         self.response_bytes += wire_bytes
         self.last_ns = time_ns
         self._apply_response(read_response(block), time_ns)
@@ -316,7 +317,8 @@ class Stream(msgspec.Struct, gc=False):
 
     def make_call(self, *, ended_ns: int, is_aborted: bool = False, is_request_whole: bool = False) -> StreamCall:
         """The call; `ended_ns` is 0 where it goes on."""
-        self.read_blocks()
+        if self.is_plain:
+            self.read_blocks()
         assert self.request is not None
         is_final = ended_ns != 0
         request, rpc, answer = read_request(self.request), None, self.answer
@@ -396,7 +398,6 @@ class OpenStreams:
         "_gathered_bytes",
         "_is_doubtful",
         "_patterns",
-        "_resetting",
         "counts",
         "cut_ns",
         "early",
@@ -405,6 +406,7 @@ class OpenStreams:
         "lost",
         "max_stream",
         "reach",
+        "resetting",
         "streams",
     )
 
@@ -413,7 +415,7 @@ class OpenStreams:
         self.early: dict[int, Stream] = {}  # In the IDLE states; the oldest first.
         self.max_stream = 0
         self.reach = 0  # Streams this far below `max_stream` may still come: the kernel follows some by itself.
-        self._resetting: dict[int, int] = {}  # Streams that were reset, and the side whose DATA may wait in the kernel.
+        self.resetting: dict[int, int] = {}  # Streams that were reset, and the side whose DATA may wait in the kernel.
         self.loss_counts = [0, 0]  # Of requests and responses, for streams to look at.
         self.losses = 0, 0  # The same; another object after each.
         self.cut_ns = -RESET_PATIENCE_NS  # When a call ended last whose request or response was not whole.
@@ -472,18 +474,22 @@ class OpenStreams:
         """A new one; the oldest goes where there are too many. `is_ended`: the request is its head alone."""
         self.max_stream = number
         self._make_room(calls)
-        stream = self.early.pop(number, None) or Stream(number, None, _IDLE, 0, 0, self.loss_counts, self.losses)
-        stream.request, stream.started_ns, stream.last_ns = request, time_ns, max(stream.last_ns, time_ns)
+        early = self.early.pop(number, None)
+        state = _REQUEST_ENDED if is_ended else _OPEN
+        stream = early or Stream(number, request, state, time_ns, time_ns, self.loss_counts, self.losses)
+        stream.request = request
         stream.begin_counting()
-        if stream.response_bytes:  # Some messages have gone by uncounted.
-            stream.response_messages = UNCOUNTED
-        stream.request_bytes += wire_bytes
+        stream.request_bytes = wire_bytes
         self.streams[number] = stream
         if self.early:  # Streams are opened in order, so those before this one never will be.
-            self._drop_early(*[early for early in self.early if early < number - self.reach])
-        self.advance(stream, _REQUEST_HEAD, time_ns, calls)
-        if is_ended and stream.state is not _CLOSED:
-            self.advance(stream, _REQUEST_END, time_ns, calls)
+            self._drop_early(*[one for one in self.early if one < number - self.reach])
+        if early is not None:
+            early.started_ns, early.last_ns = time_ns, max(early.last_ns, time_ns)
+            if early.response_bytes:  # Some messages have gone by uncounted.
+                early.response_messages = UNCOUNTED
+            self.advance(early, _REQUEST_HEAD, time_ns, calls)
+            if is_ended and early.state is not _CLOSED:
+                self.advance(early, _REQUEST_END, time_ns, calls)
         return stream
 
     def advance(self, stream: Stream, event: StreamInput, time_ns: int, calls: list[StreamCall]) -> None:
@@ -504,7 +510,7 @@ class OpenStreams:
             if not is_whole or not is_request_whole:
                 self.cut_ns = max(self.cut_ns, time_ns)
             del self.streams[stream.number]
-            self._resetting.pop(stream.number, None)
+            self.resetting.pop(stream.number, None)
             self.counts.told += not stream.is_reported
             calls.append(
                 stream.make_call(ended_ns=stream.ended_ns, is_aborted=not is_whole, is_request_whole=is_request_whole)
@@ -522,13 +528,12 @@ class OpenStreams:
         is_last = not is_cut or (side == REQUEST and not stream.answered_ns)
         self.advance(stream, _CLOSE if is_last else _RESETS[side], time_ns, calls)
         if stream.number in self.streams:
-            self._resetting.setdefault(stream.number, 1 - side)
+            self.resetting.setdefault(stream.number, 1 - side)
 
     def settle_side(self, side: int, calls: list[StreamCall]) -> None:
         """All that a side sent up to some place was read, and with it what it sent before a reset."""
-        if self._resetting:
-            for number in [number for number, waiting in self._resetting.items() if waiting == side]:
-                self._close_stream(number, 0, calls)
+        for number in [number for number, waiting in self.resetting.items() if waiting == side]:
+            self._close_stream(number, 0, calls)
 
     def gather_payload(self, stream: Stream, side: int, payload: bytes) -> int:
         """Keeps DATA of a sample, which was taken; returns how many bytes were kept."""
@@ -559,7 +564,7 @@ class OpenStreams:
     def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
         """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
         for stream in list(self.streams.values()):
-            is_waiting = stream.answered_ns and stream.number in self._resetting
+            is_waiting = stream.answered_ns and stream.number in self.resetting
             if stream.ended_ns and now_ns - stream.ended_ns >= (RESET_PATIENCE_NS if is_waiting else early_after_ns):
                 self.advance(stream, _CLOSE, now_ns, calls)
             elif self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
@@ -669,6 +674,5 @@ class OpenStreams:
     def _give_up(self, number: int, calls: list[StreamCall]) -> None:
         stream = self.streams[number]
         self.counts.given_up += 1
-        stream.read_blocks()
         stream.is_doubtful = True
         self.advance(stream, _CLOSE, stream.last_ns, calls)

@@ -23,14 +23,14 @@ class Node:
             stage=StageCounter("exchange"),
             refuse=lambda event, verdict: self.refused.append(verdict),
         )
-        self.local = LocalClients(self.conversations)
+        self.local = LocalClients(self.conversations.leave)
 
     def take(self, event: SyscallEvent, data: bytes) -> list[Exchange | StreamExchange]:
         found: list[Exchange | StreamExchange] = []
         if not self.local.is_left(event):
             self.local.note_ends(event)
-            self.local.take_event(event, data, found)
-        return found
+            self.conversations.take_event(event, data, found)
+        return self.local.drop_left(found)
 
 
 class End:
