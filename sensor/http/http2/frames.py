@@ -263,9 +263,7 @@ class Http2Counts:
     undirected_blocks: int = total("Header blocks not read because it was not known which side is the client.")
     pushed_blocks: int = total("Header blocks of server push, which is not reported.")
     late_blocks: int = total("Header blocks of streams that had ended.")
-    illegal_inputs: int = total(
-        "Heads, ends and resets of HTTP/2 streams that the state of their stream does not allow."
-    )
+    illegal_inputs: int = total("Heads, ends and resets that the state of their HTTP/2 stream does not allow.")
     losses: int = total("Times that the header table of a direction became unknown.")
     loaded_tables: int = total("Connections of HTTP/2 that continued with the header tables of the previous sensor.")
     unfit_tables: int = total(
