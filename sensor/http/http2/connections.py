@@ -58,7 +58,7 @@ class Http2Connections:
     def take_piece(self, number: int, direction: Direction, piece: Chunk | Gap | Frame) -> list[NumberedCall]:
         """What comes next of a connection; one that is not known is joined. Gives the calls that ended."""
         calls: list[StreamCall] = []
-        connection = self._use(number)
+        connection = self.use(number)
         connection.take_piece(direction, piece, calls)
         return self._account(number, connection, calls)
 
@@ -67,26 +67,23 @@ class Http2Connections:
     ) -> list[NumberedCall]:
         """The same for frames that the kernel cut; see `Http2Connection.take_frames`."""
         calls: list[StreamCall] = []
-        connection = self._use(number)
+        connection = self.use(number)
         connection.take_frames(direction, frames, start, end, calls)
         return self._account(number, connection, calls)
 
     def use(self, number: int) -> Http2Connection:
-        """A connection that becomes the one used last; one that is not known is joined. For its `take_known`, after
-        which `account` is due, once for any number of times."""
-        return self._use(number)
-
-    def account(self, number: int) -> list[NumberedCall]:
-        """Measures what a connection holds; gives the calls of those that had to be forgotten."""
-        connection = self._connections.get(number)
-        return self._account(number, connection, []) if connection is not None else []
-
-    def _use(self, number: int) -> Http2Connection:
+        """A connection that becomes the one used last; one that is not known is joined. After it has taken something,
+        `account` is due, once for any number of times."""
         connection = self._connections.pop(number, None)
         if connection is None:
             return self.open(number, is_joined=True, client=None)
         self._connections[number] = connection  # Used last.
         return connection
+
+    def account(self, number: int) -> list[NumberedCall]:
+        """Measures what a connection holds; gives the calls of those that had to be forgotten."""
+        connection = self._connections.get(number)
+        return self._account(number, connection, []) if connection is not None else []
 
     def _account(self, number: int, connection: Http2Connection, calls: list[StreamCall]) -> list[NumberedCall]:
         held = connection.held_bytes
