@@ -342,7 +342,7 @@ class ImageCache:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def find(self, digest: str) -> Image | None:
+    def find_image(self, digest: str) -> Image | None:
         """The image of this digest, where one was kept and is whole."""
         if self._directory is None:
             return None
@@ -360,7 +360,7 @@ class ImageCache:
         except (OSError, msgspec.DecodeError):
             return None
 
-    def keep(self, digest: str, image: Image) -> None:
+    def keep_image(self, digest: str, image: Image) -> None:
         """Keeps this image, and of the others those that were used last. A directory that cannot be written costs the
         next start some seconds."""
         if self._directory is None:
@@ -376,7 +376,7 @@ class ImageCache:
         except OSError as error:
             logger.info("the compiled kernel side is not kept: %s", error)
 
-    def drop(self, digest: str) -> None:
+    def drop_image(self, digest: str) -> None:
         """The kernel refused it: another kernel, or a damaged file."""
         if self._directory is not None:
             with contextlib.suppress(OSError):

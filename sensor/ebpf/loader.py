@@ -149,18 +149,18 @@ def load_build(
     need from the start. Raises LoadError."""
     _lift_memory_limit()
     digest, cache = make_digest(build), ImageCache(cache_directory)
-    image = cache.find(digest)
+    image = cache.find_image(digest)
     if image is not None:
         try:
             return wire(image)
         except ImageError:
-            cache.drop(digest)
+            cache.drop_image(digest)
     image = compile_build(build)
     try:
         loaded = wire(image)
     except ImageError as error:
         raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
-    cache.keep(digest, image)
+    cache.keep_image(digest, image)
     return loaded
 
 

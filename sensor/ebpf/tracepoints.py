@@ -71,7 +71,7 @@ class Btf:
         except OSError as error:
             raise BtfError(f"{path} cannot be read: {error.strerror} (CONFIG_DEBUG_INFO_BTF)") from error
 
-    def find(self, name: str, path: str) -> tuple[int, int]:
+    def find_field(self, name: str, path: str) -> tuple[int, int]:
         """Offset and size in bytes of a field, `a.b` of a field within one. Raises BtfError."""
         number, offset = self._structs.get(name, 0), 0
         for part in path.split("."):
@@ -167,10 +167,10 @@ def syscall_flags(btf: Btf) -> list[str]:
     """-D flags for this kernel. Raises BtfError, which names what it lacks."""
     if platform.machine() != "x86_64":
         raise BtfError(f"capture by system calls is written for x86_64 only, and this is {platform.machine()}")
-    places = {name: btf.find(*field) for name, field in _FIELDS.items()}
+    places = {name: btf.find_field(*field) for name, field in _FIELDS.items()}
     begin = places["O_SOCK_BEGIN"][0]
     for field, expected in _BEGIN.items():
-        offset = btf.find("sock", f"__sk_common.{field}")[0] - begin
+        offset = btf.find_field("sock", f"__sk_common.{field}")[0] - begin
         if offset != expected:
             raise BtfError(f"this kernel's struct sock_common has {field} at {offset} instead of {expected}")
     constants = {name: offset for name, (offset, _) in places.items()}
@@ -178,9 +178,9 @@ def syscall_flags(btf: Btf) -> list[str]:
     constants["PROTOCOL_IS_BYTE"] = int(places["O_SOCK_PROTOCOL"][1] != 2)
     # A cgroup's ancestors by level, itself the last: their addresses since 6.1, before it their ids.
     try:
-        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestors")[0], 0
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestors")[0], 0
     except BtfError:
-        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestor_ids")[0], 1
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestor_ids")[0], 1
     constants |= _X86_64
     return [f"-D{name}={value}" for name, value in sorted(constants.items())]
 

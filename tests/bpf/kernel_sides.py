@@ -130,7 +130,7 @@ def try_side(side: KernelSide, cgroup: Path) -> Outcome:
     image = compile_build(build)
     problem = ""
     with tempfile.TemporaryDirectory() as directory:
-        ImageCache(Path(directory)).keep(make_digest(build), image)
+        ImageCache(Path(directory)).keep_image(make_digest(build), image)
         try:
             side.run(cgroup, Path(directory))
         except (LoadError, OSError) as error:

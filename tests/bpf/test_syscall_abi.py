@@ -124,11 +124,11 @@ def test_offsets_are_those_of_the_running_kernel() -> None:
         btf = Btf.read()
     except BtfError as error:
         pytest.skip(str(error))
-    assert btf.find("sock", "__sk_common.skc_daddr") == (0, 4)
-    assert btf.find("sock", "__sk_common.skc_v6_daddr")[1] == 16
-    assert btf.find("fdtable", "max_fds") == (0, 4)
-    assert btf.find("fdtable", "fd") == (8, 8)
+    assert btf.find_field("sock", "__sk_common.skc_daddr") == (0, 4)
+    assert btf.find_field("sock", "__sk_common.skc_v6_daddr")[1] == 16
+    assert btf.find_field("fdtable", "max_fds") == (0, 4)
+    assert btf.find_field("fdtable", "fd") == (8, 8)
     with pytest.raises(BtfError, match="struct sock has no field sk_nothing"):
-        btf.find("sock", "sk_nothing")
+        btf.find_field("sock", "sk_nothing")
     flags = syscall_flags(btf)
     assert "-DO_TABLE_FILES=8" in flags and "-DNR_SPLICE=275" in flags

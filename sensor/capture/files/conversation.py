@@ -261,7 +261,7 @@ class Conversation:
     def _is_framed(self, search: BoundarySearch, data: bytes) -> bool:
         """Whether the middle of HTTP/2 was joined: a head, more than one frame, or a whole one twice (as the kernel
         finds it, sensor/ebpf/bpf/http2_signs.h)."""
-        at = search.add(data)
+        at = search.add_segment(data)
         if at is None:
             return False
         self._framed += 1
@@ -303,10 +303,10 @@ class Conversation:
         if self._nested is not None:
             if isinstance(piece, Chunk):
                 self._unread[Kind.TUNNEL] += len(piece.data)
-            http1.take(piece, is_request=direction == self.client)
+            http1.take_piece(piece, is_request=direction == self.client)
             return self._nested.take(direction, piece)
         before = http1.unread_bytes
-        done: list[Call] = list(http1.take(piece, is_request=direction == self.client))
+        done: list[Call] = list(http1.take_piece(piece, is_request=direction == self.client))
         if not http1.is_upgraded or self._nesting >= MAX_NESTING:
             return done
         self._nested = Conversation(

@@ -79,7 +79,7 @@ class PieceOrder:
             end = max(end, start + _measure(self._waiting[start]))
         return holes
 
-    def add(self, piece: Chunk | Frame) -> list[Chunk | Gap | Frame]:
+    def add_piece(self, piece: Chunk | Frame) -> list[Chunk | Gap | Frame]:
         """Takes a piece; gives what is in order now."""
         start = piece.position
         if self._position is None:
@@ -294,7 +294,7 @@ class FrameFlow:
         if self._order is None or isinstance(piece, Gap):
             pieces.append(piece)
         else:
-            pieces += self._order.add(piece)
+            pieces += self._order.add_piece(piece)
 
     def _release_held(self, pieces: list[Piece]) -> None:
         """Bytes came in between: those of the frame are read plainly, and so is what the kernel tells of its rest."""

@@ -279,7 +279,7 @@ class Conversations:
             connection.calls += len(told)
             self._add_stream_calls(told, out)
         else:
-            self._tell(connection, connection.http1.take(piece, is_request=is_request), out)
+            self._tell(connection, connection.http1.take_piece(piece, is_request=is_request), out)
 
     def _find_client(self, connection: Connection, kind: int, begun: bytes) -> None:
         """The kernel sends what starts like a message: a response, or else a request."""

@@ -182,7 +182,7 @@ class Http1Connection:
         """What follows is another protocol."""
         return self._responses.state is MessageState.OPAQUE
 
-    def take(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
+    def take_piece(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
         """Takes the next piece of a direction; gives the transactions that are over."""
         if isinstance(piece, Gap):
             self._take_gap(piece, is_request)

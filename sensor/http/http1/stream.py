@@ -366,7 +366,7 @@ class MessageReader:
     def _end_field_line(self, line: bytes, events: EventSink) -> None:
         if line:
             count = len(self._fields.faults)
-            self._fields.add(line)
+            self._fields.add_line(line)
             if len(self._fields.faults) > count:
                 self._note(self._fields.faults[count:], events)
         elif self.state is MessageState.TRAILER:

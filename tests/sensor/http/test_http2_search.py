@@ -102,7 +102,7 @@ def test_search_is_bounded(filler):
 
     def add() -> None:
         for _ in range(10):
-            if search.add(data) is not None:
+            if search.add_segment(data) is not None:
                 break
             assert len(search.kept) <= MAX_KEPT_BYTES
             assert len(search._chains) <= MAX_CHAINS
@@ -139,4 +139,4 @@ def test_search_looks_at_every_plausible_header():
     ],
 )
 def test_what_looks_like_frames(data, expected):
-    assert (BoundarySearch(0, 0).add(data) == 0) is expected
+    assert (BoundarySearch(0, 0).add_segment(data) == 0) is expected

@@ -57,7 +57,7 @@ def test_any_order_is_the_same(wires, raw, size, chance, has_copies):
     chance.shuffle(shuffled)
     order, out = PieceOrder(1_000), []
     for piece in shuffled:
-        out += order.add(piece)
+        out += order.add_piece(piece)
     assert out == pieces
     assert (order.holes, order.waiting_bytes) == ([], 0)
     assert read_frames(out) == (read_frames(list(pieces))[0], 0)
@@ -79,7 +79,7 @@ def test_what_is_missing_is_a_gap_exactly(wires, raw, size, missing, chance):
     chance.shuffle(shuffled)
     order, out = PieceOrder(1_000), []
     for piece in shuffled:
-        out += order.add(piece)
+        out += order.add_piece(piece)
         holes = order.holes
         assert all(length > 0 for _, length in holes)
     out += order.finish()
@@ -99,21 +99,21 @@ def test_what_is_missing_is_a_gap_exactly(wires, raw, size, missing, chance):
 
 def test_holes_are_listed_and_given_up_in_time():
     order = PieceOrder(0)
-    assert order.add(Chunk(0, b"ab", SECOND)) == [Chunk(0, b"ab", SECOND)]
-    assert order.add(Chunk(5, b"f", SECOND)) == order.add(Chunk(9, b"j", 2 * SECOND)) == []
+    assert order.add_piece(Chunk(0, b"ab", SECOND)) == [Chunk(0, b"ab", SECOND)]
+    assert order.add_piece(Chunk(5, b"f", SECOND)) == order.add_piece(Chunk(9, b"j", 2 * SECOND)) == []
     assert order.holes == [(2, 3), (6, 3)]
     assert order.poll(SECOND + PATIENCE_NS - 1) == []
     assert order.poll(SECOND + PATIENCE_NS) == [Gap(2, 3), Chunk(5, b"f", SECOND)]
     assert order.poll(SECOND + PATIENCE_NS + 1) == []
-    assert order.add(Chunk(6, b"ghi", 5 * SECOND)) == [Chunk(6, b"ghi", 5 * SECOND), Chunk(9, b"j", 2 * SECOND)]
-    assert order.add(Chunk(3, b"de", 6 * SECOND)) == []
+    assert order.add_piece(Chunk(6, b"ghi", 5 * SECOND)) == [Chunk(6, b"ghi", 5 * SECOND), Chunk(9, b"j", 2 * SECOND)]
+    assert order.add_piece(Chunk(3, b"de", 6 * SECOND)) == []
 
 
 def test_overlapping_bytes_are_cut_and_frames_had_in_part_are_left_out():
     order = PieceOrder(0)
-    assert order.add(Chunk(4, b"efgh", 1)) == []
-    assert order.add(Frame(6, 20, 1, 1, 4, 1, b"x", 0)) == []
-    assert order.add(Chunk(0, b"abcdef", 1)) == [Chunk(0, b"abcdef", 1), Chunk(6, b"gh", 1)]
+    assert order.add_piece(Chunk(4, b"efgh", 1)) == []
+    assert order.add_piece(Frame(6, 20, 1, 1, 4, 1, b"x", 0)) == []
+    assert order.add_piece(Chunk(0, b"abcdef", 1)) == [Chunk(0, b"abcdef", 1), Chunk(6, b"gh", 1)]
 
 
 @pytest.mark.parametrize("bound", ["MAX_WAITING_BYTES", "MAX_WAITING_PIECES"])
@@ -121,7 +121,7 @@ def test_what_waits_is_bounded(monkeypatch, bound):
     monkeypatch.setattr(flow, bound, 50)
     order, out = PieceOrder(0), []
     for number in range(1, 200):
-        out += order.add(Chunk(number * 20, b"x" * 10, number))
+        out += order.add_piece(Chunk(number * 20, b"x" * 10, number))
         assert order.waiting_bytes <= 510
         assert len(order.holes) <= 51
     assert [piece for piece in out if isinstance(piece, Gap)][:2] == [Gap(0, 20), Gap(30, 10)]
