@@ -98,12 +98,12 @@ def test_what_the_kernel_cuts_and_hands_up_tells_the_same(seed):
             pieces += [piece for way, piece in late if way == direction]
             late = [(way, piece) for way, piece in late if way != direction]
         for piece in pieces:
-            has_hole, found = bool(orders[direction].holes), orders[direction].add(piece)
+            has_hole, found = bool(orders[direction].holes), orders[direction].add_piece(piece)
             filled += has_hole and bool(found)
             for ready in found:
                 kernel.connection.take_piece(direction, ready, kernel.calls)
     for direction, piece in late:
-        for ready in orders[direction].add(piece):
+        for ready in orders[direction].add_piece(piece):
             filled += 1
             kernel.connection.take_piece(direction, ready, kernel.calls)
     assert filled >= 1
