@@ -206,7 +206,7 @@ def make_sensor() -> tuple[StreamAssembler, Pipeline]:
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
     templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
-        describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+        processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
         aggregator=Aggregator(limits=WindowLimits()),
         converter=BatchConverter(node="bench", boot_id="bench"),
         clock=clock,

@@ -12,10 +12,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from sensor.agent.agent import StartError
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
-from sensor.capture.source import Capture as AnyCapture
+from sensor.capture.source import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.unread import UnreadProcesses
@@ -31,6 +30,10 @@ from sensor.export.state import StateDirectory, StateError
 from sensor.http.http2.alike import AlikeCalls
 
 logger = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The sensor cannot start; one sentence that says why and what to do."""
 
 
 class Prepared:
@@ -148,7 +151,7 @@ def open_capture(
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
-) -> AnyCapture:
+) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read.
 
@@ -162,11 +165,11 @@ def _add_tls(
     settings: SensorSettings,
     scope: CgroupScope,
     clock: Clock,
-    below: AnyCapture,
+    below: Capture,
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
-) -> AnyCapture:
+) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
         return below
@@ -204,7 +207,7 @@ def _open_below(
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
     prepared: Prepared | None,
-) -> AnyCapture:
+) -> Capture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, scope, clock)
     if scope.directory is None:
@@ -213,7 +216,7 @@ def _open_below(
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, scope, clock, why)
     try:
-        return Capture.load(
+        return PacketCapture.load(
             cgroup_path=scope.directory,
             ring_bytes=settings.ring_bytes,
             is_root_cgroup=scope.is_whole_host,

@@ -16,17 +16,17 @@ from sensor.core.config import SensorSettings
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.open import open_attacks
 from sensor.describe.bodies.reader import BodyReader
-from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.bodies.sampling import Estimate, SampleRule
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
 from sensor.describe.filter import Gate, LeftOut
 from sensor.describe.schemas.book import SchemaBook
-from sensor.ebpf.abi import OVERFLOW_KEY, RecordFlag
+from sensor.ebpf.abi import RecordFlag
 from sensor.ebpf.pieces import Pieces
 from sensor.export.state import InstallationKey
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.actors import Records
-from sensor.offload.kernel_cache import Mirror
+from sensor.offload.kernel_cache import KernelMaps, Mirror
 from sensor.offload.name_table import NameJudge, NameTable
 from sensor.offload.recogniser import RecognitionSettings, build_recogniser
 from sensor.offload.records import OverflowTotals, RecordBodies
@@ -35,14 +35,13 @@ from sensor.routes.vocabulary import load_vocabulary
 from sensor.sensitive.document import compile_classes
 
 
-class Knowledge:
-    """What the kernel is taught, for the whole life of the sensor: under whichever installation key."""
+class ProcessorState:
+    """What describing and matching keep for the whole life of the sensor, under whichever installation key."""
 
     def __init__(self, settings: SensorSettings, clock: Clock, aggregator: Aggregator, node: Node) -> None:
         self.gate = Gate(
             node.identity,
             node.left_out,
-            unpack_overflow=OVERFLOW_KEY.unpack,
             is_telling_probes=settings.is_telling_probes,
             own_traffic=node.own_traffic,
         )
@@ -75,21 +74,21 @@ class Knowledge:
         self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 
-class NodeDescriber:
-    """Describer and recogniser under one installation key, with the templater that answers reveal requests."""
+class CallProcessor:
+    """Filter, describer and kernel matching under one installation key; its templater answers reveal requests."""
 
     def __init__(
         self,
         settings: SensorSettings,
         node: Node,
-        knowledge: Knowledge,
+        state: ProcessorState,
         enforcement: Enforcement,
         key: InstallationKey,
     ) -> None:
         keyed_hash = KeyedHash(key.key_id, key.secret)
         self._identity = node.identity
         self._templater = Templater(load_vocabulary(), keyed_hash)
-        self._gate = knowledge.gate
+        self._gate = state.gate
         describer = Describer(
             self._templater,
             node.identity,
@@ -99,54 +98,63 @@ class NodeDescriber:
                 trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
                 consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
-            knowledge.bodies,
+            state.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
-            knowledge.schemas,
+            state.schemas,
         )
-        self._schemas = knowledge.schemas
+        self._schemas = state.schemas
         self._attacks = node.attacks
-        self._bodies, self._pieces, self._facts = knowledge.bodies, knowledge.pieces, knowledge.facts
-        self._tls_bodies = knowledge.tls_bodies
+        self._bodies, self._pieces, self._facts = state.bodies, state.pieces, state.facts
+        self._tls_bodies = state.tls_bodies
         self._recogniser = build_recogniser(
-            settings=knowledge.settings,
-            mirror=knowledge.mirror,
-            names=knowledge.names,
-            facts=knowledge.facts,
+            settings=state.settings,
+            mirror=state.mirror,
+            names=state.names,
+            facts=state.facts,
             templater=self._templater,
             describer=describer,
             identity=node.identity,
             keyed_hash=keyed_hash,
             secret=key.secret,
-            monotonic_ns=knowledge.monotonic_ns,
-            is_probed=knowledge.gate.is_probed,
-            bodies=RecordBodies(
-                mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies, facts=knowledge.facts
-            ),
+            monotonic_ns=state.monotonic_ns,
+            is_probed=state.gate.is_probed,
+            bodies=RecordBodies(mirror=state.mirror, pieces=state.pieces, reader=state.bodies, facts=state.facts),
         )
-        knowledge.gate.tell_probed(self._recogniser.forget_service)
-        # Bound here: called once for every call.
-        self._describe, self._judge, self._see = describer.describe, knowledge.gate.judge, enforcement.see
+        state.gate.tell_probed(self._recogniser.forget_service)
+        self._describer, self._enforcement = describer, enforcement
         enforcement.set_identify(describer.identify)
-        self.find_estimate = describer.find_estimate
-        self.learn = self._recogniser.learn
-        self.flush = self._recogniser.flush
-        self.forget = self._recogniser.forget
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
         """The record, or why there is none."""
-        record = self._judge(exchange) or self._describe(exchange)
+        record = self._gate.judge(exchange) or self._describer.describe(exchange)
         if isinstance(record, CallRecord):
-            self._see(exchange, record)
+            self._enforcement.see(exchange, record)
         return record
 
+    def find_estimate(self, route_id: int) -> Estimate | None:
+        """How the records of a route's responses follow from their size."""
+        return self._describer.find_estimate(route_id)
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        """Have the kernel match the like of a described call."""
+        self._recogniser.learn(exchange, record)
+
+    def flush(self, maps: KernelMaps) -> bool:
+        """Write new cache entries to the kernel; whether there were any."""
+        return self._recogniser.flush(maps)
+
+    def forget(self) -> None:
+        """Another key follows: nothing that was installed under this one is valid."""
+        self._recogniser.forget()
+
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
-        """Rows of what the kernel recognised and is told."""
-        told = self._gate.filter_records(records)
-        self._attacks.unread += int(told["calls"][(told["flags"] & RecordFlag.SUSPICIOUS) != 0].sum())
-        return self._recogniser.convert(told, offset_ns=offset_ns)
+        """Rows of calls that the kernel matched and that are not excluded; `offset_ns`: from its time to unix time."""
+        kept = self._gate.filter_records(records)
+        self._attacks.unread += int(kept["calls"][(kept["flags"] & RecordFlag.SUSPICIOUS) != 0].sum())
+        return self._recogniser.convert(kept, offset_ns=offset_ns)
 
     def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
-        """Rows of what the kernel only added up and is told."""
+        """Rows of calls that the kernel only added up since the last time, from its totals since the load."""
         return self._recogniser.convert_overflow(self._gate.filter_overflow(totals), time_unix_ns=time_unix_ns)
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
@@ -164,7 +172,7 @@ class NodeDescriber:
         return None if self._gate.is_own_end(*end) else self._identity.server(*end)
 
     def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
-        """Texts of the words that may be told."""
+        """Texts of the words that may be revealed."""
         return self._templater.apply_reveal(hashes)
 
     def figures(self) -> tuple[Figure, ...]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,13 @@ import numpy.typing as npt
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
-from sensor.core.calls import Exchange, Hop, Role, Service
+from sensor.core.calls import Ends, Exchange, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.ebpf.abi import OVERFLOW_KEY
+from sensor.enrich.identity import NodeIdentity
+from sensor.enrich.own_traffic import OwnTraffic
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.heads import StreamRequest
 
 HEAD_BYTES: Final = 4_096
 
@@ -203,68 +207,21 @@ Records = npt.NDArray[np.void]
 Totals = tuple[int, int, int, int]
 
 
-class Identity(Protocol):
-    """What is asked of `sensor.enrich.identity.NodeIdentity`."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
-
-    def why_left_out(self, cgroup_id: int) -> str:
-        """Why calls of this cgroup are not told; empty where they are."""
-        ...
-
-    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str:
-        """The same of what is served at an end, which must have been named."""
-        ...
-
-    @property
-    def is_leaving_out(self) -> bool:
-        """Whether there is anything that is switched off."""
-        ...
-
-    def is_kubelet(self, cgroup_id: int) -> bool:
-        """Whether nothing but the kubelet is in a cgroup."""
-        ...
-
-    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
-        """Whether a client is on this node and in no Pod, or in the server's own Pod."""
-        ...
-
-
-class OwnTraffic(Protocol):
-    """What is asked of `sensor.enrich.own_traffic.OwnTraffic`."""
-
-    @property
-    def cgroup_ids(self) -> frozenset[int]:
-        """Cgroups in which processes of Apidae's own open sockets."""
-        ...
-
-    def is_own(self, exchange: Exchange) -> bool:
-        """Whether one end of a call is Apidae's own."""
-        ...
-
-    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
-        """Whether what is served at a local end is; without an address, at every address."""
-        ...
-
-    def list_sockets(self) -> list[int]:
-        """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
-        of which such a call was judged."""
-        ...
-
-
 class Gate:
     """What is left out at one node. Not thread-safe."""
 
     def __init__(
-        self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
-        is_telling_probes: bool = False, own_traffic: OwnTraffic | None = None,
-    ) -> None:  # fmt: skip
-        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow; without
-        `own_traffic`, Apidae's own is told like any other."""
+        self,
+        identity: NodeIdentity,
+        account: Account,
+        *,
+        is_telling_probes: bool = False,
+        own_traffic: OwnTraffic | None = None,
+    ) -> None:
+        """Without `own_traffic`, Apidae's own is reported like any other."""
         self._identity = identity
         self._own_traffic = own_traffic
         self._account = account
-        self._unpack_overflow = unpack_overflow
         self._is_telling_probes = is_telling_probes
         self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
@@ -277,13 +234,12 @@ class Gate:
     def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
         """Whether a call is left out; it is counted then. 1.3 us where it is not."""
         stream = exchange if isinstance(exchange, StreamExchange) else None
-        plain = stream.exchange if stream is not None else exchange
-        assert isinstance(plain, Exchange)
-        left_out = self._find_own(plain) or self._find_switched_off(plain)
-        if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
+        plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
+        left_out = self._find_own(plain) or self._find_switched_off(plain.ends)
+        if left_out is None and not self._is_telling_probes and plain.ends.role is Role.SERVER:
             left_out = self._find_probe(plain, stream)
         if left_out is not None:
-            self._account.add(left_out, plain.calls)
+            self._account.add(left_out, plain.figures.calls)
         return left_out
 
     def tell_probed(self, on_probed: Callable[[Service], None]) -> None:
@@ -301,32 +257,29 @@ class Gate:
     def _find_own(self, exchange: Exchange) -> LeftOut | None:
         if self._own_traffic is None or not self._own_traffic.is_own(exchange):
             return None
-        if exchange.role is Role.SERVER:
-            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            return LeftOut(self._identity.server(*end)[0], OWN_TRAFFIC, _OWN_REASON)
-        return LeftOut(self._name_client(exchange.cgroup_id), OWN_TRAFFIC, _OWN_REASON)
+        ends = exchange.ends
+        service = self._name_server(ends) if ends.role is Role.SERVER else self._name_client(ends.cgroup_id)
+        return LeftOut(service, OWN_TRAFFIC, _OWN_REASON)
 
-    def _find_switched_off(self, exchange: Exchange) -> LeftOut | None:
+    def _find_switched_off(self, ends: Ends) -> LeftOut | None:
         identity = self._identity
         if not identity.is_leaving_out:
             return None
-        reason = identity.why_left_out(exchange.cgroup_id)
-        if exchange.role is not Role.SERVER:
-            service = self._name_client(exchange.cgroup_id) if reason else None
-        else:
-            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            # Named first: by its listener's process, where its cgroup does not tell.
-            service = identity.server(*end)[0]
-            reason = reason or identity.why_end_left_out(*end)
-        return LeftOut(service, SWITCHED_OFF, reason) if reason and service is not None else None
+        reason = identity.why_left_out(ends.cgroup_id)
+        if ends.role is Role.SERVER:
+            # Named first: by its listener's process, where its cgroup does not name it.
+            service = self._name_server(ends)
+            reason = reason or identity.why_end_left_out(ends.cgroup_id, ends.local_port, ends.local_address)
+            return LeftOut(service, SWITCHED_OFF, reason) if reason else None
+        return LeftOut(self._name_client(ends.cgroup_id), SWITCHED_OFF, reason) if reason else None
 
     def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> LeftOut | None:
         found = self._find_kind(exchange, stream)
         if found is None:
             return None
         kind, path = found
-        service = self._identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)[0]
-        if not self._take(service, kind, exchange.time_unix_ns / _SECOND_NS):
+        service = self._name_server(exchange.ends)
+        if not self._may_be_probe(service, kind, exchange.figures.time_unix_ns / _SECOND_NS):
             self.fast_probes += 1
             return None
         if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
@@ -335,28 +288,31 @@ class Gate:
         return LeftOut(service, kind.value, _REASON)
 
     def _find_kind(self, exchange: Exchange, stream: StreamExchange | None) -> tuple[ProbeKind, str] | None:
-        identity = self._identity
         if stream is not None:
-            path = getattr(getattr(stream.call.request, "head", None), "path", "")
+            request = stream.call.request
+            path = request.head.path if isinstance(request, StreamRequest) else ""
             if not path.startswith(GRPC_HEALTH):
                 return None
-            if identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id):
+            if self._is_there(Source.NODE, exchange.ends):
                 return ProbeKind.KUBELET, path
-            return (ProbeKind.HEALTH_CHECK, path) if is_private(exchange.remote_address) else None
+            return (ProbeKind.HEALTH_CHECK, path) if self._is_there(Source.PRIVATE, exchange.ends) else None
         found = find_rule(exchange.request_head)
         if found is None:
             return None
         rule, path = found
-        match rule.client:
-            case Source.NODE:
-                is_there = identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id)
-            case Source.PRIVATE:
-                is_there = is_private(exchange.remote_address)
-            case Source.ANY:
-                is_there = True
-        return (rule.kind, path) if is_there else None
+        return (rule.kind, path) if self._is_there(rule.client, exchange.ends) else None
 
-    def _take(self, service: Service, kind: ProbeKind, now_seconds: float) -> bool:
+    def _is_there(self, source: Source, ends: Ends) -> bool:
+        """Whether the client is where the clients of a kind of probe are."""
+        match source:
+            case Source.NODE:
+                return self._identity.is_node_client(ends.peer_cgroup_id, ends.remote_address, ends.cgroup_id)
+            case Source.PRIVATE:
+                return is_private(ends.remote_address)
+            case Source.ANY:
+                return True
+
+    def _may_be_probe(self, service: Service, kind: ProbeKind, now_seconds: float) -> bool:
         """Whether a probe of a kind may be one, by how many there were of late."""
         self._now_seconds = now_seconds
         rate = self._rates.get((service, kind))
@@ -364,6 +320,9 @@ class Gate:
             rate = TokenBucket(PROBES_PER_SECOND, PROBES_PER_SECOND, lambda: self._now_seconds)
             self._rates[service, kind] = rate
         return rate.take()
+
+    def _name_server(self, ends: Ends) -> Service:
+        return self._identity.server(ends.cgroup_id, ends.local_port, ends.local_address)[0]
 
     def _name_client(self, cgroup_id: int) -> Service:
         return self._identity.server(cgroup_id, 0, "")[0]
@@ -433,7 +392,7 @@ class Gate:
             return totals
         told: dict[bytes, Totals] = {}
         for key, total in totals.items():
-            cgroup_id, port, role, _ = self._unpack_overflow(key)
+            cgroup_id, port, role, _ = OVERFLOW_KEY.unpack(key)
             withheld = self._withheld.get(key, (0, 0, 0, 0))
             kind, reason = self._explain_overflow(cgroup_id, port, role)
             if reason:

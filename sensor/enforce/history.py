@@ -24,7 +24,7 @@ from common.bounded import BoundedDict
 from sensor.aggregate.rows import RowColumns, Sum, find_identities
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
-from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, ShareMeter, find_reason, parse_network
+from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, find_reason, parse_network
 from sensor.enforce.tables import Held
 
 MINUTES: Final = 10
@@ -161,7 +161,7 @@ class ShareJudge:
         *,
         limits: EnforceLimits,
         clock: Clock,
-        history: ShareMeter,
+        history: CallHistory,
         known: KnownBlocks,
         count_stopped: Callable[[Held], int],
     ) -> None:

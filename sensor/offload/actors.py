@@ -10,7 +10,7 @@ the key too, so an actor stays true when names change:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from sensor.aggregate.dictionary import Facts, IdentityRow, pack_manner
 from sensor.core.addresses import name_address
 from sensor.core.arrays import KeyTable, mix, number_values
-from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Service
+from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Role
+from sensor.enrich.identity import NodeIdentity
 from sensor.offload.kernel_cache import Mirror, Profile
 
 # Actors and connections remembered, each; dropped whole when full.
@@ -26,25 +27,6 @@ REMEMBERED_MAX: Final = 65_536
 
 Records = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint64]
-
-
-class Identity(Protocol):
-    """As `sensor.enrich.identity.NodeIdentity` answers."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
-
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
-
-    @property
-    def is_naming_addresses(self) -> bool:
-        """Whether `address_workload` may ever name anybody."""
-        ...
-
-    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str: ...
-
-    def is_one_workload(self, cgroup_id: int) -> bool:
-        """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
-        ...
 
 
 class ActorTable:
@@ -64,7 +46,12 @@ class ActorTable:
     )
 
     def __init__(
-        self, *, mirror: Mirror, facts: Facts, identity: Identity, find_client: Callable[[Sequence[bytes], str], str]
+        self,
+        *,
+        mirror: Mirror,
+        facts: Facts,
+        identity: NodeIdentity,
+        find_client: Callable[[Sequence[bytes], str], str],
     ) -> None:
         """`find_client`: the client's address by the hops of a profile and the peer's address."""
         self._mirror = mirror

@@ -13,6 +13,7 @@ other limits have no room to recover, fewer calls a second of a process are read
 from dataclasses import dataclass
 from typing import Final
 
+from common.figures import Figure, make_gauges
 from sensor.coverage.limits import Limit, Restraint
 
 INTERVAL_NS: Final = 1_000_000_000
@@ -116,6 +117,30 @@ class Governor:
                 ),
             ),
         )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: the limits now, and how much of the budget was used."""
+        gauges: list[tuple[str, str, float]] = [
+            (
+                "heads_per_second_limit",
+                "Request heads a second of one cgroup that the governor lets the kernel copy.",
+                self.heads_per_second,
+            ),
+            (
+                "body_bytes_per_second_limit",
+                "Bytes of bodies a second of one cgroup that the governor lets the kernel copy.",
+                self.body_bytes_per_second,
+            ),
+            (
+                "budget_used_ratio",
+                "Processor time of the last second, kernel programs included, relative to its budget.",
+                self.used_share,
+            ),
+        ]
+        if self.tls_calls_per_second:
+            text = "Calls over TLS a second of one process that the governor lets be read."
+            gauges.append(("tls_calls_per_second_limit", text, self.tls_calls_per_second))
+        return make_gauges(gauges)
 
     def is_due(self, now_ns: int) -> bool:
         """Whether a second has passed since the last `observe`."""

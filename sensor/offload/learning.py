@@ -9,7 +9,7 @@ invalidated.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 from sensor.core.addresses import pack_address
 from sensor.core.calls import CallRecord, Exchange, Role, Route, SegmentKind, Service, WorkloadKind
@@ -20,6 +20,7 @@ from sensor.ebpf.abi import METHOD_BYTES, SegmentClass, TokenKind
 from sensor.offload.kernel_cache import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
 from sensor.offload.name_table import Lesson, NameTable, PlainHead, read_plain_head
 from sensor.routes.segments import MAX_SEGMENT_CHARACTERS
+from sensor.routes.templating import Templater
 from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Step, Trace
 from sensor.routes.vocabulary import OTHER
 
@@ -43,23 +44,17 @@ _BOTH_CASES: Final = TokenKind.LOWER | TokenKind.UPPER
 _ADDRESSES: Final = 4_096  # Server ends lately met.
 
 
-class Tracer(Protocol):
-    """Tells the way of a path; `sensor.routes.templating.Templater`."""
-
-    def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None: ...
-
-
 class Learner:
     """Teaches a `Mirror` from described calls, under one installation key."""
 
-    __slots__ = ("_hash", "_is_probed", "_mirror", "_names", "_read_hops", "_tracer", "contradicted_count")
+    __slots__ = ("_hash", "_is_probed", "_mirror", "_names", "_read_hops", "_templater", "contradicted_count")
 
     def __init__(
         self,
         *,
         mirror: Mirror,
         names: NameTable,
-        tracer: Tracer,
+        templater: Templater,
         hash_segment: Callable[[bytes], int],
         read_hops: Callable[[bytes], tuple[bytes, ...]],
         is_probed: Callable[[Service, str], bool] = lambda service, path: False,
@@ -69,7 +64,7 @@ class Learner:
         self._is_probed = is_probed
         self._mirror = mirror
         self._names = names
-        self._tracer = tracer
+        self._templater = templater
         self._hash = hash_segment
         self._read_hops = read_hops
         self.contradicted_count = 0  # Of what was taught.
@@ -77,39 +72,47 @@ class Learner:
     def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0) -> None:
         """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now, and then so
         many calls in a row."""
-        is_served = 200 <= exchange.status_code < 300
-        if not is_served or exchange.is_request_head_truncated or exchange.is_lossy or exchange.is_ambiguous:
+        is_served = 200 <= exchange.figures.status_code < 300
+        if (
+            not is_served
+            or exchange.is_request_head_truncated
+            or exchange.figures.is_lossy
+            or exchange.figures.is_ambiguous
+        ):
             return
         head = read_plain_head(exchange.request_head)
         if head is None:
             return
         if self._names.teach(head) is not Lesson.KNOWN:
             return  # The profile of this head does not stand for all of it.
-        if not exchange.profile or not exchange.host:
+        if not exchange.hashes.profile or not exchange.hashes.host:
             return
         key = _find_root_key(exchange, head)
         trace = self._trace(head, record)
         if trace is None:
             return
-        if self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples) and not record.payload:
+        if (
+            self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples)
+            and not record.contents.payload
+        ):
             self._learn_profile(exchange, record)  # Of an attack each head goes up, within the budget.
 
     def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
         """The way of the path, where the kernel would make the same of it."""
-        route = record.route
+        route = record.target.route
         if route.host == OTHER or route.method.encode() != head.method or len(head.method) > METHOD_BYTES:
             return None
-        if record.role is Role.SERVER and route.service.workload_kind is WorkloadKind.UNSPECIFIED:
+        if record.ends.role is Role.SERVER and route.service.workload_kind is WorkloadKind.UNSPECIFIED:
             return None  # Not named yet.
         if self._is_probed(route.service, head.path):
             return None
-        trace = self._tracer.trace(route.service, route.host, route.method, head.path)
+        trace = self._templater.trace(route.service, route.host, route.method, head.path)
         if trace is None or trace.route is not route:
             return None
         values = [segment for segment, step in zip(head.segments, trace.steps, strict=True) if step.node.is_parameter]
         values += [value.encode("latin-1") for value in read_objects(head.query.decode("latin-1"))]
         object_hash = fold_all(self._hash(value) for value in values)
-        return trace if object_hash == record.object_hash else None
+        return trace if object_hash == record.target.object_hash else None
 
     def _learn_path(
         self,
@@ -129,11 +132,11 @@ class Learner:
             root = mirror.add_root(
                 key,
                 trace.root,
-                service=record.route.service,
-                hop=record.hop,
-                local_address=exchange.local_address,
+                service=record.target.route.service,
+                hop=record.ends.hop,
+                local_address=exchange.ends.local_address,
             )
-        elif root.trie is not trace.root or root.hop is not record.hop:
+        elif root.trie is not trace.root or root.hop is not record.ends.hop:
             return self._contradict(root)
         node = root.node
         for depth, (segment, step) in enumerate(zip(head.segments, trace.steps, strict=True)):
@@ -161,28 +164,35 @@ class Learner:
         return True
 
     def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
-        told = exchange.credential
-        is_told = bool(told) and told == record.principal == record.credential
-        if told and not is_told and (not record.principal or told in (record.principal, record.credential)):
+        told = exchange.hashes.credential
+        is_told = bool(told) and told == record.credentials.principal == record.credentials.credential
+        if (
+            told
+            and not is_told
+            and (
+                not record.credentials.principal
+                or told in (record.credentials.principal, record.credentials.credential)
+            )
+        ):
             return  # What is told is not in the profile's hash: who else has it would be taken for this caller.
         profile = Profile(
-            0 if is_told else record.principal,
-            record.principal_kind,
-            0 if is_told else record.credential,
-            record.authentication,
-            record.protocol_version,
-            record.request_content_type,
-            record.kind,
+            0 if is_told else record.credentials.principal,
+            record.credentials.principal_kind,
+            0 if is_told else record.credentials.credential,
+            record.credentials.authentication,
+            record.ends.protocol_version,
+            record.contents.request_content_type,
+            record.protocol.kind,
             is_told,
             self._read_hops(exchange.request_head),
-            record.client_software,
+            record.ends.client_software,
         )
-        known = self._mirror.find_profile(exchange.profile)
+        known = self._mirror.find_profile(exchange.hashes.profile)
         if known == profile:
             return
         if known is not None:
             self.contradicted_count += 1
-        self._mirror.add_profile(exchange.profile, profile)
+        self._mirror.add_profile(exchange.hashes.profile, profile)
 
     def _find_edge(self, node: int, depth: int, segment: bytes, step: Step) -> EdgeKey:
         kind = step.node.segments[-1].kind
@@ -234,15 +244,15 @@ def _fold_address(address: str) -> tuple[int, int]:
 
 
 def _find_root_key(exchange: Exchange, head: PlainHead) -> RootKey:
-    is_server = exchange.role is Role.SERVER
-    address = exchange.local_address if is_server else exchange.remote_address
+    is_server = exchange.ends.role is Role.SERVER
+    address = exchange.ends.local_address if is_server else exchange.ends.remote_address
     folded, family = _fold_address(address)
     return RootKey(
-        cgroup_id=exchange.cgroup_id,
-        host=exchange.host,
+        cgroup_id=exchange.ends.cgroup_id,
+        host=exchange.hashes.host,
         method=int.from_bytes(head.method[:METHOD_BYTES], "little"),
         address=folded,
-        port=exchange.local_port if is_server else exchange.remote_port,
-        role=int(exchange.role),
+        port=exchange.ends.local_port if is_server else exchange.ends.remote_port,
+        role=int(exchange.ends.role),
         family=family,
     )

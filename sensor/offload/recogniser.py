@@ -13,7 +13,8 @@ from sensor.core.calls import CallRecord, Calls, Exchange, Hop, Role, Service
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer
 from sensor.ebpf.abi import SETTINGS, Settings
-from sensor.offload.actors import Identity, Records
+from sensor.enrich.identity import NodeIdentity
+from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import KernelMaps, MapName, Mirror
 from sensor.offload.learning import Learner
 from sensor.offload.name_table import NameTable
@@ -52,7 +53,7 @@ def build_recogniser(
     facts: Facts,
     templater: Templater,
     describer: Describer,
-    identity: Identity,
+    identity: NodeIdentity,
     keyed_hash: KeyedHash,
     secret: bytes,
     monotonic_ns: Callable[[], int],
@@ -70,7 +71,7 @@ def build_recogniser(
         learner=Learner(
             mirror=mirror,
             names=names,
-            tracer=templater,
+            templater=templater,
             hash_segment=keyed_hash,
             read_hops=describer.read_hops,
             is_probed=is_probed,
@@ -120,7 +121,9 @@ class Recogniser:
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         """Takes one call of the slow path."""
         if self._settings.is_recognising:
-            self._media_types.note(record.route.route_id, record.status_code, record.response_content_type)
+            self._media_types.note(
+                record.target.route.route_id, record.figures.status_code, record.contents.response_content_type
+            )
             if self._settings.body_bytes_per_second:
                 next_head_ns, first_samples = 0, self._settings.body_first_samples
             else:

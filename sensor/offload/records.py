@@ -44,8 +44,9 @@ from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import JUMP_RATIO
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, RecordFlag
 from sensor.ebpf.pieces import Pieces
+from sensor.enrich.identity import NodeIdentity
 from sensor.http.http1.head import EVENT_STREAM
-from sensor.offload.actors import ActorTable, Identity, Records
+from sensor.offload.actors import ActorTable, Records
 from sensor.offload.kernel_cache import Mirror, TaughtRoute
 
 
@@ -245,7 +246,7 @@ class RecordConverter:
         mirror: Mirror,
         media_types: MediaTypes,
         facts: Facts,
-        identity: Identity,
+        identity: NodeIdentity,
         route_other: Callable[[Service, str], Route],
         count_reveals: Callable[[], int],
         name_remote: Callable[[str, int], Service],

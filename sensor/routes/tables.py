@@ -9,11 +9,12 @@ takes from another pair than what never was. So neither one service nor a scanne
 Everything is given back when a table is evicted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sensor.core.calls import Service
+from sensor.core.calls import Route, Segment, SegmentKind, Service
+from sensor.core.keyed import PUBLIC_KEY, hash_siphash
 from sensor.routes.trie import Node, Slot
 from sensor.routes.vocabulary import HostNames
 
@@ -83,15 +84,15 @@ class Budget:
     __slots__ = ("nodes", "routes", "unserved_nodes", "unserved_routes")
 
     def __init__(self, limits: TableLimits, whole: "Budget | None" = None) -> None:
-        part, unserved_part = (SERVICE_PART, UNSERVED_SERVICE_PART) if whole else (1, 1)
-        self.routes: Allowance = Allowance(limits.routes // part, whole.routes if whole else None)
-        self.nodes: Allowance = Allowance(limits.nodes // part, whole.nodes if whole else None)
-        self.unserved_routes: Allowance = Allowance(
-            limits.unserved_routes // unserved_part, whole.unserved_routes if whole else None
-        )
-        self.unserved_nodes: Allowance = Allowance(
-            limits.unserved_nodes // unserved_part, whole.unserved_nodes if whole else None
-        )
+        if whole is None:
+            self.routes, self.nodes = Allowance(limits.routes), Allowance(limits.nodes)
+            self.unserved_routes = Allowance(limits.unserved_routes)
+            self.unserved_nodes = Allowance(limits.unserved_nodes)
+        else:
+            self.routes = Allowance(limits.routes // SERVICE_PART, whole.routes)
+            self.nodes = Allowance(limits.nodes // SERVICE_PART, whole.nodes)
+            self.unserved_routes = Allowance(limits.unserved_routes // UNSERVED_SERVICE_PART, whole.unserved_routes)
+            self.unserved_nodes = Allowance(limits.unserved_nodes // UNSERVED_SERVICE_PART, whole.unserved_nodes)
 
     def give_back_all(self) -> None:
         """Returns what a service took, when it goes."""
@@ -99,8 +100,43 @@ class Budget:
             allowance.give_back(allowance.used)
 
 
+def compute_route_id(
+    service: Service, host: str, method: str, segments: Iterable[Segment], has_trailing_slash: bool
+) -> int:
+    """SipHash-2-4 under the public key: equal on every node of an installation, since word hashes are keyed alike.
+
+    A revealed word's text is not part of it, so an id survives the reveal.
+    """
+    parts = [
+        service.cluster, service.namespace, service.workload, str(int(service.workload_kind)), service.host_name,
+                  str(service.port),
+        host, method, "/" if has_trailing_slash else "",
+    ]  # fmt: skip
+    for segment in segments:
+        if segment.kind is SegmentKind.LITERAL:
+            parts.append(f"={segment.text}")
+        elif segment.kind is SegmentKind.WORD:
+            parts.append(f"#{segment.hash:x}")
+        else:
+            parts.append(f"*{int(segment.kind)}")
+    return hash_siphash(PUBLIC_KEY, "\0".join(parts).encode("utf-8", "replace")) or 1
+
+
+def make_route(
+    service: Service, host: str, method: str, segments: tuple[Segment, ...], has_trailing_slash: bool
+) -> Route:
+    return Route(
+        route_id=compute_route_id(service, host, method, segments, has_trailing_slash),
+        service=service,
+        host=host,
+        method=method,
+        segments=segments,
+        has_trailing_slash=has_trailing_slash,
+    )
+
+
 class ServiceTable:
-    """One service. `roots` by the host name told."""
+    """One service: `roots` by the host name reported. It pays for each node and route, and gives back what goes."""
 
     __slots__ = ("_hosts", "budget", "is_recent", "roots", "service")
 
@@ -118,7 +154,7 @@ class ServiceTable:
             self._drop(evicted)
         root = self.roots.get(name)
         if root is None:
-            root = self.make_node(Node((), Slot.SHAPE, False, is_served))
+            root = self._make_node(Node((), Slot.SHAPE, False, is_served))
             if root is None:
                 return name, None
             self.roots[name] = root
@@ -126,8 +162,32 @@ class ServiceTable:
             self.serve_node(root)
         return name, root
 
-    def make_node(self, node: Node) -> Node | None:
-        """Pays for a node; None where there is no room for it."""
+    def add_child(self, node: Node, text: str | None, segment: Segment, slot: Slot, is_served: bool) -> Node | None:
+        """A child by its raw text, or by its shape; None where there is no room for it."""
+        is_parameter = segment.kind is not SegmentKind.LITERAL or text is None
+        child = self._make_node(Node((*node.segments, segment), slot, is_parameter, is_served))
+        if child is not None:
+            node.add(child, text)
+        return child
+
+    def find_route(self, host: str, node: Node, key: tuple[str, bool], is_served: bool) -> Route | None:
+        """The route that ends at `node`, made at its first call; None where there is no room for it."""
+        route, budget = node.routes.get(key), self.budget
+        if route is None:
+            if not (budget.routes if is_served else budget.unserved_routes).take():
+                return None
+            if not is_served:
+                node.unserved = node.unserved or set()
+                node.unserved.add(key)
+            method, has_trailing_slash = key
+            route = make_route(self.service, host, method, node.segments, has_trailing_slash)
+            node.add_route(key, route)
+        elif is_served and node.unserved and key in node.unserved and budget.routes.take():
+            budget.unserved_routes.give_back(1)
+            node.unserved.discard(key)
+        return route
+
+    def _make_node(self, node: Node) -> Node | None:
         allowance = self.budget.nodes if node.is_served else self.budget.unserved_nodes
         return node if allowance.take() else None
 

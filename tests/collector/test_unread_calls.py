@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -29,6 +28,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
+from tests.sensor.records import change_fields
 
 pytestmark = pytest.mark.store
 
@@ -51,7 +51,7 @@ def make_payloads() -> list[bytes]:
     ]
     for number, changes in enumerate(fields):
         call = Call(head=HEAD, time_ns=start_ns + number * 1_000_000)
-        exchange = msgspec.structs.replace(sensor.kernel.make_exchange(call), **changes)
+        exchange = change_fields(sensor.kernel.make_exchange(call), **changes)
         record = sensor.describer.describe(exchange)
         assert isinstance(record, CallRecord)
         aggregator.add(record)

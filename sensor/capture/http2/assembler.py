@@ -233,14 +233,14 @@ class StreamAssembler:
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
         """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
-        if exchange.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
+        if exchange.figures.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
             return False
         if len(self._upgrades) >= MAX_UPGRADES:
             return False
-        self._upgrades[exchange.connection] = exchange, now_ns
-        connection = self._connections.get(exchange.connection)
+        self._upgrades[exchange.ends.connection] = exchange, now_ns
+        connection = self._connections.get(exchange.ends.connection)
         if connection is not None:
-            self._open_upgraded(exchange.connection, connection)
+            self._open_upgraded(exchange.ends.connection, connection)
         return True
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
@@ -320,8 +320,8 @@ class StreamAssembler:
             return
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if not isinstance(head, Malformed):
-            started_ns = exchange.time_unix_ns - self._to_unix_ns(0)
-            streams.open_upgraded(head, started_ns=started_ns, request_bytes=exchange.request_bytes)
+            started_ns = exchange.figures.time_unix_ns - self._to_unix_ns(0)
+            streams.open_upgraded(head, started_ns=started_ns, request_bytes=exchange.figures.request_bytes)
 
     def _feed(self, number: int, way: int, pieces: Sequence[Piece], out: list[StreamExchange]) -> None:
         direction, take = _DIRECTIONS[way], self._streams.take

@@ -106,7 +106,7 @@ class StreamCalls:
     def add(self, told: Iterable[Exchange | StreamExchange]) -> None:
         """Counts those of server ends."""
         for exchange in (one.exchange for one in told if isinstance(one, StreamExchange)):
-            self._add(exchange, exchange.calls)
+            self._add(exchange, exchange.figures.calls)
 
     def add_alike(self, counts: Iterable[tuple[Exchange, int]]) -> None:
         """So many calls that are like one."""
@@ -114,8 +114,8 @@ class StreamCalls:
             self._add(exchange, count)
 
     def _add(self, exchange: Exchange, calls: int) -> None:
-        key = (exchange.cgroup_id, exchange.local_port)
-        if exchange.role is Role.SERVER and (key in self._calls or len(self._calls) < PORTS_SIZE):
+        key = (exchange.ends.cgroup_id, exchange.ends.local_port)
+        if exchange.ends.role is Role.SERVER and (key in self._calls or len(self._calls) < PORTS_SIZE):
             self._calls[key] = self._calls.get(key, 0) + calls
 
     def count(self, cgroup_id: int, port: int) -> int:

@@ -1,7 +1,7 @@
 """Adds TLS to another capture: it gives everything that the capture below sees, and what processes encrypt.
 
-It has the same methods as the capture that it wraps (`sensor.capture.source.Capture`), so the sensor knows one capture.
-Where TLS cannot be read, the capture below goes on alone and the coverage shows why.
+It is itself a `sensor.capture.source.Capture`, so the sensor knows one capture. Where TLS cannot be read, the capture
+below goes on alone and the coverage shows why.
 
 `PortEstimates` estimates the unread calls of a port while one of its processes is read in turns (`duty`). The kernel
 counts exchanges between client and server (bpf/encrypted.h). Each counts as a call, less the calls that were read. The
@@ -29,7 +29,6 @@ from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
-from sensor.core.config import CaptureWay
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
@@ -50,7 +49,7 @@ from sensor.ebpf.ring import Ring
 from sensor.ebpf.run_time import RunTimeMeter
 from sensor.ebpf.syscalls import read_divided_counts
 from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
-from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.exchange import OpenCall, StreamExchange
 from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import MapName
 from sensor.offload.records import OverflowTotals
@@ -149,7 +148,7 @@ def find_client_key(event: SyscallEvent) -> bytes:
     return PEER_KEY.pack(event.cgroup_id, address, event.remote_port, family, ConnectionKind.UPGRADED)
 
 
-class TlsCapture:
+class TlsCapture(Capture):
     """`below` and TLS. Not thread-safe."""
 
     def __init__(
@@ -197,32 +196,13 @@ class TlsCapture:
         )
         self._split = PortSplit()
         self._estimates = PortEstimates()
-        self.bell = below.bell
+        self.way, self.fallback_reason, self.limitation = below.way, below.fallback_reason, below.limitation
+        self.maps, self.bell = below.maps, below.bell
         if self.bell is not None:
             self.bell.watch(program.maps["events"])
         self._last_counters: Sequence[int] = ()
         self._is_closed = False
         self._is_attached = False
-
-    @property
-    def below(self) -> Capture:
-        """What it is put around."""
-        return self._below
-
-    @property
-    def way(self) -> CaptureWay:
-        """Of the capture below."""
-        return self._below.way
-
-    @property
-    def fallback_reason(self) -> str:
-        """Of the capture below."""
-        return self._below.fallback_reason
-
-    @property
-    def limitation(self) -> str:
-        """Of the capture below."""
-        return self._below.limitation
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Calls that came whole, of both."""
@@ -233,8 +213,10 @@ class TlsCapture:
         return told
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
-        """Of the capture below."""
         return self._below.find_client_socket(local_address, local_port, remote_address, remote_port)
+
+    def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
+        return self._below.list_open_calls(connection)
 
     def has_events(self) -> bool:
         """Whether `read` did not come to the end."""
@@ -245,19 +227,15 @@ class TlsCapture:
         return self._ring.pending_bytes() > 0 or self._below.is_pressing()
 
     def has_records(self) -> bool:
-        """Of the capture below."""
         return self._below.has_records()
 
     def is_due(self, ahead_seconds: float) -> bool:
-        """Of the capture below."""
         return self._below.is_due(ahead_seconds)
 
     def read_records(self, *, is_all: bool = False) -> Records:
-        """Of the capture below: TLS has none."""
         return self._below.read_records(is_all=is_all)
 
     def release_records(self) -> None:
-        """Of the capture below."""
         self._below.release_records()
 
     def overflow(self) -> Mapping[bytes, OverflowTotals]:
@@ -399,15 +377,12 @@ class TlsCapture:
         return (*self._below.figures(), *own)
 
     def update(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
-        """Of the capture below."""
         self._below.update(name, elements)
 
     def delete(self, name: MapName, keys: Iterable[bytes]) -> None:
-        """Of the capture below."""
         self._below.delete(name, keys)
 
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Of the capture below."""
         self._below.set_listening(ports)
 
     def detach(self) -> None:

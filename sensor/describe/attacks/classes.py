@@ -68,12 +68,6 @@ def pack_payload(attack: Attack, evidence: AttackEvidence) -> int:
     return attack.payload_hash & _HASH_MASK | evidence << 4 | _CLASS_NUMBERS[attack.attack_class]
 
 
-def read_class(payload: int) -> AttackClass | None:
-    """The class in what `pack_payload` gave; None of 0."""
-    number = payload & _CLASS_BITS
-    return next((kind for kind, own in _CLASS_NUMBERS.items() if own == number), None)
-
-
 def read_evidence(payload: int) -> AttackEvidence:
     """The evidence in what `pack_payload` gave."""
     return AttackEvidence((payload & EVIDENCE_MASK) >> 4)

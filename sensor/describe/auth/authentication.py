@@ -26,6 +26,9 @@ _KEY_BYTES: Final = 6
 # The shortest keys of vendors' documentation.
 _OPAQUE_BYTES: Final = 16
 # Roles and answers by name; longer names are classified anew. Under 1 MB.
+# Lines whose evidence is kept, and the longest value; dropped whole when full.
+_LINE_CACHE_ENTRIES: Final = 1_024
+_CACHED_VALUE_BYTES: Final = 2_048
 _NAME_CACHE_ENTRIES: Final = 4_096
 _CACHED_NAME_BYTES: Final = 64
 
@@ -104,26 +107,32 @@ def is_key_header(name: bytes) -> bool:
 
 
 class Authenticator:
-    """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
+    """Finds the credentials of a request. Holds bounded caches of what header names mean, and lines by themselves."""
 
-    __slots__ = ("_roles",)
+    __slots__ = ("_lines", "_roles")
 
     def __init__(self) -> None:
         self._roles: dict[bytes, HeaderRole] = {}
+        # Heads that hold the same line share its `Header` while that is among the lately met.
+        self._lines: dict[Header, tuple[Evidence, ...]] = {}
 
     def find(self, head: RequestHead) -> list[Evidence]:
         """Every credential of `head`, in order of appearance: headers, then cookies, then query.
 
-        A header that was met before costs one look: what its line says is noted on it (`Header.reading`).
+        A header that was met before costs one look.
         """
         found: list[Evidence] = []
         headers, cut = head.headers, None
         if head.is_last_header_cut and headers:
             headers, cut = headers[:-1], headers[-1]
         for header in headers:
-            reading = header.reading
+            reading = self._lines.get(header)
             if reading is None:
-                reading = header.reading = self._read(header, False)
+                reading = self._read(header, False)
+                if len(header.value) <= _CACHED_VALUE_BYTES:
+                    if len(self._lines) >= _LINE_CACHE_ENTRIES:
+                        self._lines.clear()
+                    self._lines[header] = reading
             if reading:
                 found += reading if reading is not _IN_CONTEXT else _read_in_context(head, header, False)
         if cut is not None:

@@ -257,9 +257,9 @@ class BodyReader:
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
     ) -> BodyFacts | None:
         """The facts of a call with what its path, query and headers hold, where those are due."""
-        if not self._heads.is_due(route_id, 0, "", 0, exchange.time_unix_ns):
+        if not self._heads.is_due(route_id, 0, "", 0, exchange.figures.time_unix_ns):
             return facts
-        codes = read_head(head, exchange.remote_address, is_encrypted=exchange.is_encrypted)
+        codes = read_head(head, exchange.ends.remote_address, is_encrypted=exchange.ends.is_encrypted)
         if facts is None:
             return BodyFacts(0, tuple(sorted(codes)), BodyFlag.HEAD_READ)
         return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.HEAD_READ)

@@ -136,13 +136,14 @@ class Sensor:
 
 def tell(record: CallRecord) -> tuple[object, ...]:
     """The same of a call record."""
+    who, ends, target = record.credentials, record.ends, record.target
     actor = ActorFacts(
-        record.principal, record.principal_kind, record.credential, record.is_credential_truncated,
-        record.client_address, record.client_workload, record.authentication, record.protocol_version,
-        record.request_content_type, record.kind, record.client_software,
+        who.principal, who.principal_kind, who.credential, who.is_truncated, ends.client_address, ends.client_workload,
+        who.authentication, ends.protocol_version, record.contents.request_content_type, record.protocol.kind,
+        ends.client_software,
     )  # fmt: skip
-    return (record.route.route_id, int(record.role), int(record.hop), record.status_code, record.object_hash,
-            record.object_number, actor)  # fmt: skip
+    return (target.route.route_id, int(ends.role), int(ends.hop), record.figures.status_code, target.object_hash,
+            target.object_number, actor)  # fmt: skip
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_a_path_for_which_probes_ask_comes_whole_from_then_on(sensor: Sensor) ->
     health, orders = make("/health"), make("/v1/orders/1717")
     teach(sensor, health)
     teach(sensor, orders)
-    service = sensor.describe(health).route.service
+    service = sensor.describe(health).target.route.service
     sensor.probed.add((service, "/health"))
     sensor.recogniser.forget_service(service)
     sensor.flush()
@@ -293,7 +293,7 @@ def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
     expected = sensor.describe(call)
     for row, workload in zip(rows, ("client7", "client7", "client8"), strict=True):
         route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
-        assert (route, int(row["object"])) == (expected.route, expected.object_hash)
+        assert (route, int(row["object"])) == (expected.target.route, expected.target.object_hash)
         assert (actor.principal, actor.client_address, actor.client_workload) == (0, "198.51.100.7", workload)
         assert actor.authentication is AuthenticationKind.UNKNOWN
         assert int(row["flags"]) & 1

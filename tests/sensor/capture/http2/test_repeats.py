@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from sensor.capture.http2.repeats import LIFE_NS, Repeats
-from sensor.core.calls import CALL, BodyFlag, Exchange
+from sensor.core.calls import CALL, BodyFlag, Ends, Exchange
 from sensor.describe.bodies.sampling import Estimate
 from sensor.http.http2.alike import AlikeCalls, CallPattern
-from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import StreamBodies, StreamCall
 from tests.sensor.capture.http2.test_exchange import ENDS, make_call
 

@@ -69,7 +69,7 @@ def read(*lines: str, target: str = "/") -> tuple[Kind, int]:
     head = parse_request_head("\r\n".join((f"GET {target} HTTP/1.1", "Host: a", *lines, "", "")).encode(), False)
     assert isinstance(head, RequestHead)
     credentials = Principals(KEYED).read(head)
-    return credentials.kinds, credentials.principal
+    return credentials.authentication, credentials.principal
 
 
 @pytest.mark.parametrize("name", [*CREDENTIALS, *DOCUMENTED])

@@ -11,6 +11,7 @@ from sensor.coverage.row import CoverageRole, PortProtocol
 from sensor.describe.filter import ENTRIES_MAX, OWN_TRAFFIC, PROBES_PER_SECOND, Account, Gate, LeftOut
 from sensor.ebpf.abi import OVERFLOW_KEY, RECORD
 from tests.sensor.describe.filter.test_probes import head
+from tests.sensor.records import make_exchange
 
 KUBELET, POD, OTHER_POD = 1, 7, 8
 
@@ -61,8 +62,8 @@ class FakeOwnTraffic:
         return frozenset(cgroup_id for cgroup_id, _ in self.ends)
 
     def is_own(self, exchange: Exchange) -> bool:
-        is_end = exchange.role is Role.SERVER and (exchange.cgroup_id, exchange.local_port) in self.ends
-        return is_end or exchange.connection in self.sockets
+        is_end = exchange.ends.role is Role.SERVER and (exchange.ends.cgroup_id, exchange.ends.local_port) in self.ends
+        return is_end or exchange.ends.connection in self.sockets
 
     def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
         return (cgroup_id, local_port) in self.ends
@@ -71,15 +72,10 @@ class FakeOwnTraffic:
         return self.sockets
 
 
-def make_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
-    values: dict[str, Any] = {
-        "time_unix_ns": 10**18, "connection": 1, "call": 0, "role": Role.SERVER, "cgroup_id": POD, "peer_cgroup_id": 0,
-        "local_address": "10.244.1.7", "local_port": 8080, "remote_address": "10.244.2.9", "remote_port": 40_000,
-        "request_head": request, "is_request_head_truncated": False, "response_head": b"", "status_code": 200,
-        "request_bytes": 1, "response_bytes": 1, "time_to_first_byte_ns": 1, "duration_ns": 1, "calls": 1,
-        "is_final": True, "is_aborted": False, "is_lossy": False,
-    }  # fmt: skip
-    return Exchange(**{**values, **fields})
+def make_pod_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
+    seen = {"time_unix_ns": 10**18, "cgroup_id": POD, "local_port": 8080}
+    ends = {"local_address": "10.244.1.7", "remote_address": "10.244.2.9"}
+    return make_exchange(request_head=request, **{**seen, **ends, **fields})
 
 
 @pytest.fixture
@@ -89,7 +85,7 @@ def identity() -> FakeIdentity:
 
 @pytest.fixture
 def gate(identity: FakeIdentity) -> Gate:
-    return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack)
+    return Gate(identity, Account())
 
 
 @pytest.fixture
@@ -99,7 +95,7 @@ def own() -> FakeOwnTraffic:
 
 @pytest.fixture
 def own_gate(identity: FakeIdentity, own: FakeOwnTraffic) -> Gate:
-    return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, own_traffic=own)
+    return Gate(identity, Account(), own_traffic=own)
 
 
 def counts(gate: Gate) -> dict[tuple[str, int, str], int]:
@@ -110,10 +106,10 @@ def counts(gate: Gate) -> dict[tuple[str, int, str], int]:
 
 def test_a_probe_of_the_kubelet_is_left_out_only_where_it_is_the_kubelets(gate: Gate) -> None:
     probe = head("GET /healthz", "kube-probe/1.31")
-    assert gate.judge(make_exchange(probe, peer_cgroup_id=KUBELET)) is not None
-    assert gate.judge(make_exchange(probe, peer_cgroup_id=OTHER_POD)) is None
-    assert gate.judge(make_exchange(probe)) is None
-    assert gate.judge(make_exchange(peer_cgroup_id=KUBELET)) is None
+    assert gate.judge(make_pod_exchange(probe, peer_cgroup_id=KUBELET)) is not None
+    assert gate.judge(make_pod_exchange(probe, peer_cgroup_id=OTHER_POD)) is None
+    assert gate.judge(make_pod_exchange(probe)) is None
+    assert gate.judge(make_pod_exchange(peer_cgroup_id=KUBELET)) is None
     assert counts(gate) == {("w7", 8080, "kubelet probes"): 1}
     assert gate.is_probed(make_service(POD, 8080), "/healthz")
     assert not gate.is_probed(make_service(POD, 8080), "/")
@@ -121,41 +117,41 @@ def test_a_probe_of_the_kubelet_is_left_out_only_where_it_is_the_kubelets(gate: 
 
 def test_a_scrape_comes_from_the_own_networks(gate: Gate) -> None:
     scrape = head("GET /metrics", "Prometheus/2.55.0")
-    assert gate.judge(make_exchange(scrape)) is not None
-    assert gate.judge(make_exchange(scrape, remote_address="35.1.2.3")) is None
-    assert gate.judge(make_exchange(scrape, role=Role.CLIENT)) is None
+    assert gate.judge(make_pod_exchange(scrape)) is not None
+    assert gate.judge(make_pod_exchange(scrape, remote_address="35.1.2.3")) is None
+    assert gate.judge(make_pod_exchange(scrape, role=Role.CLIENT)) is None
 
 
 def test_who_calls_faster_than_a_probe_is_told(gate: Gate) -> None:
-    scrape = make_exchange(head("GET /metrics", "Prometheus/2.55.0"))
+    scrape = make_pod_exchange(head("GET /metrics", "Prometheus/2.55.0"))
     judged = [gate.judge(scrape) is not None for _ in range(PROBES_PER_SECOND + 5)]
     assert judged == [True] * PROBES_PER_SECOND + [False] * 5
     assert gate.fast_probes == 5
-    later = make_exchange(head("GET /metrics", "Prometheus/2.55.0"), time_unix_ns=10**18 + 10**9)
+    later = make_pod_exchange(head("GET /metrics", "Prometheus/2.55.0"), time_unix_ns=10**18 + 10**9)
     assert gate.judge(later) is not None
 
 
 def test_a_setting_tells_probes(identity: FakeIdentity) -> None:
-    gate = Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, is_telling_probes=True)
-    assert gate.judge(make_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
+    gate = Gate(identity, Account(), is_telling_probes=True)
+    assert gate.judge(make_pod_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
 
 
 def test_a_service_is_told_of_once_a_path(gate: Gate) -> None:
     told: list[Service] = []
     gate.tell_probed(told.append)
     for path in ("/healthz", "/healthz", "/ready"):
-        gate.judge(make_exchange(head(f"GET {path}", "kube-probe/1.31"), peer_cgroup_id=KUBELET))
+        gate.judge(make_pod_exchange(head(f"GET {path}", "kube-probe/1.31"), peer_cgroup_id=KUBELET))
     assert told == [make_service(POD, 8080)] * 2
 
 
 def test_what_is_switched_off_is_off_at_both_ends(gate: Gate, identity: FakeIdentity) -> None:
     identity.off[POD] = "off"
     identity.ends[9, 80, "10.0.0.1"] = "off by its process"
-    assert gate.judge(make_exchange()) == LeftOut(make_service(POD, 8080), "calls", "off")
-    assert gate.judge(make_exchange(role=Role.CLIENT)) == LeftOut(make_service(POD, 0), "calls", "off")
-    assert gate.judge(make_exchange(cgroup_id=OTHER_POD)) is None
-    assert gate.judge(make_exchange(cgroup_id=9, local_port=80, local_address="10.0.0.1")) is not None
-    assert gate.judge(make_exchange(calls=0)) is not None  # The closing part of a call that was counted.
+    assert gate.judge(make_pod_exchange()) == LeftOut(make_service(POD, 8080), "calls", "off")
+    assert gate.judge(make_pod_exchange(role=Role.CLIENT)) == LeftOut(make_service(POD, 0), "calls", "off")
+    assert gate.judge(make_pod_exchange(cgroup_id=OTHER_POD)) is None
+    assert gate.judge(make_pod_exchange(cgroup_id=9, local_port=80, local_address="10.0.0.1")) is not None
+    assert gate.judge(make_pod_exchange(calls=0)) is not None  # The closing part of a call that was counted.
     assert counts(gate) == {("w7", 8080, "calls"): 1, ("w7", 0, "calls"): 1, ("w9", 80, "calls"): 1}
 
 
@@ -183,10 +179,10 @@ def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
 ) -> None:
     own.ends, own.sockets = {(POD, 8080)}, [5]
     identity.off[POD] = "off"  # Own goes first: each call is counted once.
-    assert own_gate.judge(make_exchange(calls=3)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5, role=Role.CLIENT)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD)) is None
+    assert own_gate.judge(make_pod_exchange(calls=3)) is not None
+    assert own_gate.judge(make_pod_exchange(cgroup_id=OTHER_POD, connection=5)) is not None
+    assert own_gate.judge(make_pod_exchange(cgroup_id=OTHER_POD, connection=5, role=Role.CLIENT)) is not None
+    assert own_gate.judge(make_pod_exchange(cgroup_id=OTHER_POD)) is None
     assert counts(own_gate) == {
         ("w7", 8080, OWN_TRAFFIC): 3,
         ("w8", 8080, OWN_TRAFFIC): 1,
@@ -196,7 +192,7 @@ def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
 
 
 def test_without_own_traffic_to_exclude_it_is_told_like_any_other(gate: Gate) -> None:
-    assert gate.judge(make_exchange()) is None
+    assert gate.judge(make_pod_exchange()) is None
     assert not gate.is_own_end(POD, 8080, "10.244.1.7")
 
 
