@@ -256,7 +256,7 @@ def _divide(spent_ns: int, pipeline: Pipeline, calls: int) -> float:
 class ReplayDescriber(Describer):
     """Has no kernel to teach."""
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Nothing."""
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:

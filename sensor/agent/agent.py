@@ -303,7 +303,7 @@ class Sensor:
                 asyncio.run_coroutine_threadsafe(move_in_loop(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
             except TimeoutError:
                 raise StartError(
-                    f"it takes more than {COMMAND_TIMEOUT_SECONDS:.0f} s and goes on; the log tells when it is done"
+                    f"it takes more than {COMMAND_TIMEOUT_SECONDS:.0f} s and goes on; the log says when it is done"
                 ) from None
         return self._state
 

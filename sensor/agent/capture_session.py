@@ -232,7 +232,7 @@ class CaptureSession:
 
     def coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them."""
-        restraint = self._governor.tell_restraint()
+        restraint = self._governor.report_restraint()
         covered = self._node.cover(self.capture.coverage(), self.capture.counters(), restraint)
         return note_limitation(covered, self.capture.limitation)
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 SECOND_NS = 1_000_000_000
 # Calls that go on are looked at so often while somebody is blocked by name.
 LOOK_SECONDS = 0.1
-# No connection of HTTP/2 is reset before: by then calls have told whom each carries.
+# No connection of HTTP/2 is reset before: by then calls have shown which clients each carries.
 LEARNING_SECONDS = 5.0
 _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be stopped"
 

@@ -20,7 +20,7 @@ from sensor.core.clock import Clock
 from sensor.core.health import StageCount, StageCounter
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.describer import Undescribed
-from sensor.describe.filter import LeftOut
+from sensor.describe.filter import Exclusion
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
@@ -103,7 +103,7 @@ class Pipeline:
         if isinstance(record, Undescribed):
             self._counter.drop(record.reason)
             return
-        if isinstance(record, LeftOut):  # Counted for the coverage, which is all the use it has.
+        if isinstance(record, Exclusion):  # Counted for the coverage, which is all the use it has.
             self._counter.use()
             return
         self._counter.use()
@@ -118,7 +118,7 @@ class Pipeline:
                 self._repeats.keep(exchange, row, self._find_estimate(record))
             return
         try:
-            self._processor.learn(exchange, record)
+            self._processor.install_call(exchange, record)
         except Exception:
             _log_failure("learning from")
 

@@ -140,7 +140,7 @@ class BodyFlag(IntFlag):
 
 
 class BodyFacts(msgspec.Struct, frozen=True, gc=False):
-    """What may be told of a call's bodies: no value, no name of a field."""
+    """What may be reported of a call's bodies: no value, no name of a field."""
 
     records: int  # Returned; 0 where `flags` say that nothing is known.
     data: tuple[int, ...]  # What was found where: codes of sensor.sensitive.kinds, ascending.
@@ -153,7 +153,7 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
 
     request: bytes
     response: bytes
-    response_head: bytes = b""  # Where no event brought it: of a call that a record tells.
+    response_head: bytes = b""  # Where no event brought it: of a call that a record reports.
     # Where chunk framing was undone before: whether all of the request and of the response is here.
     whole: tuple[bool, bool] | None = None
 

@@ -58,8 +58,6 @@ def _normalize(text: bytes) -> str:
 class ClientAddresses:
     """Finds the client of a request, given which networks hold trusted proxies."""
 
-    __slots__ = ("_networks", "_trusted")
-
     def __init__(self, trusted_networks: Iterable[str]) -> None:
         self._networks = read_networks(trusted_networks)
         self._trusted: BoundedDict[str, bool] = BoundedDict(_CACHE_ENTRIES)
@@ -74,7 +72,7 @@ class ClientAddresses:
         return self.find_by_hops(self.read_hops(head), peer)
 
     def read_hops(self, head: RequestHead) -> tuple[bytes, ...]:
-        """What the head's forwarding headers tell, for `find_by_hops`; empty without trusted networks."""
+        """What the head's forwarding headers say, for `find_by_hops`; empty without trusted networks."""
         return tuple(_read_hops(head)[-MAX_HOPS:]) if self._networks else ()
 
     def find_by_hops(self, hops: Sequence[bytes], peer: str) -> str:

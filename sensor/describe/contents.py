@@ -20,8 +20,6 @@ from sensor.http.http2.streams import StreamBodies, StreamCall
 class ContentReader:
     """Without `bodies` nothing is reported of bodies, without `attacks` nothing of attacks."""
 
-    __slots__ = ("_attacks", "_bodies")
-
     def __init__(self, bodies: BodyReader | None, attacks: AttackReader | None) -> None:
         self._bodies = bodies
         self._attacks = attacks
@@ -114,16 +112,16 @@ def _read_payloads(stream: StreamCall, bodies: StreamBodies) -> tuple[Payload, P
     """The bodies of a stream, with what its heads say of them."""
     request = stream.request
     head = request.head if isinstance(request, StreamRequest) else None
-    asked = Payload(
+    request_body = Payload(
         bodies.request,
         bodies.is_request_whole,
         head.content_type.encode() if head is not None else b"",
         head.get(b"content-encoding") if head is not None else b"",
     )
-    told = Payload(
+    response_body = Payload(
         bodies.response, bodies.is_response_whole, stream.response_content_type.encode(), bodies.response_coding
     )
-    return asked, told
+    return request_body, response_body
 
 
 def _decode_body(call: BodyCall, is_request: bool) -> bytes:

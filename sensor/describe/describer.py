@@ -52,11 +52,10 @@ PRODUCTS: Final = frozenset(
         "aiohttp", "alamofire", "apache-httpclient", "apachebench", "axios", "bruno", "cfnetwork", "curl", "dalvik",
         "dart", "deno", "elasticsearch", "envoy", "faraday", "ghz", "git", "go-http-client", "go-resty", "got",
         "grpc-c++", "grpc-dotnet", "grpc-go", "grpc-java-netty", "grpc-node", "grpc-node-js", "grpc-python",
-        "guzzlehttp", "hey", "httpie", "insomnia", "jakarta", "java", "java-http-client", "k6", "ktor",
-        "kube-probe", "lua-resty-http", "mozilla", "node", "node-fetch", "okhttp", "opera", "postmanruntime",
-        "powershell", "prometheus", "python-httpx", "python-requests", "python-urllib", "reqwest", "rest-client",
-        "restsharp", "ruby", "scrapy", "slackbot", "sqlmap", "swagger-codegen", "symfony", "undici", "vegeta",
-        "vertx", "wget", "wrk",
+        "guzzlehttp", "hey", "httpie", "insomnia", "jakarta", "java", "java-http-client", "k6", "ktor", "kube-probe",
+        "lua-resty-http", "mozilla", "node", "node-fetch", "okhttp", "opera", "postmanruntime", "powershell",
+        "prometheus", "python-httpx", "python-requests", "python-urllib", "reqwest", "rest-client", "restsharp", "ruby",
+        "scrapy", "slackbot", "sqlmap", "swagger-codegen", "symfony", "undici", "vegeta", "vertx", "wget", "wrk",
     )
 )  # fmt: skip
 _NAMES_MAX: Final = 4_096  # Sequences of marks whose names are kept; dropped whole when full.
@@ -66,8 +65,6 @@ _SEPARATOR: Final = b"\n"
 
 class SoftwareNames:
     """Names under one installation key. Not thread-safe."""
-
-    __slots__ = ("_hash", "_names")
 
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash.compute
@@ -91,20 +88,18 @@ class SoftwareNames:
         return f"{product} {hashed}" if product in PRODUCTS else hashed
 
 
-# Methods of the IANA registry are always told; of others (the client chooses them) the first so many, then `_OTHER`,
-# which is the OpenTelemetry name for an unknown http.request.method.
+# Methods of the IANA registry are always reported. Of others, which clients choose, so many are, then `_OTHER`: the
+# OpenTelemetry name for an unknown http.request.method.
 MAX_CUSTOM_METHODS: Final = 50
 OTHER_METHOD: Final = "_OTHER"
 # IANA HTTP Method Registry, November 2025, and PURGE, which every cache takes.
 _REGISTERED: Final = frozenset(
     (
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "ACL", "BASELINE-CONTROL",
-        "BIND", "CHECKIN",
-        "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF",
-        "MKWORKSPACE", "MOVE",
-        "ORDERPATCH", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND", "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT",
-        "UNLINK", "UNLOCK",
-        "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL", "PURGE",
+        "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL",
+        "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND",
+        "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF",
+        "VERSION-CONTROL", "PURGE",
     )
 )  # fmt: skip
 # Remote ends named; dropped whole when full.
@@ -157,21 +152,6 @@ class Undescribed(msgspec.Struct, frozen=True):
 class Describer:
     """Describes the calls of one sensor. Not thread-safe."""
 
-    __slots__ = (
-        "_addresses",
-        "_contents",
-        "_find_consumer",
-        "_hash",
-        "_identity",
-        "_methods",
-        "_principals",
-        "_remotes",
-        "_schemas",
-        "_settings",
-        "_software",
-        "_templater",
-    )
-
     def __init__(
         self,
         templater: Templater,
@@ -182,8 +162,7 @@ class Describer:
         attacks: AttackReader | None = None,
         schemas: SchemaBook | None = None,
     ) -> None:
-        """Without `bodies` nothing is told of bodies, without `attacks` nothing of attacks, without `schemas` nothing
-        of parameters."""
+        """Without `bodies`, `attacks` or `schemas` nothing is reported of bodies, of attacks or of parameters."""
         self._schemas = schemas
         self._contents = ContentReader(bodies, attacks)
         self._templater = templater

@@ -36,7 +36,7 @@ HEAD_BYTES: Final = 4_096
 
 
 class ProbeKind(enum.Enum):
-    """What asked; the value is told in the coverage."""
+    """What asked; the value is reported in the coverage."""
 
     KUBELET = "kubelet probes"
     SCRAPE = "metrics scrapes"
@@ -62,7 +62,7 @@ class ProbeRule:
     source: str
 
 
-# Where metrics are by convention; a scraper that is sent elsewhere is told like any other client.
+# Where metrics are by convention; a scraper that is sent elsewhere is reported like any other client.
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)*/(metrics|prometheus|federate|probe|actuator/prometheus)/?")
 
 RULES: Final = (
@@ -142,29 +142,27 @@ ENTRIES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A call that is not told: its service, what kind of call it is, and why it is left out."""
+class Exclusion:
+    """A call that is excluded: its service, what kind of call it is, and why."""
 
     service: Service
     kind: str  # A few words, out of a fixed set.
     reason: str  # A sentence, out of a fixed set.
 
 
-class Account:
+class ExclusionAccount:
     """Calls left out since the sensor's start. Not thread-safe."""
 
-    __slots__ = ("_calls", "_other", "calls")
-
     def __init__(self) -> None:
-        self._calls: dict[LeftOut, int] = {}
+        self._calls: dict[Exclusion, int] = {}
         self._other = 0
         self.calls = 0
 
-    def add(self, left_out: LeftOut, calls: int = 1) -> None:
+    def add(self, exclusion: Exclusion, calls: int = 1) -> None:
         """`calls` more."""
         self.calls += calls
-        if left_out in self._calls or len(self._calls) < ENTRIES_MAX:
-            self._calls[left_out] = self._calls.get(left_out, 0) + calls
+        if exclusion in self._calls or len(self._calls) < ENTRIES_MAX:
+            self._calls[exclusion] = self._calls.get(exclusion, 0) + calls
         else:
             self._other += calls
 
@@ -173,7 +171,7 @@ class Account:
         entries = list(self._calls.items())
         if self._other:
             entries.append(
-                (LeftOut(unknown_service, "others", "left out, of services beyond the table's size"), self._other)
+                (Exclusion(unknown_service, "others", "left out, of services beyond the table's size"), self._other)
             )
         return [
             PortCoverage(
@@ -199,7 +197,7 @@ OWN_TRAFFIC: Final = "Apidae's own traffic"
 _OWN_REASON: Final = (
     "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
 )
-_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
+_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes reports them."
 _SECOND_NS: Final = 1_000_000_000
 
 Records = npt.NDArray[np.void]
@@ -207,13 +205,13 @@ Records = npt.NDArray[np.void]
 Totals = tuple[int, int, int, int]
 
 
-class Gate:
+class CallFilter:
     """What is left out at one node. Not thread-safe."""
 
     def __init__(
         self,
         identity: NodeIdentity,
-        account: Account,
+        account: ExclusionAccount,
         *,
         is_telling_probes: bool = False,
         own_traffic: OwnTraffic | None = None,
@@ -231,19 +229,19 @@ class Gate:
         self._on_probed: Callable[[Service], None] = lambda service: None
         self.fast_probes = 0  # Calls that said they were probes and came too often to be.
 
-    def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
+    def find_exclusion(self, exchange: Exchange | StreamExchange) -> Exclusion | None:
         """Whether a call is left out; it is counted then. 1.3 us where it is not."""
         stream = exchange if isinstance(exchange, StreamExchange) else None
         plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
-        left_out = self._find_own(plain) or self._find_switched_off(plain.ends)
-        if left_out is None and not self._is_telling_probes and plain.ends.role is Role.SERVER:
-            left_out = self._find_probe(plain, stream)
-        if left_out is not None:
-            self._account.add(left_out, plain.figures.calls)
-        return left_out
+        exclusion = self._find_own(plain) or self._find_switched_off(plain.ends)
+        if exclusion is None and not self._is_telling_probes and plain.ends.role is Role.SERVER:
+            exclusion = self._find_probe(plain, stream)
+        if exclusion is not None:
+            self._account.add(exclusion, plain.figures.calls)
+        return exclusion
 
-    def tell_probed(self, on_probed: Callable[[Service], None]) -> None:
-        """`on_probed` is told of a service with another path that must not be recognised, from now on."""
+    def set_on_probed(self, on_probed: Callable[[Service], None]) -> None:
+        """`on_probed` gets a service with another path that the kernel must not match, from now on."""
         self._on_probed = on_probed
 
     def is_probed(self, service: Service, path: str) -> bool:
@@ -254,14 +252,14 @@ class Gate:
         """Whether calls that are served at an end are excluded as Apidae's own: they are not to be taught."""
         return self._own_traffic is not None and self._own_traffic.is_own_end(cgroup_id, local_port, local_address)
 
-    def _find_own(self, exchange: Exchange) -> LeftOut | None:
+    def _find_own(self, exchange: Exchange) -> Exclusion | None:
         if self._own_traffic is None or not self._own_traffic.is_own(exchange):
             return None
         ends = exchange.ends
         service = self._name_server(ends) if ends.role is Role.SERVER else self._name_client(ends.cgroup_id)
-        return LeftOut(service, OWN_TRAFFIC, _OWN_REASON)
+        return Exclusion(service, OWN_TRAFFIC, _OWN_REASON)
 
-    def _find_switched_off(self, ends: Ends) -> LeftOut | None:
+    def _find_switched_off(self, ends: Ends) -> Exclusion | None:
         identity = self._identity
         if not identity.is_leaving_out:
             return None
@@ -270,10 +268,10 @@ class Gate:
             # Named first: by its listener's process, where its cgroup does not name it.
             service = self._name_server(ends)
             reason = reason or identity.why_end_left_out(ends.cgroup_id, ends.local_port, ends.local_address)
-            return LeftOut(service, SWITCHED_OFF, reason) if reason else None
-        return LeftOut(self._name_client(ends.cgroup_id), SWITCHED_OFF, reason) if reason else None
+            return Exclusion(service, SWITCHED_OFF, reason) if reason else None
+        return Exclusion(self._name_client(ends.cgroup_id), SWITCHED_OFF, reason) if reason else None
 
-    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> LeftOut | None:
+    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> Exclusion | None:
         found = self._find_kind(exchange, stream)
         if found is None:
             return None
@@ -285,7 +283,7 @@ class Gate:
         if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
             self._paths.add((service, path))
             self._on_probed(service)
-        return LeftOut(service, kind.value, _REASON)
+        return Exclusion(service, kind.value, _REASON)
 
     def _find_kind(self, exchange: Exchange, stream: StreamExchange | None) -> tuple[ProbeKind, str] | None:
         if stream is not None:
@@ -328,7 +326,7 @@ class Gate:
         return self._identity.server(cgroup_id, 0, "")[0]
 
     def filter_records(self, records: Records) -> Records:
-        """Those that are told; the others are counted."""
+        """Those that are reported; the others are counted."""
         identity = self._identity
         is_out = np.zeros(len(records), bool)
         if self._own_traffic is not None and self._own_traffic.cgroup_ids:
@@ -382,7 +380,7 @@ class Gate:
         for role, port in np.unique(np.stack((some["role"], some["local_port"])), axis=1).T.tolist():
             is_of = (some["role"] == role) & (some["local_port"] == port)
             service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
-            self._account.add(LeftOut(service, kind, reason), int(some["calls"][is_of].sum()))
+            self._account.add(Exclusion(service, kind, reason), int(some["calls"][is_of].sum()))
 
     def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
         """Totals since the load without those of what is excluded meanwhile, which are counted."""
@@ -390,7 +388,7 @@ class Gate:
         if not may_exclude and not self._withheld:
             self._totals = dict(totals)
             return totals
-        told: dict[bytes, Totals] = {}
+        kept: dict[bytes, Totals] = {}
         for key, total in totals.items():
             cgroup_id, port, role, _ = OVERFLOW_KEY.unpack(key)
             withheld = self._withheld.get(key, (0, 0, 0, 0))
@@ -401,13 +399,13 @@ class Gate:
                 withheld = self._withheld[key] = _add(withheld, more, 1)
                 if more[0]:
                     service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
-                    self._account.add(LeftOut(service, kind, reason), more[0])
-            told[key] = _add(total, withheld, -1)
+                    self._account.add(Exclusion(service, kind, reason), more[0])
+            kept[key] = _add(total, withheld, -1)
         self._totals = dict(totals)
-        return told
+        return kept
 
     def _explain_overflow(self, cgroup_id: int, port: int, role: int) -> tuple[str, str]:
-        """Kind and reason of what is excluded; empty of what is told. Which client it was of is not known there."""
+        """Kind and reason of what is excluded; empty of what is reported. Which client it was of is not known there."""
         if role == Role.SERVER and self.is_own_end(cgroup_id, port, ""):
             return OWN_TRAFFIC, _OWN_REASON
         return SWITCHED_OFF, self._identity.why_left_out(cgroup_id)

@@ -45,7 +45,7 @@ class CallFacts(msgspec.Struct, frozen=True, gc=False):
     protocol: CallProtocol = CallProtocol()
     naming: Naming = Naming.NONE  # Whether the path ends in the names of an RPC's service and method.
     is_request_unknown: bool = False  # Fields of the request's head are not known: a credential may be among them.
-    unknown: bytes = b""  # Where the path is not known: what tells endpoints apart all the same.
+    unknown: bytes = b""  # Where the path is not known: what distinguishes endpoints all the same.
 
     def __repr__(self) -> str:
         return f"CallFacts({self.protocol.kind.name}, redacted)"

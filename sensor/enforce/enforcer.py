@@ -25,7 +25,7 @@ from sensor.enforce.block import (
     EnforcementReport,
     KnownBlocks,
 )
-from sensor.enforce.history import CallHistory, ShareJudge
+from sensor.enforce.history import CallHistory, ShareLimiter
 from sensor.enforce.reset import UNKNOWN_COOKIE, Connection, StopWatch
 from sensor.enforce.tables import (
     NAMES,
@@ -66,7 +66,7 @@ class Enforcer:
         """`known`: what was in force before this start."""
         self._limits = limits
         self._known = known if known is not None else KnownBlocks(None)
-        self._shares = ShareJudge(
+        self._shares = ShareLimiter(
             limits=limits, clock=clock, history=history, known=self._known, count_stopped=self._count_stopped
         )
         self._clock = clock
@@ -90,7 +90,7 @@ class Enforcer:
         self._away_ns: int | None = None  # Since when the collector is away.
         self._shared: Counter[int] = Counter()  # Calls spared because they share a connection, by slot.
 
-    # What it is told
+    # What the collector asks for
 
     def begin(self, kernel: StopMaps | None, watch: StopWatch | None, obstacle: str) -> None:
         """The kernel side is there; without one `obstacle` says why there is none."""
@@ -101,19 +101,19 @@ class Enforcer:
     def set_key(self, key_id: int, secret: bytes) -> None:
         """Credentials are hashed under this installation key from now on."""
         self._key_id, self._secret = key_id, secret
-        self._judge()
+        self._decide()
 
     def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
         """All blocks that the collector wants, sound as a whole (`find_fault`)."""
         now_ns = self._clock.monotonic_ns()
         self._epoch = epoch
-        # A block that is told again never lasts longer: the collector's clock may have been set back.
+        # A block that comes again never lasts longer: the collector's clock may have been set back.
         never, before = 2**63, self._wanted
         self._wanted = {
             block.id: (block, min(now_ns + block.left_ms * _MS_NS, before.get(block.id, (block, never))[1]))
             for block in blocks
         }
-        self._judge()
+        self._decide()
 
     def on_connection(self, is_connected: bool) -> None:
         """Whether the collector is there."""
@@ -123,14 +123,14 @@ class Enforcer:
             self._away_ns = self._clock.monotonic_ns()
 
     def tick(self) -> None:
-        """Once a second: what is over ends, and the kernel is told that the sensor lives."""
-        self._judge()
+        """Once a second: what is over ends, and the kernel sees that the sensor lives."""
+        self._decide()
 
     def end(self) -> None:
         """Lift everything; the kernel side goes."""
         self._known = KnownBlocks(None)  # The next sensor is to know what was in force.
         self._wanted.clear()
-        self._judge()
+        self._decide()
         if self._watch is not None:
             self._watch.stop()
         self._kernel = self._watch = None
@@ -162,7 +162,7 @@ class Enforcer:
                 return f"the collector has been away for {away_seconds:.0f} s"
         return ""
 
-    def _judge(self) -> None:
+    def _decide(self) -> None:
         """Decide anew what is in force, and have the kernel hold just that."""
         now_ns = self._clock.monotonic_ns()
         self._wanted = {id: (block, until) for id, (block, until) in self._wanted.items() if until > now_ns}
@@ -366,7 +366,7 @@ class Enforcer:
             ),
         )
 
-    # What it tells
+    # What it reports
 
     def _count_stopped(self, held: Held) -> int:
         counts = self._kernel.counts() if self._kernel is not None else {}

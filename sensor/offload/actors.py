@@ -9,7 +9,7 @@ the key too, so an actor stays true when names change:
 - A client without a cgroup is looked up by its address and the time of its calls.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +19,9 @@ from sensor.aggregate.dictionary import Facts, IdentityRow, pack_manner
 from sensor.core.addresses import name_address
 from sensor.core.arrays import KeyTable, mix, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Role
+from sensor.describe.describer import Describer
 from sensor.enrich.identity import NodeIdentity
-from sensor.offload.kernel_cache import Mirror, Profile
+from sensor.offload.kernel_cache import KernelCache, Profile
 
 # Actors and connections remembered, each; dropped whole when full.
 REMEMBERED_MAX: Final = 65_536
@@ -32,32 +33,11 @@ Keys = npt.NDArray[np.uint64]
 class ActorTable:
     """Actors of records met lately. Not thread-safe."""
 
-    __slots__ = (
-        "_actors",
-        "_addresses",
-        "_connections",
-        "_facts",
-        "_find_client",
-        "_generation",
-        "_identity",
-        "_mirror",
-        "_numbers",
-        "_workloads",
-    )
-
-    def __init__(
-        self,
-        *,
-        mirror: Mirror,
-        facts: Facts,
-        identity: NodeIdentity,
-        find_client: Callable[[Sequence[bytes], str], str],
-    ) -> None:
-        """`find_client`: the client's address by the hops of a profile and the peer's address."""
-        self._mirror = mirror
+    def __init__(self, *, cache: KernelCache, facts: Facts, identity: NodeIdentity, describer: Describer) -> None:
+        self._cache = cache
         self._facts = facts
         self._identity = identity
-        self._find_client = find_client
+        self._describer = describer
         self._generation = facts.generation
         self._actors = KeyTable()
         self._connections = KeyTable()  # Number of its workload, by the kernel's number of a connection.
@@ -180,16 +160,16 @@ class ActorTable:
         consumers comes here."""
         facts = self._facts
         numbers, _, place = number_values(records["profile"])
-        profiles = [self._mirror.profiles.find(number) or _NO_PROFILE for number in numbers.tolist()]
-        is_told = np.array([profile.is_told for profile in profiles], np.bool_)[place]
-        told = np.where(is_told, records["credential"], np.uint64(0))
+        profiles = [self._cache.profiles.find(number) or _NO_PROFILE for number in numbers.tolist()]
+        is_reported = np.array([profile.is_reported for profile in profiles], np.bool_)[place]
+        reported = np.where(is_reported, records["credential"], np.uint64(0))
         principals = np.array([profile.principal for profile in profiles], np.uint64)[place]
         credentials = np.array([profile.credential for profile in profiles], np.uint64)[place]
         manners = [pack_manner(profile.authentication, profile.kind, profile.principal_kind) for profile in profiles]
         kinds, _, workload = number_values(workloads)
         row = IdentityRow(
-            np.where(told, told, principals),
-            np.where(told, told, credentials),
+            np.where(reported, reported, principals),
+            np.where(reported, reported, credentials),
             self._number_addresses(records, profiles, place),
             np.array([facts.text(self._workloads[number]) for number in kinds.tolist()], np.int64)[workload],
             np.array([facts.text(profile.protocol_version) for profile in profiles], np.int64)[place],
@@ -209,7 +189,7 @@ class ActorTable:
         numbers = np.array([self._facts.text(address) for address in addresses], np.int64)[inverse]
         has_hops = np.array([bool(profile.hops) for profile in profiles], np.bool_)[place]
         for forwarded in np.flatnonzero(has_hops & (records["role"] == Role.SERVER)).tolist():
-            address = self._find_client(profiles[place[forwarded]].hops, addresses[inverse[forwarded]])
+            address = self._describer.find_client(profiles[place[forwarded]].hops, addresses[inverse[forwarded]])
             numbers[forwarded] = self._facts.text(address)
         return numbers
 

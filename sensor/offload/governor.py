@@ -49,7 +49,7 @@ class GovernorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Totals:
-    """Since the start, of what is judged over a while."""
+    """Since the start, of what is assessed over a while."""
 
     now_ns: int
     cpu_ns: int
@@ -59,23 +59,6 @@ class _Totals:
 
 class Governor:
     """Decides on heads, bytes of bodies and calls over TLS a second. Pure: figures come in with `observe`."""
-
-    __slots__ = (
-        "_body_bytes",
-        "_calls",
-        "_cpu_ns",
-        "_heads",
-        "_held_seconds",
-        "_seconds_over",
-        "_settings",
-        "_time_ns",
-        "_tls_began",
-        "_tls_windows_over",
-        "body_bytes_per_second",
-        "heads_per_second",
-        "tls_calls_per_second",
-        "used_share",
-    )
 
     def __init__(self, settings: GovernorSettings) -> None:
         self._settings = settings
@@ -91,14 +74,14 @@ class Governor:
 
     @property
     def is_holding_back(self) -> bool:
-        """Whether less goes up of heads and bodies than the settings allow."""
+        """Whether fewer heads and bodies are copied than the settings allow."""
         settings = self._settings
         return (
             self.heads_per_second < settings.heads_per_second
             or self.body_bytes_per_second < settings.body_bytes_per_second
         )
 
-    def tell_restraint(self) -> Restraint:
+    def report_restraint(self) -> Restraint:
         """How it held back so far, and how far it does now."""
         settings = self._settings
         return Restraint(
@@ -149,7 +132,7 @@ class Governor:
     def observe(
         self, *, now_ns: int, cpu_ns: int, calls: int, heads: int, body_bytes: int = 0, tls_calls: int = 0
     ) -> bool:
-        """Takes totals since the start: processor time, calls (those over TLS too), heads and bytes of bodies sent up,
+        """Takes totals since the start: processor time, calls (those over TLS too), heads and bytes of bodies copied,
         calls read over TLS. Says whether a limit changed."""
         before = self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes
         self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes = (

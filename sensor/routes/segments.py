@@ -56,7 +56,7 @@ FORMS: Final = (
 _KINDS: Final = tuple(kind for kind, _, _ in FORMS)
 _FORM: Final = re.compile("|".join(f"({expression})\\Z" for _, expression, _ in FORMS))
 
-# Long with both cases and two digits: decided by that alone, so that the kernel can tell it too (SegmentClass.TOKEN).
+# Long with both cases and two digits: decided by that alone, so that the kernel can do the same (SegmentClass.TOKEN).
 _MIXED = re.compile(rf"(?!{_UUID}\Z)(?=.*[a-z])(?=.*[A-Z])(?=(?:.*[0-9]){{2}})[0-9A-Za-z_-]+\Z", re.ASCII)
 _VERSION = re.compile(r"[vV]\d{1,3}(?:\.\d{1,3})?(?:[-_.]?(?:alpha|beta|rc|p)\d{0,4}(?:[a-z]{0,6}\d{0,3}))?\Z")
 _RELEASE_OR_DATE = re.compile(rf"(?:(?![^.]*\.[^.]*\.){_RELEASE}|{_DATE})\Z")  # Of a release, with one dot.
@@ -132,7 +132,7 @@ def is_release(text: str) -> bool:
 def is_mount(text: str) -> bool:
     """Whether a first segment may be where an API is mounted though it looks like a value: a host name or a short code.
 
-    It then goes as a word, so that its text is told by reveal only.
+    It then goes as a word, so that its text is reported only once revealed.
     """
     digits = sum(character.isdigit() for character in text)
     return len(text) <= MAX_MOUNT_CHARACTERS and digits <= 2 and text.replace(".", "").replace("-", "").isalnum()
@@ -221,7 +221,7 @@ def classify_segment(raw: str, vocabulary: Vocabulary) -> Shape:
         return Shape(SegmentKind.TOKEN, value=text)
     if _REGION.match(text) and split_word(text)[0] in _REGION_WORDS:
         return Shape(SegmentKind.TOKEN, value=text)
-    # Host names are values, or names of API groups (`networking.k8s.io`): what stands beside them tells.
+    # Host names are values, or names of API groups (`networking.k8s.io`): what stands beside them decides.
     if _DOMAIN.match(text) and text.rpartition(".")[2].lower() in _TOP_LEVEL:
         return Shape(SegmentKind.WORD, value=text)
     if vocabulary.is_api_word(text):

@@ -148,7 +148,7 @@ class ServiceTable:
         self._hosts = HostNames()
 
     def admit(self, host: str, is_served: bool) -> tuple[str, Node | None]:
-        """The name to tell for a host, and its trie; None where there is no room for one."""
+        """The name to report for a host, and its trie; None where there is no room for one."""
         name, evicted = self._hosts.admit(host, is_served)
         if evicted is not None:
             self._drop(evicted)
@@ -222,8 +222,6 @@ def walk_nodes(root: Node) -> Iterator[Node]:
 
 class ServiceTables:
     """The tables of every service of this sensor, oldest first."""
-
-    __slots__ = ("_limits", "_tables", "budget", "evicted_services")
 
     def __init__(self, limits: TableLimits) -> None:
         self._limits = limits

@@ -40,19 +40,6 @@ _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
 class Templater:
     """Interns routes. One a sensor; not thread-safe."""
 
-    __slots__ = (
-        "_hash",
-        "_others",
-        "_shapes",
-        "_tables",
-        "_vocabulary",
-        "folded_calls",
-        "other_calls",
-        "reveal",
-        "reveals",
-        "unserved_other_calls",
-    )
-
     def __init__(self, vocabulary: Vocabulary, keyed_hash: KeyedHash, limits: TableLimits | None = None) -> None:
         self._vocabulary = vocabulary
         self._hash = keyed_hash
@@ -61,8 +48,8 @@ class Templater:
         self._shapes: dict[str, Shape] = {}
         self.reveal = Reveal(vocabulary)
         self.reveals = 0  # How often texts of routes changed.
-        self.folded_calls = 0  # Calls told under the host `other`.
-        self.other_calls = 0  # Calls told under an `other` route,
+        self.folded_calls = 0  # Calls reported under the host `other`.
+        self.other_calls = 0  # Calls reported under an `other` route,
         self.unserved_other_calls = 0  # and those of them that were not served.
 
     @property
@@ -80,7 +67,7 @@ class Templater:
         consumer: int,
         naming: Naming = Naming.NONE,
     ) -> Target:
-        """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
+        """Route and object of one call. `consumer` is any hash that distinguishes callers; it serves the reveal rule
         only. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
@@ -96,7 +83,7 @@ class Templater:
 
     def route_unknown(self, service: Service, host: str, method: str, placeholder: bytes, status_code: int) -> Target:
         """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
-        that unknown endpoints are told apart, and as bounded as objects are."""
+        that unknown endpoints are distinguished, and as bounded as objects are."""
         is_served = 200 <= status_code < 300
         table = self._tables.find(service)
         name, root = self._find_root(table, host, is_served)
@@ -113,7 +100,7 @@ class Templater:
         return Target(route, self._hash(placeholder), None)
 
     def _find_root(self, table: ServiceTable, host: str, is_served: bool) -> tuple[str, Node | None]:
-        """The name told for a host, and its trie; None where there is no room for one."""
+        """The name reported for a host, and its trie; None where there is no room for one."""
         name, root = host, table.roots.get(host)
         if root is None or (is_served and not root.is_served):
             name, root = table.admit(host, is_served)
@@ -254,7 +241,7 @@ class Templater:
         return Target(self.route_other(service, method), 0, None)
 
     def route_other(self, service: Service, method: str) -> Route:
-        """The route of a service's calls whose path is not told."""
+        """The route of a service's calls whose path is not reported."""
         route = self._others.get((service, method))
         if route is None:
             route = make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
@@ -262,17 +249,17 @@ class Templater:
         return route
 
     def apply_reveal(self, hashes: Iterable[int]) -> dict[int, str]:
-        """Answers a collector's request: the texts that may be told. Their routes carry them from now on, under the
+        """Answers a collector's request: the texts that may be revealed. Their routes carry them from now on, under the
 
         same ids.
         """
-        told = self.reveal.answer(hashes)
-        if told:
+        revealed = self.reveal.answer(hashes)
+        if revealed:
             self.reveals += 1
             for table in self._tables.all():
                 for root in table.roots.values():
-                    _rename(root, (), told)
-        return told
+                    _rename(root, (), revealed)
+        return revealed
 
 
 def _split(path: str) -> tuple[list[str], bool]:
@@ -290,7 +277,7 @@ def _split(path: str) -> tuple[list[str], bool]:
 _SHAPE_SEGMENTS: Final = {kind: Segment(kind) for kind in SegmentKind}
 
 
-def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> None:
+def _rename(node: Node, segments: tuple[Segment, ...], revealed: dict[int, str]) -> None:
     """Rebuilds the segments below `node` where a word of them was revealed."""
     if segments != node.segments:
         node.segments = segments
@@ -306,7 +293,7 @@ def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> 
             node.add_route((method, slash), renamed)
     for child in (*node.children.values(), *node.shapes.values()):
         last = child.segments[-1]
-        text = told.get(last.hash) if last.kind is SegmentKind.WORD else None
+        text = revealed.get(last.hash) if last.kind is SegmentKind.WORD else None
         if text is not None:
             last = Segment(last.kind, text, last.hash, last.length)
-        _rename(child, (*segments, last), told)
+        _rename(child, (*segments, last), revealed)

@@ -32,10 +32,9 @@ _WORDLIKE = re.compile(r"[.$@~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.:!$~][A-Za-z0-9]+)
 _NUMBERED = frozenset(
     (
         "oauth2", "oauth1", "v1", "v2", "v3", "s3", "ec2", "mp3", "mp4", "h264", "ipv4", "ipv6", "k8s", "p2p", "b2b",
-        "b2c", "c2c", "f1",
-        "utf8", "sha1", "sha256", "sha512", "md5", "base64", "base32", "x509", "i18n", "l10n", "a11y", "web3", "http2",
-        "oauth10", "saml2",
-        "level3", "hl7", "psd2", "3ds", "3d", "2d", "2fa", "3ds2", "2step", "360",
+        "b2c", "c2c", "f1", "utf8", "sha1", "sha256", "sha512", "md5", "base64", "base32", "x509", "i18n", "l10n",
+        "a11y", "web3", "http2", "oauth10", "saml2", "level3", "hl7", "psd2", "3ds", "3d", "2d", "2fa", "3ds2", "2step",
+        "360",
     )
 )  # fmt: skip
 # (ending, what stands there in the base form): plurals, past and present participles, agents.
@@ -54,8 +53,6 @@ def split_word(text: str) -> list[str]:
 
 class Vocabulary:
     """The two word lists and the questions asked of them."""
-
-    __slots__ = ("_api", "_names")
 
     def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
         self._api = api_words
@@ -139,7 +136,7 @@ class HostNames:
         self._unserved: dict[str, None] = {}
 
     def admit(self, host: str, is_served: bool) -> tuple[str, str | None]:
-        """(the name to tell: `host`, or `other` past the cap; the name that gave way for it). Amortised one look-up."""
+        """(the name to report: `host`, or `other` past the cap; the name evicted for it). Amortised one look-up."""
         if host in self._served:
             return host, None
         if is_served and len(self._served) < MAX_HOSTS:
@@ -179,8 +176,6 @@ def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
 class Reveal:
     """Counts who was served which word, and answers requests for texts."""
 
-    __slots__ = ("_candidates", "_vocabulary", "revealed")
-
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
@@ -200,8 +195,8 @@ class Reveal:
             self.revealed[word_hash] = text
 
     def answer(self, hashes: Iterable[int]) -> dict[int, str]:
-        """Texts of those of `hashes` that may be told, by hash."""
-        told = {}
+        """Texts of those of `hashes` that may be revealed, by hash."""
+        revealed = {}
         for word_hash in hashes:
             text = self.revealed.get(word_hash)
             if text is None:
@@ -211,8 +206,8 @@ class Reveal:
                 text = entry[0]
                 if len(self.revealed) < MAX_REVEALED:
                     self.revealed[word_hash] = text
-            told[word_hash] = text
-        return told
+            revealed[word_hash] = text
+        return revealed
 
     def __repr__(self) -> str:
         return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"

@@ -223,7 +223,7 @@ class FakeProcessor:
         workload = "\udcff" if b"/unwritable" in exchange.request_head else ""
         return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id, client_workload=workload)
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         if b"/dull" in exchange.request_head:
             raise RuntimeError("a bug")
         self.learned.append(exchange)

@@ -37,8 +37,6 @@ _WEBSOCKET: Final = re.compile(rb"\nupgrade:[ \t]*websocket", re.IGNORECASE)
 class Upgrades:
     """By connection. Not thread-safe."""
 
-    __slots__ = ("_head_bytes", "_open", "forgotten_count")
-
     def __init__(self) -> None:
         self._open: dict[int, Exchange] = {}  # The oldest first.
         self._head_bytes = 0
@@ -121,7 +119,7 @@ _Key = tuple[int, int]  # (connection, call)
 class _Pending:
     """One call that has not ended."""
 
-    __slots__ = ("head", "is_complete", "is_truncated", "request", "response", "was_told")
+    __slots__ = ("head", "is_complete", "is_truncated", "request", "response", "was_reported")
 
     def __init__(self) -> None:
         self.head: KernelEvent | None = None  # Of the last part of the request head.
@@ -129,7 +127,7 @@ class _Pending:
         self.response = b""
         self.is_complete = False
         self.is_truncated = False
-        self.was_told = False
+        self.was_reported = False
 
 
 class ExchangeAssembler:
@@ -143,8 +141,8 @@ class ExchangeAssembler:
         take_first_bytes: Callable[[KernelEvent, bytes], None],
         pieces: Pieces | None = None,
     ) -> None:
-        """`take_first_bytes` is told of connections that are no HTTP/1; `pieces` keeps the bodies of calls that go on,
-        and of those that a record will tell."""
+        """`take_first_bytes` gets those of connections that are not HTTP/1; `pieces` keeps the bodies of calls that go
+        on, and of those that a record will report."""
         self._take_first_bytes = take_first_bytes
         self._to_unix_ns = to_unix_ns
         self._pieces = pieces or Pieces()
@@ -200,7 +198,7 @@ class ExchangeAssembler:
             del self._open[key]
             pending = self._pending.get(key)
             if pending is not None and pending.is_complete:
-                pending.was_told = True
+                pending.was_reported = True
                 out.append(self._build(pending, event, calls=1, is_final=False))
         return out
 
@@ -234,17 +232,17 @@ class ExchangeAssembler:
             self._stage.drop(DROP_HEAD_LOST)
         else:
             self._stage.use()
-            exchange = self._build(pending, event, calls=0 if pending.was_told else 1, is_final=True)
+            exchange = self._build(pending, event, calls=0 if pending.was_reported else 1, is_final=True)
             out.append(self.upgrades.begin(exchange) if event.flags & _UPGRADED else exchange)
         self._forget_through(event.connection, event.call, out)
 
     def _make_room(self, out: list[Exchange]) -> None:
         """Gives up the oldest while there are too many: its host may have vanished without a word, or it is still
-        waiting. It is told as one that was not read to its end, unless that may have been lost at the ring."""
+        waiting. It is reported as one that was not read to its end, unless that may have been lost at the ring."""
         while self._pending and (len(self._pending) >= PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX):
             key, pending = next(iter(self._pending.items()))
             head = pending.head
-            if pending.is_complete and head and not pending.was_told and head.time_ns > self._doubtful_ns:
+            if pending.is_complete and head and not pending.was_reported and head.time_ns > self._doubtful_ns:
                 self._stage.see()
                 self._stage.use()
                 out.append(self._build(pending, head, calls=1, is_final=True, is_given_up=True))
@@ -252,7 +250,7 @@ class ExchangeAssembler:
 
     def _forget_through(self, connection: int, call: int, out: list[Exchange]) -> None:
         """Calls end in order: an older one still pending had its end lost at the ring. Where its answer came, it is
-        told without an end; else the kernel has counted it there."""
+        reported without an end; else the kernel has counted it there."""
         numbers = self._calls.get(connection)
         if numbers is None:
             return
@@ -261,14 +259,14 @@ class ExchangeAssembler:
             return
         for older in [number for number in numbers if number <= call]:
             if older < call:
-                self._tell_endless((connection, older), out)
+                self._report_endless((connection, older), out)
             self._remove((connection, older))
 
-    def _tell_endless(self, key: _Key, out: list[Exchange]) -> None:
+    def _report_endless(self, key: _Key, out: list[Exchange]) -> None:
         event, pending = self._open.get(key), self._pending[key]
         if event is not None and pending.is_complete:
             out.append(self._build(pending, event, calls=1, is_final=False))
-        elif not pending.was_told:
+        elif not pending.was_reported:
             return
         self._stage.see()
         self._stage.use()

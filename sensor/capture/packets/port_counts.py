@@ -98,14 +98,14 @@ def _build(
 
 
 class StreamCalls:
-    """Calls of HTTP/2 by the port of the server's end, as they are told. Mutable, and bounded as the map `ports`."""
+    """Calls of HTTP/2 by the port of the server's end, as they are reported; bounded as the map `ports`."""
 
     def __init__(self) -> None:
         self._calls: dict[tuple[int, int], int] = {}
 
-    def add(self, told: Iterable[Exchange | StreamExchange]) -> None:
+    def add(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Counts those of server ends."""
-        for exchange in (one.exchange for one in told if isinstance(one, StreamExchange)):
+        for exchange in (one.exchange for one in exchanges if isinstance(one, StreamExchange)):
             self._add(exchange, exchange.figures.calls)
 
     def add_alike(self, counts: Iterable[tuple[Exchange, int]]) -> None:

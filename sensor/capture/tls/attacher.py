@@ -40,9 +40,7 @@ MAX_FILES: Final = 512
 MAX_APART: Final = 32
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
-BROKEN: Final = (
-    "Looking for its library of TLS failed, which the sensor's log tells: a bug of Apidae, please report it."
-)
+BROKEN: Final = "Looking for its library of TLS failed, see the sensor's log: a bug of Apidae, please report it."
 # Files remembered that have no probes, while somebody runs them: some 300 bytes each.
 MAX_WITHOUT: Final = 65_536
 # Units of work (sensor.capture.tls.elf) that searching files may take: a second, saved up, and at the start. A unit is
@@ -74,7 +72,7 @@ class Prober(Protocol):
 
     @property
     def has_cookies(self) -> bool:
-        """Whether programs are told the cookies of places."""
+        """Whether programs get the cookies of places."""
         ...
 
 
@@ -110,9 +108,9 @@ class _Held:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether nothing is told twice where a place has two probes for a moment: so who moves from one to the other
-        is read all the time. Go's writes are told where they begin, by every probe that is there; of two at a place
-        of OpenSSL's, the second is silent (bpf/tls.c)."""
+        """Whether nothing is reported twice where a place has two probes for a moment: a process that moves from one to
+        the other is then read all the time. Go's writes are reported where they begin, by every probe there. Of two at
+        a place of OpenSSL's, the second is silent (bpf/tls.c)."""
         return not any(site.program.startswith("go_") for site in self.chosen)
 
     @property

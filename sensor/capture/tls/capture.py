@@ -54,7 +54,7 @@ from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import MapName
 from sensor.offload.records import OverflowTotals
 
-# So long after the last turn what was counted before it may still be told.
+# So long after the last turn what was counted before it may still be reported.
 LINGER_SECONDS: Final = 3.0
 
 Port = tuple[int, int]  # Cgroup and port.
@@ -68,11 +68,11 @@ class _Estimate:
     last: int  # The kernel's turns, as of the last time.
     ends_at: float
     turns: int = 0
-    told: int = 0
+    reported: int = 0
 
 
 class PortEstimates:
-    """Mutable: what was told before. The results are in the readings."""
+    """Mutable: what was reported before. The results are in the readings."""
 
     def __init__(self) -> None:
         self._open: dict[Port, _Estimate] = {}
@@ -108,9 +108,9 @@ class PortEstimates:
             one.last += more
             one.turns += more
             reading.turns += more
-            missing = one.turns - (reading.calls - one.from_calls) - one.told
+            missing = one.turns - (reading.calls - one.from_calls) - one.reported
             if missing > 0:
-                one.told += missing
+                one.reported += missing
                 reading.estimated += missing
             if now >= one.ends_at:
                 del self._open[port]
@@ -206,11 +206,11 @@ class TlsCapture(Capture):
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Calls that came whole, of both."""
-        told = self._below.read()
+        exchanges = self._below.read()
         is_behind = self._ring.pending_bytes() > BEHIND_BYTES
-        told += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
-        told += self._reader.poll(self._clock.monotonic_ns())
-        return told
+        exchanges += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
+        exchanges += self._reader.poll(self._clock.monotonic_ns())
+        return exchanges
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
         return self._below.find_client_socket(local_address, local_port, remote_address, remote_port)
@@ -279,7 +279,7 @@ class TlsCapture(Capture):
             self._duty.limit(calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
-        """The accounts below, and that of TLS: calls told, and what the ring or the budget refused."""
+        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused."""
         count, totals = self._reader.stage.count(), self._read_counters()
         dropped = {
             **dict(count.dropped),
@@ -287,17 +287,17 @@ class TlsCapture(Capture):
             "ring_full": totals[SyscallCounter.EVENTS_LOST],
         }
         seen = count.used + sum(dropped.values())
-        told = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
-        return (*self._below.counts(), told)
+        tls = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
+        return (*self._below.counts(), tls)
 
     def coverage(self) -> Sequence[PortCount]:
         """Ports, with what is read of the encrypted ones."""
         counts = self._below.coverage()
         self._estimate(counts)
-        told = self._split.split(counts, self._reader.read_port)
+        covered = self._split.split(counts, self._reader.read_port)
         if self._calls_per_second == self._most_calls_per_second:
-            return told
-        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in told]
+            return covered
+        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in covered]
 
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""

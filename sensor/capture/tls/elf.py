@@ -375,7 +375,7 @@ class Elf:
         raise ElfError(f"no code is at {address:#x}")
 
     def find_frame(self, address: int) -> Function | None:
-        """The function around an address, by what unwinders are told (LSB 5.0, 10.6); None where there is none, as for
+        """The function around an address, by what unwinders get (LSB 5.0, 10.6); None where there is none, as for
         the stubs of the linker. Works where symbols were stripped."""
         header = self.sections.get(".eh_frame_hdr")
         starts, frames = self._frames

@@ -40,7 +40,7 @@ Exchanges = list[Exchange | StreamExchange]
 
 
 class TlsReader:
-    """Mutable state between events. `refuse` tells the kernel that a session (its id) is not, or no longer, HTTP."""
+    """Mutable state between events. `refuse` reports to the kernel that a session is not, or no longer, HTTP."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class TlsReader:
         )
         self._ports: dict[tuple[int, int], PortReading] = {}
         self._port_numbers: set[int] = set()  # Of `_ports`.
-        # Library and process of sessions of which no call was told yet.
+        # Library and process of sessions of which no call was reported yet.
         self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
-        self.unbound_calls = 0  # Calls told without the addresses of their socket.
+        self.unbound_calls = 0  # Calls reported without the addresses of their socket.
 
     @property
     def local_clients(self) -> int:

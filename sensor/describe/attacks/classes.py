@@ -64,7 +64,7 @@ class Attack:
 
 
 def pack_payload(attack: Attack, evidence: AttackEvidence) -> int:
-    """The 64 bits that are told of a payload; never 0."""
+    """The 64 bits that are reported of a payload; never 0."""
     return attack.payload_hash & _HASH_MASK | evidence << 4 | _CLASS_NUMBERS[attack.attack_class]
 
 

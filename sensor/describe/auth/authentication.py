@@ -109,8 +109,6 @@ def is_key_header(name: bytes) -> bool:
 class Authenticator:
     """Finds the credentials of a request. Holds bounded caches of what header names mean, and lines by themselves."""
 
-    __slots__ = ("_lines", "_roles")
-
     def __init__(self) -> None:
         self._roles: dict[bytes, HeaderRole] = {}
         # Heads that hold the same line share its `Header` while that is among the lately met.

@@ -157,8 +157,6 @@ def _combine(bits: int) -> Kind:
 class Principals:
     """Reads the credentials of a request under one installation key."""
 
-    __slots__ = ("_authenticator", "_cache", "_hash", "_known")
-
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash
         self._authenticator = Authenticator()

@@ -66,17 +66,13 @@ CERTIFICATE_HEADERS: Final = frozenset(
     (
         b"client-cert", b"x-forwarded-client-cert", b"x-amzn-mtls-clientcert", b"x-amzn-mtls-clientcert-serial-number",
         b"x-amzn-mtls-clientcert-leaf", b"x-amzn-mtls-clientcert-subject", b"x-amzn-mtls-clientcert-issuer",
-        b"x-ssl-client-cert",
-        b"x-ssl-client-s-dn", b"x-ssl-client-dn", b"x-ssl-client-subject", b"x-ssl-client-subject-dn",
-        b"x-ssl-client-serial",
-        b"x-ssl-client-sha1", b"x-ssl-client-fingerprint", b"ssl-client-cert", b"ssl-client-subject-dn",
-        b"x-client-cert",
-        b"x-client-certificate", b"x-client-dn", b"x-client-subject-dn", b"x-forwarded-tls-client-cert",
-        b"x-forwarded-tls-client-cert-info", b"x-forwarded-tls-client-cert-infos", b"x-forwarded-ssl-client-cert",
-        b"x-arr-clientcert",
+        b"x-ssl-client-cert", b"x-ssl-client-s-dn", b"x-ssl-client-dn", b"x-ssl-client-subject",
+        b"x-ssl-client-subject-dn", b"x-ssl-client-serial", b"x-ssl-client-sha1", b"x-ssl-client-fingerprint",
+        b"ssl-client-cert", b"ssl-client-subject-dn", b"x-client-cert", b"x-client-certificate", b"x-client-dn",
+        b"x-client-subject-dn", b"x-forwarded-tls-client-cert", b"x-forwarded-tls-client-cert-info",
+        b"x-forwarded-tls-client-cert-infos", b"x-forwarded-ssl-client-cert", b"x-arr-clientcert",
         b"x-client-cert-subject-dn", b"x-client-cert-leaf", b"x-client-cert-serial-number", b"x-client-cert-hash",
-        b"x-tls-client-cert",
-        b"x-forwarded-client-cert-subject", b"x-clientcert-subject", b"x-ssl-cert",
+        b"x-tls-client-cert", b"x-forwarded-client-cert-subject", b"x-clientcert-subject", b"x-ssl-cert",
     )
 )  # fmt: skip
 # Where one of these says that verification failed, the headers above prove nothing.
@@ -96,27 +92,19 @@ CERTIFICATE_VERIFIED: Final = frozenset((b"success", b"0", b"true", b"ok"))
 SIGNATURE_HEADERS: Final = frozenset(
     (
         "stripesignature", "xslacksignature", "xhubsignature", "xhubsignature256", "xshopifyhmacsha256", "xsignature",
-        "xtwiliosignature",
-        "xgitlabsignature", "xpaypaltransmissionsig", "paypaltransmissionsig", "xlinesignature", "xsquaresignature",
-        "xsquarehmacsha256signature", "xzmsignature", "xsignatureed25519", "xtwilioemaileventwebhooksignature",
-        "svixsignature",
-        "webhooksignature", "xrazorpaysignature", "xpaystacksignature", "xdocusignsignature1", "xintercomsignature",
-        "typeformsignature",
+        "xtwiliosignature", "xgitlabsignature", "xpaypaltransmissionsig", "paypaltransmissionsig", "xlinesignature",
+        "xsquaresignature", "xsquarehmacsha256signature", "xzmsignature", "xsignatureed25519",
+        "xtwilioemaileventwebhooksignature", "svixsignature", "webhooksignature", "xrazorpaysignature",
+        "xpaystacksignature", "xdocusignsignature1", "xintercomsignature", "typeformsignature",
         "calendlywebhooksignature", "xhmac", "xhmacsignature", "xhmacsha256", "xsignaturesha256", "xapisignature",
-        "xrequestsignature",
-        "requestsignature", "hmac", "signaturehmac", "hmacsignature", "xmessagesignature", "xpaddlesignature",
-        "paddlesignature",
-        "xhubspotsignature", "xhubspotsignaturev3", "xadyenhmacsignature", "adyenhmacsignature", "xwebhooksignature",
-        "xmailgunsignature",
-        "xcontentsignature", "xbodysignature", "xpayloadsignature", "xeventsignature", "xbtccsignature", "cbaccesssign",
-        "okaccesssign",
-        "xbapisign", "kcapisign", "apisign", "xsign", "xauthsignature", "xcallbacksignature", "xdropboxsignature",
-        "xsentrysignature",
-        "sentryhooksignature", "xcontentfulsignature", "xlinearsignature", "linearsignature", "xwcwebhooksignature",
-        "xbchmac",
-        "xtrellowebhook", "xcircleci", "circlecisignature", "xpagerdutysignature", "xzendeskwebhooksignature",
-        "xfigmasignature",
-        "xopensignature", "xasignature", "xhooksignature",
+        "xrequestsignature", "requestsignature", "hmac", "signaturehmac", "hmacsignature", "xmessagesignature",
+        "xpaddlesignature", "paddlesignature", "xhubspotsignature", "xhubspotsignaturev3", "xadyenhmacsignature",
+        "adyenhmacsignature", "xwebhooksignature", "xmailgunsignature", "xcontentsignature", "xbodysignature",
+        "xpayloadsignature", "xeventsignature", "xbtccsignature", "cbaccesssign", "okaccesssign", "xbapisign",
+        "kcapisign", "apisign", "xsign", "xauthsignature", "xcallbacksignature", "xdropboxsignature",
+        "xsentrysignature", "sentryhooksignature", "xcontentfulsignature", "xlinearsignature", "linearsignature",
+        "xwcwebhooksignature", "xbchmac", "xtrellowebhook", "xcircleci", "circlecisignature", "xpagerdutysignature",
+        "xzendeskwebhooksignature", "xfigmasignature", "xopensignature", "xasignature", "xhooksignature",
     )
 )  # fmt: skip
 
@@ -125,8 +113,7 @@ JWT_HEADERS: Final = frozenset(
     (
         "cfaccessjwtassertion", "xgoogiapjwtassertion", "xamznoidcdata", "xamznoidcaccesstoken", "xmstokenaadidtoken",
         "xmstokenaadaccesstoken", "xjwtassertion", "xendpointapiuserinfo", "xapigatewayauth", "xforwardedaccesstoken",
-        "xidtoken",
-        "xpomeriumjwtassertion",
+        "xidtoken", "xpomeriumjwtassertion",
     )
 )  # fmt: skip
 
@@ -135,41 +122,26 @@ JWT_HEADERS: Final = frozenset(
 QUERY_KEYS: Final = frozenset(
     (
         "apikey", "key", "token", "accesstoken", "apitoken", "authtoken", "auth", "authkey", "appkey", "appid",
-        "appsecret", "apisecret",
-        "clientid", "clientkey", "clientsecret", "secret", "secretkey", "accesskey", "accesskeyid", "subscriptionkey",
-        "userkey", "usertoken",
-        "apiuserkey", "hapikey", "licensekey", "password", "jwt", "bearertoken", "authorization", "idtoken",
-        "sessiontoken",
-        "sessionkey", "sastoken", "xapikey", "xrapidapikey", "oauthtoken",
-        "authenticationtoken", "devkey",
-        "developerkey", "publickey", "privatekey", "apiauthkey", "applicationkey", "applicationid", "securitytoken",
-        "servicekey",
-        "usersecret", "customerkey", "consumerkey", "consumersecret", "partnerkey", "privatetoken", "pat",
-        "wskey", "wstoken",
-        "passkey", "ticket", "credential", "credentials", "mashapekey", "webapikey", "serverkey",
-        "ocpapimsubscriptionkey", "deploykey", "mapkey", "projectkey", "projecttoken", "readkey", "writekey",
-        "readtoken", "writetoken",
+        "appsecret", "apisecret", "clientid", "clientkey", "clientsecret", "secret", "secretkey", "accesskey",
+        "accesskeyid", "subscriptionkey", "userkey", "usertoken", "apiuserkey", "hapikey", "licensekey", "password",
+        "jwt", "bearertoken", "authorization", "idtoken", "sessiontoken", "sessionkey", "sastoken", "xapikey",
+        "xrapidapikey", "oauthtoken", "authenticationtoken", "devkey", "developerkey", "publickey", "privatekey",
+        "apiauthkey", "applicationkey", "applicationid", "securitytoken", "servicekey", "usersecret", "customerkey",
+        "consumerkey", "consumersecret", "partnerkey", "privatetoken", "pat", "wskey", "wstoken", "passkey", "ticket",
+        "credential", "credentials", "mashapekey", "webapikey", "serverkey", "ocpapimsubscriptionkey", "deploykey",
+        "mapkey", "projectkey", "projecttoken", "readkey", "writekey", "readtoken", "writetoken",
     )
 )  # fmt: skip
 # A flattened query name that ends so is a key too (vendors put their own name before it), unless it also ends in one of
 # the second.
 QUERY_KEY_ENDINGS: Final = (
-    "apikey",
-    "apitoken",
-    "accesstoken",
-    "authtoken",
-    "subscriptionkey",
-    "secretkey",
-    "apisecret",
-    "authkey",
-    "appkey",
+    "apikey", "apitoken", "accesstoken", "authtoken", "subscriptionkey", "secretkey", "apisecret", "authkey", "appkey",
     "licensekey",
-)
+)  # fmt: skip
 QUERY_NO_KEYS: Final = frozenset(
     (
         "pagetoken", "nextpagetoken", "nexttoken", "continuationtoken", "synctoken", "csrftoken", "sortkey", "startkey",
-        "endkey",
-        "nexttokenkey", "cursor", "code", "state", "nonce", "captchatoken", "recaptchatoken", "partitionkey",
+        "endkey", "nexttokenkey", "cursor", "code", "state", "nonce", "captchatoken", "recaptchatoken", "partitionkey",
         "signature",
     )
 )  # fmt: skip
@@ -179,73 +151,44 @@ QUERY_NO_KEYS: Final = frozenset(
 SESSION_COOKIES: Final = frozenset(
     (
         "jsessionid", "phpsessid", "aspnetsessionid", "aspnetcorecookies", "aspnetcoresession", "aspxauth",
-        "aspnetapplicationcookie",
-        "connectsid", "session", "sessionid", "sid", "sess", "sessid", "sessiontoken", "usersession", "laravelsession",
-        "cisession",
-        "cakephp", "symfony", "railssession", "racksession", "playsession", "flasksession", "sailssid", "koasess",
-        "expresssid", "expresssession", "expresssess", "authtoken", "rememberusertoken", "rememberme", "remembertoken",
-        "cfid", "cftoken",
-        "mojolicious", "springsecurityrememberme", "authsession", "userid_session", "loginsession",
-        "nextauthsessiontoken",
+        "aspnetapplicationcookie", "connectsid", "session", "sessionid", "sid", "sess", "sessid", "sessiontoken",
+        "usersession", "laravelsession", "cisession", "cakephp", "symfony", "railssession", "racksession",
+        "playsession", "flasksession", "sailssid", "koasess", "expresssid", "expresssession", "expresssess",
+        "authtoken", "rememberusertoken", "rememberme", "remembertoken", "cfid", "cftoken", "mojolicious",
+        "springsecurityrememberme", "authsession", "userid_session", "loginsession", "nextauthsessiontoken",
         "securenextauthsessiontoken", "hostnextauthsessiontoken", "authjssessiontoken", "secureauthjssessiontoken",
-        "supabaseauthtoken",
-        "sbaccesstoken", "sbrefreshtoken", "awselbauthsessioncookie", "awselbauthsessioncookie0",
-        "awselbauthsessioncookie1",
-        "oauth2proxy", "gitlabsession", "ghsess", "usersessionid", "hostusersession", "grafanasession", "djangosession",
-        "jenkinssession",
-        "twisted_session", "beakersessionid", "beakersession", "pyramidsession", "zopesession", "umsessionid",
-        "vsession", "appsession",
-        "ssotoken", "iplanetdirectorypro", "lwsso", "mrhsession", "dsid", "svpnsessionid", "samlsession", "shibsession",
-        "ltpatoken", "ltpatoken2",
+        "supabaseauthtoken", "sbaccesstoken", "sbrefreshtoken", "awselbauthsessioncookie", "awselbauthsessioncookie0",
+        "awselbauthsessioncookie1", "oauth2proxy", "gitlabsession", "ghsess", "usersessionid", "hostusersession",
+        "grafanasession", "djangosession", "jenkinssession", "twisted_session", "beakersessionid", "beakersession",
+        "pyramidsession", "zopesession", "umsessionid", "vsession", "appsession", "ssotoken", "iplanetdirectorypro",
+        "lwsso", "mrhsession", "dsid", "svpnsessionid", "samlsession", "shibsession", "ltpatoken", "ltpatoken2",
         "smsession", "obssocookie", "fedauth", "edgeauth", "metabasesession", "supersetsession", "discourse_t",
-        "t_session",
-        "phpbb3sid", "mediawikisession", "moodlesession", "magentosession", "frontend", "prestashop", "woosession",
-        "wpsettings_session",
-        "cfauthorization", "gcpiaap", "seraphconfluence", "seraphrememberme", "jiraseraph", "tenantsessiontoken",
-        "cloudsessiontoken",
-        "storefrontsession", "authid", "accesstokencookie", "logintoken", "usertoken", "sessionkey", "ssid", "hsid",
-        "sapisid", "osid",
+        "t_session", "phpbb3sid", "mediawikisession", "moodlesession", "magentosession", "frontend", "prestashop",
+        "woosession", "wpsettings_session", "cfauthorization", "gcpiaap", "seraphconfluence", "seraphrememberme",
+        "jiraseraph", "tenantsessiontoken", "cloudsessiontoken", "storefrontsession", "authid", "accesstokencookie",
+        "logintoken", "usertoken", "sessionkey", "ssid", "hsid", "sapisid", "osid",
     )
 )  # fmt: skip
 # The same by how the flattened name starts or ends (WordPress adds a hash of its address, Rails and others the
 # application's name).
 SESSION_COOKIE_STARTS: Final = (
-    "wordpressloggedin",
-    "wordpresssec",
-    "aspnetcoreidentity",
-    "aspnetcorecookies",
-    "shibsession",
-    "ssess",
-    "aspsessionid",
-    "ory",
-)
+    "wordpressloggedin", "wordpresssec", "aspnetcoreidentity", "aspnetcorecookies", "shibsession", "ssess",
+    "aspsessionid", "ory",
+)  # fmt: skip
 SESSION_COOKIE_ENDINGS: Final = ("sessionid", "sessid", "session", "sess", "sessiontoken")
 # Cookies that hold a key or token of an API rather than a session of a framework: `in: cookie` of OpenAPI documents.
 KEY_COOKIES: Final = frozenset(
     (
-        "token",
-        "apikey",
-        "apitoken",
-        "accesstoken",
-        "jwt",
-        "authorization",
-        "auth",
-        "idtoken",
-        "bearer",
-        "xapikey",
-        "bearertoken",
-        "jwttoken",
-        "accesstoken",
+        "token", "apikey", "apitoken", "accesstoken", "jwt", "authorization", "auth", "idtoken", "bearer", "xapikey",
+        "bearertoken", "jwttoken", "accesstoken",
     )
-)
+)  # fmt: skip
 # Never a session: analytics, consent, load balancers, bot managers, CSRF. Sources: the vendors' cookie declarations.
 NO_SESSION_COOKIE_STARTS: Final = (
     "ga", "gid", "gat", "gcl", "fbp", "fbc", "utm", "hj", "hs", "mp", "amplitude", "ajs", "optimizely", "cfbm",
-    "cfduid", "cfuvid", "cfclearance",
-    "awsalb", "awselb", "arraffinity", "bigip", "incapses", "visid", "nlbi", "akbm", "bmsz", "abck", "akavpau", "route",
-    "serverid", "xsrf", "csrf",
-    "antiforgery", "requestverification", "aspnetcoreantiforgery", "cookieconsent", "optanon", "euconsent", "intercom",
-    "zendesk", "drift", "driftt",
+    "cfduid", "cfuvid", "cfclearance", "awsalb", "awselb", "arraffinity", "bigip", "incapses", "visid", "nlbi", "akbm",
+    "bmsz", "abck", "akavpau", "route", "serverid", "xsrf", "csrf", "antiforgery", "requestverification",
+    "aspnetcoreantiforgery", "cookieconsent", "optanon", "euconsent", "intercom", "zendesk", "drift", "driftt",
     "datadog", "dds", "ddcookie", "newrelic", "nr", "plausible", "matomo", "pk", "clarity", "clck", "clsk", "uet",
     "muid", "scs", "tt", "li",
 )  # fmt: skip

@@ -74,7 +74,7 @@ JUMP_RATIO: Final = 4
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):
-    """How to tell the records of a route's response from its size."""
+    """How to estimate the records of a route's response from its size."""
 
     fixed_bytes: float
     record_bytes: float  # 0: every response is one record.

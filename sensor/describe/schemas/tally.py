@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-# Callers of one operation that are told apart; past them there are `at least` so many. 2 KB an operation at most.
+# Callers of one operation that are distinguished; past them there are `at least` so many. 2 KB an operation at most.
 MAX_CONSUMERS: Final = 64
 MAX_DATA_CODES: Final = 64  # Kinds of data by place; there are some 120.
 _SECOND_NS: Final = 1_000_000_000
@@ -27,7 +27,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation as it may be told, among the samples. `errors`: answers that say so, and statuses from 400 on;
+    """An operation as it may be reported, among the samples. `errors`: answers that say so, and statuses from 400 on;
     `authentication`: served calls by the wire's bits; `data`: calls by code; times are unix seconds; `consumers` is a
     lower bound."""
 
@@ -68,7 +68,7 @@ class Tally:
         self._first_ns = self._last_ns = 0
 
     def add(self, sample: Sample) -> None:
-        """One call that asked for it."""
+        """One call that request for it."""
         status = sample.status_code
         is_served = 200 <= status < 300
         is_refused, is_failed = 400 <= status < 500, not 100 <= status < 500
@@ -90,7 +90,7 @@ class Tally:
         self._last_ns = max(self._last_ns, sample.time_unix_ns)
 
     def write(self, protocol: str, kind: str, name: str) -> OperationCount:
-        """As it is told under these names."""
+        """As it is reported under these names."""
         return OperationCount(
             protocol=protocol,
             kind=kind,

@@ -13,7 +13,7 @@ from sensor.sensitive.kinds import DataKind, DataPlace, make_codes
 from tests.sensor.describe.bodies.messages import response_head
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
-from tests.sensor.offload.test_recogniser import make, teach
+from tests.sensor.offload.test_matcher import make, teach
 
 ROW_BYTES = len(json.dumps({"email": "user0000@example.org"})) + 2
 

@@ -13,9 +13,9 @@ from sensor.describe.attacks.reader import (
     BODY_BYTES_MAX,
     CONSUMER_SHARE,
     Answer,
-    AnswerJudge,
     AttackedRequest,
     AttackReader,
+    EvidenceFinder,
 )
 from tests.sensor.records import make_service
 
@@ -140,7 +140,9 @@ def test_errors_that_the_core_rules_know_confirm_sql(query: str, told: bytes, ev
         return (r"\[zzsql\] statement \d+", r"(?!x)unsupported")
 
     room = Room()
-    room.reader = AttackReader(CLASSIFIER, bytes_per_second=1 << 20, account=room.account, judge=AnswerJudge(load))
+    room.reader = AttackReader(
+        CLASSIFIER, bytes_per_second=1 << 20, account=room.account, evidence=EvidenceFinder(load)
+    )
     assert room.read("page=1", told=told) == 0
     assert asked == []  # Not before there is a payload.
     assert read_evidence(room.read(query, told=told)) is evidence

@@ -14,11 +14,12 @@ from typing import Final
 from sensor.core.addresses import pack_address
 from sensor.core.calls import CallRecord, Exchange, Role, Route, SegmentKind, Service, WorkloadKind
 from sensor.core.keyed import fold_all
+from sensor.describe.describer import Describer
 from sensor.describe.objects import read_objects
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import METHOD_BYTES, SegmentClass, TokenKind
-from sensor.offload.kernel_cache import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
-from sensor.offload.name_table import Lesson, NameTable, PlainHead, read_plain_head
+from sensor.offload.kernel_cache import CachedRoute, EdgeKey, KernelCache, Profile, Root, RootKey
+from sensor.offload.name_table import NamesKnown, NameTable, PlainHead, read_plain_head
 from sensor.routes.segments import MAX_SEGMENT_CHARACTERS
 from sensor.routes.templating import Templater
 from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Step, Trace
@@ -26,7 +27,7 @@ from sensor.routes.vocabulary import OTHER
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
-# Heads that go up at once of a route with a word that is hashed: whether it may be told depends on how many consumers
+# Heads copied at once of a route with a hashed word. Whether the word may be revealed depends on how many consumers
 # were served (sensor.routes.vocabulary), and records do not say that.
 WORD_HEADS: Final = 8
 # Where Python's own rule asks for nothing but the class (`is_decided` says what else).
@@ -44,58 +45,49 @@ _BOTH_CASES: Final = TokenKind.LOWER | TokenKind.UPPER
 _ADDRESSES: Final = 4_096  # Server ends lately met.
 
 
-class Learner:
-    """Teaches a `Mirror` from described calls, under one installation key."""
-
-    __slots__ = ("_hash", "_is_probed", "_mirror", "_names", "_read_hops", "_templater", "contradicted_count")
+class EntryInstaller:
+    """Installs described calls in a `KernelCache`, under one installation key."""
 
     def __init__(
         self,
         *,
-        mirror: Mirror,
+        cache: KernelCache,
         names: NameTable,
         templater: Templater,
         hash_segment: Callable[[bytes], int],
-        read_hops: Callable[[bytes], tuple[bytes, ...]],
+        describer: Describer,
         is_probed: Callable[[Service, str], bool] = lambda service, path: False,
     ) -> None:
-        """`hash_segment`: the keyed hash; `read_hops`: the forwarding headers of a head that count; `is_probed`: paths
-        of a service that probes ask for too, which only a whole head tells from other calls."""
+        """`hash_segment`: the keyed hash; `is_probed`: paths of a service that probes ask for too, which only a whole
+        head distinguishes from other calls."""
         self._is_probed = is_probed
-        self._mirror = mirror
+        self._cache = cache
         self._names = names
         self._templater = templater
         self._hash = hash_segment
-        self._read_hops = read_hops
-        self.contradicted_count = 0  # Of what was taught.
+        self._describer = describer
+        self.contradicted_count = 0  # Of installed entries.
 
-    def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0) -> None:
-        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now, and then so
-        many calls in a row."""
-        is_served = 200 <= exchange.figures.status_code < 300
-        if (
-            not is_served
-            or exchange.is_request_head_truncated
-            or exchange.figures.is_lossy
-            or exchange.figures.is_ambiguous
-        ):
-            return
-        head = read_plain_head(exchange.request_head)
-        if head is None:
-            return
-        if self._names.teach(head) is not Lesson.KNOWN:
+    def install_call(
+        self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0
+    ) -> None:
+        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is installed now, and then
+        so many calls in a row."""
+        figures, hashes = exchange.figures, exchange.hashes
+        is_whole = not (exchange.is_request_head_truncated or figures.is_lossy or figures.is_ambiguous)
+        head = read_plain_head(exchange.request_head) if is_whole and 200 <= figures.status_code < 300 else None
+        if head is None or self._names.install_names(head) is not NamesKnown.KNOWN:
             return  # The profile of this head does not stand for all of it.
-        if not exchange.hashes.profile or not exchange.hashes.host:
+        if not hashes.profile or not hashes.host:
             return
-        key = _find_root_key(exchange, head)
         trace = self._trace(head, record)
         if trace is None:
             return
-        if (
-            self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples)
-            and not record.contents.payload
-        ):
-            self._learn_profile(exchange, record)  # Of an attack each head goes up, within the budget.
+        is_installed = self._install_path(
+            _find_root_key(exchange, head), exchange, record, head, trace, next_head_ns, first_samples
+        )
+        if is_installed and not record.contents.payload:  # Of an attack each head is copied, within the budget.
+            self._install_profile(exchange, record)
 
     def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
         """The way of the path, where the kernel would make the same of it."""
@@ -114,7 +106,7 @@ class Learner:
         object_hash = fold_all(self._hash(value) for value in values)
         return trace if object_hash == record.target.object_hash else None
 
-    def _learn_path(
+    def _install_path(
         self,
         key: RootKey,
         exchange: Exchange,
@@ -125,11 +117,11 @@ class Learner:
         first_samples: int,
     ) -> bool:
         """Whether the kernel now knows the path; False also where it knew another way."""
-        mirror = self._mirror
-        mirror.make_room()
-        root = mirror.find_root(key)
+        cache = self._cache
+        cache.make_room()
+        root = cache.find_root(key)
         if root is None:
-            root = mirror.add_root(
+            root = cache.add_root(
                 key,
                 trace.root,
                 service=record.target.route.service,
@@ -145,54 +137,48 @@ class Learner:
             if known is None:
                 if not edge.shape and not step.is_exact and not self._take_value_edge(root):
                     return False
-                known = mirror.add_edge(root, edge, step.node, is_parameter=step.node.is_parameter)
+                known = cache.add_edge(root, edge, step.node, is_parameter=step.node.is_parameter)
             elif known != root.nodes.get(step.node):
                 return self._contradict(root)
             node = known
-        return self._learn_leaf(root, node, trace, next_head_ns, first_samples)
+        return self._install_leaf(root, node, trace, next_head_ns, first_samples)
 
-    def _learn_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int) -> bool:
+    def _install_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int) -> bool:
         number = root.leaves.get((node, trace.key[1]))
-        taught = self._mirror.routes.find(number) if number is not None else None
-        if taught is None:
-            taught = TaughtRoute(root, trace.node, trace.key)
+        cached = self._cache.routes.find(number) if number is not None else None
+        if cached is None:
+            cached = CachedRoute(root, trace.node, trace.key)
             if _has_word(trace.route):
                 next_head_ns, first_samples = 0, max(first_samples, WORD_HEADS)
-            self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns, first_samples=first_samples)
-        elif taught.node is not trace.node:
+            self._cache.add_leaf(root, node, cached, next_head_ns=next_head_ns, first_samples=first_samples)
+        elif cached.node is not trace.node:
             return self._contradict(root)
         return True
 
-    def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
-        told = exchange.hashes.credential
-        is_told = bool(told) and told == record.credentials.principal == record.credentials.credential
-        if (
-            told
-            and not is_told
-            and (
-                not record.credentials.principal
-                or told in (record.credentials.principal, record.credentials.credential)
-            )
-        ):
-            return  # What is told is not in the profile's hash: who else has it would be taken for this caller.
+    def _install_profile(self, exchange: Exchange, record: CallRecord) -> None:
+        who, value = record.credentials, exchange.hashes.credential
+        is_reported = bool(value) and value == who.principal == who.credential
+        if value and not is_reported and (not who.principal or value in (who.principal, who.credential)):
+            # The reported value is not in the profile's hash: another client with it would be taken for this caller.
+            return
         profile = Profile(
-            0 if is_told else record.credentials.principal,
-            record.credentials.principal_kind,
-            0 if is_told else record.credentials.credential,
-            record.credentials.authentication,
+            0 if is_reported else who.principal,
+            who.principal_kind,
+            0 if is_reported else who.credential,
+            who.authentication,
             record.ends.protocol_version,
             record.contents.request_content_type,
             record.protocol.kind,
-            is_told,
-            self._read_hops(exchange.request_head),
+            is_reported,
+            self._describer.read_hops(exchange.request_head),
             record.ends.client_software,
         )
-        known = self._mirror.find_profile(exchange.hashes.profile)
+        known = self._cache.find_profile(exchange.hashes.profile)
         if known == profile:
             return
         if known is not None:
             self.contradicted_count += 1
-        self._mirror.add_profile(exchange.hashes.profile, profile)
+        self._cache.add_profile(exchange.hashes.profile, profile)
 
     def _find_edge(self, node: int, depth: int, segment: bytes, step: Step) -> EdgeKey:
         kind = step.node.segments[-1].kind
@@ -207,18 +193,18 @@ class Learner:
         root.value_edges += 1
         if root.value_edges <= VALUE_EDGES_MAX:
             return True
-        self._mirror.evict_root(root)
+        self._cache.evict_root(root)
         return False
 
     def _contradict(self, root: Root) -> bool:
-        """What was taught is no longer so."""
-        self._mirror.forget_root(root)
+        """An installed entry no longer holds."""
+        self._cache.forget_root(root)
         self.contradicted_count += 1
         return False
 
 
 def is_decided(shape: int, depth: int, segment: bytes) -> bool:
-    """Whether the shape alone decides at this depth what a segment is, among those that may be taught by it."""
+    """Whether the shape alone decides at this depth what a segment is, among those that may be cached by it."""
     length = len(segment)
     match shape & 0xFF:
         case SegmentClass.DIGITS:  # A short one may be a version.
@@ -244,15 +230,15 @@ def _fold_address(address: str) -> tuple[int, int]:
 
 
 def _find_root_key(exchange: Exchange, head: PlainHead) -> RootKey:
-    is_server = exchange.ends.role is Role.SERVER
-    address = exchange.ends.local_address if is_server else exchange.ends.remote_address
-    folded, family = _fold_address(address)
+    ends = exchange.ends
+    is_server = ends.role is Role.SERVER
+    folded, family = _fold_address(ends.local_address if is_server else ends.remote_address)
     return RootKey(
-        cgroup_id=exchange.ends.cgroup_id,
+        cgroup_id=ends.cgroup_id,
         host=exchange.hashes.host,
         method=int.from_bytes(head.method[:METHOD_BYTES], "little"),
         address=folded,
-        port=exchange.ends.local_port if is_server else exchange.ends.remote_port,
-        role=int(exchange.ends.role),
+        port=ends.local_port if is_server else ends.remote_port,
+        role=int(ends.role),
         family=family,
     )

@@ -7,8 +7,8 @@ import pytest
 
 from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallFlag, CallKind, Role
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
+from sensor.offload.installer import WORD_HEADS
 from sensor.offload.kernel_cache import MapName
-from sensor.offload.learning import WORD_HEADS
 from tests.sensor.offload.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.offload.kernel import Call
 
@@ -34,7 +34,7 @@ def test_a_path_for_which_probes_ask_comes_whole_from_then_on(sensor: Sensor) ->
     teach(sensor, orders)
     service = sensor.describe(health).target.route.service
     sensor.probed.add((service, "/health"))
-    sensor.recogniser.forget_service(service)
+    sensor.matcher.forget_service(service)
     sensor.flush()
     assert [sensor.take(health) for _ in range(20)] == ["head"] * 20
     teach(sensor, orders)
@@ -158,7 +158,7 @@ def test_what_changes_with_each_request_needs_no_head(sensor: Sensor, line: str,
 @pytest.mark.parametrize("status", [301, 404, 500, 0])
 def test_only_served_calls_teach(sensor: Sensor, status: int) -> None:
     assert [sensor.take(make(status=status)) for _ in range(4)] == ["head"] * 4
-    assert sensor.mirror.root_count == 0
+    assert sensor.cache.root_count == 0
 
 
 def test_a_service_without_a_name_teaches_nothing(sensor: Sensor) -> None:
@@ -223,7 +223,7 @@ def test_a_sample_goes_up_after_its_time(sensor: Sensor) -> None:
 def test_another_service_at_the_end_is_found_when_the_node_is_read_anew(sensor: Sensor) -> None:
     teach(sensor, make())
     sensor.node.workloads[80] = "other-shop"
-    sensor.recogniser.check_services(sensor.node.server)
+    sensor.matcher.check_services(sensor.node.server)
     sensor.flush()
     assert sensor.take(make()) == "head"
     assert sensor.take(make()) == "record"
@@ -233,9 +233,9 @@ def test_another_service_at_the_end_is_found_when_the_node_is_read_anew(sensor: 
 
 def test_what_turns_out_to_be_excluded_is_forgotten_when_the_node_is_read_anew(sensor: Sensor) -> None:
     teach(sensor, make())
-    sensor.recogniser.check_services(lambda cgroup_id, port, address: None)
+    sensor.matcher.check_services(lambda cgroup_id, port, address: None)
     sensor.flush()
-    assert sensor.mirror.root_count == 0
+    assert sensor.cache.root_count == 0
     assert sensor.take(make()) == "head"
 
 
@@ -243,7 +243,7 @@ def test_a_sample_that_contradicts_forgets_the_root(sensor: Sensor) -> None:
     teach(sensor, make())
     sensor.node.workloads[80] = "other-shop"
     assert sensor.take(make(time_ns=2 * SAMPLE_NS)) == "head"
-    assert sensor.mirror.root_count == 0
+    assert sensor.cache.root_count == 0
     assert sensor.figure("contradictions") == 1
     assert sensor.take(make()) == "head"
     assert sensor.take(make()) == "record"
@@ -252,8 +252,8 @@ def test_a_sample_that_contradicts_forgets_the_root(sensor: Sensor) -> None:
 def test_a_call_that_ends_after_its_route_was_forgotten_is_still_told(sensor: Sensor) -> None:
     teach(sensor, make())
     assert sensor.take(make()) == "record"
-    for root in sensor.mirror.all_roots():
-        sensor.mirror.forget_root(root)
+    for root in sensor.cache.all_roots():
+        sensor.cache.forget_root(root)
     (row,) = sensor.convert()
     assert sensor.told(row) == tell(sensor.describe(make()))
 
@@ -279,7 +279,7 @@ def test_an_ambiguous_request_beyond_the_budget_is_flagged(sensor: Sensor) -> No
         assert sensor.take(make(path)) == "unlearned"
     _, records = sensor.kernel.drain()
     records["flags"][0] |= RecordFlag.AMBIGUOUS
-    rows = sensor.recogniser.convert(records, offset_ns=0)
+    rows = sensor.matcher.convert(records, offset_ns=0)
     assert [bool(flags & CallFlag.AMBIGUOUS) for flags in rows["flags"]] == [True, False]
 
 
@@ -347,7 +347,7 @@ def test_a_call_of_connect_is_recognised_as_one(sensor: Sensor) -> None:
 
 
 def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
-    sensor.recogniser.limit(heads_per_second=123, body_bytes_per_second=456)
+    sensor.matcher.limit(heads_per_second=123, body_bytes_per_second=456)
     sensor.flush()
     settings = Settings(*SETTINGS.unpack(sensor.kernel.maps[MapName.SETTINGS][bytes(4)]))
     assert (settings.heads_per_second, settings.node_heads_per_second, settings.is_recognising) == (123, 246, 1)
@@ -355,11 +355,11 @@ def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
 
 def test_nothing_is_left_in_the_kernel_after_another_key(sensor: Sensor) -> None:
     teach(sensor, make())
-    sensor.recogniser.forget()
+    sensor.matcher.forget()
     sensor.flush()
     for name in (MapName.ROOTS, MapName.EDGES, MapName.LEAVES, MapName.PROFILES):
         assert not sensor.kernel.maps[name]
-    assert sensor.mirror.edge_count == 0
+    assert sensor.cache.edge_count == 0
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_nothing_is_left_in_the_kernel_after_another_key(sensor: Sensor) -> None
 def test_heads_that_two_readers_read_differently_teach_nothing(sensor: Sensor, lines: tuple[str, ...]) -> None:
     for _ in range(3):
         sensor.take(make("/v1/orders/1001", *lines))
-    assert sensor.mirror.root_count == 0
+    assert sensor.cache.root_count == 0
 
 
 def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
@@ -384,7 +384,7 @@ def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
 
 def test_estimated_calls_have_no_status_and_no_abort(sensor: Sensor) -> None:
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
-    rows = sensor.recogniser.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
+    rows = sensor.matcher.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
     assert int(rows["calls"].sum()) == 700
     assert set(rows["status"].tolist()) == {STATUS_NOT_READ}
     assert set(rows["flags"].tolist()) == {int(CallFlag.LOSSY | CallFlag.ESTIMATED | CallFlag.ENCRYPTED)}
@@ -419,11 +419,11 @@ def test_sums_of_a_full_ring_are_told_once_and_whole(sensor: Sensor) -> None:
     sensor.convert()
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), 2)
     for total, expected in (((700, 7_000, 70_000, 5), (700, 7_000, 70_000)), ((701, 7_010, 70_100, 6), (1, 10, 100))):
-        rows = sensor.recogniser.convert_overflow({key: total}, time_unix_ns=77)
+        rows = sensor.matcher.convert_overflow({key: total}, time_unix_ns=77)
         sums = tuple(int(rows[name].sum()) for name in ("calls", "request_bytes", "response_bytes"))
         assert sums == expected
         assert set(rows["status"].tolist()) == {200}
         assert all(rows["flags"] == 1)
         assert sensor.facts.find_route(int(rows[0]["route"])).service.workload == "shop80"
-    assert len(sensor.recogniser.convert_overflow({key: total}, time_unix_ns=78)) == 0
+    assert len(sensor.matcher.convert_overflow({key: total}, time_unix_ns=78)) == 0
     assert sensor.figure("overflow_calls") == 701

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from sensor.core.calls import Hop
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import SegmentClass
-from sensor.offload.learning import CLASSES, is_decided
+from sensor.offload.installer import CLASSES, is_decided
 from sensor.routes.segments import classify_segment
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.offload.conftest import SAMPLE_NS, Sensor
-from tests.sensor.offload.test_recogniser import make, teach
+from tests.sensor.offload.test_matcher import make, teach
 
 HEX = "0123456789abcdef"
 SEGMENTS = st.one_of(
@@ -72,7 +72,7 @@ def test_values_of_one_shape_share_what_lies_below(sensor: Sensor) -> None:
     for day in (10, 11, 12):
         for _ in range(3):
             sensor.take(make(f"/v1/reports/2024-01-{day}/lines/1234"))
-    (root,) = sensor.mirror.all_roots()
+    (root,) = sensor.cache.all_roots()
     by_shape: dict[int, int] = defaultdict(int)
     for edge in root.edges:
         by_shape[edge.shape] += 1

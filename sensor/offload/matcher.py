@@ -15,8 +15,8 @@ from sensor.describe.describer import Describer
 from sensor.ebpf.abi import SETTINGS, Settings
 from sensor.enrich.identity import NodeIdentity
 from sensor.offload.actors import Records
-from sensor.offload.kernel_cache import KernelMaps, MapName, Mirror
-from sensor.offload.learning import Learner
+from sensor.offload.installer import EntryInstaller
+from sensor.offload.kernel_cache import KernelCache, KernelMaps, MapName
 from sensor.offload.name_table import NameTable
 from sensor.offload.records import MediaTypes, OverflowTotals, RecordBodies, RecordConverter
 from sensor.routes.templating import Templater
@@ -27,7 +27,7 @@ _NODE_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecognitionSettings:
+class MatchSettings:
     """What an operator may choose, and the governor may lower."""
 
     is_recognising: bool = True
@@ -45,80 +45,52 @@ class RecognitionSettings:
         return min(self.head_sample_ns, self.body_sample_ns) if self.body_bytes_per_second else self.head_sample_ns
 
 
-def build_recogniser(
-    *,
-    settings: RecognitionSettings,
-    mirror: Mirror,
-    names: NameTable,
-    facts: Facts,
-    templater: Templater,
-    describer: Describer,
-    identity: NodeIdentity,
-    keyed_hash: KeyedHash,
-    secret: bytes,
-    monotonic_ns: Callable[[], int],
-    bodies: RecordBodies | None = None,
-    is_probed: Callable[[Service, str], bool] = lambda service, path: False,
-) -> "Recogniser":
-    """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it.
-    `is_probed`: paths that must not be taught."""
-    media_types = MediaTypes()
-    return Recogniser(
-        settings=settings,
-        mirror=mirror,
-        names=names,
-        media_types=media_types,
-        learner=Learner(
-            mirror=mirror,
-            names=names,
-            templater=templater,
-            hash_segment=keyed_hash,
-            read_hops=describer.read_hops,
-            is_probed=is_probed,
-        ),
-        converter=RecordConverter(
-            mirror=mirror,
-            media_types=media_types,
-            facts=facts,
-            identity=identity,
-            route_other=templater.route_other,
-            count_reveals=lambda: templater.reveals,
-            name_remote=describer.name_remote,
-            find_client=describer.find_client,
-            bodies=bodies,
-        ),
-        secret=secret,
-        monotonic_ns=monotonic_ns,
-    )
-
-
-class Recogniser:
-    """Not thread-safe."""
+class KernelMatcher:
+    """Around the describer and templater of one installation key; `cache` and `names` outlive it. Not thread-safe."""
 
     def __init__(
         self,
         *,
-        settings: RecognitionSettings,
-        mirror: Mirror,
+        settings: MatchSettings,
+        cache: KernelCache,
         names: NameTable,
-        media_types: MediaTypes,
-        learner: Learner,
-        converter: RecordConverter,
+        facts: Facts,
+        templater: Templater,
+        describer: Describer,
+        identity: NodeIdentity,
+        keyed_hash: KeyedHash,
         secret: bytes,
         monotonic_ns: Callable[[], int],
+        bodies: RecordBodies | None = None,
+        is_probed: Callable[[Service, str], bool] = lambda service, path: False,
     ) -> None:
-        """`secret`: the installation key."""
+        """`secret`: the installation key; `is_probed`: paths that must not be installed."""
         self._settings = settings
-        self._mirror = mirror
+        self._cache = cache
         self._names = names
-        self._media_types = media_types
-        self._learner = learner
-        self._converter = converter
+        self._media_types = MediaTypes()
+        self._installer = EntryInstaller(
+            cache=cache,
+            names=names,
+            templater=templater,
+            hash_segment=keyed_hash,
+            describer=describer,
+            is_probed=is_probed,
+        )
+        self._converter = RecordConverter(
+            cache=cache,
+            media_types=self._media_types,
+            facts=facts,
+            identity=identity,
+            templater=templater,
+            describer=describer,
+            bodies=bodies,
+        )
         self._secret = secret
         self._monotonic_ns = monotonic_ns
         self._write_settings()
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Takes one call of the slow path."""
         if self._settings.is_recognising:
             self._media_types.note(
@@ -128,7 +100,7 @@ class Recogniser:
                 next_head_ns, first_samples = 0, self._settings.body_first_samples
             else:
                 next_head_ns, first_samples = self._monotonic_ns() + self._settings.head_sample_ns, 0
-            self._learner.learn(exchange, record, next_head_ns=next_head_ns, first_samples=first_samples)
+            self._installer.install_call(exchange, record, next_head_ns=next_head_ns, first_samples=first_samples)
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
         """Rows of what the kernel recognised."""
@@ -139,7 +111,7 @@ class Recogniser:
         return self._converter.convert_overflow(totals, time_unix_ns=time_unix_ns)
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
-        """The governor's word on what goes up."""
+        """The governor's limits on what is copied to user space."""
         settings = replace(
             self._settings, heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second
         )
@@ -148,49 +120,49 @@ class Recogniser:
             self._write_settings()
 
     def check_services(self, find_server: Callable[[int, int, str], tuple[Service, Hop] | None]) -> None:
-        """The node was read anew: forgets the roots where another service answers now, or nobody whose calls are told,
-        and the names of clients."""
+        """The node was read anew: forget the names of clients, and the roots where another service answers now or one
+        whose calls are excluded."""
         self._converter.forget_actors()
-        for root in self._mirror.all_roots():
+        for root in self._cache.all_roots():
             key = root.key
             if key.role == Role.SERVER and find_server(key.cgroup_id, key.port, root.local_address) != (
                 root.service,
                 root.hop,
             ):
-                self._mirror.forget_root(root)
+                self._cache.forget_root(root)
 
     def forget_service(self, service: Service) -> None:
-        """Something of a service is no longer to be recognised: it is taught anew without it."""
-        for root in self._mirror.all_roots():
+        """The kernel must no longer match something of a service: the rest is installed anew."""
+        for root in self._cache.all_roots():
             if root.service == service:
-                self._mirror.forget_root(root)
+                self._cache.forget_root(root)
 
     def forget(self) -> None:
-        """Another key follows: nothing taught under this one is valid."""
-        self._mirror.clear()
+        """Another key follows: nothing installed under this one is valid."""
+        self._cache.clear()
 
     def flush(self, maps: KernelMaps) -> bool:
-        """Tells the kernel what changed; whether anything did."""
-        return self._mirror.flush(maps)
+        """Write the changes to the kernel; whether there were any."""
+        return self._cache.flush(maps)
 
     def figures(self) -> tuple[Figure, ...]:
         """What is known, and what was forgotten."""
-        mirror, converter = self._mirror, self._converter
+        cache, converter = self._cache, self._converter
         gauges = (
-            ("taught_roots", "Services, hosts and methods whose paths the kernel knows.", mirror.root_count),
-            ("taught_edges", "Segments of paths that the kernel knows.", mirror.edge_count),
-            ("taught_routes", "Routes that the kernel knows.", len(mirror.routes)),
-            ("taught_profiles", "Profiles of request heads that the kernel knows.", len(mirror.profiles)),
+            ("taught_roots", "Services, hosts and methods whose paths the kernel knows.", cache.root_count),
+            ("taught_edges", "Segments of paths that the kernel knows.", cache.edge_count),
+            ("taught_routes", "Routes that the kernel knows.", len(cache.routes)),
+            ("taught_profiles", "Profiles of request heads that the kernel knows.", len(cache.profiles)),
             ("taught_names", "Names of header fields and parameters that the kernel knows.", len(self._names)),
         )
         totals = (
-            ("evicted_roots", "Services, hosts and methods that the kernel forgot for room.", mirror.evicted_roots),
-            ("evicted_profiles", "Profiles of request heads that the kernel forgot for room.", mirror.evicted_profiles),
+            ("evicted_roots", "Services, hosts and methods that the kernel forgot for room.", cache.evicted_roots),
+            ("evicted_profiles", "Profiles of request heads that the kernel forgot for room.", cache.evicted_profiles),
             ("evicted_names", "Names of fields that the kernel forgot for room.", self._names.evicted_count),
             (
                 "contradictions",
                 "Sampled calls whose route differs from what the kernel knows; that service begins anew.",
-                self._learner.contradicted_count,
+                self._installer.contradicted_count,
             ),
             (
                 "unlearned_calls",
@@ -232,4 +204,4 @@ class Recogniser:
                 samples_per_second=settings.samples_per_second,
             )
         )
-        self._mirror.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})
+        self._cache.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})
