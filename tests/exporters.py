@@ -36,9 +36,9 @@ from sensor.capture.tls.capture import RING_BYTES, TlsCapture
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, KubernetesUse, SensorSettings
 from sensor.core.health import Failures, MetricsCollector
+from sensor.core.keyed import InstallationKey
 from sensor.core.state import SensorState
 from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
-from sensor.export.state import InstallationKey
 from tests.product import Product
 from tests.sensor.ebpf.rings import FakeRing
 from tests.sensor.enforce.node import FakeKernel, FakeWatch

@@ -36,7 +36,7 @@ from sensor.core.clock import Clock
 from sensor.core.health import StageCounter
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer, DescribeSettings
-from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, OverflowTotals, Records, StreamFlag
 from sensor.export.convert import BatchConverter
 from sensor.http.hpack import HpackDecoder, HuffmanStrings
 from sensor.http.http2.alike import AlikeCalls
@@ -55,8 +55,6 @@ from sensor.http.http2.frames import (
 from sensor.http.http2.reader import FrameReader
 from sensor.http.http2.streams import StreamCall
 from sensor.http.reassembly import Chunk, Direction
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 

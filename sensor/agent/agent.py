@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common.figures import Figure, list_figures
-from sensor.agent.attach import StartError
 from sensor.agent.call_processor import CallProcessor
 from sensor.agent.capture_session import CaptureSession
 from sensor.agent.enforcement import Enforcement
@@ -31,12 +30,13 @@ from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
 from sensor.agent.pause import Command
 from sensor.agent.pipeline import Pipeline
-from sensor.agent.wakeup import PollScheduler, seconds_left
+from sensor.agent.wakeup import PollScheduler
 from sensor.capture.source import Capture
 from sensor.core import process as heap
-from sensor.core.clock import Clock
+from sensor.core.clock import Clock, seconds_left
 from sensor.core.health import HealthReport
-from sensor.core.state import SensorState
+from sensor.core.keyed import InstallationKey
+from sensor.core.state import SensorState, StartError
 from sensor.coverage.gaps import Gaps
 from sensor.coverage.report import list_share_figures
 from sensor.coverage.row import PortCoverage
@@ -48,7 +48,7 @@ from sensor.export.convert import SerialisedBatch
 from sensor.export.messages import Welcome
 from sensor.export.policy import PolicyResult, PolicyUpdate
 from sensor.export.spool import Spool
-from sensor.export.state import CollectorState, InstallationKey, StateDirectory
+from sensor.export.state import CollectorState, StateDirectory
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
 from sensor.ebpf.tracepoints import TracepointSettings
@@ -30,10 +31,6 @@ from sensor.export.state import StateDirectory, StateError
 from sensor.http.http2.alike import AlikeCalls
 
 logger = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The sensor cannot start; one sentence that says why and what to do."""
 
 
 class Prepared:

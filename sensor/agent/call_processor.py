@@ -13,23 +13,21 @@ from sensor.capture.tls.bodies import BodyMeter
 from sensor.core.calls import CallRecord, Calls, Exchange, Hop, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
-from sensor.core.keyed import KeyedHash
+from sensor.core.keyed import InstallationKey, KeyedHash
 from sensor.describe.attacks.open import open_attacks
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate, SampleRule
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
 from sensor.describe.filter import CallFilter, Exclusion
 from sensor.describe.schemas.book import SchemaBook
-from sensor.ebpf.abi import RecordFlag
+from sensor.ebpf.abi import OverflowTotals, RecordFlag, Records
 from sensor.ebpf.pieces import Pieces
-from sensor.export.state import InstallationKey
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
-from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import KernelCache, KernelMaps
 from sensor.offload.matcher import KernelMatcher, MatchSettings
 from sensor.offload.name_table import NameClassifier, NameTable
-from sensor.offload.records import OverflowTotals, RecordBodies
+from sensor.offload.records import RecordBodies
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from sensor.sensitive.document import compile_classes

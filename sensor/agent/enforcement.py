@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from common.figures import Figure
-from sensor.agent.wakeup import seconds_left
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Credentials, Ends, Exchange
-from sensor.core.clock import Clock
+from sensor.core.clock import Clock, seconds_left
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.keyed import InstallationKey
 from sensor.ebpf.stops import StopMaps
 from sensor.enforce.block import FILE_NAME, Block, EnforceLimits, EnforcementReport, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory, SharedConnections
 from sensor.enforce.reset import Resetter, StopWatch, find_obstacle
 from sensor.enforce.tables import Server, Switch
-from sensor.export.state import InstallationKey
 from sensor.http.hpack import encode_huffman
 from sensor.http.http1.head import RequestHead
 from sensor.http.http2.exchange import StreamExchange

@@ -21,11 +21,10 @@ from sensor.core.health import StageCount, StageCounter
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.describer import Undescribed
 from sensor.describe.filter import Exclusion
+from sensor.ebpf.abi import OverflowTotals, Records
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
 
 logger = logging.getLogger(__name__)
 

@@ -142,11 +142,6 @@ class PollScheduler:
             _finish(self._rung)
 
 
-def seconds_left(unix_ns: int) -> float:
-    """To the end of the second of unix time, and a moment."""
-    return 1.001 - unix_ns % 1_000_000_000 / 1e9
-
-
 def _finish(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)

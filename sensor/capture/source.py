@@ -12,12 +12,10 @@ from sensor.core.calls import Exchange
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.coverage.row import PortCount
-from sensor.ebpf.abi import RECORD, Counter
+from sensor.ebpf.abi import RECORD, Counter, OverflowTotals, Records
 from sensor.ebpf.ring import Bell
 from sensor.http.http2.exchange import OpenCall, StreamExchange
-from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import MapName
-from sensor.offload.records import OverflowTotals
 
 NO_RECORDS: Final = np.empty(0, RECORD)
 

@@ -28,7 +28,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
-from sensor.agent.attach import Prepared, StartError, prepare_capture
+from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
 from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
@@ -37,6 +37,7 @@ from sensor.cli.replay import replay
 from sensor.core.config import ConfigError, SensorSettings, load_settings, split_address
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.core.process import let_others_first, limit_arenas
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.enforce.tables import Switch
 from sensor.enrich.cgroup_tree import CgroupScope, ScopeError, read_scope

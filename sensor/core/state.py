@@ -1,4 +1,4 @@
-"""What the sensor is doing."""
+"""What the sensor is doing, and why it cannot begin."""
 
 from enum import IntEnum
 
@@ -9,3 +9,7 @@ class SensorState(IntEnum):
     CAPTURING = 1
     PAUSED = 2
     STOPPING = 3
+
+
+class StartError(Exception):
+    """The sensor cannot start; one sentence that says why and what to do."""

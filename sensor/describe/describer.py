@@ -9,7 +9,7 @@ only products of a public list leave the node as words (agents in the documentat
 libraries). Of all others, and of the order of header fields, only a hash under the installation key leaves it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -28,14 +28,13 @@ from sensor.core.calls import (
     Role,
     Service,
     Target,
-    WorkloadKind,
 )
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.reader import AttackReader
 from sensor.describe.auth.principal import Principals
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate
-from sensor.describe.client_address import ClientAddresses
+from sensor.describe.client_address import ClientAddresses, RemoteServices
 from sensor.describe.contents import ContentReader
 from sensor.describe.kinds import CallFacts, read_exchange, read_stream
 from sensor.describe.objects import fold_objects
@@ -102,8 +101,6 @@ _REGISTERED: Final = frozenset(
         "VERSION-CONTROL", "PURGE",
     )
 )  # fmt: skip
-# Remote ends named; dropped whole when full.
-_REMOTE_CACHE_ENTRIES: Final = 8_192
 # Of a head in which no credential was seen, and of which parts could not be.
 _UNSEEN: Final = Credentials(AuthenticationKind.UNKNOWN, 0, PrincipalKind.UNSPECIFIED, 0, False)
 CONSUMER_COLUMNS: Final = ("principal", "credential", "client_address", "client_workload")
@@ -170,11 +167,10 @@ class Describer:
         self._hash = keyed_hash.compute
         self._principals = Principals(keyed_hash)
         self._software = SoftwareNames(keyed_hash)
-        self._settings = settings
-        self._addresses = ClientAddresses(settings.trusted_networks)
+        self.addresses = ClientAddresses(settings.trusted_networks)
         self._find_consumer = _make_consumer_finder(settings.consumer_order)
         self._methods: set[str] = set()
-        self._remotes: dict[tuple[str, int], Service] = {}
+        self.remotes = RemoteServices(settings.cluster)
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
         """The record of one call, or why there is none. Cost: scripts/bench describe."""
@@ -256,50 +252,23 @@ class Describer:
         """How the records of a route's responses follow from their size, where bodies of it were read."""
         return self._contents.find_estimate(route_id)
 
-    def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:
-        """What the forwarding headers of a head say, for `find_client`; empty without trusted networks."""
-        if not self._settings.trusted_networks:
-            return ()
-        head = parse_request_head(request_head, False)
-        return () if isinstance(head, Malformed) else self._addresses.read_hops(head)
-
-    def find_client(self, hops: Sequence[bytes], peer: str) -> str:
-        """Address of the client of a request with these hops, from this peer."""
-        return self._addresses.find_by_hops(hops, peer)
-
     def _name_ends(self, exchange: Exchange, head: RequestHead) -> tuple[Service, NamedEnds]:
         """The service, and who called it, by the role of the socket seen."""
         seen, identity = exchange.ends, self._identity
         if seen.role is Role.SERVER:
             service, hop = identity.server(seen.cgroup_id, seen.local_port, seen.local_address)
-            client_address = self._addresses.find(head, seen.remote_address)
+            client_address = self.addresses.find(head, seen.remote_address)
             if seen.peer_cgroup_id:
                 workload = identity.client_workload(seen.peer_cgroup_id, seen.remote_address, seen.remote_port)
             else:
                 time_ns = exchange.figures.time_unix_ns
                 workload = identity.address_workload(seen.remote_address, time_ns, time_ns)
         else:
-            service, hop = self.name_remote(seen.remote_address, seen.remote_port), Hop.UNSPECIFIED
+            service, hop = self.remotes.name(seen.remote_address, seen.remote_port), Hop.UNSPECIFIED
             client_address = seen.local_address
             workload = identity.client_workload(seen.cgroup_id, client_address, seen.local_port)
         software = self._software.name(head.marks)
         return service, NamedEnds(seen.role, hop, client_address, workload, software, head.version, seen.is_encrypted)
-
-    def name_remote(self, address: str, port: int) -> Service:
-        """The service at a remote end, by the only name this node knows: its address."""
-        service = self._remotes.get((address, port))
-        if service is None:
-            if len(self._remotes) >= _REMOTE_CACHE_ENTRIES:
-                self._remotes.clear()
-            service = self._remotes[address, port] = Service(
-                cluster=self._settings.cluster,
-                namespace="",
-                workload=address,
-                workload_kind=WorkloadKind.UNSPECIFIED,
-                host_name="",
-                port=port,
-            )
-        return service
 
     def _name_method(self, method: str) -> str:
         """Of a method that is not registered."""

@@ -26,7 +26,7 @@ from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
 from sensor.core.calls import Ends, Exchange, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
-from sensor.ebpf.abi import OVERFLOW_KEY
+from sensor.ebpf.abi import OVERFLOW_KEY, OverflowTotals, Records
 from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.own_traffic import OwnTraffic
 from sensor.http.http2.exchange import StreamExchange
@@ -200,10 +200,6 @@ _OWN_REASON: Final = (
 _REASON: Final = "Recognised and kept out of the inventory; is_telling_probes reports them."
 _SECOND_NS: Final = 1_000_000_000
 
-Records = npt.NDArray[np.void]
-# As sensor.offload.records has it: calls, request bytes, response bytes, microseconds.
-Totals = tuple[int, int, int, int]
-
 
 class CallFilter:
     """What is left out at one node. Not thread-safe."""
@@ -224,8 +220,8 @@ class CallFilter:
         self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
-        self._totals: dict[bytes, Totals] = {}
-        self._withheld: dict[bytes, Totals] = {}
+        self._totals: dict[bytes, OverflowTotals] = {}
+        self._withheld: dict[bytes, OverflowTotals] = {}
         self._on_probed: Callable[[Service], None] = lambda service: None
         self.fast_probes = 0  # Calls that said they were probes and came too often to be.
 
@@ -382,13 +378,13 @@ class CallFilter:
             service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
             self._account.add(Exclusion(service, kind, reason), int(some["calls"][is_of].sum()))
 
-    def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
-        """Totals since the load without those of what is excluded meanwhile, which are counted."""
+    def filter_overflow(self, totals: Mapping[bytes, OverflowTotals]) -> Mapping[bytes, OverflowTotals]:
+        """OverflowTotals since the load without those of what is excluded meanwhile, which are counted."""
         may_exclude = self._identity.is_leaving_out or (self._own_traffic is not None and self._own_traffic.cgroup_ids)
         if not may_exclude and not self._withheld:
             self._totals = dict(totals)
             return totals
-        kept: dict[bytes, Totals] = {}
+        kept: dict[bytes, OverflowTotals] = {}
         for key, total in totals.items():
             cgroup_id, port, role, _ = OVERFLOW_KEY.unpack(key)
             withheld = self._withheld.get(key, (0, 0, 0, 0))
@@ -411,6 +407,6 @@ class CallFilter:
         return SWITCHED_OFF, self._identity.why_left_out(cgroup_id)
 
 
-def _add(one: Totals, other: Totals, factor: int) -> Totals:
+def _add(one: OverflowTotals, other: OverflowTotals, factor: int) -> OverflowTotals:
     a, b = one, other
     return a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2], a[3] + factor * b[3]

@@ -19,25 +19,25 @@ from sensor.aggregate.dictionary import Facts, IdentityRow, pack_manner
 from sensor.core.addresses import name_address
 from sensor.core.arrays import KeyTable, mix, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Role
-from sensor.describe.describer import Describer
+from sensor.describe.client_address import ClientAddresses
+from sensor.ebpf.abi import Records
 from sensor.enrich.identity import NodeIdentity
 from sensor.offload.kernel_cache import KernelCache, Profile
 
 # Actors and connections remembered, each; dropped whole when full.
 REMEMBERED_MAX: Final = 65_536
 
-Records = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint64]
 
 
 class ActorTable:
     """Actors of records met lately. Not thread-safe."""
 
-    def __init__(self, *, cache: KernelCache, facts: Facts, identity: NodeIdentity, describer: Describer) -> None:
+    def __init__(self, *, cache: KernelCache, facts: Facts, identity: NodeIdentity, addresses: ClientAddresses) -> None:
         self._cache = cache
         self._facts = facts
         self._identity = identity
-        self._describer = describer
+        self._client_addresses = addresses
         self._generation = facts.generation
         self._actors = KeyTable()
         self._connections = KeyTable()  # Number of its workload, by the kernel's number of a connection.
@@ -189,7 +189,9 @@ class ActorTable:
         numbers = np.array([self._facts.text(address) for address in addresses], np.int64)[inverse]
         has_hops = np.array([bool(profile.hops) for profile in profiles], np.bool_)[place]
         for forwarded in np.flatnonzero(has_hops & (records["role"] == Role.SERVER)).tolist():
-            address = self._describer.find_client(profiles[place[forwarded]].hops, addresses[inverse[forwarded]])
+            address = self._client_addresses.find_by_hops(
+                profiles[place[forwarded]].hops, addresses[inverse[forwarded]]
+            )
             numbers[forwarded] = self._facts.text(address)
         return numbers
 

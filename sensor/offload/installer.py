@@ -14,7 +14,7 @@ from typing import Final
 from sensor.core.addresses import pack_address
 from sensor.core.calls import CallRecord, Exchange, Role, Route, SegmentKind, Service, WorkloadKind
 from sensor.core.keyed import fold_all
-from sensor.describe.describer import Describer
+from sensor.describe.client_address import ClientAddresses
 from sensor.describe.objects import read_objects
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import METHOD_BYTES, SegmentClass, TokenKind
@@ -22,8 +22,7 @@ from sensor.offload.kernel_cache import CachedRoute, EdgeKey, KernelCache, Profi
 from sensor.offload.name_table import NamesKnown, NameTable, PlainHead, read_plain_head
 from sensor.routes.segments import MAX_SEGMENT_CHARACTERS
 from sensor.routes.templating import Templater
-from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Step, Trace
-from sensor.routes.vocabulary import OTHER
+from sensor.routes.trie import MAX_VERSION_DIGITS, OTHER, VERSION_DEPTH, Step, Trace
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
@@ -55,7 +54,7 @@ class EntryInstaller:
         names: NameTable,
         templater: Templater,
         hash_segment: Callable[[bytes], int],
-        describer: Describer,
+        addresses: ClientAddresses,
         is_probed: Callable[[Service, str], bool] = lambda service, path: False,
     ) -> None:
         """`hash_segment`: the keyed hash; `is_probed`: paths of a service that probes ask for too, which only a whole
@@ -65,7 +64,7 @@ class EntryInstaller:
         self._names = names
         self._templater = templater
         self._hash = hash_segment
-        self._describer = describer
+        self._addresses = addresses
         self.contradicted_count = 0  # Of installed entries.
 
     def install_call(
@@ -170,7 +169,7 @@ class EntryInstaller:
             record.contents.request_content_type,
             record.protocol.kind,
             is_reported,
-            self._describer.read_hops(exchange.request_head),
+            self._addresses.parse_hops(exchange.request_head),
             record.ends.client_software,
         )
         known = self._cache.find_profile(exchange.hashes.profile)

@@ -12,13 +12,12 @@ from sensor.aggregate.dictionary import Facts
 from sensor.core.calls import CallRecord, Calls, Exchange, Hop, Role, Service
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer
-from sensor.ebpf.abi import SETTINGS, Settings
+from sensor.ebpf.abi import SETTINGS, OverflowTotals, Records, Settings
 from sensor.enrich.identity import NodeIdentity
-from sensor.offload.actors import Records
 from sensor.offload.installer import EntryInstaller
 from sensor.offload.kernel_cache import KernelCache, KernelMaps, MapName
 from sensor.offload.name_table import NameTable
-from sensor.offload.records import MediaTypes, OverflowTotals, RecordBodies, RecordConverter
+from sensor.offload.records import MediaTypes, RecordBodies, RecordConverter
 from sensor.routes.templating import Templater
 
 _SETTINGS_KEY = bytes(4)
@@ -74,7 +73,7 @@ class KernelMatcher:
             names=names,
             templater=templater,
             hash_segment=keyed_hash,
-            describer=describer,
+            addresses=describer.addresses,
             is_probed=is_probed,
         )
         self._converter = RecordConverter(
@@ -83,7 +82,8 @@ class KernelMatcher:
             facts=facts,
             identity=identity,
             templater=templater,
-            describer=describer,
+            addresses=describer.addresses,
+            remotes=describer.remotes,
             bodies=bodies,
         )
         self._secret = secret

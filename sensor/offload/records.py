@@ -41,12 +41,12 @@ from sensor.core.calls import (
 )
 from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import JUMP_RATIO
-from sensor.describe.describer import Describer
-from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, RecordFlag
+from sensor.describe.client_address import ClientAddresses, RemoteServices
+from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, OverflowTotals, RecordFlag, Records
 from sensor.ebpf.pieces import Pieces
 from sensor.enrich.identity import NodeIdentity
 from sensor.http.http1.head import EVENT_STREAM
-from sensor.offload.actors import ActorTable, Records
+from sensor.offload.actors import ActorTable
 from sensor.offload.kernel_cache import CachedRoute, KernelCache
 from sensor.routes.templating import Templater
 
@@ -210,9 +210,6 @@ _SHARED_FLAGS: Final = (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL).valu
 _AMBIGUOUS: Final = RecordFlag.AMBIGUOUS.value
 _LOSSY: Final = RecordFlag.LOSSY.value
 
-# Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
-OverflowTotals = tuple[int, int, int, int]
-
 
 class RecordConverter:
     """Turns batches of records into rows of CALL, under one installation key. Not thread-safe."""
@@ -225,7 +222,8 @@ class RecordConverter:
         facts: Facts,
         identity: NodeIdentity,
         templater: Templater,
-        describer: Describer,
+        addresses: ClientAddresses,
+        remotes: RemoteServices,
         bodies: RecordBodies | None = None,
     ) -> None:
         self._routes = RouteTable(cache=cache, facts=facts, templater=templater)
@@ -234,8 +232,8 @@ class RecordConverter:
         self._facts = facts
         self._identity = identity
         self._templater = templater
-        self._describer = describer
-        self._actors = ActorTable(cache=cache, facts=facts, identity=identity, describer=describer)
+        self._remotes = remotes
+        self._actors = ActorTable(cache=cache, facts=facts, identity=identity, addresses=addresses)
         # Last local address by (cgroup, port).
         self._ends: BoundedDict[tuple[int, int], str] = BoundedDict(ENDS_MAX)
         self._overflow: dict[bytes, OverflowTotals] = {}
@@ -332,7 +330,7 @@ class RecordConverter:
         if role == Role.SERVER:
             service, hop = self._identity.server(cgroup_id, port, address)
         else:
-            service, hop = self._describer.name_remote(address, port), Hop.UNSPECIFIED
+            service, hop = self._remotes.name(address, port), Hop.UNSPECIFIED
         return self._templater.route_other(service, OTHER_METHOD), hop
 
     def forget_actors(self) -> None:

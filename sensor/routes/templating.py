@@ -6,6 +6,11 @@ name. Shapes come from `sensor.routes.segments`, positions from `sensor.routes.t
 
 Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.vocabulary` reveals them.
 Everything is bounded. What does not fit goes to the `other` route of its (service, method) and is counted.
+
+`Reveal`: a collector may ask for the text of other words. It gets those that were served (2xx) to three consumers or
+more and do not look like values. It also gets names of RPCs that their server knows (sensor/routes/schema_names.py).
+The count keeps on the node what one or two callers know, such as a user name in /users/{name} or a secret link. The
+form keeps names, ids and addresses there, however many call them. A text once revealed may be revealed again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,9 +21,21 @@ from sensor.core.calls import Route, Segment, SegmentKind, Service, Target
 from sensor.core.keyed import KeyedHash, fold
 from sensor.routes.schema_names import Naming, find_names
 from sensor.routes.segments import Shape, classify_segment, is_mount
-from sensor.routes.tables import ServiceTable, ServiceTables, TableLimits, make_route
-from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Node, Slot, Trace, is_version_here, trace_path
-from sensor.routes.vocabulary import OTHER, Reveal, Vocabulary
+from sensor.routes.trie import (
+    MAX_VERSION_DIGITS,
+    OTHER,
+    VERSION_DEPTH,
+    Node,
+    ServiceTable,
+    ServiceTables,
+    Slot,
+    TableLimits,
+    Trace,
+    is_version_here,
+    make_route,
+    trace_path,
+)
+from sensor.routes.vocabulary import Vocabulary, split_word
 
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
@@ -35,6 +52,64 @@ _UNKNOWN_SEGMENT: Final = Segment(SegmentKind.LITERAL, "<unknown>")
 _UNKNOWN_KEY: Final = "/<unknown>"
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
+
+
+# Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
+MIN_CONSUMERS: Final = 3
+# Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
+MAX_CANDIDATES: Final = 20_000
+MAX_REVEALED: Final = 20_000
+MAX_REVEALED_CHARACTERS: Final = 64
+
+
+def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
+    """Whether a word's text looks like part of an API: letters with separators, few digits, no person's name."""
+    if len(text) > MAX_REVEALED_CHARACTERS or not text.isascii():
+        return False
+    if not all(character.isalnum() or character in "-_.$~!" for character in text):
+        return False
+    digits = sum(character.isdigit() for character in text)
+    return digits <= 4 and digits * 2 < len(text) and not vocabulary.is_name(text) and len(split_word(text)) <= 12
+
+
+class Reveal:
+    """Counts who was served which word, and answers requests for texts."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
+        self.revealed: dict[int, str] = {}
+
+    def observe(self, text: str, word_hash: int, consumer: int) -> None:
+        """Notes that `consumer` was served (2xx) a path with this word."""
+        entry = self._candidates.get(word_hash)
+        if entry is None:
+            self._candidates[word_hash] = (text, {consumer})
+        elif len(entry[1]) < MIN_CONSUMERS:
+            entry[1].add(consumer)
+
+    def allow(self, word_hash: int, text: str) -> None:
+        """Reveals a word whoever was served it: a server has shown that it is a name of its schema."""
+        if len(self.revealed) < MAX_REVEALED:
+            self.revealed[word_hash] = text
+
+    def answer(self, hashes: Iterable[int]) -> dict[int, str]:
+        """Texts of those of `hashes` that may be revealed, by hash."""
+        revealed = {}
+        for word_hash in hashes:
+            text = self.revealed.get(word_hash)
+            if text is None:
+                entry = self._candidates.get(word_hash)
+                if entry is None or len(entry[1]) < MIN_CONSUMERS or not is_tellable(entry[0], self._vocabulary):
+                    continue
+                text = entry[0]
+                if len(self.revealed) < MAX_REVEALED:
+                    self.revealed[word_hash] = text
+            revealed[word_hash] = text
+        return revealed
+
+    def __repr__(self) -> str:
+        return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"
 
 
 class Templater:

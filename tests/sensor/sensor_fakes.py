@@ -11,6 +11,7 @@ from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe.describer import Undescribed
@@ -18,7 +19,6 @@ from sensor.ebpf.abi import RECORD, Counter
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
-from sensor.export.state import InstallationKey
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.kernel_cache import KernelMaps, MapName
 from tests.sensor.clocks import FakeClock

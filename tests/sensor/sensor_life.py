@@ -12,6 +12,7 @@ from sensor.agent.call_processor import CallProcessor
 from sensor.agent.lock import NodeLock
 from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.gaps import Gaps
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
@@ -20,7 +21,7 @@ from sensor.export.convert import BatchConverter
 from sensor.export.messages import SensorIdentity
 from sensor.export.session import SessionTimes
 from sensor.export.spool import Spool
-from sensor.export.state import InstallationKey, StateDirectory
+from sensor.export.state import StateDirectory
 from sensor.export.target import Target
 from sensor.offload.governor import Governor, GovernorSettings
 from sensor.routes.vocabulary import load_vocabulary

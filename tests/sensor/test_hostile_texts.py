@@ -27,6 +27,7 @@ from sensor.core.calls import Exchange, RawBodies, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
+from sensor.core.keyed import InstallationKey
 from sensor.core.printable import NAME_BYTES_MAX
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.cgroup import CgroupOwner
@@ -34,7 +35,6 @@ from sensor.enrich.hidden import parse_unix
 from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.export.messages import write_coverage, write_schemas
-from sensor.export.state import InstallationKey
 from tests.sensor.enrich.test_identity import Node as FakeNode
 from tests.sensor.records import ROUTE, change_fields, make_exchange, make_record, make_service
 from tests.sensor.scopes import watch_host

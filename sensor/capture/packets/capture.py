@@ -31,6 +31,8 @@ from sensor.ebpf.abi import (
     STREAM_RECORD,
     STREAM_RECORDS_BYTES,
     Counter,
+    OverflowTotals,
+    Records,
 )
 from sensor.ebpf.hashes import hash_connection
 from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
@@ -47,8 +49,6 @@ from sensor.ebpf.syscalls import (
 )
 from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import OpenCall, StreamExchange
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
 
 # Events of one read, some 10 ms of work, 100 with bodies: their cache entries are installed before the next read.
 READ_LIMIT: Final = 250

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from sensor.core.addresses import name_address
-from sensor.core.calls import CallFigures, Ends, Exchange, KernelHashes, Role
+from sensor.core.calls import NO_HASHES, CallFigures, Ends, Exchange, KernelHashes, Role
 from sensor.core.health import StageCounter, take_each
 from sensor.ebpf.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
 from sensor.ebpf.pieces import Pieces
@@ -318,6 +318,6 @@ class ExchangeAssembler:
             pending.request,
             pending.is_truncated,
             pending.response,
-            KernelHashes(head.profile, head.host, head.credential),
+            KernelHashes(head.profile, head.host, head.credential) if head.profile else NO_HASHES,
             self._pieces.pop(event.connection, event.call) if is_final else None,
         )

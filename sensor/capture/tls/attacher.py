@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from common.token_bucket import TokenBucket
 from sensor.capture.tls.duty import DutyCycle
@@ -25,6 +25,7 @@ from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.ebpf.uprobes import TlsProgram
 
 logger = logging.getLogger(__name__)
 
@@ -48,32 +49,6 @@ MAX_WITHOUT: Final = 65_536
 WORK_PER_SECOND: Final = 150_000_000
 WORK_SAVED_MAX: Final = 6_000_000_000
 WORK_AT_START: Final = 30_000_000_000
-
-
-class Prober(Protocol):
-    """What puts programs into files: `sensor.ebpf.uprobes.TlsProgram`."""
-
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
-        """The fds that hold them. Raises OSError."""
-        ...
-
-    def look_away(self, pid: int) -> None:
-        """The probes of a process were taken out."""
-        ...
-
-    def read_calls(self) -> Mapping[int, int]:
-        """Calls so far by process."""
-        ...
-
-    @property
-    def is_choosing(self) -> bool:
-        """Whether probes may be put into one process."""
-        ...
-
-    @property
-    def has_cookies(self) -> bool:
-        """Whether programs get the cookies of places."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +112,7 @@ class Attacher:
     def __init__(
         self,
         *,
-        prober: Prober,
+        prober: TlsProgram,
         close_probes: Callable[[Iterable[int]], None],
         processes: ProcessFiles,
         monotonic: Callable[[], float],
@@ -233,7 +208,11 @@ class Attacher:
             self._duty.forget({pid for one in mapped.values() for pid in one.pids})
         self.take_turns()
         self._files = tuple(self._list_files(mapped))
-        self._unread.update(self._files)
+        reasons: dict[int, str] = {}
+        for probed in self._files:
+            for pid in probed.pids:
+                reasons[pid] = reasons.get(pid) or ("" if probed.sites else probed.reason)
+        self._unread.update(reasons)
 
     def _list_files(self, mapped: Mapping[FileId, MappedFile]) -> Iterator[ProbedFile]:
         for file, held in self._held.items():

@@ -41,6 +41,8 @@ from sensor.ebpf.abi import (
     Binding,
     ConnectionKind,
     Counter,
+    OverflowTotals,
+    Records,
     SyscallCounter,
     SyscallEvent,
     TlsCounter,
@@ -50,9 +52,7 @@ from sensor.ebpf.run_time import RunTimeMeter
 from sensor.ebpf.syscalls import read_divided_counts
 from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
 from sensor.http.http2.exchange import OpenCall, StreamExchange
-from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import MapName
-from sensor.offload.records import OverflowTotals
 
 # So long after the last turn what was counted before it may still be reported.
 LINGER_SECONDS: Final = 3.0

@@ -1,7 +1,7 @@
 """Finds the credentials of a request: a `RequestHead` in, `Evidence` out (the kind and raw value of each credential).
 
-Names decide: `sensor.describe.auth.header_names` for headers, the tables of `sensor.describe.auth.schemes` for query
-parameters and cookies. A value that looks random is not evidence. A JWT is evidence, because of its form.
+Names decide, by the tables of `sensor.describe.auth.schemes`. A value that looks random is not evidence. A JWT is
+evidence, because of its form.
 
 Values stay on the node. `sensor.describe.auth.principal` turns them into keyed hashes.
 """
@@ -15,7 +15,7 @@ import msgspec
 
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.describe.auth import schemes
-from sensor.describe.auth.header_names import HeaderRole, classify_header_name, flatten_name
+from sensor.describe.auth.schemes import HeaderRole, classify_header_name, flatten_name
 from sensor.http.http1.head import Header, RequestHead
 
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).

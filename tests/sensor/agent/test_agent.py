@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
-from sensor.agent.attach import StartError
 from sensor.agent.pause import Command
 from sensor.agent.pipeline import Pipeline
 from sensor.agent.wakeup import PollScheduler
 from sensor.core.health import StageCount
-from sensor.core.state import SensorState
+from sensor.core.keyed import InstallationKey
+from sensor.core.state import SensorState, StartError
 from sensor.ebpf.abi import RECORD, Counter
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.export.client import UplinkRejectedError
 from sensor.export.convert import SerialisedBatch
-from sensor.export.state import InstallationKey, StateDirectory
+from sensor.export.state import StateDirectory
 from tests.sensor.export.collector import FakeCollector
 from tests.sensor.sensor_fakes import make_users_exchange
 from tests.sensor.sensor_life import count_calls, live, wait_capturing

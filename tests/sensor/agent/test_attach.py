@@ -8,9 +8,9 @@ import pytest
 
 from sensor.agent import attach
 from sensor.agent import attach as prepared
-from sensor.agent.attach import StartError
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
 from sensor.http.http2.alike import AlikeCalls

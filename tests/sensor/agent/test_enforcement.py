@@ -10,10 +10,9 @@ import pytest
 from sensor.agent.enforcement import LEARNING_SECONDS, Enforcement
 from sensor.core.calls import CallRecord, Ends, Role
 from sensor.core.config import SensorSettings
-from sensor.core.keyed import hash_siphash
+from sensor.core.keyed import InstallationKey, hash_siphash
 from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import Block, BlockKind
-from sensor.export.state import InstallationKey
 from sensor.http.hpack import encode_huffman
 from sensor.http.http1.head import Header, RequestHead
 from sensor.http.http2.exchange import OpenCall, StreamExchange, build_stream_exchange

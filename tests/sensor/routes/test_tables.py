@@ -8,10 +8,19 @@ from hypothesis import strategies as st
 
 from sensor.core.calls import Route, SegmentKind, Service, WorkloadKind
 from sensor.core.keyed import KeyedHash
-from sensor.routes.tables import SERVICE_PART, UNSERVED_SERVICE_PART, ServiceTables, TableLimits, walk_nodes
 from sensor.routes.templating import Templater
-from sensor.routes.trie import MAX_VERSIONS, MAX_WORDS
-from sensor.routes.vocabulary import MAX_HOSTS, OTHER, load_vocabulary
+from sensor.routes.trie import (
+    MAX_HOSTS,
+    MAX_VERSIONS,
+    MAX_WORDS,
+    OTHER,
+    SERVICE_PART,
+    UNSERVED_SERVICE_PART,
+    ServiceTables,
+    TableLimits,
+    walk_nodes,
+)
+from sensor.routes.vocabulary import load_vocabulary
 
 LIMITS = TableLimits(services=3, routes=24, unserved_routes=16, nodes=40, unserved_nodes=24)
 TEXTS = st.sampled_from(["users", "orders", "v1", "zorblatt", "7", "a.json", "42.json", "", "\x00", "%41"]) | st.text(

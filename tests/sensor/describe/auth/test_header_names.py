@@ -4,8 +4,8 @@ import pytest
 
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.core.keyed import KeyedHash
-from sensor.describe.auth.header_names import split_name
 from sensor.describe.auth.principal import Principals
+from sensor.describe.auth.schemes import split_name
 from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.accuracy.node import Node
 
