@@ -134,7 +134,7 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
             clock=Clock(),
             send=lambda batches: None,
         )
-        sensor._enforcement._enforcer.begin(FakeKernel(), FakeWatch(), "")  # type: ignore[attr-defined]
+        sensor._enforcement.enforcer.begin(FakeKernel(), FakeWatch(), "")  # type: ignore[attr-defined]
         assert sensor._state is SensorState.CAPTURING
         return list(MetricsCollector(sensor.read_metrics).collect())
 

@@ -227,7 +227,7 @@ class Sensor:
                         await asyncio.sleep(0)
                         continue
                     # A second's records become rows right after it.
-                    is_quiet = not (session.has_installed or self._enforcement.is_naming)
+                    is_quiet = not (session.has_installed or self._enforcement.enforcer.is_naming)
                     await scheduler.wait(seconds_left(self._clock.unix_ns()), is_quiet=is_quiet)
                 except Exception:
                     # A loop boundary: what this turn did not come to, the next one does.
@@ -339,7 +339,7 @@ class Sensor:
         key = self._told.keys[0]
 
         def make_processor() -> CallProcessor:
-            self._enforcement.set_key(key)
+            self._enforcement.enforcer.set_key(key.key_id, key.secret)
             return self._make_processor(key)
 
         session.change_key(make_processor, key.key_id)
@@ -348,7 +348,7 @@ class Sensor:
         """Merge windows while the collector is away."""
         if self._state is not SensorState.STOPPING:
             logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
-        self._enforcement.on_connection(is_connected)
+        self._enforcement.enforcer.on_connection(is_connected)
         if self._session is not None:
             self._session.set_connected(is_connected)
 
@@ -358,7 +358,7 @@ class Sensor:
         if result.is_applied:
             self._apply_policy()
             if update.blocks is not None:
-                self._enforcement.take(update.blocks, update.epoch)
+                self._enforcement.enforcer.take(update.blocks, update.epoch)
         return result
 
     def on_reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
@@ -389,7 +389,7 @@ class Sensor:
         for read in (
             self._read_session_figures,
             self._node.figures,
-            self._enforcement.figures,
+            self._enforcement.enforcer.figures,
             lambda: list_figures(self._spool.counts, "spool_"),
             lambda: list_share_figures(self.read_coverage()),
         ):
@@ -424,7 +424,7 @@ class Sensor:
 
     def read_enforcement(self) -> EnforcementReport:
         """What is stopped on this node."""
-        return self._enforcement.report()
+        return self._enforcement.enforcer.report()
 
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         """What is reported of Kubernetes workloads and containers on this node."""

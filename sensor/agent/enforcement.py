@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from common.figures import Figure
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Credentials, Ends, Exchange
@@ -15,7 +14,7 @@ from sensor.core.clock import Clock, seconds_left
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.core.keyed import InstallationKey
 from sensor.ebpf.stops import StopMaps
-from sensor.enforce.block import FILE_NAME, Block, EnforceLimits, EnforcementReport, KnownBlocks
+from sensor.enforce.block import FILE_NAME, EnforceLimits, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory, SharedConnections
 from sensor.enforce.reset import Resetter, StopWatch, find_obstacle
@@ -50,7 +49,7 @@ def make_limits(settings: SensorSettings) -> EnforceLimits:
 
 
 class Enforcement:
-    """What the sensor's life needs of it. Of the sensor's loop."""
+    """The `enforcer` with what it needs of a sensor. Of the sensor's loop."""
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class Enforcement:
         self._began_ns = 0
         self._proc, self._list_namespaces = proc, list_namespaces
         self._stops: StopMaps | None = None
-        self._enforcer = Enforcer(
+        self.enforcer = Enforcer(
             limits=make_limits(settings),
             clock=clock,
             read_switch=Switch(settings.state_dir).read,
@@ -81,20 +80,20 @@ class Enforcement:
 
     def begin(self, capture: Capture, key: InstallationKey) -> None:
         """On what captures from now on. Nothing is tried or started where the settings allow no enforcement."""
-        self._enforcer.set_key(key.key_id, key.secret)
+        self.enforcer.set_key(key.key_id, key.secret)
         if not self._is_enabled:
             return
         if capture.way is not CaptureWay.CGROUP_SKB:
-            self._enforcer.begin(None, None, _NOT_BY_PACKETS)
+            self.enforcer.begin(None, None, _NOT_BY_PACKETS)
             return
         if obstacle := find_obstacle():
-            self._enforcer.begin(None, None, obstacle)
+            self.enforcer.begin(None, None, obstacle)
             return
         self._capture, self._began_ns = capture, self._clock.monotonic_ns()
         self._stops = StopMaps(capture.maps)
         watch = StopWatch(self._stops, Resetter(self._proc, self._list_namespaces), self._clock)
         watch.start()
-        self._enforcer.begin(self._stops, watch, "")
+        self.enforcer.begin(self._stops, watch, "")
 
     async def keep(self) -> None:
         """Tick in each second, with the turn that ends the one before, for as long as the sensor captures."""
@@ -105,9 +104,9 @@ class Enforcement:
                 second = self._clock.unix_ns() // SECOND_NS
                 if second != ticked_second:
                     ticked_second = second
-                    self._enforcer.tick()
+                    self.enforcer.tick()
                 self._look()
-                if not self._enforcer.is_naming:
+                if not self.enforcer.is_naming:
                     seconds = seconds_left(self._clock.unix_ns())
             except Exception:
                 # A loop boundary: without a tick the kernel stops nobody any more, within seconds.
@@ -115,48 +114,18 @@ class Enforcement:
                 ticked_second = -1
             await asyncio.sleep(seconds)
 
-    @property
-    def is_naming(self) -> bool:
-        """Whether somebody is blocked by what calls say of him."""
-        return self._enforcer.is_naming
-
     def end(self) -> None:
         """Lift everything, before the capture closes."""
-        self._enforcer.end()
+        self.enforcer.end()
         self._capture = None
         if self._stops is not None:
             self._stops.close()
             self._stops = None
 
-    def set_key(self, key: InstallationKey) -> None:
-        """The installation key is another one."""
-        self._enforcer.set_key(key.key_id, key.secret)
-
-    def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
-        """All that the collector wants stopped."""
-        self._enforcer.take(blocks, epoch)
-
-    def on_connection(self, is_connected: bool) -> None:
-        """Whether the collector is there."""
-        self._enforcer.on_connection(is_connected)
-
-    def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
-        return self._enforcer.figures()
-
-    def report(self) -> EnforcementReport:
-        """What is in force."""
-        return self._enforcer.report()
-
     def add_rows(self, rows: RowColumns) -> None:
         """Rows leave: the history that shares are measured by."""
         if self._is_enabled:
             self._history.add(rows, self._clock.monotonic_ns())
-
-    @property
-    def changes(self) -> int:
-        """Of what is in force: after one, calls of HTTP/2 are described anew."""
-        return self._enforcer.changes
 
     def set_identify(self, identify: Callable[[RequestHead], Credentials]) -> None:
         """Who presents a head, under the installation key in use."""
@@ -168,39 +137,39 @@ class Enforcement:
             return
         who = record.credentials
         if not isinstance(exchange, StreamExchange):
-            if self._enforcer.is_naming:
-                self._enforcer.see(exchange.ends, who)
+            if self.enforcer.is_naming:
+                self.enforcer.see(exchange.ends, who)
             return
         ends = exchange.exchange.ends
         self._note(ends, who)
-        if not self._enforcer.is_naming:
+        if not self.enforcer.is_naming:
             return
-        if self._capture is not None and self._enforcer.is_blocked(ends, who):
+        if self._capture is not None and self.enforcer.is_blocked(ends, who):
             self._list_open(self._capture, ends.connection)  # Who else is on it now.
-        self._enforcer.see(ends, who, is_shared=self._is_shared(ends), coded=self._code(exchange, who))
+        self.enforcer.see(ends, who, is_shared=self._is_shared(ends), coded=self._code(exchange, who))
 
     def _code(self, exchange: StreamExchange, who: Credentials) -> bytes | None:
         """The credential as HTTP/2 codes it, where it is a header's whole value; None where no block names the
         caller."""
         request = exchange.call.request
-        if not self._enforcer.is_blocked(exchange.exchange.ends, who) or not isinstance(request, StreamRequest):
+        if not self.enforcer.is_blocked(exchange.exchange.ends, who) or not isinstance(request, StreamRequest):
             return None
         for header in request.head.headers:
-            if who.credential and self._enforcer.matches(header.value, who.credential):
+            if who.credential and self.enforcer.matches(header.value, who.credential):
                 return encode_huffman(header.value)
         return b""
 
     def is_blocked(self, exchange: StreamExchange, record: CallRecord) -> bool:
         """Whether a block names who made this call."""
-        return self._enforcer.is_naming and self._enforcer.is_blocked(exchange.exchange.ends, record.credentials)
+        return self.enforcer.is_naming and self.enforcer.is_blocked(exchange.exchange.ends, record.credentials)
 
     def _look(self) -> None:
         """Through the calls that go on, where somebody is blocked by name: each client of a connection is known before
         one of them has it reset."""
-        if self._capture is None or not self._enforcer.is_naming:
+        if self._capture is None or not self.enforcer.is_naming:
             return
         for ends, who in self._list_open(self._capture, None):
-            self._enforcer.see(ends, who, is_shared=self._is_shared(ends), is_over=False)
+            self.enforcer.see(ends, who, is_shared=self._is_shared(ends), is_over=False)
 
     def _list_open(self, capture: Capture, connection: int | None) -> list[tuple[Ends, Credentials]]:
         """Calls of HTTP/2 that have not ended, each noted."""

@@ -67,8 +67,8 @@ class Pipeline:
         """Describe and count exchanges."""
         aggregator, repeats, enforcement = self.aggregator, self._repeats, self._enforcement
         self._take_repeats()
-        if enforcement is not None and enforcement.changes != self._enforced_changes:
-            self._enforced_changes = enforcement.changes
+        if enforcement is not None and enforcement.enforcer.changes != self._enforced_changes:
+            self._enforced_changes = enforcement.enforcer.changes
             repeats.forget()
         repeats.begin(self._clock.monotonic_ns(), aggregator.facts.generation)
         for exchange in exchanges:

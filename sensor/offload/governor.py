@@ -47,13 +47,15 @@ class GovernorSettings:
     floor_tls_calls_per_second: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Totals:
-    """Since the start, of what is assessed over a while."""
+    """Since the start."""
 
     now_ns: int
     cpu_ns: int
     calls: int
+    heads: int
+    body_bytes: int
     tls_calls: int
 
 
@@ -62,7 +64,7 @@ class Governor:
 
     def __init__(self, settings: GovernorSettings) -> None:
         self._settings = settings
-        self._time_ns = self._cpu_ns = self._calls = self._heads = self._body_bytes = -1
+        self._last: _Totals | None = None
         self._seconds_over = 0
         self._held_seconds = 0.0
         self.heads_per_second = settings.heads_per_second
@@ -127,26 +129,23 @@ class Governor:
 
     def is_due(self, now_ns: int) -> bool:
         """Whether a second has passed since the last `observe`."""
-        return now_ns - self._time_ns >= INTERVAL_NS
+        return self._last is None or now_ns - self._last.now_ns >= INTERVAL_NS
 
     def observe(
         self, *, now_ns: int, cpu_ns: int, calls: int, heads: int, body_bytes: int = 0, tls_calls: int = 0
     ) -> bool:
         """Takes totals since the start: processor time, calls (those over TLS too), heads and bytes of bodies copied,
         calls read over TLS. Says whether a limit changed."""
-        before = self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes
-        self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes = (
-            now_ns, cpu_ns, calls, heads, body_bytes,
-        )  # fmt: skip
-        totals = _Totals(now_ns=now_ns, cpu_ns=cpu_ns, calls=calls, tls_calls=tls_calls)
-        seconds = (now_ns - before[0]) / 1e9
-        if before[0] < 0 or seconds <= 0:
+        totals = _Totals(now_ns, cpu_ns, calls, heads, body_bytes, tls_calls)
+        before, self._last = self._last, totals
+        if before is None or now_ns <= before.now_ns:
             self._tls_began = totals
             return False
+        seconds = (now_ns - before.now_ns) / 1e9
         if self.is_holding_back or self.tls_calls_per_second < self._settings.tls_calls_per_second:
             self._held_seconds += seconds
-        self.used_share = self._find_used(seconds, cpu_ns - before[1], calls - before[2])
-        has_changed = self._steer((heads - before[3]) / seconds, (body_bytes - before[4]) / seconds)
+        self.used_share = self._find_used(seconds, cpu_ns - before.cpu_ns, calls - before.calls)
+        has_changed = self._steer((heads - before.heads) / seconds, (body_bytes - before.body_bytes) / seconds)
         return self._steer_tls(totals) or has_changed
 
     def _find_used(self, seconds: float, cpu_ns: int, calls: int) -> float:

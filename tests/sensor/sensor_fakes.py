@@ -168,11 +168,12 @@ class FakeNode:
 
 
 class FakeEnforcement:
-    """Notes what it is told."""
+    """Notes what it is told; its own enforcer."""
 
     is_naming = False
 
     def __init__(self) -> None:
+        self.enforcer = self
         self.moves: list[str] = []
         self.taken: list[tuple[tuple[Block, ...], int]] = []
 
@@ -185,8 +186,8 @@ class FakeEnforcement:
     def end(self) -> None:
         self.moves.append("end")
 
-    def set_key(self, key: InstallationKey) -> None:
-        self.moves.append(f"key {key.key_id}")
+    def set_key(self, key_id: int, secret: bytes) -> None:
+        self.moves.append(f"key {key_id}")
 
     def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
         self.taken.append((blocks, epoch))

@@ -178,7 +178,6 @@ class PacketCapture(Capture):
                 self.update("blocks", installed)
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
-        """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
         return self._streams.list_open(connection)
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
@@ -190,7 +189,6 @@ class PacketCapture(Capture):
         return CLIENT_END.unpack(value)[1] if value is not None else 0
 
     def has_events(self) -> bool:
-        """Whether the next `read` will find some."""
         return any(ring.pending_bytes() for ring in (self._ring, self._frames)) or self._streams.matched.has_rest
 
     def is_pressing(self) -> bool:
@@ -199,11 +197,9 @@ class PacketCapture(Capture):
         return is_filling or self._matched.pending_bytes() > self._matched.size_bytes // MATCHED_PART
 
     def has_records(self) -> bool:
-        """Whether there are some in their ring."""
         return self._records.pending_bytes() > 0
 
     def is_due(self, ahead_seconds: float) -> bool:
-        """Whether their ring fills so fast that they cannot wait till it is looked at again."""
         pending_bytes = self._records.pending_bytes()
         return self._filling.is_due(pending_bytes, self._clock.monotonic_ns(), int(ahead_seconds * 1e9))
 
@@ -218,7 +214,6 @@ class PacketCapture(Capture):
         return self._records.read(RECORDS_LIMIT)
 
     def release_records(self) -> None:
-        """The last records are read."""
         self._records.release()
         self._filling.note_read(self._records.pending_bytes())
 
@@ -272,7 +267,6 @@ class PacketCapture(Capture):
         )
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         per_call = (
             "program_ns_per_call",
             "Time that the kernel's programs take for a call, as measured last.",
@@ -294,12 +288,10 @@ class PacketCapture(Capture):
         return (*make_gauges([per_call]), *make_totals(totals), *self._streams.figures())
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
-        """Writes elements of one of the kernel's maps. Raises OSError where it refuses."""
         if not self._is_closed:
             update_batch(self._program.maps[name], elements)
 
     def delete(self, name: str, keys: Iterable[bytes]) -> None:
-        """Removes elements; one that is not there is no error."""
         if not self._is_closed:
             delete_elements(self._program.maps[name], keys)
 
@@ -320,11 +312,9 @@ class PacketCapture(Capture):
         self._listening = wanted
 
     def attach(self) -> None:
-        """Starts looking at packets. Raises sensor.ebpf.loader.LoadError."""
         self._program.attach()
 
     def detach(self) -> None:
-        """Stops at once; what is in the ring can still be read."""
         self._program.detach()
 
     def close(self) -> None:

@@ -86,7 +86,6 @@ class SyscallCapture(Capture):
     limitation = "Captured by system calls: what io_uring moves is not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:
-        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         found: list[Exchange | StreamExchange] = []
         take_each(self._ring.read(READ_LIMIT), lambda left: self._take_all(left, found), logger)
         found += self._local.drop_left(self._conversations.poll(self._clock.monotonic_ns()))
@@ -101,7 +100,6 @@ class SyscallCapture(Capture):
                 self._local.take_event(event, data, found)
 
     def has_events(self) -> bool:
-        """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0
 
     def is_pressing(self) -> bool:
@@ -149,7 +147,6 @@ class SyscallCapture(Capture):
         return read_port_counts(self._program.maps["ports"], streams=self._stream_calls)
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         counters = self.syscall_counters()
         totals = (
             ("events", "System calls whose bytes were copied to user space.", counters[SyscallCounter.EVENTS]),
@@ -164,7 +161,6 @@ class SyscallCapture(Capture):
         return (*make_totals(totals, "syscall_"), *self._conversations.figures("syscall_", self.way.value))
 
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Tells the kernel which ports are worth counting; others are client ends."""
         if self._is_closed:
             return
         wanted = set(ports)
@@ -175,11 +171,9 @@ class SyscallCapture(Capture):
         self._listening = wanted
 
     def attach(self) -> None:
-        """Starts looking at system calls. Raises sensor.ebpf.loader.LoadError."""
         self._program.attach()
 
     def detach(self) -> None:
-        """Stops at once; what is in the ring can still be read."""
         self._program.detach()
 
     def close(self) -> None:

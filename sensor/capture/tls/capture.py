@@ -205,7 +205,6 @@ class TlsCapture(Capture):
         self._is_attached = False
 
     def read(self) -> list[Exchange | StreamExchange]:
-        """Calls that came whole, of both."""
         exchanges = self._below.read()
         is_behind = self._ring.pending_bytes() > BEHIND_BYTES
         exchanges += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
@@ -219,7 +218,6 @@ class TlsCapture(Capture):
         return self._below.list_open_calls(connection)
 
     def has_events(self) -> bool:
-        """Whether `read` did not come to the end."""
         return self._below.has_events() or self._ring.pending_bytes() > 0
 
     def is_pressing(self) -> bool:
@@ -304,7 +302,6 @@ class TlsCapture(Capture):
         self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over)
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher
         files, shares, bodies = attacher.files, attacher.shares, self._bodies
         estimated = sum(reading.estimated for reading in reader.ports.values())
@@ -394,7 +391,6 @@ class TlsCapture(Capture):
         self._below.detach()
 
     def attach(self) -> None:
-        """Both."""
         self._below.attach()
         self.start()
 
@@ -406,7 +402,6 @@ class TlsCapture(Capture):
             self._attacher.start()
 
     def close(self) -> None:
-        """Detaches and frees everything."""
         self.detach()
         self._last_counters = self._read_counters()
         self._is_closed = True
