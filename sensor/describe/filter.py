@@ -151,7 +151,7 @@ class Exclusion:
 
 
 class ExclusionAccount:
-    """Calls left out since the sensor's start. Not thread-safe."""
+    """Calls excluded since the sensor's start. Not thread-safe."""
 
     def __init__(self) -> None:
         self._calls: dict[Exclusion, int] = {}
@@ -171,7 +171,7 @@ class ExclusionAccount:
         entries = list(self._calls.items())
         if self._other:
             entries.append(
-                (Exclusion(unknown_service, "others", "left out, of services beyond the table's size"), self._other)
+                (Exclusion(unknown_service, "others", "excluded, of services beyond the table's size"), self._other)
             )
         return [
             PortCoverage(
@@ -202,7 +202,7 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 class CallFilter:
-    """What is left out at one node. Not thread-safe."""
+    """What is excluded at one node. Not thread-safe."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class CallFilter:
         self.fast_probes = 0  # Calls that said they were probes and came too often to be.
 
     def find_exclusion(self, exchange: Exchange | StreamExchange) -> Exclusion | None:
-        """Whether a call is left out; it is counted then. 1.3 us where it is not."""
+        """Why a call is excluded, and it is counted then; None where it is not. 1.3 us where it is not."""
         stream = exchange if isinstance(exchange, StreamExchange) else None
         plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
         exclusion = self._find_own(plain) or self._find_switched_off(plain.ends)

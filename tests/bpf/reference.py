@@ -123,7 +123,7 @@ class Reference:
 
 
 class Teacher:
-    """Teaches the kernel of a `PacketCapture` by hand and makes it forget at `close`."""
+    """Installs entries in the kernel of a `PacketCapture` by hand, and removes them at `close`."""
 
     def __init__(self, capture: PacketCapture, **settings: int) -> None:
         self.reference = Reference()

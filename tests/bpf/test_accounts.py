@@ -105,7 +105,9 @@ def test_full_rings_lose_no_call(cramped: PacketCapture, is_known: bool, answer:
         assert (ways[1] == 0) == is_known
 
 
-def test_calls_whose_ends_were_lost_are_not_told_again(cramped: PacketCapture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_whose_ends_were_lost_are_not_reported_again(
+    cramped: PacketCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their heads came up, and there is room for only one call that goes on when the next comes."""
     sent, answer = request("GET", "/ended"), response(200)
     asked = threading.Barrier(41)

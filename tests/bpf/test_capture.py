@@ -382,7 +382,7 @@ def test_a_quiet_connection_is_covered_while_it_is_open(capture: PacketCapture, 
     assert [(count.connections, count.bytes) for count in after] == [(1, 2 * (len(sent) + len(answer)))]
 
 
-def test_a_reader_who_waits_is_told_of_the_first_event(capture: PacketCapture, collect: Collect) -> None:
+def test_a_reader_who_waits_is_woken_by_the_first_event(capture: PacketCapture, collect: Collect) -> None:
     get, answer = request("GET", "/rung"), response(200)
 
     def wait() -> bool:

@@ -53,7 +53,7 @@ def answer_once(connection: socket.socket) -> None:
         connection.sendall(response(200))
 
 
-def test_a_port_shared_by_two_services_is_told_apart(capture: PacketCapture) -> None:
+def test_a_port_shared_by_two_services_has_a_row_for_each(capture: PacketCapture) -> None:
     sent, answer = request("GET", "/a"), response(200)
     with contextlib.ExitStack() as stack:
         with in_cgroup("one") as cgroup:
@@ -288,7 +288,7 @@ def test_quic_over_ipv6(capture: PacketCapture) -> None:
         assert (count.kind, count.connections, count.bytes) == (PortProtocol.QUIC, 1, len(QUIC_INITIAL))
 
 
-def test_every_handshake_is_told_or_refused(capture: PacketCapture, certificate: Path) -> None:
+def test_every_handshake_is_reported_or_refused(capture: PacketCapture, certificate: Path) -> None:
     before = capture.counters()
     with serving_https(certificate, ssl.TLSVersion.TLSv1_3) as port:
         make_calls(port, 1)

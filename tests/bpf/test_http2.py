@@ -169,7 +169,7 @@ def test_many_frames_in_one_segment(capture: PacketCapture) -> None:
 
 
 @pytest.mark.usefixtures("counted")
-def test_each_packet_is_told_when_it_comes(capture: PacketCapture) -> None:
+def test_each_packet_is_reported_when_it_comes(capture: PacketCapture) -> None:
     """The kernel takes a packet in runs of so many steps, and a packet may end just where a run does."""
     client, longest = Client(), 30
     with connect() as (first, second, port):
@@ -291,7 +291,7 @@ def test_the_server_may_speak_first(capture: PacketCapture) -> None:
 @pytest.mark.parametrize(
     "first_bytes", [b"P", b"PR", b"PRI", b"PRI * HTTP/1.1\r\nHost: h\r\n\r\n", b"PUT /a HTTP/1.1\r\n"]
 )
-def test_what_begins_like_a_preface_and_is_none(capture: PacketCapture, first_bytes: bytes) -> None:
+def test_what_only_begins_like_a_preface_is_not_http2(capture: PacketCapture, first_bytes: bytes) -> None:
     with connect() as (first, second, port):
         play([(FORWARD, first_bytes), (FORWARD, b"x" * 40)], (first, second), whole)
         assert collect(capture, port, 0) == []

@@ -112,7 +112,7 @@ def test_interleaved_samples(capture: PacketCapture) -> None:
 
 
 @pytest.mark.usefixtures("sampling")
-def test_what_goes_beyond_the_limit_stays_down(capture: PacketCapture) -> None:
+def test_bytes_beyond_the_limit_are_not_copied(capture: PacketCapture) -> None:
     talk = Talk()
     said = [(FORWARD, talk.ask(1, *frames(1, b""))), (BACKWARD, talk.answer(1, *frames(1, TEXT)))]
     (call,) = say(capture, said, 1)

@@ -143,7 +143,7 @@ def test_what_repeats_is_matched(capture: PacketCapture) -> None:
     assert {one.call.request_messages for one in found} == {1}
 
 
-def test_blocks_of_indexes_alone_outdate_no_lesson(capture: PacketCapture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_indexes_alone_outdate_no_entry(capture: PacketCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy connection goes on while it is read, by kinds of calls that are not taught yet; where these change no
     table, what is taught then holds."""
     talk, paths, readings = Talk(), [b"/bench.Echo/Say%d" % number for number in range(30)], 24
@@ -201,7 +201,7 @@ def learn(talk: Talk) -> Said:
     "how",
     ["reset", "goaway", "parts", "several", "no end", "early answer", "trailers only", "new block", "padded", "ping"],
 )
-def test_what_is_odd_comes_up(capture: PacketCapture, how: str) -> None:
+def test_what_is_odd_is_copied(capture: PacketCapture, how: str) -> None:
     talk = Talk()
     said = learn(talk)
     path, count = b"/pkg.Service/Method", 61
@@ -247,7 +247,7 @@ def _halve(data: bytes) -> list[bytes]:
     return [data[: len(data) // 2], data[len(data) // 2 :]]
 
 
-def test_what_waits_when_its_connection_ends_comes_up(capture: PacketCapture) -> None:
+def test_what_waits_when_its_connection_ends_is_copied(capture: PacketCapture) -> None:
     talk = Talk()
     said = [*learn(talk), (FORWARD, talk.ask(b"/pkg.Service/Method", MESSAGE))]
     found, matched = run(capture, said, 61, read_every=10, is_closing=True)

@@ -168,7 +168,7 @@ class FakeNode:
 
 
 class FakeEnforcement:
-    """Notes what it is told; its own enforcer."""
+    """Notes what it gets; its own enforcer."""
 
     is_naming = False
 

@@ -104,7 +104,7 @@ def counts(gate: CallFilter) -> dict[tuple[str, int, str], int]:
     return {(row.service.workload, row.service.port, row.address): row.calls for row in rows}
 
 
-def test_a_probe_of_the_kubelet_is_left_out_only_where_it_is_the_kubelets(gate: CallFilter) -> None:
+def test_a_probe_of_the_kubelet_is_excluded_only_where_it_is_the_kubelets(gate: CallFilter) -> None:
     probe = head("GET /healthz", "kube-probe/1.31")
     assert gate.find_exclusion(make_pod_exchange(probe, peer_cgroup_id=KUBELET)) is not None
     assert gate.find_exclusion(make_pod_exchange(probe, peer_cgroup_id=OTHER_POD)) is None
@@ -122,7 +122,7 @@ def test_a_scrape_comes_from_the_own_networks(gate: CallFilter) -> None:
     assert gate.find_exclusion(make_pod_exchange(scrape, role=Role.CLIENT)) is None
 
 
-def test_who_calls_faster_than_a_probe_is_told(gate: CallFilter) -> None:
+def test_who_calls_faster_than_a_probe_is_reported(gate: CallFilter) -> None:
     scrape = make_pod_exchange(head("GET /metrics", "Prometheus/2.55.0"))
     judged = [gate.find_exclusion(scrape) is not None for _ in range(PROBES_PER_SECOND + 5)]
     assert judged == [True] * PROBES_PER_SECOND + [False] * 5
@@ -138,7 +138,7 @@ def test_a_setting_tells_probes(identity: FakeIdentity) -> None:
     )
 
 
-def test_a_service_is_told_of_once_a_path(gate: CallFilter) -> None:
+def test_a_service_is_invalidated_once_a_path(gate: CallFilter) -> None:
     told: list[Service] = []
     gate.set_on_probed(told.append)
     for path in ("/healthz", "/healthz", "/ready"):
@@ -193,7 +193,7 @@ def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
     assert "include_own_traffic" in own_gate._account.cover(make_service(0, 0))[0].reason
 
 
-def test_without_own_traffic_to_exclude_it_is_told_like_any_other(gate: CallFilter) -> None:
+def test_without_own_traffic_to_exclude_it_is_reported_like_any_other(gate: CallFilter) -> None:
     assert gate.find_exclusion(make_pod_exchange()) is None
     assert not gate.is_own_end(POD, 8080, "10.244.1.7")
 
@@ -224,12 +224,12 @@ def test_own_calls_that_were_only_added_up_are_excluded(own_gate: CallFilter, ow
     assert counts(own_gate) == {("w7", 8080, OWN_TRAFFIC): 5}
 
 
-def test_records_are_not_copied_where_nothing_is_left_out(gate: CallFilter) -> None:
+def test_records_are_not_copied_where_nothing_is_excluded(gate: CallFilter) -> None:
     records = np.zeros(3, RECORD)
     assert gate.filter_records(records) is records
 
 
-def test_what_was_only_added_up_is_left_out_while_it_is_off(gate: CallFilter, identity: FakeIdentity) -> None:
+def test_what_was_only_added_up_is_excluded_while_it_is_off(gate: CallFilter, identity: FakeIdentity) -> None:
     key, other = OVERFLOW_KEY.pack(POD, 8080, 1, 2), OVERFLOW_KEY.pack(OTHER_POD, 80, 1, 2)
     assert gate.filter_overflow({key: (5, 50, 500, 0), other: (1, 1, 1, 1)})[key] == (5, 50, 500, 0)
     identity.off[POD] = "off"
