@@ -16,6 +16,7 @@ Account: `seen` counts calls whose end arrived here and calls given up. Each is 
 import logging
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -116,18 +117,16 @@ def _join(head: bytes, event: KernelEvent, data: bytes) -> tuple[bool, bytes]:
 _Key = tuple[int, int]  # (connection, call)
 
 
+@dataclass(slots=True)
 class _Pending:
     """One call that has not ended."""
 
-    __slots__ = ("head", "is_complete", "is_truncated", "request", "response", "was_reported")
-
-    def __init__(self) -> None:
-        self.head: KernelEvent | None = None  # Of the last part of the request head.
-        self.request = b""
-        self.response = b""
-        self.is_complete = False
-        self.is_truncated = False
-        self.was_reported = False
+    head: KernelEvent | None = None  # Of the last part of the request head.
+    request: bytes = b""
+    response: bytes = b""
+    is_complete: bool = False
+    is_truncated: bool = False
+    was_reported: bool = False
 
 
 class ExchangeAssembler:

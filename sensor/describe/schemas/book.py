@@ -11,7 +11,7 @@ counts the collector adds to those of the earlier ones.
 import enum
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -84,7 +84,7 @@ MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
 MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
-# Told again so often although nothing changed, for the collector may have lost its store.
+# Reported again so often although nothing changed, for the collector may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
 FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
@@ -129,21 +129,17 @@ _WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, Sc
 _Key = tuple[int, SchemaPart, int, str, str]
 
 
+@dataclass(slots=True, eq=False)
 class _Entry:
-    __slots__ = (
-        *("document", "generation", "is_changed", "operations", "read_ns", "samples", "tokens", "told_ns", "tree"),
-    )
-
-    def __init__(self, generation: int, tree: Tree) -> None:
-        self.generation = generation
-        self.tree = tree
-        self.samples = 0
-        self.is_changed = True
-        self.told_ns = 0
-        self.operations: dict[Operation, Tally] = {}
-        self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
-        self.document = ""
-        self.read_ns = 0  # When the document was read last.
+    generation: int
+    tree: Tree
+    samples: int = 0
+    is_changed: bool = True
+    reported_ns: int = 0
+    operations: dict[Operation, Tally] = field(default_factory=dict)
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)  # By claim and value.
+    document: str = ""
+    read_ns: int = 0  # When the document was read last.
 
 
 @dataclass(slots=True)
@@ -381,10 +377,10 @@ class SchemaBook:
         message: list[Schema] = []
         size = 0
         for key, entry in list(self._entries.items()):
-            if not entry.is_changed and now_ns - entry.told_ns < REPEAT_NS:
+            if not entry.is_changed and now_ns - entry.reported_ns < REPEAT_NS:
                 continue
             schema = self._write(key, entry)
-            entry.is_changed, entry.told_ns = False, now_ns
+            entry.is_changed, entry.reported_ns = False, now_ns
             if message and size + len(schema.fields) > MESSAGE_FIELDS:
                 yield message
                 message, size = [], 0

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -48,27 +49,19 @@ class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int = 0
 
 
+@dataclass(slots=True)
 class Tally:
     """Of one operation of a route. Not thread-safe."""
 
-    __slots__ = (
-        "_authentication",
-        "_consumers",
-        "_counts",
-        "_data",
-        "_first_ns",
-        "_last_ns",
-    )
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._authentication: Counter[int] = Counter()
-        self._data: Counter[int] = Counter()
-        self._consumers: set[int] = set()
-        self._first_ns = self._last_ns = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _authentication: Counter[int] = field(default_factory=Counter)
+    _data: Counter[int] = field(default_factory=Counter)
+    _consumers: set[int] = field(default_factory=set)
+    _first_ns: int = 0
+    _last_ns: int = 0
 
     def add(self, sample: Sample) -> None:
-        """One call that request for it."""
+        """One call of it."""
         status = sample.status_code
         is_served = 200 <= status < 300
         is_refused, is_failed = 400 <= status < 500, not 100 <= status < 500

@@ -15,6 +15,7 @@ text shows by its form. Text of a query, header or form has no type of its own, 
 import enum
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -208,20 +209,18 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = False  # There are too many values, or such as are not reported.
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One field of the tree. Mutable."""
 
-    __slots__ = ("children", "consumers", "is_open", "is_shared", "objects", "present", "types", "values")
-
-    def __init__(self) -> None:
-        self.present = 0
-        self.objects = 0
-        self.types: dict[str, int] = {}
-        self.children: dict[str, Node] = {}
-        self.is_shared = False  # Its name may leave only after several consumers sent it.
-        self.consumers: tuple[int, ...] = ()  # The first few who did.
-        self.values: dict[str, set[int]] = {}
-        self.is_open = False
+    present: int = 0
+    objects: int = 0
+    types: dict[str, int] = field(default_factory=dict)
+    children: "dict[str, Node]" = field(default_factory=dict)
+    is_shared: bool = False  # Its name may leave only after several consumers sent it.
+    consumers: tuple[int, ...] = ()  # The first few who did.
+    values: dict[str, set[int]] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Tree:
