@@ -139,21 +139,21 @@ class CallProcessor:
 
     def flush(self, maps: KernelMaps) -> bool:
         """Write new cache entries to the kernel; whether there were any."""
-        return self._matcher.flush(maps)
+        return self._matcher.cache.flush(maps)
 
     def forget(self) -> None:
         """Another key follows: nothing that was installed under this one is valid."""
-        self._matcher.forget()
+        self._matcher.cache.clear()
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
         """Rows of calls that the kernel matched and that are not excluded; `offset_ns`: from its time to unix time."""
         kept = self._filter.filter_records(records)
         self._attacks.unread += int(kept["calls"][(kept["flags"] & RecordFlag.SUSPICIOUS) != 0].sum())
-        return self._matcher.convert(kept, offset_ns=offset_ns)
+        return self._matcher.converter.convert(kept, offset_ns=offset_ns)
 
     def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
         """Rows of calls that the kernel only added up since the last time, from its totals since the load."""
-        return self._matcher.convert_overflow(self._filter.filter_overflow(totals), time_unix_ns=time_unix_ns)
+        return self._matcher.converter.convert_overflow(self._filter.filter_overflow(totals), time_unix_ns=time_unix_ns)
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
         """How many heads and bytes of bodies are read a second."""

@@ -4,18 +4,18 @@ It is one object for the pipeline and the loop. The copy of the cache and the na
 all paths and profiles are invalidated and installed anew, under numbers that were never used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from common.figures import Figure, make_gauges, make_totals
 from sensor.aggregate.dictionary import Facts
-from sensor.core.calls import CallRecord, Calls, Exchange, Hop, Role, Service
+from sensor.core.calls import CallRecord, Exchange, Hop, Role, Service
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer
-from sensor.ebpf.abi import SETTINGS, OverflowTotals, Records, Settings
+from sensor.ebpf.abi import SETTINGS, Settings
 from sensor.enrich.identity import NodeIdentity
 from sensor.offload.installer import EntryInstaller
-from sensor.offload.kernel_cache import KernelCache, KernelMaps, MapName
+from sensor.offload.kernel_cache import KernelCache, MapName
 from sensor.offload.name_table import NameTable
 from sensor.offload.records import MediaTypes, RecordBodies, RecordConverter
 from sensor.routes.templating import Templater
@@ -65,7 +65,7 @@ class KernelMatcher:
     ) -> None:
         """`secret`: the installation key; `is_probed`: paths that must not be installed."""
         self._settings = settings
-        self._cache = cache
+        self.cache = cache
         self._names = names
         self._media_types = MediaTypes()
         self._installer = EntryInstaller(
@@ -76,7 +76,7 @@ class KernelMatcher:
             addresses=describer.addresses,
             is_probed=is_probed,
         )
-        self._converter = RecordConverter(
+        self.converter = RecordConverter(
             cache=cache,
             media_types=self._media_types,
             facts=facts,
@@ -102,14 +102,6 @@ class KernelMatcher:
                 next_head_ns, first_samples = self._monotonic_ns() + self._settings.head_sample_ns, 0
             self._installer.install_call(exchange, record, next_head_ns=next_head_ns, first_samples=first_samples)
 
-    def convert(self, records: Records, *, offset_ns: int) -> Calls:
-        """Rows of what the kernel recognised."""
-        return self._converter.convert(records, offset_ns=offset_ns)
-
-    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
-        """Rows of what the kernel could only add up since the last time, from its totals since the load."""
-        return self._converter.convert_overflow(totals, time_unix_ns=time_unix_ns)
-
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
         """The governor's limits on what is copied to user space."""
         settings = replace(
@@ -122,32 +114,24 @@ class KernelMatcher:
     def check_services(self, find_server: Callable[[int, int, str], tuple[Service, Hop] | None]) -> None:
         """The node was read anew: forget the names of clients, and the roots where another service answers now or one
         whose calls are excluded."""
-        self._converter.forget_actors()
-        for root in self._cache.all_roots():
+        self.converter.forget_actors()
+        for root in self.cache.all_roots():
             key = root.key
             if key.role == Role.SERVER and find_server(key.cgroup_id, key.port, root.local_address) != (
                 root.service,
                 root.hop,
             ):
-                self._cache.forget_root(root)
+                self.cache.forget_root(root)
 
     def forget_service(self, service: Service) -> None:
         """The kernel must no longer match something of a service: the rest is installed anew."""
-        for root in self._cache.all_roots():
+        for root in self.cache.all_roots():
             if root.service == service:
-                self._cache.forget_root(root)
-
-    def forget(self) -> None:
-        """Another key follows: nothing installed under this one is valid."""
-        self._cache.clear()
-
-    def flush(self, maps: KernelMaps) -> bool:
-        """Write the changes to the kernel; whether there were any."""
-        return self._cache.flush(maps)
+                self.cache.forget_root(root)
 
     def figures(self) -> tuple[Figure, ...]:
         """What is known, and what was forgotten."""
-        cache, converter = self._cache, self._converter
+        cache, converter = self.cache, self.converter
         gauges = (
             ("taught_roots", "Services, hosts and methods whose paths the kernel knows.", cache.root_count),
             ("taught_edges", "Segments of paths that the kernel knows.", cache.edge_count),
@@ -204,4 +188,4 @@ class KernelMatcher:
                 samples_per_second=settings.samples_per_second,
             )
         )
-        self._cache.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})
+        self.cache.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})

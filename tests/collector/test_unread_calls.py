@@ -56,7 +56,7 @@ def make_payloads() -> list[bytes]:
         assert isinstance(record, CallRecord)
         aggregator.add(record)
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
-    aggregator.add_calls(sensor.recogniser.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
+    aggregator.add_calls(sensor.matcher.converter.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
     batches = BatchConverter(node="n", boot_id="b").convert(
         aggregator.flush(), key_id=1, policy_epoch=1, clock_segment=1, lost_calls_total=0, seen_calls_total=0
     )

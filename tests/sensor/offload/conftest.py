@@ -98,7 +98,7 @@ class Sensor:
         self.flush()
 
     def flush(self) -> bool:
-        return self.matcher.flush(self.kernel)
+        return self.matcher.cache.flush(self.kernel)
 
     def take(self, call: Call) -> str:
         """One call, all the way: what was described teaches. Gives the way it went."""
@@ -120,7 +120,7 @@ class Sensor:
     def convert(self):
         """Rows of the records so far."""
         _, records = self.kernel.drain()
-        return self.matcher.convert(records, offset_ns=0)
+        return self.matcher.converter.convert(records, offset_ns=0)
 
     def figure(self, name: str) -> float:
         """One figure of the matcher."""

@@ -49,7 +49,7 @@ def test_signs_of_what_was_forgotten_go_with_the_next_eviction() -> None:
     edges = [key for root in sensor.cache.all_roots() for key in root.edges if not key.shape]
     # Two edges for each root; those of the roots that came since the last eviction are signed at once.
     assert len(edges) - 2 <= count_signs(sensor) <= 2 * 8
-    sensor.matcher.forget()
+    sensor.matcher.cache.clear()
     sensor.flush()
     assert count_signs(sensor) == 0
 
@@ -110,7 +110,7 @@ def test_ways_are_told_from_their_end_and_forgotten_from_their_start(sensor: Sen
     names = (MapName.LEAVES, MapName.EDGE_SIGNS, MapName.EDGES, MapName.ROOTS, MapName.PROFILES)
     assert log.told == [("update", name) for name in names]
     log.told.clear()
-    sensor.matcher.forget()
+    sensor.matcher.cache.clear()
     sensor.flush()
     names = (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES)
     assert log.told == [*(("delete", name) for name in names), ("update", MapName.EDGE_SIGNS)]

@@ -279,7 +279,7 @@ def test_an_ambiguous_request_beyond_the_budget_is_flagged(sensor: Sensor) -> No
         assert sensor.take(make(path)) == "unlearned"
     _, records = sensor.kernel.drain()
     records["flags"][0] |= RecordFlag.AMBIGUOUS
-    rows = sensor.matcher.convert(records, offset_ns=0)
+    rows = sensor.matcher.converter.convert(records, offset_ns=0)
     assert [bool(flags & CallFlag.AMBIGUOUS) for flags in rows["flags"]] == [True, False]
 
 
@@ -355,7 +355,7 @@ def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
 
 def test_nothing_is_left_in_the_kernel_after_another_key(sensor: Sensor) -> None:
     teach(sensor, make())
-    sensor.matcher.forget()
+    sensor.matcher.cache.clear()
     sensor.flush()
     for name in (MapName.ROOTS, MapName.EDGES, MapName.LEAVES, MapName.PROFILES):
         assert not sensor.kernel.maps[name]
@@ -384,7 +384,7 @@ def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
 
 def test_estimated_calls_have_no_status_and_no_abort(sensor: Sensor) -> None:
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
-    rows = sensor.matcher.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
+    rows = sensor.matcher.converter.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
     assert int(rows["calls"].sum()) == 700
     assert set(rows["status"].tolist()) == {STATUS_NOT_READ}
     assert set(rows["flags"].tolist()) == {int(CallFlag.LOSSY | CallFlag.ESTIMATED | CallFlag.ENCRYPTED)}
@@ -419,11 +419,11 @@ def test_sums_of_a_full_ring_are_told_once_and_whole(sensor: Sensor) -> None:
     sensor.convert()
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), 2)
     for total, expected in (((700, 7_000, 70_000, 5), (700, 7_000, 70_000)), ((701, 7_010, 70_100, 6), (1, 10, 100))):
-        rows = sensor.matcher.convert_overflow({key: total}, time_unix_ns=77)
+        rows = sensor.matcher.converter.convert_overflow({key: total}, time_unix_ns=77)
         sums = tuple(int(rows[name].sum()) for name in ("calls", "request_bytes", "response_bytes"))
         assert sums == expected
         assert set(rows["status"].tolist()) == {200}
         assert all(rows["flags"] == 1)
         assert sensor.facts.find_route(int(rows[0]["route"])).service.workload == "shop80"
-    assert len(sensor.matcher.convert_overflow({key: total}, time_unix_ns=78)) == 0
+    assert len(sensor.matcher.converter.convert_overflow({key: total}, time_unix_ns=78)) == 0
     assert sensor.figure("overflow_calls") == 701
