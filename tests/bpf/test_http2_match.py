@@ -147,7 +147,7 @@ def test_blocks_of_indexes_alone_outdate_no_entry(capture: PacketCapture, monkey
     """A busy connection goes on while it is read, by kinds of calls that are not taught yet; where these change no
     table, what is taught then holds."""
     talk, paths, readings = Talk(), [b"/bench.Echo/Say%d" % number for number in range(30)], 24
-    teach, late = capture._teach_streams, iter(paths[1:])
+    teach, late = capture._install_blocks, iter(paths[1:])
     with connect() as (client, server, port):
         ends = client, server
         play(talk.begin() + [part for path in paths for part in talk.call(path)], ends, whole)
@@ -159,7 +159,7 @@ def test_blocks_of_indexes_alone_outdate_no_entry(capture: PacketCapture, monkey
 
         before = capture.counters()[Counter.MATCHED]
         with monkeypatch.context() as patched:
-            patched.setattr(capture, "_teach_streams", go_on_and_teach)
+            patched.setattr(capture, "_install_blocks", go_on_and_teach)
             for _ in range(readings):
                 play([part for _ in range(4) for part in talk.call(paths[0])], ends, whole)
                 told += sum(isinstance(one, StreamExchange) for one in capture.read())
