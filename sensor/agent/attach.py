@@ -11,6 +11,7 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
@@ -31,6 +32,8 @@ from sensor.export.state import StateDirectory, StateError
 from sensor.http.http2.alike import AlikeCalls
 
 logger = logging.getLogger(__name__)
+
+_Program = TypeVar("_Program")
 
 
 class Prepared:
@@ -71,7 +74,11 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
     reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or scope.directory is None:
         return Prepared(None)
-    return Prepared(_load_packets(settings, scope), tls=_load_tls(settings, scope), may_begin=_has_key(settings))
+    program = _load_beforehand("the kernel side", load_packets_program, settings, scope)
+    tls = None
+    if settings.is_reading_tls:
+        tls = _load_beforehand("the kernel side of TLS", load_tls_program, settings, scope)
+    return Prepared(program, tls=tls, may_begin=_has_key(settings))
 
 
 def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram:
@@ -113,21 +120,13 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     )
 
 
-def _load_packets(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram | None:
+def _load_beforehand(
+    name: str, load: Callable[[SensorSettings, CgroupScope], _Program], settings: SensorSettings, scope: CgroupScope
+) -> _Program | None:
     try:
-        return load_packets_program(settings, scope)
+        return load(settings, scope)
     except LoadError as error:
-        logger.warning("the kernel side is not loaded beforehand: %s", error)
-        return None
-
-
-def _load_tls(settings: SensorSettings, scope: CgroupScope) -> TlsProgram | None:
-    if not settings.is_reading_tls:
-        return None
-    try:
-        return load_tls_program(settings, scope)
-    except LoadError as error:
-        logger.warning("the kernel side of TLS is not loaded beforehand: %s", error)
+        logger.warning("%s is not loaded beforehand: %s", name, error)
         return None
 
 

@@ -316,14 +316,7 @@ def take_node(
 def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:
     """What a sensor that waits reports of itself."""
     return HealthReport(
-        time_unix_ns=unix_ns(),
-        state=SensorState.PAUSED,
-        stages=(),
-        lag_ms=0,
-        spool_bytes=0,
-        memory_bytes=0,
-        cpu_ns=time.process_time_ns(),
-        reason=WAITING_REASON,
+        time_unix_ns=unix_ns(), state=SensorState.PAUSED, cpu_ns=time.process_time_ns(), reason=WAITING_REASON
     )
 
 

@@ -88,12 +88,12 @@ class HealthReport:
 
     time_unix_ns: int
     state: SensorState
-    stages: tuple[StageCount, ...]
-    lag_ms: int  # Age of the oldest batch without acknowledgement.
-    spool_bytes: int
-    memory_bytes: int  # Resident set of this process.
-    cpu_ns: int  # User and system time of this process.
-    reason: str  # Why it is paused or stopping; else empty.
+    stages: tuple[StageCount, ...] = ()
+    lag_ms: int = 0  # Age of the oldest batch without acknowledgement.
+    spool_bytes: int = 0
+    memory_bytes: int = 0  # Resident set of this process.
+    cpu_ns: int = 0  # User and system time of this process.
+    reason: str = ""  # Why it is paused or stopping; else empty.
     capture: CaptureWay | None = None  # In use; None while nothing is captured.
     fallback_reason: str = ""  # Why packets cannot be captured, where system calls stand in for them; else empty.
     figures: tuple[Figure, ...] = ()  # Of the rooms; for metrics only.
