@@ -278,7 +278,7 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):
     is_truncated: bool
 
 
-class Target(msgspec.Struct, frozen=True, gc=False):
+class CallTarget(msgspec.Struct, frozen=True, gc=False):
     """The route of a call, and which object of it."""
 
     route: Route
@@ -288,7 +288,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     object_number: int | None
 
     def __repr__(self) -> str:
-        return f"Target(route={self.route!r}, object_hash={self.object_hash}, number redacted)"
+        return f"CallTarget(route={self.route!r}, object_hash={self.object_hash}, number redacted)"
 
 
 class CallProtocol(msgspec.Struct, frozen=True, gc=False):
@@ -320,7 +320,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     figures: CallFigures
     ends: NamedEnds
     credentials: Credentials
-    target: Target
+    target: CallTarget
     protocol: CallProtocol
     contents: Contents
 

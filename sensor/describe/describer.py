@@ -20,6 +20,7 @@ from sensor.core.calls import (
     AuthenticationKind,
     CallFigures,
     CallRecord,
+    CallTarget,
     Credentials,
     Exchange,
     Hop,
@@ -27,7 +28,6 @@ from sensor.core.calls import (
     PrincipalKind,
     Role,
     Service,
-    Target,
 )
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.reader import AttackReader
@@ -224,7 +224,7 @@ class Describer:
         status_code: int,
         consumer: int,
         credentials: Credentials,
-    ) -> Target:
+    ) -> CallTarget:
         """Route and object; the schemas learn the head under that route."""
         figures = exchange.figures
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)

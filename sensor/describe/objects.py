@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from sensor.core.calls import Target
+from sensor.core.calls import CallTarget
 from sensor.core.keyed import fold
 from sensor.describe.auth.authentication import is_context_parameter, is_key_parameter
 
@@ -68,7 +68,7 @@ def read_objects(query: str) -> Iterator[str]:
             yield value
 
 
-def fold_objects(query: str, target: Target, compute: Callable[[bytes], int]) -> Target:
+def fold_objects(query: str, target: CallTarget, compute: Callable[[bytes], int]) -> CallTarget:
     """The target with the query's objects folded into the path's; the number is the last one's."""
     object_hash, number, is_found = target.object_hash, target.object_number, False
     for value in read_objects(query):
@@ -76,4 +76,4 @@ def fold_objects(query: str, target: Target, compute: Callable[[bytes], int]) ->
         object_hash = fold(object_hash, hashed) if object_hash else hashed
         number = int(value) if value.isascii() and value.isdigit() and len(value) <= NUMBER_DIGITS_MAX else None
         is_found = True
-    return Target(target.route, object_hash, number) if is_found else target
+    return CallTarget(target.route, object_hash, number) if is_found else target

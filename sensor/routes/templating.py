@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from common.bounded import BoundedDict
-from sensor.core.calls import Route, Segment, SegmentKind, Service, Target
+from sensor.core.calls import CallTarget, Route, Segment, SegmentKind, Service
 from sensor.core.keyed import KeyedHash, fold
 from sensor.routes.schema_names import Naming, find_names
 from sensor.routes.segments import Shape, classify_segment, is_mount
@@ -141,7 +141,7 @@ class Templater:
         status_code: int,
         consumer: int,
         naming: Naming = Naming.NONE,
-    ) -> Target:
+    ) -> CallTarget:
         """Route and object of one call. `consumer` is any hash that distinguishes callers; it serves the reveal rule
         only. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
 
@@ -156,7 +156,9 @@ class Templater:
         names = self._find_names(texts, naming) if naming else _NO_NAMES
         return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer, names)
 
-    def route_unknown(self, service: Service, host: str, method: str, placeholder: bytes, status_code: int) -> Target:
+    def route_unknown(
+        self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
+    ) -> CallTarget:
         """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
         that unknown endpoints are distinguished, and as bounded as objects are."""
         is_served = 200 <= status_code < 300
@@ -172,7 +174,7 @@ class Templater:
         route = table.find_route(name, node, (method, False), is_served) if node is not None else None
         if route is None:
             return self._other(service, method, is_served)
-        return Target(route, self._hash(placeholder), None)
+        return CallTarget(route, self._hash(placeholder), None)
 
     def _find_root(self, table: ServiceTable, host: str, is_served: bool) -> tuple[str, Node | None]:
         """The name reported for a host, and its trie; None where there is no room for one."""
@@ -200,7 +202,7 @@ class Templater:
         is_served: bool,
         consumer: int,
         names: Mapping[int, str],
-    ) -> Target:
+    ) -> CallTarget:
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         object_hash = 0
@@ -237,7 +239,7 @@ class Templater:
         route = table.find_route(host, node, (method, has_trailing_slash), is_served)
         if route is None:
             return self._other(table.service, method, is_served)
-        return Target(route, object_hash, number)
+        return CallTarget(route, object_hash, number)
 
     def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None:
         """The way that `route` takes for a path it has just taken, and nothing is changed by it; None where it ends in
@@ -310,10 +312,10 @@ class Templater:
         hashed = self._hash(encoded)
         return Segment(SegmentKind.WORD, self.reveal.revealed.get(hashed, ""), hashed, len(encoded))
 
-    def _other(self, service: Service, method: str, is_served: bool) -> Target:
+    def _other(self, service: Service, method: str, is_served: bool) -> CallTarget:
         self.other_calls += 1
         self.unserved_other_calls += not is_served
-        return Target(self.route_other(service, method), 0, None)
+        return CallTarget(self.route_other(service, method), 0, None)
 
     def route_other(self, service: Service, method: str) -> Route:
         """The route of a service's calls whose path is not reported."""

@@ -13,6 +13,7 @@ from sensor.core.calls import (
     CallKind,
     CallProtocol,
     CallRecord,
+    CallTarget,
     Contents,
     Credentials,
     Ends,
@@ -26,7 +27,6 @@ from sensor.core.calls import (
     Segment,
     SegmentKind,
     Service,
-    Target,
     WorkloadKind,
 )
 
@@ -97,7 +97,7 @@ def make_record(**changes: Any) -> CallRecord:
         figures=_pop_part(CallFigures, fields),
         ends=_pop_part(NamedEnds, fields),
         credentials=_pop_part(Credentials, fields),
-        target=_pop_part(Target, fields),
+        target=_pop_part(CallTarget, fields),
         protocol=_pop_part(CallProtocol, fields),
         contents=_pop_part(Contents, fields),
     )

@@ -18,6 +18,7 @@ from sensor.offload.records import RecordBodies
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.offload.kernel import Call, Kernel
+from tests.sensor.rows import find_actor
 
 SECRET = b"0123456789abcdef"
 SEED = 0x5EED
@@ -128,7 +129,7 @@ class Sensor:
 
     def told(self, row) -> tuple[object, ...]:
         """What a row says, as text and numbers."""
-        actor = self.facts.find_actor(int(row["actor"]))
+        actor = find_actor(self.facts, int(row["actor"]))
         route = self.facts.find_route(int(row["route"]))
         return (route.route_id, int(row["role"]), int(row["hop"]), int(row["status"]), int(row["object"]),
                 None if row["number"] < 0 else int(row["number"]), actor)  # fmt: skip

@@ -11,6 +11,7 @@ from sensor.offload.installer import WORD_HEADS
 from sensor.offload.kernel_cache import MapName
 from tests.sensor.offload.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.offload.kernel import Call
+from tests.sensor.rows import find_actor
 
 
 def make(path: str = "/v1/orders/1717", *lines: str, method: str = "GET", host: str = "shop.example", **fields) -> Call:
@@ -173,7 +174,7 @@ def test_principals_are_neither_merged_nor_split(sensor: Sensor) -> None:
     for number in range(500):
         assert sensor.take(make(f"/v1/orders/{number + 100}", lines[number % 50])) == "record"
     rows = sensor.convert()
-    principals = {sensor.facts.find_actor(int(row["actor"])).principal for row in rows}
+    principals = {find_actor(sensor.facts, int(row["actor"])).principal for row in rows}
     assert len(principals) == 50 == len(set(rows["actor"].tolist()))
 
 
@@ -182,7 +183,7 @@ def test_processes_of_a_shared_cgroup_are_told_apart(sensor: Sensor) -> None:
         teach(sensor, make(peer_cgroup_id=100, remote_port=port))
     for port in (50_001, 50_002, 50_001):
         sensor.take(make(peer_cgroup_id=100, remote_port=port))
-    actors = [sensor.facts.find_actor(int(row["actor"])).client_workload for row in sensor.convert()]
+    actors = [find_actor(sensor.facts, int(row["actor"])).client_workload for row in sensor.convert()]
     assert actors == ["process50001", "process50002", "process50001"]
 
 
@@ -195,7 +196,7 @@ def test_clients_without_a_cgroup_are_named_by_who_held_their_address(sensor: Se
     for number, (address, cgroup_id) in enumerate(calls):
         call = make(remote_address=address, peer_cgroup_id=cgroup_id, time_ns=5_000 + number)
         assert sensor.take(call) == "record"
-    actors = [sensor.facts.find_actor(int(row["actor"])).client_workload for row in sensor.convert()]
+    actors = [find_actor(sensor.facts, int(row["actor"])).client_workload for row in sensor.convert()]
     assert actors == ["shop/cart", "", "shop/cart", "client7"]
     # Each address once, for all the time of its calls; of those whose cgroup is known, nobody asks.
     assert sorted(sensor.node.asked_spans) == [("10.244.1.7", 2), ("10.244.1.8", 0)]
@@ -209,7 +210,7 @@ def test_forwarded_addresses_count_from_trusted_hops_only() -> None:
         assert sensor.take(call) == "record"
         stranger = make("/v1/orders/1001", f"X-Forwarded-For: {address}", remote_address="192.0.2.99")
         assert sensor.take(stranger) == "record"
-        rows = [sensor.facts.find_actor(int(row["actor"])).client_address for row in sensor.convert()]
+        rows = [find_actor(sensor.facts, int(row["actor"])).client_address for row in sensor.convert()]
         assert rows == [address, "192.0.2.99"]
 
 
@@ -264,7 +265,7 @@ def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> No
     call = make("/never/seen", local_port=8080, local_address="2001:db8::5", remote_address="2001:db8::6")
     assert sensor.take(call) == "unlearned"
     (row,) = sensor.convert()
-    route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
+    route, actor = sensor.facts.find_route(int(row["route"])), find_actor(sensor.facts, int(row["actor"]))
     assert (route.service.workload, route.host, route.method) == ("shop8080", "other", "_OTHER")
     assert (actor.client_address, actor.principal) == ("2001:db8::6", 0)
     assert actor.authentication is AuthenticationKind.UNKNOWN
@@ -292,7 +293,7 @@ def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
     rows = sensor.convert()
     expected = sensor.describe(call)
     for row, workload in zip(rows, ("client7", "client7", "client8"), strict=True):
-        route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
+        route, actor = sensor.facts.find_route(int(row["route"])), find_actor(sensor.facts, int(row["actor"]))
         assert (route, int(row["object"])) == (expected.target.route, expected.target.object_hash)
         assert (actor.principal, actor.client_address, actor.client_workload) == (0, "198.51.100.7", workload)
         assert actor.authentication is AuthenticationKind.UNKNOWN
@@ -342,7 +343,7 @@ def test_a_call_of_connect_is_recognised_as_one(sensor: Sensor) -> None:
         assert sensor.take(call) == "record"
         (row,) = sensor.convert()
         assert sensor.told(row) == tell(sensor.describe(call))
-        actor = sensor.facts.find_actor(int(row["actor"]))
+        actor = find_actor(sensor.facts, int(row["actor"]))
         assert actor.kind is (CallKind.CONNECT if given is lines else CallKind.HTTP)
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.core.calls import Target
+from sensor.core.calls import CallTarget
 from sensor.core.keyed import fold as fold_hashes
 from sensor.describe.objects import fold_objects, names_object, read_objects
 from tests.sensor.records import ROUTE
 
 
 def fold(query: str, object_hash: int, number: int | None, compute: Callable[[bytes], int]) -> tuple[int, int | None]:
-    target = fold_objects(query, Target(ROUTE, object_hash, number), compute)
+    target = fold_objects(query, CallTarget(ROUTE, object_hash, number), compute)
     return target.object_hash, target.object_number
 
 
