@@ -75,7 +75,7 @@ class FakeOwnTraffic:
 def make_pod_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
     seen = {"time_unix_ns": 10**18, "cgroup_id": POD, "local_port": 8080}
     ends = {"local_address": "10.244.1.7", "remote_address": "10.244.2.9"}
-    return make_exchange(request_head=request, **{**seen, **ends, **fields})
+    return make_exchange(**{"request_head": request, **seen, **ends, **fields})
 
 
 @pytest.fixture
