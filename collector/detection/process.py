@@ -35,7 +35,6 @@ from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointVersionError,
-    erase_from_engine,
     load_checkpoint,
     remove_old_states,
     save_checkpoint,
@@ -128,8 +127,7 @@ class Follower:
         if checkpoint is not None:
             self.position = self.saved_position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
-            if checkpoint.jumps:
-                self.jumps.load(checkpoint.jumps)
+            self.jumps = checkpoint.jumps
         self._try_disk(lambda: self._cuts.resume(self.position))
         return sentence
 
@@ -187,7 +185,7 @@ class Follower:
 
     def erase(self, message: Erase) -> None:
         """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
-        self.engine, subjects = erase_from_engine(self.engine, message.consumer)
+        subjects = self.engine.erase(message.consumer)
         remove_old_states(self.checkpoint_path, message.consumer)
         self.erased.append(Erased(message.number, subjects))
 
@@ -240,7 +238,7 @@ class Follower:
             )
             return
         before.resume(time, self.engine)
-        before.remap(before.roster.list_routes())  # The mapping may have changed since.
+        before.remap(before.subjects.list_routes())  # The mapping may have changed since.
         self.engine = before
         self.jumps.undo(jump)
         self.undone_jumps += 1
@@ -261,7 +259,7 @@ class Follower:
         return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
 
     def _stand(self) -> Checkpoint:
-        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps.dump())
+        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps)
 
     def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
         """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
