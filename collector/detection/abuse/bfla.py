@@ -39,7 +39,7 @@ _WORDS: Final = frozenset(
 )
 _WORD: Final = re.compile(r"[A-Za-z][a-z]*|[A-Z]+(?![a-z])")
 # Kinds of principals (proto PrincipalKind) that are the same at the next login: no sessions, and no opaque tokens.
-_LASTING: Final = (1, 2, 3, 4, 6)
+_IS_LASTING: Final = np.isin(np.arange(9), (1, 2, 3, 4, 6))
 _UNREAD, _PLAIN, _SAYS_SO = 0, 1, 2
 
 
@@ -85,11 +85,6 @@ class BflaDetector(AbuseDetector):
             *self._count(self._answered, answered, ANSWERED, events),
         ]
 
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        """Refused and answered calls are expected alike."""
-        slot = self._subjects.consumers.find("", consumer)
-        return self._refused.expect(slot) and self._answered.expect(slot)
-
     def _count(self, ceiling: Ceiling, rows: Slots, detail: str, events: Events) -> list[Finding]:
         """Findings of the calls of `rows`."""
         if not len(rows):
@@ -121,7 +116,7 @@ class BflaDetector(AbuseDetector):
         is_few = self._subjects.count_consumers(time)[endpoint] <= RARE_MIN
         is_inside = self._rarity.is_public & ~functions.is_outside[endpoint]
         # Who is known by a session or an opaque token is another one at the next login, staff too.
-        is_lasting = np.isin(events.batch.principal_kind[events.rows[rows]], _LASTING)
+        is_lasting = _IS_LASTING[np.minimum(events.batch.principal_kind[events.rows[rows]], 8)]
         is_staffs = is_inside | (is_few & is_lasting & self._say_so(endpoint))
         callers.is_learned[consumer[is_young & is_staffs]] = True
         callers.since[consumer[is_staffs & (callers.since[consumer] == 0)]] = time

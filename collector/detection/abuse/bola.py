@@ -110,10 +110,6 @@ class BolaDetector(AbuseDetector):
             )
         ]
 
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        slot = self._subjects.consumers.find("", consumer)
-        return self._ceiling.expect(slot) and self._walk.expect(slot)
-
     def _judge(self, consumer: Slots, new: F64, unread: F64, is_return: Bools, time: int) -> tuple[Excess, Excess]:
         """By reads: owners that are `new` to the `consumer`, objects that nobody had read (-1: it came back to one),
         and whether it came back. Who reached many owners, and who else walks."""

@@ -165,9 +165,11 @@ class Ceiling(DetectorState):
         groups: SlotTable | None = None,
         has_peers: bool = True,
         is_trade: bool = False,
+        is_projected: bool = False,
     ) -> None:
         """`groups`: the table of what makes subjects peers; without it all are of one group, or none has peers.
-        `is_trade`: some do this day after day and may."""
+        `is_trade`: some do this day after day and may. `is_projected`: what goes on in the installation's first hour
+        may go on (`project`)."""
         super().__init__(horizons=len(plan))
         self.plan = plan
         self._priors: F64 = np.array([horizon.prior for horizon in plan])[:, None]
@@ -189,7 +191,7 @@ class Ceiling(DetectorState):
             groups.follow_size(self._common.grow)
         else:
             self._common.grow(1)
-        self._table = table
+        self.table, self.is_projected = table, is_projected
         table.follow(self)
 
     def grow(self, size: int) -> None:
@@ -340,7 +342,7 @@ class Ceiling(DetectorState):
         if time < self._refreshed_at + _REFRESH_SECONDS:
             return
         self._refreshed_at = time
-        live = self._table.live() if list_peers is None else list_peers()
+        live = self.table.live() if list_peers is None else list_peers()
         groups = np.zeros(len(live), np.int64) if group_of is None else group_of[live]
         live, groups = live[groups >= 0], groups[groups >= 0]
         peers = self._common.peers = np.bincount(groups, minlength=self._common.size)
@@ -372,7 +374,7 @@ class Ceiling(DetectorState):
         """The installation's first hour is over: what each subject did in it, at the most what the plan states for an
         hour, is normal from now on, for as long as it goes on."""
         hour = self._hour
-        live = self._rows.find(self._table.live())
+        live = self._rows.find(self.table.live())
         live = live[live >= 0]  # Who did nothing has nothing to go on with.
         if hour < 0 or not len(live):
             return

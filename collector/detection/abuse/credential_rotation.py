@@ -117,7 +117,10 @@ class CredentialRotationDetector(AbuseDetector):
         self._sources, self._of_source = Subjects(SOURCES_MAX), _Sources()
         self._seats, self._of_seat = SlotTable(SEATS_MAX), _Seats()
         self._of_consumer = _Consumers()
-        self._ceiling = Ceiling(PLAN, self._sources)
+        # Programs that log in for every item were there before.
+        self._ceiling = Ceiling(
+            PLAN, self._sources, is_projected=True
+        )  # Programs that log in for every item were there before.
         self._sources.follow(self._of_source)
         self._sources.on_forget(self._forget_sources)
         self._seats.follow_size(self._of_seat.grow)
@@ -132,13 +135,6 @@ class CredentialRotationDetector(AbuseDetector):
             return []
         self._swept_at = time
         return self._judge(time) if len(self._recent) else []
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._sources.find("", consumer))
-
-    def project(self, time: int) -> None:
-        """Programs that log in for every item were there before."""
-        self._ceiling.project(time)
 
     def _choose(self, events: Events) -> Slots:
         """Rows of a credential that was let in, from an address, whose time is known."""

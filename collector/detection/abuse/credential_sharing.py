@@ -47,6 +47,3 @@ class CredentialSharingDetector(AbuseDetector):
         return make_findings(
             AlertKind.CREDENTIAL_SHARING, excess, self._subjects.consumers.name, events, events.consumer
         )
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._subjects.consumers.find("", consumer))

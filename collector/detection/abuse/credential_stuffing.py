@@ -118,11 +118,6 @@ class CredentialStuffingDetector(AbuseDetector):
         amounts = np.where(entered, -HONEST_SHARE * events.calls, amounts)
         return findings + self._judge_endpoints(events, source, tried, amounts)
 
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        if consumer:
-            return self._ceiling.expect(self._sources.find(endpoint_id, consumer))
-        return self._endpoint_ceiling.expect(self._subjects.endpoints.find(endpoint_id, ""))
-
     def _place(self, events: Events, tried: Bools, key: U64) -> Slots:
         """Slot of the address and endpoint of each row that tried; -1 of the others."""
         rows = tried.nonzero()[0]

@@ -14,11 +14,11 @@ import numpy as np
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Basis, Signal
 from collector.core.kinds import Sensitivity
-from collector.detection.abuse.ceiling import Excess
+from collector.detection.abuse.ceiling import Ceiling, Excess
 from collector.detection.framework.detector import Detector
 from collector.detection.framework.loss import Losses
 from collector.detection.framework.rows import Events
-from collector.detection.framework.slots import SubjectName
+from collector.detection.framework.slots import SubjectName, Subjects
 from collector.detection.framework.state import Bools, DetectorState, Slots, array, column, number
 from collector.detection.framework.subject_index import SubjectIndex
 
@@ -144,13 +144,24 @@ class AbuseDetector(Detector):
     def find(self, events: Events) -> Iterable[Finding]:
         """Count the rows, and find who did too much."""
 
-    def project(self, time: int) -> None:
-        """The installation's first hour is over: what went on in it steadily may go on. By default it may not."""
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
+        """What the subject does is expected of each ceiling that knows it, by both names or as a consumer."""
+        asked = [
+            ceiling.expect(max(table.find(endpoint_id, consumer), table.find("", consumer) if consumer else -1))
+            for ceiling in self._list_ceilings()
+            if isinstance(table := ceiling.table, Subjects)
+        ]
+        return any(asked)
+
+    def _list_ceilings(self) -> list[Ceiling]:
+        return [part for _, part in self._list_parts(self.parts) if isinstance(part, Ceiling)]
 
     def feed(self, events: Events) -> Sequence[AbuseSignal]:
         if not self._is_projected and self._rarity.knows_for(YOUNG_SECONDS, events.time):
             self._is_projected = True
-            self.project(events.time)
+            for ceiling in self._list_ceilings():
+                if ceiling.is_projected:
+                    ceiling.project(events.time)
         return [self._report(finding, events.time) for finding in self.find(events)]
 
     def _report(self, finding: Finding, time: int) -> AbuseSignal:

@@ -255,7 +255,7 @@ class EnumerationDetector(AbuseDetector):
     def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, calls: PairCalls, walks: Walks) -> None:
         super().__init__(subjects, losses, rarity)
         self._calls, self._walks = calls, walks
-        self._ceiling = Ceiling(PLAN, subjects.pairs, groups=subjects.endpoints, is_trade=True)
+        self._ceiling = Ceiling(PLAN, subjects.pairs, groups=subjects.endpoints, is_trade=True, is_projected=True)
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN, subjects.endpoints, has_peers=False)
         self._pairs, self._adoption, self._adopters = _Pairs(), Adoption(), Adopters()
         subjects.pairs.follow(self._pairs)
@@ -296,14 +296,10 @@ class EnumerationDetector(AbuseDetector):
         ]
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        if consumer:
-            return self._ceiling.expect(self._subjects.pairs.find(endpoint_id, consumer))
-        endpoint = self._subjects.endpoints.find(endpoint_id, "")
-        is_known = self._adopters.expect(endpoint)
-        return self._endpoint_ceiling.expect(endpoint) or is_known
-
-    def project(self, time: int) -> None:
-        self._ceiling.project(time)
+        """Of an endpoint its cohorts too."""
+        endpoint = self._subjects.endpoints.find(endpoint_id, "") if not consumer else -1
+        is_known = endpoint >= 0 and self._adopters.expect(endpoint)
+        return super().expect(kind, endpoint_id, consumer, calls_per_second) or is_known
 
     def _find_endpoints(self, events: Events, pairs: Slots, amounts: F64) -> list[Finding]:
         """What pairs that are no newcomers took together; who is reported by itself is not part of a cohort."""

@@ -32,7 +32,7 @@ class MassExportDetector(AbuseDetector):
 
     def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
         super().__init__(subjects, losses, rarity)
-        self._ceiling = Ceiling(PLAN, subjects.pairs, groups=subjects.endpoints, is_trade=True)
+        self._ceiling = Ceiling(PLAN, subjects.pairs, groups=subjects.endpoints, is_trade=True, is_projected=True)
 
     def find(self, events: Events) -> list[Finding]:
         endpoints = self._subjects.pair_endpoint
@@ -44,9 +44,3 @@ class MassExportDetector(AbuseDetector):
         slots, amounts = sum_by_slot(events.pair[rows], records[rows])
         excess = self._ceiling.add(slots, amounts, events.time, endpoints[slots])
         return make_findings(AlertKind.MASS_EXPORT, excess, self._subjects.pairs.name, events, events.pair[rows], rows)
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._subjects.pairs.find(endpoint_id, consumer))
-
-    def project(self, time: int) -> None:
-        self._ceiling.project(time)

@@ -149,9 +149,6 @@ class ResourceConsumptionDetector(AbuseDetector):
         self._ceiling.refresh(events.time, self._rarity.list_peers, endpoints)
         return self._judge(pairs, own, calls, reported, events)
 
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._subjects.pairs.find(endpoint_id, consumer))
-
     @property
     def held_back_count(self) -> int:
         return self._bar.held_back_count

@@ -37,6 +37,3 @@ class ResourceExhaustionDetector(AbuseDetector):
         return make_findings(
             AlertKind.RESOURCE_EXHAUSTION, excess, self._subjects.consumers.name, events, events.consumer
         )
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._subjects.consumers.find("", consumer))

@@ -72,6 +72,3 @@ class ScanningDetector(AbuseDetector):
         slots, routes = sum_by_slot(source, new.astype(np.float64))
         excess = self._ceiling.add(slots, routes, events.time)
         return make_findings(AlertKind.SCANNING, excess, self._sources.name, events, source, rows)
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        return self._ceiling.expect(self._sources.find("", consumer))

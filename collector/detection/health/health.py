@@ -34,7 +34,7 @@ _MEASURES_OF = {
 }
 
 
-class _Told(DetectorState):
+class _Reported(DetectorState):
     """What was reported last, by measure and slot of an endpoint."""
 
     at = column(np.int64, len(MEASURES))  # End of the window, unix seconds.
@@ -47,16 +47,16 @@ class HealthDetector(Detector):
 
     name = "health"
     kinds = frozenset(_MEASURES_OF)
-    parts = ("services", "_told", "_windows")
+    parts = ("services", "_reported", "_windows")
 
     def __init__(self, subjects: SubjectIndex, losses: SubjectLoss, calls: Sequence[OpenWindows]) -> None:
         """`losses` of endpoints; `calls`: their windows, shortest first."""
         super().__init__()
         self._subjects, self._losses, self._calls = subjects, losses, calls
         self.services = Services()
-        self._told = _Told()
+        self._reported = _Reported()
         self._windows = {one.window_seconds: HealthWindow(one.window_seconds) for one in calls}
-        subjects.endpoints.follow(self.services, self._told, *self._windows.values())
+        subjects.endpoints.follow(self.services, self._reported, *self._windows.values())
 
     @property
     def held_back_count(self) -> int:
@@ -84,13 +84,13 @@ class HealthDetector(Detector):
         callers = self._subjects.counted_consumers()[slots]
         signals: list[HealthSignal] = []
         for judged in self._windows[length].close(closed.window, slots, closed.calls[called], callers):
-            odd = self._find_told(judged, closed.start, length)
+            odd = self._find_reported(judged, closed.start, length)
             signals += [self._report(judged, own, closed.start, length) for own in self._split_services(judged, odd)]
         return signals
 
     def change_routes(self, endpoints: Slots) -> None:
         """Errors and latency are learned anew."""
-        for part in (self.services, self._told, *self._windows.values()):
+        for part in (self.services, self._reported, *self._windows.values()):
             part.forget(endpoints)
 
     def resume(self, time: int) -> None:
@@ -105,10 +105,10 @@ class HealthDetector(Detector):
         members = self.services.list_members(slot)
         for measure in _MEASURES_OF[kind]:
             row = MEASURES.index(measure)
-            at = self._told.at[row, members]
+            at = self._reported.at[row, members]
             own = members[(at > 0) & (at >= at.max() - EPISODE_SECONDS)]
             for length, window in self._windows.items():
-                window.expect(measure, own, int(at.max()) // length, self._told.value[row, own])
+                window.expect(measure, own, int(at.max()) // length, self._reported.value[row, own])
         return True
 
     def _add_errors(self, rows: "_Health", events: Events, open_: OpenWindows, window: HealthWindow) -> None:
@@ -127,13 +127,13 @@ class HealthDetector(Detector):
                 window.sums.add(Measure.TIMED_CALLS, number, events.by_endpoint.slots, calls)
                 window.sums.add(Measure.LOG_TIME, number, events.by_endpoint.slots, log_time)
 
-    def _find_told(self, judged: Judged, begin: int, length: int) -> Slots:
+    def _find_reported(self, judged: Judged, begin: int, length: int) -> Slots:
         """Indexes of endpoints that are to be reported; remembers them."""
         row = MEASURES.index(judged.measure)
-        told = []
+        reported = []
         for i in judged.judgement.score.nonzero()[0].tolist():
             slot = int(judged.slots[i])
-            at = int(self._told.at[row, slot])
+            at = int(self._reported.at[row, slot])
             if at > begin:  # A shorter window reported it.
                 continue
             bar = self._windows[length].bars[judged.measure]
@@ -141,14 +141,14 @@ class HealthDetector(Detector):
                 self.services.key(slot), float(judged.judgement.score[i]), begin, len(self._subjects.endpoints)
             )
             if at and at >= begin - _GAP_WINDOWS * length:
-                known = LEVELS[int(self._told.level[row, slot])]
+                known = LEVELS[int(self._reported.level[row, slot])]
                 level = known if level is None else min(level, known, key=RANKS.__getitem__)
             if level is None:
                 continue
-            self._told.at[row, slot], self._told.level[row, slot] = begin + length, RANKS[level]
-            told.append(i)
-        which = np.array(told, np.int64)
-        self._told.value[row, judged.slots[which]] = observe(judged, which)
+            self._reported.at[row, slot], self._reported.level[row, slot] = begin + length, RANKS[level]
+            reported.append(i)
+        which = np.array(reported, np.int64)
+        self._reported.value[row, judged.slots[which]] = observe(judged, which)
         return which
 
     def _split_services(self, judged: Judged, odd: Slots) -> list[Slots]:
@@ -164,9 +164,9 @@ class HealthDetector(Detector):
         worst = int(judged.slots[own[np.argmax(judged.judgement.score[own])]])
         leader = self.services.lead(worst, begin + length)
         members = self.services.list_members(worst)
-        endpoints = int((self._told.at[row, members] >= begin + length - EPISODE_SECONDS).sum())
+        endpoints = int((self._reported.at[row, members] >= begin + length - EPISODE_SECONDS).sum())
         names = [self._subjects.endpoints.name(slot) for slot in dict.fromkeys((leader, *judged.slots[own].tolist()))]
-        level = min(int(self._told.level[row, slot]) for slot in judged.slots[own].tolist())
+        level = min(int(self._reported.level[row, slot]) for slot in judged.slots[own].tolist())
         calls = judged.calls[own]
         return HealthSignal(
             kind=AlertKind.LATENCY if judged.measure is HealthMeasure.LATENCY else AlertKind.ERRORS,

@@ -51,8 +51,8 @@ class Plan:
     noise_windows: int
     noise_min: float
     season_days: int  # Memory of the season.
-    told_half_life_seconds: int  # A told subject is told again for twice as much, and for less as this passes.
-    told_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
+    reported_half_life_seconds: int  # A subject is reported again for twice as much, and for less as this passes.
+    reported_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
     relative_variance: float  # Against Poisson's at rest: the share of the noise that large counts keep.
 
 
@@ -74,8 +74,8 @@ PLANS = {
         noise_min=0.8,
         relative_variance=0.17,
         season_days=5,
-        told_half_life_seconds=9_000,
-        told_opposite=0.0,
+        reported_half_life_seconds=9_000,
+        reported_opposite=0.0,
     ),
     300: Plan(
         half_lives_seconds=(1_500.0, 5_400.0),
@@ -95,8 +95,8 @@ PLANS = {
         noise_min=0.3,
         relative_variance=0.05,
         season_days=5,
-        told_half_life_seconds=3_600,
-        told_opposite=2.0,
+        reported_half_life_seconds=3_600,
+        reported_opposite=2.0,
     ),
     3_600: Plan(
         half_lives_seconds=(3_600.0,),
@@ -114,12 +114,12 @@ PLANS = {
         noise_min=0.3,
         relative_variance=0.03,
         season_days=10,
-        told_half_life_seconds=4 * 3_600,
-        told_opposite=0.3,
+        reported_half_life_seconds=4 * 3_600,
+        reported_opposite=0.3,
     ),
 }
 
-# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is told.
+# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is reported.
 SERVICE_PLANS = {
     300: replace(
         PLANS[300],

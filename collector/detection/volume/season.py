@@ -29,7 +29,7 @@ HOURS = 24
 WEEK_DAYS = 7
 WEEK_HOURS = WEEK_DAYS * HOURS
 _MEMORY_WEEKS = 5
-_FORETOLD_KEEP = 0.5 ** (1 / (4 * HOURS))  # Of an hour of a day: four weeks' worth are half.
+_PREDICTED_KEEP = 0.5 ** (1 / (4 * HOURS))  # Of an hour of a day: four weeks' worth are half.
 # Part of a day's hours that its last week foretells of the next where there is nothing but noise.
 _CHANCE = 0.25
 
@@ -41,14 +41,14 @@ class WeekProfile(DetectorState):
     _mean = column(np.float16, WEEK_HOURS)
     _weeks = column(np.float32, WEEK_DAYS)  # How many of each day were seen.
     # Of each day, fading sums over its hours: what was foretold times what came, and what was foretold squared.
-    _foretold = column(np.float32, 2 * WEEK_DAYS)
+    _predicted = column(np.float32, 2 * WEEK_DAYS)
     _hour = column(np.int16)  # That is being summed, so that no hour predicts itself.
     _open = column(np.float32, 2)  # Sum and number of its windows.
 
     def read(self, slots: Slots, hour: int) -> F64:
         """What is to be added in this hour."""
         day = hour // HOURS
-        agreed, squared = self._foretold[day, slots], self._foretold[WEEK_DAYS + day, slots]
+        agreed, squared = self._predicted[day, slots], self._predicted[WEEK_DAYS + day, slots]
         trust = np.clip((agreed / np.maximum(squared, 1e-9) - _CHANCE) / (1 - _CHANCE), 0.0, 1.0)
         departure: F64 = trust * self._mean[hour, slots].astype(np.float64)
         return departure
@@ -75,7 +75,7 @@ class WeekProfile(DetectorState):
         came = self._open[0, slots] / self._open[1, slots]
         before = self._mean[hours, slots].astype(np.float32)
         for rows, value in ((days, came), (WEEK_DAYS + days, before)):
-            self._foretold[rows, slots] = self._foretold[rows, slots] * _FORETOLD_KEEP + value * before
+            self._predicted[rows, slots] = self._predicted[rows, slots] * _PREDICTED_KEEP + value * before
         seen = np.minimum(np.floor(self._weeks[days, slots] + 0.01), _MEMORY_WEEKS)  # Sums of hours fall short of days.
         self._mean[hours, slots] = before + (came - before) / (seen + 1)
         self._weeks[days, slots] += 1 / HOURS
@@ -180,8 +180,8 @@ _LEVEL_GAIN_MAX = 0.3
 _NOISE_PRIOR = 3.0
 _LASTING_MAX = 30.0  # Windows' worth: silence beyond it is no odder.
 _LOSS_WIDTH = 2.0
-_TOLD_RISE = 2.0  # Times what was told, right after it was.
-_NEVER = -(1 << 40)  # Window of what was never told.
+_REPORTED_RISE = 2.0  # Times what was reported, right after it was.
+_NEVER = -(1 << 40)  # Window of what was never reported.
 
 
 class SeasonDetector(LevelDetector):
@@ -193,8 +193,8 @@ class SeasonDetector(LevelDetector):
     _running = column(np.float64, "measures")
     _age = column(np.float64)
     _usual = column(np.float64)  # Mean of the root of the calls, in which Poisson noise is even.
-    _told = column(np.float64, 2)  # Above, below: over the bar.
-    _told_at = column(np.int64, 2, fill=_NEVER)
+    _reported = column(np.float64, 2)  # Above, below: over the bar.
+    _reported_at = column(np.int64, 2, fill=_NEVER)
 
     def __init__(
         self,
@@ -379,22 +379,24 @@ class SeasonDetector(LevelDetector):
         return np.stack([ratios[is_above].max(axis=0), ratios[~is_above].max(axis=0)])
 
     def _need(self, slots: Slots, window: int) -> F64:
-        """What a ratio has to reach now that something was told: above, below, x n."""
-        past = np.maximum(self._told.take(slots, axis=1) * _TOLD_RISE - 1, 0) * self._fade_told(slots, window)
-        need: F64 = 1 + np.maximum(past, self._plan.told_opposite * past[::-1])
+        """What a ratio has to reach now that something was reported: above, below, x n."""
+        past = np.maximum(self._reported.take(slots, axis=1) * _REPORTED_RISE - 1, 0) * self._fade_reported(
+            slots, window
+        )
+        need: F64 = 1 + np.maximum(past, self._plan.reported_opposite * past[::-1])
         return need
 
     def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
         """Remember what crossed in this window."""
-        is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
-        faded = self._told.take(slots, axis=1) * self._fade_told(slots, window)
-        self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told.take(slots, axis=1))
-        self._told_at[:, slots] = np.where(is_told, window, self._told_at.take(slots, axis=1))
+        is_reported = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
+        faded = self._reported.take(slots, axis=1) * self._fade_reported(slots, window)
+        self._reported[:, slots] = np.where(is_reported, np.maximum(ratios, faded), self._reported.take(slots, axis=1))
+        self._reported_at[:, slots] = np.where(is_reported, window, self._reported_at.take(slots, axis=1))
 
-    def _fade_told(self, slots: Slots, window: int) -> F64:
-        """What is left of what was told: above, below, x n."""
-        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
-        left: F64 = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
+    def _fade_reported(self, slots: Slots, window: int) -> F64:
+        """What is left of what was reported: above, below, x n."""
+        seconds = (window - self._reported_at.take(slots, axis=1)) * float(self.window_seconds)
+        left: F64 = np.exp2(-np.minimum(seconds / self._plan.reported_half_life_seconds, 1_000))
         return left
 
     def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: Bools) -> F64:

@@ -34,7 +34,7 @@ class _Leaders(DetectorState):
     """By slot of a service."""
 
     slot = column(np.int64)  # Of the endpoint that names what goes on at it,
-    told_at = column(np.int64)  # until nothing was reported for an hour; unix seconds.
+    reported_at = column(np.int64)  # until nothing was reported for an hour; unix seconds.
 
 
 class ServiceVolume(Detector):
@@ -127,13 +127,13 @@ class ServiceVolume(Detector):
         return msgspec.structs.replace(signal, service=self._services.name(leader), endpoints=len(members))
 
     def _lead(self, slot: int, members: Slots, calls: F64, begin: int, end: int) -> int:
-        """The endpoint that names what goes on: the one of before, else one that was told itself in the window, so
+        """The endpoint that names what goes on: the one of before, else one that was reported itself in the window, so
         that both are one alert, else the busiest."""
         leader = int(self._leaders.slot[slot])
-        if begin - self._leaders.told_at[slot] > EPISODE_SECONDS or leader not in members:
-            is_told = np.any([windowed.was_told(members, begin) for windowed in self._endpoints], axis=0)
-            leader = int(members[np.argmax(calls + is_told * (np.max(calls) + 1))])
-        self._leaders.slot[slot], self._leaders.told_at[slot] = leader, end
+        if begin - self._leaders.reported_at[slot] > EPISODE_SECONDS or leader not in members:
+            is_reported = np.any([windowed.was_reported(members, begin) for windowed in self._endpoints], axis=0)
+            leader = int(members[np.argmax(calls + is_reported * (np.max(calls) + 1))])
+        self._leaders.slot[slot], self._leaders.reported_at[slot] = leader, end
         return leader
 
 

@@ -43,7 +43,7 @@ _FALL = int(3.4 * _SCALE)  # An hour of a fall is below a tenth.
 _FALL_HOURS = 2
 _SCORE_MAX = 3.0
 _TOGETHER_MAX = 3  # So many may fall in the same hour,
-_TOGETHER_SHARE = 5  # or one of so many, and be told.
+_TOGETHER_SHARE = 5  # or one of so many, and be reported.
 _AGAIN_HOURS = 7 * _HOURS
 _SINCE_HOURS = 24  # Who had no busy hour for so long stopped before it was judged.
 _ONGOING_HOURS = 24
@@ -53,12 +53,12 @@ _KNOWN_HOURS = 2 * _HOURS  # Who is known for less may have taken over,
 _TAKEN_OVER = (0.4, 5.0)  # with so much of the least calls that are missing,
 _ALIKE = 0.55  # where the calls are spread so much alike; 1: the same.
 _MAIN = 0.25  # Of its busiest endpoint: where a consumer mostly calls.
-_TOLD_SHARE = 0.5  # Of its calls: an endpoint with fewer may be told for its silence.
+_REPORTED_SHARE = 0.5  # Of its calls: an endpoint with fewer may be reported for its silence.
 _OTHERS_MIN = 0.2  # Of an endpoint's calls: with fewer, others say nothing.
 _OTHERS_FALL = 0.5
 _LOSS_MAX = 0.02
 _NEVER = -(1 << 30)
-_CALM, _TOLD, _EXCUSED = 0, 1, 2
+_CALM, _REPORTED, _EXCUSED = 0, 1, 2
 
 
 class _Callers(DetectorState):
@@ -70,7 +70,7 @@ class _Callers(DetectorState):
     days = column(np.uint8, 2)
     is_workload = column(np.bool_)
     seen = column(np.int32)  # Hour that was busy last.
-    told = column(np.int32, fill=_NEVER)  # Hour.
+    reported = column(np.int32, fill=_NEVER)  # Hour.
     state = column(np.uint8)
     rank = column(np.uint8)  # Of the level that reported it.
     fallen = column(np.float32, 2)  # Doublings and hours of a fall.
@@ -180,7 +180,7 @@ class SilenceDetector(Detector):
         for place in (is_low & is_judged).nonzero()[0].tolist():
             row, expected = int(rows[place]), _unscale(int(least[place]))
             score = min(float(self._rows.fallen[0, row]) / _NEED, _SCORE_MAX)
-            if self._is_told(hour, row, score, expected, by_slot, by_endpoint):
+            if self._is_reported(hour, row, score, expected, by_slot, by_endpoint):
                 breaches.append(self._cross(hour, row, float(calls[place]), expected, score))
         return breaches
 
@@ -199,9 +199,9 @@ class SilenceDetector(Detector):
         is_judged: Bools,
         is_low: Bools,
     ) -> None:
-        """Where several fall at once it is a holiday, or a sensor that is away: it is told of nobody."""
+        """Where several fall at once it is a holiday, or a sensor that is away: it is reported of nobody."""
         is_falling = is_low & (self._rows.state[rows] == _CALM)
-        is_away = is_low & (self._rows.state[rows] != _TOLD)  # Those who began their day earlier too.
+        is_away = is_low & (self._rows.state[rows] != _REPORTED)  # Those who began their day earlier too.
         is_common = np.count_nonzero(is_away) * _TOGETHER_SHARE > np.count_nonzero(is_busy) > _TOGETHER_SHARE
         count = int(np.count_nonzero(is_judged))
         if is_common:
@@ -209,12 +209,12 @@ class SilenceDetector(Detector):
         elif np.count_nonzero(is_falling & is_judged) > min(_TOGETHER_MAX, max(1, count // _TOGETHER_SHARE)):
             self._rows.state[rows[is_falling & is_judged]] = _EXCUSED
 
-    def _is_told(self, hour: int, row: int, score: float, expected: float, by_slot: F64, by_endpoint: F64) -> bool:
-        """Whether an hour of a fall is told; remembers it."""
-        if self._rows.state[row] == _TOLD:
-            return hour - int(self._rows.told[row]) < _ONGOING_HOURS
+    def _is_reported(self, hour: int, row: int, score: float, expected: float, by_slot: F64, by_endpoint: F64) -> bool:
+        """Whether an hour of a fall is reported; remembers it."""
+        if self._rows.state[row] == _REPORTED:
+            return hour - int(self._rows.reported[row]) < _ONGOING_HOURS
         is_over = score >= 1 and self._rows.fallen[1, row] >= _FALL_HOURS
-        is_late = hour - int(self._rows.seen[row]) > _SINCE_HOURS or hour - int(self._rows.told[row]) < _AGAIN_HOURS
+        is_late = hour - int(self._rows.seen[row]) > _SINCE_HOURS or hour - int(self._rows.reported[row]) < _AGAIN_HOURS
         if not is_over or is_late or self._rows.state[row] == _EXCUSED:
             return False
         slot = int(self._rows.slot[row])
@@ -229,7 +229,7 @@ class SilenceDetector(Detector):
         level = self.bar.admit(key, score, hour * HOUR_SECONDS, len(self))
         if level is None:
             return False
-        self._rows.state[row], self._rows.told[row], self._rows.rank[row] = _TOLD, hour, RANKS[level]
+        self._rows.state[row], self._rows.reported[row], self._rows.rank[row] = _REPORTED, hour, RANKS[level]
         return True
 
     def _find_endpoints(self, slot: int) -> Slots:
@@ -247,14 +247,14 @@ class SilenceDetector(Detector):
         return levels
 
     def _has_fallen(self, row: int, endpoints: Slots, expected: float, own: float, by_endpoint: F64, hour: int) -> bool:
-        """Whether endpoints with most of its calls were told since it fell, or their other callers fell too; of one
+        """Whether endpoints with most of its calls were reported since it fell, or their other callers fell too; of one
         that nearly nobody else calls only the former."""
         since = (hour - int(self._rows.fallen[1, row])) * HOUR_SECONDS
         if not len(endpoints):
             return True
-        is_told = np.any([watch.was_told(endpoints, since) for watch in self._endpoints], axis=0)
+        is_reported = np.any([watch.was_reported(endpoints, since) for watch in self._endpoints], axis=0)
         levels = self._find_levels(int(self._rows.slot[row]))
-        if float(levels[endpoints[is_told]].sum()) >= _TOLD_SHARE * float(levels.sum()):
+        if float(levels[endpoints[is_reported]].sum()) >= _REPORTED_SHARE * float(levels.sum()):
             return True
         foreseen = float(self._endpoints[-1].last_expected[endpoints].sum())
         others = foreseen - expected

@@ -93,11 +93,11 @@ class WindowedDetector(DetectorState):
     parts: ClassVar[tuple[str, ...]] = ("bar",)
     _remembers_all = True  # What no level reports is remembered too.
     skipped_windows = number(0)
-    _told_window = column(np.int32, fill=-1)
+    _reported_window = column(np.int32, fill=-1)
     # Of those past the threshold, by slot, for they are few: the score that was reported last, and the rank of its
     # level.
-    _told_score = record(dict[int, float])
-    _told_level = record(dict[int, int])
+    _reported_score = record(dict[int, float])
+    _reported_level = record(dict[int, int])
 
     def __init__(self, kind: AlertKind, table: SlotTable, windows: OpenWindows) -> None:
         super().__init__()
@@ -106,50 +106,50 @@ class WindowedDetector(DetectorState):
         self.bar = InstallationBar()
         self._table = table
 
-    def was_told(self, slots: Slots, time: int) -> Bools:
+    def was_reported(self, slots: Slots, time: int) -> Bools:
         """Which of `slots` were reported in a window that ended after `time`, unix seconds."""
-        told = self._told_window.take(slots).astype(np.int64)
-        is_late: Bools = (told >= 0) & ((told + 1) * self.windows.window_seconds > time)
+        reported = self._reported_window.take(slots).astype(np.int64)
+        is_late: Bools = (reported >= 0) & ((reported + 1) * self.windows.window_seconds > time)
         return is_late
 
     def forget(self, slots: Slots) -> None:
         super().forget(slots)
-        for slot in slots.tolist() if self._told_score else ():
-            self._told_score.pop(slot, None)
-            self._told_level.pop(slot, None)
+        for slot in slots.tolist() if self._reported_score else ():
+            self._reported_score.pop(slot, None)
+            self._reported_level.pop(slot, None)
 
-    def _find_told(
+    def _find_reported(
         self, window: int, slots: Slots, verdict: Verdict, calls: F64, novel: F64
     ) -> list[tuple[int, Sensitivity]]:
         """Rows that become signals, with the quietest level of each: past the threshold and admitted, or a reported
         episode that goes on."""
-        told: list[tuple[int, Sensitivity]] = []
+        reported: list[tuple[int, Sensitivity]] = []
         is_past = verdict.score >= 1.0
         if verdict.is_ongoing is not None:
-            is_past |= verdict.is_ongoing & (self._told_window[slots] >= window - _GAP_WINDOWS)
+            is_past |= verdict.is_ongoing & (self._reported_window[slots] >= window - _GAP_WINDOWS)
         for i in is_past.nonzero()[0].tolist():
             slot, score = int(slots[i]), float(verdict.score[i])
-            is_same = self._told_window[slot] == window
-            if is_same and score <= self._told_score.get(slot, 0.0):
+            is_same = self._reported_window[slot] == window
+            if is_same and score <= self._reported_score.get(slot, 0.0):
                 continue
             time, key = window * self.windows.window_seconds, int(self._table.keys[slot])
             if score < 1.0:
-                level: Sensitivity | None = LEVELS[self._told_level.get(slot, 0)]
+                level: Sensitivity | None = LEVELS[self._reported_level.get(slot, 0)]
             else:
                 level = self.bar.admit(key, score, time, len(self._table))
             if level is None and is_scrape(calls[i], novel[i]):
                 level = Sensitivity.QUIET
             # A louder level reported it before: for a quieter one it is news.
-            is_news = level is not None and RANKS[level] < self._told_level.get(slot, 0)
-            if is_same and not is_news and score < self._told_score.get(slot, 0.0) * (1 + _RAISE):
+            is_news = level is not None and RANKS[level] < self._reported_level.get(slot, 0)
+            if is_same and not is_news and score < self._reported_score.get(slot, 0.0) * (1 + _RAISE):
                 continue
             if level is None and not self._remembers_all:
                 continue
-            self._told_window[slot], self._told_score[slot] = window, score
+            self._reported_window[slot], self._reported_score[slot] = window, score
             if level is not None:
-                self._told_level[slot] = RANKS[level]
-                told.append((i, level))
-        return told
+                self._reported_level[slot] = RANKS[level]
+                reported.append((i, level))
+        return reported
 
 
 class WindowedBursts(WindowedDetector):
@@ -238,7 +238,7 @@ class WindowedBursts(WindowedDetector):
             Observation(slots=slots, window=window, values=values, floor=floor, age=age, loss=loss, season=season)
         )
         breaches = []
-        for i, level in self._find_told(window, slots, verdict, calls, novel):
+        for i, level in self._find_reported(window, slots, verdict, calls, novel):
             share = calls[i] / values[i] if values[i] else 1.0  # Evidence back to calls, for people.
             end = int(ends[i]) if ends is not None else None
             breaches.append(
@@ -345,7 +345,7 @@ class WindowedSeason(WindowedDetector):
                 quietest=level,
                 loss_ratio=0.0 if loss is None else float(loss[i]),
             )
-            for i, level in self._find_told(window, slots, verdict, calls, novel)
+            for i, level in self._find_reported(window, slots, verdict, calls, novel)
         ]
         self.last_scores[:] = 0
         self.last_scores[slots] = verdict.score

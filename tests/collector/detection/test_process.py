@@ -397,7 +397,7 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
         window_end=signal.window_start + signal.window_seconds,
     )
     process.expect(alert)
-    wait_for(process, lambda: not process._expectations)
+    wait_for(process, lambda: not process._requests)
     kill_child(process)
     follower = follow(tmp_path, [])  # Reads what the killed child had written.
     twin = Engine()

@@ -168,7 +168,7 @@ def test_endpoint_that_falls_with_it_excuses_only_who_mostly_calls_there(scene: 
     told = scene.run(6, factors={SOLE: 0.0})
     assert {signal.consumer for signal in told} == {name(SOLE)} and told[0].window_start == begin + HOUR
     endpoints, hours = scene.engine.subjects.endpoints, scene.engine.endpoints.windowed[3_600]
-    fallen = hours.was_told(endpoints.live(), begin)
+    fallen = hours.was_reported(endpoints.live(), begin)
     assert np.count_nonzero(fallen) == 1  # That only it calls.
 
 

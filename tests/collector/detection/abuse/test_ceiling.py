@@ -30,7 +30,7 @@ def add(ceiling: Ceiling, slot: int, amount: float, time: int, group: int = -1) 
 def test_one_nobody_knows_is_told_past_the_prior_once_and_again_when_it_grew_by_half() -> None:
     ceiling = make()
     told = [bool(add(ceiling, 0, 10, START)) for _ in range(24)]
-    assert [index + 1 for index, is_told in enumerate(told) if is_told] == [11, 17]
+    assert [index + 1 for index, is_reported in enumerate(told) if is_reported] == [11, 17]
 
 
 def test_a_steady_rate_comes_to_rate_times_horizon() -> None:
