@@ -127,7 +127,7 @@ class ServiceVolume(Detector):
         return msgspec.structs.replace(signal, service=self._services.name(leader), endpoints=len(members))
 
     def _lead(self, slot: int, members: Slots, calls: F64, begin: int, end: int) -> int:
-        """The endpoint that names what goes on: the one of before, else one that was reported itself in the window, so
+        """The endpoint that names what goes on: the previous one, else one that was reported itself in the window, so
         that both are one alert, else the busiest."""
         leader = int(self._leaders.slot[slot])
         if begin - self._leaders.reported_at[slot] > EPISODE_SECONDS or leader not in members:
