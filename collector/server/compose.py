@@ -337,7 +337,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             writer=writer,
             store=store,
             tables=TableEraser(store, store.layout),
-            detectors=detectors,
+            erase_detected=detectors.erase,
             alert_service=alert_service,
             responder=responder,
             notified=notifiers.erase,
