@@ -1,8 +1,8 @@
 """Decides what is new about endpoints and workloads, and what of that is worth an alert. Pure, except for reads of
 callers.
 
-Takes `Sight`s (what one look of the risk job saw of an endpoint), callers and known `Fact`s, and gives facts. A fact is
-something that exists, since when, and whether it was reported.
+Takes observations (what one look of the risk job saw of an endpoint), callers and known facts, and gives facts. A
+fact is something that exists, since when, and whether it was reported.
 
 A fact is news where its subject was known for long enough. A service, an endpoint whose responses were read, or a
 workload must be known for a day. For an endpoint with few consumers, a new one is news after two weeks without any.
@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.inventory.consumers.consumer import PRINCIPAL_KINDS, ConsumerKind
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
-from collector.inventory.endpoints.endpoint import SeenAt, name_service
+from collector.inventory.endpoints.endpoint import SeenAt
 from collector.inventory.endpoints.outbound import Routes, find_routes
 from collector.inventory.endpoints.predicates import SUCCESS, ConsumerSql, counted_rows_of_routes, span_parameters
+from collector.inventory.naming import name_service
 from collector.inventory.partners import is_public
 from collector.inventory.query import Reader, Since, Span, select, span_since
 from collector.risk.finding import Circumstances, Finding, FindingState
@@ -44,30 +45,14 @@ class Caller:
     first_seen: int
 
 
-class Callers(Protocol):
-    """Whoever knows who called; methods raise StoreError."""
-
-    def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """Who was answered 2xx by these endpoints, at most `limit` an endpoint."""
-        ...
-
-    def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """Whose programs called these servers of others, at most `limit` an endpoint."""
-        ...
-
-    def find_services(self, workloads: Sequence[str]) -> dict[str, int]:
-        """Of workloads, as consumers, that serve too: when they were seen first (unix seconds)."""
-        ...
-
-
 class StoredCallers:
-    """Those of the rows in the store."""
+    """Who called, by the rows in the store; methods raise StoreError."""
 
     def __init__(self, reader: Reader, who: ConsumerSql) -> None:
         self._reader, self._who = reader, who
 
     def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """As the contract says."""
+        """Who was answered 2xx by these endpoints, at most `limit` an endpoint."""
         who = self._who.id
         is_address = f"startsWith({who}, '{ConsumerKind.ADDRESS}:')"
         is_session = f"startsWith({who}, '{ConsumerKind.PRINCIPAL}:') AND r.principal_kind = {_SESSION}"
@@ -79,12 +64,12 @@ class StoredCallers:
         return _read(self._reader, ids, now, limit, name, SUCCESS)
 
     def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """As the contract says."""
+        """Whose programs called these servers of others, at most `limit` an endpoint."""
         name = f"concat('{ConsumerKind.WORKLOAD}:', r.client_workload)"
         return _read(self._reader, ids, now, limit, name, "r.client_workload != ''")
 
     def find_services(self, workloads: Sequence[str]) -> dict[str, int]:
-        """As the contract says."""
+        """Of workloads, as consumers, that serve too: when they were seen first (unix seconds)."""
         names = [name.partition(":")[2] for name in workloads]
         rows = select(self._reader, _SERVICES, {"names": names}) if names else []
         return {f"{ConsumerKind.WORKLOAD}:{row['name']}": int(row["first_seen"]) for row in rows}
@@ -135,7 +120,7 @@ _SENSITIVE: Final = PERSONAL | {DataClass.SECRET, DataClass.CUSTOM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class SeenEndpoint:
     """Times are unix seconds. `scope` is its service over all hosts and ports of one name; `login_gone` the finding
     that its login went, where that is open."""
 
@@ -154,12 +139,12 @@ class Sight:
     login_gone: Finding | None
 
 
-def see(seen: Circumstances, findings: Sequence[Finding]) -> Sight:
+def read_endpoint(seen: Circumstances, findings: Sequence[Finding]) -> SeenEndpoint:
     """Of an endpoint as it was judged."""
     endpoint = seen.endpoint
     gone = (one for one in findings if one.rule == _LOGIN_RULE and one.state is FindingState.OPEN)
     service = name_service(endpoint.service)
-    return Sight(
+    return SeenEndpoint(
         id=endpoint.id,
         scope=f"{endpoint.service.cluster}|{service}",
         service=service,
@@ -218,7 +203,7 @@ class Fact:
     key_id: int = 0  # Of hashes in `detail`.
 
 
-class Known:
+class Baseline:
     """The facts about some subjects."""
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
@@ -248,81 +233,81 @@ REFRESH_SECONDS: Final = 30 * DAY_SECONDS  # A fact that is still so is written 
 _HASHED: Final = ("principal:", "credential:")
 
 
-def judge_sight(sight: Sight, known: Known, now: float, *, is_learning: bool) -> list[Fact]:
+def find_endpoint_changes(seen: SeenEndpoint, known: Baseline, now: float, *, is_learning: bool) -> list[Fact]:
     """What an endpoint shows of itself. Facts that are told of have their time of telling."""
     facts: list[Fact] = []
-    if sight.is_third_party:
+    if seen.is_third_party:
         return facts
-    if sight.is_served:
-        facts += _judge_endpoint(sight, known, now, is_learning=is_learning)
-    if sight.has_bodies:
-        facts += _judge_data(sight, known, now, is_learning=is_learning)
-    if sight.login_gone is not None and not is_learning:  # Still so after the first day, it is told then.
-        opened = f"{sight.login_gone.changed_at:.0f}"
-        if known.find(FactKind.LOGIN, sight.id, opened) is None:
-            facts.append(_tell(_make(FactKind.LOGIN, sight, now, detail=opened), now))
+    if seen.is_served:
+        facts += _find_new_endpoint(seen, known, now, is_learning=is_learning)
+    if seen.has_bodies:
+        facts += _find_new_data(seen, known, now, is_learning=is_learning)
+    if seen.login_gone is not None and not is_learning:  # Still so after the first day, it is reported then.
+        opened = f"{seen.login_gone.changed_at:.0f}"
+        if known.find(FactKind.LOGIN, seen.id, opened) is None:
+            facts.append(_mark_reported(_make(FactKind.LOGIN, seen, now, detail=opened), now))
     return facts
 
 
-def _judge_endpoint(sight: Sight, known: Known, now: float, *, is_learning: bool) -> list[Fact]:
-    service, endpoint = known.find(FactKind.SERVICE, sight.scope), known.find(FactKind.ENDPOINT, sight.id)
-    since = min(sight.first_seen, now)
+def _find_new_endpoint(seen: SeenEndpoint, known: Baseline, now: float, *, is_learning: bool) -> list[Fact]:
+    service, endpoint = known.find(FactKind.SERVICE, seen.scope), known.find(FactKind.ENDPOINT, seen.id)
+    since = min(seen.first_seen, now)
     facts: list[Fact] = []
     if service is None or _is_due(service, now):
-        first = Fact(kind=FactKind.SERVICE, subject=sight.scope, first_seen=since, seen_at=now)
+        first = Fact(kind=FactKind.SERVICE, subject=seen.scope, first_seen=since, seen_at=now)
         facts.append(first if service is None else replace(service, seen_at=now))
     if endpoint is not None:
         return [*facts, replace(endpoint, seen_at=now)] if _is_due(endpoint, now) else facts
-    fact = _make(FactKind.ENDPOINT, sight, now, first_seen=since)
+    fact = _make(FactKind.ENDPOINT, seen, now, first_seen=since)
     # One that was asked for longer ago has another id now, by a merge or a name, or was refused until today.
     is_young = now - since <= DAY_SECONDS
     is_news = is_young and service is not None and now - service.first_seen >= DAY_SECONDS and not is_learning
-    return [*facts, _tell(fact, now) if is_news else fact]
+    return [*facts, _mark_reported(fact, now) if is_news else fact]
 
 
-def _judge_data(sight: Sight, known: Known, now: float, *, is_learning: bool) -> list[Fact]:
-    before = known.of(FactKind.DATA, sight.id)
+def _find_new_data(seen: SeenEndpoint, known: Baseline, now: float, *, is_learning: bool) -> list[Fact]:
+    before = known.of(FactKind.DATA, seen.id)
     base = before.get("")
     is_settled = base is not None and now - base.first_seen >= DAY_SECONDS and not is_learning
     facts: list[Fact] = []
-    for detail in ("", *sorted(sight.classes)):
+    for detail in ("", *sorted(seen.classes)):
         fact = before.get(detail)
         if fact is not None:
             facts += [replace(fact, seen_at=now)] if _is_due(fact, now) else []
             continue
-        fresh = _make(FactKind.DATA, sight, now, detail=detail)
-        facts.append(_tell(fresh, now) if is_settled else fresh)
+        fresh = _make(FactKind.DATA, seen, now, detail=detail)
+        facts.append(_mark_reported(fresh, now) if is_settled else fresh)
     return facts
 
 
-def judge_consumers(
-    sight: Sight, callers: Sequence[Caller], known: Known, now: float, *, is_learning: bool
+def find_new_consumers(
+    seen: SeenEndpoint, callers: Sequence[Caller], known: Baseline, now: float, *, is_learning: bool
 ) -> list[Fact]:
     """Who was served by an endpoint of few consumers; one that has more is open from then on."""
-    before = known.of(FactKind.CONSUMER, sight.id)
+    before = known.of(FactKind.CONSUMER, seen.id)
     if OPEN in before:
         return [replace(before[OPEN], seen_at=now)] if _is_due(before[OPEN], now) else []
     fresh = [
-        _make(FactKind.CONSUMER, sight, now, detail=one.name, key_id=one.key_id)
+        _make(FactKind.CONSUMER, seen, now, detail=one.name, key_id=one.key_id)
         for one in callers
         if one.name not in before
     ]
-    if len(before) + len(fresh) > CONSUMERS_MAX or sight.consumers > CONSUMERS_MAX:
-        return [_make(FactKind.CONSUMER, sight, now, detail=OPEN)]
+    if len(before) + len(fresh) > CONSUMERS_MAX or seen.consumers > CONSUMERS_MAX:
+        return [_make(FactKind.CONSUMER, seen, now, detail=OPEN)]
     old = [fact for fact in before.values() if not fact.told_at]  # Who was told of makes none unstable.
     is_stable = bool(old) and all(now - fact.first_seen >= STABLE_SECONDS for fact in old) and not is_learning
     facts = [replace(fact, seen_at=now) for fact in before.values() if _is_due(fact, now)]
-    return facts + [_tell(fact, now) if is_stable and not _is_renamed(fact, old) else fact for fact in fresh]
+    return facts + [_mark_reported(fact, now) if is_stable and not _is_renamed(fact, old) else fact for fact in fresh]
 
 
-def judge_hosts(
-    workload: str, hosts: Iterable[Sight], base: float, known: Known, now: float, *, is_learning: bool
+def find_new_hosts(
+    workload: str, hosts: Iterable[SeenEndpoint], base: float, known: Baseline, now: float, *, is_learning: bool
 ) -> list[Fact]:
     """What a workload calls outside. `base`: since when the workload is known, unix seconds."""
     before = known.of(FactKind.OUTBOUND, workload)
     if OPEN in before:
         return [replace(before[OPEN], seen_at=now)] if _is_due(before[OPEN], now) else []
-    by_name = {sight.host: sight for sight in sorted(hosts, key=lambda one: (one.first_seen, one.id), reverse=True)}
+    by_name = {seen.host: seen for seen in sorted(hosts, key=lambda one: (one.first_seen, one.id), reverse=True)}
     first = before.get("")
     since = min(base, first.first_seen if first is not None else now)
     is_settled = now - since >= DAY_SECONDS and not is_learning
@@ -330,13 +315,13 @@ def judge_hosts(
     if first is None or _is_due(first, now):
         facts.append(_outbound(workload, "", since, now))
     fresh = [
-        _outbound(workload, name, min(sight.first_seen, now), now)
-        for name, sight in sorted(by_name.items())
+        _outbound(workload, name, min(seen.first_seen, now), now)
+        for name, seen in sorted(by_name.items())
         if name not in before
     ]
     if len(before) + len(fresh) > HOSTS_MAX:
         return [_outbound(workload, OPEN, now, now)]
-    return facts + [_tell(fact, now) if is_settled else fact for fact in fresh]
+    return facts + [_mark_reported(fact, now) if is_settled else fact for fact in fresh]
 
 
 def _outbound(workload: str, host: str, since: float, now: float) -> Fact:
@@ -360,21 +345,27 @@ def _is_renamed(fact: Fact, old: Sequence[Fact]) -> bool:
 
 
 def _make(
-    kind: FactKind, sight: Sight, now: float, *, detail: str = "", first_seen: float | None = None, key_id: int = 0
+    kind: FactKind,
+    seen: SeenEndpoint,
+    now: float,
+    *,
+    detail: str = "",
+    first_seen: float | None = None,
+    key_id: int = 0,
 ) -> Fact:
     return Fact(
         kind=kind,
-        subject=sight.id,
+        subject=seen.id,
         detail=detail,
-        scope=sight.scope,
-        label=sight.label,
+        scope=seen.scope,
+        label=seen.label,
         first_seen=now if first_seen is None else first_seen,
         seen_at=now,
         key_id=key_id,
     )
 
 
-def _tell(fact: Fact, now: float) -> Fact:
+def _mark_reported(fact: Fact, now: float) -> Fact:
     return replace(fact, told_at=now)
 
 

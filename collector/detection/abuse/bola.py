@@ -17,17 +17,18 @@ to what is theirs. With one owner it takes more objects, spread over hours, and 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind
 from collector.detection.abuse.ceiling import Ceiling, Excess, Horizon
-from collector.detection.abuse.columns import FadingSums, join, split
-from collector.detection.abuse.contract import U64, Bools, Events, Finding, find
-from collector.detection.abuse.rarity import Rarity
-from collector.detection.framework.contract import F64, State
+from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity, make_findings
+from collector.detection.abuse.sums import FadingSums
+from collector.detection.framework.distinct import Grouper, find_distinct, list_distinct, mix
+from collector.detection.framework.loss import Losses
 from collector.detection.framework.novelty import NoveltyBitmap
-from collector.detection.framework.slots import Grouper, Slots, SlotTable, find_distinct, grow, list_distinct, mix
-from collector.detection.framework.subject_index import Placed, Roster
+from collector.detection.framework.rows import Events
+from collector.detection.framework.slots import SlotTable
+from collector.detection.framework.state import F64, U64, Bools, DetectorState, Slots, column
+from collector.detection.framework.subject_index import SubjectIndex
 
 # Who reads for others, as its days show, reads for more of them on some: counts as small as these vary.
 PLAN = (
@@ -41,7 +42,7 @@ _WALK_RETURNS = 0.25  # Of what it counts, that it came back to at the most.
 # One owner may be a relative, or oneself with another token: it takes more objects, over hours, and hardly ever to come
 # back.
 _ONE_OWNER, _ONE_OWNER_TOTAL, _ONE_OWNER_RETURNS, _ONE_OWNER_LATELY = 0.5, 10.5, 0.06, 0.35
-_WALK_MOST = 240.0  # Past it a walk is an enumeration, which is told as such.
+_WALK_MOST = 240.0  # Past it a walk is an enumeration, which is reported as such.
 _WALK_LATELY = 0.6  # Of what it counts, in the last hour at the most: by then support shows to be let in where few are.
 OBJECTS_MAX = 200_000
 OWNS_MIN = 2  # Windows in which a consumer read an object that it owns.
@@ -51,37 +52,45 @@ PUBLIC_SHARE = (
 _DAY_SECONDS, _HOUR_SECONDS = 86_400, 3_600
 _HANDS = 2  # Readers that are remembered of an object.
 
-Ints = NDArray[np.int64]
+
+class _Readers(DetectorState):
+    """By object."""
+
+    key = column(np.uint64, _HANDS)  # Of a consumer; 0: nobody.
+    reads = column(np.int64, _HANDS)
 
 
-class OwnerDetector:
-    """See the module."""
+class BolaDetector(AbuseDetector):
+    """Owners of the objects that a consumer read, and objects that nobody had read, each against a ceiling."""
 
-    name = "owners"
+    name = "abuse.bola"
+    kinds = frozenset({AlertKind.BOLA})
+    parts = (
+        *("_objects", "_readers", "_endpoint_reads", "_endpoint_strangers"),
+        *("_owners", "_ceiling", "_walk", "_paces"),
+    )
 
-    def __init__(self, rarity: Rarity) -> None:
-        self._rarity = rarity
-        self._objects = SlotTable(OBJECTS_MAX)
-        self._reader: U64 = np.zeros((_HANDS, 0), np.uint64)  # Key of a consumer; 0: nobody.
-        self._reads: Ints = np.zeros((_HANDS, 0), np.int64)
-        self._endpoint_reads = FadingSums((_DAY_SECONDS,))
-        self._endpoint_strangers = FadingSums((_DAY_SECONDS,))
+    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
+        super().__init__(subjects, losses, rarity)
+        self._objects, self._readers = SlotTable(OBJECTS_MAX), _Readers()
+        self._objects.follow(self._readers)
+        self._endpoint_reads, self._endpoint_strangers = FadingSums(_DAY_SECONDS), FadingSums(_DAY_SECONDS)
+        subjects.endpoints.follow(self._endpoint_reads, self._endpoint_strangers)
         self._owners = NoveltyBitmap()  # Owners whose objects a consumer read.
-        self._ceiling = Ceiling(PLAN)
-        self._walk = Ceiling(WALK_PLAN)
-        self._by_consumer, self._capacity = Grouper(), 0  # Of consumers.
-        self._paces = FadingSums((_DAY_SECONDS, _HOUR_SECONDS))  # Objects come back to, in a day; walked, in an hour.
+        self._paces = FadingSums(_DAY_SECONDS, _HOUR_SECONDS)  # Objects come back to, in a day; walked, in an hour.
+        subjects.consumers.follow(self._owners, self._paces)
+        self._ceiling = Ceiling(PLAN, subjects.consumers, has_peers=False)
+        self._walk = Ceiling(WALK_PLAN, subjects.consumers, has_peers=False)
+        self._by_consumer = Grouper()
 
-    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
-        """As the contract says."""
-        self._make_room(placed, roster)
-        rows, slots = self._place(events, placed, roster, time)
+    def find(self, events: Events) -> list[Finding]:
+        rows, slots = self._place(events)
         if not len(rows):
             return []
-        consumer = events.consumer[rows]
-        may_own = ~(self._rarity.is_staff(consumer) | self._ceiling.is_told(consumer))
-        read = self._read(slots, roster.consumers.table.keys[consumer], may_own)
-        is_public = self._count_reads(events.endpoint[rows], may_own, read.is_stranger, placed, roster, time)
+        consumer, time = events.consumer[rows], events.time
+        may_own = ~(self._rarity.is_staff(consumer) | self._ceiling.is_reported(consumer))
+        read = self._read(slots, self._subjects.consumers.keys[consumer], may_own)
+        is_public = self._count_reads(events.endpoint[rows], may_own, read.is_stranger, time)
         is_foreign = (read.owner != 0) & ~is_public
         new = np.zeros(len(rows))
         new[is_foreign] = self._owners.count_novel(consumer[is_foreign], read.owner[is_foreign])
@@ -90,94 +99,48 @@ class OwnerDetector:
         pair_of |= dict(zip(consumer[is_foreign].tolist(), events.pair[rows[is_foreign]].tolist(), strict=True))
         return [
             finding
-            for ceiling, part in zip((self._ceiling, self._walk), excess, strict=True)
-            for finding in find(
-                lambda _: AlertKind.BOLA,
-                ceiling,
+            for part in excess
+            for finding in make_findings(
+                AlertKind.BOLA,
                 part,
-                lambda slot: roster.pairs.name(pair_of[slot]),
+                lambda slot: self._subjects.pairs.name(pair_of[slot]),
+                events,
                 events.consumer,
-                events.calls,
-                events.is_internal,
                 is_notice=lambda slot: bool(self._rarity.is_staff(np.array([slot]))[0]),
             )
         ]
 
-    def _make_room(self, placed: Placed, roster: Roster) -> None:
-        capacity, evicted = roster.consumers.table.capacity, placed.evicted_consumers
-        self._capacity = capacity
-        for part in (self._ceiling, self._walk):
-            part.grow(capacity, 0)
-            part.forget(evicted)
-        self._owners.grow(capacity)
-        self._paces.grow(capacity)
-        if len(evicted):
-            self._owners.forget(evicted)
-            self._paces.forget(evicted)
-
     def _judge(self, consumer: Slots, new: F64, unread: F64, is_return: Bools, time: int) -> tuple[Excess, Excess]:
         """By reads: owners that are `new` to the `consumer`, objects that nobody had read (-1: it came back to one),
         and whether it came back. Who reached many owners, and who else walks."""
-        groups = self._by_consumer.group(consumer, self._capacity)
+        groups = self._by_consumer.group(consumer, self._subjects.consumers.capacity)
         who, owners, walked = groups.slots, groups.sum(new), groups.sum(new + unread)
         returns = groups.sum(is_return.astype(np.float64))
         returns, lately = self._paces.add(who, np.stack([returns, walked]), time)
         to_some = who[owners > 0]
-        many = self._ceiling.add(to_some, owners[owners > 0], np.full(len(to_some), -1, np.int64), time)
+        many = self._ceiling.add(to_some, owners[owners > 0], time)
         total = self._walk.sums_over(0, who, time) + walked
         reached = self._ceiling.sums_over(-1, who, time)
         is_walker = (reached >= _WALK_OWNERS) & (returns <= _WALK_RETURNS * total)
         has_one = (reached >= _ONE_OWNER) & (total >= _ONE_OWNER_TOTAL) & (lately <= _ONE_OWNER_LATELY * total)
         is_walker |= has_one & (returns <= _ONE_OWNER_RETURNS * total)
-        is_walker &= ~self._ceiling.is_told(who) & (lately <= _WALK_LATELY * total) & (total <= _WALK_MOST)
+        is_walker &= ~self._ceiling.is_reported(who) & (lately <= _WALK_LATELY * total) & (total <= _WALK_MOST)
         moved = (walked != 0).nonzero()[0]
-        none = np.full(len(moved), -1, np.int64)
-        return many, self._walk.add(who[moved], walked[moved], none, time, lambda some: is_walker[moved[some]])
+        walkers = self._walk.add(who[moved], walked[moved], time, may_report=lambda some: is_walker[moved[some]])
+        return many, walkers
 
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
-        """As the contract says."""
-        if kind is not AlertKind.BOLA:
-            return False
-        slot = roster.consumers.find("", consumer)
-        return self._ceiling.expect(slot) and self._walk.expect(slot)
-
-    def project(self, roster: Roster, time: int) -> None:
-        """As the contract says; nobody does this by trade."""
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        hands: State = {"reader": self._reader, "reads": self._reads}
-        parts = {"objects": self._objects.dump(), "hands": hands}
-        parts |= {"reads": self._endpoint_reads.dump(), "strangers": self._endpoint_strangers.dump()}
-        parts |= {"walk": self._walk.dump(), "paces": self._paces.dump()}
-        return join({**parts, "owners": self._owners.dump(), "own": self._ceiling.dump()})
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        parts = split(state)
-        self._objects.load(parts["objects"])
-        self._reader = parts["hands"]["reader"].astype(np.uint64)
-        self._reads = parts["hands"]["reads"].astype(np.int64)
-        self._endpoint_reads.load(parts["reads"])
-        self._endpoint_strangers.load(parts["strangers"])
-        self._owners.load(parts["owners"])
-        self._ceiling.load(parts["own"])
-        if "walk" in parts:  # Older states have none.
-            self._walk.load(parts["walk"])
-            self._paces.load(parts["paces"])
-
-    def _place(self, events: Events, placed: Placed, roster: Roster, time: int) -> tuple[Slots, Slots]:
+    def _place(self, events: Events) -> tuple[Slots, Slots]:
         """Row and object slot of each object that was served to somebody known, one a consumer and object."""
-        is_served = (events.status >= 200) & (events.status < 300) & ~events.is_writing
+        is_served = events.is_success & ~events.is_writing
         is_served &= (events.consumer >= 0) & ~events.is_anonymous
-        row, hashes = placed.objects.row, placed.objects.hashes
+        row, hashes = events.objects.row, events.objects.hashes
         kept = is_served[row].nonzero()[0]
         if not len(kept):
             return kept, kept
         row, hashes = row[kept], hashes[kept]
-        key = mix(roster.endpoints.table.keys[events.endpoint[row]], hashes)
+        key = mix(self._subjects.endpoints.keys[events.endpoint[row]], hashes)
         # A row has an object once, several rows of a pair may have the same.
-        again = placed.by_pair.list_repeated()
+        again = events.by_pair.list_repeated()
         if len(again):
             is_again = np.zeros(len(events.rows), np.bool_)
             is_again[again] = True
@@ -189,21 +152,10 @@ class OwnerDetector:
             row, key = row[kept], key[kept]
         if len(key) > OBJECTS_MAX and len(list_distinct(key)) > OBJECTS_MAX:
             return row[:0], row[:0]
-        touched = self._objects.touch(key, time)
-        self._reader = grow(self._reader, self._objects.capacity)
-        self._reads = grow(self._reads, self._objects.capacity)
-        if len(touched.emptied):
-            self._reader[:, touched.emptied] = 0
-            self._reads[:, touched.emptied] = 0
-        return row, touched.slots
+        return row, self._objects.touch(key, events.time).slots
 
-    def _count_reads(
-        self, endpoints: Slots, may_own: Bools, is_stranger: Bools, placed: Placed, roster: Roster, time: int
-    ) -> Bools:
+    def _count_reads(self, endpoints: Slots, may_own: Bools, is_stranger: Bools, time: int) -> Bools:
         """Whether the endpoint of each read is public, by the reads of those who may own."""
-        for sums in (self._endpoint_reads, self._endpoint_strangers):
-            sums.grow(roster.endpoints.table.capacity)
-            sums.forget(placed.evicted_endpoints)
         distinct, _, inverse = find_distinct(endpoints)
         count = np.bincount(inverse, may_own, len(distinct))
         reads = self._endpoint_reads.add(distinct, count, time)[0]
@@ -214,22 +166,24 @@ class OwnerDetector:
 
     def _read(self, slots: Slots, reader: U64, may_own: Bools) -> "_Read":
         """Count that each `reader` read the object in its slot; who may not own is not remembered."""
-        is_first, is_second = self._reader[0, slots] == reader, self._reader[1, slots] == reader
-        owns = self._reads.take(slots, axis=1) >= OWNS_MIN
+        is_first, is_second = self._readers.key[0, slots] == reader, self._readers.key[1, slots] == reader
+        owns = self._readers.reads.take(slots, axis=1) >= OWNS_MIN
         one = owns.sum(axis=0) == 1
         hand = owns.argmax(axis=0)
         is_known = is_first | is_second
-        owner = np.where(one & ~is_known, self._reader[hand, slots], np.uint64(0))
+        owner = np.where(one & ~is_known, self._readers.key[hand, slots], np.uint64(0))
         # A reader that is not remembered takes the place of the one that read less, and begins anew.
-        is_stranger = ~is_known & (self._reader[0, slots] != 0)
-        weaker = np.where(self._reads[0, slots] <= self._reads[1, slots], 0, 1)
+        is_stranger = ~is_known & (self._readers.key[0, slots] != 0)
+        weaker = np.where(self._readers.reads[0, slots] <= self._readers.reads[1, slots], 0, 1)
         place = np.where(is_first, 0, np.where(is_second, 1, weaker))
-        is_back = is_known & (self._reads[place, slots] == 1)
-        unread = np.where(is_back, -1.0, np.where(~is_known & ~self._reader[:, slots].any(axis=0) & may_own, 1.0, 0.0))
-        may_enter = (is_known | (self._reads[weaker, slots] < OWNS_MIN)) & may_own
+        is_back = is_known & (self._readers.reads[place, slots] == 1)
+        unread = np.where(
+            is_back, -1.0, np.where(~is_known & ~self._readers.key[:, slots].any(axis=0) & may_own, 1.0, 0.0)
+        )
+        may_enter = (is_known | (self._readers.reads[weaker, slots] < OWNS_MIN)) & may_own
         at = place[may_enter], slots[may_enter]
-        self._reads[at] = np.where(is_known[may_enter], self._reads[at], 0) + 1
-        self._reader[at] = reader[may_enter]
+        self._readers.reads[at] = np.where(is_known[may_enter], self._readers.reads[at], 0) + 1
+        self._readers.key[at] = reader[may_enter]
         return _Read(owner=owner, is_stranger=is_stranger, unread=unread, is_return=is_known)
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from collector.alerting.alert import AlertKind, Basis, Severity
 from collector.alerting.wording import report_signal
-from collector.detection.engine import Engine
 from tests.collector.detection.scene import AbuseScene
 from tests.collector.detection.stream import START, Row
 
@@ -133,18 +132,6 @@ def test_a_flood_goes_through_a_checkpoint(scene: Scene) -> None:
     signals = scene.run(flood(), start=LATER + 20)
     assert signals[0].time <= LATER + 60
     assert signals[0].basis is Basis.PEERS or signals[0].basis is Basis.PRIOR
-
-
-def test_a_state_without_consumption_is_read(scene: Scene) -> None:
-    parts = scene.engine.dump()
-    calls = parts.pop("abuse.pair_calls")
-    parts["abuse.objects"] |= {f"calls.{name}": array for name, array in calls.items()}
-    del parts["abuse.consumption"]
-    scene.engine = Engine()
-    scene.engine.load(parts)
-    scene.run((people() for _ in range(30)), step=STEP)  # Five hours later it is known again.
-    signals = scene.run(flood(), start=LATER + 30 * STEP)
-    assert {signal.kind for signal in signals} == {AlertKind.RESOURCE_CONSUMPTION}
 
 
 def test_many_bursts_raise_the_installations_bar(scene: Scene) -> None:

@@ -9,25 +9,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.alerting.alert import Report, Severity
-from collector.detection.changes.judge import (
+from collector.detection.changes.rules import (
     CONSUMERS_MAX,
     DAY_SECONDS,
     LEARNING_SECONDS,
     OPEN,
     REFRESH_SECONDS,
+    Baseline,
     Caller,
-    Callers,
     Fact,
     FactKind,
-    Known,
-    Sight,
-    judge_consumers,
-    judge_hosts,
-    judge_sight,
-    see,
+    SeenEndpoint,
+    StoredCallers,
+    find_endpoint_changes,
+    find_new_consumers,
+    find_new_hosts,
+    read_endpoint,
 )
 from collector.detection.changes.wording import (
     report_consumer,
@@ -50,39 +50,23 @@ ORDER BY told_at, first_seen, subject, detail LIMIT {{limit:UInt32}}"""
 TOLD_MAX: Final = 5_000  # Facts of one day that alerts are made of.
 
 
-class Facts(Protocol):
-    """Whoever keeps them; methods raise StoreError."""
-
-    def read(self, subjects: Sequence[str]) -> list[Fact]:
-        """All facts of these subjects."""
-        ...
-
-    def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
-        """What was told after `since`, oldest first."""
-        ...
-
-    def save(self, facts: Sequence[Fact]) -> None:
-        """Keep versions, of which the newest holds."""
-        ...
-
-
-class Ledger:
-    """The table `change_facts`."""
+class FactTable:
+    """The table `change_facts`; methods raise StoreError."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
-        """As the contract says."""
+        """All facts of these subjects."""
         return self._select(_OF_SUBJECTS, {"subjects": list(subjects)}) if subjects else []
 
     def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
-        """As the contract says."""
+        """What was reported after `since`, oldest first."""
         asked = {"kind": kind.value, "scopes": list(scopes), "since": since, "limit": TOLD_MAX}
         return self._select(_TOLD, asked) if scopes else []
 
     def save(self, facts: Sequence[Fact]) -> None:
-        """As the contract says."""
+        """Keep versions, of which the newest holds."""
         self._store.insert_records("change_facts", facts)
 
     def _select(self, sql: str, parameters: dict[str, Any]) -> list[Fact]:
@@ -90,7 +74,7 @@ class Ledger:
         return [Fact(**{**row, "kind": FactKind(row["kind"]), "key_id": int(row["key_id"])}) for row in rows]
 
 
-SIGHTS_MAX: Final = 10_000  # That wait for a look; further ones are counted.
+ENDPOINTS_MAX: Final = 10_000  # That wait for a look; further ones are counted.
 ASKED_MAX: Final = 200  # Endpoints of which one look asks who called.
 ASK_SECONDS: Final = 600.0  # How often that is asked of one.
 REPORTS_MAX: Final = 20  # Of one look, gravest first; further ones are counted.
@@ -104,8 +88,8 @@ class _Look:
 
     now: float
     is_learning: bool
-    known: Known
-    sights: dict[str, Sight]
+    known: Baseline
+    observed: dict[str, SeenEndpoint]
     facts: list[Fact] = field(default_factory=list)
     news: dict[tuple[FactKind, str], list[Fact]] = field(default_factory=lambda: defaultdict(list))
 
@@ -118,31 +102,36 @@ class _Look:
                 self.facts.append(fact)
 
 
-class ChangeWatch:
+class ChangeDetector:
     """`note` may be called by any thread, `look` by one at a time."""
 
     def __init__(
-        self, *, facts: Facts, callers: Callers, clock: Callable[[], float], tell: Callable[[Sequence[Report]], None]
+        self,
+        *,
+        facts: FactTable,
+        callers: StoredCallers,
+        clock: Callable[[], float],
+        report: Callable[[Sequence[Report]], None],
     ) -> None:
-        """`clock`: unix seconds; `tell` takes reports for the alert desk."""
-        self._ledger, self._callers = facts, callers
-        self._clock, self._tell = clock, tell
+        """`clock`: unix seconds; `report` takes reports for the alerts."""
+        self._facts, self._callers = facts, callers
+        self._clock, self._send = clock, report
         self._lock = Lock()
-        self._seen: dict[str, Sight] = {}
-        self._asking: dict[str, Sight] = {}  # Of which it is still to be asked who called.
+        self._seen: dict[str, SeenEndpoint] = {}
+        self._asking: dict[str, SeenEndpoint] = {}  # Of which it is still to be asked who called.
         self._asked_at: dict[str, float] = {}
         self._start: Fact | None = None
         self.dropped_count = 0  # Endpoints not looked at and reports not told, for there were too many.
 
     def note(self, seen: Circumstances, findings: Sequence[Finding]) -> None:
-        """An endpoint as it was judged; the newest sight of it holds."""
-        self.note_sight(see(seen, findings))
+        """An endpoint as the risk job assessed it; the newest holds."""
+        self.note_endpoint(read_endpoint(seen, findings))
 
-    def note_sight(self, sight: Sight) -> None:
+    def note_endpoint(self, seen: SeenEndpoint) -> None:
         """The same as it is judged here."""
         with self._lock:
-            if sight.id in self._seen or len(self._seen) < SIGHTS_MAX:
-                self._seen[sight.id] = sight
+            if seen.id in self._seen or len(self._seen) < ENDPOINTS_MAX:
+                self._seen[seen.id] = seen
             else:
                 self.dropped_count += 1
 
@@ -157,49 +146,49 @@ class ChangeWatch:
         judged at the next look then."""
         now = self._clock()
         with self._lock:
-            sights = dict(self._seen)
-        look = _Look(now, self._is_learning(now), Known(), dict(sights))
-        self._read(look, {name for one in sights.values() for name in (one.id, one.scope)})
-        for sight in sights.values():
-            look.add(judge_sight(sight, look.known, now, is_learning=look.is_learning))
-            self._wonder(look, sight)
-        look.sights |= self._asking
+            observed = dict(self._seen)
+        look = _Look(now, self._is_learning(now), Baseline(), dict(observed))
+        self._read(look, {name for one in observed.values() for name in (one.id, one.scope)})
+        for seen in observed.values():
+            look.add(find_endpoint_changes(seen, look.known, now, is_learning=look.is_learning))
+            self._plan_question(look, seen)
+        look.observed |= self._asking
         asked = self._ask(look)
         reports = sorted(self._report(look), key=lambda report: _GRAVITY[report.severity])
         self.dropped_count += max(0, len(reports) - REPORTS_MAX)
         if reports:
-            self._tell(reports[:REPORTS_MAX])
+            self._send(reports[:REPORTS_MAX])
         if look.facts:
-            self._ledger.save(look.facts)
-        self._forget(sights, asked, now)
+            self._facts.save(look.facts)
+        self._forget(observed, asked, now)
         return len(reports[:REPORTS_MAX])
 
     def _is_learning(self, now: float) -> bool:
-        start = self._start or next(iter(self._ledger.read([""])), None)
+        start = self._start or next(iter(self._facts.read([""])), None)
         if start is None:
             start = Fact(kind=FactKind.START, subject="", first_seen=now, seen_at=now)
-            self._ledger.save([start])
+            self._facts.save([start])
         elif now - start.seen_at >= REFRESH_SECONDS:
             start = replace(start, seen_at=now)
-            self._ledger.save([start])
+            self._facts.save([start])
         self._start = start
         return now - start.first_seen < LEARNING_SECONDS
 
     def _read(self, look: _Look, subjects: Iterable[str]) -> None:
         wanted = sorted(subjects)
         for start in range(0, len(wanted), _SUBJECTS):
-            for fact in self._ledger.read(wanted[start : start + _SUBJECTS]):
+            for fact in self._facts.read(wanted[start : start + _SUBJECTS]):
                 look.known.add(fact)
 
-    def _wonder(self, look: _Look, sight: Sight) -> None:
+    def _plan_question(self, look: _Look, seen: SeenEndpoint) -> None:
         """Whether it matters who calls: servers of others, and sensitive data that few read."""
-        if not sight.is_third_party and not sight.classes:
+        if not seen.is_third_party and not seen.classes:
             return
-        is_open = sight.consumers > CONSUMERS_MAX or OPEN in look.known.of(FactKind.CONSUMER, sight.id)
-        if is_open and not sight.is_third_party:
-            look.add(judge_consumers(sight, (), look.known, look.now, is_learning=look.is_learning))
-        elif sight.id in self._asking or len(self._asking) < SIGHTS_MAX:
-            self._asking[sight.id] = sight
+        is_open = seen.consumers > CONSUMERS_MAX or OPEN in look.known.of(FactKind.CONSUMER, seen.id)
+        if is_open and not seen.is_third_party:
+            look.add(find_new_consumers(seen, (), look.known, look.now, is_learning=look.is_learning))
+        elif seen.id in self._asking or len(self._asking) < ENDPOINTS_MAX:
+            self._asking[seen.id] = seen
         else:
             self.dropped_count += 1
 
@@ -213,21 +202,21 @@ class ChangeWatch:
         by_endpoint: dict[str, list[Caller]] = defaultdict(list)
         for caller in self._callers.read_consumers([one.id for one in ours], look.now, CONSUMERS_MAX + 1):
             by_endpoint[caller.endpoint_id].append(caller)
-        for sight in ours:
-            found = by_endpoint[sight.id]
-            look.add(judge_consumers(sight, found, look.known, look.now, is_learning=look.is_learning))
+        for seen in ours:
+            found = by_endpoint[seen.id]
+            look.add(find_new_consumers(seen, found, look.known, look.now, is_learning=look.is_learning))
         self._ask_outbound(look, others)
         return [one.id for one in due]
 
-    def _ask_outbound(self, look: _Look, others: Sequence[Sight]) -> None:
-        by_workload: dict[str, list[Sight]] = defaultdict(list)
+    def _ask_outbound(self, look: _Look, others: Sequence[SeenEndpoint]) -> None:
+        by_workload: dict[str, list[SeenEndpoint]] = defaultdict(list)
         for caller in self._callers.read_workloads([one.id for one in others], look.now, CONSUMERS_MAX * 10):
-            by_workload[caller.name].append(look.sights[caller.endpoint_id])
+            by_workload[caller.name].append(look.observed[caller.endpoint_id])
         self._read(look, by_workload)
         services = self._callers.find_services(sorted(by_workload))
         for workload, hosts in sorted(by_workload.items()):
             base = float(services.get(workload, look.now))
-            look.add(judge_hosts(workload, hosts, base, look.known, look.now, is_learning=look.is_learning))
+            look.add(find_new_hosts(workload, hosts, base, look.known, look.now, is_learning=look.is_learning))
 
     def _report(self, look: _Look) -> list[Report]:
         """Of what is news; its facts get the anchor of their alert."""
@@ -235,7 +224,7 @@ class ChangeWatch:
         for kind in (FactKind.ENDPOINT, FactKind.DATA, FactKind.OUTBOUND):
             scopes = [scope for found, scope in look.news if found is kind]
             told: dict[str, list[Fact]] = defaultdict(list)
-            for fact in self._ledger.read_told(kind, scopes, look.now - DAY_SECONDS) if scopes else ():
+            for fact in self._facts.read_told(kind, scopes, look.now - DAY_SECONDS) if scopes else ():
                 told[fact.scope].append(fact)
             for scope in scopes:
                 before = _find_group(told[scope])
@@ -251,10 +240,10 @@ class ChangeWatch:
             reports += [_write(look, kind, [fact]) for fact in facts]
         return reports
 
-    def _forget(self, sights: Mapping[str, Sight], asked: Sequence[str], now: float) -> None:
+    def _forget(self, observed: Mapping[str, SeenEndpoint], asked: Sequence[str], now: float) -> None:
         with self._lock:
-            for name, sight in sights.items():
-                if self._seen.get(name) is sight:
+            for name, seen in observed.items():
+                if self._seen.get(name) is seen:
                     del self._seen[name]
         for name in asked:
             del self._asking[name]
@@ -276,14 +265,14 @@ def _write(look: _Look, kind: FactKind, facts: Sequence[Fact]) -> Report:
     if kind is FactKind.ENDPOINT:
         service = look.known.find(FactKind.SERVICE, facts[0].scope)
         since = service.first_seen if service is not None else look.now
-        return report_endpoints(facts, look.sights, since, look.now)
+        return report_endpoints(facts, look.observed, since, look.now)
     if kind is FactKind.DATA:
         return report_data(facts, look.now)
     if kind is FactKind.OUTBOUND:
         return report_hosts(facts, look.now)
-    sight = look.sights[facts[0].subject]
+    seen = look.observed[facts[0].subject]
     if kind is FactKind.LOGIN:
-        return report_login(sight, look.now)
-    known = look.known.of(FactKind.CONSUMER, sight.id)
+        return report_login(seen, look.now)
+    known = look.known.of(FactKind.CONSUMER, seen.id)
     count = sum(not fact.told_at for name, fact in known.items() if name != OPEN)
-    return report_consumer(facts[0], sight, count, look.now)
+    return report_consumer(facts[0], seen, count, look.now)

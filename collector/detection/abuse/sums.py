@@ -1,76 +1,40 @@
-"""Columns of a detector's state: sums that fade, compact rows, and one flat form for checkpoints.
+"""Sums that fade, by slot, and compact rows for measures that few subjects have.
 
 `FadingSums` has sums over several horizons: S(t) is the sum of amount * exp(-(t - time) / horizon). A burst shorter
 than the horizon counts whole, and a steady rate r gives r * horizon. No windows have to be kept. Amounts may be
 negative, a sum is never negative.
-
-`CompactRows` maps slots to rows, for measures that few subjects have. `join` makes arrays of all parts one state, with
-names `part.name`.
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.detection.framework.contract import F64, State
-from collector.detection.framework.slots import Slots, grow, grow_rows
-from collector.detection.framework.subjects import Subjects
-
-_NAMES = "names"
-
-
-def join(parts: dict[str, State]) -> State:
-    """All arrays of all parts."""
-    return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
-
-
-def split(state: State) -> dict[str, State]:
-    """The inverse of `join`."""
-    parts: dict[str, State] = {}
-    for name, array in state.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = array
-    return parts
-
-
-def dump_subjects(subjects: Subjects) -> State:
-    """A table with its names."""
-    arrays, names = subjects.dump()
-    return {**arrays, _NAMES: np.frombuffer(names, np.uint8)}
-
-
-def load_subjects(subjects: Subjects, state: State) -> None:
-    """The inverse of `dump_subjects`."""
-    subjects.load(state, state[_NAMES].tobytes())
-
+from collector.detection.framework.distinct import find_distinct
+from collector.detection.framework.state import F64, DetectorState, Slots, array, column, grow
 
 _FIRST_CAPACITY = 64
 
 
-class CompactRows:
+class CompactRows(DetectorState):
     """Rows by slot, 4 bytes a slot. Whoever holds arrays by row clears those that `release` gives."""
 
+    has_own_size = True
+    _row_of = column(np.int32)  # Plus 1; 0: none.
+    slot_of = array(np.int32)  # By row; -1: free.
+
     def __init__(self) -> None:
-        self._row_of: NDArray[np.int32] = np.zeros(0, np.int32)  # Plus 1; 0: none.
-        self.slot_of: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, np.int32)  # By row; -1: free.
+        super().__init__()
+        self.slot_of = np.full(_FIRST_CAPACITY, -1, np.int32)
         self._count = 0  # Rows below it were in use at some time; those released are in `_free`.
         self._free: list[int] = []
-
-    @property
-    def slot_capacity(self) -> int:
-        """There is room for slots below it."""
-        return len(self._row_of)
 
     @property
     def capacity(self) -> int:
         """Length that arrays by row need."""
         return len(self.slot_of)
-
-    def grow(self, slots: int) -> None:
-        """Make room for slots below `slots`."""
-        self._row_of = grow(self._row_of, slots)
 
     def find(self, slots: Slots) -> Slots:
         """The row of each; -1 where it has none."""
@@ -98,17 +62,9 @@ class CompactRows:
         self._free += rows.tolist()
         return rows
 
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {"slot_of": self.slot_of, "slots": np.array([self.slot_capacity])}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self.slot_of = state["slot_of"].astype(np.int32)
-        rows = (self.slot_of >= 0).nonzero()[0]
-        self._row_of = np.zeros(int(state["slots"][0]), np.int32)
-        self._row_of[self.slot_of[rows]] = rows + 1
-        self._count = len(self.slot_of)
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        super().load(saved, path)
+        self._count = self.capacity
         self._free = (self.slot_of < 0).nonzero()[0].tolist()
 
     def _make(self, count: int) -> Slots:
@@ -126,19 +82,17 @@ _TABLE_SECONDS = 1_024  # Most slots of a batch were called within them: what is
 _MANY, _FEW = 256, 4  # With fewer slots, or more than one in so many called longer ago, a table saves nothing.
 
 
-class FadingSums:
+class FadingSums(DetectorState):
     """By slot, for H horizons. All that is known of a slot lies side by side: slots are many and looked up in no order,
     so that each place in memory is fetched anew."""
 
-    def __init__(self, horizons_seconds: tuple[int, ...]) -> None:
+    # Sums, and when they were brought up to date, unix seconds.
+    _rows = column(np.float64, "width", is_slot_first=True)
+
+    def __init__(self, *horizons_seconds: int) -> None:
+        super().__init__(width=len(horizons_seconds) + 1)
         self._horizons = (*horizons_seconds, math.inf)  # And of the time, which does not fade.
         self._seconds: F64 = np.array(self._horizons)
-        # Sums, and when they were brought up to date, unix seconds.
-        self._rows: F64 = np.zeros((0, len(horizons_seconds) + 1))
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._rows = grow_rows(self._rows, capacity)
 
     def add(self, slots: Slots, amounts: F64, time: int) -> F64:
         """Add `amounts` (n, or H x n) to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and
@@ -166,18 +120,8 @@ class FadingSums:
         return faded
 
     def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        if len(slots):
-            self._rows[slots, :-1] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint: H x slots, and times."""
-        return {"sums": np.ascontiguousarray(self._rows[:, :-1].T), "at": self._rows[:, -1].astype(np.int64)}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        sums, at = state["sums"].astype(np.float64), state["at"].astype(np.float64)
-        self._rows = np.concatenate([sums.T, at[:, None]], axis=1)
+        """Times do not go back."""
+        self._rows[slots, :-1] = 0
 
     def _read(self, slots: Slots, time: int) -> F64:
         """Faded sums, and the time of each as it was, (H + 1) x n."""
@@ -206,3 +150,10 @@ def _tabulate(horizons: tuple[float, ...]) -> F64:
     """What is left after each second, seconds x horizons."""
     left: F64 = np.exp(-np.arange(_TABLE_SECONDS, dtype=np.float64)[:, None] / np.array(horizons))
     return left
+
+
+def sum_by_slot(slots: Slots, amounts: F64) -> tuple[Slots, F64]:
+    """Distinct slots (those of -1 left out) and the sum of each one's amounts, 0 too."""
+    known = slots >= 0
+    distinct, _, inverse = find_distinct(slots[known])
+    return distinct, np.bincount(inverse, amounts[known], len(distinct)).astype(np.float64, copy=False)

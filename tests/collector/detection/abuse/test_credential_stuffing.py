@@ -4,7 +4,7 @@ import pytest
 
 from collector.alerting.alert import AlertKind
 from collector.alerting.wording import report_signal
-from collector.detection.abuse.functions import asks_for_code, speaks_of_codes
+from collector.detection.abuse.code_endpoints import asks_for_code, speaks_of_codes
 from tests.collector.detection.abuse.test_contract import OUTSIDE, Scene
 from tests.collector.detection.stream import CODES, Row
 

@@ -6,13 +6,8 @@ import pytest
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Severity
 from collector.alerting.wording import ANSWERED, report_signal
-from collector.detection.checkpoint import Checkpoint
-from collector.detection.engine import Engine
-from collector.detection.framework.contract import State
 from collector.inventory.consumers.consumer import PRINCIPAL_KINDS
-from collector.receiver.segment import Position
 from tests.collector.detection.scene import AbuseScene
-from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import ADMINISTRATION, START, Row
 
 BEARER = 1 << 3
@@ -121,21 +116,3 @@ def test_who_was_told_is_told_no_more_after_a_day(scene: Scene) -> None:
     assert told(scene, call(THIEF, INBOX), times=3)
     scene.run([customers()], start=Scene.later + DAY)
     assert told(scene, call(THIEF, INBOX), times=30, start=Scene.later + DAY + 100) == []
-
-
-def test_a_state_of_before_is_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had the refused calls alone, without a part of their own; staff is learnt anew."""
-    assert told(scene, call(THIEF, INBOX, status=403), times=2) == []
-    engine = Engine()
-    dump = scene.engine.dump
-
-    def dump_as_before() -> dict[str, State]:
-        parts = dump()
-        own = {name: array for name, array in parts["abuse.functions"].items() if name.startswith("refused.")}
-        return {**parts, "abuse.functions": {name.removeprefix("refused."): array for name, array in own.items()}}
-
-    monkeypatch.setattr(scene.engine, "dump", dump_as_before)
-    decode_state(encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1)), engine)
-    scene.engine = engine
-    assert told(scene, call(THIEF, INBOX, status=403), times=1, start=Scene.later + 120)
-    assert told(scene, call(8, INBOX), times=6, start=Scene.later + 240) == []

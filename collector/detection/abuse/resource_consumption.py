@@ -22,18 +22,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind, Basis
 from collector.core.kinds import Sensitivity
 from collector.detection.abuse.ceiling import Ceiling, Horizon
-from collector.detection.abuse.columns import CompactRows, FadingSums, join, split
-from collector.detection.abuse.contract import Bools, Events, Finding
-from collector.detection.abuse.rarity import HORIZONS, PairCalls, Rarity
-from collector.detection.framework.contract import F64, State
+from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity
+from collector.detection.abuse.pair_history import HORIZONS, PairCalls
+from collector.detection.abuse.sums import CompactRows, FadingSums
 from collector.detection.framework.installation import InstallationBar
-from collector.detection.framework.slots import Slots, grow
-from collector.detection.framework.subject_index import CROWD_MIN, Placed, Roster
+from collector.detection.framework.loss import Losses
+from collector.detection.framework.rows import Events
+from collector.detection.framework.state import F64, Bools, DetectorState, Slots, column, number
+from collector.detection.framework.subject_index import CROWD_MIN, SubjectIndex
 
 LATELY_SECONDS = 600
 MEASURES = 2  # Server time and response bytes, in this order, of amounts that begin with calls.
@@ -41,26 +41,22 @@ _DAY_SECONDS, _HOUR_SECONDS = 86_400, 3_600
 _FADE_AN_HOUR = 0.9 ** (1 / 24)  # Of what hours past teach.
 
 
-class EndpointUsage:
+class EndpointUsage(DetectorState):
     """By endpoint slot. Amounts are 3 x n: calls, microseconds, bytes."""
 
-    def __init__(self) -> None:
-        # Of late by all, of late by the ordinary, in a day by the ordinary.
-        self._sums = FadingSums((LATELY_SECONDS,) * 6 + (_DAY_SECONDS,) * 3)
-        self._past: F64 = np.zeros((MEASURES, 0))  # Highest worth of late, in hours past.
-        self._now: F64 = np.zeros((MEASURES, 0))  # The same of this hour.
-        self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # When it was called first; 0: never.
-        self._hour = 0
+    slot_parts = ("_sums",)
+    _past = column(np.float64, MEASURES)  # Highest worth of late, in hours past.
+    _now = column(np.float64, MEASURES)  # The same of this hour.
+    _first = column(np.int64)  # When it was called first; 0: never.
+    _hour = number(0)
 
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        if len(self._first) < capacity:
-            self._sums.grow(capacity)
-            self._past, self._now = grow(self._past, capacity), grow(self._now, capacity)
-            self._first = grow(self._first, capacity)
+    def __init__(self) -> None:
+        super().__init__()
+        # Of late by all, of late by the ordinary, in a day by the ordinary.
+        self._sums = FadingSums(*(LATELY_SECONDS,) * 6, *(_DAY_SECONDS,) * 3)
 
     def add(self, endpoints: Slots, every: F64, ordinary: F64, time: int) -> None:
-        """What distinct `endpoints` gave to all, and to those who were not told."""
+        """What distinct `endpoints` gave to all, and to those who were not reported."""
         self._turn_hour(time)
         self._first[endpoints[self._first[endpoints] == 0]] = time
         sums = self._sums.add(endpoints, np.concatenate([every, ordinary, ordinary]), time)
@@ -82,28 +78,10 @@ class EndpointUsage:
         past: F64 = self._past[:, endpoints]
         return past
 
-    def is_known(self, endpoints: Slots, time: int, seconds: int) -> NDArray[np.bool_]:
+    def is_known(self, endpoints: Slots, time: int, seconds: int) -> Bools:
         """Whether `endpoints` have been called for so long."""
-        known: NDArray[np.bool_] = self._first[endpoints] <= time - seconds
+        known: Bools = self._first[endpoints] <= time - seconds
         return known
-
-    def forget(self, endpoints: Slots) -> None:
-        """Clear evicted slots."""
-        if len(endpoints):
-            self._sums.forget(endpoints)
-            self._past[:, endpoints] = self._now[:, endpoints] = 0
-            self._first[endpoints] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        own: State = {"past": self._past, "now": self._now, "first": self._first, "hour": np.array([self._hour])}
-        return own | self._sums.dump()
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._past, self._now = state["past"].astype(np.float64), state["now"].astype(np.float64)
-        self._first, self._hour = state["first"].astype(np.int64), int(state["hour"][0])
-        self._sums.load(state)
 
     def _turn_hour(self, time: int) -> None:
         hour = time // _HOUR_SECONDS
@@ -138,115 +116,83 @@ _SCORE_BASE = 4.0  # So many times as much is a score of 1 more: honest bursts a
 _LATELY = HORIZONS.index(LATELY_SECONDS)
 
 
-class ConsumptionDetector:
-    """See the module."""
+class ResourceConsumptionDetector(AbuseDetector):
+    """Cost in mean calls by pair, against a ceiling, a share, the past of all, and the installation's bar."""
 
-    name = "consumption"
+    name = "abuse.resource_consumption"
+    kinds = frozenset({AlertKind.RESOURCE_CONSUMPTION})
+    parts = ("_usage", "_ceiling", "_rows", "_own", "_bar")
 
-    def __init__(self, rarity: Rarity, calls: PairCalls) -> None:
-        self._rarity = rarity
+    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, calls: PairCalls) -> None:
+        super().__init__(subjects, losses, rarity)
         self._calls = calls
         self._usage = EndpointUsage()
-        self._ceiling = Ceiling(PLAN, is_trade=True)
+        self._ceiling = Ceiling(PLAN, subjects.pairs, groups=subjects.endpoints, is_trade=True)
         self._rows = CompactRows()  # Of pairs that were busy once.
-        self._own = FadingSums((LATELY_SECONDS,) * (1 + MEASURES))  # By row: calls, microseconds, bytes.
+        self._own = FadingSums(*(LATELY_SECONDS,) * (1 + MEASURES))  # By row: calls, microseconds, bytes.
+        self._own.has_own_size = True
         self._bar = InstallationBar(allowance=_ALLOWANCE)
+        subjects.endpoints.follow(self._usage)
+        subjects.pairs.follow_size(self._rows.grow)
+        subjects.pairs.on_forget(lambda pairs: self._own.forget(self._rows.release(pairs)))
 
-    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
-        """As the contract says."""
-        self._make_room(placed, roster)
-        self._bar.start(time)
-        cost = (events.calls, events.columns.microseconds, events.columns.response_bytes)
-        by_pair = placed.by_pair
+    def find(self, events: Events) -> list[Finding]:
+        self._bar.start(events.time)
+        cost = (events.calls, events.microseconds, events.response_bytes)
+        by_pair, endpoints = events.by_pair, self._subjects.pair_endpoint
         own = np.stack([self._calls.made, *(by_pair.sum(part) for part in cost[1:])])
         busy = (self._calls.touched[_LATELY] >= BUSY_CALLS).nonzero()[0]
         pairs, own, calls = by_pair.slots[busy], own[:, busy], self._calls.touched[_LATELY, busy]
-        told = self._count_endpoints(placed, roster, cost, pairs, own, time)
+        reported = self._count_endpoints(events, cost, pairs, own)
         if not len(pairs):
             return []
-        self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
-        return self._judge(pairs, own, calls, told, events, roster, time)
-
-    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
-        """As the contract says."""
-        return kind is AlertKind.RESOURCE_CONSUMPTION and self._ceiling.expect(roster.pairs.find(endpoint_id, consumer))
-
-    def project(self, roster: Roster, time: int) -> None:
-        """As the contract says; an endpoint that is so young is not judged."""
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        parts = {"usage": self._usage.dump(), "ceiling": self._ceiling.dump(), "rows": self._rows.dump()}
-        return join({**parts, "own": self._own.dump(), "bar": self._bar.dump()})
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        parts = split(state)
-        self._usage.load(parts["usage"])
-        self._ceiling.load(parts["ceiling"])
-        self._rows.load(parts["rows"])
-        self._own.load(parts["own"])
-        self._bar.load(parts["bar"])
+        self._ceiling.refresh(events.time, self._rarity.list_peers, endpoints)
+        return self._judge(pairs, own, calls, reported, events)
 
     @property
     def held_back_count(self) -> int:
-        """Crossings under the installation's bar."""
         return self._bar.held_back_count
 
-    def _make_room(self, placed: Placed, roster: Roster) -> None:
-        pairs, endpoints = roster.pairs.table.capacity, roster.endpoints.table.capacity
-        self._ceiling.grow(pairs, endpoints)
-        self._ceiling.forget(placed.evicted_pairs)
-        self._rows.grow(pairs)
-        if len(placed.evicted_pairs):
-            self._own.forget(self._rows.release(placed.evicted_pairs))
-        self._usage.grow(endpoints)
-        self._usage.forget(placed.evicted_endpoints)
-
-    def _count_endpoints(
-        self, placed: Placed, roster: Roster, cost: Sequence[F64], busy: Slots, own: F64, time: int
-    ) -> Slots:
-        """What endpoints gave; what went to those who are told already (`own`, of `busy` pairs) is not ordinary. Gives
-        the indexes of those."""
-        by_endpoint = placed.by_endpoint
+    def _count_endpoints(self, events: Events, cost: Sequence[F64], busy: Slots, own: F64) -> Slots:
+        """What endpoints gave; what went to those who are reported already (`own`, of `busy` pairs) is not normal.
+        Gives the indexes of those."""
+        by_endpoint = events.by_endpoint
         every = np.stack([by_endpoint.sum(part) for part in cost])
         ordinary = every
-        told = self._ceiling.is_told(busy).nonzero()[0]
-        if len(told):
-            place = np.searchsorted(by_endpoint.slots, roster.pair_endpoint[busy[told]])
+        reported = self._ceiling.is_reported(busy).nonzero()[0]
+        if len(reported):
+            place = np.searchsorted(by_endpoint.slots, self._subjects.pair_endpoint[busy[reported]])
             ordinary = every.copy()
-            for part, amounts in zip(ordinary, own[:, told], strict=True):
+            for part, amounts in zip(ordinary, own[:, reported], strict=True):
                 np.subtract.at(part, place, amounts)
-        self._usage.add(by_endpoint.slots, every, ordinary, time)
-        return told
+        self._usage.add(by_endpoint.slots, every, ordinary, events.time)
+        return reported
 
-    def _judge(
-        self, pairs: Slots, own: F64, calls: F64, told: Slots, events: Events, roster: Roster, time: int
-    ) -> list[Finding]:
+    def _judge(self, pairs: Slots, own: F64, calls: F64, reported: Slots, events: Events) -> list[Finding]:
         """`own` (3 x n) is what busy `pairs` took now, of whom each made so many `calls` of late; those at the indexes
-        `told` were told already."""
-        endpoints = roster.pair_endpoint[pairs]
+        `reported` were reported already."""
+        endpoints, time = self._subjects.pair_endpoint[pairs], events.time
         lately = self._count_own(pairs, own, calls, time)
         given, ordinary = self._usage.read(endpoints, time)
         amounts = own[0] * _weigh(lately, given, ordinary)
-        consumers = roster.count_consumers(time)
+        consumers = self._subjects.count_consumers(time)
 
-        def may_tell(some: Slots) -> Bools:
+        def may_report(some: Slots) -> Bools:
             is_judged = self._usage.is_known(endpoints[some], time, KNOWN_SECONDS)
             is_judged &= consumers[endpoints[some]] >= CROWD_MIN
             may: Bools = is_judged & (divide(lately[1:, some], given[1:, some]) >= SHARE_MIN)
             may &= self._ceiling.sums(pairs[some], time) >= PAST_FACTOR * self._usage.past(endpoints[some])
             return may
 
-        excess = self._ceiling.add(pairs, amounts, endpoints, time, may_tell)
+        excess = self._ceiling.add(pairs, amounts, time, endpoints, may_report)
         found = []
         for index, (slot, which) in enumerate(zip(excess.slots.tolist(), excess.horizon.tolist(), strict=True)):
             place = int((pairs == slot).argmax())
             past = float(self._usage.past(endpoints[place : place + 1])[which, 0])
-            if place not in told:
+            if place not in reported:
                 self._usage.take_out(int(endpoints[place]), lately[:, place], time)
             most = max(float(excess.ceilings[index]), PAST_FACTOR * past)
-            level = self._admit(slot, float(excess.sums[index]) / most, roster, time)
+            level = self._admit(slot, float(excess.sums[index]) / most, time)
             if level is None:
                 continue
             taken = _Taken(
@@ -258,7 +204,7 @@ class ConsumptionDetector:
             found.append(
                 Finding(
                     kind=AlertKind.RESOURCE_CONSUMPTION,
-                    subject=roster.pairs.name(slot),
+                    subject=self._subjects.pairs.name(slot),
                     count=float(excess.sums[index]),
                     ceiling=most,
                     seconds=LATELY_SECONDS,
@@ -280,9 +226,9 @@ class ConsumptionDetector:
         lately *= divide(calls, lately[0])  # What they took before they were busy was not kept.
         return lately
 
-    def _admit(self, slot: int, ratio: float, roster: Roster, time: int) -> Sensitivity | None:
-        """The quietest level that tells of a pair this many times over what it may take."""
-        table = roster.pairs.table
+    def _admit(self, slot: int, ratio: float, time: int) -> Sensitivity | None:
+        """The quietest level that reports a pair this many times over what it may take."""
+        table = self._subjects.pairs
         return self._bar.admit(int(table.keys[slot]), 1 + math.log(ratio, _SCORE_BASE), time, len(table))
 
 
@@ -291,8 +237,8 @@ def _weigh(lately: F64, given: F64, ordinary: F64) -> F64:
     (3 x n), where an `ordinary` call costs so much (2 x n)."""
     cost = divide(lately[1:], lately[0])
     others = np.maximum(given - lately, 0.0)
-    is_told = others[0] >= OTHERS_MIN
-    now = np.where(is_told, divide(others[1], others[0]), cost[0])
+    is_known = others[0] >= OTHERS_MIN
+    now = np.where(is_known, divide(others[1], others[0]), cost[0])
     base = np.stack([np.maximum(ordinary[0], now), ordinary[1]])
     weight: F64 = np.minimum(divide(cost, base), WORTH_MAX)
     return weight

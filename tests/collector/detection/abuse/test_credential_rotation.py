@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Severity
 from collector.alerting.wording import report_signal
-from collector.detection.abuse import rotation
-from collector.detection.checkpoint import Checkpoint, erase_from_engine
+from collector.detection.abuse import credential_rotation as rotation
+from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.receiver.segment import Position
 from tests.collector.detection.states import decode_state, encode_state, read_columns
@@ -198,25 +198,14 @@ def test_it_goes_through_a_checkpoint(cut_at: int) -> None:
     assert Room().run(calls, cut_at=cut_at) == whole
 
 
-def test_a_state_of_before_is_read() -> None:
-    room = Room()
-    parts = room.engine.dump()
-    del parts["abuse.rotation"]
-    room.engine = Engine()
-    room.engine.load(parts)
-    room.run([(n, f"90.0.{n}.1", 700 + n) for n in range(30)], start=LATER - DAY // 2)
-    assert room.run(take_turns(45))
-
-
 def test_an_erased_address_is_in_no_state() -> None:
     """Nor is that of a guesser, whose detector keeps names of its own too."""
     room = Room()
     assert room.run(take_turns(30))
     guess = Row(route=9, method="POST", window=LATER + DAY, address=OUTSIDE, status=401, calls=3)
     room.engine.feed(make_batch([guess]), LATER + DAY + 11)
-    engine, count = erase_from_engine(room.engine, f"address:{OUTSIDE}")
-    assert count >= 2
-    state = read_columns(encode_state(engine, Checkpoint(position=Position(0, 0), next_signal=1)))
+    assert room.engine.erase(f"address:{OUTSIDE}") >= 2
+    state = read_columns(encode_state(room.engine, Checkpoint(position=Position(0, 0), next_signal=1)))
     assert OUTSIDE.encode() not in state and b"90.0.5.1" in state
 
 
@@ -235,7 +224,8 @@ def test_an_address_of_many_people_rests_and_is_watched_again() -> None:
     """What comes to it meanwhile is not kept; an hour later one caller there is told."""
     room = Room()
     assert room.run(visit(400, seconds=3_600)) == []
-    detector = next(one for one in room.engine.abuse.detectors if isinstance(one, rotation.RotationDetector))
+    detector = room.engine.detectors["abuse.credential_rotation"]
+    assert isinstance(detector, rotation.CredentialRotationDetector)
     kept = len(detector._seats)
     assert kept < 330  # Of 400 people there, and 60 elsewhere.
     assert room.run(take_turns(45), start=LATER + 7_200)
@@ -253,7 +243,9 @@ def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _stays = st.tuples(
-    st.integers(0, rotation.SOURCES_MAX - 1), st.integers(0, 2**32 - 1) | st.integers(0, 30), st.integers(0, 300)
+    st.integers(0, rotation.SOURCES_MAX - 1),
+    st.integers(0, 2**32 - 1) | st.integers(0, 30),
+    st.integers(0, 300),
 )
 
 

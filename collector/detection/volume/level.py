@@ -1,4 +1,4 @@
-"""The contract of a volume detector: arrays in, arrays out, state in arrays by slot.
+"""The contract of the detectors of a level: arrays in, arrays out, columns by slot.
 
 After river's `score_one` and `learn_one`: `score` scores an observation before it is learned and changes nothing. 0 is
 normal, 1 is the detector's own threshold, and higher is rarer, without bound. The score is 0 in the grace period.
@@ -6,16 +6,10 @@ normal, 1 is the detector's own threshold, and higher is rarer, without bound. T
 0.02–0.1 us a row and operation.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from collector.detection.framework.slots import Slots
-
-F64 = NDArray[np.float64]
-State = dict[str, NDArray[np.generic]]
+from collector.detection.framework.state import F64, Bools, DetectorState, Slots
 
 SEASON_LEAST = 0.2  # Factor of the time: no less, and no more than one over it, is believed.
 
@@ -38,43 +32,25 @@ class Verdict:
     """Scores of an observation: n rows."""
 
     score: F64  # 0 = ordinary, 1 = threshold.
-    is_above: NDArray[np.bool_]
+    is_above: Bools
     expected: F64  # In the unit of values.
     threshold: F64
-    is_ongoing: NDArray[np.bool_] | None = (
-        None  # Past the threshold, but told already; where a detector remembers that.
-    )
+    is_ongoing: Bools | None = None  # Past the threshold, but reported already; where a detector remembers that.
 
 
-class Detector(Protocol):
-    """One detector over windows of one length."""
+class LevelDetector(DetectorState):
+    """Levels of subjects in windows of one length."""
 
     window_seconds: int
 
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        ...
-
+    @abstractmethod
     def score(self, observation: Observation) -> Verdict:
-        """Judge; changes nothing."""
-        ...
+        """Compare with what is expected; changes nothing."""
 
+    @abstractmethod
     def learn(self, observation: Observation) -> None:
         """Take into the state."""
-        ...
 
+    @abstractmethod
     def expect(self, slots: Slots, window: int, values: F64) -> None:
-        """A person says these values are ordinary: make them so at once."""
-        ...
-
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        ...
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        ...
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        ...
+        """A person says these values are normal: make them so at once."""

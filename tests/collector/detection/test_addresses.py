@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.detection.abuse.contract import _read_address
-from collector.detection.framework.subjects import hash_text
+from collector.detection.framework.rows import _read_address, hash_text
 
 
 @given(st.ip_addresses(v=4))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collector.detection.framework.columns import Columns, is_any_of
-from collector.detection.framework.windows import RowTimes
+from collector.detection.framework.distinct import is_any_of
+from collector.detection.framework.rows import Events, RowTimes
 from tests.collector.detection.mixture import make_mixture
 
 
@@ -15,12 +15,12 @@ def test_columns_are_those_of_the_chosen_rows(step: int) -> None:
     batch = next(batch for batch, _ in make_mixture(1, 20) if len(batch) > 9)
     status = np.array([200, 401, 404, 503] * len(batch), np.uint32)[: len(batch)]
     batch, rows = replace(batch, status_code=status), np.arange(0, len(batch), step)
-    columns = Columns(batch, rows)
-    assert len(columns) == len(rows)
-    assert np.array_equal(columns.calls, batch.calls[rows]) and np.array_equal(columns.status, status[rows])
-    assert np.array_equal(columns.read(batch.principal), batch.principal[rows])
+    events = Events(batch, rows, 0)
+    assert len(events) == len(rows)
+    assert np.array_equal(events.calls, batch.calls[rows]) and np.array_equal(events.status, status[rows])
+    assert np.array_equal(events.read(batch.principal), batch.principal[rows])
     failed = [index for index, row in enumerate(rows.tolist()) if status[row] in (401, 503)]
-    assert columns.list_answered((401, 503)).tolist() == failed
+    assert events.list_answered((401, 503)).tolist() == failed
 
 
 @pytest.mark.parametrize("starts", [[30] * 5, [30, 0, 30, 10, 70]])

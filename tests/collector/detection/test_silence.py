@@ -139,7 +139,7 @@ def test_holiday_teaches_nothing(scene: Scene) -> None:
 
 def test_sensor_that_is_away_and_lost_calls_are_no_fall(scene: Scene) -> None:
     assert scene.run(6, factors=dict.fromkeys(CALLERS, 0.0)) + scene.run(6) == []
-    assert not scene.engine.steady.dump()["steady"]["state"].any()  # Nor is anybody excused for it.
+    assert not scene.engine.silence.dump()["rows.state"].any()  # Nor is anybody excused for it.
     assert scene.run(6, factors={PARTNER: 0.0}, lost=500) == []
 
 
@@ -167,8 +167,8 @@ def test_endpoint_that_falls_with_it_excuses_only_who_mostly_calls_there(scene: 
     begin = scene.time
     told = scene.run(6, factors={SOLE: 0.0})
     assert {signal.consumer for signal in told} == {name(SOLE)} and told[0].window_start == begin + HOUR
-    endpoints, hours = scene.engine.roster.endpoints, scene.engine.endpoint_watches[-1]
-    fallen = hours.was_told(endpoints.table.live(), begin)
+    endpoints, hours = scene.engine.subjects.endpoints, scene.engine.endpoints.windowed[3_600]
+    fallen = hours.was_reported(endpoints.live(), begin)
     assert np.count_nonzero(fallen) == 1  # That only it calls.
 
 
@@ -178,7 +178,8 @@ def test_half_a_day_is_a_persons_but_for_a_workload() -> None:
         scene.run(12, factors={PARTNER: 0.0})
         scene.run(12)
     parts = scene.engine.dump()
-    parts["steady"]["workload"] = np.ones_like(parts["steady"]["workload"])
+    rows = "detectors.silence.rows.is_workload"
+    parts = {**parts, rows: np.ones_like(parts[rows])}
     told = []
     for is_workload in (False, True):
         other = Scene()
@@ -212,14 +213,6 @@ def test_restart_in_between_changes_nothing(history: tuple[bytes, list[AlertSign
     assert before[0] == before[1] and after[0] == after[1] != []
 
 
-def test_state_of_before_is_read_and_callers_are_learnt_anew(scene: Scene) -> None:
-    parts = {part: state for part, state in scene.engine.dump().items() if not part.startswith("steady")}
-    scene.engine = Engine()
-    scene.engine.load(parts)
-    assert scene.run(24) + scene.run(6, factors={PARTNER: 0.0}) == []
-    assert len(scene.engine.steady) == len(CALLERS)
-
-
 def test_what_a_person_expects_is_told_no_more(scene: Scene) -> None:
     told = scene.run(4, factors={PARTNER: 0.0})
     assert scene.engine.expect(AlertKind.VOLUME_CONSUMER, "", told[0].consumer, 0.0)
@@ -234,7 +227,7 @@ def test_callers_are_bounded_and_the_busiest_are_kept() -> None:
             for caller in range(1, crowd + 1)
         ]
         engine.feed(make_batch(rows), BEGIN + (hour + 1) * HOUR)
-    assert len(engine.steady) == CALLERS_MAX
-    kept = engine.steady.dump()["steady"]["slot"]
-    names = {engine.roster.consumers.name(int(slot)).consumer for slot in kept}
+    assert len(engine.silence) == CALLERS_MAX
+    kept = engine.silence.dump()["rows.slot"]
+    names = {engine.subjects.consumers.name(int(slot)).consumer for slot in kept}
     assert names == {name(caller) for caller in range(501, crowd + 1)}
