@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint, name_service
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
+from collector.inventory.naming import name_service
 from collector.inventory.query import Cursor, read_row, select
 from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
 from collector.risk.formula import Risk

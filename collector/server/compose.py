@@ -30,8 +30,8 @@ from collector.core.keys import (
     load_token,
     read_token,
 )
-from collector.detection.changes.judge import StoredCallers
-from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
@@ -120,7 +120,7 @@ class Collector:
     specs: SpecAssessor
     retired: RetiredEndpoints
     risks: RiskAssessor
-    changes: ChangeWatch
+    changes: ChangeDetector
     editor: TemplateEditor
     eraser: Eraser
     clusters: tuple[ClusterWatcher, ...] = ()
@@ -302,11 +302,11 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         time_zone=settings.time_zone,
     )
     made.append(detectors)
-    changes = ChangeWatch(
-        facts=Ledger(store),
+    changes = ChangeDetector(
+        facts=FactTable(store),
         callers=StoredCallers(store, ConsumerSql(settings.consumer_order)),
         clock=clock,
-        tell=alert_service.take_found,
+        report=alert_service.take_found,
     )
     return Collector(
         settings=settings,
@@ -337,7 +337,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             writer=writer,
             store=store,
             tables=TableEraser(store, store.layout),
-            detectors=detectors,
+            erase_detected=detectors.erase,
             alert_service=alert_service,
             responder=responder,
             notified=notifiers.erase,

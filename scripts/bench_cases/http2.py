@@ -36,7 +36,7 @@ from sensor.core.clock import Clock
 from sensor.core.health import StageCounter
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer, DescribeSettings
-from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, OverflowTotals, Records, StreamFlag
 from sensor.export.convert import BatchConverter
 from sensor.http.hpack import HpackDecoder, HuffmanStrings
 from sensor.http.http2.connection import Http2Connection
@@ -54,8 +54,6 @@ from sensor.http.http2.frames import (
 from sensor.http.http2.reader import FrameReader
 from sensor.http.http2.streams import AlikeCalls, StreamCall
 from sensor.http.reassembly import Chunk, Direction
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 
@@ -205,7 +203,7 @@ def make_sensor() -> tuple[StreamAssembler, Pipeline]:
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
     templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
-        describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+        processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
         aggregator=Aggregator(limits=WindowLimits()),
         converter=BatchConverter(node="bench", boot_id="bench"),
         clock=clock,
@@ -255,7 +253,7 @@ def _divide(spent_ns: int, pipeline: Pipeline, calls: int) -> float:
 class ReplayDescriber(Describer):
     """Has no kernel to teach."""
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Nothing."""
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:

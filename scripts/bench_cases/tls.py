@@ -40,7 +40,7 @@ from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
-from sensor.capture.tls.elf import Elf
+from sensor.capture.tls.elf import Content, Elf, FileSource
 from sensor.capture.tls.finder import OPENSSL
 from sensor.capture.tls.reader import TlsReader
 from sensor.ebpf.ring import Ring
@@ -89,7 +89,11 @@ def run_load(port: int, seconds: int, connections: int) -> int:
 
 def find_classic(path: str) -> list[tuple[int, str, int]]:
     """The same functions at their first instructions and at each `ret`."""
-    elf = Elf(Path(path).read_bytes())
+    with Path(path).open("rb") as file:
+        return _find_classic(Elf(Content(FileSource(file.fileno()))))
+
+
+def _find_classic(elf: Elf) -> list[tuple[int, str, int]]:
     sites = []
     for name, function in elf.find_functions(OPENSSL).items():
         instructions = elf.disassemble(function) or []

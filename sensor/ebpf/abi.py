@@ -11,6 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # struct http_event, 152 bytes, without its data; see bpf/events.h for each field.
 EVENT = struct.Struct("<9Q3I3H5Bx3Q16s16s")
@@ -193,6 +194,7 @@ RECORD: Final = np.dtype(
         ("credential", "<u8"),
     ]
 )
+Records = NDArray[np.void]  # Of RECORD.
 NUMBER_NONE: Final = (1 << 64) - 1
 
 # What user space teaches: keys and values of the maps `roots`, `edges`, `leaves`, `profiles`, `names`, `settings`.
@@ -287,6 +289,7 @@ class NameKind(IntEnum):
 ESTIMATED_CLASS: Final = 255
 OVERFLOW_KEY = struct.Struct("<QH2B4x")
 OVERFLOW_COUNT = struct.Struct("<4Q")
+OverflowTotals = tuple[int, int, int, int]
 OVERFLOW_SIZE: Final = 8_192
 
 

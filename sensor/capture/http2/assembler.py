@@ -234,15 +234,15 @@ class StreamAssembler:
             self._stage.drop(DROP_HEAD_LOST, missed)
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
-        """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is reported as that."""
-        if exchange.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
+        """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
+        if exchange.figures.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
             return False
         if len(self._upgrades) >= MAX_UPGRADES:
             return False
-        self._upgrades[exchange.connection] = exchange, now_ns
-        connection = self._connections.get(exchange.connection)
+        self._upgrades[exchange.ends.connection] = exchange, now_ns
+        connection = self._connections.get(exchange.ends.connection)
         if connection is not None:
-            self._open_upgraded(exchange.connection, connection)
+            self._open_upgraded(exchange.ends.connection, connection)
         return True
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
@@ -322,9 +322,9 @@ class StreamAssembler:
             return
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if not isinstance(head, Malformed):
-            started_ns = exchange.time_unix_ns - self._to_unix_ns(0)
+            started_ns = exchange.figures.time_unix_ns - self._to_unix_ns(0)
             calls: list[StreamCall] = []
-            streams.open_upgraded(head, calls, started_ns=started_ns, request_bytes=exchange.request_bytes)
+            streams.open_upgraded(head, calls, started_ns=started_ns, request_bytes=exchange.figures.request_bytes)
             self._tell([(number, call) for call in calls], self._ended)
 
     def _feed(self, number: int, way: int, pieces: Sequence[Piece], out: list[StreamExchange]) -> None:

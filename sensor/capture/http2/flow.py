@@ -21,8 +21,7 @@ from typing import Final
 import msgspec
 
 from sensor.core.addresses import name_address
-from sensor.core.calls import Role
-from sensor.http.http2.exchange import Ends
+from sensor.core.calls import Ends, Role
 from sensor.http.http2.frames import HEADER_BYTES, PASSED_OVER, Frame, FrameFlag, FrameKind
 from sensor.http.reassembly import Chunk, Direction, Gap
 

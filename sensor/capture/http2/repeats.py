@@ -95,19 +95,19 @@ class Repeats:
                 return None
             row, estimate = self._rows[pattern.place].item(), self._estimates.get(pattern.place)
         else:
-            kept = self._kept.get(_make_key(exchange.exchange.connection, call))
+            kept = self._kept.get(_make_key(exchange.exchange.ends.connection, call))
             if kept is None:
                 return None
             _, row, estimate = kept
         own: Exchange = exchange.exchange
-        records = row[_RECORDS] if estimate is None else min(estimate.count(own.response_bytes), _LARGEST_U32)
+        records = row[_RECORDS] if estimate is None else min(estimate.count(own.figures.response_bytes), _LARGEST_U32)
         return (
-            own.time_unix_ns,
-            own.request_bytes,
-            own.response_bytes,
-            own.duration_ns // 1000,
+            own.figures.time_unix_ns,
+            own.figures.request_bytes,
+            own.figures.response_bytes,
+            own.figures.duration_ns // 1000,
             *row[_HEAD_END:_TTFB],
-            min(own.time_to_first_byte_ns // 1000, _LARGEST_U32),
+            min(own.figures.time_to_first_byte_ns // 1000, _LARGEST_U32),
             *row[_TTFB + 1 : _RECORDS],
             records,
             *row[_RECORDS + 1 :],
@@ -122,7 +122,7 @@ class Repeats:
             return
         pattern = call.pattern
         if pattern is None:
-            self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row, estimate
+            self._kept[_make_key(exchange.exchange.ends.connection, call)] = call.request, row, estimate
         elif pattern.turn != self._alike.turn:
             place = self._alike.number_pattern(pattern, exchange.exchange)
             if place == len(self._rows):

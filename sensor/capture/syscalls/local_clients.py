@@ -80,19 +80,30 @@ class LocalClients:
         """Whether a call is a client's that its server's end reports; counts it then. From its second call on the
         connection is read no more, where that end is known: most of those that carry one call end behind it."""
         exchange = read.exchange if isinstance(read, StreamExchange) else read
-        if exchange.role is not Role.CLIENT:
+        if exchange.ends.role is not Role.CLIENT:
             return False
-        other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
+        other = (
+            exchange.ends.remote_address,
+            exchange.ends.remote_port,
+            exchange.ends.local_address,
+            exchange.ends.local_port,
+        )
         is_read = other in self._connections
         if not is_read and not self._is_served_here(exchange):
             return False
-        self.calls += exchange.calls
-        raw, ends = self._ends.get(exchange.connection, (None, None))
+        self.calls += exchange.figures.calls
+        raw, ends = self._ends.get(exchange.ends.connection, (None, None))
         is_same = ends == (*other[2:], *other[:2])  # Or its socket's number is another connection's by now.
-        if is_read and exchange.call and raw is not None and is_same and self._left.get(exchange.connection) != raw:
-            for one in self._leave_connection(exchange.connection):
-                self.calls += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
-            self._left[exchange.connection] = raw
+        if (
+            is_read
+            and exchange.call
+            and raw is not None
+            and is_same
+            and self._left.get(exchange.ends.connection) != raw
+        ):
+            for one in self._leave_connection(exchange.ends.connection):
+                self.calls += one.exchange.figures.calls if isinstance(one, StreamExchange) else one.figures.calls
+            self._left[exchange.ends.connection] = raw
         return True
 
     def _forget(self, connection: int) -> None:

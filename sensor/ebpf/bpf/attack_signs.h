@@ -2,7 +2,7 @@
 /*
  * Signs of an attack in values that are passed over by their field's name (User-Agent, Referer, ids of requests). A line that has one is
  * hashed into the profile like a line of any other name: so its head goes up once, is held against the attack rules there, and is taught
- * where they find nothing; what they find is never taught (sensor/offload/learning.py) and goes up each time, within the budget.
+ * where they find nothing; what they find is never taught (sensor/offload/installer.py) and goes up each time, within the budget.
  *
  * Every word is asked in some 25 instructions whether it may hold a sign (`strange`); what may is looked at closely, eight bytes a step.
  */

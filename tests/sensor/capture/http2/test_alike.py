@@ -31,7 +31,7 @@ class Sensor:
         templater = Templater(load_vocabulary(), keyed_hash)
         self.aggregator = Aggregator(limits=WindowLimits())
         self.pipeline = Pipeline(
-            describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+            processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
             aggregator=self.aggregator,
             converter=BatchConverter(node="test", boot_id="test"),
             clock=clock,

@@ -4,11 +4,10 @@ import msgspec
 import pytest
 
 from sensor.capture.http2.repeats import LIFE_NS, Repeats
-from sensor.core.calls import CALL, BodyFlag
+from sensor.core.calls import CALL, BodyFlag, Ends
 from sensor.describe.bodies.sampling import Estimate
-from sensor.http.bodies import StreamBodies
-from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
-from sensor.http.http2.streams import AlikeCalls, CallPattern, StreamCall
+from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
+from sensor.http.http2.streams import AlikeCalls, CallPattern, StreamBodies, StreamCall
 from tests.sensor.capture.http2.test_exchange import ENDS, make_call
 
 CALL_OF_ONE = msgspec.structs.replace(make_call(), is_lossy=False)
