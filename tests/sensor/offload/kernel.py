@@ -32,7 +32,7 @@ from sensor.ebpf.abi import (
     Settings,
 )
 from sensor.offload.kernel_cache import MapName
-from tests.bpf.told import IGNORED_KINDS, fold_actor, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, fold_actor, is_odd_value, read_line
 from tests.sensor.records import make_exchange
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
