@@ -259,8 +259,8 @@ class Erased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
-    """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors forget
-    a consumer (DetectorProcess.erase)."""
+    """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
+    forget a consumer (DetectorProcess.erase)."""
 
     wal: Wal
     writer: StoreWriter
