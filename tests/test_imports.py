@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
-    "common": ("bounded", "durable", "figures", "main", "rpc_status", "retry", "token_bucket"),
+    "common": ("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),

@@ -5,7 +5,6 @@ everything behind it may index without a check. Names are those of proto/apidae/
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +14,6 @@ U32 = NDArray[np.uint32]
 
 
 UNKNOWN_PATH = "<unknown>"
-
-
-class ConsumerColumn(StrEnum):
-    """A column that may name the consumer; the order here is the default one, as in the sensor's settings."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    CLIENT_ADDRESS = "client_address"
-    CLIENT_WORKLOAD = "client_workload"
-
-
-CONSUMER_ORDER: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

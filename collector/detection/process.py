@@ -30,7 +30,7 @@ import msgspec
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.core.rows import RowBatch
 from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -65,6 +65,7 @@ from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from common.figures import Figure, list_figures, make_labelled, make_totals
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.

@@ -22,7 +22,7 @@ from collector.core.keys import InstallationKey, KeyFileError
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES, NAME_LIMIT_BYTES
 from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.policy import TriggerPolicy
+from collector.receiver.policy import SensorPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
 from collector.trust.admission import Admission, Refused
@@ -164,7 +164,7 @@ class IngestService:
         return self._shared.counts
 
     @property
-    def policy(self) -> TriggerPolicy:
+    def policy(self) -> SensorPolicy:
         """The one in force."""
         return self._shared.policy
 
@@ -186,7 +186,7 @@ class IngestService:
         streams = ("streams", "Sensors that are connected.", self.streams)
         return (*list_figures(self.counts, "ingest_"), *make_gauges([streams, *left]))
 
-    def change_policy(self, policy: TriggerPolicy) -> None:
+    def change_policy(self, policy: SensorPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
         self._shared.policy = policy
         for stream in self._streams:

@@ -15,18 +15,27 @@ import grpc
 
 from collector.alerting.alert import AlertKind
 from collector.alerting.self_monitoring import Validity
-from collector.core.config import CollectorSettings, split_address
+from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError, Token
 from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, IngestService
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
+from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
 from collector.trust.enroller import Enroller
 from collector.trust.gate import Gate, RefusalLog
 from collector.trust.identity import list_own_names
 from collector.trust.keeper import Trust, TrustError
 from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
-from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.trust.token_review import (
+    ACCOUNT_DIRECTORY,
+    AUDIENCE,
+    ReviewError,
+    ReviewSettings,
+    TokenReviewer,
+    find_api,
+)
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
+from common.settings import split_address
 
 _INNER_LISTEN = "127.0.0.1:0"
 _OPTIONS = (
@@ -116,7 +125,7 @@ class Entrance:
             enroller = Enroller(
                 trust=self._trust,
                 reviewer=_open_reviewer(self._settings),
-                certificate_seconds=self._settings.sensor_certificate_seconds,
+                certificate_seconds=SENSOR_CERTIFICATE_SECONDS,
             )
             self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
             server.add_generic_rpc_handlers((self._enrollment.build_handler(),))
@@ -221,8 +230,8 @@ def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
         return TokenReviewer(
             ReviewSettings(
                 url=find_api(),
-                account_dir=settings.kubernetes_account_dir,
-                audience=settings.kubernetes_enrollment_audience,
+                account_dir=ACCOUNT_DIRECTORY,
+                audience=AUDIENCE,
                 accounts=settings.kubernetes_enrollment_accounts,
             )
         )

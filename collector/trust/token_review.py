@@ -32,6 +32,11 @@ class ReviewError(Exception):
     """The API could not be asked, or not be understood; one sentence for the log."""
 
 
+# Where Kubernetes mounts a Pod's account, and the audience of the tokens that sensors show (deploy/helm).
+ACCOUNT_DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+AUDIENCE: Final = "apidae"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewSettings:
     """Where the API is, the directory of our own service account (`ca.crt`, `token`), and whose tokens let a sensor in

@@ -28,7 +28,7 @@ from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.actors import Records
 from sensor.offload.kernel_cache import Mirror
 from sensor.offload.name_table import NameJudge, NameTable
-from sensor.offload.recogniser import RecognitionSettings, build_recogniser
+from sensor.offload.recogniser import BODY_FIRST_SAMPLES, BODY_SAMPLE_NS, RecognitionSettings, build_recogniser
 from sensor.offload.records import OverflowTotals, RecordBodies
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
@@ -43,7 +43,7 @@ class Knowledge:
             node.identity,
             node.left_out,
             unpack_overflow=OVERFLOW_KEY.unpack,
-            is_telling_probes=settings.is_telling_probes,
+            include_health_checks=settings.include_health_checks,
             own_traffic=node.own_traffic,
         )
         self.mirror = Mirror()
@@ -56,22 +56,18 @@ class Knowledge:
         self.facts = aggregator.facts
         self.monotonic_ns = clock.monotonic_ns
         self.settings = RecognitionSettings(
-            is_recognising=settings.is_recognising,
-            head_sample_ns=int(settings.head_sample_seconds * 1e9),
-            samples_per_second=settings.samples_per_second,
+            is_recognising=settings.match_in_kernel,
             heads_per_second=settings.heads_per_second,
-            heads_burst=settings.heads_burst_count,
-            body_bytes_per_second=settings.body_bytes_per_second if settings.is_reading_bodies else 0,
-            body_sample_ns=int(settings.body_sample_seconds * 1e9),
-            body_first_samples=settings.body_first_samples_count,
+            heads_burst=settings.heads_burst,
+            body_bytes_per_second=settings.body_bytes_per_second if settings.read_bodies else 0,
+            body_sample_ns=BODY_SAMPLE_NS,
+            body_first_samples=BODY_FIRST_SAMPLES,
         )
         self.pieces = Pieces()
         self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
         self.alike = AlikeCalls[Exchange]()
-        rule = SampleRule(
-            first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
-        )
-        self.schemas = SchemaBook(load_vocabulary(), rule, is_telling_descriptions=settings.is_telling_descriptions)
+        rule = SampleRule(first_count=self.settings.body_first_samples, interval_ns=self.settings.body_sample_ns)
+        self.schemas = SchemaBook(load_vocabulary(), rule, export_openapi_outlines=settings.export_openapi_outlines)
         self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 
@@ -97,7 +93,6 @@ class NodeDescriber:
             DescribeSettings(
                 cluster=settings.cluster,
                 trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
-                consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
             knowledge.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
@@ -130,6 +125,7 @@ class NodeDescriber:
         self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
+        self.set_consumer_order = describer.set_consumer_order
         self.forget = self._recogniser.forget
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:

@@ -39,15 +39,16 @@ _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be sto
 
 def make_limits(settings: SensorSettings) -> EnforceLimits:
     """This sensor's own limits."""
+    own = settings.enforcement
     return EnforceLimits(
-        is_enabled=settings.is_enforcing,
-        never_block=tuple(dict.fromkeys((*settings.never_block_cidrs, *settings.trusted_proxy_cidrs))),
-        rules_max=settings.enforce_blocks_max_count,
-        seconds_max=settings.enforce_max_seconds,
-        share_max=settings.enforce_max_call_share,
-        ipv4_prefix_min=settings.enforce_ipv4_prefix_min_bits,
-        ipv6_prefix_min=settings.enforce_ipv6_prefix_min_bits,
-        orphan_seconds=settings.enforce_without_collector_seconds,
+        is_enabled=own.enabled,
+        never_block=tuple(dict.fromkeys((*own.never_block_cidrs, *settings.trusted_proxy_cidrs))),
+        rules_max=own.max_blocks,
+        seconds_max=own.max_block_seconds,
+        share_max=own.max_call_share,
+        ipv4_prefix_min=own.min_ipv4_prefix_bits,
+        ipv6_prefix_min=own.min_ipv6_prefix_bits,
+        orphan_seconds=own.fail_open_after_seconds,
     )
 
 
@@ -72,7 +73,7 @@ class Enforcement:
         proc: Path,
     ) -> None:
         self._clock = clock
-        self._is_enabled = settings.is_enforcing
+        self._is_enabled = settings.enforcement.enabled
         self._history = CallHistory()
         self._sharing = SharedConnections()
         self._identify: Callable[[RequestHead], Caller] | None = None
@@ -86,7 +87,7 @@ class Enforcement:
             read_switch=Switch(settings.state_dir).read,
             history=self._history,
             list_servers=list_servers,
-            known=KnownBlocks(settings.state_dir / FILE_NAME) if settings.is_enforcing else None,
+            known=KnownBlocks(settings.state_dir / FILE_NAME) if settings.enforcement.enabled else None,
         )
 
     def begin(self, capture: object, key: InstallationKey) -> None:

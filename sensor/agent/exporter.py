@@ -120,7 +120,7 @@ class ReadyFile:
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
         except OSError as error:
             raise ReadyFileError(
-                f"ready_file {self._path} cannot be written ({error.strerror}); name one in a directory that is there"
+                f"{self._path} cannot be written ({error.strerror}): probes read from it that the sensor is ready"
             ) from error
 
     def clear(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from common.figures import Figure
+from common.settings import ConsumerColumn
 from sensor.agent.pipeline import Describer
 from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
@@ -118,6 +119,10 @@ class NodeDescriber(Describer, Protocol):
 
     def check_services(self) -> None:
         """The node was read anew."""
+        ...
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of a call is the first of these that is known."""
         ...
 
     def forget(self) -> None:

@@ -195,7 +195,7 @@ OWN_TRAFFIC: Final = "Apidae's own traffic"
 _OWN_REASON: Final = (
     "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
 )
-_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
+_REASON: Final = "Recognised and kept out of the inventory; include_health_checks reports them."
 _SECOND_NS: Final = 1_000_000_000
 
 Records = npt.NDArray[np.void]
@@ -257,7 +257,7 @@ class Gate:
 
     def __init__(
         self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
-        is_telling_probes: bool = False, own_traffic: OwnTraffic | None = None,
+        include_health_checks: bool = False, own_traffic: OwnTraffic | None = None,
     ) -> None:  # fmt: skip
         """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow; without
         `own_traffic`, Apidae's own is told like any other."""
@@ -265,7 +265,7 @@ class Gate:
         self._own_traffic = own_traffic
         self._account = account
         self._unpack_overflow = unpack_overflow
-        self._is_telling_probes = is_telling_probes
+        self._include_health_checks = include_health_checks
         self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
@@ -280,7 +280,7 @@ class Gate:
         plain = stream.exchange if stream is not None else exchange
         assert isinstance(plain, Exchange)
         left_out = self._find_own(plain) or self._find_switched_off(plain)
-        if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
+        if left_out is None and not self._include_health_checks and plain.role is Role.SERVER:
             left_out = self._find_probe(plain, stream)
         if left_out is not None:
             self._account.add(left_out, plain.calls)
@@ -376,7 +376,7 @@ class Gate:
             self._mark_own(records, is_out, self._own_traffic)
         if identity.is_leaving_out:
             self._mark_switched_off(records, is_out)
-        if not self._is_telling_probes:
+        if not self._include_health_checks:
             self._mark_kubelet(records, is_out)
         return records[~is_out] if is_out.any() else records
 

@@ -170,7 +170,7 @@ def _read(path: Path) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforceLimits:
-    """The settings `is_enforcing` and `enforce_*`; `never_block` holds the trusted proxies too."""
+    """The settings of `enforcement`; `never_block` holds the trusted proxies too."""
 
     is_enabled: bool = False
     never_block: tuple[Network, ...] = ()

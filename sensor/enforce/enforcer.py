@@ -154,7 +154,7 @@ class Enforcer:
     def find_obstacle(self) -> str:
         """Why nothing is enforced, in one sentence; empty where it may be."""
         if not self._limits.is_enabled:
-            return "enforcement is off in this sensor's settings (is_enforcing)"
+            return "enforcement is off in this sensor's settings (enforcement.enabled)"
         if reason := self._read_switch():
             return f"enforcement is switched off on this node: {reason}"
         if self._kernel is None:

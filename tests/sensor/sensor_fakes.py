@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from common.figures import Figure
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import Facts
 from sensor.core.calls import CallRecord, Calls, Exchange, Role, make_calls
 from sensor.core.config import CaptureWay
@@ -254,6 +255,9 @@ class FakeDescriber:
         time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
         workload = "\udcff" if b"/unwritable" in exchange.request_head else ""
         return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id, client_workload=workload)
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        self.consumer_order = order
 
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         if b"/dull" in exchange.request_head:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import ConsumerColumn, Route
+from collector.core.rows import Route
 from collector.detection.framework.columns import Columns
 from collector.detection.framework.contract import State
 from collector.detection.framework.novelty import BITS, FULL_BITS, NoveltyBitmap
@@ -26,6 +26,7 @@ from collector.detection.framework.slots import Grouper, Groups, Slots, Touched,
 from collector.detection.framework.subjects import SubjectName, Subjects, hash_text, identify_consumers, name_consumer
 from collector.inventory.naming import template
 from common.bounded import BoundedDict
+from common.settings import ConsumerColumn
 
 WIDE_BITS = 32_768  # A generation.
 WIDE_MAX = 2_048  # 16 MB in all.

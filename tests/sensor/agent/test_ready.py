@@ -29,7 +29,7 @@ def test_nobody_looks() -> None:
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReadyFileError, match=r"ready_file .*/none/ready cannot be written \(No such file"):
+    with pytest.raises(ReadyFileError, match=r"/none/ready cannot be written \(No such file"):
         ReadyFile(tmp_path / "none" / "ready").set()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ReadyFileError, match="cannot be written"):

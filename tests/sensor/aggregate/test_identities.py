@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import Identities, Identity, pack_manner
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind
-from sensor.core.config import ConsumerColumn
 
 ORDER = (ConsumerColumn.PRINCIPAL, ConsumerColumn.CREDENTIAL, ConsumerColumn.CLIENT_ADDRESS)
 KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationKind.BASIC)
@@ -12,7 +12,8 @@ KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationK
 
 def make_identities(count: int) -> tuple[Identities, list[Identity]]:
     source = np.random.default_rng(1)
-    table = Identities(ORDER)
+    table = Identities()
+    table.set_consumer_order(ORDER)
     addresses = [table.number_text(f"192.0.2.{number}", 1) for number in range(20)]
     identities = []
     for _ in range(count):

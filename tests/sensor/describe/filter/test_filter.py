@@ -136,7 +136,7 @@ def test_who_calls_faster_than_a_probe_is_told(gate: Gate) -> None:
 
 
 def test_a_setting_tells_probes(identity: FakeIdentity) -> None:
-    gate = Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, is_telling_probes=True)
+    gate = Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, include_health_checks=True)
     assert gate.judge(make_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
 
 
