@@ -83,7 +83,7 @@ def test_connected_sensors_get_what_changed(running: Running) -> None:
         sensor.close()
 
 
-def test_a_sensor_that_holds_the_policy_is_told_what_is_blocked(running: Running) -> None:
+def test_a_sensor_that_holds_the_policy_gets_what_is_blocked(running: Running) -> None:
     """A collector that lost its blocks may be at the epoch of one that had some: who holds them is to lift them."""
     sensor = connect(running, "a", features=["policy_difference"], policy_epoch=1)
     policy = sensor.hear_policy()
@@ -92,7 +92,7 @@ def test_a_sensor_that_holds_the_policy_is_told_what_is_blocked(running: Running
     sensor.close()
 
 
-def test_a_block_is_told_once_the_disk_takes_the_policy(running: Running) -> None:
+def test_a_block_is_sent_once_the_disk_takes_the_policy(running: Running) -> None:
     sensor = connect(running, "a")
     answer(sensor, sensor.hear_policy())
     in_the_way = running.data / "policy.json.new"
