@@ -168,6 +168,12 @@ def list_settings(model: type[Section]) -> dict[str, FieldInfo]:
     return found
 
 
+def read_removed(table: str) -> dict[str, str]:
+    """The lines `name, name: what it is now` of a table, by name."""
+    lines = [line.strip().partition(": ") for line in table.strip().splitlines()]
+    return {name: now for names, _, now in lines for name in names.split(", ")}
+
+
 def name_flag(name: str) -> str:
     """The flag of a setting."""
     return f"--{name.replace('.', '-').replace('_', '-')}"

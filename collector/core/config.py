@@ -25,42 +25,38 @@ from common.settings import (
     Secret,
     Settings,
     load,
+    read_removed,
     split_address,
 )
 
-# Names of version 0.1, for the sentence to whoever still uses one (UPGRADING.md has the table).
-_NOTIFIER: Final = "now an entry of notifiers with kind = "
-_INTEGRATION: Final = "now an entry of integrations with kind = "
-REMOVED: Final = {
-    "webhook_url": f'{_NOTIFIER}"webhook"',
-    "alertmanager_url": f'{_NOTIFIER}"alertmanager"',
-    "slack_url": f'{_NOTIFIER}"slack"',
-    "teams_url": f'{_NOTIFIER}"teams"',
-    "ocsf_url": f'{_NOTIFIER}"ocsf"',
-    "ocsf_file": f'{_NOTIFIER}"ocsf_file"',
-    **dict.fromkeys(("syslog_url", "syslog_format"), f'{_NOTIFIER}"syslog"'),
-    "pagerduty_routing_key": f'{_NOTIFIER}"pagerduty"',
-    "pagerduty_url": f'{_NOTIFIER}"pagerduty"; its region is "us" or "eu"',
-    **dict.fromkeys(("smtp_url", "email_from", "email_to"), f'{_NOTIFIER}"mail"'),
-    **dict.fromkeys(("otlp_url", "otlp_headers"), f'{_NOTIFIER}"otlp"'),
-    **dict.fromkeys(("template_url", "template_file", "template_content_type"), f'{_NOTIFIER}"template"'),
-    "block_webhook_url": f'{_INTEGRATION}"webhook"',
-    "block_export_dir": f'{_INTEGRATION}"files"',
-    **dict.fromkeys(("haproxy_socket", "haproxy_acl"), f'{_INTEGRATION}"haproxy"'),
-    "traefik_entry_points": f'{_INTEGRATION}"traefik"',
-    "is_four_eyes": "now require_second_approval",
-    "store_cluster": "now ?cluster=NAME at the end of store_url",
-    "store_memory_bytes": "the embedded tables use at most 1,500 MB; remove it, or use store_url",
-    "wal_limit_bytes": "the write-ahead log holds at most 2 GiB; remove it",
-    "sensor_certificate_seconds": "certificates of sensors are valid for 30 days; remove it",
-    "kubernetes_enrollment_audience": "the audience is apidae; remove it",
-    "kubernetes_account_dir": "Kubernetes mounts the account at one place; remove it",
-    "risk_interval_seconds": "the risk of endpoints is computed every minute; remove it",
-    **dict.fromkeys(
-        ("trigger_distinct_objects_per_second", "trigger_calls_per_second"),
-        "the detectors are calibrated for one value; remove it",
-    ),
-}
+# Names of version 0.1, for the sentence to whoever still uses one (docs/reference/settings.md has the table).
+REMOVED: Final = read_removed("""
+    webhook_url: now an entry of notifiers with kind = "webhook"
+    alertmanager_url: now an entry of notifiers with kind = "alertmanager"
+    slack_url: now an entry of notifiers with kind = "slack"
+    teams_url: now an entry of notifiers with kind = "teams"
+    ocsf_url: now an entry of notifiers with kind = "ocsf"
+    ocsf_file: now an entry of notifiers with kind = "ocsf_file"
+    syslog_url, syslog_format: now an entry of notifiers with kind = "syslog"
+    pagerduty_routing_key: now an entry of notifiers with kind = "pagerduty"
+    pagerduty_url: now an entry of notifiers with kind = "pagerduty"; its region is "us" or "eu"
+    smtp_url, email_from, email_to: now an entry of notifiers with kind = "mail"
+    otlp_url, otlp_headers: now an entry of notifiers with kind = "otlp"
+    template_url, template_file, template_content_type: now an entry of notifiers with kind = "template"
+    block_webhook_url: now an entry of integrations with kind = "webhook"
+    block_export_dir: now an entry of integrations with kind = "files"
+    haproxy_socket, haproxy_acl: now an entry of integrations with kind = "haproxy"
+    traefik_entry_points: now an entry of integrations with kind = "traefik"
+    is_four_eyes: now require_second_approval
+    store_cluster: now ?cluster=NAME at the end of store_url
+    store_memory_bytes: the embedded tables use at most 1,500 MB; remove it, or use store_url
+    wal_limit_bytes: the write-ahead log holds at most 2 GiB; remove it
+    sensor_certificate_seconds: certificates of sensors are valid for 30 days; remove it
+    kubernetes_enrollment_audience: the audience is apidae; remove it
+    kubernetes_account_dir: Kubernetes mounts the account at one place; remove it
+    risk_interval_seconds: the risk of endpoints is computed every minute; remove it
+    trigger_distinct_objects_per_second, trigger_calls_per_second: the detectors are calibrated for one value; remove it
+""")
 
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z|[0-9a-fA-F:.]+\Z")
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*\Z")

@@ -14,9 +14,9 @@ from sensor.aggregate.rows import RowColumns
 from sensor.capture.packets.capture import Capture as PacketCapture
 from sensor.core.calls import CallRecord, Exchange
 from sensor.core.clock import Clock
-from sensor.core.config import SensorSettings
+from sensor.core.config import EnforcementSettings, SensorSettings
 from sensor.ebpf.stops import StopMaps
-from sensor.enforce.block import FILE_NAME, Block, CallEnds, Caller, EnforceLimits, EnforcementReport, KnownBlocks
+from sensor.enforce.block import FILE_NAME, Block, CallEnds, Caller, EnforcementReport, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory, SharedConnections
 from sensor.enforce.reset import Resetter, StopWatch, find_obstacle
@@ -37,19 +37,10 @@ LEARNING_SECONDS = 5.0
 _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be stopped"
 
 
-def make_limits(settings: SensorSettings) -> EnforceLimits:
-    """This sensor's own limits."""
-    own = settings.enforcement
-    return EnforceLimits(
-        is_enabled=own.enabled,
-        never_block=tuple(dict.fromkeys((*own.never_block_cidrs, *settings.trusted_proxy_cidrs))),
-        rules_max=own.max_blocks,
-        seconds_max=own.max_block_seconds,
-        share_max=own.max_call_share,
-        ipv4_prefix_min=own.min_ipv4_prefix_bits,
-        ipv6_prefix_min=own.min_ipv6_prefix_bits,
-        orphan_seconds=own.fail_open_after_seconds,
-    )
+def make_limits(settings: SensorSettings) -> EnforcementSettings:
+    """This sensor's own limits; it blocks no trusted proxy."""
+    never = dict.fromkeys((*settings.enforcement.never_block_cidrs, *settings.trusted_proxy_cidrs))
+    return settings.enforcement.model_copy(update={"never_block_cidrs": tuple(never)})
 
 
 @runtime_checkable

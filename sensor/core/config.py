@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import re2
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, Settings, load, split_address
+from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, Settings, load, read_removed, split_address
 
 PAGE_BYTES: Final = 4096
 # A namespace's glob, or a namespace's and a workload's.
@@ -25,47 +25,34 @@ MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4
 # Seconds of `heads_per_second` that may come at once: a node begins with many heads that are not known yet.
 HEADS_BURST_SECONDS: Final = 2.5
 
-# Names of version 0.1, for the sentence to whoever still uses one (docs/use has the table).
-_CALIBRATION: Final = "the sensor is calibrated for one value; remove it"
-REMOVED: Final = {
-    "token": "now token_file, which is read again at each connection",
-    "first_contact_timeout_seconds": "the first start waits 30 s for a collector, in a Pod for an hour; remove it",
-    "cache_dir": "the compiled eBPF programs are in state_dir; remove it",
-    "ready_file": "in a Pod the file is /tmp/apidae-ready; elsewhere ask /readyz of metrics_listen",
-    "consumer_order": "now consumer_order of the collector, which sends it to its sensors",
-    "is_watching_system_namespaces": "now include_system_namespaces",
-    "is_telling_probes": "now include_health_checks",
-    "is_telling_descriptions": "now export_openapi_outlines",
-    "is_recognising": "now match_in_kernel",
-    "is_reading_bodies": "now read_bodies",
-    "is_reading_tls": "now read_tls",
-    "is_enforcing": "now enforcement.enabled",
-    "never_block_cidrs": "now enforcement.never_block_cidrs",
-    "enforce_blocks_max_count": "now enforcement.max_blocks",
-    "enforce_max_seconds": "now enforcement.max_block_seconds",
-    "enforce_max_call_share": "now enforcement.max_call_share",
-    "enforce_ipv4_prefix_min_bits": "now enforcement.min_ipv4_prefix_bits",
-    "enforce_ipv6_prefix_min_bits": "now enforcement.min_ipv6_prefix_bits",
-    "enforce_without_collector_seconds": "now enforcement.fail_open_after_seconds",
-    "heads_burst_count": "it is 2.5 seconds of heads_per_second; remove it",
-    **dict.fromkeys(
-        (
-            "poll_interval_ms",
-            "head_sample_seconds",
-            "samples_per_second",
-            "floor_heads_per_second",
-            "floor_body_bytes_per_second",
-            "body_sample_seconds",
-            "body_first_samples_count",
-            "tls_min_age_seconds",
-            "window_seconds",
-            "merged_window_seconds",
-            "rows_per_endpoint_count",
-            "rows_per_window_count",
-        ),
-        _CALIBRATION,
-    ),
-}
+# Names of version 0.1, for the sentence to whoever still uses one (docs/reference/settings.md has the table).
+REMOVED: Final = read_removed("""
+    token: now token_file, which is read again at each connection
+    first_contact_timeout_seconds: the first start waits 30 s for a collector, in a Pod for an hour; remove it
+    cache_dir: the compiled eBPF programs are in state_dir; remove it
+    ready_file: in a Pod the file is /tmp/apidae-ready; elsewhere ask /readyz of metrics_listen
+    consumer_order: now consumer_order of the collector, which sends it to its sensors
+    is_watching_system_namespaces: now include_system_namespaces
+    is_telling_probes: now include_health_checks
+    is_telling_descriptions: now export_openapi_outlines
+    is_recognising: now match_in_kernel
+    is_reading_bodies: now read_bodies
+    is_reading_tls: now read_tls
+    is_enforcing: now enforcement.enabled
+    never_block_cidrs: now enforcement.never_block_cidrs
+    enforce_blocks_max_count: now enforcement.max_blocks
+    enforce_max_seconds: now enforcement.max_block_seconds
+    enforce_max_call_share: now enforcement.max_call_share
+    enforce_ipv4_prefix_min_bits: now enforcement.min_ipv4_prefix_bits
+    enforce_ipv6_prefix_min_bits: now enforcement.min_ipv6_prefix_bits
+    enforce_without_collector_seconds: now enforcement.fail_open_after_seconds
+    heads_burst_count: it is 2.5 seconds of heads_per_second; remove it
+    poll_interval_ms, head_sample_seconds, samples_per_second: the sensor is calibrated for one value; remove it
+    floor_heads_per_second, floor_body_bytes_per_second: the sensor is calibrated for one value; remove it
+    body_sample_seconds, body_first_samples_count: the sensor is calibrated for one value; remove it
+    tls_min_age_seconds, window_seconds, merged_window_seconds: the sensor is calibrated for one value; remove it
+    rows_per_endpoint_count, rows_per_window_count: the sensor is calibrated for one value; remove it
+""")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

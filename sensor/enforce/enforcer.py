@@ -14,6 +14,7 @@ from typing import Final
 from common.figures import Figure, make_labelled, make_totals
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import ENFORCEMENT, SLOTS_MAX, StopCount
 from sensor.enforce.block import (
@@ -22,7 +23,6 @@ from sensor.enforce.block import (
     BlockStatus,
     CallEnds,
     Caller,
-    EnforceLimits,
     EnforcementReport,
     KernelSide,
     KnownBlocks,
@@ -59,7 +59,7 @@ class Enforcer:
     def __init__(
         self,
         *,
-        limits: EnforceLimits,
+        limits: EnforcementSettings,
         clock: Clock,
         read_switch: Callable[[], str],
         history: ShareMeter,
@@ -153,7 +153,7 @@ class Enforcer:
 
     def find_obstacle(self) -> str:
         """Why nothing is enforced, in one sentence; empty where it may be."""
-        if not self._limits.is_enabled:
+        if not self._limits.enabled:
             return "enforcement is off in this sensor's settings (enforcement.enabled)"
         if reason := self._read_switch():
             return f"enforcement is switched off on this node: {reason}"
@@ -161,7 +161,7 @@ class Enforcer:
             return self._obstacle
         if self._away_ns is not None:
             away_seconds = (self._clock.monotonic_ns() - self._away_ns) / 1e9
-            if away_seconds > self._limits.orphan_seconds:
+            if away_seconds > self._limits.fail_open_after_seconds:
                 return f"the collector has been away for {away_seconds:.0f} s"
         return ""
 
@@ -211,8 +211,8 @@ class Enforcer:
         limits, block = self._limits, one.block
         if block.kind is not BlockKind.ADDRESS and block.key_id != self._key_id:
             return f"its hash is of installation key {block.key_id}, and this sensor hashes under {self._key_id}"
-        if len(held) >= limits.rules_max:
-            return f"this sensor's limit of {limits.rules_max} blocks is reached"
+        if len(held) >= limits.max_blocks:
+            return f"this sensor's limit of {limits.max_blocks} blocks is reached"
         if not is_new:
             return self._shares.check(one)  # A client that is stopped makes no calls: measured when it began.
         reason, one.is_measured = self._shares.admit(block, [other.block for other in held.values()])
@@ -225,7 +225,7 @@ class Enforcer:
             self._held.values(),
             self._slots,
             self._list_servers() if any(one.block.scopes for one in self._held.values()) else (),
-            self._limits.never_block,
+            self._limits.never_block_cidrs,
         )
         try:
             is_changed = self._write(wanted)
@@ -353,7 +353,7 @@ class Enforcer:
         if slot is None or self._watch is None or not exchange.remote_port:
             return
         peer = ipaddress.ip_address(exchange.remote_address)
-        if any(peer in network for network in self._limits.never_block if network.version == peer.version):
+        if any(peer in network for network in self._limits.never_block_cidrs if network.version == peer.version):
             self._shared[slot] += 1
             return
         self._watch.ask(
