@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from common.figures import Figure, make_totals
+from common.settings import ConsumerColumn
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.aggregate.aggregator import Aggregator
@@ -119,13 +120,13 @@ class NodeDescriber:
             ),
         )
         knowledge.gate.tell_probed(self._recogniser.forget_service)
+        self._describer = describer
         # Bound here: called once for every call.
         self._describe, self._judge, self._see = describer.describe, knowledge.gate.judge, enforcement.see
         enforcement.set_identify(describer.identify)
         self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
-        self.set_consumer_order = describer.set_consumer_order
         self.forget = self._recogniser.forget
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
@@ -149,6 +150,10 @@ class NodeDescriber:
         """How many heads and bytes of bodies are read a second."""
         self._recogniser.limit(heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second)
         self._tls_bodies.limit(body_bytes_per_second)
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of a call is the first of these that is known."""
+        self._describer.set_consumer_order(order)
 
     def check_services(self) -> None:
         """The node was read anew."""

@@ -428,7 +428,10 @@ class Facts:
         self._data_by_number: list[tuple[int, ...]] = [()]
         self.data_sets_lost = 0  # Calls of which is not told what was found: the sets are full.
         self.identities = self._identities.columns
-        self.set_consumer_order = self._identities.set_consumer_order
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """As that of the identities."""
+        self._identities.set_consumer_order(order)
 
     def route(self, route: Route) -> int:
         """Number of a route, or `NO_ROUTE` when there is no room. Cost: 0.1 us."""

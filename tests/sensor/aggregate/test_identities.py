@@ -45,6 +45,19 @@ def test_one_by_one_is_as_all_at_once() -> None:
     assert [many.number(identity, 3) for identity in identities] == at_once.tolist()
 
 
+def test_another_order_names_the_consumers_of_known_identities_too() -> None:
+    before, identities = make_identities(300)
+    after, _ = make_identities(0)
+    by_address = (ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.CREDENTIAL)
+    after.set_consumer_order(by_address)
+    numbers = np.array([before.number(identity, 2) for identity in identities])
+    first = before.columns.consumer[numbers].copy()
+    before.set_consumer_order(by_address)
+    fresh = np.array([after.number(identity, 2) for identity in identities])
+    assert (before.columns.consumer[numbers] == after.columns.consumer[fresh]).all()
+    assert (before.columns.consumer[numbers] != first).any()
+
+
 def test_what_a_sweep_gave_back_is_given_again() -> None:
     table, identities = make_identities(60_000)
     arrays = Identity(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
