@@ -7,6 +7,8 @@ from typing import Any, Final
 import typer
 
 from common.main import SIDES, build_app
+from common.settings import list_settings, name_flag
+from scripts.helm.settings_schema import SIDES as MODELS
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 _HEAD: Final = """# Commands
@@ -47,7 +49,11 @@ def _format_command(path: str, command: Any) -> Iterator[str]:
     words = [_name_argument(one) for one in arguments]
     yield "```\n" + " ".join([path, "[OPTIONS]", *words]) + "\n```\n"
     context = typer.Context(command)
-    rows = [_format_parameter(one, context) for one in command.params if "--help" not in one.opts]
+    model = MODELS.get(path.removeprefix("apidae "))
+    flags = {name_flag(name) for name in (*list_settings(model), *model.removed)} if model is not None else set()
+    if flags:
+        yield "Every [setting](settings.md#" + path.removeprefix("apidae ") + ") that is no secret and no list of tables is an option, such as `--log-level`.\n"
+    rows = [_format_parameter(one, context) for one in command.params if not {"--help", *flags} & {*one.opts}]
     if rows:
         yield "| Option | Value | Default | Meaning |"
         yield "|---|---|---|---|"
