@@ -8,11 +8,11 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from common.settings import AS_JSON, Settings, is_secret, list_settings, name_flag, walk_types
+from common.settings import AS_JSON, ProgramSettings, describe, is_secret, list_settings, name_flag, walk_types
 
 
 def with_flags(
-    model: type[Settings], only: Collection[str] | None = None
+    model: type[ProgramSettings], only: Collection[str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command with a flag for each setting of `model`, or for those in `only`. The decorated function gets the flags
     that were given as its first argument, by name; its other parameters stay options of their own.
@@ -23,7 +23,7 @@ def with_flags(
     def decorate(run: Callable[..., None]) -> Callable[..., None]:
         _, *own = inspect.signature(run, eval_str=True).parameters.values()
         generated = {
-            name.replace(".", "_"): _make_option(name, field.annotation, field.description)
+            name.replace(".", "_"): _make_option(name, field.annotation, describe(field))
             for name, field in list_settings(model).items()
             if (only is None or name in only) and not is_secret(field) and AS_JSON not in field.metadata
         }
@@ -47,7 +47,7 @@ def with_flags(
     return decorate
 
 
-def _make_option(name: str, annotation: Any, description: str | None) -> Any:
+def _make_option(name: str, annotation: Any, description: str) -> Any:
     types = list(walk_types(annotation))
     flag = name_flag(name)
     if bool in types:

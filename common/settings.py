@@ -75,7 +75,7 @@ CONSUMER_ORDER: Final = tuple(ConsumerColumn)
 class Section(BaseModel):
     """An entry of a list, as of `notifiers`; lists hold one model for each `kind`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
 class Group(Section):
@@ -97,7 +97,7 @@ class Group(Section):
         return value
 
 
-class Settings(Group):
+class ProgramSettings(Group):
     """All settings of a program."""
 
     program: ClassVar[str]  # `sensor` or `collector`.
@@ -105,7 +105,7 @@ class Settings(Group):
     removed: ClassVar[Mapping[str, str]] = {}
 
 
-_Model = TypeVar("_Model", bound=Settings)
+_Model = TypeVar("_Model", bound=ProgramSettings)
 
 
 def _split_list(text: str, *, has_commas: bool) -> object:
@@ -147,6 +147,11 @@ def walk_types(annotation: Any) -> Iterator[Any]:
         yield from walk_types(part)
 
 
+def describe(field: FieldInfo) -> str:
+    """What a setting means: the text below it in its model."""
+    return " ".join((field.description or "").split())
+
+
 def is_secret(field: FieldInfo) -> bool:
     """Whether its value is a credential."""
     return SecretStr in walk_types(field.annotation)
@@ -179,7 +184,7 @@ def name_flag(name: str) -> str:
     return f"--{name.replace('.', '-').replace('_', '-')}"
 
 
-def name_variable(model: type[Settings], name: str) -> str:
+def name_variable(model: type[ProgramSettings], name: str) -> str:
     """The environment variable of a setting."""
     return f"APIDAE_{model.program}_{name.replace('.', '_')}".upper()
 
@@ -223,7 +228,7 @@ def load(
         raise ConfigError(_explain(model, error, sources)) from None
 
 
-def _read_file(path: Path, model: type[Settings]) -> Iterator[tuple[str, object]]:
+def _read_file(path: Path, model: type[ProgramSettings]) -> Iterator[tuple[str, object]]:
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
@@ -249,7 +254,7 @@ def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _explain_unknown(model: type[Settings], shown: str, source: str) -> str:
+def _explain_unknown(model: type[ProgramSettings], shown: str, source: str) -> str:
     is_from_file = shown != source
     name_as = {name_variable(model, ""): lambda name: name_variable(model, name), "--": name_flag}
     spell = next((spell for prefix, spell in name_as.items() if shown.startswith(prefix)), str)
@@ -262,7 +267,7 @@ def _explain_unknown(model: type[Settings], shown: str, source: str) -> str:
     return f"{where} is not a setting of the {model.program}; {hint}"
 
 
-def _explain(model: type[Settings], error: ValidationError, sources: Mapping[str, str]) -> str:
+def _explain(model: type[ProgramSettings], error: ValidationError, sources: Mapping[str, str]) -> str:
     """One sentence for the first fault."""
     fault = error.errors(include_url=False, include_context=False)[0]
     message = fault["msg"].removeprefix("Value error, ")

@@ -22,8 +22,8 @@ from common.settings import (
     ConsumerColumn,
     KubernetesUse,
     LogLevel,
+    ProgramSettings,
     Secret,
-    Settings,
     load,
     read_removed,
     split_address,
@@ -71,132 +71,88 @@ class SensorAuth(StrEnum):
     ANY = "any"  # Either one, while sensors move from tokens to certificates.
 
 
-class CollectorSettings(Settings):
+class CollectorSettings(ProgramSettings):
     """All of them. What only we can choose is a constant beside its use, for each setting costs its reader a line."""
 
     program = "collector"
     removed = REMOVED
 
     # Files.
-    data_dir: Path = Field(
-        default=Path("/var/lib/apidae/collector"),
-        description="Directory for everything that the collector keeps: log, embedded tables, tokens and keys.",
-    )
+    data_dir: Path = Path("/var/lib/apidae/collector")
+    """Directory for everything that the collector keeps: log, embedded tables, tokens and keys."""
 
     # Listeners. Off loopback always by TLS.
-    grpc_listen: str = Field(default="127.0.0.1:7443", description="HOST:PORT for sensors. Port 0 takes a free one.")
-    http_listen: str = Field(
-        default="127.0.0.1:8080", description="HOST:PORT for the API and the web page. Port 0 takes a free one."
-    )
-    tls_cert_file: Path | None = Field(
-        default=None,
-        description="PEM certificate chain of both listeners. Without it the collector's authority issues one.",
-    )
-    tls_key_file: Path | None = Field(default=None, description="PEM key of `tls_cert_file`.")
-    tls_server_names: tuple[str, ...] = Field(
-        default=(), description="Further names and addresses for the certificate that the collector issues to itself."
-    )
-    ca_cert_file: Path | None = Field(
-        default=None,
-        description=(
-            "PEM authority that signs sensors' certificates, with further trusted ones behind it. Without it the "
-            "first start makes one."
-        ),
-    )
-    ca_key_file: Path | None = Field(
-        default=None,
-        description="PEM key of the authority. Without it the collector checks certificates and issues none.",
-    )
-    no_auth: bool = Field(default=False, description="Ask for no tokens. It works on loopback only.")
-    sensor_auth: SensorAuth = Field(
-        default=SensorAuth.AUTO,
-        description=(
-            "How sensors authenticate. `auto`: by certificate off loopback, by token on loopback. `any`: either one."
-        ),
-    )
-    kubernetes_enrollment_accounts: tuple[str, ...] = Field(
-        default=(), description="Service accounts whose Pods may enrol as sensors, as NAMESPACE/NAME."
-    )
-    sensor_token_file: Path | None = Field(
-        default=None,
-        description="File with your own token for sensors. Without it the first start makes one in `data_dir`.",
-    )
-    api_token_file: Path | None = Field(
-        default=None, description="File with your own API token. Without it the first start makes one in `data_dir`."
-    )
+    grpc_listen: str = "127.0.0.1:7443"
+    """HOST:PORT for sensors. Port 0 takes a free one."""
+    http_listen: str = "127.0.0.1:8080"
+    """HOST:PORT for the API and the web page. Port 0 takes a free one."""
+    tls_cert_file: Path | None = None
+    """PEM certificate chain of both listeners. Without it the collector's authority issues one."""
+    tls_key_file: Path | None = None
+    """PEM key of `tls_cert_file`."""
+    tls_server_names: tuple[str, ...] = ()
+    """Further names and addresses for the certificate that the collector issues to itself."""
+    ca_cert_file: Path | None = None
+    """PEM authority that signs sensors' certificates, with further trusted ones behind it. Without it the first start
+    makes one."""
+    ca_key_file: Path | None = None
+    """PEM key of the authority. Without it the collector checks certificates and issues none."""
+    no_auth: bool = False
+    """Ask for no tokens. It works on loopback only."""
+    sensor_auth: SensorAuth = SensorAuth.AUTO
+    """How sensors authenticate. `auto`: by certificate off loopback, by token on loopback. `any`: either one."""
+    kubernetes_enrollment_accounts: tuple[str, ...] = ()
+    """Service accounts whose Pods may enrol as sensors, as NAMESPACE/NAME."""
+    sensor_token_file: Path | None = None
+    """File with your own token for sensors. Without it the first start makes one in `data_dir`."""
+    api_token_file: Path | None = None
+    """File with your own API token. Without it the first start makes one in `data_dir`."""
 
     # Tables and log.
-    store_url: Secret | None = Field(
-        default=None,
-        description=(
-            "URL of a ClickHouse server to use instead of the embedded tables. `?cluster=NAME` makes the tables on a "
-            "cluster."
-        ),
-    )
-    disk_limit_bytes: int = Field(
-        default=10_000_000_000,
-        ge=200_000_000,
-        description="Size limit of the tables; past it the oldest rows are deleted.",
-    )
-    disk_reserve_bytes: int | None = Field(
-        default=None,
-        ge=16_000_000,
-        description=(
-            "Space on the volume of `data_dir` that stays free. Default: the larger of 1 GB and 1 % of the volume."
-        ),
-    )
+    store_url: Secret | None = None
+    """URL of a ClickHouse server to use instead of the embedded tables. `?cluster=NAME` makes the tables on a
+    cluster."""
+    disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
+    """Size limit of the tables; past it the oldest rows are deleted."""
+    disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)
+    """Space on the volume of `data_dir` that stays free. Default: the larger of 1 GB and 1 % of the volume."""
 
     # Kubernetes.
-    kubernetes: KubernetesUse = Field(
-        default=KubernetesUse.AUTO,
-        description="Whether the collector watches the Kubernetes API. `auto`: in a Pod, or if a kubeconfig is set.",
-    )
-    cluster: str = Field(default="", max_length=253, description="Name of the watched cluster, as its sensors give it.")
-    kubeconfig: Path | None = Field(
-        default=None, description="Kubeconfig file, for a collector that runs outside a Pod."
-    )
-    other_clusters: tuple[str, ...] = Field(default=(), description="Further clusters to watch, as CLUSTER=KUBECONFIG.")
+    kubernetes: KubernetesUse = KubernetesUse.AUTO
+    """Whether the collector watches the Kubernetes API. `auto`: in a Pod, or if a kubeconfig is set."""
+    cluster: str = Field(default="", max_length=253)
+    """Name of the watched cluster, as its sensors give it."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file, for a collector that runs outside a Pod."""
+    other_clusters: tuple[str, ...] = ()
+    """Further clusters to watch, as CLUSTER=KUBECONFIG."""
 
     # Blocks, risk, descriptions.
-    require_second_approval: bool = Field(
-        default=False, description="Blocks begin only after a second approval, with the approval token."
-    )
-    spec_paths: tuple[Path, ...] = Field(
-        default=(),
-        description=(
-            "API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files."
-        ),
-    )
-    partner_networks: tuple[str, ...] = Field(
-        default=(), description="Networks (CIDR) of partners, for the exposure of endpoints."
-    )
+    require_second_approval: bool = False
+    """Blocks begin only after a second approval, with the approval token."""
+    spec_paths: tuple[Path, ...] = ()
+    """API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files."""
+    partner_networks: tuple[str, ...] = ()
+    """Networks (CIDR) of partners, for the exposure of endpoints."""
 
     # Consumers and detection.
-    consumer_order: tuple[ConsumerColumn, ...] = Field(
-        default=CONSUMER_ORDER,
-        description=(
-            "What names the consumer of a call: the first of these that is known. The collector sends the order to its "
-            "sensors."
-        ),
-    )
-    sensitivity: Sensitivity = Field(
-        default=Sensitivity.NORMAL,
-        description=(
-            "Sensitivity of the detectors. A level that was chosen by the API holds until this setting changes."
-        ),
-    )
-    time_zone: str = Field(
-        default=UTC_NAME, description="IANA time zone of the hours of day and weekends that detectors learn."
-    )
+    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    """What names the consumer of a call: the first of these that is known. The collector sends the order to its
+    sensors."""
+    sensitivity: Sensitivity = Sensitivity.NORMAL
+    """Sensitivity of the detectors. A level that was chosen by the API holds until this setting changes."""
+    time_zone: str = UTC_NAME
+    """IANA time zone of the hours of day and weekends that detectors learn."""
 
     # Where alerts and blocks go.
-    notifiers: NotifierList = Field(default=(), description="Receivers of alerts. Each is a table with its `kind`.")
-    integrations: IntegrationList = Field(
-        default=(), description="Receivers of blocks. Each is a table with its `kind`."
-    )
+    notifiers: NotifierList = ()
+    """Receivers of alerts. Each is a table with its `kind`."""
+    integrations: IntegrationList = ()
+    """Receivers of blocks. Each is a table with its `kind`."""
 
     # Operation.
-    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages that are logged.")
+    log_level: LogLevel = LogLevel.INFO
+    """Least severe messages that are logged."""
 
     @field_validator("partner_networks")
     @classmethod

@@ -29,143 +29,144 @@ class PagerDutyRegion(StrEnum):
 
 
 class _Notifier(Section):
-    name: str = Field(
-        default="",
-        max_length=64,
-        pattern=r"^[a-z0-9_-]*$",
-        description="Name in the API and in metrics. Without it, the kind; two of a kind need it.",
-    )
+    name: str = Field(default="", max_length=64, pattern=r"^[a-z0-9_-]*$")
+    """Name in the API and in metrics. Without it, the kind; two of a kind need it."""
 
 
 class WebhookNotifier(_Notifier):
     """Each change of an alert as signed JSON."""
 
     kind: Literal["webhook"]
-    url: Secret = Field(description="URL; https, or http on loopback.")
+    url: Secret
+    """URL; https, or http on loopback."""
 
 
 class SyslogNotifier(_Notifier):
     """A syslog server."""
 
     kind: Literal["syslog"]
-    url: str = Field(description="udp://, tcp:// or tls://HOST:PORT.")
-    format: SyslogFormat = Field(
-        default=SyslogFormat.RFC5424, description="Structured data of RFC 5424, or the Common Event Format."
-    )
+    url: str
+    """udp://, tcp:// or tls://HOST:PORT."""
+    format: SyslogFormat = SyslogFormat.RFC5424
+    """Structured data of RFC 5424, or the Common Event Format."""
 
 
 class AlertmanagerNotifier(_Notifier):
     """A Prometheus Alertmanager."""
 
     kind: Literal["alertmanager"]
-    url: str = Field(description="URL of the Alertmanager.")
+    url: str
+    """URL of the Alertmanager."""
 
 
 class SlackNotifier(_Notifier):
     """Slack."""
 
     kind: Literal["slack"]
-    url: Secret = Field(description="Incoming webhook.")
+    url: Secret
+    """Incoming webhook."""
 
 
 class TeamsNotifier(_Notifier):
     """Microsoft Teams."""
 
     kind: Literal["teams"]
-    url: Secret = Field(description="Webhook of a workflow.")
+    url: Secret
+    """Webhook of a workflow."""
 
 
 class PagerDutyNotifier(_Notifier):
     """PagerDuty, by its Events API v2."""
 
     kind: Literal["pagerduty"]
-    routing_key: Secret = Field(description="Routing key of a service.")
-    region: PagerDutyRegion = Field(default=PagerDutyRegion.US, description="Region of the account.")
+    routing_key: Secret
+    """Routing key of a service."""
+    region: PagerDutyRegion = PagerDutyRegion.US
+    """Region of the account."""
 
 
 class MailNotifier(_Notifier):
     """Mails."""
 
     kind: Literal["mail"]
-    url: Secret = Field(description="smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465.")
-    sender: str = Field(min_length=1, max_length=320, description="Sender address.")
-    recipients: tuple[str, ...] = Field(min_length=1, max_length=50, description="Recipients.")
+    url: Secret
+    """smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://HOST:465."""
+    sender: str = Field(min_length=1, max_length=320)
+    """Sender address."""
+    recipients: tuple[str, ...] = Field(min_length=1, max_length=50)
+    """Recipients."""
 
 
 class OtlpNotifier(_Notifier):
     """Log records by OTLP/HTTP."""
 
     kind: Literal["otlp"]
-    url: str = Field(description="Endpoint; `/v1/logs` is added.")
-    headers: Secret | None = Field(default=None, description="Headers, as NAME=VALUE with commas, percent-encoded.")
+    url: str
+    """Endpoint; `/v1/logs` is added."""
+    headers: Secret | None = None
+    """Headers, as NAME=VALUE with commas, percent-encoded."""
 
 
 class OcsfNotifier(_Notifier):
     """OCSF Detection Findings, posted."""
 
     kind: Literal["ocsf"]
-    url: Secret = Field(description="URL that receives them.")
+    url: Secret
+    """URL that receives them."""
 
 
 class OcsfFileNotifier(_Notifier):
     """OCSF Detection Findings, one JSON line each in a file."""
 
     kind: Literal["ocsf_file"]
-    path: Path = Field(description="The file; lines are appended.")
+    path: Path
+    """The file; lines are appended."""
 
 
 class TemplateNotifier(_Notifier):
     """What your template makes of an alert, posted."""
 
     kind: Literal["template"]
-    url: Secret = Field(description="URL that receives it.")
-    template_file: Path = Field(description="Jinja template of the body.")
-    content_type: str = Field(
-        default="application/json",
-        pattern=r"^[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?$",
-        description="Media type of the body.",
-    )
+    url: Secret
+    """URL that receives it."""
+    template_file: Path
+    """Jinja template of the body."""
+    content_type: str = Field(default="application/json", pattern=r"^[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?$")
+    """Media type of the body."""
 
 
 class WebhookIntegration(Section):
     """Every decision on blocks as signed JSON."""
 
     kind: Literal["webhook"]
-    url: Secret = Field(description="URL; https, or http on loopback.")
+    url: Secret
+    """URL; https, or http on loopback."""
 
 
 class FilesIntegration(Section):
     """Deny lists for proxies, as files that are kept up to date."""
 
     kind: Literal["files"]
-    directory: Path = Field(description="Directory of the files.")
+    directory: Path
+    """Directory of the files."""
 
 
 class HaproxyIntegration(Section):
     """A list of HAProxy."""
 
     kind: Literal["haproxy"]
-    socket: str = Field(
-        max_length=512,
-        pattern=r"^(/\S+|\S+:[0-9]{1,5})$",
-        description="Runtime API, as the path of a socket or HOST:PORT.",
-    )
-    acl: str = Field(
-        min_length=1,
-        max_length=512,
-        pattern=r"^[!-:<-~]*$",
-        description="Name of the list, as in `acl .. src -f NAME`. All its entries are replaced.",
-    )
+    socket: str = Field(max_length=512, pattern=r"^(/\S+|\S+:[0-9]{1,5})$")
+    """Runtime API, as the path of a socket or HOST:PORT."""
+    acl: str = Field(min_length=1, max_length=512, pattern=r"^[!-:<-~]*$")
+    """Name of the list, as in `acl .. src -f NAME`. All its entries are replaced."""
 
 
 class TraefikIntegration(Section):
     """How the deny list of Traefik is written, in files and by the API."""
 
     kind: Literal["traefik"]
-    entry_points: tuple[str, ...] = Field(
-        default=("web", "websecure"),
-        description="Entry points to which the list applies. Empty: all that are default in Traefik.",
-    )
+    entry_points: tuple[str, ...] = ("web", "websecure")
+    """Entry points to which the list applies. Empty: all that are default in Traefik."""
 
 
 AnyNotifier = (

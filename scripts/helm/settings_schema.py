@@ -56,6 +56,8 @@ def _simplify(told: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     if "oneOf" in told:
         return {"oneOf": [_simplify(choice, shared) for choice in told["oneOf"]]}
     kept = {key: told[key] for key in _KEPT if key in told}
+    if "description" in kept:
+        kept["description"] = " ".join(kept["description"].split())
     if "enum" in kept:
         return {"enum": kept["enum"]}
     choices = [choice for choice in told.get("anyOf", ()) if choice.get("type") != "null"]

@@ -49,10 +49,11 @@ def _format_command(path: str, command: Any) -> Iterator[str]:
     words = [_name_argument(one) for one in arguments]
     yield "```\n" + " ".join([path, "[OPTIONS]", *words]) + "\n```\n"
     context = typer.Context(command)
-    model = MODELS.get(path.removeprefix("apidae "))
-    flags = {name_flag(name) for name in (*list_settings(model), *model.removed)} if model is not None else set()
-    if flags:
-        yield "Every [setting](settings.md#" + path.removeprefix("apidae ") + ") that is no secret and no list of tables is an option, such as `--log-level`.\n"
+    side = path.removeprefix("apidae ")
+    flags = set[str]()
+    if side in MODELS:
+        flags = {name_flag(name) for name in (*list_settings(MODELS[side]), *MODELS[side].removed)}
+        yield f"Every [setting](settings.md#{side}) is an option, such as `--log-level`, but secrets and lists of tables.\n"
     rows = [_format_parameter(one, context) for one in command.params if not {"--help", *flags} & {*one.opts}]
     if rows:
         yield "| Option | Value | Default | Meaning |"

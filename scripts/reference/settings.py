@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 from pydantic.fields import FieldInfo
 
-from common.settings import Section, Settings, find_sections, is_secret, list_settings
+from common.settings import ProgramSettings, Section, describe, find_sections, is_secret, list_settings
 from scripts.helm.settings_schema import SIDES, define_settings
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
@@ -60,7 +60,7 @@ def write_settings() -> None:
     PAGE.write_text(format_settings())
 
 
-def _format_side(side: str, model: type[Settings]) -> Iterator[str]:
+def _format_side(side: str, model: type[ProgramSettings]) -> Iterator[str]:
     schemas = define_settings(model)["properties"]
     yield f"## {side.capitalize()}\n"
     yield "| Setting | Meaning | Type | Default | Allowed |"
@@ -92,7 +92,7 @@ def _format_kinds(name: str, sections: Iterable[type[Section]], schemas: Iterabl
 def _format_row(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     cells = (
         name,
-        (field.description or "").replace("|", "\\|"),
+        describe(field).replace("|", "\\|"),
         "secret" if is_secret(field) else _name_type(schema),
         _format_default(name, field),
         _format_bounds(name.strip("`"), schema),
@@ -100,7 +100,7 @@ def _format_row(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _format_removed(side: str, model: type[Settings]) -> Iterator[str]:
+def _format_removed(side: str, model: type[ProgramSettings]) -> Iterator[str]:
     yield f"## Names of the {side} that 0.2 removed\n"
     yield "| Name in 0.1 | Now |"
     yield "|---|---|"
@@ -173,4 +173,4 @@ def _format_number(name: str, value: float) -> str:
 def list_undescribed(settings: type[Section]) -> list[str]:
     """Settings whose description is not one or two sentences."""
     sentence = re.compile(r"[A-Za-z`].*[.]", re.DOTALL)
-    return [name for name, field in list_settings(settings).items() if not sentence.fullmatch(field.description or "")]
+    return [name for name, field in list_settings(settings).items() if not sentence.fullmatch(describe(field))]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import re2
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, Settings, load, read_removed, split_address
+from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, ProgramSettings, load, read_removed, split_address
 
 PAGE_BYTES: Final = 4096
 # A namespace's glob, or a namespace's and a workload's.
@@ -79,239 +79,136 @@ class CaptureWay(StrEnum):
 class EnforcementSettings(Group):
     """What this node allows a collector to block (docs/use/response.md)."""
 
-    enabled: bool = Field(
-        default=False, description="Let this sensor block clients. Without it the sensor never blocks."
-    )
-    never_block_cidrs: Networks = Field(
-        default=(), description="Networks that are never blocked. With `trusted_proxy_cidrs` at most 1,024."
-    )
-    max_blocks: int = Field(default=100, ge=1, le=10_000, description="Most blocks that are in force at once.")
-    max_block_seconds: int = Field(
-        default=86_400, ge=1, le=7 * 86_400, description="Longest duration of a block; longer blocks are declined."
-    )
-    max_call_share: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description=(
-            "Largest share of this node's calls in ten minutes that all blocked clients together may have made."
-        ),
-    )
-    min_ipv4_prefix_bits: int = Field(
-        default=24, ge=8, le=32, description="Shortest prefix of an IPv4 network that may be blocked."
-    )
-    min_ipv6_prefix_bits: int = Field(
-        default=56, ge=16, le=128, description="Shortest prefix of an IPv6 network that may be blocked."
-    )
-    fail_open_after_seconds: float = Field(
-        default=300.0, ge=1, le=86_400, description="All blocks end when the collector has been away for this long."
-    )
+    enabled: bool = False
+    """Let this sensor block clients. Without it the sensor never blocks."""
+    never_block_cidrs: Networks = ()
+    """Networks that are never blocked. With `trusted_proxy_cidrs` at most 1,024."""
+    max_blocks: int = Field(default=100, ge=1, le=10_000)
+    """Most blocks that are in force at once."""
+    max_block_seconds: int = Field(default=86_400, ge=1, le=7 * 86_400)
+    """Longest duration of a block; longer blocks are declined."""
+    max_call_share: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of this node's calls in ten minutes that all blocked clients together may have made."""
+    min_ipv4_prefix_bits: int = Field(default=24, ge=8, le=32)
+    """Shortest prefix of an IPv4 network that may be blocked."""
+    min_ipv6_prefix_bits: int = Field(default=56, ge=16, le=128)
+    """Shortest prefix of an IPv6 network that may be blocked."""
+    fail_open_after_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    """All blocks end when the collector has been away for this long."""
 
 
-class SensorSettings(Settings):
+class SensorSettings(ProgramSettings):
     """All of them. What only we can choose is a constant beside its use, for each setting costs its reader a line."""
 
     program = "sensor"
     removed = REMOVED
 
     # Where rows are sent. Off loopback always by TLS.
-    collector: str = Field(description="Address of the collector's gRPC listener, as HOST:PORT.")
-    token_file: Path | None = Field(
-        default=None, description="File with the sensors' token; it is read again at each connection."
-    )
-    collector_ca_file: Path | None = Field(
-        default=None,
-        description=(
-            "PEM file of the authorities that may sign the collector's certificate. Without it: those of the "
-            "enrolment, else the system's."
-        ),
-    )
-    collector_server_name: str = Field(
-        default="", description="Name that the collector's certificate must have, if it is not the host in `collector`."
-    )
-    client_cert_file: Path | None = Field(
-        default=None,
-        description="PEM file of this sensor's certificate, if you issue it yourself instead of by enrolment.",
-    )
-    client_key_file: Path | None = Field(default=None, description="PEM file of the key of `client_cert_file`.")
-    enrollment_token_file: Path | None = Field(
-        default=None,
-        description=(
-            "File with a one-time token or a Kubernetes service account token. A sensor without a certificate "
-            "enrols itself with it."
-        ),
-    )
+    collector: str
+    """Address of the collector's gRPC listener, as HOST:PORT."""
+    token_file: Path | None = None
+    """File with the sensors' token; it is read again at each connection."""
+    collector_ca_file: Path | None = None
+    """PEM file of the authorities that may sign the collector's certificate. Without it: those of the enrolment, else
+    the system's."""
+    collector_server_name: str = ""
+    """Name that the collector's certificate must have, if it is not the host in `collector`."""
+    client_cert_file: Path | None = None
+    """PEM file of this sensor's certificate, if you issue it yourself instead of by enrolment."""
+    client_key_file: Path | None = None
+    """PEM file of the key of `client_cert_file`."""
+    enrollment_token_file: Path | None = None
+    """File with a one-time token or a Kubernetes service account token. A sensor without a certificate enrols itself
+    with it."""
 
     # Names.
-    cluster: str = Field(
-        default="", max_length=253, description="Name of the cluster that this node belongs to; empty on plain hosts."
-    )
-    node: str = Field(
-        default_factory=socket.gethostname,
-        min_length=1,
-        max_length=253,
-        description="Name of this node. In Kubernetes it must be the node's name in the API.",
-    )
+    cluster: str = Field(default="", max_length=253)
+    """Name of the cluster that this node belongs to; empty on plain hosts."""
+    node: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
+    """Name of this node. In Kubernetes it must be the node's name in the API."""
 
     # Kubernetes.
-    kubernetes: KubernetesUse = Field(
-        default=KubernetesUse.AUTO,
-        description=(
-            "Whether the sensor asks the Kubernetes API for the Pods of this node. `auto`: in a Pod, or if a "
-            "kubeconfig is set."
-        ),
+    kubernetes: KubernetesUse = KubernetesUse.AUTO
+    """Whether the sensor asks the Kubernetes API for the Pods of this node. `auto`: in a Pod, or if a kubeconfig is
+    set."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file, for a sensor that runs outside a Pod."""
+    zone: str = Field(default="", max_length=63)
+    """Zone of this node. Without it, the node's label `topology.kubernetes.io/zone` is used."""
+    pod_labels: tuple[str, ...] = (
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/component",
+        "app.kubernetes.io/part-of",
+        "app.kubernetes.io/version",
     )
-    kubeconfig: Path | None = Field(default=None, description="Kubeconfig file, for a sensor that runs outside a Pod.")
-    zone: str = Field(
-        default="",
-        max_length=63,
-        description="Zone of this node. Without it, the node's label `topology.kubernetes.io/zone` is used.",
-    )
-    pod_labels: tuple[str, ...] = Field(
-        default=(
-            "app.kubernetes.io/name",
-            "app.kubernetes.io/component",
-            "app.kubernetes.io/part-of",
-            "app.kubernetes.io/version",
-        ),
-        description="Labels of Pods that are sent to the collector; no other label is sent.",
-    )
-    excluded_workloads: tuple[str, ...] = Field(
-        default=(),
-        description=(
-            "Pods that are not watched, as NAMESPACE or NAMESPACE/WORKLOAD with `*` and `?`. Overrides all other rules."
-        ),
-    )
-    included_workloads: tuple[str, ...] = Field(
-        default=(), description="Pods that are watched whatever their annotations and labels say, in the same form."
-    )
-    include_system_namespaces: bool = Field(
-        default=False, description="Watch Pods of system namespaces such as `kube-system` too."
-    )
-    include_health_checks: bool = Field(
-        default=False, description="Report health checks, kubelet probes and metrics scrapes as calls too."
-    )
-    include_own_traffic: bool = Field(default=False, description="Report Apidae's own calls too.")
+    """Labels of Pods that are sent to the collector; no other label is sent."""
+    excluded_workloads: tuple[str, ...] = ()
+    """Pods that are not watched, as NAMESPACE or NAMESPACE/WORKLOAD with `*` and `?`. Overrides all other rules."""
+    included_workloads: tuple[str, ...] = ()
+    """Pods that are watched whatever their annotations and labels say, in the same form."""
+    include_system_namespaces: bool = False
+    """Watch Pods of system namespaces such as `kube-system` too."""
+    include_health_checks: bool = False
+    """Report health checks, kubelet probes and metrics scrapes as calls too."""
+    include_own_traffic: bool = False
+    """Report Apidae's own calls too."""
 
     # Files.
-    state_dir: Path = Field(
-        default=Path("/var/lib/apidae/sensor"),
-        description="Directory for keys, certificate, policy, spool and the compiled eBPF programs.",
-    )
-    run_dir: Path = Field(
-        default=Path("/run/apidae"),
-        description=(
-            "Directory for the lock, the control socket and header tables over a restart; it should be in memory."
-        ),
-    )
-    takeover_wait_seconds: float = Field(
-        default=0.0,
-        ge=0,
-        le=3600,
-        description="How long a start waits for the sensor that runs on this node to stop. 0: the start is refused.",
-    )
-    spool_bytes: int = Field(
-        default=64 * 1024 * 1024,
-        ge=1024 * 1024,
-        le=64 * 1024**3,
-        description=(
-            "Disk space for batches that the collector has not acknowledged. Past it the oldest batches are dropped."
-        ),
-    )
+    state_dir: Path = Path("/var/lib/apidae/sensor")
+    """Directory for keys, certificate, policy, spool and the compiled eBPF programs."""
+    run_dir: Path = Path("/run/apidae")
+    """Directory for the lock, the control socket and header tables over a restart; it should be in memory."""
+    takeover_wait_seconds: float = Field(default=0.0, ge=0, le=3600)
+    """How long a start waits for the sensor that runs on this node to stop. 0: the start is refused."""
+    spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
+    """Disk space for batches that the collector has not acknowledged. Past it the oldest batches are dropped."""
 
     # Capture.
-    capture: CaptureWay = Field(
-        default=CaptureWay.AUTO,
-        description="How calls are captured. `auto`: by packets if the kernel allows it, else by system calls.",
-    )
-    cgroup_path: Path = Field(
-        default=Path("/sys/fs/cgroup"),
-        description="The cgroup v2 directory to watch, with all that is below it. The default is the whole host.",
-    )
-    proc_path: Path = Field(
-        default=Path("/proc"),
-        description="Where the node's /proc is mounted, for a sensor in a container with its own PID namespace.",
-    )
-    ring_bytes: int = Field(
-        default=8 * 1024 * 1024,
-        ge=PAGE_BYTES,
-        le=1024**3,
-        description="Size of the ring buffer between kernel and sensor; a power of two.",
-    )
+    capture: CaptureWay = CaptureWay.AUTO
+    """How calls are captured. `auto`: by packets if the kernel allows it, else by system calls."""
+    cgroup_path: Path = Path("/sys/fs/cgroup")
+    """The cgroup v2 directory to watch, with all that is below it. The default is the whole host."""
+    proc_path: Path = Path("/proc")
+    """Where the node's /proc is mounted, for a sensor in a container with its own PID namespace."""
+    ring_bytes: int = Field(default=8 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
+    """Size of the ring buffer between kernel and sensor; a power of two."""
 
     # Request heads: how many are copied to user space.
-    match_in_kernel: bool = Field(
-        default=True,
-        description=(
-            "Match known calls in the kernel and report each as one short record. Without it every request head "
-            "is copied to user space."
-        ),
-    )
-    heads_per_second: int = Field(
-        default=2_000,
-        ge=1,
-        le=1_000_000,
-        description="Most request heads that are copied to user space, for each cgroup; for the node twice as many.",
-    )
-    capture_budget_core_share: float = Field(
-        default=0.03,
-        gt=0,
-        le=64,
-        description=(
-            "CPU budget in cores, for each 10,000 calls/s, eBPF programs included. Above it the governor lowers "
-            "the limits of bodies, then of heads."
-        ),
-    )
+    match_in_kernel: bool = True
+    """Match known calls in the kernel and report each as one short record. Without it every request head is copied to
+    user space."""
+    heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
+    """Most request heads that are copied to user space, for each cgroup; for the node twice as many."""
+    capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
+    """CPU budget in cores, for each 10,000 calls/s, eBPF programs included. Above it the governor lowers the limits of
+    bodies, then of heads."""
 
     # Bodies, and what is read in them.
-    read_bodies: bool = Field(
-        default=True,
-        description="Copy sampled bodies to user space and classify them there. Bodies are never stored or sent.",
-    )
-    body_bytes_per_second: int = Field(
-        default=1024 * 1024,
-        ge=1,
-        le=1024**3,
-        description="Most bytes of bodies that are copied to user space, for each cgroup; for the node twice as many.",
-    )
-    custom_data_classes: Annotated[tuple[str, ...], AS_JSON] = Field(
-        default=(),
-        description=(
-            "Your own classes of sensitive data, as up to 4 RE2 patterns. They are reported as `custom_1` to "
-            "`custom_4`."
-        ),
-    )
-    export_openapi_outlines: bool = Field(
-        default=True, description="Send the outline of API descriptions that services publish, such as /openapi.json."
-    )
-    attack_bytes_per_second: int = Field(
-        default=256 * 1024,
-        ge=0,
-        le=1024**3,
-        description=(
-            "Most bytes of requests that are checked for attack payloads, at most a quarter for one consumer. 0: none."
-        ),
-    )
+    read_bodies: bool = True
+    """Copy sampled bodies to user space and classify them there. Bodies are never stored or sent."""
+    body_bytes_per_second: int = Field(default=1024 * 1024, ge=1, le=1024**3)
+    """Most bytes of bodies that are copied to user space, for each cgroup; for the node twice as many."""
+    custom_data_classes: Annotated[tuple[str, ...], AS_JSON] = ()
+    """Your own classes of sensitive data, as up to 4 RE2 patterns. They are reported as `custom_1` to `custom_4`."""
+    export_openapi_outlines: bool = True
+    """Send the outline of API descriptions that services publish, such as /openapi.json."""
+    attack_bytes_per_second: int = Field(default=256 * 1024, ge=0, le=1024**3)
+    """Most bytes of requests that are checked for attack payloads, at most a quarter for one consumer. 0: none."""
 
     # TLS.
-    read_tls: bool = Field(
-        default=False,
-        description=(
-            "Read HTTP in TLS, where processes hand it to their TLS library. It adds latency to those processes."
-        ),
-    )
+    read_tls: bool = False
+    """Read HTTP in TLS, where processes hand it to their TLS library. It adds latency to those processes."""
 
+    # What a collector can have this sensor block, and which proxies it trusts.
     enforcement: EnforcementSettings = EnforcementSettings()
-    trusted_proxy_cidrs: Networks = Field(
-        default=(), description="Networks of proxies whose forwarding headers count. They are never blocked."
-    )
+    trusted_proxy_cidrs: Networks = ()
+    """Networks of proxies whose forwarding headers count. They are never blocked."""
 
     # Operation.
-    metrics_listen: str = Field(
-        default="",
-        description="HOST:PORT for Prometheus metrics and health probes, without TLS. Empty: nothing listens.",
-    )
-    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe messages that are logged.")
+    metrics_listen: str = ""
+    """HOST:PORT for Prometheus metrics and health probes, without TLS. Empty: nothing listens."""
+    log_level: LogLevel = LogLevel.INFO
+    """Least severe messages that are logged."""
 
     @field_validator("custom_data_classes")
     @classmethod
