@@ -53,7 +53,7 @@ def _format_command(path: str, command: Any) -> Iterator[str]:
     flags = set[str]()
     if side in MODELS:
         flags = {name_flag(name) for name in (*list_settings(MODELS[side]), *MODELS[side].removed)}
-        yield f"Every [setting](settings.md#{side}) is an option, such as `--log-level`, but secrets and lists of tables.\n"
+        yield f"Every [setting](settings.md#{side}) is an option, but for secrets and lists of tables.\n"
     rows = [_format_parameter(one, context) for one in command.params if not {"--help", *flags} & {*one.opts}]
     if rows:
         yield "| Option | Value | Default | Meaning |"
