@@ -144,9 +144,8 @@ class Housekeeping:
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
-RISK_SECONDS = (
-    60.0  # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
-)
+# Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
+RISK_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 # Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
 POLICY_AGAIN_SECONDS = 1.0
@@ -155,8 +154,8 @@ LOG_AGAIN_SECONDS = 60.0  # Of an error that comes again.
 
 
 async def run_collector(settings: CollectorSettings) -> None:
-    """Run until SIGTERM or SIGINT. Before it is ready it raises StartError, StoreError, KeyFileError, OSError or
-    ValueError."""
+    """Run until SIGTERM, SIGINT or SIGHUP. Before it is ready it raises StartError, StoreError, KeyFileError, OSError,
+    or ValueError."""
     check_certificate(settings)
     allow_open_files()
     http_socket = bind(settings.http_listen, "http_listen")
@@ -256,7 +255,7 @@ class _Life:
             loop.call_soon_threadsafe(self._tell_blocks)
 
         collector.responder.on_change(tell_soon)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         try:
             while not server.started and not http.done():

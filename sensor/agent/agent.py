@@ -48,7 +48,7 @@ FOLLOWED_STOP_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 0.1
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
-# Between two reads of the rings: calls are late by at most this, and a sensor that is idle wakes 40 times a second.
+# Between two reads of the rings: calls are known at most this late, and an idle sensor wakes 40 times a second.
 POLL_INTERVAL_SECONDS: Final = 0.025
 # A command of the control socket waits so long for the loop.
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
