@@ -20,7 +20,6 @@ from collector.core.keys import KeyFileError, Token
 from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, IngestService
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
-from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
 from collector.trust.enroller import Enroller
 from collector.trust.gate import Gate, RefusalLog
 from collector.trust.identity import list_own_names
@@ -28,7 +27,6 @@ from collector.trust.keeper import Trust, TrustError
 from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
 from collector.trust.token_review import (
     ACCOUNT_DIRECTORY,
-    AUDIENCE,
     ReviewError,
     ReviewSettings,
     TokenReviewer,
@@ -125,7 +123,6 @@ class Entrance:
             enroller = Enroller(
                 trust=self._trust,
                 reviewer=_open_reviewer(self._settings),
-                certificate_seconds=SENSOR_CERTIFICATE_SECONDS,
             )
             self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
             server.add_generic_rpc_handlers((self._enrollment.build_handler(),))
@@ -231,7 +228,6 @@ def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
             ReviewSettings(
                 url=find_api(),
                 account_dir=ACCOUNT_DIRECTORY,
-                audience=AUDIENCE,
                 accounts=settings.kubernetes_enrollment_accounts,
             )
         )

@@ -17,7 +17,7 @@ from typing import Final
 
 from cryptography import x509
 
-from collector.trust.authority import AuthorityError, issue_sensor_certificate
+from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS, AuthorityError, issue_sensor_certificate
 from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, TOKEN_PREFIX, EnrollmentRefusedError, take_enrollment
 from collector.trust.identity import SensorCertificate
 from collector.trust.keeper import Trust
@@ -80,13 +80,11 @@ class Enroller:
         *,
         trust: Trust,
         reviewer: TokenReviewer | None,
-        certificate_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`reviewer` is None where Kubernetes lets nobody in."""
         self._trust = trust
         self._reviewer = reviewer
-        self._seconds = certificate_seconds
         self._clock = clock
         self._allowance = FailureAllowance(time.monotonic)
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
@@ -150,7 +148,7 @@ class Enroller:
                 cluster=application.cluster,
                 node=application.node,
                 now=now,
-                seconds=self._seconds,
+                seconds=SENSOR_CERTIFICATE_SECONDS,
             )
         except AuthorityError as error:
             raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error

@@ -44,7 +44,6 @@ class ReviewSettings:
 
     url: str
     account_dir: Path
-    audience: str
     accounts: tuple[str, ...]
 
 
@@ -89,7 +88,7 @@ class TokenReviewer:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [self._settings.audience]},
+            "spec": {"token": token, "audiences": [AUDIENCE]},
         }
         review = await _ask(client, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
         status = review.get("status")
@@ -104,10 +103,10 @@ class TokenReviewer:
                 "kubernetes_token", "The Kubernetes API does not know the service account token; is it of this cluster?"
             )
         # An API that knows nothing of audiences confirms a token that was made for somebody else.
-        if self._settings.audience not in (status.get("audiences") or ()):
+        if AUDIENCE not in (status.get("audiences") or ()):
             raise EnrollmentRefusedError(
                 "kubernetes_audience",
-                f"The service account token is not for the audience {self._settings.audience}; project one that is.",
+                f"The service account token is not for the audience {AUDIENCE}; project one that is.",
             )
         user = status.get("user") or {}
         found = _USER.match(str(user.get("username", "")))

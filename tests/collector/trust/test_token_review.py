@@ -19,7 +19,7 @@ def reviews(tmp_path: Path) -> Iterator[FakeReviews]:
 
 def find_node(reviews: FakeReviews, token: str) -> str:
     reviewer = TokenReviewer(
-        ReviewSettings(url=reviews.url, account_dir=reviews.account_dir, audience="apidae", accounts=("apidae/sensor",))
+        ReviewSettings(url=reviews.url, account_dir=reviews.account_dir, accounts=("apidae/sensor",))
     )
     return asyncio.run(reviewer.find_node(token))
 
