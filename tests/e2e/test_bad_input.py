@@ -214,7 +214,8 @@ def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: 
     (tmp_path / "no.pem").write_text("no certificate")
     sentence = refuse(*sensor, "--collector", refusing, "--collector-ca-file", str(tmp_path / "no.pem"))
     assert f"{tmp_path / 'no.pem'} holds no certificates" in sentence
-    sentence = refuse(*sensor, "--collector", refusing, APIDAE_SENSOR_TOKEN="é")
+    (tmp_path / "token").write_text("é")
+    sentence = refuse(*sensor, "--collector", refusing, "--token-file", str(tmp_path / "token"))
     assert "not printable ASCII" in sentence and "é" not in sentence
 
 
