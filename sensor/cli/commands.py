@@ -33,7 +33,7 @@ from common.settings import ConfigError, split_address
 from sensor.agent.agent import StartError
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
-from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
+from sensor.agent.exporter import ReadyFile, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
 from sensor.agent.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.cli.replay import replay
@@ -164,7 +164,6 @@ _START_ERRORS = (
     ControlError,
     LoadError,
     LockError,
-    ReadyFileError,
     ScopeError,
     SpoolError,
     StartError,
