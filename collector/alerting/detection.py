@@ -243,7 +243,7 @@ class Detection:
         labelled = ((outcome.value, self.counts[outcome]) for outcome in ReportOutcome)
         unkept = (
             "reports_unkept",
-            "Reports that previews of levels leave out: too many came in a minute.",
+            "Reports that previews of levels omit: too many came in a minute.",
             self.unkept_count,
         )
         return (

@@ -6,16 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Time
-from collector.api.endpoints import ATTACKS, ATTACKS_CONFIRMED
+from collector.api.base_model import Model, ObjectsModel, Time, with_figures
 from collector.api.exposure import HolderModel
 from collector.api.parameters import ConsumerParameters, SpanParameters
 from collector.api.problem import Problem, refuse_cursor, show
 from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerError, ConsumerKind, parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerPage
 from collector.inventory.query import CursorError, span_since
+from collector.storage.columns import UsedBy
 
 
+@with_figures(UsedBy.CONSUMERS)
 class ConsumerModel(ObjectsModel):
     """One consumer over all endpoints."""
 
@@ -35,10 +36,6 @@ class ConsumerModel(ObjectsModel):
     errors: int
     denied: int = Field(description="Answered 401 or 403.")
     addresses: int = Field(description="Distinct client addresses it came from.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
-    request_bytes: int
-    response_bytes: int
     first_seen: Time
     last_seen: Time
     holders: tuple[HolderModel, ...] = Field(

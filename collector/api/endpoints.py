@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Ratio, ServiceModel, Time
+from collector.api.base_model import Model, ObjectsModel, Ratio, ServiceModel, Time, with_figures
 from collector.api.exposure import ExposureModel, HolderModel
 from collector.api.parameters import EndpointParameters, SpanParameters, find_endpoint
 from collector.api.problem import refuse_cursor
@@ -21,6 +21,7 @@ from collector.inventory.endpoints.endpoint import AuthenticationLevel, Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.query import CursorError
+from collector.storage.columns import UsedBy
 
 
 class EndpointSpecModel(Model):
@@ -148,10 +149,7 @@ class EndpointOperationModel(Model):
     samples: int = Field(description="Requests to its parent that were looked at.")
 
 
-ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
-ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
-
-
+@with_figures(UsedBy.ENDPOINTS)
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -178,15 +176,11 @@ class EndpointModel(Model):
     streams: StreamsModel | None
     messages: MessagesModel | None
     bodies: BodiesModel | None = Field(description="Null where no body was read.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )
     latency_max_ms: float | None = Field(description="Null of an operation, as all latencies.")
     time_to_first_byte_ms: float | None = Field(description="Mean, streams included.")
-    request_bytes: int = Field(description="Heads and bodies as on the wire.")
-    response_bytes: int
     response_size_bytes: PercentilesModel | None
     authentication: AuthenticationModel
     consumers: int = Field(description="Distinct consumers; within 2 % above a few thousand.")

@@ -13,8 +13,7 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.query import CursorError
-from collector.kubernetes.addresses import PeerKind
-from collector.kubernetes.fact import FactKind
+from collector.kubernetes.rows import FactKind, PeerKind
 from collector.kubernetes.watcher import ClusterStatus
 
 

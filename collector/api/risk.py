@@ -20,8 +20,8 @@ from collector.api.parameters import (
 from collector.api.problem import Problem, refuse_cursor, show
 from collector.inventory.endpoints.question import LIMIT_DEFAULT, SEARCH_CHARACTERS_MAX, SEARCH_WORDS_MAX
 from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
+from collector.risk.assessment import RiskAssessor
 from collector.risk.finding import FindingState, Severity
-from collector.risk.keeper import RiskKeeper
 from collector.risk.repository import FindingFilter
 
 
@@ -127,7 +127,7 @@ class Decision(Body):
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
 
 
-def build_risk_routes(*, risks: RiskKeeper) -> APIRouter:
+def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
     """Routes that read risks, and that take decisions on findings."""
     router = APIRouter(tags=["risk"])
     table = risks.table

@@ -71,8 +71,6 @@ class BlockOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockStatus:
-    """One block at one sensor."""
-
     id: str
     is_enforced: bool
     reason: str
@@ -85,8 +83,6 @@ class BlockStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforcementReport:
-    """What a sensor makes of its blocks."""
-
     epoch: int
     is_enabled: bool
     reason: str
@@ -153,32 +149,26 @@ def load_policy(path: Path, consumer_order: tuple[ConsumerColumn, ...]) -> Senso
     ValueError.
     """
     damaged = ValueError(f"{path} is damaged; remove it: the settings say all of it but the count of changes.")
-    last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
-    policy = SensorPolicy(epoch=last[0], consumer_order=consumer_order)
-    if last[1] != _describe(policy):
-        policy = replace(policy, epoch=policy.epoch + 1)
-        _keep(path, policy)
-    return policy
+    epoch, last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
+    policy = SensorPolicy(epoch=epoch, consumer_order=consumer_order)
+    return policy if _describe(policy) == last else put_blocks(path, policy, ())
 
 
 def put_blocks(path: Path, policy: SensorPolicy, blocks: tuple[BlockOrder, ...]) -> SensorPolicy:
     """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
     later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
-    _keep(path, later)
+    write_durably(path, json.dumps(_describe(later)).encode())
     return later
 
 
 def _describe(policy: SensorPolicy) -> dict[str, object]:
+    """What is kept: blocks are the responder's."""
     return {
         "epoch": policy.epoch,
         "distinct_objects_per_second": TRIGGER_DISTINCT_OBJECTS_PER_SECOND,
         "calls_per_second": TRIGGER_CALLS_PER_SECOND,
         "consumer_order": list(policy.consumer_order),
     }
-
-
-def _keep(path: Path, policy: SensorPolicy) -> None:
-    write_durably(path, json.dumps(_describe(policy)).encode())
 
 
 def write_policy(policy: SensorPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:

@@ -46,7 +46,7 @@ from collector.api.schemas import build_schema_routes
 from collector.api.sensors import build_watch_routes
 from collector.api.specs import build_spec_routes
 from collector.erasure import Eraser
-from collector.inventory.changes import Graveyard
+from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumers import ConsumerInventory
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -59,11 +59,12 @@ from collector.inventory.sensors import Watch
 from collector.inventory.templates.editor import TemplateEditor
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaInventory
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
-from collector.specs.table import SpecTable, Store
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
 from collector.ui.endpoint_page import SchemaSource
 from collector.ui.page import build_page_routes
 from common.settings import CONSUMER_ORDER, ConsumerColumn
@@ -170,8 +171,8 @@ def build_app(
     notifiers: Sequence[Notifier] = (),
     responder: Responder | None = None,
     approval_token: str | None = None,
-    specs: SpecKeeper | None = None,
-    risks: RiskKeeper | None = None,
+    specs: SpecAssessor | None = None,
+    risks: RiskAssessor | None = None,
     detection: tuple[Detection, AlertService] | None = None,
     editor: TemplateEditor | None = None,
     eraser: Eraser | None = None,
@@ -237,14 +238,14 @@ def build_app(
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
     table = SpecTable(store, clock)
-    keeper = specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
-    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: keeper.fits)
-    inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
+    assessor = specs or SpecAssessor(store=store, table=table, paths=(), clock=clock)
+    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: assessor.fits)
+    inside.include_router(build_spec_routes(table=table, assessor=assessor, reporter=reporter))
     if editor is not None:
         inside.include_router(build_edit_routes(editor=editor))
     if eraser is not None:
         inside.include_router(build_erasure_routes(eraser=eraser))
-    inside.include_router(build_change_routes(reader=store, graveyard=Graveyard(store=store, clock=clock)))
+    inside.include_router(build_change_routes(reader=store, retired=RetiredEndpoints(store=store, clock=clock)))
     inside.include_router(build_watch_routes(watch=watch))
     if risks is not None:
         inside.include_router(build_risk_routes(risks=risks))

@@ -35,7 +35,7 @@ from collector.detection.changes.watch import ChangeWatch, Ledger
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
-from collector.inventory.changes import Graveyard
+from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
@@ -45,28 +45,29 @@ from collector.inventory.sensors import Watch
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
-from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster
+from collector.kubernetes.watcher import ClusterWatcher
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import ProcessMark, open_process_mark
 from collector.receiver.reader import WalReader
 from collector.receiver.reports import CoverageRecord, FormerName, RevealBook, RevealedWord, WorkloadRecord
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.integrations import Integrations, compose_integrations
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaQueue
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, keep_reserve
 from collector.storage.embedded import EmbeddedStore, lock_directory
-from collector.storage.writer import StoreWriter
 from common.figures import Figure, make_gauges, total
+from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse
 
 STORE_READER = "store"
@@ -117,9 +118,9 @@ class Collector:
     alert_actions: AlertActions
     integrations: Integrations
     approval_token: Token | None
-    specs: SpecKeeper
-    graveyard: Graveyard
-    risks: RiskKeeper
+    specs: SpecAssessor
+    retired: RetiredEndpoints
+    risks: RiskAssessor
     changes: ChangeWatch
     editor: TemplateEditor
     eraser: Eraser
@@ -344,9 +345,9 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             notified=notifiers.erase,
             lock=threading.Lock(),
         ),
-        graveyard=Graveyard(store=store, clock=clock),
-        specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
-        risks=RiskKeeper(
+        retired=RetiredEndpoints(store=store, clock=clock),
+        specs=SpecAssessor(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
+        risks=RiskAssessor(
             store=store,
             endpoints=EndpointInventory(
                 reader=store,

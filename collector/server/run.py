@@ -27,8 +27,9 @@ from collector.core.rates import Interval
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
 from collector.receiver.policy import load_policy, put_blocks
-from collector.receiver.service import IngestService
+from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
+from collector.receiver.writer import run_writer
 from collector.response.integrations import make_exports
 from collector.server.app import ApiSettings, build_app
 from collector.server.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
@@ -38,7 +39,6 @@ from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import Metrics, list_collector_figures
 from collector.storage.base import StoreError
 from collector.storage.disk import enforce_cap
-from collector.storage.writer import run_writer
 from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
 from common.figures import Figure, list_figures, make_totals, total
 from common.settings import split_address
@@ -61,7 +61,7 @@ class Housekeeping:
         *,
         collector: Collector,
         entrance: Entrance,
-        ingest: IngestService,
+        ingest: CollectorService,
         storage: Callable[[], StorageState],
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -94,12 +94,12 @@ class Housekeeping:
             await self._do(self._read_keys)
             await self._do(self._entrance.look)
             self._entrance.apply(self._ingest)
-            if self._keys != self._ingest.keys:
+            if self._keys != self._ingest.context.keys:
                 self._ingest.change_keys(self._keys)
             if group.take():
                 await self._do(partial(collector.catalogue.group, is_all=group_all.take()))
             if bury.take():
-                await self._do(collector.graveyard.look)
+                await self._do(collector.retired.update)
             if risk.take():
                 await self._do(collector.specs.look)
                 await self._do(collector.risks.look)
@@ -201,11 +201,11 @@ class _Life:
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
-        self._ingest = IngestService(
+        self._ingest = CollectorService(
             IngestContext(
                 commit=self._commit,
                 sensors=collector.sensors,
-                keys=collector.keys,
+                keys=tuple(collector.keys),
                 policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings.consumer_order),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
@@ -284,10 +284,10 @@ class _Life:
     def _tell_blocks(self) -> None:
         """What is blocked has changed: another policy. In the loop."""
         blocks = self._collector.responder.orders()
-        if blocks == self._ingest.policy.blocks:
+        if blocks == self._ingest.context.policy.blocks:
             return
         try:
-            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.policy, blocks)
+            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.context.policy, blocks)
         except OSError as error:
             self._count("policy_errors", error)
             asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._tell_blocks)
@@ -296,8 +296,8 @@ class _Life:
 
     def _describe_own_traffic(self) -> OwnTraffic:
         host, port = self._http_socket.getsockname()[:2]
-        gate = self._entrance.gate_address
-        return describe_own_traffic(self._collector.process_mark, [(host, port), *([gate] if gate is not None else [])])
+        tls = self._entrance.terminator_address
+        return describe_own_traffic(self._collector.process_mark, [(host, port), *([tls] if tls is not None else [])])
 
     def _build_http(self) -> HttpServer:
         collector, settings = self._collector, self._settings

@@ -32,7 +32,7 @@ from collector.inventory.query import CursorError, Since, series_span, span_sinc
 from collector.inventory.sensors import Watch
 from collector.inventory.templates.editor import TemplateEditor
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.ui.alert_page import ACTOR, add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to, summarise
@@ -71,7 +71,7 @@ class _Page:
         coverage: CoverageInventory,
         exposures: ExposureInventory,
         schemas: SchemaSource,
-        risks: RiskKeeper | None,
+        risks: RiskAssessor | None,
         editor: TemplateEditor | None,
         alerts: AlertService,
         authenticator: Authenticator,
@@ -222,7 +222,7 @@ def build_page_routes(
     schemas: SchemaSource,
     alerts: AlertService,
     evidence: EvidenceReader,
-    risks: RiskKeeper | None,
+    risks: RiskAssessor | None,
     authenticator: Authenticator,
     version: str,
     storage: Callable[[], StorageState],

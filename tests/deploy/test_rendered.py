@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from collector.trust.token_review import AUDIENCE
+from collector.server.grpc_server import AUDIENCE
 from scripts.helm.render import RENDERED, list_examples, render, render_example, rendered_path, run_helm
 from scripts.helm.settings_schema import CHART, SIDES
 from sensor.cli.commands import READY_FILE

@@ -37,8 +37,7 @@ from collector.detection.changes.wording import (
     report_login,
 )
 from collector.inventory.query import select
-from collector.risk.circumstances import Circumstances
-from collector.risk.finding import Finding
+from collector.risk.finding import Circumstances, Finding
 from collector.storage.base import Store
 from common.figures import Figure, make_gauges, make_totals
 

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import RowBatch
 from collector.detection.framework.columns import Columns
 from collector.detection.framework.slots import Slots, SlotTable, Touched, find_distinct, mix
+from collector.storage.columns import RowBatch
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ENDPOINTS_MAX = 20_000

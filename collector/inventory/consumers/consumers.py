@@ -39,6 +39,7 @@ from collector.inventory.query import (
     series_span,
     write_cursor,
 )
+from collector.storage.columns import UsedBy, read_figures, sum_columns
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
@@ -47,8 +48,6 @@ CALLER_ROWS_MAX = 20_000
 
 
 class ConsumerSort(StrEnum):
-    """What consumers may be sorted by."""
-
     CALLS = "calls"
     ENDPOINTS = "endpoints"
     OBJECTS = "objects"
@@ -73,7 +72,6 @@ class ConsumerQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor belongs to."""
         parts = (self.since, self.search, self.kind or "", self.endpoint_id, self.sort, self.order)
         return digest_question("consumers", *parts)
 
@@ -91,8 +89,6 @@ _HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
 
 
 class ConsumerInventory:
-    """Answers questions about consumers from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who
@@ -211,11 +207,10 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
-    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
+    {sum_columns(UsedBy.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
+    sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
-    sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
-    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted_rows(span)}{where}
 GROUP BY consumer
@@ -268,10 +263,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         denied=int(row["denied"]),
         objects=int(row["objects"]),
         addresses=int(row["addresses"]),
-        attacks=int(row["attacks"]),
-        attacks_confirmed=int(row["attacks_confirmed"]),
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
+        figures=read_figures(row, UsedBy.CONSUMERS),
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),
         holders=holders,

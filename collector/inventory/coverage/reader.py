@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from collector.core.rows import Service
+from collector.core.rows import read_service
 from collector.inventory.coverage.coverage import (
     PROTOCOL_NUMBERS,
     ROLE_NUMBERS,
@@ -232,14 +232,7 @@ def _read_port(row: Mapping[str, Any], first_seen: float) -> Port:
         id=row["id"],
         node=row["node"],
         role=ROLE_NUMBERS.get(int(row["role"]), CoverageRole.UNKNOWN),
-        service=Service(
-            cluster=row["cluster"],
-            namespace=row["namespace"],
-            workload=row["workload"],
-            workload_kind=int(row["workload_kind"]),
-            host_name=row["host_name"],
-            port=int(row["port"]),
-        ),
+        service=read_service(row),
         address=row["address"],
         protocol=PROTOCOL_NUMBERS.get(int(row["protocol"]), PortProtocol.UNKNOWN),
         is_http_like=bool(row["is_http_like"]),

@@ -14,14 +14,15 @@ from string import hexdigits
 from typing import Any
 
 from collector.core.kinds import name_status_code
+from collector.core.rows import read_service
 from collector.inventory.endpoints.endpoint import (
     Endpoint,
     EndpointConsumer,
     EndpointDetail,
     EndpointRoute,
-    RiskScores,
     SeriesPoint,
     compute_percentiles,
+    read_risks,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.list_query import SORTS, RankedEndpoint, Rankings
@@ -31,7 +32,6 @@ from collector.inventory.endpoints.metrics import (
     measures,
     read_endpoint,
     read_observed,
-    read_service,
     routes_behind,
     series_points,
     status_codes,
@@ -132,12 +132,9 @@ class EndpointPage:
 
 
 class EndpointInventory:
-    """Answers questions about endpoints from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
         self._partners = partners
-        self._risks = RiskScores(reader)
         self._who = who
         self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
@@ -237,7 +234,6 @@ class EndpointInventory:
         return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
 
     def _find_routes(self, span: Span, ids: list[str]) -> Routes:
-        """The routes behind these endpoints."""
         return find_routes(self._reader, ids, span_parameters(span))
 
     def _measure_ranked(self, span: Span, shown: Sequence[RankedEndpoint]) -> dict[str, Endpoint]:
@@ -254,7 +250,7 @@ class EndpointInventory:
         """Operations as endpoints, by their ids; their parents are measured here where they are not in `measured`."""
         missing = {one.operation.parent_id for one in known.values()} - measured.keys()
         parents = {**measured, **self._measure(span, self._find_routes(span, sorted(missing)))}
-        risks = self._risks.read(known)
+        risks = read_risks(self._reader, known)
         found: dict[str, Endpoint] = {}
         for name, one in known.items():
             parent = parents.get(one.operation.parent_id)
@@ -277,7 +273,7 @@ class EndpointInventory:
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
-        risks = self._risks.read(services)
+        risks = read_risks(self._reader, services)
         holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
             row["id"]: read_endpoint(

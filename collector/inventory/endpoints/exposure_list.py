@@ -9,7 +9,7 @@ from collector.core.rows import Service
 from collector.inventory.endpoints.exposure import NOBODY, Exposure, ExposureLevel, Observed, judge
 from collector.inventory.endpoints.question import LIMIT_DEFAULT
 from collector.inventory.query import Cursor, Reader, digest_question, read_cursor, select, write_cursor
-from collector.kubernetes.fact import Fact, read_facts
+from collector.kubernetes.rows import Fact, read_facts
 
 HISTORY_MAX = 200
 SERVICES_MAX = 20_000

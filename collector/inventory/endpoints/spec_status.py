@@ -1,4 +1,4 @@
-"""What API descriptions say of an endpoint, as the keeper of specs left it (collector/specs/keeper.py); read by id."""
+"""What API descriptions say of an endpoint, as collector/specs/assessment.py wrote it; read by id."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -33,8 +33,6 @@ _VALUES_MAX: Final = 20  # Of one kind that are looked at, the busiest.
 
 
 class TraitKind(StrEnum):
-    """What is shared."""
-
     NETWORK = "network"  # /24, /48.
     WORKLOAD = "workload"
     PROTOCOL = "protocol"
@@ -102,7 +100,6 @@ def read_crowd(reader: Reader, who: ConsumerSql, where: str, parameters: Mapping
 
 
 def describe_trait(trait: Trait) -> str:
-    """A sentence."""
     what = {
         TraitKind.NETWORK: f"came from network {trait.value}",
         TraitKind.WORKLOAD: f"came from workload {trait.value}",

@@ -32,6 +32,7 @@ from collector.inventory.templates.mapping import (
     write_places,
 )
 from collector.inventory.templates.path_trie import PARAMETER
+from collector.storage.base import Store
 
 EditParameters = ParamSpec("EditParameters")
 MERGE_MAX: Final = 100
@@ -87,16 +88,6 @@ class EditedEndpoint:
     template: str
     routes: Sequence[Route]
     first_seen: dict[int, int]  # Unix seconds by route id.
-
-
-class Store(Protocol):
-    """What this room needs of `collector.storage.base.Store`."""
-
-    def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]: ...
-
-    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
-
-    def insert_records(self, table: str, records: Any) -> None: ...
 
 
 class Names(Protocol):

@@ -4,7 +4,6 @@ The client's packages are loaded here and not before, so a plain host saves thei
 """
 
 import os
-import random
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -29,8 +28,8 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
     is_there = is_in_pod(environment) or settings.kubeconfig is not None
     if settings.kubernetes is KubernetesUse.OFF or (settings.kubernetes is KubernetesUse.AUTO and not is_there):
         return None
+    from common.kubernetes.reflector import open_client
     from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, SelectionRules
-    from sensor.enrich.kubernetes.resource_watch import open_client
 
     return Cluster(
         ClusterSettings(
@@ -44,5 +43,4 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
             ),
         ),
         open_client=partial(open_client, settings.kubeconfig),
-        random_source=random.SystemRandom().random,
     )
