@@ -22,6 +22,7 @@ from prometheus_client.core import Metric
 from pydantic import SecretStr
 
 from collector.core.config import CollectorSettings, SensorAuth
+from collector.core.destinations import WebhookIntegration, WebhookNotifier
 from collector.detection.messages import Counts, DetectorTotals
 from collector.server.compose import compose_collector
 from collector.server.grpc_server import Entrance
@@ -34,7 +35,7 @@ from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
 from sensor.core.clock import Clock
-from sensor.core.config import CaptureWay, KubernetesUse, SensorSettings
+from sensor.core.config import CaptureWay, EnforcementSettings, KubernetesUse, SensorSettings
 from sensor.core.health import Failures, MetricsCollector
 from sensor.core.keyed import InstallationKey
 from sensor.core.state import SensorState
@@ -113,8 +114,8 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
                 collector="127.0.0.1:1",
                 state_dir=directory / "state",
                 proc_path=directory,
-                is_reading_tls=True,
-                is_enforcing=True,
+                read_tls=True,
+                enforcement=EnforcementSettings(enabled=True),
                 kubernetes=KubernetesUse.ON,
             ),
             watch_host(directory),
@@ -187,8 +188,8 @@ def collect_collector(directory: Path) -> list[Metric]:
         grpc_listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",
         sensor_auth=SensorAuth.ANY,
-        webhook_url=SecretStr("http://127.0.0.1:1/alerts"),
-        block_webhook_url=SecretStr("http://127.0.0.1:1/blocks"),
+        notifiers=(WebhookNotifier(kind="webhook", url=SecretStr("http://127.0.0.1:1/alerts")),),
+        integrations=(WebhookIntegration(kind="webhook", url=SecretStr("http://127.0.0.1:1/blocks")),),
     )
     return asyncio.run(_collect_collector(settings))
 
@@ -203,7 +204,7 @@ async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
         stack.callback(collector.close)
         entrance = Entrance(settings, collector.sensor_token)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        life = _Life(collector, entrance, listener, lambda: settings)
+        life = _Life(collector, entrance, listener)
         life._http = life._build_http()
         await entrance.start(life._ingest)
         try:

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
-    "common": ("bounded", "durable", "figures", "main", "rpc_status", "retry", "token_bucket", "kubernetes"),
+    "common": (
+        *("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
+        "kubernetes",
+    ),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),

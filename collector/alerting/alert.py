@@ -244,7 +244,7 @@ class AlertKind(StrEnum):
     )
     # The collector's tables lack what came over a minute ago.
     STORE_BEHIND = KindRow("store_behind", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
-        advice="See the collector's log and load; past wal_limit_bytes sensors have to send again what they hold."
+        advice="See the collector's log and load; past 2 GiB of log sensors have to send again what they hold."
     )
 
     @classmethod

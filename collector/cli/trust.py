@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.core.config import CollectorSettings, ConfigError, load_settings
+from collector.core.config import CollectorSettings, load_settings
+from common.settings import ConfigError
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 DataDirectory = Annotated[Path | None, typer.Option("--data-dir", help="Where the collector keeps everything.")]
@@ -154,13 +155,13 @@ def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: Da
 
 def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> None:
     """Of the collector's own authority; one that was given by files is rotated where it was made."""
-    from collector.trust.authority import AUTHORITY_FILE, rotate_own_authority
+    from collector.trust.authority import AUTHORITY_FILE, SENSOR_CERTIFICATE_SECONDS, rotate_own_authority
 
     with _one_sentence():
         settings = load_settings({"data_dir": data_dir}, config_path=config)
         if settings.ca_cert_file is not None:
             raise ValueError(f"the authority is the one of ca_cert_file, {settings.ca_cert_file}; rotate it there")
-        overlap = settings.sensor_certificate_seconds
+        overlap = SENSOR_CERTIFICATE_SECONDS
         rotate_own_authority(_find_directory(settings) / AUTHORITY_FILE, now=time.time(), overlap_seconds=overlap)
     print(f"The authority is new; the one before is trusted for {overlap / 86_400:g} days more.")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,6 @@ U32 = NDArray[np.uint32]
 
 
 UNKNOWN_PATH = "<unknown>"
-
-
-class ConsumerColumn(StrEnum):
-    """A column that may name the consumer; the order here is the default one, as in the sensor's settings."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    CLIENT_ADDRESS = "client_address"
-    CLIENT_WORKLOAD = "client_workload"
-
-
-CONSUMER_ORDER: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind, Signal
 from collector.core.rates import UTC_NAME, LocalTime
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.abuse.bfla import BflaDetector
 from collector.detection.abuse.bola import BolaDetector
 from collector.detection.abuse.code_endpoints import CodeEndpoints
@@ -38,6 +37,7 @@ from collector.detection.volume.service_volume import ServiceVolume
 from collector.detection.volume.silence import SilenceDetector
 from collector.detection.volume.volume import ConsumerVolume, EndpointVolume, PairVolume
 from collector.storage.columns import RowBatch
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
 HOP_PROXY = 2

@@ -31,7 +31,6 @@ import msgspec
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -65,6 +64,7 @@ from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from collector.storage.columns import RowBatch
 from common.figures import Figure, list_figures, make_labelled, make_totals
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.

@@ -23,7 +23,7 @@ from collector.core.keys import InstallationKey, KeyFileError
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES, NAME_LIMIT_BYTES
 from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.policy import TriggerPolicy
+from collector.receiver.policy import SensorPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, convert_hello
 from collector.receiver.sensors import Greeting
 from collector.receiver.stream import IngestContext, SensorStream, parse_request
@@ -161,7 +161,7 @@ class CollectorService:
         streams = ("streams", "Sensors that are connected.", self.streams)
         return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]))
 
-    def change_policy(self, policy: TriggerPolicy) -> None:
+    def change_policy(self, policy: SensorPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
         self.context.policy = policy
         for stream in self._streams:

@@ -19,7 +19,7 @@ from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
 from collector.receiver.convert import Refusal, convert_batch, count_unknown
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.policy import EnforcementReport, TriggerPolicy, convert_enforcement, write_policy
+from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
     CoverageRecord,
     FormerName,
@@ -81,7 +81,7 @@ class IngestContext:
     commit: GroupCommit
     sensors: SensorRegistry
     keys: tuple[InstallationKey, ...]
-    policy: TriggerPolicy
+    policy: SensorPolicy
     admission: Admission
     authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
     clock: Callable[[], float]

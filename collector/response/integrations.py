@@ -23,7 +23,13 @@ import msgspec
 
 from collector.alerting.notifiers.delivery import ATTEMPTS_MAX, DeliveryOutcome, DeliveryQueue
 from collector.alerting.notifiers.http import check_address, make_client, post, show_target, sign_headers
-from collector.core.config import ResponseSettings
+from collector.core.destinations import (
+    AnyIntegration,
+    FilesIntegration,
+    HaproxyIntegration,
+    TraefikIntegration,
+    WebhookIntegration,
+)
 from collector.receiver.policy import BlockOrder
 from collector.response.block import Block, BlockState
 from collector.response.block_store import AuditEntry, AuditLog
@@ -261,13 +267,15 @@ class Integrations:
         return (*failed, *(list_figures(self.webhook.counts, "block_webhook_") if self.webhook is not None else ()))
 
 
-def make_exports(settings: ResponseSettings, cluster: str) -> ExportSettings:
+def make_exports(integrations: Sequence[AnyIntegration], cluster: str) -> ExportSettings:
     """What deny lists are made by; `cluster`: the collector's own."""
-    return ExportSettings(cluster=cluster, traefik_entry_points=settings.traefik_entry_points)
+    found = [one for one in integrations if isinstance(one, TraefikIntegration)]
+    traefik = found[0] if found else TraefikIntegration(kind="traefik")
+    return ExportSettings(cluster=cluster, traefik_entry_points=traefik.entry_points)
 
 
 def compose_integrations(
-    settings: ResponseSettings,
+    settings: Sequence[AnyIntegration],
     responder: Responder,
     audit: AuditLog,
     *,
@@ -277,19 +285,18 @@ def compose_integrations(
 ) -> Integrations:
     """Follows the responder from now on. Raises ValueError with one sentence that names the setting."""
     targets: list[ExportDirectory | HaproxyList] = []
-    if settings.block_export_dir is not None:
-        targets.append(ExportDirectory(settings.block_export_dir, make_exports(settings, cluster)))
-    name = "haproxy_socket"
     webhook = None
-    try:
-        if settings.haproxy_socket is not None:
-            targets.append(HaproxyList(settings.haproxy_socket, settings.haproxy_acl, cluster))
-        name = "block_webhook_url"
-        if settings.block_webhook_url is not None:
-            url = settings.block_webhook_url.get_secret_value()
-            webhook = BlockWebhook(url, load_secret(), note=audit.add, clock=clock)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    for number, one in enumerate(settings):
+        try:
+            match one:
+                case FilesIntegration():
+                    targets.append(ExportDirectory(one.directory, make_exports(settings, cluster)))
+                case HaproxyIntegration():
+                    targets.append(HaproxyList(one.socket, one.acl, cluster))
+                case WebhookIntegration():
+                    webhook = BlockWebhook(one.url.get_secret_value(), load_secret(), note=audit.add, clock=clock)
+        except ValueError as error:
+            raise ValueError(f"integrations[{number}], {one.kind}: {error}") from None
     exporter = BlockExporter(targets, responder.orders)
     responder.on_change(exporter.wake)
     if webhook is not None:

@@ -45,7 +45,6 @@ from collector.api.risk import build_risk_routes
 from collector.api.schemas import build_schema_routes
 from collector.api.sensors import build_watch_routes
 from collector.api.specs import build_spec_routes
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.erasure import Eraser
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumers import ConsumerInventory
@@ -68,6 +67,7 @@ from collector.specs.table import SpecTable
 from collector.storage.base import Store
 from collector.ui.endpoint_page import SchemaSource
 from collector.ui.page import build_page_routes
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 _PROBLEM: Final = "Problem"
 _SCHEME: Final = "token"

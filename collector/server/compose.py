@@ -16,10 +16,10 @@ from collector.alerting.alert import Alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.notifiers.build import Notifiers, compose_notifiers
+from collector.alerting.notifiers.build import Notifiers, build_notifiers
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
-from collector.core.config import CollectorSettings, KubernetesUse
+from collector.core.config import CollectorSettings
 from collector.core.keys import (
     API_TOKEN_FILE,
     KEYS_FILE,
@@ -68,6 +68,7 @@ from collector.storage.disk import DiskReserve, keep_reserve
 from collector.storage.embedded import EmbeddedStore, lock_directory
 from common.figures import Figure, make_gauges, total
 from common.kubernetes.reflector import is_in_cluster
+from common.settings import KubernetesUse
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -234,13 +235,14 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     def load_secret() -> str:
         return load_token(directory / WEBHOOK_SECRET_FILE).value
 
-    notifiers = compose_notifiers(settings, load_secret=load_secret, version=version("apidae"), clock=clock)
+    notifiers = build_notifiers(
+        settings.notifiers, cluster=settings.cluster, load_secret=load_secret, version=version("apidae"), clock=clock
+    )
     wal_directory = directory / "wal"
     wal = Wal(
         wal_directory,
         readers=(STORE_READER, DETECTORS),
         essential=STORE_READER,
-        limit_bytes=settings.wal_limit_bytes,
         find_shortage=disk.find_shortage,
     )
     store = open_store(settings, disk)
@@ -264,10 +266,10 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         ladder=Ladder(directory / LADDER_FILE),
         previewer=Previewer(store),
         clock=clock,
-        is_four_eyes=settings.is_four_eyes,
+        is_four_eyes=settings.require_second_approval,
     )
     integrations = compose_integrations(
-        settings, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
+        settings.integrations, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
     )
     alert_actions = AlertActions(responder.take_alert)
 
@@ -330,7 +332,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         responder=responder,
         alert_actions=alert_actions,
         integrations=integrations,
-        approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
+        approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.require_second_approval else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),
         eraser=Eraser(
             wal=wal,
@@ -384,8 +386,8 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
 def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
     """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / "store", settings.store_memory_bytes, disk)
-    return open_server(settings.store_url.get_secret_value(), settings.store_cluster)
+        return EmbeddedStore(settings.data_dir / "store", disk=disk)
+    return open_server(settings.store_url.get_secret_value())
 
 
 def _load_sensors(store: ClickHouseStore) -> list[SensorStatus]:

@@ -16,7 +16,7 @@ import grpc
 
 from collector.alerting.alert import AlertKind
 from collector.alerting.self_monitoring import Validity
-from collector.core.config import CollectorSettings, split_address
+from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError, Token
 from collector.receiver.service import GRPC_LIMIT_BYTES, CollectorService, EnrollmentService
 from collector.server.listeners import StartError, bind
@@ -28,7 +28,11 @@ from collector.trust.identity import list_own_names
 from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
 from collector.trust.tls_terminator import RefusalLog, TlsTerminator
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
+from common.settings import split_address
 
+# Where Kubernetes mounts a Pod's account, and the audience of the tokens that sensors show (deploy/helm).
+ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+AUDIENCE = "apidae"
 _INNER_LISTEN = "127.0.0.1:0"
 _OPTIONS = (
     ("grpc.max_receive_message_length", GRPC_LIMIT_BYTES),
@@ -117,7 +121,6 @@ class Entrance:
             enroller = Enroller(
                 trust=self._trust,
                 reviewer=_open_reviewer(self._settings),
-                certificate_seconds=self._settings.sensor_certificate_seconds,
             )
             self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
             server.add_generic_rpc_handlers((self._enrollment.build_handler(),))
@@ -223,7 +226,7 @@ def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
             "kubernetes_enrollment_accounts is set outside a cluster (there is no KUBERNETES_SERVICE_HOST); drop it."
         )
     return TokenReviewer(
-        account_dir=settings.kubernetes_account_dir,
-        audience=settings.kubernetes_enrollment_audience,
+        account_dir=ACCOUNT_DIRECTORY,
+        audience=AUDIENCE,
         accounts=settings.kubernetes_enrollment_accounts,
     )

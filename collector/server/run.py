@@ -17,11 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch
-from collector.core.config import CollectorSettings, ConfigError, join_address, split_address
+from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.core.rates import Interval
 from collector.receiver.commit import GroupCommit
@@ -39,7 +39,9 @@ from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import Metrics, list_collector_figures
 from collector.storage.base import StoreError
 from collector.storage.disk import enforce_cap
+from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
 from common.figures import Figure, list_figures, make_totals, total
+from common.settings import split_address
 
 FLUSH_SECONDS = 1.0
 CAP_SECONDS = 60.0
@@ -70,7 +72,7 @@ class Housekeeping:
         self._on_error = on_error
         self._silence = SilenceWatch()
         self._storage = StorageWatch()
-        self._expiry = ExpiryWatch(collector.settings.sensor_certificate_seconds)
+        self._expiry = ExpiryWatch(SENSOR_CERTIFICATE_SECONDS)
         self._keys = collector.keys
         self.evicted_rows = 0
 
@@ -81,7 +83,7 @@ class Housekeeping:
         """
         collector = self._collector
         cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
-        risk = Interval(collector.settings.risk_interval_seconds)
+        risk = Interval(RISK_SECONDS)
         group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
         bury = Interval(BURY_SECONDS)
         while True:
@@ -142,6 +144,8 @@ class Housekeeping:
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
+# Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
+RISK_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 # Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
 POLICY_AGAIN_SECONDS = 1.0
@@ -149,10 +153,9 @@ POLICY_FILE = "policy.json"
 LOG_AGAIN_SECONDS = 60.0  # Of an error that comes again.
 
 
-async def run_collector(settings: CollectorSettings, reload: Callable[[], CollectorSettings]) -> None:
-    """Run until SIGTERM or SIGINT; at SIGHUP take up what `reload` gives of the policy. Raises StartError, StoreError,
-    KeyFileError, OSError, ValueError before it is ready.
-    """
+async def run_collector(settings: CollectorSettings) -> None:
+    """Run until SIGTERM, SIGINT or SIGHUP. Before it is ready it raises StartError, StoreError, KeyFileError, OSError,
+    or ValueError."""
     check_certificate(settings)
     allow_open_files()
     http_socket = bind(settings.http_listen, "http_listen")
@@ -164,7 +167,7 @@ async def run_collector(settings: CollectorSettings, reload: Callable[[], Collec
     try:
         entrance = await asyncio.to_thread(Entrance, settings, collector.sensor_token)
         try:
-            await _Life(collector, entrance, http_socket, reload).run()
+            await _Life(collector, entrance, http_socket).run()
         finally:
             entrance.close()
     finally:
@@ -180,25 +183,17 @@ class ErrorCounts:
     writer_errors: int = total("Attempts to write the tables that failed; each is repeated.")
     detector_errors: int = total("Errors while signals of detectors were taken; what the store refused is taken again.")
     housekeeping_errors: int = total("Rounds of housekeeping that failed; the next one begins anew.")
-    reload_errors: int = total("Settings that could not be read at SIGHUP; the previous policy stays in force.")
     policy_errors: int = total("Times that the disk did not take a changed policy; it is tried again every second.")
 
 
 class _Life:
     """The running parts of one collector."""
 
-    def __init__(
-        self,
-        collector: Collector,
-        entrance: Entrance,
-        http_socket: socket.socket,
-        reload: Callable[[], CollectorSettings],
-    ) -> None:
+    def __init__(self, collector: Collector, entrance: Entrance, http_socket: socket.socket) -> None:
         self._collector = collector
         self._entrance = entrance
         self._settings = collector.settings
         self._http_socket = http_socket
-        self._reload = reload
         self._stop = asyncio.Event()
         self._is_ending = threading.Event()
         self._http: HttpServer | None = None
@@ -211,7 +206,7 @@ class _Life:
                 commit=self._commit,
                 sensors=collector.sensors,
                 keys=tuple(collector.keys),
-                policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
+                policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings.consumer_order),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
                 own_traffic=self._describe_own_traffic,
@@ -260,9 +255,8 @@ class _Life:
             loop.call_soon_threadsafe(self._tell_blocks)
 
         collector.responder.on_change(tell_soon)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._take_up_settings)
         try:
             while not server.started and not http.done():
                 await asyncio.sleep(0.01)
@@ -316,7 +310,7 @@ class _Life:
                 version=collector.version,
                 consumer_order=settings.consumer_order,
                 partner_networks=settings.partner_networks,
-                exports=make_exports(settings, settings.cluster),
+                exports=make_exports(settings.integrations, settings.cluster),
             ),
             clock=time.time,
             readiness=lambda: "The collector is stopping." if self._stop.is_set() else "",
@@ -393,16 +387,6 @@ class _Life:
                 self._count("detector_errors", error)
                 self._is_ending.wait(_POLL_SECONDS)
         detectors.stop()
-
-    def _take_up_settings(self) -> None:
-        """SIGHUP: of the settings, the policy holds from now on; for others the collector is started again."""
-        try:
-            policy = load_policy(self._settings.data_dir / POLICY_FILE, self._reload())
-        except (ConfigError, OSError, ValueError) as error:
-            self._count("reload_errors", error)
-            return
-        logger.info("The policy in force is number %d.", policy.epoch)
-        self._ingest.change_policy(replace(policy, blocks=self._ingest.context.policy.blocks))
 
     def _read_storage(self) -> StorageState:
         """Of log, disk and tables. Any thread."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
@@ -22,6 +22,7 @@ from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout
 
+_CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
 CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
@@ -31,7 +32,7 @@ _CODE = re.compile(r"Code: (\d+)\.")
 _ADVICE: Mapping[int, str] = {
     159: "it took too long, so ask for a shorter time",
     160: "it would take too long, so ask for a shorter time",
-    241: "it is out of memory, so raise store_memory_bytes or ask for a shorter time",
+    241: "it is out of memory, so ask for a shorter time or set store_url to a ClickHouse server",
 }
 # Statements and parameters that the engine cannot read, or that name what is not there.
 _REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
@@ -147,18 +148,24 @@ class ClickHouseStore:
             self._idle.put(client)
 
 
-def open_server(url: str, cluster: str = "") -> ClickHouseStore:
-    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Raises StoreError; never shows the
-    password.
+def open_server(url: str) -> ClickHouseStore:
+    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`, with `?cluster=NAME` where the
+    tables are made on a cluster. Raises StoreError; never shows the password.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        asked = dict(parse_qsl(parts.query, keep_blank_values=True))
+        cluster = asked.pop("cluster", "")
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_url = is_url and not asked and bool(_CLUSTER.fullmatch(cluster))
     except ValueError:
         is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
     if not is_url:
-        raise StoreError("The store_url is not http[s]://user:password@host:port/database; write it in this form.")
+        raise StoreError(
+            "The store_url is not http[s]://user:password@host:port/database, with ?cluster=NAME for a cluster; "
+            "write it in this form."
+        )
     database = parts.path.strip("/") or "default"
 
     def open_client() -> Any:

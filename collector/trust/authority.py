@@ -39,6 +39,8 @@ from collector.core.keys import KeyFileError, read_private, write_private
 from collector.trust.identity import BACKDATE_SECONDS, write_uri
 
 AUTHORITY_SECONDS: Final = 3650 * 86_400
+# Of sensors' certificates, and how long a former authority is trusted. A node that was away for two weeks still renews.
+SENSOR_CERTIFICATE_SECONDS: Final = 30 * 86_400
 _RSA_BITS_LEAST: Final = 2048
 
 AuthorityKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey

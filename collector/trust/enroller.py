@@ -16,7 +16,7 @@ from typing import Final
 
 from cryptography import x509
 
-from collector.trust.authority import AuthorityError, issue_sensor_certificate
+from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS, AuthorityError, issue_sensor_certificate
 from collector.trust.enrollment import (
     ENROLLMENTS_DIRECTORY,
     TOKEN_PREFIX,
@@ -84,13 +84,11 @@ class Enroller:
         *,
         trust: Trust,
         reviewer: TokenReviewer | None,
-        certificate_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`reviewer` is None where Kubernetes lets nobody in."""
         self._trust = trust
         self._reviewer = reviewer
-        self._seconds = certificate_seconds
         self._clock = clock
         self._allowance = FailureAllowance(time.monotonic)
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
@@ -154,7 +152,7 @@ class Enroller:
                 cluster=application.cluster,
                 node=application.node,
                 now=now,
-                seconds=self._seconds,
+                seconds=SENSOR_CERTIFICATE_SECONDS,
             )
         except AuthorityError as error:
             raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error

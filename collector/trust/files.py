@@ -19,6 +19,7 @@ from collector.core.keys import read_private, write_private
 from collector.trust.authority import (
     AUTHORITY_CERTIFICATE_FILE,
     AUTHORITY_FILE,
+    SENSOR_CERTIFICATE_SECONDS,
     Authority,
     AuthorityError,
     KeyPair,
@@ -117,8 +118,7 @@ class Trust:
         given = self._settings.ca_cert_file
         if given is None:
             path = self.directory / AUTHORITY_FILE
-            overlap = self._settings.sensor_certificate_seconds
-            authority = load_own_authority(path, now=self._clock(), overlap_seconds=overlap)
+            authority = load_own_authority(path, now=self._clock(), overlap_seconds=SENSOR_CERTIFICATE_SECONDS)
             beside = self.directory / AUTHORITY_CERTIFICATE_FILE
             if read_private(beside) != authority.bundle:
                 write_private(beside, authority.bundle)

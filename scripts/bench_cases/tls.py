@@ -3,7 +3,7 @@
     scripts/bench tls [--rounds 3] [--seconds 4] [--warm-seconds 1] [--connections 16]
                       [--ways none capture sensor emulated functions classic]
 
-One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `is_reading_tls`;
+One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `read_tls`;
 `emulated`, only its probes, where the product puts them, and a reader; `functions`, those that it puts at the functions
 that applications call where it finds no better ones; `classic`, these at the first instruction and at each `ret`, which
 the kernel steps over. Of each the processor time of nginx for 100,000 calls
@@ -169,7 +169,7 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
         finally:
             sums.read += probes.stop()
         return
-    settings = f"is_reading_tls = {str(way == 'sensor').lower()}"
+    settings = f"read_tls = {str(way == 'sensor').lower()}"
     with run_product(directory / f"{way}{len(sums.server)}", settings=settings) as product:
         yield product.pids
         if way == "sensor":

@@ -59,6 +59,8 @@ FOLLOWED_STOP_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 0.1
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
+# Between two reads of the rings: calls are known at most this late, and an idle sensor wakes 40 times a second.
+POLL_INTERVAL_SECONDS: Final = 0.025
 # A command of the control socket waits so long for the loop.
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
 _PAUSE_REASON: Final = "paused by apidae pause"
@@ -73,8 +75,8 @@ _MOVES: Final[dict[Command, tuple[SensorState, SensorState, Callable[[CaptureSes
 class RunSettings:
     """How the loop itself runs."""
 
-    poll_interval_seconds: float
     first_contact_timeout_seconds: float
+    poll_interval_seconds: float = POLL_INTERVAL_SECONDS
     refresh_seconds: float = REFRESH_SECONDS
     stop_seconds: float = STOP_SECONDS
 
@@ -343,6 +345,7 @@ class Sensor:
             return self._make_processor(key)
 
         session.change_key(make_processor, key.key_id)
+        self._apply_policy()
 
     def on_connection(self, is_connected: bool) -> None:
         """Merge windows while the collector is away."""
@@ -438,8 +441,7 @@ class Sensor:
 
     def _apply_policy(self) -> None:
         if self._session is not None:
-            self._session.pipeline.aggregator.set_triggers(self._told.policy.triggers)
-            self._session.pipeline.policy_epoch = self._told.policy.epoch
+            self._session.apply_policy(self._told.policy)
 
 
 @asynccontextmanager

@@ -33,6 +33,8 @@ from sensor.http.http2.streams import AlikeCalls
 logger = logging.getLogger(__name__)
 
 _Program = TypeVar("_Program")
+# How long a process must have run before its TLS is read: a search of its libraries costs more than a short life gives.
+TLS_MIN_AGE_SECONDS = 2.0
 
 
 class Prepared:
@@ -75,7 +77,7 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
         return Prepared(None)
     program = _load_beforehand("the kernel side", load_packets_program, settings, scope)
     tls = None
-    if settings.is_reading_tls:
+    if settings.read_tls:
         tls = _load_beforehand("the kernel side of TLS", load_tls_program, settings, scope)
     return Prepared(program, tls=tls, may_begin=_has_key(settings))
 
@@ -88,8 +90,8 @@ def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> Loaded
         scope.directory,
         settings.ring_bytes,
         scope.is_whole_host,
-        cache_directory=settings.cache_dir or settings.state_dir,
-        is_enforcing=settings.is_enforcing,
+        cache_directory=settings.state_dir,
+        is_enforcing=settings.enforcement.enabled,
     )
 
 
@@ -98,7 +100,7 @@ def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> ProbeS
     return ProbeSettings(
         ring_bytes=settings.ring_bytes,
         calls_per_second=settings.heads_per_second,
-        calls_burst=settings.heads_burst_count,
+        calls_burst=settings.heads_burst,
         scope_id=scope.kernel_id,
     )
 
@@ -112,10 +114,10 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
         ProbeSettings(
             ring_bytes=RING_BYTES,
             calls_per_second=settings.heads_per_second,
-            calls_burst=settings.heads_burst_count,
+            calls_burst=settings.heads_burst,
             scope_id=scope.kernel_id,
         ),
-        settings.cache_dir or settings.state_dir,
+        settings.state_dir,
     )
 
 
@@ -166,7 +168,7 @@ def _add_tls(
     bodies: BodyMeter | None,
 ) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
-    if not settings.is_reading_tls:
+    if not settings.read_tls:
         return below
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.capture.tls.capture import TlsCapture
@@ -178,16 +180,16 @@ def _add_tls(
         logger.warning("TLS is not read: %s", error)
         return below
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
-    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count))
+    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst))
     capture = TlsCapture(
         below=below,
         program=program,
         clock=clock,
         proc=str(settings.proc_path),
-        min_age_seconds=settings.tls_min_age_seconds,
+        min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
         unread=unread,
-        bodies=bodies if settings.is_reading_bodies else None,
+        bodies=bodies if settings.read_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,
         calls_per_second=settings.heads_per_second,
     )
@@ -216,11 +218,11 @@ def _open_below(
             ring_bytes=settings.ring_bytes,
             is_root_cgroup=scope.is_whole_host,
             clock=clock,
-            cache_directory=settings.cache_dir or settings.state_dir,
+            cache_directory=settings.state_dir,
             pieces=pieces,
             alike=alike,
             program=prepared.program if prepared is not None else None,
-            is_enforcing=settings.is_enforcing,
+            is_enforcing=settings.enforcement.enabled,
             table_file=TableFile(settings.run_dir, clock.monotonic_ns),
         )
     except LoadError as error:
@@ -239,7 +241,7 @@ def _open_syscalls(
     return SyscallCapture.load(
         describe_tracepoints(settings, scope),
         clock=clock,
-        cache_directory=settings.cache_dir or settings.state_dir,
+        cache_directory=settings.state_dir,
         fallback_reason=fallback_reason,
     )
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from common.figures import Figure, make_totals
+from common.settings import ConsumerColumn
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.aggregate.aggregator import Aggregator
@@ -40,7 +41,7 @@ class ProcessorState:
         self.filter = CallFilter(
             node.identity,
             node.exclusions,
-            is_telling_probes=settings.is_telling_probes,
+            include_health_checks=settings.include_health_checks,
             own_traffic=node.own_traffic,
         )
         self.cache = KernelCache()
@@ -53,22 +54,16 @@ class ProcessorState:
         self.facts = aggregator.facts
         self.monotonic_ns = clock.monotonic_ns
         self.settings = MatchSettings(
-            is_recognising=settings.is_recognising,
-            head_sample_ns=int(settings.head_sample_seconds * 1e9),
-            samples_per_second=settings.samples_per_second,
+            is_recognising=settings.match_in_kernel,
             heads_per_second=settings.heads_per_second,
-            heads_burst=settings.heads_burst_count,
-            body_bytes_per_second=settings.body_bytes_per_second if settings.is_reading_bodies else 0,
-            body_sample_ns=int(settings.body_sample_seconds * 1e9),
-            body_first_samples=settings.body_first_samples_count,
+            heads_burst=settings.heads_burst,
+            body_bytes_per_second=settings.body_bytes_per_second if settings.read_bodies else 0,
         )
         self.pieces = Pieces()
         self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
         self.alike = AlikeCalls()
-        rule = SampleRule(
-            first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
-        )
-        self.schemas = SchemaBook(load_vocabulary(), rule, is_telling_descriptions=settings.is_telling_descriptions)
+        rule = SampleRule(first_count=self.settings.body_first_samples, interval_ns=self.settings.body_sample_ns)
+        self.schemas = SchemaBook(load_vocabulary(), rule, export_openapi_outlines=settings.export_openapi_outlines)
         self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 
@@ -94,7 +89,6 @@ class CallProcessor:
             DescribeSettings(
                 cluster=settings.cluster,
                 trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
-                consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
             state.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
@@ -159,6 +153,10 @@ class CallProcessor:
         """How many heads and bytes of bodies are read a second."""
         self._matcher.limit(heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second)
         self._tls_bodies.limit(body_bytes_per_second)
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of a call is the first of these that is known."""
+        self._describer.set_consumer_order(order)
 
     def check_services(self) -> None:
         """The node was read anew."""

@@ -25,6 +25,7 @@ from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.ebpf.abi import Counter, RecordFlag
 from sensor.export.convert import SerialisedBatch
+from sensor.export.policy import Policy
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)
@@ -223,6 +224,13 @@ class CaptureSession:
         self.processor.forget()
         self.processor = make()
         self._send(self.pipeline.change_key(self.processor, key_id))
+
+    def apply_policy(self, policy: Policy) -> None:
+        """From now on; what is counted already stays as it is."""
+        self.pipeline.aggregator.set_triggers(policy.triggers)
+        self.pipeline.aggregator.set_consumer_order(policy.consumer_order)
+        self.processor.set_consumer_order(policy.consumer_order)
+        self.pipeline.policy_epoch = policy.epoch
 
     def set_connected(self, is_connected: bool) -> None:
         """Windows are merged while the collector is away."""

@@ -11,10 +11,10 @@ from sensor.aggregate.rows import RowColumns
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Credentials, Ends, Exchange
 from sensor.core.clock import Clock, seconds_left
-from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.config import CaptureWay, EnforcementSettings, SensorSettings
 from sensor.core.keyed import InstallationKey
 from sensor.ebpf.enforcement_maps import StopMaps
-from sensor.enforce.block import FILE_NAME, EnforceLimits, KnownBlocks
+from sensor.enforce.block import FILE_NAME, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory, SharedConnections
 from sensor.enforce.reset import Resetter, StopWatch, find_obstacle
@@ -34,18 +34,10 @@ LEARNING_SECONDS = 5.0
 _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be stopped"
 
 
-def make_limits(settings: SensorSettings) -> EnforceLimits:
-    """This sensor's own limits."""
-    return EnforceLimits(
-        is_enabled=settings.is_enforcing,
-        never_block=tuple(dict.fromkeys((*settings.never_block_cidrs, *settings.trusted_proxy_cidrs))),
-        rules_max=settings.enforce_blocks_max_count,
-        seconds_max=settings.enforce_max_seconds,
-        share_max=settings.enforce_max_call_share,
-        ipv4_prefix_min=settings.enforce_ipv4_prefix_min_bits,
-        ipv6_prefix_min=settings.enforce_ipv6_prefix_min_bits,
-        orphan_seconds=settings.enforce_without_collector_seconds,
-    )
+def make_limits(settings: SensorSettings) -> EnforcementSettings:
+    """This sensor's own limits; it blocks no trusted proxy."""
+    never = dict.fromkeys((*settings.enforcement.never_block_cidrs, *settings.trusted_proxy_cidrs))
+    return settings.enforcement.model_copy(update={"never_block_cidrs": tuple(never)})
 
 
 class Enforcement:
@@ -61,7 +53,7 @@ class Enforcement:
         proc: Path,
     ) -> None:
         self._clock = clock
-        self._is_enabled = settings.is_enforcing
+        self._is_enabled = settings.enforcement.enabled
         self._history = CallHistory()
         self._sharing = SharedConnections()
         self._identify: Callable[[RequestHead], Credentials] | None = None
@@ -75,7 +67,7 @@ class Enforcement:
             read_switch=Switch(settings.state_dir).read,
             history=self._history,
             list_servers=list_servers,
-            known=KnownBlocks(settings.state_dir / FILE_NAME) if settings.is_enforcing else None,
+            known=KnownBlocks(settings.state_dir / FILE_NAME) if settings.enforcement.enabled else None,
         )
 
     def begin(self, capture: Capture, key: InstallationKey) -> None:

@@ -10,6 +10,7 @@ until the process ends in order. The next start removes one that a killed proces
 """
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from sensor.core.health import HealthReport, MetricsCollector
+
+logger = logging.getLogger(__name__)
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 
@@ -94,27 +97,21 @@ class _Server6(_Server):
 _SERVERS: Final[dict[int, type[_Server]]] = {socket.AF_INET: _Server, socket.AF_INET6: _Server6}
 
 
-class ReadyFileError(Exception):
-    """It cannot be made; one sentence for the operator."""
-
-
 class ReadyFile:
-    """Set or not. None as its path: nobody looks."""
+    """For readiness probes that read a file. None as its path: nobody looks."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def set(self) -> None:
-        """Ready from now on. Raises ReadyFileError."""
+        """Ready from now on. A file that cannot be written is a warning: the probe fails, the sensor works."""
         if self._path is None:
             return
         try:
             # Through no link: the directory may be anybody's.
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
         except OSError as error:
-            raise ReadyFileError(
-                f"ready_file {self._path} cannot be written ({error.strerror}); name one in a directory that is there"
-            ) from error
+            logger.warning("%s cannot be written (%s): a probe that reads it fails", self._path, error.strerror)
 
     def clear(self) -> None:
         """Not ready, or no longer."""

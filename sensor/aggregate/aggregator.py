@@ -19,15 +19,15 @@ windows. Past the bounds of rows, calls go to `other`. Past twice the rows of a 
 `rows_full`. `routes_full` counts those whose route had no room.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import (
-    DEFAULT_CONSUMER_ORDER,
     NO_ROUTE,
     ROUTES_LIMIT,
     ActorFacts,
@@ -40,7 +40,6 @@ from sensor.aggregate.rows import RowColumns, RowFlag, Rows, Sum, join_rows, mak
 from sensor.aggregate.window import Bounds, Habits, WaitingCalls, Window, flag_other
 from sensor.core.arrays import Index, find_order, find_runs
 from sensor.core.calls import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, CallRecord, Calls, make_flags
-from sensor.core.config import ConsumerColumn
 from sensor.core.health import StageCount
 
 SECOND_NS: Final = 1_000_000_000
@@ -136,9 +135,8 @@ class Aggregator:
         *,
         limits: WindowLimits = WindowLimits(),
         triggers: Triggers = Triggers(),
-        consumer_order: Iterable[ConsumerColumn] = DEFAULT_CONSUMER_ORDER,
     ) -> None:
-        self.facts = Facts(consumer_order)
+        self.facts = Facts()
         self._bounds = Bounds(rows_per_endpoint=limits.rows_per_endpoint, rows_per_window=limits.rows_per_window)
         self._window_ns = limits.window_seconds * SECOND_NS
         self._merged_ns = limits.merged_window_seconds * SECOND_NS
@@ -272,6 +270,10 @@ class Aggregator:
 
     def set_triggers(self, triggers: Triggers) -> None:
         self._triggers = triggers
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """Apply the policy's order; rows that left already keep the consumer they had."""
+        self.facts.set_consumer_order(order)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Calls given to the aggregator were lost: there was no room, or it failed and its caller says so."""

@@ -13,7 +13,7 @@ When a table is full of entries in use, an actor becomes one of `other` (its cal
 type becomes the empty one. A route becomes `NO_ROUTE`, whose calls the aggregator counts as lost.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.arrays import KeyTable, Ragged, mix, mix_one, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Route
-from sensor.core.config import ConsumerColumn
 
 # A table is swept when so much of it is taken, and then down to half. 50,000 consumers stay below it: whoever keeps
 # numbers asks for all of them anew after a sweep. What is free above takes the 10,000 that may be new in a second.
@@ -125,9 +125,8 @@ def pack_manner(authentication: AuthenticationKind, kind: CallKind, principal_ki
 class Identities:
     """The table. Not thread-safe."""
 
-    def __init__(self, consumer_order: Iterable[ConsumerColumn]) -> None:
-        """The consumer is the first column of the order that is known."""
-        self._consumer_order = tuple(consumer_order)
+    def __init__(self) -> None:
+        self._consumer_order = CONSUMER_ORDER
         self.columns = _make_columns()
         self.texts: NumberTable[str] = NumberTable("", 3 * IDENTITIES_LIMIT + 1)
         self._text_hashes = np.zeros(self.texts.limit, np.uint64)
@@ -138,6 +137,24 @@ class Identities:
         self._free: list[int] = []
         self._end = 0  # Numbers given so far.
         self._find_other(0, 0, tick=0)  # Number 0 is nobody, for ever.
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of each identity, known ones included, is the first column of this order that is known."""
+        if order == self._consumer_order:
+            return
+        self._consumer_order = order
+        columns, living = self.columns, np.flatnonzero(self._is_living)
+        none = np.zeros(len(living), np.uint64)
+        columns.consumer[living] = self._name_consumers(
+            IdentityRow(
+                columns.principal[living],
+                columns.credential[living],
+                columns.client_address[living],
+                columns.client_workload[living],
+                none,
+                none,
+            )
+        )
 
     def __len__(self) -> int:
         return len(self._table)
@@ -361,8 +378,6 @@ _MEDIA_TYPE_MASK: Final = (1 << 15) - 1
 _TRUNCATED_SHIFT: Final = 31
 _SOFTWARE: Final = "\n"  # Between a media type and software, as neither holds it.
 
-DEFAULT_CONSUMER_ORDER: Final = tuple(ConsumerColumn)
-
 
 class ActorFacts(msgspec.Struct, frozen=True):
     """Who called, and what their requests say of themselves."""
@@ -394,19 +409,22 @@ class Freed:
 class Facts:
     """The tables of one aggregator. Not thread-safe."""
 
-    def __init__(self, consumer_order: Iterable[ConsumerColumn] = DEFAULT_CONSUMER_ORDER) -> None:
-        """The consumer is the first column of the order that is known."""
+    def __init__(self) -> None:
         self.generation = 0
         self._tick = 0
         self._routes: NumberTable[int] = NumberTable(NO_ROUTE, ROUTES_LIMIT)
         self._routes_known: list[Route | None] = [None]
         self.route_ids = np.zeros(ROUTES_LIMIT, np.uint64)  # By number.
         self._media_types: NumberTable[str] = NumberTable("", MEDIA_TYPES_LIMIT)
-        self._identities = Identities(consumer_order)
+        self._identities = Identities()
         self._data_sets: dict[tuple[int, ...], int] = {(): NO_DATA}
         self._data_by_number: list[tuple[int, ...]] = [()]
         self.data_sets_lost = 0  # Calls of which is not told what was found: the sets are full.
         self.identities = self._identities.columns
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """As that of the identities."""
+        self._identities.set_consumer_order(order)
 
     def route(self, route: Route) -> int:
         """Number of a route, or `NO_ROUTE` when there is no room. Cost: 0.1 us."""

@@ -28,19 +28,22 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
+from common.flags import with_flags
+from common.settings import ConfigError, split_address
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
-from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
+from sensor.agent.exporter import ReadyFile, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
 from sensor.agent.pause import Command, ControlError, ControlServer, request_command
 from sensor.cli.replay import replay
-from sensor.core.config import ConfigError, SensorSettings, load_settings, split_address
+from sensor.core.config import SensorSettings, load_settings
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.core.process import let_others_first, limit_arenas
 from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.enforce.tables import Switch
 from sensor.enrich.cgroup_tree import CgroupScope, ScopeError, read_scope
+from sensor.enrich.kubernetes.open import is_in_pod
 from sensor.export.certificates import CredentialError, EnrollmentError
 from sensor.export.certificates import enroll as get_certificate
 from sensor.export.client import UplinkRejectedError
@@ -59,22 +62,19 @@ from sensor.preflight.program_trial import try_programs
 
 _T = TypeVar("_T")
 TOKEN_VARIABLE: Final = "APIDAE_ENROLLMENT_TOKEN"
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 
+@with_flags(
+    SensorSettings,
+    ("collector", "collector_ca_file", "collector_server_name", "cluster", "node", "state_dir"),
+)
 def enroll(
-    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
+    flags: dict[str, Any],
     token_file: Annotated[Path | None, typer.Option(help="File with the token; asked for unless given.")] = None,
-    collector_ca_file: Annotated[
-        Path | None, typer.Option(help="PEM authorities of the collector's certificate, where the token names none.")
-    ] = None,
-    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
-    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the sensor keeps its certificate.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of the sensor's settings.")] = None,
+    config: Config = None,
 ) -> None:
     """Get a certificate and keep it; every flag but --token-file is the sensor's setting of its name."""
-    flags = {name: value for name, value in locals().items() if name not in ("config", "token_file")}
     try:
         settings = load_settings(flags, config_path=config)
         token = _read_token(token_file)
@@ -165,13 +165,15 @@ _START_ERRORS = (
     ControlError,
     LoadError,
     LockError,
-    ReadyFileError,
     ScopeError,
     SpoolError,
     StartError,
     StateError,
     UplinkRejectedError,
 )
+# For the readiness probe of a Pod on the network of its node, where the port may answer for the previous sensor. A Pod
+# has its own /tmp.
+READY_FILE = Path("/tmp/apidae-ready")
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
@@ -190,55 +192,15 @@ def register(app: typer.Typer) -> None:
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
 
-def run_sensor(
-    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the sensor's token.")] = None,
-    collector_ca_file: Annotated[
-        Path | None, typer.Option(help="PEM authorities of the collector's certificate.")
-    ] = None,
-    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
-    client_cert_file: Annotated[Path | None, typer.Option(help="PEM certificate of this sensor.")] = None,
-    client_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
-    enrollment_token_file: Annotated[
-        Path | None, typer.Option(help="File with a token that gets a certificate where there is none.")
-    ] = None,
-    first_contact_timeout_seconds: Annotated[
-        float | None, typer.Option(help="How long a first start waits for a collector.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
-    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Keys, policy and spool.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Compiled kernel side; the state directory unless given.")
-    ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
-    spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
-    capture: Annotated[str | None, typer.Option(help="auto, cgroup_skb (packets) or syscalls.")] = None,
-    cgroup_path: Annotated[
-        Path | None,
-        typer.Option(help="cgroup v2 directory to watch; unless given, the whole host."),
-    ] = None,
-    ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
-    poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
-    trusted_proxy_cidrs: Annotated[
-        str | None, typer.Option(help="Networks whose forwarded headers count, with commas.")
-    ] = None,
-    consumer_order: Annotated[
-        str | None, typer.Option(help="Columns that name the consumer, the first known one wins, with commas.")
-    ] = None,
-    window_seconds: Annotated[int | None, typer.Option(help="Length of a window.")] = None,
-    metrics_listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-) -> None:
+@with_flags(SensorSettings)
+def run_sensor(flags: dict[str, Any], config: Config = None) -> None:
     """`apidae sensor`; every flag is the setting of its name (sensor/core/config.py)."""
-    flags = {name: value for name, value in locals().items() if name != "config"}
     let_others_first()
     try:
         settings = load_settings(flags, config_path=config)
         failures = _configure_logging(settings)
         _check_node(settings)
-        ready = ReadyFile(settings.ready_file)
+        ready = ReadyFile(READY_FILE if is_in_pod() else None)
         ready.clear()
         scope = read_scope(settings.cgroup_path)
         lock = NodeLock(settings.run_dir, scope, version=VERSION, now=_tell_time, state_directory=settings.state_dir)
@@ -271,16 +233,15 @@ def _wait_and_live(
         lock.release()
 
 
+@with_flags(SensorSettings, ("cgroup_path",))
 def preflight(
+    flags: dict[str, Any],
     is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory to watch.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    config: Config = None,
 ) -> None:
     """`apidae preflight`, with the settings that a start would have; no collector is asked, so none need be named."""
     try:
-        settings = load_settings(
-            {"cgroup_path": cgroup_path}, config_path=config, defaults={"collector": "localhost:7443"}
-        )
+        settings = load_settings(flags, config_path=config, defaults={"collector": "localhost:7443"})
         checks = run_preflight(settings, try_programs=partial(try_programs, settings))
     except ConfigError as error:
         _fail(str(error))

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.calls import (
     STATUS_NOT_READ,
     AuthenticationKind,
@@ -103,7 +104,6 @@ _REGISTERED: Final = frozenset(
 )  # fmt: skip
 # Of a head in which no credential was seen, and of which parts could not be.
 _UNSEEN: Final = Credentials(AuthenticationKind.UNKNOWN, 0, PrincipalKind.UNSPECIFIED, 0, False)
-CONSUMER_COLUMNS: Final = ("principal", "credential", "client_address", "client_workload")
 
 
 class Identity(Protocol):
@@ -129,15 +129,6 @@ class DescribeSettings:
     cluster: str = ""
     # Networks of proxies whose forwarding headers count. Empty: none do, and the client address is the peer's.
     trusted_networks: tuple[str, ...] = ()
-    # The consumer is the first of these columns that is known.
-    consumer_order: tuple[str, ...] = CONSUMER_COLUMNS
-
-    def __post_init__(self) -> None:
-        unknown = set(self.consumer_order) - set(CONSUMER_COLUMNS)
-        if unknown or not self.consumer_order:
-            raise ValueError(
-                f"consumer_order is {list(self.consumer_order)}; give a non-empty list out of {list(CONSUMER_COLUMNS)}"
-            )
 
 
 class Undescribed(msgspec.Struct, frozen=True):
@@ -168,9 +159,13 @@ class Describer:
         self._principals = Principals(keyed_hash)
         self._software = SoftwareNames(keyed_hash)
         self.addresses = ClientAddresses(settings.trusted_networks)
-        self._find_consumer = _make_consumer_finder(settings.consumer_order)
+        self._find_consumer = _make_consumer_finder(CONSUMER_ORDER)
         self._methods: set[str] = set()
         self.remotes = RemoteServices(settings.cluster)
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of a call is the first of these columns that is known."""
+        self._find_consumer = _make_consumer_finder(order)
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
         """The record of one call, or why there is none. Cost: scripts/bench describe."""
@@ -287,9 +282,9 @@ def _correct_figures(figures: CallFigures) -> CallFigures:
     return msgspec.structs.replace(figures, status_code=STATUS_NOT_READ, is_aborted=False)
 
 
-def _make_consumer_finder(order: tuple[str, ...]) -> Callable[[int, int, str, str], int]:
+def _make_consumer_finder(order: tuple[ConsumerColumn, ...]) -> Callable[[int, int, str, str], int]:
     """A function (principal, credential, client address, client workload) -> number of the consumer on this node."""
-    places = [CONSUMER_COLUMNS.index(column) for column in order]
+    places = [CONSUMER_ORDER.index(column) for column in order]
 
     def find(*columns: int | str) -> int:
         for place in places:

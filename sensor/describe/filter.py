@@ -197,7 +197,7 @@ OWN_TRAFFIC: Final = "Apidae's own traffic"
 _OWN_REASON: Final = (
     "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
 )
-_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes reports them."
+_REASON: Final = "Recognised and kept out of the inventory; include_health_checks reports them."
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -209,14 +209,14 @@ class CallFilter:
         identity: NodeIdentity,
         account: ExclusionAccount,
         *,
-        is_telling_probes: bool = False,
+        include_health_checks: bool = False,
         own_traffic: OwnTraffic | None = None,
     ) -> None:
         """Without `own_traffic`, Apidae's own is reported like any other."""
         self._identity = identity
         self._own_traffic = own_traffic
         self._account = account
-        self._is_telling_probes = is_telling_probes
+        self._include_health_checks = include_health_checks
         self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
@@ -230,7 +230,7 @@ class CallFilter:
         stream = exchange if isinstance(exchange, StreamExchange) else None
         plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
         exclusion = self._find_own(plain) or self._find_switched_off(plain.ends)
-        if exclusion is None and not self._is_telling_probes and plain.ends.role is Role.SERVER:
+        if exclusion is None and not self._include_health_checks and plain.ends.role is Role.SERVER:
             exclusion = self._find_probe(plain, stream)
         if exclusion is not None:
             self._account.add(exclusion, plain.figures.calls)
@@ -329,7 +329,7 @@ class CallFilter:
             self._mark_own(records, is_out, self._own_traffic)
         if identity.is_leaving_out:
             self._mark_switched_off(records, is_out)
-        if not self._is_telling_probes:
+        if not self._include_health_checks:
             self._mark_kubelet(records, is_out)
         return records[~is_out] if is_out.any() else records
 

@@ -14,6 +14,7 @@ from typing import Final
 from common.figures import Figure, make_labelled, make_totals
 from sensor.core.calls import Credentials, Ends, Role
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import ENFORCEMENT, SLOTS_MAX, StopCount
 from sensor.ebpf.enforcement_maps import StopMaps
@@ -21,7 +22,6 @@ from sensor.enforce.block import (
     Block,
     BlockKind,
     BlockStatus,
-    EnforceLimits,
     EnforcementReport,
     KnownBlocks,
 )
@@ -56,7 +56,7 @@ class Enforcer:
     def __init__(
         self,
         *,
-        limits: EnforceLimits,
+        limits: EnforcementSettings,
         clock: Clock,
         read_switch: Callable[[], str],
         history: CallHistory,
@@ -150,15 +150,15 @@ class Enforcer:
 
     def find_obstacle(self) -> str:
         """Why nothing is enforced, in one sentence; empty where it may be."""
-        if not self._limits.is_enabled:
-            return "enforcement is off in this sensor's settings (is_enforcing)"
+        if not self._limits.enabled:
+            return "enforcement is off in this sensor's settings (enforcement.enabled)"
         if reason := self._read_switch():
             return f"enforcement is switched off on this node: {reason}"
         if self._kernel is None:
             return self._obstacle
         if self._away_ns is not None:
             away_seconds = (self._clock.monotonic_ns() - self._away_ns) / 1e9
-            if away_seconds > self._limits.orphan_seconds:
+            if away_seconds > self._limits.fail_open_after_seconds:
                 return f"the collector has been away for {away_seconds:.0f} s"
         return ""
 
@@ -208,8 +208,8 @@ class Enforcer:
         limits, block = self._limits, one.block
         if block.kind is not BlockKind.ADDRESS and block.key_id != self._key_id:
             return f"its hash is of installation key {block.key_id}, and this sensor hashes under {self._key_id}"
-        if len(held) >= limits.rules_max:
-            return f"this sensor's limit of {limits.rules_max} blocks is reached"
+        if len(held) >= limits.max_blocks:
+            return f"this sensor's limit of {limits.max_blocks} blocks is reached"
         if not is_new:
             return self._shares.check(one)  # A client that is stopped makes no calls: measured when it began.
         reason, one.is_measured = self._shares.admit(block, [other.block for other in held.values()])
@@ -222,7 +222,7 @@ class Enforcer:
             self._held.values(),
             self._slots,
             self._list_servers() if any(one.block.scopes for one in self._held.values()) else (),
-            self._limits.never_block,
+            self._limits.never_block_cidrs,
         )
         try:
             is_changed = self._write(wanted)
@@ -349,7 +349,7 @@ class Enforcer:
         if slot is None or self._watch is None or not ends.remote_port:
             return
         peer = ipaddress.ip_address(ends.remote_address)
-        if any(peer in network for network in self._limits.never_block if network.version == peer.version):
+        if any(peer in network for network in self._limits.never_block_cidrs if network.version == peer.version):
             self._shared[slot] += 1
             return
         self._watch.ask(

@@ -24,7 +24,8 @@ from common.bounded import BoundedDict
 from sensor.aggregate.rows import RowColumns, Sum, find_identities
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
-from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, find_reason, parse_network
+from sensor.core.config import EnforcementSettings
+from sensor.enforce.block import Block, BlockKind, KnownBlocks, find_reason, parse_network
 from sensor.enforce.tables import Held
 
 MINUTES: Final = 10
@@ -159,7 +160,7 @@ class ShareLimiter:
     def __init__(
         self,
         *,
-        limits: EnforceLimits,
+        limits: EnforcementSettings,
         clock: Clock,
         history: CallHistory,
         known: KnownBlocks,
@@ -193,9 +194,9 @@ class ShareLimiter:
             return ""
         held.is_measured = True
         share = stopped / (stopped + calls)
-        if share <= self._limits.share_max:
+        if share <= self._limits.max_call_share:
             return ""
         return (
             f"it was blocked while this node was idle, and made {share:.0%} of what came since; this sensor's limit "
-            f"is {self._limits.share_max:.0%}"
+            f"is {self._limits.max_call_share:.0%}"
         )

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import Message
 
+from common.settings import CONSUMER_ORDER
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.calls import Service
 from sensor.core.health import HealthReport
@@ -336,6 +337,10 @@ def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
         is_full=message.is_full,
         base_epoch=message.base_epoch,
         triggers=triggers,
+        # A newer collector may know further columns.
+        consumer_order=tuple(
+            CONSUMER_ORDER[number - 1] for number in message.consumer_order if 1 <= number <= len(CONSUMER_ORDER)
+        ),
         blocks=read_blocks(message.block_set) if message.HasField("block_set") else None,
     )
 

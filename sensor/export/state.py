@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from common.durable import read_json, write_durably
+from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
@@ -94,7 +95,8 @@ class StateDirectory:
             "distinct_objects_per_second": policy.triggers.distinct_objects_per_second,
             "calls_per_second": policy.triggers.calls_per_second,
         }
-        self._write(_POLICY_FILE, {"epoch": policy.epoch, "triggers": triggers})
+        found = {"epoch": policy.epoch, "triggers": triggers, "consumer_order": policy.consumer_order}
+        self._write(_POLICY_FILE, found)
 
     def load_own_traffic(self) -> CollectorTraffic:
         """How the collector's own traffic was known last; not at all where the file is missing or damaged."""
@@ -129,7 +131,9 @@ def _parse_policy(found: Any) -> PolicyUpdate:
         distinct_objects_per_second=int(found["triggers"]["distinct_objects_per_second"]),
         calls_per_second=int(found["triggers"]["calls_per_second"]),
     )
-    return PolicyUpdate(epoch=int(found["epoch"]), is_full=True, base_epoch=0, triggers=triggers)
+    # Version 0.1 kept no order.
+    order = tuple(ConsumerColumn(name) for name in found.get("consumer_order", ()))
+    return PolicyUpdate(epoch=int(found["epoch"]), is_full=True, base_epoch=0, triggers=triggers, consumer_order=order)
 
 
 def _parse_own_traffic(found: Any) -> CollectorTraffic:

@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from sensor.core.config import split_address
+from common.settings import split_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

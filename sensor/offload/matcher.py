@@ -6,6 +6,7 @@ all paths and profiles are invalidated and installed anew, under numbers that we
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from common.figures import Figure, make_gauges, make_totals
 from sensor.aggregate.dictionary import Facts
@@ -21,6 +22,12 @@ from sensor.offload.records import MediaTypes, RecordBodies, RecordConverter
 from sensor.routes.templating import Templater
 
 _SETTINGS_KEY = bytes(4)
+# How often a route is sampled, with its head or a body, and how many of its first calls are read in full: accuracy of
+# classification is measured with these (docs/internals/bodies.md).
+HEAD_SAMPLE_NS: Final = 10_000_000_000
+BODY_SAMPLE_NS: Final = 1_000_000_000
+BODY_FIRST_SAMPLES: Final = 20
+SAMPLES_PER_SECOND: Final = 30  # Of all routes together.
 # Heads of the whole node against those of one cgroup.
 _NODE_FACTOR = 2
 
@@ -30,13 +37,13 @@ class MatchSettings:
     """What an operator may choose, and the governor may lower."""
 
     is_recognising: bool = True
-    head_sample_ns: int = 10_000_000_000
-    samples_per_second: int = 30  # Of all routes together.
+    head_sample_ns: int = HEAD_SAMPLE_NS
+    samples_per_second: int = SAMPLES_PER_SECOND
     heads_per_second: int = 2_000
     heads_burst: int = 10_000
     body_bytes_per_second: int = 0  # Of one cgroup; 0: no bodies.
-    body_sample_ns: int = 1_000_000_000
-    body_first_samples: int = 20  # Of a route, in a row.
+    body_sample_ns: int = BODY_SAMPLE_NS
+    body_first_samples: int = BODY_FIRST_SAMPLES  # Of a route, in a row.
 
     @property
     def sample_ns(self) -> int:

@@ -13,10 +13,11 @@ import pytest
 
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import STOP_EVENT, STOPS_BYTES, StopCount
 from sensor.ebpf.enforcement_maps import StopMaps
-from sensor.enforce.block import Block, BlockKind, EnforceLimits
+from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.reset import Resetter, StopWatch
 from tests.waiting import wait_until
@@ -72,7 +73,7 @@ def server(capture: PacketCapture) -> Iterator[Server]:
 
 def build_enforcer() -> Enforcer:
     enforcer = Enforcer(
-        limits=EnforceLimits(is_enabled=True, never_block=(ip_network(NEVER),), ipv4_prefix_min=8),
+        limits=EnforcementSettings(enabled=True, never_block_cidrs=(ip_network(NEVER),), min_ipv4_prefix_bits=8),
         clock=Clock(),
         read_switch=lambda: "",
         history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),

@@ -236,10 +236,7 @@ class Way:
     def __init__(self, root: Path) -> None:
         (root / "cgroup").mkdir()
         (root / "proc").mkdir()
-        chosen = SensorSettings(
-            collector="127.0.0.1:1", kubernetes="off", state_dir=root, proc_path=root / "proc",
-            body_first_samples_count=1_000,
-        )  # fmt: skip
+        chosen = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=root, proc_path=root / "proc")
         self.clock, aggregator = Clock(), Aggregator()
         node = Node(chosen, watch_host(root / "cgroup"), self.clock, Failures())
         self.knowledge = ProcessorState(chosen, self.clock, aggregator, node)

@@ -1,17 +1,16 @@
-"""The table of notifiers: one row a receiver, with its settings and what makes its sender.
+"""The table of notifiers: what makes the sender of each kind of receiver.
 
-Every alert goes to all of those whose setting is there. To add one, see docs/internals/development.md.
+Every alert goes to all entries of the setting `notifiers`. To add a kind, see docs/internals/development.md.
 """
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from pydantic import SecretStr
 
 from collector.alerting.alert import Alert, list_fields
 from collector.alerting.notifiers.delivery import Notifier, Sender
@@ -28,10 +27,29 @@ from collector.alerting.notifiers.http import (
 from collector.alerting.notifiers.mail import MailSender, MailSettings
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
 from collector.alerting.notifiers.templates import load_template, write_json
-from collector.core.config import CollectorSettings
+from collector.core.destinations import (
+    AlertmanagerNotifier,
+    AnyNotifier,
+    MailNotifier,
+    OcsfFileNotifier,
+    OcsfNotifier,
+    OtlpNotifier,
+    PagerDutyNotifier,
+    PagerDutyRegion,
+    SlackNotifier,
+    SyslogNotifier,
+    TeamsNotifier,
+    TemplateNotifier,
+    WebhookNotifier,
+)
 from common.figures import Figure, list_figures
+from common.settings import Section
 
 _ROUTING_KEY_CHARACTERS: Final = 32
+PAGERDUTY_URLS: Final[dict[PagerDutyRegion, str]] = {
+    PagerDutyRegion.US: "https://events.pagerduty.com/v2/enqueue",
+    PagerDutyRegion.EU: "https://events.eu.pagerduty.com/v2/enqueue",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,26 +57,17 @@ class Surroundings:
     """What senders say of this collector, and what they need of it. `load_secret` gives the webhook's, asked where one
     is set; `clock` gives unix seconds."""
 
+    cluster: str
     load_secret: Callable[[], str]
     version: str
     clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class NotifierRow:
-    """One receiver of alerts."""
-
-    name: str
-    setting: str  # That asks for it.
-    others: tuple[str, ...]  # Further settings of it.
-    build: Callable[[str, CollectorSettings, Surroundings], Sender]  # Raises ValueError with one sentence.
-
-
-def _build_webhook(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
+def _build_webhook(one: WebhookNotifier, around: Surroundings) -> Sender:
     secret = around.load_secret()
     return HttpSender(
-        name,
-        check_address(_reveal(settings.webhook_url), "webhook"),
+        one.kind,
+        check_address(one.url.get_secret_value(), "webhook"),
         write_alert,
         make_headers=lambda body: sign_headers(secret, around.clock(), body),
         takes_updates=True,
@@ -70,93 +79,78 @@ def write_alert(alert: Alert) -> bytes:
     return msgspec.json.encode(list_fields(alert))
 
 
-def _build_syslog(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
-    form = SyslogSettings(
-        url=settings.syslog_url or "",
-        format=settings.syslog_format,
-        host_name=socket.gethostname(),
-        version=around.version,
-    )
+def _build_syslog(one: SyslogNotifier, around: Surroundings) -> Sender:
+    form = SyslogSettings(url=one.url, format=one.format, host_name=socket.gethostname(), version=around.version)
     return SyslogSender(form)
 
 
-def _build_alertmanager(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
+def _build_alertmanager(one: AlertmanagerNotifier, _: Surroundings) -> Sender:
     use = "http://HOST:9093 or https://HOST; a credential would be shown, let a proxy add it"
-    url = check_plain_address(settings.alertmanager_url or "", "address of an Alertmanager", use)
-    return HttpSender(name, url + "/api/v2/alerts", write_json(name), takes_updates=True)
+    url = check_plain_address(one.url, "address of an Alertmanager", use)
+    return HttpSender(one.kind, url + "/api/v2/alerts", write_json(one.kind), takes_updates=True)
 
 
-def _build_json(name: str, settings: CollectorSettings, around: Surroundings, *, what: str) -> Sender:
+def _build_json(one: SlackNotifier | TeamsNotifier | OcsfNotifier, around: Surroundings, *, what: str) -> Sender:
     """Of a receiver that is known by its secret address alone."""
-    url = check_address(_reveal(getattr(settings, f"{name}_url")), what)
-    return HttpSender(name, url, _write_known(name, settings, around))
+    return HttpSender(one.kind, check_address(one.url.get_secret_value(), what), _write_known(one.kind, around))
 
 
-def _write_known(name: str, settings: CollectorSettings, around: Surroundings) -> Callable[[Alert], bytes]:
-    return write_json(name, version=around.version, cluster=settings.cluster)
+def _write_known(name: str, around: Surroundings) -> Callable[[Alert], bytes]:
+    return write_json(name, version=around.version, cluster=around.cluster)
 
 
-def _build_pagerduty(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
-    key = _reveal(settings.pagerduty_routing_key)
+def _build_pagerduty(one: PagerDutyNotifier, _: Surroundings) -> Sender:
+    key = one.routing_key.get_secret_value()
     if len(key) != _ROUTING_KEY_CHARACTERS or not key.isascii() or not key.isalnum():
         raise ValueError(
             f"it is no integration key of PagerDuty, which has {_ROUTING_KEY_CHARACTERS} letters and digits; copy that "
             "of an Events API v2 integration"
         )
-    url = check_address(settings.pagerduty_url, "PagerDuty")
-    return HttpSender(name, url, write_json(name, routing_key=key))
+    return HttpSender(one.kind, PAGERDUTY_URLS[one.region], write_json(one.kind, routing_key=key))
 
 
-def _build_mail(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
-    return MailSender(
-        MailSettings(url=_reveal(settings.smtp_url), sender=settings.email_from, recipients=settings.email_to)
-    )
+def _build_mail(one: MailNotifier, _: Surroundings) -> Sender:
+    return MailSender(MailSettings(url=one.url.get_secret_value(), sender=one.sender, recipients=one.recipients))
 
 
-def _build_otlp(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
-    headers = read_headers(_reveal(settings.otlp_headers))
+def _build_otlp(one: OtlpNotifier, around: Surroundings) -> Sender:
+    headers = read_headers(one.headers.get_secret_value() if one.headers is not None else "")
     return HttpSender(
-        name,
-        check_otlp(settings.otlp_url or "", is_with_headers=bool(headers)),
-        _write_known(name, settings, around),
+        one.kind,
+        check_otlp(one.url, is_with_headers=bool(headers)),
+        _write_known(one.kind, around),
         make_headers=lambda body: headers,
         is_accepted=is_accepted_by_otlp,
     )
 
 
-def _build_ocsf_file(name: str, settings: CollectorSettings, around: Surroundings) -> Sender:
-    assert settings.ocsf_file is not None
-    return FileSender(name, settings.ocsf_file, _write_known("ocsf", settings, around))
+def _build_ocsf_file(one: OcsfFileNotifier, around: Surroundings) -> Sender:
+    return FileSender(one.kind, one.path, _write_known("ocsf", around))
 
 
-def _build_template(name: str, settings: CollectorSettings, _: Surroundings) -> Sender:
-    assert settings.template_file is not None
-    content_type = settings.template_content_type
+def _build_template(one: TemplateNotifier, _: Surroundings) -> Sender:
     return HttpSender(
-        name,
-        check_address(_reveal(settings.template_url), "template"),
-        load_template(settings.template_file, content_type),
-        make_headers=lambda body: {"content-type": content_type},
+        one.kind,
+        check_address(one.url.get_secret_value(), "template"),
+        load_template(one.template_file, one.content_type),
+        make_headers=lambda body: {"content-type": one.content_type},
     )
 
 
-def _reveal(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret is not None else ""
-
-
-NOTIFIERS: Final = (
-    NotifierRow("webhook", "webhook_url", (), _build_webhook),
-    NotifierRow("syslog", "syslog_url", ("syslog_format",), _build_syslog),
-    NotifierRow("alertmanager", "alertmanager_url", (), _build_alertmanager),
-    NotifierRow("slack", "slack_url", (), partial(_build_json, what="Slack")),
-    NotifierRow("teams", "teams_url", (), partial(_build_json, what="Teams")),
-    NotifierRow("pagerduty", "pagerduty_routing_key", ("pagerduty_url",), _build_pagerduty),
-    NotifierRow("mail", "smtp_url", ("email_from", "email_to"), _build_mail),
-    NotifierRow("otlp", "otlp_url", ("otlp_headers",), _build_otlp),
-    NotifierRow("ocsf", "ocsf_url", (), partial(_build_json, what="OCSF")),
-    NotifierRow("ocsf_file", "ocsf_file", (), _build_ocsf_file),
-    NotifierRow("template", "template_url", ("template_file", "template_content_type"), _build_template),
-)
+# By the model of their settings.
+NOTIFIERS: Final[Mapping[type[Section], Callable[[Any, Surroundings], Sender]]] = {
+    WebhookNotifier: _build_webhook,
+    SyslogNotifier: _build_syslog,
+    AlertmanagerNotifier: _build_alertmanager,
+    SlackNotifier: partial(_build_json, what="Slack"),
+    TeamsNotifier: partial(_build_json, what="Teams"),
+    PagerDutyNotifier: _build_pagerduty,
+    MailNotifier: _build_mail,
+    OtlpNotifier: _build_otlp,
+    OcsfNotifier: partial(_build_json, what="OCSF"),
+    OcsfFileNotifier: _build_ocsf_file,
+    TemplateNotifier: _build_template,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +186,21 @@ class Notifiers:
         )
 
 
-def compose_notifiers(
-    settings: CollectorSettings, *, load_secret: Callable[[], str], version: str, clock: Callable[[], float]
+def build_notifiers(
+    settings: Sequence[AnyNotifier],
+    *,
+    cluster: str,
+    load_secret: Callable[[], str],
+    version: str,
+    clock: Callable[[], float],
 ) -> Notifiers:
-    """Raises ValueError with one sentence that names the setting."""
-    around = Surroundings(load_secret=load_secret, version=version, clock=clock)
+    """One for each entry. Raises ValueError with one sentence that names the entry."""
+    around = Surroundings(cluster=cluster, load_secret=load_secret, version=version, clock=clock)
     made = []
-    for row in NOTIFIERS:
-        if getattr(settings, row.setting) is None:
-            continue
+    for number, one in enumerate(settings):
         try:
-            made.append(Notifier(row.build(row.name, settings, around), clock=clock))
+            sender = NOTIFIERS[type(one)](one, around)
         except ValueError as error:
-            raise ValueError(f"{row.setting}: {error}") from None
+            raise ValueError(f"notifiers[{number}], {one.kind}: {error}") from None
+        made.append(Notifier(sender, name=one.name, clock=clock))
     return Notifiers(tuple(made))

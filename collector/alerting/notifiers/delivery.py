@@ -140,14 +140,14 @@ class DeliveryCounts:
 class Notifier:
     """A receiver with its queue."""
 
-    def __init__(self, sender: Sender, *, clock: Callable[[], float]) -> None:
-        """`clock` gives unix seconds."""
+    def __init__(self, sender: Sender, *, name: str = "", clock: Callable[[], float]) -> None:
+        """`name`: that of the sender where it is empty. `clock` gives unix seconds."""
         self._sender = sender
-        self._queue = DeliveryQueue(sender.name, QUEUE_MAX, self.deliver)
+        self._queue = DeliveryQueue(name or sender.name, QUEUE_MAX, self.deliver)
         self._sent: BoundedDict[str, tuple[object, ...]] = BoundedDict(_REMEMBERED_MAX)
         self._room = TokenBucket(RATE_A_MINUTE / 60, RATE_A_MINUTE, clock)
         self._sending = threading.Lock()  # A test from outside, and the thread.
-        self.name, self.target = sender.name, sender.target
+        self.name, self.target = name or sender.name, sender.target
         self.counts = DeliveryCounts()
         self.last_outcome: DeliveryOutcome | None = None
 

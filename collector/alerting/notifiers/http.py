@@ -48,10 +48,10 @@ def check_plain_address(url: str, what: str, use: str) -> str:
 
 def check_otlp(url: str, *, is_with_headers: bool) -> str:
     """The address for logs of an OTLP endpoint (`http://collector:4318`). Raises ValueError with one sentence."""
-    checked = check_plain_address(url, "OTLP endpoint", "http://HOST:4318 or https://HOST, keys in otlp_headers")
+    checked = check_plain_address(url, "OTLP endpoint", "http://HOST:4318 or https://HOST, keys in headers")
     parts = urlsplit(checked)
     if is_with_headers and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError("otlp_headers would go in the clear; use https://")
+        raise ValueError("headers would go in the clear; use https://")
     return checked.removesuffix(OTLP_PATH) + OTLP_PATH
 
 
@@ -65,7 +65,7 @@ def read_headers(text: str) -> dict[str, str]:
         is_name = name.replace("-", "").replace("_", "").isalnum()
         if not (separator and is_name and value.isprintable() and f"{name}{value}".isascii()):
             raise ValueError(
-                "otlp_headers must be NAME=VALUE with commas between, in ASCII, as in authorization=Bearer%20KEY"
+                "headers must be NAME=VALUE with commas between, in ASCII, as in authorization=Bearer%20KEY"
             )
         headers[name] = value
     return headers

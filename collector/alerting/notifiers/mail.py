@@ -45,7 +45,7 @@ class MailSettings:
         if parts.scheme not in PORTS or not parts.hostname or port is None or parts.path.strip("/") or parts.query:
             shown = f"{parts.scheme}://{parts.hostname or ''}"  # Never the rest: it holds a password.
             raise ValueError(f"{shown!r} is no address of a mail server; use smtp://HOST:587 or smtps://HOST:465")
-        for name, address in (("email_from", self.sender), *(("email_to", one) for one in self.recipients)):
+        for name, address in (("sender", self.sender), *(("recipients", one) for one in self.recipients)):
             _check_address(name, address)
 
 

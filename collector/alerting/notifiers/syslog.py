@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.alerting.notifiers.templates import find_address, flatten, show_time
-from collector.core.config import SyslogFormat
+from collector.core.destinations import SyslogFormat
 
 TIMEOUT_SECONDS = 5.0
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, 6587's registered port, RFC 5425.

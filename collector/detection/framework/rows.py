@@ -16,10 +16,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.framework.distinct import Groups, find_distinct, is_any_of, list_distinct, mix
 from collector.detection.framework.state import F64, U64, Bools, Slots
 from collector.storage.columns import RowBatch
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 C128 = NDArray[np.complex128]
 

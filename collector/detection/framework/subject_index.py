@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import ConsumerColumn, Route
+from collector.core.rows import Route
 from collector.detection.framework.distinct import Grouper, find_distinct, list_distinct, mix
 from collector.detection.framework.novelty import BITS, FULL_BITS, NoveltyBitmap
 from collector.detection.framework.rows import Events, TouchedRows, hash_text, identify_consumers, name_consumer
@@ -26,6 +26,7 @@ from collector.detection.framework.slots import SubjectName, Subjects, Touched
 from collector.detection.framework.state import F64, U64, Bools, DetectorState, Slots, array, column, grow, number
 from collector.inventory.naming import template
 from common.bounded import BoundedDict
+from common.settings import ConsumerColumn
 
 ENDPOINTS_MAX = 20_000
 CONSUMERS_MAX = 100_000

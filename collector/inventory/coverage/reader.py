@@ -77,11 +77,11 @@ _WORDS: dict[tuple[str, str], _Words] = {
     ),
     ("aggregate", "routes_full"): _Words(
         meaning="A window had more routes than the sensor keeps.",
-        advice="Raise rows_per_window_count, or look who makes so many paths.",
+        advice="Look who makes so many paths.",
     ),
     ("aggregate", "rows_full"): _Words(
         meaning="A window had more rows than the sensor keeps.",
-        advice="Raise rows_per_window_count.",
+        advice="Nothing is lost but detail: rows beyond it are merged. Look who makes so many.",
     ),
     ("spool", "spool_full"): _Words(
         meaning="The collector was away for longer than the disk spool holds; the oldest went.",

@@ -15,9 +15,10 @@ from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.ebpf.run_time import enable_statistics, read_run_time
-from sensor.enforce.block import Block, BlockKind, EnforceLimits
+from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 
@@ -52,7 +53,7 @@ def measure_cost() -> Iterator[dict[str, Any]]:
     )
     stops = StopMaps(capture.maps)
     enforcer = Enforcer(
-        limits=EnforceLimits(is_enabled=True, rules_max=10_000),
+        limits=EnforcementSettings(enabled=True, max_blocks=10_000),
         clock=Clock(),
         read_switch=lambda: "",
         history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),

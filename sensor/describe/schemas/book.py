@@ -159,10 +159,10 @@ class SchemaCounts:
 class SchemaBook:
     """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, is_telling_descriptions: bool = True) -> None:
-        """`rule`: which heads are learned from; `is_telling_descriptions`: whether those that services serve are."""
+    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, export_openapi_outlines: bool = True) -> None:
+        """`rule`: which heads are learned from; `export_openapi_outlines`: whether those that services serve are."""
         self._vocabulary = vocabulary
-        self._is_telling_descriptions = is_telling_descriptions
+        self._export_openapi_outlines = export_openapi_outlines
         self._sampler = BodySampler(rule)
         self._entries: dict[_Key, _Entry] = {}
         self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
@@ -214,7 +214,7 @@ class SchemaBook:
         status_class = call.status_code // 100
         if response is not None:
             self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, response, call.consumer)
-            if call.is_description and call.status_code == 200 and self._is_telling_descriptions:
+            if call.is_description and call.status_code == 200 and self._export_openapi_outlines:
                 self._learn_description(call, response)
         if request is None:
             return

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
-from collector.alerting.notifiers.build import compose_notifiers
+from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.notifiers.delivery import RATE_A_MINUTE, DeliveryOutcome, Notifier, Sender
 from collector.alerting.notifiers.http import HttpSender
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings, write_cef, write_message
 from collector.alerting.notifiers.templates import write_json
-from collector.core.config import CollectorSettings, SyslogFormat
+from collector.core.destinations import AlertmanagerNotifier, SyslogFormat
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
 from tests.waiting import wait_until
 
@@ -123,8 +123,12 @@ def test_no_syslog_address_is_refused_in_words(url: str) -> None:
 @pytest.mark.parametrize("url", ["am:9093", "ftp://h", "http://", "http://u:p@h", "http://h?x=1"])
 def test_no_alertmanager_address_is_refused_and_shows_no_credential(url: str) -> None:
     with pytest.raises(ValueError, match=r"Alertmanager") as refused:
-        compose_notifiers(
-            CollectorSettings(alertmanager_url=url), load_secret=lambda: "", version="0.1.0", clock=lambda: 90.0
+        build_notifiers(
+            (AlertmanagerNotifier(kind="alertmanager", url=url),),
+            cluster="",
+            load_secret=lambda: "",
+            version="0.1.0",
+            clock=lambda: 90.0,
         )
     assert "u:p" not in str(refused.value)
 

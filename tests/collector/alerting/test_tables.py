@@ -3,12 +3,14 @@
 import re
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from collector.alerting.alert import AlertKind, KindGroup
-from collector.alerting.notifiers.build import NOTIFIERS, NotifierRow
-from collector.core.config import NotifierSettings
+from collector.alerting.notifiers.build import NOTIFIERS
+from collector.core.config import CollectorSettings
+from common.settings import Section, find_sections
 
 ROOT = Path(__file__).parents[3]
 BODIES = ROOT / "collector/alerting/notifiers/bodies"
@@ -35,16 +37,17 @@ def test_every_kind_of_abuse_has_its_words(kind: AlertKind) -> None:
     assert not row.owasp or f"{row.owasp}" in ALERTS.partition(f"### `{kind}`")[2].partition("\n### ")[0]
 
 
-def test_every_setting_of_notifiers_belongs_to_one_row() -> None:
-    named = [name for row in NOTIFIERS for name in (row.setting, *row.others)]
-    assert sorted(named) == sorted(NotifierSettings.model_fields)
+def test_every_kind_of_notifier_is_built() -> None:
+    assert list(NOTIFIERS) == find_sections(CollectorSettings.model_fields["notifiers"])
 
 
-@pytest.mark.parametrize("row", NOTIFIERS, ids=lambda row: row.name)
-def test_every_notifier_is_documented_with_its_settings(row: NotifierRow) -> None:
-    lines = [line for line in NOTIFIERS_PAGE.splitlines() if f"`{row.setting}`" in line]
-    assert lines and all(f"`{name}`" in lines[0] for name in row.others)
+@pytest.mark.parametrize("model", NOTIFIERS, ids=lambda model: model.__name__)
+def test_every_notifier_is_documented_with_its_keys(model: type[Section]) -> None:
+    (kind,) = get_args(model.model_fields["kind"].annotation)
+    lines = [line for line in NOTIFIERS_PAGE.splitlines() if f"| `{kind}` |" in line]
+    assert lines and all(f"`{key}`" in lines[0] for key in model.model_fields.keys() - {"kind", "name"})
 
 
 def test_every_body_is_of_a_notifier() -> None:
-    assert {path.stem for path in BODIES.glob("*.json")} <= {row.name for row in NOTIFIERS}
+    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in NOTIFIERS}
+    assert {path.stem for path in BODIES.glob("*.json")} <= kinds

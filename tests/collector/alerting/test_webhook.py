@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers import delivery
-from collector.alerting.notifiers.build import compose_notifiers, write_alert
+from collector.alerting.notifiers.build import build_notifiers, write_alert
 from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.notifiers.http import HttpSender, check_address, sign_headers
-from collector.core.config import CollectorSettings
+from collector.core.destinations import WebhookNotifier
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
 
 
@@ -90,6 +90,6 @@ def test_clear_text_off_loopback_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["https://h/x", "http://127.0.0.1:1/x", "http://[::1]/x", "http://localhost/x"])
 def test_https_and_loopback_are_accepted_and_the_secret_is_not_shown(url: str) -> None:
-    settings = CollectorSettings(webhook_url=SecretStr(url))
-    made = compose_notifiers(settings, load_secret=lambda: "s3cret", version="0.1.0", clock=lambda: 1_000.0)
+    settings = (WebhookNotifier(kind="webhook", url=SecretStr(url)),)
+    made = build_notifiers(settings, cluster="", load_secret=lambda: "s3cret", version="0.1.0", clock=lambda: 1_000.0)
     assert "s3cret" not in repr(made) and made.members[0].name == "webhook"

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertKind
-from collector.core.rows import ConsumerColumn
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.receiver.segment import Position
+from common.settings import ConsumerColumn
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Demo, Row, make_batch
 

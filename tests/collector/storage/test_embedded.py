@@ -45,8 +45,8 @@ def test_server_address_never_shows_its_password() -> None:
     assert "secret" not in str(error.value)
 
 
-def test_memory_error_names_the_setting() -> None:
+def test_memory_error_says_what_helps() -> None:
     text = "Code: 241. DB::Exception: (total) memory limit exceeded. (MEMORY) (version 26)\nmore"
     error = make_store_error(RuntimeError(text))
-    assert "store_memory_bytes" in str(error) and "\n" not in str(error)
-    assert "store_memory_bytes" in error.advice and "limit exceeded" not in error.advice
+    assert "store_url" in str(error) and "\n" not in str(error)
+    assert "store_url" in error.advice and "limit exceeded" not in error.advice

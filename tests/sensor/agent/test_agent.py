@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.agent.pause import Command
 from sensor.agent.pipeline import Pipeline
 from sensor.agent.wakeup import PollScheduler
@@ -419,14 +420,19 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             triggers = stream_pb2.Triggers(distinct_objects_per_second=5, calls_per_second=6)
-            policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers)
+            order = [stream_pb2.CONSUMER_COLUMN_CLIENT_WORKLOAD, stream_pb2.CONSUMER_COLUMN_PRINCIPAL]
+            policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers, consumer_order=order)
+            assert life.describers[-1].consumer_order == CONSUMER_ORDER
             collector.push(stream_pb2.ConnectResponse(policy=policy))
             await collector.wait_for(lambda: len(collector.results) == 1)
             assert collector.results[0].is_applied
             life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert collector.batches[-1].policy_epoch == 3
-            assert StateDirectory(tmp_path).load_policy().triggers.calls_per_second == 6
+            kept = StateDirectory(tmp_path).load_policy()
+            assert kept.triggers.calls_per_second == 6
+            assert kept.consumer_order == life.describers[-1].consumer_order
+            assert kept.consumer_order == (ConsumerColumn.CLIENT_WORKLOAD, ConsumerColumn.PRINCIPAL)
 
     asyncio.run(main())
 

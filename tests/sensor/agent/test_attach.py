@@ -118,7 +118,7 @@ def test_what_tls_cannot_do_stops_nothing(
         raise LoadError("TLS cannot be read here: no types")
 
     monkeypatch.setattr(prepared, "load_tls", refuse)
-    settings = SensorSettings(collector="127.0.0.1:1", cache_dir=tmp_path, is_reading_tls=True)
+    settings = SensorSettings(collector="127.0.0.1:1", state_dir=tmp_path, read_tls=True)
     with caplog.at_level(logging.WARNING):
         assert attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls()) is PACKETS
     assert "TLS is not read: TLS cannot be read here: no types" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 
 from sensor.agent.enforcement import LEARNING_SECONDS, Enforcement
 from sensor.core.calls import CallRecord, Ends, Role
-from sensor.core.config import SensorSettings
+from sensor.core.config import EnforcementSettings, SensorSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import Block, BlockKind
@@ -39,7 +39,9 @@ class Site:
     """Enforcement of a sensor that sees packets; `packets` has calls that go on."""
 
     def __init__(self, state: Path) -> None:
-        settings = SensorSettings(collector="127.0.0.1:1", is_enforcing=True, state_dir=state)
+        settings = SensorSettings(
+            collector="127.0.0.1:1", enforcement=EnforcementSettings(enabled=True), state_dir=state
+        )
         self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
         self.enforcement = Enforcement(
             settings,

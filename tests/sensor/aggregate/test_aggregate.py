@@ -9,10 +9,10 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Aggregator, Triggers, WindowLimits
 from sensor.aggregate.rows import RowFlag
 from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
-from sensor.core.config import ConsumerColumn
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records
 from tests.sensor.rows import Objects, Row, find_actor, find_bucket, make_objects, read_rows, unite
 
@@ -209,8 +209,9 @@ class TestEarly:
         assert poll(aggregator, START_NS + SECOND_NS) == []
 
     def test_the_consumer_is_the_first_known_column(self) -> None:
-        aggregator = Aggregator(consumer_order=[ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL])
+        aggregator = Aggregator()
         aggregator.add(make_record())
+        aggregator.set_consumer_order((ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
         aggregator.flush()
         aggregator.add(make_record(principal=5))
         assert poll(aggregator, START_NS + SECOND_NS) == []

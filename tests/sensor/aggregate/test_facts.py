@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.settings import ConsumerColumn
 from sensor.aggregate import dictionary as identities
 from sensor.aggregate import dictionary as module
 from sensor.aggregate.dictionary import (
@@ -18,7 +19,6 @@ from sensor.aggregate.dictionary import (
     pack_manner,
 )
 from sensor.core.calls import AuthenticationKind, PrincipalKind, make_calls
-from sensor.core.config import ConsumerColumn
 from tests.sensor.records import make_route
 from tests.sensor.rows import find_actor
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import Identities, IdentityRow, pack_manner
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind
-from sensor.core.config import ConsumerColumn
 
 ORDER = (ConsumerColumn.PRINCIPAL, ConsumerColumn.CREDENTIAL, ConsumerColumn.CLIENT_ADDRESS)
 KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationKind.BASIC)
@@ -12,7 +12,8 @@ KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationK
 
 def make_identities(count: int) -> tuple[Identities, list[IdentityRow]]:
     source = np.random.default_rng(1)
-    table = Identities(ORDER)
+    table = Identities()
+    table.set_consumer_order(ORDER)
     addresses = [table.number_text(f"192.0.2.{number}", 1) for number in range(20)]
     identities = []
     for _ in range(count):
@@ -42,6 +43,19 @@ def test_one_by_one_is_as_all_at_once() -> None:
     # Either way finds what the other put.
     assert (single.number_all(arrays, 3) == by_one).all()
     assert [many.number(identity, 3) for identity in identities] == at_once.tolist()
+
+
+def test_another_order_names_the_consumers_of_known_identities_too() -> None:
+    before, identities = make_identities(300)
+    after, _ = make_identities(0)
+    by_address = (ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.CREDENTIAL)
+    after.set_consumer_order(by_address)
+    numbers = np.array([before.number(identity, 2) for identity in identities])
+    first = before.columns.consumer[numbers].copy()
+    before.set_consumer_order(by_address)
+    fresh = np.array([after.number(identity, 2) for identity in identities])
+    assert (before.columns.consumer[numbers] == after.columns.consumer[fresh]).all()
+    assert (before.columns.consumer[numbers] != first).any()
 
 
 def test_what_a_sweep_gave_back_is_given_again() -> None:

@@ -132,7 +132,7 @@ def test_who_calls_faster_than_a_probe_is_reported(gate: CallFilter) -> None:
 
 
 def test_a_setting_tells_probes(identity: FakeIdentity) -> None:
-    gate = CallFilter(identity, ExclusionAccount(), is_telling_probes=True)
+    gate = CallFilter(identity, ExclusionAccount(), include_health_checks=True)
     assert (
         gate.find_exclusion(make_pod_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
     )
