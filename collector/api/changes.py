@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
-from collector.api.parameters import AskedDay, NoParameters, Parameters
+from collector.api.parameters import AskedDay, NoParameters
 from collector.api.problem import Problem
 from collector.inventory.changes import Graveyard, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
+from collector.inventory.filters import Parameters
 from collector.inventory.query import Reader
 
 

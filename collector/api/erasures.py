@@ -4,10 +4,11 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from collector.api.base_model import Model
-from collector.api.parameters import ActionBody, Text
+from collector.api.parameters import ActionBody
 from collector.api.problem import Problem
 from collector.erasure import Eraser
 from collector.inventory.consumers.consumer import parse_consumer
+from collector.inventory.filters import Text
 from collector.response.responder import Erasing
 
 

@@ -7,12 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
-from collector.api.parameters import ExposureParameters, SpanParameters, find_endpoint
-from collector.api.problem import refuse_cursor
+from collector.api.parameters import find_endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
-from collector.inventory.endpoints.exposure_list import ExposureInventory
-from collector.inventory.query import CursorError
+from collector.inventory.endpoints.exposure_list import ExposureInventory, ExposureQuery
+from collector.inventory.filters import SpanParameters
 from collector.kubernetes.addresses import PeerKind
 from collector.kubernetes.fact import FactKind
 from collector.kubernetes.watcher import ClusterStatus
@@ -116,16 +115,13 @@ def build_exposure_routes(
     router = APIRouter(tags=["exposure"])
 
     @router.get("/exposure", summary="List exposures")
-    def list_exposures(parameters: Annotated[ExposureParameters, Query()]) -> ExposurePageModel:
+    def list_exposures(query: Annotated[ExposureQuery, Query()]) -> ExposurePageModel:
         """Every workload of the watched clusters by port: what leads to it, and whether from outside. Whether an
         endpoint was called from public addresses is in /endpoints."""
-        try:
-            page = exposures.list_exposures(parameters.question())
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        page = exposures.list_exposures(query)
         return ExposurePageModel(
             items=tuple(ServiceExposureModel.model_validate(item) for item in page.items),
-            next_cursor=page.next_cursor or None,
+            next_cursor=page.next_cursor,
             total=page.total,
             clusters=tuple(ClusterStatusModel.model_validate(status) for status in clusters()),
         )

@@ -13,7 +13,9 @@ from starlette.routing import Match
 
 from collector.api.base_model import Model
 from collector.core.errors import ConflictError, UnknownError
+from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.query import CursorError
+from collector.inventory.templates.mapping import EditError
 from collector.storage.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -37,6 +39,9 @@ TITLES: dict[int, str] = {
     500: "Internal error",
     503: "Unavailable",
 }
+
+# Errors of the product whose message is for the client.
+_STATUSES: dict[type[Exception], int] = {ConflictError: 409, UnknownError: 404, EditError: 422, ConsumerError: 422}
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
@@ -153,11 +158,14 @@ def add_problem_handlers(app: FastAPI) -> None:
             return problem_response(422, "The body is not JSON in UTF-8; send an object as application/json.")
         return problem_response(error.status_code, str(error.detail), error.headers)
 
-    async def on_conflict(_: Request, error: Exception) -> Response:
-        return problem_response(409, str(error))
+    async def on_cursor(request: Request, error: Exception) -> Response:
+        cursor = show(request.query_params.get("cursor"))
+        return problem_response(422, f"The parameter 'cursor' is {cursor}, but {error}; start again without it.")
 
-    async def on_unknown(_: Request, error: Exception) -> Response:
-        return problem_response(404, str(error))
+    async def on_refusal(_: Request, error: Exception) -> Response:
+        status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+        sentence = str(error).removesuffix(".")
+        return problem_response(status, f"{sentence[:1].upper()}{sentence[1:]}.")
 
     async def on_store(request: Request, error: Exception) -> Response:
         assert isinstance(error, StoreError)
@@ -169,8 +177,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(ConflictError, on_conflict)
-    app.add_exception_handler(UnknownError, on_unknown)
+    app.add_exception_handler(CursorError, on_cursor)
+    for kind in _STATUSES:
+        app.add_exception_handler(kind, on_refusal)
     app.add_exception_handler(StoreError, on_store)
 
 
@@ -205,8 +214,3 @@ def _body_fields(operation: Mapping[str, Any], schema: Mapping[str, Any]) -> lis
     except KeyError:
         return []
     return list(schema["components"]["schemas"][reference.rsplit("/", 1)[1]].get("properties", {}))
-
-
-def refuse_cursor(cursor: str, error: CursorError) -> Problem:
-    """The refusal of a cursor that is not of this question."""
-    return Problem(422, f"The parameter 'cursor' is {show(cursor)}, but {error}; start again without it.")

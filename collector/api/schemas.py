@@ -8,10 +8,11 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from collector.api.base_model import Model
-from collector.api.parameters import Parameters, SpanParameters, find_endpoint
+from collector.api.parameters import find_endpoint
 from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.filters import Parameters, SpanParameters
 from collector.inventory.query import Reader, span_since
 from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render

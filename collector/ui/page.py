@@ -3,7 +3,7 @@
 They are plain links and forms. htmx only makes them smoother.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,15 @@ from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import COOKIE_NAME, SESSION_SECONDS, Authenticator
-from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
-from collector.api.problem import Problem, describe_validation
-from collector.core.kinds import Protocol
+from collector.api.problem import Problem
 from collector.inventory.consumers.consumers import ConsumerInventory
 from collector.inventory.coverage.reader import CoverageInventory
-from collector.inventory.endpoints.endpoint import Tier
-from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.endpoints.endpoint import Endpoint
+from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
-from collector.inventory.endpoints.question import EndpointQuestion
-from collector.inventory.endpoints.spec_status import SpecStatus
+from collector.inventory.endpoints.filters import METHODS, EndpointQuery
 from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.query import CursorError, Since, series_span, span_since
 from collector.inventory.sensors import Watch
 from collector.inventory.templates.editor import TemplateEditor
@@ -35,7 +33,7 @@ from collector.response.responder import Responder
 from collector.risk.keeper import RiskKeeper
 from collector.ui.alert_page import ACTOR, add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
-from collector.ui.columns import build_headings, link_to, summarise
+from collector.ui.columns import ENDPOINT_COLUMNS, build_list_values, link_to, summarise, word_refusal
 from collector.ui.coverage_page import build_coverage_values
 from collector.ui.detection_page import add_detection
 from collector.ui.endpoint_page import (
@@ -55,7 +53,6 @@ CACHE = {"cache-control": "public, max-age=3600"}
 ALERTS_SHOWN = 20
 EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "apidae_theme"
 
@@ -110,59 +107,27 @@ class _Page:
 
     def show_inventory(self, request: Request) -> Response:
         """The inventory; a query that cannot be is told in a sentence above an empty table."""
-        query = {name: value for name, value in request.query_params.items() if value}
-        page, complaint = EndpointPage(items=(), next_cursor="", total=0), ""
-        question = EndpointParameters().question(self.clock())
+        asked = {name: value for name, value in request.query_params.items() if value}
+        query, page, complaint = EndpointQuery(), Page[Endpoint](), ""
         try:
-            question = EndpointParameters.model_validate(query).question(self.clock())
-            page = self.endpoints.list_endpoints(question)
-        except ValidationError as error:
-            located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
-            complaint = describe_validation(located, list(EndpointParameters.model_fields))
-        except CursorError:
-            complaint = "This page of the list is no longer there; start again from the first."
-        values = {**self.values(request), **self._inventory_values(question, page, query), "complaint": complaint}
-        return render(self.templates, "inventory.html", values, status=422 if complaint else 200)
-
-    def _inventory_values(
-        self, question: EndpointQuestion, page: EndpointPage, query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """The table, the alerts and the strip."""
+            query = EndpointQuery.model_validate(asked)
+            page = self.endpoints.list_endpoints(query, query.find_span(self.clock()))
+        except (ValidationError, CursorError) as error:
+            complaint = word_refusal(error, EndpointQuery)
         sensors = self.watch.list_sensors()
         covered = self.coverage.read_coverage().cluster
-        alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = (
-            "q",
-            "method",
-            "service",
-            "host",
-            "namespace",
-            "label",
-            "tier",
-            "auth",
-            "protocol",
-            "spec",
-            "operation",
-        )
-        return {
-            "question": question,
-            "page": page,
+        values = {
+            **self.values(request),
+            **build_list_values(query, page, ENDPOINT_COLUMNS, "/", asked),
             "rows": [(endpoint, split_status(endpoint.status)) for endpoint in page.items],
-            "headings": build_headings(question, query),
-            "next_link": link_to(query, cursor=page.next_cursor) if page.next_cursor else "",
-            "first_link": link_to(query) if question.cursor else "",
-            "clear_link": link_to(query, **dict.fromkeys(filters, "")),
-            "here": link_to(query, cursor=question.cursor),
-            "is_filtered": any(query.get(name) for name in filters),
-            "alerts": alerts,
+            "here": link_to("/", asked, cursor=query.cursor),
+            "alerts": self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None),
             "summary": summarise(sensors, covered, self.storage().trouble),
             "sensors": sensors,
-            "tiers": tuple(Tier),
-            "authentications": AUTHENTICATIONS,
-            "protocols": tuple(Protocol),
             "spans": tuple(Since),
-            "specs": tuple(SpecStatus),
+            "complaint": complaint,
         }
+        return render(self.templates, "inventory.html", values, status=422 if complaint else 200)
 
     def show_endpoint(self, request: Request, endpoint_id: str, complaint: str = "") -> Response:
         """One endpoint with its charts; `complaint`: what was wrong with an edit."""

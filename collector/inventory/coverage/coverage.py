@@ -1,7 +1,6 @@
 """The types of coverage: what is read of every listening port and called host of every node, and why the rest is not.
 
-`list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it. `PortQuestion` is a
-validated question to the list of ports: filters, sort and page.
+`list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,6 @@ from typing import Any, Final
 
 from collector.core.rows import Service
 from collector.inventory.endpoints.peers import Holder
-from collector.inventory.endpoints.question import LIMIT_DEFAULT, SEARCH_WORDS_MAX, Order
-from collector.inventory.query import digest_question
 
 
 class PortProtocol(StrEnum):
@@ -297,63 +294,3 @@ def list_blind_spots(rows: Iterable[Mapping[str, Any]]) -> tuple[BlindSpot, ...]
         )
         for kind, protocol in _PROTOCOLS.items()
     )
-
-
-class PortSort(StrEnum):
-    """What ports may be sorted by."""
-
-    BYTES = "bytes"
-    CONNECTIONS = "connections"
-    CALLS = "calls"
-    ESTIMATED_CALLS = "estimated_calls"
-    JOINED_LATE = "joined_late"
-    LOST_CALLS = "lost_calls"
-    PORT = "port"
-    SERVICE = "service"
-    NODE = "node"
-
-
-PORT_NATURAL_ORDER: dict[PortSort, Order] = {
-    **dict.fromkeys(PortSort, Order.DESCENDING),
-    PortSort.PORT: Order.ASCENDING,
-    PortSort.SERVICE: Order.ASCENDING,
-    PortSort.NODE: Order.ASCENDING,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortQuestion:
-    """Filters (empty or None = any), sort and page."""
-
-    search: str = ""
-    node: str = ""
-    service: str = ""
-    protocol: PortProtocol | None = None
-    reading: Reading | None = None
-    role: CoverageRole | None = None
-    is_http_like: bool | None = None
-    sort: PortSort = PortSort.BYTES
-    order: Order = Order.DESCENDING
-    limit: int = LIMIT_DEFAULT
-    cursor: str = ""
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Search words; every one must occur."""
-        return tuple(self.search.split()[:SEARCH_WORDS_MAX])
-
-    @property
-    def fingerprint(self) -> str:
-        """What a cursor belongs to: everything but the limit and the place."""
-        return digest_question(
-            "ports",
-            self.search,
-            self.node,
-            self.service,
-            self.protocol or "",
-            self.reading or "",
-            self.role or "",
-            "" if self.is_http_like is None else str(self.is_http_like),
-            self.sort,
-            self.order,
-        )

@@ -17,7 +17,6 @@ from collector.inventory.coverage.coverage import (
     NodeCoverage,
     Port,
     PortProtocol,
-    PortQuestion,
     Share,
     WeakChoice,
     list_blind_spots,
@@ -28,12 +27,14 @@ from collector.inventory.coverage.sql import (
     HISTORY_BASE_SECONDS,
     NODES,
     SORT_TYPES,
+    PortQuery,
     count_ports,
     history,
     page_ports,
 )
 from collector.inventory.endpoints.peers import Call, read_address_book
-from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, read_cursor, select, write_cursor
+from collector.inventory.filters import Page
+from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, select
 from collector.inventory.sensors import Sensor, Watch
 
 UNEXPLAINED = "unexplained"
@@ -129,15 +130,6 @@ ALL_NODES = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PortPage:
-    """One page, where the next one starts (empty on the last), and how many ports match in all."""
-
-    items: tuple[Port, ...]
-    next_cursor: str
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageHistory:
     """What each step added; steps without a report are absent."""
 
@@ -162,22 +154,17 @@ class CoverageInventory:
             losses=list_losses(self._watch.list_sensors()),
         )
 
-    def list_ports(self, question: PortQuestion) -> PortPage:
-        """One page; raises CursorError when the cursor is not of this question."""
-        value_type = SORT_TYPES[question.sort]
-        after = read_cursor(question.cursor, question.fingerprint, value_type) if question.cursor else None
-        rows = select(self._reader, *page_ports(question, after))
-        shown = rows[: question.limit]
-        next_cursor = ""
-        if len(rows) > question.limit:
-            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["id"])
-            next_cursor = write_cursor(last, question.fingerprint)
-        (total,) = select(self._reader, *count_ports(question))
+    def list_ports(self, query: PortQuery) -> Page[Port]:
+        """One page; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(SORT_TYPES[query.sort])
+        rows = select(self._reader, *page_ports(query, after))
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["id"]))
+        (total,) = select(self._reader, *count_ports(query))
         first_seen = self._find_first_seen(shown)
         ports = [_read_port(row, first_seen.get(row["id"], float(row["updated_at"]))) for row in shown]
         book = read_address_book(self._reader, [call for port in ports if (call := _find_call(port))])
         items = tuple(replace(port, called=book.find(call)) if (call := _find_call(port)) else port for port in ports)
-        return PortPage(items=items, next_cursor=next_cursor, total=int(total["total"]))
+        return Page(items=items, next_cursor=next_cursor, total=int(total["total"]))
 
     def read_history(self, span: Span, node: str = ALL_NODES) -> CoverageHistory:
         """What each hour, or each of some hours, added within the span."""
@@ -189,7 +176,7 @@ class CoverageInventory:
         rows = select(self._reader, history(node), {**parameters, **({"node": node} if node else {})})
         return CoverageHistory(step_seconds=step, points=tuple(_read_point(row) for row in rows))
 
-    def _find_first_seen(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def _find_first_seen(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         if not rows:
             return {}
         parameters = {"nodes": sorted({row["node"] for row in rows}), "ids": [row["id"] for row in rows]}

@@ -9,7 +9,7 @@ a route's path as `/orders/{integer}`. Unlike a template, it hides nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from string import hexdigits
 from typing import Any
 
@@ -24,6 +24,7 @@ from collector.inventory.endpoints.endpoint import (
     compute_percentiles,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.filters import EndpointQuery, OperationView
 from collector.inventory.endpoints.list_query import SORTS, RankedEndpoint, Rankings
 from collector.inventory.endpoints.metrics import (
     MICROSECONDS_TO_MILLISECONDS,
@@ -47,10 +48,10 @@ from collector.inventory.endpoints.operations import (
 from collector.inventory.endpoints.outbound import Routes, find_routes
 from collector.inventory.endpoints.peers import call_of, read_address_book, read_workloads
 from collector.inventory.endpoints.predicates import ConsumerSql, counted_rows_of_routes, span_parameters
-from collector.inventory.endpoints.question import EndpointQuestion, OperationView
 from collector.inventory.endpoints.spec_status import NO_SPEC, read_specs
+from collector.inventory.filters import Page
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
-from collector.inventory.query import Cursor, Reader, Span, read_cursor, select, series_span, series_step, write_cursor
+from collector.inventory.query import Cursor, Reader, Span, select, series_span, series_step
 
 LITERAL = 1  # proto SegmentKind.
 WORD = 2
@@ -122,15 +123,6 @@ def find_service_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
     return [int(row["route_id"]) for row in select(reader, _SERVICE_ROUTES, {"routes": routes})] if routes else []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointPage:
-    """One page, where the next one starts (empty on the last), and how many endpoints match in all."""
-
-    items: tuple[Endpoint, ...]
-    next_cursor: str
-    total: int
-
-
 class EndpointInventory:
     """Answers questions about endpoints from the store."""
 
@@ -142,23 +134,19 @@ class EndpointInventory:
         self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
 
-    def list_endpoints(self, question: EndpointQuestion) -> EndpointPage:
-        """One page; raises CursorError when the cursor is not of this question."""
-        value_type = SORTS[question.sort].value_type
-        after = read_cursor(question.cursor, question.fingerprint, value_type) if question.cursor else None
+    def list_endpoints(self, query: EndpointQuery, span: Span) -> Page[Endpoint]:
+        """One page; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(SORTS[query.sort].value_type)
         known = has_operations(self._reader)
-        is_asked = question.operations is OperationView.ONLY or bool(question.operation)
-        if is_asked and (not known or question.operations is OperationView.EXCLUDE):
-            return EndpointPage(items=(), next_cursor="", total=0)
-        page = self._rankings.read_page(question, after, has_operations=known)
-        next_cursor = ""
-        if page.has_more:
-            last = Cursor(value=page.items[-1].value, id=page.items[-1].id)
-            next_cursor = write_cursor(last, question.fingerprint)
-        by_id = self._measure_ranked(question.span, page.items)
+        is_asked = query.operations is OperationView.ONLY or bool(query.operation)
+        if is_asked and (not known or query.operations is OperationView.EXCLUDE):
+            return Page()
+        ranked = self._rankings.read_page(query, span, after, has_operations=known)
+        shown, next_cursor = query.cut(ranked.items, lambda last: Cursor(value=last.value, id=last.id))
+        by_id = self._measure_ranked(span, shown)
         # A minute row may expire between the two statements; then the endpoint has left the span.
-        items = tuple(by_id[one.id] for one in page.items if one.id in by_id)
-        return EndpointPage(items=items, next_cursor=next_cursor, total=page.total)
+        items = tuple(by_id[one.id] for one in shown if one.id in by_id)
+        return Page(items=items, next_cursor=next_cursor, total=ranked.total)
 
     def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
         """Every figure of some endpoints by id, operations among them, without those that had no counted call in the

@@ -29,8 +29,8 @@ from collector.inventory.endpoints.predicates import (
     objects_count,
     rows_table,
 )
-from collector.inventory.endpoints.question import LIMIT_MAX
 from collector.inventory.evidence.cohort import Crowd, read_crowd
+from collector.inventory.filters import LIMIT_MAX
 from collector.inventory.query import (
     HOUR_SECONDS,
     MINUTE_SECONDS,
