@@ -8,7 +8,7 @@ from collector.alerting.alert import AlertKind, AlertState
 from collector.inventory.filters import Filter, ListQuery
 
 State = Annotated[AlertState | None, Filter(None)]
-_STATES = "open, silenced or closed; default all."
+_STATES = "Default: all."
 
 
 class AlertQuery(ListQuery):

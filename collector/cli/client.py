@@ -144,8 +144,16 @@ class Column:
     estimate: str = ""
 
 
-def describe_columns(*described: tuple[str, str, int] | tuple[str, str, int, str]) -> tuple[Column, ...]:
-    return tuple(Column(*one) for one in described)
+def describe_columns(text: str) -> tuple[Column, ...]:
+    """Columns as words: `name=place~estimate/rank`, where a place equal to the name, no estimate and rank 0 are left
+    out."""
+    columns = []
+    for word in text.split():
+        named, _, rank = word.partition("/")
+        placed, _, estimate = named.partition("~")
+        name, _, place = placed.partition("=")
+        columns.append(Column(name, place or name, int(rank or 0), estimate))
+    return tuple(columns)
 
 
 def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:

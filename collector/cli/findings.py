@@ -26,28 +26,10 @@ from collector.cli.client import (
 )
 from collector.core.rates import word_measure
 
-TERM_COLUMNS = describe_columns(
-    ("term", "name", 0),
-    ("weight", "weight", 0),
-    ("evidence", "evidence", 0),
-    ("lower", "lower", 2),
-    ("then", "score_if_lowered", 0),
-    ("owasp", "owasp", 3),
-)
+TERM_COLUMNS = describe_columns("term=name weight evidence lower/2 then=score_if_lowered owasp/3")
 FINDING_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("severity", "severity", 0),
-    ("state", "state", 0),
-    ("title", "title", 0),
-    ("service", "service", 1),
-    ("method", "method", 2),
-    ("host", "host", 5),
-    ("template", "url_template", 0),
-    ("why", "why", 3),
-    ("owasp", "owasp", 4),
-    ("first_seen", "first_seen", 6),
-    ("by", "changed_by", 7),
-    ("note", "note", 7),
+    "id severity state title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "
+    "by=changed_by/7 note/7"
 )
 
 
@@ -98,25 +80,10 @@ def register_risk(app: typer.Typer) -> None:
         print_items(fetch(url, token, "findings", {**asked, "limit": str(limit)})["items"], FINDING_COLUMNS, output)
 
 
-PREVIEW_COLUMNS = describe_columns(
-    ("level", "level", 0),
-    ("alerts_a_day", "alerts_a_day", 0),
-    ("high_a_day", "high_a_day", 0),
-    ("suppressed_a_day", "suppressed_a_day", 1),
-    ("budget_a_day", "budget_a_day", 2),
-)
+PREVIEW_COLUMNS = describe_columns("level alerts_a_day high_a_day suppressed_a_day/1 budget_a_day/2")
 RULE_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("in_force", "is_in_force", 0),
-    ("consumer", "consumer", 1),
-    ("network", "network", 1),
-    ("workload", "workload", 1),
-    ("endpoint", "endpoint_id", 2),
-    ("kind", "kind", 1),
-    ("note", "note", 0),
-    ("expires_at", "expires_at", 0),
-    ("reports", "reports", 0),
-    ("created_by", "created_by", 3),
+    "id in_force=is_in_force consumer/1 network/1 workload/1 endpoint=endpoint_id/2 kind/1 note expires_at "
+    "reports created_by/3"
 )
 _HOUR, _DAY = 3_600, 86_400
 
@@ -214,18 +181,8 @@ def register_detection(app: typer.Typer) -> None:
 
 
 EVIDENCE_COLUMNS = describe_columns(
-    ("start", "start", 0),
-    ("calls", "calls", 0),
-    ("4xx", "client_errors", 1),
-    ("5xx", "errors", 1),
-    ("not_read", "not_read", 3),
-    ("objects", "objects", 0, "has_estimated_objects"),
-    ("credentials", "credentials", 2),
-    ("records", "records_returned", 2),
-    ("request_bytes", "request_bytes", 3),
-    ("response_bytes", "response_bytes", 3),
-    ("numeric_calls", "numeric_calls", 4),
-    ("steps", "monotonic_steps", 4),
+    "start calls 4xx=client_errors/1 5xx=errors/1 not_read/3 objects~has_estimated_objects credentials/2 "
+    "records=records_returned/2 request_bytes/3 response_bytes/3 numeric_calls/4 steps=monotonic_steps/4"
 )
 
 

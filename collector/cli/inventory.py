@@ -1,6 +1,6 @@
 """Commands on the inventory: `apidae templates ..` edits templates (split, merge, rename, pin, undo).
 
-`apidae diff|tombstones` list the endpoints that came, changed or are retired.
+`apidae diff` lists the endpoints that came, went or changed.
 """
 
 from typing import Annotated, Any
@@ -20,19 +20,8 @@ from collector.cli.client import (
     fetch,
     print_items,
 )
+from collector.cli.lists import add_list
 
-EDIT_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("kind", "kind", 0),
-    ("method", "method", 1),
-    ("template", "template", 0),
-    ("host", "host", 3),
-    ("by", "by", 2),
-    ("time", "time", 2),
-    ("exact_since", "exact_since", 3),
-    ("undone_at", "undone_at", 1),
-    ("note", "note", 4),
-)
 EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint.")]
 PlaceArgument = Annotated[int, typer.Argument(help="Which segment, from 0: of /users/{id} the parameter is 1.", min=0)]
 
@@ -42,10 +31,7 @@ def register_template(app: typer.Typer) -> None:
     templates = typer.Typer(help="Split, merge, rename and pin templates; undo it.", no_args_is_help=True)
     app.add_typer(templates, name="templates")
 
-    @templates.command("list")
-    def list_edits(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List all edits, newest first."""
-        print_items(fetch(url, token, "template-edits", {})["items"], EDIT_COLUMNS, output)
+    add_list(templates, "templates list")
 
     @templates.command("rename")
     def rename(
@@ -118,15 +104,8 @@ def _tell(edit: dict[str, Any]) -> None:
     )
 
 
-_NAME = (
-    *(("method", "method", 0), ("host", "host", 3), ("template", "template", 0), ("operation.name", "operation", 0)),
-    ("service", "service", 1),
-)
 DIFF_COLUMNS = describe_columns(
-    ("change", "change", 0), *_NAME, ("credentials", "credentials", 0), ("last_seen", "last_seen", 2), ("id", "id", 4)
-)
-TOMBSTONE_COLUMNS = describe_columns(
-    *_NAME, ("calls", "calls", 0), ("first_seen", "first_seen", 2), ("last_seen", "last_seen", 0), ("id", "id", 4)
+    "change method host/3 template operation.name=operation service/1 credentials last_seen/2 id/4"
 )
 
 
@@ -145,11 +124,6 @@ def register_change(app: typer.Typer) -> None:
         print_items(
             list_changes(fetch(url, token, "inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS, output
         )
-
-    @app.command("tombstones")
-    def tombstones(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List endpoints that nobody called for 30 days."""
-        print_items(fetch(url, token, "inventory/tombstones", {})["items"], TOMBSTONE_COLUMNS, output)
 
 
 def list_changes(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -25,26 +25,10 @@ from collector.cli.client import (
 )
 
 BLOCK_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("state", "state", 0),
-    ("consumer", "consumer", 0),
-    ("services", "services", 4),
-    ("clusters", "clusters", 4),
-    ("stopped", "stopped_connections", 0),
-    ("expires_at", "expires_at", 1),
-    ("by", "approved_by", 3),
-    ("reason", "reason", 2),
+    "id state consumer services/4 clusters/4 stopped=stopped_connections expires_at/1 by=approved_by/3 reason/2"
 )
-LADDER_COLUMNS = describe_columns(
-    ("kind", "kind", 0),
-    ("step", "step", 0),
-    ("seconds", "seconds", 1),
-    ("endpoints", "endpoints", 3),
-    ("by", "set_by", 2),
-)
-AUDIT_COLUMNS = describe_columns(
-    ("time", "time", 0), ("by", "by", 0), ("action", "action", 0), ("target", "target", 0), ("why", "why", 1)
-)
+LADDER_COLUMNS = describe_columns("kind step seconds/1 endpoints/3 by=set_by/2")
+AUDIT_COLUMNS = describe_columns("time by action target why/1")
 ApprovalOption = Annotated[
     str, typer.Option("--approval-token", envvar="APIDAE_APPROVAL_TOKEN", help="Of the second person.")
 ]

@@ -1,6 +1,6 @@
 """Commands on schemas and descriptions of APIs.
 
-`apidae schema|services|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
+`apidae schema|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
 `apidae specs ..` manage API descriptions and show how endpoints differ from them.
 """
 
@@ -26,25 +26,11 @@ from collector.cli.client import (
     print_items,
     remove,
 )
+from collector.cli.lists import add_list
 from collector.schemas.json_schema import name_type
 
-PARAMETER_COLUMNS = describe_columns(
-    ("place", "place", 0), ("name", "name", 0), ("type", "type", 0), ("share", "share", 1), ("required", "required", 0)
-)
-OPERATION_COLUMNS = describe_columns(
-    ("protocol", "protocol", 0),
-    ("kind", "kind", 0),
-    ("operation", "name", 0),
-    ("sampled_calls", "sampled_calls", 1),
-    ("sampled_errors", "sampled_errors", 2),
-    ("estimated_calls", "estimated_calls", 0),
-)
-SERVICE_COLUMNS = describe_columns(
-    ("service", "service", 0),
-    ("cluster", "cluster", 2),
-    ("namespace", "namespace", 1),
-    ("endpoints", "endpoints", 0),
-)
+PARAMETER_COLUMNS = describe_columns("place name type share/1 required")
+OPERATION_COLUMNS = describe_columns("protocol kind operation=name sampled_calls/1 sampled_errors/2 estimated_calls")
 
 
 class Format(StrEnum):
@@ -73,11 +59,6 @@ def register_schema(app: typer.Typer) -> None:
         print_items(list_fields(answer), PARAMETER_COLUMNS, output)
         if answer["operations"]:
             print_items(answer["operations"], OPERATION_COLUMNS, output)
-
-    @app.command("services")
-    def services(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the services that have endpoints."""
-        print_items(fetch(url, token, "services", {})["items"], SERVICE_COLUMNS, output)
 
     @app.command("export")
     def export(
@@ -136,24 +117,7 @@ def _list_body(place: str, schema: dict[str, Any], path: str = "") -> list[dict[
     return rows
 
 
-SPEC_COLUMNS = describe_columns(
-    ("name", "name", 0),
-    ("version", "version", 1),
-    ("service", "service", 1),
-    ("in_force", "is_in_force", 0),
-    ("operations", "operations", 0),
-    ("deprecated", "deprecated", 2),
-    ("versions", "versions", 3),
-    ("source", "source", 2),
-    ("time", "time", 4),
-)
-REPORT_COLUMNS = describe_columns(
-    ("status", "status", 0),
-    ("method", "method", 0),
-    ("path", "path", 0),
-    ("what", "what", 0),
-    ("endpoint", "endpoint", 3),
-)
+REPORT_COLUMNS = describe_columns("status method path what endpoint/3")
 
 
 def register_spec(app: typer.Typer) -> None:
@@ -161,19 +125,7 @@ def register_spec(app: typer.Typer) -> None:
     specs = typer.Typer(help="Compare API descriptions (OpenAPI) with the calls that were seen.", no_args_is_help=True)
     app.add_typer(specs, name="specs")
 
-    @specs.command("list")
-    def list_specs(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the descriptions; on standard error what is wrong with files, where services serve one, and how that
-        fits their calls."""
-        found = fetch(url, token, "specs", {})
-        for path, error in found["file_errors"].items():
-            typer.echo(f"{path}: {error}", err=True)
-        for one in found["seen_in_traffic"]:
-            typer.echo(f"Seen in traffic: {one['method']} {one['host']}{one['template']} of {one['service']}", err=True)
-        for one in found["items"]:
-            if one["fit"]:
-                typer.echo(f"{one['name']}: {one['fit']}", err=True)
-        print_items(found["items"], SPEC_COLUMNS, output)
+    add_list(specs, "specs list")
 
     @specs.command("upload")
     def upload(

@@ -66,7 +66,7 @@ class Condition:
 class Filter:
     """How a field of a list filters. `where` is SQL with the parameter `{NAME:Type}`, a function of the value, or None
     where the list is not read by SQL. `title` names its control on the page; without one the page only shows the value.
-    `choices` are offered beside the members of an enumeration.
+    `choices` are offered there, of a type that is no enumeration.
     """
 
     where: str | Callable[[Any], Condition] | None
@@ -84,10 +84,12 @@ class Filter:
         return Condition(sql=self.where, parameters={name: plain}, columns=self.columns)
 
 
-def list_choices(info: FieldInfo, described: Filter) -> tuple[str, ...]:
-    """The values that a field of a list takes; none where any text will do."""
-    kinds = (kind for kind in get_args(info.annotation) if isinstance(kind, type) and issubclass(kind, StrEnum))
-    return (*described.choices, *(member.value for kind in kinds for member in kind))
+def list_members(info: FieldInfo) -> tuple[str, ...]:
+    """The values that a field takes whose type is an enumeration."""
+    kinds = (info.annotation, *get_args(info.annotation))
+    return tuple(
+        member.value for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum) for member in kind
+    )
 
 
 def match_words(searched: str) -> Callable[[str], Condition]:

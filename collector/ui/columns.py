@@ -17,7 +17,7 @@ from collector.core.kinds import Protocol
 from collector.inventory.coverage.coverage import NodeCoverage
 from collector.inventory.coverage.sql import PortSort
 from collector.inventory.endpoints.filters import EndpointSort
-from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, list_choices
+from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, list_members
 from collector.inventory.query import CursorError
 from collector.inventory.sensors import Sensor, SensorState
 from collector.ui.wording import word_protocol
@@ -116,7 +116,7 @@ def build_controls(query: ListQuery) -> tuple[Control, ...]:
             name=name,
             title=one.title,
             value=_write_value(getattr(query, name)),
-            choices=tuple((choice, _word_choice(choice)) for choice in list_choices(info, one)),
+            choices=tuple((choice, _word_choice(choice)) for choice in one.choices or list_members(info)),
         )
         for name, (info, one) in query.list_filters().items()
     )

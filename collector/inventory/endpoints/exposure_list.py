@@ -64,9 +64,7 @@ class ExposureQuery(ListQuery):
         max_length=SEARCH_CHARACTERS_MAX,
         description="Words that must all occur in cluster, namespace or workload.",
     )
-    level: Annotated[ExposureLevel | None, Filter(None)] = Field(
-        default=None, description="external or internal; default both."
-    )
+    level: Annotated[ExposureLevel | None, Filter(None)] = Field(default=None, description="Default: all.")
 
 
 class KnownExposures:
