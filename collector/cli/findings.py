@@ -59,7 +59,7 @@ def register_risk(app: typer.Typer) -> None:
         state: Annotated[str, typer.Option(help="open, accepted, false_positive or fixed; default all.")] = "",
         severity: Annotated[str, typer.Option(help="critical, high, medium or low.")] = "",
         rule: str = "",
-        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        endpoint: Annotated[str, typer.Option("--endpoint-id", "--endpoint", help="Id of an endpoint.")] = "",
         decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
         by: ByOption = "",
         note: Annotated[str, typer.Option(help="With --set: why.")] = "",
