@@ -7,6 +7,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_fie
 
 from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
 from collector.inventory.endpoints.predicates import EXACT_MAX
+from collector.kubernetes.fact import PeerKind
+
+ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
+ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
 
 
 def _read_time(value: Any) -> Any:
@@ -58,3 +62,20 @@ class ServiceModel(Model):
     workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
     host_name: str = Field(examples=["node-1"])
     port: int = Field(examples=[8080])
+
+
+class HolderModel(Model):
+    """Who held an address, by what the API server of its cluster said."""
+
+    cluster: str
+    kind: PeerKind
+    namespace: str
+    name: str = Field(description="Of the Pod, node or Service.", examples=["orders-5d4f8b9c7d-x7x9z"])
+    label: str = Field(description="Namespace and workload, or the node.", examples=["shop/orders"])
+    workload: str = Field(description="Of a Pod.", examples=["orders"])
+    workload_kind: str = Field(examples=["Deployment"])
+    node: str
+    services: tuple[str, ...] = Field(description="Services that lead to the Pod.", examples=[["shop/orders"]])
+    workloads: tuple[str, ...] = Field(description="What a Service leads to.", examples=[["shop/orders:8080"]])
+    since: Time
+    until: OptionalTime = Field(description="Null: still.")

@@ -6,9 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Time
-from collector.api.endpoints import ATTACKS, ATTACKS_CONFIRMED
-from collector.api.exposure import HolderModel
+from collector.api.base_model import ATTACKS, ATTACKS_CONFIRMED, HolderModel, Model, ObjectsModel, Time
 from collector.api.problem import Problem, show
 from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerKind, parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery

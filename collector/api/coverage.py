@@ -6,8 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, Ratio, ServiceModel, Time
-from collector.api.exposure import HolderModel
+from collector.api.base_model import HolderModel, Model, Ratio, ServiceModel, Time
 from collector.api.parameters import CoverageHistoryParameters, NoParameters
 from collector.inventory.coverage.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage.reader import CoverageInventory

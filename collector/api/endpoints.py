@@ -10,9 +10,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Ratio, ServiceModel, Time
-from collector.api.exposure import ExposureModel, HolderModel
-from collector.api.parameters import find_endpoint
+from collector.api.base_model import (
+    ATTACKS,
+    ATTACKS_CONFIRMED,
+    HolderModel,
+    Model,
+    ObjectsModel,
+    Ratio,
+    ServiceModel,
+    Time,
+)
+from collector.api.exposure import ExposureModel
 from collector.api.risk import RiskScoreModel
 from collector.core.kinds import Protocol
 from collector.inventory.endpoints.bodies import BodySide, DataClass, RecordsBasis
@@ -146,10 +154,6 @@ class EndpointOperationModel(Model):
     sampled_calls: int
     sampled_errors: int = Field(description="Of those, failed by their status or by what the answer says.")
     samples: int = Field(description="Requests to its parent that were looked at.")
-
-
-ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
-ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
 
 
 class EndpointModel(Model):
@@ -291,7 +295,7 @@ def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], f
     @router.get("/{endpoint_id}", summary="Show one endpoint")
     def get_endpoint(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointDetailModel:
         """One endpoint with its time series, busiest consumers, status codes and the routes behind it."""
-        return view_endpoint_detail(find_endpoint(endpoints, endpoint_id, parameters, clock()))
+        return view_endpoint_detail(endpoints.find_endpoint(endpoint_id, parameters, clock()))
 
     return router
 

@@ -9,10 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, Strict
 
-from collector.api.problem import Problem, show
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, parse_consumer
-from collector.inventory.endpoints.endpoint import EndpointDetail
-from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.evidence.calls import CallQuestion, Resolution
 from collector.inventory.filters import LIMIT_MAX, CursorWord, Limit, Parameters, SpanParameters, Text
 
@@ -139,17 +136,3 @@ class MuteBody(SilenceBody):
     seconds: int = Field(
         ge=60, le=MUTE_SECONDS_MAX, description="How long to stay silent about this subject.", examples=[3_600]
     )
-
-
-def find_endpoint(
-    endpoints: EndpointInventory, endpoint_id: str, parameters: SpanParameters, now: float
-) -> EndpointDetail:
-    """The endpoint, or the refusal of an id that no call had."""
-    detail = endpoints.get_endpoint(endpoint_id, parameters.find_span(now))
-    if detail is None:
-        raise Problem(
-            404,
-            f"No call to an endpoint {show(endpoint_id)} in the last {parameters.since}; "
-            "look it up in /api/v1/endpoints or ask with a longer since.",
-        )
-    return detail

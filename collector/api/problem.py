@@ -79,6 +79,21 @@ def describe_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str
     return " ".join(_describe_error(error, known) for error in errors)
 
 
+# What to use instead, by pydantic's type of error.
+_FIXES = {
+    **dict.fromkeys(("enum", "literal_error"), "one of {expected}"),
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    "string_type": "text",
+    "string_unicode": "text in UTF-8",
+    "string_too_short": "{min_length} characters or more",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "tuple_type": "a list",
+}
+
+
 def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
     """One sentence: the thing, the value, the fix."""
     location = [str(part) for part in error["loc"]]
@@ -91,34 +106,16 @@ def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
             return f"The {place} {show(name)} does not exist; use one of {', '.join(known)}."
         case "missing":
             return f"The {place} {name!r} is missing; send it."
-        case "enum" | "literal_error":
-            return f"The {place} {name!r} is {value}; use one of {context.get('expected', '')}."
-        case "greater_than_equal":
-            return f"The {place} {name!r} is {value}; use {context['ge']} or more."
-        case "greater_than":
-            return f"The {place} {name!r} is {value}; use more than {context['gt']}."
-        case "less_than_equal":
-            return f"The {place} {name!r} is {value}; use {context['le']} or less."
         case "string_too_long":
             return f"The {place} {name!r} is too long; use at most {context['max_length']} characters."
-        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return f"The {place} {name!r} is {value}; use a whole number."
-        case "string_type":
-            return f"The {place} {name!r} is {value}; use text."
-        case "string_unicode":
-            return f"The {place} {name!r} is {value}; use text in UTF-8."
-        case "string_too_short":
-            return f"The {place} {name!r} is {value}; use {context['min_length']} characters or more."
-        case "bool_type" | "bool_parsing":
-            return f"The {place} {name!r} is {value}; use true or false."
-        case "tuple_type":
-            return f"The {place} {name!r} is {value}; use a list."
         case "model_attributes_type" | "model_type" | "dict_type":
             return "The body is not an object; send one as application/json."
         case "json_invalid":
             return "The body is not JSON; send an object as application/json."
         case "value_error":
             return f"The {place} {name!r} is {value}; {context.get('error', error['msg'])}."
+        case kind if kind in _FIXES:
+            return f"The {place} {name!r} is {value}; use {_FIXES[kind].format(**context)}."
         case _:
             return f"The {place} {name!r} is {value}; {error['msg'][0].lower()}{error['msg'][1:]}."
 

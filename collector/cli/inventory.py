@@ -9,16 +9,10 @@ from urllib.parse import quote
 import typer
 
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
-    fetch,
-    print_items,
 )
 from collector.cli.lists import add_list
 
@@ -33,70 +27,52 @@ def register_template(app: typer.Typer) -> None:
 
     add_list(templates, "templates list")
 
-    @templates.command("rename")
-    def rename(
-        endpoint: EndpointArgument,
-        place: PlaceArgument,
-        name: str,
-        by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-    ) -> None:
+    @command(templates, "rename", prints=False)
+    def rename(api: Api, endpoint: EndpointArgument, place: PlaceArgument, name: str, by: ByOption = "") -> None:
         """Give a parameter another name."""
-        _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": by}))
+        _edit(api, endpoint, "rename", {"place": place, "name": name, "by": by})
 
-    @templates.command("split")
-    def split(
-        endpoint: EndpointArgument,
-        place: PlaceArgument,
-        value: str,
-        by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-    ) -> None:
+    @command(templates, "split", prints=False)
+    def split(api: Api, endpoint: EndpointArgument, place: PlaceArgument, value: str, by: ByOption = "") -> None:
         """Give one value of a parameter an endpoint of its own."""
-        _tell(
-            act(url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": by})
-        )
+        _edit(api, endpoint, "split", {"place": place, "value": value, "by": by})
 
-    @templates.command("merge")
+    @command(templates, "merge", prints=False)
     def merge(
+        api: Api,
         endpoints: Annotated[list[str], typer.Argument(help="Ids of endpoints.")],
         name: Annotated[str, typer.Option(help="Of the parameter.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Make several endpoints one."""
-        _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
+        _print_edit(api.act("template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
 
-    @templates.command("keep-host")
+    @command(templates, "keep-host", prints=False)
     def keep_host(
+        api: Api,
         endpoint: EndpointArgument,
         host: Annotated[str, typer.Argument(help="Which keeps its own name; default: all that the pattern has.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Keep hosts apart that were taken for one, as {tenant}.example.com."""
-        _edit(url, token, endpoint, "keep-host", {"host": host, "by": by})
+        _edit(api, endpoint, "keep-host", {"host": host, "by": by})
 
-    @templates.command("pin")
-    def pin(endpoint: EndpointArgument, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
+    @command(templates, "pin", prints=False)
+    def pin(api: Api, endpoint: EndpointArgument, by: ByOption = "") -> None:
         """Keep a template whatever is learned."""
-        _edit(url, token, endpoint, "pin", {"by": by})
+        _edit(api, endpoint, "pin", {"by": by})
 
-    @templates.command("undo")
-    def undo(edit: str, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
+    @command(templates, "undo", prints=False)
+    def undo(api: Api, edit: str, by: ByOption = "") -> None:
         """Undo an edit."""
-        _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
+        _print_edit(api.act(f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
 
 
-def _edit(url: str, token: str, endpoint: str, action: str, body: dict[str, Any]) -> None:
-    _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/{action}", body))
+def _edit(api: Api, endpoint: str, action: str, body: dict[str, Any]) -> None:
+    _print_edit(api.act(f"endpoints/{quote(endpoint, safe='')}/{action}", body))
 
 
-def _tell(edit: dict[str, Any]) -> None:
+def _print_edit(edit: dict[str, Any]) -> None:
     state = "undone" if edit["undone_at"] else edit["kind"]
     since = f"; all calls since {edit['exact_since']}" if edit["exact_since"] else ""
     typer.echo(
@@ -112,18 +88,14 @@ DIFF_COLUMNS = describe_columns(
 def register_change(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("diff")
+    @command(app, "diff")
     def diff(
+        api: Api,
         start: Annotated[str, typer.Argument(help="The earlier date, as 2026-10-01.")],
         end: Annotated[str, typer.Argument(help="The later date.")],
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Compare the inventory at two dates: endpoints that came, went, or changed credentials."""
-        print_items(
-            list_changes(fetch(url, token, "inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS, output
-        )
+        api.print_items(list_changes(api.fetch("inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS)
 
 
 def list_changes(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,19 +10,13 @@ import typer
 
 from collector.api.lists import AlertQuery, IncidentQuery
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
     Column,
     LimitOption,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
     fail,
-    fetch,
-    print_items,
 )
 from collector.inventory.consumers.consumers import ConsumerQuery
 from collector.inventory.coverage.sql import PortQuery
@@ -31,10 +25,6 @@ from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
 
 Answer = Mapping[str, Any]
-
-
-def _read_items(answer: Answer) -> Sequence[Answer]:
-    return list(answer["items"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,19 +191,17 @@ def register_lists(app: typer.Typer) -> None:
         if " " not in name:
             add_list(app, name)
 
-    @app.command("notifiers")
+    @command(app, "notifiers")
     def notifiers(
+        api: Api,
         test: Annotated[str, typer.Option("--test", help="Send a test alert to this one now.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """List the notifiers and their counts, or test one. A failed test exits with 1."""
         if not test:
-            print_items(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
+            api.print_items(api.fetch("notifiers")["items"], NOTIFIER_COLUMNS)
             return
-        answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": by})
+        answer = api.act(f"notifiers/{quote(test, safe='')}/test", {"by": by})
         if answer["outcome"] != "delivered":
             raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
         typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
@@ -221,34 +209,25 @@ def register_lists(app: typer.Typer) -> None:
 
 def add_list(app: typer.Typer, name: str) -> None:
     """Add the command of a list to the app or to its group."""
-    command = LISTS[name]
+    described = LISTS[name]
 
-    def print_list(url: str, token: str, output: Output, **given: Any) -> None:
-        for flag, view in command.views.items():
+    def print_list(api: Api, **given: Any) -> None:
+        for flag, view in described.views.items():
             if given.pop(flag.replace("-", "_")):
-                print_items(view.read(fetch(url, token, view.path, {})), view.columns, output)
+                api.print_items(view.read(api.fetch(view.path)), view.columns)
                 return
-        answer = fetch(url, token, command.path, {one: str(value) for one, value in given.items()})
-        for sentence in command.notes(answer):
+        answer = api.fetch(described.path, {one: str(value) for one, value in given.items()})
+        for sentence in described.notes(answer):
             typer.echo(sentence, err=True)
-        print_items(_read_items(answer), command.columns, output)
+        api.print_items(list(answer["items"]), described.columns)
 
     options = [
-        *(list_options(command.query) if command.query is not None else ()),
-        *(_make_option(flag, view.help, False) for flag, view in command.views.items()),
-        *(
-            inspect.Parameter(one, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for one, kind, default in (
-                ("url", UrlOption, URL),
-                ("token", TokenOption, ""),
-                ("output", OutputOption, Output.TABLE),
-            )
-        ),
+        *(list_options(described.query) if described.query is not None else ()),
+        *(_make_option(flag, view.help, False) for flag, view in described.views.items()),
     ]
-    # What Typer makes options of.
-    print_list.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    print_list.__annotations__ = {one.name: one.annotation for one in options}
-    app.command(name.rpartition(" ")[2], help=command.help)(print_list)
+    api_parameter = inspect.Parameter("api", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    print_list.__signature__ = inspect.Signature([api_parameter, *options])  # type: ignore[attr-defined]
+    command(app, name.rpartition(" ")[2], help=described.help)(print_list)
 
 
 def list_options(query: type[ListQuery]) -> Iterator[inspect.Parameter]:

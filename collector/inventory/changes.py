@@ -320,7 +320,7 @@ class Tombstone:
     operation: NamedOperation | None
 
 
-class Graveyard:
+class RetiredEndpoints:
     """Keeps `endpoint_tombstones`. Blocks. Raises StoreError."""
 
     def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:

@@ -8,7 +8,7 @@ command line, the control of the page and a row of docs/reference/filters.md (do
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -96,7 +96,7 @@ def match_words(searched: str) -> Callable[[str], Condition]:
     """Every word of the search must occur in `searched`, an SQL expression."""
 
     def build(search: str) -> Condition:
-        words = split_words(search)
+        words = search.split()[:SEARCH_WORDS_MAX]
         return Condition(
             sql=" AND ".join(
                 f"positionCaseInsensitiveUTF8({searched}, {{word{number}:String}}) > 0" for number in range(len(words))
@@ -106,11 +106,6 @@ def match_words(searched: str) -> Callable[[str], Condition]:
         )
 
     return build
-
-
-def split_words(search: str) -> list[str]:
-    """The words of a search, at most SEARCH_WORDS_MAX."""
-    return search.split()[:SEARCH_WORDS_MAX]
 
 
 class Parameters(BaseModel):
@@ -146,11 +141,6 @@ class ListQuery(Parameters):
                 if isinstance(one, Filter):
                     found[name] = info, one
         return found
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether any filter is set."""
-        return any(getattr(self, name) != info.default for name, (info, _) in self.list_filters().items())
 
     @property
     def fingerprint(self) -> str:
@@ -191,10 +181,6 @@ class SortedQuery(ListQuery):
     def direction(self) -> Order:
         """The order that holds."""
         return self.order or self.choose_order(self.sort)
-
-    def sort_by(self, sort: StrEnum, order: Order) -> Self:
-        """The same list sorted otherwise, from its first page."""
-        return self.model_copy(update={"sort": sort, "order": order, "cursor": ""})
 
     def page(
         self, after: Cursor | None, value_type: type[float] | type[str], key: str = "id"

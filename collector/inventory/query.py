@@ -20,8 +20,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Any, Final, Protocol, TypeGuard, TypeVar
 
+import msgspec
+
+RecordT = TypeVar("RecordT")
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86_400
@@ -128,6 +131,11 @@ def select(reader: Reader, sql: str, parameters: Mapping[str, Any] | None = None
     columns = reader.query_columns(sql, parameters)
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def read_record(kind: type[RecordT], row: Mapping[str, Any], **given: Any) -> RecordT:
+    """A dataclass from a row: each field is the column of its name, converted to its type, or is `given`."""
+    return msgspec.convert({**row, **given}, kind, strict=False, from_attributes=True)
 
 
 CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.

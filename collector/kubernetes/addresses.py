@@ -11,8 +11,8 @@ better than selectors: they have named target ports as numbers, Pod by Pod, and 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from collector.kubernetes.fact import PeerKind
 from collector.kubernetes.objects import BackendPort, EndpointSliceObject, ServiceObject, ServicePort, read_time
 from collector.kubernetes.state import ClusterState, Key, Pod
 
@@ -74,14 +74,6 @@ class Targets:
             if (port.name and one.name == port.name) or (not port.name and one.port == port.number):
                 return self.find(service, one)
         return ()
-
-
-class PeerKind(StrEnum):
-    """What an address stands for."""
-
-    POD = "pod"  # One Pod that has it for itself.
-    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
-    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,14 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
+class PeerKind(StrEnum):
+    """What an address stands for."""
+
+    POD = "pod"  # One Pod that has it for itself.
+    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
+    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
+
+
 class FactKind(StrEnum):
     """What leads there, or holds back."""
 

@@ -1,7 +1,7 @@
-"""The controls and headings of the tables of endpoints and ports, and the summary strip on top of the page. Pure.
+"""The controls and headings of the tables of endpoints and ports, and what needs a person. Pure.
 
 Controls are made from the filters of a list (collector/inventory/filters.py). A heading shows which sorts it offers and
-what it asks for next. The strip shows whether everything is watched, and how much is not, in a few words.
+what it asks for next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from collector.api.problem import describe_validation
 from collector.core.kinds import Protocol
-from collector.inventory.coverage.coverage import NodeCoverage
 from collector.inventory.coverage.sql import PortSort
 from collector.inventory.endpoints.filters import EndpointSort
 from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, list_members
@@ -157,41 +156,10 @@ def _word_choice(choice: str) -> str:
 LOSS_RATIO_SHOWN = 0.01  # Above it a sensor's loss is an alert (issue: silence is an alert).
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """Counts for the strip; `trouble` are sentences about storage and sensors that need a person."""
-
-    sensors: int
-    capturing: int
-    ports: int
-    read_ports: int
-    unreadable_ports: int
-    read_connections_ratio: float | None
-    read_bytes_ratio: float | None
-    lost_calls: int
-    trouble: tuple[str, ...]
-
-
-def summarise(sensors: Sequence[Sensor], covered: NodeCoverage, storage_trouble: str) -> Summary:
-    """The strip's figures; `covered` is of all nodes together, `storage_trouble` a sentence or empty."""
-    return Summary(
-        sensors=len(sensors),
-        capturing=sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
-        ports=covered.ports,
-        read_ports=covered.read_ports,
-        unreadable_ports=covered.unreadable_ports,
-        read_connections_ratio=covered.share.read_connections_ratio,
-        read_bytes_ratio=covered.share.read_bytes_ratio,
-        lost_calls=sum(sensor.lost_calls for sensor in sensors),
-        trouble=tuple(
-            sentence
-            for sentence in (
-                storage_trouble,
-                *(describe(sensor) for sensor in sensors for describe in (describe_trouble, describe_fallback)),
-            )
-            if sentence
-        ),
-    )
+def list_trouble(sensors: Sequence[Sensor], storage_trouble: str) -> list[str]:
+    """Sentences about storage and sensors that need a person; `storage_trouble` is one or empty."""
+    described = (describe(sensor) for sensor in sensors for describe in (describe_trouble, describe_fallback))
+    return [sentence for sentence in (storage_trouble, *described) if sentence]
 
 
 def describe_trouble(sensor: Sensor) -> str:

@@ -29,7 +29,7 @@ _HEAD: Final = """# Filters of lists
 
 - A filter is a query parameter of the route: `GET /api/v1/endpoints?method=GET&tier=confirmed`.
 - It is also an option of the command, as `apidae endpoints --method GET`. The option of `q` is `--query` or `-q`.
-- Several filters hold together. A filter that is left out, or empty, excludes nothing.
+- Several filters hold together. A filter that is absent or empty excludes nothing.
 - How lists are paged and sorted: [the API](api.md#lists).
 """
 

@@ -39,7 +39,7 @@ from collector.inventory.filters import (
     SpanParameters,
     Text,
 )
-from collector.inventory.query import MINUTE_SECONDS, Cursor, Reader, Span, select, series_span
+from collector.inventory.query import MINUTE_SECONDS, Cursor, Reader, Span, read_record, select, series_span
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
@@ -123,7 +123,10 @@ SELECT * FROM (
         counted = counted_rows(span) + where
         return ConsumerDetail(
             consumer=self._read_consumers(rows[:1], span)[0],
-            endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
+            endpoints=tuple(
+                read_record(ConsumerEndpoint, row)
+                for row in select(self._reader, _endpoints(counted, span), parameters)
+            ),
             addresses=self._count_places("client_address", counted, parameters),
             workloads=self._count_places("client_workload", counted, parameters),
             softwares=self._count_softwares(series_span(span), where, parameters),
@@ -217,50 +220,25 @@ def _endpoints(counted: str, span: Span) -> str:
     """The endpoints one consumer touched, busiest first."""
     return f"""
 WITH {NAMES}
-SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template,
+SELECT n.endpoint_id AS endpoint_id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS template,
 sum(r.calls) AS calls,
     sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}
-GROUP BY id
-ORDER BY calls DESC, id
+GROUP BY endpoint_id
+ORDER BY calls DESC, endpoint_id
 LIMIT {CONSUMER_ENDPOINTS_MAX}"""
 
 
 def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ...]) -> Consumer:
     name = parse_consumer(row["consumer"])
-    return Consumer(
+    is_principal = name.kind is ConsumerKind.PRINCIPAL
+    return read_record(
+        Consumer,
+        row,
         name=name,
-        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown")
-        if name.kind is ConsumerKind.PRINCIPAL
-        else "",
-        key_id=int(row["key_id"]) if name.kind in _HASHED else 0,
-        endpoints=int(row["endpoints"]),
-        calls=int(row["calls"]),
+        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown") if is_principal else "",
+        key_id=row["key_id"] if name.kind in _HASHED else 0,
         calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
-        errors=int(row["errors"]),
-        denied=int(row["denied"]),
-        objects=int(row["objects"]),
-        addresses=int(row["addresses"]),
-        attacks=int(row["attacks"]),
-        attacks_confirmed=int(row["attacks_confirmed"]),
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
         holders=holders,
-    )
-
-
-def _read_endpoint(row: Mapping[str, Any]) -> ConsumerEndpoint:
-    return ConsumerEndpoint(
-        endpoint_id=row["id"],
-        method=row["method"],
-        host=row["host"],
-        template=row["url_template"],
-        calls=int(row["calls"]),
-        errors=int(row["errors"]),
-        objects=int(row["objects"]),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
     )

@@ -34,8 +34,9 @@ from collector.inventory.coverage.sql import (
 )
 from collector.inventory.endpoints.peers import Call, read_address_book
 from collector.inventory.filters import Page
-from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, select
-from collector.inventory.sensors import Sensor, Watch
+from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, read_record, select
+from collector.inventory.sensors import Sensor, SensorInventory
+from common.figures import Figure, make_gauges
 
 UNEXPLAINED = "unexplained"
 
@@ -140,9 +141,9 @@ class CoverageHistory:
 class CoverageInventory:
     """Answers questions about coverage from the store."""
 
-    def __init__(self, *, reader: Reader, watch: Watch) -> None:
+    def __init__(self, *, reader: Reader, sensors: SensorInventory) -> None:
         self._reader = reader
-        self._watch = watch
+        self._sensors = sensors
 
     def read_coverage(self) -> Coverage:
         """The installation, its nodes by name, what is never read, and what the sensors know they lost."""
@@ -151,7 +152,7 @@ class CoverageInventory:
             cluster=_sum_nodes(nodes),
             nodes=nodes,
             blind_spots=list_blind_spots(select(self._reader, BLIND_SPOTS)),
-            losses=list_losses(self._watch.list_sensors()),
+            losses=list_losses(self._sensors.list_sensors()),
         )
 
     def list_ports(self, query: PortQuery) -> Page[Port]:
@@ -176,6 +177,26 @@ class CoverageInventory:
         rows = select(self._reader, history(node), {**parameters, **({"node": node} if node else {})})
         return CoverageHistory(step_seconds=step, points=tuple(_read_point(row) for row in rows))
 
+    def figures(self) -> tuple[Figure, ...]:
+        """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics."""
+        share = self.read_coverage().cluster.share
+        return make_gauges(
+            (
+                ("coverage_http_connections", "Connections that carry HTTP, of all nodes.", share.connections),
+                (
+                    "coverage_http_read_connections",
+                    "Connections that carry HTTP and are read, of all nodes.",
+                    share.read_connections,
+                ),
+                ("coverage_http_bytes", "Bytes of connections that carry HTTP, of all nodes.", share.bytes),
+                (
+                    "coverage_http_read_bytes",
+                    "Bytes of connections that carry HTTP and are read, of all nodes.",
+                    share.read_bytes,
+                ),
+            )
+        )
+
     def _find_first_seen(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         if not rows:
             return {}
@@ -196,12 +217,7 @@ _NODE_COUNTS = tuple(field.name for field in fields(NodeCoverage) if field.name 
 
 
 def _read_node(row: Mapping[str, Any]) -> NodeCoverage:
-    return NodeCoverage(
-        node=row["node"],
-        share=_read_share(row),
-        updated_at=float(row["updated_at"]),
-        **{name: int(row[name]) for name in _NODE_COUNTS},
-    )
+    return read_record(NodeCoverage, row, share=_read_share(row))
 
 
 def _sum_nodes(nodes: Iterable[NodeCoverage]) -> NodeCoverage:
@@ -215,31 +231,14 @@ def _sum_nodes(nodes: Iterable[NodeCoverage]) -> NodeCoverage:
 
 
 def _read_port(row: Mapping[str, Any], first_seen: float) -> Port:
-    return Port(
-        id=row["id"],
-        node=row["node"],
+    return read_record(
+        Port,
+        row,
         role=ROLE_NUMBERS.get(int(row["role"]), CoverageRole.UNKNOWN),
-        service=Service(
-            cluster=row["cluster"],
-            namespace=row["namespace"],
-            workload=row["workload"],
-            workload_kind=int(row["workload_kind"]),
-            host_name=row["host_name"],
-            port=int(row["port"]),
-        ),
-        address=row["address"],
+        service=read_record(Service, row),
         protocol=PROTOCOL_NUMBERS.get(int(row["protocol"]), PortProtocol.UNKNOWN),
-        is_http_like=bool(row["is_http_like"]),
-        connections=int(row["connections"]),
-        bytes=int(row["bytes"]),
-        joined_late=int(row["joined_late"]),
-        calls=int(row["calls"]),
-        lost_calls=int(row["lost_calls"]),
-        estimated_calls=int(row["estimated_calls"]),
         handshakes=_read_handshakes(row["handshakes"]),
-        reason=row["reason"],
         first_seen=first_seen,
-        updated_at=float(row["updated_at"]),
     )
 
 
@@ -278,11 +277,4 @@ def read_weak_choices(rows: Iterable[Sequence[Any]]) -> tuple[WeakChoice, ...]:
 
 
 def _read_point(row: Mapping[str, Any]) -> CoveragePoint:
-    return CoveragePoint(
-        time=int(row["point"]),
-        share=_read_share(row),
-        calls=int(row["calls"]),
-        estimated_calls=int(row["estimated_calls"]),
-        joined_late=int(row["joined_late"]),
-        lost_calls=int(row["lost_calls"]),
-    )
+    return read_record(CoveragePoint, row, time=row["point"], share=_read_share(row))

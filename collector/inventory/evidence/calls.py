@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
-from collector.inventory.endpoints.endpoints import find_route_ids, find_service_route_ids
-from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
 from collector.inventory.endpoints.predicates import (
     CLIENT_ERROR,
     ERROR,

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
 from collector.cli import client as table
 from collector.cli import findings as evidence
 from collector.cli.lists import LISTS, register_lists
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -35,12 +36,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.write(store)
     write_watch(store)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(make_alert("a1")),
-        settings=ApiSettings(token=TOKEN, version="0.1.0"),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(make_alert("a1")),
+            settings=ApiSettings(token=TOKEN, version="0.1.0"),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app) as opened:
         yield opened

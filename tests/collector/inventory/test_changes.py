@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from collector.inventory.changes import Graveyard
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.inventory.changes import RetiredEndpoints
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -54,19 +55,21 @@ def _fill(store: EmbeddedStore) -> None:
 
 def _open(store: EmbeddedStore) -> TestClient:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     return TestClient(app, headers={"authorization": "Bearer t"})
 
 
 def test_diff_and_tombstones(store: EmbeddedStore) -> None:
     _fill(store)
-    graveyard = Graveyard(store=store, clock=lambda: NOW)
+    graveyard = RetiredEndpoints(store=store, clock=lambda: NOW)
     assert (graveyard.look(), graveyard.look()) == (1, 0)
     with _open(store) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
@@ -112,7 +115,7 @@ def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) 
     _tell(store, nodes[1], 0, {"ListOrders": 2, "ListCoupons": 2})
     _tell(store, nodes[1], 0, {"ListUsers": 5}, status=403)
     _tell(store, nodes[0], 0, {})
-    graveyard = Graveyard(store=store, clock=lambda: NOW)
+    graveyard = RetiredEndpoints(store=store, clock=lambda: NOW)
     assert (graveyard.look(), graveyard.look()) == (1, 0)
     with _open(store) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
