@@ -32,10 +32,10 @@ from collector.detection.process import DetectorProcess
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.responder import Erasing, Responder
 from collector.storage.base import Store, StoreError
 from collector.storage.tables.layout import Layout
-from collector.storage.writer import StoreWriter
 from common.durable import write_durably
 
 ERASED: Final = "erased"
@@ -253,14 +253,14 @@ class Erased:
     log_batches: int
     detector_subjects: int
     alerts: int  # Open and recent ones, of those in `rows`.
-    notifications: int  # That waited to be told, or stood in a file of ours.
+    notifications: int  # That waited to be sent, or stood in a file of ours.
     blocks: int
     audit_lines: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
-    """The places. `notified` takes back what waits to be told of a pattern."""
+    """The places. `notified` takes back what waits to be sent about a pattern."""
 
     wal: Wal
     writer: StoreWriter

@@ -1,16 +1,15 @@
 """The base of the API's pydantic models, with times, ids and the model of a service."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, computed_field, create_model
 
 from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
 from collector.inventory.endpoints.predicates import EXACT_MAX
-from collector.kubernetes.fact import PeerKind
-
-ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
-ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
+from collector.kubernetes.rows import PeerKind
+from collector.storage.columns import UsedBy, list_shown_columns
 
 
 def _read_time(value: Any) -> Any:
@@ -30,6 +29,24 @@ class Model(BaseModel):
     """Reads the domain's objects by attribute."""
 
     model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+
+_M = TypeVar("_M", bound=Model)
+
+
+def with_figures(by: UsedBy) -> Callable[[type[_M]], type[_M]]:
+    """Adds the columns that are shown there as they are (collector/storage/columns.py)."""
+
+    def add(model: type[_M]) -> type[_M]:
+        fields: dict[str, Any] = {
+            name: (int, Field(validation_alias=AliasPath("figures", name), description=column.text))
+            for name, column in list_shown_columns(by).items()
+        }
+        return create_model(
+            model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields
+        )
+
+    return add
 
 
 class ObjectsModel(Model):

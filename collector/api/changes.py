@@ -12,7 +12,7 @@ from collector.api.problem import Problem
 from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.filters import Parameters
-from collector.inventory.query import Reader
+from collector.storage.records import Reader
 
 
 class DiffParameters(Parameters):
@@ -100,6 +100,6 @@ def build_change_routes(*, reader: Reader, retired: RetiredEndpoints) -> APIRout
     @router.get("/tombstones", summary="List endpoints that are gone")
     def list_tombstones(_: Annotated[NoParameters, Query()]) -> TombstonePageModel:
         """Endpoints that nobody called for 30 days, with their history by day."""
-        return TombstonePageModel(items=tuple(TombstoneModel.model_validate(one) for one in retired.list_tombstones()))
+        return TombstonePageModel(items=tuple(TombstoneModel.model_validate(one) for one in retired.list_retired()))
 
     return router

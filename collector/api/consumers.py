@@ -6,13 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import ATTACKS, ATTACKS_CONFIRMED, HolderModel, Model, ObjectsModel, Time
+from collector.api.base_model import HolderModel, Model, ObjectsModel, Time, with_figures
 from collector.api.problem import Problem, show
 from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerKind, parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery
 from collector.inventory.filters import SpanParameters
+from collector.storage.columns import UsedBy
 
 
+@with_figures(UsedBy.CONSUMERS)
 class ConsumerModel(ObjectsModel):
     """One consumer over all endpoints."""
 
@@ -32,10 +34,6 @@ class ConsumerModel(ObjectsModel):
     errors: int
     denied: int = Field(description="Answered 401 or 403.")
     addresses: int = Field(description="Distinct client addresses it came from.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
-    request_bytes: int
-    response_bytes: int
     first_seen: Time
     last_seen: Time
     holders: tuple[HolderModel, ...] = Field(

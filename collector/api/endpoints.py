@@ -11,14 +11,13 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import (
-    ATTACKS,
-    ATTACKS_CONFIRMED,
     HolderModel,
     Model,
     ObjectsModel,
     Ratio,
     ServiceModel,
     Time,
+    with_figures,
 )
 from collector.api.exposure import ExposureModel
 from collector.api.risk import RiskScoreModel
@@ -29,6 +28,7 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import SpanParameters
+from collector.storage.columns import UsedBy
 
 
 class EndpointSpecModel(Model):
@@ -156,6 +156,7 @@ class EndpointOperationModel(Model):
     samples: int = Field(description="Requests to its parent that were looked at.")
 
 
+@with_figures(UsedBy.ENDPOINTS)
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -182,15 +183,11 @@ class EndpointModel(Model):
     streams: StreamsModel | None
     messages: MessagesModel | None
     bodies: BodiesModel | None = Field(description="Null where no body was read.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )
     latency_max_ms: float | None = Field(description="Null of an operation, as all latencies.")
     time_to_first_byte_ms: float | None = Field(description="Mean, streams included.")
-    request_bytes: int = Field(description="Heads and bodies as on the wire.")
-    response_bytes: int
     response_size_bytes: PercentilesModel | None
     authentication: AuthenticationModel
     consumers: int = Field(description="Distinct consumers; within 2 % above a few thousand.")

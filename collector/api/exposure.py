@@ -11,7 +11,7 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.exposure_list import ExposureInventory, ExposureQuery
 from collector.inventory.filters import SpanParameters
-from collector.kubernetes.fact import FactKind
+from collector.kubernetes.rows import FactKind
 from collector.kubernetes.watcher import ClusterStatus
 
 

@@ -15,8 +15,8 @@ from collector.api.parameters import (
 )
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Text
+from collector.risk.assessment import RiskAssessor
 from collector.risk.finding import FindingState, Severity
-from collector.risk.keeper import RiskKeeper
 from collector.risk.repository import FindingQuery
 
 
@@ -110,7 +110,7 @@ class Decision(Body):
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
 
 
-def build_risk_routes(*, risks: RiskKeeper) -> APIRouter:
+def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
     """Routes that read risks, and that take decisions on findings."""
     router = APIRouter(tags=["risk"])
     table = risks.table

@@ -12,13 +12,14 @@ from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.filters import Parameters, SpanParameters
-from collector.inventory.query import Reader, span_since
+from collector.inventory.query import span_since
 from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
 from collector.schemas.openapi import build_openapi
 from collector.schemas.postman import build_postman
 from collector.schemas.service import EndpointSchema, SchemaInventory, list_described, list_services
+from collector.storage.records import Reader
 
 
 class ParameterModel(Model):

@@ -25,9 +25,9 @@ from collector.inventory.templates.editor import TemplateEditor
 from collector.kubernetes.watcher import ClusterStatus
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Erasing, Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaInventory
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
 
@@ -74,8 +74,8 @@ class Services:
     notifiers: Sequence[Notifier] = ()
     responder: Responder | None = None
     approval_token: str | None = None
-    specs: SpecKeeper | None = None
-    risks: RiskKeeper | None = None
+    specs: SpecAssessor | None = None
+    risks: RiskAssessor | None = None
     detection: tuple[Detection, AlertService] | None = None
     editor: TemplateEditor | None = None
     erase: Erase | None = None

@@ -57,7 +57,7 @@ def create(
     """Print a token on standard output, and what to do with it on standard error."""
     from collector.core.keys import read_private
     from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, make_enrollment
-    from collector.trust.keeper import NO_PIN, PIN_FILE
+    from collector.trust.files import NO_PIN, PIN_FILE
 
     with _one_sentence():
         settings = load_settings({"data_dir": data_dir}, config_path=config)
@@ -166,7 +166,7 @@ def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> N
 
 
 def _find_directory(settings: CollectorSettings) -> Path:
-    from collector.trust.keeper import TRUST_DIRECTORY
+    from collector.trust.files import TRUST_DIRECTORY
 
     directory = settings.data_dir / TRUST_DIRECTORY
     if not directory.is_dir():
@@ -180,7 +180,7 @@ def _find_directory(settings: CollectorSettings) -> Path:
 def _one_sentence() -> Iterator[None]:
     """What went wrong on standard error, and exit code 1."""
     from collector.core.keys import KeyFileError
-    from collector.trust.keeper import TrustError
+    from collector.trust.files import TrustError
 
     try:
         yield

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind, AlertSignal, HealthSignal, Signal
 from collector.core.rates import UTC_NAME, LocalTime
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.abuse.engine import AbuseEngine
 from collector.detection.framework.columns import Columns, find_latest
 from collector.detection.framework.contract import F64, State
@@ -29,6 +29,7 @@ from collector.detection.volume.season import SeasonDetector
 from collector.detection.volume.service_volume import ServiceVolume
 from collector.detection.volume.silence import SteadyCallers
 from collector.detection.volume.windowed import NO_CONTEXT, Context, Crossing, Watch, WindowRows
+from collector.storage.columns import RowBatch
 
 ROLE_SERVER = 1
 HOP_PROXY = 2

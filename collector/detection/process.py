@@ -30,7 +30,7 @@ import msgspec
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -64,6 +64,7 @@ from collector.receiver.convert import convert_bytes
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
+from collector.storage.columns import RowBatch
 from common.figures import Figure, list_figures, make_labelled, make_totals
 
 READER_NAME = "detectors"

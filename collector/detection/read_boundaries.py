@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import Ragged, Route, RowBatch
+from collector.core.rows import Ragged, Route
 from collector.detection.framework.contract import State
 from collector.receiver.segment import Position
+from collector.storage.columns import RowBatch
 
 _END = struct.Struct("<QQ")  # Segment and offset.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from collector.inventory.query import Reader, read_record, select
+from collector.storage.records import Reader, read_record, select
 
 
 class SensorState(StrEnum):

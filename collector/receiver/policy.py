@@ -68,8 +68,6 @@ class BlockOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockStatus:
-    """One block at one sensor."""
-
     id: str
     is_enforced: bool
     reason: str
@@ -82,8 +80,6 @@ class BlockStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforcementReport:
-    """What a sensor makes of its blocks."""
-
     epoch: int
     is_enabled: bool
     reason: str
@@ -150,31 +146,30 @@ def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
     """The policy of these settings; its epoch is one more than the last one's where they changed. Raises OSError,
     ValueError.
     """
-    wanted = {
-        "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
-        "calls_per_second": settings.trigger_calls_per_second,
-    }
     damaged = ValueError(f"{path} is damaged; remove it: the settings say all of it but the count of changes.")
     epoch, last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
-    if {name: last.get(name) for name in wanted} != wanted:
-        epoch += 1
-        write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
-    return TriggerPolicy(
+    policy = TriggerPolicy(
         epoch=epoch,
-        distinct_objects_per_second=wanted["distinct_objects_per_second"],
-        calls_per_second=wanted["calls_per_second"],
+        distinct_objects_per_second=settings.trigger_distinct_objects_per_second,
+        calls_per_second=settings.trigger_calls_per_second,
     )
+    return policy if _describe(policy) == last else put_blocks(path, policy, ())
 
 
 def put_blocks(path: Path, policy: TriggerPolicy, blocks: tuple[BlockOrder, ...]) -> TriggerPolicy:
     """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
     later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
-    triggers = {
-        "distinct_objects_per_second": later.distinct_objects_per_second,
-        "calls_per_second": later.calls_per_second,
-    }
-    write_durably(path, json.dumps({"epoch": later.epoch, **triggers}).encode())
+    write_durably(path, json.dumps(_describe(later)).encode())
     return later
+
+
+def _describe(policy: TriggerPolicy) -> dict[str, int]:
+    """What is kept: blocks are the responder's."""
+    return {
+        "epoch": policy.epoch,
+        "distinct_objects_per_second": policy.distinct_objects_per_second,
+        "calls_per_second": policy.calls_per_second,
+    }
 
 
 def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:

@@ -39,7 +39,7 @@ from collector.api.schemas import build_schema_routes
 from collector.api.sensors import build_sensor_routes
 from collector.api.services import Services
 from collector.api.specs import build_spec_routes
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.ui.page import build_page_routes
 
@@ -173,9 +173,9 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_coverage_routes(coverage=services.coverage, clock=clock)
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
     table = services.spec_table
-    keeper = services.specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
-    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: keeper.fits)
-    yield build_spec_routes(table=table, keeper=keeper, reporter=reporter)
+    assessor = services.specs or SpecAssessor(store=store, table=table, paths=(), clock=clock)
+    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: assessor.fits)
+    yield build_spec_routes(table=table, assessor=assessor, reporter=reporter)
     if services.editor is not None:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:

@@ -46,28 +46,29 @@ from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
-from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster, list_watch_figures
+from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
-from collector.storage.writer import StoreWriter
 from common.figures import Figure, list_figures, make_gauges, make_totals
+from common.kubernetes.reflector import is_in_cluster
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -179,7 +180,9 @@ class Collector:
                     Job(works=(partial(group, is_all=True),), seconds=GROUP_ALL_SECONDS, is_late=True),
                 )
             ),
-            Feature(jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).look,), seconds=RETIRE_SECONDS),)),
+            Feature(
+                jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).update,), seconds=RETIRE_SECONDS),)
+            ),
             # API descriptions come before the risk, and what changed comes after it.
             Feature(
                 jobs=(
@@ -257,11 +260,11 @@ class Collector:
         self._changes = ChangeWatch(
             facts=Ledger(store), callers=StoredCallers(store, who), clock=clock, tell=self.alert_service.take_found
         )
-        self._specs = SpecKeeper(
+        self._specs = SpecAssessor(
             store=store, table=SpecTable(store, clock), paths=self.settings.spec_paths, clock=clock
         )
         partners = PartnerNetworks(self.settings.partner_networks)
-        self._risks = RiskKeeper(
+        self._risks = RiskAssessor(
             store=store,
             endpoints=EndpointInventory(reader=store, who=who, partners=partners),
             clock=clock,

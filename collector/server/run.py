@@ -27,8 +27,9 @@ from collector.core.rates import Interval
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
 from collector.receiver.policy import load_policy, put_blocks
-from collector.receiver.service import IngestService
+from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
+from collector.receiver.writer import run_writer
 from collector.server.app import build_app
 from collector.server.compose import APPROVAL_TOKEN_FILE, Collector, Job
 from collector.server.grpc_server import Entrance
@@ -36,7 +37,6 @@ from collector.server.http_server import HttpServer
 from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import render_metrics
 from collector.storage.base import StoreError
-from collector.storage.writer import run_writer
 from common.figures import Figure, list_figures, total
 
 ROUND_SECONDS = 1.0
@@ -127,11 +127,11 @@ class _Life:
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
-        self._ingest = IngestService(
+        self._ingest = CollectorService(
             IngestContext(
                 commit=self._commit,
                 sensors=collector.sensors,
-                keys=collector.keys,
+                keys=tuple(collector.keys),
                 policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
@@ -216,7 +216,7 @@ class _Life:
     def _read_keys(self) -> None:
         """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""
         keys = load_installation_keys(self._settings.data_dir / KEYS_FILE, time.time())
-        if keys != self._ingest.keys:
+        if keys != self._ingest.context.keys:
             self._loop.call_soon_threadsafe(self._ingest.change_keys, keys)
 
     def _apply_trust(self) -> None:
@@ -226,10 +226,10 @@ class _Life:
     def _send_blocks(self) -> None:
         """What is blocked has changed: another policy. In the loop."""
         blocks = self._collector.responder.orders()
-        if blocks == self._ingest.policy.blocks:
+        if blocks == self._ingest.context.policy.blocks:
             return
         try:
-            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.policy, blocks)
+            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.context.policy, blocks)
         except OSError as error:
             self._count("policy_errors", error)
             asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._send_blocks)
@@ -238,8 +238,8 @@ class _Life:
 
     def _describe_own_traffic(self) -> OwnTraffic:
         host, port = self._http_socket.getsockname()[:2]
-        gate = self._entrance.gate_address
-        return describe_own_traffic(self._collector.process_mark, [(host, port), *([gate] if gate is not None else [])])
+        tls = self._entrance.terminator_address
+        return describe_own_traffic(self._collector.process_mark, [(host, port), *([tls] if tls is not None else [])])
 
     def _build_http(self) -> HttpServer:
         services = self._collector.build_services(
@@ -317,7 +317,7 @@ class _Life:
             self._count("reload_errors", error)
             return
         logger.info("The policy in force is number %d.", policy.epoch)
-        self._ingest.change_policy(replace(policy, blocks=self._ingest.policy.blocks))
+        self._ingest.change_policy(replace(policy, blocks=self._ingest.context.policy.blocks))
 
     def _read_storage(self) -> StorageState:
         """Of log, disk and tables. Any thread."""

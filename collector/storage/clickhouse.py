@@ -8,7 +8,8 @@ cap, and inserts must be synchronous for tokens to count.
 import dataclasses
 import queue
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,8 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from collector.storage.base import RefusedStatementError, StoreError
-from collector.storage.migrations import Layout, render_statements
+from collector.storage.tables import calls, decisions, facts
+from collector.storage.tables.layout import Layout
 
 CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
@@ -35,6 +37,19 @@ _ADVICE: Mapping[int, str] = {
 _REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
 # The reason inside urllib3's long text on a connection that did not come about.
 _NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
+
+TABLES = (*calls.TABLES, *facts.TABLES, *decisions.TABLES)
+# A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
+# the tables is made good by the replay. On a full disk that would not hold (collector/receiver/writer.py).
+VIEWS = (*calls.VIEWS, facts.COVERAGE_HOURS_VIEW)
+
+
+def render_statements(layout: Layout, known: Mapping[str, Collection[str]]) -> list[str]:
+    """Every statement that brings a database up to date which has the columns `known`, by table, in order; each may run
+    again."""
+    tables = [statement for table in TABLES for statement in table.render(layout, known)]
+    return [*tables, *(statement for view in VIEWS for statement in view.render(layout))]
+
 
 SESSION_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,  # 26.9 defaults to 1, under which a token does not count.
@@ -59,36 +74,28 @@ class ClickHouseStore:
                 client = open_client()
                 self._clients.append(client)
                 self._idle.put(client)
-            self._check_tables()
-            for statement in render_statements(self._layout):
+            for statement in render_statements(self._layout, self._list_columns()):
                 self.execute(statement)
         except Exception as error:
             self.close()
             raise error if isinstance(error, StoreError) else make_store_error(error) from error
 
-    def _check_tables(self) -> None:
-        """Refuse tables of before the first release that lack what every row has now. Raises StoreError."""
-        found = self.query(
-            "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'rows_minute'"
-        )
-        if found and ("key_id",) not in found:
-            raise StoreError(
-                "The store's tables were made by a build before 0.1, which cannot be brought up to date; "
-                "choose another data_dir or database, or move this one aside."
-            )
+    def _list_columns(self) -> dict[str, set[str]]:
+        """Those that there are, by table. Raises StoreError."""
+        columns: dict[str, set[str]] = defaultdict(set)
+        for table, name in self.query("SELECT table, name FROM system.columns WHERE database = currentDatabase()"):
+            columns[table].add(name)
+        return columns
 
     @property
     def layout(self) -> Layout:
-        """Where the tables live."""
         return self._layout
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """See Store."""
         with self._borrow() as client:
             return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """See Store."""
         with self._borrow() as client:
             result = client.query(sql, parameters=dict(parameters or {}))
             if result.column_names:
@@ -105,7 +112,6 @@ class ClickHouseStore:
             return {name: [] for name in names}
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """See Store."""
         with self._borrow() as client:
             client.command(sql, parameters=dict(parameters or {}))
 
@@ -119,14 +125,12 @@ class ClickHouseStore:
             client.insert(table, columns, column_names=names, column_oriented=True)
 
     def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
-        """See Store."""
         if not rows.num_rows:
             return
         with self._borrow() as client:
             client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
 
     def close(self) -> None:
-        """See Store."""
         for client in self._clients:
             client.close()
         self._clients.clear()
@@ -178,7 +182,6 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
 
 
 def make_store_error(error: Exception) -> StoreError:
-    """An engine's error, in one sentence."""
     first = str(error).strip().split("\n", 1)[0]
     if refused := _NO_CONNECTION.search(first):
         return StoreError(f"no connection: {refused[1].lower()}")

@@ -193,17 +193,6 @@ def _begin(
 ) -> x509.CertificateBuilder:
     """What both kinds of leaf have; none outlives its authority."""
     end = min(_time(now + seconds), authority.certificate.not_valid_after_utc)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -213,8 +202,22 @@ def _begin(
         .not_valid_before(_time(now - BACKDATE_SECONDS))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_make_usage(is_authority=False), critical=True)
         .add_extension(_identify_issuer(authority), critical=False)
+    )
+
+
+def _make_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 
@@ -246,17 +249,6 @@ def _sign_authority(
     end = _time(now + AUTHORITY_SECONDS)
     if issuer is not None:
         end = min(end, issuer.certificate.not_valid_after_utc)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -267,7 +259,7 @@ def _sign_authority(
         .not_valid_after(end)
         # One below: during a rotation the old authority stands above the cross-signed new one.
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_make_usage(is_authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if issuer is None:

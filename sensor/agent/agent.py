@@ -27,7 +27,7 @@ from sensor.core import process as heap
 from sensor.core.clock import Clock
 from sensor.core.health import HealthReport, SensorState
 from sensor.coverage.gaps import Gaps
-from sensor.coverage.report import tell_share
+from sensor.coverage.report import list_share_figures
 from sensor.coverage.row import PortCoverage
 from sensor.describe.schemas.book import Schema, SchemaBook
 from sensor.enforce.block import EnforcementReport
@@ -37,7 +37,7 @@ from sensor.export.convert import SerialisedBatch
 from sensor.export.messages import Welcome
 from sensor.export.policy import PolicyResult, PolicyUpdate
 from sensor.export.spool import Spool
-from sensor.export.state import InstallationKey, StateDirectory, Told
+from sensor.export.state import CollectorState, InstallationKey, StateDirectory
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Sensor:
         self._enforcement = enforcement
         self._on_capturing = on_capturing
         self._lock = lock
-        self._told = Told(state)
+        self._told = CollectorState(state)
         self._node.identify_own_traffic(self._told.own_traffic)
         self._running: Running | None = None
         self._is_begun = False
@@ -416,7 +416,7 @@ class Sensor:
             self._node.figures,
             self._enforcement.figures,
             lambda: list_figures(self._spool.counts, "spool_"),
-            lambda: tell_share(self.read_coverage()),
+            lambda: list_share_figures(self.read_coverage()),
         ):
             try:
                 figures += read()

@@ -60,7 +60,6 @@ class OrderedCalls:
         return len(self.places)
 
     def split(self, length_ns: int) -> Iterator["OrderedCalls"]:
-        """Cut at multiples of `length_ns`."""
         starts = find_runs(self.times_ns // length_ns)
         if len(starts) == 1:
             yield self
@@ -121,8 +120,6 @@ class Triggers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowLimits:
-    """Lengths and bounds of the aggregation."""
-
     window_seconds: int = 10
     merged_window_seconds: int = 60
     # 1,000 live keys are what a dense node has in all; an endpoint with more consumers in 10 s keeps the most telling
@@ -272,7 +269,6 @@ class Aggregator:
         return self._collect()
 
     def set_triggers(self, triggers: Triggers) -> None:
-        """Apply the policy's triggers from the next pass on."""
         self._triggers = triggers
 
     def drop(self, reason: str, count: int = 1) -> None:

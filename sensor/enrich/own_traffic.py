@@ -135,7 +135,7 @@ class OwnProcesses:
         """`clock` gives monotonic seconds."""
         self._processes = processes
         self._clock = clock
-        self._own_pid = processes.find_self()
+        self.own_pid = processes.find_self()  # None where the proc tree does not show it.
         self._target = ""
         self._known: dict[int, _Known] = {}
         self._rings: dict[int, _CookieRing] = {}
@@ -153,11 +153,6 @@ class OwnProcesses:
                 self._known = {}
                 self._close_rings()
 
-    @property
-    def own_pid(self) -> int | None:
-        """This process; None where the proc tree does not show it."""
-        return self._own_pid
-
     def is_own(self, pid: int) -> bool:
         """Whether a process is Apidae's own; of one that has ended, whether it was. 0.2 us; the first time the names of
         its open files are read, 2 us each."""
@@ -168,7 +163,7 @@ class OwnProcesses:
             return self._look(pid, known)
 
     def _look(self, pid: int, known: _Known | None) -> bool:
-        if pid == self._own_pid:
+        if pid == self.own_pid:
             return True
         ticks = self._processes.start_ticks(pid)
         if ticks is None or (known is not None and ticks == known.start_ticks):
@@ -296,7 +291,7 @@ class OwnTraffic:
             self._private_addresses = addresses
             # Others may listen there too by now.
             self._ends = {
-                end: found for end, found in self._ends.items() if not found.is_own or self._judge(end, is_own=True)
+                end: found for end, found in self._ends.items() if not found.is_own or self._decide(end, is_own=True)
             }
             own_listeners = frozenset(listener.inode for listener in own)
             if own_listeners != self._own_listeners:
@@ -339,7 +334,7 @@ class OwnTraffic:
 
     def list_sockets(self) -> list[int]:
         """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
-        of which such a call was judged."""
+        of which such a call was assessed."""
         return [connection for connection, is_own in list(self._connections.items()) if is_own] + (
             self._own.list_cookies()
         )
@@ -374,7 +369,7 @@ class OwnTraffic:
         was_own = found is not None and found.is_own
         if end[2]:
             self._listeners.find(*end)  # Reads anew where nobody is known to listen, or who did has ended.
-        is_own = self._judge(end, is_own=was_own)
+        is_own = self._decide(end, is_own=was_own)
         rest_seconds = FIRST_RETRY_SECONDS if found is None else min(2 * found.rest_seconds, MAX_RETRY_SECONDS)
         if is_own:
             until, rest_seconds = self._clock() + OWN_SECONDS, FIRST_RETRY_SECONDS
@@ -389,7 +384,7 @@ class OwnTraffic:
         self._ends[end] = _Found(is_own, until, rest_seconds)
         return is_own
 
-    def _judge(self, end: End, *, is_own: bool) -> bool:
+    def _decide(self, end: End, *, is_own: bool) -> bool:
         """Whether all that may listen at an end is Apidae's own. Where nobody does any more, `is_own` as it was: calls
         of it may still be on their way."""
         fitting = [one for one in self._listeners.list_fitting(*end) if self._is_living(one)]

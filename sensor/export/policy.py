@@ -44,7 +44,6 @@ class PolicyResult:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the update is in force."""
         return not self.reason
 
 

@@ -4,7 +4,7 @@ known.
 Each is a 0600 file, written whole, in the state directory (`state_dir`, 0700). The directory also holds the certificate
 (`sensor.export.certificates`) and the spool (`sensor.export.spool`). Values of keys never appear in an error.
 
-`Told` holds what the collector sent last. It is valid until the collector sends something else.
+`CollectorState` holds what the collector sent last. It is valid until the collector sends something else.
 """
 
 import json
@@ -65,7 +65,6 @@ class StateDirectory:
 
     @property
     def spool_path(self) -> Path:
-        """Where the spool lives."""
         return self.path / "spool"
 
     def load_keys(self) -> tuple[InstallationKey, ...]:
@@ -158,7 +157,7 @@ def _parse_own_traffic(found: Any) -> CollectorTraffic:
 logger = logging.getLogger(__name__)
 
 
-class Told:
+class CollectorState:
     """`keys` of the installation, newest first, and the last good `policy`. What cannot be written holds all the same,
     until the sensor ends."""
 
@@ -180,31 +179,28 @@ class Told:
             return False
         is_other = not self.keys or keys[0] != self.keys[0]
         self.keys = keys
-        try:
-            self._state.save_keys(keys)
-        except StateError as error:
-            logger.error("the installation key is not kept: %s", error)
+        self._keep("the installation key", self._state.save_keys, keys)
         return is_other
 
     def take_own_traffic(self, told: CollectorTraffic) -> CollectorTraffic:
         """How the collector's own traffic is known from now on."""
         if told != self.own_traffic:
             self.own_traffic = told
-            try:
-                self._state.save_own_traffic(told)
-            except StateError as error:
-                logger.error("how the collector's own traffic is known is not kept: %s", error)
+            self._keep("how the collector's own traffic is known", self._state.save_own_traffic, told)
         return told
 
     def take_policy(self, update: PolicyUpdate) -> PolicyResult:
-        """Applies or refuses it."""
         result = apply_update(self.policy, update)
         if not result.is_applied:
             logger.warning("policy refused: %s", result.reason)
             return result
         self.policy = result.policy
-        try:
-            self._state.save_policy(result.policy)
-        except StateError as error:
-            logger.error("the policy is not kept: %s", error)
+        self._keep("the policy", self._state.save_policy, result.policy)
         return result
+
+    @staticmethod
+    def _keep(what: str, save: Callable[[T], None], value: T) -> None:
+        try:
+            save(value)
+        except StateError as error:
+            logger.error("%s is not kept: %s", what, error)

@@ -15,8 +15,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sensor.aggregate.dictionary import Facts, pack_manner
-from sensor.aggregate.dictionary import Identity as IdentityRow
+from sensor.aggregate.dictionary import Facts, IdentityRow, pack_manner
 from sensor.core.addresses import name_address
 from sensor.core.arrays import KeyTable, mix, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Service

@@ -19,10 +19,11 @@ from collector.alerting.alert import AbuseSignal, AlertKind, Confidence, Severit
 from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
-from collector.core.rows import Route, RowBatch
+from collector.core.rows import Route
 from collector.detection.engine import Engine
 from collector.inventory.templates.catalogue import map_endpoints
 from collector.inventory.templates.path_trie import RouteEvidence
+from collector.storage.columns import RowBatch
 from tests.accuracy.node import DURATION_NS, Node, Seen
 
 KINDS = {

@@ -6,8 +6,8 @@ Everything between is the product's code with its defaults: describe, aggregate,
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_bytes
+from collector.storage.columns import RowBatch
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.core.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind

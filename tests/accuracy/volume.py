@@ -16,10 +16,10 @@ from pathlib import Path
 
 from apidae.v1 import data_pb2
 
-from collector.core.rows import RowBatch
 from collector.detection.engine import Engine
 from collector.detection.framework.windows import LATENESS_SECONDS
 from collector.receiver.convert import convert_bytes
+from collector.storage.columns import RowBatch
 
 _GAUGE_SCALE = 1_000
 _GAP_STEPS_MAX = 300  # A longer gap is a new beginning.
@@ -120,5 +120,5 @@ _CSR_ELEMENTS = {
     "response_size_count",
     "objects_hash",
 }
-_OPTIONAL = {"records_returned", "records_basis", "sampled_of"}
+_OPTIONAL = {"records_returned", "records_basis"}
 _RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

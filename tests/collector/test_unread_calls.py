@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
 from collector.cli import lists
-from collector.core.rows import RowBatch
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import RevealBook
 from collector.server.app import build_app
+from collector.storage.arrow import build_routes, build_rows
+from collector.storage.columns import RowBatch
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.writer import build_routes, build_rows
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.calls import CallRecord, Role
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY

@@ -47,7 +47,7 @@ DUMP = """
 import sys
 from pathlib import Path
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
+from collector.storage.clickhouse import TABLES
 store = EmbeddedStore(Path(sys.argv[1]))
 for table in TABLES:
     print(table.name, store.query(f"SELECT * EXCEPT('_state$') FROM {table.name}"))

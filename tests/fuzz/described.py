@@ -10,8 +10,8 @@ from typing import Final
 from apidae.v1 import stream_pb2
 from google.protobuf.message import DecodeError
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import Refusal, convert_bytes
+from collector.storage.columns import RowBatch
 from sensor.core.calls import AuthenticationKind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import AttackClass, Request

@@ -15,9 +15,9 @@ from apidae.v1 import stream_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import convert_coverage
+from collector.storage.columns import RowBatch
 from sensor.agent.call_processor import Knowledge, NodeDescriber
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
@@ -137,7 +137,7 @@ def test_names_of_cgroups(name: bytes) -> None:
                 b"lxc/x" + name[:240],
             )
         ]
-        services = [node.identity.service(cgroup_id, 80, "10.0.0.5") for cgroup_id in ids]
+        services = [node.identity.server(cgroup_id, 80, "10.0.0.5")[0] for cgroup_id in ids]
         send_names(services, [node.identity.client_workload(cgroup_id, "10.0.0.5", 1) for cgroup_id in ids])
 
 
@@ -221,7 +221,7 @@ def test_names_of_pods_and_their_owners(name: str) -> None:
         node = FakeNode(root, Pods(pod))
         cgroup_id = make_cgroup(node.tree, b"a" * 64)
         send_names(
-            [node.identity.service(cgroup_id, 80, "10.0.0.5")],
+            [node.identity.server(cgroup_id, 80, "10.0.0.5")[0]],
             [node.identity.client_workload(cgroup_id, "10.0.0.5", 1), node.identity.address_workload("10.0.0.5", 1, 1)],
         )
     workloads = list_workloads([pod], cluster="", zone="")

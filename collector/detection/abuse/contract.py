@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind, Basis
 from collector.core.kinds import Sensitivity
-from collector.core.rows import RowBatch
 from collector.detection.abuse.ceiling import Ceiling, Excess
 from collector.detection.framework.columns import Columns
 from collector.detection.framework.contract import F64, State
 from collector.detection.framework.slots import Slots, find_distinct
 from collector.detection.framework.subject_index import Placed, Roster
 from collector.detection.framework.subjects import SubjectName, hash_text
+from collector.storage.columns import RowBatch
 
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]

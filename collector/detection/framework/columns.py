@@ -6,10 +6,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import RowBatch
 from collector.detection.framework.contract import F64
 from collector.detection.framework.slots import Slots
 from collector.detection.framework.windows import RowTimes
+from collector.storage.columns import RowBatch
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from collector.core.rows import RowBatch
 from collector.detection.framework.columns import Columns
 from collector.detection.framework.contract import F64, State
 from collector.detection.framework.slots import Slots, grow
 from collector.detection.framework.subject_index import Placed
 from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
+from collector.storage.columns import RowBatch
 from common.bounded import BoundedDict
 
 NODES_MAX = 20_000  # The one heard of longest ago goes; some 200 bytes each.

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.detection.framework.columns import Columns
 from collector.detection.framework.slots import Slots, SlotTable, Touched, find_distinct, mix
+from collector.storage.columns import RowBatch
 
 ENDPOINTS_MAX = 20_000
 CONSUMERS_MAX = 100_000

@@ -39,7 +39,9 @@ from collector.inventory.filters import (
     SpanParameters,
     Text,
 )
-from collector.inventory.query import MINUTE_SECONDS, Cursor, Reader, Span, read_record, select, series_span
+from collector.inventory.query import MINUTE_SECONDS, Cursor, Span, series_span
+from collector.storage.columns import UsedBy, read_figures, sum_columns
+from collector.storage.records import Reader, read_record, select
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
@@ -48,8 +50,6 @@ CALLER_ROWS_MAX = 20_000
 
 
 class ConsumerSort(StrEnum):
-    """What consumers may be sorted by."""
-
     CALLS = "calls"
     ENDPOINTS = "endpoints"
     OBJECTS = "objects"
@@ -80,8 +80,6 @@ _HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
 
 
 class ConsumerInventory:
-    """Answers questions about consumers from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who
@@ -188,11 +186,10 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
-    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
+    {sum_columns(UsedBy.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
+    sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
-    sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
-    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted_rows(span)}{where}
 GROUP BY consumer
@@ -240,5 +237,6 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown") if is_principal else "",
         key_id=row["key_id"] if name.kind in _HASHED else 0,
         calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
+        figures=read_figures(row, UsedBy.CONSUMERS),
         holders=holders,
     )

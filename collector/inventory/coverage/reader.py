@@ -34,8 +34,9 @@ from collector.inventory.coverage.sql import (
 )
 from collector.inventory.endpoints.peers import Call, read_address_book
 from collector.inventory.filters import Page
-from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, read_record, select
+from collector.inventory.query import HOUR_SECONDS, Cursor, Span
 from collector.inventory.sensors import Sensor, SensorInventory
+from collector.storage.records import Reader, read_record, select
 from common.figures import Figure, make_gauges
 
 UNEXPLAINED = "unexplained"

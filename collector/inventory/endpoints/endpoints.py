@@ -14,14 +14,15 @@ from typing import Any
 
 from collector.core.errors import UnknownError
 from collector.core.kinds import name_status_code
+from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import (
     Endpoint,
     EndpointConsumer,
     EndpointDetail,
     EndpointRoute,
-    RiskScores,
     SeriesPoint,
     compute_percentiles,
+    read_risks,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.filters import EndpointQuery, OperationView
@@ -32,7 +33,6 @@ from collector.inventory.endpoints.metrics import (
     measures,
     read_endpoint,
     read_observed,
-    read_service,
     routes_behind,
     series_points,
     status_codes,
@@ -51,7 +51,8 @@ from collector.inventory.endpoints.predicates import ConsumerSql, counted_rows_o
 from collector.inventory.endpoints.spec_status import NO_SPEC, read_specs
 from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
-from collector.inventory.query import Cursor, Reader, Span, read_record, select, series_span, series_step
+from collector.inventory.query import Cursor, Span, series_span, series_step
+from collector.storage.records import Reader, read_record, select
 
 LITERAL = 1  # proto SegmentKind.
 WORD = 2
@@ -83,12 +84,9 @@ def describe_shape(kinds: Sequence[int], texts: Sequence[str], lengths: Sequence
 
 
 class EndpointInventory:
-    """Answers questions about endpoints from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
         self._partners = partners
-        self._risks = RiskScores(reader)
         self._who = who
         self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
@@ -197,7 +195,6 @@ class EndpointInventory:
         return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
 
     def _find_routes(self, span: Span, ids: list[str]) -> Routes:
-        """The routes behind these endpoints."""
         return find_routes(self._reader, ids, span_parameters(span))
 
     def _measure_ranked(self, span: Span, shown: Sequence[RankedEndpoint]) -> dict[str, Endpoint]:
@@ -214,7 +211,7 @@ class EndpointInventory:
         """Operations as endpoints, by their ids; their parents are measured here where they are not in `measured`."""
         missing = {one.operation.parent_id for one in known.values()} - measured.keys()
         parents = {**measured, **self._measure(span, self._find_routes(span, sorted(missing)))}
-        risks = self._risks.read(known)
+        risks = read_risks(self._reader, known)
         found: dict[str, Endpoint] = {}
         for name, one in known.items():
             parent = parents.get(one.operation.parent_id)
@@ -231,13 +228,13 @@ class EndpointInventory:
         found = select(self._reader, measures(span, self._who, self._partners), asked)
         ids = list(routes.named)
         rows = [_name(row, routes.named[ids[int(row["owner"]) - 1]]) for row in found if int(row["owner"])]
-        services = {row["id"]: read_service(row) for row in rows}
+        services = {row["id"]: read_record(Service, row) for row in rows}
         known = self._exposures.read_known(services.values())
         calls = {row["id"]: find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
-        risks = self._risks.read(services)
+        risks = read_risks(self._reader, services)
         holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
             row["id"]: read_endpoint(

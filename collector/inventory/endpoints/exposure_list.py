@@ -10,8 +10,9 @@ from pydantic import Field
 from collector.core.rows import Service
 from collector.inventory.endpoints.exposure import NOBODY, Exposure, ExposureLevel, Observed, judge
 from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text
-from collector.inventory.query import Cursor, Reader, select
-from collector.kubernetes.fact import Fact, read_facts
+from collector.inventory.query import Cursor
+from collector.kubernetes.rows import Fact, read_facts
+from collector.storage.records import Reader, select
 
 HISTORY_MAX = 200
 SERVICES_MAX = 20_000

@@ -35,7 +35,8 @@ from collector.inventory.endpoints.predicates import (
     summary_table,
 )
 from collector.inventory.filters import Order
-from collector.inventory.query import Cursor, Reader, Rollup, Span, select
+from collector.inventory.query import Cursor, Rollup, Span
+from collector.storage.records import Reader, select
 
 # Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
 _LATENCY = "quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2)"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from string import hexdigits
 from typing import Any
 
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2

@@ -1,11 +1,11 @@
-"""What API descriptions say of an endpoint, as the keeper of specs left it (collector/specs/keeper.py); read by id."""
+"""What API descriptions say of an endpoint, as collector/specs/assessment.py wrote it; read by id."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from collector.inventory.query import Reader, read_record, select
+from collector.storage.records import Reader, read_record, select
 
 
 class SpecStatus(StrEnum):

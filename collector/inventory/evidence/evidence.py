@@ -21,49 +21,35 @@ AFTER_SECONDS: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AlertEvidence:
     """What is behind one alert. `question` is None where it is about no calls, and then nothing was counted."""
 
-    question: CallQuestion | None
-    page: CallPage | None
-    window: CallSums | None  # All rows that the judged window touches,
-    window_seconds: int  # as far as their time has passed.
-    is_aligned: bool  # The window begins and ends where rows do.
     unit: str
     observed: float | None  # In `unit`, as are the next two; None: it is in the alert's words only.
     expected: float | None
     limit: float | None
-    notes: tuple[str, ...]  # Sentences on how far the rows go.
-    crowd: Crowd | None = (
-        None  # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
-    )
+    question: CallQuestion | None = None
+    page: CallPage | None = None
+    window: CallSums | None = None  # All rows that the window touches that was scored,
+    window_seconds: int = 0  # as far as their time has passed.
+    is_aligned: bool = False  # The window begins and ends where rows do.
+    notes: tuple[str, ...] = ()  # Sentences on how far the rows go.
+    # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
+    crowd: Crowd | None = None
 
 
 class EvidenceReader:
-    """Finds evidence in the store."""
-
     def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
         self._calls = calls
         self._clock = clock
 
-    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> Evidence:
+    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> AlertEvidence:
         """One page of it. Raises CursorError where the cursor is not of this alert's question, StoreError."""
-        unit, observed, expected, bound = _judge(alert)
+        figures = _find_figures(alert)
         question = _ask(alert)
         if question is None:
             notes: tuple[str, ...] = ("This alert is about no calls, so no rows are behind it; see its words.",)
-            return Evidence(
-                question=None,
-                page=None,
-                window=None,
-                window_seconds=0,
-                is_aligned=False,
-                unit=unit,
-                observed=observed,
-                expected=expected,
-                limit=bound,
-                notes=notes,
-            )
+            return replace(figures, notes=notes)
         question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
         seconds = question.resolution.seconds
         start, end = int(alert.window_start), int(alert.window_end)
@@ -72,20 +58,18 @@ class EvidenceReader:
         last = -(-end // seconds) * seconds if is_windowed else (end // seconds + 1) * seconds
         window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
         is_aligned = is_windowed and start % seconds == 0 and end % seconds == 0
-        return Evidence(
+        notes = (
+            *self._explain(alert, question, window, is_aligned=is_aligned),
+            *self._describe_answers(alert, question),
+        )
+        return replace(
+            figures,
             question=question,
             page=self._calls.list_calls(question),
             window=window,
             window_seconds=min(window.end, int(self._clock())) - window.start,
             is_aligned=is_aligned,
-            unit=unit,
-            observed=observed,
-            expected=expected,
-            limit=bound,
-            notes=(
-                *self._explain(alert, question, window, is_aligned=is_aligned),
-                *self._describe_answers(alert, question),
-            ),
+            notes=notes,
             crowd=self._find_crowd(question, window),
         )
 
@@ -142,13 +126,20 @@ class EvidenceReader:
         return notes
 
 
-def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
+def _find_figures(alert: Alert) -> AlertEvidence:
     """Unit, observed, expected and limit."""
     if alert.kind.row.group is KindGroup.VOLUME:
-        return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
+        return AlertEvidence(
+            unit=CALLS_A_SECOND,
+            observed=alert.observed_rate,
+            expected=alert.expected_rate,
+            limit=alert.threshold_rate,
+        )
     unit = alert.kind.row.unit
     # Alerts from before the limit was kept have none.
-    return unit, alert.measure if unit else None, None, alert.measure_limit or None
+    return AlertEvidence(
+        unit=unit, observed=alert.measure if unit else None, expected=None, limit=alert.measure_limit or None
+    )
 
 
 def _ask(alert: Alert) -> CallQuestion | None:

@@ -21,7 +21,6 @@ from typing import Any, Final
 from collector.core.kinds import RPC_BITS
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
-from collector.inventory.query import read_record, select
 from collector.inventory.templates.mapping import (
     Edit,
     EditBook,
@@ -38,6 +37,7 @@ from collector.inventory.templates.mapping import (
 from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
 from collector.receiver.reports import FormerName, RevealBook
 from collector.storage.base import Store, StoreError
+from collector.storage.records import read_record, select
 
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4

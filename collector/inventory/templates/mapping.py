@@ -26,8 +26,8 @@ from typing import Any, Final
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.endpoints.endpoint import name_service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
-from collector.inventory.query import Reader, read_record, select
 from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 _NOT_NAMED: Mapping[int, str] = {}
 

@@ -13,8 +13,8 @@ from collector.alerting.detection import PastReport, keep_report, preview_levels
 from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
-from collector.core.rows import RowBatch
 from collector.detection.engine import Engine
+from collector.storage.columns import RowBatch
 from scripts.bench_cases.breaching.calls import Sender, join
 from scripts.bench_cases.breaching.software import SOFTWARE, dress
 from scripts.bench_cases.breaching.thieves import Thief

@@ -3,7 +3,6 @@
 The client's packages are loaded here and not before, so a plain host saves their 12 MB.
 """
 
-import random
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,8 +21,8 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
     is_there = bool(environment.get(_IN_A_POD)) or settings.kubeconfig is not None
     if settings.kubernetes is KubernetesUse.OFF or (settings.kubernetes is KubernetesUse.AUTO and not is_there):
         return None
+    from common.kubernetes.reflector import open_client
     from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, SelectionRules
-    from sensor.enrich.kubernetes.resource_watch import open_client
 
     return Cluster(
         ClusterSettings(
@@ -37,5 +36,4 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
             ),
         ),
         open_client=partial(open_client, settings.kubeconfig),
-        random_source=random.SystemRandom().random,
     )

@@ -29,8 +29,8 @@ from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
 from collector.storage.base import Store, StoreError
+from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store

@@ -9,9 +9,8 @@ import pytest
 
 from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.peers import Call, read_address_book
-from collector.kubernetes.addresses import Peer
 from collector.kubernetes.exposure import Exposure
-from collector.kubernetes.fact import Fact, FactKind, write_facts
+from collector.kubernetes.rows import Fact, FactKind, Peer, write_facts
 from collector.kubernetes.watcher import ClusterStatus, ClusterWatcher
 from collector.receiver.reports import WorkloadRecord, convert_workloads
 from collector.server.app import build_app

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertSignal
-from collector.core.rows import RowBatch
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.loss import NODES_MAX, NodeLoss
 from collector.detection.read_boundaries import group_batches
 from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
 from collector.receiver.segment import Position
+from collector.storage.columns import RowBatch
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Row, make_batch
 

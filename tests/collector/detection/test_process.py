@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertSignal, Signal
-from collector.core.rows import RowBatch
 from collector.detection.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.slots import Slots
@@ -24,6 +23,7 @@ from collector.receiver.reader import WalReader
 from collector.receiver.segment import Position
 from collector.receiver.wal import Append, Wal
 from collector.storage.base import StoreError
+from collector.storage.columns import RowBatch
 from tests.accuracy.volume import write_batch
 from tests.collector.api.fakes import make_alert
 from tests.collector.detection.stream import START

@@ -17,8 +17,8 @@ from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import Edit, EditError, EndpointMapping
 from collector.receiver.reports import RevealBook
 from collector.server.app import build_app
+from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.writer import build_routes
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 

@@ -62,7 +62,7 @@ def test_a_filter_is_a_parameter_an_option_and_a_control(path: str) -> None:
     query, command = LISTS[path]
     names = set(query.list_filters())
     document = make_app().openapi()  # type: ignore[attr-defined]
-    if path in {one.removeprefix("/api/v1") for one in document["paths"]}:  # Findings need their keeper.
+    if path in {one.removeprefix("/api/v1") for one in document["paths"]}:  # Findings need a RiskAssessor.
         described = {one["name"]: one for one in document["paths"][f"/api/v1{path}"]["get"]["parameters"]}
         assert set(described) == set(query.model_fields)
         assert all(described[name]["description"] for name in names)

@@ -36,8 +36,6 @@ class Figures:
     response_messages: int = 0
     returned: int = 0
     returned_measured: int = 0
-    returned_calls: int = 0
-    returned_estimated: int = 0
     requests_read: int = 0
     responses_read: int = 0
     data: Counter[int] = field(default_factory=Counter)
@@ -88,8 +86,6 @@ def add_up(rows: Iterable[Row]) -> dict[Key, Figures]:
             response_messages=one.response_messages + row.response_messages,
             returned=one.returned + row.returned,
             returned_measured=one.returned_measured + row.returned_measured,
-            returned_calls=one.returned_calls + row.returned_calls,
-            returned_estimated=one.returned_estimated + row.returned_estimated,
             requests_read=one.requests_read + row.requests_read,
             responses_read=one.responses_read + row.responses_read,
             data=one.data + row.data,
@@ -129,8 +125,6 @@ def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
 def _count_body(one: Figures, body: BodyFacts) -> None:
     one.returned += body.records
     one.returned_measured += body.records * (BodyFlag.MEASURED in body.flags)
-    one.returned_calls += bool(body.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED))
-    one.returned_estimated += BodyFlag.ESTIMATED in body.flags
     one.requests_read += BodyFlag.REQUEST_READ in body.flags
     one.responses_read += BodyFlag.RESPONSE_READ in body.flags
     one.data.update(body.data)

@@ -14,7 +14,7 @@ from sensor.aggregate.rows import RowFlag
 from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
 from sensor.core.config import ConsumerColumn
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records
-from tests.sensor.rows import Objects, Row, find_bucket, make_objects, read_rows, unite
+from tests.sensor.rows import Objects, Row, find_actor, find_bucket, make_objects, read_rows, unite
 
 SUMS = (
     "calls",
@@ -378,7 +378,7 @@ def test_repr_of_rows_tells_no_consumer() -> None:
     aggregator.add(make_record(client_address="198.51.100.7", principal=123_456_789, route=ROUTE))
     rows = aggregator.flush()
     assert repr(rows) == "RowColumns(1 rows)"
-    assert "198.51.100.7" not in repr(rows.facts.find_actor(int(rows.rows.identities[0])))
+    assert "198.51.100.7" not in repr(find_actor(rows.facts, int(rows.rows.identities[0])))
 
 
 def test_the_last_content_types_of_a_row_are_told() -> None:

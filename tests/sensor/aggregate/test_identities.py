@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sensor.aggregate.dictionary import Identities, Identity, pack_manner
+from sensor.aggregate.dictionary import Identities, IdentityRow, pack_manner
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind
 from sensor.core.config import ConsumerColumn
 
@@ -10,7 +10,7 @@ ORDER = (ConsumerColumn.PRINCIPAL, ConsumerColumn.CREDENTIAL, ConsumerColumn.CLI
 KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationKind.BASIC)
 
 
-def make_identities(count: int) -> tuple[Identities, list[Identity]]:
+def make_identities(count: int) -> tuple[Identities, list[IdentityRow]]:
     source = np.random.default_rng(1)
     table = Identities(ORDER)
     addresses = [table.number_text(f"192.0.2.{number}", 1) for number in range(20)]
@@ -22,14 +22,14 @@ def make_identities(count: int) -> tuple[Identities, list[Identity]]:
             kind, CallKind.HTTP, PrincipalKind.JWT_SUBJECT if credential else PrincipalKind.UNSPECIFIED
         )
         principal = credential // 3 if kind is AuthenticationKind.BEARER_JWT else 0
-        identities.append(Identity(principal, credential, addresses[source.integers(0, 20)], 0, 1, manner))
+        identities.append(IdentityRow(principal, credential, addresses[source.integers(0, 20)], 0, 1, manner))
     return table, identities
 
 
 def test_one_by_one_is_as_all_at_once() -> None:
     single, identities = make_identities(700)
     many, _ = make_identities(0)
-    arrays = Identity(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
+    arrays = IdentityRow(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
     by_one = np.array([single.number(identity, 2) for identity in identities])
     at_once = many.number_all(arrays, 2)
     assert len(single) == len(many)
@@ -46,13 +46,13 @@ def test_one_by_one_is_as_all_at_once() -> None:
 
 def test_what_a_sweep_gave_back_is_given_again() -> None:
     table, identities = make_identities(60_000)
-    arrays = Identity(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
+    arrays = IdentityRow(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
     numbers = table.number_all(arrays, 1)
     kept = np.unique(numbers[:100])
     table.mark_used(kept, 5)
     gone = table.sweep(oldest_tick=5)
     assert len(gone) and not np.isin(gone, kept).any()
-    fresh = Identity(0, 77, identities[0].client_address, 0, 1, identities[0].manner)
+    fresh = IdentityRow(0, 77, identities[0].client_address, 0, 1, identities[0].manner)
     number = table.number(fresh, 6)
     assert number in gone and table.number(fresh, 6) == number
     assert table.columns.credential[number] == 77 and (table.number_all(arrays, 6)[:100] == numbers[:100]).all()

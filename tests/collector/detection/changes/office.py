@@ -1,5 +1,5 @@
-"""Changes through the running parts: rows in the store, looks of the risk keeper and of the watch, then the alert desk
-and its tables. The clock is moved by days; the watch is made anew where a restart is meant."""
+"""Changes through the running parts: rows in the store, looks of the risk assessor and of the watch, then alerts and
+their tables. The clock is moved by days; the watch is made anew where a restart is meant."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from collector.detection.changes.judge import StoredCallers
 from collector.detection.changes.watch import ChangeWatch, Ledger
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
@@ -35,7 +35,7 @@ OUTBOUND = {"role": 2, "client_workload": "shop/orders", "client_address": ""}
 
 @dataclass(slots=True)
 class Office:
-    """Keeper, watch and desk over one store; `now` is moved by the test."""
+    """Assessor, watch and alerts over one store; `now` is moved by the test."""
 
     store: EmbeddedStore
     path: Path
@@ -45,7 +45,7 @@ class Office:
     ids: Iterator[int] = field(default_factory=itertools.count)
     watch: ChangeWatch = field(init=False)
     desk: AlertService = field(init=False)
-    keeper: RiskKeeper = field(init=False)
+    assessor: RiskAssessor = field(init=False)
     detection: Detection = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Office:
             clock=lambda: self.now,
             tell=tell,
         )
-        self.keeper = RiskKeeper(
+        self.assessor = RiskAssessor(
             store=self.store,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
             clock=lambda: self.now,
@@ -99,7 +99,7 @@ class Office:
         self.look()
 
     def look(self) -> None:
-        self.keeper.look()
+        self.assessor.look()
         self.watch.look()
         self.desk.take_reports([])
 

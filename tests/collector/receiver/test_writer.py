@@ -11,8 +11,8 @@ from collector.core.rows import Route
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
+from collector.receiver.writer import StoreWriter, run_writer
 from collector.storage.base import StoreError
-from collector.storage.writer import StoreWriter, run_writer
 from tests.collector.wire_batches import NOW, make_batch
 
 

@@ -1,4 +1,4 @@
-"""The gate before gRPC: half-open handshakes, and clients that nobody let in, are bounded in number, time and bytes."""
+"""The TLS terminator before gRPC: clients that nobody let in are bounded in number, time and bytes."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from collector.trust.gate import Gate, GateLimits, RefusalLog
+from collector.trust.tls_terminator import RefusalLog, TerminatorLimits, TlsTerminator
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 
@@ -21,16 +21,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @dataclass(kw_only=True)
 class Door:
-    """A gate before a server that repeats what it gets."""
+    """A TLS terminator before a server that repeats what it gets."""
 
-    gate: Gate
+    terminator: TlsTerminator
     refusals: RefusalLog
     trusting: ssl.SSLContext
     passed: list[str] = field(default_factory=list)  # Connections that came to the server, as gRPC names them.
 
     async def knock(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client that shakes hands."""
-        return await asyncio.open_connection("127.0.0.1", self.gate.port, ssl=self.trusting)
+        return await asyncio.open_connection("127.0.0.1", self.terminator.port, ssl=self.trusting)
 
     async def pass_on(self, text: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client whose first bytes came to the server and back."""
@@ -50,9 +50,9 @@ async def open_door(certificate: Certificate, **limits: float) -> AsyncIterator[
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     refusals = RefusalLog(lambda: 0.0)
-    bounds = GateLimits(**limits)  # type: ignore[arg-type]
-    gate = Gate(listener, find_context=lambda: context, refusals=refusals, limits=bounds)
-    door = Door(gate=gate, refusals=refusals, trusting=trusting)
+    bounds = TerminatorLimits(**limits)  # type: ignore[arg-type]
+    terminator = TlsTerminator(listener, find_context=lambda: context, refusals=refusals, limits=bounds)
+    door = Door(terminator=terminator, refusals=refusals, trusting=trusting)
 
     async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = writer.get_extra_info("peername")
@@ -62,7 +62,7 @@ async def open_door(certificate: Certificate, **limits: float) -> AsyncIterator[
                 writer.write(chunk)
 
     inner = await asyncio.start_server(repeat, "127.0.0.1", 0)
-    serving = asyncio.create_task(gate.serve(inner.sockets[0].getsockname()[1]))
+    serving = asyncio.create_task(terminator.serve(inner.sockets[0].getsockname()[1]))
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield door
@@ -76,7 +76,7 @@ async def open_door(certificate: Certificate, **limits: float) -> AsyncIterator[
 def test_a_handshake_that_does_not_end_is_closed_and_said_so(certificate: Certificate) -> None:
     async def run() -> tuple[bytes, dict[str, int]]:
         async with open_door(certificate, handshake_seconds=0.2) as door:
-            reader, writer = await asyncio.open_connection("127.0.0.1", door.gate.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.terminator.port)
             with contextlib.closing(writer):
                 writer.write(b"\x16\x03\x01")  # The beginning of a ClientHello.
                 return await reader.read(), dict(door.refusals.counts)
@@ -108,17 +108,17 @@ def test_half_open_handshakes_shut_no_sensor_out(certificate: Certificate) -> No
         ):
             sensors = []
             for number in range(90):
-                _, silent = await asyncio.open_connection("127.0.0.1", door.gate.port)
+                _, silent = await asyncio.open_connection("127.0.0.1", door.terminator.port)
                 s.callback(silent.close)
                 if number % 10 == 0:
                     sensors.append(await door.pass_on(b"hello"))
                     s.callback(sensors[-1][1].close)
-                    door.gate.admit(door.passed[-1])
-            await wait_in_loop(lambda: len(door.gate._table) <= 20 + len(sensors))
+                    door.terminator.admit(door.passed[-1])
+            await wait_in_loop(lambda: len(door.terminator._table) <= 20 + len(sensors))
             for reader, writer in sensors:
                 writer.write(b"still here")
                 assert await reader.readexactly(10) == b"still here"
-            assert door.gate._table.counts.displaced >= 90 - 30
+            assert door.terminator._table.counts.displaced >= 90 - 30
             assert not door.refusals.counts
 
     asyncio.run(run())
@@ -128,13 +128,13 @@ def test_who_is_not_let_in_in_time_is_closed_and_who_is_stays(certificate: Certi
     async def run() -> dict[str, int]:
         async with open_door(certificate, admission_seconds=0.5) as door:
             stays, sensor = await door.pass_on(b"a")
-            while door.gate.find_peer(door.passed[-1]) is None:  # On a busy host it may be too late itself.
+            while door.terminator.find_peer(door.passed[-1]) is None:  # On a busy host it may be too late itself.
                 sensor.close()
                 stays, sensor = await door.pass_on(b"a")
-            door.gate.admit(door.passed[-1])
+            door.terminator.admit(door.passed[-1])
             goes, stranger = await door.pass_on(b"b")
             assert await goes.read() == b""  # Only its deadline ends it.
-            door.gate.admit(door.passed[-1])  # Too late, and no error.
+            door.terminator.admit(door.passed[-1])  # Too late, and no error.
             sensor.write(b"still here")
             assert await stays.readexactly(10) == b"still here"
             for writer in (sensor, stranger):
@@ -148,7 +148,7 @@ def test_what_is_sent_before_somebody_is_let_in_is_bounded(certificate: Certific
     async def run() -> dict[str, int]:
         async with open_door(certificate, admission_bytes=1_000) as door:
             _, writer = await door.pass_on(bytes(900))
-            door.gate.admit(door.passed[0])
+            door.terminator.admit(door.passed[0])
             writer.write(bytes(5_000_000))  # A sensor's batches.
             await writer.drain()
             reader, stranger = await door.pass_on(bytes(900))
@@ -165,8 +165,8 @@ def test_where_all_are_sensors_the_next_is_turned_away_and_counted(certificate: 
     async def run() -> dict[str, int]:
         async with open_door(certificate, connections=1) as door:
             _, sensor = await door.pass_on(b"a")
-            door.gate.admit(door.passed[0])
-            reader, other = await asyncio.open_connection("127.0.0.1", door.gate.port)
+            door.terminator.admit(door.passed[0])
+            reader, other = await asyncio.open_connection("127.0.0.1", door.terminator.port)
             assert await reader.read() == b""
             for writer in (sensor, other):
                 writer.close()

@@ -17,12 +17,14 @@ from typing import Final
 
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
-from collector.inventory.query import Reader, Versions, select
+from collector.inventory.query import Versions
 from collector.receiver.schemas import DESCRIPTION
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
-from collector.specs.fit import Extent, Judgement, judge_served
-from collector.specs.matching import Fit, SeenEndpoint, SpecBook, judge
-from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable, Store
+from collector.specs.fit import Extent, FitResult, assess_served
+from collector.specs.matching import Fit, SeenEndpoint, SpecBook, assess_endpoint
+from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
+from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 # Where services serve their own description: the usual names.
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
@@ -120,7 +122,7 @@ class SpecFitRecord:
     version: int
 
 
-class SpecKeeper:
+class SpecAssessor:
     """Thread-safe. Blocks. Raises StoreError."""
 
     def __init__(self, *, store: Store, table: SpecTable, paths: Sequence[Path], clock: Callable[[], float]) -> None:
@@ -134,12 +136,12 @@ class SpecKeeper:
         self._told: dict[str, EndpointSpec] = {}
         self._extents: dict[str, Extent] = {}  # As stored.
         self._is_loaded = False
-        self.judgements: dict[str, Judgement] = {}  # Of descriptions seen in traffic, by name, of the last look.
+        self.results: dict[str, FitResult] = {}  # Of descriptions seen in traffic, by name, of the last look.
         self.file_errors: dict[str, str] = {}  # By path, of the last look.
         self.traffic_errors: dict[str, str] = {}  # By host and path.
 
     def look(self) -> int:
-        """Read files that changed, judge all endpoints, write what changed; gives how many did."""
+        """Read files that changed, assess all endpoints, write what changed; gives how many did."""
         with self._lock:
             self._read_files()
             self.traffic_errors = self._traffic.look()
@@ -148,13 +150,13 @@ class SpecKeeper:
                 self._is_loaded = True
             revisions = self._table.list_revisions()
             if not revisions and not self._told:
-                self.judgements = {}
+                self.results = {}
                 return 0
             endpoints = list_endpoints(self._store)
-            self.judgements = judge_served(revisions, endpoints, self._extents)
+            self.results = assess_served(revisions, endpoints, self._extents)
             self._write_extents()
             book = SpecBook(revisions, endpoints, self.fits)
-            found = {one.id: judge(one, book) for one in endpoints}
+            found = {one.id: assess_endpoint(one, book) for one in endpoints}
             changed = {
                 endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
             }
@@ -165,11 +167,11 @@ class SpecKeeper:
     @property
     def fits(self) -> dict[str, Fit]:
         """Of descriptions seen in traffic, by name, of the last look."""
-        return {name: one.fit for name, one in self.judgements.items()}
+        return {name: one.fit for name, one in self.results.items()}
 
     def _write_extents(self) -> None:
         extents = dict.fromkeys(self._extents, Extent.NONE)
-        extents |= {name: one.extent for name, one in self.judgements.items()}
+        extents |= {name: one.extent for name, one in self.results.items()}
         changed = {
             name: extent for name, extent in extents.items() if self._extents.get(name, Extent.NONE) is not extent
         }
@@ -227,18 +229,7 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
-    return [
-        SeenEndpoint(
-            id=row["id"],
-            service=row["service"],
-            workload=row["workload"],
-            host=row["host"],
-            method=row["method"],
-            template=row["template"],
-            served_calls=int(row["served_calls"]),
-        )
-        for row in select(store, _ENDPOINTS)
-    ]
+    return [read_record(SeenEndpoint, row) for row in select(store, _ENDPOINTS)]
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

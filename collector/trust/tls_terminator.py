@@ -5,8 +5,8 @@ the client no reason. Here a certificate is requested and may be missing, becaus
 handshake is logged and counted with its reason. New certificates and authorities hold from the next connection on.
 Bytes are passed on as they are: HTTP/2 stays between sensor and gRPC, with its back-pressure.
 
-gRPC knows a connection by its address. Each has one connection of the gate to gRPC, whose port is in `_passages` while
-it is open. A process on this machine that dials gRPC's loopback port directly has no entry there, and is refused.
+gRPC knows a connection by its address. Each has one connection of the terminator to gRPC, whose port is in `_passages`
+while it is open. A process on this machine that dials gRPC's loopback port directly has no entry there, and is refused.
 
 A connection is bounded in time and bytes until somebody is admitted on it, by certificate or token. Enrolment fits into
 these bounds. Past the number of connections, one on which nobody was admitted is closed for the next.
@@ -33,7 +33,7 @@ from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_gauges
 
 REPEAT_SECONDS: Final = 60.0
-# Addresses and reasons remembered; past it the oldest goes, and may be told again early.
+# Addresses and reasons remembered; past it the oldest goes, and may be logged again early.
 REMEMBERED_LIMIT: Final = 4_096
 
 logger = logging.getLogger(__name__)
@@ -45,16 +45,16 @@ class RefusalLog:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that do not go back."""
         self._clock = clock
-        self._told: BoundedDict[tuple[str, str], float] = BoundedDict(REMEMBERED_LIMIT)
+        self._logged: BoundedDict[tuple[str, str], float] = BoundedDict(REMEMBERED_LIMIT)
         self.counts: Counter[str] = Counter()
 
     def record(self, reason: str, host: str, sentence: str) -> None:
         """One that was turned away; `sentence` says who and why and goes to the log."""
         self.counts[reason] += 1
         now, key = self._clock(), (host, reason)
-        if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+        if now - self._logged.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return
-        self._told.renew(key, now)
+        self._logged.renew(key, now)
         logger.warning("%s", sentence)
 
 
@@ -100,7 +100,7 @@ class Peer:
 
 class _Handshake:
     """Stands in for the context of one connection, to keep what asyncio throws away: where a handshake fails, OpenSSL
-    has an alert ready that tells the other side why (RFC 8446 section 6.2)."""
+    has an alert ready that says to the other side why (RFC 8446 section 6.2)."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -123,7 +123,7 @@ class _Handshake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateLimits:
+class TerminatorLimits:
     """Bounds of the listener; the defaults are the product's."""
 
     connections: int = CONNECTIONS_LIMIT
@@ -143,7 +143,7 @@ class _Passage:
     is_admitted: bool = False
 
 
-class Gate:
+class TlsTerminator:
     """`serve` until cancelled."""
 
     def __init__(
@@ -152,14 +152,14 @@ class Gate:
         *,
         find_context: Callable[[], ssl.SSLContext],
         refusals: RefusalLog,
-        limits: GateLimits | None = None,
+        limits: TerminatorLimits | None = None,
     ) -> None:
         """`listener` is bound; connections that come before `serve` wait. `find_context` is asked for each of them."""
         listener.listen(_BACKLOG)
         self._listener = listener
         self._find_context = find_context
         self._refusals = refusals
-        self._limits = limits or GateLimits()
+        self._limits = limits or TerminatorLimits()
         self._inner: tuple[str, int] = ("127.0.0.1", 0)
         self._passages: dict[str, _Passage] = {}
         self._table = ConnectionTable(limit=self._limits.connections, waiting_limit=self._limits.waiting_of_network)
@@ -181,7 +181,7 @@ class Gate:
         return (*list_figures(self._table.counts, "tls_connections_"), *make_gauges([open_now]))
 
     def find_peer(self, grpc_peer: str) -> Peer | None:
-        """Who is behind a connection, by what gRPC says of it; None where it did not come through the gate."""
+        """Who is behind a connection, by what gRPC says of it; None where it did not come through it."""
         passage = self._passages.get(grpc_peer)
         return passage.peer if passage is not None else None
 
@@ -230,7 +230,7 @@ class Gate:
                 accepted.close()
                 with contextlib.suppress(OSError):
                     twin.send(handshake.alert)
-                reason, words = _tell_fault(error, seconds)
+                reason, words = _describe_fault(error, seconds)
                 self._refuse(reason, connection, words)
                 return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -319,7 +319,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         await sink.drain()
 
 
-def _tell_fault(error: OSError, seconds: float) -> tuple[str, str]:
+def _describe_fault(error: OSError, seconds: float) -> tuple[str, str]:
     """Reason and words of a handshake that failed, or was not done in so many seconds."""
     if isinstance(error, ssl.SSLCertVerificationError):
         words = ("bad_certificate", f"its certificate is not taken ({error.verify_message})")
@@ -328,8 +328,8 @@ def _tell_fault(error: OSError, seconds: float) -> tuple[str, str]:
     if mark in _CLEAR_TEXT:
         return "clear_text", "it speaks no TLS; give it this collector's authority, or enrol it"
     if isinstance(error, ssl.SSLEOFError | ConnectionError) or _DISTRUST in mark:
-        told = f" ({mark})" if mark else ""
-        return "not_trusted", f"it ended the handshake{told}; it may not trust this collector's certificate"
+        detail = f" ({mark})" if mark else ""
+        return "not_trusted", f"it ended the handshake{detail}; it may not trust this collector's certificate"
     if isinstance(error, TimeoutError):
         return "silent", f"it did not finish the TLS handshake within {seconds:g} s"
     return "handshake", f"the TLS handshake failed ({mark or error.strerror or type(error).__name__})"

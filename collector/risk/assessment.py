@@ -5,6 +5,7 @@ waited longest first. How many still wait is a metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Final
 
@@ -14,13 +15,15 @@ from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.operations import list_recent
 from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
-from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, select, span_since
-from collector.risk.circumstances import Circumstances, Past, Recent
+from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.finding import (
     SELF,
+    Circumstances,
     Finding,
     FindingChange,
     FindingState,
+    Past,
+    Recent,
     Weights,
     advance,
     decide,
@@ -29,17 +32,18 @@ from collector.risk.finding import (
 )
 from collector.risk.formula import LEAST, find_alarms, score
 from collector.risk.repository import RiskRecord, RiskTable, make_record, update_past
-from collector.risk.rules import OPERATION_RULES, RULES
-from collector.risk.transport import NO_ENDPOINT, WeakTls, choices_since_fixed, judge_services, read_weak_tls
+from collector.risk.rules import load_rules
+from collector.risk.tls import NO_ENDPOINT, WeakTls, assess_services, choices_since_fixed, read_weak_tls
 from collector.storage.base import Store
+from collector.storage.records import select
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 
-# Judged in one pass; 5,000 take some seconds.
+# Assessed in one pass; 5,000 take some seconds.
 PASS_MAX: Final = 5_000
 # Measured by one statement.
 CHUNK: Final = 500
 RECENT_SECONDS: Final = 600
-# What a person marked as fixed is judged by calls since then, as long as minute rows are kept and so many a pass.
+# What a person marked as fixed is assessed by calls since then, as long as minute rows are kept and so many a pass.
 FIXED_LOOK_MAX: Final = 50
 FIXED_SECONDS: Final = 86_400
 # Alerts that one pass may open or keep open, worst first; the others are counted.
@@ -50,7 +54,7 @@ SELECT n.endpoint_id AS id, toUnixTimestamp(max(r.last_seen)) AS last_seen,
     sumIf(r.calls, {JUDGED}) AS judged, sumIf(r.calls, {AUTHENTICATED}) AS authenticated"""
 
 
-class RiskKeeper:
+class RiskAssessor:
     """Thread-safe; `look` is called by one thread at a time."""
 
     def __init__(
@@ -63,33 +67,28 @@ class RiskKeeper:
         weights: Weights | None = None,
         observe: Callable[[Circumstances, Sequence[Finding]], None] = lambda _seen, _findings: None,
     ) -> None:
-        """`alarm` takes reports for the alert desk; `observe` is told of every endpoint as it was judged."""
+        """`alarm` takes reports for alerts; `observe` gets every endpoint as it was assessed."""
         self._store = store
-        self._table = RiskTable(store)
+        self.table = RiskTable(store)  # Where results are kept.
         self._endpoints = endpoints
         self._clock = clock
         self._alarm = alarm
         self._observe = observe
         self._weights = weights if weights is not None else load_weights()
-        self._computed: dict[str, float] | None = None  # When each was judged last.
+        self._computed: dict[str, float] | None = None  # When each was assessed last.
         self._deciding = Lock()
         self.waiting_count = 0
-        self.judged_count = 0
+        self.assessed_count = 0
         self.alarms_dropped_count = 0
-
-    @property
-    def table(self) -> RiskTable:
-        """Where results are kept."""
-        return self._table
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics. Raises StoreError."""
-        levels, states = self._table.count_levels(), self._table.count_findings()
+        levels, states = self.table.count_levels(), self.table.count_findings()
         text = "Alerts of risk that were not opened: too many at one look."
         by_level = ((level, levels.get(level, 0)) for level in (*self._weights.levels, LEAST))
         by_state = ((state.value, states.get(state, 0)) for state in FindingState)
         return (
-            *make_totals([("risk_judged", "Endpoints whose risk was computed.", self.judged_count)]),
+            *make_totals([("risk_judged", "Endpoints whose risk was computed.", self.assessed_count)]),
             *make_totals([("risk_alarms_dropped", text, self.alarms_dropped_count)]),
             *make_gauges([("risk_waiting", "Endpoints that wait for their risk to be computed.", self.waiting_count)]),
             *make_labelled("risk_endpoints", "Endpoints by level of risk.", "level", by_level, is_total=False),
@@ -97,10 +96,10 @@ class RiskKeeper:
         )
 
     def look(self) -> int:
-        """One pass; gives how many endpoints were judged. Blocks. Raises StoreError."""
+        """One pass; gives how many endpoints were assessed. Blocks. Raises StoreError."""
         now = self._clock()
         if self._computed is None:
-            self._computed = self._table.list_computed()
+            self._computed = self.table.list_computed()
         recent = self._read_recent(now)
         computed = self._computed
         due = sorted(
@@ -111,12 +110,12 @@ class RiskKeeper:
         reports: list[Report] = []
         weak = read_weak_tls(self._store, now)
         with self._deciding:
-            self._judge_services(weak, now)
+            self._assess_services(weak, now)
         for start in range(0, len(taken), CHUNK):
             ids = taken[start : start + CHUNK]
             with self._deciding:
-                reports += self._judge(ids, {name: recent[name][1] for name in ids}, weak, now)
-        self.judged_count += len(taken)
+                reports += self._assess(ids, {name: recent[name][1] for name in ids}, weak, now)
+        self.assessed_count += len(taken)
         reports.sort(key=lambda report: -report.score)
         self.alarms_dropped_count += max(0, len(reports) - ALARMS_MAX)
         if reports:
@@ -127,14 +126,14 @@ class RiskKeeper:
         """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""
         now = self._clock()
         with self._deciding:
-            known = self._table.get_finding(finding_id)
+            known = self.table.get_finding(finding_id)
             if known is None:
                 return None
             changed = decide(known, state, by, note, now)
-            self._table.save([], [changed], [_tell(changed)])
+            self.table.save([], [changed], [_record_change(changed)])
             if known.endpoint_id:
-                self._judge([known.endpoint_id], {}, read_weak_tls(self._store, now), now)
-            return self._table.get_finding(finding_id)
+                self._assess([known.endpoint_id], {}, read_weak_tls(self._store, now), now)
+            return self.table.get_finding(finding_id)
 
     def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
         """Last call and recent credentials of every endpoint that was called lately."""
@@ -144,34 +143,35 @@ class RiskKeeper:
         recent = {
             row["id"]: (
                 int(row["last_seen"]),
-                Recent(judged=int(row["judged"]), authenticated=int(row["authenticated"])),
+                Recent(visible=int(row["judged"]), authenticated=int(row["authenticated"])),
             )
             for row in rows
         }
-        # What operations had lately is not told apart from what they had before.
+        # What operations had lately is not distinguished from what they had before.
         return recent | {name: (last, Recent()) for name, last in list_recent(self._store, start).items()}
 
-    def _judge_services(self, weak: Mapping[Service, WeakTls], now: float) -> None:
+    def _assess_services(self, weak: Mapping[Service, WeakTls], now: float) -> None:
         """The findings on services that nobody can read."""
-        changed = judge_services(self._table.read_findings([NO_ENDPOINT]).get(NO_ENDPOINT, []), weak, now)
+        known = self.table.read_findings([NO_ENDPOINT]).get(NO_ENDPOINT, [])
+        changed = assess_services(known, weak, [rule for rule, _ in load_rules()], now)
         if changed:
-            self._table.save([], changed, [_tell(one) for one in changed if one.changed_at == now])
+            self.table.save([], changed, [_record_change(one) for one in changed if one.changed_at == now])
 
-    def _judge(
+    def _assess(
         self, ids: Sequence[str], recent: Mapping[str, Recent], weak: Mapping[Service, WeakTls], now: float
     ) -> list[Report]:
-        """Judge some endpoints and keep the results; gives what is worth an alert."""
+        """Assess some endpoints and keep the results; gives what is worth an alert."""
         assert self._computed is not None or not recent
         span = span_since(Since.DAY, now)
         measured = self._endpoints.measure(list(ids), span)
-        before, findings = self._table.read_risks(ids), self._table.read_findings(ids)
+        before, findings = self.table.read_risks(ids), self.table.read_findings(ids)
         records: list[RiskRecord] = []
         changed: list[Finding] = []
         changes: list[FindingChange] = []
         reports: list[Report] = []
         since_fixed = self._measure_since_fixed(findings, now)
         for name, endpoint in measured.items():
-            past = update_past(_read_past(before.get(name)), endpoint, recent.get(name, Recent()), now)
+            past = update_past(before.get(name, Past()), endpoint, recent.get(name, Recent()), now)
             seen = Circumstances(
                 endpoint=endpoint,
                 past=past,
@@ -182,7 +182,7 @@ class RiskKeeper:
             )
             present, news = self._find(seen, findings.get(name, []), since_fixed)
             changed += news
-            changes += [_tell(one) for one in news if one.changed_at == now]
+            changes += [_record_change(one) for one in news if one.changed_at == now]
             risk = score(seen, present, self._weights)
             records.append(make_record(endpoint, past, risk, present, now))
             if endpoint.operation is None:  # Who reads of an open path need not read of each of its operations.
@@ -190,7 +190,7 @@ class RiskKeeper:
                 self._observe(seen, present)
             if self._computed is not None:
                 self._computed[name] = now
-        self._table.save(records, changed, changes)
+        self.table.save(records, changed, changes)
         return reports
 
     def _find(
@@ -200,31 +200,24 @@ class RiskKeeper:
         by_rule = {one.rule: one for one in known}
         present: list[Finding] = []
         news: list[Finding] = []
-        for rule in RULES:
-            if seen.endpoint.operation is not None and rule.id not in OPERATION_RULES:
+        for rule, find in load_rules():
+            if seen.endpoint.operation is not None and not rule.is_of_operation:
                 continue
             old = by_rule.get(rule.id)
-            judged = seen
+            current = seen
             if old is not None and old.id in since_fixed:
                 endpoint = since_fixed[old.id]
                 if endpoint is None:  # Not called since.
                     present.append(old)
                     continue
-                judged = Circumstances(
-                    endpoint=endpoint,
-                    past=seen.past,
-                    recent=seen.recent,
-                    now=seen.now,
-                    seconds=seen.seconds,
-                    weak_tls=choices_since_fixed(seen.weak_tls, old),
-                )
-            evidence = rule.find(judged)
+                current = replace(seen, endpoint=endpoint, weak_tls=choices_since_fixed(seen.weak_tls, old))
+            evidence = find(current)
             fresh = open_finding(rule, evidence, seen.endpoint, seen.now) if evidence is not None else None
-            current = advance(old, fresh, seen.now)
-            if current is not None:
-                present.append(current)
-                if current is not old:
-                    news.append(current)
+            advanced = advance(old, fresh, seen.now)
+            if advanced is not None:
+                present.append(advanced)
+                if advanced is not old:
+                    news.append(advanced)
         return present, news
 
     def _measure_since_fixed(self, findings: Mapping[str, Sequence[Finding]], now: float) -> dict[str, Endpoint | None]:
@@ -246,20 +239,7 @@ class RiskKeeper:
         return found
 
 
-def _read_past(record: RiskRecord | None) -> Past:
-    if record is None:
-        return Past()
-    return Past(
-        exposure=record.exposure,
-        exposure_before=record.exposure_before,
-        exposure_since=record.exposure_since,
-        authenticated_at=record.authenticated_at,
-        score=record.score,
-        computed_at=record.computed_at,
-    )
-
-
-def _tell(finding: Finding) -> FindingChange:
+def _record_change(finding: Finding) -> FindingChange:
     return FindingChange(
         finding_id=finding.id,
         time=finding.changed_at,

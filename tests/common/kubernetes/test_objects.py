@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.enrich.kubernetes.pod import Owner, Workload, find_workload
+from common.kubernetes.objects import Metadata, OwnerReference, Workload, find_workload
 
 CREATED = "2026-11-25T12:00:00Z"
 # 2026-11-25 12:00 UTC in minutes, as the CronJob controller writes it.
@@ -10,14 +10,10 @@ MINUTES = 29_926_800
 
 
 def find(name: str, owner: tuple[str, str] | None, created: str = CREATED, **labels: str) -> Workload:
-    owners = [Owner(kind=owner[0], name=owner[1], controller=True)] if owner else []
-    return find_workload(
-        name=name,
-        labels={key.replace("_", "-"): value for key, value in labels.items()},
-        owners=owners,
-        created=created,
-        node="node-1.example",
-    )
+    owners = (OwnerReference(kind=owner[0], name=owner[1], controller=True),) if owner else ()
+    labels = {key.replace("_", "-"): value for key, value in labels.items()}
+    metadata = Metadata(name=name, labels=labels, owner_references=owners, creation_timestamp=created)
+    return find_workload(metadata, "node-1.example")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +32,7 @@ def find(name: str, owner: tuple[str, str] | None, created: str = CREATED, **lab
         ("migrate-20261125-8x", ("Job", "migrate-20261125"), {}, ("Job", "migrate-20261125")),
         ("old-1-8x", ("ReplicationController", "old-1"), {"deploymentconfig": "old"}, ("DeploymentConfig", "old")),
         ("kube-apiserver-node-1.example", ("Node", "node-1.example"), {}, ("StaticPod", "kube-apiserver")),
+        ("x-0", ("Cluster", "pg"), {}, ("Cluster", "pg")),  # An operator's own kind.
         ("clone-x", ("CloneSet", "clone"), {}, ("CloneSet", "clone")),
         ("debug", None, {}, ("Pod", "debug")),
     ],
@@ -50,5 +47,5 @@ def test_a_job_of_a_time_that_is_not_known_is_itself() -> None:
 
 
 def test_the_controller_goes_before_other_owners() -> None:
-    owners = [Owner(kind="Thing", name="a"), Owner(kind="StatefulSet", name="b", controller=True)]
-    assert find_workload(name="p", labels={}, owners=owners, created="", node="") == Workload("StatefulSet", "b")
+    owners = (OwnerReference(kind="Thing", name="a"), OwnerReference(kind="StatefulSet", name="b", controller=True))
+    assert find_workload(Metadata(name="p", owner_references=owners), "") == Workload("StatefulSet", "b")

@@ -1,4 +1,4 @@
-"""Risk through the running parts: minute rows in the store, a look of the keeper, then API, CLI texts and alerts."""
+"""Risk through the running parts: minute rows in the store, a look of the assessor, then API, CLI texts and alerts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from collector.alerting.alert import AlertKind, Report
 from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
@@ -30,16 +30,16 @@ BEARER = {"authentication": 1 << 3}
 
 @dataclass(slots=True)
 class Desk:
-    """What the keeper and the API talk to, over one store; `now` may be moved."""
+    """What the assessor and the API talk to, over one store; `now` may be moved."""
 
     store: EmbeddedStore
     now: float = NOW
     reports: list[Report] = field(default_factory=list)
-    keeper: RiskKeeper = field(init=False)
+    assessor: RiskAssessor = field(init=False)
     client: TestClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keeper = RiskKeeper(
+        self.assessor = RiskAssessor(
             store=self.store,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
             clock=lambda: self.now,
@@ -53,7 +53,7 @@ class Desk:
                 clock=lambda: self.now,
                 readiness=lambda: "",
                 metrics=lambda: b"",
-                risks=self.keeper,
+                risks=self.assessor,
             )
         )
         self.client = TestClient(app, headers={"authorization": "Bearer t"})
@@ -87,7 +87,7 @@ def test_open_personal_data_is_found_scored_and_alarmed(desk: Desk) -> None:
     seed = Seed()
     seed.calls(seed.endpoint(2, "GET", "/health"), 10)
     seed.write(desk.store)
-    assert desk.keeper.look() == 2
+    assert desk.assessor.look() == 2
     risk = desk.get("endpoints/ep0001/risk")
     assert risk["level"] == "critical"
     by_rule = {one["rule"]: one for one in risk["findings"]}
@@ -101,13 +101,13 @@ def test_open_personal_data_is_found_scored_and_alarmed(desk: Desk) -> None:
     assert [one["risk"]["score"] for one in listed] == [risk["score"], sound["score"]]
     page = desk.client.get("/endpoints/ep0001").text
     assert "Personal data without authentication" in page and f"Risk {risk['score']} of 100" in page
-    assert read_values(desk.keeper.figures())["findings/open"] == 2
+    assert read_values(desk.assessor.figures())["findings/open"] == 2
 
 
 def test_every_term_recomputes(desk: Desk) -> None:
     """The score follows from what the API says of the terms alone."""
     _open_users(desk)
-    desk.keeper.look()
+    desk.assessor.look()
     risk = desk.get("endpoints/ep0001/risk")
     base = 1.0
     for term in risk["terms"][:-1]:
@@ -121,14 +121,14 @@ def test_every_term_recomputes(desk: Desk) -> None:
 
 def test_credentials_and_no_exposure_make_it_small(desk: Desk) -> None:
     _open_users(desk, **BEARER, client_address="10.0.0.9")
-    desk.keeper.look()
+    desk.assessor.look()
     risk = desk.get("endpoints/ep0001/risk")
     assert risk["findings"] == [] and risk["level"] in ("minimal", "low")
 
 
 def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     _open_users(desk)
-    desk.keeper.look()
+    desk.assessor.look()
     (before,) = desk.get("findings")["items"]
     score = desk.get("endpoints/ep0001/risk")["score"]
     desk.now += 1
@@ -136,7 +136,7 @@ def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     assert desk.get("endpoints/ep0001/risk")["score"] < score
     desk.reports.clear()
     desk.now += 60
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.reports == []
     assert desk.get("findings", state="accepted")["items"][0]["note"] == "by design"
     seed = Seed()
@@ -146,7 +146,7 @@ def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     seed.calls(endpoint, 5, minutes_ago=-1, **{**PUBLIC, **grown})
     seed.write(desk.store)
     desk.now += 60
-    desk.keeper.look()
+    desk.assessor.look()
     finding = next(one for one in desk.get("findings")["items"] if one["id"] == before["id"])
     assert (finding["state"], finding["is_reopened"]) == ("open", True)
     assert "credit_card" in finding["note"]
@@ -157,11 +157,11 @@ def test_accepted_stays_until_it_grows(desk: Desk) -> None:
 
 def test_fixed_opens_again_only_by_later_calls(desk: Desk) -> None:
     _open_users(desk)
-    desk.keeper.look()
+    desk.assessor.look()
     (finding,) = desk.get("findings")["items"]
     assert desk.decide(finding["id"], "fixed", "release 7")["state"] == "fixed"
     desk.now += 60
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.get("findings")["items"][0]["state"] == "fixed"
     seed = Seed()
     endpoint = seed.endpoint(1, "GET", "/users/{user_id}")
@@ -169,7 +169,7 @@ def test_fixed_opens_again_only_by_later_calls(desk: Desk) -> None:
     seed.calls(endpoint, 5, minutes_ago=-3, **{**NAMED, **PUBLIC})
     seed.write(desk.store)
     desk.now += 240
-    desk.keeper.look()
+    desk.assessor.look()
     (again,) = desk.get("findings")["items"]
     assert (again["state"], again["is_reopened"]) == ("open", True)
 
@@ -180,14 +180,14 @@ def test_what_calls_show_no_more_is_fixed(desk: Desk) -> None:
     seed.calls(endpoint, 10, minutes_ago=23 * 60, **{**NAMED, **PUBLIC})
     seed.calls(endpoint, 1, **BEARER)
     seed.write(desk.store)
-    desk.keeper.look()
+    desk.assessor.look()
     (finding,) = desk.get("findings")["items"]
     assert finding["state"] == "open"
     seed = Seed()
     seed.calls(endpoint, 10, minutes_ago=-3 * 60, **{**NAMED, **BEARER})
     seed.write(desk.store)
     desk.now += 3 * 3_600 + 60
-    desk.keeper.look()
+    desk.assessor.look()
     (finding,) = desk.get("findings")["items"]
     assert (finding["state"], finding["changed_by"]) == ("fixed", "apidae")
 
@@ -197,13 +197,13 @@ def test_internal_reached_from_outside_says_since_when(desk: Desk) -> None:
     endpoint = seed.endpoint(1, "GET", "/ledger/{ledger_id}")
     seed.calls(endpoint, 10, minutes_ago=5, **BEARER)
     seed.write(desk.store)
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.get("endpoints/ep0001/risk")["exposure"] == "internal"
     seed = Seed()
     seed.calls(endpoint, 2, minutes_ago=-119, **BEARER, **PUBLIC)
     seed.write(desk.store)
     desk.now += 7_200
-    desk.keeper.look()
+    desk.assessor.look()
     (finding,) = desk.get("findings")["items"]
     assert finding["rule"] == "internal_reached_from_outside"
     assert "since" in finding["why"] and "8.8.8.8" in finding["why"]
@@ -214,13 +214,13 @@ def test_a_login_that_went_is_found(desk: Desk) -> None:
     endpoint = seed.endpoint(1, "GET", "/accounts/{account_id}")
     seed.calls(endpoint, 60, minutes_ago=5, **BEARER)
     seed.write(desk.store)
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.get("findings")["items"] == []
     seed = Seed()
     seed.calls(endpoint, 40, minutes_ago=-29)
     seed.write(desk.store)
     desk.now += 1_800
-    desk.keeper.look()
+    desk.assessor.look()
     (finding,) = desk.get("findings", state="open")["items"]
     assert finding["rule"] == "missing_authentication"
 

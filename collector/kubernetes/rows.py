@@ -1,17 +1,11 @@
-"""One fact that leads to a workload's port, or limits who reaches it. The store keeps it as JSON."""
+"""Rows of the store about Kubernetes: who held an address, and facts that lead to a workload's port or limit who
+reaches it. The store keeps facts as JSON.
+"""
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-
-
-class PeerKind(StrEnum):
-    """What an address stands for."""
-
-    POD = "pod"  # One Pod that has it for itself.
-    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
-    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
 
 
 class FactKind(StrEnum):
@@ -60,3 +54,37 @@ def read_facts(text: str) -> tuple[Fact, ...]:
         Fact(**{**row, "kind": FactKind(row["kind"]), "addresses": tuple(row.get("addresses", ()))})
         for row in json.loads(text)
     )
+
+
+class PeerKind(StrEnum):
+    """What an address stands for."""
+
+    POD = "pod"  # One Pod that has it for itself.
+    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
+    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One row of `peer_addresses`. `port` 0: any. `address` empty: that of any node. Times are unix seconds; `until`
+    0: still."""
+
+    address: str
+    port: int
+    since: int
+    kind: str
+    namespace: str
+    name: str
+    cluster: str = ""
+    until: int = 0
+    workload: str = ""  # Of a Pod.
+    workload_kind: str = ""  # Kubernetes' own: Deployment, ...
+    node: str = ""
+    services: tuple[str, ...] = ()  # `namespace/name` of those that lead to a Pod.
+    workloads: tuple[str, ...] = ()  # `namespace/workload:port` of those that a Service leads to.
+    version: int = 0
+
+    @property
+    def holding(self) -> tuple[str, int, str, str, str]:
+        """What is held, and by whom: one interval at a time."""
+        return self.address, self.port, self.kind, self.namespace, self.name

@@ -7,138 +7,24 @@ first, so that no row is ever without its route.
 
 The engine notes a token before it commits the part. So an insert that fails between the two would be dropped when it
 comes again. That happens on a full disk, so nothing is inserted while the disk has less than its reserve.
-
-RowBatches become Arrow tables column by column, without a Python loop over rows. Windows of 10 s land on their minute,
-and the engine adds up what shares a key. Enum values and counts wider than their column are clipped to its largest
-value. So unknown values stay unknown, and nothing wraps around.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from collector.core.rows import Ragged, Route, RowBatch
+from collector.core.rows import Route
 from collector.receiver.convert import Refusal, convert_bytes
 from collector.receiver.reader import LogCounts, WalReader
 from collector.receiver.segment import Entry, Position
+from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import Store
+from collector.storage.columns import RowBatch
 from common.figures import total
-
-_SUMS = (
-    "calls",
-    "request_bytes",
-    "response_bytes",
-    "time_to_first_byte_sum_us",
-    "duration_sum_us",
-    "duration_max_us",
-    "objects_count",
-    "object_numeric_calls",
-    "object_monotonic_steps",
-    "object_numeric_span",
-    "ended_later",
-    "streams",
-    "stream_duration_sum_us",
-    "counted_messages_calls",
-    "request_messages",
-    "response_messages",
-    "records_returned",
-    "records_measured",
-    "request_bodies_read",
-    "response_bodies_read",
-    "attacks",
-    "attacks_confirmed",
-)
-_NARROW: tuple[tuple[str, Any], ...] = (
-    ("principal_kind", np.uint8),
-    ("status_code", np.uint16),
-    ("role", np.uint8),
-    ("hop", np.uint8),
-    ("kind", np.uint8),
-    ("rpc_status", np.uint8),
-)
-
-
-def build_rows(batches: Sequence[RowBatch]) -> pa.Table:
-    """`rows_minute` of some batches."""
-    return pa.concat_tables([_build_batch(batch) for batch in batches])
-
-
-def build_routes(routes: Iterable[tuple[Route, int]]) -> pa.Table:
-    """`routes` of routes and the unix seconds at which each was first seen."""
-    found = list(routes)
-    plain = [route for route, _ in found]
-    return pa.table(
-        {
-            "route_id": pa.array([route.route_id for route in plain], pa.uint64()),
-            "cluster": pa.array([route.service.cluster for route in plain], pa.string()),
-            "namespace": pa.array([route.service.namespace for route in plain], pa.string()),
-            "workload": pa.array([route.service.workload for route in plain], pa.string()),
-            "workload_kind": pa.array([min(route.service.workload_kind, 255) for route in plain], pa.uint8()),
-            "host_name": pa.array([route.service.host_name for route in plain], pa.string()),
-            "port": pa.array([route.service.port for route in plain], pa.uint16()),
-            "host": pa.array([route.host for route in plain], pa.string()),
-            "method": pa.array([route.method for route in plain], pa.string()),
-            "segment_kind": pa.array([[min(s.kind, 255) for s in r.segments] for r in plain], pa.list_(pa.uint8())),
-            "segment_text": pa.array([[s.text for s in r.segments] for r in plain], pa.list_(pa.string())),
-            "segment_hash": pa.array([[s.hash for s in r.segments] for r in plain], pa.list_(pa.uint64())),
-            "segment_length": pa.array([[s.length for s in r.segments] for r in plain], pa.list_(pa.uint32())),
-            "has_trailing_slash": pa.array([route.has_trailing_slash for route in plain], pa.bool_()),
-            "first_seen": pa.array([first_seen for _, first_seen in found], pa.uint32()),
-        }
-    )
-
-
-def _build_batch(batch: RowBatch) -> pa.Table:
-    strings = pa.array(batch.strings or ("",), pa.string())
-    columns: dict[str, Any] = {
-        "time": batch.window_start // 60 * 60,
-        "route_id": batch.route_id,
-        "principal": batch.principal,
-        "credential": batch.credential,
-        "authentication": batch.authentication,
-        "flags": batch.flags,
-        "key_id": np.full(len(batch), batch.key_id, np.uint32),
-        "first_seen": batch.window_start,
-        "last_seen": batch.window_start + batch.window_length,
-    }
-    for name in _SUMS:
-        columns[name] = getattr(batch, name)
-    for name, kind in _NARROW:
-        columns[name] = np.minimum(getattr(batch, name), np.iinfo(kind).max).astype(kind)
-    for name in (
-        "client_address",
-        "client_workload",
-        "protocol_version",
-        "request_content_type",
-        "response_content_type",
-        "client_software",
-    ):
-        columns[name] = strings.take(pa.array(getattr(batch, name)))
-    columns["duration"] = _build_histogram(batch.duration)
-    columns["response_size"] = _build_histogram(batch.response_size)
-    columns["data"] = _build_histogram(batch.data)
-    columns["payloads"] = _build_list(batch.payloads, batch.payloads.values)
-    columns["objects"] = _build_list(batch.objects, batch.objects.values)
-    return pa.table(columns)
-
-
-def _build_histogram(ragged: Ragged) -> pa.StructArray:
-    """The Tuple(Array, Array) that sumMap adds up."""
-    return pa.StructArray.from_arrays(
-        [_build_list(ragged, ragged.values.astype(np.uint16)), _build_list(ragged, ragged.counts)], names=["1", "2"]
-    )
-
-
-def _build_list(ragged: Ragged, values: NDArray[Any]) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), pa.array(values))
-
 
 BATCH_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50 us each.
@@ -148,14 +34,6 @@ CLAIM_BYTES = 8 * 1024 * 1024
 KNOWN_ROUTE_LIMIT = 1_000_000
 
 logger = logging.getLogger(__name__)
-
-
-class EndpointMapper(Protocol):
-    """Whoever names endpoints: the inventory (collector/inventory/templates/mapping.py)."""
-
-    def __call__(self, routes: Sequence[Route]) -> None:
-        """Write `endpoint_routes` for new routes. Raises StoreError."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,10 +57,11 @@ class StoreWriter:
         store: Store,
         log_id: str,
         find_durable: Callable[[], Position],
-        map_endpoints: EndpointMapper,
+        map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
     ) -> None:
         """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
+        `map_endpoints` writes `endpoint_routes` for new routes (collector/inventory/templates/mapping.py).
         While `find_shortage` has a sentence, the disk is nearly full and nothing is stored.
         """
         self._reader = reader
@@ -198,7 +77,6 @@ class StoreWriter:
 
     @property
     def log_counts(self) -> LogCounts:
-        """What of the log could not be read."""
         return self._reader.counts
 
     def measure_lag(self, now_unix_seconds: float) -> float:
@@ -220,24 +98,21 @@ class StoreWriter:
         call begins with it.
         """
         with self._lock:
-            return self._drain()
+            total = 0
+            self._reader.rewind()
+            end = self._reader.cursor.claim_end
+            if end is not None and not self._find_shortage():
+                total = self._store_range(self._read_until(end), is_claimed=True)
+                logger.info("Stored %d batches of a range that was interrupted.", total)
+            while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
+                total += self._store_range(entries, is_claimed=False)
+            return total
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again."""
         with self._lock:
             yield
-
-    def _drain(self) -> int:
-        total = 0
-        self._reader.rewind()
-        end = self._reader.cursor.claim_end
-        if end is not None and not self._find_shortage():
-            total = self._store_range(self._read_until(end), is_claimed=True)
-            logger.info("Stored %d batches of a range that was interrupted.", total)
-        while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
-            total += self._store_range(entries, is_claimed=False)
-        return total
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []
@@ -272,7 +147,6 @@ class StoreWriter:
         return [batch for batch in batches if not isinstance(batch, Refusal)]
 
     def _store_routes(self, batches: Sequence[RowBatch]) -> None:
-        """Insert the routes not stored yet, with their endpoints."""
         new: dict[int, tuple[Route, int]] = {}
         for batch in batches:
             if not batch.routes:

@@ -32,7 +32,7 @@ from collector.trust.revocation import REVOCATIONS_FILE, Revocations, load_revoc
 TRUST_DIRECTORY: Final = "tls"
 SERVER_CERTIFICATE_FILE: Final = "server.crt"
 SERVER_KEY_FILE: Final = "server.key"
-# Written for `apidae enrollment create`: it need not be told the settings with which the collector runs.
+# Written for `apidae enrollment create`: it need not know the settings with which the collector runs.
 PIN_FILE: Final = "pin"
 NO_PIN: Final = "-"
 SERVER_SECONDS: Final = 90 * 86_400
@@ -58,7 +58,8 @@ class Trust:
         self._context: ssl.SSLContext | None = None
         self.revocations = Revocations()
         self.version = 0
-        self._given_bundle = b""
+        # Authorities, PEM, by which sensors may know this collector; empty where its certificate is of another.
+        self.bundle = b""
         self.server_not_before, self.server_not_after = 0.0, 0.0  # Unix seconds.
 
     @property
@@ -66,11 +67,6 @@ class Trust:
         """The one that signs and is trusted now."""
         assert self._authority is not None
         return self._authority
-
-    @property
-    def bundle(self) -> bytes:
-        """Authorities, PEM, by which sensors may know this collector; empty where its certificate is of another."""
-        return self._given_bundle
 
     @property
     def server_files(self) -> tuple[Path, Path]:
@@ -98,7 +94,7 @@ class Trust:
         leaf = _read_leaf(seen[1])
         is_ours = _is_issued_by(leaf, authority)
         self._authority, self._seen, self._context = authority, seen, context
-        self._given_bundle = authority.bundle if is_ours else b""
+        self.bundle = authority.bundle if is_ours else b""
         self.server_not_before = leaf.not_valid_before_utc.timestamp()
         self.server_not_after = leaf.not_valid_after_utc.timestamp()
         # For one-time tokens; without it the sensor must know the authority of our certificate already.
