@@ -28,7 +28,6 @@ from typing import Final
 
 from collector.alerting.service import AlertService
 from collector.core.errors import ConflictError
-from collector.detection.process import DetectorProcess
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.receiver.wal import Wal
@@ -260,13 +259,14 @@ class Erased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
-    """The places. `notified` takes back what waits to be sent about a pattern."""
+    """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
+    forget a consumer (DetectorProcess.erase)."""
 
     wal: Wal
     writer: StoreWriter
     store: Store
     tables: TableEraser
-    detectors: DetectorProcess
+    erase_detected: Callable[[str, float], int]
     alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
@@ -287,7 +287,7 @@ class Eraser:
             blocks = self.responder.erase(consumer.id, mention.pattern, hashes, wish)
             with self.writer.pause(), self.wal.hold() as directory:
                 batches = sum(erase_from_log(directory, name) for name in names)
-            subjects = self.detectors.erase(consumer.id, DETECTORS_SECONDS)
+            subjects = self.erase_detected(consumer.id, DETECTORS_SECONDS)
             alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)
             rows = self.tables.erase(consumer, mention)

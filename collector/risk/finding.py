@@ -24,8 +24,9 @@ import msgspec
 from collector.core.rows import Service
 from collector.inventory.coverage.coverage import WeakChoice
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass, DataFound
-from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint, name_service
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.naming import name_service
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
 SHARE_MIN: Final = 0.05

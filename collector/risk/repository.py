@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from pydantic import Field
 
-from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint, name_service
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text, match_words
+from collector.inventory.naming import name_service
 from collector.inventory.query import Cursor
 from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
 from collector.risk.formula import Risk

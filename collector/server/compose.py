@@ -31,8 +31,8 @@ from collector.core.keys import (
     load_token,
     read_token,
 )
-from collector.detection.changes.judge import StoredCallers
-from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
@@ -257,8 +257,8 @@ class Collector:
     def _compose_risks(self) -> None:
         """What is computed of endpoints: descriptions, risk, changes."""
         store, clock, who = self.store, self._clock, ConsumerSql(self.settings.consumer_order)
-        self._changes = ChangeWatch(
-            facts=Ledger(store), callers=StoredCallers(store, who), clock=clock, tell=self.alert_service.take_found
+        self._changes = ChangeDetector(
+            facts=FactTable(store), callers=StoredCallers(store, who), clock=clock, report=self.alert_service.take_found
         )
         self._specs = SpecAssessor(
             store=store, table=SpecTable(store, clock), paths=self.settings.spec_paths, clock=clock
@@ -280,7 +280,7 @@ class Collector:
             writer=self.writer,
             store=self.store,
             tables=TableEraser(self.store, self.store.layout),
-            detectors=self.detectors,
+            erase_detected=self.detectors.erase,
             alert_service=self.alert_service,
             responder=self.responder,
             notified=self._notifiers.erase,

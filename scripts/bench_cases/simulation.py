@@ -261,7 +261,7 @@ def simulate(
         desk.advance(at + step)
     by_day = collections.Counter(day for _, day in desk.opened.values())
     by_kind = collections.Counter(kind for kind, _ in desk.opened.values())
-    held_back, live_pairs = engine.held_back_count, len(engine.roster.pairs.table)
+    held_back, live_pairs = engine.held_back_count, len(engine.subjects.pairs)
     figures: dict[str, object] = {}
     if memory:
         allocated = _count_allocated()

@@ -11,26 +11,28 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from sensor.agent.agent import StartError
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
-from sensor.capture.source import Capture as AnyCapture
+from sensor.capture.source import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.unread import UnreadProcesses
-from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.tracepoints import TracepointSettings
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, load_tls
 from sensor.enrich.cgroup_tree import CgroupScope
 from sensor.export.state import StateDirectory, StateError
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 
 logger = logging.getLogger(__name__)
+
+_Program = TypeVar("_Program")
 
 
 class Prepared:
@@ -71,7 +73,11 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
     reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or scope.directory is None:
         return Prepared(None)
-    return Prepared(_load_packets(settings, scope), tls=_load_tls(settings, scope), may_begin=_has_key(settings))
+    program = _load_beforehand("the kernel side", load_packets_program, settings, scope)
+    tls = None
+    if settings.is_reading_tls:
+        tls = _load_beforehand("the kernel side of TLS", load_tls_program, settings, scope)
+    return Prepared(program, tls=tls, may_begin=_has_key(settings))
 
 
 def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram:
@@ -87,9 +93,9 @@ def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> Loaded
     )
 
 
-def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> TracepointSettings:
+def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> ProbeSettings:
     """What is built into the programs on system calls."""
-    return TracepointSettings(
+    return ProbeSettings(
         ring_bytes=settings.ring_bytes,
         calls_per_second=settings.heads_per_second,
         calls_burst=settings.heads_burst_count,
@@ -103,7 +109,7 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     from sensor.capture.tls.capture import RING_BYTES
 
     return load_tls(
-        TlsProgramSettings(
+        ProbeSettings(
             ring_bytes=RING_BYTES,
             calls_per_second=settings.heads_per_second,
             calls_burst=settings.heads_burst_count,
@@ -113,21 +119,13 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     )
 
 
-def _load_packets(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram | None:
+def _load_beforehand(
+    name: str, load: Callable[[SensorSettings, CgroupScope], _Program], settings: SensorSettings, scope: CgroupScope
+) -> _Program | None:
     try:
-        return load_packets_program(settings, scope)
+        return load(settings, scope)
     except LoadError as error:
-        logger.warning("the kernel side is not loaded beforehand: %s", error)
-        return None
-
-
-def _load_tls(settings: SensorSettings, scope: CgroupScope) -> TlsProgram | None:
-    if not settings.is_reading_tls:
-        return None
-    try:
-        return load_tls_program(settings, scope)
-    except LoadError as error:
-        logger.warning("the kernel side of TLS is not loaded beforehand: %s", error)
+        logger.warning("%s is not loaded beforehand: %s", name, error)
         return None
 
 
@@ -144,11 +142,11 @@ def open_capture(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
-) -> AnyCapture:
+) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read.
 
@@ -162,11 +160,11 @@ def _add_tls(
     settings: SensorSettings,
     scope: CgroupScope,
     clock: Clock,
-    below: AnyCapture,
+    below: Capture,
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
-) -> AnyCapture:
+) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
         return below
@@ -202,9 +200,9 @@ def _open_below(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None,
-) -> AnyCapture:
+) -> Capture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, scope, clock)
     if scope.directory is None:
@@ -213,7 +211,7 @@ def _open_below(
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, scope, clock, why)
     try:
-        return Capture.load(
+        return PacketCapture.load(
             cgroup_path=scope.directory,
             ring_bytes=settings.ring_bytes,
             is_root_cgroup=scope.is_whole_host,

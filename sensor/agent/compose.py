@@ -10,14 +10,12 @@ from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
 from sensor.agent.attach import Prepared, open_capture
-from sensor.agent.call_processor import Knowledge, NodeDescriber
+from sensor.agent.call_processor import CallProcessor, ProcessorState
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
-from sensor.agent.pipeline import Describer as PipelineDescriber
 from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator, WindowLimits
-from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
@@ -30,7 +28,7 @@ from sensor.export.messages import SensorIdentity
 from sensor.export.spool import Spool
 from sensor.export.state import StateDirectory
 from sensor.export.target import parse_target
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.governor import Governor, GovernorSettings
 
 VERSION: Final = version("apidae")
@@ -60,7 +58,7 @@ def compose_sensor(
     if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
         node.gaps.note_attached(prepared.attached_unix_ns)
     aggregator = _make_aggregator(settings)
-    knowledge = Knowledge(settings, clock, aggregator, node)
+    processing = ProcessorState(settings, clock, aggregator, node)
     enforcement = Enforcement(
         settings,
         clock,
@@ -81,26 +79,26 @@ def compose_sensor(
             settings,
             scope,
             clock,
-            knowledge.pieces,
-            knowledge.alike,
+            processing.pieces,
+            processing.alike,
             prepared,
             node.unread,
-            knowledge.tls_bodies,
+            processing.tls_bodies,
         ),
-        make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
-        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),
+        make_processor=partial(CallProcessor, settings, node, processing, enforcement),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, processing.alike, enforcement),
         enforcement=enforcement,
         node=node,
-        schemas=knowledge.schemas,
+        schemas=processing.schemas,
         gaps=node.gaps,
         governor=Governor(
             GovernorSettings(
                 core_share=settings.capture_budget_core_share,
                 heads_per_second=settings.heads_per_second,
                 floor_heads_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
-                body_bytes_per_second=knowledge.settings.body_bytes_per_second,
+                body_bytes_per_second=processing.settings.body_bytes_per_second,
                 floor_body_bytes_per_second=min(
-                    settings.floor_body_bytes_per_second, knowledge.settings.body_bytes_per_second
+                    settings.floor_body_bytes_per_second, processing.settings.body_bytes_per_second
                 ),
                 tls_calls_per_second=settings.heads_per_second if settings.is_reading_tls else 0,
                 floor_tls_calls_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
@@ -166,18 +164,17 @@ def _make_pipeline(
     boot_id: str,
     clock: Clock,
     aggregator: Aggregator,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     enforcement: Enforcement,
-    describer: PipelineDescriber,
+    processor: CallProcessor,
     key_id: int,
 ) -> Pipeline:
     return Pipeline(
-        describer=describer,
+        processor=processor,
         aggregator=aggregator,
         converter=BatchConverter(node=settings.node, boot_id=boot_id),
         clock=clock,
         key_id=key_id,
         alike=alike,
-        on_rows=enforcement.add_rows,
-        watch=enforcement,
+        enforcement=enforcement,
     )

@@ -39,7 +39,7 @@ from sensor.aggregate.grouping import Novelty, NumberMemory, group_calls
 from sensor.aggregate.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
 from sensor.aggregate.window import Bounds, Habits, WaitingCalls, Window, flag_other
 from sensor.core.arrays import Index, find_order, find_runs
-from sensor.core.calls import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, CallRecord, Calls, tell_flags
+from sensor.core.calls import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, CallRecord, Calls, make_flags
 from sensor.core.config import ConsumerColumn
 from sensor.core.health import StageCount
 
@@ -164,48 +164,50 @@ class Aggregator:
     def add(self, record: CallRecord) -> tuple[int, ...]:
         """Count one call that was described in Python; gives its columns. Cost: 3 us."""
         self._seen_count += 1
-        if not 0 <= record.status_code < STATUS_CODE_LIMIT:
-            raise ValueError(f"status code is {record.status_code}; it has three digits")
-        if record.rpc_status is not None and not 0 <= record.rpc_status < RPC_STATUS_LIMIT - 1:
-            raise ValueError(f"RPC status is {record.rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
-        facts = self.facts
-        number, body = record.object_number, record.body
+        figures, ends, credentials, protocol = record.figures, record.ends, record.credentials, record.protocol
+        contents, facts = record.contents, self.facts
+        rpc_status = protocol.rpc_status
+        if not 0 <= figures.status_code < STATUS_CODE_LIMIT:
+            raise ValueError(f"status code is {figures.status_code}; it has three digits")
+        if rpc_status is not None and not 0 <= rpc_status < RPC_STATUS_LIMIT - 1:
+            raise ValueError(f"RPC status is {rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
+        number, body = record.target.object_number, contents.body
         call = (
-            record.time_unix_ns,
-            record.request_bytes,
-            record.response_bytes,
-            record.duration_ns // 1000,
-            record.object_hash,
+            figures.time_unix_ns,
+            figures.request_bytes,
+            figures.response_bytes,
+            figures.duration_ns // 1000,
+            record.target.object_hash,
             NO_NUMBER if number is None else number,
-            facts.route(record.route),
+            facts.route(record.target.route),
             facts.actor(
                 ActorFacts(
-                    record.principal,
-                    record.principal_kind,
-                    record.credential,
-                    record.is_credential_truncated,
-                    record.client_address,
-                    record.client_workload,
-                    record.authentication,
-                    record.protocol_version,
-                    record.request_content_type,
-                    record.kind,
-                    record.client_software,
+                    credentials.principal,
+                    credentials.principal_kind,
+                    credentials.credential,
+                    credentials.is_truncated,
+                    ends.client_address,
+                    ends.client_workload,
+                    credentials.authentication,
+                    ends.protocol_version,
+                    contents.request_content_type,
+                    protocol.kind,
+                    ends.client_software,
                 )
             ),
-            min(record.time_to_first_byte_ns // 1000, _LARGEST_U32),
-            record.status_code,
-            facts.media_type(record.response_content_type),
-            record.role,
-            record.hop,
-            tell_flags(record),
-            0 if record.rpc_status is None else record.rpc_status + 1,
+            min(figures.time_to_first_byte_ns // 1000, _LARGEST_U32),
+            figures.status_code,
+            facts.media_type(contents.response_content_type),
+            ends.role,
+            ends.hop,
+            make_flags(record),
+            0 if rpc_status is None else rpc_status + 1,
             0 if body is None else body.flags.value,
-            record.calls,
-            min(record.request_messages or 0, _LARGEST_U32),
-            min(record.response_messages or 0, _LARGEST_U32),
+            figures.calls,
+            min(protocol.request_messages or 0, _LARGEST_U32),
+            min(protocol.response_messages or 0, _LARGEST_U32),
             *((0, 0) if body is None else (min(body.records, _LARGEST_U32), facts.data(body.data))),
-            record.payload,
+            contents.payload,
         )
         self._make_room()
         self._waiting.append(call)

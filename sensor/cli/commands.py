@@ -19,25 +19,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
-from sensor.agent.agent import StartError
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
 from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
-from sensor.agent.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
+from sensor.agent.pause import Command, ControlError, ControlServer, request_command
 from sensor.cli.replay import replay
 from sensor.core.config import ConfigError, SensorSettings, load_settings, split_address
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.core.process import let_others_first, limit_arenas
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.enforce.tables import Switch
 from sensor.enrich.cgroup_tree import CgroupScope, ScopeError, read_scope
@@ -57,6 +57,7 @@ from sensor.preflight.checks import (
 )
 from sensor.preflight.program_trial import try_programs
 
+_T = TypeVar("_T")
 TOKEN_VARIABLE: Final = "APIDAE_ENROLLMENT_TOKEN"
 
 
@@ -261,7 +262,7 @@ def _wait_and_live(
         lock,
         wait_seconds=settings.takeover_wait_seconds,
         prepare=lambda: prepare_capture(settings, scope),
-        tell_ready=lambda: _tell_waiting(settings, ready),
+        report_ready=lambda: _tell_waiting(settings, ready),
         begin=Prepared.begin,
     )
     try:
@@ -294,20 +295,20 @@ def preflight(
 
 def pause(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     """`apidae pause`; returns when nothing is attached."""
-    _command(request_pause, run_dir)
+    _command(Command.PAUSE, run_dir)
 
 
 def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     """`apidae resume`; returns when all is attached."""
-    _command(request_resume, run_dir)
+    _command(Command.RESUME, run_dir)
 
 
-def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
+def _command(command: Command, run_dir: Path) -> None:
     try:
-        status = request(run_dir)
+        status = request_command(run_dir, command)
     except ControlError as error:
         _fail(str(error))
-    typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
+    typer.echo(json.dumps({"state": status.state.name.lower(), "pid": status.pid}))
 
 
 async def _live(
@@ -332,51 +333,50 @@ async def _live(
     loop.set_exception_handler(log_loop_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)
-    control = ControlServer(settings.run_dir, sensor)
-    control.start()
-    closers: list[Callable[[], None]] = [control.stop]
-    try:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_ending_in_thread(ControlServer(settings.run_dir, sensor.carry_out)))
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
+            exporter = serve(
+                host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
+            )
             try:
-                exporter = serve(
-                    host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
-                )
+                bound_port = await stack.enter_async_context(_ending_in_thread(exporter))
             except OSError as error:
                 raise StartError(
                     f"metrics_listen {settings.metrics_listen} cannot be listened on ({error.strerror}); "
                     "choose a free port of an address of this machine"
                 ) from error
-            closers.append(exporter.close)
-            logger.info("metrics at http://%s:%d/metrics", host, exporter.port)
+            logger.info("metrics at http://%s:%d/metrics", host, bound_port)
         await sensor.run(uplink)
+
+
+@asynccontextmanager
+async def _ending_in_thread(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
+    """The same, but left in a thread: a command or scrape that is under way waits for this loop."""
+    entered = manager.__enter__()
+    try:
+        yield entered
     finally:
-        for close in closers:
-            # In a thread: a command or scrape that is under way waits for this loop.
-            await asyncio.to_thread(close)
+        await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 @contextmanager
 def _tell_waiting(settings: SensorSettings, ready: ReadyFile) -> Iterator[None]:
     """Answers whoever watches the sensor, while it waits for the one before it."""
     ready.set()
-    if not settings.metrics_listen:
+    with ExitStack() as stack:
+        if settings.metrics_listen:
+            host, port = split_address(settings.metrics_listen)
+            exporter = serve(
+                host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
+            )
+            try:
+                # On the network of the node the sensor before it has this port.
+                stack.enter_context(exporter)
+            except OSError as error:
+                logger.info("metrics_listen is not free yet: %s", error.strerror)
         yield
-        return
-    host, port = split_address(settings.metrics_listen)
-    # On the network of the node the sensor before it has this port.
-    try:
-        exporter = serve(
-            host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
-        )
-    except OSError as error:
-        logger.info("metrics_listen is not free yet: %s", error.strerror)
-        yield
-        return
-    try:
-        yield
-    finally:
-        exporter.close()
 
 
 def _check_node(settings: SensorSettings) -> None:

@@ -15,12 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from common.durable import read_json, write_durably
-from sensor.core.calls import Role
 from sensor.core.config import MAPPED, Network, unmap
-from sensor.ebpf.abi import StopCount
 
 # Of one policy message: more is a fault or an attack, whatever a sensor's own limit is.
 BLOCKS_LIMIT: Final = 10_000
@@ -207,61 +205,3 @@ def _is_within(network: Network, never: Network) -> bool:
     if network.version != never.version:
         return False
     return network.prefixlen >= never.prefixlen and network.network_address in never
-
-
-class KernelSide(Protocol):
-    """`sensor.ebpf.stops.StopMaps`, as far as the tables need it."""
-
-    def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
-
-    def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
-
-    def counts(self) -> dict[int, StopCount]: ...
-
-    def count_lost(self) -> int: ...
-
-
-class ShareMeter(Protocol):
-    """`sensor.enforce.history.CallHistory`, as far as limits need it."""
-
-    @property
-    def calls(self) -> int:
-        """That were seen lately."""
-        ...
-
-    def measure_share(self, blocks: Iterable[Block]) -> float: ...
-
-
-class CallEnds(Protocol):
-    """Where a call was seen: `sensor.core.calls.Exchange`, `sensor.http.http2.exchange.Ends`."""
-
-    @property
-    def connection(self) -> int: ...
-
-    @property
-    def role(self) -> Role: ...
-
-    @property
-    def cgroup_id(self) -> int: ...
-
-    @property
-    def local_address(self) -> str: ...
-
-    @property
-    def local_port(self) -> int: ...
-
-    @property
-    def remote_address(self) -> str: ...
-
-    @property
-    def remote_port(self) -> int: ...
-
-
-class Caller(Protocol):
-    """Who calls, by hashes; 0: not known."""
-
-    @property
-    def principal(self) -> int: ...
-
-    @property
-    def credential(self) -> int: ...

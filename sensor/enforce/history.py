@@ -4,7 +4,7 @@ shared.
 `CallHistory` takes rows that leave for the collector, and keeps sums of the last minutes by client address, credential
 and principal. It takes server-side rows only. Past `CLIENTS_LIMIT` in a minute, calls count to the total alone.
 
-`ShareJudge` decides whether a block leaves enough of the node's traffic alone. A block that was in force before the
+`ShareLimiter` decides whether a block leaves enough of the node's traffic alone. A block that was in force before the
 start was measured then. Others wait for calls, `SETTLE_SECONDS` at most. On an idle node they then begin unmeasured and
 are measured as calls come. Stopped connections count as calls that would have been made.
 
@@ -24,7 +24,7 @@ from common.bounded import BoundedDict
 from sensor.aggregate.rows import RowColumns, Sum, find_identities
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
-from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, ShareMeter, find_reason, parse_network
+from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, find_reason, parse_network
 from sensor.enforce.tables import Held
 
 MINUTES: Final = 10
@@ -153,7 +153,7 @@ class SharedConnections:
 SETTLE_SECONDS: Final = 5.0
 
 
-class ShareJudge:
+class ShareLimiter:
     """Of one sensor. `count_stopped` gives the connections that a block has stopped."""
 
     def __init__(
@@ -161,7 +161,7 @@ class ShareJudge:
         *,
         limits: EnforceLimits,
         clock: Clock,
-        history: ShareMeter,
+        history: CallHistory,
         known: KnownBlocks,
         count_stopped: Callable[[Held], int],
     ) -> None:

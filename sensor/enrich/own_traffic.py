@@ -311,17 +311,17 @@ class OwnTraffic:
 
     def is_own(self, exchange: Exchange) -> bool:
         """Whether one end of a call is Apidae's own. 0.5 us where neither is."""
-        if exchange.process and self._own.is_own(exchange.process):
+        if exchange.ends.process and self._own.is_own(exchange.ends.process):
             return True
-        if exchange.role is Role.SERVER:
-            if self.is_own_end(exchange.cgroup_id, exchange.local_port, exchange.local_address):
+        if exchange.ends.role is Role.SERVER:
+            if self.is_own_end(exchange.ends.cgroup_id, exchange.ends.local_port, exchange.ends.local_address):
                 return True
-            if not exchange.peer_cgroup_id:
-                return exchange.remote_address in self._private_addresses
-            return exchange.peer_cgroup_id in self.cgroup_ids and self._is_own_client(exchange)
-        if (exchange.remote_address, exchange.remote_port) in self._remote_ends:
+            if not exchange.ends.peer_cgroup_id:
+                return exchange.ends.remote_address in self._private_addresses
+            return exchange.ends.peer_cgroup_id in self.cgroup_ids and self._is_own_client(exchange)
+        if (exchange.ends.remote_address, exchange.ends.remote_port) in self._remote_ends:
             return True
-        return exchange.cgroup_id in self.cgroup_ids and self._own.has_connected(exchange.connection)
+        return exchange.ends.cgroup_id in self.cgroup_ids and self._own.has_connected(exchange.ends.connection)
 
     def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
         """Whether what is served at a local end is Apidae's own; without an address, whether it is at every address."""
@@ -351,18 +351,18 @@ class OwnTraffic:
         if self._found_count != self._own.found_count:
             self._found_count = self._own.found_count
             self._connections.clear()
-        is_own = self._connections.get(exchange.connection)
+        is_own = self._connections.get(exchange.ends.connection)
         if is_own is not None:
             return is_own
-        remote = (exchange.remote_address, exchange.remote_port)
+        remote = (exchange.ends.remote_address, exchange.ends.remote_port)
         # Whom capture takes for the client goes by a hash of addresses and ports, which a stranger could find one for.
         cookie = 0
-        if self._listeners.is_local_address(exchange.remote_address):
-            cookie = self._find_client(exchange.local_address, exchange.local_port, *remote)
+        if self._listeners.is_local_address(exchange.ends.remote_address):
+            cookie = self._find_client(exchange.ends.local_address, exchange.ends.local_port, *remote)
         if not cookie:
             return False
         is_own = self._own.has_connected(cookie)
-        self._connections[exchange.connection] = is_own
+        self._connections[exchange.ends.connection] = is_own
         return is_own
 
     def _look(self, end: End, found: _Found | None) -> bool:

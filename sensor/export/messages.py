@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.calls import Service
 from sensor.core.health import HealthReport
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.describe.schemas.book import Schema
 from sensor.describe.schemas.tally import OperationCount
@@ -33,7 +34,7 @@ from sensor.enforce.block import (
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import PolicyResult, PolicyUpdate
-from sensor.export.state import KEYS_LIMIT, InstallationKey
+from sensor.export.state import KEYS_LIMIT
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,15 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from common.durable import read_json, write_durably
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
 
-KEY_BYTES: Final = 16
 # During a rotation there are two; a collector that sends more is not listened to further.
 KEYS_LIMIT: Final = 4
 _KEYS_FILE: Final = "keys.json"
@@ -32,19 +31,6 @@ T = TypeVar("T")
 
 class StateError(Exception):
     """The state directory cannot be used; the message names it and says what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallationKey:
-    """The secret under which an installation hashes; held in memory and in one 0600 file."""
-
-    key_id: int
-    secret: bytes = field(repr=False)
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether it can be hashed under: an id of its own and 16 bytes."""
-        return self.key_id > 0 and len(self.secret) == KEY_BYTES
 
 
 class StateDirectory:

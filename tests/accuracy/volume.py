@@ -77,16 +77,16 @@ def _find_step(times: list[int]) -> int:
 
 def _feed(engine: Engine, time: int, count: int, step: int, sequence: int) -> float:
     """Deliver one row, let its window close, and read the highest score that came of it."""
-    before = [watch.windows.next_window for watch in engine.endpoint_watches]
+    before = [windowed.windows.next_window for windowed in engine.endpoints.windowed.values()]
     batch = convert_bytes(write_batch(time, count, step, sequence, principal=0), time + step)
     if not isinstance(batch, RowBatch):
         raise ValueError(f"row at {time} was refused: {batch}")
     engine.feed(batch, time + step)
     engine.advance(time + step + LATENESS_SECONDS)
     closed = [
-        watch.last_scores[0]
-        for watch, window in zip(engine.endpoint_watches, before, strict=True)
-        if watch.windows.next_window > max(window, 0) and len(watch.last_scores)
+        windowed.last_scores[0]
+        for windowed, window in zip(engine.endpoints.windowed.values(), before, strict=True)
+        if windowed.windows.next_window > max(window, 0)
     ]
     return float(max(closed, default=0.0))
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -30,6 +29,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
+from tests.sensor.records import change_fields
 
 pytestmark = pytest.mark.store
 
@@ -52,12 +52,12 @@ def make_payloads() -> list[bytes]:
     ]
     for number, changes in enumerate(fields):
         call = Call(head=HEAD, time_ns=start_ns + number * 1_000_000)
-        exchange = msgspec.structs.replace(sensor.kernel.make_exchange(call), **changes)
+        exchange = change_fields(sensor.kernel.make_exchange(call), **changes)
         record = sensor.describer.describe(exchange)
         assert isinstance(record, CallRecord)
         aggregator.add(record)
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
-    aggregator.add_calls(sensor.recogniser.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
+    aggregator.add_calls(sensor.matcher.converter.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
     batches = BatchConverter(node="n", boot_id="b").convert(
         aggregator.flush(), key_id=1, policy_epoch=1, clock_segment=1, lost_calls_total=0, seen_calls_total=0
     )

@@ -101,7 +101,7 @@ def fuzz_credentials(data: bytes) -> None:
     if isinstance(head, Malformed):
         return
     credentials = _PRINCIPALS.read(head)
-    assert AuthenticationKind(credentials.kinds) == credentials.kinds
+    assert AuthenticationKind(credentials.authentication) == credentials.authentication
     assert not credentials.is_truncated
     read_networks([_ADDRESSES.find(head, "10.0.0.1")])
 

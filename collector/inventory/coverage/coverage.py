@@ -24,7 +24,7 @@ class PortProtocol(StrEnum):
     QUIC = "quic"  # HTTP/3's transport.
     SOCKMAP = "sockmap"
     MISSED = "missed"  # What the sensor knows that it missed.
-    LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes, Apidae itself.
+    LEFT_OUT = "left_out"  # Seen and not reported, by choice: workloads that are switched off, probes, Apidae itself.
     HTTPS = "https"  # Encrypted, and read where a process hands it to its library of TLS.
     KERNEL_TLS = "kernel_tls"  # Encrypted by the kernel: a row of the node, beside those of the ports.
     UNKNOWN = "unknown"
@@ -253,7 +253,7 @@ _BLIND_SPOTS: Final[dict[BlindSpotKind, tuple[PortProtocol, str]]] = {
     ),
     BlindSpotKind.EXCLUSIONS: (
         PortProtocol.LEFT_OUT,
-        "Calls that were seen and are not told, by choice: workloads that are switched off, probes, Apidae itself.",
+        "Calls that were seen and are not reported, by choice: workloads that are switched off, probes, Apidae itself.",
     ),
 }
 _EXPECTED: Final = {protocol for protocol, _ in _BLIND_SPOTS.values()}

@@ -364,9 +364,3 @@ def decide_tier(status: StatusMix) -> Tier:
         return Tier.CONFIRMED
     others = status.informational + status.redirection + status.server_error + status.aborted + status.not_read
     return Tier.PROBED if status.client_error and not others else Tier.UNCONFIRMED
-
-
-def name_service(service: Service) -> str:
-    """A service in a few characters: `namespace/workload:port` or `workload:port`."""
-    place = f"{service.namespace}/" if service.namespace else ""
-    return f"{place}{service.workload or service.host_name or 'unknown'}:{service.port}"

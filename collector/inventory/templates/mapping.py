@@ -24,8 +24,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.endpoints.endpoint import name_service
-from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
+from collector.inventory.naming import LITERAL, WORD, identify_endpoint, name_service, template
 from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
 

@@ -111,7 +111,7 @@ TABLES = (
         shard_by="cityHash64(subject)",
         expiry=f"toDateTime(updated_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY",
     ),
-    # collector.detection.changes.judge.Fact, field by field; the newest version of (subject, kind, detail) holds.
+    # collector.detection.changes.rules.Fact, field by field; the newest version of (subject, kind, detail) holds.
     Table(
         name="change_facts",
         columns="""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.core.rows import Ragged, Route, Segment, Service
-from collector.detection.framework.slots import find_distinct, mix
+from collector.detection.framework.distinct import find_distinct, mix
 from collector.storage.columns import RowBatch, fill_columns
 
 WINDOW_SECONDS = 10

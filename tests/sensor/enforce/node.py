@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sensor.core.calls import Role
+from sensor.core.calls import AuthenticationKind, Credentials, Ends, PrincipalKind, Role
 from sensor.ebpf.abi import ENFORCEMENT, StopCount
 from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
@@ -104,14 +104,9 @@ def mapped(text: str) -> bytes:
     return pack_network(ip_network(text))[4:]
 
 
-def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80) -> tuple[Any, Any]:
-    exchange = SimpleNamespace(
-        connection=3,
-        role=Role.SERVER,
-        cgroup_id=7,
-        remote_address=remote,
-        remote_port=9,
-        local_address="192.0.2.1",
-        local_port=port,
-    )
-    return exchange, SimpleNamespace(credential=credential, principal=principal)
+def call(
+    credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80, is_encrypted: bool = False
+) -> tuple[Ends, Credentials]:
+    ends = Ends(3, Role.SERVER, 7, 0, "192.0.2.1", port, remote, 9, is_encrypted=is_encrypted)
+    kind = PrincipalKind.TOKEN if principal else PrincipalKind.UNSPECIFIED
+    return ends, Credentials(AuthenticationKind.BEARER_OPAQUE, principal, kind, credential, False)

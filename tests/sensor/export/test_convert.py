@@ -25,7 +25,7 @@ from sensor.core.calls import (
 )
 from sensor.export import convert
 from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
-from tests.sensor.records import START_NS, make_record, make_route, make_service, records
+from tests.sensor.records import START_NS, change_fields, make_record, make_route, make_service, records
 from tests.sensor.rows import Row
 from tests.sensor.rows import read_rows as read_columns
 
@@ -320,13 +320,17 @@ def spoil(record: CallRecord, kind: str) -> CallRecord:
     """The record with one text that cannot be sent."""
     match kind:
         case "workload":
-            service = msgspec.structs.replace(record.route.service, workload=BAD_TEXT)
-            route = msgspec.structs.replace(record.route, service=service, route_id=record.route.route_id + 1_000)
+            service = msgspec.structs.replace(record.target.route.service, workload=BAD_TEXT)
+            route = msgspec.structs.replace(
+                record.target.route, service=service, route_id=record.target.route.route_id + 1_000
+            )
         case "host":
-            route = msgspec.structs.replace(record.route, host=BAD_TEXT, route_id=record.route.route_id + 2_000)
+            route = msgspec.structs.replace(
+                record.target.route, host=BAD_TEXT, route_id=record.target.route.route_id + 2_000
+            )
         case _:
-            return msgspec.structs.replace(record, **{kind: BAD_TEXT})
-    return msgspec.structs.replace(record, route=route)
+            return change_fields(record, **{kind: BAD_TEXT})
+    return change_fields(record, route=route)
 
 
 @settings(max_examples=50)

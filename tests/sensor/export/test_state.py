@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.export.policy import Policy
-from sensor.export.state import InstallationKey, StateDirectory, StateError
+from sensor.export.state import StateDirectory, StateError
 
 KEYS = (InstallationKey(key_id=2, secret=b"b" * 16), InstallationKey(key_id=1, secret=b"a" * 16))
 OWN = CollectorTraffic(

@@ -66,7 +66,7 @@ def test_principals_and_what_is_told_are_one_to_one(
             found = (actor.principal, actor.principal_kind)
         else:
             record = sensor.describe(call)
-            found = (record.principal, record.principal_kind)
+            found = (record.credentials.principal, record.credentials.principal_kind)
         told.setdefault(principal, set()).add(found)
     for (kind, _), found_of_one in told.items():
         assert len(found_of_one) == 1  # None split.

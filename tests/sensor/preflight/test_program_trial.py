@@ -106,8 +106,8 @@ def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
 ) -> None:
     kept_in = tmp_path / ("cache" if is_elsewhere else "state")
     packets, other, tls = (make_digest(Build(source=name, flags=[], programs={})) for name in ("a", "b", "c"))
-    ImageCache(kept_in).keep(packets, IMAGE)
-    ImageCache(kept_in).keep(tls, IMAGE)
+    ImageCache(kept_in).keep_image(packets, IMAGE)
+    ImageCache(kept_in).keep_image(tls, IMAGE)
     before = {path: path.read_bytes() for path in kept_in.rglob("*.image")}
     found: list[Image | None] = []
 
@@ -115,9 +115,9 @@ def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
         def load(settings: SensorSettings, *_: object) -> Kernel:
             assert settings.cache_dir is not None
             cache = ImageCache(settings.cache_dir)
-            found.append(cache.find(digest))
-            cache.keep(other, IMAGE)
-            cache.drop(digest)
+            found.append(cache.find_image(digest))
+            cache.keep_image(other, IMAGE)
+            cache.drop_image(digest)
             return Kernel()
 
         return load

@@ -13,8 +13,8 @@ from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.core.kinds import Sensitivity
-from collector.detection.changes.judge import StoredCallers
-from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.rules import StoredCallers
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
@@ -43,7 +43,7 @@ class Office:
     now: float = NOW
     told: list[Report] = field(default_factory=list)
     ids: Iterator[int] = field(default_factory=itertools.count)
-    watch: ChangeWatch = field(init=False)
+    watch: ChangeDetector = field(init=False)
     desk: AlertService = field(init=False)
     assessor: RiskAssessor = field(init=False)
     detection: Detection = field(init=False)
@@ -74,11 +74,11 @@ class Office:
             self.told.extend(reports)
             self.desk.take_found(reports)
 
-        self.watch = ChangeWatch(
-            facts=Ledger(self.store),
+        self.watch = ChangeDetector(
+            facts=FactTable(self.store),
             callers=StoredCallers(self.store, ConsumerSql()),
             clock=lambda: self.now,
-            tell=tell,
+            report=tell,
         )
         self.assessor = RiskAssessor(
             store=self.store,
