@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from collector.core.config import CollectorSettings, SensorAuth
 from collector.core.destinations import WebhookIntegration, WebhookNotifier
 from collector.detection.messages import Counts, DetectorTotals
-from collector.server.compose import compose_collector
+from collector.server.compose import Collector
 from collector.server.grpc_server import Entrance
 from collector.server.run import _Life
 from common import figures
@@ -199,10 +199,10 @@ class _Stream:
 
 
 async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
-    collector = compose_collector(settings)
+    collector = Collector(settings)
     with ExitStack() as stack:
         stack.callback(collector.close)
-        entrance = Entrance(settings, collector.sensor_token)
+        entrance = Entrance(settings, collector.tokens.sensor)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         life = _Life(collector, entrance, listener)
         life._http = life._build_http()

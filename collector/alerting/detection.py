@@ -19,11 +19,11 @@ from typing import Any, Final
 from collector.alerting.alert import Alert, AlertKind, Report, Severity, next_version
 from collector.alerting.filter import FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.repository import select_records
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.storage.base import Store
+from collector.storage.records import select_records
 from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket

@@ -3,15 +3,14 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar, cast
-
-import msgspec
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.silences import Silence, SilenceKind
 from collector.storage.base import Store
+from collector.storage.records import select_records
 
 RecordT = TypeVar("RecordT")
 _RESTORED_MAX = 10_000
@@ -45,17 +44,6 @@ class AlertPlace:
 
     opened_at: float
     id: str
-
-
-def select_records(
-    store: Store, record: type[RecordT], source: str, parameters: Mapping[str, Any] | None = None, *, limit: int = 0
-) -> tuple[RecordT, ...]:
-    """Rows of `source`, a table with its conditions and order, as dataclasses whose fields are columns of it; 0: no
-    limit. Raises StoreError."""
-    names = ", ".join(field.name for field in fields(cast("Any", record)))
-    columns = store.query_columns(f"SELECT {names} FROM {source}" + f" LIMIT {limit}" * bool(limit), parameters)
-    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return tuple(msgspec.convert(row, record, strict=False) for row in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,18 +16,18 @@ from collector.alerting.service import AlertService
 from collector.alerting.silences import SilenceKind
 from collector.api.base_model import HexId, Model, Time
 from collector.api.calls import EvidenceModel, view_evidence
+from collector.api.lists import AlertQuery, IncidentQuery
 from collector.api.parameters import (
     ActionBody,
-    AlertParameters,
     EvidenceParameters,
-    IncidentParameters,
     MuteBody,
     NoParameters,
     SilenceBody,
 )
-from collector.api.problem import Problem, refuse_cursor, show
+from collector.api.problem import Problem, show
 from collector.inventory.evidence.evidence import EvidenceReader
-from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
+from collector.inventory.filters import ListQuery
+from collector.inventory.query import Cursor
 
 
 class SilenceModel(Model):
@@ -92,20 +92,13 @@ OpenedT = TypeVar("OpenedT", Alert, Incident)
 
 
 def read_page(
-    cursor: str, limit: int, question: Sequence[str], find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
+    query: ListQuery, find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
 ) -> tuple[Sequence[OpenedT], str | None]:
-    """One page and the cursor of the next; None where it is the last. `question`: what else was asked, for a cursor is
-    good for that alone; `find` gives at most so many after a place. Raises Problem."""
-    asked = digest_question(*question)
-    try:
-        after = read_cursor(cursor, asked, float) if cursor else None
-    except CursorError as error:
-        raise refuse_cursor(cursor, error) from error
-    found = find(limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
-    shown = found[:limit]
-    if len(found) <= limit:
-        return shown, None
-    return shown, write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), asked)
+    """One page and the cursor of the next; None where it is the last. `find` gives at most so many after a place.
+    Raises CursorError."""
+    after = query.read_cursor(float)
+    found = find(query.limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
+    return query.cut(found, lambda last: Cursor(value=last.opened_at, id=last.id))
 
 
 class IncidentModel(Model):
@@ -155,15 +148,11 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
     router = APIRouter(prefix="/alerts", tags=["alerts"])
 
     @router.get("", summary="List alerts")
-    def list_alerts(parameters: Annotated[AlertParameters, Query()]) -> AlertPageModel:
+    def list_alerts(query: Annotated[AlertQuery, Query()]) -> AlertPageModel:
         """Alerts, newest first."""
         shown, next_cursor = read_page(
-            parameters.cursor,
-            parameters.limit,
-            ("alerts", parameters.state or "", parameters.kind or ""),
-            lambda limit, after: alerts.list_alerts(
-                state=parameters.state, kind=parameters.kind, limit=limit, after=after
-            ),
+            query,
+            lambda limit, after: alerts.list_alerts(state=query.state, kind=query.kind, limit=limit, after=after),
         )
         return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
 
@@ -177,10 +166,7 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
         """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
         ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
         alert = require_alert(alerts.get_alert(alert_id), alert_id)
-        try:
-            found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
         return view_evidence(alert_id, found)
 
     @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
@@ -223,13 +209,10 @@ def build_incident_routes(*, alerts: AlertService) -> APIRouter:
     router = APIRouter(prefix="/incidents", tags=["alerts"])
 
     @router.get("", summary="List incidents")
-    def list_incidents(parameters: Annotated[IncidentParameters, Query()]) -> IncidentPageModel:
+    def list_incidents(query: Annotated[IncidentQuery, Query()]) -> IncidentPageModel:
         """Incidents, newest first."""
         shown, next_cursor = read_page(
-            parameters.cursor,
-            parameters.limit,
-            ("incidents", parameters.state or ""),
-            lambda limit, after: alerts.list_incidents(state=parameters.state, limit=limit, after=after),
+            query, lambda limit, after: alerts.list_incidents(state=query.state, limit=limit, after=after)
         )
         items = tuple(IncidentModel.model_validate(incident) for incident in shown)
         return IncidentPageModel(items=items, next_cursor=next_cursor)

@@ -8,7 +8,8 @@ from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, c
 
 from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
 from collector.inventory.endpoints.predicates import EXACT_MAX
-from collector.storage.columns import UsedBy, list_figures
+from collector.kubernetes.rows import PeerKind
+from collector.storage.columns import UsedBy, list_shown_columns
 
 
 def _read_time(value: Any) -> Any:
@@ -39,7 +40,7 @@ def with_figures(by: UsedBy) -> Callable[[type[_M]], type[_M]]:
     def add(model: type[_M]) -> type[_M]:
         fields: dict[str, Any] = {
             name: (int, Field(validation_alias=AliasPath("figures", name), description=column.text))
-            for name, column in list_figures(by).items()
+            for name, column in list_shown_columns(by).items()
         }
         return create_model(
             model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields
@@ -78,3 +79,20 @@ class ServiceModel(Model):
     workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
     host_name: str = Field(examples=["node-1"])
     port: int = Field(examples=[8080])
+
+
+class HolderModel(Model):
+    """Who held an address, by what the API server of its cluster said."""
+
+    cluster: str
+    kind: PeerKind
+    namespace: str
+    name: str = Field(description="Of the Pod, node or Service.", examples=["orders-5d4f8b9c7d-x7x9z"])
+    label: str = Field(description="Namespace and workload, or the node.", examples=["shop/orders"])
+    workload: str = Field(description="Of a Pod.", examples=["orders"])
+    workload_kind: str = Field(examples=["Deployment"])
+    node: str
+    services: tuple[str, ...] = Field(description="Services that lead to the Pod.", examples=[["shop/orders"]])
+    workloads: tuple[str, ...] = Field(description="What a Service leads to.", examples=[["shop/orders:8080"]])
+    since: Time
+    until: OptionalTime = Field(description="Null: still.")

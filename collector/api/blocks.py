@@ -11,8 +11,9 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.api.parameters import ActionBody, Body, Items, NoParameters, Parameters, Text, Word
+from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word
 from collector.api.problem import Problem, show
+from collector.inventory.filters import Parameters, Text
 from collector.receiver.policy import NO_CLUSTER
 from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
 from collector.response.block_factory import BlockRequest

@@ -9,13 +9,11 @@ from pydantic import Field
 
 from collector.api.base_model import Model, ObjectsModel, Ratio, Time, with_figures
 from collector.api.parameters import CallParameters
-from collector.api.problem import Problem, refuse_cursor, show
+from collector.api.problem import Problem, show
 from collector.core.rates import compute_rate
-from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, Resolution
 from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
 from collector.inventory.evidence.evidence import AlertEvidence
-from collector.inventory.query import CursorError
 from collector.storage.columns import UsedBy
 
 
@@ -175,12 +173,7 @@ def build_call_routes(*, calls: CallInventory) -> APIRouter:
             raise Problem(422, "Rows of hours know no client software; use the resolution 'minute'.")
         if parameters.end <= parameters.start:
             raise Problem(422, f"The parameter 'end' is {show(str(parameters.end))}; use a time after 'start'.")
-        try:
-            question = parameters.question()
-            return view_calls(calls.list_calls(question), question.resolution)
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
-        except ConsumerError as error:
-            raise Problem(422, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+        question = parameters.question()
+        return view_calls(calls.list_calls(question), question.resolution)
 
     return router

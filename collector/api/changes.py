@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
-from collector.api.parameters import AskedDay, NoParameters, Parameters
+from collector.api.parameters import AskedDay, NoParameters
 from collector.api.problem import Problem
 from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
-from collector.inventory.query import Reader
+from collector.inventory.filters import Parameters
+from collector.storage.records import Reader
 
 
 class DiffParameters(Parameters):

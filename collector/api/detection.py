@@ -12,10 +12,11 @@ from collector.alerting.service import AlertService
 from collector.alerting.silences import SECONDS_DEFAULT, SECONDS_MAX, KnownGood
 from collector.api.alerts import AlertModel, require_alert
 from collector.api.base_model import Model, Time
-from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Text, Word
+from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Word
 from collector.api.problem import Problem
 from collector.core.kinds import Sensitivity
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX
+from collector.inventory.filters import Text
 
 _Name = Annotated[Text, Field(max_length=CONSUMER_VALUE_CHARACTERS_MAX)]
 

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from collector.api.base_model import Model, Time
 from collector.api.endpoints import EndpointSpecModel
-from collector.api.parameters import ActionBody, NoParameters, Text
+from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
 from collector.core.errors import ConflictError
+from collector.inventory.filters import Text
 from collector.specs.assessment import SpecAssessor
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.drift import DriftKind

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import findings, inventory, query, response, schemas, trust
+from collector.cli import findings, inventory, lists, response, schemas, trust
 from collector.core.config import CollectorSettings, load_settings
 from common.flags import with_flags
 from common.settings import ConfigError
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys")
     for add_commands in (
         trust.register,
-        query.register,
+        lists.register_lists,
         findings.register_evidence,
         schemas.register_schema,
         response.register_block,

@@ -1,8 +1,6 @@
 """What rows of calls are about: services, routes and consumers, and lists of different lengths, one a row."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +22,6 @@ class Service:
     workload_kind: int
     host_name: str
     port: int
-
-
-def read_service(row: Mapping[str, Any]) -> Service:
-    """Of a row of a table that has a service's columns."""
-    return Service(
-        cluster=row["cluster"],
-        namespace=row["namespace"],
-        workload=row["workload"],
-        workload_kind=int(row["workload_kind"]),
-        host_name=row["host_name"],
-        port=int(row["port"]),
-    )
 
 
 @dataclass(frozen=True, slots=True)

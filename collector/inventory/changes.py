@@ -28,8 +28,9 @@ from collector.inventory.endpoints.operations import (
     sum_served,
 )
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.inventory.query import Reader, Versions, select
+from collector.inventory.query import Versions
 from collector.storage.base import Store
+from collector.storage.records import Reader, select
 
 # A row for each day of each endpoint; client-side calls count only where no sensor watched the server
 # (collector/inventory/endpoints/outbound.py), by the parameters `start` and `end`. `well`: calls without an error.

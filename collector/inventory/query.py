@@ -1,5 +1,4 @@
-"""What questions to the inventory share: the span of time and its roll-up, the reading interface, cursors, and
-versions.
+"""What questions to the inventory share: the span of time and its roll-up, cursors, and versions.
 
 A span turns `1h`, `24h` or `7d` into seconds and chooses the roll-up that answers.
 
@@ -20,11 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Protocol, TypeGuard, TypeVar
+from typing import Final, TypeGuard
 
-import msgspec
-
-T = TypeVar("T")
+from collector.storage.records import Reader, select
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
@@ -108,27 +105,6 @@ def series_step(span: Span) -> int:
         if step >= span.row_seconds and span.seconds / step <= SERIES_POINTS_MAX:
             return step
     return 24 * HOUR_SECONDS
-
-
-class Reader(Protocol):
-    """The reading half of `collector.storage.base.Store`."""
-
-    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """Columns of a SELECT by name, its parameters bound by the server as `{name:Type}`. Raises StoreError."""
-        ...
-
-
-def select(reader: Reader, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The rows of a SELECT, each by column name. Raises StoreError."""
-    columns = reader.query_columns(sql, parameters)
-    names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def read_row(row: Mapping[str, Any], kind: type[T]) -> T:
-    """A row as the dataclass of its columns: numbers become booleans and enums, arrays tuples. Other columns are
-    ignored."""
-    return msgspec.convert(row, kind, strict=False)
 
 
 CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.

@@ -11,9 +11,10 @@ from typing import Any, Final
 from collector.inventory.endpoints.outbound import ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
 from collector.inventory.endpoints.predicates import NAMES
-from collector.inventory.query import Reader, Since, select, series_span, span_since
+from collector.inventory.query import Since, series_span, span_since
 from collector.receiver.policy import NO_CLUSTER, BlockKind
 from collector.response.block import CLUSTERS_MAX, BlockTarget
+from collector.storage.records import Reader, select
 
 NAMED_MAX: Final = 20
 DAY_SECONDS: Final = 86_400

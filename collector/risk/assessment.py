@@ -15,7 +15,7 @@ from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.operations import list_recent
 from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
-from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, select, span_since
+from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.finding import (
     SELF,
     Circumstances,
@@ -35,6 +35,7 @@ from collector.risk.repository import RiskRecord, RiskTable, make_record, update
 from collector.risk.rules import load_rules
 from collector.risk.tls import NO_ENDPOINT, WeakTls, assess_services, choices_since_fixed, read_weak_tls
 from collector.storage.base import Store
+from collector.storage.records import select
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 
 # Assessed in one pass; 5,000 take some seconds.

@@ -6,16 +6,19 @@ A `RiskRecord` is an endpoint's score with its explanation, and what the next pa
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from pydantic import Field
 
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
+from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text, match_words
 from collector.inventory.naming import name_service
-from collector.inventory.query import Cursor, read_row, select
+from collector.inventory.query import Cursor
 from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
 from collector.risk.formula import Risk
 from collector.storage.base import Store
+from collector.storage.records import read_record, select
 
 # An exposure that lasted so long was how it is; one of minutes is of a service that nobody had called yet.
 SETTLED_SECONDS: Final = 3_600.0
@@ -98,15 +101,24 @@ WHERE endpoint_id IN (SELECT endpoint_id FROM findings WHERE id = {{id:String}})
 _SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindingFilter:
-    """Empty or None = any. `words` must all occur in method, host, template or service."""
+class FindingQuery(ListQuery):
+    """Filters and page of the list of findings."""
 
-    state: FindingState | None = None
-    severity: Severity | None = None
-    rule: str = ""
-    endpoint_id: str = ""
-    words: tuple[str, ...] = ()
+    state: Annotated[FindingState | None, Filter("state = {state:String}")] = Field(
+        default=None, description="Default: all."
+    )
+    severity: Annotated[Severity | None, Filter("severity = {severity:String}")] = Field(
+        default=None, description="Exactly this severity."
+    )
+    rule: Annotated[Text, Filter("rule = {rule:String}")] = Field(
+        default="", max_length=80, description="Exactly this rule."
+    )
+    endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
+        default="", max_length=80, description="An endpoint's id."
+    )
+    q: Annotated[Text, Filter(match_words(_SEARCHED))] = Field(
+        default="", max_length=SEARCH_CHARACTERS_MAX, description="Words that must all occur."
+    )
 
 
 class RiskTable:
@@ -122,7 +134,7 @@ class RiskTable:
             f"SELECT {_RISK_COLUMNS} FROM endpoint_risks FINAL WHERE endpoint_id IN {{ids:Array(String)}}",
             {"ids": list(ids)},
         )
-        return {row["endpoint_id"]: read_row(row, RiskRecord) for row in rows}
+        return {row["endpoint_id"]: read_record(RiskRecord, row) for row in rows}
 
     def list_computed(self) -> dict[str, float]:
         """When each endpoint was assessed last, by id."""
@@ -143,13 +155,13 @@ class RiskTable:
         """The findings of some endpoints, by endpoint."""
         found: dict[str, list[Finding]] = defaultdict(list)
         for row in select(self._store, _OF_ENDPOINTS, {"ids": list(ids)}):
-            found[row["endpoint_id"]].append(read_row(row, Finding))
+            found[row["endpoint_id"]].append(read_record(Finding, row))
         return found
 
     def get_finding(self, finding_id: str) -> Finding | None:
         """One finding."""
         rows = select(self._store, _BY_ID, {"id": finding_id})
-        return read_row(rows[0], Finding) if rows else None
+        return read_record(Finding, rows[0]) if rows else None
 
     def list_changes(self, finding_id: str) -> list[FindingChange]:
         """Who changed its state and why, newest first."""
@@ -159,34 +171,26 @@ class RiskTable:
             f"ORDER BY time DESC LIMIT {CHANGES_MAX}",
             {"id": finding_id},
         )
-        return [read_row(row, FindingChange) for row in rows]
+        return [read_record(FindingChange, row) for row in rows]
 
-    def list_findings(self, asked: FindingFilter, *, limit: int, after: Cursor | None) -> list[Finding]:
-        """At most `limit` findings, changed last first."""
-        conditions = ["true"]
-        given: dict[str, Any] = {"limit": limit}
-        for name, value in (
-            ("state", asked.state),
-            ("severity", asked.severity),
-            ("rule", asked.rule),
-            ("endpoint_id", asked.endpoint_id),
-        ):
-            if value:
-                conditions.append(f"{name} = {{{name}:String}}")
-                given[name] = str(value)
-        for number, word in enumerate(asked.words):
-            conditions.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
-            given[f"word{number}"] = word
+    def list_findings(self, query: FindingQuery) -> Page[Finding]:
+        """One page, changed last first; raises CursorError when the cursor is not of this query."""
+        conditions, parameters = ["true"], dict[str, Any](limit=query.limit + 1)
+        for one in query.build_conditions():
+            conditions.append(one.sql)
+            parameters |= one.parameters
+        after = query.read_cursor(float)
         if after is not None:
             conditions.append("(changed_at, id) < ({after:Float64}, {after_id:String})")
-            given |= {"after": after.value, "after_id": after.id}
+            parameters |= {"after": after.value, "after_id": after.id}
         rows = select(
             self._store,
             f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE {' AND '.join(conditions)} "
             "ORDER BY changed_at DESC, id DESC LIMIT {limit:UInt32}",
-            given,
+            parameters,
         )
-        return [read_row(row, Finding) for row in rows]
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["changed_at"], id=last["id"]))
+        return Page(items=tuple(read_record(Finding, row) for row in shown), next_cursor=next_cursor)
 
     def save(self, risks: Sequence[RiskRecord], findings: Sequence[Finding], changes: Sequence[FindingChange]) -> None:
         """Append versions."""

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from collector.core.rows import Service, read_service
+from collector.core.rows import Service
 from collector.inventory.coverage.coverage import PROTOCOL_NUMBERS, ROLE_NUMBERS, CoverageRole, PortProtocol, WeakChoice
 from collector.inventory.coverage.reader import read_weak_choices
-from collector.inventory.query import Reader, select
 from collector.risk.finding import (
     SELF,
     Evidence,
@@ -31,6 +30,7 @@ from collector.risk.finding import (
     list_words,
     open_service_finding,
 )
+from collector.storage.records import Reader, read_record, select
 
 _VERSIONS: Final = {
     "SSL 2.0": Severity.HIGH,
@@ -118,7 +118,7 @@ def read_weak_tls(reader: Reader, now: float) -> dict[Service, WeakTls]:
     heard: dict[Service, dict[tuple[str, str, str], WeakChoice]] = defaultdict(dict)
     read: set[Service] = set()
     for row in select(reader, _WEAK, {"since": max(0, since)}):
-        service = read_service(row)
+        service = read_record(Service, row)
         if PROTOCOL_NUMBERS.get(int(row["protocol"])) is PortProtocol.HTTPS:
             read.add(service)
         for choice in read_weak_choices(json.loads(row["handshakes"])["weak_choices"]):

@@ -14,7 +14,6 @@ from typing import Any, Final
 from collector.core.kinds import find_outcome, is_authenticated, is_judged
 from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
 from collector.inventory.endpoints.operations import OperationSamples, find_operations_of, has_operations
-from collector.inventory.query import Reader, read_row, select
 from collector.receiver.schemas import SchemaRecord
 from collector.schemas.merging import (
     Operation,
@@ -27,6 +26,7 @@ from collector.schemas.merging import (
     merge_tokens,
 )
 from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
 
@@ -165,14 +165,14 @@ class SchemaInventory:
         """The same of several, by id; those of which nothing is known are left out."""
         groups: dict[str, list[StoredSchema]] = defaultdict(list)
         for row in select(self._reader, _STATES.format(condition=_WHOLE), {"ids": list(ids)}):
-            groups[row["endpoint_id"]].append(read_row(row, StoredSchema))
+            groups[row["endpoint_id"]].append(read_record(StoredSchema, row))
         return {endpoint_id: merge(group) for endpoint_id, group in groups.items()}
 
     def read_operation(self, operation: EndpointOperation) -> EndpointSchema:
         """What is an operation's own: its parameters as requests, its result as responses (sensor/describe/schemas)."""
         asked = {"ids": [operation.parent_id], "operation": label(operation)}
         rows = select(self._reader, _STATES.format(condition=_OF_OPERATION), asked)
-        return merge(read_row(row, StoredSchema) for row in rows)
+        return merge(read_record(StoredSchema, row) for row in rows)
 
     def read_operations(self, parents: Iterable[str]) -> Mapping[str, Sequence[DescribedOperation]]:
         """All operations of some endpoints, by endpoint, most called first."""
@@ -180,7 +180,7 @@ class SchemaInventory:
         known = find_operations_of(self._reader, ids) if has_operations(self._reader) else {}
         groups: dict[tuple[str, str], list[StoredSchema]] = defaultdict(list)
         for row in select(self._reader, _STATES.format(condition=_OF_ANY_OPERATION), {"ids": ids}) if known else ():
-            groups[row["endpoint_id"], row["operation"]].append(read_row(row, StoredSchema))
+            groups[row["endpoint_id"], row["operation"]].append(read_record(StoredSchema, row))
         found: dict[str, list[DescribedOperation]] = defaultdict(list)
         for one in known.values():
             states = groups.get((one.operation.parent_id, label(one.operation)), [])

@@ -17,13 +17,14 @@ from typing import Final
 
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
-from collector.inventory.query import Reader, Versions, read_row, select
+from collector.inventory.query import Versions
 from collector.receiver.schemas import DESCRIPTION
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.fit import Extent, FitResult, assess_served
 from collector.specs.matching import Fit, SeenEndpoint, SpecBook, assess_endpoint
 from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
 from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 # Where services serve their own description: the usual names.
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
@@ -228,7 +229,7 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
-    return [read_row(row, SeenEndpoint) for row in select(store, _ENDPOINTS)]
+    return [read_record(SeenEndpoint, row) for row in select(store, _ENDPOINTS)]
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

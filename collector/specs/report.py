@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
-from collector.inventory.query import read_row, select
 from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
 from collector.specs.assessment import SERVED_NAMES, list_endpoints
 from collector.specs.drift import Drift, Seen, find_drift
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
+from collector.storage.records import read_record, select
 
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
@@ -124,7 +124,7 @@ class SpecReporter:
     def list_served(self) -> tuple[ServedDescription, ...]:
         """Descriptions that were seen in traffic; what sensors could not outline, a person fetches."""
         rows = select(self._store, _SAYING, {"names": SERVED_NAMES})
-        return tuple(read_row(row, ServedDescription) for row in rows)
+        return tuple(read_record(ServedDescription, row) for row in rows)
 
     def _report_all(
         self, assessed: Iterable[tuple[SeenEndpoint, EndpointSpec]], book: SpecBook

@@ -8,10 +8,11 @@ from threading import Lock
 from typing import Any, Final
 
 from collector.core.errors import ConflictError
-from collector.inventory.query import Versions, select
+from collector.inventory.query import Versions
 from collector.specs.document import Spec, SpecError, read_spec
 from collector.specs.matching import Revision
 from collector.storage.base import Store
+from collector.storage.records import select
 
 SPECS_MAX: Final = 1_000  # Names.
 VERSIONS_MAX: Final = 20  # Of one name that are compared with; older ones stay in the table.

@@ -2,7 +2,7 @@
 
 `RowBatch` is the list. From it are made the checks of what arrives (collector/receiver/columns.py), what is inserted
 (collector/storage/arrow.py), tables and views (collector/storage/tables/calls.py), and the sums that questions ask for
-(`sum_columns`) with their numbers in the API (`list_figures`). A new column is one line here, one in
+(`sum_columns`) with their numbers in the API (`list_shown_columns`). A new column is one line here, one in
 proto/apidae/v1/data.proto and one in docs/use/storage.md.
 """
 
@@ -215,7 +215,7 @@ def fill_columns(count: int, **known: Any) -> dict[str, Any]:
     return {name: nothing if column.lists else zeros[WIRE_TYPES[name]] for name, column in COLUMNS.items()} | known
 
 
-def list_figures(by: UsedBy) -> dict[str, RowColumn]:
+def list_shown_columns(by: UsedBy) -> dict[str, RowColumn]:
     """The columns that are shown there as they are."""
     return {name: column for name, column in COLUMNS.items() if column.shown_by & by}
 
@@ -232,4 +232,4 @@ def sum_columns(by: UsedBy) -> str:
 
 def read_figures(row: Mapping[str, Any], by: UsedBy) -> dict[str, int]:
     """The numbers of a row of a question that asked for `sum_columns`."""
-    return {name: int(row[name]) for name in list_figures(by)}
+    return {name: int(row[name]) for name in list_shown_columns(by)}

@@ -18,10 +18,11 @@ from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.service import AlertService
 from collector.api.alerts import read_page
 from collector.api.calls import view_evidence
-from collector.api.parameters import NOTE_CHARACTERS_MAX, AlertParameters
+from collector.api.lists import AlertQuery
+from collector.api.parameters import NOTE_CHARACTERS_MAX
 from collector.api.problem import Problem, describe_validation
-from collector.inventory.endpoints.question import LIMIT_MAX
 from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.filters import LIMIT_MAX
 from collector.ui.rendering import own_path, read_form, render
 
 ACTOR = "page"
@@ -51,14 +52,12 @@ def add_alerts(
     @router.get(PATH)
     def show_alerts(request: Request) -> Response:
         try:
-            asked = AlertParameters.model_validate({"state": AlertState.OPEN, **request.query_params})
+            asked = AlertQuery.model_validate({"state": AlertState.OPEN, **request.query_params})
         except ValidationError as error:
             located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
-            raise Problem(422, describe_validation(located, list(AlertParameters.model_fields))) from None
+            raise Problem(422, describe_validation(located, list(AlertQuery.model_fields))) from None
         found, next_cursor = read_page(
-            asked.cursor,
-            asked.limit,
-            ("alerts", asked.state or "", asked.kind or ""),
+            asked,
             lambda limit, after: alerts.list_alerts(state=asked.state, kind=asked.kind, limit=limit, after=after),
         )
         here = f"{PATH}?{urlencode(dict(request.query_params))}" if request.query_params else PATH

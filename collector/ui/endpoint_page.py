@@ -13,7 +13,6 @@ from collector.api.parameters import NOTE_CHARACTERS_MAX
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.endpoints.endpoint import Endpoint
-from collector.inventory.query import Reader
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EditError, split_template
 from collector.risk.assessment import RiskAssessor
@@ -23,6 +22,7 @@ from collector.schemas.evidence import read_parameters
 from collector.schemas.json_schema import name_type, render
 from collector.schemas.merging import FieldNode, Part, PartSchema
 from collector.schemas.service import SchemaInventory
+from collector.storage.records import Reader
 from collector.ui.rendering import own_path, read_form
 
 ROWS_MAX = 200  # Fields shown of one part.
@@ -39,24 +39,18 @@ class FieldRow:
     is_required: bool
 
 
-class SchemaSource:
-    """Reads what the section shows. Raises StoreError."""
-
-    def __init__(self, *, reader: Reader, schemas: SchemaInventory) -> None:
-        self._reader = reader
-        self._schemas = schemas
-
-    def build_values(self, endpoint: Endpoint) -> dict[str, Any]:
-        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `tokens`."""
-        schema = self._schemas.read_endpoint(endpoint)
-        return {
-            "tokens": schema.tokens,
-            "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template, endpoint.host),
-            "schema_parts": [
-                *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
-                *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),
-            ],
-        }
+def read_schema(reader: Reader, schemas: SchemaInventory, endpoint: Endpoint) -> dict[str, Any]:
+    """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `tokens`. Raises
+    StoreError."""
+    schema = schemas.read_endpoint(endpoint)
+    return {
+        "tokens": schema.tokens,
+        "path_parameters": read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host),
+        "schema_parts": [
+            *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
+            *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),
+        ],
+    }
 
 
 def _is_body(part: PartSchema) -> bool:

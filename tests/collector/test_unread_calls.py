@@ -10,13 +10,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
-from collector.cli import query
+from collector.cli import lists
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import RevealBook
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.columns import RowBatch
 from collector.storage.embedded import EmbeddedStore
@@ -73,12 +74,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         store.insert_arrow("rows_minute", build_rows([batch]))
     Catalogue(store, EndpointMapping(writer=store, take_version=time.time_ns), RevealBook())
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: float(NOW),
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: float(NOW),
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened
@@ -146,7 +149,7 @@ def test_the_table_marks_them(client: TestClient, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held())
     app = typer.Typer()
-    query.register(app)
+    lists.register_lists(app)
     lines = CliRunner().invoke(app, ["endpoints", "--token", "t"], env={"COLUMNS": "300"}).stdout.splitlines()
     (other,) = [line for line in lines if " other " in line]
     (orders,) = [line for line in lines if "shop.example" in line]

@@ -69,7 +69,7 @@ def send_calls(port: int) -> None:
 
 def test_schemas(product: Product, port: int) -> None:
     # Descriptions are read with the risk.
-    collector, address = product.start_collector(constants={"collector.server.run.RISK_SECONDS": 2})
+    collector, address = product.start_collector(constants={"collector.server.compose.RISK_SECONDS": 2})
     sensor = product.start_sensor(address)
     inventory = product.open_inventory(address)
     send_calls(port)

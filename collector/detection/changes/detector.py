@@ -36,9 +36,9 @@ from collector.detection.changes.wording import (
     report_hosts,
     report_login,
 )
-from collector.inventory.query import select
 from collector.risk.finding import Circumstances, Finding
 from collector.storage.base import Store
+from collector.storage.records import select
 from common.figures import Figure, make_gauges, make_totals
 
 _COLUMNS: Final = ", ".join(field.name for field in fields(Fact))

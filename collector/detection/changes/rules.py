@@ -24,8 +24,9 @@ from collector.inventory.endpoints.outbound import Routes, find_routes
 from collector.inventory.endpoints.predicates import SUCCESS, ConsumerSql, counted_rows_of_routes, span_parameters
 from collector.inventory.naming import name_service
 from collector.inventory.partners import is_public
-from collector.inventory.query import Reader, Since, Span, select, span_since
+from collector.inventory.query import Since, Span, span_since
 from collector.risk.finding import Circumstances, Finding, FindingState
+from collector.storage.records import Reader, select
 
 # Pods and jobs come and go, and each time with another address: callers inside that have no name are one.
 INSIDE: Final = "inside:"

@@ -18,7 +18,7 @@ from collector.inventory.endpoints.bodies import Bodies
 from collector.inventory.endpoints.exposure import Exposure
 from collector.inventory.endpoints.peers import DeployedWorkload, Holder
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 BUCKETS_PER_DOUBLING = 8  # Scale 3.
 QUANTILES = (0.5, 0.95, 0.99)

@@ -15,7 +15,8 @@ from typing import Any, Final
 from collector.core.kinds import AUTHENTICATION_UNKNOWN, BITS, OPERATION_PROTOCOLS
 from collector.inventory.endpoints.bodies import read_bodies
 from collector.inventory.endpoints.endpoint import Authentication, Endpoint, EndpointOperation, StatusMix, decide_tier
-from collector.inventory.query import Reader, Span, select
+from collector.inventory.query import Span
+from collector.storage.records import Reader, select
 
 NAMES: dict[int, str] = {
     1: "basic",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.core.rows import Service
-from collector.inventory.query import Reader, select
 from collector.kubernetes.rows import PeerKind
+from collector.storage.records import Reader, read_record, select
 
 HOLDERS_SHOWN = 4
 _ADDRESSES_MAX = 10_000
@@ -104,24 +104,8 @@ def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressHolders:
             "end": max(call.end for call in asked) + 1,
         }
         for row in select(reader, _HOLDERS, parameters):
-            holders[row["address"], int(row["port"])].append(_read_holder(row))
+            holders[row["address"], int(row["port"])].append(read_record(Holder, row))
     return AddressHolders(holders)
-
-
-def _read_holder(row: Mapping[str, Any]) -> Holder:
-    return Holder(
-        cluster=row["cluster"],
-        kind=PeerKind(row["kind"]),
-        namespace=row["namespace"],
-        name=row["name"],
-        workload=row["workload"],
-        workload_kind=row["workload_kind"],
-        node=row["node"],
-        services=tuple(row["services"]),
-        workloads=tuple(row["workloads"]),
-        since=int(row["since"]),
-        until=int(row["until"]),
-    )
 
 
 WORKLOADS_MAX = 20_000

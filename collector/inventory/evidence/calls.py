@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
-from collector.inventory.endpoints.endpoints import find_route_ids, find_service_route_ids
-from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
 from collector.inventory.endpoints.predicates import (
     CLIENT_ERROR,
     ERROR,
@@ -29,22 +28,21 @@ from collector.inventory.endpoints.predicates import (
     objects_count,
     rows_table,
 )
-from collector.inventory.endpoints.question import LIMIT_MAX
 from collector.inventory.evidence.cohort import Crowd, read_crowd
+from collector.inventory.filters import LIMIT_MAX
 from collector.inventory.query import (
     HOUR_SECONDS,
     MINUTE_SECONDS,
     Cursor,
     CursorError,
-    Reader,
     Rollup,
     Span,
     digest_question,
     read_cursor,
-    select,
     write_cursor,
 )
 from collector.storage.columns import UsedBy, read_figures, sum_columns
+from collector.storage.records import Reader, read_record, select
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 KINDS_NAMED: Final = 5
@@ -293,17 +291,13 @@ def _sums(span: Span) -> str:
 
 
 def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
-    return CallSums(
+    return read_record(
+        CallSums,
+        row,
         start=start,
         end=end,
-        calls=int(row["calls"]),
-        client_errors=int(row["client_errors"]),
-        errors=int(row["errors"]),
-        not_read=int(row["not_read"]),
-        objects=int(row["objects"]),
-        credentials=int(row["credentials"]),
         figures=read_figures(row, UsedBy.CALLS),
-        numeric_calls=int(row["object_numeric_calls"]),
-        monotonic_steps=int(row["object_monotonic_steps"]),
-        numeric_span=int(row["object_numeric_span"]),
+        numeric_calls=row["object_numeric_calls"],
+        monotonic_steps=row["object_monotonic_steps"],
+        numeric_span=row["object_numeric_span"],
     )

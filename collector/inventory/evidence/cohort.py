@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 BEFORE_SECONDS: Final = 3_600
 SHARE_MIN: Final = 0.05

@@ -26,6 +26,7 @@ from typing import Any, Final
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, name_service, template
 from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 _NOT_NAMED: Mapping[int, str] = {}
 
@@ -386,3 +387,28 @@ class TenantHosts:
         return tuple(
             sorted(host for (whose, host), one in self._patterns.items() if whose == service and one == pattern)
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditedEndpoint:
+    """What an edit begins with."""
+
+    template: str
+    routes: Sequence[Route]
+    first_seen: dict[int, int]  # Unix seconds by route id.
+
+
+def load_edits(store: Reader) -> list[Edit]:
+    """All that are kept. Raises StoreError."""
+    rows = select(store, "SELECT * REPLACE (toUnixTimestamp(time) AS time) FROM template_edits FINAL")
+    return [
+        read_record(
+            Edit,
+            row,
+            service=read_record(Service, row),
+            places=read_places(row["places"]),
+            template=row["url_template"],
+            exact_since=row["exact_since"] or None,
+        )
+        for row in rows
+    ]

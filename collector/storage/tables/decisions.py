@@ -217,7 +217,7 @@ TABLES = (
         shard_by="cityHash64(endpoint_id)",
         expiry=f"toDateTime(computed_at) + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
-    # collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the keeper asks
+    # collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the assessor asks
     # for neighbours.
     Table(
         name="findings",

@@ -17,10 +17,11 @@ from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, Sender
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
+from collector.api.services import ApiSettings, Services
 from collector.cli import client
 from collector.cli import findings as detection
 from collector.core.kinds import Sensitivity
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.alerting.test_service import make_signal
 from tests.collector.api.client import TestClient
@@ -65,14 +66,16 @@ class Office:
         )
         self.desk.restore()
         app = build_app(
-            store=store,
-            alerts=self.desk,
-            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-            clock=time.time,
-            readiness=lambda: "",
-            metrics=lambda: b"",
-            detection=(detection, self.desk),
-            notifiers=[Notifier(self.sender, clock=time.time)],
+            Services(
+                store=store,
+                alerts=self.desk,
+                settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+                clock=time.time,
+                readiness=lambda: "",
+                metrics=lambda: b"",
+                detection=(detection, self.desk),
+                notifiers=[Notifier(self.sender, clock=time.time)],
+            )
         )
         self.client = TestClient(app, base_url="http://127.0.0.1:8080")
 
@@ -134,12 +137,12 @@ def test_a_verdict_is_given_and_taken_back(office: Office) -> None:
 
 
 def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exchange(url: str, token: str, path: str, request: dict[str, Any], transport: object) -> dict[str, Any]:
-        sent = office.client.request(url=f"/api/v1/{path}", **request)
+    def exchange(self: client.Api, path: str, method: str, request: dict[str, Any], *_: object) -> dict[str, Any]:
+        sent = office.client.request(method, f"/api/v1/{path}", **request)
         assert sent.status_code == 200, sent.text
         return dict(sent.json())
 
-    monkeypatch.setattr(client, "_exchange", exchange)
+    monkeypatch.setattr(client.Api, "_exchange", exchange)
     app = typer.Typer()
     detection.register_detection(app)
 

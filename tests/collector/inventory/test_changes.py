@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from collector.api.services import ApiSettings, Services
 from collector.inventory.changes import RetiredEndpoints
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -54,12 +55,14 @@ def _fill(store: EmbeddedStore) -> None:
 
 def _open(store: EmbeddedStore) -> TestClient:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     return TestClient(app, headers={"authorization": "Bearer t"})
 

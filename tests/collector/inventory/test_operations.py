@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -71,12 +72,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 @pytest.fixture(scope="module")
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened

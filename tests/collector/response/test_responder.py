@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence
+from collector.api.services import ApiSettings, Services
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -82,14 +83,16 @@ def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -
     told: list[int] = []
     responder.on_change(lambda: told.append(len(responder.orders())))
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: time.now,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        responder=responder,
-        approval_token="second-person" if request.param else None,
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: time.now,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            responder=responder,
+            approval_token="second-person" if request.param else None,
+        )
     )
     with TestClient(app, base_url="http://localhost") as client:
         yield Room(responder, client, time, told, tmp_path)

@@ -13,7 +13,7 @@ from tests.waiting import DEADLINE_SECONDS
 def start_collector(directory: Path, *flags: str) -> RunningCollector:
     """One that judges each second."""
     directory.mkdir(parents=True, exist_ok=True)
-    constants = {"collector.server.run.RISK_SECONDS": 1}
+    constants = {"collector.server.compose.RISK_SECONDS": 1}
     return RunningCollector(directory / "data", "--no-auth", *flags, constants=constants)
 
 

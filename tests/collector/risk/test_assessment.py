@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind, Report
+from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -45,13 +46,15 @@ class Desk:
             alarm=self.reports.extend,
         )
         app = build_app(
-            store=self.store,
-            alerts=MemoryAlerts(),
-            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-            clock=lambda: self.now,
-            readiness=lambda: "",
-            metrics=lambda: b"",
-            risks=self.assessor,
+            Services(
+                store=self.store,
+                alerts=MemoryAlerts(),
+                settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+                clock=lambda: self.now,
+                readiness=lambda: "",
+                metrics=lambda: b"",
+                risks=self.assessor,
+            )
         )
         self.client = TestClient(app, headers={"authorization": "Bearer t"})
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from apidae.v1 import stream_pb2
 
+from collector.api.services import ApiSettings, Services
 from collector.receiver.schemas import convert_schemas
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.specs.assessment import SpecAssessor
 from collector.specs.fit import Extent
 from collector.specs.table import VERSIONS_MAX, SpecTable
@@ -70,13 +71,15 @@ def assessor(store: EmbeddedStore, files: Path) -> SpecAssessor:
 @pytest.fixture(scope="module")
 def client(store: EmbeddedStore, assessor: SpecAssessor) -> Iterator[TestClient]:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=Clock(),
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        specs=assessor,
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=Clock(),
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            specs=assessor,
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened

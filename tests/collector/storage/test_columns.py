@@ -12,7 +12,7 @@ from collector.api.calls import CallSumsModel
 from collector.api.consumers import ConsumerModel
 from collector.api.endpoints import EndpointModel
 from collector.core.rows import Ragged
-from collector.storage.columns import COLUMNS, WIRE_TYPES, Adding, RowBatch, UsedBy, fill_columns, list_figures
+from collector.storage.columns import COLUMNS, WIRE_TYPES, Adding, RowBatch, UsedBy, fill_columns, list_shown_columns
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/use/storage.md").read_text()
@@ -70,7 +70,7 @@ def test_every_entry_is_shown_or_read(name: str) -> None:
 @pytest.mark.parametrize("view", MODELS)
 def test_what_is_shown_is_in_the_api_with_its_description(view: UsedBy) -> None:
     fields = MODELS[view].model_fields
-    figures = list_figures(view)
+    figures = list_shown_columns(view)
     assert figures
     assert {name: fields[name].description for name in figures} == {name: one.text for name, one in figures.items()}
     assert all(figure.text and figure.adding in (Adding.SUM, Adding.MAX) for figure in figures.values())
