@@ -58,7 +58,7 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.CLIENT_ERRORS: "See whether a release of the service or of its clients changed what a request needs.",
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
-_NOTICE: Final = " A notice only: too little is known yet of what is ordinary here."
+_NOTICE: Final = " A notice only: the baseline here is not known well enough yet."
 
 
 def calm_after_window(seconds: float) -> float:

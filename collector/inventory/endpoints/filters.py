@@ -27,16 +27,16 @@ from collector.inventory.filters import (
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")  # Offered on the page.
 AUTHENTICATIONS: tuple[str, ...] = (*(level.value for level in AuthenticationLevel), *NUMBERS)
-COVERAGE = "(m.authenticated / m.judged)"
+COVERAGE = "(m.authenticated / m.evaluated)"
 _SEARCHED = (
     "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload, ' ', n.operation)"
 )
 _TIERS = "multiIf(m.success > 0, 'confirmed', m.client_error = m.calls, 'probed', 'unconfirmed')"
 _LEVELS: Mapping[str, str] = {
-    AuthenticationLevel.NONE: "m.judged > 0 AND m.authenticated = 0",
+    AuthenticationLevel.NONE: "m.evaluated > 0 AND m.authenticated = 0",
     AuthenticationLevel.PARTIAL: f"{COVERAGE} > 0 AND {COVERAGE} < {FULL_COVERAGE}",
-    AuthenticationLevel.FULL: f"m.judged > 0 AND {COVERAGE} >= {FULL_COVERAGE}",
-    AuthenticationLevel.UNKNOWN: "m.judged = 0",
+    AuthenticationLevel.FULL: f"m.evaluated > 0 AND {COVERAGE} >= {FULL_COVERAGE}",
+    AuthenticationLevel.UNKNOWN: "m.evaluated = 0",
 }
 
 
@@ -79,7 +79,7 @@ def _has_spec_status(status: SpecStatus) -> Condition:
 
 def _has_authentication(value: str) -> Condition:
     if value in _LEVELS:
-        return Condition(sql=_LEVELS[value], columns=("judged", "authenticated"))
+        return Condition(sql=_LEVELS[value], columns=("evaluated", "authenticated"))
     return Condition(
         sql="bitAnd(m.authentication, {bits:UInt32}) != 0",
         parameters={"bits": 1 << NUMBERS[value]},

@@ -45,7 +45,7 @@ _OF_ROWS: Mapping[str, str] = {
     "success": f"sumIf(r.calls, {SUCCESS})",
     "client_error": f"sumIf(r.calls, {CLIENT_ERROR})",
     "error": f"sumIf(r.calls, {ERROR})",
-    "judged": f"sumIf(r.calls, {JUDGED})",
+    "evaluated": f"sumIf(r.calls, {JUDGED})",
     "authenticated": f"sumIf(r.calls, {AUTHENTICATED})",
     "authentication": f"groupBitOrIf(r.authentication, {JUDGED})",
     "protocols": f"groupBitOr({PROTOCOL_BIT})",
@@ -57,7 +57,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "success": "sum(r.success_calls)",
     "client_error": "sum(r.client_error_calls)",
     "error": "sum(r.error_calls)",
-    "judged": "sum(r.judged_calls)",
+    "evaluated": "sum(r.judged_calls)",
     "authenticated": "sum(r.authenticated_calls)",
     "authentication": "groupBitOr(r.authentication)",
     "protocols": "groupBitOr(r.protocols)",
@@ -69,7 +69,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
 # bucket of the histogram, by nearest rank, as in collector/inventory/endpoints/endpoint.py; an endpoint without any has
 # 0.
 _MERGED: Mapping[str, str] = {
-    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "judged", "authenticated")},
+    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "evaluated", "authenticated")},
     "authentication": "groupBitOr(a.authentication)",
     "protocols": "groupBitOr(a.protocols)",
     "last_seen": "toUnixTimestamp(max(a.last_seen))",
@@ -80,7 +80,7 @@ _MERGED: Mapping[str, str] = {
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host))",
 }
 # With operations among them, which have their share of the calls of their endpoint.
-_OWN = ("success", "client_error", "error", "judged", "authenticated")
+_OWN = ("success", "client_error", "error", "evaluated", "authenticated")
 _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     **_MERGED,
     "calls": "sum(a.calls * n.share)",
@@ -120,7 +120,7 @@ SORTS: Mapping[EndpointSort, SortKey] = {
     EndpointSort.P95: _key("m.latency", "latency"),
     EndpointSort.ERRORS: _key("m.error", "error"),
     # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
-    EndpointSort.AUTHENTICATION: _key(f"if(m.judged = 0, 2., {COVERAGE})", "judged", "authenticated"),
+    EndpointSort.AUTHENTICATION: _key(f"if(m.evaluated = 0, 2., {COVERAGE})", "evaluated", "authenticated"),
     EndpointSort.CONSUMERS: _key("m.consumers", "consumers"),
     EndpointSort.RISK: _key("m.score", "score"),
 }
@@ -130,14 +130,14 @@ _DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM r
 # that their samples say. `described_id`: of whom API descriptions speak.
 _PLAIN = """SELECT *, endpoint_id AS described_id, '' AS operation FROM endpoint_routes FINAL"""
 _BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
-        0. AS success, 0. AS client_error, 0. AS error, 0. AS judged, 0. AS authenticated,
+        0. AS success, 0. AS client_error, 0. AS error, 0. AS evaluated, 0. AS authenticated,
         toUInt32(0) AS authentication, toUInt32(0) AS bits, toUInt64(0) AS consumers,
         toUInt32(0) AS operation_first_seen, toUInt32(0) AS operation_last_seen
     FROM endpoint_routes AS e FINAL"""
 _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
         e.endpoint_id AS described_id, e.endpoint_id AS parent_id, o.name AS operation, o.share AS share,
         share * o.served / o.calls AS success, share * o.refused / o.calls AS client_error,
-        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS judged,
+        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS evaluated,
         share * {sum_authenticated("o")} / o.calls AS authenticated,
         toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
             o.authentication.1))) AS authentication,
