@@ -160,12 +160,10 @@ class OpenWindows(DetectorState):
         last = (watermark - LATENESS_SECONDS) // self.window_seconds
         return list(range(self.next_window, min(last, self.next_window + DUE_MAX)))
 
-    def skip(self, watermark: int) -> int:
-        """Jump over windows that nothing was seen in for longer than the ring is long; returns how many."""
-        last = (watermark - LATENESS_SECONDS) // self.window_seconds
-        skipped = max(0, last - self.next_window) if self.next_window >= 0 else 0
-        self.next_window += skipped
-        return skipped
+    def skip(self, watermark: int) -> None:
+        """Jump over windows in which nothing was seen for longer than the ring is long."""
+        if self.next_window >= 0:
+            self.next_window = max(self.next_window, (watermark - LATENESS_SECONDS) // self.window_seconds)
 
     def leave(self, window: int) -> None:
         """Give up what is open, unjudged; the next window is this one."""

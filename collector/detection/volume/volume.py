@@ -64,7 +64,7 @@ class VolumeDetector(Detector):
                     expected=expected,
                     signals=[self.report(breach) for breach in breaches],
                 )
-            windowed.skipped_windows += windows.skip(watermark)
+            windows.skip(watermark)
 
     def report(self, breach: Breach) -> AlertSignal:
         """With names and rates."""

@@ -18,7 +18,7 @@ from collector.core.kinds import LEVELS, RANKS, Sensitivity
 from collector.detection.framework.distinct import list_distinct
 from collector.detection.framework.installation import InstallationBar
 from collector.detection.framework.slots import SlotTable, SubjectName
-from collector.detection.framework.state import F64, Bools, DetectorState, Slots, column, number, record
+from collector.detection.framework.state import F64, Bools, DetectorState, Slots, column, record
 from collector.detection.framework.windows import OpenWindows
 from collector.detection.volume.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.detection.volume.level import Observation, Verdict
@@ -92,7 +92,6 @@ class WindowedDetector(DetectorState):
     slot_parts = ("windows", "detector")
     parts: ClassVar[tuple[str, ...]] = ("bar",)
     _remembers_all = True  # What no level reports is remembered too.
-    skipped_windows = number(0)
     _reported_window = column(np.int32, fill=-1)
     # Of those past the threshold, by slot, for they are few: the score that was reported last, and the rank of its
     # level.
