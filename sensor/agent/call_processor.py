@@ -26,7 +26,7 @@ from sensor.ebpf.pieces import Pieces
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.kernel_cache import KernelCache, KernelMaps
-from sensor.offload.matcher import KernelMatcher, MatchSettings
+from sensor.offload.matcher import BODY_FIRST_SAMPLES, BODY_SAMPLE_NS, KernelMatcher, MatchSettings
 from sensor.offload.name_table import NameClassifier, NameTable
 from sensor.offload.records import RecordBodies
 from sensor.routes.templating import Templater
@@ -58,6 +58,8 @@ class ProcessorState:
             heads_per_second=settings.heads_per_second,
             heads_burst=settings.heads_burst,
             body_bytes_per_second=settings.body_bytes_per_second if settings.read_bodies else 0,
+            body_sample_ns=BODY_SAMPLE_NS,
+            body_first_samples=BODY_FIRST_SAMPLES,
         )
         self.pieces = Pieces()
         self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
