@@ -153,7 +153,7 @@ def test_names_heal_when_the_api_is_back(node: Node) -> None:
     unnamed: dict[str, Any] = {"workload_kind": "container", "port": port}
     wait_until(lambda: node.endpoints(**unnamed), "its container's id")
     (before,) = node.endpoints(**unnamed)
-    sentence = "the Kubernetes API does not answer"
+    sentence = "Pods are not followed"
     sensors = "/sensors"  # Told with the next report.
     wait_until(lambda: sentence in node.inventory.get(sensors)["items"][0]["reason"], sentence)
     node.api.put(pod)
