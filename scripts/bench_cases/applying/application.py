@@ -31,8 +31,8 @@ class Application:
 
     drivers/NAME.sh starts it on $PORT in an empty directory, with its programs in the path. drivers/NAME.py calls it.
     A route is `METHOD /template`: `{name}` is one segment and `{name:path}` the rest. `authentication` has the kind of
-    each route that needs credentials, by the API's names. `findings` are the pairs (kind, route) that a person would
-    accept; others count as false.
+    each route that needs credentials, by the API's names; `*` is for all others. `findings` are the pairs (rule, route)
+    that a person would accept, `*` for any route; others count as false.
     """
 
     name: str
@@ -43,6 +43,10 @@ class Application:
     authentication: Mapping[str, str] = field(default_factory=dict)
     findings: frozenset[tuple[str, str]] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+# Of an application without any login: whoever calls it may change it.
+OPEN_CHANGES: Final = frozenset({("change_without_authentication", "*")})
 
 
 def install(application: Application, root: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.bench_cases.applying.application import Application
+from scripts.bench_cases.applying.application import OPEN_CHANGES, Application
 
 PROMETHEUS: Final = Application(
     name="prometheus",
@@ -15,6 +15,7 @@ PROMETHEUS: Final = Application(
         "GET /api/v1/status/flags", "GET /api/v1/status/buildinfo", "GET /api/v1/status/tsdb", "GET /-/healthy",
         "GET /-/ready", "GET /metrics", "GET /federate", "GET /api/v1/status/runtimeinfo",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 PUSHGATEWAY: Final = Application(
@@ -27,6 +28,7 @@ PUSHGATEWAY: Final = Application(
         "PUT /metrics/job/{job}/{labels:path}", "POST /metrics/job/{job}/{labels:path}",
         "DELETE /metrics/job/{job}/{labels:path}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 CADDY: Final = Application(
@@ -36,6 +38,7 @@ CADDY: Final = Application(
     routes=(
         "GET /", "GET /{path:path}", "HEAD /{path:path}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 INFLUXDB: Final = Application(
@@ -45,6 +48,7 @@ INFLUXDB: Final = Application(
     routes=(
         "GET /ping", "HEAD /ping", "POST /write", "GET /query", "POST /query", "GET /debug/vars", "GET /health",
     ),
+    authentication={"*": "basic"},
 )  # fmt: skip
 
 ETCD: Final = Application(
@@ -60,6 +64,7 @@ ETCD: Final = Application(
         "POST /etcdserverpb.Lease/LeaseRevoke", "POST /etcdserverpb.Cluster/MemberList",
         "POST /etcdserverpb.Maintenance/Status",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 SYNCTHING: Final = Application(
@@ -75,6 +80,7 @@ SYNCTHING: Final = Application(
         "GET /rest/svc/report", "GET /rest/noauth/health", "GET /rest/system/error",
     ),
     authentication={"*": "api_key_header", "GET /rest/noauth/health": "none"},
+    findings=frozenset(("secrets_in_response", f"GET /rest/{path}") for path in ("config", "system/config")),
 )  # fmt: skip
 
 REGISTRY: Final = Application(
@@ -88,6 +94,7 @@ REGISTRY: Final = Application(
         "PUT /v2/{name:path}/manifests/{reference}", "GET /v2/{name:path}/manifests/{reference}",
         "HEAD /v2/{name:path}/manifests/{reference}", "DELETE /v2/{name:path}/manifests/{reference}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 DEBIAN_PROGRAMS: Final = (PROMETHEUS, PUSHGATEWAY, CADDY, INFLUXDB, ETCD, SYNCTHING, REGISTRY)

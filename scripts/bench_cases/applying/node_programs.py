@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.bench_cases.applying.application import Application
+from scripts.bench_cases.applying.application import OPEN_CHANGES, Application
 
 _TABLES: Final = ("posts", "comments", "albums", "todos")
 
@@ -15,6 +15,7 @@ JSON_SERVER: Final = Application(
         *(f"{method} /{table}" for table in _TABLES for method in ("GET", "POST")),
         *(f"{method} /{table}/{{id}}" for table in _TABLES for method in ("GET", "PUT", "PATCH", "DELETE")),
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 TIDDLYWIKI: Final = Application(
@@ -26,6 +27,7 @@ TIDDLYWIKI: Final = Application(
         "PUT /recipes/default/tiddlers/{title}", "DELETE /bags/default/tiddlers/{title}", "GET /files/{path:path}",
         "GET /{title}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 DYNALITE: Final = Application(
@@ -58,6 +60,7 @@ PRISM: Final = Application(
         "DELETE /orders/{orderId}", "GET /orders/{orderId}/items", "GET /stores/{store}/stock/{sku}",
         "PUT /stores/{store}/stock/{sku}", "GET /reports/{year}/{month}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 POUCHDB: Final = Application(
@@ -72,6 +75,7 @@ POUCHDB: Final = Application(
         "GET /{db}/_local/{doc}", "PUT /{db}/_local/{doc}", "POST /{db}/_revs_diff",
         "GET /_session", "POST /{db}/_index",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 MAILDEV: Final = Application(
@@ -83,6 +87,8 @@ MAILDEV: Final = Application(
         "GET /email/{id}/source", "GET /email/{id}/download", "DELETE /email/all", "GET /config", "GET /healthz",
         "PATCH /email/read-all", "GET /email/{id}/attachment/{filename}",
     ),
+    findings=OPEN_CHANGES
+    | {("personal_data_without_authentication", f"GET {path}") for path in ("/email", "/email/{id}")},
 )  # fmt: skip
 
 NODE_PROGRAMS: Final = (JSON_SERVER, TIDDLYWIKI, DYNALITE, S3RVER, PRISM, POUCHDB, MAILDEV)

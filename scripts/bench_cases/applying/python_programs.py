@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.bench_cases.applying.application import Application
+from scripts.bench_cases.applying.application import OPEN_CHANGES, Application
 
 HTTPBIN: Final = Application(
     name="httpbin",
@@ -17,6 +17,7 @@ HTTPBIN: Final = Application(
         "GET /forms/post", "GET /response-headers", "GET /relative-redirect/{n}",
     ),
     authentication={"GET /basic-auth/{user}/{passwd}": "basic", "GET /bearer": "bearer|bearer_opaque"},
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 PYPISERVER: Final = Application(
@@ -26,6 +27,7 @@ PYPISERVER: Final = Application(
         "GET /", "POST /", "GET /simple/", "GET /simple/{project}/", "GET /packages/{filename:path}",
         "GET /{project}/json", "GET /health", "GET /packages/",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 MOTO: Final = Application(
@@ -58,6 +60,7 @@ WSGIDAV: Final = Application(
         "GET /{path:path}", "HEAD /{path:path}", "PUT /{path:path}", "DELETE /{path:path}",
         "MKCOL /{path:path}", "PROPFIND /{path:path}", "COPY /{path:path}", "MOVE /{path:path}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 KINTO: Final = Application(
@@ -73,6 +76,7 @@ KINTO: Final = Application(
         "PUT /v1/buckets/{id}/groups/{id}", "GET /v1/buckets/{id}/groups", "DELETE /v1/buckets/{id}",
     ),
     environment={"KINTO_BUCKET_CREATE_PRINCIPALS": "system.Authenticated"},
+    findings=frozenset({("secrets_in_response", "PUT /v1/accounts/{id}")}),  # It answers with the hash.
     authentication={"*": "basic", "GET /v1/": "none|basic", "PUT /v1/accounts/{id}": "none"},
 )  # fmt: skip
 
@@ -85,6 +89,7 @@ SQLITE_WEB: Final = Application(
         "POST /{table}/update/{pk}/", "POST /{table}/delete/{pk}/", "GET /{table}/export/", "GET /static/{path:path}",
         "GET /{table}/structure/",
     ),
+    authentication={"*": "none|cookie_session"},  # Flask's session, which holds no login.
 )  # fmt: skip
 
 ISSO: Final = Application(
@@ -95,7 +100,7 @@ ISSO: Final = Application(
         "POST /id/{id}/dislike", "POST /count", "GET /latest", "GET /config", "POST /preview", "GET /info",
         "GET /feed",
     ),
-    authentication={"PUT /id/{id}": "cookie", "DELETE /id/{id}": "cookie"},
+    authentication={"PUT /id/{id}": "cookie_session", "DELETE /id/{id}": "cookie_session"},
 )  # fmt: skip
 
 DATASETTE: Final = Application(
@@ -126,6 +131,7 @@ GRADIO: Final = Application(
         "GET /gradio_api/heartbeat/{session_hash}", "GET /gradio_api/startup-events", "HEAD /",
         "GET /gradio_api/app_id", "GET /theme.css", "POST /gradio_api/run/{api_name}",
     ),
+    findings=OPEN_CHANGES,
 )  # fmt: skip
 
 PYTHON_PROGRAMS: Final = (

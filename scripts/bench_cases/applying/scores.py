@@ -49,18 +49,20 @@ def score(
     shapes = {_normalise(route): route for route in application.routes}
     right = [shape for shape in successes if shape in shapes]
     found = [route for route in served if _normalise(route) in successes]
-    kinds = [_is_authentication_right(application, shapes.get(shape), one) for shape, one in successes.items()]
-    weights = [int(one["calls"]) for one in successes.values()]
+    answered = {shape: one for shape, one in successes.items() if one["status"]["2xx"]}
+    kinds = [_is_authentication_right(application, shapes.get(shape), one) for shape, one in answered.items()]
+    weights = [int(one["calls"]) for one in answered.values()]
     ids = {str(one["id"]): shapes.get(shape, shape) for shape, one in successes.items()}
     named = [(str(one["rule"]), ids.get(str(one["endpoint_id"]), "another endpoint")) for one in findings]
+    false = [f"{rule} {route}" for rule, route in named if not {(rule, route), (rule, "*")} & application.findings]
     return Score(
         calls_made=len(calls),
         calls_reported=sum(int(one["calls"]) for one in endpoints),
         precision=_divide(len(right), len(successes)),
         recall=_divide(len(found), len(served)),
         authentication=_divide(sum(w for w, good in zip(weights, kinds, strict=True) if good), sum(weights)),
-        findings_true=sum(one in application.findings for one in named),
-        findings_false=tuple(sorted(" ".join(one) for one in named if one not in application.findings)),
+        findings_true=len(named) - len(false),
+        findings_false=tuple(sorted(false)),
         wrong_endpoints=tuple(sorted(shape for shape in successes if shape not in shapes)),
         missed_routes=tuple(sorted(route for route in served if _normalise(route) not in successes)),
         alerts=tuple(f"{one['kind']}: {one['title']}" for one in alerts),
@@ -99,7 +101,8 @@ def _is_authentication_right(application: Application, route: str | None, endpoi
     """An endpoint that is no route is judged by what the application asks of all others."""
     wanted = application.authentication.get(route or "", application.authentication.get("*", "none"))
     kinds = {str(kind) for kind, count in (endpoint["authentication"].get("kinds") or {}).items() if count}
-    return bool(kinds) and kinds <= set(wanted.split("|")) | {"none"} and (wanted == "none") == (kinds == {"none"})
+    accepted = set(wanted.split("|"))
+    return bool(kinds & accepted) and kinds <= accepted | {"none"}
 
 
 def _divide(count: int, total: int) -> float | None:
