@@ -26,16 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.core.errors import ConflictError
-from collector.detection.process import DetectorProcess
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
 from collector.response.responder import Erasing, Responder
 from collector.storage.base import Store, StoreError
 from collector.storage.tables.layout import Layout
-from collector.storage.writer import StoreWriter
 from common.durable import write_durably
 
 ERASED: Final = "erased"
@@ -253,21 +252,22 @@ class Erased:
     log_batches: int
     detector_subjects: int
     alerts: int  # Open and recent ones, of those in `rows`.
-    notifications: int  # That waited to be told, or stood in a file of ours.
+    notifications: int  # That waited to be sent, or stood in a file of ours.
     blocks: int
     audit_lines: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
-    """The places. `notified` takes back what waits to be told of a pattern."""
+    """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
+    forget a consumer (DetectorProcess.erase)."""
 
     wal: Wal
     writer: StoreWriter
     store: Store
     tables: TableEraser
-    detectors: DetectorProcess
-    desk: AlertDesk
+    erase_detected: Callable[[str, float], int]
+    alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
     lock: threading.Lock
@@ -287,8 +287,8 @@ class Eraser:
             blocks = self.responder.erase(consumer.id, mention.pattern, hashes, wish)
             with self.writer.pause(), self.wal.hold() as directory:
                 batches = sum(erase_from_log(directory, name) for name in names)
-            subjects = self.detectors.erase(consumer.id, DETECTORS_SECONDS)
-            alerts = self.desk.erase(mention.pattern)
+            subjects = self.erase_detected(consumer.id, DETECTORS_SECONDS)
+            alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)
             rows = self.tables.erase(consumer, mention)
         finally:

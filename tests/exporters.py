@@ -22,22 +22,24 @@ from prometheus_client.core import Metric
 from pydantic import SecretStr
 
 from collector.core.config import CollectorSettings, SensorAuth
+from collector.core.destinations import WebhookIntegration, WebhookNotifier
 from collector.detection.messages import Counts, DetectorTotals
-from collector.server.compose import compose_collector
+from collector.server.compose import Collector
 from collector.server.grpc_server import Entrance
 from collector.server.run import _Life
 from common import figures
-from sensor.agent.capture_session import Running
+from sensor.agent.capture_session import CaptureSession
 from sensor.agent.compose import compose_sensor
 from sensor.agent.lock import NodeLock
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
 from sensor.core.clock import Clock
-from sensor.core.config import CaptureWay, KubernetesUse, SensorSettings
-from sensor.core.health import Failures, MetricsCollector, SensorState
+from sensor.core.config import CaptureWay, EnforcementSettings, KubernetesUse, SensorSettings
+from sensor.core.health import Failures, MetricsCollector
+from sensor.core.keyed import InstallationKey
+from sensor.core.state import SensorState
 from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
-from sensor.export.state import InstallationKey
 from tests.product import Product
 from tests.sensor.ebpf.rings import FakeRing
 from tests.sensor.enforce.node import FakeKernel, FakeWatch
@@ -112,8 +114,8 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
                 collector="127.0.0.1:1",
                 state_dir=directory / "state",
                 proc_path=directory,
-                is_reading_tls=True,
-                is_enforcing=True,
+                read_tls=True,
+                enforcement=EnforcementSettings(enabled=True),
                 kubernetes=KubernetesUse.ON,
             ),
             watch_host(directory),
@@ -122,18 +124,18 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
             failures=failures,
         )
         key = InstallationKey(key_id=1, secret=bytes(16))
-        describer = sensor._make_describer(key)
-        sensor._running = Running(
+        processor = sensor._make_processor(key)
+        sensor._session = CaptureSession(
             capture=capture,
-            pipeline=sensor._make_pipeline(describer, 1),
-            describer=describer,
+            pipeline=sensor._make_pipeline(processor, 1),
+            processor=processor,
             governor=sensor._governor,
             node=sensor._node,
             gaps=sensor._gaps,
             clock=Clock(),
             send=lambda batches: None,
         )
-        sensor._enforcement._enforcer.begin(FakeKernel(), FakeWatch(), "")  # type: ignore[attr-defined]
+        sensor._enforcement.enforcer.begin(FakeKernel(), FakeWatch(), "")  # type: ignore[attr-defined]
         assert sensor._state is SensorState.CAPTURING
         return list(MetricsCollector(sensor.read_metrics).collect())
 
@@ -151,15 +153,15 @@ def _open_ring(stack: ExitStack, size_bytes: int) -> int:
     return ring.fd
 
 
-def _open_packets(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Capture:
+def _open_packets(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> PacketCapture:
     module, ring_bytes = "sensor.capture.packets.capture", 1 << 16
     monkeypatch.setattr(f"{module}.Bell", lambda *fds: None)
     monkeypatch.setattr(f"{module}.read_counts", lambda fd, size: [0] * size)
     monkeypatch.setattr(f"{module}.read_port_counts", lambda *arguments: [])
     sizes = {"events": ring_bytes, "records": RECORDS_BYTES, "frames": FRAMES_BYTES, "stream_records": 2 << 20}
     maps = {name: _open_ring(stack, size) for name, size in sizes.items()} | {"counters": -1, "ports": -1, "peers": -1}
-    program = LoadedProgram(ingress=-1, egress=-1, maps=maps, cgroup=-1, links=[])
-    return Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
+    program = LoadedProgram(programs={}, maps=maps, cgroup=-1)
+    return PacketCapture(program=program, ring_bytes=ring_bytes, clock=Clock())
 
 
 def _open_syscalls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> SyscallCapture:
@@ -186,8 +188,8 @@ def collect_collector(directory: Path) -> list[Metric]:
         grpc_listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",
         sensor_auth=SensorAuth.ANY,
-        webhook_url=SecretStr("http://127.0.0.1:1/alerts"),
-        block_webhook_url=SecretStr("http://127.0.0.1:1/blocks"),
+        notifiers=(WebhookNotifier(kind="webhook", url=SecretStr("http://127.0.0.1:1/alerts")),),
+        integrations=(WebhookIntegration(kind="webhook", url=SecretStr("http://127.0.0.1:1/blocks")),),
     )
     return asyncio.run(_collect_collector(settings))
 
@@ -197,12 +199,12 @@ class _Stream:
 
 
 async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
-    collector = compose_collector(settings)
+    collector = Collector(settings)
     with ExitStack() as stack:
         stack.callback(collector.close)
-        entrance = Entrance(settings, collector.sensor_token)
+        entrance = Entrance(settings, collector.tokens.sensor)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        life = _Life(collector, entrance, listener, lambda: settings)
+        life = _Life(collector, entrance, listener)
         life._http = life._build_http()
         await entrance.start(life._ingest)
         try:

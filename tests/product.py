@@ -157,6 +157,10 @@ class Product:
         for node in facts.node.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 facts.annotations[node.target.id] = node.annotation
+            elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+                # As `today = column(np.float32)`: it is declared, and its type is not known.
+                if target.id != "__slots__":
+                    facts.annotations[target.id] = ast.Constant(None)
             elif isinstance(node, Function):
                 facts.methods[node.name] = node
                 for inner in ast.walk(node):

@@ -16,13 +16,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
-    "common": ("bounded", "durable", "figures", "main", "rpc_status", "retry", "token_bucket"),
+    "common": (
+        *("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
+        "kubernetes",
+    ),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
     ),
     "collector": (
-        *("core", "alerting", "trust", "receiver", "storage", "kubernetes", "inventory", "schemas", "specs"),
+        *("core", "trust", "storage", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
         *("response", "risk", "detection", "erasure", "api", "ui", "server", "cli"),
     ),
 }
@@ -39,8 +42,8 @@ EDGES = {
     "starlette": {"collector.api", "collector.ui", "collector.server"},
     "uvicorn": {"collector.server"},
     "h11": {"collector.server"},
-    "lightkube": {"sensor.enrich", "collector.kubernetes"},
-    "httpx2": {"sensor.enrich", "collector.kubernetes"},
+    "lightkube": {"common.kubernetes"},
+    "httpx2": {"common.kubernetes"},
     "apidae": {"sensor.export", "collector.receiver"},
 }
 

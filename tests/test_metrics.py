@@ -19,7 +19,7 @@ ROW = re.compile(r"^\| `(apidae_\w+)` \| (counter|gauge) \| ([^|]*) \| ([^|]+) \
 
 
 def format_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The page of today's exporters."""
+    """The page of the exporters as they are."""
     sensor = [
         family
         for way in (CaptureWay.CGROUP_SKB, CaptureWay.SYSCALLS)

@@ -1,12 +1,15 @@
-"""The types of alerting: the alert that people see, and the signals that detectors send.
+"""The types of alerting: the table of alert kinds, reports and alerts, and the signals that detectors send.
 
-An `Alert` has what was observed, what was expected, and why it was raised. A signal is one subject in one window that
+`AlertKind` has one row a kind. To add a kind, see docs/internals/development.md.
+
+An `Observation` has what was observed, what was expected, and why it was reported. The lifecycle makes alerts of
+reports. A signal is one subject in one window that
 differed from its expectation. Signals cross a process boundary. So they are frozen msgspec structs, encoded as
 MessagePack, without pickle of foreign types.
 """
 
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass, replace
+from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
 import msgspec
@@ -15,49 +18,234 @@ from collector.core.kinds import Sensitivity
 from collector.core.rates import compute_rate
 
 
-class AlertKind(StrEnum):
-    """What raised it."""
+class Severity(StrEnum):
+    """How soon a person should look."""
 
-    VOLUME_ENDPOINT = "volume_endpoint"  # One endpoint is called far more (or less) than it was.
-    VOLUME_SERVICE = (
-        "volume_service"  # All endpoints of a service together are called far more (or less) than they were.
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """Graver ones are higher."""
+        return list(Severity).index(self)
+
+
+class KindGroup(Enum):
+    """What raises a kind of alert, which says when its alerts close (docs/use/alerts.md)."""
+
+    VOLUME = auto()  # Reported in each window: closes after three windows.
+    HEALTH = auto()  # As volume.
+    ABUSE = auto()  # Counted over a horizon: closes after it.
+    RISK = auto()  # Closes after a day.
+    CHANGE = auto()  # Reported once: closes after a day.
+    SELF = auto()  # Apidae itself: closes when the cause is gone.
+
+
+class Subject(Enum):
+    """What a kind of alert is about."""
+
+    ENDPOINT = auto()
+    SERVICE = auto()  # All its endpoints; the alert names one of them.
+    PAIR = auto()  # One consumer at one endpoint.
+    CONSUMER = auto()  # Over all endpoints; one that the alert names is an example.
+    ADDRESS = auto()  # Whoever the consumers of its calls are.
+    NODE = auto()
+    COLLECTOR = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """What is so of all alerts of one kind. `{count}`, `{where}` and `{detail}` of a title are filled in."""
+
+    name: str  # As stored and shown, and the heading of its section in docs/use/alerts.md.
+    group: KindGroup
+    subject: Subject
+    owasp: str = ""  # Empty where no category fits.
+    specificity: int = 0  # Of several kinds that belong to one alert the most specific names it.
+    severity: Severity = Severity.HIGH  # Unless what was seen says otherwise.
+    reads_objects: bool = False  # Evidence says whether the calls were answered.
+    title: str = ""  # After the name of who did it.
+    unit: str = ""  # What was counted, after its number.
+    advice: str = ""  # What to do, one sentence.
+
+    def in_words(self, title: str = "", unit: str = "", advice: str = "") -> "KindRow":
+        """The row with its words."""
+        return replace(self, title=title, unit=unit, advice=advice)
+
+    @property
+    def is_detected(self) -> bool:
+        """Detectors report it: such alerts count against the daily budget, and those of one event are one alert."""
+        return self.group not in (KindGroup.RISK, KindGroup.SELF)
+
+    @property
+    def is_windowed(self) -> bool:
+        """It is reported in every window while it lasts."""
+        return self.group in (KindGroup.VOLUME, KindGroup.HEALTH)
+
+    @property
+    def can_block(self) -> bool:
+        """It names a client that can be stopped; others, of an endpoint or of Apidae itself, name nobody."""
+        return self.group in (KindGroup.VOLUME, KindGroup.ABUSE) and self.subject in _CLIENTS
+
+
+_CLIENTS: Final = (Subject.PAIR, Subject.CONSUMER, Subject.ADDRESS)
+
+
+class AlertKind(StrEnum):
+    """The table of alert kinds, one row each."""
+
+    _value_: str
+    row: KindRow
+
+    def __new__(cls, row: Any) -> "AlertKind":
+        """A member is the name of its row. (Any, for type checkers read this as the look-up by name too.)"""
+        kind = str.__new__(cls, row.name)
+        kind._value_, kind.row = row.name, row
+        return kind
+
+    # One endpoint is called far more (or less) than it was.
+    VOLUME_ENDPOINT = KindRow("volume_endpoint", KindGroup.VOLUME, Subject.ENDPOINT, severity=Severity.MEDIUM)
+    # All endpoints of a service together are called far more (or less) than they were.
+    VOLUME_SERVICE = KindRow("volume_service", KindGroup.VOLUME, Subject.SERVICE, "API4:2023", severity=Severity.LOW)
+    # One consumer calls far more than it did or its peers do, or falls silent.
+    VOLUME_CONSUMER = KindRow(
+        "volume_consumer", KindGroup.VOLUME, Subject.CONSUMER, "API4:2023", 1, severity=Severity.MEDIUM
     )
-    VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did or its peers do, or falls silent.
-    VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
-    ERRORS = "errors"  # More calls of an endpoint, or of a service, fail than did.
-    LATENCY = "latency"  # Calls of an endpoint, or of a service, take longer than they did.
-    ENUMERATION = "enumeration"  # A consumer takes many different objects of one endpoint (API1:2023).
-    MASS_EXPORT = "mass_export"  # A consumer takes many records at a time (API6:2023).
-    BOLA = "bola"  # A consumer reads objects of many others (API1:2023).
-    CREDENTIAL_STUFFING = "credential_stuffing"  # Logins are tried and refused (API2:2023).
-    CODE_GUESSING = "code_guessing"  # One-time codes are tried and refused (API2:2023).
-    CREDENTIAL_SHARING = "credential_sharing"  # A credential is used from many networks (API2:2023).
-    CREDENTIAL_ROTATION = "credential_rotation"  # An address uses one credential after the other (API2:2023).
-    RESOURCE_EXHAUSTION = "resource_exhaustion"  # A consumer goes on past the server's limit (API4:2023).
-    RESOURCE_CONSUMPTION = "resource_consumption"  # A consumer takes most of what an endpoint gives (API4:2023).
-    BFLA = "bfla"  # A consumer tries functions its peers do not call (API5:2023).
-    INJECTION = "injection"  # A consumer sends payloads of attacks (A03:2021).
-    SCANNING = "scanning"  # An address looks for what is not there.
-    UNAUTHENTICATED_SENSITIVE_DATA = (
-        "unauthenticated_sensitive_data"  # Data of people without credentials, from outside (API2:2023).
+    # One consumer at one endpoint.
+    VOLUME_PAIR = KindRow("volume_pair", KindGroup.VOLUME, Subject.PAIR, "API4:2023", 2, severity=Severity.MEDIUM)
+    # More calls of an endpoint, or of a service, fail than did.
+    ERRORS = KindRow("errors", KindGroup.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
+        unit="share of calls that fail"
     )
-    NEW_ENDPOINT = "new_endpoint"  # A service answers where it did not (API9:2023).
-    NEW_CONSUMER = "new_consumer"  # Somebody else reads what few read (API5:2023).
-    NEW_DATA_CLASS = "new_data_class"  # An endpoint returns a class of data that it did not (API3:2023).
-    NEW_THIRD_PARTY = "new_third_party"  # A workload calls a host outside that it did not (API10:2023).
-    MISSING_AUTHENTICATION = (
-        "missing_authentication"  # An endpoint answers without credentials that had them (API2:2023).
+    # Calls of an endpoint, or of a service, take longer than they did.
+    LATENCY = KindRow("latency", KindGroup.HEALTH, Subject.ENDPOINT, severity=Severity.LOW).in_words(
+        unit="microseconds a call, geometric mean"
     )
-    RISK_SCORE = "risk_score"  # An endpoint's risk crossed a level.
-    SENSOR_SILENT = "sensor_silent"
-    SENSOR_LOSS = "sensor_loss"
-    SENSOR_LAG = "sensor_lag"
-    SENSOR_CERTIFICATE = "sensor_certificate"  # A sensor's ends soon and was not renewed.
-    COLLECTOR_CERTIFICATE = "collector_certificate"  # That of the collector's listeners.
-    AUTHORITY_CERTIFICATE = "authority_certificate"  # That of the authority of all of them.
-    LOG_DAMAGED = "log_damaged"  # Bytes of the collector's log are not those that were written.
-    DISK_FULL = "disk_full"  # The collector's disk has less than its reserve.
-    STORE_BEHIND = "store_behind"  # The collector's tables lack what came over a minute ago.
+    # A consumer takes many different objects of one endpoint.
+    ENUMERATION = KindRow("enumeration", KindGroup.ABUSE, Subject.PAIR, "API1:2023", 5, reads_objects=True).in_words(
+        title="reads {count} different objects of {where}",
+        unit="objects it had not touched before",
+        advice="Check that the caller may see these objects; revoke its credential if not.",
+    )
+    # A consumer takes many records at a time.
+    MASS_EXPORT = KindRow("mass_export", KindGroup.ABUSE, Subject.PAIR, "API6:2023", 5, reads_objects=True).in_words(
+        title="takes {count} records of {where}",
+        unit="records that its calls returned",
+        advice="Check that the caller may export; limit how many records a page may hold.",
+    )
+    # A consumer reads objects of many others.
+    BOLA = KindRow("bola", KindGroup.ABUSE, Subject.CONSUMER, "API1:2023", 6, reads_objects=True).in_words(
+        title="reads objects of {count} others, such as {where}",
+        unit="others whose objects it read: owners who alone read them until then, and objects that nobody had read",
+        advice="Check that the API asks whose an object is before it answers.",
+    )
+    # Logins are tried and refused.
+    CREDENTIAL_STUFFING = KindRow("credential_stuffing", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+        title="was refused {count} logins at {where}",
+        unit="refused logins",
+        advice="Block the addresses, and look at logins from them that succeeded.",
+    )
+    # One-time codes are tried and refused.
+    CODE_GUESSING = KindRow("code_guessing", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+        title="guessed {count} codes at {where}",
+        unit="refused codes",
+        advice="Limit the attempts of an account and make its code invalid.",
+    )
+    # A credential is used from many networks.
+    CREDENTIAL_SHARING = KindRow("credential_sharing", KindGroup.ABUSE, Subject.CONSUMER, "API2:2023", 4).in_words(
+        title="calls from {count} new networks",
+        unit="networks (/24, /48) it had not come from before",
+        advice="Revoke the credential unless its owner knows these places.",
+    )
+    # An address uses one credential after the other.
+    CREDENTIAL_ROTATION = KindRow("credential_rotation", KindGroup.ABUSE, Subject.ADDRESS, "API2:2023", 4).in_words(
+        title="goes through {count} credentials, one after the other",
+        unit="credentials or sessions, each new to the address, used for a short time and dropped before the next",
+        advice="Limit calls by address and account, not by credential alone; revoke these, and find out where "
+        "they come from: logins of the same account, or a leak.",
+    )
+    # A consumer goes on past the server's limit.
+    RESOURCE_EXHAUSTION = KindRow("resource_exhaustion", KindGroup.ABUSE, Subject.CONSUMER, "API4:2023", 3).in_words(
+        title="goes on after {count} calls were turned away",
+        unit="calls answered 429 or 503",
+        advice="Block the caller, or ask its owner to heed Retry-After.",
+    )
+    # A consumer takes most of what an endpoint gives.
+    RESOURCE_CONSUMPTION = KindRow("resource_consumption", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 3).in_words(
+        title="takes most of what {where} gives",
+        unit="ordinary calls' worth",
+        advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
+    )
+    # A consumer tries functions its peers do not call.
+    BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
+        title="calls functions that others like it do not, such as {where}",
+        unit="calls of functions that hardly anybody else calls",
+        advice="Look at what it called and was not refused; check that the API asks who may call these.",
+    )
+    # A consumer sends payloads of attacks.
+    INJECTION = KindRow("injection", KindGroup.ABUSE, Subject.CONSUMER, "A03:2021", 7).in_words(
+        title="sends payloads of attacks ({detail}) to {where}",
+        unit="different payloads of attacks",
+        advice="Block the caller, and look at what its calls that were not refused returned.",
+    )
+    # An address looks for what is not there.
+    SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
+        title="looks for {count} paths that do not exist",
+        unit="paths it had not asked for before, none of which exists",
+        advice="Block the address, and look at what it found.",
+    )
+    # Data of people without credentials, from outside.
+    UNAUTHENTICATED_SENSITIVE_DATA = KindRow(
+        "unauthenticated_sensitive_data", KindGroup.RISK, Subject.ENDPOINT, "API2:2023"
+    )
+    # A service answers where it did not.
+    NEW_ENDPOINT = KindRow(
+        "new_endpoint", KindGroup.CHANGE, Subject.ENDPOINT, "API9:2023", 3, severity=Severity.LOW
+    ).in_words(advice="See which release brought it, whether a specification has it, and who may call it.")
+    # Somebody else reads what few read.
+    NEW_CONSUMER = KindRow(
+        "new_consumer", KindGroup.CHANGE, Subject.PAIR, "API5:2023", 3, severity=Severity.MEDIUM
+    ).in_words(advice="Ask the endpoint's owner whether the caller may read this; revoke its access if not.")
+    # An endpoint returns a class of data that it did not.
+    NEW_DATA_CLASS = KindRow(
+        "new_data_class", KindGroup.CHANGE, Subject.ENDPOINT, "API3:2023", 3, severity=Severity.MEDIUM
+    ).in_words(advice="See which release added it, and remove what its callers do not need.")
+    # A workload calls a host outside that it did not.
+    NEW_THIRD_PARTY = KindRow(
+        "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
+    ).in_words(advice="See which release or package calls it and what it sends; stop it if nobody knows.")
+    # An endpoint answers without credentials that had them.
+    MISSING_AUTHENTICATION = KindRow("missing_authentication", KindGroup.CHANGE, Subject.ENDPOINT, "API2:2023", 6)
+    # An endpoint's risk crossed a level.
+    RISK_SCORE = KindRow("risk_score", KindGroup.RISK, Subject.ENDPOINT, severity=Severity.MEDIUM)
+    SENSOR_SILENT = KindRow("sensor_silent", KindGroup.SELF, Subject.NODE)
+    SENSOR_LOSS = KindRow("sensor_loss", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    SENSOR_LAG = KindRow("sensor_lag", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    # A sensor's ends soon and was not renewed.
+    SENSOR_CERTIFICATE = KindRow("sensor_certificate", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
+        advice="See in the sensor's log why; `apidae enroll` with a new token gives it another."
+    )
+    # That of the collector's listeners.
+    COLLECTOR_CERTIFICATE = KindRow(
+        "collector_certificate", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+    ).in_words(advice="Renew tls_cert_file, or see in the collector's log why it makes no other.")
+    # That of the authority of all of them.
+    AUTHORITY_CERTIFICATE = KindRow(
+        "authority_certificate", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+    ).in_words(advice="Run `apidae certificates rotate-authority`, or renew ca_cert_file.")
+    # Bytes of the collector's log are not those that were written.
+    LOG_DAMAGED = KindRow("log_damaged", KindGroup.SELF, Subject.COLLECTOR).in_words(
+        advice="Look at the disk of data_dir and its file system: they changed or lost bytes that they had taken."
+    )
+    # The collector's disk has less than its reserve.
+    DISK_FULL = KindRow("disk_full", KindGroup.SELF, Subject.COLLECTOR).in_words(
+        advice="Make room before the sensors' spools are full: then the oldest rows go."
+    )
+    # The collector's tables lack what came over a minute ago.
+    STORE_BEHIND = KindRow("store_behind", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
+        advice="See the collector's log and load; past 2 GiB of log sensors have to send again what they hold."
+    )
 
     @classmethod
     def _missing_(cls, value: object) -> "AlertKind | None":
@@ -82,20 +270,17 @@ class AlertState(StrEnum):
     CLOSED = "closed"
 
 
-class Severity(StrEnum):
-    """How soon a person should look."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
 class Confidence(StrEnum):
     """How sure the accusation is."""
 
     LOW = "low"  # A notice: too little is known yet of what is ordinary here. It accuses nobody.
     MEDIUM = "medium"  # Judged by what is ordinary for those nobody knows.
     HIGH = "high"  # Judged by peers or by the subject's own past.
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Confidence | None":
+        """Alerts from before there was a confidence have none."""
+        return None if value else cls.MEDIUM
 
 
 class Verdict(StrEnum):
@@ -107,42 +292,76 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are
-    unix seconds."""
+class Observation:
+    """What was odd, in words and figures: the part that reports and alerts have in common. Times are unix seconds."""
 
-    id: str  # Stable: the same (kind, subject) that is still open keeps its id.
     kind: AlertKind
-    state: AlertState
     severity: Severity
     title: str  # One line for a person: who did what where.
     why: str  # One or two sentences: observed against expected, and on what evidence.
-    endpoint_id: str  # Empty for consumer and sensor alerts.
-    route_ids: tuple[int, ...]
-    consumer: str  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
-    node: str  # Sensor alerts.
+    endpoint_id: str = ""  # Empty for consumer and sensor alerts.
+    route_ids: tuple[int, ...] = ()
+    consumer: str = ""  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
+    node: str = ""  # Sensor alerts.
+    window_start: float
+    window_end: float
+    observed_rate: float = 0.0  # Calls a second over the window.
+    expected_rate: float = 0.0
+    threshold_rate: float = 0.0
+    score: float = 1.0  # 0..1, higher is odder.
+    calls: int = 0  # In the window.
+    loss_ratio: float = 0.0  # What share of their calls the sensors that see it lost.
+    confidence: Confidence = Confidence.HIGH
+    risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
+    advice: str = ""  # What to do, one sentence.
+    measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
+    measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
+
+    @property
+    def subject(self) -> str:
+        """`volume_pair|endpoint|consumer|node`: the key of alerts, mutes and expectations."""
+        return "|".join((self.kind.value, self.endpoint_id, self.consumer, self.node))
+
+    @property
+    def actor(self) -> str:
+        """Whose it is: a consumer, or the endpoint or node where none is named."""
+        return self.consumer or self.endpoint_id or self.node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Observation):
+    """One odd observation, whoever made it. The alert closes `calm_seconds` after the last one."""
+
+    calm_seconds: float
+    is_above: bool = True
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
+    is_sure: bool = False  # No budget holds it back.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert(Observation):
+    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`."""
+
+    id: str  # Stable: the same (kind, subject) that is still open keeps its id.
+    state: AlertState
     opened_at: float
     updated_at: float
     closed_at: float | None
-    window_start: float
-    window_end: float
-    observed_rate: float  # Calls a second over the window.
-    expected_rate: float
-    threshold_rate: float
-    score: float  # 0..1, higher is odder.
-    calls: int  # In the window.
-    loss_ratio: float  # What share of their calls the sensors that see it lost.
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
-    confidence: Confidence = Confidence.MEDIUM
-    risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
-    advice: str = ""  # What to do, one sentence.
     incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
-    measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
-    measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
     verdict: Verdict = Verdict.NONE
     verdict_at: float | None = None
     verdict_by: str = ""
+
+
+VERSION_SECONDS: Final = 1e-5  # Between two versions of a row, at least; the store distinguishes microseconds.
+
+
+def next_version(before: float, now: float) -> float:
+    """The time of a row that replaces one of time `before`: the store keeps the newest, also where the clock went back
+    or stands still."""
+    return max(now, before + VERSION_SECONDS)
 
 
 def list_fields(alert: Alert) -> dict[str, Any]:
@@ -167,18 +386,25 @@ class Basis(StrEnum):
     SEASON = "season"  # Its own history at this time of day.
 
 
-class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
+class _Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """What all signals have. Times are unix seconds."""
 
     kind: AlertKind
-    direction: Direction
-    endpoint_id: str  # Empty for a consumer over all endpoints; of a service the one that names it.
-    endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is.
+    endpoint_id: str  # Of a service the one that names it; empty for what concerns no single endpoint.
+    endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is. Of several endpoints the worst.
     route_ids: tuple[int, ...]
+    calls: int  # Of the window; of abuse those that made it too much, of latency those that succeeded.
+    loss_ratio: float
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
+
+
+class AlertSignal(_Signal, frozen=True, kw_only=True, tag=True):
+    """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
+
+    direction: Direction
     consumer: str  # `kind:value`; empty for an endpoint and a service.
     window_start: int
     window_seconds: int
-    calls: int
     expected_rate: float  # Over the whole window, as is the next.
     threshold_rate: float
     score: float  # 0..1, higher is odder.
@@ -186,9 +412,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     basis: Basis
     novel_objects: int  # Objects of this window that the pair or consumer had not touched before.
     peers: int  # Other consumers of the endpoint that the expectation knows.
-    loss_ratio: float
     is_notice: bool = False  # The installation is too young to accuse anybody.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
     walk: str = ""  # That a pair's objects came in order, a clause.
     service: str = ""  # `namespace/workload:port`, where it is about all endpoints of one;
     endpoints: int = 0  # which are so many.
@@ -204,33 +428,21 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         """Calls a second of that time."""
         return compute_rate(self.calls, self.seconds)
 
-    @property
-    def subject(self) -> tuple[str, str, str]:
-        """What stays the same while the alert is open."""
-        return (self.kind.value, self.endpoint_id, self.consumer)
 
-
-class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class AbuseSignal(_Signal, frozen=True, kw_only=True, tag=True):
     """One subject that did too much of what its kind counts (docs/use/alerts.md). Times are unix seconds."""
 
-    kind: AlertKind
-    endpoint_id: str  # Empty for what concerns no single endpoint.
-    endpoint_label: str
-    route_ids: tuple[int, ...]
     consumer: str  # `kind:value`; empty where many took part.
     time: int
     seconds: int  # The horizon over which it was counted; what is older weighs less.
     count: int
     ceiling: int
-    calls: int  # Of the rows that made it too much.
     basis: Basis
     is_notice: bool  # The installation, or what calls from inside, is too young to accuse anybody.
     sources: tuple[str, ...]  # Addresses that took part, where they are many.
-    loss_ratio: float
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     walk: str = ""  # That its objects came in order, a clause.
-    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
 
 
 class HealthMeasure(StrEnum):
@@ -243,26 +455,19 @@ class HealthMeasure(StrEnum):
     LATENCY = "latency"  # Geometric mean duration in microseconds.
 
 
-class HealthSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class HealthSignal(_Signal, frozen=True, kw_only=True, tag=True):
     """Endpoints of one service that fail more, or take longer, than they did in one window. Times are unix seconds;
     `observed`, `expected` and `threshold` are in the unit of the measure, over the calls of those endpoints."""
 
-    kind: AlertKind
     measure: HealthMeasure
-    endpoint_id: str  # Of the endpoint that names what goes on at the service, while it lasts.
-    endpoint_label: str  # Of the worst.
-    route_ids: tuple[int, ...]
     service: str
-    endpoints: int  # Of the service that were told within an hour.
+    endpoints: int  # Of the service that were reported within an hour.
     window_start: int
     window_seconds: int
-    calls: int  # Of latency, those that succeeded.
     observed: float
     expected: float
     threshold: float
     score: float  # 0..1, higher is odder.
-    loss_ratio: float
-    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
 
 
 Signal = AlertSignal | AbuseSignal | HealthSignal

@@ -16,14 +16,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, Severity
-from collector.alerting.filter import Judged, Outcome, Sieve
+from collector.alerting.alert import Alert, AlertKind, Report, Severity, next_version
+from collector.alerting.filter import FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.repository import Database
 from collector.alerting.silences import RULES_MAX, KnownGood
-from collector.alerting.wording import Report
 from collector.core.errors import ConflictError, UnknownError
-from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
+from collector.storage.base import Store
+from collector.storage.records import select_records
 from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
@@ -31,7 +31,7 @@ from common.token_bucket import TokenBucket
 DAY_SECONDS: Final = 86_400.0
 _LOOK_SECONDS: Final = 1.0  # Alerts are looked at that often, about.
 # What rules and verdicts took out would be taken out at every level.
-_COUNTED: Final = frozenset({Outcome.TOLD, Outcome.TOO_QUIET})
+_COUNTED: Final = frozenset({ReportOutcome.SENT, ReportOutcome.TOO_QUIET})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +48,16 @@ class PastReport:
     window_end: float
     calm_seconds: float
     measure: float
-    outcome: Outcome
+    outcome: ReportOutcome
     rule_id: str
 
 
+_REPORTED: Final = [field.name for field in fields(PastReport) if field.name not in ("time", "outcome", "rule_id")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """What one level would have told."""
+class LevelPreview:
+    """What one level would have sent."""
 
     level: Sensitivity
     budget_a_day: float  # Of alerts below high severity.
@@ -63,31 +66,18 @@ class Preview:
     suppressed_a_day: float  # Past the budget.
 
 
-def keep_report(judged: Judged, now: float) -> PastReport:
+def keep_report(filtered: FilteredReport, now: float) -> PastReport:
     """The row of a report."""
-    report = judged.report
-    return PastReport(
-        time=now,
-        kind=report.kind,
-        severity=report.severity,
-        quietest=report.quietest,
-        endpoint_id=report.endpoint_id,
-        consumer=report.consumer,
-        is_above=report.is_above,
-        window_end=report.window_end,
-        calm_seconds=report.calm_seconds,
-        measure=report.measure,
-        outcome=judged.outcome,
-        rule_id=judged.rule_id,
-    )
+    columns = {name: getattr(filtered.report, name) for name in _REPORTED}
+    return PastReport(time=now, outcome=filtered.outcome, rule_id=filtered.rule_id, **columns)
 
 
-def preview_levels(past: Sequence[PastReport], span_seconds: float) -> tuple[Preview, ...]:
+def preview_levels(past: Sequence[PastReport], span_seconds: float) -> tuple[LevelPreview, ...]:
     """Of each level, over reports in order of time from `span_seconds`."""
     return tuple(_preview(level, past, max(span_seconds, 1.0) / DAY_SECONDS) for level in LEVELS)
 
 
-def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Preview:
+def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> LevelPreview:
     numbers = count()
     plan = PLANS[level]
     lifecycle = Lifecycle(new_id=lambda: str(next(numbers)), find_budget=lambda: plan.alerts_a_day)
@@ -98,13 +88,13 @@ def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Pre
         while lifecycle.next_close_at <= row.time - _LOOK_SECONDS:  # As time went by, not when somebody spoke again.
             lifecycle.advance(lifecycle.next_close_at + _LOOK_SECONDS)
         report = _rebuild(row)
-        if not is_told(row.quietest, level) and not lifecycle.is_open(report):
+        if not is_sent_at(row.quietest, level) and not lifecycle.is_open(report):
             continue
         alert = lifecycle.take(report, row.time)
         if alert is not None:
             gravest[alert.id] = alert.severity
         lifecycle.take_entries()
-    return Preview(
+    return LevelPreview(
         level=level,
         budget_a_day=plan.alerts_a_day,
         alerts_a_day=len(gravest) / days,
@@ -114,30 +104,16 @@ def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Pre
 
 
 def _rebuild(row: PastReport) -> Report:
-    return Report(
-        kind=row.kind,
-        severity=row.severity,
-        title="",
-        why="",
-        calm_seconds=row.calm_seconds,
-        window_start=row.window_end,
-        window_end=row.window_end,
-        is_above=row.is_above,
-        endpoint_id=row.endpoint_id,
-        consumer=row.consumer,
-        measure=row.measure,
-        quietest=row.quietest,
-    )
+    known = {name: getattr(row, name) for name in _REPORTED}
+    return Report(title="", why="", window_start=row.window_end, **known)
 
 
 REPORTS_READ_MAX: Final = 100_000  # The newest, of which a preview is made.
 DECISIONS_READ_MAX: Final = 500
-_REPORT_COLUMNS: Final = ", ".join(field.name for field in fields(PastReport))
-_RULE_COLUMNS: Final = ", ".join(field.name for field in fields(KnownGood))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class DetectionDecision:
     """A row of `detection_decisions`: who changed what of the detection, and when (unix seconds)."""
 
     time: float
@@ -149,7 +125,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleHits:
-    """What a rule kept from being told, within the retention of reports."""
+    """What a rule suppressed, within the retention of reports."""
 
     rule_id: str
     reports: int
@@ -160,81 +136,49 @@ class RuleHits:
 class DetectionTable:
     """Reads and writes them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def write_reports(self, reports: Sequence[PastReport]) -> None:
         """Append."""
-        self._database.insert_records("detector_reports", reports)
+        self._store.insert_records("detector_reports", reports)
 
     def list_reports(self, since: float) -> tuple[PastReport, ...]:
         """Those from `since` (unix seconds) on, oldest first; of many the newest."""
-        columns = self._database.query_columns(
-            f"SELECT {_REPORT_COLUMNS} FROM detector_reports WHERE time >= {{since:Float64}} "
-            "ORDER BY time DESC LIMIT {limit:UInt32}",
-            {"since": since, "limit": REPORTS_READ_MAX},
-        )
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return tuple(
-            PastReport(
-                **row
-                | {
-                    "kind": AlertKind(row["kind"]),
-                    "severity": Severity(row["severity"]),
-                    "quietest": Sensitivity(row["quietest"]),
-                    "outcome": Outcome(row["outcome"]),
-                    "is_above": bool(row["is_above"]),
-                }
-            )
-            for row in reversed(rows)
-        )
+        source = "detector_reports WHERE time >= {since:Float64} ORDER BY time DESC"
+        return select_records(self._store, PastReport, source, {"since": since}, limit=REPORTS_READ_MAX)[::-1]
 
     def count_hits(self) -> dict[str, RuleHits]:
         """By rule."""
-        columns = self._database.query_columns(
-            "SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, "
-            "max(time) AS last_at FROM detector_reports WHERE rule_id != '' GROUP BY rule_id"
-        )
-        rows = zip(*(columns[name] for name in ("rule_id", "reports", "subjects", "last_at")), strict=True)
-        return {
-            str(rule_id): RuleHits(
-                rule_id=str(rule_id), reports=int(reports), subjects=int(subjects), last_at=float(last_at)
-            )
-            for rule_id, reports, subjects, last_at in rows
-        }
+        hits = """(
+            SELECT rule_id, count() AS reports, uniqExact(kind, endpoint_id, consumer) AS subjects, max(time) AS last_at
+            FROM detector_reports WHERE rule_id != '' GROUP BY rule_id
+        )"""
+        return {one.rule_id: one for one in select_records(self._store, RuleHits, hits)}
 
     def save_rule(self, rule: KnownGood) -> None:
         """Append a version."""
-        self._database.insert_records("known_good", [rule])
+        self._store.insert_records("known_good", [rule])
 
     def list_rules(self) -> tuple[KnownGood, ...]:
         """The newest version of each, newest rule first; of many the newest."""
-        return self._list_rules("1", {"limit": 2 * RULES_MAX})
+        source = "known_good FINAL ORDER BY created_at DESC, id"
+        return select_records(self._store, KnownGood, source, limit=2 * RULES_MAX)
 
     def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
         """Those that hold at `now` (unix seconds), however many ended since they were made."""
-        return self._list_rules("ended_at IS NULL AND expires_at > {now:Float64}", {"limit": RULES_MAX, "now": now})
+        condition = "ended_at IS NULL AND expires_at > {now:Float64}"
+        source = f"known_good FINAL WHERE {condition} ORDER BY created_at DESC, id"
+        return select_records(self._store, KnownGood, source, {"now": now}, limit=RULES_MAX)
 
-    def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
-        columns = self._database.query_columns(
-            f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
-            "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
-            parameters,
-        )
-        return tuple(KnownGood(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
-
-    def write_decision(self, decision: Decision) -> None:
+    def write_decision(self, decision: DetectionDecision) -> None:
         """Append."""
-        self._database.insert_records("detection_decisions", [decision])
+        self._store.insert_records("detection_decisions", [decision])
 
-    def list_decisions(self) -> tuple[Decision, ...]:
+    def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """The newest first."""
-        columns = self._database.query_columns(
-            "SELECT time, actor, action, subject, note FROM detection_decisions "
-            "ORDER BY time DESC, subject LIMIT {limit:UInt32}",
-            {"limit": DECISIONS_READ_MAX},
-        )
-        return tuple(Decision(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+        source = "detection_decisions ORDER BY time DESC, subject"
+        return select_records(self._store, DetectionDecision, source, limit=DECISIONS_READ_MAX)
 
 
 FILE_NAME: Final = "sensitivity.json"
@@ -243,19 +187,19 @@ REPORTS_A_MINUTE: Final = 600  # Kept for previews; further ones are counted.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """The level, where it comes from, and what each level would have told."""
+class LevelState:
+    """The level, where it comes from, and what each level would have sent."""
 
     level: Sensitivity
     configured: Sensitivity
     changed_at: float | None  # None: it is the setting's.
     changed_by: str
     history_seconds: float
-    previews: tuple[Preview, ...]
+    previews: tuple[LevelPreview, ...]
 
 
 class Detection:
-    """See the module. Methods that read or write the store raise StoreError, those that write the file OSError."""
+    """Level, rules and previews. What reads or writes the store raises StoreError, what writes the file OSError."""
 
     def __init__(
         self,
@@ -270,75 +214,75 @@ class Detection:
         self._table, self._path, self._configured = table, path, configured
         self._clock, self._new_id = clock, new_id
         self._lock = threading.Lock()
-        # One decision of a person at a time, from what it rests on to what is kept. Reports are judged meanwhile.
+        # One decision of a person at a time, from what it rests on to what is kept. Reports are filtered meanwhile.
         self._deciding = threading.Lock()
         self._changed_at, self._changed_by = None, ""  # type: tuple[float | None, str]
-        self._sieve = Sieve(self._load())
+        self._filter = ReportFilter(self._load())
         self._room = TokenBucket(REPORTS_A_MINUTE / 60, REPORTS_A_MINUTE, clock)
         self.unkept_count = 0
 
     @property
     def budget(self) -> float:
         """Alerts below high severity a day."""
-        return PLANS[self._sieve.level].alerts_a_day
+        return PLANS[self._filter.level].alerts_a_day
 
-    def restore(self, judged: tuple[Alert, ...]) -> None:
-        """Take up rules, and the verdicts of `judged`, after a start."""
+    def restore(self, alerts: tuple[Alert, ...]) -> None:
+        """Take up rules, and the verdicts on `alerts`, after a start."""
         rules = self._table.list_rules_in_force(self._clock())
         with self._lock:
-            self._sieve.restore(rules, judged)
+            self._filter.restore(rules, alerts)
 
-    def restore_verdicts(self, judged: tuple[Alert, ...]) -> None:
-        """Take up the verdicts of `judged` alone: one was taken back, and what was said of others of its subject or
+    def restore_verdicts(self, alerts: tuple[Alert, ...]) -> None:
+        """Take up the verdicts on `alerts` alone: one was taken back, and what was said of others of its subject or
         consumer holds as if it had not been said."""
         with self._lock:
-            self._sieve.restore_verdicts(judged)
+            self._filter.restore_verdicts(alerts)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: reports by what became of them."""
-        told = ((outcome.value, self.counts[outcome]) for outcome in Outcome)
+        labelled = ((outcome.value, self.counts[outcome]) for outcome in ReportOutcome)
         unkept = (
             "reports_unkept",
-            "Reports that previews of levels leave out: too many came in a minute.",
+            "Reports that previews of levels omit: too many came in a minute.",
             self.unkept_count,
         )
         return (
-            *make_labelled("reports", "Reports of detectors, by what became of them.", "outcome", told),
+            *make_labelled("reports", "Reports of detectors, by what became of them.", "outcome", labelled),
             *make_totals([unkept]),
         )
 
     @property
-    def counts(self) -> Mapping[Outcome, int]:
+    def counts(self) -> Mapping[ReportOutcome, int]:
         """Reports by what became of them."""
-        return self._sieve.counts
+        return self._filter.counts
 
-    def sift(self, reports: list[Report], is_open: Callable[[Report], bool]) -> list[Judged]:
+    def filter_reports(self, reports: list[Report], is_open: Callable[[Report], bool]) -> list[FilteredReport]:
         """What becomes of detectors' reports; keeps them for previews."""
         now = self._clock()
         with self._lock:
-            judged = [self._sieve.judge(report, now, is_open=is_open(report)) for report in reports]
-            kept = judged[: self._take_room(len(judged))]
+            filtered = [self._filter.apply(report, now, is_open=is_open(report)) for report in reports]
+            kept = filtered[: self._take_room(len(filtered))]
         if kept:
             self._table.write_reports([keep_report(one, now) for one in kept])
-        return judged
+        return filtered
 
     def note_verdict(self, alert: Alert) -> None:
         """What somebody said of an alert."""
         with self._lock:
-            self._sieve.note_verdict(alert)
+            self._filter.note_verdict(alert)
 
     def erase(self, pattern: re.Pattern[str]) -> None:
         """Forget what holds of a consumer that a pattern names; the tables are another's."""
         with self._deciding, self._lock:
-            self._sieve.erase(pattern)
+            self._filter.erase(pattern)
 
-    def describe(self) -> Standing:
+    def describe(self) -> LevelState:
         """Where it stands, with previews."""
         now = self._clock()
         past = self._table.list_reports(now - PREVIEW_SECONDS)
         span = now - past[0].time if past else 0.0
-        return Standing(
-            level=self._sieve.level,
+        return LevelState(
+            level=self._filter.level,
             configured=self._configured,
             changed_at=self._changed_at,
             changed_by=self._changed_by,
@@ -353,12 +297,14 @@ class Detection:
             now = self._clock()
             kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
             write_durably(self._path, json.dumps(kept).encode())
-            self._table.write_decision(Decision(time=now, actor=by, action="sensitivity", subject=level.value, note=""))
+            self._table.write_decision(
+                DetectionDecision(time=now, actor=by, action="sensitivity", subject=level.value, note="")
+            )
             with self._lock:
-                self._sieve.level, self._changed_at, self._changed_by = level, now, by
+                self._filter.level, self._changed_at, self._changed_by = level, now, by
 
     def list_rules(self) -> tuple[tuple[KnownGood, RuleHits | None], ...]:
-        """Every rule of the last 400 days, newest first, with what it kept from being told."""
+        """Every rule of the last 400 days, newest first, with what each suppressed."""
         hits = self._table.count_hits()
         return tuple((rule, hits.get(rule.id)) for rule in self._table.list_rules())
 
@@ -366,7 +312,7 @@ class Detection:
         """A known-good rule in force that an alert's subject matches."""
         now = self._clock()
         with self._lock:
-            rules = tuple(self._sieve.rules.values())
+            rules = tuple(self._filter.rules.values())
         return next((rule for rule in rules if rule.holds(now) and rule.matches(alert)), None)
 
     def add_rule(
@@ -390,7 +336,7 @@ class Detection:
         )
         with self._deciding:
             with self._lock:
-                in_force = sum(one.holds(now) for one in self._sieve.rules.values())
+                in_force = sum(one.holds(now) for one in self._filter.rules.values())
             if in_force >= RULES_MAX:
                 raise ConflictError(f"There are {in_force} rules in force; end some, the limit is {RULES_MAX}.")
             self._keep_rule(rule, "known_good", by)
@@ -401,26 +347,26 @@ class Detection:
         with self._deciding:
             now = self._clock()
             with self._lock:
-                rule = self._sieve.rules.get(rule_id)
+                rule = self._filter.rules.get(rule_id)
             if rule is None or not rule.holds(now):
                 if any(one.id == rule_id for one in self._table.list_rules()):
                     raise ConflictError(f"Rule {rule_id} is not in force any more; it was ended, or it expired.")
                 raise UnknownError(f"There is no rule {rule_id[:80]!r}; look it up in /api/v1/detection/known-good.")
-            ended = replace(rule, ended_at=now, ended_by=by, updated_at=max(now, rule.updated_at + 1e-5))
+            ended = replace(rule, ended_at=now, ended_by=by, updated_at=next_version(rule.updated_at, now))
             self._keep_rule(ended, "end_known_good", by)
         return ended
 
-    def list_decisions(self) -> tuple[Decision, ...]:
+    def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """Who changed what, newest first."""
         return self._table.list_decisions()
 
     def _keep_rule(self, rule: KnownGood, action: str, by: str) -> None:
         self._table.save_rule(rule)
-        decision = Decision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
+        decision = DetectionDecision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
         self._table.write_decision(decision)
         with self._lock:
-            kept = {**self._sieve.rules, rule.id: rule}
-            self._sieve.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
+            kept = {**self._filter.rules, rule.id: rule}
+            self._filter.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
 
     def _take_room(self, wanted: int) -> int:
         room = min(wanted, int(self._room.tokens))

@@ -16,59 +16,58 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.alerting.alert import Alert, Severity, Verdict
+from collector.alerting.alert import Alert, Report, Severity, Verdict
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import KnownGood
-from collector.alerting.wording import Report, name_subject
-from collector.core.kinds import Sensitivity, is_told
+from collector.core.kinds import Sensitivity, is_sent_at
 
 ALLOWED_FACTOR: Final = 1.5
 CONFIRMED_SECONDS: Final = 7 * 86_400.0
 _HIGHER: Final = {Severity.LOW: Severity.MEDIUM, Severity.MEDIUM: Severity.HIGH, Severity.HIGH: Severity.HIGH}
 
 
-class Outcome(StrEnum):
+class ReportOutcome(StrEnum):
     """What became of a report."""
 
-    TOLD = "told"
+    SENT = "told"
     KNOWN_GOOD = "known_good"
     FALSE_ALARM = "false_alarm"
     TOO_QUIET = "too_quiet"  # The level is quieter than it.
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class FilteredReport:
     """A report, perhaps graver than it came, and what becomes of it."""
 
     report: Report
-    outcome: Outcome
+    outcome: ReportOutcome
     rule_id: str = ""
 
 
-class Sieve:
+class ReportFilter:
     """Rules and decisions in force. Not thread-safe."""
 
     def __init__(self, level: Sensitivity = Sensitivity.NORMAL) -> None:
         self.level = level
         self.rules: dict[str, KnownGood] = {}
-        self.counts: Counter[Outcome] = Counter()
+        self.counts: Counter[ReportOutcome] = Counter()
         self._allowed: dict[tuple[str, bool], float] = {}  # By subject, and whether it is above what is usual.
         self._confirmed: dict[str, float] = {}  # Until when, by consumer.
 
-    def restore(self, rules: Iterable[KnownGood], judged: Iterable[Alert]) -> None:
+    def restore(self, rules: Iterable[KnownGood], alerts: Iterable[Alert]) -> None:
         """Take up what the store knows."""
         self.rules = {rule.id: rule for rule in rules}
-        self.restore_verdicts(judged)
+        self.restore_verdicts(alerts)
 
-    def restore_verdicts(self, judged: Iterable[Alert]) -> None:
+    def restore_verdicts(self, alerts: Iterable[Alert]) -> None:
         """Those of the store alone, oldest first."""
         self._allowed, self._confirmed = {}, {}
-        for alert in judged:
+        for alert in alerts:
             self.note_verdict(alert)
 
     def note_verdict(self, alert: Alert) -> None:
         """What somebody said of an alert, or took back."""
-        subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+        subject = alert.subject
         is_above = alert.observed_rate >= alert.expected_rate  # Of what is no rate both are 0.
         self._allowed.pop((subject, is_above), None)
         if alert.verdict is Verdict.FALSE_ALARM:
@@ -89,27 +88,29 @@ class Sieve:
             if not pattern.search(rule.consumer)
         }
 
-    def judge(self, report: Report, now: float, *, is_open: bool) -> Judged:
+    def apply(self, report: Report, now: float, *, is_open: bool) -> FilteredReport:
         """`is_open`: an alert of the subject is open."""
-        judged = self._judge(report, now, is_open)
-        self.counts[judged.outcome] += 1
-        return judged
+        filtered = self._apply(report, now, is_open)
+        self.counts[filtered.outcome] += 1
+        return filtered
 
-    def _judge(self, report: Report, now: float, is_open: bool) -> Judged:
+    def _apply(self, report: Report, now: float, is_open: bool) -> FilteredReport:
         for rule in self.rules.values():
             if rule.holds(now) and rule.matches(report):
-                return Judged(report, Outcome.KNOWN_GOOD, rule.id)
+                return FilteredReport(report, ReportOutcome.KNOWN_GOOD, rule.id)
         allowed = self._allowed.get((report.subject, report.is_above))
         if allowed is not None and (report.measure <= allowed if report.is_above else report.measure >= allowed):
-            return Judged(report, Outcome.FALSE_ALARM)
+            return FilteredReport(report, ReportOutcome.FALSE_ALARM)
         if self._confirmed.get(report.consumer, 0.0) > now:
-            return Judged(replace(report, severity=_HIGHER[report.severity], is_sure=True), Outcome.TOLD)
-        if is_open or is_told(report.quietest, self.level):
-            return Judged(report, Outcome.TOLD)
-        return Judged(report, Outcome.TOO_QUIET)
+            return FilteredReport(replace(report, severity=_HIGHER[report.severity], is_sure=True), ReportOutcome.SENT)
+        if is_open or is_sent_at(report.quietest, self.level):
+            return FilteredReport(report, ReportOutcome.SENT)
+        return FilteredReport(report, ReportOutcome.TOO_QUIET)
 
 
-def take_report(report: Report, sieve: Sieve, lifecycle: Lifecycle, now: float) -> tuple[Judged, Alert | None]:
-    """A detector's report through the sieve into the life of alerts: what became of it, and the alert as changed."""
-    judged = sieve.judge(report, now, is_open=lifecycle.is_open(report))
-    return judged, lifecycle.take(judged.report, now) if judged.outcome is Outcome.TOLD else None
+def take_report(
+    report: Report, report_filter: ReportFilter, lifecycle: Lifecycle, now: float
+) -> tuple[FilteredReport, Alert | None]:
+    """Filter a detector's report and pass it to the life of alerts: what became of it, and the alert as changed."""
+    filtered = report_filter.apply(report, now, is_open=lifecycle.is_open(report))
+    return filtered, lifecycle.take(filtered.report, now) if filtered.outcome is ReportOutcome.SENT else None

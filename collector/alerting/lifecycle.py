@@ -15,13 +15,22 @@ INCIDENT_SECONDS have passed since its last report. Otherwise it begins a new in
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import inf
-from typing import Any
+from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
-from collector.alerting.wording import Report, calm_after_count, calm_after_window, name_subject
+from collector.alerting.alert import (
+    Alert,
+    AlertKind,
+    AlertState,
+    KindGroup,
+    Observation,
+    Report,
+    Severity,
+    next_version,
+)
+from collector.alerting.wording import calm_after_count, calm_after_window
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
 
@@ -100,11 +109,6 @@ class Incidents:
             del self._by_actor[actor]
 
 
-def name_actor(endpoint_id: str, consumer: str, node: str) -> str:
-    """Who an alert is about."""
-    return consumer or endpoint_id or node
-
-
 def write_entry(alert: Alert, happening: Happening, time: float, title: str = "", why: str = "") -> IncidentEntry:
     """What happened to an alert; title and why are the alert's where none are given."""
     return IncidentEntry(
@@ -124,51 +128,11 @@ FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
 BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
-VERSION_SECONDS = 1e-5  # Between two versions of an alert, at least; the store tells microseconds apart.
 _ALSO = " Also: "
 _CALM_SECONDS_RESTORED = 600.0
 _WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
 _SUPPRESSED_MAX = 10_000
 _CLOSED_MAX = 1_000
-_RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
-# Of what detectors find; the most specific names an alert that several belong to.
-_SPECIFICITY = {
-    AlertKind.LATENCY: 0,
-    AlertKind.ERRORS: 0,
-    AlertKind.VOLUME_ENDPOINT: 0,
-    AlertKind.VOLUME_SERVICE: 0,
-    AlertKind.VOLUME_CONSUMER: 1,
-    AlertKind.VOLUME_PAIR: 2,
-    AlertKind.NEW_ENDPOINT: 3,
-    AlertKind.NEW_THIRD_PARTY: 3,
-    AlertKind.NEW_DATA_CLASS: 3,
-    AlertKind.NEW_CONSUMER: 3,
-    AlertKind.RESOURCE_EXHAUSTION: 3,
-    AlertKind.RESOURCE_CONSUMPTION: 3,
-    AlertKind.SCANNING: 3,
-    AlertKind.CREDENTIAL_SHARING: 4,
-    AlertKind.CREDENTIAL_ROTATION: 4,
-    AlertKind.BFLA: 4,
-    AlertKind.CODE_GUESSING: 4,
-    AlertKind.CREDENTIAL_STUFFING: 4,
-    AlertKind.MASS_EXPORT: 5,
-    AlertKind.ENUMERATION: 5,
-    AlertKind.BOLA: 6,
-    AlertKind.MISSING_AUTHENTICATION: 6,
-    AlertKind.INJECTION: 7,
-}
-# Told in every window while they last.
-_WINDOWED = frozenset(
-    {
-        AlertKind.VOLUME_ENDPOINT,
-        AlertKind.VOLUME_SERVICE,
-        AlertKind.VOLUME_CONSUMER,
-        AlertKind.VOLUME_PAIR,
-        AlertKind.ERRORS,
-        AlertKind.LATENCY,
-    }
-)
-_HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
 # A report of the first and an open alert of the second kind, one of a service, the other at one of its endpoints: one
 # happening. Routes say so, which are stored with the alert.
 _SERVICE_JOINS = frozenset(
@@ -178,21 +142,11 @@ _SERVICE_JOINS = frozenset(
         (AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE),
     }
 )
-# Said once, and not again while it is so: their alerts stay open for CHANGE_SECONDS, and what else changes joins them.
-_CHANGES = frozenset(
-    {
-        AlertKind.NEW_ENDPOINT,
-        AlertKind.NEW_CONSUMER,
-        AlertKind.NEW_DATA_CLASS,
-        AlertKind.NEW_THIRD_PARTY,
-        AlertKind.MISSING_AUTHENTICATION,
-    }
-)
-CHANGE_SECONDS = _DAY_SECONDS
+CHANGE_SECONDS = _DAY_SECONDS  # An alert about a change stays open, and what else changes joins it.
 
 
 @dataclass(slots=True)
-class _Life:
+class _LiveAlert:
     """What an alert needs while it may still change."""
 
     alert: Alert
@@ -219,8 +173,8 @@ class Lifecycle:
         one in so many days."""
         self._new_id = new_id
         self._find_budget = find_budget
-        self._lives: dict[str, _Life] = {}
-        self._closed: dict[str, _Life] = {}
+        self._lives: dict[str, _LiveAlert] = {}
+        self._closed: dict[str, _LiveAlert] = {}
         self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
         self._suppressed: BoundedDict[str, float] = BoundedDict(_SUPPRESSED_MAX)
         self._incidents = Incidents()
@@ -240,16 +194,15 @@ class Lifecycle:
     def restore(self, alerts: Iterable[Alert]) -> None:
         """Take up what the store knows after a start: open alerts and recent ones."""
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
-            subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
             why, evidence = _split_why(alert.why)
-            life = _Life(
-                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject}, is_restored=True
+            life = _LiveAlert(
+                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {alert.subject}, is_restored=True
             )
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
-            self._incidents.note(alert.incident_id or alert.id, _actor(alert), alert.updated_at)
+            self._incidents.note(alert.incident_id or alert.id, alert.actor, alert.updated_at)
 
     def is_open(self, report: Report) -> bool:
         """Whether an alert of the report's own subject is open."""
@@ -262,7 +215,7 @@ class Lifecycle:
 
     def take(self, report: Report, now: float) -> Alert | None:
         """The alert as changed by a report; None where nothing is to be stored."""
-        life = self._find(report)
+        life = _find(self._lives.values(), report, can_join=lambda life: True)
         if life is not None:
             return self._update(life, report, now)
         life = self._find_closed(report, now)
@@ -277,7 +230,7 @@ class Lifecycle:
     def advance(self, now: float) -> list[Alert]:
         """Say what waited, close what has been calm for long enough; forget what closed long ago."""
         changed = []
-        for identity, life in list(self._lives.items()):
+        for life in list(self._lives.values()):
             life.last_report_at = min(life.last_report_at, now)
             if life.waiting is not None and now - life.alert.updated_at >= UPDATE_SECONDS:
                 reported_at = life.last_report_at
@@ -286,28 +239,19 @@ class Lifecycle:
                 changed.append(life.alert)
             if now - life.last_report_at < life.calm_seconds:
                 continue
-            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
-            self._closed[identity] = self._lives.pop(identity)
-            changed.append(life.alert)
-            self._note(life.alert, Happening.CLOSED, now)
+            changed.append(self._close(life, now))
         kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
         self._closed = dict(kept[-_CLOSED_MAX:])
         return changed
 
     def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
         """Close a sensor's alert at once: it healed."""
-        for identity, life in self._lives.items():
-            if life.alert.kind is kind and life.alert.node == node:
-                life.alert = replace(
-                    life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now)
-                )
-                self._closed[identity] = self._lives.pop(identity)
-                self._note(life.alert, Happening.CLOSED, now)
-                return life.alert
-        return None
+        found = (life for life in self._lives.values() if life.alert.kind is kind and life.alert.node == node)
+        life = next(found, None)
+        return self._close(life, now) if life is not None else None
 
     def change(self, alert: Alert) -> None:
-        """Take what a person changed on an alert (acknowledged, judged)."""
+        """Take what a person changed on an alert (acknowledged, a verdict)."""
         for lives in (self._lives, self._closed):
             if alert.id in lives:
                 lives[alert.id].alert = alert
@@ -315,7 +259,7 @@ class Lifecycle:
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Forget all that names a consumer by this pattern; how many alerts that were."""
 
-        def names(life: _Life) -> bool:
+        def names(life: _LiveAlert) -> bool:
             texts = (life.alert.consumer, life.alert.title, life.alert.why, life.why, *life.evidence, *life.subjects)
             return any(pattern.search(text) for text in texts)
 
@@ -325,46 +269,26 @@ class Lifecycle:
             self._closed.pop(alert_id, None)
         for subject in [subject for subject in self._suppressed if pattern.search(subject)]:
             del self._suppressed[subject]
-        self._entries = [
-            entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
-        ]
+        self._entries = [one for one in self._entries if not pattern.search(f"{one.title} {one.why}")]
         self._incidents.erase(pattern)
         return len(gone)
 
-    def _find(self, report: Report) -> _Life | None:
-        """The open alert of this subject, or of the same happening on another level."""
-        related = None
-        for life in self._lives.values():
-            if report.subject in life.subjects:
-                return life
-            if related is None and _is_same_happening(life, report):
-                related = life
-        return related
-
-    def _find_closed(self, report: Report, now: float) -> _Life | None:
-        related = None
-        for life in self._closed.values():
-            # What closed in a future that the clock took back says nothing of now.
-            if not 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
-                continue
-            if report.subject in life.subjects:
-                return life
-            if related is None and life.is_restored and life.evidence and _is_same_happening(life, report):
-                related = life
-        return related
+    def _find_closed(self, report: Report, now: float) -> _LiveAlert | None:
+        # What closed in a future that the clock took back says nothing of now.
+        lately = [one for one in self._closed.values() if 0 <= now - (one.alert.closed_at or now) < FLAP_SECONDS]
+        return _find(lately, report, can_join=lambda life: life.is_restored and bool(life.evidence))
 
     def _open(self, report: Report, now: float) -> Alert:
         alert_id = self._new_id()
-        actor = name_actor(report.endpoint_id, report.consumer, report.node)
         alert = Alert(
             id=alert_id,
-            incident_id=self._incidents.find(alert_id, actor, now),
+            incident_id=self._incidents.find(alert_id, report.actor, now),
             state=AlertState.OPEN,
             opened_at=now,
             closed_at=None,
             **_describe(report, now),
         )
-        life = _Life(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
+        life = _LiveAlert(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
         self._lives[alert.id] = life
         if _is_budgeted(report.kind, report.severity):
             self._opened_at.append(now)
@@ -372,39 +296,46 @@ class Lifecycle:
         self._note(alert, Happening.OPENED, now)
         return alert
 
-    def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
+    def _close(self, life: _LiveAlert, now: float) -> Alert:
+        updated_at = next_version(life.alert.updated_at, now)
+        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=updated_at)
+        self._closed[life.alert.id] = self._lives.pop(life.alert.id)
+        self._note(life.alert, Happening.CLOSED, now)
+        return life.alert
+
+    def _reopen(self, life: _LiveAlert, report: Report, now: float) -> Alert:
         self._closed.pop(life.alert.id)
         self._lives[life.alert.id] = life
-        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=_newer(life.alert, now))
+        updated_at = next_version(life.alert.updated_at, now)
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=updated_at)
         life.last_report_at = now
         self._note(life.alert, Happening.REOPENED, now, report)
         return life.alert
 
-    def _update(self, life: _Life, report: Report, now: float) -> Alert | None:
+    def _update(self, life: _LiveAlert, report: Report, now: float) -> Alert | None:
         life.last_report_at = now
         life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
         is_new = report.subject not in life.subjects
         # That an endpoint is called more says nothing of whom an alert names.
         severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
-        rises = _RANKS[severity] > _RANKS[life.alert.severity]
-        is_own = report.subject == name_subject(
-            life.alert.kind, life.alert.endpoint_id, life.alert.consumer, life.alert.node
-        )
-        is_grave = _RANKS[report.severity] >= _RANKS[life.alert.severity]  # A notice names nobody in a graver alert.
-        names_it = is_new and is_grave and _specificity(report.kind) > _specificity(life.alert.kind)
+        rises = severity.rank > life.alert.severity.rank
+        is_own = report.subject == life.alert.subject
+        is_grave = report.severity.rank >= life.alert.severity.rank  # A notice names nobody in a graver alert.
+        names_it = is_new and is_grave and report.kind.row.specificity > life.alert.kind.row.specificity
         if is_new:
             life.subjects.add(report.subject)
             joining = life.alert.title if names_it else report.title
-            if joining not in life.evidence:  # Else it was told before a restart.
+            if joining not in life.evidence:  # Else it was there before a restart.
                 life.evidence = [*life.evidence, joining][:_EVIDENCE_MAX]
                 self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
             life.waiting = report if is_own else life.waiting
             return None
         life.waiting = None
-        if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
+        if not is_new and not report.kind.row.is_windowed:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
-        severity, updated_at = max(severity, life.alert.severity, key=_RANKS.__getitem__), _newer(life.alert, now)
+        severity = max(severity, life.alert.severity, key=lambda one: one.rank)
+        updated_at = next_version(life.alert.updated_at, now)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
@@ -428,36 +359,19 @@ class Lifecycle:
 
     def _note(self, alert: Alert, happening: Happening, now: float, report: Report | None = None) -> None:
         """One entry more of the alert's incident, in the words of a report where there is one."""
-        self._incidents.note(alert.incident_id, _actor(alert), now)
+        self._incidents.note(alert.incident_id, alert.actor, now)
         title, why = (report.title, report.why) if report is not None else ("", "")
         self._entries.append(write_entry(alert, happening, now, title, why))
         if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
             self._incidents.note(alert.incident_id, report.consumer, now)
 
 
+_OBSERVED: Final = tuple(field.name for field in fields(Observation))
+
+
 def _describe(report: Report, now: float) -> dict[str, Any]:
     """The fields of an alert that a report gives."""
-    names = (
-        "kind",
-        "severity",
-        "title",
-        "why",
-        "endpoint_id",
-        "route_ids",
-        "consumer",
-        "node",
-        "window_start",
-        "window_end",
-    )
-    judgement = ("confidence", "risk", "advice")
-    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
-    counted = ("measure", "measure_limit")
-    return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
-
-
-def _newer(alert: Alert, now: float) -> float:
-    """When its next version is of: the store keeps the newest, also where the clock went back."""
-    return max(now, alert.updated_at + VERSION_SECONDS)
+    return {name: getattr(report, name) for name in _OBSERVED} | {"updated_at": now}
 
 
 def _join_why(why: str, evidence: list[str]) -> str:
@@ -472,43 +386,46 @@ def _split_why(text: str) -> tuple[str, list[str]]:
 
 
 def _recall_calm(alert: Alert) -> float:
-    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to tell."""
-    if alert.kind in _CHANGES:
+    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to report."""
+    group, seconds, calm = alert.kind.row.group, alert.window_end - alert.window_start, 0.0
+    if group is KindGroup.CHANGE:
         return CHANGE_SECONDS
-    seconds, calm = alert.window_end - alert.window_start, 0.0
-    if alert.kind in _WINDOWED:
+    if alert.kind.row.is_windowed:
         calm = calm_after_window(min(seconds, _WINDOW_SECONDS_MAX))
-    elif alert.kind in _SPECIFICITY:
+    elif group is KindGroup.ABUSE:
         calm = calm_after_count(seconds)
     return max(calm, _CALM_SECONDS_RESTORED)
 
 
-def _actor(alert: Alert) -> str:
-    return name_actor(alert.endpoint_id, alert.consumer, alert.node)
-
-
 def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:
-    return kind in _SPECIFICITY and severity is not Severity.HIGH
+    return kind.row.is_detected and severity is not Severity.HIGH
 
 
-def _specificity(kind: AlertKind) -> int:
-    return _SPECIFICITY.get(kind, 0)
+def _find(lives: Iterable[_LiveAlert], report: Report, can_join: Callable[[_LiveAlert], bool]) -> _LiveAlert | None:
+    """That of the report's subject, or else the first that is the same happening on another level."""
+    related = None
+    for life in lives:
+        if report.subject in life.subjects:
+            return life
+        if related is None and can_join(life) and _is_same_happening(life, report):
+            related = life
+    return related
 
 
-def _is_same_happening(life: _Life, report: Report) -> bool:
+def _is_same_happening(life: _LiveAlert, report: Report) -> bool:
     """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one
     alert."""
-    alert = life.alert
-    if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
+    alert, row, other = life.alert, report.kind.row, life.alert.kind.row
+    if not (row.is_detected and other.is_detected) or report.is_above != life.is_above:
         return False
     if (report.kind, alert.kind) in _SERVICE_JOINS and not set(report.route_ids).isdisjoint(alert.route_ids):
         return True
-    if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
+    if (report.consumer or alert.consumer) and KindGroup.HEALTH in (row.group, other.group):
         return False  # That a service fails is another happening than what one of its callers does.
-    if (report.kind in _CHANGES) != (alert.kind in _CHANGES):
-        return False  # A change is told for a day: what is done meanwhile would be an alert that is told already.
+    if (row.group is KindGroup.CHANGE) != (other.group is KindGroup.CHANGE):
+        return False  # An alert about a change stays open for a day: what is done meanwhile would join it unnoticed.
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer
-    if report.kind not in _WINDOWED and alert.kind not in _WINDOWED and report.consumer != alert.consumer:
+    if not (row.is_windowed or other.is_windowed) and report.consumer != alert.consumer:
         return False  # A crowd is another happening than one of its members.
     return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

@@ -3,67 +3,47 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.alerting.lifecycle import Happening, Incident, IncidentEntry
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.silences import Silence, SilenceKind
+from collector.storage.base import Store
+from collector.storage.records import select_records
 
-_COLUMNS = ", ".join(field.name for field in fields(Alert))
+RecordT = TypeVar("RecordT")
 _RESTORED_MAX = 10_000
 _ENTRIES_MAX = 1_000  # The newest of a timeline.
-_ENTRY_COLUMNS = ", ".join(field.name for field in fields(IncidentEntry))
 _SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
+_IS_SILENCED = "has({silenced:Array(String)}, id)"
 # Alerts from before there were incidents are one each.
-_INCIDENTS = f"""
-SELECT if(incident_id = '', id, incident_id) AS incident,
-    argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
-    max(state = 'open' AND NOT has({{silenced:Array(String)}}, id)) AS is_open,
-    max(has({{silenced:Array(String)}}, id)) AS is_silenced,
-    arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS severity_most,
-    argMax(title, opened_at) AS title_newest,
-    arraySort(groupUniqArray(kind)) AS kinds,
-    arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
-    count() AS alerts_count,
-    min(opened_at) AS first_at,
-    max(updated_at) AS last_at
-FROM alerts FINAL
-GROUP BY incident
-"""
+_INCIDENTS = f"""(
+    SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
+        gravest AS severity, newest AS title, kinds, risks, alerts, first_at AS opened_at, last_at AS updated_at
+    FROM (
+        SELECT if(incident_id = '', id, incident_id) AS incident,
+            argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
+            max(state = 'open' AND NOT {_IS_SILENCED}) AS is_open,
+            max({_IS_SILENCED}) AS is_silenced,
+            arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS gravest,
+            argMax(title, opened_at) AS newest,
+            arraySort(groupUniqArray(kind)) AS kinds,
+            arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
+            count() AS alerts,
+            min(opened_at) AS first_at,
+            max(updated_at) AS last_at
+        FROM alerts FINAL GROUP BY incident
+    )
+)"""
 
 
-_INCIDENT_STATES = {
-    AlertState.OPEN: "is_open",
-    AlertState.SILENCED: "NOT is_open AND is_silenced",
-    AlertState.CLOSED: "NOT is_open AND NOT is_silenced",
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPlace:
+    """The last alert or incident shown: the next page holds what was opened before it (ids break ties)."""
 
-
-class Place(Protocol):
-    """The last alert shown: the next page holds what sorts after it."""
-
-    @property
-    def opened_at(self) -> float:
-        """Unix seconds."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Breaks ties."""
-        ...
-
-
-class Database(Protocol):
-    """What of the store this room uses (collector.storage.base.Store). Methods raise StoreError."""
-
-    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """Columns of a SELECT."""
-        ...
-
-    def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        """Append dataclasses."""
-        ...
+    opened_at: float
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,22 +71,19 @@ class _SilenceRow:
     reason: str
 
 
-_SILENCE_COLUMNS = ", ".join(field.name for field in fields(_SilenceRow))
-
-
 class AlertTable:
     """Reads and writes alerts. Methods raise StoreError."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def save(self, alerts: Sequence[Alert]) -> None:
         """Append the alerts as they are now."""
-        self._database.insert_records("alerts", alerts)
+        self._store.insert_records("alerts", alerts)
 
     def record(self, action: AlertAction) -> None:
         """Append a decision."""
-        self._database.insert_records("alert_actions", [action])
+        self._store.insert_records("alert_actions", [action])
 
     def silence(self, silence: Silence) -> None:
         """Append what is silenced."""
@@ -126,7 +103,7 @@ class AlertTable:
             alert_id=silence.alert_id,
             reason=silence.reason,
         )
-        self._database.insert_records("alert_mutes", [row])
+        self._store.insert_records("alert_mutes", [row])
 
     def list(
         self,
@@ -134,100 +111,85 @@ class AlertTable:
         state: AlertState | None,
         kind: AlertKind | None,
         limit: int,
-        after: Place | None,
+        after: AlertPlace | None,
         silenced: Collection[str],
     ) -> tuple[Alert, ...]:
         """At most `limit` alerts by (opened_at, id) descending; `silenced`: ids of those that are."""
-        conditions, parameters = ["1"], {"limit": limit}  # type: tuple[list[str], dict[str, Any]]
+        conditions, parameters = ["1"], {}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
-            is_silenced = "has({silenced:Array(String)}, id)"
-            conditions.append(
-                is_silenced if state is AlertState.SILENCED else f"state = {{state:String}} AND NOT {is_silenced}"
-            )
+            is_state = f"state = {{state:String}} AND NOT {_IS_SILENCED}"
+            conditions.append(_IS_SILENCED if state is AlertState.SILENCED else is_state)
             parameters |= {"state": state.value, "silenced": sorted(silenced)}
         if kind is not None:
             conditions.append("kind = {kind:String}")
             parameters["kind"] = kind.value
-        if after is not None:
-            conditions.append("(opened_at, id) < ({opened_at:Float64}, {id:String})")
-            parameters |= {"opened_at": after.opened_at, "id": after.id}
-        return self._select(
-            f"{' AND '.join(conditions)} ORDER BY opened_at DESC, id DESC LIMIT {{limit:UInt32}}", parameters
-        )
+        return self._page(Alert, "alerts FINAL", conditions, parameters, limit, after)
 
     def get(self, alert_id: str) -> Alert | None:
         """One alert."""
-        found = self._select("id = {id:String}", {"id": alert_id})
+        found = select_records(self._store, Alert, "alerts FINAL WHERE id = {id:String}", {"id": alert_id})
         return found[0] if found else None
 
     def list_restorable(self, since: float) -> tuple[Alert, ...]:
         """Open alerts, and those that changed after `since`."""
-        condition = "(state = 'open' OR updated_at > {since:Float64}) ORDER BY opened_at DESC LIMIT {limit:UInt32}"
-        return self._select(condition, {"since": since, "limit": _RESTORED_MAX})
+        source = "alerts FINAL WHERE state = 'open' OR updated_at > {since:Float64} ORDER BY opened_at DESC"
+        return select_records(self._store, Alert, source, {"since": since}, limit=_RESTORED_MAX)
 
-    def list_judged(self) -> tuple[Alert, ...]:
-        """Alerts that somebody judged, oldest verdict first."""
-        return self._select("verdict != '' ORDER BY verdict_at DESC LIMIT {limit:UInt32}", {"limit": _RESTORED_MAX})[
-            ::-1
-        ]
+    def list_with_verdict(self) -> tuple[Alert, ...]:
+        """Alerts that somebody gave a verdict on, oldest verdict first."""
+        source = "alerts FINAL WHERE verdict != '' ORDER BY verdict_at DESC"
+        return select_records(self._store, Alert, source, limit=_RESTORED_MAX)[::-1]
 
     def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
         """Append to timelines."""
-        self._database.insert_records("incident_entries", entries)
+        self._store.insert_records("incident_entries", entries)
 
     def list_incidents(
-        self, *, state: AlertState | None, limit: int, after: Place | None, silenced: Collection[str]
+        self, *, state: AlertState | None, limit: int, after: AlertPlace | None, silenced: Collection[str]
     ) -> tuple[Incident, ...]:
         """At most `limit` incidents by (opened_at, id) descending; `silenced`: ids of alerts that are."""
-        conditions = ["1"]
-        parameters: dict[str, Any] = {"limit": limit, "silenced": sorted(silenced)}
+        conditions, parameters = ["1"], {"silenced": sorted(silenced)}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
-            conditions.append(_INCIDENT_STATES[state])
-        if after is not None:
-            conditions.append("(first_at, incident) < ({opened_at:Float64}, {id:String})")
-            parameters |= {"opened_at": after.opened_at, "id": after.id}
-        order = "ORDER BY first_at DESC, incident DESC LIMIT {limit:UInt32}"
-        return self._select_incidents(f"{_INCIDENTS} HAVING {' AND '.join(conditions)} {order}", parameters)
+            conditions.append("state = {state:String}")
+            parameters["state"] = state.value
+        return self._page(Incident, _INCIDENTS, conditions, parameters, limit, after)
 
     def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
         parameters = {"id": incident_id, "silenced": sorted(silenced)}
-        found = self._select_incidents(f"{_INCIDENTS} HAVING incident = {{id:String}}", parameters)
+        found = select_records(self._store, Incident, f"{_INCIDENTS} WHERE id = {{id:String}}", parameters)
         return found[0] if found else None
+
+    def _page(
+        self,
+        record: type[RecordT],
+        table: str,
+        conditions: Sequence[str],
+        parameters: Mapping[str, Any],
+        limit: int,
+        after: AlertPlace | None,
+    ) -> tuple[RecordT, ...]:
+        place = asdict(after) if after is not None else {}
+        beyond = ["(opened_at, id) < ({opened_at:Float64}, {id:String})"] if after is not None else []
+        source = f"{table} WHERE {' AND '.join((*conditions, *beyond))} ORDER BY opened_at DESC, id DESC"
+        return select_records(self._store, record, source, {**parameters, **place}, limit=limit)
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
         """Its alerts, newest first."""
         condition = "incident_id = {id:String} OR (incident_id = '' AND id = {id:String})"
-        return self._select(f"{condition} ORDER BY opened_at DESC, id DESC", {"id": incident_id})
+        source = f"alerts FINAL WHERE {condition} ORDER BY opened_at DESC, id DESC"
+        return select_records(self._store, Alert, source, {"id": incident_id})
 
     def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
         """The timeline of an incident, oldest first; of a long one the newest entries."""
-        columns = self._database.query_columns(
-            f"SELECT {_ENTRY_COLUMNS} FROM incident_entries WHERE incident_id = {{id:String}} "
-            "ORDER BY time DESC, alert_id, happening LIMIT {limit:UInt32}",
-            {"id": incident_id, "limit": _ENTRIES_MAX},
-        )
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return tuple(
-            IncidentEntry(
-                **row
-                | {
-                    "happening": Happening(row["happening"]),
-                    "kind": AlertKind(row["kind"]),
-                    "severity": Severity(row["severity"]),
-                }
-            )
-            for row in reversed(rows)
-        )
+        source = "incident_entries WHERE incident_id = {id:String} ORDER BY time DESC, alert_id, happening"
+        return select_records(self._store, IncidentEntry, source, {"id": incident_id}, limit=_ENTRIES_MAX)[::-1]
 
     def list_silences(self, now: float) -> tuple[Silence, ...]:
         """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
         subject stands for it."""
-        columns = self._database.query_columns(
-            f"SELECT {_SILENCE_COLUMNS} FROM alert_mutes FINAL WHERE is_expected OR muted_until > {{now:Float64}}",
-            {"now": now},
-        )
-        rows = [_SilenceRow(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        source = "alert_mutes FINAL WHERE is_expected OR muted_until > {now:Float64}"
+        rows = select_records(self._store, _SilenceRow, source, {"now": now})
         newest = self._find_newest([row.subject for row in rows if not row.alert_id])
         return tuple(
             Silence(
@@ -243,51 +205,13 @@ class AlertTable:
         )
 
     def _find_newest(self, subjects: Sequence[str]) -> dict[str, str]:
-        """Ids of the newest alerts by subject (collector.alerting.wording.name_subject)."""
+        """Ids of the newest alerts by subject (Alert.subject)."""
         if not subjects:
             return {}
-        columns = self._database.query_columns(
+        columns = self._store.query_columns(
             "SELECT concat(kind, '|', endpoint_id, '|', consumer, '|', node) AS subject, "
             "argMax(id, opened_at) AS newest "
             "FROM alerts FINAL GROUP BY subject HAVING has({subjects:Array(String)}, subject)",
             {"subjects": list(subjects)},
         )
         return dict(zip(columns["subject"], columns["newest"], strict=True))
-
-    def _select_incidents(self, sql: str, parameters: dict[str, Any]) -> tuple[Incident, ...]:
-        columns = self._database.query_columns(sql, parameters)
-        return tuple(
-            Incident(
-                id=row["incident"],
-                actor=row["actor"],
-                state=_find_state(row["is_open"], row["is_silenced"]),
-                severity=Severity(row["severity_most"]),
-                title=row["title_newest"],
-                kinds=tuple(AlertKind(kind) for kind in row["kinds"]),
-                risks=tuple(row["risks"]),
-                alerts=int(row["alerts_count"]),
-                opened_at=row["first_at"],
-                updated_at=row["last_at"],
-            )
-            for row in (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        )
-
-    def _select(self, condition: str, parameters: dict[str, Any]) -> tuple[Alert, ...]:
-        columns = self._database.query_columns(f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters)
-        return tuple(_read(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
-
-
-def _read(row: dict[str, Any]) -> Alert:
-    kind, state, severity = AlertKind(row["kind"]), AlertState(row["state"]), Severity(row["severity"])
-    route_ids = tuple(int(value) for value in row["route_ids"])
-    plain = {"kind": kind, "state": state, "severity": severity, "route_ids": route_ids}
-    # Rows from before there was a confidence hold none.
-    confidence = Confidence(row["confidence"] or Confidence.MEDIUM)
-    plain |= {"confidence": confidence, "verdict": Verdict(row["verdict"])}
-    return Alert(**{**row, **plain})
-
-
-def _find_state(is_open: int, is_silenced: int) -> AlertState:
-    if is_open:
-        return AlertState.OPEN
-    return AlertState.SILENCED if is_silenced else AlertState.CLOSED

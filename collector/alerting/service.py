@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Signal, Verdict
+from collector.alerting.alert import Alert, AlertKind, AlertState, Report, Signal, Verdict, next_version
 from collector.alerting.detection import Detection
-from collector.alerting.filter import Outcome
+from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import (
     BUDGET_SECONDS_MAX,
     FLAP_SECONDS,
-    VERSION_SECONDS,
     Happening,
     Incident,
     IncidentEntry,
@@ -22,17 +21,16 @@ from collector.alerting.lifecycle import (
     write_entry,
 )
 from collector.alerting.notifiers.delivery import is_named
-from collector.alerting.repository import AlertAction, AlertTable, Place
+from collector.alerting.repository import AlertAction, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
-from collector.alerting.wording import Report, name_subject, report_signal
+from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
 
 _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
 
 
-class AlertDesk:
-    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns;
-    raises StoreError."""
+class AlertService:
+    """What the API and the page use, and where reports arrive. Writes before it returns; raises StoreError."""
 
     def __init__(
         self,
@@ -44,8 +42,8 @@ class AlertDesk:
         expect: Callable[[Alert], None],
         detection: Detection,
     ) -> None:
-        """`detection` says what of the detectors' reports is told; `notify` queues an alert for the notifiers; `expect`
-        teaches the detectors. None of these blocks for long. `clock`: unix seconds."""
+        """`detection` filters what detectors report; `notify` queues an alert for the notifiers; `expect` gives it to
+        the detectors. None of these blocks for long. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
@@ -73,7 +71,7 @@ class AlertDesk:
             self._silenced_at = max((silence.at for silence in silences), default=0.0)
             since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
             self._lifecycle.restore(self._table.list_restorable(since))
-        self._detection.restore(self._table.list_judged())
+        self._detection.restore(self._table.list_with_verdict())
 
     def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
@@ -82,8 +80,8 @@ class AlertDesk:
     def take_found(self, reports: Sequence[Report]) -> None:
         """The same of what was found elsewhere than in the detectors' process."""
         with self._lock:
-            judged = self._detection.sift(list(reports), self._lifecycle.is_open)
-        self.take_reports([one.report for one in judged if one.outcome is Outcome.TOLD])
+            filtered = self._detection.filter_reports(list(reports), self._lifecycle.is_open)
+        self.take_reports([one.report for one in filtered if one.outcome is ReportOutcome.SENT])
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""
@@ -112,7 +110,7 @@ class AlertDesk:
             self._keep([alert] if alert is not None else [], now)
 
     def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: Place | None
+        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
     ) -> Sequence[ShownAlert]:
         """At most `limit` alerts by (opened_at, id) descending."""
         silenced = self._list_silenced()
@@ -123,7 +121,7 @@ class AlertDesk:
         alert = self._table.get(alert_id)
         return self._show([alert])[0] if alert is not None else None
 
-    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> Sequence[Incident]:
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> Sequence[Incident]:
         """At most `limit` incidents by (opened_at, id) descending."""
         return self._table.list_incidents(state=state, limit=limit, after=after, silenced=self._list_silenced())
 
@@ -185,7 +183,7 @@ class AlertDesk:
             if alert is not None and verdict:
                 self._detection.note_verdict(alert)
             elif alert is not None:
-                self._detection.restore_verdicts(self._table.list_judged())
+                self._detection.restore_verdicts(self._table.list_with_verdict())
             return alert
 
     def _find(self, alert_id: str) -> Alert | None:
@@ -198,8 +196,8 @@ class AlertDesk:
             if found is None:
                 return None
             now = self._clock()
-            # A version must be newer than the one it replaces, even where the clock stands still.
-            alert: Alert = replace(found, updated_at=max(now, found.updated_at + VERSION_SECONDS), **change)  # type: ignore[arg-type]
+            updated_at = next_version(found.updated_at, now)
+            alert: Alert = replace(found, updated_at=updated_at, **change)  # type: ignore[arg-type]
             self._table.save([alert])
             self._record(alert, happening, by, now)
             self._lifecycle.change(alert)
@@ -221,7 +219,7 @@ class AlertDesk:
                 at=self._next_silence_at(now),
                 reason=reason,
                 until=until,
-                subject=_name_subject(alert),
+                subject=alert.subject,
                 alert_id=alert_id,
             )
             self._table.silence(silence)
@@ -231,7 +229,7 @@ class AlertDesk:
             return show_alert(alert, self._find_silence(alert, now))
 
     def _next_silence_at(self, now: float) -> float:
-        self._silenced_at = max(now, self._silenced_at + VERSION_SECONDS)
+        self._silenced_at = next_version(self._silenced_at, now)
         return self._silenced_at
 
     def _record(
@@ -249,7 +247,7 @@ class AlertDesk:
         """What silences an alert, with the lock held."""
         if alert.state is AlertState.CLOSED:
             return self._silences.find_made_on(alert.id, now)
-        silence = self._silences.find(_name_subject(alert), now)
+        silence = self._silences.find(alert.subject, now)
         if silence is not None:
             return silence
         rule = self._detection.find_rule(alert)
@@ -276,7 +274,7 @@ class AlertDesk:
         """Of what is silenced only the end, and only where its beginning was notified of."""
         if alert.state is AlertState.OPEN:
             return self._find_silence(alert, now) is None
-        silence = self._silences.find(_name_subject(alert), now)
+        silence = self._silences.find(alert.subject, now)
         return silence is None or silence.kind is not SilenceKind.MUTED
 
     def _keep(self, alerts: list[Alert], now: float) -> None:
@@ -293,7 +291,3 @@ class AlertDesk:
         for alert in newest:
             if self._must_notify(alert, now):
                 self._notify(alert)
-
-
-def _name_subject(alert: Alert) -> str:
-    return name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)

@@ -19,8 +19,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
-from collector.alerting.alert import Alert, AlertKind, AlertState
-from collector.alerting.wording import Report
+from collector.alerting.alert import Alert, AlertKind, AlertState, Report
 
 RULES_MAX: Final = 1_000  # At once.
 SECONDS_MAX: Final = 400 * 86_400

@@ -1,87 +1,33 @@
 """/alerts and /incidents: what a person should look at, what people decided about it, and what one actor did.
 
-It has the routes, their pydantic models, and the interface to `collector.alerting`. Lists are pages, newest first.
+It has the routes and their pydantic models. Lists are pages, newest first.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.alerting.lifecycle import Happening, Incident, IncidentEntry
+from collector.alerting.lifecycle import Happening, Incident
+from collector.alerting.repository import AlertPlace
+from collector.alerting.service import AlertService
 from collector.alerting.silences import SilenceKind
 from collector.api.base_model import HexId, Model, Time
 from collector.api.calls import EvidenceModel, view_evidence
+from collector.api.lists import AlertQuery, IncidentQuery
 from collector.api.parameters import (
     ActionBody,
-    AlertParameters,
     EvidenceParameters,
-    IncidentParameters,
     MuteBody,
     NoParameters,
     SilenceBody,
 )
-from collector.api.problem import Problem, refuse_cursor, show
+from collector.api.problem import Problem, show
 from collector.inventory.evidence.evidence import EvidenceReader
-from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertPlace:
-    """The last alert shown: the next page holds what was opened before it (ids break ties)."""
-
-    opened_at: float
-    id: str
-
-
-class AlertRepository(Protocol):
-    """Reads alerts and records what people decide about them. Writers give the alert as it is after, or None when
-    there is none."""
-
-    def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
-    ) -> Sequence[Alert]:
-        """At most `limit` alerts by (opened_at, id) descending."""
-        ...
-
-    def get_alert(self, alert_id: str) -> Alert | None:
-        """One alert."""
-        ...
-
-    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> Sequence[Incident]:
-        """At most `limit` incidents by (opened_at, id) descending."""
-        ...
-
-    def get_incident(self, incident_id: str) -> Incident | None:
-        """One incident."""
-        ...
-
-    def list_incident_alerts(self, incident_id: str) -> Sequence[Alert]:
-        """Its alerts, newest first."""
-        ...
-
-    def list_entries(self, incident_id: str) -> Sequence[IncidentEntry]:
-        """Its timeline, oldest first."""
-        ...
-
-    def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:
-        """Someone looks into it."""
-        ...
-
-    def mute(self, alert_id: str, *, by: str, until: float, reason: str) -> Alert | None:
-        """Silent about its subject until a time in unix seconds."""
-        ...
-
-    def mark_expected(self, alert_id: str, *, by: str, reason: str) -> Alert | None:
-        """Silent about its subject until that is undone: this is how it should be."""
-        ...
-
-    def unsilence(self, alert_id: str, *, by: str) -> Alert | None:
-        """Undo either. Raises ConflictError where nothing is silenced, or by a known-good rule."""
-        ...
+from collector.inventory.filters import ListQuery
+from collector.inventory.query import Cursor
 
 
 class SilenceModel(Model):
@@ -142,38 +88,17 @@ class AlertPageModel(Model):
     next_cursor: str | None
 
 
-class Opened(Protocol):
-    """What has a time and an id to be found again by."""
-
-    @property
-    def opened_at(self) -> float:
-        """Unix seconds."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Breaks ties."""
-        ...
-
-
-OpenedT = TypeVar("OpenedT", bound=Opened)
+OpenedT = TypeVar("OpenedT", Alert, Incident)
 
 
 def read_page(
-    cursor: str, limit: int, question: Sequence[str], find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
+    query: ListQuery, find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
 ) -> tuple[Sequence[OpenedT], str | None]:
-    """One page and the cursor of the next; None where it is the last. `question`: what else was asked, for a cursor is
-    good for that alone; `find` gives at most so many after a place. Raises Problem."""
-    asked = digest_question(*question)
-    try:
-        after = read_cursor(cursor, asked, float) if cursor else None
-    except CursorError as error:
-        raise refuse_cursor(cursor, error) from error
-    found = find(limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
-    shown = found[:limit]
-    if len(found) <= limit:
-        return shown, None
-    return shown, write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), asked)
+    """One page and the cursor of the next; None where it is the last. `find` gives at most so many after a place.
+    Raises CursorError."""
+    after = query.read_cursor(float)
+    found = find(query.limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
+    return query.cut(found, lambda last: Cursor(value=last.opened_at, id=last.id))
 
 
 class IncidentModel(Model):
@@ -218,20 +143,16 @@ class IncidentDetailModel(Model):
     timeline: tuple[IncidentEntryModel, ...] = Field(description="Oldest first.")
 
 
-def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
+def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
     """Routes that read and answer alerts."""
     router = APIRouter(prefix="/alerts", tags=["alerts"])
 
     @router.get("", summary="List alerts")
-    def list_alerts(parameters: Annotated[AlertParameters, Query()]) -> AlertPageModel:
+    def list_alerts(query: Annotated[AlertQuery, Query()]) -> AlertPageModel:
         """Alerts, newest first."""
         shown, next_cursor = read_page(
-            parameters.cursor,
-            parameters.limit,
-            ("alerts", parameters.state or "", parameters.kind or ""),
-            lambda limit, after: alerts.list_alerts(
-                state=parameters.state, kind=parameters.kind, limit=limit, after=after
-            ),
+            query,
+            lambda limit, after: alerts.list_alerts(state=query.state, kind=query.kind, limit=limit, after=after),
         )
         return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
 
@@ -244,13 +165,8 @@ def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clo
     def get_evidence(alert_id: str, parameters: Annotated[EvidenceParameters, Query()]) -> EvidenceModel:
         """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
         ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
-        alert = alerts.get_alert(alert_id)
-        if alert is None:
-            raise _refuse(alert_id)
-        try:
-            found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        alert = require_alert(alerts.get_alert(alert_id), alert_id)
+        found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
         return view_evidence(alert_id, found)
 
     @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
@@ -278,27 +194,25 @@ def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clo
 
 
 def _view(alert: Alert | None, alert_id: str) -> AlertModel:
+    return AlertModel.model_validate(require_alert(alert, alert_id))
+
+
+def require_alert(alert: Alert | None, alert_id: str) -> Alert:
+    """The alert. Raises Problem where there is none."""
     if alert is None:
-        raise _refuse(alert_id)
-    return AlertModel.model_validate(alert)
+        raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+    return alert
 
 
-def _refuse(alert_id: str) -> Problem:
-    return Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
-
-
-def build_incident_routes(*, alerts: AlertRepository) -> APIRouter:
+def build_incident_routes(*, alerts: AlertService) -> APIRouter:
     """Routes that read incidents."""
     router = APIRouter(prefix="/incidents", tags=["alerts"])
 
     @router.get("", summary="List incidents")
-    def list_incidents(parameters: Annotated[IncidentParameters, Query()]) -> IncidentPageModel:
+    def list_incidents(query: Annotated[IncidentQuery, Query()]) -> IncidentPageModel:
         """Incidents, newest first."""
         shown, next_cursor = read_page(
-            parameters.cursor,
-            parameters.limit,
-            ("incidents", parameters.state or ""),
-            lambda limit, after: alerts.list_incidents(state=parameters.state, limit=limit, after=after),
+            query, lambda limit, after: alerts.list_incidents(state=query.state, limit=limit, after=after)
         )
         items = tuple(IncidentModel.model_validate(incident) for incident in shown)
         return IncidentPageModel(items=items, next_cursor=next_cursor)

@@ -1,12 +1,15 @@
 """The base of the API's pydantic models, with times, ids and the model of a service."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, computed_field, create_model
 
 from collector.inventory.endpoints.endpoint import WORKLOAD_KINDS
 from collector.inventory.endpoints.predicates import EXACT_MAX
+from collector.kubernetes.rows import PeerKind
+from collector.storage.columns import UsedBy, list_shown_columns
 
 
 def _read_time(value: Any) -> Any:
@@ -26,6 +29,24 @@ class Model(BaseModel):
     """Reads the domain's objects by attribute."""
 
     model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+
+_M = TypeVar("_M", bound=Model)
+
+
+def with_figures(by: UsedBy) -> Callable[[type[_M]], type[_M]]:
+    """Adds the columns that are shown there as they are (collector/storage/columns.py)."""
+
+    def add(model: type[_M]) -> type[_M]:
+        fields: dict[str, Any] = {
+            name: (int, Field(validation_alias=AliasPath("figures", name), description=column.text))
+            for name, column in list_shown_columns(by).items()
+        }
+        return create_model(
+            model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields
+        )
+
+    return add
 
 
 class ObjectsModel(Model):
@@ -58,3 +79,20 @@ class ServiceModel(Model):
     workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
     host_name: str = Field(examples=["node-1"])
     port: int = Field(examples=[8080])
+
+
+class HolderModel(Model):
+    """Who held an address, by what the API server of its cluster said."""
+
+    cluster: str
+    kind: PeerKind
+    namespace: str
+    name: str = Field(description="Of the Pod, node or Service.", examples=["orders-5d4f8b9c7d-x7x9z"])
+    label: str = Field(description="Namespace and workload, or the node.", examples=["shop/orders"])
+    workload: str = Field(description="Of a Pod.", examples=["orders"])
+    workload_kind: str = Field(examples=["Deployment"])
+    node: str
+    services: tuple[str, ...] = Field(description="Services that lead to the Pod.", examples=[["shop/orders"]])
+    workloads: tuple[str, ...] = Field(description="What a Service leads to.", examples=[["shop/orders:8080"]])
+    since: Time
+    until: OptionalTime = Field(description="Null: still.")

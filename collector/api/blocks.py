@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -11,13 +11,14 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.api.parameters import ActionBody, Body, Items, NoParameters, Parameters, Text, Word
+from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word
 from collector.api.problem import Problem, show
+from collector.inventory.filters import Parameters, Text
 from collector.receiver.policy import NO_CLUSTER
 from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
-from collector.response.block_factory import Wish
+from collector.response.block_factory import BlockRequest
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
-from collector.response.policy import ENDPOINTS_MAX, Rung, Step
+from collector.response.ladder import ENDPOINTS_MAX, LadderStep, Rung
 from collector.response.responder import Responder
 
 _CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
@@ -86,7 +87,7 @@ class HitModel(Model):
     calls: int
 
 
-class PreviewModel(Model):
+class BlockPreviewModel(Model):
     """Whom a block would have stopped in the last 24 hours."""
 
     target: str
@@ -123,7 +124,7 @@ class RungModel(Model):
     """How far one kind of alert may go by itself."""
 
     kind: AlertKind
-    step: Step
+    step: LadderStep
     seconds: int
     endpoints: tuple[str, ...] = Field(description="Where even a client first seen within a day is stopped.")
     set_by: str = Field(description="Empty: nobody has decided.")
@@ -163,7 +164,7 @@ class BlockBody(ActionBody):
 class RungBody(ActionBody):
     """How far."""
 
-    step: Word[Step]
+    step: Word[LadderStep]
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
     endpoints: Items[Text] = Field(default=(), max_length=ENDPOINTS_MAX)
 
@@ -191,39 +192,12 @@ class ExportParameters(Parameters):
 def view_block(responder: Responder, block: Block) -> BlockModel:
     """A block with what the sensors make of it."""
     statuses = responder.list_statuses(block.id)
-    return BlockModel(
-        id=block.id,
-        consumer=block.target.consumer,
-        state=block.state,
-        services=block.services,
-        clusters=block.clusters,
-        seconds=block.seconds,
-        reason=block.reason,
-        alert_id=block.alert_id,
-        proposed_by=block.proposed_by,
-        proposed_at=block.proposed_at,
-        approved_by=block.approved_by,
-        began_at=block.began_at,
-        expires_at=block.expires_at,
-        ended_by=block.ended_by,
-        ended_at=block.ended_at,
-        is_confirmed=block.is_confirmed,
-        stopped_connections=block.stopped_connections + sum(status.stopped_connections for _, status in statuses),
-        stopped_bytes=block.stopped_bytes + sum(status.stopped_bytes for _, status in statuses),
-        nodes=tuple(
-            NodeStatusModel(
-                node=node,
-                is_enforced=status.is_enforced,
-                reason=status.reason,
-                stopped_connections=status.stopped_connections,
-                stopped_bytes=status.stopped_bytes,
-                failed_resets=status.failed_resets,
-                spared_requests=status.spared_requests,
-                first_stop_at=status.first_stop_at,
-            )
-            for node, status in statuses
-        ),
-    )
+    stopped = {
+        name: getattr(block, name) + sum(getattr(status, name) for _, status in statuses)
+        for name in ("stopped_connections", "stopped_bytes")
+    }
+    nodes = [{"node": node, **asdict(status)} for node, status in statuses]
+    return BlockModel.model_validate({**asdict(block), **stopped, "consumer": block.target.consumer, "nodes": nodes})
 
 
 def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
@@ -252,23 +226,13 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     @router.post("", summary="Block a client", status_code=201)
     def block_client(body: BlockBody) -> BlockModel:
         """Stop a client at every sensor that allows it, or propose it where two people are needed."""
-        wish = Wish(
-            consumer=body.consumer,
-            services=body.services,
-            clusters=body.clusters,
-            seconds=body.seconds,
-            reason=body.reason,
-            alert_id=body.alert_id,
-            by=body.by,
-            is_confirmed=body.is_confirmed,
-        )
-        return act(lambda: responder.block(wish))
+        return act(lambda: responder.block(BlockRequest(**dict(body))))
 
     @router.post("/preview", summary="Preview a block")
-    def preview_block(body: PreviewBody) -> PreviewModel:
+    def preview_block(body: PreviewBody) -> BlockPreviewModel:
         """Whom it would have stopped in the last 24 hours. Nothing changes."""
         try:
-            return PreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
+            return BlockPreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
         except BlockError as error:
             raise Problem(422, str(error)) from error
 

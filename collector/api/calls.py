@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Ratio, Time
+from collector.api.base_model import Model, ObjectsModel, Ratio, Time, with_figures
 from collector.api.parameters import CallParameters
-from collector.api.problem import Problem, refuse_cursor, show
+from collector.api.problem import Problem, show
 from collector.core.rates import compute_rate
-from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, Resolution
 from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
-from collector.inventory.evidence.evidence import Evidence
-from collector.inventory.query import CursorError
+from collector.inventory.evidence.evidence import AlertEvidence
+from collector.storage.columns import UsedBy
 
 
+@with_figures(UsedBy.CALLS)
 class CallSumsModel(ObjectsModel):
     """What was counted in [start, end)."""
 
@@ -28,9 +28,6 @@ class CallSumsModel(ObjectsModel):
     errors: int = Field(description="5xx, or no answer.")
     not_read: int = Field(description="Nobody saw how they ended; they are no errors.")
     credentials: int = Field(description="Distinct ones, as `objects`.")
-    records_returned: int
-    request_bytes: int
-    response_bytes: int
     numeric_calls: int = Field(description="To objects that numbers name.")
     monotonic_steps: int = Field(description="Of these, to the number right after or before the caller's last one.")
     numeric_span: int = Field(description="The most between two numbers within one window of a sensor (10 s).")
@@ -112,7 +109,7 @@ def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
     )
 
 
-def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
+def view_evidence(alert_id: str, evidence: AlertEvidence) -> EvidenceModel:
     """One page of it."""
     question, page, window = evidence.question, evidence.page, evidence.window
     rate = compute_rate(window.calls, evidence.window_seconds) if window is not None and evidence.is_aligned else None
@@ -176,12 +173,7 @@ def build_call_routes(*, calls: CallInventory) -> APIRouter:
             raise Problem(422, "Rows of hours know no client software; use the resolution 'minute'.")
         if parameters.end <= parameters.start:
             raise Problem(422, f"The parameter 'end' is {show(str(parameters.end))}; use a time after 'start'.")
-        try:
-            question = parameters.question()
-            return view_calls(calls.list_calls(question), question.resolution)
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
-        except ConsumerError as error:
-            raise Problem(422, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+        question = parameters.question()
+        return view_calls(calls.list_calls(question), question.resolution)
 
     return router

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
-from collector.api.parameters import AskedDay, NoParameters, Parameters
+from collector.api.parameters import AskedDay, NoParameters
 from collector.api.problem import Problem
-from collector.inventory.changes import Graveyard, compare_dates
+from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
-from collector.inventory.query import Reader
+from collector.inventory.filters import Parameters
+from collector.storage.records import Reader
 
 
 class DiffParameters(Parameters):
@@ -85,7 +86,7 @@ class TombstonePageModel(Model):
     items: tuple[TombstoneModel, ...]
 
 
-def build_change_routes(*, reader: Reader, graveyard: Graveyard) -> APIRouter:
+def build_change_routes(*, reader: Reader, retired: RetiredEndpoints) -> APIRouter:
     """Routes that read changes."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 
@@ -99,8 +100,6 @@ def build_change_routes(*, reader: Reader, graveyard: Graveyard) -> APIRouter:
     @router.get("/tombstones", summary="List endpoints that are gone")
     def list_tombstones(_: Annotated[NoParameters, Query()]) -> TombstonePageModel:
         """Endpoints that nobody called for 30 days, with their history by day."""
-        return TombstonePageModel(
-            items=tuple(TombstoneModel.model_validate(one) for one in graveyard.list_tombstones())
-        )
+        return TombstonePageModel(items=tuple(TombstoneModel.model_validate(one) for one in retired.list_retired()))
 
     return router

@@ -6,16 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Time
-from collector.api.endpoints import ATTACKS, ATTACKS_CONFIRMED
-from collector.api.exposure import HolderModel
-from collector.api.parameters import ConsumerParameters, SpanParameters
-from collector.api.problem import Problem, refuse_cursor, show
-from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerError, ConsumerKind, parse_consumer
-from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerPage
-from collector.inventory.query import CursorError, span_since
+from collector.api.base_model import HolderModel, Model, ObjectsModel, Time, with_figures
+from collector.api.problem import Problem, show
+from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerKind, parse_consumer
+from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery
+from collector.inventory.filters import SpanParameters
+from collector.storage.columns import UsedBy
 
 
+@with_figures(UsedBy.CONSUMERS)
 class ConsumerModel(ObjectsModel):
     """One consumer over all endpoints."""
 
@@ -35,10 +34,6 @@ class ConsumerModel(ObjectsModel):
     errors: int
     denied: int = Field(description="Answered 401 or 403.")
     addresses: int = Field(description="Distinct client addresses it came from.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
-    request_bytes: int
-    response_bytes: int
     first_seen: Time
     last_seen: Time
     holders: tuple[HolderModel, ...] = Field(
@@ -93,22 +88,17 @@ def build_consumer_routes(*, consumers: ConsumerInventory, clock: Callable[[], f
     router = APIRouter(prefix="/consumers", tags=["inventory"])
 
     @router.get("", summary="List consumers")
-    def list_consumers(parameters: Annotated[ConsumerParameters, Query()]) -> ConsumerPageModel:
+    def list_consumers(query: Annotated[ConsumerQuery, Query()]) -> ConsumerPageModel:
         """Everyone who called within the span: named by principal, else credential, else client address, else client
         workload, unless the setting `consumer_order` says otherwise."""
-        try:
-            return view_consumer_page(consumers.list_consumers(parameters.question(clock())))
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        page = consumers.list_consumers(query, query.find_span(clock()))
+        items = tuple(ConsumerModel.model_validate(_flatten(item)) for item in page.items)
+        return ConsumerPageModel(items=items, next_cursor=page.next_cursor, total=page.total)
 
     @router.get("/{consumer_id:path}", summary="Show one consumer")
     def get_consumer(consumer_id: str, parameters: Annotated[SpanParameters, Query()]) -> ConsumerDetailModel:
         """One consumer, the endpoints it touched, and where it came from. A workload's name may hold slashes."""
-        try:
-            name = parse_consumer(consumer_id)
-        except ConsumerError as error:
-            raise Problem(422, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
-        detail = consumers.get_consumer(name, span_since(parameters.since, clock()))
+        detail = consumers.get_consumer(parse_consumer(consumer_id), parameters.find_span(clock()))
         if detail is None:
             raise Problem(
                 404,
@@ -118,12 +108,6 @@ def build_consumer_routes(*, consumers: ConsumerInventory, clock: Callable[[], f
         return view_consumer_detail(detail)
 
     return router
-
-
-def view_consumer_page(page: ConsumerPage) -> ConsumerPageModel:
-    """A page; no next page is null."""
-    items = tuple(view_consumer(item) for item in page.items)
-    return ConsumerPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)
 
 
 def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
@@ -138,11 +122,6 @@ def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
             "callers": tuple(CallerModel.model_validate(caller) for caller in detail.callers),
         }
     )
-
-
-def view_consumer(consumer: Consumer) -> ConsumerModel:
-    """The consumer with its name in three fields."""
-    return ConsumerModel.model_validate(_flatten(consumer))
 
 
 def _flatten(consumer: Consumer) -> dict[str, object]:

@@ -6,13 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, Ratio, ServiceModel, Time
-from collector.api.exposure import HolderModel
-from collector.api.parameters import CoverageHistoryParameters, NoParameters, PortParameters
-from collector.api.problem import refuse_cursor
+from collector.api.base_model import HolderModel, Model, Ratio, ServiceModel, Time
+from collector.api.parameters import CoverageHistoryParameters, NoParameters
 from collector.inventory.coverage.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
-from collector.inventory.coverage.reader import CoverageInventory, PortPage
-from collector.inventory.query import CursorError, span_since
+from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.coverage.sql import PortQuery
 
 
 class WeakChoiceModel(Model):
@@ -165,23 +163,14 @@ def build_coverage_routes(*, coverage: CoverageInventory, clock: Callable[[], fl
         return CoverageModel.model_validate(coverage.read_coverage())
 
     @router.get("/ports", summary="List ports")
-    def list_ports(parameters: Annotated[PortParameters, Query()]) -> PortPageModel:
+    def list_ports(query: Annotated[PortQuery, Query()]) -> PortPageModel:
         """Every listening port by protocol, hosts that are called encrypted, and what no sensor can see, with why."""
-        try:
-            return view_port_page(coverage.list_ports(parameters.question()))
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        return PortPageModel.model_validate(coverage.list_ports(query))
 
     @router.get("/history", summary="Show coverage over time")
     def get_history(parameters: Annotated[CoverageHistoryParameters, Query()]) -> CoverageHistoryModel:
         """What each hour, or each of some hours, added: what is like HTTP, and what of it was read."""
-        found = coverage.read_history(span_since(parameters.since, clock()), parameters.node)
+        found = coverage.read_history(parameters.find_span(clock()), parameters.node)
         return CoverageHistoryModel.model_validate(found)
 
     return router
-
-
-def view_port_page(page: PortPage) -> PortPageModel:
-    """A page; no next page is null."""
-    items = tuple(PortModel.model_validate(item) for item in page.items)
-    return PortPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)

@@ -1,43 +1,45 @@
 """/detection: the level with a preview of each, known-good rules, decisions, and verdicts on alerts."""
 
 from collections.abc import Callable
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.alerting.alert import Alert, AlertKind, Verdict
+from collector.alerting.alert import AlertKind, Verdict
 from collector.alerting.detection import Detection, RuleHits
+from collector.alerting.service import AlertService
 from collector.alerting.silences import SECONDS_DEFAULT, SECONDS_MAX, KnownGood
-from collector.api.alerts import AlertModel
+from collector.api.alerts import AlertModel, require_alert
 from collector.api.base_model import Model, Time
-from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Text, Word
-from collector.api.problem import Problem, show
+from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Word
+from collector.api.problem import Problem
 from collector.core.kinds import Sensitivity
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX
+from collector.inventory.filters import Text
 
 _Name = Annotated[Text, Field(max_length=CONSUMER_VALUE_CHARACTERS_MAX)]
 
 
-class PreviewModel(Model):
-    """What one level would have told of what was reported lately."""
+class LevelPreviewModel(Model):
+    """What one level would have sent of what was reported lately."""
 
     level: Sensitivity
     budget_a_day: float = Field(description="Of alerts below high severity.")
     alerts_a_day: float = Field(description="That would have opened, those of high severity among them.")
     high_a_day: float = Field(description="Of those, of high severity: no budget holds them back.")
-    suppressed_a_day: float = Field(description="Past the budget: counted, not told.")
+    suppressed_a_day: float = Field(description="Past the budget: counted, not sent.")
 
 
 class SensitivityModel(Model):
-    """The level, where it comes from, and what each level would have told here."""
+    """The level, where it comes from, and what each level would have sent here."""
 
     level: Sensitivity
     configured: Sensitivity = Field(description="The setting `sensitivity`.")
     changed_at: Time | None = Field(description="When another level was chosen at run time; null: the setting holds.")
     changed_by: str
     history_seconds: float = Field(description="How far back the previews reach, 14 days at the most.")
-    previews: tuple[PreviewModel, ...]
+    previews: tuple[LevelPreviewModel, ...]
 
 
 class SensitivityBody(ActionBody):
@@ -62,7 +64,7 @@ class KnownGoodModel(Model):
     ended_at: Time | None
     ended_by: str
     is_in_force: bool
-    reports: int = Field(description="Reports of detectors that it kept from being told in the last 30 days.")
+    reports: int = Field(description="Reports of detectors that it suppressed in the last 30 days.")
     subjects: int = Field(description="Of so many different subjects.")
     last_at: Time | None
 
@@ -107,19 +109,11 @@ class DecisionListModel(Model):
     items: tuple[DecisionModel, ...]
 
 
-class VerdictTaker(Protocol):
-    """The alert desk, as far as these routes use it."""
-
-    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> Alert | None:
-        """The alert as it is after; None where there is none."""
-        ...
-
-
-def build_detection_routes(*, detection: Detection, verdicts: VerdictTaker, clock: Callable[[], float]) -> APIRouter:
-    """Routes that tell of detection and set it."""
+def build_detection_routes(*, detection: Detection, verdicts: AlertService, clock: Callable[[], float]) -> APIRouter:
+    """Routes that show detection and set it."""
     router = APIRouter(tags=["detection"])
 
-    @router.get("/detection/sensitivity", summary="Show the level, and what each level would have told")
+    @router.get("/detection/sensitivity", summary="Show the level, and what each level would have sent")
     def get_sensitivity(_: Annotated[NoParameters, Query()]) -> SensitivityModel:
         """Computed from what the detectors reported in the last 14 days at the most."""
         return SensitivityModel.model_validate(detection.describe())
@@ -132,30 +126,21 @@ def build_detection_routes(*, detection: Detection, verdicts: VerdictTaker, cloc
 
     @router.get("/detection/known-good", summary="List known-good rules")
     def list_known_good(_: Annotated[NoParameters, Query()]) -> KnownGoodListModel:
-        """Rules, newest first, with what each kept from being told."""
+        """Rules, newest first, with what each suppressed."""
         return KnownGoodListModel(items=tuple(_view(rule, hits, clock()) for rule, hits in detection.list_rules()))
 
     @router.post("/detection/known-good", summary="Add a known-good rule")
     def add_known_good(body: KnownGoodBody) -> KnownGoodModel:
         """What it names raises no alert until it expires; it is counted."""
         try:
-            rule = detection.add_rule(
-                by=body.by,
-                note=body.note,
-                seconds=body.seconds,
-                consumer=body.consumer,
-                network=body.network,
-                workload=body.workload,
-                endpoint_id=body.endpoint_id,
-                kind=body.kind.value if body.kind is not None else "",
-            )
+            rule = detection.add_rule(**{**dict(body), "kind": body.kind or ""})
         except ValueError as error:
             raise Problem(422, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
         return _view(rule, None, clock())
 
     @router.post("/detection/known-good/{rule_id}/end", summary="End a known-good rule")
     def end_known_good(rule_id: str, body: ActionBody) -> KnownGoodModel:
-        """Its subjects are told again."""
+        """Its subjects raise alerts again."""
         return _view(detection.end_rule(rule_id, by=body.by), None, clock())
 
     @router.get("/detection/decisions", summary="List who changed what")
@@ -166,11 +151,9 @@ def build_detection_routes(*, detection: Detection, verdicts: VerdictTaker, cloc
     @router.post("/alerts/{alert_id}/verdict", summary="Say what an alert was")
     def give_verdict(alert_id: str, body: VerdictBody) -> AlertModel:
         """`false_alarm`: its subject raises nothing more up to 1.5 times this. `confirmed`: for 7 days what this
-        consumer does is told at every level, one severity higher. Empty takes either back."""
+        consumer does is sent at every level, one severity higher. Empty takes either back."""
         alert = verdicts.give_verdict(alert_id, by=body.by, verdict=body.verdict)
-        if alert is None:
-            raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
-        return AlertModel.model_validate(alert)
+        return AlertModel.model_validate(require_alert(alert, alert_id))
 
     return router
 

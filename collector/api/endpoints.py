@@ -10,17 +10,25 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import Model, ObjectsModel, Ratio, ServiceModel, Time
-from collector.api.exposure import ExposureModel, HolderModel
-from collector.api.parameters import EndpointParameters, SpanParameters, find_endpoint
-from collector.api.problem import refuse_cursor
+from collector.api.base_model import (
+    HolderModel,
+    Model,
+    ObjectsModel,
+    Ratio,
+    ServiceModel,
+    Time,
+    with_figures,
+)
+from collector.api.exposure import ExposureModel
 from collector.api.risk import RiskScoreModel
 from collector.core.kinds import Protocol
 from collector.inventory.endpoints.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, EndpointDetail, SeenAt, Streaming, Tier
-from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.endpoints.spec_status import SpecStatus
-from collector.inventory.query import CursorError
+from collector.inventory.filters import SpanParameters
+from collector.storage.columns import UsedBy
 
 
 class EndpointSpecModel(Model):
@@ -148,10 +156,7 @@ class EndpointOperationModel(Model):
     samples: int = Field(description="Requests to its parent that were looked at.")
 
 
-ATTACKS = "Calls whose request held an attack payload, as far as it was read (docs/internals/detection.md)."
-ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
-
-
+@with_figures(UsedBy.ENDPOINTS)
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -178,15 +183,11 @@ class EndpointModel(Model):
     streams: StreamsModel | None
     messages: MessagesModel | None
     bodies: BodiesModel | None = Field(description="Null where no body was read.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )
     latency_max_ms: float | None = Field(description="Null of an operation, as all latencies.")
     time_to_first_byte_ms: float | None = Field(description="Mean, streams included.")
-    request_bytes: int = Field(description="Heads and bodies as on the wire.")
-    response_bytes: int
     response_size_bytes: PercentilesModel | None
     authentication: AuthenticationModel
     consumers: int = Field(description="Distinct consumers; within 2 % above a few thousand.")
@@ -283,26 +284,17 @@ def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], f
     router = APIRouter(prefix="/endpoints", tags=["inventory"])
 
     @router.get("", summary="List endpoints")
-    def list_endpoints(parameters: Annotated[EndpointParameters, Query()]) -> EndpointPageModel:
+    def list_endpoints(query: Annotated[EndpointQuery, Query()]) -> EndpointPageModel:
         """Every endpoint called within the span. A call seen at both ends counts once: at its server, if a sensor
         watches it."""
-        try:
-            return view_endpoint_page(endpoints.list_endpoints(parameters.question(clock())))
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        return EndpointPageModel.model_validate(endpoints.list_endpoints(query, query.find_span(clock())))
 
     @router.get("/{endpoint_id}", summary="Show one endpoint")
     def get_endpoint(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointDetailModel:
         """One endpoint with its time series, busiest consumers, status codes and the routes behind it."""
-        return view_endpoint_detail(find_endpoint(endpoints, endpoint_id, parameters, clock()))
+        return view_endpoint_detail(endpoints.find_endpoint(endpoint_id, parameters, clock()))
 
     return router
-
-
-def view_endpoint_page(page: EndpointPage) -> EndpointPageModel:
-    """A page; no next page is null."""
-    items = tuple(EndpointModel.model_validate(item) for item in page.items)
-    return EndpointPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)
 
 
 def view_endpoint_detail(detail: EndpointDetail) -> EndpointDetailModel:

@@ -4,10 +4,11 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from collector.api.base_model import Model
-from collector.api.parameters import ActionBody, Text
+from collector.api.parameters import ActionBody
 from collector.api.problem import Problem
-from collector.erasure import Eraser
+from collector.api.services import Erase
 from collector.inventory.consumers.consumer import parse_consumer
+from collector.inventory.filters import Text
 from collector.response.responder import Erasing
 
 
@@ -36,7 +37,7 @@ class ErasureModel(Model):
     audit_lines: int = Field(description="In which its name was blanked.")
 
 
-def build_erasure_routes(*, eraser: Eraser) -> APIRouter:
+def build_erasure_routes(*, erase: Erase) -> APIRouter:
     """The one route. It answers when everything is gone, which may take minutes where there is much."""
     router = APIRouter(prefix="/erasures", tags=["privacy"])
 
@@ -46,7 +47,7 @@ def build_erasure_routes(*, eraser: Eraser) -> APIRouter:
         try:
             consumer = parse_consumer(body.consumer)
             wish = Erasing(by=body.by, reason=body.reason, lifts_blocks=body.lifts_blocks)
-            return ErasureModel.model_validate(eraser.erase(consumer, wish))
+            return ErasureModel.model_validate(erase(consumer, wish))
         except (OSError, TimeoutError) as error:
             raise Problem(
                 503, f"{str(error).rstrip('.')}; what was erased is gone, erase again for the rest."

@@ -7,32 +7,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
-from collector.api.parameters import ExposureParameters, SpanParameters, find_endpoint
-from collector.api.problem import refuse_cursor
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
-from collector.inventory.endpoints.exposure_list import ExposureInventory
-from collector.inventory.query import CursorError
-from collector.kubernetes.addresses import PeerKind
-from collector.kubernetes.fact import FactKind
+from collector.inventory.endpoints.exposure_list import ExposureInventory, ExposureQuery
+from collector.inventory.filters import SpanParameters
+from collector.kubernetes.rows import FactKind
 from collector.kubernetes.watcher import ClusterStatus
-
-
-class HolderModel(Model):
-    """Who held an address, by what the API server of its cluster said."""
-
-    cluster: str
-    kind: PeerKind
-    namespace: str
-    name: str = Field(description="Of the Pod, node or Service.", examples=["orders-5d4f8b9c7d-x7x9z"])
-    label: str = Field(description="Namespace and workload, or the node.", examples=["shop/orders"])
-    workload: str = Field(description="Of a Pod.", examples=["orders"])
-    workload_kind: str = Field(examples=["Deployment"])
-    node: str
-    services: tuple[str, ...] = Field(description="Services that lead to the Pod.", examples=[["shop/orders"]])
-    workloads: tuple[str, ...] = Field(description="What a Service leads to.", examples=[["shop/orders:8080"]])
-    since: Time
-    until: OptionalTime = Field(description="Null: still.")
 
 
 class FactModel(Model):
@@ -106,26 +86,24 @@ class EndpointExposureModel(Model):
     history: tuple[ExposureChangeModel, ...]
 
 
-Clusters = Callable[[], Sequence[ClusterStatus]]
-
-
 def build_exposure_routes(
-    *, endpoints: EndpointInventory, exposures: ExposureInventory, clusters: Clusters, clock: Callable[[], float]
+    *,
+    endpoints: EndpointInventory,
+    exposures: ExposureInventory,
+    clusters: Callable[[], Sequence[ClusterStatus]],
+    clock: Callable[[], float],
 ) -> APIRouter:
     """Routes that read exposures."""
     router = APIRouter(tags=["exposure"])
 
     @router.get("/exposure", summary="List exposures")
-    def list_exposures(parameters: Annotated[ExposureParameters, Query()]) -> ExposurePageModel:
+    def list_exposures(query: Annotated[ExposureQuery, Query()]) -> ExposurePageModel:
         """Every workload of the watched clusters by port: what leads to it, and whether from outside. Whether an
         endpoint was called from public addresses is in /endpoints."""
-        try:
-            page = exposures.list_exposures(parameters.question())
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
+        page = exposures.list_exposures(query)
         return ExposurePageModel(
             items=tuple(ServiceExposureModel.model_validate(item) for item in page.items),
-            next_cursor=page.next_cursor or None,
+            next_cursor=page.next_cursor,
             total=page.total,
             clusters=tuple(ClusterStatusModel.model_validate(status) for status in clusters()),
         )
@@ -133,7 +111,7 @@ def build_exposure_routes(
     @router.get("/endpoints/{endpoint_id}/exposure", summary="Show the exposure of one endpoint")
     def get_exposure(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointExposureModel:
         """What leads to one endpoint, who called it from where, and how what leads to its port changed."""
-        endpoint = find_endpoint(endpoints, endpoint_id, parameters, clock()).endpoint
+        endpoint = endpoints.find_endpoint(endpoint_id, parameters, clock()).endpoint
         changes = exposures.list_changes(endpoint.service)
         return EndpointExposureModel(
             endpoint_id=endpoint.id,

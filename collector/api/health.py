@@ -1,6 +1,5 @@
 """/healthz, /readyz and /metrics, for operators. The first two need no token, because orchestrators have none."""
 
-from collections.abc import Callable
 from typing import Final
 
 from anyio import CapacityLimiter
@@ -9,13 +8,11 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
-from collector.alerting.self_monitoring import StorageState, StorageStatus
+from collector.alerting.self_monitoring import StorageStatus
 from collector.api.base_model import Model
 from collector.api.problem import Problem
+from collector.api.services import Metrics, Readiness, Storage
 
-Metrics = Callable[[], bytes]
-Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
-Storage = Callable[[], StorageState]
 READINESS_THREADS: Final = 2  # A probe for each port that serves it.
 
 

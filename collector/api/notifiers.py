@@ -1,12 +1,13 @@
 """/notifiers: where alerts are sent, the counts of each notifier, and a test alert."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.alerting.notifiers.delivery import MEANINGS, Notifier, Outcome, try_notifier
+from collector.alerting.notifiers.delivery import MEANINGS, DeliveryOutcome, Notifier, try_notifier
 from collector.api.base_model import Model
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
@@ -25,7 +26,7 @@ class NotifierModel(Model):
     repeated: int = Field(description="Nothing new in it, where a notifier takes changes only.")
     retried: int
     waiting: int
-    last_outcome: Outcome | None
+    last_outcome: DeliveryOutcome | None
 
 
 class NotifierListModel(Model):
@@ -37,12 +38,12 @@ class NotifierListModel(Model):
 class NotifierTestModel(Model):
     """What became of a test."""
 
-    outcome: Outcome
+    outcome: DeliveryOutcome
     meaning: str
 
 
 def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], float]) -> APIRouter:
-    """Routes that tell of notifiers and test them."""
+    """Routes that list notifiers and test them."""
     router = APIRouter(prefix="/notifiers", tags=["alerts"])
 
     @router.get("", summary="List notifiers")
@@ -63,17 +64,5 @@ def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], 
 
 
 def _view(notifier: Notifier) -> NotifierModel:
-    counts = notifier.counts
-    return NotifierModel(
-        name=notifier.name,
-        target=notifier.target,
-        seen=counts.seen,
-        delivered=counts.delivered,
-        failed=counts.failed,
-        dropped=counts.dropped,
-        limited=counts.limited,
-        repeated=counts.repeated,
-        retried=counts.retried,
-        waiting=notifier.waiting,
-        last_outcome=notifier.last_outcome,
-    )
+    own = {name: getattr(notifier, name) for name in ("name", "target", "waiting", "last_outcome")}
+    return NotifierModel.model_validate({**asdict(notifier.counts), **own})

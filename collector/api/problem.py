@@ -13,7 +13,9 @@ from starlette.routing import Match
 
 from collector.api.base_model import Model
 from collector.core.errors import ConflictError, UnknownError
+from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.query import CursorError
+from collector.inventory.templates.mapping import EditError
 from collector.storage.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -37,6 +39,9 @@ TITLES: dict[int, str] = {
     500: "Internal error",
     503: "Unavailable",
 }
+
+# Errors of the product whose message is for the client.
+_STATUSES: dict[type[Exception], int] = {ConflictError: 409, UnknownError: 404, EditError: 422, ConsumerError: 422}
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
@@ -74,6 +79,21 @@ def describe_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str
     return " ".join(_describe_error(error, known) for error in errors)
 
 
+# What to use instead, by pydantic's type of error.
+_FIXES = {
+    **dict.fromkeys(("enum", "literal_error"), "one of {expected}"),
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    "string_type": "text",
+    "string_unicode": "text in UTF-8",
+    "string_too_short": "{min_length} characters or more",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "tuple_type": "a list",
+}
+
+
 def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
     """One sentence: the thing, the value, the fix."""
     location = [str(part) for part in error["loc"]]
@@ -86,34 +106,16 @@ def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
             return f"The {place} {show(name)} does not exist; use one of {', '.join(known)}."
         case "missing":
             return f"The {place} {name!r} is missing; send it."
-        case "enum" | "literal_error":
-            return f"The {place} {name!r} is {value}; use one of {context.get('expected', '')}."
-        case "greater_than_equal":
-            return f"The {place} {name!r} is {value}; use {context['ge']} or more."
-        case "greater_than":
-            return f"The {place} {name!r} is {value}; use more than {context['gt']}."
-        case "less_than_equal":
-            return f"The {place} {name!r} is {value}; use {context['le']} or less."
         case "string_too_long":
             return f"The {place} {name!r} is too long; use at most {context['max_length']} characters."
-        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return f"The {place} {name!r} is {value}; use a whole number."
-        case "string_type":
-            return f"The {place} {name!r} is {value}; use text."
-        case "string_unicode":
-            return f"The {place} {name!r} is {value}; use text in UTF-8."
-        case "string_too_short":
-            return f"The {place} {name!r} is {value}; use {context['min_length']} characters or more."
-        case "bool_type" | "bool_parsing":
-            return f"The {place} {name!r} is {value}; use true or false."
-        case "tuple_type":
-            return f"The {place} {name!r} is {value}; use a list."
         case "model_attributes_type" | "model_type" | "dict_type":
             return "The body is not an object; send one as application/json."
         case "json_invalid":
             return "The body is not JSON; send an object as application/json."
         case "value_error":
             return f"The {place} {name!r} is {value}; {context.get('error', error['msg'])}."
+        case kind if kind in _FIXES:
+            return f"The {place} {name!r} is {value}; use {_FIXES[kind].format(**context)}."
         case _:
             return f"The {place} {name!r} is {value}; {error['msg'][0].lower()}{error['msg'][1:]}."
 
@@ -153,11 +155,14 @@ def add_problem_handlers(app: FastAPI) -> None:
             return problem_response(422, "The body is not JSON in UTF-8; send an object as application/json.")
         return problem_response(error.status_code, str(error.detail), error.headers)
 
-    async def on_conflict(_: Request, error: Exception) -> Response:
-        return problem_response(409, str(error))
+    async def on_cursor(request: Request, error: Exception) -> Response:
+        cursor = show(request.query_params.get("cursor"))
+        return problem_response(422, f"The parameter 'cursor' is {cursor}, but {error}; start again without it.")
 
-    async def on_unknown(_: Request, error: Exception) -> Response:
-        return problem_response(404, str(error))
+    async def on_refusal(_: Request, error: Exception) -> Response:
+        status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+        sentence = str(error).removesuffix(".")
+        return problem_response(status, f"{sentence[:1].upper()}{sentence[1:]}.")
 
     async def on_store(request: Request, error: Exception) -> Response:
         assert isinstance(error, StoreError)
@@ -169,8 +174,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(ConflictError, on_conflict)
-    app.add_exception_handler(UnknownError, on_unknown)
+    app.add_exception_handler(CursorError, on_cursor)
+    for kind in _STATUSES:
+        app.add_exception_handler(kind, on_refusal)
     app.add_exception_handler(StoreError, on_store)
 
 
@@ -205,8 +211,3 @@ def _body_fields(operation: Mapping[str, Any], schema: Mapping[str, Any]) -> lis
     except KeyError:
         return []
     return list(schema["components"]["schemas"][reference.rsplit("/", 1)[1]].get("properties", {}))
-
-
-def refuse_cursor(cursor: str, error: CursorError) -> Problem:
-    """The refusal of a cursor that is not of this question."""
-    return Problem(422, f"The parameter 'cursor' is {show(cursor)}, but {error}; start again without it.")

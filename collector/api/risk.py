@@ -10,19 +10,14 @@ from collector.api.parameters import (
     ACTOR_CHARACTERS_MAX,
     NOTE_CHARACTERS_MAX,
     Body,
-    CursorWord,
-    Limit,
     NoParameters,
-    Parameters,
-    Text,
     Word,
 )
-from collector.api.problem import Problem, refuse_cursor, show
-from collector.inventory.endpoints.question import LIMIT_DEFAULT, SEARCH_CHARACTERS_MAX, SEARCH_WORDS_MAX
-from collector.inventory.query import Cursor, CursorError, digest_question, read_cursor, write_cursor
+from collector.api.problem import Problem, show
+from collector.inventory.filters import Text
+from collector.risk.assessment import RiskAssessor
 from collector.risk.finding import FindingState, Severity
-from collector.risk.keeper import RiskKeeper
-from collector.risk.repository import FindingFilter
+from collector.risk.repository import FindingQuery
 
 
 class RiskScoreModel(Model):
@@ -107,18 +102,6 @@ class FindingDetailModel(Model):
     changes: tuple[FindingChangeModel, ...]
 
 
-class FindingParameters(Parameters):
-    """Filters and page of the list of findings."""
-
-    state: FindingState | None = Field(default=None, description="Default: all.")
-    severity: Severity | None = None
-    rule: Text = Field(default="", max_length=80, description="Exactly this rule.")
-    endpoint_id: Text = Field(default="", max_length=80)
-    q: Text = Field(default="", max_length=SEARCH_CHARACTERS_MAX, description="Words that must all occur.")
-    limit: Limit = LIMIT_DEFAULT
-    cursor: CursorWord = ""
-
-
 class Decision(Body):
     """What a person says of a finding."""
 
@@ -127,7 +110,7 @@ class Decision(Body):
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
 
 
-def build_risk_routes(*, risks: RiskKeeper) -> APIRouter:
+def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
     """Routes that read risks, and that take decisions on findings."""
     router = APIRouter(tags=["risk"])
     table = risks.table
@@ -158,28 +141,9 @@ def build_risk_routes(*, risks: RiskKeeper) -> APIRouter:
         )
 
     @router.get("/findings", summary="List findings")
-    def list_findings(parameters: Annotated[FindingParameters, Query()]) -> FindingPageModel:
+    def list_findings(query: Annotated[FindingQuery, Query()]) -> FindingPageModel:
         """Findings, changed last first."""
-        asked = FindingFilter(
-            state=parameters.state,
-            severity=parameters.severity,
-            rule=parameters.rule,
-            endpoint_id=parameters.endpoint_id,
-            words=tuple(parameters.q.split()[:SEARCH_WORDS_MAX]),
-        )
-        question = digest_question(
-            "findings", asked.state or "", asked.severity or "", asked.rule, asked.endpoint_id, parameters.q
-        )
-        try:
-            after = read_cursor(parameters.cursor, question, float) if parameters.cursor else None
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
-        found = table.list_findings(asked, limit=parameters.limit + 1, after=after)
-        shown = found[: parameters.limit]
-        next_cursor = None
-        if len(found) > parameters.limit:
-            next_cursor = write_cursor(Cursor(value=shown[-1].changed_at, id=shown[-1].id), question)
-        return FindingPageModel(items=tuple(FindingModel.model_validate(one) for one in shown), next_cursor=next_cursor)
+        return FindingPageModel.model_validate(table.list_findings(query))
 
     @router.get("/findings/{finding_id}", summary="Show one finding")
     def get_finding(finding_id: str, _: Annotated[NoParameters, Query()]) -> FindingDetailModel:

@@ -8,17 +8,18 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from collector.api.base_model import Model
-from collector.api.parameters import Parameters, SpanParameters, find_endpoint
 from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
-from collector.inventory.query import Reader, span_since
+from collector.inventory.filters import Parameters, SpanParameters
+from collector.inventory.query import span_since
 from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
 from collector.schemas.openapi import build_openapi
 from collector.schemas.postman import build_postman
 from collector.schemas.service import EndpointSchema, SchemaInventory, list_described, list_services
+from collector.storage.records import Reader
 
 
 class ParameterModel(Model):
@@ -119,7 +120,7 @@ def build_schema_routes(
     @router.get("/endpoints/{endpoint_id}/schema", summary="Show what one endpoint looks like")
     def get_schema(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointSchemaModel:
         """Parameters with types and shares, schemas of bodies, and operations, by samples of its calls."""
-        endpoint = find_endpoint(endpoints, endpoint_id, parameters, clock()).endpoint
+        endpoint = endpoints.find_endpoint(endpoint_id, parameters, clock()).endpoint
         path = read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host)
         operations = endpoints.list_operations(endpoint, span_since(parameters.since, clock()))
         return view_schema(endpoint, schemas.read_endpoint(endpoint), path, operations)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.parameters import NoParameters
-from collector.inventory.sensors import CaptureWay, SensorState, Watch
+from collector.inventory.sensors import CaptureWay, SensorInventory, SensorState
 
 
 class StageCountModel(Model):
@@ -60,13 +60,13 @@ class SensorListModel(Model):
     items: tuple[SensorModel, ...]
 
 
-def build_watch_routes(*, watch: Watch) -> APIRouter:
+def build_sensor_routes(*, sensors: SensorInventory) -> APIRouter:
     """Routes that read the state of the sensors."""
     router = APIRouter(tags=["coverage"])
 
     @router.get("/sensors", summary="List sensors")
     def list_sensors(_: Annotated[NoParameters, Query()]) -> SensorListModel:
         """Every sensor with its state, lag, loss and the account of each of its stages."""
-        return SensorListModel(items=tuple(SensorModel.model_validate(sensor) for sensor in watch.list_sensors()))
+        return SensorListModel(items=tuple(SensorModel.model_validate(sensor) for sensor in sensors.list_sensors()))
 
     return router

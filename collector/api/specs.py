@@ -9,13 +9,14 @@ from pydantic import Field
 
 from collector.api.base_model import Model, Time
 from collector.api.endpoints import EndpointSpecModel
-from collector.api.parameters import ActionBody, NoParameters, Text
+from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
 from collector.core.errors import ConflictError
+from collector.inventory.filters import Text
+from collector.specs.assessment import SpecAssessor
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.drift import DriftKind
-from collector.specs.fit import Judgement
-from collector.specs.keeper import SpecKeeper
+from collector.specs.fit import FitResult
 from collector.specs.report import SpecReporter
 from collector.specs.table import ListedSpec, SpecTable
 
@@ -117,7 +118,7 @@ class RemovedModel(Model):
     name: str
 
 
-def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecReporter) -> APIRouter:
+def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: SpecReporter) -> APIRouter:
     """Routes of descriptions."""
     router = APIRouter(tags=["specs"])
 
@@ -126,9 +127,9 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
         """Those that were given and those seen in traffic, watched files that are not taken, and endpoints that look
         like a service's own description."""
         return SpecPageModel(
-            items=tuple(_make_model(one, keeper.judgements) for one in table.list_specs()),
-            file_errors=keeper.file_errors,
-            traffic_errors=keeper.traffic_errors,
+            items=tuple(_make_model(one, assessor.results) for one in table.list_specs()),
+            file_errors=assessor.file_errors,
+            traffic_errors=assessor.traffic_errors,
             seen_in_traffic=tuple(ServedDescriptionModel.model_validate(one) for one in reporter.list_served()),
         )
 
@@ -139,11 +140,11 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
             spec = table.upload(name=body.name, document=body.document, service=body.service, source="api", by=body.by)
         except SpecError as error:
             raise Problem(422, str(error)) from error
-        keeper.look()
+        assessor.look()
         name = body.name or spec.title
         for one in table.list_specs():
             if one.name == name:
-                return _make_model(one, keeper.judgements)
+                return _make_model(one, assessor.results)
         raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
 
     @router.delete("/specs/{name}", summary="Take an API description out")
@@ -151,7 +152,7 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
         """With all its versions."""
         if not table.delete(name):
             raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
-        keeper.look()
+        assessor.look()
         return RemovedModel(name=name)
 
     @router.get("/specs/{name}/report", summary="Compare a description with what is seen")
@@ -173,10 +174,10 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
     return router
 
 
-def _make_model(spec: ListedSpec, judgements: Mapping[str, Judgement]) -> SpecModel:
-    judgement = judgements.get(spec.name)
+def _make_model(spec: ListedSpec, results: Mapping[str, FitResult]) -> SpecModel:
+    result = results.get(spec.name)
     return SpecModel(
         **asdict(spec),
-        is_in_force=not spec.is_from_traffic or (judgement is not None and bool(judgement.fit.heads)),
-        fit=judgement.reason if judgement is not None else "",
+        is_in_force=not spec.is_from_traffic or (result is not None and bool(result.fit.heads)),
+        fit=result.reason if result is not None else "",
     )

@@ -6,11 +6,12 @@ has the columns for which the terminal is wide enough, and all of them in a pipe
 
 import csv
 import getpass
+import inspect
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -24,71 +25,6 @@ from rich.table import Table
 from rich.text import Text
 
 TIMEOUT_SECONDS = 35.0  # Above the store's own limit of 30 s, so that its sentence arrives.
-
-
-def fetch(
-    url: str, token: str, path: str, asked: Mapping[str, str], transport: httpx.BaseTransport | None = None
-) -> dict[str, Any]:
-    """The JSON answer of one question; on failure prints one sentence and raises typer.Exit(1)."""
-    request = {"method": "GET", "params": {name: value for name, value in asked.items() if value}}
-    return _exchange(url, token, path, request, transport)
-
-
-def act(
-    url: str,
-    token: str,
-    path: str,
-    body: Mapping[str, Any],
-    headers: Mapping[str, str] | None = None,
-    *,
-    timeout_seconds: float | None = None,
-) -> dict[str, Any]:
-    """The JSON answer of a POST; fails as `fetch` does."""
-    request: dict[str, Any] = {"method": "POST", "json": dict(body), "headers": headers or {}}
-    if timeout_seconds is not None:
-        request["timeout"] = timeout_seconds
-    return _exchange(url, token, path, request, None)
-
-
-def put(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON answer of a PUT; fails as `fetch` does."""
-    return _exchange(url, token, path, {"method": "PUT", "json": dict(body)}, None)
-
-
-def remove(url: str, token: str, path: str) -> dict[str, Any]:
-    """The JSON answer of a DELETE; fails as `fetch` does."""
-    return _exchange(url, token, path, {"method": "DELETE"}, None)
-
-
-def _exchange(
-    url: str, token: str, path: str, request: Mapping[str, Any], transport: httpx.BaseTransport | None
-) -> dict[str, Any]:
-    if not (token.isascii() and token.isprintable()):
-        raise fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
-    if not url.startswith(("http://", "https://")):
-        raise fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    headers |= request.get("headers", {})
-    try:
-        with httpx.Client(transport=transport, timeout=TIMEOUT_SECONDS) as client:
-            response = client.request(**{**request, "headers": headers}, url=f"{url.rstrip('/')}/api/v1/{path}")
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise fail(
-            f"The collector at {url} cannot be reached ({error}); start it, or set --url or APIDAE_URL."
-        ) from error
-    except ValueError as error:
-        raise fail(f"What answers at {url} is no Apidae collector; set --url or APIDAE_URL.") from error
-    if response.is_error:
-        detail = answer.get("detail", "") if isinstance(answer, dict) else ""
-        raise fail(f"The collector at {url} answered {response.status_code}: {detail}")
-    return dict(answer)
-
-
-def fail(sentence: str) -> typer.Exit:
-    """Prints the sentence; the caller raises what it gets."""
-    typer.echo(sentence, err=True)
-    return typer.Exit(1)
 
 
 URL = "http://127.0.0.1:8080"
@@ -119,6 +55,14 @@ ByOption = Annotated[
 UrlOption = Annotated[str, typer.Option("--url", envvar="APIDAE_URL", help="Address of the collector's HTTP side.")]
 TokenOption = Annotated[str, typer.Option("--token", envvar="APIDAE_TOKEN", help="API token; none with --no-auth.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
+ASKING_OPTIONS = tuple(
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    for name, annotation, default in (
+        ("url", UrlOption, URL),
+        ("token", TokenOption, ""),
+        ("output", OutputOption, Output.TABLE),
+    )
+)
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most this many.")]
 SinceOption = Annotated[str, typer.Option("--since", help="1h, 24h, 7d, 30d or 90d.")]
 
@@ -144,23 +88,122 @@ class Column:
     estimate: str = ""
 
 
-def describe_columns(*described: tuple[str, str, int] | tuple[str, str, int, str]) -> tuple[Column, ...]:
-    return tuple(Column(*one) for one in described)
+def describe_columns(text: str) -> tuple[Column, ...]:
+    """Columns as words: `name=place~estimate/rank`, where a place equal to the name, no estimate and rank 0 are left
+    out."""
+    columns = []
+    for word in text.split():
+        named, _, rank = word.partition("/")
+        placed, _, estimate = named.partition("~")
+        name, _, place = placed.partition("=")
+        columns.append(Column(name, place or name, int(rank or 0), estimate))
+    return tuple(columns)
 
 
-def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:
-    if output is Output.JSON:
-        typer.echo(json.dumps(items, indent=2))
-    elif output is Output.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow([column.name for column in columns])
-        writer.writerows([[write_cell(pick(item, column.place)) for column in columns] for item in items])
-    else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=PIPE_WIDTH)
-        cells = [[_write_word(item, column) for column in columns] for item in items]
-        console.print(draw_table(columns, cells, console.width))
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The collector that a command asks, and how it prints. A request that fails prints one sentence and raises
+    typer.Exit(1)."""
+
+    url: str
+    token: str
+    output: Output
+
+    def fetch(self, path: str, asked: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The JSON answer of one question."""
+        return self._exchange(path, "GET", {"params": {name: value for name, value in (asked or {}).items() if value}})
+
+    def act(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> dict[str, Any]:
+        """The JSON answer of a POST."""
+        return self._exchange(path, "POST", {"json": dict(body)}, headers, timeout_seconds)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON answer of a PUT."""
+        return self._exchange(path, "PUT", {"json": dict(body)})
+
+    def remove(self, path: str) -> dict[str, Any]:
+        """The JSON answer of a DELETE."""
+        return self._exchange(path, "DELETE", {})
+
+    def _exchange(
+        self,
+        path: str,
+        method: str,
+        request: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> dict[str, Any]:
+        url = self.url
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
+        if not url.startswith(("http://", "https://")):
+            raise fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
+        sent = {**({"authorization": f"Bearer {self.token}"} if self.token else {}), **(headers or {})}
+        try:
+            with httpx.Client(timeout=timeout_seconds) as client:
+                response = client.request(method, f"{url.rstrip('/')}/api/v1/{path}", headers=sent, **request)
+            answer = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise fail(
+                f"The collector at {url} cannot be reached ({error}); start it, or set --url or APIDAE_URL."
+            ) from error
+        except ValueError as error:
+            raise fail(f"What answers at {url} is no Apidae collector; set --url or APIDAE_URL.") from error
+        if response.is_error:
+            detail = answer.get("detail", "") if isinstance(answer, dict) else ""
+            raise fail(f"The collector at {url} answered {response.status_code}: {detail}")
+        return dict(answer)
+
+    def print_items(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+        """As a table, or as JSON or CSV."""
+        if self.output is Output.JSON:
+            typer.echo(json.dumps(items, indent=2))
+        elif self.output is Output.CSV:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow([column.name for column in columns])
+            writer.writerows([[write_cell(pick(item, column.place)) for column in columns] for item in items])
+        else:
+            console = Console()
+            if not console.is_terminal:
+                console = Console(width=PIPE_WIDTH)
+            cells = [[_write_word(item, column) for column in columns] for item in items]
+            console.print(draw_table(columns, cells, console.width))
+
+
+def command(
+    app: typer.Typer, name: str, *, prints: bool = True, help: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a function as a command whose first parameter is the API. The command has the options of the others, --url
+    and --token, and --output where it prints items."""
+
+    def add(run: Callable[..., None]) -> Callable[..., None]:
+        def call(url: str, token: str, output: Output = Output.TABLE, **given: Any) -> None:
+            run(Api(url, token, output), **given)
+
+        own = list(inspect.signature(run).parameters.values())[1:]
+        shared = ASKING_OPTIONS if prints else ASKING_OPTIONS[:2]
+        options = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        # What Typer makes options of.
+        call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in options}
+        call.__doc__ = run.__doc__
+        app.command(name, help=help)(call)
+        return run
+
+    return add
+
+
+def fail(sentence: str) -> typer.Exit:
+    """Prints the sentence; the caller raises what it gets."""
+    typer.echo(sentence, err=True)
+    return typer.Exit(1)
 
 
 def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Table:

@@ -14,8 +14,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import findings, inventory, query, response, schemas, trust
-from collector.core.config import ConfigError, load_settings
+from collector.cli import findings, inventory, lists, response, schemas, trust
+from collector.core.config import CollectorSettings, load_settings
+from common.flags import with_flags
+from common.settings import ConfigError
+
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys")
     for add_commands in (
         trust.register,
-        query.register,
+        lists.register_lists,
         findings.register_evidence,
         schemas.register_schema,
         response.register_block,
@@ -45,44 +49,9 @@ def register(app: typer.Typer) -> None:
         add_commands(app)
 
 
-def run(
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
-    grpc_listen: Annotated[str | None, typer.Option(help="HOST:PORT for sensors; port 0 takes a free one.")] = None,
-    http_listen: Annotated[str | None, typer.Option(help="HOST:PORT for people; port 0 takes a free one.")] = None,
-    tls_cert_file: Annotated[Path | None, typer.Option(help="PEM certificates of both listeners.")] = None,
-    tls_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
-    tls_server_names: Annotated[
-        str | None, typer.Option(help="Names for the certificate that the collector makes, with commas.")
-    ] = None,
-    ca_cert_file: Annotated[Path | None, typer.Option(help="PEM authority of sensors' certificates.")] = None,
-    ca_key_file: Annotated[Path | None, typer.Option(help="PEM key of the authority.")] = None,
-    sensor_auth: Annotated[str | None, typer.Option(help="auto, certificate, token or any.")] = None,
-    no_auth: Annotated[bool | None, typer.Option("--no-auth", help="No tokens; loopback only.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Name of the Kubernetes cluster that is watched.")] = None,
-    kubernetes: Annotated[str | None, typer.Option(help="auto, on or off: whether its API server is asked.")] = None,
-    kubeconfig: Annotated[Path | None, typer.Option(help="How to reach it from outside.")] = None,
-    disk_limit_bytes: Annotated[int | None, typer.Option(help="The tables stay below this.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-) -> None:
+@with_flags(CollectorSettings)
+def run(flags: dict[str, Any], config: Config = None) -> None:
     """Run the collector until SIGTERM or SIGINT."""
-    flags = {
-        "data_dir": data_dir,
-        "grpc_listen": grpc_listen,
-        "http_listen": http_listen,
-        "tls_cert_file": tls_cert_file,
-        "tls_key_file": tls_key_file,
-        "tls_server_names": tls_server_names,
-        "ca_cert_file": ca_cert_file,
-        "ca_key_file": ca_key_file,
-        "sensor_auth": sensor_auth,
-        "no_auth": no_auth,
-        "cluster": cluster,
-        "kubernetes": kubernetes,
-        "kubeconfig": kubeconfig,
-        "disk_limit_bytes": disk_limit_bytes,
-        "log_level": log_level,
-    }
     try:
         settings = load_settings(flags, config_path=config)
     except ConfigError as error:
@@ -102,21 +71,19 @@ def run(
     from collector.storage.base import StoreError
 
     try:
-        asyncio.run(run_collector(settings, lambda: load_settings(flags, config_path=config)))
+        asyncio.run(run_collector(settings))
     except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).debug("The start failed.", exc_info=True)
         _fail(error)
 
 
-def rotate_key(
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the collector keeps everything.")] = None,
-) -> None:
+@with_flags(CollectorSettings, ("data_dir",))
+def rotate_key(flags: dict[str, Any], config: Config = None) -> None:
     """Put a new installation key before the one in use, which stays for 8 days."""
     from collector.core.keys import KEYS_FILE, KeyFileError, rotate_installation_key
 
     try:
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        settings = load_settings(flags, config_path=config)
         key = rotate_installation_key(settings.data_dir / KEYS_FILE, time.time())
     except (ConfigError, KeyFileError) as error:
         _fail(error)

@@ -12,111 +12,67 @@ from urllib.parse import quote, urlencode
 import typer
 
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
     LimitOption,
     Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
-    fetch,
-    print_items,
 )
 from collector.core.rates import word_measure
 
-TERM_COLUMNS = describe_columns(
-    ("term", "name", 0),
-    ("weight", "weight", 0),
-    ("evidence", "evidence", 0),
-    ("lower", "lower", 2),
-    ("then", "score_if_lowered", 0),
-    ("owasp", "owasp", 3),
-)
+TERM_COLUMNS = describe_columns("term=name weight evidence lower/2 then=score_if_lowered owasp/3")
 FINDING_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("severity", "severity", 0),
-    ("state", "state", 0),
-    ("title", "title", 0),
-    ("service", "service", 1),
-    ("method", "method", 2),
-    ("host", "host", 5),
-    ("template", "url_template", 0),
-    ("why", "why", 3),
-    ("owasp", "owasp", 4),
-    ("first_seen", "first_seen", 6),
-    ("by", "changed_by", 7),
-    ("note", "note", 7),
+    "id severity state title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "
+    "by=changed_by/7 note/7"
 )
 
 
 def register_risk(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("risk")
+    @command(app, "risk")
     def risk(
+        api: Api,
         endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as in `apidae endpoints -o json`.")],
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Explain the risk of one endpoint: every term, what was seen, what would lower it."""
-        found = fetch(url, token, f"endpoints/{quote(endpoint, safe='')}/risk", {})
-        if output is Output.JSON:
+        found = api.fetch(f"endpoints/{quote(endpoint, safe='')}/risk")
+        if api.output is Output.JSON:
             typer.echo(json.dumps(found, indent=2))
             return
         typer.echo(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
-        print_items(found["terms"], TERM_COLUMNS, output)
-        if found["findings"] and output is Output.TABLE:
-            print_items(found["findings"], FINDING_COLUMNS, output)
+        api.print_items(found["terms"], TERM_COLUMNS)
+        if found["findings"] and api.output is Output.TABLE:
+            api.print_items(found["findings"], FINDING_COLUMNS)
 
-    @app.command("findings")
+    @command(app, "findings")
     def findings(
+        api: Api,
         query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
         state: Annotated[str, typer.Option(help="open, accepted, false_positive or fixed; default all.")] = "",
         severity: Annotated[str, typer.Option(help="critical, high, medium or low.")] = "",
         rule: str = "",
-        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        endpoint: Annotated[str, typer.Option("--endpoint-id", "--endpoint", help="Id of an endpoint.")] = "",
         decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
         by: ByOption = "",
         note: Annotated[str, typer.Option(help="With --set: why.")] = "",
         limit: LimitOption = 50,
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """List what rules found, or decide on one: --set ID=accepted --by ada --note 'public by design'."""
         if decide:
             name, _, wanted = decide.partition("=")
-            answer = act(
-                url, token, f"findings/{quote(name, safe='')}/state", {"state": wanted, "by": by, "note": note}
-            )
-            print_items([answer], FINDING_COLUMNS, output)
+            answer = api.act(f"findings/{quote(name, safe='')}/state", {"state": wanted, "by": by, "note": note})
+            api.print_items([answer], FINDING_COLUMNS)
             return
         asked = {"q": query, "state": state, "severity": severity, "rule": rule, "endpoint_id": endpoint}
-        print_items(fetch(url, token, "findings", {**asked, "limit": str(limit)})["items"], FINDING_COLUMNS, output)
+        api.print_items(api.fetch("findings", {**asked, "limit": str(limit)})["items"], FINDING_COLUMNS)
 
 
-PREVIEW_COLUMNS = describe_columns(
-    ("level", "level", 0),
-    ("alerts_a_day", "alerts_a_day", 0),
-    ("high_a_day", "high_a_day", 0),
-    ("suppressed_a_day", "suppressed_a_day", 1),
-    ("budget_a_day", "budget_a_day", 2),
-)
+PREVIEW_COLUMNS = describe_columns("level alerts_a_day high_a_day suppressed_a_day/1 budget_a_day/2")
 RULE_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("in_force", "is_in_force", 0),
-    ("consumer", "consumer", 1),
-    ("network", "network", 1),
-    ("workload", "workload", 1),
-    ("endpoint", "endpoint_id", 2),
-    ("kind", "kind", 1),
-    ("note", "note", 0),
-    ("expires_at", "expires_at", 0),
-    ("reports", "reports", 0),
-    ("created_by", "created_by", 3),
+    "id in_force=is_in_force consumer/1 network/1 workload/1 endpoint=endpoint_id/2 kind/1 note expires_at "
+    "reports created_by/3"
 )
 _HOUR, _DAY = 3_600, 86_400
 
@@ -124,26 +80,25 @@ _HOUR, _DAY = 3_600, 86_400
 def register_detection(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("sensitivity")
+    @command(app, "sensitivity")
     def sensitivity(
+        api: Api,
         set_level: Annotated[str, typer.Option("--set", help="quiet, normal or paranoid.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Show the level and how many alerts a day each would have given here; or choose one."""
         if set_level:
-            found = act(url, token, "detection/sensitivity", {"level": set_level, "by": by})
+            found = api.act("detection/sensitivity", {"level": set_level, "by": by})
         else:
-            found = fetch(url, token, "detection/sensitivity", {})
-        print_items(found["previews"], PREVIEW_COLUMNS, output)
+            found = api.fetch("detection/sensitivity")
+        api.print_items(found["previews"], PREVIEW_COLUMNS)
         days = found["history_seconds"] / _DAY
         whence = f"chosen by {found['changed_by']}" if found["changed_at"] else "by the settings"
         typer.echo(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
 
-    @app.command("known-good")
+    @command(app, "known-good")
     def known_good(
+        api: Api,
         add: Annotated[str, typer.Option("--add", help="Add a rule with this note; name what it is about.")] = "",
         end: Annotated[str, typer.Option("--end", help="End the rule of this id.")] = "",
         consumer: Annotated[str, typer.Option(help="kind:value, as `apidae consumers` says.")] = "",
@@ -153,98 +108,80 @@ def register_detection(app: typer.Typer) -> None:
         kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
         days: Annotated[int, typer.Option(min=1, max=400, help="Until it expires.")] = 30,
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """List the known-good rules, which suppress alerts; or add or end one."""
         if end:
-            items = [act(url, token, f"detection/known-good/{quote(end, safe='')}/end", {"by": by})]
+            items = [api.act(f"detection/known-good/{quote(end, safe='')}/end", {"by": by})]
         elif add:
             named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
             named |= {"kind": kind} if kind else {}
             body = {**named, "note": add, "by": by, "seconds": days * _DAY}
-            items = [act(url, token, "detection/known-good", body)]
+            items = [api.act("detection/known-good", body)]
         else:
-            items = fetch(url, token, "detection/known-good", {})["items"]
-        print_items(items, RULE_COLUMNS, output)
+            items = api.fetch("detection/known-good")["items"]
+        api.print_items(items, RULE_COLUMNS)
 
-    @app.command("silence")
+    @command(app, "silence", prints=False)
     def silence(
+        api: Api,
         alert: Annotated[str, typer.Argument(help="Id of an alert.")],
         hours: Annotated[
             float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
         ] = 0.0,
         reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Silence an alert: its subject raises no more alerts, for some hours or until `unsilence`."""
         body: dict[str, object] = {"by": by, "reason": reason}
         action = "mute" if hours else "expected"
         body |= {"seconds": round(hours * _HOUR)} if hours else {}
-        found = act(url, token, f"alerts/{quote(alert, safe='')}/{action}", body)
+        found = api.act(f"alerts/{quote(alert, safe='')}/{action}", body)
         until = found["silence"]["until"] or f"`apidae unsilence {found['id']}`"
         typer.echo(f"{found['id']}: {found['silence']['kind']} until {until}")
 
-    @app.command("unsilence")
+    @command(app, "unsilence", prints=False)
     def unsilence(
+        api: Api,
         alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Undo a silence: the alert's subject raises alerts again."""
-        found = act(url, token, f"alerts/{quote(alert, safe='')}/unsilence", {"by": by})
+        found = api.act(f"alerts/{quote(alert, safe='')}/unsilence", {"by": by})
         typer.echo(f"{found['id']}: {found['state']}")
 
-    @app.command("verdict")
+    @command(app, "verdict", prints=False)
     def verdict(
+        api: Api,
         alert: Annotated[str, typer.Argument(help="Id of an alert.")],
         what: Annotated[str, typer.Argument(help="false_alarm, confirmed, or none to take it back.")],
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Record whether an alert was right; it changes later alerts."""
         body = {"verdict": "" if what == "none" else what, "by": by}
-        found = act(url, token, f"alerts/{quote(alert, safe='')}/verdict", body)
+        found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
         typer.echo(f"{found['id']}: {found['verdict'] or 'no verdict'}")
 
 
 EVIDENCE_COLUMNS = describe_columns(
-    ("start", "start", 0),
-    ("calls", "calls", 0),
-    ("4xx", "client_errors", 1),
-    ("5xx", "errors", 1),
-    ("not_read", "not_read", 3),
-    ("objects", "objects", 0, "has_estimated_objects"),
-    ("credentials", "credentials", 2),
-    ("records", "records_returned", 2),
-    ("request_bytes", "request_bytes", 3),
-    ("response_bytes", "response_bytes", 3),
-    ("numeric_calls", "numeric_calls", 4),
-    ("steps", "monotonic_steps", 4),
+    "start calls 4xx=client_errors/1 5xx=errors/1 not_read/3 objects~has_estimated_objects credentials/2 "
+    "records=records_returned/2 request_bytes/3 response_bytes/3 numeric_calls/4 steps=monotonic_steps/4"
 )
 
 
 def register_evidence(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command("evidence")
+    @command(app, "evidence")
     def evidence(
+        api: Api,
         alert: Annotated[str, typer.Argument(help="An alert's id, as `apidae alerts` lists it.")],
         limit: LimitOption = 500,
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """List the calls behind an alert by minute or hour, with what was observed, expected and allowed."""
-        found = fetch(url, token, f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
+        found = api.fetch(f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
         for sentence in _describe(found):
             typer.echo(sentence, err=True)
-        print_items(found["items"], EVIDENCE_COLUMNS, output)
+        api.print_items(found["items"], EVIDENCE_COLUMNS)
 
 
 def _describe(found: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Commands on the inventory: `apidae templates ..` edits templates (split, merge, rename, pin, undo).
 
-`apidae diff|tombstones` list the endpoints that came, changed or are retired.
+`apidae diff` lists the endpoints that came, went or changed.
 """
 
 from typing import Annotated, Any
@@ -9,30 +9,13 @@ from urllib.parse import quote
 import typer
 
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
-    fetch,
-    print_items,
 )
+from collector.cli.lists import add_list
 
-EDIT_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("kind", "kind", 0),
-    ("method", "method", 1),
-    ("template", "template", 0),
-    ("host", "host", 3),
-    ("by", "by", 2),
-    ("time", "time", 2),
-    ("exact_since", "exact_since", 3),
-    ("undone_at", "undone_at", 1),
-    ("note", "note", 4),
-)
 EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint.")]
 PlaceArgument = Annotated[int, typer.Argument(help="Which segment, from 0: of /users/{id} the parameter is 1.", min=0)]
 
@@ -42,75 +25,54 @@ def register_template(app: typer.Typer) -> None:
     templates = typer.Typer(help="Split, merge, rename and pin templates; undo it.", no_args_is_help=True)
     app.add_typer(templates, name="templates")
 
-    @templates.command("list")
-    def list_edits(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List all edits, newest first."""
-        print_items(fetch(url, token, "template-edits", {})["items"], EDIT_COLUMNS, output)
+    add_list(templates, "templates list")
 
-    @templates.command("rename")
-    def rename(
-        endpoint: EndpointArgument,
-        place: PlaceArgument,
-        name: str,
-        by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-    ) -> None:
+    @command(templates, "rename", prints=False)
+    def rename(api: Api, endpoint: EndpointArgument, place: PlaceArgument, name: str, by: ByOption = "") -> None:
         """Give a parameter another name."""
-        _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": by}))
+        _edit(api, endpoint, "rename", {"place": place, "name": name, "by": by})
 
-    @templates.command("split")
-    def split(
-        endpoint: EndpointArgument,
-        place: PlaceArgument,
-        value: str,
-        by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-    ) -> None:
+    @command(templates, "split", prints=False)
+    def split(api: Api, endpoint: EndpointArgument, place: PlaceArgument, value: str, by: ByOption = "") -> None:
         """Give one value of a parameter an endpoint of its own."""
-        _tell(
-            act(url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": by})
-        )
+        _edit(api, endpoint, "split", {"place": place, "value": value, "by": by})
 
-    @templates.command("merge")
+    @command(templates, "merge", prints=False)
     def merge(
+        api: Api,
         endpoints: Annotated[list[str], typer.Argument(help="Ids of endpoints.")],
         name: Annotated[str, typer.Option(help="Of the parameter.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Make several endpoints one."""
-        _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
+        _print_edit(api.act("template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
 
-    @templates.command("keep-host")
+    @command(templates, "keep-host", prints=False)
     def keep_host(
+        api: Api,
         endpoint: EndpointArgument,
         host: Annotated[str, typer.Argument(help="Which keeps its own name; default: all that the pattern has.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Keep hosts apart that were taken for one, as {tenant}.example.com."""
-        _edit(url, token, endpoint, "keep-host", {"host": host, "by": by})
+        _edit(api, endpoint, "keep-host", {"host": host, "by": by})
 
-    @templates.command("pin")
-    def pin(endpoint: EndpointArgument, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
+    @command(templates, "pin", prints=False)
+    def pin(api: Api, endpoint: EndpointArgument, by: ByOption = "") -> None:
         """Keep a template whatever is learned."""
-        _edit(url, token, endpoint, "pin", {"by": by})
+        _edit(api, endpoint, "pin", {"by": by})
 
-    @templates.command("undo")
-    def undo(edit: str, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
+    @command(templates, "undo", prints=False)
+    def undo(api: Api, edit: str, by: ByOption = "") -> None:
         """Undo an edit."""
-        _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
+        _print_edit(api.act(f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
 
 
-def _edit(url: str, token: str, endpoint: str, action: str, body: dict[str, Any]) -> None:
-    _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/{action}", body))
+def _edit(api: Api, endpoint: str, action: str, body: dict[str, Any]) -> None:
+    _print_edit(api.act(f"endpoints/{quote(endpoint, safe='')}/{action}", body))
 
 
-def _tell(edit: dict[str, Any]) -> None:
+def _print_edit(edit: dict[str, Any]) -> None:
     state = "undone" if edit["undone_at"] else edit["kind"]
     since = f"; all calls since {edit['exact_since']}" if edit["exact_since"] else ""
     typer.echo(
@@ -118,38 +80,22 @@ def _tell(edit: dict[str, Any]) -> None:
     )
 
 
-_NAME = (
-    *(("method", "method", 0), ("host", "host", 3), ("template", "template", 0), ("operation.name", "operation", 0)),
-    ("service", "service", 1),
-)
 DIFF_COLUMNS = describe_columns(
-    ("change", "change", 0), *_NAME, ("credentials", "credentials", 0), ("last_seen", "last_seen", 2), ("id", "id", 4)
-)
-TOMBSTONE_COLUMNS = describe_columns(
-    *_NAME, ("calls", "calls", 0), ("first_seen", "first_seen", 2), ("last_seen", "last_seen", 0), ("id", "id", 4)
+    "change method host/3 template operation.name=operation service/1 credentials last_seen/2 id/4"
 )
 
 
 def register_change(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("diff")
+    @command(app, "diff")
     def diff(
+        api: Api,
         start: Annotated[str, typer.Argument(help="The earlier date, as 2026-10-01.")],
         end: Annotated[str, typer.Argument(help="The later date.")],
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Compare the inventory at two dates: endpoints that came, went, or changed credentials."""
-        print_items(
-            list_changes(fetch(url, token, "inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS, output
-        )
-
-    @app.command("tombstones")
-    def tombstones(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List endpoints that nobody called for 30 days."""
-        print_items(fetch(url, token, "inventory/tombstones", {})["items"], TOMBSTONE_COLUMNS, output)
+        api.print_items(list_changes(api.fetch("inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS)
 
 
 def list_changes(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,41 +10,18 @@ from urllib.parse import quote
 import typer
 
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
     fail,
-    fetch,
-    print_items,
-    put,
 )
 
 BLOCK_COLUMNS = describe_columns(
-    ("id", "id", 0),
-    ("state", "state", 0),
-    ("consumer", "consumer", 0),
-    ("services", "services", 4),
-    ("clusters", "clusters", 4),
-    ("stopped", "stopped_connections", 0),
-    ("expires_at", "expires_at", 1),
-    ("by", "approved_by", 3),
-    ("reason", "reason", 2),
+    "id state consumer services/4 clusters/4 stopped=stopped_connections expires_at/1 by=approved_by/3 reason/2"
 )
-LADDER_COLUMNS = describe_columns(
-    ("kind", "kind", 0),
-    ("step", "step", 0),
-    ("seconds", "seconds", 1),
-    ("endpoints", "endpoints", 3),
-    ("by", "set_by", 2),
-)
-AUDIT_COLUMNS = describe_columns(
-    ("time", "time", 0), ("by", "by", 0), ("action", "action", 0), ("target", "target", 0), ("why", "why", 1)
-)
+LADDER_COLUMNS = describe_columns("kind step seconds/1 endpoints/3 by=set_by/2")
+AUDIT_COLUMNS = describe_columns("time by action target why/1")
 ApprovalOption = Annotated[
     str, typer.Option("--approval-token", envvar="APIDAE_APPROVAL_TOKEN", help="Of the second person.")
 ]
@@ -53,8 +30,9 @@ ApprovalOption = Annotated[
 def register_block(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("block")
+    @command(app, "block", prints=False)
     def block(
+        api: Api,
         consumer: Annotated[str, typer.Argument(help="An address, a network, credential:HASH or principal:HASH.")],
         service: Annotated[list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT]; may be repeated.")] = None,
         cluster: Annotated[
@@ -66,15 +44,11 @@ def register_block(app: typer.Typer) -> None:
         is_preview: Annotated[bool, typer.Option("--preview", help="Only show whom it would have blocked.")] = False,
         is_confirmed: Annotated[bool, typer.Option("--confirm", help="Although others would be hit.")] = False,
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Block a client at every sensor that enforces."""
         if is_preview:
             typer.echo(
-                json.dumps(
-                    act(url, token, "blocks/preview", {"consumer": consumer, "clusters": cluster or []}), indent=2
-                )
+                json.dumps(api.act("blocks/preview", {"consumer": consumer, "clusters": cluster or []}), indent=2)
             )
             return
         wish: dict[str, Any] = {
@@ -87,57 +61,51 @@ def register_block(app: typer.Typer) -> None:
             "is_confirmed": is_confirmed,
             "by": by,
         }
-        _tell(act(url, token, "blocks", wish))
+        _print_line(api.act("blocks", wish))
 
-    @app.command("approve")
+    @command(app, "approve", prints=False)
     def approve(
+        api: Api,
         block_id: Annotated[str, typer.Argument(help="Of a proposed block.")],
         approval_token: ApprovalOption = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Approve a proposed block."""
         headers = {"apidae-approval": approval_token} if approval_token else {}
-        _tell(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
+        _print_line(api.act(f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
 
-    @app.command("lift")
+    @command(app, "lift", prints=False)
     def lift(
+        api: Api,
         block_id: Annotated[str, typer.Argument(help="Of a live block, or of a proposed one to reject it.")] = "",
         is_all: Annotated[bool, typer.Option("--all", help="Lift everything that is live.")] = False,
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """End one block, or all."""
         if is_all == bool(block_id):
             raise fail("Name one block to lift, or give --all; `apidae blocks` lists them.")
         if is_all:
-            typer.echo(json.dumps(act(url, token, "blocks/lift", {"by": by})))
+            typer.echo(json.dumps(api.act("blocks/lift", {"by": by})))
             return
         place = f"blocks/{quote(block_id, safe='')}"
-        verb = "reject" if fetch(url, token, place, {})["state"] == "proposed" else "lift"
-        _tell(act(url, token, f"{place}/{verb}", {"by": by}))
+        verb = "reject" if api.fetch(place)["state"] == "proposed" else "lift"
+        _print_line(api.act(f"{place}/{verb}", {"by": by}))
 
-    @app.command("blocks")
-    def blocks(
-        is_audit: Annotated[bool, typer.Option("--audit", help="The audit log.")] = False,
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
-    ) -> None:
+    @command(app, "blocks")
+    def blocks(api: Api, is_audit: Annotated[bool, typer.Option("--audit", help="The audit log.")] = False) -> None:
         """List blocks, the newest first; or who decided what."""
         if is_audit:
-            print_items(fetch(url, token, "blocks/audit", {})["items"], AUDIT_COLUMNS, output)
+            api.print_items(api.fetch("blocks/audit")["items"], AUDIT_COLUMNS)
             return
-        found = fetch(url, token, "blocks", {})
+        found = api.fetch("blocks")
         for node in found["nodes"]:
             if node["reason"]:
                 typer.echo(f"Node {node['node']}: {node['reason']}", err=True)
-        print_items(found["items"], BLOCK_COLUMNS, output)
+        api.print_items(found["items"], BLOCK_COLUMNS)
 
-    @app.command("ladder")
+    @command(app, "ladder")
     def ladder(
+        api: Api,
         kind: Annotated[str, typer.Argument(help="A kind of alert; none: list them all.")] = "",
         step: Annotated[str, typer.Option(help="observe, alert, propose or enforce.")] = "",
         seconds: Annotated[int, typer.Option(help="How long its blocks last.")] = 3_600,
@@ -145,21 +113,18 @@ def register_block(app: typer.Typer) -> None:
             list[str] | None, typer.Option(help="Id of one where young clients are stopped too.")
         ] = None,
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Show or set what each kind of alert may do by itself."""
         if not kind:
-            print_items(fetch(url, token, "ladder", {})["items"], LADDER_COLUMNS, output)
+            api.print_items(api.fetch("ladder")["items"], LADDER_COLUMNS)
             return
         if not step:
             raise fail(f"Say how far {kind} may go: --step observe, alert, propose or enforce.")
         rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "by": by}
-        print_items([put(url, token, f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS, output)
+        api.print_items([api.put(f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS)
 
 
-def _tell(block: dict[str, Any]) -> None:
+def _print_line(block: dict[str, Any]) -> None:
     """One JSON line, for programs."""
     typer.echo(json.dumps(block))
 
@@ -169,20 +134,19 @@ TIMEOUT_SECONDS = 900.0  # Tables are rewritten, and what they held before is wa
 
 def register_erase(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("erase")(erase)
+    command(app, "erase", prints=False)(erase)
 
 
 def erase(
+    api: Api,
     consumer: Annotated[str, typer.Argument(help="kind:value, as in `apidae consumers`.")],
     reason: Annotated[str, typer.Option(help="For the audit log; its name is blanked there.")] = "",
     lifts_blocks: Annotated[bool, typer.Option("--lift-blocks", help="Lift what stops it now.")] = False,
     by: ByOption = "",
-    url: UrlOption = URL,
-    token: TokenOption = "",
 ) -> None:
     """Erase one consumer: rows, log, detectors' state, alerts, blocks. It is known again when it calls again."""
     wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "by": by}
-    erased = act(url, token, "erasures", wish, timeout_seconds=TIMEOUT_SECONDS)
+    erased = api.act("erasures", wish, timeout_seconds=TIMEOUT_SECONDS)
     for table, count in erased["rows"].items():
         typer.echo(f"{table}: {count} rows")
     for name in ("log_batches", "detector_subjects", "alerts", "notifications", "blocks", "audit_lines"):

@@ -1,6 +1,6 @@
 """Commands on schemas and descriptions of APIs.
 
-`apidae schema|services|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
+`apidae schema|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
 `apidae specs ..` manage API descriptions and show how endpoints differ from them.
 """
 
@@ -13,38 +13,18 @@ from urllib.parse import quote
 import typer
 
 from collector.cli.client import (
-    URL,
+    Api,
     ByOption,
     Output,
-    OutputOption,
     SinceOption,
-    TokenOption,
-    UrlOption,
-    act,
+    command,
     describe_columns,
-    fetch,
-    print_items,
-    remove,
 )
+from collector.cli.lists import add_list
 from collector.schemas.json_schema import name_type
 
-PARAMETER_COLUMNS = describe_columns(
-    ("place", "place", 0), ("name", "name", 0), ("type", "type", 0), ("share", "share", 1), ("required", "required", 0)
-)
-OPERATION_COLUMNS = describe_columns(
-    ("protocol", "protocol", 0),
-    ("kind", "kind", 0),
-    ("operation", "name", 0),
-    ("sampled_calls", "sampled_calls", 1),
-    ("sampled_errors", "sampled_errors", 2),
-    ("estimated_calls", "estimated_calls", 0),
-)
-SERVICE_COLUMNS = describe_columns(
-    ("service", "service", 0),
-    ("cluster", "cluster", 2),
-    ("namespace", "namespace", 1),
-    ("endpoints", "endpoints", 0),
-)
+PARAMETER_COLUMNS = describe_columns("place name type share/1 required")
+OPERATION_COLUMNS = describe_columns("protocol kind operation=name sampled_calls/1 sampled_errors/2 estimated_calls")
 
 
 class Format(StrEnum):
@@ -57,40 +37,32 @@ class Format(StrEnum):
 def register_schema(app: typer.Typer) -> None:
     """Add the commands."""
 
-    @app.command("schema")
+    @command(app, "schema")
     def schema(
+        api: Api,
         endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as `apidae endpoints -o json` has it.")],
         since: SinceOption = "24h",
-        url: UrlOption = URL,
-        token: TokenOption = "",
-        output: OutputOption = Output.TABLE,
     ) -> None:
         """Show the schema of one endpoint: parameters, fields of bodies, operations."""
-        answer = fetch(url, token, f"endpoints/{quote(endpoint, safe='')}/schema", {"since": since})
-        if output is Output.JSON:
+        answer = api.fetch(f"endpoints/{quote(endpoint, safe='')}/schema", {"since": since})
+        if api.output is Output.JSON:
             typer.echo(json.dumps(answer, indent=2))
             return
-        print_items(list_fields(answer), PARAMETER_COLUMNS, output)
+        api.print_items(list_fields(answer), PARAMETER_COLUMNS)
         if answer["operations"]:
-            print_items(answer["operations"], OPERATION_COLUMNS, output)
+            api.print_items(answer["operations"], OPERATION_COLUMNS)
 
-    @app.command("services")
-    def services(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the services that have endpoints."""
-        print_items(fetch(url, token, "services", {})["items"], SERVICE_COLUMNS, output)
-
-    @app.command("export")
+    @command(app, "export", prints=False)
     def export(
+        api: Api,
         form: Annotated[Format, typer.Argument(help="openapi or postman.")],
         service: Annotated[str, typer.Argument(help="As `apidae services` lists it, or the name of its workload.")],
         file: Annotated[
             Path | None, typer.Option("--file", "-f", help="Where to write; default standard output.")
         ] = None,
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Write what a service looks like as an OpenAPI 3.1 document, or as a Postman collection."""
-        document = fetch(url, token, f"services/{quote(service, safe='')}/{form.value}.json", {})
+        document = api.fetch(f"services/{quote(service, safe='')}/{form.value}.json")
         text = json.dumps(document, indent=2) + "\n"
         if file is None:
             typer.echo(text, nl=False)
@@ -136,24 +108,7 @@ def _list_body(place: str, schema: dict[str, Any], path: str = "") -> list[dict[
     return rows
 
 
-SPEC_COLUMNS = describe_columns(
-    ("name", "name", 0),
-    ("version", "version", 1),
-    ("service", "service", 1),
-    ("in_force", "is_in_force", 0),
-    ("operations", "operations", 0),
-    ("deprecated", "deprecated", 2),
-    ("versions", "versions", 3),
-    ("source", "source", 2),
-    ("time", "time", 4),
-)
-REPORT_COLUMNS = describe_columns(
-    ("status", "status", 0),
-    ("method", "method", 0),
-    ("path", "path", 0),
-    ("what", "what", 0),
-    ("endpoint", "endpoint", 3),
-)
+REPORT_COLUMNS = describe_columns("status method path what endpoint/3")
 
 
 def register_spec(app: typer.Typer) -> None:
@@ -161,48 +116,35 @@ def register_spec(app: typer.Typer) -> None:
     specs = typer.Typer(help="Compare API descriptions (OpenAPI) with the calls that were seen.", no_args_is_help=True)
     app.add_typer(specs, name="specs")
 
-    @specs.command("list")
-    def list_specs(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the descriptions; on standard error what is wrong with files, where services serve one, and how that
-        fits their calls."""
-        found = fetch(url, token, "specs", {})
-        for path, error in found["file_errors"].items():
-            typer.echo(f"{path}: {error}", err=True)
-        for one in found["seen_in_traffic"]:
-            typer.echo(f"Seen in traffic: {one['method']} {one['host']}{one['template']} of {one['service']}", err=True)
-        for one in found["items"]:
-            if one["fit"]:
-                typer.echo(f"{one['name']}: {one['fit']}", err=True)
-        print_items(found["items"], SPEC_COLUMNS, output)
+    add_list(specs, "specs list")
 
-    @specs.command("upload")
+    @command(specs, "upload", prints=False)
     def upload(
+        api: Api,
         file: Annotated[Path, typer.Argument(help="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.", exists=True)],
         name: Annotated[str, typer.Option(help="Default: its title.")] = "",
         service: Annotated[str, typer.Option(help="Which service it describes; default: by its hosts.")] = "",
         by: ByOption = "",
-        url: UrlOption = URL,
-        token: TokenOption = "",
     ) -> None:
         """Put a description in force; the same name is a newer version."""
         body = {"document": file.read_text(), "name": name, "service": service, "by": by}
-        answer = act(url, token, "specs", body)
+        answer = api.act("specs", body)
         typer.echo(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
 
-    @specs.command("delete")
-    def delete(name: str, url: UrlOption = URL, token: TokenOption = "") -> None:
+    @command(specs, "delete", prints=False)
+    def delete(api: Api, name: str) -> None:
         """Delete a description with all its versions."""
-        remove(url, token, f"specs/{quote(name, safe='')}")
+        api.remove(f"specs/{quote(name, safe='')}")
         typer.echo(f"{name} is out.")
 
-    @specs.command("report")
-    def report(name: str, url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
+    @command(specs, "report")
+    def report(api: Api, name: str) -> None:
         """Compare a description with what is seen: shadow, zombie, orphan, drift."""
-        found = fetch(url, token, f"specs/{quote(name, safe='')}/report", {})
-        if output is Output.JSON:
+        found = api.fetch(f"specs/{quote(name, safe='')}/report")
+        if api.output is Output.JSON:
             typer.echo(json.dumps(found, indent=2))
             return
-        print_items(list_rows(found), REPORT_COLUMNS, output)
+        api.print_items(list_rows(found), REPORT_COLUMNS)
 
 
 def list_rows(report: dict[str, Any]) -> list[dict[str, Any]]:

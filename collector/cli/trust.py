@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.core.config import CollectorSettings, ConfigError, load_settings
+from collector.core.config import CollectorSettings, load_settings
+from common.settings import ConfigError
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 DataDirectory = Annotated[Path | None, typer.Option("--data-dir", help="Where the collector keeps everything.")]
@@ -57,7 +58,7 @@ def create(
     """Print a token on standard output, and what to do with it on standard error."""
     from collector.core.keys import read_private
     from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, make_enrollment
-    from collector.trust.keeper import NO_PIN, PIN_FILE
+    from collector.trust.files import NO_PIN, PIN_FILE
 
     with _one_sentence():
         settings = load_settings({"data_dir": data_dir}, config_path=config)
@@ -154,19 +155,19 @@ def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: Da
 
 def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> None:
     """Of the collector's own authority; one that was given by files is rotated where it was made."""
-    from collector.trust.authority import AUTHORITY_FILE, rotate_own_authority
+    from collector.trust.authority import AUTHORITY_FILE, SENSOR_CERTIFICATE_SECONDS, rotate_own_authority
 
     with _one_sentence():
         settings = load_settings({"data_dir": data_dir}, config_path=config)
         if settings.ca_cert_file is not None:
             raise ValueError(f"the authority is the one of ca_cert_file, {settings.ca_cert_file}; rotate it there")
-        overlap = settings.sensor_certificate_seconds
+        overlap = SENSOR_CERTIFICATE_SECONDS
         rotate_own_authority(_find_directory(settings) / AUTHORITY_FILE, now=time.time(), overlap_seconds=overlap)
     print(f"The authority is new; the one before is trusted for {overlap / 86_400:g} days more.")
 
 
 def _find_directory(settings: CollectorSettings) -> Path:
-    from collector.trust.keeper import TRUST_DIRECTORY
+    from collector.trust.files import TRUST_DIRECTORY
 
     directory = settings.data_dir / TRUST_DIRECTORY
     if not directory.is_dir():
@@ -180,7 +181,7 @@ def _find_directory(settings: CollectorSettings) -> Path:
 def _one_sentence() -> Iterator[None]:
     """What went wrong on standard error, and exit code 1."""
     from collector.core.keys import KeyFileError
-    from collector.trust.keeper import TrustError
+    from collector.trust.files import TrustError
 
     try:
         yield

@@ -184,24 +184,24 @@ class Sensitivity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a level tells."""
+class LevelPlan:
+    """What a level sends."""
 
     alerts_a_day: float  # Below high severity, of all detectors together: at most so many are opened.
     episodes_a_day: float  # Of one volume detector that may pass the installation's bar.
 
 
 PLANS: Final = {
-    Sensitivity.QUIET: Plan(alerts_a_day=0.3, episodes_a_day=0.015),
-    Sensitivity.NORMAL: Plan(alerts_a_day=2.0, episodes_a_day=0.1),
-    Sensitivity.PARANOID: Plan(alerts_a_day=30.0, episodes_a_day=1.5),
+    Sensitivity.QUIET: LevelPlan(alerts_a_day=0.3, episodes_a_day=0.015),
+    Sensitivity.NORMAL: LevelPlan(alerts_a_day=2.0, episodes_a_day=0.1),
+    Sensitivity.PARANOID: LevelPlan(alerts_a_day=30.0, episodes_a_day=1.5),
 }
 LEVELS: Final = tuple(Sensitivity)
 RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
 
 
-def is_told(quietest: Sensitivity, level: Sensitivity) -> bool:
-    """Whether something that is told from `quietest` on is told at `level`."""
+def is_sent_at(quietest: Sensitivity, level: Sensitivity) -> bool:
+    """Whether something that is sent from `quietest` on is sent at `level`."""
     return RANKS[quietest] <= RANKS[level]
 
 

@@ -1,11 +1,6 @@
-"""One validated batch of the wire as numpy columns: the type that the receiver gives, and store and detectors take.
-
-Only `collector.receiver.convert` makes it, after a check of lengths, dictionary indexes, enums and bounds. So
-everything behind it may index without a check. Names are those of proto/apidae/v1/data.proto.
-"""
+"""What rows of calls are about: services, routes and consumers, and lists of different lengths, one a row."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +10,6 @@ U32 = NDArray[np.uint32]
 
 
 UNKNOWN_PATH = "<unknown>"
-
-
-class ConsumerColumn(StrEnum):
-    """A column that may name the consumer; the order here is the default one, as in the sensor's settings."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    CLIENT_ADDRESS = "client_address"
-    CLIENT_WORKLOAD = "client_workload"
-
-
-CONSUMER_ORDER: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,72 +58,3 @@ class Ragged:
     offsets: NDArray[np.int64]  # n + 1
     values: U64
     counts: U64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowBatch:
-    """Rows of one batch, n long each; strings already looked up through `strings`."""
-
-    node: str
-    boot_id: str
-    sequence: int
-    partition: int
-    key_id: int
-    policy_epoch: int
-    clock_segment: int
-    lost_calls: int
-    seen_calls: int
-    tls_lost_calls: int = 0  # Of both, what TLS carried.
-    tls_seen_calls: int = 0
-    strings: tuple[str, ...]
-    routes: tuple[Route, ...]
-    route: U32  # Index into routes.
-    route_id: U64
-    window_start: U32  # Unix seconds.
-    window_length: U32  # Seconds.
-    principal: U64
-    principal_kind: U32
-    credential: U64
-    client_address: U32  # Index into strings.
-    client_workload: U32  # Index into strings.
-    authentication: U32  # Bits.
-    status_code: U32
-    role: U32
-    hop: U32
-    protocol_version: U32  # Index into strings.
-    request_content_type: U32  # Index into strings.
-    response_content_type: U32  # Index into strings.
-    flags: U32  # Bits.
-    calls: U64
-    request_bytes: U64
-    response_bytes: U64
-    time_to_first_byte_sum_us: U64
-    duration_sum_us: U64
-    duration_max_us: U64
-    duration: Ragged  # Buckets of scale 3 over microseconds, with counts.
-    response_size: Ragged  # Buckets of scale 3 over bytes, with counts.
-    objects: Ragged  # Keyed hashes, no counts.
-    objects_count: U64
-    object_numeric_calls: U64
-    object_monotonic_steps: U64
-    object_numeric_span: U64
-    kind: U32
-    rpc_status: U32
-    ended_later: U64
-    streams: U64
-    stream_duration_sum_us: U64
-    counted_messages_calls: U64
-    request_messages: U64
-    response_messages: U64
-    records_returned: U64
-    records_measured: U64  # Of those, counted in bodies.
-    request_bodies_read: U64  # Calls.
-    response_bodies_read: U64
-    attacks: U64  # Calls whose request held an attack's payload.
-    attacks_confirmed: U64  # Answers that say that one worked.
-    payloads: Ragged  # Keyed hashes; the lowest 4 bits are an AttackClass, the next 4 an AttackEvidence.
-    client_software: U32  # Index into strings; the empty one where it is not known.
-    data: Ragged  # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
-
-    def __len__(self) -> int:
-        return len(self.route)

@@ -1,49 +1,59 @@
-"""The detectors' one entrance: batches in the order of the log in, crossings out as signals. Pure and deterministic.
+"""The detectors' one entrance: batches in the order of the log in, signals out. Pure and deterministic.
 
 Reads server-side rows (the end that accepted the connection) without those of proxies. Early rows and the rows that
-follow add up. Gives AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
-collector/detection/abuse, and HealthSignals of collector/detection/health. It has no clock. The theory is in
-docs/internals/detection.md.
+follow add up. The engine gives the rows their subjects, closes windows, and asks each detector of its list
+(collector/detection/framework/detector.py). It has no clock. The theory is in docs/internals/detection.md.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.alerting.alert import AlertKind, AlertSignal, HealthSignal, Signal
+from collector.alerting.alert import AlertKind, Signal
 from collector.core.rates import UTC_NAME, LocalTime
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
-from collector.detection.abuse.engine import AbuseEngine
-from collector.detection.framework.columns import Columns, find_latest
-from collector.detection.framework.contract import F64, State
-from collector.detection.framework.loss import Losses, SubjectLoss
-from collector.detection.framework.slots import Slots
-from collector.detection.framework.subject_index import CROWD_MIN, Placed, Roster
-from collector.detection.framework.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectName, Subjects
-from collector.detection.health.engine import HealthEngine
-from collector.detection.volume.burst import BurstDetector
-from collector.detection.volume.season import SeasonDetector
+from collector.detection.abuse.bfla import BflaDetector
+from collector.detection.abuse.bola import BolaDetector
+from collector.detection.abuse.code_endpoints import CodeEndpoints
+from collector.detection.abuse.credential_rotation import CredentialRotationDetector
+from collector.detection.abuse.credential_sharing import CredentialSharingDetector
+from collector.detection.abuse.credential_stuffing import CredentialStuffingDetector
+from collector.detection.abuse.detector import Rarity
+from collector.detection.abuse.enumeration import EnumerationDetector
+from collector.detection.abuse.injection import InjectionDetector
+from collector.detection.abuse.mass_export import MassExportDetector
+from collector.detection.abuse.pair_history import PairCalls, Walks
+from collector.detection.abuse.resource_consumption import ResourceConsumptionDetector
+from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDetector
+from collector.detection.abuse.scanning import ScanningDetector
+from collector.detection.framework.detector import Detector
+from collector.detection.framework.loss import Losses
+from collector.detection.framework.rows import Events
+from collector.detection.framework.slots import Subjects
+from collector.detection.framework.state import Arrays, DetectorState, Slots, StateError, number
+from collector.detection.framework.subject_index import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectIndex
+from collector.detection.health.health import HealthDetector
 from collector.detection.volume.service_volume import ServiceVolume
-from collector.detection.volume.silence import SteadyCallers
-from collector.detection.volume.windowed import NO_CONTEXT, Context, Crossing, Watch, WindowRows
+from collector.detection.volume.silence import SilenceDetector
+from collector.detection.volume.volume import ConsumerVolume, EndpointVolume, PairVolume
+from collector.storage.columns import RowBatch
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
 HOP_PROXY = 2
 AHEAD_SECONDS = 5  # A row may start this long after the collector received it: clocks differ.
-_PARENT_SHARE = 0.5  # Of a consumer's customary burst may go to an endpoint that is new to it.
-
-# Evidence that a subject nobody knows may show in a window and be ordinary, by window length: the stated priors.
-PAIR_PRIORS = {10: 12.0, 300: 150.0, 3_600: 1_000.0}
-CONSUMER_PRIORS = {10: 25.0, 300: 300.0, 3_600: 2_000.0}
-CROWDED_FLOORS = {10: 24.0}  # Of pairs, where many call: among them are pages that load 50 objects at once.
-ENDPOINT_WINDOWS = (60, 300, 3_600)
+_TIME_ZONE = "time_zone"
 
 
-class Engine:
+class Engine(DetectorState):
     """All detectors of one installation (or of the partitions one collector owns)."""
+
+    parts = ("subjects", "losses", "detectors")
+    used_calls = number(0)
+    _client_side_calls = number(0)
+    _proxy_calls = number(0)
+    _late_calls = number(0)
+    _ahead_calls = number(0)
 
     def __init__(
         self,
@@ -58,42 +68,50 @@ class Engine:
         """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own.
         `consumer_order`, `time_zone` (of the endpoints' hours and days): the collector's settings. Raises ValueError
         where the zone is not known."""
+        super().__init__()
         self._local_time = LocalTime(time_zone)
         self._endpoint_of_route = {} if endpoint_of_route is None else endpoint_of_route
         self._consumer_order = consumer_order
-        self.roster = Roster(
+        self.subjects = subjects = SubjectIndex(
             endpoint_of_route=self._endpoint_of_route,
             consumer_order=consumer_order,
             endpoints_max=endpoints_max,
             consumers_max=consumers_max,
             pairs_max=pairs_max,
         )
-        self.abuse = AbuseEngine()
-        self.losses = Losses()
-        self._sizes: tuple[int, ...] = ()  # Of the tables, that the watches have room for.
-        self.watermark = 0
-        self.used_calls = 0
-        self.dropped_calls = {"client_side": 0, "proxy": 0, "late": 0, "ahead": 0}
-        self.pair_watches = [
-            self._watch_bursts(AlertKind.VOLUME_PAIR, length, level) for length, level in PAIR_PRIORS.items()
+        self.losses = losses = Losses(subjects.tables)
+        walks, rarity = Walks(subjects), Rarity(subjects)
+        calls, codes = PairCalls(subjects), CodeEndpoints(subjects)
+        endpoints = self.endpoints = EndpointVolume(subjects, losses, self._local_time)
+        consumers = self.consumers = ConsumerVolume(subjects, losses, rarity)
+        pairs = self.pairs = PairVolume(subjects, losses, rarity, walks, consumers, endpoints)
+        windowed = list(endpoints.windowed.values())
+        health = HealthDetector(subjects, losses.endpoints, [one.windows for one in windowed])
+        self.services = ServiceVolume(subjects, health.services, windowed, losses.endpoints, self._local_time)
+        self.silence = SilenceDetector(
+            subjects, losses, pairs.windowed[3_600], windowed, consumers.report, self._local_time
+        )
+        shared = subjects, losses, rarity
+        # In the order in which they are fed, and see windows that have closed.
+        in_order: list[Detector] = [
+            *(walks, endpoints, health, pairs, consumers, self.services, self.silence, rarity, codes, calls),
+            EnumerationDetector(*shared, calls, walks),
+            MassExportDetector(*shared),
+            CredentialStuffingDetector(*shared, codes),
+            ScanningDetector(*shared),
+            CredentialSharingDetector(*shared),
+            CredentialRotationDetector(*shared),
+            ResourceExhaustionDetector(*shared),
+            ResourceConsumptionDetector(*shared, calls),
+            BflaDetector(*shared, codes),
+            BolaDetector(*shared),
+            InjectionDetector(*shared),
         ]
-        self.consumer_watches = [
-            self._watch_bursts(AlertKind.VOLUME_CONSUMER, length, level) for length, level in CONSUMER_PRIORS.items()
-        ]
-        seasons = [SeasonDetector(window_seconds=length, local_time=self._local_time) for length in ENDPOINT_WINDOWS]
-        self.endpoint_watches = [
-            Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
-            for season, finer in zip(seasons, [None, *seasons], strict=False)
-        ]
-        self._hours = seasons[-1]
-        self.health = HealthEngine(self.roster, ENDPOINT_WINDOWS)
-        self.services = ServiceVolume(self.roster, self.health.services, self.endpoint_watches, self._local_time)
-        self.steady = SteadyCallers(self.roster, self.pair_watches[-1], self.endpoint_watches, self._local_time)
-        self._seasons = [*seasons, *self.services.seasons]
+        self.detectors = {detector.name: detector for detector in in_order}
 
     def make_new(self) -> "Engine":
         """One that has learned nothing, of the same limits and the same mapping."""
-        endpoints, consumers, pairs = (part.table.limit for part in self.roster.parts)
+        endpoints, consumers, pairs = (table.limit for table in self.subjects.tables)
         return Engine(
             endpoint_of_route=self._endpoint_of_route,
             consumer_order=self._consumer_order,
@@ -104,25 +122,29 @@ class Engine:
         )
 
     @property
-    def watches(self) -> list[Watch]:
-        """Every watch, in a fixed order."""
-        return [*self.pair_watches, *self.consumer_watches, *self.endpoint_watches]
+    def watermark(self) -> int:
+        """Start of the newest row, unix seconds."""
+        return self.subjects.watermark
+
+    @property
+    def dropped_calls(self) -> dict[str, int]:
+        """Calls that were not evaluated, by reason."""
+        return {
+            "client_side": self._client_side_calls,
+            "proxy": self._proxy_calls,
+            "late": self._late_calls,
+            "ahead": self._ahead_calls,
+        }
 
     @property
     def evicted_count(self) -> int:
         """Subjects forgotten because there were too many."""
-        return sum(part.table.evicted_count for part in self.roster.parts) + self.services.table.evicted_count
+        return sum(table.evicted_count for table in (*self.subjects.tables, self.services.table))
 
     @property
     def held_back_count(self) -> int:
-        """Crossings under the installation's bar."""
-        return (
-            self.abuse.held_back_count
-            + self.health.held_back_count
-            + self.services.held_back_count
-            + self.steady.bar.held_back_count
-            + sum(watch.bar.held_back_count for watch in self.watches)
-        )
+        """Values past a threshold that the normal level of sensitivity does not report."""
+        return sum(detector.held_back_count for detector in self.detectors.values())
 
     def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
         """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may
@@ -130,70 +152,37 @@ class Engine:
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
-        newest = int(np.max(batch.window_start[chosen]))
-        signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
-        columns = Columns(batch, chosen)
-        placed = self.roster.place(columns, self.watermark)
-        self._make_room(placed)
-        self.losses.take(columns, placed, parts or (batch,), self._sizes, newest)
-        self.abuse.walks.take(columns, placed, self.roster, newest)
-        rows, ends = WindowRows(columns, placed.novel), columns.find_ends(received_at)
-        used = np.zeros(len(chosen), np.bool_)
-        if len(placed.by_pair.rows):
-            self.roster.count_consumers(self.watermark)  # Whatever is judged, so that all judge by the same count.
-        for watch in self.endpoint_watches:
-            for _, own, _ in rows.add(watch, placed.endpoint, placed.by_endpoint.rows):
-                used[own] = True
-        self.health.take(columns, placed, self.endpoint_watches)
-        for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
-            for watch in watches:
-                for window, seen, own in rows.add(watch, slots, placed.by_pair.rows):
-                    notable = watch.list_notable(window, own, self._context(watch))
-                    if len(notable):
-                        signals += self._judge(watch, window, notable, find_latest(notable, own, ends[seen]))
-        signals += self.abuse.take(columns, placed, self.roster, time=newest, find_loss=self._find_loss)
-        used_calls = int(columns.calls[used].sum())
+        events = Events(batch, chosen, received_at)
+        signals = self.advance(events.time)  # First, so that rows of one batch do not fall out of the ring.
+        self.subjects.place(events)
+        self.losses.take(events, parts or (batch,))
+        if len(events.by_pair.rows):
+            self.subjects.count_consumers(self.watermark)  # First, so that all use the same count.
+        for detector in self.detectors.values():
+            signals += detector.feed(events)
+        used_calls = int(events.calls[events.is_used].sum())
         self.used_calls += used_calls
-        self.dropped_calls["late"] += int(columns.calls.sum()) - used_calls
+        self._late_calls += int(events.calls.sum()) - used_calls
         return signals
 
-    def advance(self, watermark: int) -> list[AlertSignal | HealthSignal]:
+    def advance(self, watermark: int) -> list[Signal]:
         """Close what may close when the newest row starts at `watermark` (unix seconds)."""
-        self.watermark = max(self.watermark, watermark)
-        signals: list[AlertSignal | HealthSignal] = []
-        for watch in self.watches:
-            for window in watch.windows.due(self.watermark):
-                signals += self._close(watch, window)
-            watch.skipped_windows += watch.windows.skip(self.watermark)
+        self.subjects.watermark = max(self.watermark, watermark)
+        signals: list[Signal] = []
+        for volume in (self.pairs, self.consumers, self.endpoints):
+            for closed in volume.advance(self.watermark):
+                for detector in self.detectors.values():
+                    signals += detector.close(closed)
+                signals += closed.signals  # Last, so that endpoints join the alert of their service.
         return signals
-
-    def _close(self, watch: Watch, window: int) -> list[AlertSignal | HealthSignal]:
-        slots = watch.due_slots(window)
-        signals: list[AlertSignal | HealthSignal] = []
-        calls = None
-        if watch.kind is AlertKind.VOLUME_ENDPOINT:
-            signals += self.health.close(watch, window, slots, self.losses.endpoints)
-            calls = watch.windows.read(window, slots)[0]
-        elif watch is self.consumer_watches[-1]:
-            self.steady.note(window, slots, watch.windows.read(window, slots)[0])
-        crossings = watch.close(window, slots, self._context(watch))
-        if calls is not None:  # Told before its endpoints, which join it; judged after them.
-            signals += self.services.close(watch, window, slots, calls, self.losses.endpoints)
-        if calls is not None and watch is self.endpoint_watches[-1]:
-            fallen = self.steady.close(window, slots, calls, self.losses)
-            signals += [self._tell(self.consumer_watches[-1], crossing) for crossing in fallen]
-        return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
 
     def remap(self, routes: Set[int]) -> None:
         """The mapping changed for these routes. Levels, errors and latency of endpoints that have more or fewer routes
-        than before are learnt anew."""
-        changed, gone = self.roster.remap(routes)
+        than before are learned anew."""
+        changed, gone = self.subjects.remap(routes)
         anew = np.concatenate([changed, gone])
-        if not len(anew):
-            return
-        for watch in self.endpoint_watches:
-            watch.forget(anew)
-        self.health.forget(anew)
+        for detector in self.detectors.values() if len(anew) else ():
+            detector.change_routes(anew)
 
     def find_newest(self, batch: RowBatch, received_at: int | Slots) -> int:
         """When the newest row of a batch that counts begins; 0 where none does."""
@@ -205,204 +194,60 @@ class Engine:
     def resume(self, time: int, counted: "Engine") -> None:
         """Go on at `time` (unix seconds) after one of which nothing is known: no window that has a part of it is taken
         for silence. What was `counted` meanwhile stays counted."""
-        for watch in self.watches:
-            if watch.windows.next_window >= 0:
-                begun, rest = divmod(time, watch.windows.window_seconds)
-                watch.windows.leave(begun + (watch.is_dense and rest > 0))
-        self.health.leave()
-        self.used_calls, self.dropped_calls = counted.used_calls, dict(counted.dropped_calls)
+        for detector in self.detectors.values():
+            detector.resume(time)
+        for name in self._others:
+            setattr(self, name, getattr(counted, name))
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
         """A person marked a level as expected: the detectors of that subject learn it at once. False when it is
         unknown."""
-        volume = {
-            AlertKind.VOLUME_PAIR: (self.pair_watches, self.roster.pairs),
-            AlertKind.VOLUME_CONSUMER: (self.consumer_watches, self.roster.consumers),
-            AlertKind.VOLUME_ENDPOINT: (self.endpoint_watches, self.roster.endpoints),
-        }
-        if kind is AlertKind.VOLUME_SERVICE:
-            return self.services.expect(endpoint_id, calls_per_second)
-        if kind not in volume:
-            return self.health.expect(kind, endpoint_id) or self.abuse.expect(kind, endpoint_id, consumer, self.roster)
-        watches, subjects = volume[kind]
-        slot = subjects.find(endpoint_id, consumer)
-        if slot < 0:
-            return False
-        for watch in watches:
-            watch.expect(slot, calls_per_second * watch.windows.window_seconds)
-        if kind is AlertKind.VOLUME_CONSUMER:
-            self.steady.expect(slot)
-        return True
+        asked = [
+            detector.expect(kind, endpoint_id, consumer, calls_per_second)
+            for detector in self.detectors.values()
+            if kind in detector.kinds
+        ]
+        return any(asked)
 
-    def dump(self) -> dict[str, State]:
-        """State for a checkpoint, by part."""
-        counts = np.array([self.watermark, self.used_calls, *self.dropped_calls.values()])
+    def erase(self, consumer: str) -> int:
+        """Forget the name of a consumer: what was learned of it stays under no name, and ages. Gives how many subjects
+        were its."""
+        return sum(part.erase(consumer) for part in self.walk() if isinstance(part, Subjects))
+
+    def dump(self, path: str = "") -> Arrays:
         zone = np.frombuffer(self._local_time.name.encode(), np.uint8)
-        parts: dict[str, State] = {
-            "engine": {"counts": counts, "time_zone": zone},
-            **self.losses.dump(),
-            **self.roster.dump(),
-        }
-        parts |= self.abuse.dump() | self.health.dump() | self.services.dump() | self.steady.dump()
-        for index, watch in enumerate(self.watches):
-            parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
-        return parts
+        return super().dump(path) | {_TIME_ZONE: zone}
 
-    def load(self, parts: dict[str, State]) -> None:
-        """The inverse of `dump`, into an engine of the same limits."""
-        self.watermark, self.used_calls, *dropped = (int(value) for value in parts["engine"]["counts"])
-        self.dropped_calls = dict(zip(self.dropped_calls, dropped, strict=True))
-        self.losses.load(parts)
-        self.roster.load(parts)
-        self._sizes = ()
-        self.abuse.load(parts)
-        self.health.load(parts, self.roster.endpoints.table.capacity)
-        self.services.load(parts)
-        self.steady.load(parts)
-        for index, watch in enumerate(self.watches):
-            prefix = f"watch{index}."
-            own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}
-            watch.load(own)
-        self._turn_seasons(parts["engine"])
-
-    def _turn_seasons(self, state: State) -> None:
-        """What was learnt under another time zone keeps its hours."""
-        before = state["time_zone"].tobytes().decode() if "time_zone" in state else UTC_NAME
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        """Into an engine of the same limits. What was learned under another time zone keeps its hours."""
+        if unknown := saved.keys() - self.dump().keys():
+            raise StateError(f"{min(unknown)} is unknown")
+        super().load(saved, path)
+        before = saved[_TIME_ZONE].tobytes().decode()
         if before == self._local_time.name:
             return
         try:
             ago = LocalTime(before)
-        except ValueError:  # A database of before knew it: the season is learnt anew where it does not fit.
+        except ValueError:  # An earlier database knew it: the season is learned anew where it does not fit.
             return
         hours = round((self._local_time.read(self.watermark) - ago.read(self.watermark)) / 3_600)
-        for season in self._seasons:
-            season.turn_season(hours)
-        self.steady.turn(hours)
-
-    def _watch_bursts(self, kind: AlertKind, length: int, level: float) -> Watch:
-        is_pair = kind is AlertKind.VOLUME_PAIR
-        has_season = is_pair and length in ENDPOINT_WINDOWS
-        detector = BurstDetector(window_seconds=length, prior_level=level, has_season=has_season)
-        return Watch(kind, detector, (self.roster.pairs if is_pair else self.roster.consumers).table)
+        for detector in self.detectors.values():
+            detector.turn_clock(hours)
 
     def _choose(self, batch: RowBatch, received_at: int | Slots) -> Slots:
         """Indexes of the rows that count; the others' calls are counted by reason."""
         left = np.ones(len(batch), np.bool_)
-        for reason, mask in _list_reasons(batch, received_at).items():
+        for name, mask in _list_reasons(batch, received_at).items():
             if np.count_nonzero(mask):
-                self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
+                setattr(self, name, getattr(self, name) + int(batch.calls[left & mask].sum()))
                 left &= ~mask
         return left.nonzero()[0]
 
-    def _make_room(self, placed: Placed) -> None:
-        sizes = tuple(part.table.capacity for part in self.roster.parts)
-        if sizes == self._sizes and not placed.has_evicted:
-            return
-        self._sizes = sizes
-        endpoints = self.roster.endpoints.table.capacity
-        self.health.grow(endpoints)
-        if len(placed.evicted_endpoints):
-            self.health.forget(placed.evicted_endpoints)
-        if len(placed.evicted_consumers):
-            self.steady.forget(placed.evicted_consumers)
-        for watches, part, losses, evicted in (
-            (self.endpoint_watches, self.roster.endpoints, self.losses.endpoints, placed.evicted_endpoints),
-            (self.consumer_watches, self.roster.consumers, self.losses.consumers, placed.evicted_consumers),
-            (self.pair_watches, self.roster.pairs, self.losses.pairs, placed.evicted_pairs),
-        ):
-            if len(evicted):
-                losses.forget(evicted)
-            for watch in watches:
-                watch.grow(part.table.capacity, endpoints)
-                if len(evicted):
-                    watch.forget(evicted)
-                if len(placed.evicted_endpoints) and watch.population is not None:
-                    watch.population.forget(placed.evicted_endpoints)
-
-    def _judge(self, watch: Watch, window: int, slots: Slots, ends: Slots) -> list[AlertSignal]:
-        """Judge touched slots of an open window, which were seen until `ends`."""
-        crossings = watch.judge_open(window, slots, ends, self._context(watch))
-        return [self._tell(watch, crossing) for crossing in crossings]
-
-    def _context(self, watch: Watch) -> Context:
-        losses = {
-            AlertKind.VOLUME_PAIR: self.losses.pairs,
-            AlertKind.VOLUME_CONSUMER: self.losses.consumers,
-            AlertKind.VOLUME_ENDPOINT: self.losses.endpoints,
-        }[watch.kind]
-        if watch.kind is not AlertKind.VOLUME_PAIR:
-            return replace(NO_CONTEXT, loss=losses.ratios)
-        levels = self.consumer_watches[self.pair_watches.index(watch)].levels
-        crowded = CROWDED_FLOORS.get(watch.windows.window_seconds, 0.0)
-
-        def find_season(slots: Slots, window: int) -> F64 | None:
-            return self._find_season(watch, slots, window)
-
-        def find_floor(slots: Slots) -> F64:
-            consumers, endpoints = self.roster.pair_consumer[slots], self.roster.pair_endpoint[slots]
-            floor = np.where(consumers >= 0, _PARENT_SHARE * levels(np.maximum(consumers, 0)), 0.0)
-            if crowded:
-                is_crowded = self.roster.count_consumers(self.watermark)[np.maximum(endpoints, 0)] >= CROWD_MIN
-                floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
-            return floor
-
-        return Context(
-            parents=lambda slots: self.roster.pair_endpoint[slots],
-            floor=find_floor,
-            season=find_season,
-            loss=losses.ratios,
-        )
-
-    def _find_loss(self, subject: SubjectName) -> float:
-        """Of a subject's calls; of one that is in no table, of those of its endpoint."""
-        known: list[tuple[Subjects, SubjectLoss, str, str]] = []
-        if subject.consumer:
-            known.append((self.roster.pairs, self.losses.pairs, subject.endpoint_id, subject.consumer))
-            known.append((self.roster.consumers, self.losses.consumers, "", subject.consumer))
-        known.append((self.roster.endpoints, self.losses.endpoints, subject.endpoint_id, ""))
-        for subjects, losses, endpoint_id, consumer in known if self.losses.is_known else ():
-            slot = subjects.find(endpoint_id, consumer)
-            if slot >= 0:
-                return losses.share(np.array([slot]))
-        return 0.0
-
-    def _find_season(self, watch: Watch, slots: Slots, window: int) -> F64 | None:
-        """What the hour makes of the calls of the endpoints of pairs."""
-        seconds, endpoints = watch.windows.window_seconds, self.roster.pair_endpoint[slots]
-        if seconds not in ENDPOINT_WINDOWS:
-            return None
-        factors = self._hours.read_factors(window * seconds // self._hours.window_seconds)
-        return np.where(endpoints >= 0, factors.take(np.maximum(endpoints, 0)), np.nan)
-
-    def _consumer_of(self, watch: Watch, slot: int) -> int:
-        """The consumer's slot of a pair's or a consumer's own; -1: none."""
-        if watch.kind is AlertKind.VOLUME_CONSUMER:
-            return slot
-        return int(self.roster.pair_consumer[slot]) if watch.kind is AlertKind.VOLUME_PAIR else -1
-
-    def _tell(self, watch: Watch, crossing: Crossing) -> AlertSignal:
-        """A crossing with names and rates."""
-        part = {
-            AlertKind.VOLUME_PAIR: self.roster.pairs,
-            AlertKind.VOLUME_CONSUMER: self.roster.consumers,
-            AlertKind.VOLUME_ENDPOINT: self.roster.endpoints,
-        }[watch.kind]
-        name = part.name(crossing.slot)
-        signal = crossing.tell(name)
-        if not name.consumer:
-            return signal
-        walks = crossing.kind is AlertKind.VOLUME_PAIR
-        return msgspec.structs.replace(
-            signal,
-            walk=self.abuse.walks.describe(crossing.slot, self.watermark) if walks else "",
-            is_notice=self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
-        )
-
 
 def _list_reasons(batch: RowBatch, received_at: int | Slots) -> dict[str, NDArray[np.bool_]]:
-    """Why rows do not count, and which."""
+    """Why rows do not count, by the attribute that counts their calls, and which."""
     return {
-        "client_side": batch.role != ROLE_SERVER,
-        "proxy": batch.hop == HOP_PROXY,
-        "ahead": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
+        "_client_side_calls": batch.role != ROLE_SERVER,
+        "_proxy_calls": batch.hop == HOP_PROXY,
+        "_ahead_calls": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
     }

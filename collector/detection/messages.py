@@ -47,10 +47,12 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     dropped_calls: dict[str, int]  # By reason.
 
 
-class Saved(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: a checkpoint holds every expectation up to this number."""
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: a checkpoint on disk holds what this request asked for. `subjects`: how many were the erased
+    consumer's."""
 
-    expect: int
+    number: int
+    subjects: int = 0
 
 
 class Renewed(msgspec.Struct, frozen=True, tag=True):
@@ -66,7 +68,7 @@ class Taken(msgspec.Struct, frozen=True, tag=True):
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: a person says this level is ordinary. Told again until a checkpoint holds it."""
+    """Parent to child: a person says this level is normal. Sent again until it is done."""
 
     number: int
     kind: AlertKind
@@ -75,15 +77,8 @@ class Expect(msgspec.Struct, frozen=True, tag=True):
     rate: float
 
 
-class Erased(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: a checkpoint without that consumer is on disk. `subjects`: how many were its."""
-
-    number: int
-    subjects: int
-
-
 class Erase(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: forget a consumer. Told again until it is."""
+    """Parent to child: forget a consumer. Sent again until it is done."""
 
     number: int
     consumer: str
@@ -99,7 +94,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Parent to child: write a checkpoint and end."""
 
 
-ToParent = Told | Counts | Saved | Renewed | Erased
+ToParent = Told | Counts | Done | Renewed
 ToChild = Taken | Expect | Erase | Mapped | Stop
 TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)
 TO_CHILD: Final = msgspec.msgpack.Decoder(ToChild)

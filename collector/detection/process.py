@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,10 @@ import msgspec
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointVersionError,
-    erase_from_engine,
     load_checkpoint,
     remove_old_states,
     save_checkpoint,
@@ -46,13 +45,12 @@ from collector.detection.messages import (
     TO_PARENT,
     Counts,
     DetectorTotals,
+    Done,
     Erase,
-    Erased,
     Expect,
     Mapped,
     Outbox,
     Renewed,
-    Saved,
     Stop,
     Taken,
     ToChild,
@@ -64,7 +62,9 @@ from collector.receiver.convert import convert_bytes
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
+from collector.storage.columns import RowBatch
 from common.figures import Figure, list_figures, make_labelled, make_totals
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
@@ -94,9 +94,7 @@ class Follower:
     next_signal: int = 1
     taken: int = 1
     refused_batches: int = 0
-    expected: int = 0  # Number of the newest expectation.
-    saved_expected: int = 0  # Of the newest that a checkpoint holds.
-    erased: list[Erased] = field(default_factory=list)  # That no checkpoint holds yet.
+    done: list[Done] = field(default_factory=list)  # Requests that no checkpoint holds yet.
     position: Position = field(default_factory=lambda: Position(0, 0))
     is_behind: bool = False  # There may be more to read at once.
     jumps: Jumps = field(default_factory=Jumps)
@@ -127,8 +125,7 @@ class Follower:
         if checkpoint is not None:
             self.position = self.saved_position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
-            if checkpoint.jumps:
-                self.jumps.load(checkpoint.jumps)
+            self.jumps = checkpoint.jumps
         self._try_disk(lambda: self._cuts.resume(self.position))
         return sentence
 
@@ -181,14 +178,14 @@ class Follower:
         for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
             path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
         self.reader.commit(self.position)
-        self.saved_position, self.saved_expected, self.unsaved_bytes = self.position, self.expected, 0
+        self.saved_position, self.unsaved_bytes = self.position, 0
         self._has_failed = False
 
     def erase(self, message: Erase) -> None:
         """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
-        self.engine, subjects = erase_from_engine(self.engine, message.consumer)
+        subjects = self.engine.erase(message.consumer)
         remove_old_states(self.checkpoint_path, message.consumer)
-        self.erased.append(Erased(message.number, subjects))
+        self.done.append(Done(message.number, subjects))
 
     def _read(self, until: Position | None, entries: list[Entry]) -> None:
         """The next batches; all of what was read together before a crash. Raises OSError."""
@@ -239,7 +236,7 @@ class Follower:
             )
             return
         before.resume(time, self.engine)
-        before.remap(before.roster.list_routes())  # The mapping may have changed since.
+        before.remap(before.subjects.list_routes())  # The mapping may have changed since.
         self.engine = before
         self.jumps.undo(jump)
         self.undone_jumps += 1
@@ -260,7 +257,7 @@ class Follower:
         return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
 
     def _stand(self) -> Checkpoint:
-        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps.dump())
+        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps)
 
     def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
         """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
@@ -289,10 +286,10 @@ class Follower:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Erasure:
-    """One that is asked for, and who waits for it."""
+class _Request:
+    """What a person asked for, and who waits for it."""
 
-    message: Erase
+    message: Expect | Erase
     subjects: int = 0
     is_done: threading.Event = field(default_factory=threading.Event)
 
@@ -310,7 +307,7 @@ class DetectorProcess:
         time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`take` makes signals durable (AlertDesk.take_signals). StoreError leaves them unacknowledged, and the next
+        """`take` makes signals durable (AlertService.take_signals). StoreError leaves them unacknowledged, and the next
         `poll` begins with them; what else it raises is a fault of ours, and they are given up."""
         self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
         self._take = take
@@ -322,10 +319,8 @@ class DetectorProcess:
         self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
         self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
         self._mapping: dict[int, str] = {}
-        self._expectations: dict[int, Expect] = {}  # Those no checkpoint holds yet, by number.
-        self._expect_number = 0
-        self._erasures: dict[int, _Erasure] = {}  # Those that are not done, by number.
-        self._erase_number = 0
+        self._requests: dict[int, _Request] = {}  # Those no checkpoint holds yet, by number.
+        self._numbers = count(1)
         self._start_after = 0.0
         self.restart_count = 0
         self._dropped_messages = 0
@@ -370,10 +365,8 @@ class DetectorProcess:
         theirs.close()  # Else the child's end would stay open here and its death would go unseen.
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
         self._send("mapped", Mapped(self._mapping))
-        for number, message in self._expectations.items():
-            self._send(f"expect {number}", message)
-        for number, erasure in list(self._erasures.items()):
-            self._send(f"erase {number}", erasure.message)
+        for request in list(self._requests.values()):
+            self._send(f"request {request.message.number}", request.message)
 
     def poll(self, timeout_seconds: float) -> None:
         """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
@@ -394,24 +387,22 @@ class DetectorProcess:
     def expect(self, alert: Alert) -> None:
         """Teach the detectors that an alert's level is ordinary: its calls over the whole window, for what a burst of
         some seconds would make of it was never seen. A child that dies before its checkpoint holds it is told again."""
-        self._expect_number += 1
-        number = self._expect_number
         rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
-        message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, rate)
-        self._expectations[number] = message
-        self._send(f"expect {number}", message)
+        self._request(Expect(next(self._numbers), alert.kind, alert.endpoint_id, alert.consumer, rate))
 
     def erase(self, consumer: str, timeout_seconds: float) -> int:
         """Have the detectors forget a consumer, and wait for it: every signal of before was taken then. Gives how many
         subjects were its. Raises TimeoutError; it is done nevertheless as soon as the detectors can.
         """
-        self._erase_number += 1
-        erasure = _Erasure(message=Erase(self._erase_number, consumer))
-        self._erasures[self._erase_number] = erasure
-        self._send(f"erase {self._erase_number}", erasure.message)
+        erasure = self._request(Erase(next(self._numbers), consumer))
         if not erasure.is_done.wait(timeout_seconds):
             raise TimeoutError(f"The detectors did not forget {consumer} within {timeout_seconds:.0f} s; erase again.")
         return erasure.subjects
+
+    def _request(self, message: Expect | Erase) -> "_Request":
+        request = self._requests[message.number] = _Request(message=message)
+        self._send(f"request {message.number}", message)
+        return request
 
     def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
         """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
@@ -451,16 +442,13 @@ class DetectorProcess:
 
     def _receive(self, message: ToParent) -> None:
         match message:
-            case Erased():
-                erasure = self._erasures.pop(message.number, None)
-                if erasure is not None:
-                    erasure.subjects = message.subjects
-                    erasure.is_done.set()
+            case Done():
+                request = self._requests.pop(message.number, None)
+                if request is not None:
+                    request.subjects = message.subjects
+                    request.is_done.set()
             case Counts():
                 self.counts = message
-            case Saved():
-                for number in [number for number in self._expectations if number <= message.expect]:
-                    del self._expectations[number]
             case Renewed():
                 logger.warning("%s", message.sentence)
             case Told():
@@ -534,15 +522,13 @@ def run_detectors(
             if now >= count_at:
                 count_at = now + COUNT_SECONDS
                 pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
-            is_asked = bool(follower.erased) or follower.expected > follower.saved_expected
             is_due = now >= save_at or follower.unsaved_bytes >= UNSAVED_BYTES_MAX
-            if now < again_at or not (is_asked or (follower.has_news and is_due)):
+            if now < again_at or not (follower.done or (follower.has_news and is_due)):
                 continue
             if follower.save():
                 save_at = now + follower.pause_seconds
-                pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
-                while follower.erased:
-                    pipe.send_bytes(msgspec.msgpack.encode(follower.erased.pop(0)))
+                while follower.done:
+                    pipe.send_bytes(msgspec.msgpack.encode(follower.done.pop(0)))
             elif follower.disk_errors > errors:
                 again_at = now + CHECKPOINT_SECONDS[0]
     except (EOFError, ConnectionError):
@@ -556,7 +542,7 @@ def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool
             follower.taken = max(follower.taken, message.next)
         case Expect():
             follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
-            follower.expected = message.number
+            follower.done.append(Done(message.number))
         case Erase():
             follower.erase(message)
         case Mapped():

@@ -27,12 +27,14 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import Ragged, Route, RowBatch
-from collector.detection.framework.contract import State
+from collector.core.rows import Ragged, Route
+from collector.detection.framework.state import DetectorState, number, record
 from collector.receiver.segment import Position
+from collector.storage.columns import RowBatch
 
 _END = struct.Struct("<QQ")  # Segment and offset.
 
@@ -111,8 +113,7 @@ class Lost(Enum):
     LOST = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jump:
+class Jump(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds: the newest row before it and the first one after it."""
 
     left: int  # 0: there was none.
@@ -131,20 +132,19 @@ class Jump:
         return time < self.landed or (abs(back - span) <= BEHIND_SECONDS and since <= WORTH * span)
 
 
-class Jumps:
+class Jumps(DetectorState):
     """Those that are kept, in the order of time."""
 
-    def __init__(self) -> None:
-        self.kept: tuple[Jump, ...] = ()
-        self._behind_since = 0  # When the first batch was received that is behind; 0: the last one was not.
-        self._is_settled = False
+    kept = record(list[Jump])
+    _behind_since = number(0)  # When the first batch was received that is behind; 0: the last one was not.
+    _is_settled = number(False)
 
     def note(self, jump: Jump) -> None:
         """Time is about to jump, by JUMP_SECONDS or more."""
         kept = [one for one in self.kept if jump.left - one.landed <= KEPT_SECONDS]
         if len(kept) == KEPT_MAX:
             kept.remove(min(kept, key=lambda one: one.landed - one.left))
-        self.kept = (*kept, jump)
+        self.kept = [*kept, jump]
 
     def look(self, received_at: int, newest: int) -> Jump | Lost | None:
         """At the next batches: the jump that is to be undone, LOST once where there is none, and None where nothing is
@@ -164,20 +164,6 @@ class Jumps:
         """The state of before it was taken up."""
         self.kept = self.kept[: self.kept.index(jump)]
         self._behind_since, self._is_settled = 0, False
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        kept = [(jump.left, jump.landed) for jump in self.kept]
-        return {
-            "kept": np.array(kept, np.int64).reshape(-1, 2),
-            "behind": np.array([self._behind_since, self._is_settled], np.int64),
-        }
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self.kept = tuple(Jump(left=left, landed=landed) for left, landed in state["kept"].tolist())
-        behind_since, is_settled = state["behind"].tolist()
-        self._behind_since, self._is_settled = behind_since, bool(is_settled)
 
 
 ROWS_MAX = 10_000  # Of a group of several batches: as many as one batch of the wire may have.

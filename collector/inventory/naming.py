@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from collector.core.rows import Route, Segment
+from collector.core.rows import Route, Segment, Service
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2
@@ -90,3 +90,9 @@ def _number(name: str, used: dict[str, int]) -> str:
     """`name`, or `name_2`, `name_3` where it occurs again."""
     used[name] = used.get(name, 0) + 1
     return name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def name_service(service: Service) -> str:
+    """A service in a few characters: `namespace/workload:port` or `workload:port`."""
+    place = f"{service.namespace}/" if service.namespace else ""
+    return f"{place}{service.workload or service.host_name or 'unknown'}:{service.port}"

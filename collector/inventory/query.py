@@ -1,5 +1,4 @@
-"""What questions to the inventory share: the span of time and its roll-up, the reading interface, cursors, and
-versions.
+"""What questions to the inventory share: the span of time and its roll-up, cursors, and versions.
 
 A span turns `1h`, `24h` or `7d` into seconds and chooses the roll-up that answers.
 
@@ -20,7 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Final, TypeGuard
+
+from collector.storage.records import Reader, select
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
@@ -37,8 +38,6 @@ class Rollup(StrEnum):
 
 
 class Since(StrEnum):
-    """How far back to look."""
-
     HOUR = "1h"
     DAY = "24h"
     WEEK = "7d"
@@ -46,20 +45,14 @@ class Since(StrEnum):
     QUARTER = "90d"
 
 
-SECONDS: dict[Since, int] = {
-    Since.HOUR: HOUR_SECONDS,
-    Since.DAY: DAY_SECONDS,
-    Since.WEEK: 7 * DAY_SECONDS,
-    Since.MONTH: 30 * DAY_SECONDS,
-    Since.QUARTER: 90 * DAY_SECONDS,
-}
-# The longer the span, the longer the rows: a list of 100,000 endpoints reads one row an endpoint and hour or day.
-_ROLLUPS: dict[Since, Rollup] = {
-    Since.HOUR: Rollup.MINUTE,
-    Since.DAY: Rollup.HOUR,
-    Since.WEEK: Rollup.DAY,
-    Since.MONTH: Rollup.DAY,
-    Since.QUARTER: Rollup.DAY,
+# How long each is, and the rows that answer: the longer the span, the longer these are. A list of 100,000 endpoints
+# reads one row an endpoint and hour or day.
+_SPANS: Mapping[Since, tuple[int, Rollup]] = {
+    Since.HOUR: (HOUR_SECONDS, Rollup.MINUTE),
+    Since.DAY: (DAY_SECONDS, Rollup.HOUR),
+    Since.WEEK: (7 * DAY_SECONDS, Rollup.DAY),
+    Since.MONTH: (30 * DAY_SECONDS, Rollup.DAY),
+    Since.QUARTER: (90 * DAY_SECONDS, Rollup.DAY),
 }
 _ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup.DAY: DAY_SECONDS}
 
@@ -84,17 +77,16 @@ class Span:
 
     @property
     def row_seconds(self) -> int:
-        """Length of one row of the roll-up."""
         return _ROW_SECONDS[self.rollup]
 
 
 def span_since(since: Since, now: float) -> Span:
     """At least what was asked for: from the start of the row that holds the moment `since` ago to the end of this
     minute."""
-    rollup = _ROLLUPS[since]
+    seconds, rollup = _SPANS[since]
     row = _ROW_SECONDS[rollup]
     return Span(
-        start=(int(now) - SECONDS[since]) // row * row,
+        start=(int(now) - seconds) // row * row,
         end=(int(now) // MINUTE_SECONDS + 1) * MINUTE_SECONDS,
         rollup=rollup,
     )
@@ -113,21 +105,6 @@ def series_step(span: Span) -> int:
         if step >= span.row_seconds and span.seconds / step <= SERIES_POINTS_MAX:
             return step
     return 24 * HOUR_SECONDS
-
-
-class Reader(Protocol):
-    """The reading half of `collector.storage.base.Store`."""
-
-    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """Columns of a SELECT by name, its parameters bound by the server as `{name:Type}`. Raises StoreError."""
-        ...
-
-
-def select(reader: Reader, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The rows of a SELECT, each by column name. Raises StoreError."""
-    columns = reader.query_columns(sql, parameters)
-    names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.
@@ -153,7 +130,6 @@ def digest_question(*parts: str) -> str:
 
 
 def write_cursor(cursor: Cursor, question: str) -> str:
-    """The cursor as one URL-safe word."""
     text = json.dumps([question, cursor.value, cursor.id], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

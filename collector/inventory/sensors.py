@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, read_record, select
 
 
 class SensorState(StrEnum):
@@ -108,7 +108,7 @@ ORDER BY node
 LIMIT {SENSORS_MAX}"""
 
 
-class Watch:
+class SensorInventory:
     """Answers questions about sensors from the store."""
 
     def __init__(self, *, reader: Reader, clock: Callable[[], float]) -> None:
@@ -126,42 +126,20 @@ def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
     is_connected = now - heard_at <= SILENCE_SECONDS
     not_after = row["certificate_not_after"] or None
     state = _STATES.get(int(row["state"]), SensorState.UNKNOWN)
-    return Sensor(
-        node=row["node"],
-        cluster=row["cluster"],
-        boot_id=row["boot_id"],
+    return read_record(
+        Sensor,
+        row,
         state=state if is_connected else SensorState.SILENT,
-        version=row["version"],
-        kernel_release=row["kernel_release"],
-        key_id=int(row["key_id"]),
-        policy_epoch=int(row["policy_epoch"]),
-        policy_refusal=row["policy_refusal"],
         is_connected=is_connected,
         certificate_not_after=not_after,
         certificate_left_seconds=None if not_after is None else not_after - now,
-        first_seen=row["first_seen"],
         last_report_at=heard_at,
-        lag_ms=int(row["lag_ms"]),
-        spool_bytes=int(row["spool_bytes"]),
-        memory_bytes=int(row["memory_bytes"]),
         cpu_seconds=int(row["cpu_ns"]) / 1e9,
-        seen_calls=int(row["seen_calls"]),
-        lost_calls=int(row["lost_calls"]),
         stages=_read_stages(row["stages"]),
-        reason=row["reason"],
-        capture=CaptureWay(row["capture"] or "unknown"),
-        fallback_reason=row["fallback_reason"],
+        capture=row["capture"] or CaptureWay.UNKNOWN,
     )
 
 
 def _read_stages(text: str) -> tuple[StageCount, ...]:
     """The account behind the store's JSON; written by the ingest room, so a malformed one is our bug and raises."""
-    return tuple(
-        StageCount(
-            stage=stage["stage"],
-            seen=int(stage["seen"]),
-            used=int(stage["used"]),
-            dropped={reason: int(count) for reason, count in stage["dropped"].items()},
-        )
-        for stage in (json.loads(text) if text else ())
-    )
+    return tuple(read_record(StageCount, stage) for stage in (json.loads(text) if text else ()))

@@ -11,10 +11,18 @@ better than selectors: they have named target ports as numbers, Pod by Pod, and 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from collector.kubernetes.objects import BackendPort, EndpointSliceObject, ServiceObject, ServicePort, read_time
-from collector.kubernetes.state import ClusterState, Key, Pod
+from collector.kubernetes.rows import Peer, PeerKind
+from collector.kubernetes.state import (
+    BackendPort,
+    ClusterState,
+    EndpointSliceObject,
+    Key,
+    Pod,
+    ServiceObject,
+    ServicePort,
+)
+from common.kubernetes.objects import read_time
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,40 +82,6 @@ class Targets:
             if (port.name and one.name == port.name) or (not port.name and one.port == port.number):
                 return self.find(service, one)
         return ()
-
-
-class PeerKind(StrEnum):
-    """What an address stands for."""
-
-    POD = "pod"  # One Pod that has it for itself.
-    NODE = "node"  # A node: all Pods on its network share the address, and what is translated leaves with it.
-    SERVICE = "service"  # A ClusterIP, an external address of a Service or, at any node, its NodePort.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """One row of `peer_addresses`. `port` 0: any. `address` empty: that of any node. Times are unix seconds; `until`
-    0: still."""
-
-    cluster: str
-    address: str
-    port: int
-    since: int
-    until: int
-    kind: str
-    namespace: str
-    name: str
-    workload: str  # Of a Pod.
-    workload_kind: str  # Kubernetes' own: Deployment, ...
-    node: str
-    services: tuple[str, ...]  # `namespace/name` of those that lead to a Pod.
-    workloads: tuple[str, ...]  # `namespace/workload:port` of those that a Service leads to.
-    version: int
-
-    @property
-    def holding(self) -> tuple[str, int, str, str, str]:
-        """What is held, and by whom: one interval at a time."""
-        return self.address, self.port, self.kind, self.namespace, self.name
 
 
 _NO_ADDRESS = frozenset({"", "None"})
@@ -185,16 +159,12 @@ class AddressBook:
                 address=address,
                 port=port,
                 since=pod.started_at or int(now),
-                until=0,
                 kind=PeerKind.POD.value,
                 namespace=pod.namespace,
                 name=pod.name,
                 workload=pod.workload.name,
                 workload_kind=pod.workload.kind,
                 node=pod.node,
-                services=(),
-                workloads=(),
-                version=0,
             )
 
     def _list_services(self, state: ClusterState, targets: Targets, now: float) -> Iterator[Peer]:
@@ -230,18 +200,11 @@ def _fixed(
     kind: PeerKind, address: str, port: int, since: int, namespace: str, name: str, workloads: tuple[str, ...]
 ) -> Peer:
     return Peer(
-        cluster="",
         address=address,
         port=port,
         since=since,
-        until=0,
         kind=kind.value,
         namespace=namespace,
         name=name,
-        workload="",
-        workload_kind="",
-        node="",
-        services=(),
         workloads=workloads,
-        version=0,
     )

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from collector.kubernetes.addresses import Target, Targets
-from collector.kubernetes.fact import Fact, FactKind, write_facts
-from collector.kubernetes.objects import (
+from collector.kubernetes.rows import Fact, FactKind, write_facts
+from collector.kubernetes.state import (
     BackendPort,
+    ClusterState,
     GatewayObject,
     HttpRouteObject,
     HttpRouteRule,
@@ -24,11 +25,11 @@ from collector.kubernetes.objects import (
     Listener,
     NetworkPolicyObject,
     ParentReference,
+    Pod,
     PolicyIngressRule,
     ServiceObject,
     selects,
 )
-from collector.kubernetes.state import ClusterState, Pod
 
 # Any port of a workload.
 ALL_PORTS = 0
@@ -132,11 +133,11 @@ def list_policy_facts(state: ClusterState) -> Iterator[tuple[Target, Fact]]:
         labels = dict(pod.labels)
         for policy in by_namespace[pod.namespace]:
             if selects(policy.spec.pod_selector, labels):
-                fact = Fact(kind=FactKind.NETWORK_POLICY, source="/".join(policy.key), note=_tell_policy(policy))
+                fact = Fact(kind=FactKind.NETWORK_POLICY, source="/".join(policy.key), note=_describe_policy(policy))
                 yield Target(pod.namespace, pod.workload.name, ALL_PORTS), fact
 
 
-def _tell_policy(policy: NetworkPolicyObject) -> str:
+def _describe_policy(policy: NetworkPolicyObject) -> str:
     rules = policy.spec.ingress or ()
     if not rules:
         return "lets nobody in"
@@ -309,7 +310,7 @@ NO_FACTS = "[]"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """One row of `exposures`: what was so of a workload's port from `time` (unix seconds) on. Port 0: of all its
-    ports. `facts` is JSON (collector/kubernetes/fact.py)."""
+    ports. `facts` is JSON (collector/kubernetes/rows.py)."""
 
     cluster: str
     namespace: str
@@ -337,7 +338,7 @@ def find_facts(state: ClusterState, targets: Targets) -> dict[Target, str]:
 
 
 class ExposureBook:
-    """What was told of each workload's port last. One thread at a time."""
+    """What was stored of each workload's port last. One thread at a time."""
 
     def __init__(self, cluster: str, last: Iterable[Exposure] = ()) -> None:
         """`last`: the newest rows of the store."""

@@ -1,73 +1,315 @@
-"""The state of one cluster, kept up to date: lists and events of the API server in, objects by kind out. No edge, no
-clock.
+"""The state of one cluster, kept up to date: objects of the API server in, what is kept of them out. No I/O, no clock.
 
-Bounded: at most OBJECTS_MAX objects of each kind. Further ones are counted in `dropped` and named nowhere. A `Pod`
-takes a few hundred bytes of the ten thousand that the API server sends.
+The first part are the objects, decoded from JSON into narrow structs. All else is ignored. Names and optionality are
+those of the API reference (v1.34: core/v1, discovery.k8s.io/v1, networking.k8s.io/v1) and of
+gateway.networking.k8s.io/v1. A list may be null wherever the reference calls it optional.
 
-`find_workload` finds what a person deployed from the Pod's own metadata, without a request for its owners. A ReplicaSet
-is named by its owner, `NAME-HASH`, with the hash as a label of its Pods (Deployment and Argo Rollouts controllers). A
-CronJob's Job is `NAME-MINUTES`, the unix minute of its schedule (CronJob controller v2). The kubelet names a static Pod
-`NAME-NODE`. OpenShift labels the Pods of a DeploymentConfig. Sensors use the same rules, so both ends of a call agree.
+Bounded: at most OBJECTS_MAX objects of each kind. Further ones are counted and named nowhere. A `Pod` takes a few
+hundred bytes of the ten thousand that the API server sends.
 """
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, get_args
 
 import msgspec
+from msgspec import field
 
-from collector.kubernetes.objects import (
-    Address,
-    EndpointSliceObject,
-    GatewayObject,
-    HttpRouteObject,
-    IngressObject,
-    KubernetesObject,
-    NamespaceObject,
-    NetworkPolicyObject,
-    PodObject,
-    ServiceObject,
-    read_time,
-)
+from common.kubernetes.objects import Metadata, Part, Workload, find_workload, read_time
+from common.kubernetes.reflector import OBJECTS_MAX, WatchCounts
 
-_HASH_LABELS = (("rollouts-pod-template-hash", "Rollout"), ("pod-template-hash", "Deployment"))
-_CRON_JOB = re.compile(r"(.+)-(\d{8})")
-# A Job's number is a minute of its CronJob only near its Pod's creation; else it is a date or a ticket.
-_CRON_EARLY_SECONDS = 3_600
-_CRON_LATE_SECONDS = 7 * 86_400
+Labels = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """The kind is Kubernetes' own: Deployment, StatefulSet, Job, Rollout, ..., Pod; or StaticPod."""
+class _Object(Part, frozen=True, kw_only=True):
+    metadata: Metadata
 
-    kind: str
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.metadata.namespace, self.metadata.name
+
+
+class ContainerPort(Part, frozen=True, kw_only=True):
+    container_port: int = 0
+    host_port: int | None = None
+    protocol: str = "TCP"
+
+
+class Container(Part, frozen=True, kw_only=True):
+    ports: tuple[ContainerPort, ...] | None = None
+
+
+class PodSpec(Part, frozen=True, kw_only=True):
+    node_name: str = ""
+    host_network: bool | None = None
+    containers: tuple[Container, ...] | None = None
+    init_containers: tuple[Container, ...] | None = None  # Sidecars are among them.
+
+
+class Address(Part, frozen=True, kw_only=True):
+    ip: str = ""
+
+
+class PodStatus(Part, frozen=True, kw_only=True):
+    phase: str = ""
+    start_time: str | None = None  # RFC 3339.
+    pod_ip: str = field(name="podIP", default="")
+    pod_ips: tuple[Address, ...] | None = field(name="podIPs", default=None)
+    host_ip: str = field(name="hostIP", default="")
+    host_ips: tuple[Address, ...] | None = field(name="hostIPs", default=None)
+
+
+class PodObject(_Object, frozen=True, kw_only=True):
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class ServicePort(Part, frozen=True, kw_only=True):
+    port: int
+    name: str = ""
+    node_port: int | None = None
+
+
+class LoadBalancerIngress(Part, frozen=True, kw_only=True):
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancerStatus(Part, frozen=True, kw_only=True):
+    ingress: tuple[LoadBalancerIngress, ...] | None = None
+
+
+class ServiceStatus(Part, frozen=True, kw_only=True):
+    load_balancer: LoadBalancerStatus | None = None
+
+
+class ServiceSpec(Part, frozen=True, kw_only=True):
+    type: str = "ClusterIP"
+    cluster_ip: str = field(name="clusterIP", default="")
+    cluster_ips: tuple[str, ...] | None = field(name="clusterIPs", default=None)
+    external_ips: tuple[str, ...] | None = field(name="externalIPs", default=None)
+    ports: tuple[ServicePort, ...] | None = None
+
+
+class ServiceObject(_Object, frozen=True, kw_only=True):
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class TargetReference(Part, frozen=True, kw_only=True):
+    kind: str = ""
+    name: str = ""
+
+
+class SliceEndpoint(Part, frozen=True, kw_only=True):
+    target_ref: TargetReference | None = None
+
+
+class SlicePort(Part, frozen=True, kw_only=True):
+    name: str | None = None
+    port: int | None = None
+
+
+class EndpointSliceObject(_Object, frozen=True, kw_only=True):
+    endpoints: tuple[SliceEndpoint, ...] | None = None
+    ports: tuple[SlicePort, ...] | None = None
+
+    @property
+    def service(self) -> tuple[str, str]:
+        """(namespace, name) of its Service; the name is empty for a slice of nobody."""
+        return self.metadata.namespace, (self.metadata.labels or {}).get("kubernetes.io/service-name", "")
+
+
+class BackendPort(Part, frozen=True, kw_only=True):
+    number: int | None = None
+    name: str = ""
+
+
+class IngressServiceBackend(Part, frozen=True, kw_only=True):
     name: str
+    port: BackendPort = BackendPort()
 
 
-def find_workload(pod: PodObject) -> Workload:
-    """The workload behind a Pod; a bare Pod is its own."""
-    metadata = pod.metadata
-    labels, owners = metadata.labels or {}, metadata.owner_references or ()
-    owner = next((one for one in owners if one.controller), owners[0] if owners else None)
-    if owner is None or not owner.name:
-        return Workload(kind="Pod", name=metadata.name)
-    if owner.kind == "Node":
-        return Workload(kind="StaticPod", name=metadata.name.removesuffix(f"-{pod.spec.node_name}") or metadata.name)
-    if owner.kind == "ReplicationController" and labels.get("deploymentconfig"):
-        return Workload(kind="DeploymentConfig", name=labels["deploymentconfig"])
-    if owner.kind == "ReplicaSet":
-        for label, kind in _HASH_LABELS:
-            name = owner.name.removesuffix(f"-{labels.get(label, '')}")
-            if labels.get(label) and name != owner.name:
-                return Workload(kind=kind, name=name)
-    if owner.kind == "Job" and (made := _CRON_JOB.fullmatch(owner.name)):
-        late_seconds = read_time(metadata.creation_timestamp) - 60 * int(made[2])
-        if -_CRON_EARLY_SECONDS <= late_seconds <= _CRON_LATE_SECONDS:
-            return Workload(kind="CronJob", name=made[1])
-    return Workload(kind=owner.kind, name=owner.name)
+class IngressBackend(Part, frozen=True, kw_only=True):
+    service: IngressServiceBackend | None = None
+
+
+class HttpIngressPath(Part, frozen=True, kw_only=True):
+    backend: IngressBackend
+    path: str = ""
+    path_type: str = "ImplementationSpecific"
+
+
+class HttpIngressRule(Part, frozen=True, kw_only=True):
+    paths: tuple[HttpIngressPath, ...] | None = None
+
+
+class IngressRule(Part, frozen=True, kw_only=True):
+    host: str = ""
+    http: HttpIngressRule | None = None
+
+
+class IngressTls(Part, frozen=True, kw_only=True):
+    hosts: tuple[str, ...] | None = None
+
+
+class IngressSpec(Part, frozen=True, kw_only=True):
+    ingress_class_name: str | None = None
+    default_backend: IngressBackend | None = None
+    rules: tuple[IngressRule, ...] | None = None
+    tls: tuple[IngressTls, ...] | None = None
+
+
+class IngressObject(_Object, frozen=True, kw_only=True):
+    spec: IngressSpec = IngressSpec()
+
+
+class LabelSelectorRequirement(Part, frozen=True, kw_only=True):
+    key: str
+    operator: str
+    values: tuple[str, ...] | None = None
+
+
+class LabelSelector(Part, frozen=True, kw_only=True):
+    match_labels: Labels | None = None
+    match_expressions: tuple[LabelSelectorRequirement, ...] | None = None
+
+
+class RouteNamespaces(Part, frozen=True, kw_only=True):
+    from_: str = field(name="from", default="Same")
+    selector: LabelSelector | None = None
+
+
+class AllowedRoutes(Part, frozen=True, kw_only=True):
+    namespaces: RouteNamespaces | None = None
+
+
+class Listener(Part, frozen=True, kw_only=True):
+    name: str
+    port: int
+    protocol: str
+    hostname: str | None = None
+    allowed_routes: AllowedRoutes | None = None
+
+
+class GatewayAddress(Part, frozen=True, kw_only=True):
+    value: str = ""
+
+
+class GatewaySpec(Part, frozen=True, kw_only=True):
+    listeners: tuple[Listener, ...] | None = None
+
+
+class GatewayStatus(Part, frozen=True, kw_only=True):
+    addresses: tuple[GatewayAddress, ...] | None = None
+
+
+class GatewayObject(_Object, frozen=True, kw_only=True):
+    spec: GatewaySpec = GatewaySpec()
+    status: GatewayStatus = GatewayStatus()
+
+
+class ParentReference(Part, frozen=True, kw_only=True):
+    name: str
+    kind: str = "Gateway"
+    namespace: str | None = None
+    section_name: str | None = None
+    port: int | None = None
+
+
+class HttpPathMatch(Part, frozen=True, kw_only=True):
+    type: str = "PathPrefix"
+    value: str = "/"
+
+
+class HttpRouteMatch(Part, frozen=True, kw_only=True):
+    path: HttpPathMatch | None = None
+    method: str | None = None
+
+
+class HttpRouteFilter(Part, frozen=True, kw_only=True):
+    type: str
+
+
+class HttpBackend(Part, frozen=True, kw_only=True):
+    name: str
+    kind: str = "Service"
+    namespace: str | None = None
+    port: int | None = None
+
+
+class HttpRouteRule(Part, frozen=True, kw_only=True):
+    matches: tuple[HttpRouteMatch, ...] | None = None
+    filters: tuple[HttpRouteFilter, ...] | None = None
+    backend_refs: tuple[HttpBackend, ...] | None = None
+
+
+class HttpRouteSpec(Part, frozen=True, kw_only=True):
+    parent_refs: tuple[ParentReference, ...] | None = None
+    hostnames: tuple[str, ...] | None = None
+    rules: tuple[HttpRouteRule, ...] | None = None
+
+
+class HttpRouteObject(_Object, frozen=True, kw_only=True):
+    spec: HttpRouteSpec = HttpRouteSpec()
+
+
+class NamespaceObject(_Object, frozen=True, kw_only=True):
+    pass
+
+
+class IpBlock(Part, frozen=True, kw_only=True):
+    cidr: str
+
+
+class PolicyPeer(Part, frozen=True, kw_only=True):
+    ip_block: IpBlock | None = None
+
+
+class PolicyIngressRule(Part, frozen=True, kw_only=True):
+    from_: tuple[PolicyPeer, ...] | None = field(name="from", default=None)
+
+
+class PolicySpec(Part, frozen=True, kw_only=True):
+    pod_selector: LabelSelector = LabelSelector()
+    policy_types: tuple[str, ...] | None = None
+    ingress: tuple[PolicyIngressRule, ...] | None = None
+
+
+class NetworkPolicyObject(_Object, frozen=True, kw_only=True):
+    spec: PolicySpec = PolicySpec()
+
+
+# Of which all that is decoded is kept.
+_KeptWhole = (
+    ServiceObject
+    | EndpointSliceObject
+    | IngressObject
+    | GatewayObject
+    | HttpRouteObject
+    | NamespaceObject
+    | NetworkPolicyObject
+)
+KubernetesObject = PodObject | _KeptWhole
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether a selector takes these labels, as apimachinery's `labels` package; an empty one takes all."""
+    if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
+        return False
+    for one in selector.match_expressions or ():
+        values, value = one.values or (), labels.get(one.key)
+        is_met = {
+            "In": value in values,
+            "NotIn": value not in values,  # Also where there is no such label.
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }.get(one.operator, False)
+        if not is_met:
+            return False
+    return True
 
 
 _ENDED = frozenset({"Succeeded", "Failed"})  # Its address may be another's already.
@@ -78,7 +320,6 @@ class PodPort:
     """A port that a container declares; `host_port` is 0 where the node does not forward one."""
 
     number: int
-    name: str
     host_port: int
 
 
@@ -108,13 +349,13 @@ def read_pod(pod: PodObject) -> Pod:
     """What is kept of a Pod; equal texts are one object in memory."""
     spec, status, metadata = pod.spec, pod.status, pod.metadata
     containers = (*(spec.containers or ()), *(spec.init_containers or ()))
-    workload = find_workload(pod)
+    workload = find_workload(metadata, spec.node_name)
     has_ended = status.phase in _ENDED
     return Pod(
         namespace=sys.intern(metadata.namespace),
         name=metadata.name,
         uid=metadata.uid,
-        workload=Workload(kind=sys.intern(workload.kind), name=sys.intern(workload.name)),
+        workload=Workload(sys.intern(workload.kind), sys.intern(workload.name)),
         node=sys.intern(spec.node_name),
         addresses=() if has_ended else _read_addresses(status.pod_ip, status.pod_ips),
         node_addresses=tuple(map(sys.intern, _read_addresses(status.host_ip, status.host_ips))),
@@ -122,7 +363,7 @@ def read_pod(pod: PodObject) -> Pod:
         started_at=read_time(status.start_time),
         labels=tuple((sys.intern(key), sys.intern(value)) for key, value in sorted((metadata.labels or {}).items())),
         ports=tuple(
-            PodPort(port.container_port, sys.intern(port.name), port.host_port or 0)
+            PodPort(port.container_port, port.host_port or 0)
             for container in containers
             for port in container.ports or ()
             if port.protocol == "TCP"
@@ -136,134 +377,93 @@ def _read_addresses(first: str, others: tuple[Address, ...] | None) -> tuple[str
     return tuple(text for text in found if text)
 
 
-# Of one kind; Kubernetes itself is built for 150,000 Pods, some 100 MB here.
-OBJECTS_MAX = 150_000
 # The annotations that are read are short; longer ones are copies of the whole object and the like.
 _ANNOTATION_BYTES_MAX = 512
 
 Key = tuple[str, str]
-_Kept = TypeVar("_Kept")
+Kept = Pod | _KeptWhole
 OnPod = Callable[[Pod | None, Pod | None], None]
 
 
 class ClusterState:
     """One thread at a time."""
 
-    def __init__(self, on_pod: OnPod = lambda before, after: None) -> None:
-        """`on_pod` is told of every Pod that came, changed or went: what it was and what it is."""
+    def __init__(self, on_pod: OnPod = lambda before, after: None, counts: WatchCounts | None = None) -> None:
+        """`on_pod` gets every Pod that came, changed or went: what it was and what it is."""
         self._on_pod = on_pod
-        self._kinds: dict[type, dict[Key, object]] = {
-            kind: {}
-            for kind in (
-                PodObject,
-                ServiceObject,
-                EndpointSliceObject,
-                IngressObject,
-                GatewayObject,
-                HttpRouteObject,
-                NamespaceObject,
-                NetworkPolicyObject,
-            )
-        }
+        self._counts = counts or WatchCounts()
+        self._kinds: dict[type, dict[Key, Any]] = {kind: {} for kind in get_args(KubernetesObject)}
         self.changes = 0
-        self.dropped = 0
 
-    def begin(self, kind: type[KubernetesObject]) -> "Listing":
-        """A whole list, to come page by page; nothing changes before it is finished."""
-        return Listing(kind, self)
-
-    def replace(self, kind: type[KubernetesObject], kept: dict[Key, object]) -> None:
+    def replace(self, kind: type, listed: Sequence[Kept]) -> None:
         """What is not in the list is gone."""
-        before = self._kinds[kind]
+        before, kept = self._kinds[kind], {one.key: one for one in listed}
         self._kinds[kind] = kept
         self.changes += 1
         if kind is PodObject:
             for key in [*before.keys() - kept.keys(), *kept]:
-                self._tell(before.get(key), kept.get(key))
+                self._report_pod(before.get(key), kept.get(key))
 
-    def put(self, one: KubernetesObject) -> None:
+    def put(self, kind: type, one: Kept) -> None:
         """Added or modified."""
-        kept, compact = self._kinds[type(one)], _compact(one)
-        if kept.get(one.key) == compact:
+        kept = self._kinds[kind]
+        before = kept.get(one.key)
+        if before == one:
             return  # Most updates touch what is not kept: a heartbeat, a condition.
-        if one.key not in kept and len(kept) >= OBJECTS_MAX:
-            self.dropped += 1
+        if before is None and len(kept) >= OBJECTS_MAX:
+            self._counts.objects_dropped += 1
             return
-        before, kept[one.key] = kept.get(one.key), compact
+        kept[one.key] = one
         self.changes += 1
-        self._tell(before, compact)
+        self._report_pod(before, one)
 
-    def remove(self, one: KubernetesObject) -> None:
+    def remove(self, kind: type, one: Kept) -> None:
         """Deleted."""
-        before = self._kinds[type(one)].pop(one.key, None)
+        before = self._kinds[kind].pop(one.key, None)
         if before is not None:
             self.changes += 1
-            self._tell(before, None)
+            self._report_pod(before, None)
 
     @property
     def pods(self) -> Mapping[Key, Pod]:
-        """Pods by (namespace, name), as the others."""
-        return self._read(PodObject, Pod)
+        """By (namespace, name), as the others."""
+        return self._kinds[PodObject]
 
     @property
     def services(self) -> Mapping[Key, ServiceObject]:
-        return self._read(ServiceObject, ServiceObject)
+        return self._kinds[ServiceObject]
 
     @property
     def slices(self) -> Mapping[Key, EndpointSliceObject]:
-        return self._read(EndpointSliceObject, EndpointSliceObject)
+        return self._kinds[EndpointSliceObject]
 
     @property
     def ingresses(self) -> Mapping[Key, IngressObject]:
-        return self._read(IngressObject, IngressObject)
+        return self._kinds[IngressObject]
 
     @property
     def gateways(self) -> Mapping[Key, GatewayObject]:
-        return self._read(GatewayObject, GatewayObject)
+        return self._kinds[GatewayObject]
 
     @property
     def http_routes(self) -> Mapping[Key, HttpRouteObject]:
-        return self._read(HttpRouteObject, HttpRouteObject)
+        return self._kinds[HttpRouteObject]
 
     @property
     def namespaces(self) -> Mapping[Key, NamespaceObject]:
-        return self._read(NamespaceObject, NamespaceObject)
+        return self._kinds[NamespaceObject]
 
     @property
     def policies(self) -> Mapping[Key, NetworkPolicyObject]:
-        return self._read(NetworkPolicyObject, NetworkPolicyObject)
+        return self._kinds[NetworkPolicyObject]
 
-    def _tell(self, before: object, after: object) -> None:
+    def _report_pod(self, before: object, after: object) -> None:
         if before != after and isinstance(before, Pod | None) and isinstance(after, Pod | None):
             self._on_pod(before, after)
 
-    def _read(self, kind: type, kept: type[_Kept]) -> Mapping[Key, _Kept]:
-        return self._kinds[kind]  # type: ignore[return-value]
 
-
-class Listing:
-    """Pages of one list; each object is let go once it is read."""
-
-    def __init__(self, kind: type[KubernetesObject], state: ClusterState) -> None:
-        self._kind = kind
-        self._state = state
-        self._kept: dict[Key, object] = {}
-
-    def add(self, page: Iterable[KubernetesObject]) -> None:
-        """The next page."""
-        for one in page:
-            if len(self._kept) < OBJECTS_MAX:
-                self._kept[one.key] = _compact(one)
-            else:
-                self._state.dropped += 1
-
-    def finish(self) -> None:
-        """That was all."""
-        self._state.replace(self._kind, self._kept)
-
-
-def _compact(one: KubernetesObject) -> object:
-    """What is kept: of the metadata what never changes without meaning."""
+def read_kept(one: KubernetesObject) -> Kept:
+    """What is kept of an object: of the metadata what never changes without meaning."""
     if isinstance(one, PodObject):
         return read_pod(one)
     annotations = {k: v for k, v in (one.metadata.annotations or {}).items() if len(v) <= _ANNOTATION_BYTES_MAX}

@@ -2,69 +2,39 @@
 
 It only adds knowledge. Without an API server everything else goes on, names are missing, and what was known stays.
 Exposure is assessed only while every kind is known, so that a revoked right does not look like a change.
-
-`open_client` takes a kubeconfig or the Pod's service account. lightkube reads both and keeps tokens fresh: it reads a
-service account's again after a 401. Edge.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-import httpx2
-from lightkube.config.client_adapter import AsyncClient, ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.core.exceptions import ConfigError
+import msgspec
 
-from collector.kubernetes.addresses import AddressBook, Peer, Targets
+from collector.kubernetes import state as objects
+from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
-from collector.kubernetes.state import ClusterState
-from collector.kubernetes.watch import ResourceWatch, WatchCounts, WatchState, list_resources
+from collector.kubernetes.rows import Peer
+from collector.kubernetes.state import ClusterState, read_kept
 from collector.storage.base import Store, StoreError
-from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
+from common.figures import Figure, list_figures, make_gauges, sum_accounts
+from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_TIMEOUT_SECONDS = 30.0
-
-
-class AccessError(Exception):
-    """The API server cannot be asked; one sentence that names the file and the fix."""
-
-
-def is_in_cluster() -> bool:
-    """Whether this process is a Pod with a service account's token."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").is_file()
-
-
-def open_client(kubeconfig: Path | None) -> httpx2.AsyncClient:
-    """A client of the kubeconfig's current context, or of the service account without one. Raises AccessError."""
-    try:
-        if kubeconfig is None:
-            config = KubeConfig.from_service_account(SERVICE_ACCOUNT).get()
-        else:
-            config = KubeConfig.from_file(kubeconfig).get()
-        if config is None:
-            raise ConfigError("it has no current context")
-        # The node's proxy variables are for other servers; as client-go, only those in the configuration count.
-        parameters = ConnectionParams(timeout=httpx2.Timeout(_TIMEOUT_SECONDS), trust_env=False)
-        return AsyncClient(config, parameters)
-    except KeyError as error:
-        raise AccessError(f"{_name(kubeconfig)} has no {error}; correct it") from None
-    except (ConfigError, OSError, ValueError, TypeError, AssertionError) as error:
-        raise AccessError(f"{_name(kubeconfig)} cannot be used ({error}); correct it") from None
-
-
-def _name(kubeconfig: Path | None) -> str:
-    return f"The service account in {SERVICE_ACCOUNT}" if kubeconfig is None else f"The kubeconfig {kubeconfig}"
-
-
+# Every kind that is followed, its path, and whether each cluster has it.
+KINDS: Final[tuple[tuple[type[Any], str, bool], ...]] = (
+    (objects.NamespaceObject, "/api/v1/namespaces", True),
+    (objects.PodObject, "/api/v1/pods", True),
+    (objects.ServiceObject, "/api/v1/services", True),
+    (objects.EndpointSliceObject, "/apis/discovery.k8s.io/v1/endpointslices", True),
+    (objects.IngressObject, "/apis/networking.k8s.io/v1/ingresses", True),
+    (objects.NetworkPolicyObject, "/apis/networking.k8s.io/v1/networkpolicies", True),
+    (objects.GatewayObject, "/apis/gateway.networking.k8s.io/v1/gateways", False),
+    (objects.HttpRouteObject, "/apis/gateway.networking.k8s.io/v1/httproutes", False),
+)
 FLUSH_SECONDS = 1.0
 # A look at everything that took t rests for 20 t, so that it takes at most 5 % of a core.
 _REST_FACTOR = 20
@@ -96,29 +66,21 @@ class ClusterWatcher:
         self._kubeconfig = kubeconfig
         self._store = store
         self._clock = clock
-        self._thread = threading.Thread(target=self._run, name=f"kubernetes {cluster}".strip())
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._is_stopping = threading.Event()
-        self._watches: list[ResourceWatch] = []
+        self._thread = LoopThread(self._run, f"kubernetes {cluster}".strip())
+        self._watches: list[Reflector[Any, Any]] = []
         self._reason = "not started"
         self.counts = WatchCounts()
         self._book = AddressBook(cluster)
         self._exposures = ExposureBook(cluster)
-        self._state = ClusterState(lambda before, after: self._book.follow(before, after, self._clock()))
+        self._state = ClusterState(lambda before, after: self._book.follow(before, after, self._clock()), self.counts)
 
     def start(self) -> None:
         """Begin in a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it. What is not stored yet is told again by the next start."""
-        self._is_stopping.set()
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            with contextlib.suppress(RuntimeError):  # It has ended by itself.
-                loop.call_soon_threadsafe(task.cancel)
-        self._thread.join()
+        """End, and wait for it. What is not stored yet is found again by the next start."""
+        self._thread.stop()
 
     @property
     def status(self) -> ClusterStatus:
@@ -133,28 +95,15 @@ class ClusterWatcher:
         )
 
     @property
-    def dropped(self) -> int:
-        """Objects beyond the most that are kept."""
-        return self._state.dropped
-
-    @property
     def _is_complete(self) -> bool:
-        known = (WatchState.CURRENT, WatchState.ABSENT)
-        return bool(self._watches) and all(watch.status in known for watch in self._watches)
+        return bool(self._watches) and all(watch.is_current for watch in self._watches)
 
-    def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._live())
-
-    async def _live(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        if self._is_stopping.is_set():
-            return
+    async def _run(self) -> None:
         await self._load()
         while True:
             try:
                 await self._watch()
-            except Exception as error:  # Of ours: everything else is caught where it comes up.
+            except Exception as error:  # Of ours: everything else is caught where it arises.
                 self.counts.failures += 1
                 logger.exception("The watch of cluster %r began anew.", self._cluster)
                 self._warn(f"the watch failed ({error!r}) and began anew")
@@ -162,13 +111,28 @@ class ClusterWatcher:
 
     async def _watch(self) -> None:
         """Every kind, until cancelled."""
-        async with await self._open() as client:
-            self._watches = [ResourceWatch(client, resource, self._state, self.counts) for resource in list_resources()]
-            self._reason = ""
-            async with asyncio.TaskGroup() as group:
-                for watch in self._watches:
-                    group.create_task(watch.run())
-                group.create_task(self._keep())
+        await self._check_access()
+        self._watches = [
+            Reflector(self._describe(kind, path, is_required), partial(open_client, self._kubeconfig), self.counts)
+            for kind, path, is_required in KINDS
+        ]
+        self._reason = ""
+        async with asyncio.TaskGroup() as group:
+            for watch in self._watches:
+                group.create_task(watch.run())
+            group.create_task(self._keep())
+
+    def _describe(self, kind: type[Any], path: str, is_required: bool) -> Resource[Any, Any]:
+        return Resource(
+            name=f"Kubernetes {self._cluster}".strip(),
+            path=path,
+            type=kind,
+            read=read_kept,
+            replace=partial(self._state.replace, kind),
+            put=partial(self._state.put, kind),
+            remove=partial(self._state.remove, kind),
+            is_required=is_required,
+        )
 
     async def _load(self) -> None:
         """What the store holds as current; again until it answers."""
@@ -176,18 +140,18 @@ class ClusterWatcher:
             try:
                 peers = await asyncio.to_thread(_read, self._store, Peer, "peer_addresses", "until = 0", self._cluster)
                 newest = "1 ORDER BY time DESC LIMIT 1 BY namespace, workload, port"
-                told = await asyncio.to_thread(_read, self._store, Exposure, "exposures", newest, self._cluster)
+                exposures = await asyncio.to_thread(_read, self._store, Exposure, "exposures", newest, self._cluster)
                 break
             except StoreError as error:
                 self._warn(f"what is stored cannot be read ({error})")
                 await asyncio.sleep(FLUSH_SECONDS)
-        self._book, self._exposures = AddressBook(self._cluster, peers), ExposureBook(self._cluster, told)
+        self._book, self._exposures = AddressBook(self._cluster, peers), ExposureBook(self._cluster, exposures)
 
-    async def _open(self) -> httpx2.AsyncClient:
-        """The client; again until its configuration is there."""
+    async def _check_access(self) -> None:
+        """Waits until there is a configuration, so that its absence is logged once and not for each kind."""
         while True:
             try:
-                return await asyncio.to_thread(open_client, self._kubeconfig)
+                return await (await asyncio.to_thread(open_client, self._kubeconfig)).aclose()
             except AccessError as error:
                 self._warn(str(error))
                 await asyncio.sleep(_OPEN_RETRY_SECONDS)
@@ -232,8 +196,6 @@ class ClusterWatcher:
 def list_watch_figures(watchers: Sequence[ClusterWatcher]) -> tuple[Figure, ...]:
     """Of all clusters together; for metrics."""
     statuses = [watcher.status for watcher in watchers]
-    dropped = sum(watcher.dropped for watcher in watchers)
-    text = "Kubernetes objects beyond the most of a kind that are kept."
     gauges = (
         ("clusters", "Kubernetes clusters that are followed.", len(statuses)),
         (
@@ -246,7 +208,6 @@ def list_watch_figures(watchers: Sequence[ClusterWatcher]) -> tuple[Figure, ...]
     )
     return (
         *list_figures(sum_accounts(WatchCounts, (watcher.counts for watcher in watchers)), "kubernetes_"),
-        *make_totals([("kubernetes_objects_dropped", text, dropped)]),
         *make_gauges(gauges, "kubernetes_"),
     )
 
@@ -257,8 +218,4 @@ def _read(store: Store, row: type[_Row], table: str, condition: str, cluster: st
         f"SELECT {', '.join(names)} FROM {table} FINAL WHERE cluster = {{cluster:String}} AND {condition}",
         {"cluster": cluster},
     )
-    return [row(**{name: _plain(value) for name, value in zip(names, values, strict=True)}) for values in rows]
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return [msgspec.convert(dict(zip(names, values, strict=True)), row) for values in rows]

@@ -3,6 +3,7 @@ messages.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Final
 
@@ -10,125 +11,38 @@ import numpy as np
 from apidae.v1 import data_pb2
 from numpy.typing import NDArray
 
-from collector.core.rows import U32, U64, Ragged, RowBatch
+from collector.core.rows import U32, U64, Ragged
+from collector.storage.columns import CALLS_LIMIT, COLUMNS, WIRE_TYPES, Adding, RowColumn
 
 MESSAGE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 TEXT_LIMIT_BYTES: Final = 1_024  # One entry: hosts, media types, segments and addresses are far shorter.
 NAME_LIMIT_BYTES: Final = 253  # Node, cluster, workload: a DNS name's limit.
-# Of one row: sums over a year of rows then stay far below 2**64.
-CALLS_LIMIT: Final = 2**40
-
-
 ROW_LIMIT: Final = 10_000
 OBJECT_LIMIT: Final = 256  # Hashes a row, exact set or KMV.
 BUCKET_LIMIT: Final = 512  # 8 * 64: scale 3 over 64 bits.
 AGE_LIMIT_SECONDS: Final = 7 * 86_400
 FUTURE_LIMIT_SECONDS: Final = 86_400
 WINDOW_LIMIT_SECONDS: Final = 3_600
-STATUS_CODE_LIMIT: Final = 1_000
-RPC_STATUS_LIMIT: Final = 256  # Codes past those of google.rpc are kept, as other unknown values are.
-SUM_LIMIT: Final = 2**56
-# Kinds of data in one place of a call (proto DataPlace), and where responses began among the older codes.
-PLACE_SIZE: Final = 64
-OLD_RESPONSE_SHIFT: Final = 32
 
-_PER_ROW = (
-    "route",
-    "window_offset_seconds",
-    "window_length_seconds",
-    "principal",
-    "principal_kind",
-    "credential",
-    "client_address",
-    "client_workload",
-    "authentication",
-    "status_code",
-    "role",
-    "hop",
-    "protocol_version",
-    "request_content_type",
-    "response_content_type",
-    "flags",
-    "calls",
-    "request_bytes",
-    "response_bytes",
-    "time_to_first_byte_sum_us",
-    "duration_sum_us",
-    "duration_max_us",
-    "duration_len",
-    "response_size_len",
-    "objects_len",
-    "objects_count",
-    "object_numeric_calls",
-    "object_monotonic_steps",
-    "object_numeric_span",
+# Fields of numbers, one a row; rare ones are omitted where they would hold nothing but zeros.
+_ALWAYS: Final = (
+    *("route", "window_offset_seconds", "window_length_seconds"),
+    *((column.lists or (name,))[0] for name, column in COLUMNS.items() if not column.is_rare),
 )
-# Left out where they would hold nothing but zeros.
-_RARE_PER_ROW = (
-    *("kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls"),
-    *("request_messages", "response_messages", "records_returned", "records_measured"),
-    *("request_bodies_read", "response_bodies_read", "data_len", "found_len"),
-    *("attacks", "attacks_confirmed", "payloads_len", "client_software"),
+_RARE: Final = (
+    *((column.lists or (name,))[0] for name, column in COLUMNS.items() if column.is_rare),
+    *("data_len", "records_basis"),  # Of sensors of 0.1.
 )
-_OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
-_STRING_INDEXES = (
-    "client_address",
-    "client_workload",
-    "protocol_version",
-    "request_content_type",
-    "response_content_type",
-)
-# Column and the bound its values stay below. A span is of two integers below 2**63.
-_BOUNDS = (
-    ("status_code", STATUS_CODE_LIMIT),
-    ("calls", CALLS_LIMIT),
-    ("objects_count", CALLS_LIMIT),
-    ("object_numeric_calls", CALLS_LIMIT),
-    ("object_monotonic_steps", CALLS_LIMIT),
-    ("request_bytes", SUM_LIMIT),
-    ("response_bytes", SUM_LIMIT),
-    ("time_to_first_byte_sum_us", SUM_LIMIT),
-    ("duration_sum_us", SUM_LIMIT),
-    ("duration_max_us", SUM_LIMIT),
-    ("object_numeric_span", 2**63),
-    ("rpc_status", RPC_STATUS_LIMIT),
-    ("ended_later", CALLS_LIMIT),
-    ("streams", CALLS_LIMIT),
-    ("stream_duration_sum_us", SUM_LIMIT),
-    ("counted_messages_calls", CALLS_LIMIT),
-    ("request_messages", SUM_LIMIT),
-    ("response_messages", SUM_LIMIT),
-    ("records_returned", SUM_LIMIT),
-    ("records_measured", SUM_LIMIT),
-    ("request_bodies_read", CALLS_LIMIT),
-    ("response_bodies_read", CALLS_LIMIT),
-    ("attacks", CALLS_LIMIT),
-    ("attacks_confirmed", CALLS_LIMIT),
-)
-_NAMES_BY_BOUND = {bound: tuple(name for name, own in _BOUNDS if own == bound) for _, bound in _BOUNDS}
-_WIDE = frozenset(
-    (
-        "principal",
-        "credential",
-        "calls",
-        "request_bytes",
-        "response_bytes",
-        "time_to_first_byte_sum_us",
-        "duration_sum_us",
-        "duration_max_us",
-        "objects_count",
-        "object_numeric_calls",
-        "object_monotonic_steps",
-        "object_numeric_span",
-        *(
-            name
-            for name in _RARE_PER_ROW
-            if name not in ("kind", "rpc_status", "data_len", "found_len", "payloads_len", "client_software")
-        ),
-    )
-)
-_RARE_TYPES = {name: np.uint64 if name in _WIDE else np.uint32 for name in _RARE_PER_ROW}
-_COPIED = frozenset((*_PER_ROW, *_RARE_PER_ROW)) & frozenset(RowBatch.__dataclass_fields__)
+# Data as these have it: codes without a place, those of responses from a number on.
+_OLD_DATA: Final = replace(COLUMNS["data"], lists=("data_len", "data_kind", "data_count"))
+_OLD_RESPONSE_SHIFT: Final = 32
+_PLACE_SIZE: Final = 64  # Kinds of data in one place of a call (proto DataPlace).
+_NUMBERS: Final = tuple(name for name, column in COLUMNS.items() if not column.lists)
+_TEXTS: Final = tuple(name for name, column in COLUMNS.items() if column.is_text)
+_NAMES_BY_BOUND: Final = {
+    bound: tuple(name for name, column in COLUMNS.items() if column.below == bound)
+    for bound in {column.below for column in COLUMNS.values() if column.below is not None}
+}
 
 
 class RefusalError(Exception):
@@ -143,54 +57,34 @@ def convert_columns(
     """
     n = len(rows.route)
     _check_lengths(rows, n)
-    columns = {name: copy_column(rows, name) for name in _PER_ROW}
-    rare = {name: copy_column(rows, name) for name in _RARE_PER_ROW if getattr(rows, name)}
-    _check_below("route", columns["route"], routes)
-    _check_all_below(_STRING_INDEXES, columns, strings)
-    _check_all_below(("client_software",), rare, strings)
-    for bound, names in _NAMES_BY_BOUND.items():
-        _check_all_below(names, columns, bound)
+    sent = {name: copy_column(rows, name) for name in _ALWAYS}
+    rare = {name: copy_column(rows, name) for name in _RARE if getattr(rows, name)}
+    _check_below("route", sent["route"], routes)
+    for bound, names in ((strings, _TEXTS), *_NAMES_BY_BOUND.items()):
+        # Those that were omitted hold nothing.
+        _check_all_below(names, sent, bound)
         _check_all_below(names, rare, bound)
-    columns |= {name: np.zeros(n, dtype) for name, dtype in _RARE_TYPES.items()} | rare
-    start = _convert_windows(base_unix_seconds, columns, now)
+    sent |= {name: np.zeros(n, WIRE_TYPES.get(name, np.uint32)) for name in _RARE if name not in rare} | rare
+    lists = {name: _convert_ragged(rows, column, sent) for name, column in COLUMNS.items() if column.lists}
+    if not len(lists["data"].values):
+        lists["data"] = _move_codes(_convert_ragged(rows, _OLD_DATA, sent))
     return {
-        **{name: columns[name] for name in _COPIED},
-        **_convert_lists(rows, columns, n),
-        "window_start": start,
-        "window_length": columns["window_length_seconds"],
-    }
-
-
-def _convert_lists(rows: data_pb2.Rows, columns: dict[str, NDArray[Any]], n: int) -> dict[str, Ragged]:
-    duration = _convert_ragged(rows, "duration", columns["duration_len"], "duration_bucket", "duration_count")
-    response_size = _convert_ragged(
-        rows, "response_size", columns["response_size_len"], "response_size_bucket", "response_size_count"
-    )
-    data = _convert_ragged(rows, "found", columns["found_len"], "found_code", "found_count")
-    if not len(data.values):
-        data = _move_codes(_convert_ragged(rows, "data", columns["data_len"], "data_kind", "data_count"))
-    objects = _convert_ragged(rows, "objects", columns["objects_len"], "objects_hash", "")
-    payloads = _convert_ragged(rows, "payloads", columns["payloads_len"], "payloads_hash", "")
-    for name in ("objects_len", "payloads_len"):
-        if n and int(columns[name].max()) > OBJECT_LIMIT:
-            raise RefusalError(f"{name} has {int(columns[name].max())}; the limit is {OBJECT_LIMIT} hashes a row.")
-    return {
-        "duration": duration,
-        "response_size": response_size,
-        "data": data,
-        "objects": objects,
-        "payloads": payloads,
+        **{name: sent[name] for name in _NUMBERS},
+        **lists,
+        "route": sent["route"],
+        "window_start": _convert_windows(base_unix_seconds, sent, now),
+        "window_length": sent["window_length_seconds"],
     }
 
 
 def _check_lengths(rows: data_pb2.Rows, n: int) -> None:
     if n > ROW_LIMIT:
         raise RefusalError(f"The batch has {n} rows; the limit is {ROW_LIMIT}.")
-    for name in _PER_ROW:
+    for name in _ALWAYS:
         length = len(getattr(rows, name))
         if length != n:
             raise RefusalError(f"rows.{name} has {length} elements; rows.route has {n}.")
-    for name in _OPTIONAL_PER_ROW:
+    for name in _RARE:
         length = len(getattr(rows, name))
         if length not in (0, n):
             raise RefusalError(f"rows.{name} has {length} elements; it needs {n} or none.")
@@ -198,7 +92,7 @@ def _check_lengths(rows: data_pb2.Rows, n: int) -> None:
 
 def copy_column(rows: data_pb2.Rows, name: str) -> NDArray[Any]:
     """A column as its own array; an empty field gives an empty array of the right type."""
-    return np.array(getattr(rows, name), dtype=np.uint64 if name in _WIDE else np.uint32)
+    return np.array(getattr(rows, name), dtype=WIRE_TYPES.get(name, np.uint32))
 
 
 def _check_all_below(names: Sequence[str], columns: Mapping[str, NDArray[Any]], bound: int) -> None:
@@ -217,7 +111,7 @@ def _check_below(name: str, column: NDArray[Any], bound: int) -> None:
         raise RefusalError(f"rows.{name}[{row}] is {int(column[row])}; it must stay below {bound}.")
 
 
-def _convert_windows(base: int, columns: dict[str, NDArray[Any]], now: int) -> U32:
+def _convert_windows(base: int, columns: Mapping[str, NDArray[Any]], now: int) -> U32:
     """Starts in unix seconds. A sensor's clock may be wrong, so what lies too far from ours is refused rather than
     stored.
     """
@@ -239,16 +133,19 @@ def _convert_windows(base: int, columns: dict[str, NDArray[Any]], now: int) -> U
 
 
 def _move_codes(data: Ragged) -> Ragged:
-    """What a sensor before 0.2 found in bodies, as codes of today: place * 64 + kind. The order stays."""
-    is_response = data.values >= OLD_RESPONSE_SHIFT
-    places = np.where(is_response, np.uint64(2 * PLACE_SIZE - OLD_RESPONSE_SHIFT), np.uint64(PLACE_SIZE))
-    values = data.values + places
-    _check_below("data_kind", data.values, 2 * OLD_RESPONSE_SHIFT)
-    return Ragged(offsets=data.offsets, values=values, counts=data.counts)
+    """What a sensor of 0.1 found in bodies, as codes of current ones: place * 64 + kind. The order stays."""
+    _check_below("data_kind", data.values, 2 * _OLD_RESPONSE_SHIFT)
+    is_response = data.values >= _OLD_RESPONSE_SHIFT
+    places = np.where(is_response, np.uint64(2 * _PLACE_SIZE - _OLD_RESPONSE_SHIFT), np.uint64(_PLACE_SIZE))
+    return Ragged(offsets=data.offsets, values=data.values + places, counts=data.counts)
 
 
-def _convert_ragged(rows: data_pb2.Rows, name: str, lengths: U32, value_field: str, count_field: str) -> Ragged:
+def _convert_ragged(rows: data_pb2.Rows, column: RowColumn, sent: Mapping[str, NDArray[Any]]) -> Ragged:
     """One CSR triple. Values ascend strictly within a row; a histogram's buckets exist and its counts are bounded."""
+    length_field, value_field, count_field = (*column.lists, "")[:3]
+    lengths = sent[length_field]
+    if column.adding is Adding.SET and int(lengths.max(initial=0)) > OBJECT_LIMIT:
+        raise RefusalError(f"{length_field} has {int(lengths.max())}; the limit is {OBJECT_LIMIT} hashes a row.")
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     if not (getattr(rows, value_field) or (count_field and getattr(rows, count_field)) or lengths.any()):
         return Ragged(offsets=offsets, values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
@@ -257,7 +154,7 @@ def _convert_ragged(rows: data_pb2.Rows, name: str, lengths: U32, value_field: s
     np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
     if int(offsets[-1]) != len(values):
         raise RefusalError(
-            f"rows.{name}_len adds up to {int(offsets[-1])}; rows.{value_field} has {len(values)} elements."
+            f"rows.{length_field} adds up to {int(offsets[-1])}; rows.{value_field} has {len(values)} elements."
         )
     if count_field and len(counts) != len(values):
         raise RefusalError(f"rows.{count_field} has {len(counts)} elements; rows.{value_field} has {len(values)}.")

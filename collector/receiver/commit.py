@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from apidae.v1 import stream_pb2
+
 from collector.receiver.wal import Append, Wal
 
 INTERVAL_SECONDS = 0.1
@@ -16,19 +18,19 @@ INTERVAL_SECONDS = 0.1
 PENDING_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-class Outcome(Enum):
-    """What became of a batch."""
+class CommitOutcome(Enum):
+    """By the wire's status of an acknowledgement."""
 
-    DURABLE = "durable"
-    DUPLICATE = "duplicate"
-    RETRY = "retry"
+    DURABLE = stream_pb2.ACK_STATUS_ACCEPTED
+    DUPLICATE = stream_pb2.ACK_STATUS_DUPLICATE
+    RETRY = stream_pb2.ACK_STATUS_RETRY
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """An outcome and, for RETRY, one sentence why."""
 
-    outcome: Outcome
+    outcome: CommitOutcome
     reason: str = ""
 
 
@@ -49,7 +51,6 @@ class GroupCommit:
         self._is_stopping = False
 
     def submit(self, append: Append) -> asyncio.Future[Committed]:
-        """Queue a batch for the next write."""
         key = (append.node, append.boot_id, append.sequence)
         loop = asyncio.get_running_loop()
         first = self._futures.get(key)
@@ -57,10 +58,10 @@ class GroupCommit:
             return first
         future: asyncio.Future[Committed] = loop.create_future()
         if self._wal.ledger.is_known(*key):
-            future.set_result(Committed(Outcome.DUPLICATE))
+            future.set_result(Committed(CommitOutcome.DUPLICATE))
             return future
         if self._pending_bytes + len(append.payload) > PENDING_LIMIT_BYTES or self._is_stopping:
-            future.set_result(Committed(Outcome.RETRY, "The collector is behind with its disk; send again."))
+            future.set_result(Committed(CommitOutcome.RETRY, "The collector is behind with its disk; send again."))
             return future
         self._futures[key] = future
         self._queue.append(append)
@@ -88,11 +89,11 @@ class GroupCommit:
             return
         try:
             await asyncio.to_thread(self._wal.append, appends)
-            result = Committed(Outcome.DURABLE)
+            result = Committed(CommitOutcome.DURABLE)
         except OSError as error:
             self._on_error(error)
             why = (error.strerror or str(error)).rstrip(".")
-            result = Committed(Outcome.RETRY, f"The collector cannot write its log ({why}).")
+            result = Committed(CommitOutcome.RETRY, f"The collector cannot write its log ({why}).")
         for append in appends:
             self._pending_bytes -= len(append.payload)
             future = self._futures.pop((append.node, append.boot_id, append.sequence))

@@ -14,9 +14,8 @@ from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from collector.core.rows import Route, RowBatch, Segment, Service
+from collector.core.rows import Route, Segment, Service
 from collector.receiver.columns import (
-    CALLS_LIMIT,
     MESSAGE_LIMIT_BYTES,
     NAME_LIMIT_BYTES,
     TEXT_LIMIT_BYTES,
@@ -24,11 +23,19 @@ from collector.receiver.columns import (
     convert_columns,
     copy_column,
 )
+from collector.storage.columns import CALLS_LIMIT, RowBatch
 
 PARTITION_COUNT: Final = 64
 ROUTE_LIMIT: Final = 10_000
 SEGMENT_LIMIT: Final = 64  # A path of 8 KiB could have more; the sensor folds the rest.
 STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
+
+
+# Fields of a Batch that a RowBatch has as they are.
+_HEAD: Final = (
+    *("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment"),
+    *("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +108,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     )
     route_ids = np.array([route.route_id for route in routes], dtype=np.uint64)
     return RowBatch(
-        node=batch.node,
-        boot_id=batch.boot_id,
-        sequence=batch.sequence,
-        partition=batch.partition,
-        key_id=batch.key_id,
-        policy_epoch=batch.policy_epoch,
-        clock_segment=batch.clock_segment,
-        lost_calls=batch.lost_calls,
-        seen_calls=batch.seen_calls,
-        tls_lost_calls=batch.tls_lost_calls,
-        tls_seen_calls=batch.tls_seen_calls,
+        **{name: getattr(batch, name) for name in _HEAD},
         strings=strings,
         routes=routes,
         route_id=route_ids[columns["route"]],

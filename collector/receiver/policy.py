@@ -14,10 +14,13 @@ from typing import Final
 
 from apidae.v1 import stream_pb2
 
-from collector.core.config import CollectorSettings
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from common.durable import read_json, write_durably
+from common.settings import ConsumerColumn
 
+# When a sensor sends a row before its window ends: the detectors of bursts and of enumeration are calibrated for these.
+TRIGGER_DISTINCT_OBJECTS_PER_SECOND: Final = 10
+TRIGGER_CALLS_PER_SECOND: Final = 20
 STATUSES_LIMIT: Final = 10_000
 _COUNT_LIMIT: Final = 2**63
 NO_CLUSTER: Final = "-"  # How hosts outside of any cluster are written.
@@ -68,8 +71,6 @@ class BlockOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockStatus:
-    """One block at one sensor."""
-
     id: str
     is_enforced: bool
     reason: str
@@ -82,8 +83,6 @@ class BlockStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnforcementReport:
-    """What a sensor makes of its blocks."""
-
     epoch: int
     is_enabled: bool
     reason: str
@@ -137,47 +136,42 @@ def _convert_status(status: stream_pb2.BlockStatus) -> BlockStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerPolicy:
-    """When a sensor sends a row before its window ends; `epoch` rises with every change."""
+class SensorPolicy:
+    """What all sensors do alike; `epoch` rises with every change."""
 
     epoch: int
-    distinct_objects_per_second: int
-    calls_per_second: int
+    consumer_order: tuple[ConsumerColumn, ...]
     blocks: tuple[BlockOrder, ...] = ()
 
 
-def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
-    """The policy of these settings; its epoch is one more than the last one's where they changed. Raises OSError,
+def load_policy(path: Path, consumer_order: tuple[ConsumerColumn, ...]) -> SensorPolicy:
+    """The policy of this order; its epoch is one more than the last one's where that was another. Raises OSError,
     ValueError.
     """
-    wanted = {
-        "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
-        "calls_per_second": settings.trigger_calls_per_second,
-    }
     damaged = ValueError(f"{path} is damaged; remove it: the settings say all of it but the count of changes.")
     epoch, last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
-    if {name: last.get(name) for name in wanted} != wanted:
-        epoch += 1
-        write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
-    return TriggerPolicy(
-        epoch=epoch,
-        distinct_objects_per_second=wanted["distinct_objects_per_second"],
-        calls_per_second=wanted["calls_per_second"],
-    )
+    policy = SensorPolicy(epoch=epoch, consumer_order=consumer_order)
+    return policy if _describe(policy) == last else put_blocks(path, policy, ())
 
 
-def put_blocks(path: Path, policy: TriggerPolicy, blocks: tuple[BlockOrder, ...]) -> TriggerPolicy:
+def put_blocks(path: Path, policy: SensorPolicy, blocks: tuple[BlockOrder, ...]) -> SensorPolicy:
     """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
     later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
-    triggers = {
-        "distinct_objects_per_second": later.distinct_objects_per_second,
-        "calls_per_second": later.calls_per_second,
-    }
-    write_durably(path, json.dumps({"epoch": later.epoch, **triggers}).encode())
+    write_durably(path, json.dumps(_describe(later)).encode())
     return later
 
 
-def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:
+def _describe(policy: SensorPolicy) -> dict[str, object]:
+    """What is kept: blocks are the responder's."""
+    return {
+        "epoch": policy.epoch,
+        "distinct_objects_per_second": TRIGGER_DISTINCT_OBJECTS_PER_SECOND,
+        "calls_per_second": TRIGGER_CALLS_PER_SECOND,
+        "consumer_order": list(policy.consumer_order),
+    }
+
+
+def write_policy(policy: SensorPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:
     """The difference from `base_epoch`, or the full form for None, as sent at `now` (unix seconds). Either says
     everything that is blocked in the sensor's cluster."""
     return stream_pb2.Policy(
@@ -186,6 +180,7 @@ def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float, clus
         base_epoch=base_epoch or 0,
         block_set=write_blocks((block for block in policy.blocks if block.holds_in(cluster)), now),
         triggers=stream_pb2.Triggers(
-            distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
+            distinct_objects_per_second=TRIGGER_DISTINCT_OBJECTS_PER_SECOND, calls_per_second=TRIGGER_CALLS_PER_SECOND
         ),
+        consumer_order=[f"CONSUMER_COLUMN_{column.name}" for column in policy.consumer_order],
     )

@@ -5,7 +5,7 @@ reader follows the files only and polls, so the writer need not notify it.
 
 Batches are read at least once. The store makes that exactly once with a claim: a range is claimed durably, inserted
 under a token made of it, then committed. After a crash the same range comes again with the same token
-(`collector/storage/writer.py`).
+(`collector/receiver/writer.py`).
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from collector.receiver.segment import (
     HEAD_BYTES,
     Damage,
-    Decoded,
+    DecodedFrames,
     Entry,
     Position,
     decode_frames,
@@ -32,7 +32,7 @@ _READ_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
+class ReadCursor:
     """What a reader has finished (`position`), and the end of the range it was working on (None: none)."""
 
     position: Position
@@ -55,23 +55,22 @@ class LogCounts:
 
 
 def locate_cursor(directory: Path, name: str) -> Path:
-    """Path of a reader's cursor file."""
     return directory / f"{name}.cursor"
 
 
-def load_cursor(directory: Path, name: str) -> Cursor | None:
+def load_cursor(directory: Path, name: str) -> ReadCursor | None:
     """A reader's cursor; None when it has none yet. Raises OSError, ValueError."""
     path = locate_cursor(directory, name)
     damaged = ValueError(f"{path} is damaged; remove it: the log is then read again, and may count twice.")
     return read_json(path, _parse_cursor, damaged)
 
 
-def _parse_cursor(fields: Any) -> Cursor:
+def _parse_cursor(fields: Any) -> ReadCursor:
     claim = fields["claim_end"]
-    return Cursor(position=Position(*fields["position"]), claim_end=Position(*claim) if claim else None)
+    return ReadCursor(position=Position(*fields["position"]), claim_end=Position(*claim) if claim else None)
 
 
-def save_cursor(directory: Path, name: str, cursor: Cursor) -> None:
+def save_cursor(directory: Path, name: str, cursor: ReadCursor) -> None:
     """Replace a cursor file so that a crash leaves the old or the new one; durable on return. Raises OSError."""
     path = locate_cursor(directory, name)
     fields = {
@@ -93,25 +92,22 @@ class WalReader:
         cursor = load_cursor(directory, name)
         if cursor is None:
             segments = find_segments(directory)
-            cursor = Cursor(position=Position(segments[0] if segments else 0, 0))
+            cursor = ReadCursor(position=Position(segments[0] if segments else 0, 0))
             save_cursor(directory, name, cursor)
         self._cursor = cursor
         self._next = cursor.position
         self._account = _Account(directory, cursor.position)
 
     @property
-    def cursor(self) -> Cursor:
-        """What is durable."""
+    def cursor(self) -> ReadCursor:
         return self._cursor
 
     @property
     def position(self) -> Position:
-        """Where the next read begins."""
         return self._next
 
     @property
     def counts(self) -> LogCounts:
-        """What could not be read so far."""
         return self._account.counts
 
     def read(self, limit_bytes: int = _READ_BYTES, until: Position | None = None) -> list[Entry]:
@@ -139,17 +135,17 @@ class WalReader:
 
     def claim(self, end: Position) -> None:
         """Remember durably that [cursor, end) is being worked on. Raises OSError."""
-        self._save(Cursor(position=self._cursor.position, claim_end=end))
+        self._save(ReadCursor(position=self._cursor.position, claim_end=end))
 
     def commit(self, end: Position) -> None:
         """Remember durably that everything before `end` is done. Raises OSError."""
-        self._save(Cursor(position=end))
+        self._save(ReadCursor(position=end))
 
     def rewind(self, position: Position | None = None) -> None:
         """Read again from a position of before, or else from the last commit."""
         self._next = self._cursor.position if position is None else position
 
-    def _save(self, cursor: Cursor) -> None:
+    def _save(self, cursor: ReadCursor) -> None:
         save_cursor(self._directory, self._name, cursor)
         self._cursor = cursor
 
@@ -161,7 +157,7 @@ class WalReader:
         self._account.skip_segments()
         self._next = Position(later[0], 0)
 
-    def _read_segment(self, limit_bytes: int, *, end: int | None, is_complete: bool) -> Decoded:
+    def _read_segment(self, limit_bytes: int, *, end: int | None, is_complete: bool) -> DecodedFrames:
         """Frames and damage from the current position, to the offset `end` at most."""
         try:
             with locate_segment(self._directory, self._next.segment).open("rb") as file:
@@ -177,7 +173,7 @@ class WalReader:
                     buffer += file.read(left - len(buffer))
                     decoded = decode_frames(buffer, self._next, is_complete=is_complete)
         except FileNotFoundError:
-            return Decoded(parts=(), end=self._next)
+            return DecodedFrames(parts=(), end=self._next)
         return decoded
 
 
@@ -195,8 +191,7 @@ class _Account:
         """The segments up to the next batch are gone."""
         self._is_skipping = True
 
-    def take(self, decoded: Decoded) -> None:
-        """What was read next."""
+    def take(self, decoded: DecodedFrames) -> None:
         for part in decoded.parts:
             if part.start < self._counted:
                 continue

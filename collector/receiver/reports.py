@@ -19,7 +19,7 @@ from apidae.v1 import stream_pb2
 from collector.core.rows import Route
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, convert_service
-from collector.receiver.sensors import HealthReport
+from collector.receiver.sensors import Greeting, HealthReport
 from common.bounded import BoundedDict
 
 PROTOCOL_VERSION = 1
@@ -35,21 +35,6 @@ _CAPTURE_WAYS = {
     stream_pb2.CAPTURE_WAY_CGROUP_SKB: "cgroup_skb",
     stream_pb2.CAPTURE_WAY_SYSCALLS: "syscalls",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Greeting:
-    """A checked Hello."""
-
-    cluster: str
-    node: str
-    boot_id: str
-    key_id: int
-    version: str
-    kernel_release: str
-    policy_epoch: int
-    features: frozenset[str]
-    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +56,6 @@ class RevealedWord:
 
 
 def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
-    """Who connects, or why it may not."""
     if hello.protocol != PROTOCOL_VERSION:
         return Refusal(
             f"The sensor speaks protocol {hello.protocol}, this collector {PROTOCOL_VERSION}; update the older one."
@@ -95,7 +79,6 @@ def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
 
 
 def convert_policy_result(result: stream_pb2.PolicyResult) -> PolicyResult:
-    """Applied, or refused with a reason."""
     reason = "" if result.is_applied else result.reason[:TEXT_LIMIT_BYTES] or "it gave no reason"
     return PolicyResult(epoch=result.epoch, reason=reason)
 
@@ -130,7 +113,6 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
 
 
 def convert_revealed(revealed: stream_pb2.Revealed, now_unix_seconds: float) -> list[RevealedWord] | Refusal:
-    """Words and their hashes."""
     if len(revealed.hashes) != len(revealed.texts) or len(revealed.hashes) > REVEAL_LIMIT:
         return Refusal(
             f"revealed has {len(revealed.hashes)} hashes and {len(revealed.texts)} texts; "

@@ -54,12 +54,11 @@ class Damage:
 
     @property
     def bytes(self) -> int:
-        """How many."""
         return self.end.offset - self.start.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
+class DecodedFrames:
     """What a stretch of a segment holds, in its order; `end`: how far that is known."""
 
     parts: tuple[Entry | Damage, ...]
@@ -67,7 +66,6 @@ class Decoded:
 
     @property
     def entries(self) -> list[Entry]:
-        """The batches."""
         return [part for part in self.parts if isinstance(part, Entry)]
 
     @property
@@ -88,12 +86,11 @@ class _Head:
 
 
 def encode_frame(payload: bytes, *, number: int, received_unix_ns: int, position: Position) -> bytes:
-    """Head and payload of the frame at a position."""
     head = _FIELDS.pack(MAGIC, len(payload), number, received_unix_ns, zlib.crc32(payload))
     return head + _CHECKSUM.pack(_sum_head(head, position)) + payload
 
 
-def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> Decoded:
+def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> DecodedFrames:
     """Frames and damage of `buffer`, which begins at `start`, as far as they are known.
 
     `is_complete`: the buffer ends where the segment does, and nobody writes that any more. Then what follows the last
@@ -117,7 +114,7 @@ def decode_frames(buffer: bytes, start: Position, *, is_complete: bool) -> Decod
     if is_complete and at < len(buffer) and not _is_torn(buffer, at, start):
         parts.append(_build_part(buffer, at, len(buffer), None, start))
         at = len(buffer)
-    return Decoded(parts=tuple(parts), end=Position(start.segment, start.offset + at))
+    return DecodedFrames(parts=tuple(parts), end=Position(start.segment, start.offset + at))
 
 
 def measure_frame(buffer: bytes, start: Position) -> int:
@@ -127,12 +124,10 @@ def measure_frame(buffer: bytes, start: Position) -> int:
 
 
 def find_segments(directory: Path) -> list[int]:
-    """Numbers of the segments present, ascending."""
     return sorted(int(path.stem) for path in directory.glob(f"*{SUFFIX}"))
 
 
 def locate_segment(directory: Path, number: int) -> Path:
-    """Path of a segment."""
     return directory / f"{number:016d}{SUFFIX}"
 
 

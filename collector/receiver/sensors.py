@@ -49,7 +49,6 @@ class SensorStatus:
 
     @property
     def last_heard_at(self) -> float:
-        """When it last spoke."""
         return max(self.last_hello_at, self.last_health_at, self.last_batch_at)
 
     @property
@@ -61,6 +60,21 @@ class SensorStatus:
     def lag_seconds(self) -> float:
         """Age of its oldest row not yet acknowledged, by its last report."""
         return self.lag_ms / 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """A checked Hello."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    key_id: int
+    version: str
+    kernel_release: str
+    policy_epoch: int
+    features: frozenset[str]
+    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +97,9 @@ class HealthReport:
     stages: str
 
 
+_GREETED = ("cluster", "boot_id", "version", "kernel_release", "key_id", "policy_epoch")
+
+
 class SensorRegistry:
     """Holds one status a node."""
 
@@ -95,7 +112,6 @@ class SensorRegistry:
         self.unlisted = 0  # Messages of nodes past the limit.
 
     def load(self, statuses: Iterable[SensorStatus]) -> None:
-        """Take over what the store remembers."""
         with self._lock:
             self._statuses.update((status.node, status) for status in statuses)
 
@@ -111,39 +127,22 @@ class SensorRegistry:
             is_over = known.state == _STOPPING or self._clock() - known.last_heard_at > RENAME_SECONDS
             return node if is_over else other
 
-    def record_hello(
-        self,
-        node: str,
-        *,
-        cluster: str,
-        boot_id: str,
-        version: str,
-        kernel_release: str,
-        key_id: int,
-        policy_epoch: int,
-        certificate_not_after: float,
-    ) -> None:
-        """A sensor connected; `node` is `find_name`'s. Another process begins its account anew.
+    def record_hello(self, greeting: Greeting, certificate_not_after: float) -> None:
+        """A sensor connected, under the name that `find_name` gave it. Another process begins its account anew.
         `certificate_not_after`: 0 without one."""
         with self._lock:
-            old = self._statuses.get(node)
-        anew = {} if old is not None and old.boot_id == boot_id else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}
+            old = self._statuses.get(greeting.name)
+        is_same = old is not None and old.boot_id == greeting.boot_id
         self._change(
-            node,
-            **anew,
-            cluster=cluster,
-            boot_id=boot_id,
-            version=version,
-            kernel_release=kernel_release,
-            key_id=key_id,
-            policy_epoch=policy_epoch,
+            greeting.name,
+            **({} if is_same else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}),
+            **{name: getattr(greeting, name) for name in _GREETED},
             certificate_not_after=certificate_not_after,
             last_hello_at=self._clock(),
             state=0,  # Unknown until it reports: a sensor that comes back is not paused any more.
         )
 
     def record_health(self, node: str, report: HealthReport) -> None:
-        """A sensor reported."""
         self._change(
             node,
             last_health_at=self._clock(),
@@ -155,16 +154,13 @@ class SensorRegistry:
         self._change(node, policy_epoch=epoch, policy_refusal=refusal)
 
     def record_batch(self, node: str) -> None:
-        """A batch of a sensor became durable."""
         self._change(node, last_batch_at=self._clock())
 
     def list_statuses(self) -> list[SensorStatus]:
-        """All, by node."""
         with self._lock:
             return sorted(self._statuses.values(), key=lambda status: status.node)
 
     def take_changed(self) -> list[SensorStatus]:
-        """Those that changed since the last call."""
         with self._lock:
             changed = [self._statuses[node] for node in sorted(self._changed)]
             self._changed.clear()

@@ -6,7 +6,8 @@ counted, and its stream goes on, where gRPC's own parser would end the stream. F
 twice the collector's own.
 
 `EnrollmentService` issues a sensor's first certificate and the next ones (proto/apidae/v1/enroll.proto). It exists only
-where certificates admit sensors, and only through the TLS gate, because a token without TLS could be read on the way.
+where certificates admit sensors, and only through the TLS terminator, because a token without TLS could be read
+on the way.
 """
 
 import asyncio
@@ -22,16 +23,17 @@ from collector.core.keys import InstallationKey, KeyFileError
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES, NAME_LIMIT_BYTES
 from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.policy import TriggerPolicy
-from collector.receiver.reports import PROTOCOL_VERSION, Greeting, convert_hello
-from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
+from collector.receiver.policy import SensorPolicy
+from collector.receiver.reports import PROTOCOL_VERSION, convert_hello
+from collector.receiver.sensors import Greeting
+from collector.receiver.stream import IngestContext, SensorStream, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
+from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.keeper import Trust
-from collector.trust.token_review import ReviewError
 from common.figures import Figure, list_figures, make_gauges, total
+from common.kubernetes.reflector import AccessError, ApiError
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"
 TOKEN_LIMIT = 16 * 1024
@@ -48,17 +50,13 @@ class EnrollmentCounts:
 
 
 class EnrollmentService:
-    """One for the server."""
-
     def __init__(self, enroller: Enroller, admission: Admission, trust: Trust) -> None:
-        """All of one collector."""
         self._enroller = enroller
         self._admission = admission
         self._trust = trust
         self.counts = EnrollmentCounts()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
         methods = {
             "Enroll": grpc.unary_unary_rpc_method_handler(
                 self.enroll,
@@ -74,7 +72,6 @@ class EnrollmentService:
         return grpc.method_handlers_generic_handler(ENROLLMENT_SERVICE_NAME, methods)
 
     async def enroll(self, request: enroll_pb2.EnrollRequest, call: Any) -> enroll_pb2.EnrollResponse:
-        """A first certificate, to a token."""
         peer = self._admission.find_peer(call.peer()) if self._admission.find_peer is not None else None
         if peer is None:
             await call.abort(grpc.StatusCode.UNAUTHENTICATED, "Dial the collector's own port.")
@@ -90,7 +87,7 @@ class EnrollmentService:
             chain = await self._enroller.enroll(application)
         except EnrollmentRefusedError as error:
             await self._refuse(call, error, peer.host, str(peer))
-        except (ReviewError, KeyFileError) as error:
+        except (AccessError, ApiError, KeyFileError) as error:
             logger.error("The sensor at %s could not be enrolled: %s", peer, error)
             await call.abort(
                 grpc.StatusCode.UNAVAILABLE, "The collector cannot enrol now; its log says why. Try again later."
@@ -100,7 +97,6 @@ class EnrollmentService:
         return enroll_pb2.EnrollResponse(certificate=self._write(chain))
 
     async def renew(self, request: enroll_pb2.RenewRequest, call: Any) -> enroll_pb2.RenewResponse:
-        """The next certificate, to the one in use."""
         certificate = self._admission.admit(call)
         if isinstance(certificate, Refused):
             await call.abort(tell_status(certificate), certificate.sentence)
@@ -134,7 +130,6 @@ class EnrollmentService:
 
 
 def tell_status(refused: Refused) -> grpc.StatusCode:
-    """gRPC's word for a refusal."""
     return grpc.StatusCode.UNAUTHENTICATED if refused.is_unknown else grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -149,54 +144,34 @@ FEATURES = ("blocks", "reveal", "triggers")
 HELLO_TIMEOUT_SECONDS = 10.0
 
 
-class IngestService:
-    """One for the server."""
-
+class CollectorService:
     def __init__(self, context: IngestContext) -> None:
-        """See IngestContext."""
-        self._shared = Shared(context=context, keys=tuple(context.keys), policy=context.policy)
-        self._context = context
+        self.context = context
         self._streams: set[SensorStream] = set()
 
     @property
-    def counts(self) -> IngestCounts:
-        """What came, by what became of it."""
-        return self._shared.counts
-
-    @property
-    def policy(self) -> TriggerPolicy:
-        """The one in force."""
-        return self._shared.policy
-
-    @property
-    def keys(self) -> tuple[InstallationKey, ...]:
-        """The installation keys in force, newest first."""
-        return self._shared.keys
-
-    @property
     def streams(self) -> int:
-        """Sensors connected."""
         return len(self._streams)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics; of certificates nothing where no connected sensor came with one. Any thread."""
         ends = [one.not_after for stream in tuple(self._streams) if (one := stream.certificate) is not None]
         text = "Seconds until the first certificate of a connected sensor expires."
-        left = [("sensor_certificate_left_seconds", text, min(ends) - self._context.clock())] if ends else []
+        left = [("sensor_certificate_left_seconds", text, min(ends) - self.context.clock())] if ends else []
         streams = ("streams", "Sensors that are connected.", self.streams)
-        return (*list_figures(self.counts, "ingest_"), *make_gauges([streams, *left]))
+        return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]))
 
-    def change_policy(self, policy: TriggerPolicy) -> None:
+    def change_policy(self, policy: SensorPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
-        self._shared.policy = policy
+        self.context.policy = policy
         for stream in self._streams:
             stream.tell_policy()
 
     def change_keys(self, keys: Sequence[InstallationKey]) -> None:
         """Other installation keys from now on. Keys come with the welcome only, so where the newest one is another
         every stream ends and its sensor dials again. Called in the event loop."""
-        is_rotated = keys[0] != self._shared.keys[0]
-        self._shared.keys = tuple(keys)
+        is_rotated = keys[0] != self.context.keys[0]
+        self.context.keys = tuple(keys)
         for stream in tuple(self._streams) if is_rotated else ():
             stream.end()
 
@@ -211,7 +186,6 @@ class IngestService:
             stream.check_certificate()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
         method = grpc.stream_stream_rpc_method_handler(
             self.connect,
             request_deserializer=None,
@@ -221,13 +195,13 @@ class IngestService:
 
     async def connect(self, requests: Any, call: Any) -> None:
         """One stream, from Hello to its end."""
-        admitted = self._context.admission.admit(call)
+        admitted = self.context.admission.admit(call)
         if isinstance(admitted, Refused):
-            self.counts.unauthenticated += 1
+            self.context.counts.unauthenticated += 1
             await call.abort(tell_status(admitted), admitted.sentence)
         assert not isinstance(admitted, Refused)
         greeting = await self._greet(call, admitted)
-        stream = SensorStream(self._shared, call, greeting, admitted)
+        stream = SensorStream(self.context, call, greeting, admitted)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -245,35 +219,24 @@ class IngestService:
         assert request is not None
         greeting = convert_hello(request.hello)
         if isinstance(greeting, Refusal):
-            self.counts.hello_refused += 1
+            self.context.counts.hello_refused += 1
             await call.abort(grpc.StatusCode.FAILED_PRECONDITION, greeting.reason)
         assert isinstance(greeting, Greeting)
-        context = self._context
+        context = self.context
         refused = context.admission.check_node(call, certificate, cluster=greeting.cluster, node=greeting.node)
         if refused is not None:
-            self.counts.hello_refused += 1
+            self.context.counts.hello_refused += 1
             await call.abort(tell_status(refused), refused.sentence)
         greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
-        context.sensors.record_hello(
-            greeting.name,
-            cluster=greeting.cluster,
-            boot_id=greeting.boot_id,
-            version=greeting.version,
-            kernel_release=greeting.kernel_release,
-            key_id=greeting.key_id,
-            policy_epoch=greeting.policy_epoch,
-            certificate_not_after=certificate.not_after if certificate is not None else 0.0,
-        )
+        context.sensors.record_hello(greeting, certificate.not_after if certificate is not None else 0.0)
         await call.write(
             stream_pb2.ConnectResponse(
                 welcome=stream_pb2.Welcome(
                     protocol=PROTOCOL_VERSION,
                     features=FEATURES,
-                    policy_epoch=self.policy.epoch,
+                    policy_epoch=context.policy.epoch,
                     server_time_unix_ns=int(context.clock() * 1e9),
-                    keys=[
-                        stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in self._shared.keys
-                    ],
+                    keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in context.keys],
                     authorities=context.authorities(),
                     own_traffic=_write_own_traffic(context.own_traffic()),
                 )

@@ -6,7 +6,7 @@ A batch is acknowledged when it is durable (collector/receiver/commit.py).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,13 @@ from google.protobuf.message import DecodeError
 
 from collector.core.keys import InstallationKey
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
-from collector.receiver.commit import Committed, GroupCommit, Outcome
+from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
 from collector.receiver.convert import Refusal, convert_batch, count_unknown
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.policy import EnforcementReport, TriggerPolicy, convert_enforcement, write_policy
+from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
     CoverageRecord,
     FormerName,
-    Greeting,
     PolicyResult,
     RevealBook,
     RevealedWord,
@@ -36,7 +35,7 @@ from collector.receiver.reports import (
     convert_workloads,
 )
 from collector.receiver.schemas import SchemaRecord, convert_schemas
-from collector.receiver.sensors import SensorRegistry
+from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.wal import Append
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
@@ -49,41 +48,6 @@ RETRY_AFTER_MS = 1_000
 REVEAL_INTERVAL_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
-_BATCH_STATUS = {
-    Outcome.DURABLE: stream_pb2.ACK_STATUS_ACCEPTED,
-    Outcome.DUPLICATE: stream_pb2.ACK_STATUS_DUPLICATE,
-    Outcome.RETRY: stream_pb2.ACK_STATUS_RETRY,
-}
-
-
-def _ignore(records: list[SchemaRecord]) -> None:
-    """Of a collector that keeps none."""
-
-
-def _ignore_report(node: str, report: EnforcementReport) -> None:
-    """Of a collector that blocks nobody."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestContext:
-    """What the service works with; `keys` and `policy` are those of the start. `on_coverage`, `on_workloads`,
-    `on_former_names` and `on_revealed` must not block."""
-
-    commit: GroupCommit
-    sensors: SensorRegistry
-    keys: Sequence[InstallationKey]
-    policy: TriggerPolicy
-    admission: Admission
-    authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
-    clock: Callable[[], float]
-    own_traffic: Callable[[], OwnTraffic]
-    reveals: RevealBook
-    on_coverage: Callable[[list[CoverageRecord]], None]
-    on_workloads: Callable[[list[WorkloadRecord]], None]
-    on_former_names: Callable[[list[FormerName]], None]
-    on_revealed: Callable[[list[RevealedWord]], None]
-    on_schemas: Callable[[list[SchemaRecord]], None] = _ignore
-    on_enforcement: Callable[[str, EnforcementReport], None] = _ignore_report
 
 
 @dataclass(slots=True)
@@ -109,24 +73,36 @@ class IngestCounts:
     acks_unsent: int = total("Acknowledgements that could not be sent: the sensor had left, and sends the batch again.")
 
 
-@dataclass(slots=True)
-class Shared:
-    """What all streams look at while they run: policy and keys change under them."""
+@dataclass(slots=True, kw_only=True)
+class IngestContext:
+    """What the service and all of its streams work with; `keys` (newest first) and `policy` change while they run.
+    Nothing that begins with `on_` may block."""
 
-    context: IngestContext
+    commit: GroupCommit
+    sensors: SensorRegistry
     keys: tuple[InstallationKey, ...]
-    policy: TriggerPolicy
+    policy: SensorPolicy
+    admission: Admission
+    authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
+    clock: Callable[[], float]
+    own_traffic: Callable[[], OwnTraffic]
+    reveals: RevealBook
+    on_coverage: Callable[[list[CoverageRecord]], None]
+    on_workloads: Callable[[list[WorkloadRecord]], None]
+    on_former_names: Callable[[list[FormerName]], None]
+    on_revealed: Callable[[list[RevealedWord]], None]
+    on_schemas: Callable[[list[SchemaRecord]], None]
+    on_enforcement: Callable[[str, EnforcementReport], None]
     counts: IngestCounts = field(default_factory=IngestCounts)
 
 
 class SensorStream:
-    """The conversation with one sensor after its Hello."""
-
-    def __init__(self, shared: Shared, call: Any, greeting: Greeting, certificate: SensorCertificate | None) -> None:
+    def __init__(
+        self, context: IngestContext, call: Any, greeting: Greeting, certificate: SensorCertificate | None
+    ) -> None:
         self.certificate = certificate
         self._end_reason = ""
-        self._shared = shared
-        self._context = shared.context
+        self._context = context
         self._call = call
         self._greeting = greeting
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
@@ -163,7 +139,6 @@ class SensorStream:
         self._is_policy_due.set()
 
     def end(self) -> None:
-        """End the stream in order; its sensor dials again."""
         self._is_ended.set()
 
     def check_certificate(self) -> None:
@@ -173,7 +148,7 @@ class SensorStream:
         reason = self._context.admission.find_end(self.certificate)
         if reason:
             logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.name, reason)
-            self._shared.counts.streams_ended_by_certificate += 1
+            self._context.counts.streams_ended_by_certificate += 1
             self._end_reason = f"The stream ends, for {reason}; enrol this sensor again."
             self.end()
 
@@ -196,7 +171,8 @@ class SensorStream:
 
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
-        counts, context, node = self._shared.counts, self._context, self._greeting.name
+        context, node = self._context, self._greeting.name
+        counts = context.counts
         if len(message) > MESSAGE_LIMIT_BYTES:
             await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
             return
@@ -232,7 +208,7 @@ class SensorStream:
                 counts.messages_unknown += 1
 
     async def _take_batch(self, batch: data_pb2.Batch) -> None:
-        counts, context = self._shared.counts, self._context
+        counts, context = self._context.counts, self._context
         rows = convert_batch(batch, context.clock())
         if isinstance(rows, Refusal):
             await self._refuse(batch.sequence, rows.reason, batch.boot_id)
@@ -243,7 +219,7 @@ class SensorStream:
         batch.node = self._greeting.name
         counts.batches_seen += 1
         unknown = count_unknown(batch)
-        if rows.key_id not in {key.key_id for key in self._shared.keys}:
+        if rows.key_id not in {key.key_id for key in self._context.keys}:
             # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
             counts.batches_of_unknown_key += 1
         counts.unknown_fields += unknown.fields
@@ -261,14 +237,14 @@ class SensorStream:
         self._spawn(self._acknowledge(append, future))
 
     async def _acknowledge(self, append: Append, future: "asyncio.Future[Committed]") -> None:
-        counts = self._shared.counts
+        counts = self._context.counts
         try:
             # Shielded: another stream may wait for the same write.
             result = await asyncio.shield(future)
-            if result.outcome is Outcome.DURABLE:
+            if result.outcome is CommitOutcome.DURABLE:
                 counts.batches_durable += 1
                 self._context.sensors.record_batch(append.node)
-            elif result.outcome is Outcome.DUPLICATE:
+            elif result.outcome is CommitOutcome.DUPLICATE:
                 counts.batches_duplicate += 1
             else:
                 counts.batches_retry += 1
@@ -277,9 +253,9 @@ class SensorStream:
                     ack=stream_pb2.Ack(
                         boot_id=append.boot_id,
                         sequence=append.sequence,
-                        status=_BATCH_STATUS[result.outcome],
+                        status=result.outcome.value,
                         reason=result.reason,
-                        retry_after_ms=RETRY_AFTER_MS if result.outcome is Outcome.RETRY else 0,
+                        retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
                     )
                 )
             )
@@ -287,8 +263,8 @@ class SensorStream:
             self._slots.release()
 
     async def _refuse(self, sequence: int, reason: str, boot_id: str = "") -> None:
-        self._shared.counts.batches_seen += 1
-        self._shared.counts.batches_refused += 1
+        self._context.counts.batches_seen += 1
+        self._context.counts.batches_refused += 1
         ack = stream_pb2.Ack(
             boot_id=boot_id or self._greeting.boot_id,
             sequence=sequence,
@@ -302,7 +278,7 @@ class SensorStream:
         while True:
             await self._is_policy_due.wait()
             self._is_policy_due.clear()
-            policy = self._shared.policy
+            policy = self._context.policy
             # What is blocked is told on every new stream: a sensor keeps no blocks over its restart, and a collector
             # that lost its own may have come to the epoch of one that had some.
             is_first, self._is_policy_told = not self._is_policy_told, True
@@ -320,10 +296,10 @@ class SensorStream:
         """Record what became of a policy; a difference that does not fit is followed by the full form."""
         node, is_applied = self._greeting.name, not result.reason
         if is_applied:
-            self._shared.counts.policies_applied += 1
+            self._context.counts.policies_applied += 1
             self._held_epoch = result.epoch
         else:
-            self._shared.counts.policies_refused += 1
+            self._context.counts.policies_refused += 1
             logger.warning("The sensor on %s refused policy %d: %s", node, result.epoch, result.reason)
         self._context.sensors.record_policy(node, epoch=self._held_epoch, refusal=result.reason)
         if not is_applied and result.epoch == self._told_epoch and not self._is_told_fully:
@@ -349,7 +325,7 @@ class SensorStream:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
-            self._shared.counts.acks_unsent += 1
+            self._context.counts.acks_unsent += 1
             logger.debug("An acknowledgement was not sent: %s", error)
 
 

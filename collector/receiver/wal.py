@@ -52,35 +52,29 @@ class SequenceLedger:
         return len(self._pairs)
 
     def is_known(self, node: str, boot_id: str, sequence: int) -> bool:
-        """Whether this batch was added before."""
         with self._lock:
             ranges = self._pairs.get((node, boot_id), [])
             index = bisect_right(ranges, [sequence, 2**64]) - 1
             return index >= 0 and sequence <= ranges[index][1]
 
     def add(self, node: str, boot_id: str, sequence: int) -> None:
-        """Remember a batch."""
         with self._lock:
-            self._add(node, boot_id, sequence)
-
-    def _add(self, node: str, boot_id: str, sequence: int) -> None:
-        ranges = self._pairs.setdefault((node, boot_id), [])
-        self._pairs.move_to_end((node, boot_id))
-        index = bisect_right(ranges, [sequence, 2**64])
-        if index and sequence <= ranges[index - 1][1]:
-            return
-        ranges.insert(index, [sequence, sequence])
-        self._join(ranges, index)
-        self._join(ranges, index - 1)
-        if len(ranges) > self._range_limit:
-            ranges[0:2] = [[ranges[0][0], ranges[1][1]]]
+            ranges = self._pairs.setdefault((node, boot_id), [])
+            self._pairs.move_to_end((node, boot_id))
+            index = bisect_right(ranges, [sequence, 2**64])
+            if index and sequence <= ranges[index - 1][1]:
+                return
+            ranges.insert(index, [sequence, sequence])
+            self._join(ranges, index)
+            self._join(ranges, index - 1)
+            if len(ranges) > self._range_limit:
+                ranges[0:2] = [[ranges[0][0], ranges[1][1]]]
 
     def dump(self) -> list[list[Any]]:
         """JSON-ready state, the pair heard of longest ago first."""
         return [[node, boot_id, [list(pair) for pair in ranges]] for (node, boot_id), ranges in self._pairs.items()]
 
     def load(self, state: list[list[Any]]) -> None:
-        """Take over what `dump` gave."""
         for node, boot_id, ranges in state:
             self._pairs[(node, boot_id)] = [list(pair) for pair in ranges]
 
@@ -143,7 +137,7 @@ class Wal:
         self._find_shortage = find_shortage
         self._sync = sync
         self._file: RawIOBase | None = None
-        self._lock = threading.Lock()  # Held while the files change.
+        self._lock = threading.RLock()  # Held while the files change.
         self._number = 0
         self._offset = 0
         self._next_batch = 1
@@ -162,7 +156,6 @@ class Wal:
 
     @property
     def size_bytes(self) -> int:
-        """Of all segments."""
         return self._size_bytes
 
     def append(self, appends: Sequence[Append]) -> None:
@@ -171,7 +164,30 @@ class Wal:
         After an OSError (LogFullError, disk full, I/O error) none of them is in the log.
         """
         with self._lock:
-            self._append(appends)
+            if self._offset >= self._segment_bytes:
+                self._begin_segment()
+                self.collect()
+            if self._size_bytes >= self._limit_bytes:
+                self.collect()
+            if self._size_bytes >= self._limit_bytes:
+                raise LogFullError(
+                    f"The write-ahead log holds {self._size_bytes} bytes; its limit is {self._limit_bytes}."
+                )
+            if shortage := self._find_shortage():
+                raise LogFullError(shortage)
+            buffer = self._encode(appends)
+            assert self._file is not None
+            try:
+                _write_all(self._file, buffer)
+                self._sync(self._file.fileno())
+            except OSError:
+                self._withdraw()
+                raise
+            self._offset += len(buffer)
+            self._size_bytes += len(buffer)
+            self._next_batch += len(appends)
+            for append in appends:
+                self.ledger.add(append.node, append.boot_id, append.sequence)
 
     @contextmanager
     def hold(self) -> Iterator[Path]:
@@ -188,34 +204,22 @@ class Wal:
         how many.
         """
         with self._lock:
-            return self._collect()
-
-    def _append(self, appends: Sequence[Append]) -> None:
-        if self._offset >= self._segment_bytes:
-            self._begin_segment()
-            self._collect()
-        if self._size_bytes >= self._limit_bytes:
-            self._collect()
-        if self._size_bytes >= self._limit_bytes:
-            raise LogFullError(f"The write-ahead log holds {self._size_bytes} bytes; its limit is {self._limit_bytes}.")
-        if shortage := self._find_shortage():
-            raise LogFullError(shortage)
-        buffer = self._encode(appends)
-        assert self._file is not None
-        try:
-            _write_all(self._file, buffer)
-            self._sync(self._file.fileno())
-        except OSError:
-            self._withdraw()
-            raise
-        self._offset += len(buffer)
-        self._size_bytes += len(buffer)
-        self._next_batch += len(appends)
-        for append in appends:
-            self.ledger.add(append.node, append.boot_id, append.sequence)
+            passed, stored = self._find_passed(self._readers), self._find_passed((self._essential,))
+            sizes = {n: locate_segment(self._directory, n).stat().st_size for n in find_segments(self._directory)}
+            self._size_bytes = sum(sizes.values())
+            deleted = 0
+            for number, size in sizes.items():
+                is_over = self._size_bytes > self._limit_bytes // 2
+                if number >= self._number or not (number < passed or (is_over and number < stored)):
+                    break
+                locate_segment(self._directory, number).unlink()
+                self._size_bytes -= size
+                deleted += 1
+            if deleted:
+                sync_directory(self._directory)
+            return deleted
 
     def _encode(self, appends: Sequence[Append]) -> bytes:
-        """The frames that come next."""
         buffer = bytearray()
         for number, append in enumerate(appends, self._next_batch):
             buffer += encode_frame(
@@ -225,22 +229,6 @@ class Wal:
                 position=Position(self._number, self._offset + len(buffer)),
             )
         return bytes(buffer)
-
-    def _collect(self) -> int:
-        passed, stored = self._find_passed(self._readers), self._find_passed((self._essential,))
-        sizes = {n: locate_segment(self._directory, n).stat().st_size for n in find_segments(self._directory)}
-        self._size_bytes = sum(sizes.values())
-        deleted = 0
-        for number, size in sizes.items():
-            is_over = self._size_bytes > self._limit_bytes // 2
-            if number >= self._number or not (number < passed or (is_over and number < stored)):
-                break
-            locate_segment(self._directory, number).unlink()
-            self._size_bytes -= size
-            deleted += 1
-        if deleted:
-            sync_directory(self._directory)
-        return deleted
 
     def close(self) -> None:
         """Close the segment; everything acknowledged is on disk already."""

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from collector.alerting.alert import Alert
 
@@ -21,23 +21,16 @@ AGAIN_SECONDS: Final = 0.25
 PATIENCE_SECONDS: Final = 30.0
 
 
-class AlertTaker(Protocol):
-    """`collector.response.responder.Responder`, or a fake."""
+class AlertActions:
+    """A bounded queue and its thread. An alert that finds no room is counted, and proposes nothing."""
 
-    def take_alert(self, alert: Alert) -> bool:
-        """False: it is to be taken again. Never raises."""
-        ...
-
-
-class Answers:
-    """A bounded queue and its thread. What does not fit is counted: such an alert is told and proposes nothing."""
-
-    def __init__(self, taker: AlertTaker, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._taker = taker
+    def __init__(self, act: Callable[[Alert], bool], monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`act` is `Responder.take_alert`: where it gives False it gets the alert again. It never raises."""
+        self._act = act
         self._monotonic = monotonic
         self._waiting: queue.Queue[Alert | None] = queue.Queue(WAITING_MAX)
         self._again: dict[str, tuple[Alert, float]] = {}  # By id: the newest, and until when.
-        self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="alert-actions", daemon=True)
         self.dropped_count = 0
 
     def start(self) -> None:
@@ -70,7 +63,7 @@ class Answers:
                 self._take_again()
 
     def _take(self, alert: Alert, until: float) -> None:
-        if self._taker.take_alert(alert):
+        if self._act(alert):
             return
         if self._monotonic() >= until or len(self._again) >= WAITING_MAX:
             self.dropped_count += 1

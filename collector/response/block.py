@@ -26,7 +26,7 @@ class BlockState(StrEnum):
     """Where it stands in its life."""
 
     PROPOSED = "proposed"  # Waits for a person.
-    LIVE = "live"  # Sensors are told.
+    LIVE = "live"  # Sensors stop it.
     LIFTED = "lifted"
     EXPIRED = "expired"
     REJECTED = "rejected"  # Of a proposal.
@@ -41,7 +41,7 @@ class UnknownClientError(BlockError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class BlockTarget:
     """A client as sensors know it. `value`: an address or network, or 16 hex digits."""
 
     kind: BlockKind
@@ -63,7 +63,7 @@ class Block:
     """As kept and shown; a change makes a new one. Times are unix seconds."""
 
     id: str
-    target: Target
+    target: BlockTarget
     key_id: int  # Installation key of a hash; 0 for addresses.
     credentials: tuple[int, ...]  # A principal is known by.
     services: tuple[str, ...]  # `[NAMESPACE/]WORKLOAD[:PORT]`; none: all.
@@ -97,7 +97,7 @@ class Block:
 
     @property
     def order(self) -> BlockOrder:
-        """What sensors are told."""
+        """What sensors get."""
         return BlockOrder(
             id=self.id,
             kind=self.target.kind,
@@ -111,11 +111,11 @@ class Block:
         )
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str) -> BlockTarget:
     """The client behind `kind:value`, or a bare address or network. Raises BlockError."""
     bare = text.removeprefix(f"{ConsumerKind.ADDRESS}:")
     try:
-        return Target(kind=BlockKind.ADDRESS, value=_write_network(bare))
+        return BlockTarget(kind=BlockKind.ADDRESS, value=_write_network(bare))
     except ValueError as error:
         if bare != text or ":" not in text:
             raise BlockError(f"{text[:80]!r} is no address, network or consumer: {error}.") from None
@@ -125,15 +125,15 @@ def parse_target(text: str) -> Target:
         raise BlockError(f"{error}.") from None
     if name.kind not in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
         raise BlockError(f"A {name.kind} cannot be blocked by sensors; block an address, a credential or a principal.")
-    return Target(kind=BlockKind(name.kind.value), value=name.value)
+    return BlockTarget(kind=BlockKind(name.kind.value), value=name.value)
 
 
 def _write_network(text: str) -> str:
-    """As sensors tell addresses: IPv4 that is written as IPv6 is IPv4 (RFC 4291, 2.5.5.2). Raises ValueError."""
+    """As sensors write addresses: IPv4 that is written as IPv6 is IPv4 (RFC 4291, 2.5.5.2). Raises ValueError."""
     network: ipaddress.IPv4Network | ipaddress.IPv6Network = ipaddress.ip_network(text)
     if isinstance(network, ipaddress.IPv6Network):
         if network.network_address.scope_id is not None:
-            raise ValueError("a zone is one host's own, and sensors do not tell it")
+            raise ValueError("a zone is one host's own, and sensors do not report it")
         if network.subnet_of(_MAPPED):
             first = int(network.network_address) - int(_MAPPED.network_address)
             network = ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))

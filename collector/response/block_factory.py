@@ -1,4 +1,4 @@
-"""Makes blocks: checks a wish against the limits, the existing blocks and the store."""
+"""Makes blocks: checks a request against the limits, the existing blocks and the store."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -15,20 +15,20 @@ from collector.response.block import (
     Block,
     BlockError,
     BlockState,
-    Target,
+    BlockTarget,
     UnknownClientError,
     parse_service,
     parse_target,
 )
 from collector.response.block_store import OPEN_MAX
-from collector.response.preview import Judgement, Previewer
+from collector.response.preview import BlockCheck, Previewer
 
 AUTOMATIC: Final = "apidae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What somebody wants stopped; `consumer` is `kind:value`, an address or a network."""
+class BlockRequest:
+    """What somebody asks to have stopped; `consumer` is `kind:value`, an address or a network."""
 
     consumer: str
     services: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Wish:
     is_confirmed: bool = False
 
 
-class BlockMaker:
+class BlockFactory:
     """Makes proposals; they begin elsewhere. Of what an alert proposes the store is asked when somebody approves it: a
     storm of alerts would be two queries each, most of them for nobody.
     """
@@ -50,48 +50,48 @@ class BlockMaker:
         self._clock = clock
         self._is_four_eyes = is_four_eyes
 
-    def propose(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
+    def propose(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
         BlockError, ConflictError, StoreError."""
-        target = parse_target(wish.consumer)
-        self._check(wish)
-        self._check_place(target, wish.services, wish.clusters, wish.by, open_blocks)
-        return Block(
+        block = Block(
             id=uuid.uuid4().hex,
-            target=target,
+            target=parse_target(request.consumer),
             key_id=0,
             credentials=(),
-            services=wish.services,
-            clusters=wish.clusters,
-            seconds=wish.seconds,
+            services=request.services,
+            clusters=request.clusters,
+            seconds=request.seconds,
             state=BlockState.PROPOSED,
-            reason=wish.reason,
-            alert_id=wish.alert_id,
-            proposed_by=wish.by,
+            reason=request.reason,
+            alert_id=request.alert_id,
+            proposed_by=request.by,
             proposed_at=self._clock(),
-            is_confirmed=wish.is_confirmed,
+            is_confirmed=request.is_confirmed,
         )
+        self._check_limits(block)
+        self.check_open(block, open_blocks)
+        return block
 
-    def make(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
+    def make(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that can begin. Asks the store, which takes a while: whoever keeps it calls `check_open` again,
         where the blocks cannot change. Raises BlockError, ConflictError, StoreError."""
-        block = self.propose(wish, open_blocks)
-        judged = self._previewer.judge(block.target, block.clusters, block.proposed_at)
-        if judged.needs_confirmation and not wish.is_confirmed:
-            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
-        return self._complete(block, judged)
+        block = self.propose(request, open_blocks)
+        check = self._previewer.check(block.target, block.clusters, block.proposed_at)
+        if check.needs_confirmation and not request.is_confirmed:
+            raise BlockError(f"{check.needs_confirmation}; look at the preview and confirm it.")
+        return self._complete(block, check)
 
     def complete(self, block: Block) -> Block:
         """What an alert proposed, as it can begin now; whoever approves it confirms it. Raises BlockError, and
         UnknownClientError where its calls are not stored yet; StoreError."""
         clusters = block.clusters or self.find_home(block.target)
-        judged = self._previewer.judge(block.target, clusters, self._clock())
-        is_confirmed = bool(judged.needs_confirmation)
-        return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), judged)
+        check = self._previewer.check(block.target, clusters, self._clock())
+        is_confirmed = bool(check.needs_confirmation)
+        return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), check)
 
-    def _complete(self, block: Block, judged: Judgement) -> Block:
+    def _complete(self, block: Block, check: BlockCheck) -> Block:
         target = block.target
-        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
+        if target.kind is not BlockKind.ADDRESS and not check.key_id:
             where = f" in {', '.join(block.clusters)}" if block.clusters else ""
             raise UnknownClientError(
                 f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
@@ -99,9 +99,9 @@ class BlockMaker:
         credentials: tuple[int, ...] = ()
         if target.kind is BlockKind.PRINCIPAL:
             credentials = self._previewer.list_credentials(target.value, self._clock())
-        return replace(block, key_id=judged.key_id, credentials=credentials)
+        return replace(block, key_id=check.key_id, credentials=credentials)
 
-    def find_home(self, target: Target) -> tuple[str, ...]:
+    def find_home(self, target: BlockTarget) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;
         none: in all. Raises UnknownClientError where those are not known yet, StoreError."""
         now = self._clock()
@@ -114,39 +114,31 @@ class BlockMaker:
 
     def check_open(self, block: Block, open_blocks: Sequence[Block]) -> None:
         """That a proposal is still the only block of its kind beside those that are open. Raises ConflictError."""
-        self._check_place(block.target, block.services, block.clusters, block.proposed_by, open_blocks)
-
-    def _check_place(
-        self,
-        target: Target,
-        services: tuple[str, ...],
-        clusters: tuple[str, ...],
-        by: str,
-        open_blocks: Sequence[Block],
-    ) -> None:
         # A person who blocks whom something has proposed decides on the proposal too.
-        is_bound = by == AUTOMATIC or self._is_four_eyes
-        is_anywhere = by == AUTOMATIC and not clusters  # It names none before it is approved.
+        is_bound = block.proposed_by == AUTOMATIC or self._is_four_eyes
+        is_anywhere = block.proposed_by == AUTOMATIC and not block.clusters  # It names none before it is approved.
         for other in open_blocks:
             is_live = other.state is BlockState.LIVE
-            is_same = (other.target, other.services) == (target, services)
-            is_same = is_same and (is_anywhere or other.clusters == clusters)
+            is_same = (other.target, other.services) == (block.target, block.services)
+            is_same = is_same and (is_anywhere or other.clusters == block.clusters)
             if is_same and (is_live or is_bound):
                 what, way = ("blocked", "lift") if is_live else ("proposed to be blocked", "reject")
-                raise ConflictError(f"{target.consumer} is {what} already, by block {other.id}; {way} that one first.")
+                raise ConflictError(
+                    f"{block.target.consumer} is {what} already, by block {other.id}; {way} that one first."
+                )
         if len(open_blocks) >= OPEN_MAX:
             raise ConflictError(f"There are {OPEN_MAX} blocks already; lift some.")
 
-    def _check(self, wish: Wish) -> None:
-        if not SECONDS_MIN <= wish.seconds <= SECONDS_MAX:
-            raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {wish.seconds}.")
-        if len(wish.services) > SCOPES_MAX or len(wish.clusters) > CLUSTERS_MAX:
+    def _check_limits(self, block: Block) -> None:
+        if not SECONDS_MIN <= block.seconds <= SECONDS_MAX:
+            raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {block.seconds}.")
+        if len(block.services) > SCOPES_MAX or len(block.clusters) > CLUSTERS_MAX:
             raise BlockError(f"A block names at most {SCOPES_MAX} services and {CLUSTERS_MAX} clusters.")
-        for service in wish.services:
+        for service in block.services:
             parse_service(service)
-        if wish.clusters:
+        if block.clusters:
             known = self._previewer.list_clusters(self._clock())
-            for cluster in wish.clusters:
+            for cluster in block.clusters:
                 if cluster not in known:
                     names = ", ".join(known) or "none"
                     raise BlockError(

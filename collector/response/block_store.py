@@ -1,24 +1,25 @@
 """Keeps blocks and their audit log in files of the data directory.
 
-`BlockBook` has the blocks that are proposed, live or lately over, in one file. Not thread-safe.
+`BlockStore` has the blocks that are proposed, live or lately over, in one file. Not thread-safe.
 
 `AuditLog` records who stopped whom, when, why, and the result: one JSON object a line. A line changes only when a
 consumer is erased. `audit.jsonl` (0600) is synced at each line. Past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
 predecessor is deleted.
 """
 
-import json
+import contextlib
 import os
 import re
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from collector.receiver.policy import BlockKind
-from collector.response.block import Block, BlockState, Target
+import msgspec
+
+from collector.response.block import Block, BlockState
 from common.durable import read_json, write_durably
 
 OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
@@ -26,15 +27,15 @@ OVER_MAX: Final = 1_000  # The oldest goes.
 _OPEN: Final = (BlockState.PROPOSED, BlockState.LIVE)
 
 
-class BlockBook:
+class BlockStore:
     """Blocks by id, oldest first."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, ValueError where the file cannot be read."""
         self._path = path
         damaged = ValueError(f"{path} is damaged; remove it: what it held is not blocked any more.")
-        kept = read_json(path, lambda found: {entry["id"]: _read(entry) for entry in found}, damaged)
-        self._blocks: dict[str, Block] = kept or {}
+        kept = read_json(path, lambda found: msgspec.convert(found, list[Block]), damaged)
+        self._blocks = {block.id: block for block in kept or ()}
 
     def find(self, block_id: str) -> Block | None:
         """One block."""
@@ -48,50 +49,38 @@ class BlockBook:
         """Proposed and live ones."""
         return [block for block in self._blocks.values() if block.state in _OPEN]
 
+    def list_live(self) -> list[Block]:
+        """Live ones."""
+        return [block for block in self._blocks.values() if block.state is BlockState.LIVE]
+
     def put(self, *blocks: Block) -> None:
         """New or changed blocks; durable when this returns. Raises OSError."""
         changed = {**self._blocks, **{block.id: block for block in blocks}}
         over = [block.id for block in changed.values() if block.state not in _OPEN]
         for block_id in over[: max(0, len(over) - OVER_MAX)]:
             del changed[block_id]
-        write_durably(self._path, json.dumps([_write(block) for block in changed.values()]).encode())
-        self._blocks = changed
+        self._save(changed)
 
     def erase(self, pattern: re.Pattern[str], credentials: Collection[int]) -> int:
         """Without the blocks of a consumer that a pattern names; other blocks lose its credentials, and its name where
         their reason holds it. Durable when this returns; how many went. Raises OSError."""
+        before = self._blocks
         kept = {
             block.id: replace(
                 block,
                 credentials=tuple(one for one in block.credentials if one not in credentials),
                 reason=pattern.sub("erased", block.reason),
             )
-            for block in self._blocks.values()
+            for block in before.values()
             if not pattern.fullmatch(block.target.consumer)
         }
-        if kept == self._blocks:
-            return 0
-        write_durably(self._path, json.dumps([_write(block) for block in kept.values()]).encode())
-        count, self._blocks = len(self._blocks) - len(kept), kept
-        return count
+        if kept != before:
+            self._save(kept)
+        return len(before) - len(kept)
 
-
-def _write(block: Block) -> dict[str, Any]:
-    return asdict(block)
-
-
-def _read(entry: Mapping[str, Any]) -> Block:
-    target = Target(kind=BlockKind(entry["target"]["kind"]), value=str(entry["target"]["value"]))
-    return Block(
-        **{
-            **entry,
-            "target": target,
-            "state": BlockState(entry["state"]),
-            "credentials": tuple(entry["credentials"]),
-            "services": tuple(entry["services"]),
-            "clusters": tuple(entry.get("clusters", ())),
-        }
-    )
+    def _save(self, blocks: dict[str, Block]) -> None:
+        write_durably(self._path, msgspec.json.encode(list(blocks.values())))
+        self._blocks = blocks
 
 
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -121,20 +110,13 @@ class AuditLog:
 
     def add(self, entry: AuditEntry) -> None:
         """One more line."""
-        fields: Mapping[str, object] = {
-            "time": round(entry.time, 3),
-            "by": entry.by,
-            "action": entry.action,
-            "block_id": entry.block_id,
-            "target": entry.target,
-            "why": entry.why,
-        }
+        line = msgspec.json.encode(replace(entry, time=round(entry.time, 3)))
         with self._lock:
             if self._path.exists() and self._path.stat().st_size > FILE_BYTES_MAX:
                 self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(json.dumps(fields).encode() + b"\n")
+                file.write(line + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             self._recent.append(entry)
@@ -168,9 +150,6 @@ def _read_tail(path: Path) -> list[AuditEntry]:
         lines = file.read().splitlines()
     found = []
     for line in lines[-KEPT_ENTRIES:]:
-        try:
-            fields = json.loads(line)
-            found.append(AuditEntry(**fields))
-        except (ValueError, TypeError):
-            continue
+        with contextlib.suppress(msgspec.DecodeError):
+            found.append(msgspec.json.decode(line, type=AuditEntry))
     return found

@@ -1,84 +1,82 @@
 """Writes live address blocks as deny lists for proxies and policies for Kubernetes, and updates HAProxy by its socket.
 
-Lists for HAProxy, Traefik and Envoy hold for everything behind the proxy. So blocks of some services only are not in
-them. Policies are for Envoy Gateway, Cilium and NetworkPolicy. These functions are pure.
+`export_blocks` fills the templates of `exports/`, which say where their formats come from. Lists for HAProxy, Traefik
+and Envoy hold for everything behind the proxy. So blocks of some services only are not in them. Policies are for Envoy
+Gateway, Cilium and NetworkPolicy.
 
 `HaproxyList` keeps a list of HAProxy equal to the live blocks by its runtime API (EDGE: a socket). HAProxy needs `acl
 apidae_blocked src -f NAME` and a socket of level admin (`stats socket .. level admin`). All entries of that list belong
-to Apidae: an entry that no block names is removed. One connection carries one line of commands.
-
-Sources: HAProxy `acl .. src -f` and Management Guide, section 9.3 (`show acl`, `add acl`, `del acl`). Traefik 3 file
-provider, `ClientIP` and `ipAllowList`. Envoy's extension config discovery from a file (`config_discovery`,
-envoy.extensions.filters.http.rbac.v3.RBAC). Envoy Gateway SecurityPolicy (gateway.envoyproxy.io/v1alpha1,
-authorization; precedence of policies). cilium.io/v2 `ingressDeny`. networking.k8s.io/v1.
+to Apidae: an entry that no block names is removed. One connection carries one line of commands. Source: HAProxy's
+Management Guide, section 9.3 (`show acl`, `add acl`, `del acl`).
 """
 
 import hashlib
 import ipaddress
-import json
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from functools import cache
+from pathlib import Path
+from typing import Final
 
+from jinja2 import Template
+
+from collector.core.templates import compile_template
 from collector.receiver.policy import BlockOrder
-from collector.response.block import Denied, collect_denied
+from collector.response.block import collect_denied
 
-# Before all other routers.
-_TRAEFIK_PRIORITY: Final = 1_000_000
-# Lets in an address that nobody has.
-_NOBODY: Final = "255.255.255.255/32"
-_ENVOY_TYPES: Final = "type.googleapis.com/envoy"
+_EXPORTS: Final = Path(__file__).parent / "exports"
 
 
-def write_haproxy(denied: Denied) -> str:
-    """One network a line."""
-    lines = ["# Apidae: acl apidae_blocked src -f FILE    then: tcp-request connection reject if apidae_blocked"]
-    return "\n".join([*lines, *denied.everywhere]) + "\n"
+class ExportFormat(StrEnum):
+    """For whom: the name of a template."""
+
+    HAPROXY = "haproxy"
+    TRAEFIK = "traefik"
+    ENVOY = "envoy"
+    ENVOY_GATEWAY = "envoy-gateway"
+    CILIUM = "cilium"
+    NETWORK_POLICY = "networkpolicy"
+
+    @property
+    def suffix(self) -> str:
+        """Of its file."""
+        return "acl" if self is ExportFormat.HAPROXY else "yaml"
 
 
-def write_traefik(denied: Denied, entry_points: Sequence[str]) -> str:
-    """Two routers before all others, for a router answers either clear HTTP or TLS. They name their entry points
-    (none: all that are default): on one that speaks first, as of SMTP, a router of TLS would have everybody wait. The
-    middleware is always there, for a file whose `http` is empty is an error, and then what was there goes on."""
-    router = {
-        "rule": " || ".join(f"ClientIP(`{network}`)" for network in denied.everywhere),
-        "priority": _TRAEFIK_PRIORITY,
-        "middlewares": ["apidae-nobody"],
-        "service": "noop@internal",
-        **({"entryPoints": list(entry_points)} if entry_points else {}),
-    }
-    routers = {"apidae-blocked": router, "apidae-blocked-tls": {**router, "tls": {}}}
-    http: dict[str, Any] = {"middlewares": {"apidae-nobody": {"ipAllowList": {"sourceRange": [_NOBODY]}}}}
-    if denied.everywhere:
-        http["routers"] = routers
-    return write_documents([{"http": http}])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """What the collector's settings say of what stands in front."""
+
+    cluster: str = ""  # In which it stands; empty: in none.
+    traefik_entry_points: tuple[str, ...] = ()  # None: all that are default.
 
 
-def write_envoy(denied: Denied) -> str:
-    """The filter `apidae.blocked`, which refuses by the client's address as Envoy has it (`use_remote_address`,
-    `xff_num_trusted_hops`). The version changes with the list: Envoy takes up nothing it has."""
-    principals = [_name_network(network) for network in denied.everywhere]
-    policy = {"permissions": [{"any": True}], "principals": principals}
-    rules = {"action": "DENY", "policies": {"apidae-blocked": policy} if principals else {}}
-    resource = {
-        "@type": f"{_ENVOY_TYPES}.config.core.v3.TypedExtensionConfig",
-        "name": "apidae.blocked",
-        "typed_config": {"@type": f"{_ENVOY_TYPES}.extensions.filters.http.rbac.v3.RBAC", "rules": rules},
-    }
-    version = hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
-    return write_documents([{"version_info": version, "resources": [resource]}])
+@cache
+def _load_template(kind: ExportFormat) -> Template:
+    return compile_template((_EXPORTS / f"{kind}.{kind.suffix}").read_text(), is_trimmed=True)
 
 
-def _name_network(text: str) -> dict[str, Any]:
-    network = ipaddress.ip_network(text)
-    return {"remote_ip": {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}}
-
-
-def write_documents(documents: Sequence[dict[str, Any]]) -> str:
-    """YAML, written as JSON, which it holds."""
-    return "".join(f"---\n{json.dumps(document, indent=2)}\n" for document in documents)
+def export_blocks(orders: Sequence[BlockOrder], kind: ExportFormat, settings: ExportSettings) -> str:
+    """The file's text; without blocks one that denies nobody."""
+    denied = collect_denied(orders, settings.cluster)
+    workloads = [
+        {
+            "namespace": namespace,
+            "name": name,
+            "networks": networks,
+            "ipv4": [network for network in networks if ":" not in network],
+            "ipv6": [network for network in networks if ":" in network],
+        }
+        for (namespace, name), networks in denied.by_workload.items()
+    ]
+    return _load_template(kind).render(
+        everywhere=denied.everywhere,
+        workloads=workloads,
+        entry_points=settings.traefik_entry_points,
+        version=hashlib.sha256(" ".join(denied.everywhere).encode()).hexdigest()[:16],
+    )
 
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -101,17 +99,17 @@ def parse_socket(text: str) -> str | tuple[str, int]:
 
 
 class HaproxyList:
-    """A place that blocks are told to."""
+    """One list of HAProxy."""
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, cluster: str = "") -> None:
+        """`cluster`: in which it stands. Raises ValueError."""
         self.name = f"HAProxy at {address}"
         self._address = parse_socket(address)
-        self._list = name
+        self._list, self._cluster = name, cluster
 
-    def put(self, networks: Sequence[str]) -> None:
-        """Have it hold these and no others. Raises HaproxyError."""
-        held = set(self._read())
-        wanted = set(networks)
+    def write(self, orders: Sequence[BlockOrder]) -> None:
+        """Have it hold the networks that are blocked everywhere, and no others. Raises HaproxyError."""
+        held, wanted = set(self._read()), set(collect_denied(orders, self._cluster).everywhere)
         commands = [f"del acl {self._list} {pattern}" for pattern in sorted(held - wanted)]
         commands += [f"add acl {self._list} {pattern}" for pattern in sorted(wanted - held)]
         for first in range(0, len(commands), COMMANDS_MAX):
@@ -155,133 +153,3 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_LABEL: Final = "app.kubernetes.io/name"
-_MANAGED: Final = {"app.kubernetes.io/managed-by": "apidae"}
-_ALONE: Final = (
-    "# A SecurityPolicy of a route takes the place of its Gateway's, and of two for one target the older holds. Only "
-    "where there is no other:\n# elsewhere put the rule apidae-blocked before the rules that are there.\n"
-)
-_ONLY: Final = "# Only where no other NetworkPolicy selects these Pods: what one allows, another cannot forbid.\n"
-
-
-def write_envoy_gateway(denied: Denied) -> str:
-    """One SecurityPolicy for each workload that is named, aimed at the HTTPRoute of its name; and one for the
-    Gateway `apidae`, which is to be renamed. A route's replaces the Gateway's, so it holds that one's networks too."""
-    documents = [
-        _deny_clients(namespace, f"apidae-{workload}", "HTTPRoute", workload, sorted({*networks, *denied.everywhere}))
-        for (namespace, workload), networks in denied.by_workload.items()
-    ]
-    if denied.everywhere:
-        documents.append(_deny_clients("", "apidae-blocked", "Gateway", "apidae", denied.everywhere))
-    return _ALONE + write_documents(documents)
-
-
-def _deny_clients(namespace: str, name: str, kind: str, target: str, networks: Sequence[str]) -> dict[str, Any]:
-    rule = {"name": "apidae-blocked", "action": "Deny", "principal": {"clientCIDRs": list(networks)}}
-    return {
-        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-        "kind": "SecurityPolicy",
-        "metadata": _metadata(namespace, name),
-        "spec": {
-            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": kind, "name": target}],
-            "authorization": {"defaultAction": "Allow", "rules": [rule]},
-        },
-    }
-
-
-def write_cilium(denied: Denied) -> str:
-    """Denies nobody but these: without enableDefaultDeny a policy would isolate its Pods."""
-    documents = [
-        _deny_ingress("CiliumNetworkPolicy", _metadata(namespace, f"apidae-{workload}"), _select(workload), networks)
-        for (namespace, workload), networks in denied.by_workload.items()
-    ]
-    if denied.everywhere:
-        metadata = _metadata("", "apidae-blocked")
-        documents.append(_deny_ingress("CiliumClusterwideNetworkPolicy", metadata, {}, denied.everywhere))
-    return write_documents(documents)
-
-
-def _deny_ingress(
-    kind: str, metadata: dict[str, Any], selector: dict[str, Any], networks: Sequence[str]
-) -> dict[str, Any]:
-    return {
-        "apiVersion": "cilium.io/v2",
-        "kind": kind,
-        "metadata": metadata,
-        "spec": {
-            "endpointSelector": selector,
-            "enableDefaultDeny": {"ingress": False},
-            "ingressDeny": [{"fromCIDR": list(networks)}],
-        },
-    }
-
-
-def write_network_policy(denied: Denied) -> str:
-    """Policies only allow: each lets in all but the blocked, and so must stand alone on its Pods."""
-    documents = [
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": _metadata(namespace, f"apidae-{workload}"),
-            "spec": {
-                "podSelector": _select(workload),
-                "policyTypes": ["Ingress"],
-                "ingress": [{"from": [_allow_but(networks, version=4), _allow_but(networks, version=6)]}],
-            },
-        }
-        for (namespace, workload), networks in denied.by_workload.items()
-    ]
-    return _ONLY + write_documents(documents)
-
-
-def _allow_but(networks: Sequence[str], *, version: int) -> dict[str, Any]:
-    held = [network for network in networks if ipaddress.ip_network(network).version == version]
-    return {"ipBlock": {"cidr": "0.0.0.0/0" if version == 4 else "::/0", **({"except": held} if held else {})}}
-
-
-def _select(workload: str) -> dict[str, Any]:
-    return {"matchLabels": {_LABEL: workload}}
-
-
-def _metadata(namespace: str, name: str) -> dict[str, Any]:
-    return {"name": name, **({"namespace": namespace} if namespace else {}), "labels": _MANAGED}
-
-
-class ExportFormat(StrEnum):
-    """For whom."""
-
-    HAPROXY = "haproxy"
-    TRAEFIK = "traefik"
-    ENVOY = "envoy"
-    ENVOY_GATEWAY = "envoy-gateway"
-    CILIUM = "cilium"
-    NETWORK_POLICY = "networkpolicy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportSettings:
-    """What the collector's settings say of what stands in front."""
-
-    cluster: str = ""  # In which it stands; empty: in none.
-    traefik_entry_points: tuple[str, ...] = ()  # None: all that are default.
-
-
-def export_blocks(orders: Sequence[BlockOrder], kind: ExportFormat, settings: ExportSettings) -> str:
-    """The file's text; without blocks one that denies nobody."""
-    denied = collect_denied(orders, settings.cluster)
-    match kind:
-        case ExportFormat.HAPROXY:
-            return write_haproxy(denied)
-        case ExportFormat.TRAEFIK:
-            return write_traefik(denied, settings.traefik_entry_points)
-        case ExportFormat.ENVOY:
-            return write_envoy(denied)
-        case ExportFormat.ENVOY_GATEWAY:
-            return write_envoy_gateway(denied)
-        case ExportFormat.CILIUM:
-            return write_cilium(denied)
-        case ExportFormat.NETWORK_POLICY:
-            return write_network_policy(denied)
-    assert_never(kind)

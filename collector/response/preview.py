@@ -4,16 +4,17 @@ It reads the store's rows of calls at servers. A client at an address with sever
 network behind one address. To block that address stops them all, so it needs a confirmation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
 
 from collector.inventory.endpoints.outbound import ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
 from collector.inventory.endpoints.predicates import NAMES
-from collector.inventory.query import Reader, Since, select, series_span, span_since
+from collector.inventory.query import Since, series_span, span_since
 from collector.receiver.policy import NO_CLUSTER, BlockKind
-from collector.response.block import CLUSTERS_MAX, Target
+from collector.response.block import CLUSTERS_MAX, BlockTarget
+from collector.storage.records import Reader, select
 
 NAMED_MAX: Final = 20
 DAY_SECONDS: Final = 86_400
@@ -37,7 +38,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class BlockPreview:
     """What a block would have stopped in the last 24 hours."""
 
     target: str
@@ -55,7 +56,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class BlockCheck:
     """Of a preview, what decides. `key_id` 0: an address, or a client that made no call."""
 
     key_id: int
@@ -68,36 +69,35 @@ class Previewer:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def preview(self, target: Target, clusters: tuple[str, ...], now: float) -> Preview:
+    def preview(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> BlockPreview:
         """The last 24 hours up to `now`, in these clusters; none: in all."""
         span = series_span(span_since(Since.DAY, now))
         where, parameters = _find_rows(target, clusters)
         asked = {"start": span.start, "end": span.end, "limit": NAMED_MAX, **parameters}
         totals = self._select(
-            f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id
+            f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id,
+                uniqExactIf({_WHO}, {where} AND {_WHO} != '') AS clients
             FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}""",
             asked,
         )[0]
-        own, total = int(totals["own"]), int(totals["total"])
-        clients = self._count(_WHO, where, asked)
+        own, total, clients_total = int(totals["own"]), int(totals["total"]), int(totals["clients"])
         shared = () if target.kind is BlockKind.ADDRESS else self._find_shared(target, where, asked)
-        named = [hit for hit in clients[0] if hit.name]
-        return Preview(
+        return BlockPreview(
             target=target.consumer,
             calls=own,
             share=own / total if total else 0.0,
-            clients=tuple(named),
-            clients_total=clients[1],
-            endpoints=self._list_endpoints(where, asked),
-            clusters=self._count_clusters(target, asked),
+            clients=tuple(hit for hit in self._list_hits(_WHO, where, asked, is_of_route=False) if hit.name),
+            clients_total=clients_total,
+            endpoints=self._list_hits("concat(n.method, ' ', n.host, n.url_template)", where, asked, is_of_route=True),
+            clusters=self._list_clusters(target, asked),
             shared_addresses=shared,
             first_seen=self._find_first(where, parameters),
             key_id=0 if target.kind is BlockKind.ADDRESS else int(totals["key_id"]),
-            needs_confirmation=self._find_confirmation(target, clusters, clients[1], now),
+            needs_confirmation=self._find_confirmation(target, clusters, clients_total, now),
             notes=_write_notes(target, own, shared),
         )
 
-    def judge(self, target: Target, clusters: tuple[str, ...], now: float) -> "Judgement":
+    def check(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> "BlockCheck":
         """What must be known before a block begins, by a query or two: they are waited for while the client goes on."""
         span = series_span(span_since(Since.DAY, now))
         where, parameters = _find_rows(target, clusters)
@@ -107,7 +107,7 @@ class Previewer:
             {"start": span.start, "end": span.end, **parameters},
         )
         is_address = target.kind is BlockKind.ADDRESS
-        return Judgement(
+        return BlockCheck(
             key_id=0 if is_address else int(row["newest"]),
             needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), now),
         )
@@ -121,10 +121,10 @@ class Previewer:
         )
         return tuple(str(row["cluster"]) or NO_CLUSTER for row in rows)
 
-    def find_clusters(self, target: Target, now: float) -> tuple[str, ...]:
+    def find_clusters(self, target: BlockTarget, now: float) -> tuple[str, ...]:
         """In which a client called in the last 24 hours."""
         span = series_span(span_since(Since.DAY, now))
-        return tuple(hit.name for hit in self._count_clusters(target, {"start": span.start, "end": span.end}))
+        return tuple(hit.name for hit in self._list_clusters(target, {"start": span.start, "end": span.end}))
 
     def list_credentials(self, principal: str, now: float) -> tuple[int, ...]:
         """Credentials that a principal showed in the last 24 hours, the newest first."""
@@ -137,12 +137,12 @@ class Previewer:
         )
         return tuple(int(row["credential"]) for row in rows)
 
-    def find_first_seen(self, target: Target) -> float:
+    def find_first_seen(self, target: BlockTarget) -> float:
         """Unix seconds of the first call that is kept; 0 where there is none."""
         where, parameters = _find_rows(target, ())
         return self._find_first(where, parameters)
 
-    def _find_confirmation(self, target: Target, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
+    def _find_confirmation(self, target: BlockTarget, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
         if target.kind is not BlockKind.ADDRESS:
             return ""
         if clients_total > 1:
@@ -159,31 +159,24 @@ class Previewer:
     def _select(self, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         return select(self._reader, statement, parameters)
 
-    def _count(self, name: str, where: str, asked: dict[str, Any]) -> tuple[tuple[Hit, ...], int]:
-        """The most frequent names and how many there are, empty ones apart."""
+    def _list_hits(self, name: str, where: str, asked: dict[str, Any], *, is_of_route: bool) -> tuple[Hit, ...]:
+        """The names with most calls; `name` is of rows `r`, or of their routes `n`."""
+        joined = "INNER JOIN names AS n ON n.route_id = r.route_id" if is_of_route else ""
         rows = self._select(
-            f"""SELECT *, countIf(name != '') OVER () AS total FROM (
-                SELECT {name} AS name, sum(r.calls) AS calls FROM rows_minute AS r
-                WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where} GROUP BY name
-            ) ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
+            f"""WITH {NAMES} SELECT {name} AS name, sum(r.calls) AS calls FROM rows_minute AS r {joined}
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
+            GROUP BY name ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
             asked,
         )
-        hits = tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
-        return hits, int(rows[0]["total"]) if rows else 0
+        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
 
-    def _count_clusters(self, target: Target, asked: dict[str, Any]) -> tuple[Hit, ...]:
+    def _list_clusters(self, target: BlockTarget, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Where it called, most calls first."""
         where, parameters = _find_rows(target, ())
-        rows = self._select(
-            f"""WITH {NAMES} SELECT n.cluster AS name, sum(r.calls) AS calls
-            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
-            GROUP BY name ORDER BY calls DESC, name LIMIT {CLUSTERS_MAX}""",
-            {**asked, **parameters},
-        )
-        return tuple(Hit(name=str(row["name"]) or NO_CLUSTER, calls=int(row["calls"])) for row in rows)
+        hits = self._list_hits("n.cluster", where, {**asked, **parameters, "limit": CLUSTERS_MAX}, is_of_route=True)
+        return tuple(replace(hit, name=hit.name or NO_CLUSTER) for hit in hits)
 
-    def _find_shared(self, target: Target, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
+    def _find_shared(self, target: BlockTarget, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Addresses of the client from which others called, with the others' calls."""
         rows = self._select(
             f"""SELECT r.client_address AS name, sumIf(r.calls, NOT ({where}) AND {_WHO} != '') AS calls
@@ -191,16 +184,6 @@ class Previewer:
                 SELECT r.client_address FROM rows_minute AS r
                 WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND r.client_address != '' AND {where})
             GROUP BY name HAVING calls > 0 ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
-            asked,
-        )
-        return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
-
-    def _list_endpoints(self, where: str, asked: dict[str, Any]) -> tuple[Hit, ...]:
-        rows = self._select(
-            f"""WITH {NAMES} SELECT concat(n.method, ' ', n.host, n.url_template) AS name, sum(r.calls) AS calls
-            FROM rows_minute AS r INNER JOIN names AS n ON n.route_id = r.route_id
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}
-            GROUP BY name ORDER BY calls DESC, name LIMIT {{limit:UInt32}}""",
             asked,
         )
         return tuple(Hit(name=str(row["name"]), calls=int(row["calls"])) for row in rows)
@@ -217,7 +200,7 @@ class Previewer:
         return float(rows[0]["first"]) if rows and rows[0]["first"] else 0.0
 
 
-def _find_rows(target: Target, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def _find_rows(target: BlockTarget, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """The condition on a target's rows in these clusters (none: in all), and its parameters."""
     where, parameters = _match_target(target)
     if not clusters:
@@ -227,7 +210,7 @@ def _find_rows(target: Target, clusters: tuple[str, ...]) -> tuple[str, dict[str
     return f"({where} AND r.route_id IN ({inside}))", {**parameters, "clusters": names}
 
 
-def _match_target(target: Target) -> tuple[str, dict[str, Any]]:
+def _match_target(target: BlockTarget) -> tuple[str, dict[str, Any]]:
     if target.kind is not BlockKind.ADDRESS:
         return f"r.{target.kind} = {{hash:UInt64}}", {"hash": int(target.value, 16)}
     network = ip_network(target.value)
@@ -238,7 +221,7 @@ def _match_target(target: Target) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _write_notes(target: Target, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
+def _write_notes(target: BlockTarget, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
     notes = []
     if not own:
         notes.append("It made no call in the last 24 hours that a sensor could read.")

@@ -19,11 +19,11 @@ from typing import Final
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockOrder, BlockStatus, EnforcementReport
-from collector.response.block import Block, BlockError, BlockState, Target, UnknownClientError, parse_target
-from collector.response.block_factory import AUTOMATIC, BlockMaker, Wish
-from collector.response.block_store import AuditEntry, AuditLog, BlockBook
-from collector.response.policy import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
-from collector.response.preview import Preview, Previewer
+from collector.response.block import Block, BlockError, BlockState, BlockTarget, UnknownClientError, parse_target
+from collector.response.block_factory import AUTOMATIC, BlockFactory, BlockRequest
+from collector.response.block_store import AuditEntry, AuditLog, BlockStore
+from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung
+from collector.response.preview import BlockPreview, Previewer
 from common.bounded import BoundedDict
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.
@@ -43,13 +43,13 @@ class _Counted:
     last: BlockStatus
     before: tuple[int, ...] = (0,) * len(_COUNTS)
     first_stop_at: float = 0.0
-    is_told: bool = True  # In the node's last report.
+    is_reported: bool = True  # In the node's last report.
 
     def take(self, status: BlockStatus) -> None:
         counts = [getattr(self.last, name) for name in _COUNTS]
         if any(getattr(status, name) < count for name, count in zip(_COUNTS, counts, strict=True)):
             self.before = tuple(map(sum, zip(self.before, counts, strict=True)))
-        self.last, self.is_told = status, True
+        self.last, self.is_reported = status, True
         self.first_stop_at = self.first_stop_at or status.first_stop_at
 
     @property
@@ -74,7 +74,7 @@ class Reports:
         self._nodes.renew(node, (report, self._monotonic()))
         for status in before.blocks:
             if counted := self._blocks.get(status.id, {}).get(node):
-                counted.is_told = False
+                counted.is_reported = False
         for status in report.blocks:
             if is_live(status.id):
                 nodes = self._blocks.setdefault(status.id, {})
@@ -87,13 +87,13 @@ class Reports:
         self._blocks.pop(block_id, None)
 
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
-        """What each node that was told of a block makes of it."""
+        """What each node that got a block makes of it."""
         found = []
         for node, counted in self._blocks.get(block_id, {}).items():
             status = counted.status
             if self._is_silent(node):
                 status = replace(status, is_enforced=False, reason=SILENT_REASON)
-            elif not counted.is_told:
+            elif not counted.is_reported:
                 status = replace(status, is_enforced=False, reason=NOT_HELD_REASON)
             found.append((node, status))
         return found
@@ -145,7 +145,7 @@ class Responder:
     def __init__(
         self,
         *,
-        book: BlockBook,
+        store: BlockStore,
         audit: AuditLog,
         ladder: Ladder,
         previewer: Previewer,
@@ -153,11 +153,11 @@ class Responder:
         monotonic: Callable[[], float] = read_seconds,
         is_four_eyes: bool = False,
     ) -> None:
-        self._book = book
+        self._store = store
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
-        self._maker = BlockMaker(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
+        self._factory = BlockFactory(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
         self._clock = clock
         self.is_four_eyes = is_four_eyes
         self._lock = threading.RLock()
@@ -180,17 +180,17 @@ class Responder:
     def list_blocks(self) -> list[Block]:
         """All blocks, the newest first."""
         with self._lock:
-            return self._book.list_blocks()
+            return self._store.list_blocks()
 
     def find(self, block_id: str) -> Block | None:
         """One block."""
         with self._lock:
-            return self._book.find(block_id)
+            return self._store.find(block_id)
 
     def orders(self) -> tuple[BlockOrder, ...]:
         """What sensors are to stop now."""
         with self._lock:
-            return tuple(block.order for block in self._book.list_open() if block.state is BlockState.LIVE)
+            return tuple(block.order for block in self._store.list_live())
 
     def find_reason(self, consumer: str, alert_id: str) -> str:
         """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
@@ -216,14 +216,14 @@ class Responder:
 
     # What people do
 
-    def preview(self, consumer: str, clusters: tuple[str, ...] = ()) -> Preview:
+    def preview(self, consumer: str, clusters: tuple[str, ...] = ()) -> BlockPreview:
         """Whom a block would have hit, in these clusters; none: in all. Raises BlockError, StoreError."""
         return self._previewer.preview(parse_target(consumer), clusters, self._clock())
 
     def find_home(self, consumer: str) -> tuple[str, ...]:
         """The clusters to think of first where somebody is to be blocked; none: all. Raises BlockError, StoreError."""
         try:
-            return self._maker.find_home(parse_target(consumer))
+            return self._factory.find_home(parse_target(consumer))
         except UnknownClientError:
             return ()
 
@@ -231,17 +231,18 @@ class Responder:
         """Those that a block can name. Raises StoreError."""
         return self._previewer.list_clusters(self._clock())
 
-    def block(self, wish: Wish) -> Block:
+    def block(self, request: BlockRequest) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
         what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
-        block = self._make(wish)
+        with self._lock:
+            open_blocks = self._store.list_open()
+        block = self._factory.make(request, open_blocks)  # Without the lock: it asks the store.
         with self._lock:
             if self.is_four_eyes:
                 return self._propose(block)
-            begun = self._begin(block, wish.by, "")
-            for other in self._book.list_open():
-                if other.state is BlockState.PROPOSED and other.target == block.target:
-                    self._end(other, BlockState.REJECTED, wish.by)
+            begun = self._begin(block, request.by, "")
+            proposed = [one for one in self._store.list_open() if one.state is BlockState.PROPOSED]
+            self._end([one for one in proposed if one.target == block.target], BlockState.REJECTED, request.by)
         return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
@@ -251,7 +252,7 @@ class Responder:
         if self.is_four_eyes and not is_second_person:
             raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
         if block.proposed_by == AUTOMATIC:
-            block = self._maker.complete(block)  # Without the lock: it asks the store.
+            block = self._factory.complete(block)  # Without the lock: it asks the store.
         with self._lock:
             self._take(block_id, BlockState.PROPOSED)
             return self._begin(block, by, "approved", is_new=False)
@@ -259,73 +260,49 @@ class Responder:
     def reject(self, block_id: str, *, by: str) -> Block:
         """Ends what was proposed. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
-            return self._end(self._take(block_id, BlockState.PROPOSED), BlockState.REJECTED, by)
+            return self._end([self._take(block_id, BlockState.PROPOSED)], BlockState.REJECTED, by)[0]
 
     def lift(self, block_id: str, *, by: str) -> Block:
         """Ends what is live. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
-            return self._end(self._take(block_id, BlockState.LIVE), BlockState.LIFTED, by)
+            return self._end([self._take(block_id, BlockState.LIVE)], BlockState.LIFTED, by)[0]
 
     def lift_all(self, *, by: str) -> int:
         """Ends everything that is live, in one change; how many there were. Raises OSError."""
         with self._lock:
-            now = self._clock()
-            live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
-            self._end_live(live, BlockState.LIFTED, by, now, lambda block: "all were lifted")
+            live = self._store.list_live()
+            self._end(live, BlockState.LIFTED, by, lambda block: "all were lifted")
             return len(live)
 
-    def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
+    def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], request: Erasing) -> Erasure:
         """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
-        Raises ConflictError where it is blocked now and `wish` does not lift that; OSError."""
+        Raises ConflictError where it is blocked now and `request` does not lift that; OSError."""
         with self._lock:
-            live = [block for block in self._book.list_open() if pattern.fullmatch(block.target.consumer)]
-            if not wish.lifts_blocks and any(block.state is BlockState.LIVE for block in live):
+            own = [block for block in self._store.list_open() if pattern.fullmatch(block.target.consumer)]
+            live = [block for block in own if block.state is BlockState.LIVE]
+            if live and not request.lifts_blocks:
                 raise ConflictError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
-            for block in live:
-                is_live = block.state is BlockState.LIVE
-                self._end(block, BlockState.LIFTED if is_live else BlockState.REJECTED, wish.by)
-            blocks = self._book.erase(pattern, credentials)
-            self._tell_change()
+            self._end(live, BlockState.LIFTED, request.by)
+            self._end([block for block in own if block not in live], BlockState.REJECTED, request.by)
+            blocks = self._store.erase(pattern, credentials)
+            self._report_change()
             lines = self._audit.erase(pattern)
             kind = consumer.partition(":")[0]
-            self._audit.add(
-                AuditEntry(
-                    time=self._clock(),
-                    by=wish.by,
-                    action="erased",
-                    block_id="",
-                    target=f"{kind}:erased",
-                    why=pattern.sub("erased", wish.reason),
-                )
-            )
+            self._log(request.by, "erased", f"{kind}:erased", pattern.sub("erased", request.reason))
         return Erasure(blocks=blocks, audit_lines=lines)
 
     def put_rung(self, rung: Rung) -> None:
         """A person's decision on how far a kind of alert may go. Raises OSError."""
         with self._lock:
             self.ladder.put(rung)
-            self._audit.add(
-                AuditEntry(
-                    time=self._clock(),
-                    by=rung.set_by,
-                    action="ladder",
-                    block_id="",
-                    target=rung.kind.value,
-                    why=f"{rung.step} for {rung.seconds} s",
-                )
-            )
+            self._log(rung.set_by, "ladder", rung.kind.value, f"{rung.step} for {rung.seconds} s")
 
-    def move_rung(self, kind: AlertKind, *, step: Step, seconds: int | None, by: str) -> None:
+    def move_rung(self, kind: AlertKind, *, step: LadderStep, seconds: int | None, by: str) -> None:
         """The same of a step alone: what else was decided of this kind stays. Raises OSError."""
         with self._lock:
             before = self.ladder.find(kind)
             kept = before.seconds if seconds is None else seconds
             self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
-
-    def _make(self, wish: Wish) -> Block:
-        with self._lock:
-            open_blocks = self._book.list_open()
-        return self._maker.make(wish, open_blocks)
 
     # What happens by itself
 
@@ -333,7 +310,11 @@ class Responder:
         """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again: a
         block was to begin and its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
         rung = self.ladder.find(alert.kind)
-        if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
+        if (
+            rung.step not in (LadderStep.PROPOSE, LadderStep.ENFORCE)
+            or alert.state is not AlertState.OPEN
+            or not alert.consumer
+        ):
             return True
         if alert.observed_rate < alert.expected_rate:
             return True  # Who fell silent is not to be stopped.
@@ -344,21 +325,23 @@ class Responder:
         except (BlockError, ConflictError) as error:
             logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
         except Exception:
-            # A loop boundary: the alert itself is told whatever becomes of its answer.
+            # A loop boundary: notifiers get the alert in any case.
             logger.exception("proposing a block for alert %s failed", alert.id)
         return True
 
     def _answer(self, alert: Alert, rung: Rung) -> bool:
         """False where the rung was moved while the store was asked."""
-        wish = Wish(consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC)
+        request = BlockRequest(
+            consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC
+        )
         with self._lock:
             if self._has_block(alert):
                 return True
-            proposal = self._maker.propose(wish, self._book.list_open())
+            proposal = self._factory.propose(request, self._store.list_open())
         block: Block | None = None
-        is_enforced = rung.step is Step.ENFORCE and not self.is_four_eyes
+        is_enforced = rung.step is LadderStep.ENFORCE and not self.is_four_eyes
         if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
-            block = self._maker.complete(proposal)
+            block = self._factory.complete(proposal)
         with self._lock:
             if self.ladder.find(alert.kind) != rung:
                 return False
@@ -372,9 +355,9 @@ class Responder:
 
     def _has_block(self, alert: Alert) -> bool:
         with self._lock:
-            return any(block.alert_id == alert.id for block in self._book.list_blocks())
+            return any(block.alert_id == alert.id for block in self._store.list_blocks())
 
-    def _leaves_to_person(self, target: Target, alert: Alert, rung: Rung) -> bool:
+    def _leaves_to_person(self, target: BlockTarget, alert: Alert, rung: Rung) -> bool:
         if alert.confidence is Confidence.LOW:
             return True  # A notice accuses nobody.
         if ANY_ENDPOINT in rung.endpoints or (alert.endpoint_id and alert.endpoint_id in rung.endpoints):
@@ -387,40 +370,38 @@ class Responder:
         with self._lock:
             now = self._clock()
             self._follow_clock(now)
-            over = [
-                block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
-            ]
-            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, now, lambda block: f"after {block.seconds} s")
+            over = [block for block in self._store.list_live() if block.expires_at <= now]
+            self._end(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
 
     def _follow_clock(self, now: float) -> None:
         """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
         began by a clock that was ahead, and put back while nobody looked, begins anew."""
         offset = now - self._monotonic()
         step = offset - self._offset
-        live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+        live = self._store.list_live()
         moved = [block.move(step) for block in live] if abs(step) >= STEP_SECONDS else []
         moved += [block.move(now - block.began_at) for block in moved or live if block.began_at > now + STEP_SECONDS]
         if moved:
-            self._book.put(*moved)
-            self._tell_change()
+            self._store.put(*moved)
+            self._report_change()
         self._offset = offset
 
     def take_report(self, node: str, report: EnforcementReport) -> None:
         """What a sensor makes of its blocks; what it declines is in the audit log once."""
         with self._lock:
             for status in self._reports.take(node, report, self._is_live):
-                block = self._book.find(status.id)
+                block = self._store.find(status.id)
                 if block is not None and report.is_enabled:
                     self._note(f"sensor {node}", "declined", block, status.reason)
 
     def _is_live(self, block_id: str) -> bool:
-        block = self._book.find(block_id)
+        block = self._store.find(block_id)
         return block is not None and block.state is BlockState.LIVE
 
     # Steps
 
     def _take(self, block_id: str, state: BlockState) -> Block:
-        block = self._book.find(block_id)
+        block = self._store.find(block_id)
         if block is None:
             raise UnknownError(f"There is no block {block_id[:80]!r}; look it up in /api/v1/blocks.")
         if block.state is not state:
@@ -429,63 +410,62 @@ class Responder:
 
     def _propose(self, block: Block) -> Block:
         with self._lock:
-            self._maker.check_open(block, self._book.list_open())
-            self._book.put(block)
-            self._note(block.proposed_by, "proposed", block, block.reason)
+            self._factory.check_open(block, self._store.list_open())
+            self._save([(block, block.reason)], block.proposed_by, "proposed")
         return block
 
     def _begin(self, block: Block, by: str, why: str, *, is_new: bool = True) -> Block:
-        """`is_new`: it is not in the book yet."""
+        """`is_new`: it is not stored yet."""
         with self._lock:
             if is_new:
-                self._maker.check_open(block, self._book.list_open())
+                self._factory.check_open(block, self._store.list_open())
             now = self._clock()
             self._follow_clock(now)  # Those before are moved, not this one.
             begun = block.begin(by, now)
-            self._book.put(begun)
-            self._tell_change()
-            self._note(by, "began", begun, why or block.reason)
+            self._save([(begun, why or block.reason)], by, "began")
         return begun
 
-    def _end(self, block: Block, state: BlockState, by: str) -> Block:
-        if block.state is BlockState.LIVE:
-            return self._end_live([block], state, by, self._clock(), lambda block: "")[0]
-        ended = block.end(state, by, self._clock())
-        self._book.put(ended)
-        self._note(by, state.value, ended, "")
-        return ended
-
-    def _end_live(
-        self, live: Sequence[Block], state: BlockState, by: str, now: float, write_why: Callable[[Block], str]
+    def _end(
+        self, blocks: Sequence[Block], state: BlockState, by: str, write_why: Callable[[Block], str] = lambda block: ""
     ) -> list[Block]:
-        """In one change. What they stopped stays with them; sensors tell no more of it."""
-        statuses = {block.id: [status for _, status in self._reports.list_statuses(block.id)] for block in live}
-        ended = [
-            replace(
-                block.end(state, by, now),
-                stopped_connections=sum(status.stopped_connections for status in statuses[block.id]),
-                stopped_bytes=sum(status.stopped_bytes for status in statuses[block.id]),
-            )
-            for block in live
-        ]
+        """In one change. What they stopped stays with them; sensors report no more of it."""
+        ended: list[tuple[Block, str]] = []
+        now = self._clock()
+        for block in blocks:
+            over, why = block.end(state, by, now), ""
+            if block.state is BlockState.LIVE:
+                statuses = [status for _, status in self._reports.list_statuses(block.id)]
+                over = replace(
+                    over,
+                    stopped_connections=sum(status.stopped_connections for status in statuses),
+                    stopped_bytes=sum(status.stopped_bytes for status in statuses),
+                )
+                stopped = f"{over.stopped_connections} connections were stopped on {len(statuses)} nodes"
+                why = "; ".join(filter(None, (write_why(block), stopped)))
+            ended.append((over, why))
         if ended:
-            self._book.put(*ended)
-            self._tell_change()
-        for block in ended:
+            self._save(ended, by, state.value)
+        for block, _ in ended:
             self._reports.forget(block.id)
-            stopped = f"{block.stopped_connections} connections were stopped on {len(statuses[block.id])} nodes"
-            self._note(by, state.value, block, "; ".join(filter(None, (write_why(block), stopped))))
-        return ended
+        return [block for block, _ in ended]
 
-    def _tell_change(self) -> None:
+    def _save(self, changed: Sequence[tuple[Block, str]], by: str, action: str) -> None:
+        """Blocks and why they changed: stored first, then sent to sensors where they begin or end, then logged."""
+        self._store.put(*(block for block, _ in changed))
+        if any(block.began_at for block, _ in changed):
+            self._report_change()
+        for block, why in changed:
+            self._note(by, action, block, why)
+
+    def _report_change(self) -> None:
         for listener in self._listeners:
             listener()
 
+    def _log(self, by: str, action: str, target: str, why: str, block_id: str = "") -> None:
+        time = self._clock()
+        self._audit.add(AuditEntry(time=time, by=by, action=action, block_id=block_id, target=target, why=why))
+
     def _note(self, by: str, action: str, block: Block, why: str) -> None:
-        self._audit.add(
-            AuditEntry(
-                time=self._clock(), by=by, action=action, block_id=block.id, target=block.target.consumer, why=why
-            )
-        )
+        self._log(by, action, block.target.consumer, why, block.id)
         for follower in self._followers:
             follower(action, block)

@@ -1,29 +1,144 @@
-"""A finding: a rule that an endpoint breaks, with its evidence, its state, and who decided it. Also rules and weights.
-Pure.
+"""A finding: a rule that an endpoint breaks, with its evidence, its state, and who decided it. Also what rules read,
+and weights. Pure.
 
 - Unknown, seen: open.
 - Open, not seen in a whole span of traffic: fixed, by `apidae`.
 - Accepted or a false positive: stays, unless it grew. A sign that was not there when a person decided opens it again.
 - Fixed, seen in later calls: open again.
 
-A `Rule` takes the circumstances of an endpoint and gives evidence where it is broken. `Weights` are read once from
-`weights.json`, checked and frozen. A change of a figure there is a change of its version, and every score names its
-version.
+Score and rules read `Circumstances`: one endpoint as measured, its past, and its last minutes. `Weights` are read once
+from `weights.json`, checked and frozen. A change of a figure there is a change of its version, and every score names
+its version.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from collector.core.rows import Service
-from collector.inventory.endpoints.endpoint import Endpoint, name_service
-from collector.risk.circumstances import Circumstances
+from collector.inventory.coverage.coverage import WeakChoice
+from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass, DataFound
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
+from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.naming import name_service
+
+# Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
+SHARE_MIN: Final = 0.05
+# A name, a phone or a date alone names nobody; two of them together do.
+_WEAK: Final = frozenset(
+    ("person_name", "phone", "address", "email", "date_of_birth", "gender", "nationality", "location", "bic")
+)
+_NAMING: Final = frozenset(("person_name", "date_of_birth"))
+_LIST_RECORDS_MIN: Final = 5  # E-mail addresses of so many records are a list of people.
+# Where people show who they are: what they send there is not what the endpoint is protected by.
+_ENTRANCES_WORDS: Final = (
+    "login signin sign-in sign_in logon authenticate auth token tokens oauth oauth2 register "
+    "registration signup sign-up sign_up session sessions password password-reset reset-password "
+    "forgot-password refresh callback otp mfa verify"
+)
+_ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What was known of an endpoint when it was assessed last. Times are unix seconds; 0: never."""
+
+    exposure: str = ""
+    exposure_before: str = ""
+    exposure_since: float = 0.0
+    authenticated_at: float = 0.0  # When nearly all of its calls carried credentials last.
+    score: int = -1
+    computed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """The last minutes: served calls whose credentials could be seen, and those with some."""
+
+    visible: int = 0
+    authenticated: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """One endpoint; `now` in unix seconds, `seconds` that its figures cover. `weak_tls`: of its service."""
+
+    endpoint: Endpoint
+    past: Past
+    recent: Recent
+    now: float
+    seconds: int
+    weak_tls: tuple[WeakChoice, ...] = ()
+
+    @cached_property
+    def data(self) -> tuple[DataFound, ...]:
+        """Kinds found often enough to count."""
+        bodies = self.endpoint.bodies
+        return tuple(one for one in bodies.data if one.share >= SHARE_MIN) if bodies is not None else ()
+
+    def kinds(self, *sides: BodySide) -> frozenset[str]:
+        """Kinds found in these places."""
+        return frozenset(one.kind for one in self.data if one.side in sides)
+
+    def classes(self, *sides: BodySide) -> frozenset[DataClass]:
+        """Classes found in these places."""
+        return frozenset(one.data_class for one in self.data if one.side in sides)
+
+    @cached_property
+    def personal_kinds(self) -> frozenset[str]:
+        """Kinds in responses that describe a person, where together they name one; else none."""
+        found = {one for one in self.data if one.side is BodySide.RESPONSE and one.data_class in PERSONAL}
+        kinds = frozenset(one.kind for one in found)
+        strong = kinds - _WEAK
+        is_list = "email" in kinds and self.records_per_call >= _LIST_RECORDS_MIN
+        is_named = bool(kinds & _NAMING) and len(kinds) >= 2
+        return kinds if strong or is_named or is_list else frozenset()
+
+    @property
+    def records_per_call(self) -> float:
+        """Mean of the served calls."""
+        bodies, served = self.endpoint.bodies, self.endpoint.status.success
+        return bodies.records_returned / served if bodies is not None and served else 0.0
+
+    @property
+    def records_per_day(self) -> float:
+        """At the pace of the span; at least one for each served call."""
+        bodies, served = self.endpoint.bodies, self.endpoint.status.success
+        records = max(bodies.records_returned if bodies is not None else 0, served)
+        return records * 86_400 / max(self.seconds, 1)
+
+    @property
+    def is_open(self) -> bool:
+        """Answered 2xx without any credential. A login is how credentials come to be, and no gap."""
+        authentication = self.endpoint.authentication
+        return (
+            authentication.coverage is not None and authentication.coverage < 1 - FULL_COVERAGE and not self.is_entrance
+        )
+
+    @cached_property
+    def is_entrance(self) -> bool:
+        """Where people log in or register: they send a secret in the body instead."""
+        last = [part for part in self.endpoint.template.lower().split("/") if part and not part.startswith("{")][-2:]
+        if self.endpoint.operation is not None:
+            last = [self.endpoint.operation.name.lower()]
+        is_named = not _ENTRANCES.isdisjoint(last)
+        return self.endpoint.method == "POST" and (is_named or "password" in self.kinds(BodySide.REQUEST))
+
+    @property
+    def is_external(self) -> bool:
+        """Reached from outside."""
+        return self.endpoint.exposure.level is ExposureLevel.EXTERNAL
+
+    @property
+    def is_ours(self) -> bool:
+        """Served by us: what third parties serve is theirs to mend."""
+        return self.endpoint.exposure.level is not ExposureLevel.THIRD_PARTY
 
 
 class Severity(StrEnum):
@@ -45,16 +160,16 @@ class Evidence:
     severity: Severity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One thing that should not be. `owasp` is of the API Security Top 10 of 2023."""
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that should not be: a row of rules.json. `owasp` is of the API Security Top 10 of 2023."""
 
     id: str
     title: str
     severity: Severity
     owasp: str
     advice: str
-    find: Callable[[Circumstances], Evidence | None]
+    # The samples of an operation show this of the operation alone; all else is its path's, and found there.
+    is_of_operation: bool = False
 
 
 def list_words(words: Iterable[str]) -> str:

@@ -16,14 +16,11 @@ from typing import Final
 
 import msgspec
 
-from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.wording import Report
+from collector.alerting.alert import AlertKind, Report, Severity
 from collector.inventory.endpoints.bodies import BodySide, DataClass
-from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.spec_status import SpecStatus
-from collector.risk.circumstances import Circumstances
-from collector.risk.finding import Finding, FindingState, Weights
+from collector.risk.finding import Circumstances, Finding, FindingState, Weights
 
 LEAST: Final = "minimal"
 _INTEGER_SHARE: Final = 0.5  # Of the served calls name their object by an integer: ids can be guessed.
@@ -54,26 +51,28 @@ class Risk(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]  # Ids of those that count, gravest first.
 
 
-class _Factor(msgspec.Struct, frozen=True):
-    name: str
-    weight: float
-    least: float
-    evidence: str
-    lower: str
-    owasp: str
+# The weight of a factor, the least that it can have, and the evidence.
+Weighed = tuple[float, float, str]
 
 
 def score(seen: Circumstances, findings: Sequence[Finding], weights: Weights) -> Risk:
     """The risk of an endpoint with these findings, of which the open ones count. Cost: 30 us."""
-    factors = [judge(seen, weights) for judge in _FACTORS]
+    weighed = [(name, lower, owasp, *weigh(seen, weights)) for name, lower, owasp, weigh in _FACTORS]
     counted = _pick_findings(findings, weights)
     left = math.prod(1 - weights.findings[finding.severity] for finding in counted)
-    base = math.prod(factor.weight for factor in factors)
+    base = math.prod(weight for _, _, _, weight, _, _ in weighed)
     terms = [
-        _make_term(factor, _combine(base / factor.weight * min(factor.least, factor.weight), left))
-        for factor in factors
+        Term(
+            name=name,
+            weight=round(weight, 4),
+            evidence=evidence,
+            lower=lower,
+            owasp=owasp,
+            score_if_lowered=_combine(base / weight * min(least, weight), left),
+        )
+        for name, lower, owasp, weight, least, evidence in weighed
     ]
-    terms.append(_make_term(_judge_findings(counted, left), _combine(base, 1.0)))
+    terms.append(_make_term_of_findings(counted, left, _combine(base, 1.0)))
     total = _combine(base, left)
     return Risk(
         formula=weights.version,
@@ -99,18 +98,7 @@ def _pick_findings(findings: Sequence[Finding], weights: Weights) -> list[Findin
     return sorted(is_open, key=lambda one: (-weights.findings[one.severity], one.id))[: weights.findings_counted]
 
 
-def _make_term(factor: _Factor, lowered: int) -> Term:
-    return Term(
-        name=factor.name,
-        weight=round(factor.weight, 4),
-        evidence=factor.evidence,
-        lower=factor.lower,
-        owasp=factor.owasp,
-        score_if_lowered=lowered,
-    )
-
-
-def _judge_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> Weighed:
     table = weights.sensitivity
     bodies = seen.endpoint.bodies
     answered, asked = seen.classes(*_RESPONSES), seen.classes(*_REQUESTS)
@@ -128,17 +116,10 @@ def _judge_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
     else:
         weight = table["none"]
         evidence = f"Nothing sensitive in {bodies.responses_read} responses and {bodies.requests_read} requests read."
-    return _Factor(
-        "sensitivity",
-        weight,
-        table["none"],
-        evidence,
-        "Return fewer fields: leave out, mask or tokenise what callers do not need.",
-        "API3:2023",
-    )
+    return weight, table["none"], evidence
 
 
-def _judge_authentication(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_authentication(seen: Circumstances, weights: Weights) -> Weighed:
     table, authentication = weights.authentication, seen.endpoint.authentication
     if seen.is_entrance:
         weight, evidence = table["full"], "People log in here: the secret is in the body."
@@ -146,27 +127,18 @@ def _judge_authentication(seen: Circumstances, weights: Weights) -> _Factor:
         weight, evidence = table["unknown"], "No 2xx call whose credentials could be seen."
     else:
         weight = table["full"] + (1 - table["full"]) * (1 - authentication.coverage)
-        judged = seen.endpoint.status.success - authentication.unseen_calls
-        evidence = f"{authentication.coverage:.1%} of {judged:,} 2xx calls carried credentials."
-    return _Factor(
-        "authentication gap", weight, table["full"], evidence, "Refuse calls without credentials.", "API2:2023"
-    )
+        visible = seen.endpoint.status.success - authentication.unseen_calls
+        evidence = f"{authentication.coverage:.1%} of {visible:,} 2xx calls carried credentials."
+    return weight, table["full"], evidence
 
 
-def _judge_exposure(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_exposure(seen: Circumstances, weights: Weights) -> Weighed:
     exposure = seen.endpoint.exposure
     evidence = f"{exposure.level.replace('_', ' ').capitalize()}: {'; '.join(exposure.reasons) or 'nothing known'}."
-    return _Factor(
-        "exposure",
-        weights.exposure[exposure.level],
-        weights.exposure[ExposureLevel.INTERNAL],
-        evidence,
-        "Take it off the ingress, or let only known networks in.",
-        "API9:2023",
-    )
+    return weights.exposure[exposure.level], weights.exposure[ExposureLevel.INTERNAL], evidence
 
 
-def _judge_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_enumerability(seen: Circumstances, weights: Weights) -> Weighed:
     endpoint, table = seen.endpoint, weights.enumerability
     share = endpoint.integer_object_calls / endpoint.calls if endpoint.calls else 0.0
     steps = endpoint.monotonic_steps / endpoint.integer_object_calls if endpoint.integer_object_calls else 0.0
@@ -177,22 +149,14 @@ def _judge_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
         evidence = (
             f"{share:.0%} of its calls name their object by an integer, {steps:.0%} of them next to the last one."
         )
-    return _Factor(
-        "enumerability", weight, table["none"], evidence, "Name objects by random ids (UUID version 4).", "API1:2023"
-    )
+    return weight, table["none"], evidence
 
 
-def _judge_volume(seen: Circumstances, weights: Weights) -> _Factor:
+def _weigh_volume(seen: Circumstances, weights: Weights) -> Weighed:
     table, records = weights.volume, seen.records_per_day
     share = min(1.0, math.log10(max(records, 1.0)) / math.log10(table.records_at_most))
-    return _Factor(
-        "volume",
-        table.least + (table.most - table.least) * share,
-        table.least,
-        f"About {records:,.0f} records a day, {seen.records_per_call:,.1f} a call.",
-        "Page lists, and limit records and calls of each caller.",
-        "API4:2023",
-    )
+    evidence = f"About {records:,.0f} records a day, {seen.records_per_call:,.1f} a call."
+    return table.least + (table.most - table.least) * share, table.least, evidence
 
 
 _SPEC_EVIDENCE: Final = {
@@ -203,40 +167,40 @@ _SPEC_EVIDENCE: Final = {
 }
 
 
-def _judge_spec(seen: Circumstances, weights: Weights) -> _Factor:
-    return _Factor(
-        "specification",
-        weights.spec[seen.endpoint.spec.status],
-        weights.spec[SpecStatus.DOCUMENTED],
-        seen.endpoint.spec.reason or _SPEC_EVIDENCE[seen.endpoint.spec.status],
-        "Describe it, or take it away.",
-        "API9:2023",
-    )
+def _weigh_spec(seen: Circumstances, weights: Weights) -> Weighed:
+    spec = seen.endpoint.spec
+    return weights.spec[spec.status], weights.spec[SpecStatus.DOCUMENTED], spec.reason or _SPEC_EVIDENCE[spec.status]
 
 
-def _judge_findings(counted: Sequence[Finding], left: float) -> _Factor:
+def _make_term_of_findings(counted: Sequence[Finding], left: float, lowered: int) -> Term:
     named = "; ".join(f"{finding.title} ({finding.severity})" for finding in counted)
-    return _Factor(
-        "findings",
-        round(1 - left, 4),
-        0.0,
-        f"Open: {named}." if named else "None is open.",
-        "Mend what was found, or say why it is meant so.",
-        counted[0].owasp if counted else "",
+    return Term(
+        name="findings",
+        weight=round(1 - left, 4),
+        evidence=f"Open: {named}." if named else "None is open.",
+        lower="Mend what was found, or say why it is meant so.",
+        owasp=counted[0].owasp if counted else "",
+        score_if_lowered=lowered,
     )
 
 
-_FACTORS: Final[tuple[Callable[[Circumstances, Weights], _Factor], ...]] = (
-    _judge_sensitivity,
-    _judge_authentication,
-    _judge_exposure,
-    _judge_enumerability,
-    _judge_volume,
-    _judge_spec,
+# Name, what would lower it, OWASP id, and what weighs it.
+_FACTORS: Final[tuple[tuple[str, str, str, Callable[[Circumstances, Weights], Weighed]], ...]] = (
+    (
+        "sensitivity",
+        "Return fewer fields: omit, mask or tokenise what callers do not need.",
+        "API3:2023",
+        _weigh_sensitivity,
+    ),
+    ("authentication gap", "Refuse calls without credentials.", "API2:2023", _weigh_authentication),
+    ("exposure", "Take it off the ingress, or let only known networks in.", "API9:2023", _weigh_exposure),
+    ("enumerability", "Name objects by random ids (UUID version 4).", "API1:2023", _weigh_enumerability),
+    ("volume", "Page lists, and limit records and calls of each caller.", "API4:2023", _weigh_volume),
+    ("specification", "Describe it, or take it away.", "API9:2023", _weigh_spec),
 )
 
 
-# Told again at each look while it is so; an endpoint that nobody calls any more is calm after a day.
+# Reported again at each look while it is so; an endpoint that nobody calls any more is calm after a day.
 CALM_SECONDS: Final = 86_400.0
 _OPEN_DATA: Final = "personal_data_without_authentication"
 _ALARMING: Final = ("critical", "high")
@@ -244,67 +208,36 @@ _ALARMING: Final = ("critical", "high")
 
 def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], weights: Weights) -> list[Report]:
     """Reports of one endpoint: at most one. An accepted finding alarms nobody."""
-    exposed = next(
-        (one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN and seen.is_external),
-        None,
-    )
+    is_open = [one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN]
+    gravest = [one for one in findings if risk.findings and one.id == risk.findings[0]]
     label = f"{seen.endpoint.method} {seen.endpoint.template}"
-    if exposed is not None:
-        return [
-            _report(
-                seen.endpoint,
-                kind=AlertKind.UNAUTHENTICATED_SENSITIVE_DATA,
-                severity=Severity.HIGH,
-                title=f"{label} gives personal data to anybody",
-                why=f"{exposed.why} Its risk is {risk.score} of 100.",
-                risk=exposed.owasp,
-                advice=exposed.advice,
-                score=risk.score,
-                now=seen.now,
-            )
-        ]
-    gravest = next((one for one in findings if risk.findings and one.id == risk.findings[0]), None)
-    if risk.level not in _ALARMING or gravest is None:  # What a person accepted leaves no finding to act on.
+    if is_open and seen.is_external:
+        finding, kind, severity = is_open[0], AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, Severity.HIGH
+        title = f"{label} gives personal data to anybody"
+        why = f"{finding.why} Its risk is {risk.score} of 100."
+    elif gravest and risk.level in _ALARMING:  # What a person accepted leaves no finding to act on.
+        finding, kind = gravest[0], AlertKind.RISK_SCORE
+        severity = Severity.HIGH if risk.level == "critical" else Severity.MEDIUM
+        title = f"{label} is a {risk.level} risk"
+        why = (
+            f"Its risk is {risk.score} of 100, {risk.level} from {weights.levels[risk.level]} on. "
+            f"{finding.title}: {finding.why}"
+        )
+    else:
         return []
-    why = f"Its risk is {risk.score} of 100, {risk.level} from {weights.levels[risk.level]} on."
     return [
-        _report(
-            seen.endpoint,
-            kind=AlertKind.RISK_SCORE,
-            severity=Severity.HIGH if risk.level == "critical" else Severity.MEDIUM,
-            title=f"{label} is a {risk.level} risk",
-            why=f"{why} {gravest.title}: {gravest.why}",
-            risk=gravest.owasp,
-            advice=gravest.advice,
-            score=risk.score,
-            now=seen.now,
+        Report(
+            kind=kind,
+            severity=severity,
+            title=title,
+            why=why,
+            calm_seconds=CALM_SECONDS,
+            window_start=seen.now,
+            window_end=seen.now,
+            endpoint_id=seen.endpoint.id,
+            score=risk.score / 100,
+            calls=seen.endpoint.calls,
+            risk=finding.owasp,
+            advice=finding.advice,
         )
     ]
-
-
-def _report(
-    endpoint: Endpoint,
-    *,
-    kind: AlertKind,
-    severity: Severity,
-    title: str,
-    why: str,
-    risk: str,
-    advice: str,
-    score: int,
-    now: float,
-) -> Report:
-    return Report(
-        kind=kind,
-        severity=severity,
-        title=title,
-        why=why,
-        calm_seconds=CALM_SECONDS,
-        window_start=now,
-        window_end=now,
-        endpoint_id=endpoint.id,
-        score=score / 100,
-        calls=endpoint.calls,
-        risk=risk,
-        advice=advice,
-    )

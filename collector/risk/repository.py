@@ -4,39 +4,36 @@ A `RiskRecord` is an endpoint's score with its explanation, and what the next pa
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from pydantic import Field
 
-from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint, name_service
-from collector.inventory.query import Cursor, select
-from collector.risk.circumstances import Past, Recent
-from collector.risk.finding import Finding, FindingChange, FindingState, Severity
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
+from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text, match_words
+from collector.inventory.naming import name_service
+from collector.inventory.query import Cursor
+from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
 from collector.risk.formula import Risk
 from collector.storage.base import Store
+from collector.storage.records import read_record, select
 
 # An exposure that lasted so long was how it is; one of minutes is of a service that nobody had called yet.
 SETTLED_SECONDS: Final = 3_600.0
-# 2xx calls that could be judged before `nearly all carry credentials` is a habit.
+# 2xx calls whose credentials could be seen before `nearly all carry credentials` is a habit.
 HABIT_CALLS_MIN: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RiskRecord:
-    """A row of `endpoint_risks`. Times are unix seconds."""
+class RiskRecord(Past):
+    """A row of `endpoint_risks`, which is the past of the next pass. Times are unix seconds."""
 
     endpoint_id: str
-    computed_at: float
     formula: str
-    score: int
     level: str
     open_findings: int
-    exposure: str
-    exposure_before: str
-    exposure_since: float
-    authenticated_at: float
     method: str
     host: str
     url_template: str
@@ -58,10 +55,10 @@ def update_past(past: Past, endpoint: Endpoint, recent: Recent, now: float) -> P
         before = past.exposure if has_lasted else ""
         # Facts say when they changed; of calls it is when this was looked at.
         since = float(endpoint.exposure.since) if endpoint.exposure.since > past.computed_at > 0 else now
-    coverage, judged = endpoint.authentication.coverage, endpoint.status.success - endpoint.authentication.unseen_calls
-    is_habit = coverage is not None and coverage >= FULL_COVERAGE and judged >= HABIT_CALLS_MIN
-    if recent.judged:
-        is_habit = is_habit and recent.authenticated >= FULL_COVERAGE * recent.judged
+    coverage, visible = endpoint.authentication.coverage, endpoint.status.success - endpoint.authentication.unseen_calls
+    is_habit = coverage is not None and coverage >= FULL_COVERAGE and visible >= HABIT_CALLS_MIN
+    if recent.visible:
+        is_habit = is_habit and recent.authenticated >= FULL_COVERAGE * recent.visible
     return Past(
         exposure=level,
         exposure_before=before,
@@ -104,15 +101,24 @@ WHERE endpoint_id IN (SELECT endpoint_id FROM findings WHERE id = {{id:String}})
 _SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindingFilter:
-    """Empty or None = any. `words` must all occur in method, host, template or service."""
+class FindingQuery(ListQuery):
+    """Filters and page of the list of findings."""
 
-    state: FindingState | None = None
-    severity: Severity | None = None
-    rule: str = ""
-    endpoint_id: str = ""
-    words: tuple[str, ...] = ()
+    state: Annotated[FindingState | None, Filter("state = {state:String}")] = Field(
+        default=None, description="Default: all."
+    )
+    severity: Annotated[Severity | None, Filter("severity = {severity:String}")] = Field(
+        default=None, description="Exactly this severity."
+    )
+    rule: Annotated[Text, Filter("rule = {rule:String}")] = Field(
+        default="", max_length=80, description="Exactly this rule."
+    )
+    endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
+        default="", max_length=80, description="An endpoint's id."
+    )
+    q: Annotated[Text, Filter(match_words(_SEARCHED))] = Field(
+        default="", max_length=SEARCH_CHARACTERS_MAX, description="Words that must all occur."
+    )
 
 
 class RiskTable:
@@ -123,91 +129,71 @@ class RiskTable:
 
     def read_risks(self, ids: Sequence[str]) -> dict[str, RiskRecord]:
         """What is kept of some endpoints."""
-        rows = self._select(
+        rows = select(
+            self._store,
             f"SELECT {_RISK_COLUMNS} FROM endpoint_risks FINAL WHERE endpoint_id IN {{ids:Array(String)}}",
             {"ids": list(ids)},
         )
-        return {row["endpoint_id"]: RiskRecord(**row) for row in rows}
+        return {row["endpoint_id"]: read_record(RiskRecord, row) for row in rows}
 
     def list_computed(self) -> dict[str, float]:
-        """When each endpoint was judged last, by id."""
-        rows = self._select("SELECT endpoint_id, computed_at FROM endpoint_risks FINAL", {})
+        """When each endpoint was assessed last, by id."""
+        rows = select(self._store, "SELECT endpoint_id, computed_at FROM endpoint_risks FINAL")
         return {row["endpoint_id"]: float(row["computed_at"]) for row in rows}
 
     def count_levels(self) -> dict[str, int]:
         """Endpoints by level."""
-        rows = self._select("SELECT level, count() AS endpoints FROM endpoint_risks FINAL GROUP BY level", {})
+        rows = select(self._store, "SELECT level, count() AS endpoints FROM endpoint_risks FINAL GROUP BY level", {})
         return {row["level"]: int(row["endpoints"]) for row in rows}
 
     def count_findings(self) -> dict[str, int]:
         """Findings by state."""
-        rows = self._select("SELECT state, count() AS findings FROM findings FINAL GROUP BY state", {})
+        rows = select(self._store, "SELECT state, count() AS findings FROM findings FINAL GROUP BY state", {})
         return {row["state"]: int(row["findings"]) for row in rows}
 
     def read_findings(self, ids: Sequence[str]) -> dict[str, list[Finding]]:
         """The findings of some endpoints, by endpoint."""
         found: dict[str, list[Finding]] = defaultdict(list)
-        for row in self._select(_OF_ENDPOINTS, {"ids": list(ids)}):
-            found[row["endpoint_id"]].append(_read_finding(row))
+        for row in select(self._store, _OF_ENDPOINTS, {"ids": list(ids)}):
+            found[row["endpoint_id"]].append(read_record(Finding, row))
         return found
 
     def get_finding(self, finding_id: str) -> Finding | None:
         """One finding."""
-        rows = self._select(_BY_ID, {"id": finding_id})
-        return _read_finding(rows[0]) if rows else None
+        rows = select(self._store, _BY_ID, {"id": finding_id})
+        return read_record(Finding, rows[0]) if rows else None
 
     def list_changes(self, finding_id: str) -> list[FindingChange]:
         """Who changed its state and why, newest first."""
-        rows = self._select(
+        rows = select(
+            self._store,
             "SELECT finding_id, time, state, actor, note FROM finding_changes WHERE finding_id = {id:String} "
             f"ORDER BY time DESC LIMIT {CHANGES_MAX}",
             {"id": finding_id},
         )
-        return [FindingChange(**{**row, "state": FindingState(row["state"])}) for row in rows]
+        return [read_record(FindingChange, row) for row in rows]
 
-    def list_findings(self, asked: FindingFilter, *, limit: int, after: Cursor | None) -> list[Finding]:
-        """At most `limit` findings, changed last first."""
-        conditions, parameters = ["true"], {"limit": limit}
-        given: dict[str, Any] = {}
-        for name, value in (
-            ("state", asked.state),
-            ("severity", asked.severity),
-            ("rule", asked.rule),
-            ("endpoint_id", asked.endpoint_id),
-        ):
-            if value:
-                conditions.append(f"{name} = {{{name}:String}}")
-                given[name] = str(value)
-        for number, word in enumerate(asked.words):
-            conditions.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
-            given[f"word{number}"] = word
+    def list_findings(self, query: FindingQuery) -> Page[Finding]:
+        """One page, changed last first; raises CursorError when the cursor is not of this query."""
+        conditions, parameters = ["true"], dict[str, Any](limit=query.limit + 1)
+        for one in query.build_conditions():
+            conditions.append(one.sql)
+            parameters |= one.parameters
+        after = query.read_cursor(float)
         if after is not None:
             conditions.append("(changed_at, id) < ({after:Float64}, {after_id:String})")
-            given |= {"after": after.value, "after_id": after.id}
-        rows = self._select(
+            parameters |= {"after": after.value, "after_id": after.id}
+        rows = select(
+            self._store,
             f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE {' AND '.join(conditions)} "
             "ORDER BY changed_at DESC, id DESC LIMIT {limit:UInt32}",
-            {**parameters, **given},
+            parameters,
         )
-        return [_read_finding(row) for row in rows]
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["changed_at"], id=last["id"]))
+        return Page(items=tuple(read_record(Finding, row) for row in shown), next_cursor=next_cursor)
 
     def save(self, risks: Sequence[RiskRecord], findings: Sequence[Finding], changes: Sequence[FindingChange]) -> None:
         """Append versions."""
         self._store.insert_records("findings", findings)
         self._store.insert_records("finding_changes", changes)
         self._store.insert_records("endpoint_risks", risks)
-
-    def _select(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return select(self._store, sql, parameters)
-
-
-def _read_finding(row: Mapping[str, Any]) -> Finding:
-    return Finding(
-        **{
-            **row,
-            "severity": Severity(row["severity"]),
-            "state": FindingState(row["state"]),
-            "signs": tuple(row["signs"]),
-            "is_reopened": bool(row["is_reopened"]),
-        }
-    )

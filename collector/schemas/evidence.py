@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from collector.inventory.endpoints.endpoints import SHAPES
 from collector.inventory.endpoints.predicates import objects_count
-from collector.inventory.query import Reader, Rollup, select
+from collector.inventory.query import Rollup
 from collector.inventory.templates.mapping import is_pattern
+from collector.storage.records import Reader, select
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2

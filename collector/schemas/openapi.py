@@ -67,7 +67,7 @@ def build_openapi(
             "version": "observed",
             "description": "What calls showed of this service; not a promise of it.",
         },
-        "servers": [_build_server(host) for host in sorted({one.host for one in endpoints if _is_host(one.host)})],
+        "servers": [_build_server(host) for host in sorted({one.host for one in endpoints} - {"", "other"})],
         "paths": paths,
     }
     if not document["servers"]:
@@ -82,10 +82,6 @@ def _build_server(host: str) -> Json:
     server: Json = {"url": f"http://{host}"}
     names = _PARAMETER.findall(host)
     return {**server, "variables": {name: {"default": name} for name in names}} if names else server
-
-
-def _is_host(host: str) -> bool:
-    return bool(host) and host != "other"
 
 
 def _group(endpoints: Iterable[Described]) -> dict[str, dict[str, list[Described]]]:
@@ -136,7 +132,7 @@ def _build_operation(
 
 def _build_shared(one: DescribedOperation) -> Json:
     """What shares the path. Its calls are an estimate, and among those of the path."""
-    told: Json = {
+    described: Json = {
         "x-apidae-endpoint": one.samples.id,
         "protocol": one.samples.operation.protocol,
         "kind": one.samples.operation.kind,
@@ -147,10 +143,10 @@ def _build_shared(one: DescribedOperation) -> Json:
     asked = one.schema.find(Part.REQUEST_BODY)
     answered = one.schema.find(Part.RESPONSE_BODY, 2)
     if asked:
-        told["parameters"] = render(asked[0].root)
+        described["parameters"] = render(asked[0].root)
     if answered:
-        told["result"] = render(answered[0].root)
-    return told
+        described["result"] = render(answered[0].root)
+    return described
 
 
 def _name_operation(method: str, path: str, names: set[str]) -> str:
@@ -165,7 +161,7 @@ def _name_operation(method: str, path: str, names: set[str]) -> str:
 
 
 def build_parameters(schema: EndpointSchema, part: Part, place: str) -> list[Json]:
-    """The parameters of one part as OpenAPI has them; names that may not be told are left out."""
+    """The parameters of one part as OpenAPI has them; names that may not be shown are omitted."""
     found: list[Json] = []
     for one in schema.find(part):
         for name, node in sorted(one.root.children.items()):

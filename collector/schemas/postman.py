@@ -53,16 +53,7 @@ def _make_id(title: str) -> str:
 
 def _build_item(path: str, method: str, operation: Json) -> Json:
     parameters = operation.get("parameters", [])
-    query = [
-        {"key": one["name"], "value": _text(one["schema"]), "disabled": not one.get("required", False)}
-        for one in parameters
-        if one["in"] == "query"
-    ]
-    headers = [
-        {"key": one["name"], "value": _text(one["schema"]), "disabled": not one.get("required", False)}
-        for one in parameters
-        if one["in"] == "header"
-    ]
+    query, headers = _list_pairs(parameters, "query"), _list_pairs(parameters, "header")
     segments = [_PARAMETER.sub(r":\1", part) for part in path.strip("/").split("/") if part]
     url: Json = {"raw": "{{baseUrl}}/" + "/".join(segments), "host": ["{{baseUrl}}"], "path": segments}
     if query:
@@ -77,6 +68,14 @@ def _build_item(path: str, method: str, operation: Json) -> Json:
     if body:
         request["body"] = body
     return {"name": f"{method} {path}", "request": request, "response": []}
+
+
+def _list_pairs(parameters: Iterable[Json], place: str) -> list[Json]:
+    return [
+        {"key": one["name"], "value": _text(one["schema"]), "disabled": not one.get("required", False)}
+        for one in parameters
+        if one["in"] == place
+    ]
 
 
 def _build_shared(item: Json, operations: Iterable[Json]) -> Iterator[Json]:
@@ -108,15 +107,12 @@ def _build_body(content: Json) -> Json:
             pairs = [{"key": key, "value": str(value)} for key, value in example.items()]
             return {"mode": "urlencoded", "urlencoded": pairs}
         if media_type == "multipart/form-data" and isinstance(example, dict):
-            return {"mode": "formdata", "formdata": [_build_field(key, value) for key, value in example.items()]}
+            fields = [{"key": key, "type": "text", "value": str(value)} for key, value in example.items()]
+            return {"mode": "formdata", "formdata": fields}
         if media_type.endswith("json"):
             raw = json.dumps(example, indent=2)
             return {"mode": "raw", "raw": raw, "options": {"raw": {"language": "json"}}}
     return {}
-
-
-def _build_field(key: str, value: object) -> Json:
-    return {"key": key, "type": "text", "value": str(value)}
 
 
 def _text(schema: Json) -> str:

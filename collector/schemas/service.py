@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.core.kinds import find_outcome, is_authenticated, is_judged
 from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
 from collector.inventory.endpoints.operations import OperationSamples, find_operations_of, has_operations
-from collector.inventory.query import Reader, select
 from collector.receiver.schemas import SchemaRecord
 from collector.schemas.merging import (
     Operation,
@@ -26,6 +25,8 @@ from collector.schemas.merging import (
     merge_parts,
     merge_tokens,
 )
+from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
 
@@ -164,14 +165,14 @@ class SchemaInventory:
         """The same of several, by id; those of which nothing is known are left out."""
         groups: dict[str, list[StoredSchema]] = defaultdict(list)
         for row in select(self._reader, _STATES.format(condition=_WHOLE), {"ids": list(ids)}):
-            groups[row["endpoint_id"]].append(_read_state(row))
+            groups[row["endpoint_id"]].append(read_record(StoredSchema, row))
         return {endpoint_id: merge(group) for endpoint_id, group in groups.items()}
 
     def read_operation(self, operation: EndpointOperation) -> EndpointSchema:
         """What is an operation's own: its parameters as requests, its result as responses (sensor/describe/schemas)."""
         asked = {"ids": [operation.parent_id], "operation": label(operation)}
         rows = select(self._reader, _STATES.format(condition=_OF_OPERATION), asked)
-        return merge(_read_state(row) for row in rows)
+        return merge(read_record(StoredSchema, row) for row in rows)
 
     def read_operations(self, parents: Iterable[str]) -> Mapping[str, Sequence[DescribedOperation]]:
         """All operations of some endpoints, by endpoint, most called first."""
@@ -179,7 +180,7 @@ class SchemaInventory:
         known = find_operations_of(self._reader, ids) if has_operations(self._reader) else {}
         groups: dict[tuple[str, str], list[StoredSchema]] = defaultdict(list)
         for row in select(self._reader, _STATES.format(condition=_OF_ANY_OPERATION), {"ids": ids}) if known else ():
-            groups[row["endpoint_id"], row["operation"]].append(_read_state(row))
+            groups[row["endpoint_id"], row["operation"]].append(read_record(StoredSchema, row))
         found: dict[str, list[DescribedOperation]] = defaultdict(list)
         for one in known.values():
             states = groups.get((one.operation.parent_id, label(one.operation)), [])
@@ -210,28 +211,8 @@ def merge(states: Iterable[StoredSchema]) -> EndpointSchema:
     )
 
 
-def _read_state(row: Mapping[str, Any]) -> StoredSchema:
-    return StoredSchema(
-        part=Part(int(row["part"])),
-        status_class=int(row["status_class"]),
-        media_type=row["media_type"],
-        samples=int(row["samples"]),
-        left_out=int(row["left_out"]),
-        fields=row["fields"],
-        operations=row["operations"],
-    )
-
-
-# Waiting for the store, from all sensors: some 200 MB at worst. A sensor tells each state again within ten minutes.
+# Waiting for the store, from all sensors: some 200 MB at worst. A sensor sends each state again within ten minutes.
 QUEUE_LIMIT: Final = 20_000
-
-
-class Writer(Protocol):
-    """The writing half of `collector.storage.base.Store`."""
-
-    def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        """Append records; raises StoreError."""
-        ...
 
 
 class SchemaQueue:
@@ -252,7 +233,7 @@ class SchemaQueue:
                 elif known is None or known.version < record.version:
                     self._waiting[record.key] = record
 
-    def flush(self, writer: Writer) -> None:
+    def flush(self, writer: Store) -> None:
         """Write what waits. Blocks. Raises StoreError, and then it waits on."""
         with self._lock:
             taken, self._waiting = self._waiting, {}

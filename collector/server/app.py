@@ -3,9 +3,7 @@
 The document is FastAPI's, with all errors that each operation may answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -13,58 +11,36 @@ from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from collector.alerting.detection import Detection
-from collector.alerting.notifiers.delivery import Notifier
-from collector.alerting.self_monitoring import StorageState
 from collector.api.access import (
     API_PREFIX,
     HEALTH_PATHS,
     Access,
-    Authenticator,
     LoopbackHost,
     RequestLimits,
     SameSite,
     SecurityHeaders,
 )
-from collector.api.alerts import AlertRepository, build_alert_routes, build_incident_routes
+from collector.api.alerts import build_alert_routes, build_incident_routes
 from collector.api.blocks import build_block_routes, build_ladder_routes
 from collector.api.calls import build_call_routes
 from collector.api.changes import build_change_routes
 from collector.api.consumers import build_consumer_routes
 from collector.api.coverage import build_coverage_routes
-from collector.api.detection import VerdictTaker, build_detection_routes
+from collector.api.detection import build_detection_routes
 from collector.api.edits import build_edit_routes
 from collector.api.endpoints import build_endpoint_routes
 from collector.api.erasures import build_erasure_routes
-from collector.api.exposure import Clusters, build_exposure_routes
-from collector.api.health import Metrics, Readiness, Storage, build_health_routes, build_metrics_routes
+from collector.api.exposure import build_exposure_routes
+from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.notifiers import build_notifier_routes
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.risk import build_risk_routes
 from collector.api.schemas import build_schema_routes
-from collector.api.sensors import build_watch_routes
+from collector.api.sensors import build_sensor_routes
+from collector.api.services import Services
 from collector.api.specs import build_spec_routes
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
-from collector.erasure import Eraser
-from collector.inventory.changes import Graveyard
-from collector.inventory.consumers.consumers import ConsumerInventory
-from collector.inventory.coverage.reader import CoverageInventory
-from collector.inventory.endpoints.endpoints import EndpointInventory
-from collector.inventory.endpoints.exposure_list import ExposureInventory
-from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.evidence.calls import CallInventory
-from collector.inventory.evidence.evidence import EvidenceReader
-from collector.inventory.partners import PartnerNetworks
-from collector.inventory.sensors import Watch
-from collector.inventory.templates.editor import TemplateEditor
-from collector.response.deny_lists import ExportSettings
-from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
-from collector.schemas.service import SchemaInventory
-from collector.specs.keeper import SpecKeeper
+from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
-from collector.specs.table import SpecTable, Store
-from collector.ui.endpoint_page import SchemaSource
 from collector.ui.page import build_page_routes
 
 _PROBLEM: Final = "Problem"
@@ -127,7 +103,6 @@ def _refer(meaning: str) -> dict[str, Any]:
     }
 
 
-HTMX_PATH = Path("/usr/share/javascript/htmx/htmx.min.js")  # Debian and Ubuntu: libjs-htmx.
 GZIP_BYTES_MIN = 1_024
 
 DESCRIPTION = """The inventory of every HTTP API that the sensors see: endpoints, consumers, alerts, coverage.
@@ -139,66 +114,11 @@ parameters are refused.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiSettings:
-    """How the HTTP side behaves. `token` None turns authentication off: the caller has made sure that it listens on
-    loopback only."""
-
-    token: str | None
-    version: str
-    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
-    partner_networks: tuple[str, ...] = ()
-    htmx_path: Path = HTMX_PATH
-    exports: ExportSettings = field(default_factory=ExportSettings)
-
-    def __repr__(self) -> str:
-        """Without the token."""
-        return f"ApiSettings(version={self.version!r}, has_token={self.token is not None})"
-
-
-def build_app(
-    *,
-    store: Store,
-    alerts: AlertRepository,
-    settings: ApiSettings,
-    clock: Callable[[], float],
-    readiness: Readiness,
-    metrics: Metrics,
-    storage: Storage = StorageState,
-    clusters: Clusters = lambda: (),
-    notifiers: Sequence[Notifier] = (),
-    responder: Responder | None = None,
-    approval_token: str | None = None,
-    specs: SpecKeeper | None = None,
-    risks: RiskKeeper | None = None,
-    detection: tuple[Detection, VerdictTaker] | None = None,
-    editor: TemplateEditor | None = None,
-    eraser: Eraser | None = None,
-    limits: RequestLimits | None = None,
-) -> FastAPI:
-    """The app for one uvicorn worker; more would need more engines, and one process owns the store.
-
-    `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text, `storage` the state of the collector's own log, disk and tables. `clusters` tells of the
-    watches of Kubernetes clusters; `notifiers` are where alerts go; without a `responder` nobody is blocked, and
-    `approval_token` is the second person's. `specs` judges endpoints by their descriptions, and is one of its own where
-    none is given; without `risks` nothing is told of risk. `detection` is how it is set, and who takes verdicts:
-    without it there are no such routes. Without an `editor` no template can be edited, without an `eraser` nobody
-    erased.
-    """
-    who = ConsumerSql(settings.consumer_order)
-    endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
-    consumers = ConsumerInventory(reader=store, who=who)
-    calls = CallInventory(reader=store, who=who)
-    evidence = EvidenceReader(calls=calls, clock=clock)
-    watch = Watch(reader=store, clock=clock)
-    coverage = CoverageInventory(reader=store, watch=watch)
-    exposures = ExposureInventory(reader=store)
-    schemas = SchemaInventory(reader=store)
-    authenticator = Authenticator(token=settings.token, clock=clock)
+def build_app(services: Services, limits: RequestLimits | None = None) -> FastAPI:
+    """The app for one uvicorn worker; more would need more engines, and one process owns the store."""
     app = DescribedApi(
         title="Apidae",
-        version=settings.version,
+        version=services.settings.version,
         description=DESCRIPTION,
         openapi_url=None,
         docs_url=None,
@@ -208,77 +128,62 @@ def build_app(
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN),
-            *([Middleware(LoopbackHost)] if authenticator.is_open else []),
+            *([Middleware(LoopbackHost)] if services.authenticator.is_open else []),
             Middleware(SameSite),
-            Middleware(Access, authenticator=authenticator, limits=limits or RequestLimits()),
+            Middleware(Access, authenticator=services.authenticator, limits=limits or RequestLimits()),
         ],
     )
     add_problem_handlers(app)
-    health = build_health_routes(version=settings.version, readiness=readiness, storage=storage)
-    measured = build_metrics_routes(metrics=metrics)
-    inside = APIRouter()
-    inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
-    inside.include_router(
-        build_exposure_routes(endpoints=endpoints, exposures=exposures, clusters=clusters, clock=clock)
+    health = build_health_routes(
+        version=services.settings.version, readiness=services.readiness, storage=services.storage
     )
-    inside.include_router(build_call_routes(calls=calls))
-    inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
-    inside.include_router(build_alert_routes(alerts=alerts, evidence=evidence, clock=clock))
-    inside.include_router(build_incident_routes(alerts=alerts))
-    if detection is not None:
-        inside.include_router(build_detection_routes(detection=detection[0], verdicts=detection[1], clock=clock))
-    inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
-    if responder is not None:
-        inside.include_router(
-            build_block_routes(responder=responder, approval_token=approval_token, exports=settings.exports)
-        )
-        inside.include_router(build_ladder_routes(responder=responder))
-    inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
-    inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
-    table = SpecTable(store, clock)
-    keeper = specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
-    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: keeper.fits)
-    inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
-    if editor is not None:
-        inside.include_router(build_edit_routes(editor=editor))
-    if eraser is not None:
-        inside.include_router(build_erasure_routes(eraser=eraser))
-    inside.include_router(build_change_routes(reader=store, graveyard=Graveyard(store=store, clock=clock)))
-    inside.include_router(build_watch_routes(watch=watch))
-    if risks is not None:
-        inside.include_router(build_risk_routes(risks=risks))
-    inside.include_router(measured)
-    inside.include_router(_build_openapi_route(app))
+    measured = build_metrics_routes(metrics=services.metrics)
+    inside = APIRouter()
+    for router in (*_build_routes(services), measured, _build_openapi_route(app)):
+        inside.include_router(router)
     app.include_router(inside, prefix=API_PREFIX)
     app.include_router(health, prefix=API_PREFIX)
-    # Where orchestrators and Prometheus look unless told otherwise.
+    # Where orchestrators and Prometheus look unless configured otherwise.
     app.include_router(health, include_in_schema=False)
     app.include_router(measured, include_in_schema=False)
-    app.include_router(
-        build_page_routes(
-            endpoints=endpoints,
-            consumers=consumers,
-            watch=watch,
-            coverage=coverage,
-            exposures=exposures,
-            schemas=SchemaSource(reader=store, schemas=schemas),
-            alerts=alerts,
-            evidence=evidence,
-            risks=risks,
-            authenticator=authenticator,
-            version=settings.version,
-            storage=storage,
-            htmx_path=settings.htmx_path,
-            clock=clock,
-            responder=responder,
-            approval_token=approval_token,
-            detection=detection[0] if detection is not None else None,
-            notifiers=notifiers,
-            editor=editor,
-        ),
-        include_in_schema=False,
-    )
+    app.include_router(build_page_routes(services), include_in_schema=False)
     return app
+
+
+def _build_routes(services: Services) -> Iterator[APIRouter]:
+    """Those of each feature."""
+    store, clock, endpoints, schemas = services.store, services.clock, services.endpoints, services.schemas
+    yield build_endpoint_routes(endpoints=endpoints, clock=clock)
+    yield build_exposure_routes(
+        endpoints=endpoints, exposures=services.exposures, clusters=services.clusters, clock=clock
+    )
+    yield build_call_routes(calls=services.calls)
+    yield build_consumer_routes(consumers=services.consumers, clock=clock)
+    yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, clock=clock)
+    yield build_incident_routes(alerts=services.alerts)
+    if services.detection is not None:
+        detection, verdicts = services.detection
+        yield build_detection_routes(detection=detection, verdicts=verdicts, clock=clock)
+    yield build_notifier_routes(notifiers=services.notifiers, clock=clock)
+    if services.responder is not None:
+        yield build_block_routes(
+            responder=services.responder, approval_token=services.approval_token, exports=services.settings.exports
+        )
+        yield build_ladder_routes(responder=services.responder)
+    yield build_coverage_routes(coverage=services.coverage, clock=clock)
+    yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
+    table = services.spec_table
+    assessor = services.specs or SpecAssessor(store=store, table=table, paths=(), clock=clock)
+    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: assessor.fits)
+    yield build_spec_routes(table=table, assessor=assessor, reporter=reporter)
+    if services.editor is not None:
+        yield build_edit_routes(editor=services.editor)
+    if services.erase is not None:
+        yield build_erasure_routes(erase=services.erase)
+    yield build_change_routes(reader=store, retired=services.retired)
+    yield build_sensor_routes(sensors=services.sensors)
+    if services.risks is not None:
+        yield build_risk_routes(risks=services.risks)
 
 
 def _build_openapi_route(app: FastAPI) -> APIRouter:

@@ -7,66 +7,69 @@ import logging
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
 from collector.alerting.alert import Alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.notifiers.build import Notifiers, compose_notifiers
+from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
-from collector.core.config import CollectorSettings, KubernetesUse
+from collector.alerting.service import AlertService
+from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
+from collector.core.config import CollectorSettings
 from collector.core.keys import (
     API_TOKEN_FILE,
     KEYS_FILE,
     SENSOR_TOKEN_FILE,
-    InstallationKey,
     Token,
     load_installation_keys,
     load_token,
     read_token,
 )
-from collector.detection.changes.judge import StoredCallers
-from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
-from collector.inventory.changes import Graveyard
+from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.query import Versions
-from collector.inventory.sensors import Watch
+from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
-from collector.kubernetes.watcher import ClusterWatcher, is_in_cluster
+from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
-from collector.receiver.own_traffic import ProcessMark, open_process_mark
+from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.reader import WalReader
-from collector.receiver.reports import CoverageRecord, FormerName, RevealBook, RevealedWord, WorkloadRecord
+from collector.receiver.reports import RevealBook
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
-from collector.response.alert_actions import Answers
-from collector.response.block_store import AuditLog, BlockBook
-from collector.response.integrations import Outside, compose_outside
-from collector.response.policy import Ladder, Step
+from collector.receiver.writer import StoreWriter
+from collector.response.alert_actions import AlertActions
+from collector.response.block_store import AuditLog, BlockStore
+from collector.response.integrations import compose_integrations, make_exports
+from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
-from collector.schemas.service import SchemaQueue
-from collector.specs.keeper import SpecKeeper
+from collector.risk.assessment import RiskAssessor
+from collector.server.reports import ReportQueue
+from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
-from collector.storage.disk import DiskReserve, keep_reserve
+from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
-from collector.storage.writer import StoreWriter
-from common.figures import Figure, make_gauges, total
+from common.figures import Figure, list_figures, make_gauges, make_totals
+from common.kubernetes.reflector import is_in_cluster
+from common.settings import KubernetesUse
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -75,288 +78,314 @@ AUDIT_FILE = "audit.jsonl"
 LADDER_FILE = "ladder.json"
 APPROVAL_TOKEN_FILE = "approval.token"
 CHECKPOINT_FILE = "detectors.checkpoint"
-# Waiting for the store, from all sensors; past it the oldest coverage goes, for the next report repeats it.
-REPORT_LIMIT = 100_000
+GROUP_SECONDS = 10.0
+# Routes are looked at among their siblings soon after they came, and all of them now and then, for calls show more.
+GROUP_ALL_SECONDS = 600.0
+RETIRE_SECONDS = 3_600.0  # How often endpoints that nobody calls any more are looked for.
+# Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
+RISK_SECONDS = 60.0
+CAP_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class ReportCounts:
-    """What came between two flushes and found no room."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Each None where it is not taken."""
 
-    coverage_dropped: int = total("Rows of coverage that found no room; the next report has them again.")
-    workloads_dropped: int = total("Facts of workloads that found no room; the next report has them again.")
-    former_names_dropped: int = total("Former names of services that found no room; the next report has them again.")
+    sensor: Token | None
+    api: Token | None
+    approval: Token | None  # The second person's.
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Work that is repeated every so many seconds, 0 for each round; `is_late`: not before the first have passed."""
+
+    works: tuple[Callable[[], object], ...]
+    seconds: float = 0.0
+    is_late: bool = False
+
+
+def _do_nothing() -> None:
+    """Of a feature without threads of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One part of the collector: what is started and stopped, repeated, and shown in the metrics."""
+
+    start: Callable[[], None] = _do_nothing
+    stop: Callable[[], None] = _do_nothing
+    jobs: tuple[Job, ...] = ()
+    figures: Callable[[], Iterable[Figure]] = tuple
+
+
 class Collector:
-    """Everything that `collector/server/run.py` starts and stops."""
+    """What `collector/server/run.py` starts and stops. `features` start in their order and stop in the opposite one."""
 
-    settings: CollectorSettings
-    version: str
-    lock: IO[str]
-    disk: DiskReserve
-    wal: Wal
-    store: ClickHouseStore
-    writer: StoreWriter
-    sensors: SensorRegistry
-    reveals: RevealBook
-    keys: tuple[InstallationKey, ...]
-    process_mark: ProcessMark | None
-    sensor_token: Token | None
-    api_token: Token | None
-    desk: AlertDesk
-    detection: Detection
-    detectors: DetectorProcess
-    notifiers: Notifiers
-    catalogue: Catalogue
-    responder: Responder
-    answers: Answers
-    outside: Outside
-    approval_token: Token | None
-    specs: SpecKeeper
-    graveyard: Graveyard
-    risks: RiskKeeper
-    changes: ChangeWatch
-    editor: TemplateEditor
-    eraser: Eraser
-    clusters: tuple[ClusterWatcher, ...] = ()
-    coverage: list[CoverageRecord] = field(default_factory=list)
-    workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
-    former_names: dict[tuple[str, str, str], FormerName] = field(default_factory=dict)
-    words: list[RevealedWord] = field(default_factory=list)
-    schemas: SchemaQueue = field(default_factory=SchemaQueue)
-    reports: ReportCounts = field(default_factory=ReportCounts)
-
-    def add_coverage(self, records: list[CoverageRecord]) -> None:
-        """Keep for the next flush."""
-        self.coverage += records
-        excess = max(len(self.coverage) - REPORT_LIMIT, 0)
-        self.reports.coverage_dropped += excess
-        del self.coverage[:excess]
-
-    def add_workloads(self, records: list[WorkloadRecord]) -> None:
-        """Keep for the next flush; the newest of each node's."""
-        for record in records:
-            key = (record.cluster, record.namespace, record.workload, record.node)
-            if key in self.workloads or len(self.workloads) < REPORT_LIMIT:
-                self.workloads[key] = record
-            else:
-                self.reports.workloads_dropped += 1
-
-    def add_former_names(self, names: list[FormerName]) -> None:
-        """Keep for the next flush what was not told before."""
-        for name in self.catalogue.choose_former_names(names):
-            if len(self.former_names) < REPORT_LIMIT:
-                self.former_names[name.cluster, name.node, name.former_name] = name
-            else:
-                self.reports.former_names_dropped += 1
-
-    def add_words(self, words: list[RevealedWord]) -> None:
-        """Keep for the next flush; at most what the reveal book asks, so bounded."""
-        self.words += words
-
-    def flush_reports(self) -> None:
-        """Write sensors, coverage and words that came since. Blocks. Raises StoreError; coverage that failed comes with
-        the next report, and words, which no sensor tells twice, stay for the next flush. While the disk has less than
-        its reserve only sensors are written, which are few.
+    def __init__(self, settings: CollectorSettings) -> None:
+        """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
+        ValueError).
         """
-        self.store.insert_records("sensors", self.sensors.take_changed())
-        if self.disk.find_shortage():
-            return
-        coverage, self.coverage = self.coverage, []
-        workloads, self.workloads = list(self.workloads.values()), {}
-        former_names, self.former_names = list(self.former_names.values()), {}
-        words = list(self.words)
-        self.store.insert_records("coverage_rows", coverage)
-        self.store.insert_records("workloads", workloads)
-        self.schemas.flush(self.store)
-        if former_names:
-            self.store.insert_records("former_names", former_names)
-            self.catalogue.take_former_names(former_names)
-        if words:
-            self.store.insert_records("revealed_words", words)
-            self.catalogue.learn({word.hash: word.text for word in words})
-            del self.words[: len(words)]
-
-    def read_share(self) -> tuple[Figure, ...]:
-        """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics. Raises
-        StoreError.
-        """
-        coverage = CoverageInventory(reader=self.store, watch=Watch(reader=self.store, clock=time.time))
-        share = coverage.read_coverage().cluster.share
-        return make_gauges(
-            (
-                ("coverage_http_connections", "Connections that carry HTTP, of all nodes.", share.connections),
-                (
-                    "coverage_http_read_connections",
-                    "Connections that carry HTTP and are read, of all nodes.",
-                    share.read_connections,
+        check_protobuf()
+        self.settings = settings
+        self.version = version("apidae")
+        self._directory = directory = settings.data_dir
+        self.disk = keep_reserve(directory, settings.disk_reserve_bytes)
+        self._lock = lock_directory(directory)
+        self._clock = clock = time.time
+        self.keys = load_installation_keys(directory / KEYS_FILE, clock())
+        # Before anything listens or connects.
+        self.process_mark = open_process_mark(self.keys[0])
+        if self.process_mark is not None:
+            self.process_mark.watch_connections()
+        self.tokens = _find_tokens(settings)
+        notifiers = build_notifiers(
+            settings.notifiers,
+            cluster=settings.cluster,
+            load_secret=self._load_secret,
+            version=self.version,
+            clock=clock,
+        )
+        self._open_store()
+        self.sensors = SensorRegistry(clock)
+        self.sensors.load(_load_sensors(self.store))
+        self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
+        audit = AuditLog(directory / AUDIT_FILE)
+        self.responder = Responder(
+            store=BlockStore(directory / BLOCKS_FILE),
+            audit=audit,
+            ladder=Ladder(directory / LADDER_FILE),
+            previewer=Previewer(self.store),
+            clock=clock,
+            is_four_eyes=settings.require_second_approval,
+        )
+        integrations = compose_integrations(
+            settings.integrations,
+            self.responder,
+            audit,
+            cluster=settings.cluster,
+            load_secret=self._load_secret,
+            clock=clock,
+        )
+        self._notifiers = notifiers
+        self._alert_actions = AlertActions(self.responder.take_alert)
+        self._compose_detection()
+        self._compose_risks()
+        self._clusters = _compose_clusters(settings, self.store)
+        coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
+        group = self.catalogue.group
+        self.features = (
+            Feature(jobs=(Job(works=(self.reports.flush,)),), figures=self.reports.figures),
+            Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
+            Feature(figures=self._list_alert_figures),
+            Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
+            Feature(
+                start=self._alert_actions.start,
+                stop=self._alert_actions.stop,
+                jobs=(Job(works=(self.responder.tick,)),),
+            ),
+            *(Feature(start=watcher.start, stop=watcher.stop) for watcher in self._clusters),
+            Feature(figures=lambda: list_watch_figures(self._clusters)),
+            Feature(
+                jobs=(
+                    Job(works=(group,), seconds=GROUP_SECONDS),
+                    Job(works=(partial(group, is_all=True),), seconds=GROUP_ALL_SECONDS, is_late=True),
+                )
+            ),
+            Feature(
+                jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).update,), seconds=RETIRE_SECONDS),)
+            ),
+            # API descriptions come before the risk, and what changed comes after it.
+            Feature(
+                jobs=(
+                    Job(
+                        works=(self._specs.look, self._risks.look, self._changes.look),
+                        seconds=RISK_SECONDS,
+                    ),
                 ),
-                ("coverage_http_bytes", "Bytes of connections that carry HTTP, of all nodes.", share.bytes),
+                figures=lambda: (*self._risks.figures(), *self._changes.figures()),
+            ),
+            Feature(figures=coverage.figures),
+            _cap_disk(settings, self.store),
+        )
+
+    def _load_secret(self) -> str:
+        return load_token(self._directory / WEBHOOK_SECRET_FILE).value
+
+    def _open_store(self) -> None:
+        """The log, the tables behind it, and the names of endpoints."""
+        directory = self._directory / "wal"
+        self.wal = Wal(
+            directory,
+            readers=(STORE_READER, DETECTORS),
+            essential=STORE_READER,
+            find_shortage=self.disk.find_shortage,
+        )
+        self.store = open_store(self.settings, self.disk)
+        self.reveals = RevealBook()
+        versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
+        mapping = EndpointMapping(writer=self.store, take_version=versions.take)
+        self.catalogue = Catalogue(self.store, mapping, self.reveals)
+        self.writer = StoreWriter(
+            reader=WalReader(directory, STORE_READER),
+            store=self.store,
+            log_id=self.wal.id,
+            find_durable=lambda: self.wal.position,
+            map_endpoints=self.catalogue.map_routes,
+            find_shortage=self.disk.find_shortage,
+        )
+
+    def _compose_detection(self) -> None:
+        """Detectors and alerts: each sends to the other."""
+        self._detection = Detection(
+            table=DetectionTable(self.store),
+            path=self._directory / SENSITIVITY_FILE,
+            configured=self.settings.sensitivity,
+            clock=self._clock,
+            new_id=lambda: uuid.uuid4().hex,
+        )
+        self.alert_service = AlertService(
+            table=AlertTable(self.store),
+            lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: self._detection.budget),
+            detection=self._detection,
+            clock=self._clock,
+            notify=self._answer,
+            expect=lambda alert: self.detectors.expect(alert),
+        )
+        self.detectors = DetectorProcess(
+            wal_directory=self._directory / "wal",
+            checkpoint_path=self._directory / CHECKPOINT_FILE,
+            take=self.alert_service.take_signals,
+            consumer_order=self.settings.consumer_order,
+            time_zone=self.settings.time_zone,
+        )
+
+    def _answer(self, alert: Alert) -> None:
+        if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:
+            self._notifiers.notify(alert)
+        self._alert_actions.take(alert)
+
+    def _compose_risks(self) -> None:
+        """What is computed of endpoints: descriptions, risk, changes."""
+        store, clock, who = self.store, self._clock, ConsumerSql(self.settings.consumer_order)
+        self._changes = ChangeDetector(
+            facts=FactTable(store), callers=StoredCallers(store, who), clock=clock, report=self.alert_service.take_found
+        )
+        self._specs = SpecAssessor(
+            store=store, table=SpecTable(store, clock), paths=self.settings.spec_paths, clock=clock
+        )
+        partners = PartnerNetworks(self.settings.partner_networks)
+        self._risks = RiskAssessor(
+            store=store,
+            endpoints=EndpointInventory(reader=store, who=who, partners=partners),
+            clock=clock,
+            alarm=self.alert_service.take_reports,
+            observe=self._changes.note,
+        )
+
+    def build_services(self, readiness: Readiness, metrics: Metrics, storage: Storage) -> Services:
+        """What the API and the pages use."""
+        settings, tokens = self.settings, self.tokens
+        eraser = Eraser(
+            wal=self.wal,
+            writer=self.writer,
+            store=self.store,
+            tables=TableEraser(self.store, self.store.layout),
+            erase_detected=self.detectors.erase,
+            alert_service=self.alert_service,
+            responder=self.responder,
+            notified=self._notifiers.erase,
+            lock=threading.Lock(),
+        )
+        return Services(
+            store=self.store,
+            alerts=self.alert_service,
+            settings=ApiSettings(
+                token=tokens.api.value if tokens.api else None,
+                version=self.version,
+                consumer_order=settings.consumer_order,
+                partner_networks=settings.partner_networks,
+                exports=make_exports(settings.integrations, settings.cluster),
+            ),
+            clock=self._clock,
+            readiness=readiness,
+            metrics=metrics,
+            storage=storage,
+            clusters=lambda: [watcher.status for watcher in self._clusters],
+            notifiers=self._notifiers.members,
+            responder=self.responder,
+            approval_token=tokens.approval.value if tokens.approval else None,
+            specs=self._specs,
+            risks=self._risks,
+            detection=(self._detection, self.alert_service),
+            editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
+            erase=eraser.erase,
+        )
+
+    def list_figures(self) -> Iterator[Figure]:
+        """Of what it keeps, beside its listeners and threads. Raises StoreError."""
+        is_embedded = self.settings.store_url is None
+        unlisted = "Messages of sensors beyond the most that are listed."
+        yield from make_totals([("sensors_unlisted", unlisted, self.sensors.unlisted)])
+        yield from make_gauges(
+            (
+                ("sensors", "Sensors that are known, connected or not.", len(self.sensors.list_statuses())),
+                ("wal_bytes", "Bytes of the log of batches.", self.wal.size_bytes),
+                ("disk_free_bytes", "Free bytes of the disk with the log and the tables.", self.disk.measure_free()),
+                ("disk_reserve_bytes", "Free bytes below which the log takes nothing.", self.disk.reserve_bytes),
                 (
-                    "coverage_http_read_bytes",
-                    "Bytes of connections that carry HTTP and are read, of all nodes.",
-                    share.read_bytes,
+                    "store_lag_seconds",
+                    "Age of the oldest batch that is not in the tables yet.",
+                    self.writer.measure_lag(time.time()),
+                ),
+                (
+                    "store_bytes",
+                    "Bytes of the tables; 0 of a store that is not embedded.",
+                    measure_bytes(self.store) if is_embedded else 0,
                 ),
             )
         )
+        yield from list_figures(self.writer.counts, "writer_")
+        yield from list_figures(self.writer.log_counts, "log_")
+        for feature in self.features:
+            yield from feature.figures()
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""
         self.store.close()
         self.wal.close()
-        self.lock.close()
+        self._lock.close()
 
-
-def compose_collector(settings: CollectorSettings) -> Collector:
-    """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
-    ValueError).
-    """
-    check_protobuf()
-    directory = settings.data_dir
-    disk = keep_reserve(directory, settings.disk_reserve_bytes)
-    lock = lock_directory(directory)
-    clock = time.time
-    keys = load_installation_keys(directory / KEYS_FILE, clock())
-    # Before anything listens or connects.
-    process_mark = open_process_mark(keys[0])
-    if process_mark is not None:
-        process_mark.watch_connections()
-    sensor_token = None
-    if settings.takes_tokens:
-        sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
-    api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
-
-    def load_secret() -> str:
-        return load_token(directory / WEBHOOK_SECRET_FILE).value
-
-    notifiers = compose_notifiers(settings, load_secret=load_secret, version=version("apidae"), clock=clock)
-    wal_directory = directory / "wal"
-    wal = Wal(
-        wal_directory,
-        readers=(STORE_READER, DETECTORS),
-        essential=STORE_READER,
-        limit_bytes=settings.wal_limit_bytes,
-        find_shortage=disk.find_shortage,
-    )
-    store = open_store(settings, disk)
-    reveals = RevealBook()
-    versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=clock)
-    catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), reveals)
-    writer = StoreWriter(
-        reader=WalReader(wal_directory, STORE_READER),
-        store=store,
-        log_id=wal.id,
-        find_durable=lambda: wal.position,
-        map_endpoints=catalogue.map_routes,
-        find_shortage=disk.find_shortage,
-    )
-    sensors = SensorRegistry(clock)
-    sensors.load(_load_sensors(store))
-    audit = AuditLog(directory / AUDIT_FILE)
-    responder = Responder(
-        book=BlockBook(directory / BLOCKS_FILE),
-        audit=audit,
-        ladder=Ladder(directory / LADDER_FILE),
-        previewer=Previewer(store),
-        clock=clock,
-        is_four_eyes=settings.is_four_eyes,
-    )
-    outside = compose_outside(
-        settings, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
-    )
-    answers = Answers(responder)
-
-    def answer(alert: Alert) -> None:
-        if responder.ladder.find(alert.kind).step is not Step.OBSERVE:
-            notifiers.notify(alert)
-        answers.take(alert)
-
-    # The desk tells the detectors what a person expects, and the detectors tell the desk: the one made first asks by
-    # name.
-    made: list[DetectorProcess] = []
-    detection = Detection(
-        table=DetectionTable(store),
-        path=directory / SENSITIVITY_FILE,
-        configured=settings.sensitivity,
-        clock=clock,
-        new_id=lambda: uuid.uuid4().hex,
-    )
-    desk = AlertDesk(
-        table=AlertTable(store),
-        lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: detection.budget),
-        detection=detection,
-        clock=clock,
-        notify=answer,
-        expect=lambda alert: made[0].expect(alert),
-    )
-    detectors = DetectorProcess(
-        wal_directory=wal_directory,
-        checkpoint_path=directory / CHECKPOINT_FILE,
-        take=desk.take_signals,
-        consumer_order=settings.consumer_order,
-        time_zone=settings.time_zone,
-    )
-    made.append(detectors)
-    changes = ChangeWatch(
-        facts=Ledger(store),
-        callers=StoredCallers(store, ConsumerSql(settings.consumer_order)),
-        clock=clock,
-        tell=desk.take_found,
-    )
-    return Collector(
-        settings=settings,
-        version=version("apidae"),
-        lock=lock,
-        disk=disk,
-        wal=wal,
-        store=store,
-        writer=writer,
-        sensors=sensors,
-        reveals=reveals,
-        keys=keys,
-        process_mark=process_mark,
-        sensor_token=sensor_token,
-        api_token=api_token,
-        desk=desk,
-        detection=detection,
-        detectors=detectors,
-        notifiers=notifiers,
-        catalogue=catalogue,
-        responder=responder,
-        answers=answers,
-        outside=outside,
-        approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
-        editor=TemplateEditor(store=store, names=catalogue, clock=clock),
-        eraser=Eraser(
-            wal=wal,
-            writer=writer,
-            store=store,
-            tables=TableEraser(store, store.layout),
-            detectors=detectors,
-            desk=desk,
-            responder=responder,
-            notified=notifiers.erase,
-            lock=threading.Lock(),
-        ),
-        graveyard=Graveyard(store=store, clock=clock),
-        specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
-        risks=RiskKeeper(
-            store=store,
-            endpoints=EndpointInventory(
-                reader=store,
-                who=ConsumerSql(settings.consumer_order),
-                partners=PartnerNetworks(settings.partner_networks),
+    def _list_alert_figures(self) -> tuple[Figure, ...]:
+        suppressed = "Alerts beyond the budget of alerts a day that were not opened."
+        unanswered = "Alerts for which no block was proposed: too many, or too late."
+        return (
+            *make_totals(
+                [
+                    ("alerts_suppressed", suppressed, self.alert_service.suppressed_count),
+                    ("alert_answers_dropped", unanswered, self._alert_actions.dropped_count),
+                ]
             ),
-            clock=clock,
-            alarm=desk.take_reports,
-            observe=changes.note,
-        ),
-        changes=changes,
-        clusters=_compose_clusters(settings, store),
+            *self._detection.figures(),
+            *self.detectors.figures(),
+        )
+
+
+def _cap_disk(settings: CollectorSettings, store: ClickHouseStore) -> Feature:
+    """The cap on the disk of the embedded store."""
+    evicted_rows = 0
+
+    def enforce() -> None:
+        nonlocal evicted_rows
+        for eviction in enforce_cap(store, limit_bytes=settings.disk_limit_bytes, now_unix_seconds=time.time()):
+            evicted_rows += eviction.rows
+            logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
+
+    return Feature(
+        jobs=(Job(works=(enforce,), seconds=CAP_SECONDS),) if settings.store_url is None else (),
+        figures=lambda: make_totals([("evicted_rows", "Rows that the disk cap removed.", evicted_rows)]),
     )
 
 
@@ -373,6 +402,15 @@ def _compose_clusters(settings: CollectorSettings, store: ClickHouseStore) -> tu
     return tuple(ClusterWatcher(cluster=name, kubeconfig=file, store=store) for name, file in watched)
 
 
+def _find_tokens(settings: CollectorSettings) -> Tokens:
+    has_approval = settings.require_second_approval
+    return Tokens(
+        sensor=_find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE) if settings.takes_tokens else None,
+        api=_find_token(settings, settings.api_token_file, API_TOKEN_FILE),
+        approval=load_token(settings.data_dir / APPROVAL_TOKEN_FILE) if has_approval else None,
+    )
+
+
 def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> Token | None:
     """The operator's where a file is set, else our own; None without authentication. Raises KeyFileError."""
     if settings.no_auth:
@@ -383,8 +421,8 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
 def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
     """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / "store", settings.store_memory_bytes, disk)
-    return open_server(settings.store_url.get_secret_value(), settings.store_cluster)
+        return EmbeddedStore(settings.data_dir / "store", disk=disk)
+    return open_server(settings.store_url.get_secret_value())
 
 
 def _load_sensors(store: ClickHouseStore) -> list[SensorStatus]:

@@ -1,4 +1,4 @@
-"""The gRPC server for sensors: in clear text on loopback, otherwise behind the gate that ends TLS.
+"""The gRPC server for sensors: in clear text on loopback, otherwise behind the TLS terminator.
 
 It joins what is trusted (`trust`), who is admitted (`Admission`), who gets a certificate (`Enroller`), and the two
 services. `look` and `apply`, every second, take new certificates, authorities and revocations into use while it runs.
@@ -7,6 +7,7 @@ services. `look` and `apply`, every second, take new certificates, authorities a
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import time
 from pathlib import Path
@@ -15,19 +16,23 @@ import grpc
 
 from collector.alerting.alert import AlertKind
 from collector.alerting.self_monitoring import Validity
-from collector.core.config import CollectorSettings, split_address
+from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError, Token
-from collector.receiver.service import GRPC_LIMIT_BYTES, EnrollmentService, IngestService
+from collector.receiver.service import GRPC_LIMIT_BYTES, CollectorService, EnrollmentService
 from collector.server.listeners import StartError, bind
 from collector.trust.admission import Admission
 from collector.trust.enroller import Enroller
-from collector.trust.gate import Gate, RefusalLog
+from collector.trust.enrollment import TokenReviewer
+from collector.trust.files import Trust, TrustError
 from collector.trust.identity import list_own_names
-from collector.trust.keeper import Trust, TrustError
 from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
-from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.trust.tls_terminator import RefusalLog, TlsTerminator
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
+from common.settings import split_address
 
+# Where Kubernetes mounts a Pod's account, and the audience of the tokens that sensors show (deploy/helm).
+ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+AUDIENCE = "apidae"
 _INNER_LISTEN = "127.0.0.1:0"
 _OPTIONS = (
     ("grpc.max_receive_message_length", GRPC_LIMIT_BYTES),
@@ -52,24 +57,24 @@ class Entrance:
         self._settings = settings
         self._refusals = RefusalLog(time.monotonic)
         self._trust = _open_trust(settings)
-        self._gate: Gate | None = None
+        self._terminator: TlsTerminator | None = None
         if settings.is_grpc_secure:
             assert self._trust is not None
             trust = self._trust
             listener = bind(settings.grpc_listen, "grpc_listen")
-            self._gate = Gate(listener, find_context=lambda: trust.context, refusals=self._refusals)
+            self._terminator = TlsTerminator(listener, find_context=lambda: trust.context, refusals=self._refusals)
         self.admission = Admission(
             token=token,
             takes_certificates=settings.takes_certificates,
-            find_peer=self._gate.find_peer if self._gate is not None else None,
-            on_admitted=self._gate.admit if self._gate is not None else lambda _peer: None,
+            find_peer=self._terminator.find_peer if self._terminator is not None else None,
+            on_admitted=self._terminator.admit if self._terminator is not None else lambda _peer: None,
             find_revocations=lambda: self._trust.revocations if self._trust is not None else Revocations(),
             refusals=self._refusals,
             clock=time.time,
         )
         self._enrollment: EnrollmentService | None = None
         self._server: grpc.aio.Server | None = None
-        self._gate_task: asyncio.Task[None] | None = None
+        self._terminating: asyncio.Task[None] | None = None
         self._http_context: ssl.SSLContext | None = None
         self._version, self._bundle = (self._trust.version, self._trust.bundle) if self._trust is not None else (0, b"")
         self._error = ""
@@ -99,28 +104,27 @@ class Entrance:
         )
 
     @property
-    def gate_address(self) -> tuple[str, int] | None:
+    def terminator_address(self) -> tuple[str, int] | None:
         """Host and port of the listener that ends TLS; None where sensors come in the clear, on loopback."""
-        return self._gate.address if self._gate is not None else None
+        return self._terminator.address if self._terminator is not None else None
 
     @property
     def server_files(self) -> tuple[Path, Path] | None:
         """Certificate and key of the listeners, where TLS is spoken."""
         return self._trust.server_files if self._trust is not None else None
 
-    async def start(self, ingest: IngestService) -> int:
+    async def start(self, ingest: CollectorService) -> int:
         """Take sensors from now on; the port. Raises StartError."""
         server = grpc.aio.server(options=list(_OPTIONS))
         server.add_generic_rpc_handlers((ingest.build_handler(),))
-        if self._gate is not None and self._trust is not None and self._settings.takes_certificates:
+        if self._terminator is not None and self._trust is not None and self._settings.takes_certificates:
             enroller = Enroller(
                 trust=self._trust,
                 reviewer=_open_reviewer(self._settings),
-                certificate_seconds=self._settings.sensor_certificate_seconds,
             )
             self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
             server.add_generic_rpc_handlers((self._enrollment.build_handler(),))
-        listen = self._settings.grpc_listen if self._gate is None else _INNER_LISTEN
+        listen = self._settings.grpc_listen if self._terminator is None else _INNER_LISTEN
         try:
             port = server.add_insecure_port(listen)
         except RuntimeError as error:
@@ -129,24 +133,24 @@ class Entrance:
             raise StartError(f"grpc_listen {listen} cannot be listened on; choose another.") from error
         await server.start()
         self._server = server
-        if self._gate is None:
+        if self._terminator is None:
             return port
-        self._gate_task = asyncio.create_task(self._gate.serve(port))
-        return self._gate.port
+        self._terminating = asyncio.create_task(self._terminator.serve(port))
+        return self._terminator.port
 
     async def stop(self, grace_seconds: float) -> None:
         """End all streams in order, then the connections."""
         if self._server is not None:
             await self._server.stop(grace_seconds)
-        if self._gate_task is not None:
-            self._gate_task.cancel()
+        if self._terminating is not None:
+            self._terminating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._gate_task
+                await self._terminating
 
     def close(self) -> None:
         """Of one that was never started: give the port back."""
-        if self._gate is not None:
-            self._gate.close()
+        if self._terminator is not None:
+            self._terminator.close()
 
     def keep_current(self, context: ssl.SSLContext) -> None:
         """The people's listener: its context gets each new certificate too."""
@@ -165,7 +169,7 @@ class Entrance:
                 logger.error("What was read before stays in use: %s", error)
             self._error = str(error)
 
-    def apply(self, ingest: IngestService) -> None:
+    def apply(self, ingest: CollectorService) -> None:
         """Let what changed take effect. Called in the event loop, every second."""
         if self._trust is None:
             return
@@ -193,9 +197,9 @@ class Entrance:
             left = self._trust.server_not_after - time.time()
             text = "Seconds until the collector's own certificate expires."
             found += make_gauges([("tls_certificate_left_seconds", text, left)])
-        if self._gate is not None:
+        if self._terminator is not None:
             text = "Times that a certificate or revocation file could not be read; what was read before stays in use."
-            found += (*self._gate.figures(), *make_totals([("trust_errors", text, self._error_count)]))
+            found += (*self._terminator.figures(), *make_totals([("trust_errors", text, self._error_count)]))
         if self._enrollment is not None:
             found += list_figures(self._enrollment.counts, "sensors_")
         return tuple(found)
@@ -217,14 +221,12 @@ def _open_trust(settings: CollectorSettings) -> Trust | None:
 def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
     if not settings.kubernetes_enrollment_accounts:
         return None
-    try:
-        return TokenReviewer(
-            ReviewSettings(
-                url=find_api(),
-                account_dir=settings.kubernetes_account_dir,
-                audience=settings.kubernetes_enrollment_audience,
-                accounts=settings.kubernetes_enrollment_accounts,
-            )
+    if "KUBERNETES_SERVICE_HOST" not in os.environ:
+        raise StartError(
+            "kubernetes_enrollment_accounts is set outside a cluster (there is no KUBERNETES_SERVICE_HOST); drop it."
         )
-    except ReviewError as error:
-        raise StartError(str(error)) from error
+    return TokenReviewer(
+        account_dir=ACCOUNT_DIRECTORY,
+        audience=AUDIENCE,
+        accounts=settings.kubernetes_enrollment_accounts,
+    )

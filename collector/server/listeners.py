@@ -9,7 +9,8 @@ import socket
 import ssl
 from typing import Final
 
-from collector.core.config import CollectorSettings, is_loopback, split_address
+from collector.core.config import CollectorSettings, is_loopback
+from common.settings import split_address
 
 # A sensor's connection takes four descriptors, a person's one, and the store some thousand.
 OPEN_FILES: Final = 131_072

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from collector.core.config import ConfigError, load_settings, split_address
+from collector.core.config import load_settings
+from common.settings import ConfigError, split_address
 
 TIMEOUT_SECONDS: Final = 5.0
 

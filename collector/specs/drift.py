@@ -101,7 +101,7 @@ def _is_unasked(name: str, operation: SpecOperation) -> bool:
 
 def _find_missing_parameters(part: PartSchema, place: str, known: Iterable[SpecParameter]) -> Iterable[Drift]:
     requests = part.root.objects
-    # One of those whose names may not be told may be it.
+    # One of those whose names may not be shown may be it.
     if requests < MIN_REQUESTS or any(name.startswith("{") for name in part.root.children):
         return
     for one in known:
@@ -155,7 +155,7 @@ _UNTYPED: Final = frozenset(("application/x-www-form-urlencoded", "multipart/for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What is compared. `statuses`: calls by code; `authenticated_share` of the 2xx calls that could be judged."""
+    """What is compared. `statuses`: calls by code; `authenticated_share` of the 2xx calls that could be assessed."""
 
     schema: EndpointSchema
     statuses: Mapping[int, int]

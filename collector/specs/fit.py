@@ -44,7 +44,7 @@ class Extent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class FitResult:
     """A document's fit, how far it is in force by its calls, and why in a sentence."""
 
     fit: Fit
@@ -102,10 +102,10 @@ class _Comparison:
         return 0 < needed <= self.service.matched_endpoints
 
 
-def judge_served(
+def assess_served(
     revisions: Sequence[Revision], endpoints: Iterable[SeenEndpoint], before: Mapping[str, Extent]
-) -> dict[str, Judgement]:
-    """Of each description that was seen in traffic, by name. `before`: as judged the last time."""
+) -> dict[str, FitResult]:
+    """Of each description that was seen in traffic, by name. `before`: as assessed the last time."""
     served: dict[str, list[Revision]] = {}
     for revision in revisions:
         if revision.place:
@@ -113,7 +113,7 @@ def judge_served(
     newest = [versions[0] for versions in served.values()]
     called, documents = _group_called(endpoints, newest), _count_documents(newest)
     return {
-        name: _judge(
+        name: _assess(
             versions,
             called.get(versions[0].service, []),
             before.get(name, Extent.NONE),
@@ -147,7 +147,7 @@ def _count_documents(revisions: Iterable[Revision]) -> dict[str, int]:
     return {service: len(documents) for service, documents in found.items()}
 
 
-def _judge(versions: Sequence[Revision], called: list[SeenEndpoint], before: Extent, *, is_only: bool) -> Judgement:
+def _assess(versions: Sequence[Revision], called: list[SeenEndpoint], before: Extent, *, is_only: bool) -> FitResult:
     spec, service = versions[0].spec, versions[0].service
     best = _compare_best(versions, called, before)
     found, part = best.service, best.fit.heads
@@ -165,7 +165,7 @@ def _judge(versions: Sequence[Revision], called: list[SeenEndpoint], before: Ext
         below = frozenset(tuple(split_path(base)) for base in best.fit.list_base_paths(spec))
         heads = below if is_only else part
         reason = f"Its servers name {host}."
-    return Judgement(fit=replace(best.fit, heads=heads), extent=extent, reason=reason)
+    return FitResult(fit=replace(best.fit, heads=heads), extent=extent, reason=reason)
 
 
 def _find_factor(before: Extent, *staying: Extent) -> float:

@@ -1,4 +1,4 @@
-"""Finds the operation of the description that an endpoint is. Pure. Other packages ask `judge`.
+"""Finds the operation of the description that an endpoint is. Pure. Other packages ask `assess_endpoint`.
 
 A path fits where every segment is equal or the description has a parameter there. Of several that fit, the one with
 most literals wins. A description is about the service it was uploaded for, else about the hosts of its servers, else
@@ -172,7 +172,7 @@ class SpecBook:
         return current, older, names[0] if names else ""
 
 
-def judge(endpoint: SeenEndpoint, book: SpecBook) -> EndpointSpec:
+def assess_endpoint(endpoint: SeenEndpoint, book: SpecBook) -> EndpointSpec:
     """What the descriptions say of an endpoint."""
     current, older, name = book.find(endpoint)
     if current is not None:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
-from collector.inventory.query import select
 from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
+from collector.specs.assessment import SERVED_NAMES, list_endpoints
 from collector.specs.drift import Drift, Seen, find_drift
-from collector.specs.keeper import SERVED_NAMES, list_endpoints
-from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, judge
-from collector.specs.table import SpecTable, Store
+from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
+from collector.storage.records import read_record, select
 
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
@@ -85,8 +86,8 @@ class SpecReporter:
             return None
         endpoints = list_endpoints(self._store)
         book = SpecBook(revisions, endpoints, self._fits())
-        judged = [(one, judge(one, book)) for one in endpoints]
-        mine = [(one, spec) for one, spec in judged if spec.spec == name]
+        assessed = [(one, assess_endpoint(one, book)) for one in endpoints]
+        mine = [(one, spec) for one, spec in assessed if spec.spec == name]
         reported = self._report_all(mine, book)
         called = {(one.method, spec.http_route) for one, spec in mine}
         orphans = [
@@ -118,19 +119,17 @@ class SpecReporter:
         if not found:
             return None
         book = SpecBook(self._table.list_revisions(), endpoints, self._fits())
-        return self._report_all([(found[0], judge(found[0], book))], book)[0]
+        return self._report_all([(found[0], assess_endpoint(found[0], book))], book)[0]
 
     def list_served(self) -> tuple[ServedDescription, ...]:
         """Descriptions that were seen in traffic; what sensors could not outline, a person fetches."""
         rows = select(self._store, _SAYING, {"names": SERVED_NAMES})
-        return tuple(
-            ServedDescription(**{**row, "calls": int(row["calls"]), "last_seen": int(row["last_seen"])}) for row in rows
-        )
+        return tuple(read_record(ServedDescription, row) for row in rows)
 
     def _report_all(
-        self, judged: Iterable[tuple[SeenEndpoint, EndpointSpec]], book: SpecBook
+        self, assessed: Iterable[tuple[SeenEndpoint, EndpointSpec]], book: SpecBook
     ) -> list[ReportedEndpoint]:
-        known = list(judged)
+        known = list(assessed)
         matches = {one.id: match for one, _ in known if (match := _find(book, one)) is not None}
         schemas = self._schemas.read_many(matches)
         described = {one.id: one for one in list_some(self._store, list(matches))}

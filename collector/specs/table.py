@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.core.errors import ConflictError
-from collector.inventory.query import Versions, select
+from collector.inventory.query import Versions
 from collector.specs.document import Spec, SpecError, read_spec
 from collector.specs.matching import Revision
+from collector.storage.base import Store
+from collector.storage.records import select
 
 SPECS_MAX: Final = 1_000  # Names.
 VERSIONS_MAX: Final = 20  # Of one name that are compared with; older ones stay in the table.
@@ -25,14 +27,6 @@ _DOCUMENT = "SELECT document FROM specs FINAL WHERE name = {name:String} AND dig
 _DELETED = (
     "SELECT name FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String} AND is_deleted = 1 LIMIT 1"
 )
-
-
-class Store(Protocol):
-    """What this room needs of `collector.storage.base.Store`."""
-
-    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
-
-    def insert_records(self, table: str, records: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,18 +8,21 @@ cap, and inserts must be synchronous for tokens to count.
 import dataclasses
 import queue
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from collector.storage.base import RefusedStatementError, StoreError
-from collector.storage.migrations import Layout, render_statements
+from collector.storage.tables import calls, decisions, facts
+from collector.storage.tables.layout import Layout
 
+_CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
 CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
@@ -29,12 +32,25 @@ _CODE = re.compile(r"Code: (\d+)\.")
 _ADVICE: Mapping[int, str] = {
     159: "it took too long, so ask for a shorter time",
     160: "it would take too long, so ask for a shorter time",
-    241: "it is out of memory, so raise store_memory_bytes or ask for a shorter time",
+    241: "it is out of memory, so ask for a shorter time or set store_url to a ClickHouse server",
 }
 # Statements and parameters that the engine cannot read, or that name what is not there.
 _REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
 # The reason inside urllib3's long text on a connection that did not come about.
 _NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
+
+TABLES = (*calls.TABLES, *facts.TABLES, *decisions.TABLES)
+# A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
+# the tables is made good by the replay. On a full disk that would not hold (collector/receiver/writer.py).
+VIEWS = (*calls.VIEWS, facts.COVERAGE_HOURS_VIEW)
+
+
+def render_statements(layout: Layout, known: Mapping[str, Collection[str]]) -> list[str]:
+    """Every statement that brings a database up to date which has the columns `known`, by table, in order; each may run
+    again."""
+    tables = [statement for table in TABLES for statement in table.render(layout, known)]
+    return [*tables, *(statement for view in VIEWS for statement in view.render(layout))]
+
 
 SESSION_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,  # 26.9 defaults to 1, under which a token does not count.
@@ -59,36 +75,28 @@ class ClickHouseStore:
                 client = open_client()
                 self._clients.append(client)
                 self._idle.put(client)
-            self._check_tables()
-            for statement in render_statements(self._layout):
+            for statement in render_statements(self._layout, self._list_columns()):
                 self.execute(statement)
         except Exception as error:
             self.close()
             raise error if isinstance(error, StoreError) else make_store_error(error) from error
 
-    def _check_tables(self) -> None:
-        """Refuse tables of before the first release that lack what every row has now. Raises StoreError."""
-        found = self.query(
-            "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'rows_minute'"
-        )
-        if found and ("key_id",) not in found:
-            raise StoreError(
-                "The store's tables were made by a build before 0.1, which cannot be brought up to date; "
-                "choose another data_dir or database, or move this one aside."
-            )
+    def _list_columns(self) -> dict[str, set[str]]:
+        """Those that there are, by table. Raises StoreError."""
+        columns: dict[str, set[str]] = defaultdict(set)
+        for table, name in self.query("SELECT table, name FROM system.columns WHERE database = currentDatabase()"):
+            columns[table].add(name)
+        return columns
 
     @property
     def layout(self) -> Layout:
-        """Where the tables live."""
         return self._layout
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """See Store."""
         with self._borrow() as client:
             return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """See Store."""
         with self._borrow() as client:
             result = client.query(sql, parameters=dict(parameters or {}))
             if result.column_names:
@@ -105,7 +113,6 @@ class ClickHouseStore:
             return {name: [] for name in names}
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """See Store."""
         with self._borrow() as client:
             client.command(sql, parameters=dict(parameters or {}))
 
@@ -119,14 +126,12 @@ class ClickHouseStore:
             client.insert(table, columns, column_names=names, column_oriented=True)
 
     def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
-        """See Store."""
         if not rows.num_rows:
             return
         with self._borrow() as client:
             client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
 
     def close(self) -> None:
-        """See Store."""
         for client in self._clients:
             client.close()
         self._clients.clear()
@@ -143,18 +148,24 @@ class ClickHouseStore:
             self._idle.put(client)
 
 
-def open_server(url: str, cluster: str = "") -> ClickHouseStore:
-    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Raises StoreError; never shows the
-    password.
+def open_server(url: str) -> ClickHouseStore:
+    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`, with `?cluster=NAME` where the
+    tables are made on a cluster. Raises StoreError; never shows the password.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        asked = dict(parse_qsl(parts.query, keep_blank_values=True))
+        cluster = asked.pop("cluster", "")
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_url = is_url and not asked and bool(_CLUSTER.fullmatch(cluster))
     except ValueError:
         is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
     if not is_url:
-        raise StoreError("The store_url is not http[s]://user:password@host:port/database; write it in this form.")
+        raise StoreError(
+            "The store_url is not http[s]://user:password@host:port/database, with ?cluster=NAME for a cluster; "
+            "write it in this form."
+        )
     database = parts.path.strip("/") or "default"
 
     def open_client() -> Any:
@@ -178,7 +189,6 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
 
 
 def make_store_error(error: Exception) -> StoreError:
-    """An engine's error, in one sentence."""
     first = str(error).strip().split("\n", 1)[0]
     if refused := _NO_CONNECTION.search(first):
         return StoreError(f"no connection: {refused[1].lower()}")

@@ -64,7 +64,6 @@ def enforce_cap(store: Store, *, limit_bytes: int, now_unix_seconds: float) -> l
 
 
 def _drop(store: Store, table: str, partition_id: str, limit_bytes: int, now_unix_seconds: float) -> list[Eviction]:
-    """Drop one partition; none where there is no such one."""
     found = [row for row in store.query(_PARTITIONS, {"table": table}) if row[0] == partition_id]
     for _, partition, rows, size in found:
         # The id is the engine's own (digits), not text of anybody's.
@@ -99,7 +98,6 @@ class DiskReserve:
         return self.reserve_bytes // 2
 
     def measure_free(self) -> int:
-        """Bytes that are free to this user. Raises OSError."""
         return _measure_volume(self.directory)[1]
 
     def find_shortage(self) -> str:

@@ -63,7 +63,6 @@ class EmbeddedStore(ClickHouseStore):
             super().__init__(open_client)
 
     def close(self) -> None:
-        """Release the engine, then the directory."""
         super().close()
         self._lock.close()
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.core.keys import Token
-from collector.trust.gate import Peer, RefusalLog
 from collector.trust.identity import SensorCertificate
 from collector.trust.revocation import Revocations
+from collector.trust.tls_terminator import Peer, RefusalLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Admission:
 
     token: Token | None  # The sensors' one, where it is taken.
     takes_certificates: bool
-    # Who is behind a connection by gRPC's name for it; None without a gate, on loopback in the clear.
+    # Who is behind a connection by gRPC's name for it; None without a TLS terminator, on loopback in the clear.
     find_peer: Callable[[str], Peer | None] | None
     on_admitted: Callable[[str], None]  # Gets gRPC's name of a connection on which somebody was let in.
     find_revocations: Callable[[], Revocations]
@@ -47,12 +47,12 @@ class Admission:
     def admit(self, visit: Visit) -> SensorCertificate | Refused | None:
         """The certificate by which a visitor is let in, None by token or without both, or why not."""
         host, name, certificate = self._look(visit)
-        verdict = self._judge(visit, host, certificate)
-        if isinstance(verdict, Refused):
-            self.refuse(verdict, host, name)
+        decision = self._decide(visit, host, certificate)
+        if isinstance(decision, Refused):
+            self.refuse(decision, host, name)
         else:
             self.on_admitted(visit.peer())
-        return verdict
+        return decision
 
     def check_node(
         self, visit: Visit, certificate: SensorCertificate | None, *, cluster: str, node: str
@@ -63,8 +63,8 @@ class Admission:
         said = f"node {node} of cluster {cluster}" if cluster else f"node {node}"
         refused = Refused(
             reason="wrong_node",
-            sentence=f"The certificate is for {certificate.tell_subject()}, and the sensor says it is {said}; correct "
-            "--node and --cluster, or enrol it again.",
+            sentence=f"The certificate is for {certificate.describe_subject()}, and the sensor says it is {said}; "
+            "correct --node and --cluster, or enrol it again.",
             is_unknown=False,
         )
         host, name, _ = self._look(visit)
@@ -78,7 +78,7 @@ class Admission:
         return self.find_revocations().find_reason(certificate)
 
     def refuse(self, refused: Refused, host: str, name: str) -> None:
-        """Count and tell one."""
+        """Count one and log it."""
         self.refusals.record(refused.reason, host, f"The sensor at {name} is refused: {refused.sentence}")
 
     def _look(self, visit: Visit) -> tuple[str, str, SensorCertificate | None]:
@@ -87,18 +87,18 @@ class Admission:
         peer = self.find_peer(visit.peer())
         return (peer.host, str(peer), peer.certificate) if peer is not None else ("", "this machine", None)
 
-    def _judge(
+    def _decide(
         self, visit: Visit, host: str, certificate: SensorCertificate | None
     ) -> SensorCertificate | Refused | None:
         if self.find_peer is not None and not host:
             return Refused(reason="beside_the_gate", sentence="Dial the collector's own port.", is_unknown=True)
         if certificate is not None and self.takes_certificates:
-            return self._judge_certificate(certificate)
+            return self._check_certificate(certificate)
         if self.token is not None:
             return None if self._has_token(visit) else _TOKEN_MISSING
         return _CERTIFICATE_MISSING if self.takes_certificates else None
 
-    def _judge_certificate(self, certificate: SensorCertificate) -> SensorCertificate | Refused:
+    def _check_certificate(self, certificate: SensorCertificate) -> SensorCertificate | Refused:
         reason = self.find_end(certificate)
         if reason:
             sentence = f"{reason[:1].upper()}{reason[1:]}; enrol this sensor again."

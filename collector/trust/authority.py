@@ -39,6 +39,8 @@ from collector.core.keys import KeyFileError, read_private, write_private
 from collector.trust.identity import BACKDATE_SECONDS, write_uri
 
 AUTHORITY_SECONDS: Final = 3650 * 86_400
+# Of sensors' certificates, and how long a former authority is trusted. A node that was away for two weeks still renews.
+SENSOR_CERTIFICATE_SECONDS: Final = 30 * 86_400
 _RSA_BITS_LEAST: Final = 2048
 
 AuthorityKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -193,17 +195,6 @@ def _begin(
 ) -> x509.CertificateBuilder:
     """What both kinds of leaf have; none outlives its authority."""
     end = min(_time(now + seconds), authority.certificate.not_valid_after_utc)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -213,8 +204,22 @@ def _begin(
         .not_valid_before(_time(now - BACKDATE_SECONDS))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_make_usage(is_authority=False), critical=True)
         .add_extension(_identify_issuer(authority), critical=False)
+    )
+
+
+def _make_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 
@@ -246,17 +251,6 @@ def _sign_authority(
     end = _time(now + AUTHORITY_SECONDS)
     if issuer is not None:
         end = min(end, issuer.certificate.not_valid_after_utc)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -267,7 +261,7 @@ def _sign_authority(
         .not_valid_after(end)
         # One below: during a rotation the old authority stands above the cross-signed new one.
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_make_usage(is_authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if issuer is None:

@@ -12,17 +12,21 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 
-from collector.trust.authority import AuthorityError, issue_sensor_certificate
-from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, TOKEN_PREFIX, EnrollmentRefusedError, take_enrollment
+from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS, AuthorityError, issue_sensor_certificate
+from collector.trust.enrollment import (
+    ENROLLMENTS_DIRECTORY,
+    TOKEN_PREFIX,
+    EnrollmentRefusedError,
+    TokenReviewer,
+    take_enrollment,
+)
+from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.keeper import Trust
 from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, IssuedCertificate, load_revocations, record_issued
-from collector.trust.token_review import TokenReviewer
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 
@@ -80,19 +84,17 @@ class Enroller:
         *,
         trust: Trust,
         reviewer: TokenReviewer | None,
-        certificate_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`reviewer` is None where Kubernetes lets nobody in."""
         self._trust = trust
         self._reviewer = reviewer
-        self._seconds = certificate_seconds
         self._clock = clock
         self._allowance = FailureAllowance(time.monotonic)
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
 
     async def enroll(self, application: Application) -> bytes:
-        """A first certificate. Raises EnrollmentRefusedError, ReviewError, KeyFileError."""
+        """A first certificate. Raises EnrollmentRefusedError, AccessError, ApiError, KeyFileError."""
         wait = self._allowance.find_wait(application.host)
         if wait > 0:
             raise EnrollmentRefusedError(
@@ -150,13 +152,13 @@ class Enroller:
                 cluster=application.cluster,
                 node=application.node,
                 now=now,
-                seconds=self._seconds,
+                seconds=SENSOR_CERTIFICATE_SECONDS,
             )
         except AuthorityError as error:
             raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error
         leaf = x509.load_pem_x509_certificates(chain)[0]
         record_issued(
-            self._path,
+            self._trust.directory / ISSUED_FILE,
             IssuedCertificate(
                 serial=f"{leaf.serial_number:x}",
                 cluster=application.cluster,
@@ -167,10 +169,6 @@ class Enroller:
             ),
         )
         return chain
-
-    @property
-    def _path(self) -> Path:
-        return self._trust.directory / ISSUED_FILE
 
 
 def _check(application: Application) -> None:

@@ -43,7 +43,7 @@ class SensorCertificate:
         """Whether it was made for this node."""
         return node in self.nodes and self.cluster in (None, cluster)
 
-    def tell_subject(self) -> str:
+    def describe_subject(self) -> str:
         """Whom it names, in words."""
         if not self.nodes:
             return "no node"
@@ -81,7 +81,7 @@ def read_certificate(der: bytes) -> SensorCertificate:
     )
 
 
-# A documentation address (RFC 5737, RFC 3849): what is "connected" to it tells the way out and sends nothing.
+# A documentation address (RFC 5737, RFC 3849): a socket that is "connected" to it shows the way out and sends nothing.
 _SOMEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 

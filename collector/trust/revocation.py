@@ -35,7 +35,7 @@ class Revocations:
         for (cluster, node), revoked_at in self.nodes.items():
             # A certificate's times are whole seconds.
             if certificate.covers(cluster=cluster, node=node) and certificate.issued_at <= revoked_at:
-                return f"the certificates of {certificate.tell_subject()} are revoked"
+                return f"the certificates of {certificate.describe_subject()} are revoked"
         return ""
 
     def is_node_revoked(self, *, cluster: str, node: str) -> bool:

@@ -15,12 +15,14 @@ from jinja2 import Environment
 from pydantic import ValidationError
 
 from collector.alerting.alert import Alert, AlertState, Severity
-from collector.api.alerts import AlertRepository, read_page
+from collector.alerting.service import AlertService
+from collector.api.alerts import read_page
 from collector.api.calls import view_evidence
-from collector.api.parameters import NOTE_CHARACTERS_MAX, AlertParameters
+from collector.api.lists import AlertQuery
+from collector.api.parameters import NOTE_CHARACTERS_MAX
 from collector.api.problem import Problem, describe_validation
-from collector.inventory.endpoints.question import LIMIT_MAX
 from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.filters import LIMIT_MAX
 from collector.ui.rendering import own_path, read_form, render
 
 ACTOR = "page"
@@ -28,12 +30,11 @@ MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expi
 PATH = "/alerts"
 _ASKED_FIRST = frozenset({Severity.HIGH})
 _SILENCING = frozenset({"mute", "expected"})
-_ACTIONS = ("acknowledge", "mute", "expected", "unsilence")
 
 
 def add_alerts(
     router: APIRouter,
-    alerts: AlertRepository,
+    alerts: AlertService,
     evidence: EvidenceReader,
     *,
     clock: Callable[[], float],
@@ -51,14 +52,12 @@ def add_alerts(
     @router.get(PATH)
     def show_alerts(request: Request) -> Response:
         try:
-            asked = AlertParameters.model_validate({"state": AlertState.OPEN, **request.query_params})
+            asked = AlertQuery.model_validate({"state": AlertState.OPEN, **request.query_params})
         except ValidationError as error:
             located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
-            raise Problem(422, describe_validation(located, list(AlertParameters.model_fields))) from None
+            raise Problem(422, describe_validation(located, list(AlertQuery.model_fields))) from None
         found, next_cursor = read_page(
-            asked.cursor,
-            asked.limit,
-            ("alerts", asked.state or "", asked.kind or ""),
+            asked,
             lambda limit, after: alerts.list_alerts(state=asked.state, kind=asked.kind, limit=limit, after=after),
         )
         here = f"{PATH}?{urlencode(dict(request.query_params))}" if request.query_params else PATH
@@ -75,26 +74,24 @@ def add_alerts(
         shown["back"] = own_path(request.query_params["next"]) if "next" in request.query_params else ""
         return render(templates, "alert.html", {**values(request), **shown})
 
-    def act(alert_id: str, action: str, reason: str) -> object:
-        if action == "acknowledge":
-            return alerts.acknowledge(alert_id, by=ACTOR)
-        if action == "mute":
-            return alerts.mute(alert_id, by=ACTOR, until=clock() + MUTE_SECONDS, reason=reason)
-        if action == "expected":
-            return alerts.mark_expected(alert_id, by=ACTOR, reason=reason)
-        return alerts.unsilence(alert_id, by=ACTOR)
+    actions: dict[str, Callable[[str, str], object]] = {
+        "acknowledge": lambda alert_id, reason: alerts.acknowledge(alert_id, by=ACTOR),
+        "mute": lambda alert_id, reason: alerts.mute(alert_id, by=ACTOR, until=clock() + MUTE_SECONDS, reason=reason),
+        "expected": lambda alert_id, reason: alerts.mark_expected(alert_id, by=ACTOR, reason=reason),
+        "unsilence": lambda alert_id, reason: alerts.unsilence(alert_id, by=ACTOR),
+    }
 
     @router.post(PATH + "/{alert_id}/{action}")
     async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:
-        if action not in _ACTIONS:
-            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(_ACTIONS)}.")
+        if action not in actions:
+            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
         form = await read_form(request)
         alert, back = await run_in_threadpool(find, alert_id), own_path(form.get("next", "/"))
         is_silencing = action in _SILENCING
         if is_silencing and alert.severity in _ASKED_FIRST and form.get("confirmed") != "yes":
             shown = {"alert": alert, "action": action, "back": back, "reason_max": NOTE_CHARACTERS_MAX}
             return render(templates, "silence.html", {**values(request), **shown})
-        await run_in_threadpool(act, alert_id, action, form.get("reason", "")[:NOTE_CHARACTERS_MAX].strip())
+        await run_in_threadpool(actions[action], alert_id, form.get("reason", "")[:NOTE_CHARACTERS_MAX].strip())
         # What was silenced leaves the list that it was in: its own page says so, with the way back.
         silenced_at = f"{PATH}/{quote(alert_id, safe='')}?{urlencode({'next': back})}"
         return RedirectResponse(silenced_at if is_silencing else back, status_code=303)

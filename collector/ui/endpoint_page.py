@@ -13,16 +13,16 @@ from collector.api.parameters import NOTE_CHARACTERS_MAX
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.endpoints.endpoint import Endpoint
-from collector.inventory.query import Reader
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EditError, split_template
+from collector.risk.assessment import RiskAssessor
 from collector.risk.finding import Finding, FindingState
-from collector.risk.keeper import RiskKeeper
-from collector.risk.transport import NO_ENDPOINT
+from collector.risk.tls import NO_ENDPOINT
 from collector.schemas.evidence import read_parameters
 from collector.schemas.json_schema import name_type, render
 from collector.schemas.merging import FieldNode, Part, PartSchema
 from collector.schemas.service import SchemaInventory
+from collector.storage.records import Reader
 from collector.ui.rendering import own_path, read_form
 
 ROWS_MAX = 200  # Fields shown of one part.
@@ -39,24 +39,18 @@ class FieldRow:
     is_required: bool
 
 
-class SchemaSource:
-    """Reads what the section shows. Raises StoreError."""
-
-    def __init__(self, *, reader: Reader, schemas: SchemaInventory) -> None:
-        self._reader = reader
-        self._schemas = schemas
-
-    def build_values(self, endpoint: Endpoint) -> dict[str, Any]:
-        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `tokens`."""
-        schema = self._schemas.read_endpoint(endpoint)
-        return {
-            "tokens": schema.tokens,
-            "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template, endpoint.host),
-            "schema_parts": [
-                *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
-                *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),
-            ],
-        }
+def read_schema(reader: Reader, schemas: SchemaInventory, endpoint: Endpoint) -> dict[str, Any]:
+    """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `tokens`. Raises
+    StoreError."""
+    schema = schemas.read_endpoint(endpoint)
+    return {
+        "tokens": schema.tokens,
+        "path_parameters": read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host),
+        "schema_parts": [
+            *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
+            *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),
+        ],
+    }
 
 
 def _is_body(part: PartSchema) -> bool:
@@ -168,7 +162,7 @@ def _read_place(form: Mapping[str, str]) -> int:
 FINDINGS_SHOWN = 100
 
 
-def read_risk(risks: RiskKeeper | None, endpoint_id: str) -> dict[str, Any]:
+def read_risk(risks: RiskAssessor | None, endpoint_id: str) -> dict[str, Any]:
     """The values that the page of an endpoint shows; nothing where its risk was not computed."""
     record = risks.table.read_risks([endpoint_id]).get(endpoint_id) if risks is not None else None
     if risks is None or record is None:
@@ -176,18 +170,18 @@ def read_risk(risks: RiskKeeper | None, endpoint_id: str) -> dict[str, Any]:
     return {"risk": record.risk, "findings": _list_findings(risks, endpoint_id)}
 
 
-def read_service_findings(risks: RiskKeeper | None) -> dict[str, Any]:
+def read_service_findings(risks: RiskAssessor | None) -> dict[str, Any]:
     """What the coverage shows: findings on services that nobody can read."""
     return {"findings": _list_findings(risks, NO_ENDPOINT)[:FINDINGS_SHOWN] if risks is not None else ()}
 
 
-def _list_findings(risks: RiskKeeper, endpoint_id: str) -> list[Finding]:
+def _list_findings(risks: RiskAssessor, endpoint_id: str) -> list[Finding]:
     found = risks.table.read_findings([endpoint_id]).get(endpoint_id, [])
     order = list(FindingState)
     return sorted(found, key=lambda one: (order.index(one.state), one.title, one.service))
 
 
-def add_finding_actions(router: APIRouter, risks: RiskKeeper, actor: str) -> None:
+def add_finding_actions(router: APIRouter, risks: RiskAssessor, actor: str) -> None:
     """What the buttons of a finding do."""
 
     @router.post("/findings/{finding_id}/{state}")

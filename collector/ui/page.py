@@ -3,7 +3,6 @@
 They are plain links and forms. htmx only makes them smoother.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,25 @@ from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import ValidationError
 
 from collector.alerting.alert import AlertState
-from collector.alerting.detection import Detection
-from collector.alerting.notifiers.delivery import Notifier
-from collector.alerting.self_monitoring import StorageState
-from collector.api.access import COOKIE_NAME, SESSION_SECONDS, Authenticator
-from collector.api.alerts import AlertRepository
-from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
-from collector.api.problem import Problem, describe_validation
-from collector.core.kinds import Protocol
-from collector.inventory.consumers.consumers import ConsumerInventory
-from collector.inventory.coverage.reader import CoverageInventory
-from collector.inventory.endpoints.endpoint import Tier
-from collector.inventory.endpoints.endpoints import EndpointInventory, EndpointPage
-from collector.inventory.endpoints.exposure_list import ExposureInventory
-from collector.inventory.endpoints.question import EndpointQuestion
-from collector.inventory.endpoints.spec_status import SpecStatus
-from collector.inventory.evidence.evidence import EvidenceReader
+from collector.api.access import COOKIE_NAME, SESSION_SECONDS
+from collector.api.problem import Problem
+from collector.api.services import Services
+from collector.inventory.endpoints.endpoint import Endpoint
+from collector.inventory.endpoints.filters import METHODS, EndpointQuery
+from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.query import CursorError, Since, series_span, span_since
-from collector.inventory.sensors import Watch
-from collector.inventory.templates.editor import TemplateEditor
-from collector.response.responder import Responder
-from collector.risk.keeper import RiskKeeper
+from collector.inventory.sensors import SensorState
 from collector.ui.alert_page import ACTOR, add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
-from collector.ui.columns import build_headings, link_to, summarise
+from collector.ui.columns import ENDPOINT_COLUMNS, build_list_values, link_to, list_trouble, word_refusal
 from collector.ui.coverage_page import build_coverage_values
 from collector.ui.detection_page import add_detection
 from collector.ui.endpoint_page import (
-    SchemaSource,
     add_edit_actions,
     add_finding_actions,
     read_edits,
     read_risk,
+    read_schema,
     read_service_findings,
 )
 from collector.ui.rendering import build_templates, own_path, read_form, render
@@ -55,7 +41,6 @@ CACHE = {"cache-control": "public, max-age=3600"}
 ALERTS_SHOWN = 20
 EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "apidae_theme"
 
@@ -63,106 +48,50 @@ THEME_COOKIE = "apidae_theme"
 class _Page:
     """Everything the routes share."""
 
-    def __init__(
-        self,
-        *,
-        endpoints: EndpointInventory,
-        watch: Watch,
-        coverage: CoverageInventory,
-        exposures: ExposureInventory,
-        schemas: SchemaSource,
-        risks: RiskKeeper | None,
-        editor: TemplateEditor | None,
-        alerts: AlertRepository,
-        authenticator: Authenticator,
-        version: str,
-        storage: Callable[[], StorageState],
-        htmx_path: Path,
-        clock: Callable[[], float],
-    ) -> None:
-        self.endpoints = endpoints
-        self.watch = watch
-        self.coverage = coverage
-        self.exposures = exposures
-        self.schemas = schemas
-        self.risks = risks
-        self.editor = editor
-        self.alerts = alerts
-        self.authenticator = authenticator
-        self.version = version
-        self.storage = storage
-        self.htmx_path = htmx_path
-        self.clock = clock
+    def __init__(self, services: Services) -> None:
+        self.services = services
         self.templates = build_templates()
 
     def values(self, request: Request) -> dict[str, Any]:
         """What every template needs."""
         theme = request.cookies.get(THEME_COOKIE, "auto")
         return {
-            "version": self.version,
-            "now": self.clock(),
-            "has_htmx": self.htmx_path.is_file(),
-            "is_open": self.authenticator.is_open,
+            "version": self.services.settings.version,
+            "now": self.services.clock(),
+            "has_htmx": self.services.settings.htmx_path.is_file(),
+            "is_open": self.services.authenticator.is_open,
             "methods": METHODS,
             "theme": theme if theme in THEMES else "auto",
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)] if theme in THEMES else "light",
         }
 
     def show_inventory(self, request: Request) -> Response:
-        """The inventory; a query that cannot be is told in a sentence above an empty table."""
-        query = {name: value for name, value in request.query_params.items() if value}
-        page, complaint = EndpointPage(items=(), next_cursor="", total=0), ""
-        question = EndpointParameters().question(self.clock())
+        """The inventory. Where a query is refused, a sentence above an empty table says why."""
+        asked = {name: value for name, value in request.query_params.items() if value}
+        query, page, complaint = EndpointQuery(), Page[Endpoint](), ""
         try:
-            question = EndpointParameters.model_validate(query).question(self.clock())
-            page = self.endpoints.list_endpoints(question)
-        except ValidationError as error:
-            located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
-            complaint = describe_validation(located, list(EndpointParameters.model_fields))
-        except CursorError:
-            complaint = "This page of the list is no longer there; start again from the first."
-        values = {**self.values(request), **self._inventory_values(question, page, query), "complaint": complaint}
-        return render(self.templates, "inventory.html", values, status=422 if complaint else 200)
-
-    def _inventory_values(
-        self, question: EndpointQuestion, page: EndpointPage, query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """The table, the alerts and the strip."""
-        sensors = self.watch.list_sensors()
-        covered = self.coverage.read_coverage().cluster
-        alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = (
-            "q",
-            "method",
-            "service",
-            "host",
-            "namespace",
-            "label",
-            "tier",
-            "auth",
-            "protocol",
-            "spec",
-            "operation",
-        )
-        return {
-            "question": question,
-            "page": page,
+            query = EndpointQuery.model_validate(asked)
+            page = self.services.endpoints.list_endpoints(query, query.find_span(self.services.clock()))
+        except (ValidationError, CursorError) as error:
+            complaint = word_refusal(error, EndpointQuery)
+        sensors = self.services.sensors.list_sensors()
+        values = {
+            **self.values(request),
+            **build_list_values(query, page, ENDPOINT_COLUMNS, "/", asked),
             "rows": [(endpoint, split_status(endpoint.status)) for endpoint in page.items],
-            "headings": build_headings(question, query),
-            "next_link": link_to(query, cursor=page.next_cursor) if page.next_cursor else "",
-            "first_link": link_to(query) if question.cursor else "",
-            "clear_link": link_to(query, **dict.fromkeys(filters, "")),
-            "here": link_to(query, cursor=question.cursor),
-            "is_filtered": any(query.get(name) for name in filters),
-            "alerts": alerts,
-            "summary": summarise(sensors, covered, self.storage().trouble),
+            "here": link_to("/", asked, cursor=query.cursor),
+            "alerts": self.services.alerts.list_alerts(
+                state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None
+            ),
             "sensors": sensors,
-            "tiers": tuple(Tier),
-            "authentications": AUTHENTICATIONS,
-            "protocols": tuple(Protocol),
+            "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
+            "covered": self.services.coverage.read_coverage().cluster,
+            "lost_calls": sum(sensor.lost_calls for sensor in sensors),
+            "trouble": list_trouble(sensors, self.services.storage().trouble),
             "spans": tuple(Since),
-            "specs": tuple(SpecStatus),
+            "complaint": complaint,
         }
+        return render(self.templates, "inventory.html", values, status=422 if complaint else 200)
 
     def show_endpoint(self, request: Request, endpoint_id: str, complaint: str = "") -> Response:
         """One endpoint with its charts; `complaint`: what was wrong with an edit."""
@@ -171,105 +100,71 @@ class _Page:
             since = SpanParameters.model_validate(query).since
         except ValidationError:
             since = Since.DAY
-        span = span_since(since, self.clock())
-        detail = self.endpoints.get_endpoint(endpoint_id, span)
+        span = span_since(since, self.services.clock())
+        detail = self.services.endpoints.get_endpoint(endpoint_id, span)
         values = {**self.values(request), "since": since, "spans": tuple(Since), "endpoint_id": endpoint_id}
         if detail is None:
             return render(self.templates, "missing.html", values, status=404)
-        newest = self.alerts.list_alerts(state=None, kind=None, limit=RELATED_MAX, after=None)
+        newest = self.services.alerts.list_alerts(state=None, kind=None, limit=RELATED_MAX, after=None)
         ids = {endpoint_id, detail.endpoint.id}
         related = [alert for alert in newest if alert.endpoint_id in ids]
         values |= {
             "detail": detail,
             "endpoint": detail.endpoint,
-            "exposure_changes": self.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
-            **self.schemas.build_values(detail.endpoint),
-            **read_risk(self.risks, detail.endpoint.id),
-            **read_edits(self.editor, detail.endpoint, complaint),
+            "exposure_changes": self.services.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
+            **read_schema(self.services.store, self.services.schemas, detail.endpoint),
+            **read_risk(self.services.risks, detail.endpoint.id),
+            **read_edits(self.services.editor, detail.endpoint, complaint),
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
-            "operations": self.endpoints.list_operations(detail.endpoint, span),
+            "operations": self.services.endpoints.list_operations(detail.endpoint, span),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }
         return render(self.templates, "endpoint.html", values, status=422 if complaint else 200)
 
     def show_incident(self, request: Request, incident_id: str) -> Response:
         """One incident with its alerts and its timeline. Raises Problem."""
-        incident = self.alerts.get_incident(incident_id)
+        incident = self.services.alerts.get_incident(incident_id)
         if incident is None:
             raise Problem(404, f"There is no incident {incident_id!r}; go back and reload.")
         values = {**self.values(request), "incident": incident}
-        values["alerts"] = self.alerts.list_incident_alerts(incident_id)
-        values["entries"] = self.alerts.list_entries(incident_id)
+        values["alerts"] = self.services.alerts.list_incident_alerts(incident_id)
+        values["entries"] = self.services.alerts.list_entries(incident_id)
         return render(self.templates, "incident.html", values)
 
     def show_coverage(self, request: Request) -> Response:
-        """What is read, what is not and why; as the inventory, a query that cannot be is told in a sentence."""
+        """What is read, what is not and why; a query is refused as in the inventory."""
         query = {name: value for name, value in request.query_params.items() if value}
-        values, is_refused = build_coverage_values(self.coverage, query, self.clock())
-        values |= {**self.values(request), **read_service_findings(self.risks)}
+        values, is_refused = build_coverage_values(self.services.coverage, query, self.services.clock())
+        values |= {**self.values(request), **read_service_findings(self.services.risks)}
         return render(self.templates, "coverage.html", values, status=422 if is_refused else 200)
 
 
-def build_page_routes(
-    *,
-    endpoints: EndpointInventory,
-    consumers: ConsumerInventory,
-    watch: Watch,
-    coverage: CoverageInventory,
-    exposures: ExposureInventory,
-    schemas: SchemaSource,
-    alerts: AlertRepository,
-    evidence: EvidenceReader,
-    risks: RiskKeeper | None,
-    authenticator: Authenticator,
-    version: str,
-    storage: Callable[[], StorageState],
-    htmx_path: Path,
-    clock: Callable[[], float],
-    responder: Responder | None = None,
-    approval_token: str | None = None,
-    detection: Detection | None = None,
-    notifiers: Sequence[Notifier] = (),
-    editor: TemplateEditor | None = None,
-) -> APIRouter:
-    """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
-    page = _Page(
-        endpoints=endpoints,
-        watch=watch,
-        coverage=coverage,
-        exposures=exposures,
-        schemas=schemas,
-        risks=risks,
-        editor=editor,
-        alerts=alerts,
-        authenticator=authenticator,
-        version=version,
-        storage=storage,
-        htmx_path=htmx_path,
-        clock=clock,
-    )
+def build_page_routes(services: Services) -> APIRouter:
+    """The page's routes. Reads block, so they run in threads."""
+    page = _Page(services)
     router = APIRouter()
     _add_reading(router, page)
     _add_actions(router, page)
     _add_session(router, page)
-    _add_static(router, page)
-    add_alerts(router, alerts, evidence, clock=clock, values=page.values, templates=page.templates)
-    if responder is not None:
+    _add_static(router, services.settings.htmx_path)
+    alerts, clock = services.alerts, services.clock
+    add_alerts(router, alerts, services.evidence, clock=clock, values=page.values, templates=page.templates)
+    if services.responder is not None:
         add_response(
             router,
-            responder=responder,
-            approval_token=approval_token,
+            responder=services.responder,
+            approval_token=services.approval_token,
             find_incident=lambda alert_id: alert.incident_id if (alert := alerts.get_alert(alert_id)) else "",
             templates=page.templates,
             values=page.values,
         )
-    if detection is not None:
+    if services.detection is not None:
         add_detection(
             router,
-            detection,
-            notifiers=notifiers,
+            services.detection[0],
+            notifiers=services.notifiers,
             clock=clock,
             values=page.values,
             templates=page.templates,
@@ -299,11 +194,11 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
 
 def _add_actions(router: APIRouter, page: _Page) -> None:
     """What the buttons of an endpoint and of a finding do."""
-    if page.editor is not None:
-        add_edit_actions(router, page.editor, ACTOR, page.show_endpoint)
+    if page.services.editor is not None:
+        add_edit_actions(router, page.services.editor, ACTOR, page.show_endpoint)
 
-    if page.risks is not None:
-        add_finding_actions(router, page.risks, ACTOR)
+    if page.services.risks is not None:
+        add_finding_actions(router, page.services.risks, ACTOR)
 
 
 def _add_session(router: APIRouter, page: _Page) -> None:
@@ -318,9 +213,9 @@ def _add_session(router: APIRouter, page: _Page) -> None:
     async def log_in(request: Request) -> Response:
         form = await read_form(request)
         destination = own_path(form.get("next", "/"))
-        if page.authenticator.is_open:
+        if page.services.authenticator.is_open:
             return RedirectResponse(destination, status_code=303)
-        session = page.authenticator.sign_in(form.get("token", "").strip())
+        session = page.services.authenticator.sign_in(form.get("token", "").strip())
         if session is None:
             sentence = "This is not the API token. The collector keeps it in the file api.token."
             values = {**page.values(request), "complaint": sentence, "next": destination}
@@ -338,7 +233,7 @@ def _add_session(router: APIRouter, page: _Page) -> None:
 
     @router.post("/logout")
     async def log_out(request: Request) -> Response:
-        page.authenticator.sign_out(request)
+        page.services.authenticator.sign_out(request)
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
         return response
@@ -352,14 +247,14 @@ def _add_session(router: APIRouter, page: _Page) -> None:
         return response
 
 
-def _add_static(router: APIRouter, page: _Page) -> None:
+def _add_static(router: APIRouter, htmx_path: Path) -> None:
     """Our own style, and htmx from where the operating system's package keeps it."""
 
     @router.get("/static/htmx.js")
     def get_htmx() -> Response:
-        if not page.htmx_path.is_file():
-            raise Problem(404, f"There is no {page.htmx_path}; install libjs-htmx. The page works without it.")
-        return FileResponse(page.htmx_path, media_type="text/javascript", headers=CACHE)
+        if not htmx_path.is_file():
+            raise Problem(404, f"There is no {htmx_path}; install libjs-htmx. The page works without it.")
+        return FileResponse(htmx_path, media_type="text/javascript", headers=CACHE)
 
     @router.get("/static/{name}")
     def get_static(name: str) -> Response:

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from collector.api.problem import Problem
 from collector.core.rates import word_measure, word_rate
-from collector.inventory.endpoints.endpoint import name_service
 from collector.inventory.endpoints.exposure import describe
+from collector.inventory.naming import name_service
 from collector.ui import wording
 
 

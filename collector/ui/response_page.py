@@ -21,8 +21,8 @@ from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import SECONDS_MAX, SECONDS_MIN, BlockError
-from collector.response.block_factory import Wish
-from collector.response.policy import CLIENT_KINDS, Step
+from collector.response.block_factory import BlockRequest
+from collector.response.ladder import LadderStep
 from collector.response.responder import Responder
 from collector.ui.rendering import read_form, render
 
@@ -30,7 +30,7 @@ NODES_NAMED_MAX = 5  # Of each reason; a cluster may have thousands.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class NodeRefusal:
     """Why some nodes do not enforce."""
 
     reason: str
@@ -44,12 +44,12 @@ class NodesView:
 
     enforcing: int
     total: int
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[NodeRefusal, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockView:
-    """Of one block at all nodes that were told of it."""
+    """Of one block at all nodes that got it."""
 
     enforcing: int
     total: int
@@ -58,7 +58,7 @@ class BlockView:
     failed_resets: int
     spared_requests: int
     first_stop_at: float  # Unix seconds; 0: nothing was stopped yet.
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[NodeRefusal, ...]
 
 
 def view_nodes(reports: Sequence[tuple[str, EnforcementReport]]) -> NodesView:
@@ -70,26 +70,26 @@ def view_nodes(reports: Sequence[tuple[str, EnforcementReport]]) -> NodesView:
 
 def view_statuses(statuses: Sequence[tuple[str, BlockStatus]]) -> BlockView:
     """What all nodes make of a block."""
-    told = [status for _, status in statuses]
+    found = [status for _, status in statuses]
     return BlockView(
-        enforcing=sum(status.is_enforced for status in told),
-        total=len(told),
-        stopped_connections=sum(status.stopped_connections for status in told),
-        stopped_bytes=sum(status.stopped_bytes for status in told),
-        failed_resets=sum(status.failed_resets for status in told),
-        spared_requests=sum(status.spared_requests for status in told),
-        first_stop_at=min((status.first_stop_at for status in told if status.first_stop_at), default=0.0),
+        enforcing=sum(status.is_enforced for status in found),
+        total=len(found),
+        stopped_connections=sum(status.stopped_connections for status in found),
+        stopped_bytes=sum(status.stopped_bytes for status in found),
+        failed_resets=sum(status.failed_resets for status in found),
+        spared_requests=sum(status.spared_requests for status in found),
+        first_stop_at=min((status.first_stop_at for status in found if status.first_stop_at), default=0.0),
         refusals=_group((node, status.reason) for node, status in statuses if not status.is_enforced),
     )
 
 
-def _group(reasons: Iterable[tuple[str, str]]) -> tuple[Refusal, ...]:
+def _group(reasons: Iterable[tuple[str, str]]) -> tuple[NodeRefusal, ...]:
     """By reason, that of most nodes first."""
     nodes: defaultdict[str, list[str]] = defaultdict(list)
     for node, reason in reasons:
         nodes[reason].append(node)
     found = [
-        Refusal(reason=reason, nodes=tuple(sorted(names)[:NODES_NAMED_MAX]), nodes_total=len(names))
+        NodeRefusal(reason=reason, nodes=tuple(sorted(names)[:NODES_NAMED_MAX]), nodes_total=len(names))
         for reason, names in nodes.items()
     ]
     return tuple(sorted(found, key=lambda one: (-one.nodes_total, one.reason)))
@@ -126,8 +126,7 @@ def add_response(
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
             "rungs": responder.ladder.list_rungs(),
-            "steps": tuple(Step),
-            "client_kinds": CLIENT_KINDS,
+            "steps": tuple(LadderStep),
             "spans": SECONDS,
             "is_four_eyes": responder.is_four_eyes,
         }
@@ -169,7 +168,7 @@ def add_response(
 
     def block(form: Mapping[str, str]) -> object:
         return responder.block(
-            Wish(
+            BlockRequest(
                 consumer=form.get("consumer", ""),
                 services=_split(form.get("services", "")),
                 clusters=_split(form.get("clusters", "")),
@@ -184,12 +183,12 @@ def add_response(
     def decide(form: Mapping[str, str]) -> None:
         """Endpoints stay as they were listed."""
         kind, step, seconds = form.get("kind", ""), form.get("step", ""), form.get("seconds", "")
-        if kind not in tuple(AlertKind) or step not in tuple(Step):
+        if kind not in tuple(AlertKind) or step not in tuple(LadderStep):
             raise BlockError(f"There is no step {step[:80]!r} for alerts {kind[:80]!r}.")
         given = _read_seconds(seconds)
         if given is not None and not SECONDS_MIN <= given <= SECONDS_MAX:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {given}.")
-        responder.move_rung(AlertKind(kind), step=Step(step), seconds=given, by=ACTOR)
+        responder.move_rung(AlertKind(kind), step=LadderStep(step), seconds=given, by=ACTOR)
 
     actions: dict[str, Callable[[Mapping[str, str]], object]] = {
         "block": block,

@@ -4,7 +4,7 @@ it would send else. For the benchmark and tests of what reads it."""
 import numpy as np
 import numpy.typing as npt
 
-from sensor.ebpf.abi import BLOCK_KEY, FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, TAUGHT_BLOCK
+from sensor.ebpf.abi import BLOCK_ENTRY, BLOCK_KEY, FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD
 from sensor.http.http2.frames import HEADER_BYTES, FrameKind, unpack_header
 
 
@@ -15,7 +15,7 @@ class MatchingKernel:
         self.numbers: dict[tuple[int, bytes], tuple[int, int]] = {}
         for key, value in taught.items():
             _, direction, length, data = BLOCK_KEY.unpack(key)
-            number, _, uses = TAUGHT_BLOCK.unpack(value)
+            number, _, uses = BLOCK_ENTRY.unpack(value)
             self.numbers[direction, data[:length]] = number, uses
 
     def read(self, event: bytes) -> tuple[int, int, list[int], int, int]:

@@ -40,10 +40,12 @@ CASES = (
 # By address, by principal.
 WAYS = {"http2_shared": (False,), "breach": (False,)}
 SETTINGS = """
-is_enforcing = true
-enforce_max_call_share = 1.0
 trusted_proxy_cidrs = ["127.0.0.1/32"]
-is_reading_tls = true
+read_tls = true
+
+[enforcement]
+enabled = true
+max_call_share = 1.0
 """
 HTTP2 = "        http2 on; location / { return 200 '{}'; }"
 # Where only user space reads who calls, a client that comes anew is answered until its call was read.

@@ -48,7 +48,7 @@ SCENARIOS = {
     # The same once its busy consumers are no news: of each that begins, rows leave each second for ten.
     "steady_rate": Scenario(load=Wrk(warm_seconds=14), least_seconds=10),
     "saturation": Scenario(load=Wrk(pace=NO_PAUSE)),
-    "no_bodies": Scenario(load=Wrk(), open_watcher=partial(run_product, settings="is_reading_bodies = false\n")),
+    "no_bodies": Scenario(load=Wrk(), open_watcher=partial(run_product, settings="read_bodies = false\n")),
     # The first seconds of a sensor, in which everything is new to the kernel.
     "cold": Scenario(load=Wrk(warm_seconds=0)),
     "empty_hooks": Scenario(load=Wrk(), open_watcher=run_empty_hooks),

@@ -100,6 +100,7 @@ def make_events(heads: list[bytes]) -> list[memoryview]:
                 marks=0,
                 profile=0,
                 host=0,
+                credential=0,
                 local_address=b"\x7f\x00\x00\x01" + bytes(12),
                 remote_address=b"\x7f\x00\x00\x01" + bytes(12),
             )
@@ -109,7 +110,10 @@ def make_events(heads: list[bytes]) -> list[memoryview]:
 
 def assemble(records: list[memoryview]) -> list[Exchange]:
     """The exchanges of all records."""
-    return ExchangeAssembler(to_unix_ns=lambda ns: ns, stage=StageCounter("exchange")).take(records)
+    assembler = ExchangeAssembler(
+        to_unix_ns=lambda ns: ns, stage=StageCounter("exchange"), take_first_bytes=lambda event, data: None
+    )
+    return assembler.take(records)
 
 
 def describe(exchanges: list[Exchange]) -> None:

@@ -20,11 +20,11 @@ import numpy as np
 from apidae.v1 import data_pb2
 
 from collector.alerting.alert import Signal
-from collector.core.rows import RowBatch
 from collector.detection.engine import Engine
 from collector.detection.process import LOOK_SECONDS, READER_NAME, Follower
 from collector.receiver.reader import WalReader
 from collector.receiver.wal import Append, Wal
+from collector.storage.columns import RowBatch
 from scripts.bench_cases.simulation import START, Traffic, make_batch
 
 WINDOW_SECONDS = 10
@@ -81,7 +81,7 @@ def write_wire(batch: RowBatch, sequence: int, node: str) -> bytes:
 _LEFT_OUT = frozenset(
     (
         *("duration_bucket", "duration_count", "response_size_bucket", "response_size_count"),
-        *("records_returned", "records_basis", "sampled_of"),
+        *("records_returned", "records_basis"),
     )
 )
 _RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

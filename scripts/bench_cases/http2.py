@@ -36,10 +36,9 @@ from sensor.core.clock import Clock
 from sensor.core.health import StageCounter
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer, DescribeSettings
-from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.ebpf.abi import FRAMES_EVENT, EventKind, OverflowTotals, Records, StreamFlag
 from sensor.export.convert import BatchConverter
 from sensor.http.hpack import HpackDecoder, HuffmanStrings
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.connection import Http2Connection
 from sensor.http.http2.connections import Http2Connections
 from sensor.http.http2.frames import (
@@ -53,10 +52,8 @@ from sensor.http.http2.frames import (
     unpack_header,
 )
 from sensor.http.http2.reader import FrameReader
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import AlikeCalls, StreamCall
 from sensor.http.reassembly import Chunk, Direction
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 
@@ -128,7 +125,7 @@ def measure_calls(said: Said, calls: int) -> float:
         positions[direction] += len(data)
     started = time.process_time_ns()
     for direction, chunk in chunks:
-        connection.take(direction, chunk, told)
+        connection.take_piece(direction, chunk, told)
     spent = time.process_time_ns() - started
     if len(told) != calls or any(call.is_lossy for call in told):
         raise AssertionError(f"{calls} calls were made and {len(told)} told")
@@ -142,7 +139,7 @@ def cut_frames(said: Said) -> list[tuple[Direction, Frame]]:
     frames = []
     for place, (direction, data) in enumerate(said):
         events: list[FrameEvent] = []
-        readers[direction].take(Chunk(positions[direction], data, place), events)
+        readers[direction].read_piece(Chunk(positions[direction], data, place), events)
         positions[direction] += len(data)
         for event in events:
             if not isinstance(event, Frame):
@@ -162,7 +159,7 @@ def measure_frames(frames: list[tuple[Direction, Frame]], calls: int) -> float:
     told = 0
     started = time.process_time_ns()
     for direction, frame in frames:
-        told += len(connections.take(1, direction, frame))
+        told += len(connections.take_piece(1, direction, frame))
     spent = time.process_time_ns() - started
     connection = connections.find(1)
     if told != calls or connection is None or connection.counts.losses:
@@ -206,7 +203,7 @@ def make_sensor() -> tuple[StreamAssembler, Pipeline]:
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
     templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
-        describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+        processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
         aggregator=Aggregator(limits=WindowLimits()),
         converter=BatchConverter(node="bench", boot_id="bench"),
         clock=clock,
@@ -236,7 +233,7 @@ def measure_matched(events: list[bytes], calls: int) -> float:
     started = time.process_time_ns()
     pipeline.take(assembler.take(learned))
     spent = time.process_time_ns() - started
-    records = MatchingKernel(assembler.matched.pop_lessons()[0]).match(events[first:])
+    records = MatchingKernel(assembler.matched.pop_entries()[0]).match(events[first:])
     started = time.process_time_ns()
     for at in range(0, len(records), EVENTS_READ):
         pipeline.take(assembler.take((), records[at : at + EVENTS_READ]))
@@ -256,7 +253,7 @@ def _divide(spent_ns: int, pipeline: Pipeline, calls: int) -> float:
 class ReplayDescriber(Describer):
     """Has no kernel to teach."""
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Nothing."""
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuestion
+from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.endpoints.question import NATURAL_ORDER, EndpointQuestion, EndpointSort
-from collector.inventory.query import Since, span_since
+from collector.inventory.query import Since, Span, span_since
 from collector.storage.embedded import EmbeddedStore
 
 HOURS = 24
@@ -83,26 +83,23 @@ def list_questions(store: EmbeddedStore, now: float) -> Iterator[tuple[str, Call
     for since in (Since.HOUR, Since.DAY, Since.WEEK):
         span = span_since(since, now)
 
-        def ask(**columns: object) -> EndpointQuestion:
-            return EndpointQuestion(span=span, since=since.value, **columns)  # type: ignore[arg-type]  # noqa: B023
+        def list_endpoints(query: EndpointQuery, span: Span = span) -> Callable[[], object]:
+            return lambda: endpoints.list_endpoints(query, span)
 
         for sort in EndpointSort:
-            question = ask(sort=sort, order=NATURAL_ORDER[sort])
-            yield f"{since} list by {sort}", lambda q=question: endpoints.list_endpoints(q)
-            page = endpoints.list_endpoints(question)
+            query = EndpointQuery(since=since, sort=sort)
+            yield f"{since} list by {sort}", list_endpoints(query)
+            page = endpoints.list_endpoints(query, span)
             if page.next_cursor:
-                later = ask(sort=sort, order=NATURAL_ORDER[sort], cursor=page.next_cursor)
-                yield f"{since} next pages by {sort}", lambda q=later: endpoints.list_endpoints(q)
-        page = endpoints.list_endpoints(ask())
-        for name, question in (
-            ("q=items77 get", ask(search="items77 get")),
-            ("service=svc7", ask(service="svc7")),
-            ("auth=none", ask(authentication="none")),
-        ):
-            yield f"{since} list {name}", lambda q=question: endpoints.list_endpoints(q)
+                later = query.model_copy(update={"cursor": page.next_cursor})
+                yield f"{since} next pages by {sort}", list_endpoints(later)
+        page = endpoints.list_endpoints(EndpointQuery(since=since), span)
+        for asked in ({"q": "items77 get"}, {"service": "svc7"}, {"auth": "none"}):
+            named = " ".join(f"{name}={value}" for name, value in asked.items())
+            yield f"{since} list {named}", list_endpoints(EndpointQuery.model_validate({"since": since, **asked}))
         yield f"{since} detail", lambda s=span, i=page.items[0].id: endpoints.get_endpoint(i, s)
-        asked = ConsumerQuestion(span=span, since=since.value)
-        yield f"{since} consumers", lambda q=asked: consumers.list_consumers(q)
+        everyone = ConsumerQuery(since=since)
+        yield f"{since} consumers", lambda q=everyone, s=span: consumers.list_consumers(q, s)
 
 
 def measure(task: Callable[[], object], rounds: int) -> dict[str, float]:

@@ -12,7 +12,6 @@ import gc
 import json
 import multiprocessing
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -96,13 +95,11 @@ def measure(pipe: Connection, kubeconfig: Path, *, starts: int, seconds: float) 
     """All three scenarios."""
     before = read_memory()
     # As sensor.enrich.kubernetes.open does it.
+    from common.kubernetes.reflector import open_client
     from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings
-    from sensor.enrich.kubernetes.resource_watch import open_client
 
     started = time.perf_counter()
-    cluster = Cluster(
-        ClusterSettings(node="n1"), open_client=partial(open_client, kubeconfig), random_source=random.Random(1).random
-    )
+    cluster = Cluster(ClusterSettings(node="n1"), open_client=partial(open_client, kubeconfig))
     assert cluster.start(wait_seconds=30.0), cluster.degradation
     listed_seconds = time.perf_counter() - started
     time.sleep(1.0)

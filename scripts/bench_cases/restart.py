@@ -46,15 +46,14 @@ class Node:
         self.sensor = self._start()
 
     def _start(self, *, is_following: bool = False) -> Program:
-        # The last flag of a name counts: images are kept here, not in the checkout.
-        extra = ["--cache-dir", str(self._place / "cache")]
+        extra: list[str] = []
         # The log of the one that runs may be open still.
         self._round += 1
         logs = self._place / f"logs-{self._round}"
         logs.mkdir()
         if is_following:
             (logs / "sensor.toml").write_text(f"takeover_wait_seconds = {WAITING_SECONDS}\n")
-            extra += ["--config", str(logs / "sensor.toml")]
+            extra = ["--config", str(logs / "sensor.toml")]
         return start_sensor(self._address, self._place / "state", logs, *extra, wait=not is_following)
 
     def _follow(self) -> None:

@@ -1,4 +1,4 @@
-"""What judging the risk of many endpoints costs the collector: looks of the keeper over a store as in `inventory`.
+"""What assessing the risk of many endpoints costs the collector: looks of the assessor over a store as in `inventory`.
 
     scripts/bench risk [--endpoints 100000] [--passes 4] [--findings] [--directory DIR]
 
@@ -6,7 +6,7 @@ The clock stands at the newest call of the store. Endpoints wait until a pass ta
 was never judged and the store of findings grows with each. One JSON line a pass: endpoints judged and still waiting,
 seconds, CPU microseconds an endpoint, findings in the store; then one of a pass over endpoints that were judged before.
 With `--findings` each endpoint has three from the start, which were accepted; a line says what looking up those
-of the endpoints of one chunk costs, as the keeper asks.
+of the endpoints of one chunk costs, as the assessor asks.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.risk.keeper import CHUNK, RiskKeeper
+from collector.risk.assessment import CHUNK, RiskAssessor
 from collector.risk.repository import RiskTable
 from collector.storage.embedded import EmbeddedStore
 from scripts.bench_cases.inventory import seed
@@ -35,20 +35,20 @@ class Clock:
         return self.now
 
 
-def run_pass(keeper: RiskKeeper, store: EmbeddedStore, name: str) -> int:
+def run_pass(assessor: RiskAssessor, store: EmbeddedStore, name: str) -> int:
     """One look; gives how many still wait."""
     start, start_process = time.perf_counter(), time.process_time()
-    judged = keeper.look()
+    judged = assessor.look()
     seconds, process = time.perf_counter() - start, time.process_time() - start_process
     figures = {
         "judged": judged,
-        "waiting": keeper.waiting_count,
+        "waiting": assessor.waiting_count,
         "seconds": round(seconds, 2),
         "cpu_us_an_endpoint": round(process / max(1, judged) * 1e6),
         "findings": int(store.query("SELECT count() FROM findings FINAL")[0][0]),
     }
     print(json.dumps({"scenario": name, **figures}), flush=True)
-    return keeper.waiting_count
+    return assessor.waiting_count
 
 
 def seed_findings(store: EmbeddedStore, now: float) -> None:
@@ -94,7 +94,7 @@ def main() -> None:
         if options.findings:
             seed_findings(store, clock.now)
             measure_lookup(store)
-        keeper = RiskKeeper(
+        assessor = RiskAssessor(
             store=store,
             endpoints=EndpointInventory(reader=store, who=ConsumerSql()),
             clock=clock,
@@ -102,10 +102,10 @@ def main() -> None:
         )
         for number in range(options.passes):
             clock.now += 1
-            if not run_pass(keeper, store, f"pass {number + 1}"):
+            if not run_pass(assessor, store, f"pass {number + 1}"):
                 break
         clock.now += 240
-        run_pass(keeper, store, "later pass")
+        run_pass(assessor, store, "later pass")
     finally:
         store.close()
         if options.directory is None:

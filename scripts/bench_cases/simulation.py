@@ -29,14 +29,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.alerting.alert import AlertKind, AlertSignal, Direction, Signal
+from collector.alerting.alert import AlertKind, AlertSignal, Direction, Report, Signal
 from collector.alerting.detection import PastReport, keep_report, preview_levels
-from collector.alerting.filter import Sieve, take_report
+from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.wording import Report, report_signal
+from collector.alerting.wording import report_signal
 from collector.core.rates import UTC_NAME, LocalTime
-from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.core.rows import Ragged, Route, Segment, Service
 from collector.detection.engine import Engine
+from collector.storage.columns import RowBatch, fill_columns
 from scripts.bench_cases.simulating.changes import Changes
 from scripts.bench_cases.simulating.pauses import Pauses
 
@@ -161,26 +162,19 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
     lengths = np.minimum(calls, 8)
     pool = traffic.random.integers(0, _OBJECTS, int(lengths.sum())).astype(np.uint64)
     hashes = (pool + np.repeat(pairs, lengths).astype(np.uint64) * np.uint64(_OBJECTS)) * np.uint64(0x9E3779B97F4A7C15)
-    zeros, wide, ones = np.zeros(n, np.uint32), np.zeros(n, np.uint64), np.ones(n, np.uint32)
-    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
+    ones = np.ones(n, np.uint32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    columns = fill_columns(
+        n, principal=traffic.consumer[pairs].astype(np.uint64), principal_kind=ones,
+        status_code=traffic.fail(pairs, at), role=ones, hop=ones, calls=calls.astype(np.uint64), response_bytes=size,
+        duration_sum_us=microseconds, objects_count=lengths.astype(np.uint64),
+        objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
+    )  # fmt: skip
     return RowBatch(
         node="n", boot_id="b", sequence=1, partition=0, key_id=1, policy_epoch=0, clock_segment=0, lost_calls=0,
         seen_calls=int(calls.sum()), strings=("",), routes=routes, route=route.astype(np.uint32),
         route_id=(traffic.endpoint[pairs] + 1).astype(np.uint64), window_start=ones * np.uint32(at),
-        window_length=ones * np.uint32(traffic.step), principal=traffic.consumer[pairs].astype(np.uint64),
-        principal_kind=ones, credential=wide, client_address=zeros, client_workload=zeros, authentication=zeros,
-        status_code=traffic.fail(pairs, at), role=ones, hop=ones, protocol_version=zeros,
-        client_software=zeros, request_content_type=zeros,
-        response_content_type=zeros, flags=zeros, calls=calls.astype(np.uint64), request_bytes=wide,
-        response_bytes=size, time_to_first_byte_sum_us=wide, duration_sum_us=microseconds, duration_max_us=wide,
-        duration=empty, response_size=empty,
-        objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
-        objects_count=lengths.astype(np.uint64), object_numeric_calls=wide, object_monotonic_steps=wide,
-        object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide, streams=wide,
-        stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide, response_messages=wide,
-        records_returned=wide, records_measured=wide, request_bodies_read=wide, response_bodies_read=wide, data=empty,
-        attacks=wide, attacks_confirmed=wide, payloads=empty,
+        window_length=ones * np.uint32(traffic.step), **columns,
     )  # fmt: skip
 
 
@@ -191,7 +185,7 @@ class Desk:
         """`start` of its first day, unix seconds."""
         self._start = start
         ids = itertools.count()
-        self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), Sieve()
+        self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), ReportFilter()
         self.past: list[PastReport] = []
         self.opened: dict[str, tuple[AlertKind, int]] = {}  # Kind and day.
         self.suppressed: dict[int, int] = {}  # Up to the end of each day.
@@ -267,7 +261,7 @@ def simulate(
         desk.advance(at + step)
     by_day = collections.Counter(day for _, day in desk.opened.values())
     by_kind = collections.Counter(kind for kind, _ in desk.opened.values())
-    held_back, live_pairs = engine.held_back_count, len(engine.roster.pairs.table)
+    held_back, live_pairs = engine.held_back_count, len(engine.subjects.pairs)
     figures: dict[str, object] = {}
     if memory:
         allocated = _count_allocated()

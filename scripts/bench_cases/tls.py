@@ -3,7 +3,7 @@
     scripts/bench tls [--rounds 3] [--seconds 4] [--warm-seconds 1] [--connections 16]
                       [--ways none capture sensor emulated functions classic]
 
-One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `is_reading_tls`;
+One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `read_tls`;
 `emulated`, only its probes, where the product puts them, and a reader; `functions`, those that it puts at the functions
 that applications call where it finds no better ones; `classic`, these at the first instruction and at each `ret`, which
 the kernel steps over. Of each the processor time of nginx for 100,000 calls
@@ -40,12 +40,13 @@ from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
-from sensor.capture.tls.elf import Elf
+from sensor.capture.tls.elf import Content, Elf, FileSource
 from sensor.capture.tls.finder import OPENSSL
 from sensor.capture.tls.reader import TlsReader
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.run_time import enable_statistics, read_run_time
-from sensor.ebpf.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import UPROBES, close_probes, load_tls
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
 WAYS: Final = ("none", "capture", "sensor", "emulated", "functions", "classic")
@@ -88,7 +89,11 @@ def run_load(port: int, seconds: int, connections: int) -> int:
 
 def find_classic(path: str) -> list[tuple[int, str, int]]:
     """The same functions at their first instructions and at each `ret`."""
-    elf = Elf(Path(path).read_bytes())
+    with Path(path).open("rb") as file:
+        return _find_classic(Elf(Content(FileSource(file.fileno()))))
+
+
+def _find_classic(elf: Elf) -> list[tuple[int, str, int]]:
     sites = []
     for name, function in elf.find_functions(OPENSSL).items():
         instructions = elf.disassemble(function) or []
@@ -109,7 +114,7 @@ class Probes:
         found_sites = search_path(path).choose(has_cookies=way != "functions")
         sites = find_classic(path) if way == "classic" else [one.probe for one in found_sites]
         self._program = load_tls(
-            TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
+            ProbeSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
             CACHE_DIRECTORY,
         )
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
@@ -164,7 +169,7 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
         finally:
             sums.read += probes.stop()
         return
-    settings = f"is_reading_tls = {str(way == 'sensor').lower()}"
+    settings = f"read_tls = {str(way == 'sensor').lower()}"
     with run_product(directory / f"{way}{len(sums.server)}", settings=settings) as product:
         yield product.pids
         if way == "sensor":

@@ -4,7 +4,7 @@ and with probes that come and go, and whose owner is stopped and killed with SIG
     scripts/bench tls_harm [--runtimes nginx node ..] [--calls 1000000] [--minutes 0] [--state FILE] [--ways ..]
 
 Ways: `none`; `probes`, the product's attacher and reader for TLS alone, which go in and out some times a second
-(`harming.tls_watcher`); `sensor`, the whole product with `is_reading_tls`, paused, resumed, stopped and killed. A round
+(`harming.tls_watcher`); `sensor`, the whole product with `read_tls`, paused, resumed, stopped and killed. A round
 makes calls at a pace, whose 99th percentiles are compared, and then as many as go (without probes a quarter of the
 time), of each way. Rounds are kept in
 FILE, a JSON line each, so that `--minutes` may cut the run and the same command goes on where it was; it ends when
@@ -157,7 +157,7 @@ class Bench:
                 yield lambda: (probes.actions, probes.failures, probes.held)
             return
         config = directory / "sensor.toml"
-        config.write_text("is_reading_tls = true\n")
+        config.write_text("read_tls = true\n")
         collector, address = start_collector(directory / "data", directory)
         try:
             with Disturber(address, directory, seed, "--config", str(config)) as sensors:

@@ -2,8 +2,8 @@
 
     scripts/bench transport [--batches N]
 
-`clear`: gRPC on loopback; `grpc`: TLS that gRPC ends; `gate`: TLS that collector/trust/gate.py ends in front of it. A
-batch has 68,000 bytes, as 1,000 rows take; random ones, so that nothing is compressed on the way.
+`clear`: gRPC on loopback; `grpc`: TLS that gRPC ends; `gate`: TLS that collector/trust/tls_terminator.py ends in
+front of it. A batch has 68,000 bytes, as 1,000 rows take; random ones, so that nothing is compressed on the way.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import grpc
 import grpc.aio
 
 from collector.trust.authority import issue_server_certificate, make_authority
-from collector.trust.gate import Gate, GateLimits, RefusalLog
+from collector.trust.tls_terminator import RefusalLog, TerminatorLimits, TlsTerminator
 
 BATCH_BYTES = 68_000
 STREAMS = 8
@@ -116,7 +116,7 @@ async def serve(way: str, batches: int, directory: Path) -> dict[str, Any]:
     }
 
 
-def open_gate(directory: Path) -> Gate:
+def open_gate(directory: Path) -> TlsTerminator:
     """Its context is the collector's without client certificates: those cost a handshake, not a batch."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "server.crt", directory / "server.key")
@@ -124,8 +124,8 @@ def open_gate(directory: Path) -> Gate:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     # These clients send batches at once; a sensor waits for the welcome.
-    limits = GateLimits(admission_bytes=2**62)
-    return Gate(listener, find_context=lambda: context, refusals=RefusalLog(time.monotonic), limits=limits)
+    limits = TerminatorLimits(admission_bytes=2**62)
+    return TlsTerminator(listener, find_context=lambda: context, refusals=RefusalLog(time.monotonic), limits=limits)
 
 
 def measure_cpu() -> float:

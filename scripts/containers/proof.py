@@ -80,7 +80,7 @@ class _Runs:
         done = self._sensor_container(*image).run(
             *("apidae", "preflight", "--json", "--cgroup-path", "/host/cgroup"),
             timeout=PREFLIGHT_SECONDS,
-            APIDAE_SENSOR_IS_READING_TLS="true",
+            APIDAE_SENSOR_READ_TLS="true",
         )
         if done.returncode:
             raise ProofError(f"apidae preflight in the sensor's image: {done.stderr or done.stdout}")

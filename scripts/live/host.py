@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,21 +59,22 @@ def start_collector(
     *extra: str,
     http_listen: str = "127.0.0.1:0",
     grpc_listen: str = "127.0.0.1:0",
+    program: Sequence[str] = (APIDAE,),
 ) -> tuple[Program, CollectorAddress]:
     """A collector on loopback without tokens; blocks until it is ready. `extra`: more of its command line.
 
     Raises ProgramError with the end of its log.
     """
     data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [APIDAE, "collector", "--data-dir", str(data_directory), "--no-auth"]
+    command = [*program, "collector", "--data-dir", str(data_directory), "--no-auth"]
     command += ["--grpc-listen", grpc_listen, "--http-listen", http_listen, *extra]
-    program = Program("collector", command, log_directory / "collector.log")
+    started = Program("collector", command, log_directory / "collector.log")
     try:
-        event = program.wait_for("ready", COLLECTOR_READY_SECONDS)
+        event = started.wait_for("ready", COLLECTOR_READY_SECONDS)
     except BaseException:
-        program.stop()
+        started.stop()
         raise
-    return program, CollectorAddress(grpc=event["grpc"], http=event["http"])
+    return started, CollectorAddress(grpc=event["grpc"], http=event["http"])
 
 
 def start_sensor(
@@ -81,23 +83,46 @@ def start_sensor(
     log_directory: Path,
     *extra: str,
     wait: bool = True,
+    program: Sequence[str] = (APIDAE,),
 ) -> Program:
     """A sensor that sends to `collector`; blocks until it captures, unless told not to wait.
 
     `state_directory` (made by the sensor, as root) holds its key and its spool: one for each collector, so that rows
-    of one run never reach the collector of another. Raises RootNeededError, or ProgramError with
-    the end of its log.
+    of one run never reach the collector of another. `program`: another one than ours.
+
+    Raises RootNeededError, or ProgramError with the end of its log.
     """
-    command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc]
-    command += ["--state-dir", str(state_directory.absolute()), "--cache-dir", str(CACHE_DIRECTORY), *extra]
+    command = [*prefix_for_root(), *program, "sensor", "--collector", collector.grpc]
+    command += ["--state-dir", str(state_directory.absolute()), *extra]
+    lend_images(state_directory)
     # Byte code that root writes into a user's checkout could not be removed by that user.
     environment = {"PYTHONDONTWRITEBYTECODE": "1"} if os.geteuid() else None
-    program = Program("sensor", command, log_directory / "sensor.log", environment)
+    started = Program("sensor", command, log_directory / "sensor.log", environment)
     if not wait:
-        return program
+        return started
     try:
-        program.wait_for("capturing", SENSOR_READY_SECONDS)
+        started.wait_for("capturing", SENSOR_READY_SECONDS)
+        keep_images(state_directory)
     except BaseException:
-        program.stop()
+        started.stop()
         raise
-    return program
+    return started
+
+
+def lend_images(state_directory: Path) -> None:
+    """Links to the compiled programs that earlier sensors left: compiling takes a minute. Without root the directory is
+    the sensor's own."""
+    if os.geteuid() == 0:
+        state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for image in CACHE_DIRECTORY.glob("*.image"):
+            if not (state_directory / image.name).exists():
+                (state_directory / image.name).symlink_to(image)
+
+
+def keep_images(state_directory: Path) -> None:
+    """Copies what a sensor compiled, for the next ones."""
+    if os.geteuid() == 0:
+        CACHE_DIRECTORY.mkdir(parents=True, exist_ok=True)
+        for image in state_directory.glob("*.image"):
+            if not image.is_symlink():
+                shutil.copy2(image, CACHE_DIRECTORY)

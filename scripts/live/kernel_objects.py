@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from sensor.ebpf.syscalls import call_bpf
+from sensor.ebpf.bpf_syscall import call_bpf
 
 Objects = frozenset[tuple[str, int]]  # (link, prog or map; id)
 # enum bpf_cmd: BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_LINK_GET_NEXT_ID.

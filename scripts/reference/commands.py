@@ -7,6 +7,8 @@ from typing import Any, Final
 import typer
 
 from common.main import SIDES, build_app
+from common.settings import list_settings, name_flag
+from scripts.helm.settings_schema import SIDES as MODELS
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 _HEAD: Final = """# Commands
@@ -47,7 +49,12 @@ def _format_command(path: str, command: Any) -> Iterator[str]:
     words = [_name_argument(one) for one in arguments]
     yield "```\n" + " ".join([path, "[OPTIONS]", *words]) + "\n```\n"
     context = typer.Context(command)
-    rows = [_format_parameter(one, context) for one in command.params if "--help" not in one.opts]
+    side = path.removeprefix("apidae ")
+    flags = set[str]()
+    if side in MODELS:
+        flags = {name_flag(name) for name in (*list_settings(MODELS[side]), *MODELS[side].removed)}
+        yield f"Every [setting](settings.md#{side}) is an option, but for secrets and lists of tables.\n"
+    rows = [_format_parameter(one, context) for one in command.params if not {"--help", *flags} & {*one.opts}]
     if rows:
         yield "| Option | Value | Default | Meaning |"
         yield "|---|---|---|---|"

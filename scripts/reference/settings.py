@@ -1,23 +1,18 @@
-"""Formats docs/reference/settings.md: every setting of both programs with its type, default and bounds, the names that
-it has in the environment, as a flag and in the chart, and one sentence."""
+"""Formats docs/reference/settings.md: every setting of both programs with its type, default, bounds and one sentence,
+and what a name of version 0.1 is now."""
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from collector.core import config as collector_config
-from common.main import build_app
+from common.settings import ProgramSettings, Section, describe, find_sections, is_secret, list_settings
 from scripts.helm.settings_schema import SIDES, define_settings
-from sensor.core import config as sensor_config
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
-PREFIXES: Final = {"sensor": sensor_config.ENVIRONMENT_PREFIX, "collector": collector_config.ENVIRONMENT_PREFIX}
 _UNITS: Final = {
     "_bytes": "bytes",
     "_seconds": "s",
@@ -28,24 +23,36 @@ _UNITS: Final = {
 _TYPES: Final = {"boolean": "boolean", "integer": "integer", "number": "number", "string": "text", "array": "list"}
 _HEAD: Final = """# Settings
 
-`scripts/generate` makes this page from the programs. A setting has the value of the first of these that names it:
+`scripts/generate` makes this page from the programs. A setting has the value of the first of these that names it, here
+for `state_dir` of the sensor and for `enforcement.max_blocks`, which is in a group:
 
-1. the flag
-2. the environment variable
-3. the TOML file that `--config` or `APIDAE_SENSOR_CONFIG` or `APIDAE_COLLECTOR_CONFIG` names, else
-   `/etc/apidae/sensor.toml` or `/etc/apidae/collector.toml`. A key has the setting's name.
-4. the default
+| Source | | In a group |
+|---|---|---|
+| 1. flag | `--state-dir` | `--enforcement-max-blocks` |
+| 2. environment | `APIDAE_SENSOR_STATE_DIR` | `APIDAE_SENSOR_ENFORCEMENT_MAX_BLOCKS` |
+| 3. TOML file | `state_dir = ".."` | `max_blocks = 20` below `[enforcement]` |
+| 4. default | | |
+| In the Helm chart | `sensor.settings.state_dir` | `sensor.settings.enforcement.max_blocks` |
 
-- An unknown name in the file or in the environment is an error at the start.
+- The file is that of `--config`, else of `APIDAE_SENSOR_CONFIG` or `APIDAE_COLLECTOR_CONFIG`, else
+  `/etc/apidae/sensor.toml` or `/etc/apidae/collector.toml`.
+- An unknown name or a wrong value is an error at the start, of one sentence.
 - A list is a TOML array. In the environment and as a flag it is text with commas.
-- A value of type *secret* is never logged. In the chart it comes from a Secret of yours.
+- `notifiers` and `integrations` are arrays of tables. In the environment they are JSON, and they have no flag.
+- A *secret* is text, `{file = "PATH"}` or `{environment = "NAME"}`. It is never logged. In the chart it is a key of a
+  Secret of yours: `{name: SECRET, key: KEY}`.
 - The chart sets some settings itself, such as `collector` and `node`. It rejects values that a program would reject.
 """
 
 
 def format_settings() -> str:
     """The page as it is kept."""
-    return "\n".join([_HEAD, *(line for side in SIDES for line in _format_side(side))])
+    lines = [_HEAD]
+    for side, model in SIDES.items():
+        lines += _format_side(side, model)
+    for side, model in SIDES.items():
+        lines += _format_removed(side, model)
+    return "\n".join(lines)
 
 
 def write_settings() -> None:
@@ -53,34 +60,54 @@ def write_settings() -> None:
     PAGE.write_text(format_settings())
 
 
-def _format_side(side: str) -> Iterator[str]:
-    plain, _ = define_settings(SIDES[side])
-    flags = set(list_flags(side))
+def _format_side(side: str, model: type[ProgramSettings]) -> Iterator[str]:
+    schemas = define_settings(model)["properties"]
     yield f"## {side.capitalize()}\n"
-    yield "| Setting | Meaning | Type | Default | Allowed | Environment | Flag | Chart |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for name, field in SIDES[side].model_fields.items():
-        schema = plain["properties"].get(name)
-        flag = f"--{name.replace('_', '-')}"
-        cells = (
-            f"`{name}`",
-            (field.description or "").replace("|", "\\|"),
-            "secret" if schema is None else _name_type(schema),
-            _format_default(name, field),
-            _format_bounds(name, schema or {}),
-            f"`{PREFIXES[side]}{name.upper()}`",
-            f"`{flag}`" if flag in flags else "",
-            f"`{side}.{'settingsFromSecrets' if schema is None else 'settings'}.{name}`",
-        )
-        yield "| " + " | ".join(cells) + " |"
+    yield "| Setting | Meaning | Type | Default | Allowed |"
+    yield "|---|---|---|---|---|"
+    for name, field in list_settings(model).items():
+        schema = schemas
+        for part in name.split("."):
+            schema = schema.get("properties", schema)[part]
+        yield _format_row(f"`{name}`", field, schema)
+    yield ""
+    for name, field in model.model_fields.items():
+        if len(sections := find_sections(field)) > 1:
+            yield from _format_kinds(name, sections, schemas[name]["items"]["oneOf"])
+
+
+def _format_kinds(name: str, sections: Iterable[type[Section]], schemas: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield f"### Kinds of `{name}`\n"
+    yield "| Kind | Key | Meaning | Type | Default | Allowed |"
+    yield "|---|---|---|---|---|---|"
+    for model, schema in zip(sections, schemas, strict=True):
+        (kind,) = get_args(model.model_fields["kind"].annotation)
+        yield f"| `{kind}` | | {model.__doc__} | | | |"
+        for key, field in model.model_fields.items():
+            if key not in ("kind", "name"):
+                yield "| " + _format_row(f"`{key}`", field, schema["properties"][key])
     yield ""
 
 
-def list_flags(command: str) -> Iterator[str]:
-    """Names of the flags of one command."""
-    group: Any = typer.main.get_command(build_app([command]))
-    for parameter in group.commands[command].params:
-        yield from parameter.opts
+def _format_row(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
+    cells = (
+        name,
+        describe(field).replace("|", "\\|"),
+        "secret" if is_secret(field) else _name_type(schema),
+        _format_default(name, field),
+        _format_bounds(name.strip("`"), schema),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _format_removed(side: str, model: type[ProgramSettings]) -> Iterator[str]:
+    yield f"## Names of the {side} that 0.2 removed\n"
+    yield "| Name in 0.1 | Now |"
+    yield "|---|---|"
+    for now in dict.fromkeys(model.removed.values()):
+        names = ", ".join(f"`{name}`" for name, other in model.removed.items() if other == now)
+        yield f"| {names} | {now.removeprefix('now ').replace('; remove it', '')} |"
+    yield ""
 
 
 def _name_type(schema: dict[str, Any]) -> str:
@@ -143,7 +170,7 @@ def _format_number(name: str, value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
-def list_undescribed(settings: type[BaseModel]) -> list[str]:
+def list_undescribed(settings: type[Section]) -> list[str]:
     """Settings whose description is not one or two sentences."""
-    sentence = re.compile(r"[A-Z`].*[.]", re.DOTALL)
-    return [name for name, field in settings.model_fields.items() if not sentence.fullmatch(field.description or "")]
+    sentence = re.compile(r"[A-Za-z`].*[.]", re.DOTALL)
+    return [name for name, field in list_settings(settings).items() if not sentence.fullmatch(describe(field))]

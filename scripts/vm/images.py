@@ -38,5 +38,5 @@ def keep_image(directory: Path, release: str) -> Path:
     if image is None:
         image = compile_build(build)
         common.keep(make_digest(build), image)
-    ImageCache(own).keep(make_digest(build, release), image)
+    ImageCache(own).keep_image(make_digest(build, release), image)
     return own

@@ -11,26 +11,30 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from sensor.agent.agent import StartError
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
-from sensor.capture.source import Capture as AnyCapture
+from sensor.capture.source import Capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.unread import UnreadProcesses
-from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.tracepoints import TracepointSettings
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, load_tls
 from sensor.enrich.cgroup_tree import CgroupScope
 from sensor.export.state import StateDirectory, StateError
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 
 logger = logging.getLogger(__name__)
+
+_Program = TypeVar("_Program")
+# How long a process must have run before its TLS is read: a search of its libraries costs more than a short life gives.
+TLS_MIN_AGE_SECONDS = 2.0
 
 
 class Prepared:
@@ -71,7 +75,11 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
     reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or scope.directory is None:
         return Prepared(None)
-    return Prepared(_load_packets(settings, scope), tls=_load_tls(settings, scope), may_begin=_has_key(settings))
+    program = _load_beforehand("the kernel side", load_packets_program, settings, scope)
+    tls = None
+    if settings.read_tls:
+        tls = _load_beforehand("the kernel side of TLS", load_tls_program, settings, scope)
+    return Prepared(program, tls=tls, may_begin=_has_key(settings))
 
 
 def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram:
@@ -82,17 +90,17 @@ def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> Loaded
         scope.directory,
         settings.ring_bytes,
         scope.is_whole_host,
-        cache_directory=settings.cache_dir or settings.state_dir,
-        is_enforcing=settings.is_enforcing,
+        cache_directory=settings.state_dir,
+        is_enforcing=settings.enforcement.enabled,
     )
 
 
-def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> TracepointSettings:
+def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> ProbeSettings:
     """What is built into the programs on system calls."""
-    return TracepointSettings(
+    return ProbeSettings(
         ring_bytes=settings.ring_bytes,
         calls_per_second=settings.heads_per_second,
-        calls_burst=settings.heads_burst_count,
+        calls_burst=settings.heads_burst,
         scope_id=scope.kernel_id,
     )
 
@@ -103,31 +111,23 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     from sensor.capture.tls.capture import RING_BYTES
 
     return load_tls(
-        TlsProgramSettings(
+        ProbeSettings(
             ring_bytes=RING_BYTES,
             calls_per_second=settings.heads_per_second,
-            calls_burst=settings.heads_burst_count,
+            calls_burst=settings.heads_burst,
             scope_id=scope.kernel_id,
         ),
-        settings.cache_dir or settings.state_dir,
+        settings.state_dir,
     )
 
 
-def _load_packets(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram | None:
+def _load_beforehand(
+    name: str, load: Callable[[SensorSettings, CgroupScope], _Program], settings: SensorSettings, scope: CgroupScope
+) -> _Program | None:
     try:
-        return load_packets_program(settings, scope)
+        return load(settings, scope)
     except LoadError as error:
-        logger.warning("the kernel side is not loaded beforehand: %s", error)
-        return None
-
-
-def _load_tls(settings: SensorSettings, scope: CgroupScope) -> TlsProgram | None:
-    if not settings.is_reading_tls:
-        return None
-    try:
-        return load_tls_program(settings, scope)
-    except LoadError as error:
-        logger.warning("the kernel side of TLS is not loaded beforehand: %s", error)
+        logger.warning("%s is not loaded beforehand: %s", name, error)
         return None
 
 
@@ -144,11 +144,11 @@ def open_capture(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
-) -> AnyCapture:
+) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read.
 
@@ -162,13 +162,13 @@ def _add_tls(
     settings: SensorSettings,
     scope: CgroupScope,
     clock: Clock,
-    below: AnyCapture,
+    below: Capture,
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
-) -> AnyCapture:
+) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
-    if not settings.is_reading_tls:
+    if not settings.read_tls:
         return below
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.capture.tls.capture import TlsCapture
@@ -180,16 +180,16 @@ def _add_tls(
         logger.warning("TLS is not read: %s", error)
         return below
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
-    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count))
+    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst))
     capture = TlsCapture(
         below=below,
         program=program,
         clock=clock,
         proc=str(settings.proc_path),
-        min_age_seconds=settings.tls_min_age_seconds,
+        min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
         unread=unread,
-        bodies=bodies if settings.is_reading_bodies else None,
+        bodies=bodies if settings.read_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,
         calls_per_second=settings.heads_per_second,
     )
@@ -202,9 +202,9 @@ def _open_below(
     scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     prepared: Prepared | None,
-) -> AnyCapture:
+) -> Capture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, scope, clock)
     if scope.directory is None:
@@ -213,16 +213,16 @@ def _open_below(
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, scope, clock, why)
     try:
-        return Capture.load(
+        return PacketCapture.load(
             cgroup_path=scope.directory,
             ring_bytes=settings.ring_bytes,
             is_root_cgroup=scope.is_whole_host,
             clock=clock,
-            cache_directory=settings.cache_dir or settings.state_dir,
+            cache_directory=settings.state_dir,
             pieces=pieces,
             alike=alike,
             program=prepared.program if prepared is not None else None,
-            is_enforcing=settings.is_enforcing,
+            is_enforcing=settings.enforcement.enabled,
             table_file=TableFile(settings.run_dir, clock.monotonic_ns),
         )
     except LoadError as error:
@@ -241,7 +241,7 @@ def _open_syscalls(
     return SyscallCapture.load(
         describe_tracepoints(settings, scope),
         clock=clock,
-        cache_directory=settings.cache_dir or settings.state_dir,
+        cache_directory=settings.state_dir,
         fallback_reason=fallback_reason,
     )
 

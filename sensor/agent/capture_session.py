@@ -1,19 +1,20 @@
 """Capture at work, from the first attachment to the last batch: reads it, describes and counts calls.
 
-sensor.agent.agent makes it once capture is open. All calls come from the loop (sensor.agent.wakeup). Events are read at
-once. Records of matched calls are read when a second of unix time has ended, just before the aggregator makes rows of
-it, or when many wait. Counters are read once a second. The session installs what was learned in the kernel, and keeps
-the heads within their budget.
+sensor.agent.agent makes a session once capture is open, and all calls come from its loop (sensor.agent.wakeup). Events
+are read at once. Records of matched calls are read when a second of unix time has ended, just before the aggregator
+makes rows of it, or when many wait. Counters are read once a second. The session has new cache entries installed in the
+kernel, and keeps the heads within their budget.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from common.figures import Figure, make_gauges, make_totals
-from sensor.agent.interfaces import NodeDescriber, NodeView
+from common.figures import Figure, make_totals
+from sensor.agent.call_processor import CallProcessor
+from sensor.agent.node import Node
 from sensor.agent.pipeline import Pipeline
 from sensor.capture.source import Capture
 from sensor.core.clock import Clock
@@ -24,6 +25,7 @@ from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.ebpf.abi import Counter, RecordFlag
 from sensor.export.convert import SerialisedBatch
+from sensor.export.policy import Policy
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)
@@ -80,36 +82,58 @@ _COUNTED: Final = (
 )
 
 
-class Intake:
-    """The reading end of a sensor. `describer` is replaced when the installation key changes. Not thread-safe."""
+class CaptureSession:
+    """An open capture with what makes batches of it; `send` takes them. Not thread-safe."""
 
     def __init__(
-        self, *, capture: Capture, pipeline: Pipeline, describer: NodeDescriber, governor: Governor, clock: Clock
+        self,
+        *,
+        capture: Capture,
+        pipeline: Pipeline,
+        processor: CallProcessor,
+        governor: Governor,
+        node: Node,
+        gaps: Gaps,
+        clock: Clock,
+        send: Callable[[Sequence[SerialisedBatch]], None],
     ) -> None:
-        self._capture = capture
-        self._pipeline = pipeline
-        self.describer = describer
+        self.capture = capture
+        self.pipeline = pipeline
+        self.processor = processor  # Another one when the installation key changes.
         self._governor = governor
+        self._node = node
+        self._gaps = gaps
         self._clock = clock
+        self._send = send
+        self._is_attached = True
         self._records_second = 0
-        self.is_behind = False  # Events were left for the next turn.
-        self.is_learning = True  # The last reading brought something that the kernel was taught.
+        self.is_behind = False  # The last turn left events to the next one.
+        self.has_installed = True  # The last turn brought new entries for the kernel route cache.
+        gaps.begin()
 
-    async def read(self, *, is_all: bool = False) -> None:
+    async def read_turn(self) -> None:
+        """Read and count what has come, and send what leaves."""
+        if self._clock.check():
+            self._read_records(is_all=True)
+            self._send(self.pipeline.step_clock())
+        await self._read()
+        self._send(self.pipeline.poll())
+
+    async def _read(self, *, is_all: bool = False) -> None:
         """What has come; `is_all`: whatever is there, and what only counters say."""
-        self.is_learning = False
+        self.has_installed = False
         try:
             end_ns = self._clock.monotonic_ns() + TURN_NS
             while True:
-                self._pipeline.take(with_breaks(self._capture.read(), is_behind=self.is_behind))
-                self.teach()
+                self.pipeline.take(with_breaks(self.capture.read(), is_behind=self.is_behind))
+                self.install_entries()
                 await asyncio.sleep(0)
-                self.is_behind = self._capture.has_events()
+                self.is_behind = self.capture.has_events()
                 if not self.is_behind or (self._clock.monotonic_ns() >= end_ns and not is_all):
                     break
-                self.read_records(is_all=False)
+                self._read_records(is_all=False)
             second = self._clock.unix_ns() // SECOND_NS
-            self.read_records(is_all=is_all or second != self._records_second)
+            self._read_records(is_all=is_all or second != self._records_second)
             self._records_second = second
             if is_all or self._governor.is_due(self._clock.monotonic_ns()):
                 self._read_counters()
@@ -117,153 +141,69 @@ class Intake:
             # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
             logger.exception("reading the capture failed")
 
-    def read_records(self, *, is_all: bool) -> None:
+    def _read_records(self, *, is_all: bool) -> None:
         """Records, where there is a batch of them or `is_all` asks for what there is."""
-        records = self._capture.read_records(is_all=is_all)
+        records = self.capture.read_records(is_all=is_all)
         if len(records):
             if (records["flags"] & RecordFlag.BODY).any():
                 # Their bodies went into the other ring before them, perhaps after it was read last.
-                self._pipeline.take(self._capture.read())
-            self._pipeline.take_records(records)
-            self._capture.release_records()
+                self.pipeline.take(self.capture.read())
+            self.pipeline.take_records(records)
+            self.capture.release_records()
 
     def _read_counters(self) -> None:
         """Once a second: what was lost, what was only added up, and whether less should be read."""
-        counts = self._capture.counts()
-        self._pipeline.lost_before_calls = sum(count.dropped_total for count in counts)
+        capture, pipeline, governor = self.capture, self.pipeline, self._governor
+        counts = capture.counts()
+        pipeline.lost_before_calls = sum(count.dropped_total for count in counts)
         for count in counts:
             if count.stage == TLS_STAGE:
-                self._pipeline.tls_lost_calls, self._pipeline.tls_seen_calls = count.dropped_total, count.seen
-        counters = self._capture.counters()
+                pipeline.tls_lost_calls, pipeline.tls_seen_calls = count.dropped_total, count.seen
+        counters = capture.counters()
         if counters[Counter.OVERFLOW]:
-            self._pipeline.take_overflow(self._capture.overflow())
-        tls_calls = self._capture.tls_calls()
-        self._governor.observe(
+            pipeline.take_overflow(capture.overflow())
+        tls_calls = capture.tls_calls()
+        governor.observe(
             now_ns=self._clock.monotonic_ns(),
-            cpu_ns=time.process_time_ns() + self._capture.program_ns(calls=counters[Counter.CALLS]),
+            cpu_ns=time.process_time_ns() + capture.program_ns(calls=counters[Counter.CALLS]),
             calls=counters[Counter.CALLS] + tls_calls,
             heads=counters[Counter.HEADS],
             body_bytes=counters[Counter.BODY_BYTES],
             tls_calls=tls_calls,
         )
-        if self._governor.tls_calls_per_second:
-            self._capture.limit_tls(self._governor.tls_calls_per_second)
-        self.describer.limit(
-            heads_per_second=self._governor.heads_per_second,
-            body_bytes_per_second=self._governor.body_bytes_per_second,
+        if governor.tls_calls_per_second:
+            capture.limit_tls(governor.tls_calls_per_second)
+        self.processor.limit(
+            heads_per_second=governor.heads_per_second, body_bytes_per_second=governor.body_bytes_per_second
         )
 
-    def teach(self) -> None:
-        """What was learned since the last time, and before the first reading how to recognise at all."""
+    def install_entries(self) -> None:
+        """Write new entries of the kernel route cache; before the first turn also how to match at all."""
         try:
-            if self.describer.flush(self._capture):
-                self.is_learning = True
+            if self.processor.flush(self.capture):
+                self.has_installed = True
         except OSError:
-            # It is not known how far it came, so all begins anew; what the kernel does not know goes up whole.
-            logger.exception("the kernel refused what it was taught")
-            self.is_learning = True
-            self.describer.forget()
-
-    async def read_rest(self) -> None:
-        """Everything, after capture was detached."""
-        for _ in range(LAST_READS_COUNT):
-            await self.read(is_all=True)
-            if not self._capture.pending_bytes():
-                break
-
-    def figures(self) -> tuple[Figure, ...]:
-        """For metrics: of the governor, the kernel and what is known to it."""
-        governor = self._governor
-        limits = [
-            (
-                "heads_per_second_limit",
-                "Request heads a second of one cgroup that the governor lets the kernel copy.",
-                governor.heads_per_second,
-            ),
-            (
-                "body_bytes_per_second_limit",
-                "Bytes of bodies a second of one cgroup that the governor lets the kernel copy.",
-                governor.body_bytes_per_second,
-            ),
-            (
-                "budget_used_ratio",
-                "Processor time of the last second, kernel programs included, relative to its budget.",
-                governor.used_share,
-            ),
-        ]
-        if governor.tls_calls_per_second:
-            text = "Calls over TLS a second of one process that the governor lets be read."
-            limits.append(("tls_calls_per_second_limit", text, governor.tls_calls_per_second))
-        counters = self._capture.counters()
-        counted = make_totals((name, text, counters[counter]) for name, text, counter in _COUNTED)
-        return (*make_gauges(limits), *counted, *self._capture.figures(), *self.describer.figures())
-
-
-class Running:
-    """An open capture with what makes batches of it; `send` takes them."""
-
-    def __init__(
-        self,
-        *,
-        capture: Capture,
-        pipeline: Pipeline,
-        describer: NodeDescriber,
-        governor: Governor,
-        node: NodeView,
-        gaps: Gaps,
-        clock: Clock,
-        send: Callable[[Sequence[SerialisedBatch]], None],
-    ) -> None:
-        self.capture = capture
-        self.pipeline = pipeline
-        self._describer = describer
-        self._governor = governor
-        self._node = node
-        self._gaps = gaps
-        self._clock = clock
-        self._send = send
-        self._is_attached = True
-        self._intake = Intake(capture=capture, pipeline=pipeline, describer=describer, governor=governor, clock=clock)
-        gaps.begin()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the last turn left something to the next one."""
-        return self._intake.is_behind
-
-    @property
-    def is_learning(self) -> bool:
-        """Whether the last turn brought something that the kernel was taught."""
-        return self._intake.is_learning
-
-    def teach(self) -> None:
-        """How the kernel recognises calls; again, what was learned since."""
-        self._intake.teach()
-
-    async def turn(self) -> None:
-        """One reading."""
-        if self._clock.check():
-            self._intake.read_records(is_all=True)
-            self._send(self.pipeline.step_clock())
-        await self._intake.read()
-        self._send(self.pipeline.poll())
+            # It is not known which were written, so all begins anew; what the kernel does not know is copied whole.
+            logger.exception("the kernel refused entries of its route cache")
+            self.has_installed = True
+            self.processor.forget()
 
     # The node
 
     async def refresh(self) -> None:
-        """Reads the node's processes and listeners anew."""
+        """Read the node's processes and listeners anew."""
         await asyncio.to_thread(self._node.refresh)
         self._node.rename()
         if self._is_attached:
             self.capture.set_listening(self._node.ports())
-            self._describer.check_services()
+            self.processor.check_services()
 
     def rename(self) -> None:
-        """Takes up names that others told since the last time."""
+        """Apply names that Kubernetes has reported since the last time."""
         if self._node.rename():
-            self._describer.check_services()
+            self.processor.check_services()
 
-    # What others want
+    # What others ask for
 
     def pause(self) -> None:
         """Off every hook of the kernel; what was seen stays readable."""
@@ -277,23 +217,30 @@ class Running:
         self._gaps.begin()
         self._is_attached = True
 
-    def change_key(self, make: Callable[[], NodeDescriber], key_id: int) -> None:
-        """From now on under another key; rows counted under the one before leave first. `make` is called once nothing
-        of it is read any more."""
-        self._intake.read_records(is_all=True)
-        self._describer.forget()
-        self._describer = self._intake.describer = make()
-        self._send(self.pipeline.change_key(self._describer, key_id))
+    def change_key(self, make: Callable[[], CallProcessor], key_id: int) -> None:
+        """From now on under another key; rows counted under the previous one leave first. `make` is called once nothing
+        of that is read any more."""
+        self._read_records(is_all=True)
+        self.processor.forget()
+        self.processor = make()
+        self._send(self.pipeline.change_key(self.processor, key_id))
+
+    def apply_policy(self, policy: Policy) -> None:
+        """From now on; what is counted already stays as it is."""
+        self.pipeline.aggregator.set_triggers(policy.triggers)
+        self.pipeline.aggregator.set_consumer_order(policy.consumer_order)
+        self.processor.set_consumer_order(policy.consumer_order)
+        self.pipeline.policy_epoch = policy.epoch
 
     def set_connected(self, is_connected: bool) -> None:
         """Windows are merged while the collector is away."""
         self._send(self.pipeline.convert(self.pipeline.aggregator.set_connected(is_connected)))
 
-    # What is told
+    # What is reported
 
     def coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them."""
-        restraint = self._governor.tell_restraint()
+        restraint = self._governor.report_restraint()
         covered = self._node.cover(self.capture.coverage(), self.capture.counters(), restraint)
         return note_limitation(covered, self.capture.limitation)
 
@@ -302,23 +249,21 @@ class Running:
         return (*self.capture.counts(), *self.pipeline.counts())
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
-        return self._intake.figures()
-
-    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
-        """Texts of the words that may be told."""
-        return self._describer.reveal(hashes)
+        """For metrics: of the governor, the capture and the processor."""
+        counters = self.capture.counters()
+        counted = make_totals((name, text, counters[counter]) for name, text, counter in _COUNTED)
+        return (*self._governor.figures(), *counted, *self.capture.figures(), *self.processor.figures())
 
     # The end
 
-    async def detach(self, on_detached: Callable[[], None]) -> None:
-        """Ends capture and reads what it still holds."""
+    async def end(self, on_detached: Callable[[], None]) -> None:
+        """End capture, read what it still holds, and send the last batches."""
         self.capture.detach()
         self._gaps.end()
         on_detached()
-        await self._intake.read_rest()
-
-    def close(self) -> None:
-        """The last batches leave."""
+        for _ in range(LAST_READS_COUNT):
+            await self._read(is_all=True)
+            if not self.capture.pending_bytes():
+                break
         self.capture.close()
         self._send(self.pipeline.flush())

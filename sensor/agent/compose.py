@@ -10,18 +10,17 @@ from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
 from sensor.agent.attach import Prepared, open_capture
-from sensor.agent.call_processor import Knowledge, NodeDescriber
+from sensor.agent.call_processor import CallProcessor, ProcessorState
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
-from sensor.agent.pipeline import Describer as PipelineDescriber
 from sensor.agent.pipeline import Pipeline
-from sensor.aggregate.aggregator import Aggregator, WindowLimits
-from sensor.core.calls import Exchange
+from sensor.aggregate.aggregator import Aggregator
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
 from sensor.enrich.cgroup_tree import CgroupScope
+from sensor.enrich.kubernetes.open import is_in_pod
 from sensor.enrich.processes import ProcessTable
 from sensor.export.certificates import CertificateFiles, CertificateKeeper, KeeperSettings
 from sensor.export.client import Uplink, UplinkSettings
@@ -30,10 +29,17 @@ from sensor.export.messages import SensorIdentity
 from sensor.export.spool import Spool
 from sensor.export.state import StateDirectory
 from sensor.export.target import parse_target
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.governor import Governor, GovernorSettings
 
 VERSION: Final = version("apidae")
+# How long the first start waits for a collector. A supervisor starts the sensor again; in a Pod that takes ever longer,
+# and the collector may be installed at the same time.
+FIRST_CONTACT_SECONDS: Final = 30.0
+FIRST_CONTACT_POD_SECONDS: Final = 3_600.0
+# Where the governor stops: below these, new routes and kinds of data are found too late to matter.
+FLOOR_HEADS_PER_SECOND: Final = 100
+FLOOR_BODY_BYTES_PER_SECOND: Final = 16 * 1024
 
 
 def compose_sensor(
@@ -57,10 +63,10 @@ def compose_sensor(
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     node = Node(settings, scope, clock, failures)
     # TLS begins only when the rest does.
-    if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
+    if prepared is not None and prepared.attached_unix_ns is not None and not settings.read_tls:
         node.gaps.note_attached(prepared.attached_unix_ns)
-    aggregator = _make_aggregator(settings)
-    knowledge = Knowledge(settings, clock, aggregator, node)
+    aggregator = Aggregator()
+    processing = ProcessorState(settings, clock, aggregator, node)
     enforcement = Enforcement(
         settings,
         clock,
@@ -70,8 +76,7 @@ def compose_sensor(
     )
     sensor = Sensor(
         settings=RunSettings(
-            poll_interval_seconds=settings.poll_interval_ms / 1000,
-            first_contact_timeout_seconds=settings.first_contact_timeout_seconds,
+            first_contact_timeout_seconds=FIRST_CONTACT_POD_SECONDS if is_in_pod() else FIRST_CONTACT_SECONDS
         ),
         clock=clock,
         state=state,
@@ -81,29 +86,27 @@ def compose_sensor(
             settings,
             scope,
             clock,
-            knowledge.pieces,
-            knowledge.alike,
+            processing.pieces,
+            processing.alike,
             prepared,
             node.unread,
-            knowledge.tls_bodies,
+            processing.tls_bodies,
         ),
-        make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
-        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),
+        make_processor=partial(CallProcessor, settings, node, processing, enforcement),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, processing.alike, enforcement),
         enforcement=enforcement,
         node=node,
-        schemas=knowledge.schemas,
+        schemas=processing.schemas,
         gaps=node.gaps,
         governor=Governor(
             GovernorSettings(
                 core_share=settings.capture_budget_core_share,
                 heads_per_second=settings.heads_per_second,
-                floor_heads_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
-                body_bytes_per_second=knowledge.settings.body_bytes_per_second,
-                floor_body_bytes_per_second=min(
-                    settings.floor_body_bytes_per_second, knowledge.settings.body_bytes_per_second
-                ),
-                tls_calls_per_second=settings.heads_per_second if settings.is_reading_tls else 0,
-                floor_tls_calls_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
+                floor_heads_per_second=min(FLOOR_HEADS_PER_SECOND, settings.heads_per_second),
+                body_bytes_per_second=processing.settings.body_bytes_per_second,
+                floor_body_bytes_per_second=min(FLOOR_BODY_BYTES_PER_SECOND, processing.settings.body_bytes_per_second),
+                tls_calls_per_second=settings.heads_per_second if settings.read_tls else 0,
+                floor_tls_calls_per_second=min(FLOOR_HEADS_PER_SECOND, settings.heads_per_second),
             )
         ),
         on_capturing=on_capturing,
@@ -151,33 +154,22 @@ def open_certificates(settings: SensorSettings, state: StateDirectory) -> Certif
     )
 
 
-def _make_aggregator(settings: SensorSettings) -> Aggregator:
-    limits = WindowLimits(
-        window_seconds=settings.window_seconds,
-        merged_window_seconds=settings.merged_window_seconds,
-        rows_per_endpoint=settings.rows_per_endpoint_count,
-        rows_per_window=settings.rows_per_window_count,
-    )
-    return Aggregator(limits=limits, consumer_order=settings.consumer_order)
-
-
 def _make_pipeline(
     settings: SensorSettings,
     boot_id: str,
     clock: Clock,
     aggregator: Aggregator,
-    alike: AlikeCalls[Exchange],
+    alike: AlikeCalls,
     enforcement: Enforcement,
-    describer: PipelineDescriber,
+    processor: CallProcessor,
     key_id: int,
 ) -> Pipeline:
     return Pipeline(
-        describer=describer,
+        processor=processor,
         aggregator=aggregator,
         converter=BatchConverter(node=settings.node, boot_id=boot_id),
         clock=clock,
         key_id=key_id,
         alike=alike,
-        on_rows=enforcement.add_rows,
-        watch=enforcement,
+        enforcement=enforcement,
     )

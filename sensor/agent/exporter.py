@@ -10,11 +10,11 @@ until the process ends in order. The next start removes one that a killed proces
 """
 
 import contextlib
+import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, Final
@@ -25,20 +25,17 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from sensor.core.health import HealthReport, MetricsCollector
 
+logger = logging.getLogger(__name__)
+
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Exporter:
-    """A running listener: the port it got, and how to end it."""
-
-    port: int
-    close: Callable[[], None]
-
-
-def serve(*, host: str, port: int, read_health: Callable[[], HealthReport], is_ready: Callable[[], bool]) -> Exporter:
-    """Answer on `host:port` (0 = any) from a daemon thread. Both callables are called from threads of the listener, may
-    block, and where `read_health` raises, the sensor is not healthy.
+@contextlib.contextmanager
+def serve(
+    *, host: str, port: int, read_health: Callable[[], HealthReport], is_ready: Callable[[], bool]
+) -> Iterator[int]:
+    """Answer on `host:port` (0 = any) from a daemon thread until the block is left; gives the port. Both callables are
+    called from threads of the listener, may block, and where `read_health` raises, the sensor is not healthy.
 
     Raises OSError when the port is taken or not allowed."""
     registry = CollectorRegistry(auto_describe=False)
@@ -48,13 +45,12 @@ def serve(*, host: str, port: int, read_health: Callable[[], HealthReport], is_r
     server = make_server(host, port, application, _SERVERS[family], handler_class=_QuietHandler)
     thread = threading.Thread(target=server.serve_forever, name="apidae-exporter", daemon=True)
     thread.start()
-
-    def close() -> None:
+    try:
+        yield server.server_port
+    finally:
         server.shutdown()
         server.server_close()
         thread.join()
-
-    return Exporter(port=server.server_port, close=close)
 
 
 def _build(
@@ -63,9 +59,9 @@ def _build(
     def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environment.get("PATH_INFO", "")
         if path == "/healthz":
-            return _tell(start, _is_answering(read_health), "healthy", "the sensor's loop does not answer")
+            return _respond(start, _is_answering(read_health), "healthy", "the sensor's loop does not answer")
         if path == "/readyz":
-            return _tell(start, is_ready(), "ready", "the sensor does not capture yet")
+            return _respond(start, is_ready(), "ready", "the sensor does not capture yet")
         return metrics(environment, start)
 
     return answer
@@ -79,7 +75,7 @@ def _is_answering(read_health: Callable[[], HealthReport]) -> bool:
     return True
 
 
-def _tell(start: StartResponse, is_good: bool, good: str, bad: str) -> Iterable[bytes]:
+def _respond(start: StartResponse, is_good: bool, good: str, bad: str) -> Iterable[bytes]:
     # A list of its own each time: wsgiref adds the length to it.
     start("200 OK" if is_good else "503 Service Unavailable", [_TEXT])
     return [f"{good if is_good else bad}\n".encode()]
@@ -101,27 +97,21 @@ class _Server6(_Server):
 _SERVERS: Final[dict[int, type[_Server]]] = {socket.AF_INET: _Server, socket.AF_INET6: _Server6}
 
 
-class ReadyFileError(Exception):
-    """It cannot be made; one sentence for the operator."""
-
-
 class ReadyFile:
-    """Set or not. None as its path: nobody looks."""
+    """For readiness probes that read a file. None as its path: nobody looks."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def set(self) -> None:
-        """Ready from now on. Raises ReadyFileError."""
+        """Ready from now on. A file that cannot be written is a warning: the probe fails, the sensor works."""
         if self._path is None:
             return
         try:
             # Through no link: the directory may be anybody's.
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
         except OSError as error:
-            raise ReadyFileError(
-                f"ready_file {self._path} cannot be written ({error.strerror}); name one in a directory that is there"
-            ) from error
+            logger.warning("%s cannot be written (%s): a probe that reads it fails", self._path, error.strerror)
 
     def clear(self) -> None:
         """Not ready, or no longer."""

@@ -31,9 +31,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from sensor.core.health import HealthReport, SensorState
+from sensor.core.health import HealthReport
+from sensor.core.state import SensorState
+from sensor.enrich.cgroup_tree import CgroupScope
 
 ABSTRACT_NAME = "apidae-sensor"
 LOCK_FILE_NAME = "sensor.lock"
@@ -67,20 +69,6 @@ class LockHolder:
         return ", ".join(known)
 
 
-class Scope(Protocol):
-    """What a sensor watches: `sensor.enrich.cgroup_tree.CgroupScope`."""
-
-    @property
-    def is_whole_host(self) -> bool: ...
-
-    @property
-    def cgroup_id(self) -> int: ...
-
-    def find_overlap(self, cgroup_id: int) -> str:
-        """The name of a cgroup that is in this scope or has the scope below it; empty where neither holds."""
-        ...
-
-
 class NodeLock:
     """The right to watch a scope of the node; a context manager.
 
@@ -90,7 +78,7 @@ class NodeLock:
     def __init__(
         self,
         run_directory: Path,
-        scope: Scope,
+        scope: CgroupScope,
         *,
         version: str,
         now: Callable[[], str],
@@ -211,8 +199,8 @@ def read_holder(path: Path) -> LockHolder | None:
     """
     try:
         with path.open("rb") as file:
-            told = json.loads(file.read(_MAX_FILE_BYTES))
-        return LockHolder(pid=int(told["pid"]), started=str(told["started"]), version=str(told["version"]))
+            holder = json.loads(file.read(_MAX_FILE_BYTES))
+        return LockHolder(pid=int(holder["pid"]), started=str(holder["started"]), version=str(holder["version"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -298,13 +286,13 @@ def take_node(
     *,
     wait_seconds: float,
     prepare: Callable[[], T],
-    tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
+    report_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
     begin: Callable[[T], None] = lambda prepared: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T | None:
     """Acquires the node's locks, if need be when the sensor that holds them has stopped. `prepare` makes what a start
-    needs, which is returned. `tell_ready` is held open from then on until all locks are held. `begin` gets what was
+    needs, which is returned. `report_ready` is held open from then on until all locks are held. `begin` gets what was
     prepared as soon as the scope is this sensor's. None where the node was free.
 
     Raises LockError where a lock is not free within `wait_seconds`, SystemExit at SIGTERM."""
@@ -318,7 +306,7 @@ def take_node(
     with _ending_at_sigterm():
         prepared = prepare()
         logger.info("ready to capture as soon as that sensor stops")
-        with tell_ready():
+        with report_ready():
             _wait(lock.acquire_scope, clock() + wait_seconds, sleep, clock)
             begin(prepared)
             _wait(lock.acquire_state, clock() + wait_seconds, sleep, clock)
@@ -326,16 +314,9 @@ def take_node(
 
 
 def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:
-    """What a sensor that waits tells of itself."""
+    """What a sensor that waits reports of itself."""
     return HealthReport(
-        time_unix_ns=unix_ns(),
-        state=SensorState.PAUSED,
-        stages=(),
-        lag_ms=0,
-        spool_bytes=0,
-        memory_bytes=0,
-        cpu_ns=time.process_time_ns(),
-        reason=WAITING_REASON,
+        time_unix_ns=unix_ns(), state=SensorState.PAUSED, cpu_ns=time.process_time_ns(), reason=WAITING_REASON
     )
 
 

@@ -15,9 +15,9 @@ from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.limits import Restraint, cover_attacks, cover_failures, cover_restraint, list_limits
 from sensor.coverage.report import Hidden, PortMemory, UnixPort, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
-from sensor.describe.filter import Account
+from sensor.describe.filter import ExclusionAccount
 from sensor.ebpf.abi import Counter
-from sensor.ebpf.syscalls import count_sockmap_programs
+from sensor.ebpf.bpf_syscall import count_sockmap_programs
 from sensor.enforce.tables import Server
 from sensor.enrich.cgroup import own_path
 from sensor.enrich.cgroup_tree import CgroupScope
@@ -62,7 +62,7 @@ class Node:
         self._memory = PortMemory()
         self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
         self.unread = UnreadProcesses()
-        self.left_out = Account()
+        self.exclusions = ExclusionAccount()
         self.attacks = AttackAccount()
         self._failures = failures
 
@@ -92,7 +92,7 @@ class Node:
 
     @property
     def degradation(self) -> str:
-        """What Kubernetes does not tell now."""
+        """What Kubernetes does not report now."""
         return self._cluster.degradation if self._cluster is not None else ""
 
     def find_lost_scope(self) -> str:
@@ -105,7 +105,7 @@ class Node:
         )
 
     def rename(self) -> bool:
-        """Take up what Kubernetes told."""
+        """Apply what Kubernetes reported."""
         return self.identity.rename()
 
     def workloads(self) -> Sequence[WorkloadFacts]:
@@ -126,7 +126,7 @@ class Node:
         text = "Calls that were excluded: of workloads switched off, of probes, of Apidae itself."
         of_cluster = self._cluster.figures() if self._cluster is not None else ()
         return (
-            *make_totals([("left_out_calls", text, self.left_out.calls)]),
+            *make_totals([("left_out_calls", text, self.exclusions.calls)]),
             *list_figures(self.attacks, "attacks_"),
             *self.gaps.figures(),
             *self._tables.figures(),
@@ -189,7 +189,7 @@ class Node:
             *self.gaps.cover(unknown_service),
             *cover_failures(self._failures.counts, unknown_service),
         )
-        return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
+        return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.exclusions.cover(unknown_service)]
 
     def _is_listed(self, process: Process | None) -> bool:
         """Whether unix sockets of a process are: those in the scope, without Apidae's own."""

@@ -12,9 +12,12 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Self
+
+from sensor.core.state import SensorState
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +35,6 @@ class ControlError(Exception):
     """A command could not be given or was refused; the text is one sentence for the operator."""
 
 
-class CaptureState(enum.Enum):
-    """Whether the sensor's programs are attached."""
-
-    CAPTURING = "capturing"
-    PAUSED = "paused"
-    STOPPING = "stopping"
-
-
 class Command(enum.Enum):
     """What a client may ask."""
 
@@ -52,77 +47,59 @@ class Command(enum.Enum):
 class ControlStatus:
     """The sensor's answer."""
 
-    state: CaptureState
+    state: SensorState
     pid: int
 
 
-class ControlTarget(Protocol):
-    """What the sensor does on command. Called in the server's thread, one at a time; pausing twice is one pause."""
-
-    def on_pause(self) -> None:
-        """Detaches everything and returns when it is done. What it raises is told to the client."""
-        ...
-
-    def on_resume(self) -> None:
-        """Attaches everything again and returns when it is done. What it raises is told to the client."""
-        ...
-
-    def status(self) -> CaptureState: ...
-
-
 class ControlServer:
-    """Serves the control socket in a thread of its own.
+    """Serves the control socket in a thread of its own, as a context manager.
 
-    Start it under the node's lock: it replaces a dead sensor's socket.
+    Enter it under the node's lock: it replaces a dead sensor's socket.
     """
 
-    def __init__(self, run_directory: Path, target: ControlTarget) -> None:
+    def __init__(self, run_directory: Path, carry_out: Callable[[Command], SensorState]) -> None:
+        """`carry_out` is called in the server's thread, one command at a time, and returns when it is done. What it
+        raises is the client's answer."""
         self._path = run_directory / SOCKET_NAME
-        self._target = target
-        self._socket: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._carry_out = carry_out
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._thread = threading.Thread(target=self._serve, name="apidae-control", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Raises ControlError where the socket cannot be made."""
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             _check_path(self._path)
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
-            bound.bind(str(self._path))
+            self._path.unlink(missing_ok=True)
+            self._socket.bind(str(self._path))
             # Between bind and chmod nobody can connect: the socket does not listen yet.
             self._path.chmod(0o600)
-            bound.listen(8)
+            self._socket.listen(8)
         except OSError as error:
-            bound.close()
+            self._socket.close()
             raise ControlError(
                 f"The control socket {self._path} cannot be made ({error.strerror}): "
                 "choose a run directory that can be written."
             ) from error
         except ControlError:
-            bound.close()
+            self._socket.close()
             raise
-        self._socket = bound
-        self._thread = threading.Thread(target=self._serve, args=(bound,), name="apidae-control", daemon=True)
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the thread and removes the socket; a command that is being carried out is finished first."""
-        if self._socket is None or self._thread is None:
-            return
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
-        self._socket, self._thread = None, None
         with contextlib.suppress(OSError):
             self._path.unlink()
 
-    def _serve(self, bound: socket.socket) -> None:
+    def _serve(self) -> None:
         while True:
             try:
-                channel, _ = bound.accept()
+                channel, _ = self._socket.accept()
             except OSError:
                 return
             with channel:
@@ -143,32 +120,15 @@ class ControlServer:
                 "error": f"The request must be one JSON line with a command of {', '.join(c.value for c in Command)}."
             }
         try:
-            if command is Command.PAUSE:
-                self._target.on_pause()
-            elif command is Command.RESUME:
-                self._target.on_resume()
+            state = self._carry_out(command)
         except Exception as error:
             # A loop boundary: the command's answer says what went wrong, and the next one is served.
             return {"error": f"The sensor could not {command.value}: {error}"}
-        return {"state": self._target.status().value, "pid": os.getpid()}
+        return {"state": state.name.lower(), "pid": os.getpid()}
 
 
-def request_pause(run_directory: Path) -> ControlStatus:
-    """Has the sensor detach; returns when it has. Raises ControlError."""
-    return _request(run_directory, Command.PAUSE)
-
-
-def request_resume(run_directory: Path) -> ControlStatus:
-    """Has the sensor attach again; returns when it has. Raises ControlError."""
-    return _request(run_directory, Command.RESUME)
-
-
-def request_status(run_directory: Path) -> ControlStatus:
-    """Asks whether the sensor captures. Raises ControlError."""
-    return _request(run_directory, Command.STATUS)
-
-
-def _request(run_directory: Path, command: Command) -> ControlStatus:
+def request_command(run_directory: Path, command: Command) -> ControlStatus:
+    """Has the sensor carry out a command; returns when it is done. Raises ControlError."""
     path = run_directory / SOCKET_NAME
     _check_path(path)
     try:
@@ -176,7 +136,7 @@ def _request(run_directory: Path, command: Command) -> ControlStatus:
             channel.settimeout(CLIENT_TIMEOUT_SECONDS)
             channel.connect(str(path))
             channel.sendall(json.dumps({"command": command.value}).encode() + b"\n")
-            told = json.loads(_receive_line(channel))
+            answer = json.loads(_receive_line(channel))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ControlError(
             f"No sensor runs here (nothing answers at {path}): "
@@ -191,15 +151,15 @@ def _request(run_directory: Path, command: Command) -> ControlStatus:
         ) from error
     except (OSError, ValueError) as error:
         raise ControlError(f"The sensor at {path} ended while it was asked to {command.value}: see its log.") from error
-    return _parse_status(told, path)
+    return _parse_status(answer, path)
 
 
-def _parse_status(told: object, path: Path) -> ControlStatus:
-    if isinstance(told, dict) and "error" in told:
-        raise ControlError(str(told["error"]))
+def _parse_status(answer: object, path: Path) -> ControlStatus:
+    if isinstance(answer, dict) and "error" in answer:
+        raise ControlError(str(answer["error"]))
     try:
-        if isinstance(told, dict):
-            return ControlStatus(state=CaptureState(told["state"]), pid=int(told["pid"]))
+        if isinstance(answer, dict):
+            return ControlStatus(state=SensorState[str(answer["state"]).upper()], pid=int(answer["pid"]))
     except (KeyError, ValueError, TypeError):
         pass
     raise ControlError(f"What answers at {path} is no sensor of this version: stop it or name another run directory.")

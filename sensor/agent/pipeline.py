@@ -8,8 +8,10 @@ is taken.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
+from sensor.agent.call_processor import CallProcessor
+from sensor.agent.enforcement import Enforcement
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.http2.repeats import Repeats
@@ -18,82 +20,42 @@ from sensor.core.clock import Clock
 from sensor.core.health import StageCount, StageCounter
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.describer import Undescribed
-from sensor.describe.filter import LeftOut
+from sensor.describe.filter import Exclusion
+from sensor.ebpf.abi import OverflowTotals, Records
 from sensor.export.convert import BatchConverter, SerialisedBatch
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.exchange import StreamExchange
-from sensor.offload.actors import Records
-from sensor.offload.records import OverflowTotals
+from sensor.http.http2.streams import AlikeCalls
 
 logger = logging.getLogger(__name__)
 
 FAILED: Final = "failed"
 
 
-class Describer(Protocol):
-    """Calls to what may be told of them; `sensor.agent.compose.NodeDescriber`, or a fake."""
-
-    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
-        """The record, or why there is none."""
-        ...
-
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
-        """Has the kernel recognise the like of it."""
-        ...
-
-    def find_estimate(self, route_id: int) -> Estimate | None:
-        """How the records of a route's responses follow from their size."""
-        ...
-
-    def convert(self, records: Records, *, offset_ns: int) -> Calls:
-        """Rows of what the kernel recognised; `offset_ns` turns its time into unix time."""
-        ...
-
-    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
-        """Rows of what the kernel only added up since the last time, from its totals since the load."""
-        ...
-
-
-class Watch(Protocol):
-    """`sensor.agent.enforcement.Enforcement`, as far as calls need it."""
-
-    @property
-    def changes(self) -> int:
-        """Of who is watched; after one, calls are described anew."""
-        ...
-
-    def is_blocked(self, exchange: Exchange | StreamExchange, record: CallRecord) -> bool:
-        """Whether all calls of who made this one are to be described."""
-        ...
-
-
 class Pipeline:
-    """One sensor's describe, aggregate and convert. `describer` may be replaced when the installation key changes."""
+    """One sensor's describe, aggregate and convert. The processor is replaced when the installation key changes."""
 
     def __init__(
         self,
         *,
-        describer: Describer,
+        processor: CallProcessor,
         aggregator: Aggregator,
         converter: BatchConverter,
         clock: Clock,
         key_id: int,
-        alike: AlikeCalls[Exchange] | None = None,
-        on_rows: Callable[[RowColumns], None] = lambda rows: None,
-        watch: Watch | None = None,
+        alike: AlikeCalls | None = None,
+        enforcement: Enforcement | None = None,
     ) -> None:
-        """`alike` is where capture puts calls of HTTP/2 that are like one described before; `on_rows` sees what
-        leaves; `watch` says whose calls are all to be described."""
-        self._watch = watch
-        self._watched = 0
-        self._on_rows = on_rows
-        self._describer = describer
-        self._aggregator = aggregator
+        """`alike` is where capture puts calls of HTTP/2 that are like one described before; `enforcement` sees the rows
+        that leave, and says whose calls are all to be described."""
+        self._enforcement = enforcement
+        self._enforced_changes = 0
+        self._processor = processor
+        self.aggregator = aggregator
         self._converter = converter
         self._clock = clock
         self._key_id = key_id
         self._counter = StageCounter("describe")
-        self._recognised = StageCounter("recognise")
+        self._matched = StageCounter("recognise")
         self._repeats = Repeats(alike)
         self._overflow_calls = 0
         self._segment = clock.segment
@@ -101,22 +63,12 @@ class Pipeline:
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
 
-    @property
-    def key_id(self) -> int:
-        """Under which installation key the rows in the making are hashed."""
-        return self._key_id
-
-    @property
-    def aggregator(self) -> Aggregator:
-        """The windows, for policy and connection to act on."""
-        return self._aggregator
-
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
-        aggregator, repeats = self._aggregator, self._repeats
+        aggregator, repeats, enforcement = self.aggregator, self._repeats, self._enforcement
         self._take_repeats()
-        if self._watch is not None and self._watch.changes != self._watched:
-            self._watched = self._watch.changes
+        if enforcement is not None and enforcement.enforcer.changes != self._enforced_changes:
+            self._enforced_changes = enforcement.enforcer.changes
             repeats.forget()
         repeats.begin(self._clock.monotonic_ns(), aggregator.facts.generation)
         for exchange in exchanges:
@@ -134,15 +86,15 @@ class Pipeline:
         self._counter.see(len(calls))
         self._counter.use(len(calls))
         try:
-            self._aggregator.add_calls(calls)
+            self.aggregator.add_calls(calls)
         except Exception:
-            self._aggregator.drop(FAILED, len(calls))
+            self.aggregator.drop(FAILED, len(calls))
             _log_failure("aggregating")
 
     def _take_one(self, exchange: Exchange | StreamExchange) -> None:
         self._counter.see()
         try:
-            record = self._describer.describe(exchange)
+            record = self._processor.describe(exchange)
         except Exception:
             self._counter.drop(FAILED)
             _log_failure("describing")
@@ -150,35 +102,36 @@ class Pipeline:
         if isinstance(record, Undescribed):
             self._counter.drop(record.reason)
             return
-        if isinstance(record, LeftOut):  # Counted for the coverage, which is all the use it has.
+        if isinstance(record, Exclusion):  # Counted for the coverage, which is all the use it has.
             self._counter.use()
             return
         self._counter.use()
         try:
-            row = self._aggregator.add(record)
+            row = self.aggregator.add(record)
         except Exception:
-            self._aggregator.drop(FAILED)
+            self.aggregator.drop(FAILED)
             _log_failure("aggregating")
             row = ()
-        if isinstance(exchange, StreamExchange):  # The kernel is taught heads of HTTP/1 only.
-            if row and not (self._watch is not None and self._watch.is_blocked(exchange, record)):
+        if isinstance(exchange, StreamExchange):  # The kernel matches single heads of HTTP/1 only.
+            if row and not (self._enforcement is not None and self._enforcement.is_blocked(exchange, record)):
                 self._repeats.keep(exchange, row, self._find_estimate(record))
             return
         try:
-            self._describer.learn(exchange, record)
+            self._processor.install_call(exchange, record)
         except Exception:
             _log_failure("learning from")
 
     def _find_estimate(self, record: CallRecord) -> Estimate | None:
-        """Where all that is told of a call's bodies follows from its size: how."""
-        if record.body is None or record.body.flags is not BodyFlag.ESTIMATED or record.body.data:
+        """How the records of a call follow from its size, where that is all that is known of its bodies."""
+        body = record.contents.body
+        if body is None or body.flags is not BodyFlag.ESTIMATED or body.data:
             return None
-        return self._describer.find_estimate(record.route.route_id)
+        return self._processor.find_estimate(record.target.route.route_id)
 
     def take_records(self, records: Records) -> None:
-        """Count calls that the kernel recognised, or knew no more of than its counters say. The records are copied."""
+        """Count calls that the kernel matched, or knew no more of than its counters say. The records are copied."""
         offset_ns = self._clock.to_unix_ns(0)
-        self._take_calls(int(records["calls"].sum()), lambda: self._describer.convert(records, offset_ns=offset_ns))
+        self._take_calls(int(records["calls"].sum()), lambda: self._processor.convert(records, offset_ns=offset_ns))
 
     def take_overflow(self, totals: Mapping[bytes, OverflowTotals]) -> None:
         """Count calls that the kernel only added up, given its totals since the load."""
@@ -187,50 +140,50 @@ class Pipeline:
             return
         self._overflow_calls += new
         now_ns = self._clock.unix_ns()
-        self._take_calls(new, lambda: self._describer.convert_overflow(totals, time_unix_ns=now_ns))
+        self._take_calls(new, lambda: self._processor.convert_overflow(totals, time_unix_ns=now_ns))
 
     def _take_calls(self, count: int, convert: Callable[[], Calls]) -> None:
-        self._recognised.see(count)
+        self._matched.see(count)
         try:
             calls = convert()
         except Exception:
-            self._recognised.drop(FAILED, count)
+            self._matched.drop(FAILED, count)
             _log_failure("reading records of")
             return
-        self._recognised.use(count)
+        self._matched.use(count)
         try:
-            self._aggregator.add_calls(calls)
+            self.aggregator.add_calls(calls)
         except Exception:
-            self._aggregator.drop(FAILED, len(calls))
+            self.aggregator.drop(FAILED, len(calls))
             _log_failure("aggregating")
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
         self._take_repeats()
         try:
-            rows = self._aggregator.poll(self._clock.unix_ns())
+            rows = self.aggregator.poll(self._clock.unix_ns())
         finally:
             # It may have given numbers of facts to others: no row that holds them may be used again.
-            self._repeats.begin(self._clock.monotonic_ns(), self._aggregator.facts.generation)
+            self._repeats.begin(self._clock.monotonic_ns(), self.aggregator.facts.generation)
         return self.convert(rows)
 
     def flush(self) -> list[SerialisedBatch]:
         """Everything leaves."""
-        return self.convert(self._aggregator.flush())
+        return self.convert(self.aggregator.flush())
 
     def step_clock(self) -> list[SerialisedBatch]:
         """The clock was set: what was counted leaves in the old segment, and the next windows are of the new one."""
         batches = self.flush()
-        self._aggregator.mark_clock_step()
+        self.aggregator.mark_clock_step()
         self._segment = self._clock.segment
         return batches
 
-    def change_key(self, describer: Describer, key_id: int) -> list[SerialisedBatch]:
+    def change_key(self, processor: CallProcessor, key_id: int) -> list[SerialisedBatch]:
         """Another installation key from now on: what was counted leaves under the old one."""
         self._take_repeats()
         batches = self.flush()
         self._repeats.forget()
-        self._describer = describer
+        self._processor = processor
         self._key_id = key_id
         return batches
 
@@ -238,10 +191,11 @@ class Pipeline:
         """Rows to serialised batches."""
         if not len(rows):
             return []
-        try:
-            self._on_rows(rows)
-        except Exception:
-            logger.exception("measuring shares by rows failed; the rows leave")
+        if self._enforcement is not None:
+            try:
+                self._enforcement.add_rows(rows)
+            except Exception:
+                logger.exception("measuring shares by rows failed; the rows leave")
         lost_calls, seen_calls = self._count_calls()
         return self._converter.convert(
             rows,
@@ -256,12 +210,12 @@ class Pipeline:
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of recognise, describe, aggregate and convert."""
-        return (self._recognised.count(), self._counter.count(), self._aggregator.count(), self._converter.count())
+        return (self._matched.count(), self._counter.count(), self.aggregator.count(), self._converter.count())
 
     def _count_calls(self) -> tuple[int, int]:
-        recognise, describe, *_ = counts = self.counts()
+        matched, described, *_ = counts = self.counts()
         lost_calls = self.lost_before_calls + sum(count.dropped_total for count in counts)
-        return lost_calls, self.lost_before_calls + recognise.seen + describe.seen
+        return lost_calls, self.lost_before_calls + matched.seen + described.seen
 
 
 def _log_failure(what: str) -> None:

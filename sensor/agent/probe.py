@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sensor.agent.pause import CaptureState, ControlError, request_status
+from sensor.agent.pause import Command, ControlError, request_command
+from sensor.core.state import SensorState
 
 DEFAULT_RUN_DIR: Final = "/run/apidae"
 
@@ -17,11 +18,11 @@ DEFAULT_RUN_DIR: Final = "/run/apidae"
 def main(arguments: Sequence[str]) -> int:
     """The exit status."""
     try:
-        status = request_status(Path(arguments[0] if arguments else DEFAULT_RUN_DIR))
+        status = request_command(Path(arguments[0] if arguments else DEFAULT_RUN_DIR), Command.STATUS)
     except ControlError as error:
         print(error, file=sys.stderr)
         return 1
-    if status.state is CaptureState.STOPPING:
+    if status.state is SensorState.STOPPING:
         print("The sensor is stopping.", file=sys.stderr)
         return 1
     return 0

@@ -11,11 +11,10 @@ the sensor sleeps from second to second.
 
 import asyncio
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Self
 
-from sensor.capture.source import Bell
+from sensor.capture.source import Capture
 
 # From the first event to the turn: calls that take no longer are read whole.
 SETTLE_SECONDS: Final = 0.005
@@ -24,35 +23,20 @@ SETTLE_SECONDS: Final = 0.005
 CHECK_SECONDS: Final = 0.2
 # The same where they had to be read before their second ended.
 BUSY_CHECK_SECONDS: Final = 0.1
-# Between two turns, where the last one taught nothing; what is new then is learned so much later.
+# Between two turns, where the last one installed nothing; what is new then is installed so much later.
 QUIET_SECONDS: Final = 0.25
 # Meanwhile it is looked so often whether too much has come: a burst of what is new fills a ring in half a second.
 QUIET_CHECK_SECONDS: Final = 0.125
 
 
-class Rings(Protocol):
-    """What a rest needs of `sensor.capture.source.Capture`."""
+class PollScheduler:
+    """Waits for one loop, as a context manager. Without a bell it looks every `interval_seconds`."""
 
-    @property
-    def bell(self) -> Bell | None: ...
-
-    def has_events(self) -> bool: ...
-
-    def is_pressing(self) -> bool: ...
-
-    def has_records(self) -> bool: ...
-
-    def is_due(self, ahead_seconds: float) -> bool: ...
-
-
-class Rest:
-    """Waits for one loop. Without a bell it looks every `interval_seconds`."""
-
-    def __init__(self, rings: Rings, *, interval_seconds: float, monotonic: Callable[[], float] | None = None) -> None:
+    def __init__(self, rings: Capture, *, interval_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._rings = rings
         self._interval_seconds = interval_seconds
-        self._now = monotonic or self._loop.time
+        self._now = self._loop.time
         self._rung: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
@@ -67,7 +51,10 @@ class Rest:
         if self._rung is not None:
             _finish(self._rung)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Before capture is closed."""
         if self._rings.bell is not None:
             self._loop.remove_reader(self._rings.bell.fd)
@@ -153,11 +140,6 @@ class Rest:
         self._rings.bell.hush()
         if self._rung is not None:
             _finish(self._rung)
-
-
-def seconds_left(unix_ns: int) -> float:
-    """To the end of the second of unix time, and a moment."""
-    return 1.001 - unix_ns % 1_000_000_000 / 1e9
 
 
 def _finish(future: "asyncio.Future[None]") -> None:

@@ -19,15 +19,15 @@ windows. Past the bounds of rows, calls go to `other`. Past twice the rows of a 
 `rows_full`. `routes_full` counts those whose route had no room.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import (
-    DEFAULT_CONSUMER_ORDER,
     NO_ROUTE,
     ROUTES_LIMIT,
     ActorFacts,
@@ -39,8 +39,7 @@ from sensor.aggregate.grouping import Novelty, NumberMemory, group_calls
 from sensor.aggregate.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
 from sensor.aggregate.window import Bounds, Habits, WaitingCalls, Window, flag_other
 from sensor.core.arrays import Index, find_order, find_runs
-from sensor.core.calls import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, CallRecord, Calls, tell_flags
-from sensor.core.config import ConsumerColumn
+from sensor.core.calls import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, CallRecord, Calls, make_flags
 from sensor.core.health import StageCount
 
 SECOND_NS: Final = 1_000_000_000
@@ -60,7 +59,6 @@ class OrderedCalls:
         return len(self.places)
 
     def split(self, length_ns: int) -> Iterator["OrderedCalls"]:
-        """Cut at multiples of `length_ns`."""
         starts = find_runs(self.times_ns // length_ns)
         if len(starts) == 1:
             yield self
@@ -121,8 +119,6 @@ class Triggers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowLimits:
-    """Lengths and bounds of the aggregation."""
-
     window_seconds: int = 10
     merged_window_seconds: int = 60
     # 1,000 live keys are what a dense node has in all; an endpoint with more consumers in 10 s keeps the most telling
@@ -139,9 +135,8 @@ class Aggregator:
         *,
         limits: WindowLimits = WindowLimits(),
         triggers: Triggers = Triggers(),
-        consumer_order: Iterable[ConsumerColumn] = DEFAULT_CONSUMER_ORDER,
     ) -> None:
-        self.facts = Facts(consumer_order)
+        self.facts = Facts()
         self._bounds = Bounds(rows_per_endpoint=limits.rows_per_endpoint, rows_per_window=limits.rows_per_window)
         self._window_ns = limits.window_seconds * SECOND_NS
         self._merged_ns = limits.merged_window_seconds * SECOND_NS
@@ -167,48 +162,50 @@ class Aggregator:
     def add(self, record: CallRecord) -> tuple[int, ...]:
         """Count one call that was described in Python; gives its columns. Cost: 3 us."""
         self._seen_count += 1
-        if not 0 <= record.status_code < STATUS_CODE_LIMIT:
-            raise ValueError(f"status code is {record.status_code}; it has three digits")
-        if record.rpc_status is not None and not 0 <= record.rpc_status < RPC_STATUS_LIMIT - 1:
-            raise ValueError(f"RPC status is {record.rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
-        facts = self.facts
-        number, body = record.object_number, record.body
+        figures, ends, credentials, protocol = record.figures, record.ends, record.credentials, record.protocol
+        contents, facts = record.contents, self.facts
+        rpc_status = protocol.rpc_status
+        if not 0 <= figures.status_code < STATUS_CODE_LIMIT:
+            raise ValueError(f"status code is {figures.status_code}; it has three digits")
+        if rpc_status is not None and not 0 <= rpc_status < RPC_STATUS_LIMIT - 1:
+            raise ValueError(f"RPC status is {rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
+        number, body = record.target.object_number, contents.body
         call = (
-            record.time_unix_ns,
-            record.request_bytes,
-            record.response_bytes,
-            record.duration_ns // 1000,
-            record.object_hash,
+            figures.time_unix_ns,
+            figures.request_bytes,
+            figures.response_bytes,
+            figures.duration_ns // 1000,
+            record.target.object_hash,
             NO_NUMBER if number is None else number,
-            facts.route(record.route),
+            facts.route(record.target.route),
             facts.actor(
                 ActorFacts(
-                    record.principal,
-                    record.principal_kind,
-                    record.credential,
-                    record.is_credential_truncated,
-                    record.client_address,
-                    record.client_workload,
-                    record.authentication,
-                    record.protocol_version,
-                    record.request_content_type,
-                    record.kind,
-                    record.client_software,
+                    credentials.principal,
+                    credentials.principal_kind,
+                    credentials.credential,
+                    credentials.is_truncated,
+                    ends.client_address,
+                    ends.client_workload,
+                    credentials.authentication,
+                    ends.protocol_version,
+                    contents.request_content_type,
+                    protocol.kind,
+                    ends.client_software,
                 )
             ),
-            min(record.time_to_first_byte_ns // 1000, _LARGEST_U32),
-            record.status_code,
-            facts.media_type(record.response_content_type),
-            record.role,
-            record.hop,
-            tell_flags(record),
-            0 if record.rpc_status is None else record.rpc_status + 1,
+            min(figures.time_to_first_byte_ns // 1000, _LARGEST_U32),
+            figures.status_code,
+            facts.media_type(contents.response_content_type),
+            ends.role,
+            ends.hop,
+            make_flags(record),
+            0 if rpc_status is None else rpc_status + 1,
             0 if body is None else body.flags.value,
-            record.calls,
-            min(record.request_messages or 0, _LARGEST_U32),
-            min(record.response_messages or 0, _LARGEST_U32),
+            figures.calls,
+            min(protocol.request_messages or 0, _LARGEST_U32),
+            min(protocol.response_messages or 0, _LARGEST_U32),
             *((0, 0) if body is None else (min(body.records, _LARGEST_U32), facts.data(body.data))),
-            record.payload,
+            contents.payload,
         )
         self._make_room()
         self._waiting.append(call)
@@ -272,8 +269,11 @@ class Aggregator:
         return self._collect()
 
     def set_triggers(self, triggers: Triggers) -> None:
-        """Apply the policy's triggers from the next pass on."""
         self._triggers = triggers
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """Apply the policy's order; rows that left already keep the consumer they had."""
+        self.facts.set_consumer_order(order)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Calls given to the aggregator were lost: there was no room, or it failed and its caller says so."""

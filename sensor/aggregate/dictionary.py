@@ -13,7 +13,7 @@ When a table is full of entries in use, an actor becomes one of `other` (its cal
 type becomes the empty one. A route becomes `NO_ROUTE`, whose calls the aggregator counts as lost.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.arrays import KeyTable, Ragged, mix, mix_one, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Route
-from sensor.core.config import ConsumerColumn
 
 # A table is swept when so much of it is taken, and then down to half. 50,000 consumers stay below it: whoever keeps
 # numbers asks for all of them anew after a sweep. What is free above takes the 10,000 that may be new in a second.
@@ -33,7 +33,7 @@ KEPT_RATIO: Final = 0.5
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class Table(Generic[_Key]):
+class NumberTable(Generic[_Key]):
     """Keys to numbers 0 .. limit - 1 and back; number 0 is that of the first key, for ever."""
 
     def __init__(self, first: _Key, limit: int) -> None:
@@ -71,7 +71,6 @@ class Table(Generic[_Key]):
         return self.forget(numbers[(used <= last_tick) & (numbers != 0)])
 
     def forget(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Free these numbers."""
         for number in numbers.tolist():
             del self.numbers[self.keys[number]]
             self._free.append(number)
@@ -108,7 +107,7 @@ class IdentityColumns:
     consumer: NDArray[np.uint64]  # Tells consumers apart on this node; 0 = nothing known.
 
 
-class Identity(NamedTuple):
+class IdentityRow(NamedTuple):
     """One row; of a batch, arrays of equal lengths. Texts are numbers of `Identities.texts`; see `pack_manner`."""
 
     principal: Any
@@ -120,18 +119,16 @@ class Identity(NamedTuple):
 
 
 def pack_manner(authentication: AuthenticationKind, kind: CallKind, principal_kind: PrincipalKind) -> int:
-    """How somebody called, in a number."""
     return authentication << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT | principal_kind
 
 
 class Identities:
     """The table. Not thread-safe."""
 
-    def __init__(self, consumer_order: Iterable[ConsumerColumn]) -> None:
-        """The consumer is the first column of the order that is known."""
-        self._consumer_order = tuple(consumer_order)
+    def __init__(self) -> None:
+        self._consumer_order = CONSUMER_ORDER
         self.columns = _make_columns()
-        self.texts: Table[str] = Table("", 3 * IDENTITIES_LIMIT + 1)
+        self.texts: NumberTable[str] = NumberTable("", 3 * IDENTITIES_LIMIT + 1)
         self._text_hashes = np.zeros(self.texts.limit, np.uint64)
         self.used = np.zeros(IDENTITIES_LIMIT, np.int64)  # Tick of the last use, by number.
         self._keys = np.zeros(IDENTITIES_LIMIT, np.uint64)
@@ -140,6 +137,24 @@ class Identities:
         self._free: list[int] = []
         self._end = 0  # Numbers given so far.
         self._find_other(0, 0, tick=0)  # Number 0 is nobody, for ever.
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of each identity, known ones included, is the first column of this order that is known."""
+        if order == self._consumer_order:
+            return
+        self._consumer_order = order
+        columns, living = self.columns, np.flatnonzero(self._is_living)
+        none = np.zeros(len(living), np.uint64)
+        columns.consumer[living] = self._name_consumers(
+            IdentityRow(
+                columns.principal[living],
+                columns.credential[living],
+                columns.client_address[living],
+                columns.client_workload[living],
+                none,
+                none,
+            )
+        )
 
     def __len__(self) -> int:
         return len(self._table)
@@ -154,7 +169,7 @@ class Identities:
             self._text_hashes[number] = hash(text) & _MASK
         return number
 
-    def number(self, identity: Identity, tick: int) -> int:
+    def number(self, identity: IdentityRow, tick: int) -> int:
         """Number of one identity; of `other` where there is no room. Cost: 1 us, of a new one some 5."""
         key = _fold_one(identity)
         number = self._table.find_one(key)
@@ -165,13 +180,13 @@ class Identities:
             return other
         return self._fill_one(key, identity, other, tick, is_other=False)
 
-    def number_all(self, identities: Identity, tick: int) -> NDArray[np.int64]:
+    def number_all(self, identities: IdentityRow, tick: int) -> NDArray[np.int64]:
         """Numbers of identities; of `other` where there is no room. Cost: some 0.1 us each."""
         keys = _fold(identities)
         numbers, missing = self._table.find(keys)
         if len(missing):
             distinct, firsts, inverse = number_values(keys[missing])
-            new = Identity(*(column[missing[firsts]] for column in identities))
+            new = IdentityRow(*(column[missing[firsts]] for column in identities))
             numbers[missing] = self._add(distinct, new, tick)[inverse]
         return numbers
 
@@ -211,12 +226,12 @@ class Identities:
         numbers = np.fromiter(self.texts.numbers.values(), np.int64, len(self.texts.numbers))
         self.texts.forget(numbers[~is_used[numbers]])
 
-    def _add(self, keys: NDArray[np.uint64], new: Identity, tick: int) -> NDArray[np.int64]:
+    def _add(self, keys: NDArray[np.uint64], new: IdentityRow, tick: int) -> NDArray[np.int64]:
         others = self._find_others(new.protocol_version, new.manner, tick)
         room = max(0, IDENTITIES_LIMIT - _OTHERS_LIMIT - len(self))
         numbers = others.copy()
         if room:
-            part = Identity(*(column[:room] for column in new))
+            part = IdentityRow(*(column[:room] for column in new))
             numbers[:room] = self._fill(keys[:room], part, others[:room], tick)
         return numbers
 
@@ -232,7 +247,7 @@ class Identities:
         return np.array(numbers, np.int64)[place]
 
     def _find_other(self, version: int, manner: int, tick: int) -> int:
-        identity = Identity(0, 0, 0, 0, version, manner | 1 << _OTHER_SHIFT)
+        identity = IdentityRow(0, 0, 0, 0, version, manner | 1 << _OTHER_SHIFT)
         key = _fold_one(identity)
         number = self._table.find_one(key)
         if number is not None:
@@ -246,42 +261,38 @@ class Identities:
             less = self._find_other(version, reduced, tick)
         if len(self) >= IDENTITIES_LIMIT:
             return max(less, 0)
-        return self._fill_one(key, Identity(0, 0, 0, 0, version, manner), less, tick, is_other=True)
+        return self._fill_one(key, IdentityRow(0, 0, 0, 0, version, manner), less, tick, is_other=True)
 
-    def _fill_one(self, key: int, new: Identity, other: int, tick: int, *, is_other: bool) -> int:
+    def _fill_one(self, key: int, new: IdentityRow, other: int, tick: int, *, is_other: bool) -> int:
         """The row of one that is not known, for which there is room. `other`: -1 for the row itself."""
         number = self._free.pop() if self._free else self._end
         self._end = max(self._end, number + 1)
-        columns = self.columns
-        columns.principal[number], columns.credential[number] = new.principal, new.credential
-        columns.client_address[number], columns.client_workload[number] = new.client_address, new.client_workload
-        columns.protocol_version[number] = new.protocol_version
-        columns.authentication[number] = new.manner >> _AUTHENTICATION_SHIFT
-        columns.kind[number] = new.manner >> _KIND_SHIFT & 0xFF
-        columns.principal_kind[number] = new.manner & 0xFF
-        columns.is_other[number] = is_other
-        columns.other[number] = number if other < 0 else other
-        columns.consumer[number] = self._name_consumer(new)
-        self._keys[number], self.used[number], self._is_living[number] = key, tick, True
+        self._write(number, key, new, number if other < 0 else other, self._name_consumer(new), tick)
+        self.columns.is_other[number] = is_other
         self._table.put_one(key, number)
         return number
 
-    def _fill(self, keys: NDArray[np.uint64], new: Identity, others: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
+    def _fill(
+        self, keys: NDArray[np.uint64], new: IdentityRow, others: NDArray[np.int64], tick: int
+    ) -> NDArray[np.int64]:
         """Rows of identities that are not known, for which there is room."""
         numbers = self._take_numbers(len(keys))
+        self._write(numbers, keys, new, others, self._name_consumers(new), tick)
+        self.columns.is_other[numbers] = False
+        self._table.put(keys, numbers)
+        return numbers
+
+    def _write(self, numbers: Any, keys: Any, new: IdentityRow, others: Any, consumers: Any, tick: int) -> None:
+        """The rows of one number, or of an array of them."""
         columns = self.columns
         columns.principal[numbers], columns.credential[numbers] = new.principal, new.credential
         columns.client_address[numbers], columns.client_workload[numbers] = new.client_address, new.client_workload
         columns.protocol_version[numbers] = new.protocol_version
-        columns.authentication[numbers] = new.manner >> np.uint64(_AUTHENTICATION_SHIFT)
-        columns.kind[numbers] = (new.manner >> np.uint64(_KIND_SHIFT)).astype(np.uint8)
-        columns.principal_kind[numbers] = new.manner.astype(np.uint8)
-        columns.is_other[numbers] = False
-        columns.other[numbers] = others
-        columns.consumer[numbers] = self._name_consumers(new)
+        columns.authentication[numbers] = new.manner >> _AUTHENTICATION_SHIFT
+        columns.kind[numbers] = new.manner >> _KIND_SHIFT & 0xFF
+        columns.principal_kind[numbers] = new.manner & 0xFF
+        columns.other[numbers], columns.consumer[numbers] = others, consumers
         self._keys[numbers], self.used[numbers], self._is_living[numbers] = keys, tick, True
-        self._table.put(keys, numbers)
-        return numbers
 
     def _take_numbers(self, count: int) -> NDArray[np.int64]:
         again_count = min(count, len(self._free))
@@ -292,7 +303,7 @@ class Identities:
         self._end = end
         return numbers
 
-    def _name_consumers(self, new: Identity) -> NDArray[np.uint64]:
+    def _name_consumers(self, new: IdentityRow) -> NDArray[np.uint64]:
         """By the first column that says something, and which that is."""
         columns = {
             ConsumerColumn.PRINCIPAL: new.principal,
@@ -306,7 +317,7 @@ class Identities:
             consumers[said] = mix(np.full(len(said), mix_one(0, place), np.uint64), columns[name][said])
         return consumers
 
-    def _name_consumer(self, new: Identity) -> int:
+    def _name_consumer(self, new: IdentityRow) -> int:
         """The same of one."""
         columns = {
             ConsumerColumn.PRINCIPAL: new.principal,
@@ -320,7 +331,7 @@ class Identities:
         return 0
 
 
-def _fold(identities: Identity) -> NDArray[np.uint64]:
+def _fold(identities: IdentityRow) -> NDArray[np.uint64]:
     principals, credentials, addresses, workloads, versions, manners = (
         column.astype(np.uint64, copy=False) for column in identities
     )
@@ -330,7 +341,7 @@ def _fold(identities: Identity) -> NDArray[np.uint64]:
     return mix(mix(mix(key, addresses << shift | workloads), versions), manners)
 
 
-def _fold_one(identity: Identity) -> int:
+def _fold_one(identity: IdentityRow) -> int:
     """The same of one."""
     principal, credential, address, workload, version, manner = identity
     key = mix_one(mix_one(0, principal), credential)
@@ -363,12 +374,9 @@ MEDIA_TYPES_LIMIT: Final = 1 << 14
 DATA_SETS_LIMIT: Final = 1 << 14
 NO_DATA: Final = 0
 _IDENTITY_BITS: Final = 16
-_IDENTITY_MASK: Final = (1 << _IDENTITY_BITS) - 1
 _MEDIA_TYPE_MASK: Final = (1 << 15) - 1
 _TRUNCATED_SHIFT: Final = 31
 _SOFTWARE: Final = "\n"  # Between a media type and software, as neither holds it.
-
-DEFAULT_CONSUMER_ORDER: Final = tuple(ConsumerColumn)
 
 
 class ActorFacts(msgspec.Struct, frozen=True):
@@ -401,19 +409,22 @@ class Freed:
 class Facts:
     """The tables of one aggregator. Not thread-safe."""
 
-    def __init__(self, consumer_order: Iterable[ConsumerColumn] = DEFAULT_CONSUMER_ORDER) -> None:
-        """The consumer is the first column of the order that is known."""
+    def __init__(self) -> None:
         self.generation = 0
         self._tick = 0
-        self._routes: Table[int] = Table(NO_ROUTE, ROUTES_LIMIT)
+        self._routes: NumberTable[int] = NumberTable(NO_ROUTE, ROUTES_LIMIT)
         self._routes_known: list[Route | None] = [None]
         self.route_ids = np.zeros(ROUTES_LIMIT, np.uint64)  # By number.
-        self._media_types: Table[str] = Table("", MEDIA_TYPES_LIMIT)
-        self._identities = Identities(consumer_order)
+        self._media_types: NumberTable[str] = NumberTable("", MEDIA_TYPES_LIMIT)
+        self._identities = Identities()
         self._data_sets: dict[tuple[int, ...], int] = {(): NO_DATA}
         self._data_by_number: list[tuple[int, ...]] = [()]
         self.data_sets_lost = 0  # Calls of which is not told what was found: the sets are full.
         self.identities = self._identities.columns
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """As that of the identities."""
+        self._identities.set_consumer_order(order)
 
     def route(self, route: Route) -> int:
         """Number of a route, or `NO_ROUTE` when there is no room. Cost: 0.1 us."""
@@ -468,8 +479,7 @@ class Facts:
         return Ragged(lengths, np.array([code for one in sets for code in one], np.uint16))
 
     def actor(self, actor: ActorFacts) -> int:
-        """Number of an actor. Cost: 2 us."""
-        identity = Identity(
+        identity = IdentityRow(
             actor.principal,
             actor.credential,
             self.text(actor.client_address),
@@ -481,13 +491,12 @@ class Facts:
         media_type = self.request_type(actor.request_content_type, actor.client_software)
         return number | media_type << _IDENTITY_BITS | actor.is_credential_truncated << _TRUNCATED_SHIFT
 
-    def actors(self, identities: Identity, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
+    def actors(self, identities: IdentityRow, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of many actors whose credentials are whole; their texts are numbers of `text`, and `media_types` of
         `request_type`."""
         return self._identities.number_all(identities, self._tick) | media_types << _IDENTITY_BITS
 
     def text(self, text: str) -> int:
-        """Number of a text of identities."""
         return self._identities.number_text(text, self._tick)
 
     def find_route(self, number: int) -> Route:
@@ -510,23 +519,6 @@ class Facts:
         texts = self._identities.texts.keys
         return [texts[number] for number in numbers]
 
-    def find_actor(self, number: int) -> ActorFacts:
-        """The actor of a number that `actor` gave; of one of `other`, with its name lost."""
-        identity, columns, texts = number & _IDENTITY_MASK, self.identities, self._identities.texts.keys
-        return ActorFacts(
-            int(columns.principal[identity]),
-            PrincipalKind(columns.principal_kind[identity]),
-            int(columns.credential[identity]),
-            bool(number >> _TRUNCATED_SHIFT),
-            texts[columns.client_address[identity]],
-            texts[columns.client_workload[identity]],
-            AuthenticationKind(int(columns.authentication[identity])),
-            texts[columns.protocol_version[identity]],
-            self.find_media_type(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
-            CallKind(columns.kind[identity]),
-            self.find_software(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
-        )
-
     def begin_tick(self) -> int:
         """A new tick, of what is used from now on."""
         self._tick += 1
@@ -546,7 +538,7 @@ class Facts:
 
     def sweep(self, oldest_tick: int) -> Freed:
         """Forget what was not used since `oldest_tick`, as far as the tables are crowded."""
-        tables: tuple[Table[Any] | Identities, ...] = (self._routes, self._identities, self._media_types)
+        tables: tuple[NumberTable[Any] | Identities, ...] = (self._routes, self._identities, self._media_types)
         nothing = np.empty(0, np.int64)
         routes, identities, media_types = (
             table.sweep(oldest_tick) if table.is_crowded else nothing for table in tables
@@ -557,12 +549,10 @@ class Facts:
 
 
 def get_identities(actors: NDArray[np.uint32]) -> NDArray[np.uint16]:
-    """Identities of actors."""
     return actors.astype(np.uint16)  # The low 16 bits.
 
 
 def get_media_types(actors: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Media types of actors' requests."""
     return actors >> np.uint32(_IDENTITY_BITS) & np.uint32(_MEDIA_TYPE_MASK)
 
 

@@ -193,33 +193,24 @@ class Novelty:
         return unknown[forgotten]
 
 
+# Flags of calls that rows have under the same name.
+_SAME_FLAGS: Final = {
+    CallFlag[name]: RowFlag[name]
+    for name in ("LOSSY", "AMBIGUOUS", "UNKNOWN_FIELDS", "INFERRED", "ESTIMATED", "ENCRYPTED")
+}
 # Row flags by the flags of a call that had a response, and of one that had none.
 _FLAGS: Final = np.array(
     [
         [
-            (RowFlag.LOSSY if flags & CallFlag.LOSSY else 0)
-            | (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
-            | (RowFlag.AMBIGUOUS if flags & CallFlag.AMBIGUOUS else 0)
-            | (RowFlag.UNKNOWN_FIELDS if flags & CallFlag.UNKNOWN_FIELDS else 0)
-            | (RowFlag.INFERRED if flags & CallFlag.INFERRED else 0)
-            | (RowFlag.ESTIMATED if flags & CallFlag.ESTIMATED else 0)
-            | (RowFlag.ENCRYPTED if flags & CallFlag.ENCRYPTED else 0)
+            sum(row_flag for flag, row_flag in _SAME_FLAGS.items() if flags & flag)
+            + (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
             for flags in range(1_024)
         ]
         for is_unanswered in (False, True)
     ],
     np.uint32,
 )
-_TOLD_FLAGS: Final = (
-    CallFlag.LOSSY.value
-    | CallFlag.ABORTED.value
-    | CallFlag.AMBIGUOUS.value
-    | CallFlag.UNKNOWN_FIELDS.value
-    | CallFlag.INFERRED.value
-    | CallFlag.COUNTED.value
-    | CallFlag.ESTIMATED.value
-    | CallFlag.ENCRYPTED.value
-)
+_TOLD_FLAGS: Final = sum(_SAME_FLAGS) | CallFlag.ABORTED.value | CallFlag.COUNTED.value
 # More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
 _STREAMING: Final = (
     ("request_messages", RowFlag.CLIENT_STREAMING),
@@ -262,8 +253,8 @@ def group_calls(calls: Calls, places: Index, facts: Facts, memory: NumberMemory,
         (Sum.CALLS, counts),
         (Sum.REQUEST_BYTES, calls["request_bytes"]),
         (Sum.RESPONSE_BYTES, calls["response_bytes"]),
-        (Sum.TIME_TO_FIRST_BYTE_US, _clear(calls["ttfb_us"], is_call)),
-        (Sum.DURATION_US, durations_us),
+        (Sum.TIME_TO_FIRST_BYTE_SUM_US, _clear(calls["ttfb_us"], is_call)),
+        (Sum.DURATION_SUM_US, durations_us),
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     sums[Sum.RECORDS] = measure_runs(starts, len(calls))
@@ -309,26 +300,14 @@ def _is_estimated(known: NDArray[Any]) -> bool:
 def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index, facts: Facts) -> Ragged:
     """Write what bodies told; gives the kinds of data found."""
     known = calls["body"]
-    if (known == BodyFlag.ESTIMATED.value).all():  # Between two samples all are.
-        np.add.reduceat(calls["records"], starts, out=sums[Sum.RETURNED], dtype=np.uint64)
-        sums[Sum.RETURNED_CALLS] = sums[Sum.RETURNED_ESTIMATED] = sums[Sum.RECORDS]
-        return _count_no_data(len(starts))
-    if _is_estimated(known):
-        np.add.reduceat(calls["records"], starts, out=sums[Sum.RETURNED], dtype=np.uint64)
-        np.add.reduceat(known > 0, starts, out=sums[Sum.RETURNED_ESTIMATED], dtype=np.uint64)
-        sums[Sum.RETURNED_CALLS] = sums[Sum.RETURNED_ESTIMATED]
-        return _find_data(calls, rows, len(starts), facts)
-    is_measured = known & BodyFlag.MEASURED.value > 0
-    is_estimated = known & BodyFlag.ESTIMATED.value > 0
-    for place, values in (
-        (Sum.RETURNED, calls["records"]),
-        (Sum.RETURNED_MEASURED, calls["records"] * is_measured),
-        (Sum.RETURNED_CALLS, is_measured | is_estimated),
-        (Sum.RETURNED_ESTIMATED, is_estimated),
-        (Sum.REQUESTS_READ, known & BodyFlag.REQUEST_READ.value > 0),
-        (Sum.RESPONSES_READ, known & BodyFlag.RESPONSE_READ.value > 0),
-    ):
-        np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
+    np.add.reduceat(calls["records"], starts, out=sums[Sum.RECORDS_RETURNED], dtype=np.uint64)
+    if not _is_estimated(known):
+        for place, values in (
+            (Sum.RECORDS_MEASURED, calls["records"] * (known & BodyFlag.MEASURED.value > 0)),
+            (Sum.REQUEST_BODIES_READ, known & BodyFlag.REQUEST_READ.value > 0),
+            (Sum.RESPONSE_BODIES_READ, known & BodyFlag.RESPONSE_READ.value > 0),
+        ):
+            np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     return _find_data(calls, rows, len(starts), facts)
 
 
@@ -356,7 +335,6 @@ def _sum_attacks(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: In
 
 
 def _clear(values: NDArray[Any], is_kept: NDArray[np.bool_]) -> NDArray[Any]:
-    """The values, and 0 where they do not count."""
     return values if is_kept.all() else values * is_kept
 
 
@@ -386,8 +364,8 @@ def _sum_numbers(
     numeric_rows = rows[starts]
     owners = number_runs(starts, len(rows))
     is_step = memory.find_steps(pairs[numeric_rows], owners, ranks, numbers, tick)
-    sums[Sum.NUMERIC_CALLS, numeric_rows] = np.add.reduceat(counts, starts)
-    sums[Sum.STEPS, numeric_rows] = np.add.reduceat(counts * is_step, starts)
+    sums[Sum.OBJECT_NUMERIC_CALLS, numeric_rows] = np.add.reduceat(counts, starts)
+    sums[Sum.OBJECT_MONOTONIC_STEPS, numeric_rows] = np.add.reduceat(counts * is_step, starts)
     largest, smallest = np.maximum.reduceat(numbers, starts), np.minimum.reduceat(numbers, starts)
     peaks[Peak.NUMBER, numeric_rows] = largest.astype(np.uint64)
     peaks[Peak.NUMBER_BELOW, numeric_rows] = (LARGEST_NUMBER - smallest).astype(np.uint64)
@@ -403,8 +381,8 @@ def _sum_streams(
     for place, values in (
         (Sum.ENDED_LATER, is_final & ~is_call),
         (Sum.STREAMS, is_stream),
-        (Sum.STREAM_US, calls["duration_us"] * is_stream),
-        (Sum.COUNTED, is_counted),
+        (Sum.STREAM_DURATION_SUM_US, calls["duration_us"] * is_stream),
+        (Sum.COUNTED_MESSAGES_CALLS, is_counted),
         (Sum.REQUEST_MESSAGES, calls["request_messages"] * is_counted),
         (Sum.RESPONSE_MESSAGES, calls["response_messages"] * is_counted),
     ):

@@ -5,7 +5,7 @@ A key is (route, identity, status, RPC status, role, hop) in 51 bits. Routes and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, Final
 
@@ -57,36 +57,45 @@ class RowFlag(IntFlag):
 
 class Sum(IntEnum):
     """Places in `Rows.sums`, the most usual ones first: an array ends where all that follows would be 0
-    (`find_height`)."""
+    (`find_height`). The names are those of the wire's columns (proto/apidae/v1/data.proto)."""
 
     CALLS = 0
-    RECORDS = 1  # Rows of CALL: calls and closing parts.
+    RECORDS = 1  # Rows of CALL: calls and closing parts. It does not travel.
     REQUEST_BYTES = 2
     RESPONSE_BYTES = 3
-    TIME_TO_FIRST_BYTE_US = 4
-    DURATION_US = 5
-    NUMERIC_CALLS = 6  # Whose object is an integer.
-    STEPS = 7  # Of those, one more or one less than the consumer's previous one.
-    RETURNED = 8  # Records that responses returned, measured or estimated.
-    RETURNED_CALLS = 9  # Calls whose records are known.
-    RETURNED_ESTIMATED = 10  # Of those, by an estimate.
-    RETURNED_MEASURED = 11  # Of `RETURNED`, counted in bodies.
-    REQUESTS_READ = 12  # Calls whose request body was classified.
-    RESPONSES_READ = 13
-    ENDED_LATER = 14  # Closing parts: ends of calls that were counted before.
-    STREAMS = 15  # That ended; how long each was open is no latency.
-    STREAM_US = 16
-    COUNTED = 17  # Ends whose messages are known,
-    REQUEST_MESSAGES = 18
-    RESPONSE_MESSAGES = 19  # and how many these were.
-    ATTACKS = 20  # Calls whose request held a payload.
-    ATTACKS_CONFIRMED = 21  # Answers that say that one worked.
+    TIME_TO_FIRST_BYTE_SUM_US = 4
+    DURATION_SUM_US = 5
+    OBJECT_NUMERIC_CALLS = 6  # Whose object is an integer.
+    OBJECT_MONOTONIC_STEPS = 7  # Of those, one more or one less than the consumer's previous one.
+    RECORDS_RETURNED = 8  # Records that responses returned, measured or estimated.
+    RECORDS_MEASURED = 9  # Of those, counted in bodies.
+    REQUEST_BODIES_READ = 10  # Calls whose request body was classified.
+    RESPONSE_BODIES_READ = 11
+    ENDED_LATER = 12  # Closing parts: ends of calls that were counted before.
+    STREAMS = 13  # That ended; how long each was open is no latency.
+    STREAM_DURATION_SUM_US = 14
+    COUNTED_MESSAGES_CALLS = 15  # Ends whose messages are known,
+    REQUEST_MESSAGES = 16
+    RESPONSE_MESSAGES = 17  # and how many these were.
+    ATTACKS = 18  # Calls whose request held a payload.
+    ATTACKS_CONFIRMED = 19  # Answers that say that one worked.
 
 
-# Plain HTTP without bodies has no more; between two samples there are estimates besides; then what was read.
-COMMON_SUMS: Final = int(Sum.RETURNED)
-ESTIMATED_SUMS: Final = int(Sum.RETURNED_MEASURED)
+# Plain HTTP without bodies has no more; between two samples records are estimated besides; then what was read.
+COMMON_SUMS: Final = int(Sum.RECORDS_RETURNED)
+ESTIMATED_SUMS: Final = int(Sum.RECORDS_MEASURED)
 BODY_SUMS: Final = int(Sum.ENDED_LATER)
+# Those that travel, by place, with their names on the wire.
+SENT_SUMS: Final = tuple((int(place), place.name.lower()) for place in Sum if place is not Sum.RECORDS)
+# The lists of a row: the wire's columns of their lengths, values and, of histograms, counts.
+LISTS: Final = {
+    "durations": ("duration_len", "duration_bucket", "duration_count"),
+    "sizes": ("response_size_len", "response_size_bucket", "response_size_count"),
+    "objects": ("objects_len", "objects_hash"),
+    "data": ("found_len", "found_code", "found_count"),
+    "payloads": ("payloads_len", "payloads_hash"),
+}
+RARE_LISTS: Final = frozenset(("data", "payloads"))
 
 
 class Peak(IntEnum):
@@ -117,59 +126,25 @@ class Rows:
         return len(self.keys)
 
     def select(self, is_taken: NDArray[np.bool_]) -> "Rows":
-        """The rows where `is_taken`."""
-        places = np.flatnonzero(is_taken)
-        return Rows(
-            keys=self.keys[places],
-            sums=self.sums.take(places, axis=1),
-            peaks=self.peaks.take(places, axis=1),
-            flags=self.flags[places],
-            request_types=self.request_types[places],
-            response_types=self.response_types[places],
-            durations=self.durations.select(is_taken),
-            sizes=self.sizes.select(is_taken),
-            objects=self.objects.select(is_taken),
-            data=self.data.select(is_taken),
-            payloads=self.payloads.select(is_taken),
-        )
+        arrays = self._take_arrays(np.flatnonzero(is_taken))
+        return Rows(**arrays, **{name: getattr(self, name).select(is_taken) for name in LISTS})
 
     def take(self, places: Index) -> "Rows":
-        """These rows, in this order."""
-        return Rows(
-            keys=self.keys[places],
-            sums=self.sums.take(places, axis=1),
-            peaks=self.peaks.take(places, axis=1),
-            flags=self.flags[places],
-            request_types=self.request_types[places],
-            response_types=self.response_types[places],
-            durations=self.durations.take(places),
-            sizes=self.sizes.take(places),
-            objects=self.objects.take(places),
-            data=self.data.take(places),
-            payloads=self.payloads.take(places),
-        )
+        return Rows(**self._take_arrays(places), **{name: getattr(self, name).take(places) for name in LISTS})
 
-    def rename(self, keys: Keys) -> "Rows":
-        """The same rows under other keys."""
-        return replace(self, keys=keys)
-
-    def get_sum(self, place: Sum) -> NDArray[np.uint64]:
-        """One sum of each row, whether it is held or not."""
-        return self.sums[place] if place < len(self.sums) else np.zeros(len(self), np.uint64)
+    def _take_arrays(self, places: Index) -> dict[str, Any]:
+        return {name: getattr(self, name).take(places, axis=-1) for name in _ARRAYS}
 
     @property
     def routes(self) -> Index:
-        """Route of each row."""
         return find_routes(self.keys)
 
     @property
     def identities(self) -> Index:
-        """Identity of each row."""
         return find_identities(self.keys)
 
     @property
     def statuses(self) -> Index:
-        """Status code of each row."""
         return (self.keys >> STATUS_SHIFT & _STATUS_MASK).astype(np.int64)
 
     @property
@@ -185,12 +160,10 @@ class Rows:
 
     @property
     def roles(self) -> Index:
-        """Role of each row."""
         return (self.keys >> ROLE_SHIFT & _TWO_BITS).astype(np.int64)
 
     @property
     def hops(self) -> Index:
-        """Hop of each row."""
         return (self.keys & _TWO_BITS).astype(np.int64)
 
     @property
@@ -202,10 +175,12 @@ class Rows:
 
     @property
     def size_bytes(self) -> int:
-        """Memory held."""
-        parts = (self.keys, self.sums, self.peaks, self.flags, self.request_types, self.response_types)
-        lists = (self.durations, self.sizes, self.objects, self.data, self.payloads)
-        return sum(part.nbytes for part in parts) + sum(part.size_bytes for part in lists)
+        arrays: int = sum(getattr(self, name).nbytes for name in _ARRAYS)
+        lists: int = sum(getattr(self, name).size_bytes for name in LISTS)
+        return arrays + lists
+
+
+_ARRAYS: Final = tuple(name for name in Rows.__dataclass_fields__ if name not in LISTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +201,6 @@ class RowColumns:
 
 
 def make_no_rows() -> Rows:
-    """None at all."""
     no_lengths = np.empty(0, np.int32)
     histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.uint32))
     return Rows(
@@ -262,17 +236,14 @@ def pack_keys(
 
 
 def find_routes(keys: Keys) -> Index:
-    """Routes of keys."""
     return (keys >> ROUTE_SHIFT).astype(np.int64)
 
 
 def find_identities(keys: Keys) -> Index:
-    """Identities of keys."""
     return ((keys & _IDENTITY_MASK) >> IDENTITY_SHIFT).astype(np.int64)
 
 
 def replace_identities(keys: Keys, identities: NDArray[np.uint16]) -> Keys:
-    """The same keys of other identities."""
     return keys & ~_IDENTITY_MASK | identities.astype(np.uint64) << IDENTITY_SHIFT
 
 
@@ -280,19 +251,11 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
     """All rows of all parts, none added up. `parts` is not empty."""
     if len(parts) == 1:
         return parts[0]
-    return Rows(
-        keys=np.concatenate([part.keys for part in parts]),
-        sums=_join_sums([part.sums for part in parts]),
-        peaks=np.concatenate([part.peaks for part in parts], axis=1),
-        flags=np.concatenate([part.flags for part in parts]),
-        request_types=np.concatenate([part.request_types for part in parts]),
-        response_types=np.concatenate([part.response_types for part in parts]),
-        durations=ragged.join([part.durations for part in parts]),
-        sizes=ragged.join([part.sizes for part in parts]),
-        objects=ragged.join([part.objects for part in parts]),
-        data=ragged.join([part.data for part in parts]),
-        payloads=ragged.join([part.payloads for part in parts]),
-    )
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in _ARRAYS if name != "sums"
+    }
+    lists: dict[str, Any] = {name: ragged.join([getattr(part, name) for part in parts]) for name in LISTS}
+    return Rows(**arrays, **lists, sums=_join_sums([part.sums for part in parts]))
 
 
 def _join_sums(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:

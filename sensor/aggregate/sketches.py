@@ -57,7 +57,6 @@ def find_buckets(values: NDArray[np.uint64]) -> NDArray[np.uint16]:
 
 
 def count_values(rows: Index, values: NDArray[np.uint64], rows_count: int) -> Ragged:
-    """Histograms of values that belong to `rows`."""
     codes = (rows << _BUCKET_BITS | find_buckets(values)).astype(np.int32)
     codes.sort()
     starts = find_runs(codes)

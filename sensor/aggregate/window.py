@@ -13,7 +13,7 @@ late.
 `WaitingCalls` holds the calls whose second has not ended.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -196,7 +196,7 @@ class Window:
         # Which kinds of credentials is lost past the limit, whether there were any is not.
         reduced = replace_identities(distinct, others[find_identities(distinct)])
         distinct = np.where(ranks < OTHER_ROWS_LIMIT, distinct, reduced)
-        return join_rows([rows.select(~(is_folded | is_other)), merge_rows(moving.rename(distinct[inverse]))])
+        return join_rows([rows.select(~(is_folded | is_other)), merge_rows(replace(moving, keys=distinct[inverse]))])
 
     def _list_entries(self, rows: Rows) -> tuple[Keys, Index, Index]:
         """Keys with an actor, their places in `rows` (-1 where all of one left), and their distinct objects with those
@@ -337,12 +337,10 @@ class WaitingCalls:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more can be added."""
         return self._count >= self._limit
 
     @property
     def calls(self) -> Calls:
-        """All of them."""
         return self._array[: self._count]
 
     def append(self, call: tuple[int, ...]) -> None:
@@ -366,7 +364,6 @@ class WaitingCalls:
         return calls
 
     def keep_where(self, is_kept: NDArray[np.bool_]) -> None:
-        """Only those where `is_kept` stay."""
         rest = self.calls.take(np.flatnonzero(is_kept))
         self._count = 0
         self.extend(rest)

@@ -19,28 +19,31 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
-from sensor.agent.agent import StartError
+from common.flags import with_flags
+from common.settings import ConfigError, split_address
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
-from sensor.agent.exporter import ReadyFile, ReadyFileError, serve
+from sensor.agent.exporter import ReadyFile, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
-from sensor.agent.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
+from sensor.agent.pause import Command, ControlError, ControlServer, request_command
 from sensor.cli.replay import replay
-from sensor.core.config import ConfigError, SensorSettings, load_settings, split_address
+from sensor.core.config import SensorSettings, load_settings
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.core.process import let_others_first, limit_arenas
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.enforce.tables import Switch
 from sensor.enrich.cgroup_tree import CgroupScope, ScopeError, read_scope
+from sensor.enrich.kubernetes.open import is_in_pod
 from sensor.export.certificates import CredentialError, EnrollmentError
 from sensor.export.certificates import enroll as get_certificate
 from sensor.export.client import UplinkRejectedError
@@ -57,23 +60,21 @@ from sensor.preflight.checks import (
 )
 from sensor.preflight.program_trial import try_programs
 
+_T = TypeVar("_T")
 TOKEN_VARIABLE: Final = "APIDAE_ENROLLMENT_TOKEN"
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 
+@with_flags(
+    SensorSettings,
+    ("collector", "collector_ca_file", "collector_server_name", "cluster", "node", "state_dir"),
+)
 def enroll(
-    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
+    flags: dict[str, Any],
     token_file: Annotated[Path | None, typer.Option(help="File with the token; asked for unless given.")] = None,
-    collector_ca_file: Annotated[
-        Path | None, typer.Option(help="PEM authorities of the collector's certificate, where the token names none.")
-    ] = None,
-    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
-    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the sensor keeps its certificate.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of the sensor's settings.")] = None,
+    config: Config = None,
 ) -> None:
     """Get a certificate and keep it; every flag but --token-file is the sensor's setting of its name."""
-    flags = {name: value for name, value in locals().items() if name not in ("config", "token_file")}
     try:
         settings = load_settings(flags, config_path=config)
         token = _read_token(token_file)
@@ -164,13 +165,15 @@ _START_ERRORS = (
     ControlError,
     LoadError,
     LockError,
-    ReadyFileError,
     ScopeError,
     SpoolError,
     StartError,
     StateError,
     UplinkRejectedError,
 )
+# For the readiness probe of a Pod on the network of its node, where the port may answer for the previous sensor. A Pod
+# has its own /tmp.
+READY_FILE = Path("/tmp/apidae-ready")
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
@@ -189,55 +192,15 @@ def register(app: typer.Typer) -> None:
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
 
-def run_sensor(
-    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the sensor's token.")] = None,
-    collector_ca_file: Annotated[
-        Path | None, typer.Option(help="PEM authorities of the collector's certificate.")
-    ] = None,
-    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
-    client_cert_file: Annotated[Path | None, typer.Option(help="PEM certificate of this sensor.")] = None,
-    client_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
-    enrollment_token_file: Annotated[
-        Path | None, typer.Option(help="File with a token that gets a certificate where there is none.")
-    ] = None,
-    first_contact_timeout_seconds: Annotated[
-        float | None, typer.Option(help="How long a first start waits for a collector.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
-    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Keys, policy and spool.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Compiled kernel side; the state directory unless given.")
-    ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
-    spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
-    capture: Annotated[str | None, typer.Option(help="auto, cgroup_skb (packets) or syscalls.")] = None,
-    cgroup_path: Annotated[
-        Path | None,
-        typer.Option(help="cgroup v2 directory to watch; unless given, the whole host."),
-    ] = None,
-    ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
-    poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
-    trusted_proxy_cidrs: Annotated[
-        str | None, typer.Option(help="Networks whose forwarded headers count, with commas.")
-    ] = None,
-    consumer_order: Annotated[
-        str | None, typer.Option(help="Columns that name the consumer, the first known one wins, with commas.")
-    ] = None,
-    window_seconds: Annotated[int | None, typer.Option(help="Length of a window.")] = None,
-    metrics_listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-) -> None:
+@with_flags(SensorSettings)
+def run_sensor(flags: dict[str, Any], config: Config = None) -> None:
     """`apidae sensor`; every flag is the setting of its name (sensor/core/config.py)."""
-    flags = {name: value for name, value in locals().items() if name != "config"}
     let_others_first()
     try:
         settings = load_settings(flags, config_path=config)
         failures = _configure_logging(settings)
         _check_node(settings)
-        ready = ReadyFile(settings.ready_file)
+        ready = ReadyFile(READY_FILE if is_in_pod() else None)
         ready.clear()
         scope = read_scope(settings.cgroup_path)
         lock = NodeLock(settings.run_dir, scope, version=VERSION, now=_tell_time, state_directory=settings.state_dir)
@@ -261,7 +224,7 @@ def _wait_and_live(
         lock,
         wait_seconds=settings.takeover_wait_seconds,
         prepare=lambda: prepare_capture(settings, scope),
-        tell_ready=lambda: _tell_waiting(settings, ready),
+        report_ready=lambda: _tell_waiting(settings, ready),
         begin=Prepared.begin,
     )
     try:
@@ -270,16 +233,15 @@ def _wait_and_live(
         lock.release()
 
 
+@with_flags(SensorSettings, ("cgroup_path",))
 def preflight(
+    flags: dict[str, Any],
     is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory to watch.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    config: Config = None,
 ) -> None:
     """`apidae preflight`, with the settings that a start would have; no collector is asked, so none need be named."""
     try:
-        settings = load_settings(
-            {"cgroup_path": cgroup_path}, config_path=config, defaults={"collector": "localhost:7443"}
-        )
+        settings = load_settings(flags, config_path=config, defaults={"collector": "localhost:7443"})
         checks = run_preflight(settings, try_programs=partial(try_programs, settings))
     except ConfigError as error:
         _fail(str(error))
@@ -294,20 +256,20 @@ def preflight(
 
 def pause(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     """`apidae pause`; returns when nothing is attached."""
-    _command(request_pause, run_dir)
+    _command(Command.PAUSE, run_dir)
 
 
 def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     """`apidae resume`; returns when all is attached."""
-    _command(request_resume, run_dir)
+    _command(Command.RESUME, run_dir)
 
 
-def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
+def _command(command: Command, run_dir: Path) -> None:
     try:
-        status = request(run_dir)
+        status = request_command(run_dir, command)
     except ControlError as error:
         _fail(str(error))
-    typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
+    typer.echo(json.dumps({"state": status.state.name.lower(), "pid": status.pid}))
 
 
 async def _live(
@@ -332,51 +294,50 @@ async def _live(
     loop.set_exception_handler(log_loop_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)
-    control = ControlServer(settings.run_dir, sensor)
-    control.start()
-    closers: list[Callable[[], None]] = [control.stop]
-    try:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_ending_in_thread(ControlServer(settings.run_dir, sensor.carry_out)))
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
+            exporter = serve(
+                host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
+            )
             try:
-                exporter = serve(
-                    host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
-                )
+                bound_port = await stack.enter_async_context(_ending_in_thread(exporter))
             except OSError as error:
                 raise StartError(
                     f"metrics_listen {settings.metrics_listen} cannot be listened on ({error.strerror}); "
                     "choose a free port of an address of this machine"
                 ) from error
-            closers.append(exporter.close)
-            logger.info("metrics at http://%s:%d/metrics", host, exporter.port)
+            logger.info("metrics at http://%s:%d/metrics", host, bound_port)
         await sensor.run(uplink)
+
+
+@asynccontextmanager
+async def _ending_in_thread(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
+    """The same, but left in a thread: a command or scrape that is under way waits for this loop."""
+    entered = manager.__enter__()
+    try:
+        yield entered
     finally:
-        for close in closers:
-            # In a thread: a command or scrape that is under way waits for this loop.
-            await asyncio.to_thread(close)
+        await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 @contextmanager
 def _tell_waiting(settings: SensorSettings, ready: ReadyFile) -> Iterator[None]:
     """Answers whoever watches the sensor, while it waits for the one before it."""
     ready.set()
-    if not settings.metrics_listen:
+    with ExitStack() as stack:
+        if settings.metrics_listen:
+            host, port = split_address(settings.metrics_listen)
+            exporter = serve(
+                host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
+            )
+            try:
+                # On the network of the node the sensor before it has this port.
+                stack.enter_context(exporter)
+            except OSError as error:
+                logger.info("metrics_listen is not free yet: %s", error.strerror)
         yield
-        return
-    host, port = split_address(settings.metrics_listen)
-    # On the network of the node the sensor before it has this port.
-    try:
-        exporter = serve(
-            host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
-        )
-    except OSError as error:
-        logger.info("metrics_listen is not free yet: %s", error.strerror)
-        yield
-        return
-    try:
-        yield
-    finally:
-        exporter.close()
 
 
 def _check_node(settings: SensorSettings) -> None:

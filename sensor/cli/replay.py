@@ -139,7 +139,7 @@ class Replay:
             counts.untold[reason] += 1
         else:
             counts.calls += 1
-            counts.lossy_calls += record.is_lossy
+            counts.lossy_calls += record.figures.is_lossy
             line = build_line(record, server_address=format_address(flow.server[0]))
             attack = self._find_attack(flow)
             if attack is not None:

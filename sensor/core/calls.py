@@ -140,7 +140,7 @@ class BodyFlag(IntFlag):
 
 
 class BodyFacts(msgspec.Struct, frozen=True, gc=False):
-    """What may be told of a call's bodies: no value, no name of a field."""
+    """What may be reported of a call's bodies: no value, no name of a field."""
 
     records: int  # Returned; 0 where `flags` say that nothing is known.
     data: tuple[int, ...]  # What was found where: codes of sensor.sensitive.kinds, ascending.
@@ -153,7 +153,7 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
 
     request: bytes
     response: bytes
-    response_head: bytes = b""  # Where no event brought it: of a call that a record tells.
+    response_head: bytes = b""  # Where no event brought it: of a call that a record reports.
     # Where chunk framing was undone before: whether all of the request and of the response is here.
     whole: tuple[bool, bool] | None = None
 
@@ -161,12 +161,10 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
         return f"RawBodies({len(self.request)} and {len(self.response)} bytes, redacted)"
 
 
-class Exchange(msgspec.Struct, frozen=True, gc=False):
-    """One request and its response as the kernel matched them, heads still in bytes. Private to the node."""
+class Ends(msgspec.Struct, frozen=True, gc=False):
+    """Both ends of a connection, and how its calls were seen. Private to the node."""
 
-    time_unix_ns: int  # First byte of the request.
     connection: int  # Socket cookie.
-    call: int  # 0, 1, 2 .. within the connection.
     role: Role
     cgroup_id: int  # Of the socket seen.
     peer_cgroup_id: int  # Of the client, where it is on this node; else 0.
@@ -174,33 +172,55 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     local_port: int
     remote_address: str
     remote_port: int
-    request_head: bytes  # Up to 8 KiB, request line included.
-    is_request_head_truncated: bool
-    response_head: bytes  # Up to 1 KiB; empty when aborted before a response.
-    status_code: int  # 0 when aborted before a response, or where that is lost (then `is_lossy`).
+    # Thread group whose system calls or TLS were read; 0: not known, as of packets.
+    process: int = 0
+    is_encrypted: bool = False  # What TLS carried, read in the process.
+
+
+class CallFigures(msgspec.Struct, frozen=True, gc=False):
+    """When a call was, how large, how it ended, and how much of it was seen."""
+
+    time_unix_ns: int  # First byte of the request.
+    status_code: int  # 0 when aborted before a response, or where that is lost (then `is_lossy`); STATUS_NOT_READ.
     request_bytes: int  # Heads and bodies as on the wire, all segments of this call.
     response_bytes: int
     time_to_first_byte_ns: int  # From the first request byte; 0 when aborted before a response.
     duration_ns: int  # To the last response byte; 0 while not is_final.
-    calls: int  # 1; 0 in the closing part of a call already told (responses longer than 1 s).
+    calls: int  # 1; 0 in the closing part of a call already reported (responses longer than 1 s).
     is_final: bool  # Durations and sizes are complete.
     is_aborted: bool  # Ended before its response was complete.
     is_lossy: bool  # Bytes were lost, the position in the stream was guessed, or nobody saw how it ended.
-    # Hashes by which the kernel can be taught to recognise the like of it (sensor.offload); 0: not computed.
-    profile: int = 0
-    host: int = 0
-    credential: int = 0  # Hash of a value that says who calls, as the kernel told it; 0: none.
     is_ambiguous: bool = False  # Programs may disagree where the request ends: a sign of smuggling.
+
+
+class KernelHashes(msgspec.Struct, frozen=True, gc=False):
+    """What the kernel computed of a request head, under which it can match the like of it (sensor.offload)."""
+
+    profile: int
+    host: int
+    credential: int  # Of a value that says who calls; 0: none.
+
+
+NO_HASHES: Final = KernelHashes(0, 0, 0)
+
+
+class Exchange(msgspec.Struct, frozen=True, gc=False):
+    """One request and its response as capture matched them, heads still in bytes. Private to the node."""
+
+    ends: Ends
+    figures: CallFigures
+    call: int  # 0, 1, 2 .. within the connection.
+    request_head: bytes = b""  # Up to 8 KiB, request line included.
+    is_request_head_truncated: bool = False
+    response_head: bytes = b""  # Up to 1 KiB; empty when aborted before a response.
+    hashes: KernelHashes = NO_HASHES
     bodies: RawBodies | None = None  # Of a sampled call that is final.
     # Of a WebSocket that ended; None where they could not be counted.
     request_messages: int | None = None
     response_messages: int | None = None
-    is_encrypted: bool = False  # What TLS carried, read in the process.
-    # Thread group whose system calls or TLS were read; 0: not known, as of packets.
-    process: int = 0
 
     def __repr__(self) -> str:
-        names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"
+        names = f"connection={self.ends.connection}, call={self.call}, status_code={self.figures.status_code}"
         return f"Exchange({names}, heads redacted)"
 
 
@@ -236,36 +256,44 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     has_trailing_slash: bool
 
 
-class CallRecord(msgspec.Struct, frozen=True, gc=False):
-    """One call as everything downstream takes it: no payload values, no header values."""
+class NamedEnds(msgspec.Struct, frozen=True, gc=False):
+    """Who called, and what kind of end answered."""
 
-    time_unix_ns: int
-    route: Route
     role: Role
     hop: Hop
-    status_code: int  # 0 when aborted before a response; STATUS_NOT_READ.
-    protocol_version: str  # `1.0` or `1.1`.
+    client_address: str  # Textual IP, through trusted hops only.
+    client_workload: str  # Of a client on this node; else empty.
+    client_software: str  # A keyed hash of the head's shape, after a well-known product (sensor.describe.describer).
+    protocol_version: str  # `1.0`, `1.1` or `2`.
+    is_encrypted: bool  # As of Ends.
+
+
+class Credentials(msgspec.Struct, frozen=True, gc=False):
+    """What may be reported of a request's credentials: kinds and keyed hashes."""
+
+    authentication: AuthenticationKind
     principal: int  # Keyed hash; 0 = none.
     principal_kind: PrincipalKind
     credential: int  # Keyed hash of the whole credential; 0 = none or truncated.
-    is_credential_truncated: bool
-    client_address: str  # Textual IP, through trusted hops only.
-    client_workload: str  # Of a client on this node; else empty.
-    authentication: AuthenticationKind
-    request_content_type: str  # Media type, lower case, no parameters.
-    response_content_type: str
-    request_bytes: int
-    response_bytes: int
-    time_to_first_byte_ns: int
-    duration_ns: int
-    calls: int  # As in Exchange.
-    is_final: bool
-    is_aborted: bool
-    is_lossy: bool
-    object_hash: int  # Keyed hash of the path's parameter values, in order; 0 = the path has none.
-    # The last parameter's value where it is a number of at most 18 digits. Never leaves the node as such.
-    object_number: int | None  # For counting runs of ids on this node; never told.
-    is_ambiguous: bool = False  # As in Exchange.
+    is_truncated: bool
+
+
+class CallTarget(msgspec.Struct, frozen=True, gc=False):
+    """The route of a call, and which object of it."""
+
+    route: Route
+    # Keyed hashes of the path's parameter values, folded in order as the kernel does it; 0 = the path has none.
+    object_hash: int
+    # The last parameter's value where it is a number of at most 18 digits: for counting runs of ids on this node.
+    object_number: int | None
+
+    def __repr__(self) -> str:
+        return f"CallTarget(route={self.route!r}, object_hash={self.object_hash}, number redacted)"
+
+
+class CallProtocol(msgspec.Struct, frozen=True, gc=False):
+    """What a call is besides HTTP, and what of it could not be read."""
+
     kind: CallKind = CallKind.HTTP
     rpc_status: int | None = None  # google.rpc.Code; None: of no RPC, not sent yet, or not known.
     # Of RPCs and WebSockets, whole in the last part; None where they could not be counted.
@@ -274,17 +302,27 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     is_stream: bool = False  # How long it took says how long somebody listened: its duration is no latency.
     has_unknown_fields: bool = False  # Of a head of HTTP/2: what they say (a credential, too) could not be seen.
     is_inferred: bool = False  # Path, method or status follow from other evidence than their own bytes.
+
+
+class Contents(msgspec.Struct, frozen=True, gc=False):
+    """What a call carried: no payload values, no header values."""
+
+    request_content_type: str  # Media type, lower case, no parameters.
+    response_content_type: str
     body: BodyFacts | None = None
     # Keyed hash of an attack's payload, its low 8 bits what it is (sensor.describe.attacks.classes); 0: none was seen.
     payload: int = 0
-    client_software: str = (
-        ""  # A keyed hash of the head's shape, after a well-known product (sensor.describe.describer).
-    )
-    is_encrypted: bool = False  # As in Exchange.
 
-    def __repr__(self) -> str:
-        names = (name for name in self.__struct_fields__ if name != "object_number")
-        return f"CallRecord({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+class CallRecord(msgspec.Struct, frozen=True, gc=False):
+    """One call as everything downstream takes it. Each part is what one stage of `sensor.describe` gives."""
+
+    figures: CallFigures
+    ends: NamedEnds
+    credentials: Credentials
+    target: CallTarget
+    protocol: CallProtocol
+    contents: Contents
 
 
 # `object` where the path has no parameter, and `number` where the object is no integer.
@@ -348,17 +386,18 @@ def make_calls(count: int) -> Calls:
     return np.zeros(count, CALL)
 
 
-def tell_flags(record: CallRecord) -> int:
+def make_flags(record: CallRecord) -> int:
     """CallFlags of a call."""
-    is_counted = record.is_final and record.request_messages is not None and record.response_messages is not None
+    figures, protocol = record.figures, record.protocol
+    is_counted = figures.is_final and protocol.request_messages is not None and protocol.response_messages is not None
     return (
-        record.is_lossy * CallFlag.LOSSY.value
-        | record.is_aborted * CallFlag.ABORTED.value
-        | record.is_final * CallFlag.FINAL.value
-        | record.has_unknown_fields * CallFlag.UNKNOWN_FIELDS.value
-        | record.is_inferred * CallFlag.INFERRED.value
-        | record.is_ambiguous * CallFlag.AMBIGUOUS.value
-        | record.is_stream * CallFlag.STREAM.value
-        | record.is_encrypted * CallFlag.ENCRYPTED.value
+        figures.is_lossy * CallFlag.LOSSY.value
+        | figures.is_aborted * CallFlag.ABORTED.value
+        | figures.is_final * CallFlag.FINAL.value
+        | figures.is_ambiguous * CallFlag.AMBIGUOUS.value
+        | protocol.has_unknown_fields * CallFlag.UNKNOWN_FIELDS.value
+        | protocol.is_inferred * CallFlag.INFERRED.value
+        | protocol.is_stream * CallFlag.STREAM.value
+        | record.ends.is_encrypted * CallFlag.ENCRYPTED.value
         | is_counted * CallFlag.COUNTED.value
     )

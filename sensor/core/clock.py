@@ -72,3 +72,8 @@ class Clock:
                 narrowest = reading
         assert narrowest is not None
         return narrowest[1]
+
+
+def seconds_left(unix_ns: int) -> float:
+    """To the end of the second of unix time, and a moment."""
+    return 1.001 - unix_ns % 1_000_000_000 / 1e9

@@ -19,7 +19,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from prometheus_client.core import Metric
@@ -27,17 +26,10 @@ from prometheus_client.registry import Collector
 
 from common.figures import Figure, collect_families, make_gauges, make_totals, total
 from sensor.core.config import CaptureWay
+from sensor.core.state import SensorState
 
 PREFIX: Final = "apidae_sensor_"
 TLS_STAGE: Final = "tls"  # Calls that TLS carried, which are captured in the process; the other stages' are of both.
-
-
-class SensorState(IntEnum):
-    """What the sensor is doing; values are those of the wire."""
-
-    CAPTURING = 1
-    PAUSED = 2
-    STOPPING = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +88,12 @@ class HealthReport:
 
     time_unix_ns: int
     state: SensorState
-    stages: tuple[StageCount, ...]
-    lag_ms: int  # Age of the oldest batch without acknowledgement.
-    spool_bytes: int
-    memory_bytes: int  # Resident set of this process.
-    cpu_ns: int  # User and system time of this process.
-    reason: str  # Why it is paused or stopping; else empty.
+    stages: tuple[StageCount, ...] = ()
+    lag_ms: int = 0  # Age of the oldest batch without acknowledgement.
+    spool_bytes: int = 0
+    memory_bytes: int = 0  # Resident set of this process.
+    cpu_ns: int = 0  # User and system time of this process.
+    reason: str = ""  # Why it is paused or stopping; else empty.
     capture: CaptureWay | None = None  # In use; None while nothing is captured.
     fallback_reason: str = ""  # Why packets cannot be captured, where system calls stand in for them; else empty.
     figures: tuple[Figure, ...] = ()  # Of the rooms; for metrics only.

@@ -8,13 +8,14 @@ Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from siphash24 import siphash24
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
-_KEY_BYTES = 16
+KEY_BYTES: Final = 16
 
 # One entry costs ~170 bytes and its text; longer values are hashed anew, so the cache stays under 2 MB whatever
 # clients send.
@@ -23,6 +24,19 @@ _CACHED_VALUE_BYTES = 256
 
 # Hashes that are equal in every installation (route ids): a published constant, no secret.
 PUBLIC_KEY = b"apidae route ids"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallationKey:
+    """The secret under which an installation hashes; held in memory and in one 0600 file."""
+
+    key_id: int
+    secret: bytes = field(repr=False)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it can be hashed under: an id of its own and 16 bytes."""
+        return self.key_id > 0 and len(self.secret) == KEY_BYTES
 
 
 def hash_siphash(key: bytes, message: bytes) -> int:
@@ -40,8 +54,8 @@ class KeyedHash:
     __slots__ = ("_cache", "_secret", "key_id")
 
     def __init__(self, key_id: int, secret: bytes) -> None:
-        if len(secret) != _KEY_BYTES:
-            raise ValueError(f"installation key {key_id} has {len(secret)} bytes; give it {_KEY_BYTES}")
+        if len(secret) != KEY_BYTES:
+            raise ValueError(f"installation key {key_id} has {len(secret)} bytes; give it {KEY_BYTES}")
         self.key_id = key_id
         self._secret = secret
         self._cache: dict[bytes, int] = {}

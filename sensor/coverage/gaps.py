@@ -12,12 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from common.figures import Figure, make_totals
 from sensor.core.calls import Service
-from sensor.coverage.limits import NODE_WORKLOAD
-from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.coverage.row import PortCoverage, build_node_row
 
 FILE_NAME: Final = "captured-until"
 TOUCH_SECONDS: Final = 1.0
@@ -61,7 +58,7 @@ class Gaps:
                 self._last = (begin, now)
                 self.count += 1
                 self.total_ns += now - begin
-                logger.info("nothing was captured for %s s before this", _tell_seconds(now - begin))
+                logger.info("nothing was captured for %s s before this", _format_seconds(now - begin))
         self._is_capturing = True
         self._write(now)
 
@@ -82,19 +79,12 @@ class Gaps:
         if not self.count:
             return
         begin, end = (datetime.fromtimestamp(ns / 1e9, UTC) for ns in self._last)
-        yield PortCoverage(
-            service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
-            protocol=PortProtocol.MISSED,
-            role=CoverageRole.NODE,
-            connections=self.count,
-            bytes=0,
-            address=ROW_NAME,
-            reason=(
-                f"Nothing was captured for {_tell_seconds(self.total_ns)} s in all, the last time from "
-                f"{begin:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC: the sensor was restarted or paused. "
-                "Calls of that time are missing."
-            ),
+        reason = (
+            f"Nothing was captured for {_format_seconds(self.total_ns)} s in all, the last time from "
+            f"{begin:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC: the sensor was restarted or paused. "
+            "Calls of that time are missing."
         )
+        yield build_node_row(unknown_service, ROW_NAME, reason, connections=self.count)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
@@ -118,6 +108,6 @@ class Gaps:
             logger.debug("%s cannot be written: %s", self._path, error)
 
 
-def _tell_seconds(ns: int) -> str:
+def _format_seconds(ns: int) -> str:
     """To the millisecond, where it is short."""
     return f"{ns / 1e9:.{1 if ns >= 1e9 else 3}f}"

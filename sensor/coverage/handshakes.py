@@ -32,21 +32,25 @@ HIDDEN_NAME: Final = "(encrypted hello)"
 End = tuple[int, CoverageRole, int, str]
 
 
-class _Heard:
-    """Counters of one end."""
+# Fields of `Handshakes` that are texts with counts.
+_TEXTS: Final = ("server_names", "protocols", "versions", "cipher_suites", "weaknesses", "peers")
 
-    __slots__ = ("count", "names", "peers", "protocols", "suites", "versions", "weak", "weaknesses")
+
+class _Heard:
+    """Counters of one end, by field of `Handshakes`."""
+
+    __slots__ = ("count", "texts", "weak")
 
     def __init__(self) -> None:
         self.count = 0
-        self.names: Counter[str] = Counter()
-        self.protocols: Counter[str] = Counter()
-        self.versions: Counter[str] = Counter()
-        self.suites: Counter[str] = Counter()
-        self.weaknesses: Counter[str] = Counter()
-        self.peers: Counter[str] = Counter()
+        self.texts: dict[str, Counter[str]] = {name: Counter() for name in _TEXTS}
         # By (version, cipher suite): how often, and when last; that one is at the end.
         self.weak: BoundedDict[tuple[str, str], tuple[int, int]] = BoundedDict(WEAK_MAX)
+
+    def add(self, name: str, text: str) -> None:
+        """Counts one text; those past the bound together."""
+        counter = self.texts[name]
+        counter[text if text in counter or len(counter) < TEXTS_MAX else OTHERS] += 1
 
 
 class HandshakeTable:
@@ -65,15 +69,15 @@ class HandshakeTable:
             return
         heard.count += 1
         if peer:
-            _add(heard.peers, peer)
+            heard.add("peers", peer)
         if hello is None:
             self.unreadable += 1
             return
-        _add(heard.names, hello.server_name or NO_NAME)
+        heard.add("server_names", hello.server_name or NO_NAME)
         if hello.is_encrypted_hello:
-            _add(heard.names, HIDDEN_NAME)
+            heard.add("server_names", HIDDEN_NAME)
         for protocol in hello.protocols:
-            _add(heard.protocols, protocol)
+            heard.add("protocols", protocol)
 
     def take_server(self, end: End, data: bytes, time_ns: int) -> None:
         """The first bytes of a server whose client was heard, and when, by the kernel's clock."""
@@ -85,11 +89,11 @@ class HandshakeTable:
             self.unreadable += 1
             return
         version, suite = name_version(hello.version), name_cipher_suite(hello.cipher_suite)
-        _add(heard.versions, version)
-        _add(heard.suites, suite)
+        heard.add("versions", version)
+        heard.add("cipher_suites", suite)
         weaknesses = list_weaknesses(hello.version, hello.cipher_suite)
         for weakness in weaknesses:
-            _add(heard.weaknesses, weakness)
+            heard.add("weaknesses", weakness)
         if weaknesses:
             count, _ = heard.weak.get((version, suite), (0, 0))
             heard.weak.renew((version, suite), (count + 1, time_ns))
@@ -101,12 +105,7 @@ class HandshakeTable:
             return NO_HANDSHAKES
         return Handshakes(
             count=heard.count,
-            server_names=_show(heard.names),
-            protocols=_show(heard.protocols),
-            versions=_show(heard.versions),
-            cipher_suites=_show(heard.suites),
-            weaknesses=_show(heard.weaknesses),
-            peers=_show(heard.peers),
+            **{name: add_texts((), tuple(counter.items()), SHOWN_MAX) for name, counter in heard.texts.items()},
             weak_choices=tuple(
                 WeakChoice(
                     version=version, cipher_suite=suite, count=count, age_seconds=max(0, now_ns - last) // SECOND_NS
@@ -125,26 +124,13 @@ class HandshakeTable:
         return heard
 
 
-def _add(counter: Counter[str], text: str) -> None:
-    counter[text if text in counter or len(counter) < TEXTS_MAX else OTHERS] += 1
-
-
-def _show(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
-    return add_texts((), tuple(counter.items()), SHOWN_MAX)
-
-
 def add_handshakes(one: Handshakes, other: Handshakes) -> Handshakes:
     """Both together."""
     if not other.count:
         return one
     return Handshakes(
         count=one.count + other.count,
-        server_names=add_texts(one.server_names, other.server_names, SHOWN_MAX),
-        protocols=add_texts(one.protocols, other.protocols, SHOWN_MAX),
-        versions=add_texts(one.versions, other.versions, SHOWN_MAX),
-        cipher_suites=add_texts(one.cipher_suites, other.cipher_suites, SHOWN_MAX),
-        weaknesses=add_texts(one.weaknesses, other.weaknesses, SHOWN_MAX),
-        peers=add_texts(one.peers, other.peers, SHOWN_MAX),
+        **{name: add_texts(getattr(one, name), getattr(other, name), SHOWN_MAX) for name in _TEXTS},
         weak_choices=_add_weak(one.weak_choices, other.weak_choices),
     )
 

@@ -19,8 +19,15 @@ from common.bounded import BoundedDict
 from common.figures import Figure, make_totals
 from sensor.core.calls import Service, WorkloadKind
 from sensor.coverage.handshakes import add_handshakes
-from sensor.coverage.limits import NODE_WORKLOAD
-from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
+from sensor.coverage.row import (
+    NO_HANDSHAKES,
+    CoverageRole,
+    Handshakes,
+    PortCount,
+    PortCoverage,
+    PortProtocol,
+    build_node_row,
+)
 from sensor.enrich.listeners import Listener
 
 REASONS: Final[dict[PortProtocol, str]] = {
@@ -33,7 +40,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.QUIC: "QUIC (HTTP/3): encrypted datagrams; flows and bytes are counted.",
     PortProtocol.SOCKMAP: "Programs move bytes between sockets (sockmap), past the hooks where the sensor reads.",
     PortProtocol.MISSED: "The sensor knows that it missed something.",
-    PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
+    PortProtocol.LEFT_OUT: "Seen and not reported, by choice.",
     PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
     PortProtocol.KERNEL_TLS: "Encrypted by the kernel (kTLS), past any library of TLS; connections are those open now.",
 }
@@ -41,7 +48,7 @@ IN_TURNS: Final = (
     "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."
 )
 HELD_BACK: Final = "That is less than they might be, for the sensor's processor time is at its budget."
-SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
+SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not distinguish them."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
 KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."
 OWN: Final = "Apidae's own: its calls are excluded, and it is in no share; include_own_traffic shows them."
@@ -100,43 +107,33 @@ NOTHING_HIDDEN = Hidden()
 _READ = frozenset({PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.HTTPS})
 
 
-def tell_share(rows: Iterable[PortCoverage]) -> tuple[Figure, ...]:
+# Of listening ports that carry HTTP: name, meaning, field of the row, and whether only ports that are read count.
+_SHARE: Final = (
+    ("http_connections", "Connections of listening ports that carry HTTP.", "connections", False),
+    (
+        "http_read_connections",
+        "Connections of listening ports that carry HTTP and are read.",
+        "connections",
+        True,
+    ),
+    ("http_bytes", "Bytes of connections of listening ports that carry HTTP.", "bytes", False),
+    ("http_read_bytes", "Bytes of connections of listening ports that carry HTTP and are read.", "bytes", True),
+    ("estimated_calls", "Calls over TLS that is not read, estimated from record lengths.", "estimated_calls", False),
+    ("late_connections", "Connections that were open before the sensor saw them.", "joined_late", False),
+)
+
+
+def list_share_figures(rows: Iterable[PortCoverage]) -> tuple[Figure, ...]:
     """Of listening ports, totals since the sensor's start."""
     like = [row for row in rows if row.is_http_like and row.role is CoverageRole.LISTENING]
     read = [row for row in like if row.protocol in _READ]
-    totals = (
+    return make_totals(
         (
-            "coverage_http_connections",
-            "Connections of listening ports that carry HTTP.",
-            sum(row.connections for row in like),
+            (name, meaning, sum(getattr(row, figure) for row in (read if is_read else like)))
+            for name, meaning, figure, is_read in _SHARE
         ),
-        (
-            "coverage_http_read_connections",
-            "Connections of listening ports that carry HTTP and are read.",
-            sum(row.connections for row in read),
-        ),
-        (
-            "coverage_http_bytes",
-            "Bytes of connections of listening ports that carry HTTP.",
-            sum(row.bytes for row in like),
-        ),
-        (
-            "coverage_http_read_bytes",
-            "Bytes of connections of listening ports that carry HTTP and are read.",
-            sum(row.bytes for row in read),
-        ),
-        (
-            "coverage_estimated_calls",
-            "Calls over TLS that is not read, estimated from record lengths.",
-            sum(row.estimated_calls for row in like),
-        ),
-        (
-            "coverage_late_connections",
-            "Connections that were open before the sensor saw them.",
-            sum(row.joined_late for row in like),
-        ),
+        "coverage_",
     )
-    return make_totals(totals)
 
 
 # Rows of one report; a node has some dozens. Past it the rows of least bytes are added together, so that totals stay
@@ -313,17 +310,17 @@ def _build_row(
     reasons.append("" if is_open else CLOSED)
     is_own = bool(fitting) and all(port.is_own for port in fitting)
     reasons.append(OWN if is_own else "")
-    row = _tell(count, service, ", ".join(addresses), " ".join(reason for reason in reasons if reason))
+    row = _describe_port(count, service, ", ".join(addresses), " ".join(reason for reason in reasons if reason))
     return replace(row, is_http_like=False) if is_own else row
 
 
 def _build_outbound(count: PortCount, name_client: Callable[[int], Service]) -> PortCoverage:
     service = msgspec.structs.replace(name_client(count.cgroup_id), port=count.port)
     reason = f"{REASONS[count.kind]} {describe_encryption(count.handshakes)}".strip()
-    return _tell(count, service, count.address, reason)
+    return _describe_port(count, service, count.address, reason)
 
 
-def _tell(count: PortCount, service: Service, address: str, reason: str) -> PortCoverage:
+def _describe_port(count: PortCount, service: Service, address: str, reason: str) -> PortCoverage:
     return PortCoverage(
         service=service,
         protocol=count.kind,
@@ -351,22 +348,14 @@ def _list_hidden(hidden: Hidden, unknown_service: Service) -> Iterable[PortCover
             address=port.path,
             reason=REASONS[PortProtocol.UNIX],
         )
-    if hidden.sockmap_programs:
-        yield _tell_of_node(unknown_service, PortProtocol.SOCKMAP, 0, f"{hidden.sockmap_programs} programs")
-    if hidden.kernel_tls:
-        yield _tell_of_node(unknown_service, PortProtocol.KERNEL_TLS, sum(hidden.kernel_tls.values()), "kernel TLS")
-
-
-def _tell_of_node(unknown_service: Service, protocol: PortProtocol, connections: int, address: str) -> PortCoverage:
-    return PortCoverage(
-        service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
-        protocol=protocol,
-        role=CoverageRole.NODE,
-        connections=connections,
-        bytes=0,
-        address=address,
-        reason=REASONS[protocol],
-    )
+    for protocol, connections, address in (
+        (PortProtocol.SOCKMAP, 0, f"{hidden.sockmap_programs} programs" if hidden.sockmap_programs else ""),
+        (PortProtocol.KERNEL_TLS, sum(hidden.kernel_tls.values()), "kernel TLS" if hidden.kernel_tls else ""),
+    ):
+        if address:
+            yield build_node_row(
+                unknown_service, address, REASONS[protocol], connections=connections, protocol=protocol
+            )
 
 
 def _add(rows: Rows, row: PortCoverage) -> None:

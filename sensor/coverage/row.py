@@ -2,6 +2,9 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Final
+
+import msgspec
 
 from sensor.core.calls import Service
 
@@ -112,3 +115,27 @@ def add_texts(
     for text, count in more:
         sums[text] = sums.get(text, 0) + count
     return tuple(sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:limit])
+
+
+NODE_WORKLOAD: Final = "node"
+
+
+def build_node_row(
+    unknown_service: Service,
+    name: str,
+    reason: str,
+    *,
+    connections: int = 0,
+    bytes: int = 0,
+    protocol: PortProtocol = PortProtocol.MISSED,
+) -> PortCoverage:
+    """A row about the node as a whole; `name` stands where other rows have an address."""
+    return PortCoverage(
+        service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+        protocol=protocol,
+        role=CoverageRole.NODE,
+        connections=connections,
+        bytes=bytes,
+        address=name,
+        reason=reason,
+    )

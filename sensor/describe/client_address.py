@@ -1,5 +1,7 @@
 """Finds the address that a request came from: peer address and forwarding headers in, one textual IP address out.
 
+`RemoteServices` names a server of another node by the only name this node knows: its address.
+
 Anyone can write a forwarding header. It counts only where the peer itself is in the configured trusted networks. Then
 its addresses are read from the right, and the first one that is not a trusted hop is the client.
 
@@ -13,11 +15,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from common.bounded import BoundedDict
-from sensor.http.http1.head import RequestHead
+from sensor.core.calls import Service, WorkloadKind
+from sensor.http.http1.head import Malformed, RequestHead, parse_request_head
 
 # Hops looked at, from the right: longer chains are forged or loops.
 MAX_HOPS: Final = 32
 _CACHE_ENTRIES: Final = 8_192
+# Remote ends named; dropped whole when full.
+_REMOTES_MAX: Final = 8_192
 # forwarded-pair = token "=" value; node = nodename [ ":" node-port ]; RFC 7239 section 4 and 6.
 _FOR = re.compile(rb'(?:^|[;,\s])for="?(\[[0-9A-Fa-f:.]+\]|[^";,\s]+)', re.IGNORECASE)
 
@@ -38,10 +43,7 @@ def read_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
 
 
 def _normalize(text: bytes) -> str:
-    """Textual IP of one hop, its port dropped, mapped IPv4 as IPv4; empty when it is none (`unknown`, obfuscated
-
-    names).
-    """
+    """Textual IP of one hop, its port dropped, mapped IPv4 as IPv4; empty for `unknown` and obfuscated names."""
     raw = text.strip().strip(b'"').decode("latin-1")
     if raw.startswith("["):
         raw = raw[1:].partition("]")[0]
@@ -58,24 +60,27 @@ def _normalize(text: bytes) -> str:
 class ClientAddresses:
     """Finds the client of a request, given which networks hold trusted proxies."""
 
-    __slots__ = ("_networks", "_trusted")
-
     def __init__(self, trusted_networks: Iterable[str]) -> None:
         self._networks = read_networks(trusted_networks)
         self._trusted: BoundedDict[str, bool] = BoundedDict(_CACHE_ENTRIES)
 
     def find(self, head: RequestHead, peer: str) -> str:
-        """Address of the client; `peer` itself unless it is a trusted hop that names another. Without trusted networks:
-
-        free.
-        """
+        """Address of the client; `peer` itself unless it is a trusted hop that names another. Free without trusted
+        networks."""
         if not self._networks or not self._is_trusted(peer):
             return peer
         return self.find_by_hops(self.read_hops(head), peer)
 
     def read_hops(self, head: RequestHead) -> tuple[bytes, ...]:
-        """What the head's forwarding headers tell, for `find_by_hops`; empty without trusted networks."""
+        """What the head's forwarding headers say, for `find_by_hops`; empty without trusted networks."""
         return tuple(_read_hops(head)[-MAX_HOPS:]) if self._networks else ()
+
+    def parse_hops(self, request_head: bytes) -> tuple[bytes, ...]:
+        """The same of a head in bytes."""
+        if not self._networks:
+            return ()
+        head = parse_request_head(request_head, False)
+        return () if isinstance(head, Malformed) else self.read_hops(head)
 
     def find_by_hops(self, hops: Sequence[bytes], peer: str) -> str:
         """The same as `find`, of a head read earlier."""
@@ -104,10 +109,8 @@ class ClientAddresses:
 
 
 def _read_hops(head: RequestHead) -> list[bytes]:
-    """Addresses in the order proxies appended them: Forwarded, else X-Forwarded-For, else X-Real-IP; repeated headers
-
-    are one list.
-    """
+    """Addresses in the order proxies appended them: Forwarded, else X-Forwarded-For, else X-Real-IP. Repeated headers
+    are one list."""
     forwarded: list[bytes] = []
     x_forwarded: list[bytes] = []
     real: list[bytes] = []
@@ -120,3 +123,27 @@ def _read_hops(head: RequestHead) -> list[bytes]:
         elif name == b"x-real-ip":
             real = [value]
     return forwarded or [hop for hop in x_forwarded if hop.strip()] or real
+
+
+class RemoteServices:
+    """Services at remote ends, each one object."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+        self._services: dict[tuple[str, int], Service] = {}
+
+    def name(self, address: str, port: int) -> Service:
+        """The service at an address and port. One look-up where it was called before."""
+        service = self._services.get((address, port))
+        if service is None:
+            if len(self._services) >= _REMOTES_MAX:
+                self._services.clear()
+            service = self._services[address, port] = Service(
+                cluster=self._cluster,
+                namespace="",
+                workload=address,
+                workload_kind=WorkloadKind.UNSPECIFIED,
+                host_name="",
+                port=port,
+            )
+        return service

@@ -9,31 +9,37 @@ only products of a public list leave the node as words (agents in the documentat
 libraries). Of all others, and of the order of header fields, only a hash under the installation key leaves it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.calls import (
     STATUS_NOT_READ,
     AuthenticationKind,
+    CallFigures,
     CallRecord,
+    CallTarget,
+    Credentials,
     Exchange,
     Hop,
+    NamedEnds,
+    PrincipalKind,
     Role,
     Service,
-    WorkloadKind,
 )
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.reader import AttackReader
-from sensor.describe.auth.principal import Credentials, Principals
+from sensor.describe.auth.principal import Principals
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate
-from sensor.describe.client_address import ClientAddresses
-from sensor.describe.contents import ContentReader, make_body_call
+from sensor.describe.client_address import ClientAddresses, RemoteServices
+from sensor.describe.contents import ContentReader
 from sensor.describe.kinds import CallFacts, read_exchange, read_stream
 from sensor.describe.objects import fold_objects
+from sensor.describe.schemas.book import SchemaBook
 from sensor.http.grpc import find_outcome
 from sensor.http.http1.head import AGENT, Malformed, RequestHead, parse_request_head, read_response_content_type
 from sensor.http.http2.exchange import StreamExchange
@@ -46,11 +52,10 @@ PRODUCTS: Final = frozenset(
         "aiohttp", "alamofire", "apache-httpclient", "apachebench", "axios", "bruno", "cfnetwork", "curl", "dalvik",
         "dart", "deno", "elasticsearch", "envoy", "faraday", "ghz", "git", "go-http-client", "go-resty", "got",
         "grpc-c++", "grpc-dotnet", "grpc-go", "grpc-java-netty", "grpc-node", "grpc-node-js", "grpc-python",
-        "guzzlehttp", "hey", "httpie", "insomnia", "jakarta", "java", "java-http-client", "k6", "ktor",
-        "kube-probe", "lua-resty-http", "mozilla", "node", "node-fetch", "okhttp", "opera", "postmanruntime",
-        "powershell", "prometheus", "python-httpx", "python-requests", "python-urllib", "reqwest", "rest-client",
-        "restsharp", "ruby", "scrapy", "slackbot", "sqlmap", "swagger-codegen", "symfony", "undici", "vegeta",
-        "vertx", "wget", "wrk",
+        "guzzlehttp", "hey", "httpie", "insomnia", "jakarta", "java", "java-http-client", "k6", "ktor", "kube-probe",
+        "lua-resty-http", "mozilla", "node", "node-fetch", "okhttp", "opera", "postmanruntime", "powershell",
+        "prometheus", "python-httpx", "python-requests", "python-urllib", "reqwest", "rest-client", "restsharp", "ruby",
+        "scrapy", "slackbot", "sqlmap", "swagger-codegen", "symfony", "undici", "vegeta", "vertx", "wget", "wrk",
     )
 )  # fmt: skip
 _NAMES_MAX: Final = 4_096  # Sequences of marks whose names are kept; dropped whole when full.
@@ -60,8 +65,6 @@ _SEPARATOR: Final = b"\n"
 
 class SoftwareNames:
     """Names under one installation key. Not thread-safe."""
-
-    __slots__ = ("_hash", "_names")
 
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash.compute
@@ -85,29 +88,26 @@ class SoftwareNames:
         return f"{product} {hashed}" if product in PRODUCTS else hashed
 
 
-# Methods of the IANA registry are always told; of others (the client chooses them) the first so many, then `_OTHER`,
-# which is the OpenTelemetry name for an unknown http.request.method.
+# Methods of the IANA registry are always reported. Of others, which clients choose, so many are, then `_OTHER`: the
+# OpenTelemetry name for an unknown http.request.method.
 MAX_CUSTOM_METHODS: Final = 50
 OTHER_METHOD: Final = "_OTHER"
 # IANA HTTP Method Registry, November 2025, and PURGE, which every cache takes.
 _REGISTERED: Final = frozenset(
     (
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "ACL", "BASELINE-CONTROL",
-        "BIND", "CHECKIN",
-        "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF",
-        "MKWORKSPACE", "MOVE",
-        "ORDERPATCH", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND", "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT",
-        "UNLINK", "UNLOCK",
-        "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL", "PURGE",
+        "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL",
+        "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PRI", "PROPFIND", "PROPPATCH", "QUERY", "REBIND",
+        "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF",
+        "VERSION-CONTROL", "PURGE",
     )
 )  # fmt: skip
-# Remote ends named; dropped whole when full.
-_REMOTE_CACHE_ENTRIES: Final = 8_192
-CONSUMER_COLUMNS: Final = ("principal", "credential", "client_address", "client_workload")
+# Of a head in which no credential was seen, and of which parts could not be.
+_UNSEEN: Final = Credentials(AuthenticationKind.UNKNOWN, 0, PrincipalKind.UNSPECIFIED, 0, False)
 
 
 class Identity(Protocol):
-    """Who is at each end of a socket of this node; implemented by `sensor.enrich`."""
+    """Who is at each end of a socket: `sensor.enrich.identity` on a node, `sensor.cli.replay` of a capture file."""
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
         """The service that answers at a local end, and whether it answers itself or passes the call on."""
@@ -122,20 +122,6 @@ class Identity(Protocol):
         ...
 
 
-class HeadSink(Protocol):
-    """Who learns what parameters requests have (sensor/describe/schemas)."""
-
-    def learn_head(
-        self,
-        route_id: int,
-        status_code: int,
-        head: RequestHead,
-        consumer: int,
-        time_unix_ns: int,
-        authentication: int = 0,
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeSettings:
     """What an operator may choose."""
@@ -143,15 +129,6 @@ class DescribeSettings:
     cluster: str = ""
     # Networks of proxies whose forwarding headers count. Empty: none do, and the client address is the peer's.
     trusted_networks: tuple[str, ...] = ()
-    # The consumer is the first of these columns that is known.
-    consumer_order: tuple[str, ...] = CONSUMER_COLUMNS
-
-    def __post_init__(self) -> None:
-        unknown = set(self.consumer_order) - set(CONSUMER_COLUMNS)
-        if unknown or not self.consumer_order:
-            raise ValueError(
-                f"consumer_order is {list(self.consumer_order)}; give a non-empty list out of {list(CONSUMER_COLUMNS)}"
-            )
 
 
 class Undescribed(msgspec.Struct, frozen=True):
@@ -163,21 +140,6 @@ class Undescribed(msgspec.Struct, frozen=True):
 class Describer:
     """Describes the calls of one sensor. Not thread-safe."""
 
-    __slots__ = (
-        "_addresses",
-        "_contents",
-        "_find_consumer",
-        "_hash",
-        "_identity",
-        "_methods",
-        "_principals",
-        "_remotes",
-        "_schemas",
-        "_settings",
-        "_software",
-        "_templater",
-    )
-
     def __init__(
         self,
         templater: Templater,
@@ -186,10 +148,9 @@ class Describer:
         settings: DescribeSettings,
         bodies: BodyReader | None = None,
         attacks: AttackReader | None = None,
-        schemas: HeadSink | None = None,
+        schemas: SchemaBook | None = None,
     ) -> None:
-        """Without `bodies` nothing is told of bodies, without `attacks` nothing of attacks, without `schemas` nothing
-        of parameters."""
+        """Without `bodies`, `attacks` or `schemas` nothing is reported of bodies, of attacks or of parameters."""
         self._schemas = schemas
         self._contents = ContentReader(bodies, attacks)
         self._templater = templater
@@ -197,11 +158,14 @@ class Describer:
         self._hash = keyed_hash.compute
         self._principals = Principals(keyed_hash)
         self._software = SoftwareNames(keyed_hash)
-        self._settings = settings
-        self._addresses = ClientAddresses(settings.trusted_networks)
-        self._find_consumer = _make_consumer_finder(settings.consumer_order)
+        self.addresses = ClientAddresses(settings.trusted_networks)
+        self._find_consumer = _make_consumer_finder(CONSUMER_ORDER)
         self._methods: set[str] = set()
-        self._remotes: dict[tuple[str, int], Service] = {}
+        self.remotes = RemoteServices(settings.cluster)
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        """The consumer of a call is the first of these columns that is known."""
+        self._find_consumer = _make_consumer_finder(order)
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
         """The record of one call, or why there is none. Cost: scripts/bench describe."""
@@ -221,7 +185,7 @@ class Describer:
         request = call.request
         if isinstance(request, Malformed):
             return Undescribed(f"request_{request.reason}")
-        facts = read_stream(stream.exchange.connection, call, request)
+        facts = read_stream(stream.exchange.ends.connection, call, request)
         return self._describe_head(stream.exchange, request.head, call.response_content_type, facts, call)
 
     def _describe_head(
@@ -232,73 +196,48 @@ class Describer:
         facts: CallFacts,
         stream: StreamCall | None,
     ) -> CallRecord:
-        service, hop, client_address, client_workload = self._name_ends(exchange, head)
-        status_code, is_aborted = _find_status(exchange)
+        figures = _correct_figures(exchange.figures)
+        service, ends = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
+        if (facts.is_request_unknown or head.is_last_header_cut) and not credentials.authentication:
+            credentials = _UNSEEN
+        consumer = self._find_consumer(
+            credentials.principal, credentials.credential, ends.client_address, ends.client_workload
+        )
+        target = self._find_target(exchange, head, facts, service, figures.status_code, consumer, credentials)
+        contents = self._contents.read(
+            exchange, head, stream, target.route.route_id, consumer, credentials.authentication, response_content_type
+        )
+        return CallRecord(figures, ends, credentials, target, facts.protocol, contents)
+
+    def _find_target(
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        facts: CallFacts,
+        service: Service,
+        status_code: int,
+        consumer: int,
+        credentials: Credentials,
+    ) -> CallTarget:
+        """Route and object; the schemas learn the head under that route."""
+        figures = exchange.figures
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
-        outcome = find_outcome(status_code, facts.rpc_status)
-        consumer = self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload)
-        authentication = credentials.kinds or _find_unseen(head, facts)
+        outcome = find_outcome(status_code, facts.protocol.rpc_status)
         if facts.unknown:
-            templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
+            target = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
         else:
-            templated = self._templater.route(
-                service, head.host, method, head.path, outcome, consumer, naming=facts.naming
-            )
-            if self._schemas is not None and exchange.is_final:
+            target = self._templater.route(service, head.host, method, head.path, outcome, consumer, facts.naming)
+            if self._schemas is not None and figures.is_final:
                 self._schemas.learn_head(
-                    templated.route.route_id,
-                    exchange.status_code,
+                    target.route.route_id,
+                    figures.status_code,
                     head,
                     consumer,
-                    exchange.time_unix_ns,
-                    authentication,
+                    figures.time_unix_ns,
+                    credentials.authentication,
                 )
-        object_hash, number = templated.object_hash, templated.object_number
-        if head.query:
-            object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
-        call = make_body_call(exchange, stream, templated.route.route_id, consumer, authentication, head.path)
-        # By position: 0.2 us instead of 4. The order is that of sensor.core.calls, held by
-        # tests/sensor/describe/test_describe.py.
-        return CallRecord(
-            exchange.time_unix_ns,
-            templated.route,
-            exchange.role,
-            hop,
-            status_code,
-            head.version,
-            credentials.principal,
-            credentials.principal_kind,
-            credentials.credential,
-            credentials.is_truncated,
-            client_address,
-            client_workload,
-            authentication,
-            head.content_type,
-            response_content_type,
-            exchange.request_bytes,
-            exchange.response_bytes,
-            exchange.time_to_first_byte_ns,
-            exchange.duration_ns,
-            exchange.calls,
-            exchange.is_final,
-            is_aborted,
-            exchange.is_lossy,
-            object_hash,
-            number,
-            exchange.is_ambiguous,
-            facts.kind,
-            facts.rpc_status,
-            facts.request_messages,
-            facts.response_messages,
-            facts.is_stream,
-            facts.has_unknown_fields,
-            facts.is_inferred,
-            self._contents.read_data(exchange, head, call),
-            self._contents.read_attack(exchange, head, call, consumer, response_content_type),
-            self._software.name(head.marks),
-            exchange.is_encrypted,
-        )
+        return fold_objects(head.query, target, self._hash) if head.query else target
 
     def identify(self, head: RequestHead) -> Credentials:
         """Who presents this head."""
@@ -308,54 +247,23 @@ class Describer:
         """How the records of a route's responses follow from their size, where bodies of it were read."""
         return self._contents.find_estimate(route_id)
 
-    def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:
-        """What the forwarding headers of a head say, for `find_client`; empty without trusted networks."""
-        if not self._settings.trusted_networks:
-            return ()
-        head = parse_request_head(request_head, False)
-        return () if isinstance(head, Malformed) else self._addresses.read_hops(head)
-
-    def find_client(self, hops: Sequence[bytes], peer: str) -> str:
-        """Address of the client of a request with these hops, from this peer."""
-        return self._addresses.find_by_hops(hops, peer)
-
-    def _name_ends(self, exchange: Exchange, head: RequestHead) -> tuple[Service, Hop, str, str]:
-        """Service, hop, client address and client workload, by the role of the socket seen."""
-        if exchange.role is Role.SERVER:
-            identity, remote_address = self._identity, exchange.remote_address
-            service, hop = identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            peer, time_ns = exchange.peer_cgroup_id, exchange.time_unix_ns
-            return (
-                service,
-                hop,
-                self._addresses.find(head, remote_address),
-                identity.client_workload(peer, remote_address, exchange.remote_port)
-                if peer
-                else identity.address_workload(remote_address, time_ns, time_ns),
-            )
-        workload = self._identity.client_workload(exchange.cgroup_id, exchange.local_address, exchange.local_port)
-        return (
-            self.name_remote(exchange.remote_address, exchange.remote_port),
-            Hop.UNSPECIFIED,
-            exchange.local_address,
-            workload,
-        )
-
-    def name_remote(self, address: str, port: int) -> Service:
-        """The service at a remote end, by the only name this node knows: its address."""
-        service = self._remotes.get((address, port))
-        if service is None:
-            if len(self._remotes) >= _REMOTE_CACHE_ENTRIES:
-                self._remotes.clear()
-            service = self._remotes[address, port] = Service(
-                cluster=self._settings.cluster,
-                namespace="",
-                workload=address,
-                workload_kind=WorkloadKind.UNSPECIFIED,
-                host_name="",
-                port=port,
-            )
-        return service
+    def _name_ends(self, exchange: Exchange, head: RequestHead) -> tuple[Service, NamedEnds]:
+        """The service, and who called it, by the role of the socket seen."""
+        seen, identity = exchange.ends, self._identity
+        if seen.role is Role.SERVER:
+            service, hop = identity.server(seen.cgroup_id, seen.local_port, seen.local_address)
+            client_address = self.addresses.find(head, seen.remote_address)
+            if seen.peer_cgroup_id:
+                workload = identity.client_workload(seen.peer_cgroup_id, seen.remote_address, seen.remote_port)
+            else:
+                time_ns = exchange.figures.time_unix_ns
+                workload = identity.address_workload(seen.remote_address, time_ns, time_ns)
+        else:
+            service, hop = self.remotes.name(seen.remote_address, seen.remote_port), Hop.UNSPECIFIED
+            client_address = seen.local_address
+            workload = identity.client_workload(seen.cgroup_id, client_address, seen.local_port)
+        software = self._software.name(head.marks)
+        return service, NamedEnds(seen.role, hop, client_address, workload, software, head.version, seen.is_encrypted)
 
     def _name_method(self, method: str) -> str:
         """Of a method that is not registered."""
@@ -367,24 +275,16 @@ class Describer:
         return OTHER_METHOD
 
 
-def _find_status(exchange: Exchange) -> tuple[int, bool]:
-    """Its status code, and whether it was aborted: of a call whose answer was lost to us nobody knows."""
-    if exchange.is_lossy and not exchange.status_code:
-        return STATUS_NOT_READ, False
-    return exchange.status_code, exchange.is_aborted
+def _correct_figures(figures: CallFigures) -> CallFigures:
+    """Nobody knows the status of a call whose answer was lost to the sensor, or whether it was aborted."""
+    if figures.status_code or not figures.is_lossy:
+        return figures
+    return msgspec.structs.replace(figures, status_code=STATUS_NOT_READ, is_aborted=False)
 
 
-def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:
-    """Of a head in which no credential was seen: whether there may have been one."""
-    is_unseen = facts.is_request_unknown or head.is_last_header_cut
-    return AuthenticationKind.UNKNOWN if is_unseen else AuthenticationKind.NONE
-
-
-def _make_consumer_finder(order: tuple[str, ...]) -> Callable[[int, int, str, str], int]:
-    """A function (principal, credential, client address, client workload) -> number that tells consumers of this node
-
-    apart."""
-    places = [CONSUMER_COLUMNS.index(column) for column in order]
+def _make_consumer_finder(order: tuple[ConsumerColumn, ...]) -> Callable[[int, int, str, str], int]:
+    """A function (principal, credential, client address, client workload) -> number of the consumer on this node."""
+    places = [CONSUMER_ORDER.index(column) for column in order]
 
     def find(*columns: int | str) -> int:
         for place in places:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,19 @@ import numpy.typing as npt
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
-from sensor.core.calls import Exchange, Hop, Role, Service
+from sensor.core.calls import Ends, Exchange, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.ebpf.abi import OVERFLOW_KEY, OverflowTotals, Records
+from sensor.enrich.identity import NodeIdentity
+from sensor.enrich.own_traffic import OwnTraffic
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.heads import StreamRequest
 
 HEAD_BYTES: Final = 4_096
 
 
 class ProbeKind(enum.Enum):
-    """What asked; the value is told in the coverage."""
+    """What asked; the value is reported in the coverage."""
 
     KUBELET = "kubelet probes"
     SCRAPE = "metrics scrapes"
@@ -58,7 +62,7 @@ class ProbeRule:
     source: str
 
 
-# Where metrics are by convention; a scraper that is sent elsewhere is told like any other client.
+# Where metrics are by convention; a scraper that is sent elsewhere is reported like any other client.
 _METRICS = re.compile(r"(/[A-Za-z0-9_.-]+)*/(metrics|prometheus|federate|probe|actuator/prometheus)/?")
 
 RULES: Final = (
@@ -138,29 +142,27 @@ ENTRIES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A call that is not told: its service, what kind of call it is, and why it is left out."""
+class Exclusion:
+    """A call that is excluded: its service, what kind of call it is, and why."""
 
     service: Service
     kind: str  # A few words, out of a fixed set.
     reason: str  # A sentence, out of a fixed set.
 
 
-class Account:
-    """Calls left out since the sensor's start. Not thread-safe."""
-
-    __slots__ = ("_calls", "_other", "calls")
+class ExclusionAccount:
+    """Calls excluded since the sensor's start. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._calls: dict[LeftOut, int] = {}
+        self._calls: dict[Exclusion, int] = {}
         self._other = 0
         self.calls = 0
 
-    def add(self, left_out: LeftOut, calls: int = 1) -> None:
+    def add(self, exclusion: Exclusion, calls: int = 1) -> None:
         """`calls` more."""
         self.calls += calls
-        if left_out in self._calls or len(self._calls) < ENTRIES_MAX:
-            self._calls[left_out] = self._calls.get(left_out, 0) + calls
+        if exclusion in self._calls or len(self._calls) < ENTRIES_MAX:
+            self._calls[exclusion] = self._calls.get(exclusion, 0) + calls
         else:
             self._other += calls
 
@@ -169,7 +171,7 @@ class Account:
         entries = list(self._calls.items())
         if self._other:
             entries.append(
-                (LeftOut(unknown_service, "others", "left out, of services beyond the table's size"), self._other)
+                (Exclusion(unknown_service, "others", "excluded, of services beyond the table's size"), self._other)
             )
         return [
             PortCoverage(
@@ -195,99 +197,47 @@ OWN_TRAFFIC: Final = "Apidae's own traffic"
 _OWN_REASON: Final = (
     "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
 )
-_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
+_REASON: Final = "Recognised and kept out of the inventory; include_health_checks reports them."
 _SECOND_NS: Final = 1_000_000_000
 
-Records = npt.NDArray[np.void]
-# As sensor.offload.records has it: calls, request bytes, response bytes, microseconds.
-Totals = tuple[int, int, int, int]
 
-
-class Identity(Protocol):
-    """What is asked of `sensor.enrich.identity.NodeIdentity`."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
-
-    def why_left_out(self, cgroup_id: int) -> str:
-        """Why calls of this cgroup are not told; empty where they are."""
-        ...
-
-    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str:
-        """The same of what is served at an end, which must have been named."""
-        ...
-
-    @property
-    def is_leaving_out(self) -> bool:
-        """Whether there is anything that is switched off."""
-        ...
-
-    def is_kubelet(self, cgroup_id: int) -> bool:
-        """Whether nothing but the kubelet is in a cgroup."""
-        ...
-
-    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
-        """Whether a client is on this node and in no Pod, or in the server's own Pod."""
-        ...
-
-
-class OwnTraffic(Protocol):
-    """What is asked of `sensor.enrich.own_traffic.OwnTraffic`."""
-
-    @property
-    def cgroup_ids(self) -> frozenset[int]:
-        """Cgroups in which processes of Apidae's own open sockets."""
-        ...
-
-    def is_own(self, exchange: Exchange) -> bool:
-        """Whether one end of a call is Apidae's own."""
-        ...
-
-    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
-        """Whether what is served at a local end is; without an address, at every address."""
-        ...
-
-    def list_sockets(self) -> list[int]:
-        """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
-        of which such a call was judged."""
-        ...
-
-
-class Gate:
-    """What is left out at one node. Not thread-safe."""
+class CallFilter:
+    """What is excluded at one node. Not thread-safe."""
 
     def __init__(
-        self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
-        is_telling_probes: bool = False, own_traffic: OwnTraffic | None = None,
-    ) -> None:  # fmt: skip
-        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow; without
-        `own_traffic`, Apidae's own is told like any other."""
+        self,
+        identity: NodeIdentity,
+        account: ExclusionAccount,
+        *,
+        include_health_checks: bool = False,
+        own_traffic: OwnTraffic | None = None,
+    ) -> None:
+        """Without `own_traffic`, Apidae's own is reported like any other."""
         self._identity = identity
         self._own_traffic = own_traffic
         self._account = account
-        self._unpack_overflow = unpack_overflow
-        self._is_telling_probes = is_telling_probes
+        self._include_health_checks = include_health_checks
         self._rates: BoundedDict[tuple[Service, ProbeKind], TokenBucket] = BoundedDict(PATHS_MAX)
         self._now_seconds = 0.0  # When the call began that is looked at.
         self._paths: set[tuple[Service, str]] = set()
-        self._totals: dict[bytes, Totals] = {}
-        self._withheld: dict[bytes, Totals] = {}
+        self._totals: dict[bytes, OverflowTotals] = {}
+        self._withheld: dict[bytes, OverflowTotals] = {}
         self._on_probed: Callable[[Service], None] = lambda service: None
         self.fast_probes = 0  # Calls that said they were probes and came too often to be.
 
-    def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
-        """Whether a call is left out; it is counted then. 1.3 us where it is not."""
+    def find_exclusion(self, exchange: Exchange | StreamExchange) -> Exclusion | None:
+        """Why a call is excluded, and it is counted then; None where it is not. 1.3 us where it is not."""
         stream = exchange if isinstance(exchange, StreamExchange) else None
-        plain = stream.exchange if stream is not None else exchange
-        assert isinstance(plain, Exchange)
-        left_out = self._find_own(plain) or self._find_switched_off(plain)
-        if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
-            left_out = self._find_probe(plain, stream)
-        if left_out is not None:
-            self._account.add(left_out, plain.calls)
-        return left_out
+        plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
+        exclusion = self._find_own(plain) or self._find_switched_off(plain.ends)
+        if exclusion is None and not self._include_health_checks and plain.ends.role is Role.SERVER:
+            exclusion = self._find_probe(plain, stream)
+        if exclusion is not None:
+            self._account.add(exclusion, plain.figures.calls)
+        return exclusion
 
-    def tell_probed(self, on_probed: Callable[[Service], None]) -> None:
-        """`on_probed` is told of a service with another path that must not be recognised, from now on."""
+    def set_on_probed(self, on_probed: Callable[[Service], None]) -> None:
+        """`on_probed` gets a service with another path that the kernel must not match, from now on."""
         self._on_probed = on_probed
 
     def is_probed(self, service: Service, path: str) -> bool:
@@ -298,65 +248,65 @@ class Gate:
         """Whether calls that are served at an end are excluded as Apidae's own: they are not to be taught."""
         return self._own_traffic is not None and self._own_traffic.is_own_end(cgroup_id, local_port, local_address)
 
-    def _find_own(self, exchange: Exchange) -> LeftOut | None:
+    def _find_own(self, exchange: Exchange) -> Exclusion | None:
         if self._own_traffic is None or not self._own_traffic.is_own(exchange):
             return None
-        if exchange.role is Role.SERVER:
-            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            return LeftOut(self._identity.server(*end)[0], OWN_TRAFFIC, _OWN_REASON)
-        return LeftOut(self._name_client(exchange.cgroup_id), OWN_TRAFFIC, _OWN_REASON)
+        ends = exchange.ends
+        service = self._name_server(ends) if ends.role is Role.SERVER else self._name_client(ends.cgroup_id)
+        return Exclusion(service, OWN_TRAFFIC, _OWN_REASON)
 
-    def _find_switched_off(self, exchange: Exchange) -> LeftOut | None:
+    def _find_switched_off(self, ends: Ends) -> Exclusion | None:
         identity = self._identity
         if not identity.is_leaving_out:
             return None
-        reason = identity.why_left_out(exchange.cgroup_id)
-        if exchange.role is not Role.SERVER:
-            service = self._name_client(exchange.cgroup_id) if reason else None
-        else:
-            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            # Named first: by its listener's process, where its cgroup does not tell.
-            service = identity.server(*end)[0]
-            reason = reason or identity.why_end_left_out(*end)
-        return LeftOut(service, SWITCHED_OFF, reason) if reason and service is not None else None
+        reason = identity.why_left_out(ends.cgroup_id)
+        if ends.role is Role.SERVER:
+            # Named first: by its listener's process, where its cgroup does not name it.
+            service = self._name_server(ends)
+            reason = reason or identity.why_end_left_out(ends.cgroup_id, ends.local_port, ends.local_address)
+            return Exclusion(service, SWITCHED_OFF, reason) if reason else None
+        return Exclusion(self._name_client(ends.cgroup_id), SWITCHED_OFF, reason) if reason else None
 
-    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> LeftOut | None:
+    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> Exclusion | None:
         found = self._find_kind(exchange, stream)
         if found is None:
             return None
         kind, path = found
-        service = self._identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)[0]
-        if not self._take(service, kind, exchange.time_unix_ns / _SECOND_NS):
+        service = self._name_server(exchange.ends)
+        if not self._may_be_probe(service, kind, exchange.figures.time_unix_ns / _SECOND_NS):
             self.fast_probes += 1
             return None
         if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
             self._paths.add((service, path))
             self._on_probed(service)
-        return LeftOut(service, kind.value, _REASON)
+        return Exclusion(service, kind.value, _REASON)
 
     def _find_kind(self, exchange: Exchange, stream: StreamExchange | None) -> tuple[ProbeKind, str] | None:
-        identity = self._identity
         if stream is not None:
-            path = getattr(getattr(stream.call.request, "head", None), "path", "")
+            request = stream.call.request
+            path = request.head.path if isinstance(request, StreamRequest) else ""
             if not path.startswith(GRPC_HEALTH):
                 return None
-            if identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id):
+            if self._is_there(Source.NODE, exchange.ends):
                 return ProbeKind.KUBELET, path
-            return (ProbeKind.HEALTH_CHECK, path) if is_private(exchange.remote_address) else None
+            return (ProbeKind.HEALTH_CHECK, path) if self._is_there(Source.PRIVATE, exchange.ends) else None
         found = find_rule(exchange.request_head)
         if found is None:
             return None
         rule, path = found
-        match rule.client:
-            case Source.NODE:
-                is_there = identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id)
-            case Source.PRIVATE:
-                is_there = is_private(exchange.remote_address)
-            case Source.ANY:
-                is_there = True
-        return (rule.kind, path) if is_there else None
+        return (rule.kind, path) if self._is_there(rule.client, exchange.ends) else None
 
-    def _take(self, service: Service, kind: ProbeKind, now_seconds: float) -> bool:
+    def _is_there(self, source: Source, ends: Ends) -> bool:
+        """Whether the client is where the clients of a kind of probe are."""
+        match source:
+            case Source.NODE:
+                return self._identity.is_node_client(ends.peer_cgroup_id, ends.remote_address, ends.cgroup_id)
+            case Source.PRIVATE:
+                return is_private(ends.remote_address)
+            case Source.ANY:
+                return True
+
+    def _may_be_probe(self, service: Service, kind: ProbeKind, now_seconds: float) -> bool:
         """Whether a probe of a kind may be one, by how many there were of late."""
         self._now_seconds = now_seconds
         rate = self._rates.get((service, kind))
@@ -365,18 +315,21 @@ class Gate:
             self._rates[service, kind] = rate
         return rate.take()
 
+    def _name_server(self, ends: Ends) -> Service:
+        return self._identity.server(ends.cgroup_id, ends.local_port, ends.local_address)[0]
+
     def _name_client(self, cgroup_id: int) -> Service:
         return self._identity.server(cgroup_id, 0, "")[0]
 
     def filter_records(self, records: Records) -> Records:
-        """Those that are told; the others are counted."""
+        """Those that are reported; the others are counted."""
         identity = self._identity
         is_out = np.zeros(len(records), bool)
         if self._own_traffic is not None and self._own_traffic.cgroup_ids:
             self._mark_own(records, is_out, self._own_traffic)
         if identity.is_leaving_out:
             self._mark_switched_off(records, is_out)
-        if not self._is_telling_probes:
+        if not self._include_health_checks:
             self._mark_kubelet(records, is_out)
         return records[~is_out] if is_out.any() else records
 
@@ -423,17 +376,17 @@ class Gate:
         for role, port in np.unique(np.stack((some["role"], some["local_port"])), axis=1).T.tolist():
             is_of = (some["role"] == role) & (some["local_port"] == port)
             service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
-            self._account.add(LeftOut(service, kind, reason), int(some["calls"][is_of].sum()))
+            self._account.add(Exclusion(service, kind, reason), int(some["calls"][is_of].sum()))
 
-    def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
-        """Totals since the load without those of what is excluded meanwhile, which are counted."""
+    def filter_overflow(self, totals: Mapping[bytes, OverflowTotals]) -> Mapping[bytes, OverflowTotals]:
+        """OverflowTotals since the load without those of what is excluded meanwhile, which are counted."""
         may_exclude = self._identity.is_leaving_out or (self._own_traffic is not None and self._own_traffic.cgroup_ids)
         if not may_exclude and not self._withheld:
             self._totals = dict(totals)
             return totals
-        told: dict[bytes, Totals] = {}
+        kept: dict[bytes, OverflowTotals] = {}
         for key, total in totals.items():
-            cgroup_id, port, role, _ = self._unpack_overflow(key)
+            cgroup_id, port, role, _ = OVERFLOW_KEY.unpack(key)
             withheld = self._withheld.get(key, (0, 0, 0, 0))
             kind, reason = self._explain_overflow(cgroup_id, port, role)
             if reason:
@@ -442,18 +395,18 @@ class Gate:
                 withheld = self._withheld[key] = _add(withheld, more, 1)
                 if more[0]:
                     service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
-                    self._account.add(LeftOut(service, kind, reason), more[0])
-            told[key] = _add(total, withheld, -1)
+                    self._account.add(Exclusion(service, kind, reason), more[0])
+            kept[key] = _add(total, withheld, -1)
         self._totals = dict(totals)
-        return told
+        return kept
 
     def _explain_overflow(self, cgroup_id: int, port: int, role: int) -> tuple[str, str]:
-        """Kind and reason of what is excluded; empty of what is told. Which client it was of is not known there."""
+        """Kind and reason of what is excluded; empty of what is reported. Which client it was of is not known there."""
         if role == Role.SERVER and self.is_own_end(cgroup_id, port, ""):
             return OWN_TRAFFIC, _OWN_REASON
         return SWITCHED_OFF, self._identity.why_left_out(cgroup_id)
 
 
-def _add(one: Totals, other: Totals, factor: int) -> Totals:
+def _add(one: OverflowTotals, other: OverflowTotals, factor: int) -> OverflowTotals:
     a, b = one, other
     return a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2], a[3] + factor * b[3]

@@ -1,6 +1,6 @@
 """Classifies what a call is besides HTTP (RPC, WebSocket, event stream), and what of it could not be read.
 
-Takes the heads of a call of HTTP/1, or the stream of a call of HTTP/2, and gives `CallFacts`. Pure. It holds no values
+Takes the heads of a call of HTTP/1, or the stream of a call of HTTP/2, and gives `CallFacts`. Pure. They hold no values
 of the wire except `unknown`, which stays on the node.
 
 A call is a **stream** where it lasts as long as somebody listens. These are WebSockets, server-sent events and RPCs
@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from sensor.core.calls import RPC_KINDS, CallKind, Exchange
+from sensor.core.calls import RPC_KINDS, CallKind, CallProtocol, Exchange
 from sensor.describe.bodies.reader import BodyCall, find_payload
 from sensor.http.grpc import (
     MAX_STATUS,
@@ -40,49 +40,40 @@ _STREAMING: Final = (StreamingKind.CLIENT, StreamingKind.SERVER, StreamingKind.B
 
 
 class CallFacts(msgspec.Struct, frozen=True, gc=False):
-    """As the fields of `CallRecord` of the same names."""
+    """What a call is, and what the other stages must know of it. Private to the node."""
 
-    kind: CallKind = CallKind.HTTP
+    protocol: CallProtocol = CallProtocol()
     naming: Naming = Naming.NONE  # Whether the path ends in the names of an RPC's service and method.
-    rpc_status: int | None = None
-    request_messages: int | None = None
-    response_messages: int | None = None
-    is_stream: bool = False
     is_request_unknown: bool = False  # Fields of the request's head are not known: a credential may be among them.
-    has_unknown_fields: bool = False  # Of the request's head or the response's.
-    is_inferred: bool = False
-    unknown: bytes = b""  # Where the path is not known: what tells endpoints apart all the same.
+    unknown: bytes = b""  # Where the path is not known: what distinguishes endpoints all the same.
 
     def __repr__(self) -> str:
-        return f"CallFacts({self.kind.name}, redacted)"
+        return f"CallFacts({self.protocol.kind.name}, redacted)"
 
 
 _PLAIN: Final = CallFacts()
-_EVENTS: Final = CallFacts(is_stream=True)
+_EVENTS: Final = CallFacts(CallProtocol(is_stream=True))
 
 
 def read_exchange(exchange: Exchange, head: RequestHead, response_content_type: str) -> CallFacts:
     """Facts of a call of HTTP/1. Cost: 0.3 us for plain HTTP."""
     rpc = recognise_rpc(head)
+    status_code = exchange.figures.status_code
     if rpc is not None:
         status = read_response_status(exchange.response_head) if rpc.protocol is not RpcProtocol.CONNECT else None
-        asked, told = _read_messages(exchange, rpc)
-        rpc_status = _find_rpc_status(rpc, exchange.status_code, told.status if status is None else status)
-        return CallFacts(
-            kind=_KINDS[rpc.protocol],
-            naming=_find_naming(rpc, exchange.status_code, rpc_status, response_content_type),
-            rpc_status=rpc_status,
-            request_messages=asked.messages,
-            response_messages=told.messages,
-            is_stream=not exchange.calls,  # Not by counts, which of calls that were no samples nobody knows.
+        request, response = _read_messages(exchange, rpc)
+        rpc_status = _find_rpc_status(rpc, status_code, response.status if status is None else status)
+        protocol = CallProtocol(
+            _KINDS[rpc.protocol],
+            rpc_status,
+            request.messages,
+            response.messages,
+            is_stream=not exchange.figures.calls,  # Not by counts, which of calls that were no samples nobody knows.
         )
-    if exchange.status_code == _SWITCHING_PROTOCOLS and _WEBSOCKET in head.get(b"upgrade").lower():
-        return CallFacts(
-            kind=CallKind.WEBSOCKET,
-            request_messages=exchange.request_messages,
-            response_messages=exchange.response_messages,
-            is_stream=True,
-        )
+        return CallFacts(protocol, _find_naming(rpc, status_code, rpc_status, response_content_type))
+    if status_code == _SWITCHING_PROTOCOLS and _WEBSOCKET in head.get(b"upgrade").lower():
+        messages = exchange.request_messages, exchange.response_messages
+        return CallFacts(CallProtocol(CallKind.WEBSOCKET, None, *messages, is_stream=True))
     return _EVENTS if response_content_type == EVENT_STREAM else _PLAIN
 
 
@@ -98,18 +89,17 @@ def read_stream(connection: int, call: StreamCall, request: StreamRequest) -> Ca
     is_stream = kind is CallKind.WEBSOCKET or call.response_content_type == EVENT_STREAM
     if kind in RPC_KINDS:
         is_stream = call.streaming in _STREAMING or not call.calls
-    return CallFacts(
-        kind=kind,
-        naming=naming,
-        rpc_status=rpc_status,
-        request_messages=call.request_messages,
-        response_messages=call.response_messages,
-        is_stream=is_stream,
-        is_request_unknown=request.unknown_fields > 0,
-        has_unknown_fields=call.has_unknown_fields,
-        is_inferred=call.is_inferred,
-        unknown=_name_unknown(connection, request) if request.head.path == UNKNOWN_PATH else b"",
+    protocol = CallProtocol(
+        kind,
+        rpc_status,
+        call.request_messages,
+        call.response_messages,
+        is_stream,
+        call.has_unknown_fields,
+        call.is_inferred,
     )
+    unknown = _name_unknown(connection, request) if request.head.path == UNKNOWN_PATH else b""
+    return CallFacts(protocol, naming, request.unknown_fields > 0, unknown)
 
 
 class _Messages(msgspec.Struct, frozen=True, gc=False):
@@ -126,15 +116,16 @@ def _read_messages(exchange: Exchange, rpc: Rpc) -> tuple[_Messages, _Messages]:
     """What both bodies of a call of HTTP/1 are made of, where they were copied whole: of samples."""
     if exchange.bodies is None or not rpc.is_enveloped:
         return _NOT_READ, _NOT_READ
+    figures = exchange.figures
     call = BodyCall(
-        0,
-        exchange.status_code,
-        exchange.request_head,
-        exchange.response_head,
-        exchange.request_bytes,
-        exchange.response_bytes,
-        exchange.time_unix_ns,
-        exchange.bodies,
+        route_id=0,
+        status_code=figures.status_code,
+        request_head=exchange.request_head,
+        response_head=exchange.response_head,
+        request_bytes=figures.request_bytes,
+        response_bytes=figures.response_bytes,
+        time_ns=figures.time_unix_ns,
+        bodies=exchange.bodies,
     )
     return _count_messages(call, is_request=True), _count_messages(call, is_request=False)
 

@@ -11,6 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # struct http_event, 152 bytes, without its data; see bpf/events.h for each field.
 EVENT = struct.Struct("<9Q3I3H5Bx3Q16s16s")
@@ -56,9 +57,9 @@ STREAM_RECORD: Final = np.dtype(
 STREAM_RECORDS_BYTES: Final = 2 << 20
 MATCHED_STREAMS: Final = 32  # Of a connection that wait at once, each at the place of its number.
 MESSAGES_UNCOUNTED: Final = 0xFFFF
-TAUGHT_BYTES: Final = 64
-BLOCK_KEY = struct.Struct(f"<Q2I{TAUGHT_BYTES}s")  # connection, direction, length, bytes.
-TAUGHT_BLOCK = struct.Struct("<3I4x")  # number, at, uses.
+BLOCK_BYTES: Final = 64
+BLOCK_KEY = struct.Struct(f"<Q2I{BLOCK_BYTES}s")  # connection, direction, length, bytes.
+BLOCK_ENTRY = struct.Struct("<3I4x")  # number, at, uses.
 BLOCKS_SIZE: Final = 16_384
 
 
@@ -193,6 +194,7 @@ RECORD: Final = np.dtype(
         ("credential", "<u8"),
     ]
 )
+Records = NDArray[np.void]  # Of RECORD.
 NUMBER_NONE: Final = (1 << 64) - 1
 
 # What user space teaches: keys and values of the maps `roots`, `edges`, `leaves`, `profiles`, `names`, `settings`.
@@ -287,6 +289,7 @@ class NameKind(IntEnum):
 ESTIMATED_CLASS: Final = 255
 OVERFLOW_KEY = struct.Struct("<QH2B4x")
 OVERFLOW_COUNT = struct.Struct("<4Q")
+OverflowTotals = tuple[int, int, int, int]
 OVERFLOW_SIZE: Final = 8_192
 
 

@@ -34,12 +34,11 @@ from typing import Final
 
 import msgspec
 
-from sensor.ebpf.machine import defines
-from sensor.ebpf.syscalls import call_bpf, create_object
+from sensor.ebpf.bpf_syscall import create_object, read_info
+from sensor.ebpf.http1_states import defines
 
 MAP_CREATE: Final = 0
 PROG_LOAD: Final = 5
-OBJ_GET_INFO: Final = 15
 BTF_LOAD: Final = 18
 MAP_TYPE_SK_STORAGE: Final = 24
 PROG_TYPE_KPROBE: Final = 2
@@ -213,12 +212,7 @@ def _load_program(program: ProgramImage, map_fds: list[int], attach_type: int) -
 
 def describe_map(name: str, map_fd: int) -> MapImage:
     """What a map that exists was created with. Raises OSError."""
-    info = ctypes.create_string_buffer(80)
-    attributes = ctypes.create_string_buffer(struct.pack("<IIQ", map_fd, len(info), ctypes.addressof(info)), 16)
-    code = call_bpf(OBJ_GET_INFO, attributes)
-    if code:
-        raise OSError(code, os.strerror(code))
-    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<6I", info.raw)
+    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<6I", read_info(map_fd, 80))
     return MapImage(name, kind, key_size, value_size, max_entries, flags)
 
 
@@ -244,7 +238,7 @@ PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
     *("ports", "peers", "websockets", "listening"),
-    # What user space teaches (conn.h, learned.h).
+    # The kernel route cache (cache_maps.h, conn.h), which user space fills.
     *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks", "clients"),
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
@@ -348,7 +342,7 @@ class ImageCache:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def find(self, digest: str) -> Image | None:
+    def find_image(self, digest: str) -> Image | None:
         """The image of this digest, where one was kept and is whole."""
         if self._directory is None:
             return None
@@ -366,7 +360,7 @@ class ImageCache:
         except (OSError, msgspec.DecodeError):
             return None
 
-    def keep(self, digest: str, image: Image) -> None:
+    def keep_image(self, digest: str, image: Image) -> None:
         """Keeps this image, and of the others those that were used last. A directory that cannot be written costs the
         next start some seconds."""
         if self._directory is None:
@@ -382,7 +376,7 @@ class ImageCache:
         except OSError as error:
             logger.info("the compiled kernel side is not kept: %s", error)
 
-    def drop(self, digest: str) -> None:
+    def drop_image(self, digest: str) -> None:
         """The kernel refused it: another kernel, or a damaged file."""
         if self._directory is not None:
             with contextlib.suppress(OSError):

@@ -11,13 +11,14 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
 from sensor.ebpf.compile import (
     MAPS,
     Build,
@@ -29,8 +30,7 @@ from sensor.ebpf.compile import (
     load_image,
     make_digest,
 )
-from sensor.ebpf.machine import build_machine
-from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
+from sensor.ebpf.http1_states import build_machine
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +52,40 @@ class LoadError(RuntimeError):
 
 
 @dataclass(slots=True, kw_only=True)
-class LoadedProgram:
+class KernelPrograms:
     """Open fds of what was loaded. `links` is empty while detached."""
 
-    ingress: int
-    egress: int
+    programs: dict[str, int]
     maps: dict[str, int]
+    links: list[int] = field(default_factory=list)
+
+    def detach(self) -> None:
+        """Stops capture at once; `attach` starts it again."""
+        while self.links:
+            os.close(self.links.pop())
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self.detach()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.programs.clear()
+        self.maps.clear()
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadedProgram(KernelPrograms):
+    """The programs on a cgroup's packets, `ingress` and `egress`."""
+
     cgroup: int
-    links: list[int]
 
     def attach(self) -> None:
         """Starts capture. Raises LoadError where another owner holds the cgroup exclusively."""
         if self.links:
             return
         try:
-            self.links.append(create_link(self.ingress, self.cgroup, CGROUP_INET_INGRESS))
-            self.links.append(create_link(self.egress, self.cgroup, CGROUP_INET_EGRESS))
+            self.links.append(create_link(self.programs["ingress"], self.cgroup, CGROUP_INET_INGRESS))
+            self.links.append(create_link(self.programs["egress"], self.cgroup, CGROUP_INET_EGRESS))
         except OSError as error:
             self.detach()
             raise LoadError(
@@ -75,17 +93,10 @@ class LoadedProgram:
                 "(`bpftool cgroup tree` shows it), or CAP_BPF and CAP_NET_ADMIN are missing"
             ) from error
 
-    def detach(self) -> None:
-        """Stops capture at once; attach() starts it again."""
-        while self.links:
-            os.close(self.links.pop())
-
     def close(self) -> None:
         """Detaches and frees everything."""
-        self.detach()
-        for fd in (self.ingress, self.egress, self.cgroup, *self.maps.values()):
-            os.close(fd)
-        self.maps.clear()
+        KernelPrograms.close(self)
+        os.close(self.cgroup)
 
 
 def _explain(stderr: str) -> str:
@@ -138,18 +149,18 @@ def load_build(
     need from the start. Raises LoadError."""
     _lift_memory_limit()
     digest, cache = make_digest(build), ImageCache(cache_directory)
-    image = cache.find(digest)
+    image = cache.find_image(digest)
     if image is not None:
         try:
             return wire(image)
         except ImageError:
-            cache.drop(digest)
+            cache.drop_image(digest)
     image = compile_build(build)
     try:
         loaded = wire(image)
     except ImageError as error:
         raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
-    cache.keep(digest, image)
+    cache.keep_image(digest, image)
     return loaded
 
 
@@ -205,10 +216,9 @@ def load_program(
     except BaseException:
         os.close(cgroup)
         raise
-    ingress, egress = loaded.programs["ingress"], loaded.programs["egress"]
+    programs = {name: loaded.programs[name] for name in ("ingress", "egress")}
+    maps = {name: loaded.maps[name] for name in MAPS}
     # The array of programs holds the others. It must stay open itself: the kernel empties it with its last user-space
     # reference.
-    loaded.close(keep=(ingress, egress, *(loaded.maps[name] for name in MAPS)))
-    return LoadedProgram(
-        ingress=ingress, egress=egress, maps={name: loaded.maps[name] for name in MAPS}, cgroup=cgroup, links=[]
-    )
+    loaded.close(keep=(*programs.values(), *maps.values()))
+    return LoadedProgram(programs=programs, maps=maps, cgroup=cgroup)

@@ -5,21 +5,18 @@ second of each minute and estimates the rest from the calls seen. The run time o
 was entered first.
 """
 
-import ctypes
-import errno
 import os
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sensor.ebpf.syscalls import call_bpf, create_object
+from sensor.ebpf.bpf_syscall import create_object, read_info
 
-_OBJ_GET_INFO_BY_FD: Final = 15
 _ENABLE_STATS: Final = 32
 _RUN_TIME_STATS: Final = 0
-# Offsets in struct bpf_prog_info (include/uapi/linux/bpf.h): run_time_ns, run_cnt.
-_INFO_BYTES, _RUN_TIME_OFFSET, _RUN_COUNT_OFFSET = 232, 192, 200
+# Of struct bpf_prog_info (include/uapi/linux/bpf.h), and of run_time_ns in it, which run_cnt follows.
+_INFO_BYTES, _RUN_TIME_OFFSET = 232, 192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +35,8 @@ def enable_statistics() -> int:
 
 def read_run_time(program_fd: int) -> RunTime:
     """Of one program. Raises OSError."""
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    attributes = ctypes.create_string_buffer(struct.pack("<IIQ", program_fd, _INFO_BYTES, ctypes.addressof(info)), 16)
-    code = call_bpf(_OBJ_GET_INFO_BY_FD, attributes)
-    if code:
-        raise OSError(code, os.strerror(code) if code in errno.errorcode else f"error {code}")
-    return RunTime(
-        nanoseconds=struct.unpack_from("<Q", info.raw, _RUN_TIME_OFFSET)[0],
-        runs=struct.unpack_from("<Q", info.raw, _RUN_COUNT_OFFSET)[0],
-    )
+    nanoseconds, runs = struct.unpack_from("<QQ", read_info(program_fd, _INFO_BYTES), _RUN_TIME_OFFSET)
+    return RunTime(nanoseconds=nanoseconds, runs=runs)
 
 
 # Of each minute one second is counted; the others are estimated by what a call took in it.

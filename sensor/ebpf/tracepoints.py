@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sensor.ebpf.bpf_syscall import open_raw_tracepoint, update_map
 from sensor.ebpf.compile import PROG_TYPE_RAW_TRACEPOINT, Build
-from sensor.ebpf.loader import LoadError, load_build
-from sensor.ebpf.syscalls import open_raw_tracepoint, update_map
+from sensor.ebpf.loader import KernelPrograms, LoadError, load_build
 
 BTF_PATH: Final = Path("/sys/kernel/btf/vmlinux")
 _MAGIC: Final = 0xEB9F
@@ -71,7 +71,7 @@ class Btf:
         except OSError as error:
             raise BtfError(f"{path} cannot be read: {error.strerror} (CONFIG_DEBUG_INFO_BTF)") from error
 
-    def find(self, name: str, path: str) -> tuple[int, int]:
+    def find_field(self, name: str, path: str) -> tuple[int, int]:
         """Offset and size in bytes of a field, `a.b` of a field within one. Raises BtfError."""
         number, offset = self._structs.get(name, 0), 0
         for part in path.split("."):
@@ -167,10 +167,10 @@ def syscall_flags(btf: Btf) -> list[str]:
     """-D flags for this kernel. Raises BtfError, which names what it lacks."""
     if platform.machine() != "x86_64":
         raise BtfError(f"capture by system calls is written for x86_64 only, and this is {platform.machine()}")
-    places = {name: btf.find(*field) for name, field in _FIELDS.items()}
+    places = {name: btf.find_field(*field) for name, field in _FIELDS.items()}
     begin = places["O_SOCK_BEGIN"][0]
     for field, expected in _BEGIN.items():
-        offset = btf.find("sock", f"__sk_common.{field}")[0] - begin
+        offset = btf.find_field("sock", f"__sk_common.{field}")[0] - begin
         if offset != expected:
             raise BtfError(f"this kernel's struct sock_common has {field} at {offset} instead of {expected}")
     constants = {name: offset for name, (offset, _) in places.items()}
@@ -178,9 +178,9 @@ def syscall_flags(btf: Btf) -> list[str]:
     constants["PROTOCOL_IS_BYTE"] = int(places["O_SOCK_PROTOCOL"][1] != 2)
     # A cgroup's ancestors by level, itself the last: their addresses since 6.1, before it their ids.
     try:
-        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestors")[0], 0
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestors")[0], 0
     except BtfError:
-        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestor_ids")[0], 1
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestor_ids")[0], 1
     constants |= _X86_64
     return [f"-D{name}={value}" for name, value in sorted(constants.items())]
 
@@ -190,12 +190,8 @@ TRACEPOINTS: Final = ("inet_sock_set_state", "sys_exit")
 
 
 @dataclass(slots=True, kw_only=True)
-class TracepointProgram:
-    """Open fds of what was loaded. `links` is empty while detached."""
-
-    programs: dict[str, int]
-    maps: dict[str, int]
-    links: list[int]
+class TracepointProgram(KernelPrograms):
+    """The programs on system calls."""
 
     def attach(self) -> None:
         """Starts capture. Raises LoadError where the kernel refuses."""
@@ -211,48 +207,38 @@ class TracepointProgram:
                 "CAP_BPF and CAP_PERFMON"
             ) from error
 
-    def detach(self) -> None:
-        """Stops capture at once; attach() starts it again."""
-        while self.links:
-            os.close(self.links.pop())
-
-    def close(self) -> None:
-        """Detaches and frees everything."""
-        self.detach()
-        for fd in (*self.programs.values(), *self.maps.values()):
-            os.close(fd)
-        self.programs.clear()
-        self.maps.clear()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TracepointSettings:
-    """What is built into the programs."""
+class ProbeSettings:
+    """What is built into programs that look at processes."""
 
     ring_bytes: int  # A power of two of at least a page.
     scope_id: int = 0  # Of the cgroup that is watched with all below it; 0: all are.
-    calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
+    calls_per_second: int = 2_000  # Of each process that are copied; of the node twice as many.
     calls_burst: int = 5_000
 
+    def make_flags(self, *, is_loopback_local: bool) -> list[str]:
+        """-D flags of these settings and of the running kernel's types. Raises LoadError where it has none."""
+        try:
+            offsets = syscall_flags(Btf.read())
+        except BtfError as error:
+            raise LoadError(f"system calls and TLS cannot be read here: {error}") from error
+        return [
+            *offsets,
+            f"-DRING_PAGES={self.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
+            f"-DIS_SCOPED={int(bool(self.scope_id))}",
+            f"-DLOOPBACK_IS_LOCAL={int(is_loopback_local)}",
+            f"-DCALLS_PER_SECOND={self.calls_per_second}",
+            f"-DCALLS_BURST={self.calls_burst}",
+            "-Wno-everything",
+        ]
 
-def build_syscalls(settings: TracepointSettings) -> Build:
-    """The programs on system calls, for the running kernel. Raises LoadError where its types are not told."""
-    try:
-        offsets = syscall_flags(Btf.read())
-    except BtfError as error:
-        raise LoadError(f"capture by system calls is not possible here: {error}") from error
-    flags = [
-        f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
-        f"-DIS_SCOPED={int(bool(settings.scope_id))}",
-        # The client end of a loopback connection is left to its server end, which is watched too.
-        f"-DLOOPBACK_IS_LOCAL={int(not settings.scope_id)}",
-        f"-DCALLS_PER_SECOND={settings.calls_per_second}",
-        f"-DCALLS_BURST={settings.calls_burst}",
-        "-Wno-everything",
-    ]
-    return Build(
-        source="syscalls.c", flags=[*offsets, *flags], programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)
-    )
+
+def build_syscalls(settings: ProbeSettings) -> Build:
+    """The programs on system calls, for the running kernel. Raises LoadError."""
+    # The client end of a loopback connection is left to its server end, which is watched too.
+    flags = settings.make_flags(is_loopback_local=not settings.scope_id)
+    return Build(source="syscalls.c", flags=flags, programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT))
 
 
 def set_scope(maps: Mapping[str, int], scope_id: int) -> None:
@@ -261,8 +247,8 @@ def set_scope(maps: Mapping[str, int], scope_id: int) -> None:
         update_map(maps["scope"], bytes(4), scope_id.to_bytes(8, "little"))
 
 
-def load_tracepoints(settings: TracepointSettings, cache_directory: Path | None = None) -> TracepointProgram:
+def load_tracepoints(settings: ProbeSettings, cache_directory: Path | None = None) -> TracepointProgram:
     """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
     loaded = load_build(build_syscalls(settings), cache_directory)
     set_scope(loaded.maps, settings.scope_id)
-    return TracepointProgram(programs=loaded.programs, maps=loaded.maps, links=[])
+    return TracepointProgram(programs=loaded.programs, maps=loaded.maps)

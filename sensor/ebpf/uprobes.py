@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sensor.ebpf.abi import ACCOUNT, ACCOUNTS_SIZE, LOOKS_SIZE
+from sensor.ebpf.bpf_syscall import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
 from sensor.ebpf.compile import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, Build, load_image
-from sensor.ebpf.loader import LoadError, load_build
-from sensor.ebpf.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
-from sensor.ebpf.tracepoints import Btf, BtfError, set_scope, syscall_flags
+from sensor.ebpf.loader import KernelPrograms, load_build
+from sensor.ebpf.tracepoints import ProbeSettings, set_scope
 
 # Programs of bpf/tls.c for places in files; sensor/capture/tls/finder.py names them.
 UPROBES: Final = (
@@ -65,12 +65,9 @@ _IOC_SET_BPF: Final = 0x40042408
 
 
 @dataclass(slots=True, kw_only=True)
-class TlsProgram:
-    """Open fds of what was loaded. `links` hold the tracepoints, and are empty while detached."""
+class TlsProgram(KernelPrograms):
+    """The programs on libraries of TLS. `links` hold the tracepoints; probes are their owner's."""
 
-    programs: dict[str, int]
-    maps: dict[str, int]
-    links: list[int] = field(default_factory=list)
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
     looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
     refusals: int = 0  # As in the map `refusal_count`.
@@ -92,11 +89,6 @@ class TlsProgram:
         with contextlib.suppress(OSError):
             for name in SOCKET_TRACEPOINTS:
                 self.links.append(open_raw_tracepoint(name, self.programs[name]))
-
-    def detach(self) -> None:
-        """No longer."""
-        while self.links:
-            os.close(self.links.pop())
 
     def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = 0) -> list[int]:
         """Puts programs at (offset in the file, program, cookie) of the file at `path`, in every process or in one;
@@ -143,14 +135,6 @@ class TlsProgram:
         for offset, name, cookie in sites:
             places.setdefault(name, {})[offset] = cookie | own
         return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]], pid), places.items())
-
-    def close(self) -> None:
-        """Detaches the tracepoints and frees everything; probes are their owner's."""
-        self.detach()
-        for fd in (*self.programs.values(), *self.maps.values()):
-            os.close(fd)
-        self.programs.clear()
-        self.maps.clear()
 
 
 def _read_release() -> tuple[int, ...]:
@@ -203,36 +187,15 @@ def _open_uprobe(path: str, offset: int, program_fd: int) -> int:
     return fd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsProgramSettings:
-    """What is built into the programs."""
-
-    ring_bytes: int  # A power of two of at least a page.
-    calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
-    calls_burst: int = 5_000
-    scope_id: int = 0  # Of the cgroup whose processes are read, with all below it; 0: all are.
-
-
-def build_tls(settings: TlsProgramSettings) -> Build:
-    """The programs on libraries of TLS, for the running kernel. Raises LoadError where its types are not told."""
-    try:
-        offsets = syscall_flags(Btf.read())
-    except BtfError as error:
-        raise LoadError(f"TLS cannot be read here: {error}") from error
-    flags = [
-        f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
-        "-DLOOPBACK_IS_LOCAL=0",
-        f"-DIS_SCOPED={int(bool(settings.scope_id))}",
-        f"-DCALLS_PER_SECOND={settings.calls_per_second}",
-        f"-DCALLS_BURST={settings.calls_burst}",
-        f"-DHAS_COOKIES={int(_read_release() >= FIRST_LINKING)}",
-        "-Wno-everything",
-    ]
+def build_tls(settings: ProbeSettings) -> Build:
+    """The programs on libraries of TLS, for the running kernel. Raises LoadError."""
+    flags = settings.make_flags(is_loopback_local=False)
+    flags.append(f"-DHAS_COOKIES={int(_read_release() >= FIRST_LINKING)}")
     kinds = dict.fromkeys(UPROBES, PROG_TYPE_KPROBE) | dict.fromkeys(SOCKET_TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)
-    return Build(source="tls.c", flags=[*offsets, *flags], programs=kinds)
+    return Build(source="tls.c", flags=flags, programs=kinds)
 
 
-def load_tls(settings: TlsProgramSettings, cache_directory: Path | None = None) -> TlsProgram:
+def load_tls(settings: ProbeSettings, cache_directory: Path | None = None) -> TlsProgram:
     """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
     kinds = {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI}  # Kernels that do not know it do not look at it either.
     loaded = load_build(build_tls(settings), cache_directory, lambda image: load_image(image, kinds))

@@ -1,7 +1,7 @@
 """The types of enforcement: blocks, their validation, local limits, reports, and the interfaces of the enforcer.
 
-A `Block` is what a collector asks to stop. `find_fault` rejects a set of blocks as a whole. `EnforceLimits` are this
-sensor's own settings, which no collector can raise.
+A `Block` is what a collector asks to stop. `find_fault` rejects a set of blocks as a whole. This sensor's limits are
+`EnforcementSettings`, which no collector can raise.
 
 `KnownBlocks` remembers in a 0600 file of the state directory which blocks were in force before the last start. Their
 share of the calls was measured then. An id is kept with what it names, so an id reused for another client is unknown.
@@ -15,12 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from common.durable import read_json, write_durably
-from sensor.core.calls import Role
-from sensor.core.config import MAPPED, Network, unmap
-from sensor.ebpf.abi import StopCount
+from sensor.core.config import MAPPED, EnforcementSettings, Network, unmap
 
 # Of one policy message: more is a fault or an attack, whatever a sensor's own limit is.
 BLOCKS_LIMIT: Final = 10_000
@@ -168,37 +166,23 @@ def _read(path: Path) -> frozenset[str]:
     return frozenset(name for name in (found or [])[:BLOCKS_LIMIT] if isinstance(name, str))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnforceLimits:
-    """The settings `is_enforcing` and `enforce_*`; `never_block` holds the trusted proxies too."""
-
-    is_enabled: bool = False
-    never_block: tuple[Network, ...] = ()
-    rules_max: int = 100
-    seconds_max: int = 86_400
-    share_max: float = 0.5
-    ipv4_prefix_min: int = 24
-    ipv6_prefix_min: int = 56
-    orphan_seconds: float = 300.0
-
-
-def find_reason(block: Block, limits: EnforceLimits, *, share: float) -> str:
+def find_reason(block: Block, limits: EnforcementSettings, *, share: float) -> str:
     """Why this sensor does not enforce a block, in one sentence; empty where it does. `share`: of the calls of this
     node, those that the block's client made lately."""
-    if block.left_ms > limits.seconds_max * 1_000:
-        return f"it would last {block.left_ms // 1_000} s; this sensor's limit is {limits.seconds_max} s"
+    if block.left_ms > limits.max_block_seconds * 1_000:
+        return f"it would last {block.left_ms // 1_000} s; this sensor's limit is {limits.max_block_seconds} s"
     if block.kind is BlockKind.ADDRESS and block.network is not None:
-        least = limits.ipv4_prefix_min if block.network.version == 4 else limits.ipv6_prefix_min
+        least = limits.min_ipv4_prefix_bits if block.network.version == 4 else limits.min_ipv6_prefix_bits
         if block.network.prefixlen < least:
             return f"{block.network} is wider than /{least}, this sensor's limit"
         if isinstance(block.network, IPv6Network) and block.network.overlaps(MAPPED):
             return f"{block.network} holds all of IPv4, which is wider than this sensor's limit"
-        if any(_is_within(block.network, never) for never in limits.never_block):
+        if any(_is_within(block.network, never) for never in limits.never_block_cidrs):
             return f"{block.network} is never blocked, by this sensor's settings"
-    if share > limits.share_max:
+    if share > limits.max_call_share:
         return (
             f"it made {share:.0%} of this node's calls in the last minutes; with it this sensor's limit of "
-            f"{limits.share_max:.0%} is passed"
+            f"{limits.max_call_share:.0%} is passed"
         )
     return ""
 
@@ -207,61 +191,3 @@ def _is_within(network: Network, never: Network) -> bool:
     if network.version != never.version:
         return False
     return network.prefixlen >= never.prefixlen and network.network_address in never
-
-
-class KernelSide(Protocol):
-    """`sensor.ebpf.stops.StopMaps`, as far as the tables need it."""
-
-    def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
-
-    def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
-
-    def counts(self) -> dict[int, StopCount]: ...
-
-    def count_lost(self) -> int: ...
-
-
-class ShareMeter(Protocol):
-    """`sensor.enforce.history.CallHistory`, as far as limits need it."""
-
-    @property
-    def calls(self) -> int:
-        """That were seen lately."""
-        ...
-
-    def measure_share(self, blocks: Iterable[Block]) -> float: ...
-
-
-class CallEnds(Protocol):
-    """Where a call was seen: `sensor.core.calls.Exchange`, `sensor.http.http2.exchange.Ends`."""
-
-    @property
-    def connection(self) -> int: ...
-
-    @property
-    def role(self) -> Role: ...
-
-    @property
-    def cgroup_id(self) -> int: ...
-
-    @property
-    def local_address(self) -> str: ...
-
-    @property
-    def local_port(self) -> int: ...
-
-    @property
-    def remote_address(self) -> str: ...
-
-    @property
-    def remote_port(self) -> int: ...
-
-
-class Caller(Protocol):
-    """Who calls, by hashes; 0: not known."""
-
-    @property
-    def principal(self) -> int: ...
-
-    @property
-    def credential(self) -> int: ...

@@ -12,23 +12,20 @@ from dataclasses import replace
 from typing import Final
 
 from common.figures import Figure, make_labelled, make_totals
-from sensor.core.calls import Role
+from sensor.core.calls import Credentials, Ends, Role
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import ENFORCEMENT, SLOTS_MAX, StopCount
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import (
     Block,
     BlockKind,
     BlockStatus,
-    CallEnds,
-    Caller,
-    EnforceLimits,
     EnforcementReport,
-    KernelSide,
     KnownBlocks,
-    ShareMeter,
 )
-from sensor.enforce.history import ShareJudge
+from sensor.enforce.history import CallHistory, ShareLimiter
 from sensor.enforce.reset import UNKNOWN_COOKIE, Connection, StopWatch
 from sensor.enforce.tables import (
     NAMES,
@@ -59,23 +56,23 @@ class Enforcer:
     def __init__(
         self,
         *,
-        limits: EnforceLimits,
+        limits: EnforcementSettings,
         clock: Clock,
         read_switch: Callable[[], str],
-        history: ShareMeter,
+        history: CallHistory,
         list_servers: Callable[[], Iterable[Server]],
         known: KnownBlocks | None = None,
     ) -> None:
         """`known`: what was in force before this start."""
         self._limits = limits
         self._known = known if known is not None else KnownBlocks(None)
-        self._shares = ShareJudge(
+        self._shares = ShareLimiter(
             limits=limits, clock=clock, history=history, known=self._known, count_stopped=self._count_stopped
         )
         self._clock = clock
         self._read_switch = read_switch
         self._list_servers = list_servers
-        self._kernel: KernelSide | None = None
+        self._kernel: StopMaps | None = None
         self._watch: StopWatch | None = None
         self._obstacle = "the sensor does not capture yet"
         self._key_id, self._secret = 0, _NO_KEY
@@ -93,9 +90,9 @@ class Enforcer:
         self._away_ns: int | None = None  # Since when the collector is away.
         self._shared: Counter[int] = Counter()  # Calls spared because they share a connection, by slot.
 
-    # What it is told
+    # What the collector asks for
 
-    def begin(self, kernel: KernelSide | None, watch: StopWatch | None, obstacle: str) -> None:
+    def begin(self, kernel: StopMaps | None, watch: StopWatch | None, obstacle: str) -> None:
         """The kernel side is there; without one `obstacle` says why there is none."""
         self._kernel, self._watch, self._obstacle = kernel, watch, obstacle
         self._shares.begin()
@@ -104,19 +101,19 @@ class Enforcer:
     def set_key(self, key_id: int, secret: bytes) -> None:
         """Credentials are hashed under this installation key from now on."""
         self._key_id, self._secret = key_id, secret
-        self._judge()
+        self._decide()
 
     def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
         """All blocks that the collector wants, sound as a whole (`find_fault`)."""
         now_ns = self._clock.monotonic_ns()
         self._epoch = epoch
-        # A block that is told again never lasts longer: the collector's clock may have been set back.
+        # A block that comes again never lasts longer: the collector's clock may have been set back.
         never, before = 2**63, self._wanted
         self._wanted = {
             block.id: (block, min(now_ns + block.left_ms * _MS_NS, before.get(block.id, (block, never))[1]))
             for block in blocks
         }
-        self._judge()
+        self._decide()
 
     def on_connection(self, is_connected: bool) -> None:
         """Whether the collector is there."""
@@ -126,14 +123,14 @@ class Enforcer:
             self._away_ns = self._clock.monotonic_ns()
 
     def tick(self) -> None:
-        """Once a second: what is over ends, and the kernel is told that the sensor lives."""
-        self._judge()
+        """Once a second: what is over ends, and the kernel sees that the sensor lives."""
+        self._decide()
 
     def end(self) -> None:
         """Lift everything; the kernel side goes."""
         self._known = KnownBlocks(None)  # The next sensor is to know what was in force.
         self._wanted.clear()
-        self._judge()
+        self._decide()
         if self._watch is not None:
             self._watch.stop()
         self._kernel = self._watch = None
@@ -153,19 +150,19 @@ class Enforcer:
 
     def find_obstacle(self) -> str:
         """Why nothing is enforced, in one sentence; empty where it may be."""
-        if not self._limits.is_enabled:
-            return "enforcement is off in this sensor's settings (is_enforcing)"
+        if not self._limits.enabled:
+            return "enforcement is off in this sensor's settings (enforcement.enabled)"
         if reason := self._read_switch():
             return f"enforcement is switched off on this node: {reason}"
         if self._kernel is None:
             return self._obstacle
         if self._away_ns is not None:
             away_seconds = (self._clock.monotonic_ns() - self._away_ns) / 1e9
-            if away_seconds > self._limits.orphan_seconds:
+            if away_seconds > self._limits.fail_open_after_seconds:
                 return f"the collector has been away for {away_seconds:.0f} s"
         return ""
 
-    def _judge(self) -> None:
+    def _decide(self) -> None:
         """Decide anew what is in force, and have the kernel hold just that."""
         now_ns = self._clock.monotonic_ns()
         self._wanted = {id: (block, until) for id, (block, until) in self._wanted.items() if until > now_ns}
@@ -211,8 +208,8 @@ class Enforcer:
         limits, block = self._limits, one.block
         if block.kind is not BlockKind.ADDRESS and block.key_id != self._key_id:
             return f"its hash is of installation key {block.key_id}, and this sensor hashes under {self._key_id}"
-        if len(held) >= limits.rules_max:
-            return f"this sensor's limit of {limits.rules_max} blocks is reached"
+        if len(held) >= limits.max_blocks:
+            return f"this sensor's limit of {limits.max_blocks} blocks is reached"
         if not is_new:
             return self._shares.check(one)  # A client that is stopped makes no calls: measured when it began.
         reason, one.is_measured = self._shares.admit(block, [other.block for other in held.values()])
@@ -225,7 +222,7 @@ class Enforcer:
             self._held.values(),
             self._slots,
             self._list_servers() if any(one.block.scopes for one in self._held.values()) else (),
-            self._limits.never_block,
+            self._limits.never_block_cidrs,
         )
         try:
             is_changed = self._write(wanted)
@@ -268,11 +265,10 @@ class Enforcer:
 
     def see(
         self,
-        ends: CallEnds,
-        who: Caller,
+        ends: Ends,
+        who: Credentials,
         *,
         is_shared: bool = False,
-        is_encrypted: bool = False,
         is_over: bool = True,
         coded: bytes | None = None,
     ) -> None:
@@ -292,17 +288,17 @@ class Enforcer:
             if is_over:
                 self._spare(target)
         else:
-            self._stop(target, ends, is_encrypted=is_encrypted)
+            self._stop(target, ends)
 
     def matches(self, value: bytes, credential: int) -> bool:
         """Whether a credential is this value."""
         return hash_siphash(self._secret, value) == credential
 
-    def is_blocked(self, ends: CallEnds, who: Caller) -> bool:
+    def is_blocked(self, ends: Ends, who: Credentials) -> bool:
         """Whether a block names who calls there."""
         return self._find(ends, who) is not None
 
-    def _find(self, ends: CallEnds, who: Caller) -> Held | None:
+    def _find(self, ends: Ends, who: Credentials) -> Held | None:
         if not self._held or ends.role is not Role.SERVER or not (who.principal or who.credential):
             return None
         for held in self._held.values():
@@ -315,7 +311,7 @@ class Enforcer:
                 return held
         return None
 
-    def _holds_at(self, block: Block, ends: CallEnds) -> bool:
+    def _holds_at(self, block: Block, ends: Ends) -> bool:
         """Whether a block is for the server that is called."""
         if not block.scopes:
             return True
@@ -348,29 +344,29 @@ class Enforcer:
         if slot is not None:
             self._shared[slot] += 1
 
-    def _stop(self, target: int, exchange: CallEnds, *, is_encrypted: bool) -> None:
+    def _stop(self, target: int, ends: Ends) -> None:
         slot = self._slots.by_target.get(target)
-        if slot is None or self._watch is None or not exchange.remote_port:
+        if slot is None or self._watch is None or not ends.remote_port:
             return
-        peer = ipaddress.ip_address(exchange.remote_address)
-        if any(peer in network for network in self._limits.never_block if network.version == peer.version):
+        peer = ipaddress.ip_address(ends.remote_address)
+        if any(peer in network for network in self._limits.never_block_cidrs if network.version == peer.version):
             self._shared[slot] += 1
             return
         self._watch.ask(
             slot,
             Connection(
                 # A session of TLS is numbered by its reader: the socket is found by its ends.
-                cookie=UNKNOWN_COOKIE if is_encrypted else exchange.connection,
-                cgroup_id=exchange.cgroup_id,
+                cookie=UNKNOWN_COOKIE if ends.is_encrypted else ends.connection,
+                cgroup_id=ends.cgroup_id,
                 family=peer.version,
-                local_address=ipaddress.ip_address(exchange.local_address).packed,
-                local_port=exchange.local_port,
+                local_address=ipaddress.ip_address(ends.local_address).packed,
+                local_port=ends.local_port,
                 remote_address=peer.packed,
-                remote_port=exchange.remote_port,
+                remote_port=ends.remote_port,
             ),
         )
 
-    # What it tells
+    # What it reports
 
     def _count_stopped(self, held: Held) -> int:
         counts = self._kernel.counts() if self._kernel is not None else {}

@@ -4,7 +4,7 @@ shared.
 `CallHistory` takes rows that leave for the collector, and keeps sums of the last minutes by client address, credential
 and principal. It takes server-side rows only. Past `CLIENTS_LIMIT` in a minute, calls count to the total alone.
 
-`ShareJudge` decides whether a block leaves enough of the node's traffic alone. A block that was in force before the
+`ShareLimiter` decides whether a block leaves enough of the node's traffic alone. A block that was in force before the
 start was measured then. Others wait for calls, `SETTLE_SECONDS` at most. On an idle node they then begin unmeasured and
 are measured as calls come. Stopped connections count as calls that would have been made.
 
@@ -24,7 +24,8 @@ from common.bounded import BoundedDict
 from sensor.aggregate.rows import RowColumns, Sum, find_identities
 from sensor.core.calls import Role
 from sensor.core.clock import Clock
-from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks, ShareMeter, find_reason, parse_network
+from sensor.core.config import EnforcementSettings
+from sensor.enforce.block import Block, BlockKind, KnownBlocks, find_reason, parse_network
 from sensor.enforce.tables import Held
 
 MINUTES: Final = 10
@@ -153,15 +154,15 @@ class SharedConnections:
 SETTLE_SECONDS: Final = 5.0
 
 
-class ShareJudge:
+class ShareLimiter:
     """Of one sensor. `count_stopped` gives the connections that a block has stopped."""
 
     def __init__(
         self,
         *,
-        limits: EnforceLimits,
+        limits: EnforcementSettings,
         clock: Clock,
-        history: ShareMeter,
+        history: CallHistory,
         known: KnownBlocks,
         count_stopped: Callable[[Held], int],
     ) -> None:
@@ -193,9 +194,9 @@ class ShareJudge:
             return ""
         held.is_measured = True
         share = stopped / (stopped + calls)
-        if share <= self._limits.share_max:
+        if share <= self._limits.max_call_share:
             return ""
         return (
             f"it was blocked while this node was idle, and made {share:.0%} of what came since; this sensor's limit "
-            f"is {self._limits.share_max:.0%}"
+            f"is {self._limits.max_call_share:.0%}"
         )

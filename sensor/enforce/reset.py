@@ -20,11 +20,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from common.bounded import BoundedDict
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import StopEvent, StopKind
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enrich.sockets import visit_namespaces
 
 SOCK_DESTROY: Final = 21
@@ -225,16 +226,6 @@ WAIT_SECONDS: Final = 0.05
 ASKED_LIMIT: Final = 1_024
 
 
-class StopRing(Protocol):
-    """`sensor.ebpf.stops.StopMaps`, as far as the thread needs it."""
-
-    def wait(self, seconds: float) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def read_events(self) -> list[StopEvent]: ...
-
-
 def make_connection(event: StopEvent) -> Connection:
     """The socket that an event names."""
     size = 4 if event.family == 4 else 16
@@ -252,7 +243,7 @@ def make_connection(event: StopEvent) -> Connection:
 class StopWatch:
     """One thread; its figures are read from another, numbers that only grow."""
 
-    def __init__(self, ring: StopRing, resetter: Resetter, clock: Clock) -> None:
+    def __init__(self, ring: StopMaps, resetter: Resetter, clock: Clock) -> None:
         self._ring = ring
         self._resetter = resetter
         self._clock = clock

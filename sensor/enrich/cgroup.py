@@ -18,7 +18,7 @@ class OwnerKind(enum.Enum):
     """What a cgroup path says about its processes."""
 
     CONTAINER = "container"
-    POD = "pod"  # A Pod's cgroup, in no container of it that the path tells.
+    POD = "pod"  # A Pod's cgroup, in no container of it that the path names.
     UNIT = "unit"
     NONE = "none"  # The root, a slice, a login session: the process itself has to be asked.
 
@@ -29,9 +29,6 @@ class CgroupOwner:
 
     kind: OwnerKind
     name: str = ""
-    runtime: str = (
-        ""  # Of a container: docker, containerd, cri-o, podman, lxc, nspawn, or empty where the path does not tell.
-    )
     pod_uid: str = ""  # Of the Pod in which the container runs, as the kubelet knows it.
     user_id: int | None = None  # Of a container: who runs it without root.
 
@@ -42,39 +39,29 @@ _ID = r"(?P<id>[0-9a-f]{64})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerPattern:
-    """How one runtime names the cgroup of a container: `component` matches one whole path component."""
+class PathRule:
+    """A kind of component of a cgroup's path: `component` matches one whole."""
 
-    runtime: str
     component: re.Pattern[str]
     source: str
 
 
-def _pattern(runtime: str, component: str, source: str) -> ContainerPattern:
-    return ContainerPattern(runtime=runtime, component=re.compile(component), source=source)
-
-
 # First match wins; the innermost matching component of a path is the container (kind and docker-in-docker nest them).
-CONTAINER_PATTERNS: tuple[ContainerPattern, ...] = (
-    _pattern("docker", rf"docker-{_ID}\.scope", "moby daemon/oci_linux.go, systemd driver: <parent>:docker:<id>"),
-    _pattern(
-        "containerd",
-        rf"cri-containerd-{_ID}\.scope",
-        "containerd CRI container_create_linux.go getCgroupsPath, systemd",
-    ),
-    _pattern("containerd", rf"[^/]*:cri-containerd:{_ID}", "the same path under a runc that took it for cgroupfs"),
-    _pattern("containerd", rf"nerdctl-{_ID}\.scope", "nerdctl pkg/cmd/container/run_cgroup_linux.go, systemd"),
-    _pattern("cri-o", rf"crio-{_ID}(\.scope)?", "cri-o internal/config/cgmgr (systemd_linux.go, cgroupfs_linux.go)"),
-    _pattern(
-        "podman", rf"libpod(-payload)?-{_ID}(\.scope)?", "podman libpod/container_internal_linux.go getOCICgroupPath"
-    ),
-    _pattern("nspawn", r"machine-(?P<id>[^/]+)\.scope", "systemd-machined machine_start_scope"),
-    _pattern("nspawn", r"systemd-nspawn@(?P<id>[^/]+)\.service", "systemd units/systemd-nspawn@.service.in"),
-    _pattern("lxc", r"lxc\.payload\.(?P<id>[^/]+)", "lxc src/lxc/cgroups/cgfsng.c, DEFAULT_PAYLOAD_CGROUP_PREFIX"),
-    _pattern("", _ID, "cgroupfs drivers: /docker/<id>, /kubepods/<qos>/pod<uid>/<id>, /<containerd namespace>/<id>"),
-    _pattern(
-        "", r"(?P<id>[0-9a-f]{32}-[0-9]{5,20})", "Amazon ECS agent, task metadata v4: <task id>-<container number>"
-    ),
+CONTAINER_PATTERNS: tuple[PathRule, ...] = tuple(
+    PathRule(component=re.compile(component), source=source)
+    for component, source in (
+        (rf"docker-{_ID}\.scope", "moby daemon/oci_linux.go, systemd driver: <parent>:docker:<id>"),
+        (rf"cri-containerd-{_ID}\.scope", "containerd CRI container_create_linux.go getCgroupsPath, systemd"),
+        (rf"[^/]*:cri-containerd:{_ID}", "the same path under a runc that took it for cgroupfs"),
+        (rf"nerdctl-{_ID}\.scope", "nerdctl pkg/cmd/container/run_cgroup_linux.go, systemd"),
+        (rf"crio-{_ID}(\.scope)?", "cri-o internal/config/cgmgr (systemd_linux.go, cgroupfs_linux.go)"),
+        (rf"libpod(-payload)?-{_ID}(\.scope)?", "podman libpod/container_internal_linux.go getOCICgroupPath"),
+        (r"machine-(?P<id>[^/]+)\.scope", "systemd-machined machine_start_scope"),
+        (r"systemd-nspawn@(?P<id>[^/]+)\.service", "systemd units/systemd-nspawn@.service.in"),
+        (r"lxc\.payload\.(?P<id>[^/]+)", "lxc src/lxc/cgroups/cgfsng.c, DEFAULT_PAYLOAD_CGROUP_PREFIX"),
+        (_ID, "cgroupfs drivers: /docker/<id>, /kubepods/<qos>/pod<uid>/<id>, /<containerd namespace>/<id>"),
+        (r"(?P<id>[0-9a-f]{32}-[0-9]{5,20})", "Amazon ECS agent, task metadata v4: <task id>-<container number>"),
+    )
 )
 
 # kubernetes pkg/kubelet/cm: a Pod's cgroup is `pod<uid>` (pod_container_manager_linux.go); the systemd driver makes a
@@ -85,47 +72,15 @@ _POD = re.compile(
     r"|([^/]+-)?pod(?P<escaped>[0-9a-f]{8}(_[0-9a-f]{4}){3}_[0-9a-f]{12}|[0-9a-f]{32})\.slice(:[^/]*)?"
 )
 
-# A bare id says its runtime only by its parent.
-_RUNTIME_BY_PARENT = {
-    "docker": "docker",
-    "libpod_parent": "podman",
-    "default": "containerd",
-    "ecs": "docker",
-    "lxc": "lxc",
-}
-
 # A unit whose processes are not the service: a container below it is named by itself, an own process by its executable.
-RUNTIME_UNITS: frozenset[str] = frozenset(
-    f"{name}.service"
-    for name in (
-        "docker",
-        "containerd",
-        "crio",
-        "cri-o",
-        "podman",
-        "kubelet",
-        "k3s",
-        "k3s-agent",
-        "rke2-server",
-        "rke2-agent",
-        "lxc",
-        "lxd",
-        "incus",
-    )
-)
+_RUNTIMES = "docker containerd crio cri-o podman kubelet k3s k3s-agent rke2-server rke2-agent lxc lxd incus"
+RUNTIME_UNITS: frozenset[str] = frozenset(f"{name}.service" for name in _RUNTIMES.split())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitRule:
-    """A unit that names no service, because its name is another at each start or it holds anything a person starts."""
-
-    unit: re.Pattern[str]
-    source: str
-
-
-UNNAMING_UNITS: tuple[UnitRule, ...] = tuple(
-    UnitRule(unit=re.compile(unit), source=source)
-    for unit, source in (
+# Units that name no service, because their name is another at each start or they hold anything a person starts.
+UNNAMING_UNITS: tuple[PathRule, ...] = tuple(
+    PathRule(component=re.compile(component), source=source)
+    for component, source in (
         (r"session-[^/]+\.scope", "systemd-logind: one a login"),
         (r"user@[0-9]+\.service", "the user's manager itself; its units are named below it"),
         (r"init\.scope", "systemd.special(7): the manager"),
@@ -187,14 +142,12 @@ def _find_container(components: list[str]) -> tuple[CgroupOwner | None, int]:
         for pattern in CONTAINER_PATTERNS:
             match = pattern.component.fullmatch(component)
             if match:
-                parent = components[index - 1] if index else ""
-                runtime = pattern.runtime or _RUNTIME_BY_PARENT.get(parent, "")
-                found = CgroupOwner(kind=OwnerKind.CONTAINER, name=match["id"], runtime=runtime)
+                found = CgroupOwner(kind=OwnerKind.CONTAINER, name=match["id"])
                 depth = min(depth, index)
                 break
     # `/lxc/NAME` (lxc before 4) has no pattern of its own: any name goes.
     if found is None and len(components) > 1 and components[0] == "lxc":
-        return CgroupOwner(kind=OwnerKind.CONTAINER, name=components[1], runtime="lxc"), 0
+        return CgroupOwner(kind=OwnerKind.CONTAINER, name=components[1]), 0
     return found, depth
 
 
@@ -214,7 +167,7 @@ def _find_unit(components: list[str]) -> str:
     for component in components:
         if _SLICE.fullmatch(component) or _USER_MANAGER.fullmatch(component):
             continue
-        if not _UNIT.fullmatch(component) or any(rule.unit.fullmatch(component) for rule in UNNAMING_UNITS):
+        if not _UNIT.fullmatch(component) or any(rule.component.fullmatch(component) for rule in UNNAMING_UNITS):
             return ""
         instance = _CONNECTION_INSTANCE.fullmatch(component)
         return f"{instance['name']}.service" if instance else component

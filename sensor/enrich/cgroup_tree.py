@@ -243,7 +243,7 @@ class CgroupWatch:
         if self._fd < 0:
             return False
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._add(b"", is_told=False)
+        self._add(b"", is_reported=False)
         self._thread.start()
         return True
 
@@ -277,10 +277,10 @@ class CgroupWatch:
         elif mask & _IGNORED:  # The directory is gone.
             self._paths.pop(watch, None)
         elif mask & _CREATE and mask & _IS_DIRECTORY and watch in self._paths:
-            self._add(self._paths[watch] + b"/" + name, is_told=True)
+            self._add(self._paths[watch] + b"/" + name, is_reported=True)
 
-    def _add(self, path: bytes, *, is_told: bool) -> None:
-        """Watches the directory `path` and all below it, and tells of them. Whoever makes them chooses how deep they
+    def _add(self, path: bytes, *, is_reported: bool) -> None:
+        """Watches the directory `path` and all below it, and reports them. Whoever makes them chooses how deep they
         are, so one does not call for the next."""
         waiting = [path]
         while waiting:
@@ -290,7 +290,7 @@ class CgroupWatch:
                 inode = os.stat(directory).st_ino  # noqa: PTH116 - bytes throughout, as in the tree.
             except OSError:
                 continue
-            if is_told:
+            if is_reported:
                 self._on_added(inode, make_path_printable(path))
             if len(self._paths) >= MAX_WATCHES:
                 self.left_out_count += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sockets import ESTABLISHED, NodeSockets
+from sensor.enrich.sockets import ESTABLISHED, KernelSockets
 
 # A reading holds every socket's holder: slower than the listeners' and less often needed.
 MIN_REST_SECONDS = 1.0
@@ -28,7 +28,7 @@ class ClientTable:
 
     def __init__(
         self,
-        sockets: NodeSockets,
+        sockets: KernelSockets,
         processes: ProcessTable,
         *,
         name_process: Callable[[Process], str],

@@ -197,7 +197,7 @@ Read = Callable[[Path], bytes | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One container by its name; `image` is None where nothing tells it."""
+    """One container by its name; `image` is None where nothing names it."""
 
     name: str
     image: ContainerImage | None = None
@@ -233,15 +233,15 @@ def _list_known(container_id: str, uid: int | None, root: Path) -> Iterator[Cont
 
     for data_root in _user_roots(_DOCKER_HOME, _text_of(_parse(read(_DOCKER_CONFIG)), "data-root"), home):
         yield from _read_docker(data_root, container_id, read)
-    told = _text_of(_parse_toml(read(_STORAGE_CONFIG)).get("storage"), "graphroot")
-    for storage in _user_roots(_STORAGE_HOME, told, home):
+    configured = _text_of(_parse_toml(read(_STORAGE_CONFIG)).get("storage"), "graphroot")
+    for storage in _user_roots(_STORAGE_HOME, configured, home):
         yield from _read_podman(storage, container_id, read)
 
 
-def _user_roots(usual: Path, told: str, home: str) -> Iterator[Path]:
+def _user_roots(usual: Path, configured: str, home: str) -> Iterator[Path]:
     """Relative to the home: what lies elsewhere is not the user's alone."""
     yield usual
-    other = told.replace("$HOME", home)
+    other = configured.replace("$HOME", home)
     if other.startswith(f"{home}/"):
         yield Path(other.removeprefix(f"{home}/"))
 
@@ -255,9 +255,9 @@ def _read_docker(data_root: Path, container_id: str, read: Read) -> Iterator[Con
 
 def _docker_roots(root: Path) -> Iterator[Path]:
     yield from (root / path for path in _DOCKER_ROOTS)
-    told = _text_of(_parse(_read(root / "etc/docker/daemon.json")), "data-root")
-    if told:
-        yield root / told.lstrip("/")
+    configured = _text_of(_parse(_read(root / "etc/docker/daemon.json")), "data-root")
+    if configured:
+        yield root / configured.lstrip("/")
 
 
 def _read_docker_image(data_root: Path, config: Mapping[str, Any], read: Read) -> ContainerImage | None:
@@ -298,9 +298,10 @@ def _read_podman(storage: Path, container_id: str, read: Read) -> Iterator[Conta
 
 def _storage_roots(root: Path) -> Iterator[Path]:
     yield root / _STORAGE_ROOT
-    told = _text_of(_parse_toml(_read(root / "etc/containers/storage.conf")).get("storage"), "graphroot").lstrip("/")
-    if told and told != _STORAGE_ROOT:
-        yield root / told
+    storage = _parse_toml(_read(root / "etc/containers/storage.conf")).get("storage")
+    configured = _text_of(storage, "graphroot").lstrip("/")
+    if configured and configured != _STORAGE_ROOT:
+        yield root / configured
 
 
 def _read_podman_image(images: Path, entry: Mapping[str, Any], read: Read) -> ContainerImage | None:
@@ -370,7 +371,7 @@ KIND: Final = "Container"
 
 
 class ContainerTable:
-    """Thread-safe: one thread asks for names, another for what is told. Keeps the `WORKLOADS_MAX` seen last."""
+    """Thread-safe: one thread asks for names, another for what is reported. Keeps the `WORKLOADS_MAX` seen last."""
 
     def __init__(self, read: Callable[[str, int | None], Container]) -> None:
         """`read` gives the container of an id and the user who runs it without root."""

@@ -27,7 +27,7 @@ from sensor.enrich.sockets import (
 _ACCEPTS: Final = 1 << 16  # __SO_ACCEPTCON
 _STREAM, _SEQUENCED = 1, 5
 _CONNECTED: Final = 3
-# Listeners of a namespace that are told; a desktop has some hundred.
+# Listeners of a namespace that are reported; a desktop has some hundred.
 MAX_LISTENERS = 4_096
 
 
@@ -86,7 +86,7 @@ class HiddenReading:
     unix: tuple[tuple[UnixListener, Process | None], ...] = ()
     datagrams: tuple[Listener, ...] = ()
     kernel_tls: tuple[tuple[tuple[int, int], int], ...] = ()
-    sockmap_programs: int = 0  # 0 also where the kernel does not tell.
+    sockmap_programs: int = 0  # 0 also where the kernel does not say.
 
 
 class HiddenTable:

@@ -17,7 +17,7 @@ a static file from a forwarded call, and an endpoint shown twice is better than 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
@@ -26,14 +26,17 @@ from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sockets import NodeSockets
+from sensor.enrich.sockets import KernelSockets
+
+if TYPE_CHECKING:  # Its client's packages take 12 MB.
+    from sensor.enrich.kubernetes.cluster import Cluster
 
 # Containers that were called by their ids; the first ones are forgotten, and their calls keep the id.
 FORMER_NAMES_MAX: Final = 1_000
 
 
 class FormerNames:
-    """Thread-safe: one thread renames, another tells."""
+    """Thread-safe: one thread renames, another reports."""
 
     def __init__(self) -> None:
         self._workloads: BoundedDict[str, tuple[str, str]] = BoundedDict(FORMER_NAMES_MAX)
@@ -96,48 +99,6 @@ KUBELET_CGROUPS = frozenset(("kubelet.service", "kubelet"))
 _SOCKET_UNIT = ".socket"
 
 
-class PodName(Protocol):
-    """How a cgroup of a Pod is told; `sensor.enrich.kubernetes.cluster.PodName`."""
-
-    @property
-    def namespace(self) -> str: ...
-
-    @property
-    def workload(self) -> str: ...
-
-    @property
-    def is_hop(self) -> bool:
-        """Whether it passes on calls of others."""
-        ...
-
-    @property
-    def left_out(self) -> str:
-        """Why it is not watched; empty where it is."""
-        ...
-
-
-class Pods(Protocol):
-    """Who the Pods of this node are; `sensor.enrich.kubernetes.cluster.Cluster`."""
-
-    @property
-    def generation(self) -> int:
-        """Rises whenever names given before may be old."""
-        ...
-
-    @property
-    def node_addresses(self) -> frozenset[str]:
-        """Addresses of the node itself."""
-        ...
-
-    def name(self, owner: CgroupOwner) -> PodName | None:
-        """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
-        ...
-
-    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
-        """`namespace/workload` of the only Pod that held an address from `first_ns` to `last_ns`, unix ns; or empty."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Name:
     """What a service is called and who said so."""
@@ -145,11 +106,11 @@ class _Name:
     workload: str
     kind: WorkloadKind
     process: tuple[int, int] | None = (
-        None  # (pid, start ticks) of the process that was asked; None where its cgroup told.
+        None  # (pid, start ticks) of the process that was asked; None where its cgroup was enough.
     )
     hop: Hop = Hop.ENDPOINT
     namespace: str = ""
-    left_out: str = ""  # Why its calls are not told; empty where they are.
+    left_out: str = ""  # Why its calls are not reported; empty where they are.
     owner: CgroupOwner | None = None  # Of a container or Pod: by whom its name may change.
 
 
@@ -169,11 +130,11 @@ class NodeIdentity:
         node: str,
         cgroups: CgroupTree,
         listeners: ListenerTable,
-        sockets: NodeSockets,
+        sockets: KernelSockets,
         processes: ProcessTable,
         name_container: Callable[[str, int | None], str],
         clock: Callable[[], float],
-        pods: Pods | None = None,
+        pods: "Cluster | None" = None,
     ) -> None:
         """`node` becomes the host name of its services; `name_container` maps a container's id and user to a name;
         `clock`: monotonic s; without `pods` there is no Kubernetes.
@@ -188,10 +149,10 @@ class NodeIdentity:
         self._clock = clock
         self._pods = pods
         self._pods_generation = 0
-        self._left_out: dict[int, str] = {}  # Why a cgroup's calls are not told, by id.
+        self._left_out: dict[int, str] = {}  # Why a cgroup's calls are not reported, by id.
         self._servers: dict[End, tuple[Service, Hop]] = {}
         self._names: dict[End, _Name] = {}
-        # Time of the next try, seconds until the one after, and what is told meanwhile.
+        # Time of the next try, seconds until the one after, and what is reported meanwhile.
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
         self._client_names: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -205,14 +166,6 @@ class NodeIdentity:
             return self._servers[cgroup_id, local_port, local_address]
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
-
-    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
-        """The service of `server`."""
-        return self.server(cgroup_id, local_port, local_address)[0]
-
-    def hop(self, cgroup_id: int, local_port: int, local_address: str) -> Hop:
-        """The hop of `server`."""
-        return self.server(cgroup_id, local_port, local_address)[1]
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
@@ -310,7 +263,7 @@ class NodeIdentity:
         return self._pods is not None
 
     def why_left_out(self, cgroup_id: int) -> str:
-        """Why what a cgroup serves and calls is not told; empty where it is. 0.1 us."""
+        """Why what a cgroup serves and calls is not reported; empty where it is. 0.1 us."""
         if self._pods is None:
             return ""
         reason = self._left_out.get(cgroup_id)
@@ -435,7 +388,7 @@ class NodeIdentity:
 
 
 def _place(name: _Name) -> str:
-    """As a client is told."""
+    """The name of a client."""
     return f"{name.namespace}/{name.workload}" if name.namespace else name.workload
 
 

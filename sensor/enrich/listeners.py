@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import Process, ProcessTable
-from sensor.enrich.sockets import LISTEN, NamespaceSockets, NodeSockets, TcpSocket
+from sensor.enrich.sockets import LISTEN, KernelSockets, NamespaceSockets, TcpSocket
 
 ANY_ADDRESSES = frozenset({"0.0.0.0", "::"})
 MIN_REST_SECONDS = 0.02
@@ -62,7 +62,7 @@ class ListenerLoss:
 class ListenerTable:
     """The listeners of one node. Thread-safe; readers never wait for a reading they did not ask for."""
 
-    def __init__(self, sockets: NodeSockets, processes: ProcessTable, *, clock: Callable[[], float]) -> None:
+    def __init__(self, sockets: KernelSockets, processes: ProcessTable, *, clock: Callable[[], float]) -> None:
         """`clock` gives monotonic seconds."""
         self._sockets = sockets
         self._processes = processes
@@ -90,7 +90,7 @@ class ListenerTable:
 
     def list_fitting(self, cgroup_id: int, port: int, address: str) -> list[Listener]:
         """All listeners that may be that of a connection to `address`:`port`, from the last reading: more than one
-        where nothing tells them apart. Without an address, those at every address."""
+        where nothing distinguishes them. Without an address, those at every address."""
         snapshot = self._snapshot
         # Whether its process can be seen says nothing of which one it is.
         fitting = [
@@ -202,7 +202,7 @@ def build_listener(
 def _fit(listener: Listener, cgroup_id: int, address: str, addresses: dict[int, frozenset[str]]) -> int:
     """How well a listener answers for a connection to `address`; 0 = cannot be the one.
 
-    A connection inherits the cgroup of its listener, so where the kernel tells the listener's they must be equal. An
+    A connection inherits the cgroup of its listener, so where the kernel gives the listener's they must be equal. An
     address bound exactly is worth more than any address, which is worth more in the namespace that has the address
     than in another.
     """

@@ -5,16 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.figures import Figure, make_gauges, make_totals
 from sensor.enrich.cgroup_tree import CgroupTree, CgroupWatch
 from sensor.enrich.containers import ContainerTable, read_container
 from sensor.enrich.hidden import HiddenTable
-from sensor.enrich.identity import NodeIdentity, Pods
+from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.own_traffic import OwnTraffic
 from sensor.enrich.processes import ProcessTable
 from sensor.enrich.sockets import KernelSockets
+
+if TYPE_CHECKING:
+    from sensor.enrich.kubernetes.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ def build_node(
     host_root: Path = Path("/"),
     clock: Callable[[], float] = time.monotonic,
     count_sockmaps: Callable[[], int] = lambda: 0,
-    pods: Pods | None = None,
+    pods: "Cluster | None" = None,
 ) -> NodeTables:
     """The identity, the listeners it asks, and what only the coverage needs.
 

@@ -135,7 +135,7 @@ class OwnProcesses:
         """`clock` gives monotonic seconds."""
         self._processes = processes
         self._clock = clock
-        self._own_pid = processes.find_self()
+        self.own_pid = processes.find_self()  # None where the proc tree does not show it.
         self._target = ""
         self._known: dict[int, _Known] = {}
         self._rings: dict[int, _CookieRing] = {}
@@ -153,11 +153,6 @@ class OwnProcesses:
                 self._known = {}
                 self._close_rings()
 
-    @property
-    def own_pid(self) -> int | None:
-        """This process; None where the proc tree does not show it."""
-        return self._own_pid
-
     def is_own(self, pid: int) -> bool:
         """Whether a process is Apidae's own; of one that has ended, whether it was. 0.2 us; the first time the names of
         its open files are read, 2 us each."""
@@ -168,7 +163,7 @@ class OwnProcesses:
             return self._look(pid, known)
 
     def _look(self, pid: int, known: _Known | None) -> bool:
-        if pid == self._own_pid:
+        if pid == self.own_pid:
             return True
         ticks = self._processes.start_ticks(pid)
         if ticks is None or (known is not None and ticks == known.start_ticks):
@@ -296,7 +291,7 @@ class OwnTraffic:
             self._private_addresses = addresses
             # Others may listen there too by now.
             self._ends = {
-                end: found for end, found in self._ends.items() if not found.is_own or self._judge(end, is_own=True)
+                end: found for end, found in self._ends.items() if not found.is_own or self._decide(end, is_own=True)
             }
             own_listeners = frozenset(listener.inode for listener in own)
             if own_listeners != self._own_listeners:
@@ -316,17 +311,17 @@ class OwnTraffic:
 
     def is_own(self, exchange: Exchange) -> bool:
         """Whether one end of a call is Apidae's own. 0.5 us where neither is."""
-        if exchange.process and self._own.is_own(exchange.process):
+        if exchange.ends.process and self._own.is_own(exchange.ends.process):
             return True
-        if exchange.role is Role.SERVER:
-            if self.is_own_end(exchange.cgroup_id, exchange.local_port, exchange.local_address):
+        if exchange.ends.role is Role.SERVER:
+            if self.is_own_end(exchange.ends.cgroup_id, exchange.ends.local_port, exchange.ends.local_address):
                 return True
-            if not exchange.peer_cgroup_id:
-                return exchange.remote_address in self._private_addresses
-            return exchange.peer_cgroup_id in self.cgroup_ids and self._is_own_client(exchange)
-        if (exchange.remote_address, exchange.remote_port) in self._remote_ends:
+            if not exchange.ends.peer_cgroup_id:
+                return exchange.ends.remote_address in self._private_addresses
+            return exchange.ends.peer_cgroup_id in self.cgroup_ids and self._is_own_client(exchange)
+        if (exchange.ends.remote_address, exchange.ends.remote_port) in self._remote_ends:
             return True
-        return exchange.cgroup_id in self.cgroup_ids and self._own.has_connected(exchange.connection)
+        return exchange.ends.cgroup_id in self.cgroup_ids and self._own.has_connected(exchange.ends.connection)
 
     def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
         """Whether what is served at a local end is Apidae's own; without an address, whether it is at every address."""
@@ -339,7 +334,7 @@ class OwnTraffic:
 
     def list_sockets(self) -> list[int]:
         """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
-        of which such a call was judged."""
+        of which such a call was assessed."""
         return [connection for connection, is_own in list(self._connections.items()) if is_own] + (
             self._own.list_cookies()
         )
@@ -356,25 +351,25 @@ class OwnTraffic:
         if self._found_count != self._own.found_count:
             self._found_count = self._own.found_count
             self._connections.clear()
-        is_own = self._connections.get(exchange.connection)
+        is_own = self._connections.get(exchange.ends.connection)
         if is_own is not None:
             return is_own
-        remote = (exchange.remote_address, exchange.remote_port)
+        remote = (exchange.ends.remote_address, exchange.ends.remote_port)
         # Whom capture takes for the client goes by a hash of addresses and ports, which a stranger could find one for.
         cookie = 0
-        if self._listeners.is_local_address(exchange.remote_address):
-            cookie = self._find_client(exchange.local_address, exchange.local_port, *remote)
+        if self._listeners.is_local_address(exchange.ends.remote_address):
+            cookie = self._find_client(exchange.ends.local_address, exchange.ends.local_port, *remote)
         if not cookie:
             return False
         is_own = self._own.has_connected(cookie)
-        self._connections[exchange.connection] = is_own
+        self._connections[exchange.ends.connection] = is_own
         return is_own
 
     def _look(self, end: End, found: _Found | None) -> bool:
         was_own = found is not None and found.is_own
         if end[2]:
             self._listeners.find(*end)  # Reads anew where nobody is known to listen, or who did has ended.
-        is_own = self._judge(end, is_own=was_own)
+        is_own = self._decide(end, is_own=was_own)
         rest_seconds = FIRST_RETRY_SECONDS if found is None else min(2 * found.rest_seconds, MAX_RETRY_SECONDS)
         if is_own:
             until, rest_seconds = self._clock() + OWN_SECONDS, FIRST_RETRY_SECONDS
@@ -389,7 +384,7 @@ class OwnTraffic:
         self._ends[end] = _Found(is_own, until, rest_seconds)
         return is_own
 
-    def _judge(self, end: End, *, is_own: bool) -> bool:
+    def _decide(self, end: End, *, is_own: bool) -> bool:
         """Whether all that may listen at an end is Apidae's own. Where nobody does any more, `is_own` as it was: calls
         of it may still be on their way."""
         fitting = [one for one in self._listeners.list_fitting(*end) if self._is_living(one)]

@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r"[./]")
 _URL_TAIL = re.compile(r"[?#].*", re.DOTALL)
 # gunicorn, celery and others rewrite their command line with setproctitle: `gunicorn: master [app]`.
 _TITLE = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9._-]*):( |$)")
-# One binary under many names: the kernel's command name tells which.
+# One binary under many names: the kernel's command name says which.
 _MULTI_CALL = frozenset({"busybox", "toybox", "coreutils", "exe"})
 
 
@@ -44,6 +44,12 @@ class Interpreter:
     source: str = ""
 
 
+# Options whose value is the next argument.
+_NODE_OPTIONS = "-r --require --import --loader --experimental-loader --env-file -C --conditions --title --icu-data-dir"
+_JAVA_OPTIONS = (
+    "-cp -classpath --class-path -p --module-path --upgrade-module-path --add-modules --add-reads "
+    "--add-exports --add-opens --limit-modules --patch-module --source"
+)
 INTERPRETERS: tuple[Interpreter, ...] = (
     Interpreter(
         executable=re.compile(r"(python|pypy)[0-9.]*[a-z]?"),
@@ -56,43 +62,14 @@ INTERPRETERS: tuple[Interpreter, ...] = (
     Interpreter(
         executable=re.compile(r"node(js)?"),
         name="node",
-        options_with_value=frozenset(
-            [
-                "-r",
-                "--require",
-                "--import",
-                "--loader",
-                "--experimental-loader",
-                "--env-file",
-                "-C",
-                "--conditions",
-                "--title",
-                "--icu-data-dir",
-            ]
-        ),
+        options_with_value=frozenset(_NODE_OPTIONS.split()),
         inline_options=frozenset({"-e", "--eval", "-p", "--print", "-pe"}),
         source="nodejs.org/api/cli.html",
     ),
     Interpreter(
         executable=re.compile(r"java"),
         name="java",
-        options_with_value=frozenset(
-            [
-                "-cp",
-                "-classpath",
-                "--class-path",
-                "-p",
-                "--module-path",
-                "--upgrade-module-path",
-                "--add-modules",
-                "--add-reads",
-                "--add-exports",
-                "--add-opens",
-                "--limit-modules",
-                "--patch-module",
-                "--source",
-            ]
-        ),
+        options_with_value=frozenset(_JAVA_OPTIONS.split()),
         module_options=frozenset({"-jar", "-m", "--module"}),
         source="docs.oracle.com/en/java/javase/21/docs/specs/man/java.html",
     ),
@@ -221,7 +198,6 @@ class Process:
     """One process as it is now. `start_ticks` with `pid` says whether a later process is the same one."""
 
     pid: int
-    parent_pid: int
     start_ticks: int  # Clock ticks after boot.
     name: str  # Of the program, `sensor.enrich.processes`.
     executable: str  # File name of the executable; empty where it is not readable.
@@ -254,16 +230,15 @@ class ProcessTable:
 
     def process(self, pid: int) -> Process | None:
         """The process `pid`, or None when it has ended. 60 us."""
-        stat = self._start_and_parent(pid)
+        stat = self._read_stat(pid)
         if stat is None:
             return None
-        command, parent_pid, start_ticks = stat
+        command, start_ticks = stat
         executable = make_path_printable(_read_link(f"{self._root}/{pid}/exe"))
         command_line = _read(f"{self._root}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES)
         unified, version1 = parse_cgroups(_read(f"{self._root}/{pid}/cgroup", 1 << 16))
         return Process(
             pid=pid,
-            parent_pid=parent_pid,
             start_ticks=start_ticks,
             name=name_program(executable=executable, command_line=_split_arguments(command_line), command=command),
             executable=executable.rpartition("/")[2].removesuffix(" (deleted)"),
@@ -298,8 +273,8 @@ class ProcessTable:
 
     def start_ticks(self, pid: int) -> int | None:
         """When `pid` started, or None when it has ended. 8 us."""
-        stat = self._start_and_parent(pid)
-        return stat[2] if stat else None
+        stat = self._read_stat(pid)
+        return stat[1] if stat else None
 
     def find_owners(self, inodes: Iterable[int]) -> SocketScan:
         """The processes that hold the sockets `inodes`. Reads every descriptor of the node: 2-3 us each."""
@@ -364,14 +339,14 @@ class ProcessTable:
                 found.add(int(match[1]))
         return found, skipped
 
-    def _start_and_parent(self, pid: int) -> tuple[str, int, int] | None:
-        """(command, parent, start ticks) from /proc/PID/stat; the command may itself hold spaces and parentheses."""
+    def _read_stat(self, pid: int) -> tuple[str, int] | None:
+        """(command, start ticks) from /proc/PID/stat; the command may itself hold spaces and parentheses."""
         head, separator, tail = _read(f"{self._root}/{pid}/stat", 4_096).rpartition(b")")
         fields = tail.split()
         if not separator or len(fields) < 20:
             return None
         with contextlib.suppress(ValueError):
-            return make_printable(head.partition(b"(")[2]), int(fields[1]), int(fields[19])
+            return make_printable(head.partition(b"(")[2]), int(fields[19])
         return None
 
 

@@ -1,8 +1,7 @@
 """Reads the TCP and UDP sockets of the whole node, in every network namespace that a process lives in.
 
-`NodeSockets` is the interface that the other tables use. `KernelSockets` answers it from the kernel, with one visit per
-namespace, and tests bring a fake. On cgroups v1, containers differ only by namespace: all listen on 0.0.0.0:80 in the
-root cgroup. So the addresses of the namespace come with the sockets.
+`KernelSockets` reads them from the kernel, with one visit per namespace. On cgroups v1, containers differ only by
+namespace: all listen on 0.0.0.0:80 in the root cgroup. So the addresses of the namespace come with the sockets.
 
 Requests are NETLINK_SOCK_DIAG dumps (sock_diag(7), include/uapi/linux/inet_diag.h, stable since Linux 3.3, with the
 cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure.
@@ -23,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sensor.enrich.processes import ProcessTable
 
@@ -62,7 +61,7 @@ _TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpSocket:
-    """One socket as sock_diag tells it.
+    """One socket as sock_diag gives it.
 
     Addresses are textual, mapped IPv4 as IPv4; an unspecified one is `0.0.0.0` or `::`.
     """
@@ -101,7 +100,7 @@ def count_kernel_tls() -> Counter[tuple[int, int]]:
 
 
 def _dump_messages(protocol: int, states: int) -> Iterator[bytes]:
-    with _connect(NETLINK_SOCK_DIAG) as channel:
+    with open_netlink(NETLINK_SOCK_DIAG) as channel:
         for family in (socket.AF_INET, socket.AF_INET6):
             body = _REQUEST.pack(family, protocol, 0, 0, states, bytes(48))
             yield from _dump(channel, SOCK_DIAG_BY_FAMILY, body)
@@ -119,7 +118,7 @@ def _dump_sockets(protocol: int, states: int) -> list[TcpSocket]:
 def dump_addresses() -> frozenset[str]:
     """The addresses of all interfaces of the calling thread's network namespace. Raises OSError."""
     found: set[str] = set()
-    with _connect(socket.NETLINK_ROUTE) as channel:
+    with open_netlink(socket.NETLINK_ROUTE) as channel:
         for message in _dump(channel, _RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
             found.update(parse_addresses(message))
     return frozenset(found)
@@ -171,7 +170,8 @@ def parse_addresses(message: bytes) -> Iterator[str]:
             yield _format_address(body[0], raw.ljust(16, b"\0"))
 
 
-def _connect(protocol: int) -> socket.socket:
+def open_netlink(protocol: int) -> socket.socket:
+    """A netlink channel of the calling thread's network namespace. Raises OSError."""
     channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     channel.settimeout(_TIMEOUT_SECONDS)
     return channel
@@ -284,14 +284,6 @@ class SocketReading:
 
     namespaces: tuple[NamespaceSockets, ...]
     unreadable_namespace_count: int
-
-
-class NodeSockets(Protocol):
-    """Where sockets come from."""
-
-    def read(self, states: int) -> SocketReading:
-        """Sockets in `states` (bits of sensor.enrich.sockets) of every namespace."""
-        ...
 
 
 class KernelSockets:

@@ -32,7 +32,7 @@ from apidae.v1 import enroll_pb2
 
 from sensor.core.clock import Clock
 from sensor.export.state import StateDirectory, StateError
-from sensor.export.target import Credentials, Target, open_channel
+from sensor.export.target import DialCredentials, Target, open_channel
 
 PAIR_FILE: Final = "certificate.pem"
 AUTHORITIES_FILE: Final = "collector-ca.pem"
@@ -48,24 +48,18 @@ class CredentialError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTimes:
-    """When a certificate is good, unix seconds."""
-
     not_before: float
     not_after: float
 
     def is_due(self, now: float) -> bool:
-        """Whether it should be renewed."""
         return now >= self.not_before + (self.not_after - self.not_before) * RENEW_RATIO
 
     def is_expired(self, now: float) -> bool:
-        """Whether it is of no use any more."""
         return now >= self.not_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRequest:
-    """A new key and the request for its certificate."""
-
     key: bytes = field(repr=False)  # PEM.
     request: bytes  # PKCS #10, DER.
 
@@ -91,10 +85,10 @@ class CertificateFiles:
         """For sentences."""
         return self._cert_file or self._state.path / PAIR_FILE
 
-    def load(self, server_name: str) -> Credentials:
+    def load(self, server_name: str) -> DialCredentials:
         """What a dial takes. Raises OSError, StateError, CredentialError."""
         pair = self._read_pair()
-        return Credentials(
+        return DialCredentials(
             authorities=self._read_authorities(),
             server_name=server_name,
             chain=pair[0] if pair else None,
@@ -122,7 +116,6 @@ class CertificateFiles:
         return content
 
     def _read_pair(self) -> tuple[bytes, bytes] | None:
-        """Chain and key."""
         if self._cert_file is not None and self._key_file is not None:
             return self._cert_file.read_bytes(), self._key_file.read_bytes()
         content = self._state.read_bytes(PAIR_FILE)
@@ -135,7 +128,6 @@ class CertificateFiles:
 
 
 def is_authorities(pem: bytes) -> bool:
-    """Whether it holds certificates in PEM."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):
@@ -220,7 +212,7 @@ async def renew(*, target: Target, files: CertificateFiles, server_name: str) ->
     files.save(key=fresh.key, chain=certificate.chain, authorities=certificate.authorities)
 
 
-async def _call(target: Target, credentials: Credentials, method: str, request: Any, answer: Any) -> Any:
+async def _call(target: Target, credentials: DialCredentials, method: str, request: Any, answer: Any) -> Any:
     async with open_channel(target, credentials) as channel:
         call = channel.unary_unary(
             f"{_SERVICE}/{method}",
@@ -328,7 +320,7 @@ class CertificateKeeper:
         self._refused_chain: bytes | None = None
         self.files = files
 
-    async def prepare(self) -> Credentials:
+    async def prepare(self) -> DialCredentials:
         """What a dial takes now, after what is to be done for it. Raises EnrollmentError, CredentialError, OSError,
         StateError."""
         credentials = self.files.load(self._settings.server_name)
@@ -347,12 +339,12 @@ class CertificateKeeper:
             return await self._renew(credentials)
         return credentials
 
-    def note_refusal(self, credentials: Credentials) -> None:
+    def note_refusal(self, credentials: DialCredentials) -> None:
         """The collector does not take this certificate: it has another authority than the one that signed it, or
         another clock. The next dial enrols again where there is a token."""
         self._refused_chain = credentials.chain
 
-    async def watch(self, find_dialled: Callable[[], Credentials | None], redial: Callable[[], None]) -> None:
+    async def watch(self, find_dialled: Callable[[], DialCredentials | None], redial: Callable[[], None]) -> None:
         """Until cancelled: redial where what a dial would take now is not what the stream has."""
         while True:
             await asyncio.sleep(self._settings.look_seconds)
@@ -369,7 +361,7 @@ class CertificateKeeper:
                 logger.info("certificate or authority is another one; dialling again")
                 redial()
 
-    async def _enroll(self) -> Credentials:
+    async def _enroll(self) -> DialCredentials:
         settings = self._settings
         assert settings.token_file is not None
         token = settings.token_file.read_text().strip()
@@ -384,7 +376,7 @@ class CertificateKeeper:
         logger.info("enrolled: the certificate is in %s", self.files.certificate_path)
         return self.files.load(settings.server_name)
 
-    async def _renew(self, credentials: Credentials) -> Credentials:
+    async def _renew(self, credentials: DialCredentials) -> DialCredentials:
         """The next certificate, or the one in use where there is none yet."""
         settings = self._settings
         try:

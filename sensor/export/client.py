@@ -44,7 +44,7 @@ from sensor.export.session import (
 )
 from sensor.export.spool import Spool, SpoolEntry
 from sensor.export.state import StateError
-from sensor.export.target import Credentials, Target, open_channel, parse_target
+from sensor.export.target import DialCredentials, Target, open_channel, parse_target
 
 ANSWER_SECONDS: Final = 3.0
 _ENROLL: Final = "enrol this sensor with `apidae enroll`"
@@ -91,7 +91,7 @@ class Explanation:
     is_certificate_refused: bool = False  # The collector does not take this sensor's.
 
 
-async def explain_dial(target: Target, credentials: Credentials, details: str) -> Explanation:
+async def explain_dial(target: Target, credentials: DialCredentials, details: str) -> Explanation:
     """Ask, where gRPC does not know; at most some seconds."""
     for mark, reason, fix in _DIAL_FAULTS:
         if mark in details:
@@ -105,7 +105,7 @@ async def explain_dial(target: Target, credentials: Credentials, details: str) -
     return replace(found, sentence=f"the collector at {target} cannot be reached (UNAVAILABLE: {found.sentence}")
 
 
-def _ask_why(target: Target, credentials: Credentials) -> Explanation | None:
+def _ask_why(target: Target, credentials: DialCredentials) -> Explanation | None:
     """The meaning of the alert that answers our certificate; None where there is none."""
     try:
         context = _make_context(credentials)
@@ -125,7 +125,7 @@ def _ask_why(target: Target, credentials: Credentials) -> Explanation | None:
     return None
 
 
-def _find_alert(text: str, credentials: Credentials) -> Explanation | None:
+def _find_alert(text: str, credentials: DialCredentials) -> Explanation | None:
     """The meaning of the alert that a text names; None where it names none. The sentence begins at the reason."""
     for alert, reason, fix in _ALERTS:
         if f"ALERT_{alert}" in text:
@@ -134,7 +134,7 @@ def _find_alert(text: str, credentials: Credentials) -> Explanation | None:
     return None
 
 
-def _ask_tls(target: Target, credentials: Credentials) -> Explanation | None:
+def _ask_tls(target: Target, credentials: DialCredentials) -> Explanation | None:
     """Whether it speaks TLS where we did not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -148,7 +148,7 @@ def _ask_tls(target: Target, credentials: Credentials) -> Explanation | None:
     return None
 
 
-def _make_context(credentials: Credentials) -> ssl.SSLContext:
+def _make_context(credentials: DialCredentials) -> ssl.SSLContext:
     context = ssl.create_default_context(
         cadata=credentials.authorities.decode("ascii") if credentials.authorities is not None else None
     )
@@ -163,7 +163,7 @@ def _make_context(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
-def _add_times(reason: str, credentials: Credentials) -> str:
+def _add_times(reason: str, credentials: DialCredentials) -> str:
     with contextlib.suppress(CredentialError):
         if credentials.chain is not None:
             times = read_times(credentials.chain, "")
@@ -215,8 +215,6 @@ def _tell_rejection(target: Target, error: StatusError) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkSettings:
-    """How to reach the collector."""
-
     target: Target
     identity: SensorIdentity
     token: Callable[[], str]  # Read at every dial, so that a rotated file is taken up; empty = none. May raise OSError.
@@ -246,7 +244,7 @@ class Uplink:
     ) -> None:
         self._settings = settings
         self._keeper = keeper
-        self._credentials: Credentials | None = None  # Those of the last dial.
+        self._credentials: DialCredentials | None = None  # Those of the last dial.
         self._target = settings.target
         self._spool = spool
         self._clock = clock
@@ -268,7 +266,6 @@ class Uplink:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a session is welcomed and not ended."""
         return self._session is not None
 
     def send(self, *, sequence: int, payload: bytes, calls: int) -> SpoolEntry | None:
@@ -326,7 +323,6 @@ class Uplink:
                 logger.exception("looking for another certificate failed")
 
     async def _dial(self) -> None:
-        """One session, and the wait after it."""
         try:
             self._credentials = await self._keeper.prepare()
             if await self._run_session(self._credentials):
@@ -352,7 +348,6 @@ class Uplink:
         await self._rest()
 
     async def _rest(self) -> None:
-        """The wait before the next dial."""
         self._dialled.set()
         if self._rejection is None:
             await wait_at_most(self._dial_now, self._backoff.next_seconds())
@@ -374,7 +369,7 @@ class Uplink:
         if not self.sessions_count:
             self._reject(sentence)
 
-    async def _run_session(self, credentials: Credentials) -> bool:
+    async def _run_session(self, credentials: DialCredentials) -> bool:
         """Whether it ended because there is another certificate."""
         async with open_channel(self._target, credentials) as channel:
             session = Session(
@@ -439,7 +434,7 @@ class Uplink:
         except StateError as error:
             logger.error("the collector's authorities are not kept: %s", error)
 
-    def _find_dialled(self) -> Credentials | None:
+    def _find_dialled(self) -> DialCredentials | None:
         """What the stream that is open was dialled with."""
         return self._credentials if self._session is not None else None
 

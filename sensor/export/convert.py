@@ -28,8 +28,18 @@ from numpy.typing import NDArray
 
 from common.bounded import BoundedDict
 from sensor.aggregate.dictionary import Facts
-from sensor.aggregate.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
-from sensor.core.arrays import Index, find_order, find_runs, measure_runs, number_runs, number_values
+from sensor.aggregate.rows import (
+    COMMON_SUMS,
+    LARGEST_NUMBER,
+    LISTS,
+    RARE_LISTS,
+    SENT_SUMS,
+    Peak,
+    RowColumns,
+    Rows,
+    Sum,
+)
+from sensor.core.arrays import Index, Ragged, find_order, find_runs, measure_runs, number_runs, number_values
 from sensor.core.calls import Route, Segment, Service
 from sensor.core.health import StageCount, StageCounter
 
@@ -63,7 +73,6 @@ def _begin_field(field: int, length: int) -> tuple[bytes, bytes]:
 
 
 def encode_varint(value: int) -> bytes:
-    """A number that is not negative."""
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)
@@ -405,7 +414,6 @@ class _Dictionaries:
         return np.split(inverse[1:], len(columns))
 
     def index_media_types(self, numbers: NDArray[Any]) -> Index:
-        """Indexes of media types of `Facts`."""
         distinct, _, inverse = number_values(numbers)
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
@@ -475,16 +483,31 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         "request_content_type": dictionaries.index_media_types(rows.request_types),
         "response_content_type": dictionaries.index_media_types(rows.response_types),
         "flags": rows.flags,
-        **_list_figures(rows),
-        **_list_rare(rows, facts.kind[identities], softwares * ~facts.is_other[identities]),
+        "duration_max_us": rows.peaks[Peak.DURATION_US],
+        "objects_count": rows.objects_counts,
+        "object_numeric_span": _find_spans(rows),
+        **_list_sums(rows),
     }
+    # Of plain HTTP these hold nothing but zeros, and are omitted then.
+    rare: dict[str, NDArray[Any]] = {
+        "kind": facts.kind[identities],
+        "rpc_status": rows.rpc_statuses,
+        "client_software": softwares * ~facts.is_other[identities],
+    }
+    varints |= {name: column for name, column in rare.items() if column.any()}
     dictionaries.write_strings()
     fixed: dict[str, NDArray[np.uint64]] = {
         "principal": facts.principal[identities],
         "credential": facts.credential[identities],
-        "objects_hash": rows.objects.values,
-        "payloads_hash": rows.payloads.values,
     }
+    for name, (lengths, values, *counts) in LISTS.items():
+        lists: Ragged = getattr(rows, name)
+        if name in RARE_LISTS and not len(lists.values):
+            continue
+        varints[lengths] = lists.lengths
+        (varints if counts else fixed)[values] = lists.values
+        if counts:
+            varints[counts[0]] = lists.get_counts()
     body = encode_columns(
         {_FIELDS[name]: column for name, column in varints.items()},
         {_FIELDS[name]: column for name, column in fixed.items()},
@@ -496,83 +519,17 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
     )
 
 
-def _list_figures(rows: Rows) -> dict[str, NDArray[Any]]:
-    has_numbers = rows.sums[Sum.NUMERIC_CALLS] > 0
-    # Both peaks are distances from the ends of the range, so their sum less the range is the span.
-    span = rows.peaks[Peak.NUMBER] + rows.peaks[Peak.NUMBER_BELOW] - np.uint64(LARGEST_NUMBER)
-    return {
-        "calls": rows.sums[Sum.CALLS],
-        "request_bytes": rows.sums[Sum.REQUEST_BYTES],
-        "response_bytes": rows.sums[Sum.RESPONSE_BYTES],
-        "time_to_first_byte_sum_us": rows.sums[Sum.TIME_TO_FIRST_BYTE_US],
-        "duration_sum_us": rows.sums[Sum.DURATION_US],
-        "duration_max_us": rows.peaks[Peak.DURATION_US],
-        "duration_len": rows.durations.lengths,
-        "duration_bucket": rows.durations.values,
-        "duration_count": rows.durations.get_counts(),
-        "response_size_len": rows.sizes.lengths,
-        "response_size_bucket": rows.sizes.values,
-        "response_size_count": rows.sizes.get_counts(),
-        "objects_len": rows.objects.lengths,
-        "objects_count": rows.objects_counts,
-        "object_numeric_calls": rows.sums[Sum.NUMERIC_CALLS],
-        "object_monotonic_steps": rows.sums[Sum.STEPS],
-        "object_numeric_span": span * has_numbers,
-        **_list_bodies(rows),
-    }
+def _find_spans(rows: Rows) -> NDArray[np.uint64]:
+    """Of integer objects; both peaks are distances from the ends of the range, so their sum less the range is it."""
+    spans: NDArray[np.uint64] = rows.peaks[Peak.NUMBER] + rows.peaks[Peak.NUMBER_BELOW] - np.uint64(LARGEST_NUMBER)
+    spans *= rows.sums[Sum.OBJECT_NUMERIC_CALLS] > 0
+    return spans
 
 
-def _list_rare(rows: Rows, kinds: NDArray[np.uint8], softwares: Index) -> dict[str, NDArray[Any]]:
-    """Columns of which plain HTTP has nothing but zeros, which are left out."""
-    columns: dict[str, NDArray[Any]] = {
-        "kind": kinds,
-        "rpc_status": rows.rpc_statuses,
-        "ended_later": rows.get_sum(Sum.ENDED_LATER),
-        "streams": rows.get_sum(Sum.STREAMS),
-        "stream_duration_sum_us": rows.get_sum(Sum.STREAM_US),
-        "counted_messages_calls": rows.get_sum(Sum.COUNTED),
-        "request_messages": rows.get_sum(Sum.REQUEST_MESSAGES),
-        "response_messages": rows.get_sum(Sum.RESPONSE_MESSAGES),
-        "attacks": rows.get_sum(Sum.ATTACKS),
-        "attacks_confirmed": rows.get_sum(Sum.ATTACKS_CONFIRMED),
-        "payloads_len": rows.payloads.lengths,
-        "client_software": softwares,
-    }
-    return {name: column for name, column in columns.items() if column.any()}
-
-
-_BODY_SUMS: Final = (
-    *(Sum.RETURNED, Sum.RETURNED_MEASURED, Sum.RETURNED_CALLS),
-    *(Sum.RETURNED_ESTIMATED, Sum.REQUESTS_READ, Sum.RESPONSES_READ),
-)
-
-
-def _list_bodies(rows: Rows) -> dict[str, NDArray[Any]]:
-    """What bodies told; nothing where they told nothing of any row."""
-    if len(rows.sums) == COMMON_SUMS:
-        return {}
-    sums = {place: rows.get_sum(place) for place in _BODY_SUMS}
-    returned, measured = sums[Sum.RETURNED], sums[Sum.RETURNED_MEASURED]
-    columns: dict[str, NDArray[Any]] = {}
-    if sums[Sum.RETURNED_CALLS].any():
-        is_estimated = sums[Sum.RETURNED_ESTIMATED] > 0
-        columns["records_returned"] = returned
-        columns["records_measured"] = measured
-        columns["records_basis"] = (sums[Sum.RETURNED_CALLS] > 0) * np.where(
-            is_estimated, data_pb2.RECORDS_BASIS_ESTIMATED, data_pb2.RECORDS_BASIS_MEASURED
-        )
-    if sums[Sum.REQUESTS_READ].any() or sums[Sum.RESPONSES_READ].any():
-        columns |= {
-            "request_bodies_read": sums[Sum.REQUESTS_READ],
-            "response_bodies_read": sums[Sum.RESPONSES_READ],
-        }
-    if len(rows.data.values):
-        columns |= {
-            "found_len": rows.data.lengths,
-            "found_code": rows.data.values,
-            "found_count": rows.data.get_counts(),
-        }
-    return columns
+def _list_sums(rows: Rows) -> dict[str, NDArray[np.uint64]]:
+    """Sums by the wire's names; past the common ones without those that are 0 in all rows."""
+    held = [(place, name, rows.sums[place]) for place, name in SENT_SUMS if place < len(rows.sums)]
+    return {name: column for place, name, column in held if place < COMMON_SUMS or column.any()}
 
 
 def _estimate_route(route: Route) -> int:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from apidae.v1 import data_pb2, stream_pb2
+from google.protobuf.message import Message
 
+from common.settings import CONSUMER_ORDER
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.calls import Service
 from sensor.core.health import HealthReport
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.describe.schemas.book import Schema
 from sensor.describe.schemas.tally import OperationCount
@@ -32,12 +35,12 @@ from sensor.enforce.block import (
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import PolicyResult, PolicyUpdate
-from sensor.export.state import KEYS_LIMIT, InstallationKey
+from sensor.export.state import KEYS_LIMIT
 
 logger = logging.getLogger(__name__)
 
 _Row = TypeVar("_Row")
-_Message = TypeVar("_Message")
+_Message = TypeVar("_Message", bound=Message)
 
 
 def write_rows(write: Callable[[_Row], _Message], rows: Iterable[_Row]) -> list[_Message]:
@@ -49,6 +52,12 @@ def write_rows(write: Callable[[_Row], _Message], rows: Iterable[_Row]) -> list[
         except Exception:
             logger.exception("a row of a message cannot be written and is dropped", stacklevel=2)
     return written
+
+
+def copy_fields(message: type[_Message], source: object, **own: object) -> _Message:
+    """A message that has of `source` what its fields name, and `own` for the others."""
+    names = [field.name for field in message.DESCRIPTOR.fields if field.name not in own]
+    return message(**{name: getattr(source, name) for name in names}, **own)
 
 
 _KINDS: Final = {
@@ -83,7 +92,6 @@ def _read_block(message: stream_pb2.Block, sent_ms: int) -> Block:
 
 
 def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
-    """The report message."""
     return stream_pb2.ConnectRequest(
         enforcement=stream_pb2.EnforcementReport(
             epoch=report.epoch,
@@ -96,20 +104,10 @@ def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
 
 def _write_status(status: BlockStatus) -> stream_pb2.BlockStatus:
     state = stream_pb2.BLOCK_STATE_ENFORCED if status.is_enforced else stream_pb2.BLOCK_STATE_DECLINED
-    return stream_pb2.BlockStatus(
-        id=status.id,
-        state=state,
-        reason=status.reason,
-        stopped_connections=status.stopped_connections,
-        stopped_bytes=status.stopped_bytes,
-        failed_resets=status.failed_resets,
-        spared_requests=status.spared_requests,
-        first_stop_unix_ms=status.first_stop_unix_ms,
-    )
+    return copy_fields(stream_pb2.BlockStatus, status, state=state)
 
 
 def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
-    """One message of some parts of routes."""
     return stream_pb2.ConnectRequest(
         schemas=stream_pb2.Schemas(schemas=write_rows(_write_schema, schemas)),
     )
@@ -188,8 +186,6 @@ class SensorIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The collector's answer to the hello."""
-
     protocol: int
     policy_epoch: int
     server_time_unix_ns: int
@@ -201,7 +197,6 @@ class Welcome:
 def write_hello(
     identity: SensorIdentity, *, key_id: int, policy_epoch: int, monotonic_ns: int, time_unix_ns: int
 ) -> stream_pb2.ConnectRequest:
-    """The first message of a stream."""
     return stream_pb2.ConnectRequest(
         hello=stream_pb2.Hello(
             protocol=PROTOCOL_VERSION,
@@ -231,7 +226,6 @@ def frame_batch(payload: bytes) -> bytes:
 
 
 def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
-    """The health message."""
     stages = [
         stream_pb2.StageCount(
             stage=stage.stage,
@@ -243,17 +237,12 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
         for stage in report.stages
     ]
     return stream_pb2.ConnectRequest(
-        health=stream_pb2.Health(
-            time_unix_ns=report.time_unix_ns,
+        health=copy_fields(
+            stream_pb2.Health,
+            report,
             state=f"SENSOR_STATE_{report.state.name}",
             stages=stages,
-            lag_ms=report.lag_ms,
-            spool_bytes=report.spool_bytes,
-            memory_bytes=report.memory_bytes,
-            cpu_ns=report.cpu_ns,
-            reason=report.reason,
             capture=f"CAPTURE_WAY_{report.capture.name}" if report.capture is not None else None,
-            fallback_reason=report.fallback_reason,
         )
     )
 
@@ -261,7 +250,6 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
 def write_coverage(
     ports: Sequence[PortCoverage], workloads: Sequence[WorkloadFacts] = (), *, time_unix_ns: int
 ) -> stream_pb2.ConnectRequest:
-    """The coverage message."""
     return stream_pb2.ConnectRequest(
         coverage=stream_pb2.Coverage(
             time_unix_ns=time_unix_ns,
@@ -272,55 +260,31 @@ def write_coverage(
 
 
 def _write_workload(workload: WorkloadFacts) -> stream_pb2.Workload:
-    return stream_pb2.Workload(
-        cluster=workload.cluster,
-        namespace=workload.namespace,
-        workload=workload.workload,
-        kind=workload.kind,
-        labels=[f"{key}={value}" for key, value in workload.labels],
-        zone=workload.zone,
-        pods=workload.pods,
-        former_names=workload.former_names,
-    )
+    labels = [f"{key}={value}" for key, value in workload.labels]
+    return copy_fields(stream_pb2.Workload, workload, labels=labels)
 
 
 def _write_port(port: PortCoverage) -> stream_pb2.PortCoverage:
-    return stream_pb2.PortCoverage(
+    return copy_fields(
+        stream_pb2.PortCoverage,
+        port,
         service=write_service(port.service),
         protocol=f"PORT_PROTOCOL_{port.protocol.name}",
-        connections=port.connections,
-        bytes=port.bytes,
-        address=port.address,
-        reason=port.reason,
         role=f"COVERAGE_ROLE_{port.role.name}",
-        is_http_like=port.is_http_like,
-        joined_late=port.joined_late,
-        calls=port.calls,
-        lost_calls=port.lost_calls,
-        estimated_calls=port.estimated_calls,
         handshakes=_write_handshakes(port.handshakes) if port.handshakes.count else None,
     )
 
 
 def _write_handshakes(handshakes: Handshakes) -> stream_pb2.Handshakes:
-    return stream_pb2.Handshakes(
-        count=handshakes.count,
-        server_names=_write_texts(handshakes.server_names),
-        protocols=_write_texts(handshakes.protocols),
-        versions=_write_texts(handshakes.versions),
-        cipher_suites=_write_texts(handshakes.cipher_suites),
-        weaknesses=_write_texts(handshakes.weaknesses),
-        peers=_write_texts(handshakes.peers),
-        weak_choices=[
-            stream_pb2.WeakChoice(
-                version=choice.version,
-                cipher_suite=choice.cipher_suite,
-                count=choice.count,
-                age_seconds=choice.age_seconds,
-            )
-            for choice in handshakes.weak_choices
-        ],
+    return copy_fields(
+        stream_pb2.Handshakes,
+        handshakes,
+        **{name: _write_texts(getattr(handshakes, name)) for name in _HANDSHAKE_TEXTS},
+        weak_choices=[copy_fields(stream_pb2.WeakChoice, choice) for choice in handshakes.weak_choices],
     )
+
+
+_HANDSHAKE_TEXTS: Final = ("server_names", "protocols", "versions", "cipher_suites", "weaknesses", "peers")
 
 
 def _write_texts(texts: Sequence[tuple[str, int]]) -> list[stream_pb2.CountedText]:
@@ -328,26 +292,16 @@ def _write_texts(texts: Sequence[tuple[str, int]]) -> list[stream_pb2.CountedTex
 
 
 def write_service(service: Service) -> data_pb2.Service:
-    """A service as it travels."""
-    return data_pb2.Service(
-        cluster=service.cluster,
-        namespace=service.namespace,
-        workload=service.workload,
-        workload_kind=f"WORKLOAD_KIND_{service.workload_kind.name}",
-        host_name=service.host_name,
-        port=service.port,
-    )
+    return copy_fields(data_pb2.Service, service, workload_kind=f"WORKLOAD_KIND_{service.workload_kind.name}")
 
 
 def write_policy_result(result: PolicyResult) -> stream_pb2.ConnectRequest:
-    """What became of a policy update."""
     return stream_pb2.ConnectRequest(
         policy_result=stream_pb2.PolicyResult(epoch=result.epoch, is_applied=result.is_applied, reason=result.reason)
     )
 
 
 def write_revealed(texts: Mapping[int, str], *, key_id: int) -> stream_pb2.ConnectRequest:
-    """Words by their hashes."""
     return stream_pb2.ConnectRequest(
         revealed=stream_pb2.Revealed(key_id=key_id, hashes=list(texts), texts=list(texts.values()))
     )
@@ -383,6 +337,10 @@ def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
         is_full=message.is_full,
         base_epoch=message.base_epoch,
         triggers=triggers,
+        # A newer collector may know further columns.
+        consumer_order=tuple(
+            CONSUMER_ORDER[number - 1] for number in message.consumer_order if 1 <= number <= len(CONSUMER_ORDER)
+        ),
         blocks=read_blocks(message.block_set) if message.HasField("block_set") else None,
     )
 

@@ -8,6 +8,7 @@ old one.
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.enforce.block import Block, find_fault
 
@@ -17,21 +18,25 @@ TRIGGER_LIMIT: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the sensor does as told; epoch 0 is what it does untold."""
+    """What the collector decides. Until the first policy has come it is epoch 0: the default order of consumers and the
+    default triggers. A sensor keeps its last policy over a restart."""
 
     epoch: int = 0
     triggers: Triggers = field(default_factory=Triggers)
+    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyUpdate:
-    """One policy message. `triggers` and `blocks` are None where the message says nothing of them."""
+    """One policy message. `triggers` and `blocks` are None where the message says nothing of them, and `consumer_order`
+    is empty."""
 
     epoch: int
     is_full: bool
     base_epoch: int
     triggers: Triggers | None
     blocks: tuple[Block, ...] | None = None
+    consumer_order: tuple[ConsumerColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,6 @@ class PolicyResult:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the update is in force."""
         return not self.reason
 
 
@@ -55,7 +59,9 @@ def apply_update(policy: Policy, update: PolicyUpdate) -> PolicyResult:
         return PolicyResult(policy=policy, epoch=update.epoch, reason=reason)
     base = Policy() if update.is_full else policy
     triggers = update.triggers if update.triggers is not None else base.triggers
-    return PolicyResult(policy=replace(base, epoch=update.epoch, triggers=triggers), epoch=update.epoch, reason="")
+    order = update.consumer_order or base.consumer_order
+    applied = replace(base, epoch=update.epoch, triggers=triggers, consumer_order=order)
+    return PolicyResult(policy=applied, epoch=update.epoch, reason="")
 
 
 def _find_fault(policy: Policy, update: PolicyUpdate) -> str:
@@ -68,6 +74,8 @@ def _find_fault(policy: Policy, update: PolicyUpdate) -> str:
         )
     if update.blocks is not None and (fault := find_fault(update.blocks)):
         return fault
+    if len(set(update.consumer_order)) != len(update.consumer_order):
+        return "consumer_order names a column twice"
     if update.triggers is None:
         return ""
     for name in ("distinct_objects_per_second", "calls_per_second"):

@@ -68,8 +68,6 @@ class RedirectError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionTimes:
-    """Intervals and patience of a session."""
-
     welcome_timeout_seconds: float = 10.0
     acknowledgement_timeout_seconds: float = 60.0
     health_interval_seconds: float = 5.0
@@ -211,13 +209,11 @@ class Session:
         self._left.set()
 
     def end(self) -> None:
-        """Leave the stream at once."""
         self._call.cancel()
         self._progress.set()
         self._told.set()
 
     def offer(self, entry: SpoolEntry) -> None:
-        """A batch waits in the spool to be sent."""
         heapq.heappush(self._unsent, entry.ordinal)
         self._wake.set()
 

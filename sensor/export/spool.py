@@ -184,7 +184,6 @@ class Spool:
         return True
 
     def find(self, key: BatchKey) -> SpoolEntry | None:
-        """The waiting batch of that key."""
         ordinal = self._ordinals.get(key)
         return None if ordinal is None else self._places[ordinal].entry
 
@@ -194,17 +193,14 @@ class Spool:
 
     @property
     def waiting_bytes(self) -> int:
-        """Payload bytes that wait for an acknowledgement."""
         return self._waiting_bytes
 
     @property
     def disk_bytes(self) -> int:
-        """Size of the segment files."""
         return sum(segment.size_bytes for segment in self._segments)
 
     @property
     def oldest_unix_ns(self) -> int | None:
-        """Time of the oldest batch that waits."""
         for place in self._places.values():
             return place.entry.time_unix_ns
         return None

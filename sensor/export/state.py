@@ -4,23 +4,23 @@ known.
 Each is a 0600 file, written whole, in the state directory (`state_dir`, 0700). The directory also holds the certificate
 (`sensor.export.certificates`) and the spool (`sensor.export.spool`). Values of keys never appear in an error.
 
-`Told` holds what the collector sent last. It is valid until the collector sends something else.
+`CollectorState` holds what the collector sent last. It is valid until the collector sends something else.
 """
 
 import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from common.durable import read_json, write_durably
+from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
 
-KEY_BYTES: Final = 16
 # During a rotation there are two; a collector that sends more is not listened to further.
 KEYS_LIMIT: Final = 4
 _KEYS_FILE: Final = "keys.json"
@@ -32,19 +32,6 @@ T = TypeVar("T")
 
 class StateError(Exception):
     """The state directory cannot be used; the message names it and says what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallationKey:
-    """The secret under which an installation hashes; held in memory and in one 0600 file."""
-
-    key_id: int
-    secret: bytes = field(repr=False)
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether it can be hashed under: an id of its own and 16 bytes."""
-        return self.key_id > 0 and len(self.secret) == KEY_BYTES
 
 
 class StateDirectory:
@@ -65,7 +52,6 @@ class StateDirectory:
 
     @property
     def spool_path(self) -> Path:
-        """Where the spool lives."""
         return self.path / "spool"
 
     def load_keys(self) -> tuple[InstallationKey, ...]:
@@ -109,7 +95,8 @@ class StateDirectory:
             "distinct_objects_per_second": policy.triggers.distinct_objects_per_second,
             "calls_per_second": policy.triggers.calls_per_second,
         }
-        self._write(_POLICY_FILE, {"epoch": policy.epoch, "triggers": triggers})
+        found = {"epoch": policy.epoch, "triggers": triggers, "consumer_order": policy.consumer_order}
+        self._write(_POLICY_FILE, found)
 
     def load_own_traffic(self) -> CollectorTraffic:
         """How the collector's own traffic was known last; not at all where the file is missing or damaged."""
@@ -144,7 +131,9 @@ def _parse_policy(found: Any) -> PolicyUpdate:
         distinct_objects_per_second=int(found["triggers"]["distinct_objects_per_second"]),
         calls_per_second=int(found["triggers"]["calls_per_second"]),
     )
-    return PolicyUpdate(epoch=int(found["epoch"]), is_full=True, base_epoch=0, triggers=triggers)
+    # Version 0.1 kept no order.
+    order = tuple(ConsumerColumn(name) for name in found.get("consumer_order", ()))
+    return PolicyUpdate(epoch=int(found["epoch"]), is_full=True, base_epoch=0, triggers=triggers, consumer_order=order)
 
 
 def _parse_own_traffic(found: Any) -> CollectorTraffic:
@@ -158,7 +147,7 @@ def _parse_own_traffic(found: Any) -> CollectorTraffic:
 logger = logging.getLogger(__name__)
 
 
-class Told:
+class CollectorState:
     """`keys` of the installation, newest first, and the last good `policy`. What cannot be written holds all the same,
     until the sensor ends."""
 
@@ -180,31 +169,28 @@ class Told:
             return False
         is_other = not self.keys or keys[0] != self.keys[0]
         self.keys = keys
-        try:
-            self._state.save_keys(keys)
-        except StateError as error:
-            logger.error("the installation key is not kept: %s", error)
+        self._keep("the installation key", self._state.save_keys, keys)
         return is_other
 
     def take_own_traffic(self, told: CollectorTraffic) -> CollectorTraffic:
         """How the collector's own traffic is known from now on."""
         if told != self.own_traffic:
             self.own_traffic = told
-            try:
-                self._state.save_own_traffic(told)
-            except StateError as error:
-                logger.error("how the collector's own traffic is known is not kept: %s", error)
+            self._keep("how the collector's own traffic is known", self._state.save_own_traffic, told)
         return told
 
     def take_policy(self, update: PolicyUpdate) -> PolicyResult:
-        """Applies or refuses it."""
         result = apply_update(self.policy, update)
         if not result.is_applied:
             logger.warning("policy refused: %s", result.reason)
             return result
         self.policy = result.policy
-        try:
-            self._state.save_policy(result.policy)
-        except StateError as error:
-            logger.error("the policy is not kept: %s", error)
+        self._keep("the policy", self._state.save_policy, result.policy)
         return result
+
+    @staticmethod
+    def _keep(what: str, save: Callable[[T], None], value: T) -> None:
+        try:
+            save(value)
+        except StateError as error:
+            logger.error("%s is not kept: %s", what, error)

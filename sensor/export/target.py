@@ -7,13 +7,11 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from sensor.core.config import split_address
+from common.settings import split_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where a collector listens."""
-
     host: str
     port: int
 
@@ -22,7 +20,6 @@ class Target:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
         if self.host == "localhost":
             return True
         try:
@@ -40,7 +37,7 @@ def parse_target(text: str) -> Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class DialCredentials:
     """What a dial shows and trusts; PEM."""
 
     authorities: bytes | None = None  # None: the system's.
@@ -70,7 +67,7 @@ _OPTIONS: Final = (
 )
 
 
-def open_channel(target: Target, credentials: Credentials) -> grpc.aio.Channel:
+def open_channel(target: Target, credentials: DialCredentials) -> grpc.aio.Channel:
     """Not dialled yet."""
     options: list[tuple[str, int | str]] = list(_OPTIONS)
     if target.is_loopback:

@@ -1,7 +1,8 @@
 """Reassembles TCP: packets of both directions in, `(Direction, Chunk | Gap)` in an order that could have happened out.
 
-Sans-io. `StreamAssembler` is one direction, `Connection` both. SYN shows which end is the client. Where the capture
-joined in the middle, the sender of the first packet counts as the client until `sensor.capture.files` knows better.
+Sans-io. `DirectionAssembler` is one direction, `TcpConnection` both. SYN shows which end is the client. Where the
+capture joined in the middle, the sender of the first packet counts as the client until `sensor.capture.files` knows
+better.
 
 **Positions.** A position is a number of bytes from the start of the stream, or from the first byte seen after a late
 join. So nothing behind this module sees sequence numbers or their wrap-around (RFC 9293, section 3.4). Chunks and gaps
@@ -92,7 +93,7 @@ class StreamCounts:
     gaps: int = 0
 
 
-class StreamAssembler:
+class DirectionAssembler:
     """Mutable state of one direction."""
 
     __slots__ = ("_base", "_end", "_gaps", "_starts", "_waiting", "_waiting_bytes", "counts", "position")
@@ -334,7 +335,7 @@ class TcpPacket(msgspec.Struct, frozen=True, gc=False):
 DirectedPiece = tuple[Direction, Piece]
 
 
-class Connection:
+class TcpConnection:
     """Mutable state of one connection."""
 
     __slots__ = (
@@ -349,7 +350,7 @@ class Connection:
     )
 
     def __init__(self) -> None:
-        self.streams = (StreamAssembler(), StreamAssembler())
+        self.streams = (DirectionAssembler(), DirectionAssembler())
         # By direction: pieces that wait for the other direction, with the number of the packet that brought them; the
         # position told so far; what the other end acknowledged; the hole that was acknowledged and since which packet.
         self._held: tuple[deque[tuple[Piece, int]], deque[tuple[Piece, int]]] = (deque(), deque())

@@ -9,69 +9,35 @@ the key too, so an actor stays true when names change:
 - A client without a cgroup is looked up by its address and the time of its calls.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sensor.aggregate.dictionary import Facts, pack_manner
-from sensor.aggregate.dictionary import Identity as IdentityRow
+from sensor.aggregate.dictionary import Facts, IdentityRow, pack_manner
 from sensor.core.addresses import name_address
 from sensor.core.arrays import KeyTable, mix, number_values
-from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Service
-from sensor.offload.kernel_cache import Mirror, Profile
+from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Role
+from sensor.describe.client_address import ClientAddresses
+from sensor.ebpf.abi import Records
+from sensor.enrich.identity import NodeIdentity
+from sensor.offload.kernel_cache import KernelCache, Profile
 
 # Actors and connections remembered, each; dropped whole when full.
 REMEMBERED_MAX: Final = 65_536
 
-Records = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint64]
-
-
-class Identity(Protocol):
-    """As `sensor.enrich.identity.NodeIdentity` answers."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
-
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
-
-    @property
-    def is_naming_addresses(self) -> bool:
-        """Whether `address_workload` may ever name anybody."""
-        ...
-
-    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str: ...
-
-    def is_one_workload(self, cgroup_id: int) -> bool:
-        """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
-        ...
 
 
 class ActorTable:
     """Actors of records met lately. Not thread-safe."""
 
-    __slots__ = (
-        "_actors",
-        "_addresses",
-        "_connections",
-        "_facts",
-        "_find_client",
-        "_generation",
-        "_identity",
-        "_mirror",
-        "_numbers",
-        "_workloads",
-    )
-
-    def __init__(
-        self, *, mirror: Mirror, facts: Facts, identity: Identity, find_client: Callable[[Sequence[bytes], str], str]
-    ) -> None:
-        """`find_client`: the client's address by the hops of a profile and the peer's address."""
-        self._mirror = mirror
+    def __init__(self, *, cache: KernelCache, facts: Facts, identity: NodeIdentity, addresses: ClientAddresses) -> None:
+        self._cache = cache
         self._facts = facts
         self._identity = identity
-        self._find_client = find_client
+        self._client_addresses = addresses
         self._generation = facts.generation
         self._actors = KeyTable()
         self._connections = KeyTable()  # Number of its workload, by the kernel's number of a connection.
@@ -194,16 +160,16 @@ class ActorTable:
         consumers comes here."""
         facts = self._facts
         numbers, _, place = number_values(records["profile"])
-        profiles = [self._mirror.profiles.find(number) or _NO_PROFILE for number in numbers.tolist()]
-        is_told = np.array([profile.is_told for profile in profiles], np.bool_)[place]
-        told = np.where(is_told, records["credential"], np.uint64(0))
+        profiles = [self._cache.profiles.find(number) or _NO_PROFILE for number in numbers.tolist()]
+        is_reported = np.array([profile.is_reported for profile in profiles], np.bool_)[place]
+        reported = np.where(is_reported, records["credential"], np.uint64(0))
         principals = np.array([profile.principal for profile in profiles], np.uint64)[place]
         credentials = np.array([profile.credential for profile in profiles], np.uint64)[place]
         manners = [pack_manner(profile.authentication, profile.kind, profile.principal_kind) for profile in profiles]
         kinds, _, workload = number_values(workloads)
         row = IdentityRow(
-            np.where(told, told, principals),
-            np.where(told, told, credentials),
+            np.where(reported, reported, principals),
+            np.where(reported, reported, credentials),
             self._number_addresses(records, profiles, place),
             np.array([facts.text(self._workloads[number]) for number in kinds.tolist()], np.int64)[workload],
             np.array([facts.text(profile.protocol_version) for profile in profiles], np.int64)[place],
@@ -223,7 +189,9 @@ class ActorTable:
         numbers = np.array([self._facts.text(address) for address in addresses], np.int64)[inverse]
         has_hops = np.array([bool(profile.hops) for profile in profiles], np.bool_)[place]
         for forwarded in np.flatnonzero(has_hops & (records["role"] == Role.SERVER)).tolist():
-            address = self._find_client(profiles[place[forwarded]].hops, addresses[inverse[forwarded]])
+            address = self._client_addresses.find_by_hops(
+                profiles[place[forwarded]].hops, addresses[inverse[forwarded]]
+            )
             numbers[forwarded] = self._facts.text(address)
         return numbers
 

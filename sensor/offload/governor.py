@@ -13,6 +13,7 @@ other limits have no room to recover, fewer calls a second of a process are read
 from dataclasses import dataclass
 from typing import Final
 
+from common.figures import Figure, make_gauges
 from sensor.coverage.limits import Limit, Restraint
 
 INTERVAL_NS: Final = 1_000_000_000
@@ -46,39 +47,24 @@ class GovernorSettings:
     floor_tls_calls_per_second: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Totals:
-    """Since the start, of what is judged over a while."""
+    """Since the start."""
 
     now_ns: int
     cpu_ns: int
     calls: int
+    heads: int
+    body_bytes: int
     tls_calls: int
 
 
 class Governor:
     """Decides on heads, bytes of bodies and calls over TLS a second. Pure: figures come in with `observe`."""
 
-    __slots__ = (
-        "_body_bytes",
-        "_calls",
-        "_cpu_ns",
-        "_heads",
-        "_held_seconds",
-        "_seconds_over",
-        "_settings",
-        "_time_ns",
-        "_tls_began",
-        "_tls_windows_over",
-        "body_bytes_per_second",
-        "heads_per_second",
-        "tls_calls_per_second",
-        "used_share",
-    )
-
     def __init__(self, settings: GovernorSettings) -> None:
         self._settings = settings
-        self._time_ns = self._cpu_ns = self._calls = self._heads = self._body_bytes = -1
+        self._last: _Totals | None = None
         self._seconds_over = 0
         self._held_seconds = 0.0
         self.heads_per_second = settings.heads_per_second
@@ -90,14 +76,14 @@ class Governor:
 
     @property
     def is_holding_back(self) -> bool:
-        """Whether less goes up of heads and bodies than the settings allow."""
+        """Whether fewer heads and bodies are copied than the settings allow."""
         settings = self._settings
         return (
             self.heads_per_second < settings.heads_per_second
             or self.body_bytes_per_second < settings.body_bytes_per_second
         )
 
-    def tell_restraint(self) -> Restraint:
+    def report_restraint(self) -> Restraint:
         """How it held back so far, and how far it does now."""
         settings = self._settings
         return Restraint(
@@ -117,28 +103,49 @@ class Governor:
             ),
         )
 
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: the limits now, and how much of the budget was used."""
+        gauges: list[tuple[str, str, float]] = [
+            (
+                "heads_per_second_limit",
+                "Request heads a second of one cgroup that the governor lets the kernel copy.",
+                self.heads_per_second,
+            ),
+            (
+                "body_bytes_per_second_limit",
+                "Bytes of bodies a second of one cgroup that the governor lets the kernel copy.",
+                self.body_bytes_per_second,
+            ),
+            (
+                "budget_used_ratio",
+                "Processor time of the last second, kernel programs included, relative to its budget.",
+                self.used_share,
+            ),
+        ]
+        if self.tls_calls_per_second:
+            text = "Calls over TLS a second of one process that the governor lets be read."
+            gauges.append(("tls_calls_per_second_limit", text, self.tls_calls_per_second))
+        return make_gauges(gauges)
+
     def is_due(self, now_ns: int) -> bool:
         """Whether a second has passed since the last `observe`."""
-        return now_ns - self._time_ns >= INTERVAL_NS
+        return self._last is None or now_ns - self._last.now_ns >= INTERVAL_NS
 
     def observe(
         self, *, now_ns: int, cpu_ns: int, calls: int, heads: int, body_bytes: int = 0, tls_calls: int = 0
     ) -> bool:
-        """Takes totals since the start: processor time, calls (those over TLS too), heads and bytes of bodies sent up,
+        """Takes totals since the start: processor time, calls (those over TLS too), heads and bytes of bodies copied,
         calls read over TLS. Says whether a limit changed."""
-        before = self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes
-        self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes = (
-            now_ns, cpu_ns, calls, heads, body_bytes,
-        )  # fmt: skip
-        totals = _Totals(now_ns=now_ns, cpu_ns=cpu_ns, calls=calls, tls_calls=tls_calls)
-        seconds = (now_ns - before[0]) / 1e9
-        if before[0] < 0 or seconds <= 0:
+        totals = _Totals(now_ns, cpu_ns, calls, heads, body_bytes, tls_calls)
+        before, self._last = self._last, totals
+        if before is None or now_ns <= before.now_ns:
             self._tls_began = totals
             return False
+        seconds = (now_ns - before.now_ns) / 1e9
         if self.is_holding_back or self.tls_calls_per_second < self._settings.tls_calls_per_second:
             self._held_seconds += seconds
-        self.used_share = self._find_used(seconds, cpu_ns - before[1], calls - before[2])
-        has_changed = self._steer((heads - before[3]) / seconds, (body_bytes - before[4]) / seconds)
+        self.used_share = self._find_used(seconds, cpu_ns - before.cpu_ns, calls - before.calls)
+        has_changed = self._steer((heads - before.heads) / seconds, (body_bytes - before.body_bytes) / seconds)
         return self._steer_tls(totals) or has_changed
 
     def _find_used(self, seconds: float, cpu_ns: int, calls: int) -> float:

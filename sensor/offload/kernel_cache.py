@@ -11,7 +11,7 @@ while after the entry was removed, because a call that began before may end afte
 import struct
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -74,7 +74,7 @@ class Issued(Generic[T]):
         self._retired.clear()
 
     def retire(self, number: int) -> None:
-        """The kernel has been told to forget it."""
+        """The entry was removed from the kernel."""
         thing = self._things.pop(number, None)
         if thing is not None:
             self._retired[number] = thing
@@ -120,8 +120,8 @@ class KernelMaps(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MirrorLimits:
-    """Below the sizes of the kernel's maps; what a full mirror takes is in
+class CacheLimits:
+    """Below the sizes of the kernel's maps; what a full cache takes is in
     tests/sensor/offload/test_kernel_cache.py."""
 
     roots: int = 8_192
@@ -150,52 +150,37 @@ class EdgeKey(NamedTuple):
     hash: int
 
 
+@dataclass(slots=True, eq=False)
 class Root:
-    """One root and all that was taught below it."""
+    """One root and all that is installed below it."""
 
-    __slots__ = (
-        "edges",
-        "generation",
-        "hop",
-        "key",
-        "leaves",
-        "local_address",
-        "node",
-        "nodes",
-        "service",
-        "trie",
-        "value_edges",
-    )
+    key: RootKey
+    trie: Node
+    node: int
+    service: Service
+    hop: Hop
+    local_address: str  # Of the socket seen, whichever its role.
+    generation: int
+    nodes: dict[Node, int] = field(default_factory=dict)
+    edges: dict[EdgeKey, int] = field(default_factory=dict)
+    leaves: dict[tuple[int, bool], int] = field(default_factory=dict)
+    value_edges: int = 0  # Of `edges`: by the hash of a parameter's value.
 
-    def __init__(
-        self, key: RootKey, trie: Node, *, node: int, service: Service, hop: Hop, local_address: str, generation: int
-    ) -> None:
-        self.key = key
-        self.trie = trie
-        self.node = node
-        self.service = service
-        self.hop = hop
-        self.local_address = local_address  # Of the socket seen, whichever its role.
-        self.generation = generation
-        self.nodes: dict[Node, int] = {trie: node}
-        self.edges: dict[EdgeKey, int] = {}
-        self.leaves: dict[tuple[int, bool], int] = {}
-        self.value_edges = 0  # Of `edges`: by the hash of a parameter's value.
+    def __post_init__(self) -> None:
+        self.nodes[self.trie] = self.node
 
 
-class TaughtRoute:
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedRoute:
     """What a route number stands for."""
 
-    __slots__ = ("key", "node", "root")
-
-    def __init__(self, root: Root, node: Node, key: tuple[str, bool]) -> None:
-        self.root = root
-        self.node = node
-        self.key = key
+    root: Root
+    node: Node
+    key: tuple[str, bool]
 
     @property
     def route(self) -> Route:
-        """The route as it is told now: a reveal changes its texts."""
+        """The route as it is reported now: a reveal changes its texts."""
         return self.node.routes[self.key]
 
 
@@ -209,18 +194,18 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     protocol_version: str
     request_content_type: str
     kind: CallKind
-    is_told: bool  # Principal and credential are the record's `credential`, and 0 here.
-    hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never told.
+    is_reported: bool  # Principal and credential are the record's `credential`, and 0 here.
+    hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never reported.
     client_software: str = ""  # As of a CallRecord.
 
     def __repr__(self) -> str:
         return "Profile(redacted)"
 
 
-class Mirror:
+class KernelCache:
     """The kernel's tables. Not thread-safe."""
 
-    def __init__(self, limits: MirrorLimits = MirrorLimits()) -> None:
+    def __init__(self, limits: CacheLimits = CacheLimits()) -> None:
         self._limits = limits
         self._roots: dict[RootKey, Root] = {}
         self._profiles: dict[int, int] = {}  # Profile hash -> number, oldest first.
@@ -231,7 +216,7 @@ class Mirror:
         self._last_node = 0
         self._generation = 0
         self.edge_count = 0
-        self.routes: Issued[TaughtRoute] = Issued()
+        self.routes: Issued[CachedRoute] = Issued()
         self.profiles: Issued[Profile] = Issued()
         self.evicted_roots = 0
         self.evicted_profiles = 0
@@ -262,21 +247,14 @@ class Mirror:
         self._profiles[profile_hash] = number
         return self.profiles.find(number)
 
-    # What is taught
+    # What is installed
 
     def add_root(self, key: RootKey, trie: Node, *, service: Service, hop: Hop, local_address: str) -> Root:
         """A root without paths."""
         if len(self._roots) >= self._limits.roots:
             self._evict_roots()
-        root = self._roots[key] = Root(
-            key,
-            trie,
-            node=self._number_node(),
-            service=service,
-            hop=hop,
-            local_address=local_address,
-            generation=self._generation,
-        )
+        root = Root(key, trie, self._number_node(), service, hop, local_address, self._generation)
+        self._roots[key] = root
         self._put(MapName.ROOTS, ROOT_KEY.pack(*key), NODE_NUMBER.pack(root.node))
         return root
 
@@ -292,26 +270,26 @@ class Mirror:
         self._put(MapName.EDGES, EDGE_KEY.pack(*key), EDGE.pack(number, EdgeFlag.PARAMETER if is_parameter else 0))
         return number
 
-    def add_leaf(self, root: Root, node: int, taught: TaughtRoute, *, next_head_ns: int, first_samples: int = 0) -> int:
+    def add_leaf(self, root: Root, node: int, cached: CachedRoute, *, next_head_ns: int, first_samples: int = 0) -> int:
         """Gives the route its number. From `next_head_ns` on its calls are sampled, the first ones all."""
-        number = self.routes.add(taught)
-        root.leaves[node, taught.key[1]] = number
+        number = self.routes.add(cached)
+        root.leaves[node, cached.key[1]] = number
         leaf = LEAF.pack(next_head_ns, number, first_samples, 0, _NO_CLASSES)
-        self._put(MapName.LEAVES, LEAF_KEY.pack(node, taught.key[1]), leaf)
+        self._put(MapName.LEAVES, LEAF_KEY.pack(node, cached.key[1]), leaf)
         return number
 
     def sample_next(self, number: int) -> None:
-        """Has the next call of a route go up as a sample, and bodies of every class be looked at anew."""
-        taught = self.routes.find(number)
-        if taught is None:
+        """Have the next call of a route copied as a sample, and bodies of every class looked at anew."""
+        cached = self.routes.find(number)
+        if cached is None:
             return
-        root, has_slash = taught.root, taught.key[1]
-        node = root.nodes.get(taught.node)
+        root, has_slash = cached.root, cached.key[1]
+        node = root.nodes.get(cached.node)
         if node is not None and root.leaves.get((node, has_slash)) == number:
             self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, 0, 0, _NO_CLASSES))
 
     def add_profile(self, profile_hash: int, profile: Profile) -> int:
-        """Teaches a profile, or another in its place."""
+        """Install a profile, or another in its place."""
         self.forget_profile(profile_hash)
         if len(self._profiles) >= self._limits.profiles:
             for oldest in list(self._profiles)[: max(1, self._limits.profiles // _EVICTED_PART)]:
@@ -327,12 +305,12 @@ class Mirror:
             self._put(name, key, value)
 
     def make_room(self) -> None:
-        """Keeps to the bounds; call it before a path is taught, since it may forget the very root."""
+        """Keeps to the bounds; call it before a path is installed, since it may forget the very root."""
         self._generation += 1
         if self.edge_count >= self._limits.edges or len(self.routes) >= self._limits.routes:
             self._evict_roots()
 
-    # What is forgotten
+    # What is invalidated
 
     def forget_root(self, root: Root) -> None:
         """The root and its subtree; its routes keep their numbers."""
@@ -369,8 +347,8 @@ class Mirror:
         self.profiles.forget_all()
 
     def flush(self, maps: KernelMaps) -> bool:
-        """Tells the kernel; whether there was anything. Costs nothing where nothing changed; raises OSError where it
-        refuses."""
+        """Write the changes to the kernel; whether there were any. Costs nothing where nothing changed. Raises OSError
+        where the kernel refuses."""
         if not self._has_changes:
             return False
         self._has_changes = False
@@ -385,7 +363,7 @@ class Mirror:
         return True
 
     def _sign(self, key: EdgeKey) -> None:
-        """Tells that there is an edge by this hash."""
+        """Mark that there is an edge by this hash."""
         word, bit = find_sign(key.node, key.hash)
         if not self._signs[word] & bit:
             self._signs[word] |= bit

@@ -1,13 +1,13 @@
 """The names of headers and query parameters that the kernel may skip or must fold in, and the plain heads that it
 reads.
 
-The kernel reads heads by names only. `NameJudge` classifies a name with `sensor.describe`, so that both ways of a call
-agree:
+The kernel reads heads by names only. `NameClassifier` classifies a name with `sensor.describe`, so that both ways of a
+call agree:
 
 - A header may be ignored only where Python reads nothing of it, whatever its value and the rest of the head.
 - A parameter that announces a key has its value folded into the profile, one that names an object into the object.
-- Values of headers with keys and signatures are reported or skipped (`bpf/told.h`).
-- An ignored header with signs of an attack (bpf/odd.h) is part of the profile, like every other header.
+- Values of headers with keys and signatures are reported or skipped (`bpf/varying_fields.h`).
+- An ignored header with signs of an attack (bpf/attack_signs.h) is part of the profile, like every other header.
 - Every other parameter makes the call unknown.
 
 `NameTable` keeps names in the kernel's buckets. A full bucket evicts the name that was installed there first, never an
@@ -40,22 +40,20 @@ from sensor.ebpf import hashes
 from sensor.ebpf.abi import NAME_WAYS, NameKind
 from sensor.http.grpc import CONNECT_PARAMETER, CONNECT_VERSION_HEADER
 from sensor.http.http1.head import AGENT, MARK_NAMES, UNREAD_NAMES
-from sensor.offload.kernel_cache import MapName, Mirror
+from sensor.offload.kernel_cache import KernelCache, MapName
 
 # Read by `sensor.http` itself.
 _PARSED: Final = frozenset((b"host", b"content-type", b"upgrade", CONNECT_VERSION_HEADER))
 _CACHE_ENTRIES: Final = 4_096
 
 
-class NameJudge:
+class NameClassifier:
     """Judges names. `is_forwarding_read`: whether trusted networks are configured, so that forwarding headers count."""
-
-    __slots__ = ("_is_forwarding_read",)
 
     def __init__(self, *, is_forwarding_read: bool) -> None:
         self._is_forwarding_read = is_forwarding_read
 
-    def judge_header(self, name: bytes) -> NameKind | None:
+    def classify_header(self, name: bytes) -> NameKind | None:
         """Kind of a header by its name in lower case; None where its line belongs to the profile."""
         if name == b"host":
             return NameKind.HEADER_HOST
@@ -73,15 +71,15 @@ class NameJudge:
         return NameKind.HEADER_KEY if is_key_header(name) else None
 
     def initial_headers(self) -> Iterator[tuple[bytes, NameKind]]:
-        """Names that are told before the first call."""
+        """Names that are installed before the first call."""
         for name in sorted({b"host", b"authorization", b"x-api-key", *UNREAD_NAMES, *FORWARDING_HEADERS}):
-            kind = self.judge_header(name)
+            kind = self.classify_header(name)
             if kind is not None:
                 yield name, kind
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
-def judge_parameter(name: str) -> NameKind | None:
+def classify_parameter(name: str) -> NameKind | None:
     """Kind of a query parameter by its name; None where it says nothing without the others, as a signature does."""
     if is_context_parameter(name) or name == CONNECT_PARAMETER:
         return None
@@ -153,10 +151,10 @@ _INDEX: Final = struct.Struct("<I")
 _PARAMETERS_MAX: Final = 200
 # Longer names are left to user space: whoever invents them only fills buckets.
 _NAME_BYTES_MAX: Final = 64
-_JUDGED_MAX: Final = 2_048
+_CLASSIFIED_MAX: Final = 2_048
 
 
-class Lesson(Enum):
+class NamesKnown(Enum):
     """What the kernel knew of a head's names when it read the head."""
 
     KNOWN = auto()  # All that can be known: its profile stands for all that Python reads.
@@ -165,21 +163,19 @@ class Lesson(Enum):
 
 
 class NameTable:
-    """The names taught so far. Not thread-safe."""
+    """The names installed so far. Not thread-safe."""
 
-    __slots__ = ("_buckets", "_fixed", "_judge", "_judged", "_known", "_mirror", "evicted_count", "seed")
-
-    def __init__(self, mirror: Mirror, judge: NameJudge, *, seed: int) -> None:
-        """Tells the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
-        self._mirror = mirror
-        self._judge = judge
+    def __init__(self, cache: KernelCache, classifier: NameClassifier, *, seed: int) -> None:
+        """Installs the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
+        self._cache = cache
+        self._classifier = classifier
         self.seed = seed
         self._buckets: dict[int, list[int]] = {}
-        self._judged: dict[bytes, tuple[int, int]] = {}
+        self._classified: dict[bytes, tuple[int, int]] = {}
         self._known: set[int] = set()  # Entries, kinds included.
         self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
         self.evicted_count = 0
-        for name, kind in judge.initial_headers():
+        for name, kind in classifier.initial_headers():
             if self._add(hashes.hash_header_name(seed, name), kind):
                 bucket = hashes.find_bucket(hashes.hash_header_name(seed, name))
                 self._fixed[bucket] = self._fixed.get(bucket, 0) + 1
@@ -187,11 +183,11 @@ class NameTable:
     def __len__(self) -> int:
         return len(self._known)
 
-    def teach(self, head: PlainHead) -> Lesson:
-        """Has the kernel know the names of a head, as far as they say something by themselves."""
+    def install_names(self, head: PlainHead) -> NamesKnown:
+        """Install the names of a head, as far as they say something by themselves."""
         is_new = False
         for name in head.header_names:
-            name_hash, kind = self._judged.get(name) or self._judge_header(name)
+            name_hash, kind = self._classified.get(name) or self._classify_header(name)
             if kind and name_hash & ~0xFF | kind not in self._known:
                 is_new |= self._add(name_hash, kind)
         is_open = False
@@ -200,23 +196,23 @@ class NameTable:
             is_open = len(pairs) > _PARAMETERS_MAX
             for pair in () if is_open else pairs:
                 name = pair.partition(b"=")[0]
-                parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
+                parameter = classify_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
                 if parameter is None:
                     is_open = True
                 else:
                     is_new |= self._add(hashes.hash_parameter_name(self.seed, name), parameter)
         if is_open:
-            return Lesson.OPEN
-        return Lesson.NEW if is_new else Lesson.KNOWN
+            return NamesKnown.OPEN
+        return NamesKnown.NEW if is_new else NamesKnown.KNOWN
 
-    def _judge_header(self, name: bytes) -> tuple[int, int]:
-        """Hash and kind (0: none) of a field's name; remembered, as a judgement takes some microseconds."""
-        kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
-        judged = (hashes.hash_header_name(self.seed, name), int(kind or 0))
-        if len(self._judged) >= _JUDGED_MAX:
-            self._judged.clear()
-        self._judged[name] = judged
-        return judged
+    def _classify_header(self, name: bytes) -> tuple[int, int]:
+        """Hash and kind (0: none) of a field's name; remembered, as a classification takes some microseconds."""
+        kind = self._classifier.classify_header(name) if len(name) <= _NAME_BYTES_MAX else None
+        classified = (hashes.hash_header_name(self.seed, name), int(kind or 0))
+        if len(self._classified) >= _CLASSIFIED_MAX:
+            self._classified.clear()
+        self._classified[name] = classified
+        return classified
 
     def _add(self, name_hash: int, kind: int) -> bool:
         entry = name_hash & ~0xFF | kind
@@ -233,5 +229,5 @@ class NameTable:
         bucket.append(entry)
         self._known.add(entry)
         padded = bucket + [0] * (NAME_WAYS - len(bucket))
-        self._mirror.write(MapName.NAMES, {_INDEX.pack(index): _BUCKET.pack(*padded)})
+        self._cache.write(MapName.NAMES, {_INDEX.pack(index): _BUCKET.pack(*padded)})
         return True

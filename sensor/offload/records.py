@@ -15,7 +15,7 @@ route. For others the records returned are estimated, a batch at once. `MediaTyp
 route and status, because records have none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -37,26 +37,26 @@ from sensor.core.calls import (
     PrincipalKind,
     Role,
     Route,
-    Service,
     make_calls,
 )
 from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import JUMP_RATIO
-from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, RecordFlag
+from sensor.describe.client_address import ClientAddresses, RemoteServices
+from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, OverflowTotals, RecordFlag, Records
 from sensor.ebpf.pieces import Pieces
+from sensor.enrich.identity import NodeIdentity
 from sensor.http.http1.head import EVENT_STREAM
-from sensor.offload.actors import ActorTable, Identity, Records
-from sensor.offload.kernel_cache import Mirror, TaughtRoute
+from sensor.offload.actors import ActorTable
+from sensor.offload.kernel_cache import CachedRoute, KernelCache
+from sensor.routes.templating import Templater
 
 
 class RecordBodies:
     """Fills the columns of bodies. Not thread-safe."""
 
-    __slots__ = ("_facts", "_mirror", "_pieces", "_reader")
-
-    def __init__(self, *, mirror: Mirror, pieces: Pieces, reader: BodyReader, facts: Facts) -> None:
+    def __init__(self, *, cache: KernelCache, pieces: Pieces, reader: BodyReader, facts: Facts) -> None:
         self._facts = facts
-        self._mirror = mirror
+        self._cache = cache
         self._pieces = pieces
         self._reader = reader
 
@@ -72,7 +72,7 @@ class RecordBodies:
         is_final = (records["flags"] & RecordFlag.FINAL) != 0
         self._estimate(calls, is_final, numbers, route_ids, places)
         for place in np.flatnonzero(is_final & ((records["flags"] & RecordFlag.BODY) != 0)).tolist():
-            one = self._mirror.routes.find(int(records["route"][place]))
+            one = self._cache.routes.find(int(records["route"][place]))
             if one is not None:
                 self._read(records, calls, place, one)
 
@@ -96,16 +96,16 @@ class RecordBodies:
         calls["body"][is_known] = BodyFlag.ESTIMATED.value
         for number in number_values(numbers[places[is_known & (sizes > JUMP_RATIO * largest)]])[0].tolist():
             # Much larger than any that was read.
-            self._mirror.sample_next(number)
+            self._cache.sample_next(number)
 
-    def _read(self, records: Records, calls: Calls, place: int, taught: TaughtRoute) -> None:
+    def _read(self, records: Records, calls: Calls, place: int, cached: CachedRoute) -> None:
         record = records[place]
         bodies = self._pieces.pop(int(record["connection"]), int(record["call"]))
         if bodies is None:
             return  # It found the ring full.
         facts = self._reader.read(
             BodyCall(
-                taught.route.route_id,
+                cached.route.route_id,
                 int(record["status"]),
                 b"",
                 bodies.response_head,
@@ -130,22 +130,19 @@ _HOP_MASK: Final = (1 << _HOP_BITS) - 1
 class RouteTable:
     """Routes of records met lately. Not thread-safe."""
 
-    __slots__ = ("_count_reveals", "_facts", "_found", "_mirror", "_state")
-
-    def __init__(self, *, mirror: Mirror, facts: Facts, count_reveals: Callable[[], int]) -> None:
-        """`count_reveals`: how often texts of routes have changed."""
-        self._mirror = mirror
+    def __init__(self, *, cache: KernelCache, facts: Facts, templater: Templater) -> None:
+        self._cache = cache
         self._facts = facts
-        self._count_reveals = count_reveals
+        self._templater = templater
         self._found = KeyTable()
         self._state = (0, 0)
 
     def find(
         self, numbers: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Of different numbers: each one's route among the facts, its hop, and whether the mirror knows it; of what it
+        """Of different numbers: each one's route among the facts, its hop, and whether the cache knows it; of what it
         does not know `NO_ROUTE` and 0. Cost: 20 ns each, and 1 us where it was not met lately."""
-        state = self._facts.generation, self._count_reveals()
+        state = self._facts.generation, self._templater.reveals
         if state != self._state or len(self._found) > ROUTES_MAX:
             self._state = state
             self._found.clear()
@@ -162,8 +159,8 @@ class RouteTable:
 
     def _look_up(self, number: int) -> int:
         """-1: nothing is known of it."""
-        taught = self._mirror.routes.find(number)
-        return -1 if taught is None else self._facts.route(taught.route) << _HOP_BITS | int(taught.root.hop)
+        cached = self._cache.routes.find(number)
+        return -1 if cached is None else self._facts.route(cached.route) << _HOP_BITS | int(cached.root.hop)
 
 
 # Routes and statuses remembered, and different types; all are dropped when full, and read anew.
@@ -174,8 +171,6 @@ _NONE: Final = 0
 
 class MediaTypes:
     """Content types by route and status. Not thread-safe."""
-
-    __slots__ = ("_found", "_numbers", "texts")
 
     def __init__(self) -> None:
         self._clear()
@@ -215,54 +210,30 @@ _SHARED_FLAGS: Final = (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL).valu
 _AMBIGUOUS: Final = RecordFlag.AMBIGUOUS.value
 _LOSSY: Final = RecordFlag.LOSSY.value
 
-# Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
-OverflowTotals = tuple[int, int, int, int]
-
 
 class RecordConverter:
     """Turns batches of records into rows of CALL, under one installation key. Not thread-safe."""
 
-    __slots__ = (
-        "_actors",
-        "_bodies",
-        "_ends",
-        "_facts",
-        "_identity",
-        "_media_types",
-        "_name_remote",
-        "_overflow",
-        "_route_other",
-        "_routes",
-        "forgotten_calls",
-        "nameless_calls",
-        "overflow_calls",
-        "unlearned_calls",
-    )
-
     def __init__(
         self,
         *,
-        mirror: Mirror,
+        cache: KernelCache,
         media_types: MediaTypes,
         facts: Facts,
-        identity: Identity,
-        route_other: Callable[[Service, str], Route],
-        count_reveals: Callable[[], int],
-        name_remote: Callable[[str, int], Service],
-        find_client: Callable[[Sequence[bytes], str], str],
+        identity: NodeIdentity,
+        templater: Templater,
+        addresses: ClientAddresses,
+        remotes: RemoteServices,
         bodies: RecordBodies | None = None,
     ) -> None:
-        """`route_other`: the `other` route of a service and method; `count_reveals`: how often texts changed;
-        `name_remote`: the service at another node's end;
-        `find_client`: the client's address by the hops of a profile and the peer's address."""
-        self._routes = RouteTable(mirror=mirror, facts=facts, count_reveals=count_reveals)
+        self._routes = RouteTable(cache=cache, facts=facts, templater=templater)
         self._bodies = bodies
         self._media_types = media_types
         self._facts = facts
         self._identity = identity
-        self._route_other = route_other
-        self._name_remote = name_remote
-        self._actors = ActorTable(mirror=mirror, facts=facts, identity=identity, find_client=find_client)
+        self._templater = templater
+        self._remotes = remotes
+        self._actors = ActorTable(cache=cache, facts=facts, identity=identity, addresses=addresses)
         # Last local address by (cgroup, port).
         self._ends: BoundedDict[tuple[int, int], str] = BoundedDict(ENDS_MAX)
         self._overflow: dict[bytes, OverflowTotals] = {}
@@ -359,8 +330,8 @@ class RecordConverter:
         if role == Role.SERVER:
             service, hop = self._identity.server(cgroup_id, port, address)
         else:
-            service, hop = self._name_remote(address, port), Hop.UNSPECIFIED
-        return self._route_other(service, OTHER_METHOD), hop
+            service, hop = self._remotes.name(address, port), Hop.UNSPECIFIED
+        return self._templater.route_other(service, OTHER_METHOD), hop
 
     def forget_actors(self) -> None:
         """Who called may have another name now."""

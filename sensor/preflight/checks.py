@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from sensor.core.config import CaptureWay
+from sensor.core.config import CaptureWay, SensorSettings
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -100,13 +100,13 @@ def run_trial(command: list[str]) -> dict[str, str]:
     """The child's answers; where it fails as a whole, why, as the answer to everything it was to try."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=TRIAL_TIMEOUT_SECONDS, check=False)
-        told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
         problem = f"the trial ended with status {done.returncode}"
     except subprocess.TimeoutExpired:
-        told, problem = None, f"the trial took over {TRIAL_TIMEOUT_SECONDS:.0f} s"
+        found, problem = None, f"the trial took over {TRIAL_TIMEOUT_SECONDS:.0f} s"
     except (OSError, ValueError) as error:
-        told, problem = None, f"the trial failed: {error}"
-    answers = told if isinstance(told, dict) else {}
+        found, problem = None, f"the trial failed: {error}"
+    answers = found if isinstance(found, dict) else {}
     missing = "" if answers else problem
     return {
         **{name: str(answers.get(name, missing)) for name in (*TRIED_PROBES, "bcc")},
@@ -177,18 +177,8 @@ class Check:
     advice: str = ""  # One or two sentences: what it means and the fix; empty where there is nothing to do.
 
 
-class PreflightSettings(Protocol):
-    """What the preflight needs of the sensor's settings."""
-
-    @property
-    def cgroup_path(self) -> Path: ...
-
-    @property
-    def capture(self) -> CaptureWay: ...
-
-
 def run_preflight(
-    settings: PreflightSettings,
+    settings: SensorSettings,
     *,
     read: Callable[[Path], Environment] = read_environment,
     try_programs: Callable[[Environment], Mapping[KernelSide, str]] = lambda _: {},
@@ -251,10 +241,10 @@ def print_checks(checks: Sequence[Check], console: "Console") -> None:
         colour = _COLOURS[check.status]
         table.add_row(check.name, f"[{colour}]{check.status.value}[/]", _plain(check.observed), _plain(check.advice))
     console.print(table)
-    console.print(_judge(checks), style="bold")
+    console.print(_summarise(checks), style="bold")
 
 
-def _judge(checks: Sequence[Check]) -> str:
+def _summarise(checks: Sequence[Check]) -> str:
     way, reason = find_way(checks), find_fallback_reason(checks)
     if way is None:
         return "Plaintext capture does not work here."
@@ -352,7 +342,7 @@ def _check_cgroup(environment: Environment) -> Check:
         return _pass(
             "cgroup v2",
             f"{mount} (hybrid)",
-            "Containers are told by their processes, because version 1 hierarchies hold them.",
+            "Containers are found by their processes, because version 1 hierarchies hold them.",
         )
     return _pass("cgroup v2", f"{mount} (unified)")
 

@@ -39,20 +39,19 @@ def try_programs(settings: SensorSettings, environment: Environment) -> dict[Ker
         has_packets = outcomes.get(KernelSide.PACKETS) == ""
         if settings.capture is not CaptureWay.CGROUP_SKB and not has_packets and not probes["raw_tracepoint"]:
             outcomes[KernelSide.SYSCALLS] = _try(
-                lambda: load_tracepoints(describe_tracepoints(borrowed, scope), borrowed.cache_dir)
+                lambda: load_tracepoints(describe_tracepoints(borrowed, scope), borrowed.state_dir)
             )
-        if settings.is_reading_tls:
+        if settings.read_tls:
             outcomes[KernelSide.TLS] = probes["uprobe"] or _try(lambda: load_tls_program(borrowed, scope))
     return outcomes
 
 
 @contextmanager
 def _borrow_images(settings: SensorSettings) -> Iterator[SensorSettings]:
-    """The settings with a cache of their own, which has the images of the real one."""
-    kept = settings.cache_dir or settings.state_dir
+    """The settings with a state directory of their own, which has the images of the real one."""
     with tempfile.TemporaryDirectory(prefix="apidae-preflight-") as directory:
-        link_images(kept, Path(directory))
-        yield settings.model_copy(update={"cache_dir": Path(directory)})
+        link_images(settings.state_dir, Path(directory))
+        yield settings.model_copy(update={"state_dir": Path(directory)})
 
 
 def _try(load: Callable[[], _Loaded]) -> str:

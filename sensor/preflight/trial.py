@@ -38,7 +38,7 @@ _RAW_TRACEPOINTS = (b"sys_exit", b"inet_sock_set_state")
 def main(arguments: list[str]) -> None:
     """Prints the answers by name: what `sensor.preflight.checks` calls probes, and "bcc", "bcc_version", "bcc_path"."""
     cgroup = arguments[0] if arguments else ""
-    told = {
+    answers = {
         "cgroup_skb": _try(lambda: _attach_cgroup_skb(cgroup)) if cgroup else "cgroup v2 is not mounted",
         "ring": _try(_create_ring),
         "raw_tracepoint": _try(_open_raw_tracepoints),
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         "tracepoint": _try(_open_tracepoint),
         **_import_bcc(),
     }
-    print(json.dumps(told))
+    print(json.dumps(answers))
 
 
 def _try(attempt: Callable[[], None]) -> str:

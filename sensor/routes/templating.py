@@ -6,21 +6,36 @@ name. Shapes come from `sensor.routes.segments`, positions from `sensor.routes.t
 
 Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.vocabulary` reveals them.
 Everything is bounded. What does not fit goes to the `other` route of its (service, method) and is counted.
+
+`Reveal`: a collector may ask for the text of other words. It gets those that were served (2xx) to three consumers or
+more and do not look like values. It also gets names of RPCs that their server knows (sensor/routes/schema_names.py).
+The count keeps on the node what one or two callers know, such as a user name in /users/{name} or a secret link. The
+form keeps names, ids and addresses there, however many call them. A text once revealed may be revealed again.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import msgspec
-
 from common.bounded import BoundedDict
-from sensor.core.calls import Route, Segment, SegmentKind, Service
-from sensor.core.keyed import PUBLIC_KEY, KeyedHash, fold, hash_siphash
+from sensor.core.calls import CallTarget, Route, Segment, SegmentKind, Service
+from sensor.core.keyed import KeyedHash, fold
 from sensor.routes.schema_names import Naming, find_names
 from sensor.routes.segments import Shape, classify_segment, is_mount
-from sensor.routes.tables import ServiceTable, ServiceTables, TableLimits
-from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Node, Slot, Trace, is_version_here, trace_path
-from sensor.routes.vocabulary import OTHER, Reveal, Vocabulary
+from sensor.routes.trie import (
+    MAX_VERSION_DIGITS,
+    OTHER,
+    VERSION_DEPTH,
+    Node,
+    ServiceTable,
+    ServiceTables,
+    Slot,
+    TableLimits,
+    Trace,
+    is_version_here,
+    make_route,
+    trace_path,
+)
+from sensor.routes.vocabulary import Vocabulary, split_word
 
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
@@ -39,53 +54,66 @@ _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
 
 
-class Templated(msgspec.Struct, frozen=True, gc=False):
-    """What `Templater.route` tells of one call."""
-
-    route: Route
-    # Keyed hashes of the parameter values, folded in order as the kernel does it (sensor.ebpf.hashes); 0 = the path
-    # has none, or an `other` route.
-    object_hash: int
-    object_number: int | None  # The last parameter's value where it is a number of at most 18 digits.
+# Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
+MIN_CONSUMERS: Final = 3
+# Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
+MAX_CANDIDATES: Final = 20_000
+MAX_REVEALED: Final = 20_000
+MAX_REVEALED_CHARACTERS: Final = 64
 
 
-def compute_route_id(
-    service: Service, host: str, method: str, segments: Iterable[Segment], has_trailing_slash: bool
-) -> int:
-    """SipHash-2-4 under the public key: equal on every node of an installation, since word hashes are keyed alike.
+def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
+    """Whether a word's text looks like part of an API: letters with separators, few digits, no person's name."""
+    if len(text) > MAX_REVEALED_CHARACTERS or not text.isascii():
+        return False
+    if not all(character.isalnum() or character in "-_.$~!" for character in text):
+        return False
+    digits = sum(character.isdigit() for character in text)
+    return digits <= 4 and digits * 2 < len(text) and not vocabulary.is_name(text) and len(split_word(text)) <= 12
 
-    A revealed word's text is not part of it, so an id survives the reveal.
-    """
-    parts = [
-        service.cluster, service.namespace, service.workload, str(int(service.workload_kind)), service.host_name,
-                  str(service.port),
-        host, method, "/" if has_trailing_slash else "",
-    ]  # fmt: skip
-    for segment in segments:
-        if segment.kind is SegmentKind.LITERAL:
-            parts.append(f"={segment.text}")
-        elif segment.kind is SegmentKind.WORD:
-            parts.append(f"#{segment.hash:x}")
-        else:
-            parts.append(f"*{int(segment.kind)}")
-    return hash_siphash(PUBLIC_KEY, "\0".join(parts).encode("utf-8", "replace")) or 1
+
+class Reveal:
+    """Counts who was served which word, and answers requests for texts."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
+        self.revealed: dict[int, str] = {}
+
+    def observe(self, text: str, word_hash: int, consumer: int) -> None:
+        """Notes that `consumer` was served (2xx) a path with this word."""
+        entry = self._candidates.get(word_hash)
+        if entry is None:
+            self._candidates[word_hash] = (text, {consumer})
+        elif len(entry[1]) < MIN_CONSUMERS:
+            entry[1].add(consumer)
+
+    def allow(self, word_hash: int, text: str) -> None:
+        """Reveals a word whoever was served it: a server has shown that it is a name of its schema."""
+        if len(self.revealed) < MAX_REVEALED:
+            self.revealed[word_hash] = text
+
+    def answer(self, hashes: Iterable[int]) -> dict[int, str]:
+        """Texts of those of `hashes` that may be revealed, by hash."""
+        revealed = {}
+        for word_hash in hashes:
+            text = self.revealed.get(word_hash)
+            if text is None:
+                entry = self._candidates.get(word_hash)
+                if entry is None or len(entry[1]) < MIN_CONSUMERS or not is_tellable(entry[0], self._vocabulary):
+                    continue
+                text = entry[0]
+                if len(self.revealed) < MAX_REVEALED:
+                    self.revealed[word_hash] = text
+            revealed[word_hash] = text
+        return revealed
+
+    def __repr__(self) -> str:
+        return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"
 
 
 class Templater:
     """Interns routes. One a sensor; not thread-safe."""
-
-    __slots__ = (
-        "_hash",
-        "_others",
-        "_shapes",
-        "_tables",
-        "_vocabulary",
-        "folded_calls",
-        "other_calls",
-        "reveal",
-        "reveals",
-        "unserved_other_calls",
-    )
 
     def __init__(self, vocabulary: Vocabulary, keyed_hash: KeyedHash, limits: TableLimits | None = None) -> None:
         self._vocabulary = vocabulary
@@ -95,24 +123,9 @@ class Templater:
         self._shapes: dict[str, Shape] = {}
         self.reveal = Reveal(vocabulary)
         self.reveals = 0  # How often texts of routes changed.
-        self.folded_calls = 0  # Calls told under the host `other`.
-        self.other_calls = 0  # Calls told under an `other` route,
+        self.folded_calls = 0  # Calls reported under the host `other`.
+        self.other_calls = 0  # Calls reported under an `other` route,
         self.unserved_other_calls = 0  # and those of them that were not served.
-
-    @property
-    def route_count(self) -> int:
-        """Routes that were served."""
-        return self._tables.budget.routes.used
-
-    @property
-    def unserved_count(self) -> int:
-        """Routes that never were."""
-        return self._tables.budget.unserved_routes.used
-
-    @property
-    def node_count(self) -> int:
-        """Nodes of all tries."""
-        return self._tables.budget.nodes.used + self._tables.budget.unserved_nodes.used
 
     @property
     def evicted_services(self) -> int:
@@ -127,10 +140,9 @@ class Templater:
         path: str,
         status_code: int,
         consumer: int,
-        *,
         naming: Naming = Naming.NONE,
-    ) -> Templated:
-        """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
+    ) -> CallTarget:
+        """Route and object of one call. `consumer` is any hash that distinguishes callers; it serves the reveal rule
         only. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
@@ -146,9 +158,9 @@ class Templater:
 
     def route_unknown(
         self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
-    ) -> Templated:
+    ) -> CallTarget:
         """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
-        that unknown endpoints are told apart, and as bounded as objects are."""
+        that unknown endpoints are distinguished, and as bounded as objects are."""
         is_served = 200 <= status_code < 300
         table = self._tables.find(service)
         name, root = self._find_root(table, host, is_served)
@@ -156,16 +168,16 @@ class Templater:
             return self._other(service, method, is_served)
         node = root.children.get(_UNKNOWN_KEY)
         if node is None:
-            node = self._add_child(table, root, _UNKNOWN_KEY, _UNKNOWN_SEGMENT, Slot.LITERAL, is_served)
+            node = table.add_child(root, _UNKNOWN_KEY, _UNKNOWN_SEGMENT, Slot.LITERAL, is_served)
         elif is_served and not node.is_served:
             table.serve_node(node, root)
-        route = self._find_route(table, name, node, (method, False), is_served) if node is not None else None
+        route = table.find_route(name, node, (method, False), is_served) if node is not None else None
         if route is None:
             return self._other(service, method, is_served)
-        return Templated(route, self._hash(placeholder), None)
+        return CallTarget(route, self._hash(placeholder), None)
 
     def _find_root(self, table: ServiceTable, host: str, is_served: bool) -> tuple[str, Node | None]:
-        """The name told for a host, and its trie; None where there is no room for one."""
+        """The name reported for a host, and its trie; None where there is no room for one."""
         name, root = host, table.roots.get(host)
         if root is None or (is_served and not root.is_served):
             name, root = table.admit(host, is_served)
@@ -190,7 +202,7 @@ class Templater:
         is_served: bool,
         consumer: int,
         names: Mapping[int, str],
-    ) -> Templated:
+    ) -> CallTarget:
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         object_hash = 0
@@ -224,22 +236,10 @@ class Templater:
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
                     hashed = self._hash.compute(value.encode("utf-8", "replace"))
                 object_hash = fold(object_hash, hashed) if object_hash else hashed
-        route = self._find_route(table, host, node, (method, has_trailing_slash), is_served)
+        route = table.find_route(host, node, (method, has_trailing_slash), is_served)
         if route is None:
             return self._other(table.service, method, is_served)
-        return Templated(route, object_hash, number)
-
-    def _find_route(
-        self, table: ServiceTable, host: str, node: Node, key: tuple[str, bool], is_served: bool
-    ) -> Route | None:
-        """The route that ends at `node`; None where there is no room for it."""
-        route = node.routes.get(key)
-        if route is None:
-            return self._add_route(table, host, node, key, is_served)
-        if is_served and node.unserved and key in node.unserved and table.budget.routes.take():
-            table.budget.unserved_routes.give_back(1)
-            node.unserved.discard(key)
-        return route
+        return CallTarget(route, object_hash, number)
 
     def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None:
         """The way that `route` takes for a path it has just taken, and nothing is changed by it; None where it ends in
@@ -268,7 +268,7 @@ class Templater:
         kind = shape.kind
         if depth <= VERSION_DEPTH and is_version_here(node, depth, text) and node.has_room(Slot.VERSION, is_served):
             segment = Segment(SegmentKind.LITERAL, text)
-            return self._add_child(table, node, text, segment, Slot.VERSION, is_served)
+            return table.add_child(node, text, segment, Slot.VERSION, is_served)
         if kind is SegmentKind.LITERAL:
             segment = Segment(SegmentKind.LITERAL, shape.text)
             is_pattern = "{}" in shape.text
@@ -276,17 +276,17 @@ class Templater:
             if known is not None:
                 return known
             if node.has_room(Slot.LITERAL, is_served):
-                return self._add_child(table, node, None if is_pattern else text, segment, Slot.LITERAL, is_served)
+                return table.add_child(node, None if is_pattern else text, segment, Slot.LITERAL, is_served)
             segment = _PARAMETER_SEGMENT
         elif kind is SegmentKind.WORD or (depth == 0 and kind is SegmentKind.TOKEN and is_mount(text)):
             if node.has_room(Slot.WORD, is_served):
                 segment = self._word_segment(shape.value or text)
-                return self._add_child(table, node, text, segment, Slot.WORD, is_served)
+                return table.add_child(node, text, segment, Slot.WORD, is_served)
             segment = _PARAMETER_SEGMENT
         else:
             segment = _SHAPE_SEGMENTS[kind]
         known = node.shapes.get((segment.kind, ""))
-        return known if known is not None else self._add_child(table, node, None, segment, Slot.SHAPE, is_served)
+        return known if known is not None else table.add_child(node, None, segment, Slot.SHAPE, is_served)
 
     def _step_name(
         self, table: ServiceTable, node: Node, text: str, name: str, child: Node | None, is_served: bool
@@ -296,9 +296,9 @@ class Templater:
         if child is None:
             if name and node.has_room(Slot.LITERAL, is_served):
                 segment = Segment(SegmentKind.LITERAL, name)
-                return self._add_child(table, node, text, segment, Slot.LITERAL, is_served)
+                return table.add_child(node, text, segment, Slot.LITERAL, is_served)
             if node.has_room(Slot.WORD, is_served):
-                return self._add_child(table, node, text, self._word_segment(text), Slot.WORD, is_served)
+                return table.add_child(node, text, self._word_segment(text), Slot.WORD, is_served)
         elif name and child.slot is Slot.WORD and not child.segments[-1].text:
             # It was called before the server had shown that it knows the name.
             word_hash = child.segments[-1].hash
@@ -312,54 +312,31 @@ class Templater:
         hashed = self._hash(encoded)
         return Segment(SegmentKind.WORD, self.reveal.revealed.get(hashed, ""), hashed, len(encoded))
 
-    @staticmethod
-    def _add_child(
-        table: ServiceTable, node: Node, text: str | None, segment: Segment, slot: Slot, is_served: bool
-    ) -> Node | None:
-        is_parameter = segment.kind is not SegmentKind.LITERAL or text is None
-        child = table.make_node(Node((*node.segments, segment), slot, is_parameter, is_served))
-        if child is not None:
-            node.add(child, text)
-        return child
-
-    @staticmethod
-    def _add_route(table: ServiceTable, host: str, node: Node, key: tuple[str, bool], is_served: bool) -> Route | None:
-        budget = table.budget
-        if not (budget.routes if is_served else budget.unserved_routes).take():
-            return None
-        if not is_served:
-            node.unserved = node.unserved or set()
-            node.unserved.add(key)
-        method, has_trailing_slash = key
-        route = _make_route(table.service, host, method, node.segments, has_trailing_slash)
-        node.add_route(key, route)
-        return route
-
-    def _other(self, service: Service, method: str, is_served: bool) -> Templated:
+    def _other(self, service: Service, method: str, is_served: bool) -> CallTarget:
         self.other_calls += 1
         self.unserved_other_calls += not is_served
-        return Templated(self.route_other(service, method), 0, None)
+        return CallTarget(self.route_other(service, method), 0, None)
 
     def route_other(self, service: Service, method: str) -> Route:
-        """The route of a service's calls whose path is not told."""
+        """The route of a service's calls whose path is not reported."""
         route = self._others.get((service, method))
         if route is None:
-            route = _make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
+            route = make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
             self._others[service, method] = route
         return route
 
     def apply_reveal(self, hashes: Iterable[int]) -> dict[int, str]:
-        """Answers a collector's request: the texts that may be told. Their routes carry them from now on, under the
+        """Answers a collector's request: the texts that may be revealed. Their routes carry them from now on, under the
 
         same ids.
         """
-        told = self.reveal.answer(hashes)
-        if told:
+        revealed = self.reveal.answer(hashes)
+        if revealed:
             self.reveals += 1
             for table in self._tables.all():
                 for root in table.roots.values():
-                    _rename(root, (), told)
-        return told
+                    _rename(root, (), revealed)
+        return revealed
 
 
 def _split(path: str) -> tuple[list[str], bool]:
@@ -377,20 +354,7 @@ def _split(path: str) -> tuple[list[str], bool]:
 _SHAPE_SEGMENTS: Final = {kind: Segment(kind) for kind in SegmentKind}
 
 
-def _make_route(
-    service: Service, host: str, method: str, segments: tuple[Segment, ...], has_trailing_slash: bool
-) -> Route:
-    return Route(
-        route_id=compute_route_id(service, host, method, segments, has_trailing_slash),
-        service=service,
-        host=host,
-        method=method,
-        segments=segments,
-        has_trailing_slash=has_trailing_slash,
-    )
-
-
-def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> None:
+def _rename(node: Node, segments: tuple[Segment, ...], revealed: dict[int, str]) -> None:
     """Rebuilds the segments below `node` where a word of them was revealed."""
     if segments != node.segments:
         node.segments = segments
@@ -406,7 +370,7 @@ def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> 
             node.add_route((method, slash), renamed)
     for child in (*node.children.values(), *node.shapes.values()):
         last = child.segments[-1]
-        text = told.get(last.hash) if last.kind is SegmentKind.WORD else None
+        text = revealed.get(last.hash) if last.kind is SegmentKind.WORD else None
         if text is not None:
             last = Segment(last.kind, text, last.hash, last.length)
-        _rename(child, (*segments, last), told)
+        _rename(child, (*segments, last), revealed)

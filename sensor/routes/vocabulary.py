@@ -1,26 +1,15 @@
-"""Decides which words of a path and which host names may leave the node in clear.
+"""Decides which words of a path may leave the node in clear.
 
 `Vocabulary`: a segment is an API word if each part of it is in `words/api.txt` or is an inflection of such a word.
 Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
 `words/names.txt` (given names and surnames), or is made of such names, is never revealed. scripts/vocabulary makes both
 files.
-
-`HostNames`: an attacker can choose the Host header, so a service has at most 100 host names, then `other`. A host that
-was served (2xx) goes first: others get what is left, and the oldest of them is dropped when served ones need the room.
-
-`Reveal`: a collector may ask for the text of other words. It gets those that were served (2xx) to three consumers or
-more and do not look like values. It also gets names of RPCs that their server knows (sensor/routes/schema_names.py).
-The count keeps on the node what one or two callers know, such as a user name in /users/{name} or a secret link. The
-form keeps names, ids and addresses there, however many call them. A text once revealed may be revealed again.
 """
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Final
-
-from common.bounded import BoundedDict
 
 # The longest literal segment of the development documents has 62 characters; longer ones are values.
 MAX_WORD_CHARACTERS: Final = 80
@@ -32,10 +21,9 @@ _WORDLIKE = re.compile(r"[.$@~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.:!$~][A-Za-z0-9]+)
 _NUMBERED = frozenset(
     (
         "oauth2", "oauth1", "v1", "v2", "v3", "s3", "ec2", "mp3", "mp4", "h264", "ipv4", "ipv6", "k8s", "p2p", "b2b",
-        "b2c", "c2c", "f1",
-        "utf8", "sha1", "sha256", "sha512", "md5", "base64", "base32", "x509", "i18n", "l10n", "a11y", "web3", "http2",
-        "oauth10", "saml2",
-        "level3", "hl7", "psd2", "3ds", "3d", "2d", "2fa", "3ds2", "2step", "360",
+        "b2c", "c2c", "f1", "utf8", "sha1", "sha256", "sha512", "md5", "base64", "base32", "x509", "i18n", "l10n",
+        "a11y", "web3", "http2", "oauth10", "saml2", "level3", "hl7", "psd2", "3ds", "3d", "2d", "2fa", "3ds2", "2step",
+        "360",
     )
 )  # fmt: skip
 # (ending, what stands there in the base form): plurals, past and present participles, agents.
@@ -54,8 +42,6 @@ def split_word(text: str) -> list[str]:
 
 class Vocabulary:
     """The two word lists and the questions asked of them."""
-
-    __slots__ = ("_api", "_names")
 
     def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
         self._api = api_words
@@ -123,96 +109,3 @@ def _read_words(name: str) -> frozenset[str]:
 def load_vocabulary() -> Vocabulary:
     """The vocabulary shipped with the package."""
     return Vocabulary(_read_words("api.txt"), _read_words("names.txt"))
-
-
-MAX_HOSTS: Final = 100  # Per service: real ones have a handful; virtual hosting above it is folded.
-OTHER: Final = "other"
-
-
-class HostNames:
-    """The names of one service. A name admitted as served is never folded again."""
-
-    __slots__ = ("_served", "_unserved")
-
-    def __init__(self) -> None:
-        self._served: set[str] = set()
-        self._unserved: dict[str, None] = {}
-
-    def admit(self, host: str, is_served: bool) -> tuple[str, str | None]:
-        """(the name to tell: `host`, or `other` past the cap; the name that gave way for it). Amortised one look-up."""
-        if host in self._served:
-            return host, None
-        if is_served and len(self._served) < MAX_HOSTS:
-            self._served.add(host)
-            self._unserved.pop(host, None)
-            evicted = None
-            if len(self._served) + len(self._unserved) > MAX_HOSTS:
-                evicted = next(iter(self._unserved))
-                del self._unserved[evicted]
-            return host, evicted
-        if host in self._unserved:
-            return host, None
-        if not is_served and len(self._served) + len(self._unserved) < MAX_HOSTS:
-            self._unserved[host] = None
-            return host, None
-        return OTHER, None
-
-
-# Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
-MIN_CONSUMERS: Final = 3
-# Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
-MAX_CANDIDATES: Final = 20_000
-MAX_REVEALED: Final = 20_000
-MAX_REVEALED_CHARACTERS: Final = 64
-
-
-def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
-    """Whether a word's text looks like part of an API: letters with separators, few digits, no person's name."""
-    if len(text) > MAX_REVEALED_CHARACTERS or not text.isascii():
-        return False
-    if not all(character.isalnum() or character in "-_.$~!" for character in text):
-        return False
-    digits = sum(character.isdigit() for character in text)
-    return digits <= 4 and digits * 2 < len(text) and not vocabulary.is_name(text) and len(split_word(text)) <= 12
-
-
-class Reveal:
-    """Counts who was served which word, and answers requests for texts."""
-
-    __slots__ = ("_candidates", "_vocabulary", "revealed")
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
-        self.revealed: dict[int, str] = {}
-
-    def observe(self, text: str, word_hash: int, consumer: int) -> None:
-        """Notes that `consumer` was served (2xx) a path with this word."""
-        entry = self._candidates.get(word_hash)
-        if entry is None:
-            self._candidates[word_hash] = (text, {consumer})
-        elif len(entry[1]) < MIN_CONSUMERS:
-            entry[1].add(consumer)
-
-    def allow(self, word_hash: int, text: str) -> None:
-        """Reveals a word whoever was served it: a server has shown that it is a name of its schema."""
-        if len(self.revealed) < MAX_REVEALED:
-            self.revealed[word_hash] = text
-
-    def answer(self, hashes: Iterable[int]) -> dict[int, str]:
-        """Texts of those of `hashes` that may be told, by hash."""
-        told = {}
-        for word_hash in hashes:
-            text = self.revealed.get(word_hash)
-            if text is None:
-                entry = self._candidates.get(word_hash)
-                if entry is None or len(entry[1]) < MIN_CONSUMERS or not is_tellable(entry[0], self._vocabulary):
-                    continue
-                text = entry[0]
-                if len(self.revealed) < MAX_REVEALED:
-                    self.revealed[word_hash] = text
-            told[word_hash] = text
-        return told
-
-    def __repr__(self) -> str:
-        return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"

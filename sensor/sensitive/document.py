@@ -304,7 +304,7 @@ def _join(kinds: AbstractSet[DataKind], rule: NameRule, value: object) -> Abstra
         return kinds  # They are what they are, whatever the field is called.
     if not rule.fits(value):
         return kinds
-    # A name tells a phone from an id; a form that proves something else is not a phone.
+    # A name distinguishes a phone from an id; a form that proves something else is not a phone.
     return {rule.kind} if rule.kind not in kinds and not (kinds - {DataKind.PHONE}) else kinds | {rule.kind}
 
 

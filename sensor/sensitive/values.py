@@ -33,7 +33,7 @@ from stdnum.br import cpf
 from sensor.sensitive.kinds import DataKind
 
 # In front of what must not be a part of something longer; for the first character of a text that is a line end. As
-# signs are told, characters beyond ASCII are question marks.
+# signs are reported, characters beyond ASCII are question marks.
 APART: Final = r"[^0-9A-Za-z_.+/=-]"
 _MEMORY_BYTES: Final = 8 << 20  # Of each automaton, which grows with what it meets; when full it starts anew.
 

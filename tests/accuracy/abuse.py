@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TextIO
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Confidence, Severity
-from collector.alerting.filter import Sieve, take_report
+from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
-from collector.core.rows import Route, RowBatch
+from collector.core.rows import Route
 from collector.detection.engine import Engine
 from collector.inventory.templates.catalogue import map_endpoints
 from collector.inventory.templates.path_trie import RouteEvidence
+from collector.storage.columns import RowBatch
 from tests.accuracy.node import DURATION_NS, Node, Seen
 
 KINDS = {
@@ -60,7 +61,7 @@ class _Collector:
         self._engine = Engine(endpoint_of_route=self._endpoints)
         ids = itertools.count()
         self._lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
-        self._sieve = Sieve()
+        self._sieve = ReportFilter()
         self._told: set[tuple[str, AlertKind, str]] = set()
         self._routes: dict[int, Route] = {}
         self._served: dict[int, int] = defaultdict(int)

@@ -11,9 +11,8 @@ import base64
 import json
 from pathlib import Path
 
-from sensor.http.http1.events import End, Event, Head, Stopped
 from sensor.http.http1.grammar import RULES, Expect, is_target
-from sensor.http.http1.stream import MessageReader
+from sensor.http.http1.stream import End, Event, Head, MessageReader, Stopped
 
 
 def _describe(head: Head, end: End) -> dict[str, object]:

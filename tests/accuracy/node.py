@@ -6,8 +6,8 @@ Everything between is the product's code with its defaults: describe, aggregate,
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_bytes
+from collector.storage.columns import RowBatch
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.core.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
@@ -17,6 +17,7 @@ from sensor.export.convert import BatchConverter
 from sensor.http.http2.exchange import StreamExchange
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import make_exchange
 
 START_SECONDS = 1_760_000_000
 CALLS_PER_SECOND = 500
@@ -81,7 +82,7 @@ class Node:
         if isinstance(record, Undescribed):
             self.last_route_id = 0
             return
-        self.last_route_id = record.route.route_id
+        self.last_route_id = record.target.route.route_id
         self._aggregator.add(record)
         if self._calls % CALLS_PER_SECOND == 0:
             yield from self._send(self._aggregator.poll(time_ns))
@@ -120,9 +121,9 @@ class Node:
 
 def name_consumer(record: CallRecord) -> str:
     """The consumer of a call in the default order, as the collector names it."""
-    hashes = (("principal", record.principal), ("credential", record.credential))
+    hashes = (("principal", record.credentials.principal), ("credential", record.credentials.credential))
     known = [f"{kind}:{value:016x}" for kind, value in hashes if value]
-    return known[0] if known else f"address:{record.client_address}"
+    return known[0] if known else f"address:{record.ends.client_address}"
 
 
 def _exchange(
@@ -134,7 +135,7 @@ def _exchange(
     response_bytes: int,
     duration_ns: int = DURATION_NS,
 ) -> Exchange:
-    return Exchange(
+    return make_exchange(
         time_unix_ns=time_ns,
         connection=call + 1,
         call=call,

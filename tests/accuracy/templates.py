@@ -9,10 +9,11 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from collector.core.rows import Route, RowBatch
+from collector.core.rows import Route
 from collector.inventory.naming import WORD
 from collector.inventory.templates.catalogue import map_endpoints
 from collector.inventory.templates.path_trie import RouteEvidence
+from collector.storage.columns import RowBatch
 from tests.accuracy.node import Node
 
 CONSUMERS = 50

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from apidae.v1 import data_pb2
 
-from collector.core.rows import RowBatch
 from collector.detection.engine import Engine
 from collector.detection.framework.windows import LATENESS_SECONDS
 from collector.receiver.convert import convert_bytes
+from collector.storage.columns import RowBatch
 
 _GAUGE_SCALE = 1_000
 _GAP_STEPS_MAX = 300  # A longer gap is a new beginning.
@@ -77,16 +77,16 @@ def _find_step(times: list[int]) -> int:
 
 def _feed(engine: Engine, time: int, count: int, step: int, sequence: int) -> float:
     """Deliver one row, let its window close, and read the highest score that came of it."""
-    before = [watch.windows.next_window for watch in engine.endpoint_watches]
+    before = [windowed.windows.next_window for windowed in engine.endpoints.windowed.values()]
     batch = convert_bytes(write_batch(time, count, step, sequence, principal=0), time + step)
     if not isinstance(batch, RowBatch):
         raise ValueError(f"row at {time} was refused: {batch}")
     engine.feed(batch, time + step)
     engine.advance(time + step + LATENESS_SECONDS)
     closed = [
-        watch.last_scores[0]
-        for watch, window in zip(engine.endpoint_watches, before, strict=True)
-        if watch.windows.next_window > max(window, 0) and len(watch.last_scores)
+        windowed.last_scores[0]
+        for windowed, window in zip(engine.endpoints.windowed.values(), before, strict=True)
+        if windowed.windows.next_window > max(window, 0)
     ]
     return float(max(closed, default=0.0))
 
@@ -120,5 +120,5 @@ _CSR_ELEMENTS = {
     "response_size_count",
     "objects_hash",
 }
-_OPTIONAL = {"records_returned", "records_basis", "sampled_of"}
+_OPTIONAL = {"records_returned", "records_basis"}
 _RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sensor.ebpf.bpf_syscall import CGROUP_INET_INGRESS, call_bpf, create_object
 from sensor.ebpf.compile import Image, ProgramImage, load_image
-from sensor.ebpf.syscalls import CGROUP_INET_INGRESS, call_bpf, create_object
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 
 _PROG_ATTACH, _PROG_DETACH, _PROG_QUERY = 8, 9, 16  # enum bpf_cmd

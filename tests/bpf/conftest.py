@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images, is_emulated
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf import compile as image
 from sensor.ebpf.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, drain
 from tests.bpf.reference import Teacher
@@ -38,9 +38,9 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="package")
-def capture(home: Path) -> Iterator[Capture]:
+def capture(home: Path) -> Iterator[PacketCapture]:
     """The real kernel side on the tests' cgroup, which is as a host's root to them."""
-    capture = Capture.load(
+    capture = PacketCapture.load(
         cgroup_path=home,
         ring_bytes=RING_BYTES,
         is_root_cgroup=True,
@@ -52,7 +52,7 @@ def capture(home: Path) -> Iterator[Capture]:
 
 
 @pytest.fixture
-def counted_anew(capture: Capture) -> None:
+def counted_anew(capture: PacketCapture) -> None:
     """Nothing is counted of any port yet: of hundreds of servers in a run one may get the port of another, and its row
     beside its own."""
     rows = read_batch(capture.maps["ports"], PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE)
@@ -60,13 +60,13 @@ def counted_anew(capture: Capture) -> None:
 
 
 @pytest.fixture
-def collect(capture: Capture) -> Collect:
+def collect(capture: PacketCapture) -> Collect:
     """`collect(port, n)`: the exchanges of a port, once n are there (and a moment longer: none may come after)."""
     drain(capture)
 
     def wait(port: int, count: int) -> list[Exchange]:
         def read() -> list[Exchange]:
-            return [one for one in capture.read() if isinstance(one, Exchange) and one.local_port == port]
+            return [one for one in capture.read() if isinstance(one, Exchange) and one.ends.local_port == port]
 
         found: list[Exchange] = []
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -80,7 +80,7 @@ def collect(capture: Capture) -> Collect:
 
 
 @pytest.fixture
-def teacher(capture: Capture) -> Iterator[Teacher]:
+def teacher(capture: PacketCapture) -> Iterator[Teacher]:
     """Recognition is on, and knows a few names only."""
     teacher = Teacher(capture)
     yield teacher
@@ -88,6 +88,6 @@ def teacher(capture: Capture) -> Iterator[Teacher]:
 
 
 @pytest.fixture
-def watch(capture: Capture, teacher: Teacher) -> Watch:
+def watch(capture: PacketCapture, teacher: Teacher) -> Watch:
     """Reads what a taught kernel says."""
     return Watch(capture, teacher)

@@ -11,7 +11,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import NameKind
 from sensor.ebpf.loader import load_program
@@ -53,7 +53,7 @@ def _make_calls(sent: bytes, answer: bytes, count: int, ends: tuple[socket.socke
         client.recv(65536)
 
 
-def measure(capture: Capture, programs: tuple[int, int], run: Callable[[], None]) -> tuple[float, float]:
+def measure(capture: PacketCapture, programs: tuple[int, int], run: Callable[[], None]) -> tuple[float, float]:
     """Nanoseconds a call in ingress and in egress: the least of ROUNDS, each in a drained ring."""
     best = [1e9, 1e9]
     for _ in range(ROUNDS):
@@ -99,7 +99,7 @@ def _make_different_calls(requests: Sequence[bytes], answer: bytes, ends: tuple[
         _make_calls(sent, answer, 1, ends)
 
 
-def measure_values(capture: Capture, programs: tuple[int, int], teacher: Teacher) -> None:
+def measure_values(capture: PacketCapture, programs: tuple[int, int], teacher: Teacher) -> None:
     """A known path whose value is another in each call."""
     source = random.Random(1)
     requests = [request("GET", f"/orders/items/{source.randrange(10**8, 10**9)}") for _ in range(CALLS)]
@@ -117,7 +117,7 @@ def measure_values(capture: Capture, programs: tuple[int, int], teacher: Teacher
                 _print("another id each call", "known", measure(capture, programs, run))
 
 
-def measure_long(capture: Capture, programs: tuple[int, int]) -> None:
+def measure_long(capture: PacketCapture, programs: tuple[int, int]) -> None:
     """Answers of nine segments, seven of which are neither the first of their body nor its last."""
     sent = request("GET", "/files/1")
     pieces = [response(200, b"x" * 8 * PIECE_BYTES)[: -8 * PIECE_BYTES], *[b"x" * PIECE_BYTES] * 8]
@@ -133,7 +133,7 @@ def measure_long(capture: Capture, programs: tuple[int, int]) -> None:
             _print("answer of 9 segments", "unknown", measure(capture, programs, run))
 
 
-def measure_unread(capture: Capture, programs: tuple[int, int]) -> None:
+def measure_unread(capture: PacketCapture, programs: tuple[int, int]) -> None:
     """What is only counted: exchanges of connections that are not HTTP, and datagrams."""
     asked, answered = b"\x17\x03\x03\x00\x64" + b"x" * 100, b"\x17\x03\x03\x01\x2c" + b"x" * 300
     hellos = (b"\x16\x03\x01\x00\x28\x01" + b"x" * 39, b"\x16\x03\x03\x00\x28\x02" + b"x" * 39)
@@ -171,7 +171,7 @@ def main() -> None:
     stats = enable_statistics()
     with in_cgroup("cost") as home:  # Only this process's packets are in the figures.
         program = load_program(home, 16 << 20, True)
-        capture = Capture(program=program, ring_bytes=16 << 20, clock=Clock())
+        capture = PacketCapture(program=program, ring_bytes=16 << 20, clock=Clock())
         capture.attach()
         teacher = Teacher(capture)
         teacher.name(True, b"page", NameKind.QUERY_IGNORED)
@@ -196,14 +196,14 @@ def main() -> None:
                             ends = (client, server)
                             spent = measure(
                                 capture,
-                                (program.ingress, program.egress),
+                                tuple(program.programs.values()),
                                 functools.partial(_make_calls, sent, answer, CALLS, ends),
                             )
                     _print(case, name, spent)
-        measure_values(capture, (program.ingress, program.egress), teacher)
+        measure_values(capture, tuple(program.programs.values()), teacher)
         teacher.set(is_recognising=0)
-        measure_long(capture, (program.ingress, program.egress))
-        measure_unread(capture, (program.ingress, program.egress))
+        measure_long(capture, tuple(program.programs.values()))
+        measure_unread(capture, tuple(program.programs.values()))
         capture.close()
     os.close(stats)
 

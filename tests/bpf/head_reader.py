@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import NameKind
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.machine import STATE, Action, ParseFlag, build_machine, defines
+from sensor.ebpf.http1_states import STATE, Action, ParseFlag, build_machine, defines
 from tests.bpf.reference import Reference
 
 REFUSED = 2

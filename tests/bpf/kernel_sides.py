@@ -21,8 +21,8 @@ import msgspec
 
 from sensor.ebpf.compile import INSTRUCTION_BYTES, Build, Image, ImageCache, ProgramImage, build_http1, make_digest
 from sensor.ebpf.loader import LoadError, compile_build, load_program
-from sensor.ebpf.tracepoints import TracepointSettings, build_syscalls, load_tracepoints
-from sensor.ebpf.uprobes import UPROBES, TlsProgramSettings, build_tls, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings, build_syscalls, load_tracepoints
+from sensor.ebpf.uprobes import UPROBES, build_tls, close_probes, load_tls
 from sensor.preflight.checks import parse_capabilities
 from sensor.preflight.trial import find_entry_offset
 
@@ -59,7 +59,7 @@ def _run_packets(cgroup: Path, images: Path, *, is_root_cgroup: bool) -> None:
         program.close()
 
 
-def _run_syscalls(cgroup: Path, images: Path, *, settings: TracepointSettings) -> None:
+def _run_syscalls(cgroup: Path, images: Path, *, settings: ProbeSettings) -> None:
     program = load_tracepoints(settings, images)
     try:
         program.attach()
@@ -67,7 +67,7 @@ def _run_syscalls(cgroup: Path, images: Path, *, settings: TracepointSettings) -
         program.close()
 
 
-def _run_tls(cgroup: Path, images: Path, *, settings: TlsProgramSettings) -> None:
+def _run_tls(cgroup: Path, images: Path, *, settings: ProbeSettings) -> None:
     """All programs on the entry point of a program that nobody runs."""
     file = Path(shutil.copy(Path(sys.executable).resolve(), images / "program"))
     with file.open("rb") as opened:
@@ -89,12 +89,12 @@ def _describe_packets(*, is_root_cgroup: bool) -> KernelSide:
 
 
 def _describe_syscalls(scope_id: int) -> KernelSide:
-    settings = TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
+    settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
     return KernelSide(build=partial(build_syscalls, settings), run=partial(_run_syscalls, settings=settings))
 
 
 def _describe_tls(scope_id: int) -> KernelSide:
-    settings = TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
+    settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
     return KernelSide(build=partial(build_tls, settings), run=partial(_run_tls, settings=settings))
 
 
@@ -130,7 +130,7 @@ def try_side(side: KernelSide, cgroup: Path) -> Outcome:
     image = compile_build(build)
     problem = ""
     with tempfile.TemporaryDirectory() as directory:
-        ImageCache(Path(directory)).keep(make_digest(build), image)
+        ImageCache(Path(directory)).keep_image(make_digest(build), image)
         try:
             side.run(cgroup, Path(directory))
         except (LoadError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.ebpf.abi import RECORD, Counter
 from tests.bpf.cgroups import find_own
@@ -20,7 +20,7 @@ def own_cgroup_id() -> int:
     return find_own().stat().st_ino
 
 
-def drain(capture: Capture) -> None:
+def drain(capture: PacketCapture) -> None:
     """Reads all that waits, of calls that no test looks at. One reading leaves what is beyond its limit; a ring that
     stays half full keeps heads and header blocks down, as it should."""
     capture.read()
@@ -31,7 +31,7 @@ def drain(capture: Capture) -> None:
 class Watch:
     """Reads both rings; keeps what is of one port."""
 
-    def __init__(self, capture: Capture, teacher: Teacher) -> None:
+    def __init__(self, capture: PacketCapture, teacher: Teacher) -> None:
         self.capture = capture
         self.teacher = teacher
         self.cgroup_id = own_cgroup_id()
@@ -67,7 +67,7 @@ class Watch:
             del view
             self.capture.release_records()
             read = [one for one in self.capture.read() if isinstance(one, Exchange)]
-            told += [one for one in read if port in (one.local_port, one.remote_port)]
+            told += [one for one in read if port in (one.ends.local_port, one.ends.remote_port)]
             if is_last:
                 return np.concatenate(found), told
             is_last = is_enough(sum(map(len, found)), len(told)) or time.monotonic() > deadline

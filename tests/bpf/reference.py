@@ -4,7 +4,7 @@ the maps by hand, as `sensor.offload` would from described calls."""
 import os
 from dataclasses import dataclass, field
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.addresses import pack_address
 from sensor.core.keyed import fold, fold_all, hash_siphash
 from sensor.ebpf import hashes
@@ -25,7 +25,7 @@ from sensor.ebpf.abi import (
     NameKind,
     Settings,
 )
-from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, is_odd_value, read_line
 
 _MASK = (1 << 64) - 1
 FAR_NS = 1 << 62  # A time that never comes: no samples.
@@ -123,9 +123,9 @@ class Reference:
 
 
 class Teacher:
-    """Teaches the kernel of a `Capture` by hand and makes it forget at `close`."""
+    """Installs entries in the kernel of a `PacketCapture` by hand, and removes them at `close`."""
 
-    def __init__(self, capture: Capture, **settings: int) -> None:
+    def __init__(self, capture: PacketCapture, **settings: int) -> None:
         self.reference = Reference()
         self._capture = capture
         self._written: dict[str, dict[bytes, bytes]] = {}

@@ -11,7 +11,7 @@ import pytest
 from sensor.ebpf import abi
 from sensor.ebpf import abi as stop_abi
 from sensor.ebpf.compile import BPF_DIRECTORY, TAIL_CALLS
-from sensor.ebpf.machine import build_machine, defines
+from sensor.ebpf.http1_states import build_machine, defines
 
 PRELUDE = """#include <stddef.h>
 #include <stdint.h>
@@ -34,7 +34,7 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
         abi.FRAMES_EVENT,
     ),
     "block_key": ("connection direction length bytes", abi.BLOCK_KEY),
-    "taught_block": ("number at uses", abi.TAUGHT_BLOCK),
+    "block_entry": ("number at uses", abi.BLOCK_ENTRY),
     "waiting_stream": (" ".join(abi.WAITING_STREAM.names or ()), struct.Struct("<3Q6I2HB3s")),
     "stream_record": (" ".join(abi.STREAM_RECORD.names or ()), struct.Struct("<3Q6I2H4s")),
     "port_key": ("cgroup_id port kind", abi.PORT_KEY),
@@ -117,7 +117,7 @@ def test_record_array(told: dict[str, int]) -> None:
 def test_sizes(told: dict[str, int]) -> None:
     assert told["machine"] == len(build_machine().packed())
     assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 512
-    sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "learned.h").read_text()))
+    sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "cache_maps.h").read_text()))
     sizes["edge_signs"] = _define("EDGE_SIGNS")
     assert _define("MATCHED_STREAMS", "http2_events.h") == str(abi.MATCHED_STREAMS)
     assert {name: int(size) for name, size in sizes.items()} == {

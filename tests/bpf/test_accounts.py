@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import OVERFLOW_KEY, RECORD, Counter, RecordFlag
@@ -34,12 +34,12 @@ CALLS = 199
 
 
 @contextlib.contextmanager
-def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgroup: bool) -> Iterator[Capture]:
+def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgroup: bool) -> Iterator[PacketCapture]:
     """A capture of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sensor.capture.packets.capture.RECORDS_BYTES", records_bytes)
         program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes, cache_directory=find_images())
-        capture = Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
+        capture = PacketCapture(program=program, ring_bytes=ring_bytes, clock=Clock())
     try:
         capture.attach()
         yield capture
@@ -48,7 +48,7 @@ def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgr
 
 
 @pytest.fixture(scope="module")
-def cramped(home: Path) -> Iterator[Capture]:
+def cramped(home: Path) -> Iterator[PacketCapture]:
     """Rings that are soon full."""
     with _capturing(
         home, ring_bytes=SMALL_RING_BYTES, records_bytes=SMALL_RECORDS_BYTES, is_root_cgroup=True
@@ -57,7 +57,7 @@ def cramped(home: Path) -> Iterator[Capture]:
 
 
 @contextlib.contextmanager
-def _watching(capture: Capture) -> Iterator[Watch]:
+def _watching(capture: PacketCapture) -> Iterator[Watch]:
     teacher = Teacher(capture)
     try:
         yield Watch(capture, teacher)
@@ -76,18 +76,18 @@ def _accounts(watch: Watch, port: int) -> tuple[tuple[int, int, int], tuple[int,
     records, exchanges = watch.collect(port, 0)
     overflow = _overflow(watch, port)
     told = int(records["calls"].sum())
-    slow = sum(one.calls for one in exchanges)
+    slow = sum(one.figures.calls for one in exchanges)
     return (told, slow, overflow[0]), (
         told + slow + overflow[0],
-        int(records["request_bytes"].sum()) + sum(one.request_bytes for one in exchanges) + overflow[1],
-        int(records["response_bytes"].sum()) + sum(one.response_bytes for one in exchanges) + overflow[2],
+        int(records["request_bytes"].sum()) + sum(one.figures.request_bytes for one in exchanges) + overflow[1],
+        int(records["response_bytes"].sum()) + sum(one.figures.response_bytes for one in exchanges) + overflow[2],
     )
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("answer", [response(200, b"r" * 70), chunked(200, b"x" * 9), response(200, b"d" * 200_000)])
-def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes) -> None:
+def test_full_rings_lose_no_call(cramped: PacketCapture, is_known: bool, answer: bytes) -> None:
     sent = request("POST", "/full/1234", body=b"u" * 100)
     with _watching(cramped) as watch:
         with serving(answering([len(sent)] * CALLS, *[(answer,)] * CALLS)) as port:
@@ -105,7 +105,9 @@ def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes
         assert (ways[1] == 0) == is_known
 
 
-def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_whose_ends_were_lost_are_not_reported_again(
+    cramped: PacketCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their heads came up, and there is room for only one call that goes on when the next comes."""
     sent, answer = request("GET", "/ended"), response(200)
     asked = threading.Barrier(41)
@@ -126,7 +128,7 @@ def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeyp
         ways, sums = _accounts(watch, port)
         assert sums[0] == 40
         assert ways[2] > 10
-        assert cramped._assembler.pending_count > 10
+        assert len(cramped._assembler._pending) > 10
         monkeypatch.setattr("sensor.capture.packets.exchange.PENDING_MAX", 1)
         with serving(answering([len(sent)], (answer,))) as later:
             talk(later, (sent,), len(answer))
@@ -158,12 +160,12 @@ def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
             assert asked.wait(60)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         records, exchanges = watch.collect(port, 0, 1)
-    assert [(one.is_aborted, one.calls) for one in exchanges] == [(True, 1)]
+    assert [(one.figures.is_aborted, one.figures.calls) for one in exchanges] == [(True, 1)]
     assert len(records) == 0
 
 
 @pytest.mark.full
-def test_fifteen_percent_loss_over_a_full_ring(cramped: Capture) -> None:
+def test_fifteen_percent_loss_over_a_full_ring(cramped: PacketCapture) -> None:
     sent = request("POST", "/loss/1234", body=b"u" * 3_000)
     answers = [response(200, b"d" * (i * 1_000)) if i % 2 else chunked(201, b"e" * 700) for i in range(60)]
     port = free_port()
@@ -207,7 +209,7 @@ def test_beyond_the_budget_calls_are_counted_without_heads(watch: Watch) -> None
 
 def count_leaked(exchanges: Sequence[Exchange]) -> int:
     """Heads that a budget of one a second allows beside its burst, by when they came."""
-    times = [one.time_unix_ns for one in exchanges]
+    times = [one.figures.time_unix_ns for one in exchanges]
     return -((min(times) - max(times)) // 10**9)
 
 
@@ -367,8 +369,8 @@ def test_what_a_client_end_said_is_forgotten_behind_a_known_call(home: Path) -> 
             watch.teacher.path(known, cgroup_id=own_cgroup_id(), port=port, role=role)
         talk(port, (known, unknown), 2 * len(answer))
         records, exchanges = watch.collect(port, 1, 1)
-        assert ([int(role) for role in records["role"]], [int(one.role) for one in exchanges]) == ([1], [1])
-        assert capture._assembler.pending_count == 0
+        assert ([int(role) for role in records["role"]], [int(one.ends.role) for one in exchanges]) == ([1], [1])
+        assert len(capture._assembler._pending) == 0
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -394,5 +396,5 @@ def test_all_calls_that_a_reset_leaves_are_counted(watch: Watch, is_known: bool)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         time.sleep(0.2)
         records, exchanges = watch.collect(port, 0)
-    assert int(records["calls"].sum()) + sum(one.calls for one in exchanges) == count
+    assert int(records["calls"].sum()) + sum(one.figures.calls for one in exchanges) == count
     assert watch.counted(Counter.TAIL_FAILED) == 0

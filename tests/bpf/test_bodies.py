@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import Counter, RecordFlag
@@ -26,10 +26,10 @@ TEXT = bytes(i % 251 for i in range(200_000))
 
 
 @pytest.fixture(scope="module")
-def capture() -> Iterator[Capture]:
+def capture() -> Iterator[PacketCapture]:
     """The kernel side on a cgroup of this process alone: bodies of others would take from the budget and the ring."""
     with in_cgroup("bodies") as home:
-        capture = Capture.load(
+        capture = PacketCapture.load(
             cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock(), cache_directory=find_images()
         )
         yield capture
@@ -37,7 +37,7 @@ def capture() -> Iterator[Capture]:
 
 
 @pytest.fixture
-def pieces(capture: Capture) -> Pieces:
+def pieces(capture: PacketCapture) -> Pieces:
     return capture.pieces
 
 
@@ -129,7 +129,7 @@ def test_pipelined_answers_do_not_mix(teacher: Teacher, collect: Collect) -> Non
     with serving(answer) as port:
         talk(port, (b"".join(request("GET", f"/{i}") for i in range(6)),), len(told))
         exchanges = collect(port, 6)
-    assert [one.status_code for one in exchanges] == [200] * 6
+    assert [one.figures.status_code for one in exchanges] == [200] * 6
     bodies = [one.bodies.response for one in exchanges if one.bodies is not None]
     assert bodies[0] == b"A" * 10
     assert all(len(set(body)) == 1 for body in bodies)
@@ -242,7 +242,7 @@ def test_a_spent_budget_is_counted_and_cuts(teacher: Teacher, watch: Watch, coll
     second = _call(collect, (request("GET", "/a"),), told)
     assert len(_response_body(first)) > 10_000
     assert second.bodies is None
-    assert second.response_bytes == len(told)
+    assert second.figures.response_bytes == len(told)
     assert watch.counted(Counter.BODIES_REFUSED) >= 1
 
 

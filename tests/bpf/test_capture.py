@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.coverage.row import PortProtocol
 from tests.bpf.recognised import drain
@@ -34,9 +34,9 @@ def rows(exchanges: list[Exchange]) -> list[Row]:
     return [
         (
             " ".join(exchange.request_head.decode("latin-1").split(" ")[:2]),
-            exchange.status_code,
-            exchange.request_bytes,
-            exchange.response_bytes,
+            exchange.figures.status_code,
+            exchange.figures.request_bytes,
+            exchange.figures.response_bytes,
         )
         for exchange in exchanges
     ]
@@ -202,7 +202,7 @@ def test_upgrade_ends_http(collect: Collect) -> None:
         receive_exactly(client, len(fake))
     told = collect(port, 2)
     # One call at its 101; the end of the connection completes its sizes.
-    assert [exchange.calls for exchange in told] == [1, 0]
+    assert [exchange.figures.calls for exchange in told] == [1, 0]
     assert rows(told)[1] == ("GET /ws", 101, len(sent) + len(frame), len(switch) + len(fake))
 
 
@@ -237,7 +237,7 @@ def test_response_without_framing_ends_with_the_connection(collect: Collect) -> 
         talk(port, (sent,), len(answer))
         exchanges = collect(port, 1)
         assert rows(exchanges) == [("GET /old", 200, len(sent), len(answer))]
-        assert not exchanges[0].is_aborted
+        assert not exchanges[0].figures.is_aborted
 
 
 def test_body_segment_that_looks_like_a_response(collect: Collect) -> None:
@@ -263,12 +263,16 @@ def test_aborted_by_the_server_before_and_within_the_response(collect: Collect) 
     with serving(answering([len(sent)], ())) as port:
         talk(port, (sent,), 1)
         (exchange,) = collect(port, 1)
-        assert (exchange.status_code, exchange.is_aborted, exchange.calls) == (0, True, 1)
+        assert (exchange.figures.status_code, exchange.figures.is_aborted, exchange.figures.calls) == (0, True, 1)
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart"
     with serving(answering([len(sent)], (cut,))) as port:
         talk(port, (sent,), len(cut) + 1)
         (exchange,) = collect(port, 1)
-        assert (exchange.status_code, exchange.is_aborted, exchange.response_bytes) == (200, True, len(cut))
+        assert (exchange.figures.status_code, exchange.figures.is_aborted, exchange.figures.response_bytes) == (
+            200,
+            True,
+            len(cut),
+        )
 
 
 def test_reset_by_the_client_aborts(collect: Collect) -> None:
@@ -284,7 +288,7 @@ def test_reset_by_the_client_aborts(collect: Collect) -> None:
             time.sleep(0.05)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         (exchange,) = collect(port, 1)
-        assert (exchange.status_code, exchange.is_aborted) == (0, True)
+        assert (exchange.figures.status_code, exchange.figures.is_aborted) == (0, True)
 
 
 def test_half_closed_client_is_still_answered(collect: Collect) -> None:
@@ -356,11 +360,14 @@ def test_long_response_is_told_early_and_completed(collect: Collect) -> None:
         client.start()
         exchanges = collect(port, 2)
         client.join()
-        assert [(e.calls, e.is_final, e.response_bytes) for e in exchanges] == [(1, False, 0), (0, True, size)]
-        assert exchanges[1].duration_ns >= 1_400_000_000
+        assert [(e.figures.calls, e.figures.is_final, e.figures.response_bytes) for e in exchanges] == [
+            (1, False, 0),
+            (0, True, size),
+        ]
+        assert exchanges[1].figures.duration_ns >= 1_400_000_000
 
 
-def test_a_quiet_connection_is_covered_while_it_is_open(capture: Capture, collect: Collect) -> None:
+def test_a_quiet_connection_is_covered_while_it_is_open(capture: PacketCapture, collect: Collect) -> None:
     sent, answer = request("GET", "/quiet"), response(200)
     with serving(answering([len(sent), len(sent)], (answer,), (answer,))) as port, connected(port) as client:
         for _ in range(2):
@@ -375,7 +382,7 @@ def test_a_quiet_connection_is_covered_while_it_is_open(capture: Capture, collec
     assert [(count.connections, count.bytes) for count in after] == [(1, 2 * (len(sent) + len(answer)))]
 
 
-def test_a_reader_who_waits_is_told_of_the_first_event(capture: Capture, collect: Collect) -> None:
+def test_a_reader_who_waits_is_woken_by_the_first_event(capture: PacketCapture, collect: Collect) -> None:
     get, answer = request("GET", "/rung"), response(200)
 
     def wait() -> bool:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import RecordFlag
-from sensor.ebpf.tracepoints import TracepointSettings
+from sensor.ebpf.tracepoints import ProbeSettings
 from tests.bpf.http1_conversation import PATHS, Conversation
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.reference import Teacher
@@ -30,7 +30,7 @@ Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts
 @pytest.fixture(scope="module")
 def syscalls() -> Iterator[SyscallCapture]:
     """The way of system calls, attached."""
-    settings = TracepointSettings(ring_bytes=RING_BYTES)
+    settings = ProbeSettings(ring_bytes=RING_BYTES)
     capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
     yield capture
     capture.close()
@@ -45,7 +45,7 @@ def talk(said: Conversation, client: socket.socket, server: socket.socket) -> No
     last.close()
 
 
-def read(capture: Capture | SyscallCapture, port: int, count: int) -> Told:
+def read(capture: PacketCapture | SyscallCapture, port: int, count: int) -> Told:
     """The calls of a port, once `count` are there and a moment longer."""
     told: Told = {}
 
@@ -62,16 +62,16 @@ def read(capture: Capture | SyscallCapture, port: int, count: int) -> Told:
                 add(int(one["call"]), int(one["status"]), sizes, is_aborted=is_aborted)
         capture.release_records()
         for each in capture.read():
-            if isinstance(each, Exchange) and each.local_port == port:
-                sizes = each.request_bytes, each.response_bytes
-                add(each.call, each.status_code, sizes, is_aborted=each.is_aborted)
+            if isinstance(each, Exchange) and each.ends.local_port == port:
+                sizes = each.figures.request_bytes, each.figures.response_bytes
+                add(each.call, each.figures.status_code, sizes, is_aborted=each.figures.is_aborted)
         if is_last:
             return told
         is_last = len(told) >= count or time.monotonic() > deadline
         time.sleep(0.01 if is_last else 0.001)
 
 
-def compare(capture: Capture | SyscallCapture, seed: int, teacher: Teacher | None = None) -> None:
+def compare(capture: PacketCapture | SyscallCapture, seed: int, teacher: Teacher | None = None) -> None:
     said = Conversation(seed, CALLS)
     with connect() as (client, server, port):
         if teacher is not None:
@@ -84,13 +84,13 @@ def compare(capture: Capture | SyscallCapture, seed: int, teacher: Teacher | Non
     assert told == {number: call.told for number, call in enumerate(said.calls)}, (seed, said.end)
 
 
-def test_by_packets(capture: Capture) -> None:
+def test_by_packets(capture: PacketCapture) -> None:
     drain(capture)
     for seed in range(SEEDS):
         compare(capture, seed)
 
 
-def test_by_records_and_heads(capture: Capture, teacher: Teacher) -> None:
+def test_by_records_and_heads(capture: PacketCapture, teacher: Teacher) -> None:
     drain(capture)
     for seed in range(SEEDS):
         compare(capture, seed, teacher)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.coverage.row import PortCount, PortProtocol
 from sensor.ebpf.abi import PEER_KEY, ConnectionKind, Counter
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
@@ -29,7 +29,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def find(capture: Capture, port: int, is_done: Callable[[list[PortCount]], bool] = bool) -> list[PortCount]:
+def find(capture: PacketCapture, port: int, is_done: Callable[[list[PortCount]], bool] = bool) -> list[PortCount]:
     """The counts of a port, once they are as expected (or as they are after a while)."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
@@ -53,7 +53,7 @@ def answer_once(connection: socket.socket) -> None:
         connection.sendall(response(200))
 
 
-def test_a_port_shared_by_two_services_is_told_apart(capture: Capture) -> None:
+def test_a_port_shared_by_two_services_has_a_row_for_each(capture: PacketCapture) -> None:
     sent, answer = request("GET", "/a"), response(200)
     with contextlib.ExitStack() as stack:
         with in_cgroup("one") as cgroup:
@@ -71,7 +71,7 @@ def test_a_port_shared_by_two_services_is_told_apart(capture: Capture) -> None:
     assert {count.cgroup_id: (count.connections, count.calls) for count in found} == {one: (2, 2), two: (3, 3)}
 
 
-def test_calls_of_a_connection_that_stays_are_counted(capture: Capture) -> None:
+def test_calls_of_a_connection_that_stays_are_counted(capture: PacketCapture) -> None:
     with serving(answer_once) as port, connected(port) as client:
         for _ in range(40):
             client.sendall(request("GET", "/a"))
@@ -96,7 +96,7 @@ def make_calls(port: int, calls: int, *, body: bytes = b"", size: int = 20, host
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize(("body", "size"), [(b"", 20), (b"b" * 40_000, 60_000)], ids=["small", "large"])
 def test_calls_of_https_are_estimated(
-    capture: Capture,
+    capture: PacketCapture,
     certificate: Path,
     version: ssl.TLSVersion,
     body: bytes,
@@ -118,7 +118,7 @@ def test_calls_of_https_are_estimated(
     assert found.bytes > wanted
 
 
-def test_a_handshake_says_who_is_called_and_what_was_chosen(capture: Capture, certificate: Path) -> None:
+def test_a_handshake_says_who_is_called_and_what_was_chosen(capture: PacketCapture, certificate: Path) -> None:
     with serving_https(certificate, ssl.TLSVersion.TLSv1_3) as port:
         make_calls(port, 1, host="api.example.com")
         for _ in range(4):  # Within the second: not looked at.
@@ -133,7 +133,7 @@ def test_a_handshake_says_who_is_called_and_what_was_chosen(capture: Capture, ce
     assert heard.peers == (("127.0.0.1", 1),)
 
 
-def test_only_handshakes_without_calls(capture: Capture, certificate: Path) -> None:
+def test_only_handshakes_without_calls(capture: PacketCapture, certificate: Path) -> None:
     with serving_https(certificate, ssl.TLSVersion.TLSv1_3) as port:
         for _ in range(3):
             with (
@@ -177,7 +177,7 @@ def both_ends(port: int = 0) -> Iterator[tuple[socket.socket, socket.socket, int
             yield client, server, listener.getsockname()[1]
 
 
-def test_http2s_own_talk_is_no_call(capture: Capture) -> None:
+def test_http2s_own_talk_is_no_call(capture: PacketCapture) -> None:
     with both_ends() as (client, server, port):
         talk_records(
             client,
@@ -195,7 +195,7 @@ def test_http2s_own_talk_is_no_call(capture: Capture) -> None:
     assert found.exchanges == 2
 
 
-def test_turns_of_an_upgraded_connection_are_no_exchanges(capture: Capture) -> None:
+def test_turns_of_an_upgraded_connection_are_no_exchanges(capture: PacketCapture) -> None:
     """From the moment that what reads TLS knows; a later connection of the port counts as before."""
     turn = (record(0x17, 120), record(0x17, 500))
     with both_ends() as (client, server, port):
@@ -214,7 +214,7 @@ def test_turns_of_an_upgraded_connection_are_no_exchanges(capture: Capture) -> N
     assert (found.exchanges, found.connections) == (upgraded + 23, 2)
 
 
-def test_a_connection_older_than_the_sensor_joins_late(capture: Capture) -> None:
+def test_a_connection_older_than_the_sensor_joins_late(capture: PacketCapture) -> None:
     with both_ends() as (client, server, port):
         capture.set_listening([port])
         capture.detach()
@@ -226,7 +226,7 @@ def test_a_connection_older_than_the_sensor_joins_late(capture: Capture) -> None
     assert 1 <= found.exchanges <= 2
 
 
-def test_http_that_joins_late_is_marked(capture: Capture) -> None:
+def test_http_that_joins_late_is_marked(capture: PacketCapture) -> None:
     with both_ends() as (client, server, port):
         capture.detach()
         talk_records(client, server, (request("GET", "/a"), response(200)))
@@ -240,7 +240,7 @@ QUIC_INITIAL = b"\xc3\x00\x00\x00\x01" + b"q" * 1195
 QUIC_SHORT = b"\x45" + b"q" * 99
 
 
-def test_quic_flows_are_counted(capture: Capture) -> None:
+def test_quic_flows_are_counted(capture: PacketCapture) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
@@ -264,7 +264,7 @@ def test_quic_flows_are_counted(capture: Capture) -> None:
     assert not client_ports & quic_ports
 
 
-def test_other_datagrams_are_not(capture: Capture) -> None:
+def test_other_datagrams_are_not(capture: PacketCapture) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
@@ -276,7 +276,7 @@ def test_other_datagrams_are_not(capture: Capture) -> None:
         assert find(capture, server.getsockname()[1], lambda _: True) == []
 
 
-def test_quic_over_ipv6(capture: Capture) -> None:
+def test_quic_over_ipv6(capture: PacketCapture) -> None:
     with (
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server,
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
@@ -288,7 +288,7 @@ def test_quic_over_ipv6(capture: Capture) -> None:
         assert (count.kind, count.connections, count.bytes) == (PortProtocol.QUIC, 1, len(QUIC_INITIAL))
 
 
-def test_every_handshake_is_told_or_refused(capture: Capture, certificate: Path) -> None:
+def test_every_handshake_is_reported_or_refused(capture: PacketCapture, certificate: Path) -> None:
     before = capture.counters()
     with serving_https(certificate, ssl.TLSVersion.TLSv1_3) as port:
         make_calls(port, 1)

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import STOP_EVENT, STOPS_BYTES, StopCount
-from sensor.ebpf.stops import StopMaps
-from sensor.enforce.block import Block, BlockKind, EnforceLimits
+from sensor.ebpf.enforcement_maps import StopMaps
+from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.reset import Resetter, StopWatch
 from tests.waiting import wait_until
@@ -63,7 +64,7 @@ class Server:
 
 
 @pytest.fixture
-def server(capture: Capture) -> Iterator[Server]:
+def server(capture: PacketCapture) -> Iterator[Server]:
     running = Server()
     capture.set_listening([running.port])
     yield running
@@ -72,7 +73,7 @@ def server(capture: Capture) -> Iterator[Server]:
 
 def build_enforcer() -> Enforcer:
     enforcer = Enforcer(
-        limits=EnforceLimits(is_enabled=True, never_block=(ip_network(NEVER),), ipv4_prefix_min=8),
+        limits=EnforcementSettings(enabled=True, never_block_cidrs=(ip_network(NEVER),), min_ipv4_prefix_bits=8),
         clock=Clock(),
         read_switch=lambda: "",
         history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),
@@ -83,7 +84,7 @@ def build_enforcer() -> Enforcer:
 
 
 @contextmanager
-def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
+def make_enforcer(capture: PacketCapture) -> Iterator[Enforcer]:
     """One that enforces what it is told on this kernel."""
     stops = StopMaps(capture.maps)
     watch = StopWatch(stops, Resetter(Path("/proc"), dict), Clock())
@@ -96,7 +97,7 @@ def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
 
 
 @pytest.fixture
-def block(capture: Capture) -> Iterator[Block_]:
+def block(capture: PacketCapture) -> Iterator[Block_]:
     """`block(addresses=.., credentials=..)`: from now on these are stopped, and no others."""
 
     def set_blocks(*, addresses: tuple[str, ...] = (), credentials: tuple[str, ...] = ()) -> None:
@@ -203,7 +204,7 @@ def test_addresses_networks_and_the_never_block_list(server: Server, block: Bloc
     assert found == {"127.0.3.7": "reset", "127.0.4.9": "reset", "127.0.5.1": "ok", NEVER: "ok"}
 
 
-def test_a_server_that_has_just_begun_to_listen(capture: Capture, server: Server, block: Block_) -> None:
+def test_a_server_that_has_just_begun_to_listen(capture: PacketCapture, server: Server, block: Block_) -> None:
     capture.set_listening([])
     block(addresses=("127.0.3.7",), credentials=(STOLEN,))
     assert call(server, PLAIN, source="127.0.3.7") == "reset"
@@ -221,7 +222,7 @@ def test_a_connection_that_is_open_is_stopped_too(server: Server, block: Block_)
             client.recv(100)
 
 
-def test_ipv6(capture: Capture, block: Block_) -> None:
+def test_ipv6(capture: PacketCapture, block: Block_) -> None:
     try:
         server = Server(socket.AF_INET6)
     except OSError:
@@ -235,7 +236,7 @@ def test_ipv6(capture: Capture, block: Block_) -> None:
     server.stop()
 
 
-def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: Capture) -> None:
+def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: PacketCapture) -> None:
     """Nobody reads the ring of resets, and nobody accepts the connections: that would take as many files again."""
     stops = StopMaps(capture.maps)
     enforcer = build_enforcer()
@@ -264,7 +265,7 @@ def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: Capture) 
 
 
 def test_a_blocked_credential_from_a_spared_address_passes_and_counts(
-    capture: Capture, server: Server, block: Block_
+    capture: PacketCapture, server: Server, block: Block_
 ) -> None:
     block(credentials=(STOLEN,))
     assert call(server, head(f"X-Api-Key: {STOLEN}"), source=NEVER) == "ok"

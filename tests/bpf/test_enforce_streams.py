@@ -3,12 +3,11 @@ out there, and only if its client was seen to share no connection."""
 
 import socket
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
-from sensor.core.calls import Role
+from sensor.capture.packets.capture import PacketCapture
+from sensor.core.calls import AuthenticationKind, Credentials, Ends, PrincipalKind, Role
 from sensor.core.keyed import hash_siphash
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
@@ -29,7 +28,7 @@ Stop = Callable[..., None]
 
 
 @pytest.fixture
-def server(capture: Capture) -> Iterator[Server]:
+def server(capture: PacketCapture) -> Iterator[Server]:
     running = Server()
     capture.set_listening([running.port])
     yield running
@@ -37,7 +36,7 @@ def server(capture: Capture) -> Iterator[Server]:
 
 
 @pytest.fixture
-def stop(capture: Capture) -> Iterator[Stop]:
+def stop(capture: PacketCapture) -> Iterator[Stop]:
     """`stop(value, is_shared=..)`: this credential is blocked, and its client was seen on a connection."""
     with make_enforcer(capture) as enforcer:
 
@@ -52,16 +51,8 @@ def stop(capture: Capture) -> Iterator[Stop]:
 
 def see(enforcer: Enforcer, value: bytes, is_shared: bool) -> None:
     """A call of it was read; its socket is gone."""
-    ends = SimpleNamespace(
-        connection=1,
-        role=Role.SERVER,
-        cgroup_id=1,
-        local_address="127.0.0.1",
-        local_port=1,
-        remote_address="127.0.0.1",
-        remote_port=0,
-    )
-    who = SimpleNamespace(principal=0, credential=hash_siphash(SECRET, value))
+    ends = Ends(1, Role.SERVER, 1, 0, "127.0.0.1", 1, "127.0.0.1", 0)
+    who = Credentials(AuthenticationKind.BEARER_OPAQUE, 0, PrincipalKind.TOKEN, hash_siphash(SECRET, value), False)
     enforcer.see(ends, who, is_shared=is_shared, coded=encode_huffman(value))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from tests.bpf.test_coverage import find, has_exchanges
 from tests.bpf.tls import make_certificate
 
@@ -50,7 +50,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int
     ],
 )
 def test_estimate(
-    capture: Capture,
+    capture: PacketCapture,
     served: tuple[int, str],
     name: str,
     options: list[str],

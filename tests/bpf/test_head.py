@@ -23,7 +23,7 @@ from tests.bpf.head_reader import (
     frame,
     read,
 )
-from tests.bpf.told import IGNORED_KINDS, MARKED_KINDS, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, MARKED_KINDS, is_odd_value, read_line
 
 __all__ = ["frame", "read"]
 
@@ -170,7 +170,7 @@ def test_damaged_heads_are_refused_or_read_alike(
 
 
 def _list_said(lines: list[bytes]) -> tuple[object, ...]:
-    """What the profile has of field lines: most of them whole, of those of `tests.bpf.told` what does not change."""
+    """What the profile has of field lines: most of them whole, of `tests.bpf.varying_fields` what does not change."""
     said: list[object] = []
     credential = 0
     for line in lines:

@@ -18,10 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensor.ebpf.machine import Action, ParseFlag
-from sensor.http.http1.events import End, Event, Head, Stopped
+from sensor.ebpf.http1_states import Action, ParseFlag
 from sensor.http.http1.grammar import Fault
-from sensor.http.http1.stream import MessageReader
+from sensor.http.http1.stream import End, Event, Head, MessageReader, Stopped
 from tests.bpf.test_machine import Walk, walk
 
 __all__ = ["walk"]

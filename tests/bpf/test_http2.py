@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.ebpf.abi import Counter
 from sensor.http.http2.exchange import StreamExchange
@@ -85,7 +85,7 @@ def play(said: list[tuple[Direction, bytes]], ends: tuple[socket.socket, socket.
             assert receive_exactly(receiver, len(part)) == part
 
 
-def collect(capture: Capture | SyscallCapture, port: int, count: int) -> list[StreamExchange]:
+def collect(capture: PacketCapture | SyscallCapture, port: int, count: int) -> list[StreamExchange]:
     """The calls of a port once `count` are there, and a moment longer: none may come after."""
     found: list[StreamExchange] = []
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -94,7 +94,7 @@ def collect(capture: Capture | SyscallCapture, port: int, count: int) -> list[St
         is_last = len(found) >= count or time.monotonic() > deadline
         time.sleep(0.05 if is_last else 0.01)
         read = capture.read()
-        found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+        found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.ends.local_port == port]
     return found
 
 
@@ -111,7 +111,7 @@ def expected(ended: list[Truth]) -> list[Row]:
 
 
 @pytest.fixture
-def counted(capture: Capture) -> Iterator[None]:
+def counted(capture: PacketCapture) -> Iterator[None]:
     """Nothing may be lost meanwhile."""
     drain(capture)
     before = capture.counters()
@@ -124,7 +124,7 @@ def counted(capture: Capture) -> Iterator[None]:
 @pytest.mark.parametrize(
     "cut", [whole, every(1), every(7), every(9), every(100), anywhere(1), anywhere(2), anywhere(3)]
 )
-def test_a_conversation_however_it_is_cut(capture: Capture, host: str, cut: Cut) -> None:
+def test_a_conversation_however_it_is_cut(capture: PacketCapture, host: str, cut: Cut) -> None:
     conversation = converse(11, 60)
     with connect(host) as (client, server, port):
         play(conversation.sent, (client, server), cut)
@@ -154,7 +154,7 @@ FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 
 
 @pytest.mark.usefixtures("counted")
-def test_many_frames_in_one_segment(capture: Capture) -> None:
+def test_many_frames_in_one_segment(capture: PacketCapture) -> None:
     """More than the kernel follows of one packet: the rest goes up as it is."""
     client = Client()
     opening = PREFACE + write_settings()
@@ -169,7 +169,7 @@ def test_many_frames_in_one_segment(capture: Capture) -> None:
 
 
 @pytest.mark.usefixtures("counted")
-def test_each_packet_is_told_when_it_comes(capture: Capture) -> None:
+def test_each_packet_is_reported_when_it_comes(capture: PacketCapture) -> None:
     """The kernel takes a packet in runs of so many steps, and a packet may end just where a run does."""
     client, longest = Client(), 30
     with connect() as (first, second, port):
@@ -189,7 +189,7 @@ def test_each_packet_is_told_when_it_comes(capture: Capture) -> None:
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("size", [100, 1_000, 1_024, 5_000, 40_000])
 @pytest.mark.parametrize("cut", [whole, every(1_000)])
-def test_long_heads_and_continuations(capture: Capture, size: int, cut: Cut) -> None:
+def test_long_heads_and_continuations(capture: PacketCapture, size: int, cut: Cut) -> None:
     client = Client()
     paths = [b"/" + b"%d" % number + b"p" * size for number in range(5)]
     said = [(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())]
@@ -205,7 +205,7 @@ def test_long_heads_and_continuations(capture: Capture, size: int, cut: Cut) -> 
 
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("cut", [whole, every(1_400), every(16_393)])
-def test_bodies_are_counted_and_not_copied(capture: Capture, cut: Cut) -> None:
+def test_bodies_are_counted_and_not_copied(capture: PacketCapture, cut: Cut) -> None:
     client = Client()
     sizes = [0, 1, 16_384, 70_000, 300_000]
     said = [(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())]
@@ -222,13 +222,13 @@ def test_bodies_are_counted_and_not_copied(capture: Capture, cut: Cut) -> None:
     with connect() as (first, second, port):
         play(said, (first, second), cut)
         told = collect(capture, port, len(sizes))
-    found = {one.call.request.head.path: one.exchange.response_bytes for one in told}  # type: ignore[union-attr]
+    found = {one.call.request.head.path: one.exchange.figures.response_bytes for one in told}  # type: ignore[union-attr]
     assert found == expected_bytes
     assert capture.counters()[Counter.FRAMES] - before < 60  # Segments of 1,400 bytes were some 280.
 
 
 @pytest.mark.parametrize("how", ["reset", "goaway", "close", "abort"])
-def test_calls_that_are_not_answered(capture: Capture, how: str) -> None:
+def test_calls_that_are_not_answered(capture: PacketCapture, how: str) -> None:
     client = Client()
     said = [(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())]
     said += [(FORWARD, client.ask(1, b"/whole")), (BACKWARD, client.answer(1)), (FORWARD, client.ask(3, b"/cut"))]
@@ -246,14 +246,14 @@ def test_calls_that_are_not_answered(capture: Capture, how: str) -> None:
             first.close()
         told = collect(capture, port, 2)
     assert rows(told) == [("GET", "/cut", 200), ("GET", "/whole", 200)]
-    assert {one.call.request.head.path: one.exchange.is_aborted for one in told} == {  # type: ignore[union-attr]
+    assert {one.call.request.head.path: one.exchange.figures.is_aborted for one in told} == {  # type: ignore[union-attr]
         "/whole": False,
         "/cut": True,
     }
 
 
 @pytest.mark.usefixtures("counted")
-def test_first_data_on_the_listening_socket(capture: Capture) -> None:
+def test_first_data_on_the_listening_socket(capture: PacketCapture) -> None:
     """With a deferred accept the preface and the first request come before there is a connection."""
     client = Client()
     opening = PREFACE + write_settings() + client.ask(1, b"/deferred/1")
@@ -276,7 +276,7 @@ def test_first_data_on_the_listening_socket(capture: Capture) -> None:
     assert not [one for one in told if one.call.is_lossy]
 
 
-def test_the_server_may_speak_first(capture: Capture) -> None:
+def test_the_server_may_speak_first(capture: PacketCapture) -> None:
     client = Client()
     said = [(BACKWARD, write_settings() + write_window_update(0)), (FORWARD, PREFACE + write_settings())]
     said += [(FORWARD, client.ask(1, b"/late")), (BACKWARD, client.answer(1))]
@@ -291,7 +291,7 @@ def test_the_server_may_speak_first(capture: Capture) -> None:
 @pytest.mark.parametrize(
     "first_bytes", [b"P", b"PR", b"PRI", b"PRI * HTTP/1.1\r\nHost: h\r\n\r\n", b"PUT /a HTTP/1.1\r\n"]
 )
-def test_what_begins_like_a_preface_and_is_none(capture: Capture, first_bytes: bytes) -> None:
+def test_what_only_begins_like_a_preface_is_not_http2(capture: PacketCapture, first_bytes: bytes) -> None:
     with connect() as (first, second, port):
         play([(FORWARD, first_bytes), (FORWARD, b"x" * 40)], (first, second), whole)
         assert collect(capture, port, 0) == []

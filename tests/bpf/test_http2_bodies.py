@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.ebpf.abi import Counter
+from sensor.http.bodies import BODY_BYTES_MAX, StreamBodies
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.streams import BODY_BYTES_MAX, StreamBodies, StreamCall
+from sensor.http.http2.streams import StreamCall
 from sensor.http.reassembly import Direction
 from tests.bpf.recognised import drain
 from tests.bpf.reference import Teacher
@@ -50,7 +51,7 @@ def frames(stream: int, body: bytes, *, padding: int | None = None) -> list[byte
     return [write_data(stream, part, is_end=part is parts[-1], padding=padding) for part in parts]
 
 
-def say(capture: Capture, said: Said, count: int, cut: Cut = whole) -> list[StreamCall]:
+def say(capture: PacketCapture, said: Said, count: int, cut: Cut = whole) -> list[StreamCall]:
     """The calls of a conversation in the order of their streams."""
     with connect() as (client, server, port):
         play([*OPENING, *said], (client, server), cut)
@@ -64,7 +65,7 @@ def get_bodies(call: StreamCall) -> StreamBodies:
 
 
 @pytest.fixture
-def sampling(capture: Capture, teacher: Teacher) -> Iterator[None]:
+def sampling(capture: PacketCapture, teacher: Teacher) -> Iterator[None]:
     drain(capture)
     teacher.set(**BODIES)
     yield
@@ -83,7 +84,7 @@ def sampling(capture: Capture, teacher: Teacher) -> Iterator[None]:
         (61_000, 62_000, 7, every(20_000)),
     ],
 )
-def test_bodies_of_a_sample(capture: Capture, cut: Cut, asked: int, told: int, padding: int | None) -> None:
+def test_bodies_of_a_sample(capture: PacketCapture, cut: Cut, asked: int, told: int, padding: int | None) -> None:
     talk = Talk()
     said = [
         (FORWARD, talk.ask(1, *frames(1, TEXT[:asked], padding=padding))),
@@ -97,7 +98,7 @@ def test_bodies_of_a_sample(capture: Capture, cut: Cut, asked: int, told: int, p
 
 
 @pytest.mark.usefixtures("sampling")
-def test_interleaved_samples(capture: Capture) -> None:
+def test_interleaved_samples(capture: PacketCapture) -> None:
     talk = Talk()
     first, second = (frames(stream, bytes([stream]) * 40_000) for stream in (1, 3))
     mixed = b"".join(part for pair in zip(first, second, strict=True) for part in pair)
@@ -112,7 +113,7 @@ def test_interleaved_samples(capture: Capture) -> None:
 
 
 @pytest.mark.usefixtures("sampling")
-def test_what_goes_beyond_the_limit_stays_down(capture: Capture) -> None:
+def test_bytes_beyond_the_limit_are_not_copied(capture: PacketCapture) -> None:
     talk = Talk()
     said = [(FORWARD, talk.ask(1, *frames(1, b""))), (BACKWARD, talk.answer(1, *frames(1, TEXT)))]
     (call,) = say(capture, said, 1)
@@ -122,7 +123,7 @@ def test_what_goes_beyond_the_limit_stays_down(capture: Capture) -> None:
     assert call.response_bytes == len(said[1][1])
 
 
-def test_without_a_budget_no_byte_of_a_body_goes_up(capture: Capture, teacher: Teacher) -> None:
+def test_without_a_budget_no_byte_of_a_body_goes_up(capture: PacketCapture, teacher: Teacher) -> None:
     talk = Talk()
     said = [(FORWARD, talk.ask(1, *frames(1, TEXT[:700]))), (BACKWARD, talk.answer(1, *frames(1, TEXT[:900])))]
     before = capture.counters()[Counter.BODY_BYTES]
@@ -131,7 +132,7 @@ def test_without_a_budget_no_byte_of_a_body_goes_up(capture: Capture, teacher: T
     assert capture.counters()[Counter.BODY_BYTES] == before
 
 
-def test_a_spent_budget_ends_the_copying(capture: Capture, teacher: Teacher) -> None:
+def test_a_spent_budget_ends_the_copying(capture: PacketCapture, teacher: Teacher) -> None:
     teacher.set(body_bytes_per_second=1_000, node_body_bytes_per_second=1_000)
     talk = Talk()
     said: Said = []
@@ -147,7 +148,7 @@ def test_a_spent_budget_ends_the_copying(capture: Capture, teacher: Teacher) -> 
     assert {call.response_bytes for call in calls if call.stream > 1} == {calls[1].response_bytes}
 
 
-def test_after_the_first_ones_of_a_connection_one_a_second(capture: Capture, teacher: Teacher) -> None:
+def test_after_the_first_ones_of_a_connection_one_a_second(capture: PacketCapture, teacher: Teacher) -> None:
     teacher.set(**BODIES)
     talk, said = Talk(), Said()
     for stream in range(1, 121, 2):
@@ -186,7 +187,7 @@ def message(size: int, *, flag: int = 0) -> bytes:
 @pytest.mark.parametrize("cut", [whole, every(1_000)])
 @pytest.mark.usefixtures("teacher")
 def test_messages_are_counted_without_their_bytes(
-    capture: Capture, cut: Cut, sent: list[bytes], counted: int | None
+    capture: PacketCapture, cut: Cut, sent: list[bytes], counted: int | None
 ) -> None:
     talk, said = Talk(), Said()
     for stream in (1, 3, 5, 7):  # From the third on by blocks that are known.

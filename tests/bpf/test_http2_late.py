@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import Counter
 from sensor.ebpf.loader import FRAMES_BYTES
@@ -26,7 +26,7 @@ BLOCKS = 211  # Of one segment.
 
 
 @contextmanager
-def detached(capture: Capture) -> Iterator[None]:
+def detached(capture: PacketCapture) -> Iterator[None]:
     """What is said meanwhile is not seen."""
     capture.detach()
     try:
@@ -36,7 +36,7 @@ def detached(capture: Capture) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_listened", [True, False])
-def test_a_connection_older_than_the_sensor(capture: Capture, is_listened: bool) -> None:
+def test_a_connection_older_than_the_sensor(capture: PacketCapture, is_listened: bool) -> None:
     """Paths that were put into the table before are unknown, each of them another; new ones are known."""
     client = Client()
     with connect() as (first, second, port):
@@ -54,7 +54,7 @@ def test_a_connection_older_than_the_sensor(capture: Capture, is_listened: bool)
     assert len(unknown) == 1
 
 
-def test_what_was_not_seen_in_between(capture: Capture) -> None:
+def test_what_was_not_seen_in_between(capture: PacketCapture) -> None:
     """The sensor pauses in the middle of a connection: nothing is lost but what was said meanwhile."""
     client = Client()
     with connect() as (first, second, port):
@@ -73,16 +73,16 @@ def test_what_was_not_seen_in_between(capture: Capture) -> None:
 
 
 @pytest.fixture
-def unread(home: Path) -> Iterator[Capture]:
+def unread(home: Path) -> Iterator[PacketCapture]:
     """A capture of its own, which nobody reads."""
-    capture = Capture.load(
+    capture = PacketCapture.load(
         cgroup_path=home, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock(), cache_directory=find_images()
     )
     yield capture
     capture.close()
 
 
-def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
+def test_a_full_ring_is_counted_stream_by_stream(unread: PacketCapture) -> None:
     """Every request that was sent came up, was kept down for its cgroup's share, or is counted as lost."""
     client, path, requests = Client(), b"/" + b"f" * 400, 0
     with connect() as (first, second, _):
@@ -113,7 +113,7 @@ def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
     assert abs(read + lost - requests) <= BLOCKS + streams.counts.cut_blocks, (read, lost, requests)
 
 
-def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: Capture) -> None:
+def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: PacketCapture) -> None:
     """Its answer comes when there is room again, and says nothing that was not counted."""
     calls, lost = Client(), 7
     with connect() as (first, second, _), connect() as (*filling, _):
@@ -139,7 +139,7 @@ def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: Capt
     assert (kernel.seen, kernel.dropped_total, exchange.seen, exchange.dropped_total) == (told + lost, lost, told, 0)
 
 
-def fill(capture: Capture, ends: tuple[socket.socket, socket.socket]) -> None:
+def fill(capture: PacketCapture, ends: tuple[socket.socket, socket.socket]) -> None:
     """Fills the ring with frames of a connection that makes no call."""
     settings = write_settings(*[(4, 65_535)] * 2_000)
     play([(FORWARD, PREFACE + write_settings())], ends, whole)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
-from sensor.ebpf.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
-from sensor.ebpf.syscalls import read_batch
+from sensor.capture.packets.capture import PacketCapture
+from sensor.ebpf.abi import BLOCK_ENTRY, BLOCK_KEY, BLOCKS_SIZE, Counter
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.heads import StreamRequest
@@ -76,16 +76,28 @@ def rows(told: Told) -> list[tuple[object, ...]]:
     """All of a call but its times, in order of its stream."""
     return sorted(
         (
-            *(one.call.stream, one.call.request.head.path, one.exchange.status_code, one.call.grpc_status),
-            *(one.exchange.request_bytes, one.exchange.response_bytes, one.exchange.is_aborted, one.exchange.is_lossy),
-            *(one.call.request_messages, one.call.response_messages, one.exchange.calls, one.exchange.is_final),
+            *(one.call.stream, one.call.request.head.path, one.exchange.figures.status_code, one.call.grpc_status),
+            *(
+                one.exchange.figures.request_bytes,
+                one.exchange.figures.response_bytes,
+                one.exchange.figures.is_aborted,
+                one.exchange.figures.is_lossy,
+            ),
+            *(
+                one.call.request_messages,
+                one.call.response_messages,
+                one.exchange.figures.calls,
+                one.exchange.figures.is_final,
+            ),
         )
         for one in told
         if isinstance(one.call.request, StreamRequest)
     )
 
 
-def run(capture: Capture, said: Said, count: int, *, read_every: int, is_closing: bool = False) -> tuple[Told, int]:
+def run(
+    capture: PacketCapture, said: Said, count: int, *, read_every: int, is_closing: bool = False
+) -> tuple[Told, int]:
     """The calls of a conversation, and how many of them were matched. `read_every`: parts between two readings, so that
     blocks are taught; 0: all is read in the end, when it is too late for that."""
     found: Told = []
@@ -95,7 +107,9 @@ def run(capture: Capture, said: Said, count: int, *, read_every: int, is_closing
             play(said[at : at + (read_every or len(said))], (client, server), whole)
             if read_every:
                 read = capture.read()
-                found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+                found += [
+                    one for one in read if isinstance(one, StreamExchange) and one.exchange.ends.local_port == port
+                ]
         if is_closing:
             server.close()
         found += collect(capture, port, count - len(found))
@@ -103,7 +117,7 @@ def run(capture: Capture, said: Said, count: int, *, read_every: int, is_closing
 
 
 @pytest.fixture(autouse=True)
-def counted(capture: Capture) -> Iterator[None]:
+def counted(capture: PacketCapture) -> Iterator[None]:
     """Nothing may be lost, and nothing stays taught."""
     drain(capture)
     before = capture.counters()
@@ -111,10 +125,10 @@ def counted(capture: Capture) -> Iterator[None]:
     after = capture.counters()
     assert {name: after[name] - before[name] for name in COUNTED} == dict.fromkeys(COUNTED, 0)
     drain(capture)
-    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE) == []
+    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, BLOCK_ENTRY.size, BLOCKS_SIZE) == []
 
 
-def test_what_repeats_is_matched(capture: Capture) -> None:
+def test_what_repeats_is_matched(capture: PacketCapture) -> None:
     talk = Talk()
     said = talk.begin()
     for number in range(611):
@@ -129,23 +143,23 @@ def test_what_repeats_is_matched(capture: Capture) -> None:
     assert {one.call.request_messages for one in found} == {1}
 
 
-def test_blocks_of_indexes_alone_outdate_no_lesson(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_indexes_alone_outdate_no_entry(capture: PacketCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy connection goes on while it is read, by kinds of calls that are not taught yet; where these change no
     table, what is taught then holds."""
     talk, paths, readings = Talk(), [b"/bench.Echo/Say%d" % number for number in range(30)], 24
-    teach, late = capture._teach_streams, iter(paths[1:])
+    install, late = capture._install_blocks, iter(paths[1:])
     with connect() as (client, server, port):
         ends = client, server
         play(talk.begin() + [part for path in paths for part in talk.call(path)], ends, whole)
         told = len(collect(capture, port, len(paths)))
 
-        def go_on_and_teach() -> None:
+        def go_on_and_install() -> None:
             play(talk.call(next(late)), ends, whole)
-            teach()
+            install()
 
         before = capture.counters()[Counter.MATCHED]
         with monkeypatch.context() as patched:
-            patched.setattr(capture, "_teach_streams", go_on_and_teach)
+            patched.setattr(capture, "_install_blocks", go_on_and_install)
             for _ in range(readings):
                 play([part for _ in range(4) for part in talk.call(paths[0])], ends, whole)
                 told += sum(isinstance(one, StreamExchange) for one in capture.read())
@@ -155,7 +169,7 @@ def test_blocks_of_indexes_alone_outdate_no_lesson(capture: Capture, monkeypatch
     assert matched >= 3 * readings
 
 
-def test_a_table_that_changes_meanwhile(capture: Capture) -> None:
+def test_a_table_that_changes_meanwhile(capture: PacketCapture) -> None:
     """A new path moves the others, so the bytes that meant one then mean another. How much is matched between two of
     them is a matter of milliseconds: nothing is, in one of four runs of some seeds."""
     all_matched = 0
@@ -187,7 +201,7 @@ def learn(talk: Talk) -> Said:
     "how",
     ["reset", "goaway", "parts", "several", "no end", "early answer", "trailers only", "new block", "padded", "ping"],
 )
-def test_what_is_odd_comes_up(capture: Capture, how: str) -> None:
+def test_what_is_odd_is_copied(capture: PacketCapture, how: str) -> None:
     talk = Talk()
     said = learn(talk)
     path, count = b"/pkg.Service/Method", 61
@@ -233,17 +247,19 @@ def _halve(data: bytes) -> list[bytes]:
     return [data[: len(data) // 2], data[len(data) // 2 :]]
 
 
-def test_what_waits_when_its_connection_ends_comes_up(capture: Capture) -> None:
+def test_what_waits_when_its_connection_ends_is_copied(capture: PacketCapture) -> None:
     talk = Talk()
     said = [*learn(talk), (FORWARD, talk.ask(b"/pkg.Service/Method", MESSAGE))]
     found, matched = run(capture, said, 61, read_every=10, is_closing=True)
     assert matched > 20
-    assert [one.exchange.is_aborted for one in sorted(found, key=lambda one: one.call.stream)] == [False] * 60 + [True]
+    assert [one.exchange.figures.is_aborted for one in sorted(found, key=lambda one: one.call.stream)] == [
+        False
+    ] * 60 + [True]
 
 
 @pytest.mark.parametrize(("who", "is_closing"), [(FORWARD, False), (FORWARD, True), (BACKWARD, False)])
 def test_what_was_sent_before_the_other_side_reset_its_stream_counts(
-    capture: Capture, who: Direction, is_closing: bool
+    capture: PacketCapture, who: Direction, is_closing: bool
 ) -> None:
     """It comes up with what its direction sends next, or with the connection's end."""
     talk = Talk()
@@ -258,11 +274,11 @@ def test_what_was_sent_before_the_other_side_reset_its_stream_counts(
     first = next(one for one in found if one.call.stream == 1)
     sizes, more = [len(asked), len(answered)], sum(len(data) for _, data in sent)
     sizes[other is BACKWARD] += more
-    assert [first.exchange.request_bytes, first.exchange.response_bytes] == sizes
-    assert first.exchange.is_aborted and first.exchange.calls == 1
+    assert [first.exchange.figures.request_bytes, first.exchange.figures.response_bytes] == sizes
+    assert first.exchange.figures.is_aborted and first.exchange.figures.calls == 1
 
 
-def test_both_directions_at_once(capture: Capture) -> None:
+def test_both_directions_at_once(capture: PacketCapture) -> None:
     """While one processor looks at a request another does at a response, and requests come in two packets each."""
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
@@ -284,7 +300,7 @@ def test_both_directions_at_once(capture: Capture) -> None:
         until = time.monotonic() + DEADLINE_SECONDS
         while len(found) < calls and time.monotonic() < until:
             read = capture.read()
-            found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+            found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.ends.local_port == port]
             seen.value = max((one.call.stream // 2 for one in found[-AHEAD_CALLS:]), default=0)
         seen.value = calls
         for child in children:
@@ -292,8 +308,8 @@ def test_both_directions_at_once(capture: Capture) -> None:
     whole = {2 * number + 1: (len(answer), 200, 0, False) for number, answer in enumerate(answers)}
     told = {
         one.call.stream: (
-            *(one.exchange.response_bytes, one.exchange.status_code),
-            *(one.call.grpc_status, one.exchange.is_aborted),
+            *(one.exchange.figures.response_bytes, one.exchange.figures.status_code),
+            *(one.call.grpc_status, one.exchange.figures.is_aborted),
         )
         for one in found
     }

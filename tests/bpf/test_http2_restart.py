@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import FILE_NAME, TableFile
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import Counter
@@ -20,16 +20,16 @@ from tests.sensor.http.http2_wire import write_ping, write_window_update
 pytestmark = [pytest.mark.kernel, pytest.mark.full("sensor.http", "sensor.capture.http2", "sensor.capture.packets")]
 
 OLD, NEW = b"/shop.v1.Orders/Get", b"/shop.v1.Orders/Put"
-Load = Callable[[], Capture]
+Load = Callable[[], PacketCapture]
 
 
 @pytest.fixture
 def load(home: Path, tmp_path: Path) -> Iterator[Load]:
     """Starts a capture that continues with what the last one left."""
-    loaded: list[Capture] = []
+    loaded: list[PacketCapture] = []
 
-    def load() -> Capture:
-        capture = Capture.load(
+    def load() -> PacketCapture:
+        capture = PacketCapture.load(
             cgroup_path=home,
             ring_bytes=1 << 20,
             is_root_cgroup=True,
@@ -54,31 +54,33 @@ class Connection:
         self._ends = ends
         self.found: Told = []
 
-    def say(self, capture: Capture | None, said: Said) -> None:
+    def say(self, capture: PacketCapture | None, said: Said) -> None:
         """Sends, and reads what came of it."""
         play(said, self._ends, whole)
         if capture is not None:
             self.found += self._select(capture)
 
-    def be_idle(self, capture: Capture | None) -> None:
+    def be_idle(self, capture: PacketCapture | None) -> None:
         """What is sent where no call is made."""
         self.say(capture, [(FORWARD, write_ping()), (BACKWARD, write_ping() + write_window_update(0, 99))])
 
-    def stop(self, capture: Capture) -> None:
+    def stop(self, capture: PacketCapture) -> None:
         """As a sensor stops: it reads what is in the rings first."""
         capture.detach()
         while capture.pending_bytes():
             self.found += self._select(capture)
         capture.close()
 
-    def pop_calls(self, count: int, capture: Capture) -> list[tuple[object, ...]]:
+    def pop_calls(self, count: int, capture: PacketCapture) -> list[tuple[object, ...]]:
         """Path, status and gRPC status of all calls so far."""
         found, self.found = [*self.found, *collect(capture, self.port, count - len(self.found))], []
         return [row[1:4] for row in rows(found)]
 
-    def _select(self, capture: Capture) -> Told:
+    def _select(self, capture: PacketCapture) -> Told:
         return [
-            one for one in capture.read() if isinstance(one, StreamExchange) and one.exchange.local_port == self.port
+            one
+            for one in capture.read()
+            if isinstance(one, StreamExchange) and one.exchange.ends.local_port == self.port
         ]
 
 
@@ -88,7 +90,7 @@ def connection() -> Iterator[Connection]:
         yield Connection((client, server), port)
 
 
-def count_tables(capture: Capture) -> tuple[int, int]:
+def count_tables(capture: PacketCapture) -> tuple[int, int]:
     """Connections that continued with their tables, and those that could not."""
     figures = {figure.name: int(figure.value) for figure in capture.figures()}
     return figures["http2_loaded_tables"], figures["http2_unfit_tables"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.http.http2.frames import PREFACE
 from tests.bpf.test_capture import rows
@@ -132,7 +132,7 @@ def losing_first(port: int) -> Iterator[None]:
         subprocess.run([nft, "delete", "table", "inet", table], check=True)
 
 
-def test_a_connection_of_http2_whose_first_segment_comes_second(capture: Capture) -> None:
+def test_a_connection_of_http2_whose_first_segment_comes_second(capture: PacketCapture) -> None:
     """What came before it, a frame of its own, does not begin the connection: the preface and three requests follow."""
     requests = Encoder()
     fields = [[(b":method", b"GET"), (b":path", b"/first/%d" % number), (b":authority", b"h")] for number in range(4)]
@@ -179,4 +179,4 @@ def test_a_call_of_http1_whose_first_segment_comes_second(collect: Collect) -> N
         assert receive_exactly(client, len(response(201, b"d")))
         client.sendall(second)
         exchanges = collect(port, 2)
-    assert [(one.status_code, one.is_lossy) for one in exchanges] == [(201, False), (200, False)]
+    assert [(one.figures.status_code, one.figures.is_lossy) for one in exchanges] == [(201, False), (200, False)]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.machine import STATE, Action, ParseFlag, build_machine, defines
+from sensor.ebpf.http1_states import STATE, Action, ParseFlag, build_machine, defines
 
 
 @dataclass(frozen=True, slots=True)

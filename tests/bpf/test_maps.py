@@ -2,17 +2,17 @@
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.ebpf.abi import EDGE, EDGE_KEY, EDGES_SIZE, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.ebpf.compile import build_http1
 from sensor.ebpf.loader import compile_build
-from sensor.ebpf.syscalls import read_batch
 
 PER_CPU_KINDS = (5, 6, 10, 21)  # BPF_MAP_TYPE_PERCPU_HASH, _ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE.
 pytestmark = pytest.mark.kernel
 
 
-def test_edges_are_written_and_deleted(capture: Capture) -> None:
+def test_edges_are_written_and_deleted(capture: PacketCapture) -> None:
     edges = {EDGE_KEY.pack(1 << 31, 0, n): EDGE.pack(n, EdgeFlag.PARAMETER) for n in range(1_000)}
     capture.update("edges", edges)
     try:
@@ -22,7 +22,7 @@ def test_edges_are_written_and_deleted(capture: Capture) -> None:
     assert read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_SIZE) == []
 
 
-def test_names_are_an_array(capture: Capture) -> None:
+def test_names_are_an_array(capture: PacketCapture) -> None:
     buckets = {(n).to_bytes(4, "little"): NAME_BUCKET.pack(n, 2, 3, 4) for n in (0, 7, NAME_BUCKETS - 1)}
     capture.update("names", buckets)
     rows = dict(read_batch(capture._program.maps["names"], 4, NAME_BUCKET.size, NAME_BUCKETS))
@@ -42,5 +42,5 @@ def test_maps_of_128_processors_stay_small() -> None:
     assert 0 < per_processor * 128 < 2 << 20, per_processor
 
 
-def test_nothing_overflowed(capture: Capture) -> None:
+def test_nothing_overflowed(capture: PacketCapture) -> None:
     assert capture.overflow() == {}

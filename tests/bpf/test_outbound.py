@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.coverage.row import CoverageRole, PortProtocol
 from tests.bpf.cgroups import enter, find_own, remove
@@ -61,9 +61,9 @@ def cgroup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def narrow(cgroup: Path) -> Iterator[Capture]:
+def narrow(cgroup: Path) -> Iterator[PacketCapture]:
     """A capture of that cgroup alone."""
-    capture = Capture.load(
+    capture = PacketCapture.load(
         cgroup_path=cgroup, ring_bytes=1 << 20, is_root_cgroup=False, clock=Clock(), cache_directory=find_images()
     )
     yield capture
@@ -75,7 +75,7 @@ def run_client(script: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_called_host_is_a_row_with_its_name(narrow: Capture, cgroup: Path, tmp_path: Path) -> None:
+def test_a_called_host_is_a_row_with_its_name(narrow: PacketCapture, cgroup: Path, tmp_path: Path) -> None:
     with serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port:
         run_client(CLIENT, str(cgroup), str(port), str(CALLS))
         (count,) = find(narrow, port, lambda counts: sum(each.exchanges for each in counts) >= CALLS)
@@ -87,7 +87,7 @@ def test_a_called_host_is_a_row_with_its_name(narrow: Capture, cgroup: Path, tmp
 
 
 def test_a_server_that_its_client_reaches_through_the_listening_socket_is_no_called_host(
-    narrow: Capture, cgroup: Path, tmp_path: Path
+    narrow: PacketCapture, cgroup: Path, tmp_path: Path
 ) -> None:
     """With TCP_DEFER_ACCEPT the client's hello comes before there is a socket of the server's to look at."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -108,7 +108,7 @@ def test_a_server_that_its_client_reaches_through_the_listening_socket_is_no_cal
     assert {(count.role, count.kind) for count in counts} == {(CoverageRole.LISTENING, PortProtocol.ENCRYPTED)}
 
 
-def test_a_host_called_by_quic_is_a_row(narrow: Capture, cgroup: Path) -> None:
+def test_a_host_called_by_quic_is_a_row(narrow: PacketCapture, cgroup: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(20)

@@ -116,7 +116,7 @@ def test_split_heads_take_the_slow_way(watch: Watch) -> None:
         talk(port, (sent[:20], sent[20:], sent), 2 * len(response(200)))
         records, exchanges = watch.collect(port, 1, 1)
     assert [one.request_head for one in exchanges] == [sent]
-    assert (len(records), exchanges[0].profile) == (1, 0)
+    assert (len(records), exchanges[0].hashes.profile) == (1, 0)
 
 
 def test_aborted_and_closed(watch: Watch) -> None:
@@ -170,7 +170,7 @@ def test_deferred_accept(watch: Watch) -> None:
     # What reaches the listening socket is told by its head; the child socket's calls are recognised.
     assert rows(exchanges) == [("GET /defer", 200, len(sent), len(answer))]
     assert records["calls"].tolist() == [1]
-    assert records["connection"].tolist() == [exchanges[0].connection]
+    assert records["connection"].tolist() == [exchanges[0].ends.connection]
 
 
 def test_a_leaf_that_is_due_gives_a_sample(watch: Watch) -> None:
@@ -182,7 +182,7 @@ def test_a_leaf_that_is_due_gives_a_sample(watch: Watch) -> None:
         talk(port, (sent * 3,), 3 * len(answer))
         records, exchanges = watch.collect(port, 2, 1)
     assert (len(records), len(exchanges)) == (2, 1)
-    assert (exchanges[0].profile, exchanges[0].host) == watch.teacher.reference.profile_and_host(sent)
+    assert (exchanges[0].hashes.profile, exchanges[0].hashes.host) == watch.teacher.reference.profile_and_host(sent)
 
 
 def test_samples_of_all_routes_together_have_a_budget(watch: Watch) -> None:
@@ -209,7 +209,7 @@ def test_off_means_off(watch: Watch) -> None:
         talk(port, (sent,), len(answer))
         records, exchanges = watch.collect(port, 0, 1)
     assert (len(records), rows(exchanges)) == (0, [("GET /off", 200, len(sent), len(answer))])
-    assert (exchanges[0].profile, exchanges[0].host) == (0, 0)
+    assert (exchanges[0].hashes.profile, exchanges[0].hashes.host) == (0, 0)
 
 
 def test_a_known_path_of_an_unknown_caller_keeps_its_route_beyond_the_budget(watch: Watch) -> None:

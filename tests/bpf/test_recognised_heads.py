@@ -9,7 +9,7 @@ from sensor.core.addresses import pack_address
 from sensor.ebpf.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
 from tests.bpf.recognised import Watch
 from tests.bpf.test_capture import answering, rows
-from tests.bpf.told import fold_actor
+from tests.bpf.varying_fields import fold_actor
 from tests.bpf.wire import connected, receive_exactly, request, response, serving, talk
 
 pytestmark = pytest.mark.kernel
@@ -31,7 +31,7 @@ def test_unknown_heads_carry_the_hashes_to_teach_them_by(watch: Watch) -> None:
             receive_exactly(client, len(response(200)))
         records, exchanges = watch.collect(port, 0, len(heads))
     assert len(records) == 0
-    assert [(one.profile, one.host) for one in exchanges] == [
+    assert [(one.hashes.profile, one.hashes.host) for one in exchanges] == [
         watch.teacher.reference.profile_and_host(head) for head in heads
     ]
     assert watch.counted(Counter.HEADS) >= len(heads)
@@ -136,7 +136,7 @@ def test_each_part_of_the_head_counts(watch: Watch, change: str) -> None:
         talk(port, (head,), len(response(200)))
         records, exchanges = watch.collect(port, 0, 1)
     assert (len(records), len(exchanges)) == (0, 1)
-    assert (exchanges[0].profile, exchanges[0].host) == watch.teacher.reference.profile_and_host(head)
+    assert (exchanges[0].hashes.profile, exchanges[0].hashes.host) == watch.teacher.reference.profile_and_host(head)
 
 
 def test_principals_are_told_apart(watch: Watch) -> None:
@@ -198,7 +198,7 @@ def test_queries(watch: Watch) -> None:
     assert records["profile"].tolist() == [numbers[0]] * len(known) + numbers[1:]
     assert [one.request_head for one in exchanges] == heads[len(known) + len(keyed) :]
     by_reference = [teacher.reference.profile_and_host(head) for head in heads[len(known) + len(keyed) :]]
-    assert [(one.profile, one.host) for one in exchanges] == by_reference
+    assert [(one.hashes.profile, one.hashes.host) for one in exchanges] == by_reference
 
 
 def test_objects_in_queries(watch: Watch) -> None:
@@ -248,7 +248,7 @@ def test_odd_values_of_fields_that_are_passed_over(watch: Watch) -> None:
                 client.sendall(head)
                 receive_exactly(client, len(response(200)))
             records, exchanges = watch.collect(port, 4, 1)
-            assert [(one.request_head, one.profile) for one in exchanges] == [
+            assert [(one.request_head, one.hashes.profile) for one in exchanges] == [
                 (heads[2], watch.teacher.reference.profile_and_host(heads[2])[0])
             ]
             assert records["profile"].tolist() == [plain, plain, plain, taught]
@@ -347,5 +347,5 @@ def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
     reference = watch.teacher.reference
     for head, exchange in zip(heads, exchanges, strict=True):
         assert exchange.request_head == head
-        assert (exchange.profile, exchange.host) == reference.profile_and_host(head), head
-    assert len({one.profile for one in exchanges}) > 100
+        assert (exchange.hashes.profile, exchange.hashes.host) == reference.profile_and_host(head), head
+    assert len({one.hashes.profile for one in exchanges}) > 100

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.ebpf.machine import ParseFlag
+from sensor.ebpf.http1_states import ParseFlag
 from tests.bpf.head_reader import ENDS, REFUSED, TOKEN, VALUE, Frame, Reader, frame, read
 
 __all__ = ["frame", "read"]

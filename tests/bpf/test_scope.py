@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from scripts.vm.images import RING_BYTES, find_images
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
-from sensor.ebpf.tracepoints import TracepointSettings
+from sensor.ebpf.tracepoints import ProbeSettings
 from tests.bpf.cgroups import enter, remove
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 
@@ -32,7 +32,7 @@ INSIDE, BELOW, OUTSIDE, ALIKE = "scope", "scope/below", "other", "scope.d"
 class Scoped:
     """A capture of one cgroup, and cgroups in and beside it by name."""
 
-    capture: Capture | SyscallCapture
+    capture: PacketCapture | SyscallCapture
     home: Path
 
     def read_until(self, last: int) -> dict[int, list[Role]]:
@@ -43,7 +43,9 @@ class Scoped:
             assert time.monotonic() < deadline, found
             for one in self.capture.read():
                 if isinstance(one, Exchange):
-                    found[one.local_port if one.role is Role.SERVER else one.remote_port].append(one.role)
+                    found[one.ends.local_port if one.ends.role is Role.SERVER else one.ends.remote_port].append(
+                        one.ends.role
+                    )
             time.sleep(0.02)
         return found
 
@@ -73,12 +75,12 @@ def scoped(request: pytest.FixtureRequest, home: Path) -> Iterator[Scoped]:
             (home / name).mkdir()
             stack.callback(remove, home / name)
         scope = home / INSIDE
-        capture: Capture | SyscallCapture
+        capture: PacketCapture | SyscallCapture
         if request.param == "syscalls":
-            settings = TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope.stat().st_ino)
+            settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope.stat().st_ino)
             capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
         else:
-            capture = Capture.load(
+            capture = PacketCapture.load(
                 cgroup_path=scope,
                 ring_bytes=RING_BYTES,
                 is_root_cgroup=False,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.ebpf.abi import Counter
 from tests.bpf.conftest import Collect
 from tests.bpf.test_http1_agreement import read_as_kernel
@@ -41,7 +41,7 @@ def in_step(connection: socket.socket) -> None:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("cut", [0, 7, -11])
-def test_each_shape_is_one_flagged_call_in_the_kernel(capture: Capture, collect: Collect, cut: int) -> None:
+def test_each_shape_is_one_flagged_call_in_the_kernel(capture: PacketCapture, collect: Collect, cut: int) -> None:
     """In one segment; cut in its request line; cut within the smuggled request."""
     before = capture.counters()[Counter.AMBIGUOUS]
     told = {}
@@ -58,9 +58,9 @@ def test_each_shape_is_one_flagged_call_in_the_kernel(capture: Capture, collect:
             told[name] = [
                 (
                     exchange.request_head.split(b" ")[1],
-                    exchange.status_code,
-                    exchange.request_bytes,
-                    exchange.is_ambiguous,
+                    exchange.figures.status_code,
+                    exchange.figures.request_bytes,
+                    exchange.figures.is_ambiguous,
                 )
                 for exchange in collect(port, 2)
             ]

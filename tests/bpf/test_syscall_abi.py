@@ -11,7 +11,7 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.ebpf import abi as syscall_abi
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.tracepoints import TRACEPOINTS, Btf, BtfError, TracepointSettings, load_tracepoints, syscall_flags
+from sensor.ebpf.tracepoints import TRACEPOINTS, Btf, BtfError, ProbeSettings, load_tracepoints, syscall_flags
 from tests.bpf.test_verifier import check_steps, read_steps
 
 PRELUDE = """#include <stddef.h>
@@ -111,7 +111,7 @@ def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
+    program = load_tracepoints(ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
     try:
         check_steps(read_steps(program.programs), TRACEPOINTS)
     finally:
@@ -124,11 +124,11 @@ def test_offsets_are_those_of_the_running_kernel() -> None:
         btf = Btf.read()
     except BtfError as error:
         pytest.skip(str(error))
-    assert btf.find("sock", "__sk_common.skc_daddr") == (0, 4)
-    assert btf.find("sock", "__sk_common.skc_v6_daddr")[1] == 16
-    assert btf.find("fdtable", "max_fds") == (0, 4)
-    assert btf.find("fdtable", "fd") == (8, 8)
+    assert btf.find_field("sock", "__sk_common.skc_daddr") == (0, 4)
+    assert btf.find_field("sock", "__sk_common.skc_v6_daddr")[1] == 16
+    assert btf.find_field("fdtable", "max_fds") == (0, 4)
+    assert btf.find_field("fdtable", "fd") == (8, 8)
     with pytest.raises(BtfError, match="struct sock has no field sk_nothing"):
-        btf.find("sock", "sk_nothing")
+        btf.find_field("sock", "sk_nothing")
     flags = syscall_flags(btf)
     assert "-DO_TABLE_FILES=8" in flags and "-DNR_SPLICE=275" in flags

@@ -22,7 +22,8 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, Role
 from sensor.ebpf import uprobes
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
@@ -47,7 +48,7 @@ def program() -> Iterator[TlsProgram]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_images())
+    program = load_tls(ProbeSettings(ring_bytes=RING_BYTES), find_images())
     program.attach()
     assert program.links or uprobes._read_release() < FIRST_FOLLOWING
     yield program
@@ -98,9 +99,11 @@ def test_gnutls(program: TlsProgram, certificate: Certificate, tmp_path: Path) -
     finally:
         told = watch.stop()
         servers.stop()
-    calls = [one for one in told if isinstance(one, Exchange) and one.local_port == server.port]
-    assert Counter((one.role, one.status_code) for one in calls if one.calls) == {(Role.SERVER, 200): 23}
-    assert {one.local_address for one in calls} == {ADDRESS}
+    calls = [one for one in told if isinstance(one, Exchange) and one.ends.local_port == server.port]
+    assert Counter((one.ends.role, one.figures.status_code) for one in calls if one.figures.calls) == {
+        (Role.SERVER, 200): 23
+    }
+    assert {one.ends.local_address for one in calls} == {ADDRESS}
 
 
 @pytest.mark.full
@@ -202,8 +205,10 @@ def count_called(told: list[Exchange | StreamExchange], port: int) -> Counter[tu
     calls: Counter[tuple[Role, str, int]] = Counter()
     for one in told:
         exchange = one.exchange if isinstance(one, StreamExchange) else one
-        if exchange.remote_port == port:
-            calls[exchange.role, exchange.remote_address, exchange.status_code] += exchange.calls
+        if exchange.ends.remote_port == port:
+            calls[exchange.ends.role, exchange.ends.remote_address, exchange.figures.status_code] += (
+                exchange.figures.calls
+            )
     return calls
 
 
@@ -233,7 +238,13 @@ def test_rustls(program: TlsProgram, certificate: Certificate, tmp_path: Path, r
     calls: Counter[tuple[Role, int, int, int, int]] = Counter()
     for one in told:
         assert isinstance(one, Exchange)
-        calls[one.role, one.local_port, one.status_code, one.request_bytes, one.response_bytes] += one.calls
+        calls[
+            one.ends.role,
+            one.ends.local_port,
+            one.figures.status_code,
+            one.figures.request_bytes,
+            one.figures.response_bytes,
+        ] += one.figures.calls
     assert calls == Counter((Role.SERVER, port, one.status, one.request_bytes, one.response_bytes) for one in sent)
 
 
@@ -265,9 +276,9 @@ def test_openssl_by_its_functions(
     # The library sees no socket in memory.
     expected_port = 0 if way == "memory" and not program.links else port
     calls = Counter(
-        (one.request_head.split()[0], one.request_bytes - len(one.request_head), one.response_bytes)
+        (one.request_head.split()[0], one.figures.request_bytes - len(one.request_head), one.figures.response_bytes)
         for one in told
-        if isinstance(one, Exchange) and one.role is Role.SERVER and one.local_port == expected_port
+        if isinstance(one, Exchange) and one.ends.role is Role.SERVER and one.ends.local_port == expected_port
     )
     assert calls == {(b"GET", 0, size): 17, (b"POST", 1_000, size): 6}
 
@@ -302,7 +313,7 @@ def count_rpcs(told: list[Exchange | StreamExchange]) -> Counter[tuple[Role, int
     for one in told:
         if isinstance(one, StreamExchange) and isinstance(one.call.request, StreamRequest):
             path = one.call.request.head.path
-            calls[one.exchange.role, one.exchange.local_port, path] += one.exchange.calls
+            calls[one.exchange.ends.role, one.exchange.ends.local_port, path] += one.exchange.figures.calls
     return calls
 
 
@@ -325,8 +336,10 @@ def test_envoy(program: TlsProgram, certificate: Certificate, tmp_path: Path, ve
     calls: Counter[tuple[Role, str, int]] = Counter()
     for one in told:
         exchange = one.exchange if isinstance(one, StreamExchange) else one
-        if exchange.local_port == port:
-            calls[exchange.role, exchange.local_address, exchange.status_code] += exchange.calls
+        if exchange.ends.local_port == port:
+            calls[exchange.ends.role, exchange.ends.local_address, exchange.figures.status_code] += (
+                exchange.figures.calls
+            )
     assert calls == {(Role.SERVER, ADDRESS, 200): 23}
 
 

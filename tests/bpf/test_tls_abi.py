@@ -9,7 +9,8 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.ebpf.abi import Binding, Library, SyscallCounter, TlsCounter
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.uprobes import SOCKET_TRACEPOINTS, UPROBES, TlsProgramSettings, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import SOCKET_TRACEPOINTS, UPROBES, load_tls
 from tests.bpf.test_verifier import check_steps, read_steps
 
 
@@ -39,7 +40,7 @@ def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
+    program = load_tls(ProbeSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
     try:
         check_steps(read_steps(program.programs), (*UPROBES, *SOCKET_TRACEPOINTS))
     finally:

@@ -22,9 +22,10 @@ from sensor.ebpf.abi import (
     SyscallEvent,
     TlsCounter,
 )
+from sensor.ebpf.bpf_syscall import read_batch, read_divided_counts
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.syscalls import read_batch, read_divided_counts
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS
@@ -70,7 +71,7 @@ def probed() -> Iterator[Probed]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_images())
+    program = load_tls(ProbeSettings(ring_bytes=RING_BYTES), find_images())
     sites = search_path(LIBRARY).choose(has_cookies=program.has_cookies)
     probes: list[int] = []
     try:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.ebpf.abi import Counter
 from tests.bpf.conftest import Collect
 from tests.bpf.test_capture import answering, rows
@@ -59,7 +59,10 @@ def test_frames_in_the_segment_of_the_switch_are_not_http(collect: Collect) -> N
     with serving(answering([len(sent)], (switch + OK,))) as port:
         talk(port, (sent,), len(switch + OK))
         exchanges = collect(port, 2)  # Told at once, and with its bytes at its end.
-        assert [(exchange.calls, exchange.status_code) for exchange in exchanges] == [(1, 101), (0, 101)]
+        assert [(exchange.figures.calls, exchange.figures.status_code) for exchange in exchanges] == [
+            (1, 101),
+            (0, 101),
+        ]
         assert rows(exchanges)[1] == ("GET /ws", 101, len(sent), len(switch + OK))
 
 
@@ -85,7 +88,11 @@ def test_a_client_that_leaves_within_its_body_is_aborted(collect: Collect) -> No
             client.sendall(sent)
             time.sleep(0.05)
         (exchange,) = collect(port, 1)
-        assert (exchange.status_code, exchange.is_aborted, exchange.request_bytes) == (0, True, len(sent))
+        assert (exchange.figures.status_code, exchange.figures.is_aborted, exchange.figures.request_bytes) == (
+            0,
+            True,
+            len(sent),
+        )
 
 
 def test_a_deferred_accept_with_a_long_body_and_more_calls(collect: Collect) -> None:
@@ -112,7 +119,9 @@ def test_each_chunked_answer_of_a_segment_is_its_own_call(collect: Collect) -> N
         ]
 
 
-def test_past_what_a_segment_reaches_the_loss_is_counted_and_calls_go_on(capture: Capture, collect: Collect) -> None:
+def test_past_what_a_segment_reaches_the_loss_is_counted_and_calls_go_on(
+    capture: PacketCapture, collect: Collect
+) -> None:
     """300 requests in one segment: some 90 are read, the position is lost, and the next segment is read again."""
     sent = [request("GET", f"/p/{number}") for number in range(300)]
     before = capture.counters()

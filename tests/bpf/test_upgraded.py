@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.ebpf.abi import Counter
 from sensor.http.websocket import WebSocketCounter
@@ -52,17 +52,17 @@ def count(data: bytes) -> int:
     return counter.messages
 
 
-def take(capture: Capture, port: int, wanted: int) -> list[Exchange]:
+def take(capture: PacketCapture, port: int, wanted: int) -> list[Exchange]:
     found: list[Exchange] = []
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline and len(found) < wanted:
-        found += [one for one in capture.read() if isinstance(one, Exchange) and one.local_port == port]
+        found += [one for one in capture.read() if isinstance(one, Exchange) and one.ends.local_port == port]
         time.sleep(0.01)
     return found
 
 
 def play(
-    capture: Capture, sent: bytes, received: bytes, cut: Cut, *, is_reset: bool = False, behind: bytes = b""
+    capture: PacketCapture, sent: bytes, received: bytes, cut: Cut, *, is_reset: bool = False, behind: bytes = b""
 ) -> list[Exchange]:
     """Both directions in turn; `behind`: what follows the 101 in its own segment."""
     drain(capture)
@@ -97,33 +97,41 @@ SIZES = (5, 0, 125, 126, 1, 300, 1_200, 40, 7, 2)
     ],
 )
 def test_bytes_and_messages_of_both_directions(
-    capture: Capture, cut: Cut, sizes: tuple[int, ...], is_reset: bool
+    capture: PacketCapture, cut: Cut, sizes: tuple[int, ...], is_reset: bool
 ) -> None:
     sent, received = converse(3, sizes, is_masked=True), converse(4, sizes, is_masked=False)
     began, ended = play(capture, sent, received, cut, is_reset=is_reset)
-    assert (began.calls, began.is_final, began.status_code, began.response_bytes) == (1, False, 101, 0)
-    assert (ended.calls, ended.is_final, ended.is_aborted) == (0, True, False)
-    assert ended.request_bytes == len(ASKED) + len(sent)
-    assert ended.response_bytes == len(ANSWERED) + len(received)
+    assert (began.figures.calls, began.figures.is_final, began.figures.status_code, began.figures.response_bytes) == (
+        1,
+        False,
+        101,
+        0,
+    )
+    assert (ended.figures.calls, ended.figures.is_final, ended.figures.is_aborted) == (0, True, False)
+    assert ended.figures.request_bytes == len(ASKED) + len(sent)
+    assert ended.figures.response_bytes == len(ANSWERED) + len(received)
     assert (ended.request_messages, ended.response_messages) == (count(sent), count(received))
-    assert ended.duration_ns > 0
+    assert ended.figures.duration_ns > 0
 
 
-def test_frames_behind_the_101_count(capture: Capture) -> None:
+def test_frames_behind_the_101_count(capture: PacketCapture) -> None:
     behind = frame(0x81, b"hello", is_masked=False) * 3
     _, ended = play(capture, frame(0x82, b"x" * 10, is_masked=True), b"", whole, behind=behind)
-    assert ended.response_bytes == len(ANSWERED) + len(behind)
+    assert ended.figures.response_bytes == len(ANSWERED) + len(behind)
     assert (ended.request_messages, ended.response_messages) == (1, 3)
 
 
-def test_what_is_no_websocket_has_bytes_only(capture: Capture) -> None:
+def test_what_is_no_websocket_has_bytes_only(capture: PacketCapture) -> None:
     sent, received = b"\x7f not a frame at all" * 20, b"\xff" * 400
     _, ended = play(capture, sent, received, whole)
-    assert (ended.request_bytes, ended.response_bytes) == (len(ASKED) + len(sent), len(ANSWERED) + len(received))
+    assert (ended.figures.request_bytes, ended.figures.response_bytes) == (
+        len(ASKED) + len(sent),
+        len(ANSWERED) + len(received),
+    )
     assert (ended.request_messages, ended.response_messages) == (None, None)
 
 
-def test_a_call_is_counted_once(capture: Capture) -> None:
+def test_a_call_is_counted_once(capture: PacketCapture) -> None:
     before = capture.counters()[Counter.CALLS]
     play(capture, frame(0x81, b"hi", is_masked=True), b"", whole)
     assert capture.counters()[Counter.CALLS] - before >= 1

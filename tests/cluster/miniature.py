@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.live.host import APIDAE, CACHE_DIRECTORY, COLLECTOR_READY_SECONDS, SENSOR_READY_SECONDS, CollectorAddress
+from scripts.live.host import (
+    APIDAE,
+    COLLECTOR_READY_SECONDS,
+    SENSOR_READY_SECONDS,
+    CollectorAddress,
+    keep_images,
+    lend_images,
+)
 from scripts.live.program import Program
 from tests.cluster.api_server import ApiServer
 from tests.cluster.cgroups import CgroupTree, Container, Runtime
@@ -235,6 +242,7 @@ class Cluster:
             self.sensors.append(self._start_sensor(number, address, ports, kubeconfig, sensor_flags))
             if number == 1:  # The others take what the first one compiled.
                 self.sensors[0].wait_for("capturing", SENSOR_READY_SECONDS)
+                keep_images(self.directory / "sensor-1")
         for sensor in self.sensors[1:]:
             sensor.wait_for("capturing", SENSOR_READY_SECONDS)
         return address
@@ -250,13 +258,14 @@ class Cluster:
         inside = f'mount --bind {self.cgroups.node_path(node)} {mount} && exec "$@"'
         command = ["nsenter", f"--net={home.path}", "unshare", "--mount", "sh", "-c", inside, "sh", APIDAE, "sensor"]
         command += ["--collector", address.grpc, "--cluster", CLUSTER, "--node", f"node-{node}"]
-        command += ["--cgroup-path", str(mount), "--cache-dir", str(CACHE_DIRECTORY)]
+        command += ["--cgroup-path", str(mount)]
         command += [
             "--state-dir",
             str(self.directory / f"sensor-{node}"),
             "--run-dir",
             str(self.directory / f"r{node}"),
         ]
+        lend_images(self.directory / f"sensor-{node}")
         environment = {"APIDAE_SENSOR_KUBERNETES": "on", "APIDAE_SENSOR_KUBECONFIG": str(kubeconfig)}
         program = Program(f"sensor-{node}", [*command, *flags], self.directory / f"sensor-{node}.log", environment)
         self.stack.callback(program.stop)

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.enforce", "collector.response")]
 
-SETTINGS = "is_enforcing = true\nenforce_max_call_share = 1.0\n"
+SETTINGS = "[enforcement]\nenabled = true\nmax_call_share = 1.0\n"
 STOLEN, BESIDE, HONEST = "stolen-key-0123456789", "beside-key-0123456789", "honest-key-0123456789"
 PORT = 8080
 

@@ -10,7 +10,8 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from collector.api.access import RequestLimits
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from collector.server.http_server import HttpLimits, HttpServer
 from tests.collector.api.fakes import MemoryAlerts
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
@@ -30,12 +31,14 @@ def make_app(
 ) -> ASGIApp:
     """The product's application over a store without a row."""
     return build_app(
-        store=store or EmptyReader(),
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: 1_800_000_000.0,
-        readiness=ready,
-        metrics=lambda: b"",
+        Services(
+            store=store or EmptyReader(),
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: 1_800_000_000.0,
+            readiness=ready,
+            metrics=lambda: b"",
+        ),
         limits=limits,
     )
 

@@ -5,9 +5,8 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,16 @@ import grpc
 import httpx
 from apidae.v1 import data_pb2, stream_pb2
 
+from tests.with_constants import make_command
+
 METHOD = "/apidae.v1.CollectorService/Connect"
 
 
 class RunningCollector:
     """Started by the constructor; `ready` holds its addresses. Kill only through this object."""
 
-    def __init__(self, data_directory: Path, *flags: str) -> None:
-        command = [sys.executable, "-c", "from common.main import main; main()", "collector"]
+    def __init__(self, data_directory: Path, *flags: str, constants: Mapping[str, object] | None = None) -> None:
+        command = [*make_command(constants or {}), "collector"]
         command += ["--data-dir", str(data_directory), "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()

@@ -14,12 +14,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
+from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
 from collector.cli import findings as detection
-from collector.cli import query
+from collector.cli import lists
 from collector.core.kinds import Sensitivity
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.base import Store
 from scripts.live.inventory import read_snapshot
 from tests.collector.alerting.test_service import Office, embedded, report_at, store  # noqa: F401
@@ -37,7 +38,7 @@ class Site:
     """A collector with one alert of high severity and one of medium, and those who look at it."""
 
     office: Office
-    desk: AlertDesk
+    desk: AlertService
     client: TestClient
     monkeypatch: pytest.MonkeyPatch
 
@@ -48,7 +49,7 @@ class Site:
     def run(self, *words: str) -> Result:
         self.monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(self.client))
         app = typer.Typer()
-        query.register(app)
+        lists.register_lists(app)
         detection.register_detection(app)
         return CliRunner().invoke(app, [*words, "--url", HERE], env={"COLUMNS": "300"})
 
@@ -69,14 +70,16 @@ class Site:
         return list(self.client.get("/api/v1/alerts", params=asked).json()["items"])
 
 
-def make_client(office: Office, desk: AlertDesk) -> TestClient:
+def make_client(office: Office, desk: AlertService) -> TestClient:
     app = build_app(
-        store=office.store,
-        alerts=desk,
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: office.now,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=office.store,
+            alerts=desk,
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: office.now,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     return TestClient(app, base_url=HERE, follow_redirects=False)
 

@@ -6,21 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
-from collector.cli import query
-from collector.core.rows import RowBatch
+from collector.cli import lists
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import RevealBook
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
+from collector.storage.arrow import build_routes, build_rows
+from collector.storage.columns import RowBatch
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.writer import build_routes, build_rows
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.calls import CallRecord, Role
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY
@@ -29,6 +29,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
+from tests.sensor.records import change_fields
 
 pytestmark = pytest.mark.store
 
@@ -51,12 +52,12 @@ def make_payloads() -> list[bytes]:
     ]
     for number, changes in enumerate(fields):
         call = Call(head=HEAD, time_ns=start_ns + number * 1_000_000)
-        exchange = msgspec.structs.replace(sensor.kernel.make_exchange(call), **changes)
+        exchange = change_fields(sensor.kernel.make_exchange(call), **changes)
         record = sensor.describer.describe(exchange)
         assert isinstance(record, CallRecord)
         aggregator.add(record)
     key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
-    aggregator.add_calls(sensor.recogniser.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
+    aggregator.add_calls(sensor.matcher.converter.convert_overflow({key: (ESTIMATED, 0, 0, 0)}, time_unix_ns=start_ns))
     batches = BatchConverter(node="n", boot_id="b").convert(
         aggregator.flush(), key_id=1, policy_epoch=1, clock_segment=1, lost_calls_total=0, seen_calls_total=0
     )
@@ -73,12 +74,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         store.insert_arrow("rows_minute", build_rows([batch]))
     Catalogue(store, EndpointMapping(writer=store, take_version=time.time_ns), RevealBook())
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: float(NOW),
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: float(NOW),
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened
@@ -146,7 +149,7 @@ def test_the_table_marks_them(client: TestClient, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held())
     app = typer.Typer()
-    query.register(app)
+    lists.register_lists(app)
     lines = CliRunner().invoke(app, ["endpoints", "--token", "t"], env={"COLUMNS": "300"}).stdout.splitlines()
     (other,) = [line for line in lines if " other " in line]
     (orders,) = [line for line in lines if "shop.example" in line]

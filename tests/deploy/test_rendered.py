@@ -13,8 +13,10 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
+from collector.server.grpc_server import AUDIENCE
 from scripts.helm.render import RENDERED, list_examples, render, render_example, rendered_path, run_helm
 from scripts.helm.settings_schema import CHART, SIDES
+from sensor.cli.commands import READY_FILE
 from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
 from tests.deploy.discovery import serve
 
@@ -116,7 +118,7 @@ def test_sensors_enrol_with_their_service_account(example: str) -> None:
     assert told["collector"]["kubernetes_enrollment_accounts"] == [account]
     (projected,) = (volume["projected"] for volume in pod["volumes"] if "projected" in volume)
     (source,) = (source["serviceAccountToken"] for source in projected["sources"])
-    assert source["audience"] == told["collector"].get("kubernetes_enrollment_audience", "apidae")
+    assert source["audience"] == AUDIENCE
     (mount,) = (m for m in container(rendered, "sensor")["volumeMounts"] if m["name"] == "enrollment")
     assert told["sensor"]["enrollment_token_file"] == f"{mount['mountPath']}/{source['path']}"
     # Certificates by default: nothing turns them off.
@@ -157,8 +159,7 @@ def test_on_the_nodes_network_two_sensors_have_no_port_that_only_one_can_have() 
     # A port of a Pod on the node's network is the node's: the scheduler keeps two that name it apart.
     assert "ports" not in sensor
     # The port answers for the other one still.
-    assert sensor["readinessProbe"]["exec"]["command"] == ["test", "-e", "/tmp/ready"]
-    assert 'ready_file = "/tmp/ready"' in find(documents("existing"), "ConfigMap", "sensor")["data"]["sensor.toml"]
+    assert sensor["readinessProbe"]["exec"]["command"] == ["test", "-e", str(READY_FILE)]
     assert {sensor[name]["httpGet"]["port"] for name in ("startupProbe", "livenessProbe")} == {9999}
     (service,) = (
         one for one in documents("existing") if one["kind"] == "Service" and one["metadata"]["name"].endswith("-sensor")

@@ -18,16 +18,25 @@ from sensor.core.config import load_settings as load_sensor
 from tests.deploy.chart import container, default_values, documents, find, look_up, need_helm, walk_leaves
 
 LOAD = {"sensor": load_sensor, "collector": load_collector}
-# Settings whose defaults are none, or that must fit to one another.
+# Settings that must have a form, or that must fit to one another.
 SAMPLES: dict[str, Any] = {
     "collector": "collector.example:7443",
-    "node": "node-7",
     "metrics_listen": "127.0.0.1:9464",
     "grpc_listen": "127.0.0.1:7443",
     "http_listen": "127.0.0.1:8443",
     "trusted_proxy_cidrs": ["10.0.0.0/8"],
-    "haproxy_socket": "/run/haproxy/admin.sock",
+    "consumer_order": ["client_address", "principal"],
+    "time_zone": "Europe/Berlin",
+    "content_type": "text/plain",
+    "socket": "/run/haproxy/admin.sock",
+    "max_call_share": 0.25,
+    "ring_bytes": 65_536,
+    # They contradict each other, or ask for one another.
+    "no_auth": False,
+    "sensor_auth": "any",
 }
+SECRET = {"name": "my-secret", "key": "my-key"}
+SECRET_TEXT = "https://from-a-secret.example"
 
 
 def read_schema() -> dict[str, Any]:
@@ -40,20 +49,40 @@ def settings_of(side: str) -> dict[str, Any]:
     return properties
 
 
-def sample(side: str, name: str, told: dict[str, Any]) -> Any:
-    """A value that the program takes: its default, where that is one."""
+def sample(name: str, told: dict[str, Any]) -> Any:
+    """A value that the program takes."""
+    if "$ref" in told:
+        return SECRET
     if name in SAMPLES:
         return SAMPLES[name]
-    default = SIDES[side].model_fields[name].default
-    if isinstance(default, bool | int | float):
-        return default
-    if isinstance(default, tuple) and default:
-        return [str(getattr(item, "value", item)) for item in default]
-    if isinstance(default, str | Path) and str(default):
-        return str(getattr(default, "value", default))
-    return {"string": "/some/where" if name.endswith(("_file", "_dir")) else "told", "array": []}.get(
-        told.get("type", "string"), told.get("minimum", 1)
-    )
+    if "properties" in told:
+        return {inner: sample(inner, one) for inner, one in told["properties"].items()}
+    if "const" in told or "enum" in told:
+        return told.get("const") or told["enum"][-1]
+    if told["type"] == "array":
+        choices = told["items"].get("oneOf")
+        if choices is None:
+            return [] if told["items"].get("type") == "string" and "minItems" not in told else ["told@example.org"]
+        entries = [sample(name, choice) for choice in choices]
+        return [{**entry, **({"name": entry["kind"]} if "name" in entry else {})} for entry in entries]
+    text = "/some/where" if name.endswith(("_file", "_dir", "path", "config")) else "told"
+    return {"string": text, "boolean": True, "integer": told.get("minimum", 1), "number": 2.5}[told["type"]]
+
+
+def reveal(value: Any) -> Any:
+    """The same with the text of each secret."""
+    if value == SECRET:
+        return SECRET_TEXT
+    if isinstance(value, dict):
+        return {name: reveal(one) for name, one in value.items()}
+    return [reveal(one) for one in value] if isinstance(value, list) else value
+
+
+def read_variables(rendered: tuple[Any, ...], side: str) -> dict[str, str]:
+    """Those of the program's settings."""
+    env = [entry for entry in container(rendered, side)["env"] if not entry["name"].endswith(("_CONFIG", "_URL"))]
+    env += [entry for entry in container(rendered, side)["env"] if entry["name"].startswith("APIDAE_SECRET_")]
+    return {entry["name"]: entry.get("value", SECRET_TEXT) for entry in env}
 
 
 def test_every_setting_of_the_programs_is_a_value() -> None:
@@ -62,8 +91,7 @@ def test_every_setting_of_the_programs_is_a_value() -> None:
         "settings of a program are not in the chart as they are in the program; run scripts/generate and commit"
     )
     for side, settings in SIDES.items():
-        secret = schema["definitions"][f"{side}SettingsFromSecrets"]["properties"]
-        assert set(settings_of(side)) | set(secret) == set(settings.model_fields)
+        assert set(settings_of(side)) == set(settings.model_fields)
 
 
 def test_a_scope_is_a_cgroup_of_the_nodes_tree(tmp_path: Path) -> None:
@@ -83,7 +111,7 @@ def test_a_scope_is_a_cgroup_of_the_nodes_tree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
     need_helm()
-    given = {name: sample(side, name, told) for name, told in settings_of(side).items()}
+    given = {name: sample(name, told) for name, told in settings_of(side).items()}
     values = {"image": {"repository": "registry.example/apidae"}, side: {"settings": given}}
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
     done = render(4, "--values", str(tmp_path / "values.yaml"))
@@ -91,14 +119,10 @@ def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
     rendered = tuple(document for document in yaml.safe_load_all(done.text) if document)
     text = find(rendered, "ConfigMap", side)["data"][f"{side}.toml"]
     (tmp_path / "settings.toml").write_text(text)
-    told = tomllib.loads(text)
-    # A token and its file exclude each other; the chart leaves out the file where the token comes from a Secret.
-    assert told == given
-    settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment={})
-    for name, value in given.items():
-        seen = getattr(settings, name)
-        shown = [str(getattr(item, "value", item)) for item in seen] if isinstance(seen, tuple) else seen
-        assert shown == value or str(getattr(shown, "value", shown)) == str(value), name
+    assert tomllib.loads(text).keys() == given.keys() and SECRET_TEXT not in text
+    variables = read_variables(rendered, side)
+    settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment=variables)
+    assert settings == SIDES[side].model_validate(reveal(given))
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -107,22 +131,15 @@ def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_pa
     need_helm()
     rendered = documents(example)
     (tmp_path / "settings.toml").write_text(find(rendered, "ConfigMap", side)["data"][f"{side}.toml"])
-    variables = {
-        entry["name"]: entry.get("value", "https://from-a-secret.example")
-        for entry in container(rendered, side)["env"]
-        if (entry["name"].startswith("APIDAE_") and not entry["name"].endswith(("_CONFIG", "_URL")))
-        or entry["name"].endswith("_WEBHOOK_URL")
-    }
+    variables = read_variables(rendered, side)
     settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment=variables)
     mounts = {mount["mountPath"]: mount for mount in container(rendered, side)["volumeMounts"]}
     for name, value in settings:
         if not isinstance(value, Path) or (name, str(value)) == ("proc_path", "/proc"):
             continue
-        if name == "kubernetes_account_dir":
-            continue  # Kubernetes mounts it by itself.
         place = str(value.parent) if name.endswith("_file") else str(value)
         assert place in mounts, f"{name} is {value}, and nothing is mounted at {place}"
-        is_written = name.endswith("_dir") or name in ("ocsf_file", "ready_file")
+        is_written = name.endswith("_dir")
         assert bool(mounts[place].get("readOnly")) != is_written, name
 
 
@@ -130,7 +147,9 @@ def test_kubeconfigs_are_mounted_where_the_collector_looks_for_them(tmp_path: Pa
     need_helm()
     rendered = documents("existing")
     (tmp_path / "settings.toml").write_text(find(rendered, "ConfigMap", "collector")["data"]["collector.toml"])
-    settings = load_collector({}, config_path=tmp_path / "settings.toml", environment={})
+    settings = load_collector(
+        {}, config_path=tmp_path / "settings.toml", environment=read_variables(rendered, "collector")
+    )
     (mount,) = (one for one in container(rendered, "collector")["volumeMounts"] if one["name"] == "clusters")
     volumes = find(rendered, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
     (volume,) = (one["projected"] for one in volumes if one["name"] == "clusters")
@@ -187,16 +206,17 @@ WRONG = [
     ({"sensor": {"settings": {"spool_bytes": "many"}}}, "many"),
     ({"sensor": {"settings": {"spool_bytes": 1}}}, "1048576"),
     ({"sensor": {"settings": {"capture": "magic"}}}, "magic"),
-    ({"sensor": {"settings": {"consumer_order": ["nobody"]}}}, "nobody"),
-    ({"sensor": {"settings": {"token": "secret"}}}, "token"),
-    ({"sensor": {"settingsFromSecrets": {"token": {"name": "a"}}}}, "key"),
+    ({"collector": {"settings": {"consumer_order": ["nobody"]}}}, "nobody"),
+    ({"sensor": {"settings": {"enforcement": {"max_blocs": 1}}}}, "max_blocs"),
+    ({"collector": {"settings": {"store_url": {"name": "a"}}}}, "key"),
+    ({"collector": {"settings": {"notifiers": [{"kind": "slack", "url": "https://hooks"}]}}}, "https://hooks"),
     ({"sensor": {"capabilities": ["ALL"]}}, "ALL"),
     ({"sensor": {"stateDir": "relative"}}, "relative"),
     ({"sensor": {"hostPID": "yes"}}, "yes"),
     ({"sensor": {"metricsPort": 70000}}, "70000"),
     ({"sensor": {"updateStrategy": {"maxNodes": "some"}}}, "some"),
     ({"sensor": {"seccompProfile": {"type": "None"}}}, "None"),
-    ({"collector": {"settings": {"store_url": "https://user:secret@host"}}}, "store_url"),
+    ({"collector": {"settings": {"store_url": "https://user:secret@host"}}}, "is not of type 'object'"),
     ({"collector": {"storage": {"size": "20"}}}, "20"),
     ({"collector": {"otherClusters": {"../west": {"name": "a", "key": "b"}}}}, "../west"),
     ({"collector": {"otherClusters": {"west": {"name": "only"}}}}, "key"),
@@ -235,7 +255,7 @@ def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
             "collector.otherClusters and collector.settings.other_clusters are both set",
         ),
         (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),
-        (("--set", "image.repository=x,collector.alertTemplate=x"), "collector.settingsFromSecrets.template_url"),
+        (("--set", "image.repository=x,collector.alertTemplate=x"), "collector.alertTemplate is used by no receiver"),
     ],
 )
 def test_helm_says_what_is_wrong(arguments: tuple[str, ...], sentence: str) -> None:

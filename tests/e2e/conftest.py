@@ -4,7 +4,7 @@ the end.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from tests.e2e.application import Servers
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.inventory import Inventory
 from tests.waiting import wait_until
+from tests.with_constants import make_command
 
 FOLLOW_SECONDS = 90
 READY_FILE_NAME = "ready"
@@ -123,18 +124,29 @@ class Product:
         if name in self._running:
             self._running.pop(name).stop()
 
-    def start_collector(self, *extra: str, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
+    def start_collector(
+        self, *extra: str, grpc_listen: str = "127.0.0.1:0", constants: Mapping[str, object] | None = None
+    ) -> tuple[Program, CollectorAddress]:
         """Ready when it returns; the one before is stopped first."""
         self._replace("collector")
-        collector, address = start_collector(self.data_directory, self._logs, *extra, grpc_listen=grpc_listen)
+        collector, address = start_collector(
+            self.data_directory, self._logs, *extra, grpc_listen=grpc_listen, program=make_command(constants or {})
+        )
         self._running["collector"] = collector
         self._at_end(collector.stop)
         return collector, address
 
-    def start_sensor(self, address: CollectorAddress, *extra: str, wait: bool = True) -> Program:
+    def start_sensor(
+        self,
+        address: CollectorAddress,
+        *extra: str,
+        wait: bool = True,
+        constants: Mapping[str, object] | None = None,
+    ) -> Program:
         """Capturing when it returns, unless told not to wait; the one before is stopped first."""
         self._replace("sensor")
-        sensor = start_sensor(address, self._state_directory, self._logs, *extra, wait=wait)
+        program = make_command(constants or {})
+        sensor = start_sensor(address, self._state_directory, self._logs, *extra, wait=wait, program=program)
         self._running["sensor"] = sensor
         self._at_end(sensor.stop)
         return sensor
@@ -144,10 +156,12 @@ class Product:
         before = self._running["sensor"]
         logs = self._logs / f"next-{len(list(self._logs.iterdir()))}"
         logs.mkdir()
-        settings = f'takeover_wait_seconds = {FOLLOW_SECONDS}\nready_file = "{logs / READY_FILE_NAME}"\n'
-        (logs / "sensor.toml").write_text(settings)
-        configured = ("--config", str(logs / "sensor.toml"))
-        after = start_sensor(address, self._state_directory, logs, *configured, wait=False)
+        # As in a Pod, where a file says that the sensor is ready.
+        program = make_command({"sensor.cli.commands.READY_FILE": str(logs / READY_FILE_NAME)})
+        waiting = ("--takeover-wait-seconds", str(FOLLOW_SECONDS), "--kubernetes", "off")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            after = start_sensor(address, self._state_directory, logs, *waiting, wait=False, program=program)
         self._running["sensor"] = after
         self._at_end(after.stop)
         wait_until(

@@ -5,7 +5,6 @@ traceback, never exit code 0. The real command, as a process of its own.
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 
 from tests.collector.running import RunningCollector, clean_environment
 from tests.e2e.conftest import read_own_places
+from tests.with_constants import make_command
 
-APIDAE = [sys.executable, "-c", "from common.main import main; main()"]
 FREE = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
 NOBODY = 65534
 LIMIT_SECONDS = 60
@@ -22,10 +21,18 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=f"needs root to take r
 pytestmark = pytest.mark.store
 
 
-def refuse(*arguments: str, before: tuple[str, ...] = (), output: str = "stderr", **variables: str) -> str:
+def refuse(
+    *arguments: str,
+    before: tuple[str, ...] = (),
+    output: str = "stderr",
+    first_contact_seconds: float = 1,
+    **variables: str,
+) -> str:
     """Run `apidae ARGUMENTS`, which must fail well; the sentence it ends with. `output`: where that is."""
+    is_sensor = arguments[0] == "sensor"
+    apidae = make_command({"sensor.agent.compose.FIRST_CONTACT_SECONDS": first_contact_seconds} if is_sensor else {})
     done = subprocess.run(
-        [*before, *APIDAE, *arguments],
+        [*before, *apidae, *arguments],
         env={**clean_environment(), **read_own_places(), **variables},
         capture_output=True,
         text=True,
@@ -40,9 +47,9 @@ def refuse(*arguments: str, before: tuple[str, ...] = (), output: str = "stderr"
 
 @pytest.fixture
 def sensor(tmp_path: Path) -> list[str]:
-    """A sensor that gives up on its first contact soon; nothing listens on its collector's port unless given."""
+    """A sensor; nothing listens on its collector's port unless given."""
     paths = ["--state-dir", str(tmp_path / "state"), "--run-dir", str(tmp_path / "run")]
-    return ["sensor", *paths, "--first-contact-timeout-seconds", "1"]
+    return ["sensor", *paths]
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def refusing() -> Iterator[str]:
         (["collector"], {"APIDAE_COLLECTOR_DTA_DIR": "/x"}, ["APIDAE_COLLECTOR_DTA_DIR", "APIDAE_COLLECTOR_DATA_DIR?"]),
         (["sensor"], {"APIDAE_SENSOR_COLECTOR": "x"}, ["APIDAE_SENSOR_COLECTOR", "APIDAE_SENSOR_COLLECTOR?"]),
         (["collector"], {"APIDAE_COLLECTOR_NO_AUTH": "perhaps"}, ["no_auth is 'perhaps'", "APIDAE_COLLECTOR_NO_AUTH"]),
-        (["sensor", "--collector", "h:1"], {"APIDAE_SENSOR_WINDOW_SECONDS": "x"}, ["window_seconds is 'x'", "integer"]),
+        (["sensor", "--collector", "h:1"], {"APIDAE_SENSOR_SPOOL_BYTES": "x"}, ["spool_bytes is 'x'", "integer"]),
         (["collector", "--log-level", "loud"], {}, ["log_level is 'loud'", "'debug', 'info', 'warning' or 'error'"]),
         (["sensor"], {}, ["collector is not set", "--collector"]),
         (["sensor", "--collector", "nowhere"], {}, ["'nowhere'", "HOST:PORT"]),
@@ -136,7 +143,8 @@ def test_store_and_webhook(tmp_path: Path, refusing: str) -> None:
     assert "store_url" in sentence and "hidden" not in sentence
     sentence = refuse(*data, APIDAE_COLLECTOR_STORE_URL="http://user:hid/den@host")
     assert "The store_url is not" in sentence and "hid" not in sentence
-    assert "webhook_url" in refuse(*data, APIDAE_COLLECTOR_WEBHOOK_URL="nonsense")
+    webhook = '[{"kind": "webhook", "url": "nonsense"}]'
+    assert "notifiers[0], webhook" in refuse(*data, APIDAE_COLLECTOR_NOTIFIERS=webhook)
 
 
 @pytest.mark.full("sensor.cli", "sensor.core", "collector.cli", "collector.core")
@@ -206,7 +214,8 @@ def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: 
     (tmp_path / "no.pem").write_text("no certificate")
     sentence = refuse(*sensor, "--collector", refusing, "--collector-ca-file", str(tmp_path / "no.pem"))
     assert f"{tmp_path / 'no.pem'} holds no certificates" in sentence
-    sentence = refuse(*sensor, "--collector", refusing, APIDAE_SENSOR_TOKEN="é")
+    (tmp_path / "token").write_text("é")
+    sentence = refuse(*sensor, "--collector", refusing, "--token-file", str(tmp_path / "token"))
     assert "not printable ASCII" in sentence and "é" not in sentence
 
 
@@ -226,10 +235,9 @@ def test_wrong_token_and_wrong_collector(sensor: list[str], capture_host: None, 
     try:
         grpc, http = collector.ready["grpc"], collector.ready["http"]
         (tmp_path / "token").write_text("wrong\n")
-        # grpcio tells a write that meets the end of a stream as an error of its own; the next dial is told why.
-        patient = [*sensor, "--first-contact-timeout-seconds", "30"]
         for token in ([], ["--token-file", str(tmp_path / "token")]):
-            sentence = refuse(*patient, "--collector", grpc, *token)
+            # grpcio tells a write that meets the end of a stream as an error of its own; the next dial is told why.
+            sentence = refuse(*sensor, "--collector", grpc, *token, first_contact_seconds=30)
             assert f"{grpc} rejects this sensor (UNAUTHENTICATED" in sentence and "--token-file" in sentence
         assert "does not speak gRPC" in refuse(*sensor, "--collector", http)
         assert "401" in refuse("endpoints", "--url", f"http://{http}", "--token", "wrong")

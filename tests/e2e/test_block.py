@@ -26,12 +26,13 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 HONEST, THIEF = "127.0.0.11", "127.0.0.66"
 KEY, OTHER_KEY = "stolen-key-0123456789abcdef", "honest-key-0123456789abcdef"
 SETTINGS = """
-is_enforcing = true
-enforce_max_call_share = 1.0
-enforce_blocks_max_count = 20
-enforce_without_collector_seconds = 3.0
-is_reading_tls = true
-tls_min_age_seconds = 0.5
+read_tls = true
+
+[enforcement]
+enabled = true
+max_call_share = 1.0
+max_blocks = 20
+fail_open_after_seconds = 3.0
 never_block_cidrs = ["127.0.0.250/32"]
 """
 HTTP2 = "        http2 on; access_log LOG; location / { return 200 '{}'; }"

@@ -39,7 +39,6 @@ LATER = 211  # Calls of one route that are not, but for one a second.
 SECRETS = ("kanarienvogel@example.org", "correct-horse-battery", "4111 1111 1111 1111", "Zwetschgenknoedel")
 CONFIG = """
 body_bytes_per_second = 100000000
-body_sample_seconds = 3600
 capture_budget_core_share = 8
 ring_bytes = 67108864
 """
@@ -47,7 +46,7 @@ DUMP = """
 import sys
 from pathlib import Path
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
+from collector.storage.clickhouse import TABLES
 store = EmbeddedStore(Path(sys.argv[1]))
 for table in TABLES:
     print(table.name, store.query(f"SELECT * EXCEPT('_state$') FROM {table.name}"))
@@ -187,7 +186,8 @@ def seen(product: Product, port: int, listener: socket.socket, tmp_path_factory:
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text(CONFIG)
     collector, address = product.start_collector()
-    sensor = product.start_sensor(address, "--config", str(config))
+    constants = {"sensor.agent.call_processor.BODY_SAMPLE_NS": 3600 * 10**9}
+    sensor = product.start_sensor(address, "--config", str(config), constants=constants)
     inventory = product.open_inventory(address)
     send_calls(port)
     send_streams(listener)

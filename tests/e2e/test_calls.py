@@ -35,7 +35,7 @@ LOSS_PERCENT = 15
 ADDRESSES = ("127.0.0.1", "::1")
 # All of them are new within some seconds: more heads than budgets may hold, and how many depends on the machine. What
 # becomes of calls beyond them is tests/bpf's and test_recognition's.
-SETTINGS = "heads_per_second = 100000\nheads_burst_count = 100000\ncapture_budget_core_share = 64\n"
+SETTINGS = "heads_per_second = 100000\ncapture_budget_core_share = 64\n"
 
 
 @dataclass(slots=True)

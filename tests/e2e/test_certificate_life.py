@@ -58,15 +58,16 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     data = tmp_path_factory.mktemp("data")
     with serve_reviews(tmp_path_factory.mktemp("account")) as reviews:
         settings = data / "collector.toml"
-        settings.write_text(
-            'kubernetes_enrollment_accounts = ["apidae/sensor"]\nkubernetes = "off"\n'
-            f'kubernetes_account_dir = "{reviews.account_dir}"\n'
-        )
+        settings.write_text('kubernetes_enrollment_accounts = ["apidae/sensor"]\nkubernetes = "off"\n')
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             patch.setenv("KUBERNETES_SERVICE_PORT", str(reviews.port))
             # All addresses: what holds off loopback holds here.
-            collector = RunningCollector(data / "own", "--grpc-listen", "0.0.0.0:0", "--config", str(settings))
+            collector = RunningCollector(
+                data / "own",
+                *("--grpc-listen", "0.0.0.0:0", "--config", str(settings)),
+                constants={"collector.server.grpc_server.ACCOUNT_DIRECTORY": str(reviews.account_dir)},
+            )
         yield Own(collector=collector, data=data / "own", reviews=reviews)
         assert collector.stop() == 0
 
@@ -280,7 +281,7 @@ def test_certificates_that_end_unrenewed_are_alerts_until_they_are(tmp_path: Pat
     flags = [f"--{name}={files / file}" for name, file in FILES.items()]
     with receive_alerts() as (url, told):
         settings = tmp_path / "collector.toml"
-        settings.write_text(f'webhook_url = "{url}"\n')
+        settings.write_text(f'[[notifiers]]\nkind = "webhook"\nurl = "{url}"\n')
         collector = RunningCollector(
             tmp_path / "data", "--sensor-auth", "certificate", "--config", str(settings), *flags
         )

@@ -22,11 +22,12 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enfo
 PARTNER, BUSY, SMALL, THIEF = "127.0.1.11", "127.0.1.12", "127.0.1.13", "127.0.1.66"
 KEYS = {source: f"key-of-{source}-0123456789" for source in (PARTNER, BUSY, SMALL, THIEF)}
 SETTINGS = f"""
-is_enforcing = true
+[enforcement]
+enabled = true
 never_block_cidrs = ["{PARTNER}/32"]
-enforce_blocks_max_count = 20
-enforce_max_seconds = 3600
-enforce_max_call_share = 0.5
+max_blocks = 20
+max_block_seconds = 3600
+max_call_share = 0.5
 """
 HOUR_MS, FOREVER_MS = 3_600_000, 2**62
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from apidae.v1 import stream_pb2, stream_pb2_grpc
 
-from sensor.export.target import Credentials, open_channel, parse_target
+from sensor.export.target import DialCredentials, open_channel, parse_target
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.full("sensor.export")]
@@ -30,7 +30,7 @@ asyncio.run(serve())
 
 async def stand_still(port: int, pid: int) -> None:
     """Returns once the stream is told to be gone."""
-    async with open_channel(parse_target(f"127.0.0.1:{port}"), Credentials()) as channel:
+    async with open_channel(parse_target(f"127.0.0.1:{port}"), DialCredentials()) as channel:
         call = stream_pb2_grpc.CollectorServiceStub(channel).Connect()
         await call.write(stream_pb2.ConnectRequest(hello=stream_pb2.Hello(protocol=1, node="n", boot_id="b")))
         assert (await call.read()).HasField("welcome")

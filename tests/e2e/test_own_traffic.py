@@ -124,7 +124,8 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(product: Product, receiver: Receiver, impostor: int, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     settings = tmp_path_factory.mktemp("settings") / "collector.toml"
-    settings.write_text(f'webhook_url = "http://127.0.0.1:{receiver.server_address[1]}/hook"\n')
+    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
+    settings.write_text(f'[[notifiers]]\nkind = "webhook"\nurl = "{url}"\n')
     return Stage(product=product, settings=settings, receiver=receiver, impostor=impostor)
 
 

@@ -147,7 +147,7 @@ def test_every_stage_is_balanced(observed: Observed) -> None:
 def test_short_of_heads_calls_are_still_counted(product: Product, servers: Servers, tmp_path: Path) -> None:
     """One head a second: hardly a call is described, and none is lost."""
     config = tmp_path / "sensor.toml"
-    config.write_text("heads_per_second = 1\nheads_burst_count = 1\nfloor_heads_per_second = 1\n")
+    config.write_text("heads_per_second = 1\n")
     server = servers.start("nginx", "127.0.0.1")
     _, address = product.start_collector()
     port = take_port()

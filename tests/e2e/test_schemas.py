@@ -67,9 +67,9 @@ def send_calls(port: int) -> None:
     connection.close()
 
 
-def test_schemas(product: Product, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APIDAE_COLLECTOR_RISK_INTERVAL_SECONDS", "2")  # Descriptions are looked at with it.
-    collector, address = product.start_collector()
+def test_schemas(product: Product, port: int) -> None:
+    # Descriptions are read with the risk.
+    collector, address = product.start_collector(constants={"collector.server.compose.RISK_SECONDS": 2})
     sensor = product.start_sensor(address)
     inventory = product.open_inventory(address)
     send_calls(port)

@@ -77,11 +77,11 @@ def services(
 
 
 @contextlib.contextmanager
-def watching(directory: Path, scope: Path, *extra: str, is_reading_tls: bool = True) -> Iterator[Watch]:
+def watching(directory: Path, scope: Path, *extra: str, read_tls: bool = True) -> Iterator[Watch]:
     """A sensor on a cgroup, with everything of its own."""
     directory.mkdir()
     config = directory / "sensor.toml"
-    config.write_text(f"is_reading_tls = {str(is_reading_tls).lower()}\n")
+    config.write_text(f"read_tls = {str(read_tls).lower()}\n")
     places = ("--run-dir", str(directory / "run"), "--cgroup-path", str(scope), "--config", str(config))
     with contextlib.ExitStack() as stack:
         collector, address = start_collector(directory / "data", directory)
@@ -90,7 +90,7 @@ def watching(directory: Path, scope: Path, *extra: str, is_reading_tls: bool = T
         stack.callback(sensor.stop)
         inventory = Inventory(address.url)
         stack.callback(inventory.close)
-        if is_reading_tls:
+        if read_tls:
             wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "the library is found")
         yield Watch(sensor=sensor, inventory=inventory)
 
@@ -163,7 +163,7 @@ def test_a_sensor_ends_with_the_cgroup_that_it_watches(capture_host: None, tmp_p
     """As a unit's does at each of its restarts: it would see nothing any more."""
     cgroup = find_own() / f"apidae_scope_gone_{os.getpid()}"
     cgroup.mkdir()
-    with watching(tmp_path / "sensor", cgroup, is_reading_tls=False) as watch:
+    with watching(tmp_path / "sensor", cgroup, read_tls=False) as watch:
         cgroup.rmdir()
         wait_until(lambda: not watch.sensor.is_running, "it ends")
         assert watch.sensor.process.returncode == 1

@@ -35,7 +35,7 @@ STILL_SECONDS = 3.0
 METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
 # Ten services that were never seen are met within two seconds, in one cgroup: more heads than its budget may hold, and
 # how many depends on the machine. What becomes of calls beyond it is tests/bpf's and test_recognition's.
-SETTINGS = "heads_per_second = 100000\nheads_burst_count = 100000\ncapture_budget_core_share = 64\n"
+SETTINGS = "heads_per_second = 100000\ncapture_budget_core_share = 64\n"
 
 Key = tuple[str, str]
 

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capt
 
 ADDRESS = "127.0.0.1"
 # Far below what wrk makes on any machine that runs the tests.
-CALLS_PER_SECOND, CALLS_BURST = 100, 300
+CALLS_PER_SECOND, CALLS_BURST = 100, 250
 CONNECTIONS = 8
 LOAD_SECONDS = 24
 # The governor waits 20 s before it reads less; its budget is far below what these calls take.
@@ -67,9 +67,7 @@ def observed(
     hot, neighbour = (tls_servers.start(kind, ADDRESS).port for kind in ("nginx", "python"))
     _, address = product.start_collector()
     config = directory / "sensor.toml"
-    config.write_text(
-        f"is_reading_tls = true\nheads_per_second = {CALLS_PER_SECOND}\nheads_burst_count = {CALLS_BURST}\n"
-    )
+    config.write_text(f"read_tls = true\nheads_per_second = {CALLS_PER_SECOND}\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
@@ -193,9 +191,7 @@ def test_messages_of_websockets_are_not_estimated_as_calls(
         pytest.skip("nginx is not installed: apt-get install nginx-light")
     _, address = product.start_collector()
     config = tmp_path / "sensor.toml"
-    config.write_text(
-        f"is_reading_tls = true\nheads_per_second = {CALLS_PER_SECOND}\nheads_burst_count = {CALLS_BURST}\n"
-    )
+    config.write_text(f"read_tls = true\nheads_per_second = {CALLS_PER_SECOND}\n")
     files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
     with serving(echo_frames) as upstream:
         nginx = Nginx(tmp_path / "nginx", files + NGINX_SOCKETS.format(port=upstream), listen="ssl reuseport")
@@ -228,7 +224,7 @@ def test_the_sensor_reads_less_where_its_budget_is_used(product: Product, tls_se
     port = tls_servers.start("nginx", ADDRESS).port
     _, address = product.start_collector()
     config = tmp_path / "sensor.toml"
-    config.write_text(f"is_reading_tls = true\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
+    config.write_text(f"read_tls = true\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")

@@ -54,10 +54,12 @@ def _tell(data: bytes) -> Iterator[memoryview]:
 def _check(told: list[Exchange | StreamExchange], said_bytes: int) -> None:
     for one in told:
         exchange = one.exchange if isinstance(one, StreamExchange) else one
-        assert 0 <= exchange.status_code <= 999
+        assert 0 <= exchange.figures.status_code <= 999
         # Of what nobody looked at the rest of a frame counts as sent: such calls are lossy.
-        if not exchange.is_lossy:
-            assert 0 <= exchange.request_bytes <= said_bytes and 0 <= exchange.response_bytes <= said_bytes
+        if not exchange.figures.is_lossy:
+            assert (
+                0 <= exchange.figures.request_bytes <= said_bytes and 0 <= exchange.figures.response_bytes <= said_bytes
+            )
 
 
 def fuzz_conversations(data: bytes) -> None:
@@ -102,7 +104,7 @@ def fuzz_kernel_frames(data: bytes) -> None:
     told += [one for one in assembler.poll(_LATER) if isinstance(one, StreamExchange)]
     assert len(assembler) <= 2
     assert stage.held >= 0
-    assert all(0 <= one.exchange.status_code <= 999 for one in told)
+    assert all(0 <= one.exchange.figures.status_code <= 999 for one in told)
 
 
 def fuzz_plain_head(data: bytes) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 from apidae.v1 import stream_pb2
 from google.protobuf.message import DecodeError
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import Refusal, convert_bytes
+from collector.storage.columns import RowBatch
 from sensor.core.calls import AuthenticationKind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import AttackClass, Request
@@ -101,7 +101,7 @@ def fuzz_credentials(data: bytes) -> None:
     if isinstance(head, Malformed):
         return
     credentials = _PRINCIPALS.read(head)
-    assert AuthenticationKind(credentials.kinds) == credentials.kinds
+    assert AuthenticationKind(credentials.authentication) == credentials.authentication
     assert not credentials.is_truncated
     read_networks([_ADDRESSES.find(head, "10.0.0.1")])
 

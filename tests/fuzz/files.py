@@ -5,16 +5,17 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.specs.document import SpecError, read_spec
-from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX, BytesSource
+from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX
 from sensor.capture.tls.finder import search_content
 from sensor.core.printable import NAME_BYTES_MAX
 from sensor.describe.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
 from sensor.enrich.hidden import MAX_LISTENERS, parse_unix
+from tests.sensor.capture.tls.contents import make_source
 
 
 def fuzz_program(data: bytes) -> None:
     """A program of anybody's: places for probes that lie in it and begin as was read, or none, for bounded work."""
-    found = search_content(BytesSource(data), "libssl.so.3")
+    found = search_content(make_source(data), "libssl.so.3")
     assert found.work <= WORK_MAX + READ_BYTES_MAX
     for site in (*found.sites.sites, *found.sites.plain):
         assert site.code and data[site.offset : site.offset + len(site.code)] == site.code

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sensor.ebpf.compile import BPF_DIRECTORY
-from sensor.ebpf.machine import build_machine, defines
+from sensor.ebpf.http1_states import build_machine, defines
 
 ROOT = Path(__file__).parent.parent.parent
 CORPUS = Path(__file__).with_name("corpus") / "kernel"

@@ -39,11 +39,11 @@ def _feed(connection: Http2Connection, data: bytes, step: int, calls: list[Strea
         said = data[at + 2 : at + 2 + length]
         at += 2 + length
         if is_lost:
-            connection.take(direction, Gap(positions[direction], len(said)), calls)
+            connection.take_piece(direction, Gap(positions[direction], len(said)), calls)
         else:
             for start in range(0, len(said), step):
                 part = said[start : start + step]
-                connection.take(direction, Chunk(positions[direction] + start, part, TIME_NS), calls)
+                connection.take_piece(direction, Chunk(positions[direction] + start, part, TIME_NS), calls)
         positions[direction] += len(said)
         assert connection.held_bytes < 1 << 21
     connection.poll(TIME_NS + 10**10, 10**9, calls)

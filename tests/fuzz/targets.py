@@ -15,17 +15,16 @@ from sensor.capture.files.lines import build_raw_line
 from sensor.capture.files.network import NetworkReader, TcpSegment
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import CoverageRole
-from sensor.http.http1.events import Abandoned, Data, End, Event, Head, Started, State
 from sensor.http.http1.head import Malformed, RequestHead, parse_request_head, read_response_content_type
-from sensor.http.http1.stream import MessageReader
+from sensor.http.http1.stream import Abandoned, Data, End, Event, Head, MessageReader, MessageState, Started
 from sensor.http.reassembly import (
     MAX_WAITING_BYTES,
     Chunk,
-    Connection,
     Direction,
+    DirectionAssembler,
     Piece,
     Segment,
-    StreamAssembler,
+    TcpConnection,
     TcpPacket,
 )
 from sensor.http.tls_hello import (
@@ -72,8 +71,8 @@ def fuzz_http1_stream(data: bytes) -> None:
     was_lost = False
     for at in range(0, len(data), step):
         readers[1].feed(data[at : at + step], cut)
-        was_lost = was_lost or readers[1].state is State.LOST
-    was_lost = was_lost or readers[0].state is State.LOST
+        was_lost = was_lost or readers[1].state is MessageState.LOST
+    was_lost = was_lost or readers[0].state is MessageState.LOST
     for reader, events in zip(readers, (whole, cut), strict=True):
         reader.finish(events)
         assert reader.position == len(data)
@@ -88,7 +87,7 @@ def fuzz_http1_stream(data: bytes) -> None:
 
 def fuzz_reassembly(data: bytes) -> None:
     """Operations of 4 bytes (what, sequence number, length), on one stream: order, cover, account, bound."""
-    stream, pieces = StreamAssembler(), list[Piece]()
+    stream, pieces = DirectionAssembler(), list[Piece]()
     for act, sequence, length in struct.iter_unpack(">BHB", data[: len(data) // 4 * 4]):
         sequence = (0xFFFFFF00 + sequence) % (1 << 32) if act & 0x80 else sequence << 16 | sequence
         match act & 7:
@@ -113,7 +112,7 @@ def fuzz_reassembly(data: bytes) -> None:
 
 def fuzz_connection(data: bytes) -> None:
     """Packets of 6 bytes (direction and flags, sequence number, acknowledgement, length): each direction is covered."""
-    connection, told = Connection(), [0, 0]
+    connection, told = TcpConnection(), [0, 0]
     packets = [
         TcpPacket(sequence, ack, flags & 0x17, bytes(length), number)
         for number, (flags, sequence, ack, length) in enumerate(struct.iter_unpack(">BHHB", data[: len(data) // 6 * 6]))

@@ -4,7 +4,7 @@ import pytest
 
 from scripts.helm.settings_schema import SIDES
 from scripts.reference import commands, settings
-from scripts.reference.settings import list_flags, list_undescribed
+from scripts.reference.settings import list_undescribed
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -18,9 +18,3 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_every_setting_has_a_sentence(side: str) -> None:
     assert list_undescribed(SIDES[side]) == []
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_every_flag_of_a_program_is_a_setting(side: str) -> None:
-    flags = {flag.removeprefix("--").replace("-", "_") for flag in list_flags(side)}
-    assert flags - {"config", "help"} <= set(SIDES[side].model_fields)

@@ -1,14 +1,26 @@
-"""Call records for tests: one maker with honest defaults, and Hypothesis strategies of them."""
+"""Exchanges and call records for tests: one maker of each with honest defaults, and Hypothesis strategies of them."""
 
+from typing import Any, TypeVar
+
+import msgspec
 from hypothesis import strategies as st
 
 from sensor.core.calls import (
     AuthenticationKind,
     BodyFacts,
     BodyFlag,
+    CallFigures,
     CallKind,
+    CallProtocol,
     CallRecord,
+    CallTarget,
+    Contents,
+    Credentials,
+    Ends,
+    Exchange,
     Hop,
+    KernelHashes,
+    NamedEnds,
     PrincipalKind,
     Role,
     Route,
@@ -17,6 +29,9 @@ from sensor.core.calls import (
     Service,
     WorkloadKind,
 )
+
+_Part = TypeVar("_Part", bound=msgspec.Struct)
+_Whole = TypeVar("_Whole", Exchange, CallRecord)
 
 SECOND_NS = 1_000_000_000
 # A whole minute, so that windows and merged windows begin here.
@@ -52,36 +67,57 @@ def make_route(route_id: int = 1, *, workload: str = "nginx.service", method: st
 ROUTE = make_route()
 
 
-def make_record(**changes: object) -> CallRecord:
-    """A finished 200 of an anonymous client, with the named fields changed."""
-    fields: dict[str, object] = {
-        "time_unix_ns": START_NS,
-        "route": ROUTE,
-        "role": Role.SERVER,
-        "hop": Hop.ENDPOINT,
-        "status_code": 200,
-        "protocol_version": "1.1",
-        "principal": 0,
-        "principal_kind": PrincipalKind.UNSPECIFIED,
-        "credential": 0,
-        "is_credential_truncated": False,
-        "client_address": "192.0.2.1",
-        "client_workload": "",
-        "authentication": AuthenticationKind.NONE,
-        "request_content_type": "",
-        "response_content_type": "application/json",
-        "request_bytes": 100,
-        "response_bytes": 1_000,
-        "time_to_first_byte_ns": 2_000_000,
-        "duration_ns": 3_000_000,
-        "calls": 1,
-        "is_final": True,
-        "is_aborted": False,
-        "is_lossy": False,
-        "object_hash": 0,
-        "object_number": None,
-    }
-    return CallRecord(**{**fields, **changes})  # type: ignore[arg-type]
+def make_exchange(**changes: Any) -> Exchange:
+    """A finished 200 of HTTP/1 as the server saw it, with the named fields of its parts changed."""
+    fields: dict[str, Any] = {
+        "time_unix_ns": 0, "connection": 1, "role": Role.SERVER, "cgroup_id": 1, "peer_cgroup_id": 0,
+        "local_address": "127.0.0.1", "local_port": 80, "remote_address": "127.0.0.1", "remote_port": 40_000,
+        "status_code": 200, "request_bytes": 1, "response_bytes": 1, "time_to_first_byte_ns": 1, "duration_ns": 1,
+        "calls": 1, "is_final": True, "is_aborted": False, "is_lossy": False, "call": 0,
+        **changes,
+    }  # fmt: skip
+    hashes = KernelHashes(*(fields.pop(name, 0) for name in KernelHashes.__struct_fields__))
+    parts = {"ends": _pop_part(Ends, fields), "figures": _pop_part(CallFigures, fields)}
+    return Exchange(**parts, **fields, hashes=hashes)
+
+
+def make_record(**changes: Any) -> CallRecord:
+    """A finished 200 of an anonymous client, with the named fields of its parts changed."""
+    fields: dict[str, Any] = {
+        "time_unix_ns": START_NS, "route": ROUTE, "role": Role.SERVER, "hop": Hop.ENDPOINT, "status_code": 200,
+        "protocol_version": "1.1", "principal": 0, "principal_kind": PrincipalKind.UNSPECIFIED, "credential": 0,
+        "is_truncated": False, "client_address": "192.0.2.1", "client_workload": "", "client_software": "",
+        "authentication": AuthenticationKind.NONE, "is_encrypted": False, "request_content_type": "",
+        "response_content_type": "application/json", "request_bytes": 100, "response_bytes": 1_000,
+        "time_to_first_byte_ns": 2_000_000, "duration_ns": 3_000_000, "calls": 1, "is_final": True,
+        "is_aborted": False, "is_lossy": False, "object_hash": 0, "object_number": None,
+        **changes,
+    }  # fmt: skip
+    record = CallRecord(
+        figures=_pop_part(CallFigures, fields),
+        ends=_pop_part(NamedEnds, fields),
+        credentials=_pop_part(Credentials, fields),
+        target=_pop_part(CallTarget, fields),
+        protocol=_pop_part(CallProtocol, fields),
+        contents=_pop_part(Contents, fields),
+    )
+    assert not fields, f"no part of a record has {sorted(fields)}"
+    return record
+
+
+def change_fields(whole: _Whole, **changes: Any) -> _Whole:
+    """An exchange or a record with the named fields of its parts changed."""
+    parts = {name: getattr(whole, name) for name in whole.__struct_fields__}
+    for name, value in parts.items():
+        if isinstance(value, msgspec.Struct):
+            own = {field: changes.pop(field) for field in value.__struct_fields__ if field in changes}
+            parts[name] = msgspec.structs.replace(value, **own)
+    return msgspec.structs.replace(whole, **{**parts, **changes})
+
+
+def _pop_part(part: type[_Part], fields: dict[str, Any]) -> _Part:
+    """The part made of those fields that are its own."""
+    return part(**{name: fields.pop(name) for name in part.__struct_fields__ if name in fields})
 
 
 routes = st.sampled_from([make_route(1), make_route(2, workload="api"), make_route(3, workload="web", method="POST")])

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import NamedTuple
 
+import numpy as np
+
+from sensor.aggregate.dictionary import ActorFacts, Facts, get_identities, get_media_types, get_truncated
 from sensor.aggregate.rows import Peak, RowColumns, RowFlag, Sum
 from sensor.core.arrays import Ragged
 from sensor.core.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Route
@@ -101,8 +104,6 @@ class Row:
     response_messages: int
     returned: int
     returned_measured: int
-    returned_calls: int
-    returned_estimated: int
     requests_read: int
     responses_read: int
     data: Counter[int]
@@ -127,6 +128,27 @@ def split_histograms(lists: Ragged) -> list[Counter[int]]:
     return [Counter(dict(zip(*row, strict=True))) for row in zip(buckets, counts, strict=True)]
 
 
+def find_actor(facts: Facts, number: int) -> ActorFacts:
+    """The actor of a number that `Facts.actor` gave; of one of `other`, with its name lost."""
+    columns, actors = facts.identities, np.array([number], np.uint32)
+    (identity,), (media_type,) = get_identities(actors).tolist(), get_media_types(actors).tolist()
+    text_columns = (columns.client_address, columns.client_workload, columns.protocol_version)
+    address, workload, version = facts.find_texts([int(column[identity]) for column in text_columns])
+    return ActorFacts(
+        int(columns.principal[identity]),
+        PrincipalKind(columns.principal_kind[identity]),
+        int(columns.credential[identity]),
+        bool(get_truncated(actors)[0]),
+        address,
+        workload,
+        AuthenticationKind(int(columns.authentication[identity])),
+        version,
+        facts.find_media_type(media_type),
+        CallKind(columns.kind[identity]),
+        facts.find_software(media_type),
+    )
+
+
 def read_rows(columns: RowColumns) -> list[Row]:
     """Every row with its facts looked up."""
     rows, facts = columns.rows, columns.facts
@@ -136,10 +158,13 @@ def read_rows(columns: RowColumns) -> list[Row]:
     assert all(row == sorted(set(row)) for row in objects)
     found = []
     for i in range(len(columns)):
-        actor = facts.find_actor(int(rows.identities[i]))
+        actor = find_actor(facts, int(rows.identities[i]))
         flags = RowFlag(int(rows.flags[i]))
-        sums, peaks = [int(rows.get_sum(place)[i]) for place in Sum], rows.peaks[:, i].tolist()
-        has_numbers = sums[Sum.NUMERIC_CALLS] > 0
+        sums, peaks = (
+            [int(rows.sums[place][i]) if place < len(rows.sums) else 0 for place in Sum],
+            rows.peaks[:, i].tolist(),
+        )
+        has_numbers = sums[Sum.OBJECT_NUMERIC_CALLS] > 0
         found.append(
             Row(
                 window_start_unix_seconds=int(columns.start_unix_seconds[i]),
@@ -159,30 +184,28 @@ def read_rows(columns: RowColumns) -> list[Row]:
                 records=sums[Sum.RECORDS],
                 request_bytes=sums[Sum.REQUEST_BYTES],
                 response_bytes=sums[Sum.RESPONSE_BYTES],
-                time_to_first_byte_sum_us=sums[Sum.TIME_TO_FIRST_BYTE_US],
-                duration_sum_us=sums[Sum.DURATION_US],
+                time_to_first_byte_sum_us=sums[Sum.TIME_TO_FIRST_BYTE_SUM_US],
+                duration_sum_us=sums[Sum.DURATION_SUM_US],
                 duration_max_us=peaks[Peak.DURATION_US],
                 duration=durations[i],
                 response_size=sizes[i],
                 objects=Objects(frozenset(objects[i]), bool(flags & RowFlag.OBJECTS_SKETCHED)),
                 objects_count=int(rows.objects_counts[i]),
-                object_numeric_calls=sums[Sum.NUMERIC_CALLS],
-                object_monotonic_steps=sums[Sum.STEPS],
+                object_numeric_calls=sums[Sum.OBJECT_NUMERIC_CALLS],
+                object_monotonic_steps=sums[Sum.OBJECT_MONOTONIC_STEPS],
                 object_numeric_span=peaks[Peak.NUMBER] - (2**63 - 1 - peaks[Peak.NUMBER_BELOW]) if has_numbers else 0,
                 kind=actor.kind,
                 rpc_status=int(rows.rpc_statuses[i]) - 1 if rows.rpc_statuses[i] else None,
                 ended_later=sums[Sum.ENDED_LATER],
                 streams=sums[Sum.STREAMS],
-                stream_duration_sum_us=sums[Sum.STREAM_US],
-                counted=sums[Sum.COUNTED],
+                stream_duration_sum_us=sums[Sum.STREAM_DURATION_SUM_US],
+                counted=sums[Sum.COUNTED_MESSAGES_CALLS],
                 request_messages=sums[Sum.REQUEST_MESSAGES],
                 response_messages=sums[Sum.RESPONSE_MESSAGES],
-                returned=sums[Sum.RETURNED],
-                returned_measured=sums[Sum.RETURNED_MEASURED],
-                returned_calls=sums[Sum.RETURNED_CALLS],
-                returned_estimated=sums[Sum.RETURNED_ESTIMATED],
-                requests_read=sums[Sum.REQUESTS_READ],
-                responses_read=sums[Sum.RESPONSES_READ],
+                returned=sums[Sum.RECORDS_RETURNED],
+                returned_measured=sums[Sum.RECORDS_MEASURED],
+                requests_read=sums[Sum.REQUEST_BODIES_READ],
+                responses_read=sums[Sum.RESPONSE_BODIES_READ],
                 data=data[i],
             )
         )

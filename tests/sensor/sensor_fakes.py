@@ -7,9 +7,11 @@ import numpy as np
 
 from common.figures import Figure
 from sensor.aggregate.dictionary import Facts
-from sensor.core.calls import CallRecord, Calls, Exchange, Role, make_calls
+from sensor.capture.source import Capture
+from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe.describer import Undescribed
@@ -17,49 +19,23 @@ from sensor.ebpf.abi import RECORD, Counter
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
-from sensor.export.state import InstallationKey
+from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.kernel_cache import KernelMaps, MapName
 from tests.sensor.clocks import FakeClock
-from tests.sensor.records import make_record, make_route
+from tests.sensor.records import make_exchange, make_record, make_route
 
 
-def make_exchange(path: bytes = b"/users") -> Exchange:
-    return Exchange(
-        time_unix_ns=0,
-        connection=1,
-        call=0,
-        role=Role.SERVER,
-        cgroup_id=1,
-        peer_cgroup_id=0,
-        local_address="127.0.0.1",
-        local_port=80,
-        remote_address="127.0.0.1",
-        remote_port=1,
-        request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n",
-        is_request_head_truncated=False,
-        response_head=b"",
-        status_code=200,
-        request_bytes=1,
-        response_bytes=1,
-        time_to_first_byte_ns=1,
-        duration_ns=1,
-        calls=1,
-        is_final=True,
-        is_aborted=False,
-        is_lossy=False,
-    )
+def make_users_exchange(path: bytes = b"/users") -> Exchange:
+    return make_exchange(request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n")
 
 
-class FakeCapture:
+class FakeCapture(Capture):
     """Gives what a test put in; `read` raises what it put in instead."""
 
     way = CaptureWay.CGROUP_SKB
-    fallback_reason = ""
-    limitation = ""
-    bell = None
 
     def __init__(self) -> None:
-        self.waiting: list[Exchange] = []
+        self.waiting: list[Exchange | StreamExchange] = []
         self.records = np.empty(0, RECORD)
         self.sums: dict[bytes, tuple[int, int, int, int]] = {}
         self.totals = dict.fromkeys(Counter, 0)
@@ -69,15 +45,12 @@ class FakeCapture:
         self.moves: list[str] = []
         self.listening: set[int] = set()
 
-    def read(self) -> list[Exchange]:
+    def read(self) -> list[Exchange | StreamExchange]:
         if self.error:
             error, self.error = self.error, None
             raise error
         taken, self.waiting = self.waiting, []
         return taken
-
-    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
-        return 0
 
     def has_events(self) -> bool:
         return bool(self.waiting)
@@ -108,11 +81,6 @@ class FakeCapture:
 
     def program_ns(self, *, calls: int) -> int:
         return 0
-
-    def tls_calls(self) -> int:
-        return 0
-
-    def limit_tls(self, calls_per_second: int) -> None: ...
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         if self.refusal:
@@ -200,11 +168,12 @@ class FakeNode:
 
 
 class FakeEnforcement:
-    """Notes what it is told."""
+    """Notes what it gets; its own enforcer."""
 
     is_naming = False
 
     def __init__(self) -> None:
+        self.enforcer = self
         self.moves: list[str] = []
         self.taken: list[tuple[tuple[Block, ...], int]] = []
 
@@ -217,8 +186,8 @@ class FakeEnforcement:
     def end(self) -> None:
         self.moves.append("end")
 
-    def set_key(self, key: InstallationKey) -> None:
-        self.moves.append(f"key {key.key_id}")
+    def set_key(self, key_id: int, secret: bytes) -> None:
+        self.moves.append(f"key {key_id}")
 
     def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
         self.taken.append((blocks, epoch))
@@ -233,7 +202,7 @@ class FakeEnforcement:
         return ()
 
 
-class FakeDescriber:
+class FakeProcessor:
     """Fails on /bug, tells nothing of /none, and has a text of /unwritable that cannot be sent."""
 
     def __init__(self, clock: FakeClock, key: InstallationKey, facts: Facts) -> None:
@@ -255,7 +224,7 @@ class FakeDescriber:
         workload = "\udcff" if b"/unwritable" in exchange.request_head else ""
         return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id, client_workload=workload)
 
-    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         if b"/dull" in exchange.request_head:
             raise RuntimeError("a bug")
         self.learned.append(exchange)

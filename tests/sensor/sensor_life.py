@@ -8,9 +8,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
+from sensor.agent.call_processor import CallProcessor
 from sensor.agent.lock import NodeLock
-from sensor.agent.pipeline import Describer, Pipeline
+from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator
+from sensor.core.keyed import InstallationKey
 from sensor.coverage.gaps import Gaps
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
@@ -19,7 +21,7 @@ from sensor.export.convert import BatchConverter
 from sensor.export.messages import SensorIdentity
 from sensor.export.session import SessionTimes
 from sensor.export.spool import Spool
-from sensor.export.state import InstallationKey, StateDirectory
+from sensor.export.state import StateDirectory
 from sensor.export.target import Target
 from sensor.offload.governor import Governor, GovernorSettings
 from sensor.routes.vocabulary import load_vocabulary
@@ -27,7 +29,7 @@ from tests.sensor.clocks import FakeClock
 from tests.sensor.export.collector import FakeCollector
 from tests.sensor.export.sending import make_keeper
 from tests.sensor.scopes import watch_host
-from tests.sensor.sensor_fakes import FakeCapture, FakeDescriber, FakeEnforcement, FakeNode
+from tests.sensor.sensor_fakes import FakeCapture, FakeEnforcement, FakeNode, FakeProcessor
 
 BOOT = "c" * 32
 
@@ -43,7 +45,7 @@ class Life:
     spool: Spool
     capturing: asyncio.Event
     task: asyncio.Task[None]
-    describers: list[FakeDescriber]
+    processors: list[FakeProcessor]
     lock: NodeLock
     enforcement: FakeEnforcement
     node: FakeNode
@@ -69,17 +71,17 @@ async def live(
     lock = NodeLock(directory / "run", watch_host(), version="1", now=lambda: "now", abstract_name=name)
     enforcement, node = FakeEnforcement(), FakeNode()
     aggregator = Aggregator()
-    describers: list[FakeDescriber] = []
+    processors: list[FakeProcessor] = []
 
-    def make_describer(key: InstallationKey) -> FakeDescriber:
-        describers.append(FakeDescriber(clock, key, aggregator.facts))
-        return describers[-1]
+    def make_processor(key: InstallationKey) -> FakeProcessor:
+        processors.append(FakeProcessor(clock, key, aggregator.facts))
+        return processors[-1]
 
     spool = Spool(directory / "spool", boot_id=BOOT)
 
-    def make_pipeline(describer: Describer, key_id: int) -> Pipeline:
+    def make_pipeline(processor: CallProcessor, key_id: int) -> Pipeline:
         converter = BatchConverter(node="node-1", boot_id=BOOT)
-        return Pipeline(describer=describer, aggregator=aggregator, converter=converter, clock=clock, key_id=key_id)
+        return Pipeline(processor=processor, aggregator=aggregator, converter=converter, clock=clock, key_id=key_id)
 
     sensor = Sensor(
         settings=RunSettings(
@@ -92,7 +94,7 @@ async def live(
         state=StateDirectory(directory),
         spool=spool,
         open_capture=lambda: capture,
-        make_describer=make_describer,
+        make_processor=make_processor,
         make_pipeline=make_pipeline,
         node=node,
         schemas=SchemaBook(load_vocabulary(), SampleRule()),
@@ -119,7 +121,7 @@ async def live(
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, lock, enforcement, node)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, processors, lock, enforcement, node)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)

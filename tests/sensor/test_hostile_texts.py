@@ -15,10 +15,10 @@ from apidae.v1 import stream_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import convert_coverage
-from sensor.agent.call_processor import Knowledge, NodeDescriber
+from collector.storage.columns import RowBatch
+from sensor.agent.call_processor import CallProcessor, ProcessorState
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.agent.pipeline import Pipeline
@@ -27,6 +27,7 @@ from sensor.core.calls import Exchange, RawBodies, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
+from sensor.core.keyed import InstallationKey
 from sensor.core.printable import NAME_BYTES_MAX
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.cgroup import CgroupOwner
@@ -34,11 +35,10 @@ from sensor.enrich.hidden import parse_unix
 from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.export.messages import write_coverage, write_schemas
-from sensor.export.state import InstallationKey
 from tests.sensor.enrich.test_identity import Node as FakeNode
-from tests.sensor.records import ROUTE, make_record, make_service
+from tests.sensor.records import ROUTE, change_fields, make_exchange, make_record, make_service
 from tests.sensor.scopes import watch_host
-from tests.sensor.sensor_fakes import make_exchange
+from tests.sensor.sensor_fakes import make_users_exchange
 
 NOW = Clock().unix_ns() // 10**9
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -137,7 +137,7 @@ def test_names_of_cgroups(name: bytes) -> None:
                 b"lxc/x" + name[:240],
             )
         ]
-        services = [node.identity.service(cgroup_id, 80, "10.0.0.5") for cgroup_id in ids]
+        services = [node.identity.server(cgroup_id, 80, "10.0.0.5")[0] for cgroup_id in ids]
         send_names(services, [node.identity.client_workload(cgroup_id, "10.0.0.5", 1) for cgroup_id in ids])
 
 
@@ -221,7 +221,7 @@ def test_names_of_pods_and_their_owners(name: str) -> None:
         node = FakeNode(root, Pods(pod))
         cgroup_id = make_cgroup(node.tree, b"a" * 64)
         send_names(
-            [node.identity.service(cgroup_id, 80, "10.0.0.5")],
+            [node.identity.server(cgroup_id, 80, "10.0.0.5")[0]],
             [node.identity.client_workload(cgroup_id, "10.0.0.5", 1), node.identity.address_workload("10.0.0.5", 1, 1)],
         )
     workloads = list_workloads([pod], cluster="", zone="")
@@ -236,19 +236,16 @@ class Way:
     def __init__(self, root: Path) -> None:
         (root / "cgroup").mkdir()
         (root / "proc").mkdir()
-        chosen = SensorSettings(
-            collector="127.0.0.1:1", kubernetes="off", state_dir=root, proc_path=root / "proc",
-            body_first_samples_count=1_000,
-        )  # fmt: skip
+        chosen = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=root, proc_path=root / "proc")
         self.clock, aggregator = Clock(), Aggregator()
         node = Node(chosen, watch_host(root / "cgroup"), self.clock, Failures())
-        self.knowledge = Knowledge(chosen, self.clock, aggregator, node)
+        self.knowledge = ProcessorState(chosen, self.clock, aggregator, node)
         enforcement = Enforcement(
             chosen, self.clock, list_servers=node.servers, list_namespaces=dict, proc=root / "proc"
         )
         key = InstallationKey(key_id=7, secret=b"0123456789abcdef")
         self.pipeline = Pipeline(
-            describer=NodeDescriber(chosen, node, self.knowledge, enforcement, key),
+            processor=CallProcessor(chosen, node, self.knowledge, enforcement, key),
             aggregator=aggregator,
             converter=BatchConverter(node="node-1", boot_id="c" * 32),
             clock=self.clock,
@@ -303,8 +300,8 @@ def test_texts_of_clients_and_servers(way: Way, text: bytes, other: bytes) -> No
             response = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, len(body))
             request = head.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body))
             exchanges.append(
-                msgspec.structs.replace(
-                    make_exchange(),
+                change_fields(
+                    make_users_exchange(),
                     time_unix_ns=way.clock.unix_ns(),
                     remote_address=f"10.0.0.{consumer + 1}",
                     request_head=request,
@@ -312,10 +309,7 @@ def test_texts_of_clients_and_servers(way: Way, text: bytes, other: bytes) -> No
                     bodies=RawBodies(body, body),
                 )
             )
-        exchanges.append(
-            msgspec.structs.replace(
-                make_exchange(), time_unix_ns=way.clock.unix_ns(), request_head=line[:40] + b" /a HTTP/1.1\r\n\r\n"
-            )
-        )
+        request_head = line[:40] + b" /a HTTP/1.1\r\n\r\n"
+        exchanges.append(make_exchange(time_unix_ns=way.clock.unix_ns(), request_head=request_head))
     for told in way.send(exchanges):
         assert told.isprintable() and len(told.encode()) <= 1_024, told

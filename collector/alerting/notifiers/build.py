@@ -1,26 +1,156 @@
-"""Builds the notifiers that the settings name, each with its queue. Every alert goes to all of them."""
+"""The table of notifiers: what makes the sender of each kind of receiver.
+
+Every alert goes to all entries of the setting `notifiers`. To add a kind, see docs/internals/development.md.
+"""
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Final
 
-from pydantic import SecretStr
+import msgspec
 
-from collector.alerting.alert import Alert
-from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerting.notifiers.chat import check_routing_key, write_pagerduty, write_slack, write_teams
-from collector.alerting.notifiers.delivery import Carrier, Notifier
-from collector.alerting.notifiers.http import Form, Posting, check_address
-from collector.alerting.notifiers.mail import Mail, MailSettings
-from collector.alerting.notifiers.ocsf import OcsfFile, write_ocsf
-from collector.alerting.notifiers.otlp import check_endpoint, is_taken, read_headers, write_otlp
-from collector.alerting.notifiers.syslog import Syslog, SyslogSettings
-from collector.alerting.notifiers.templates import load_template
-from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
-from collector.core.config import CollectorSettings
+from collector.alerting.alert import Alert, list_fields
+from collector.alerting.notifiers.delivery import Notifier, Sender
+from collector.alerting.notifiers.file import FileSender
+from collector.alerting.notifiers.http import (
+    HttpSender,
+    check_address,
+    check_otlp,
+    check_plain_address,
+    is_accepted_by_otlp,
+    read_headers,
+    sign_headers,
+)
+from collector.alerting.notifiers.mail import MailSender, MailSettings
+from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
+from collector.alerting.notifiers.templates import load_template, write_json
+from collector.core.destinations import (
+    AlertmanagerNotifier,
+    AnyNotifier,
+    MailNotifier,
+    OcsfFileNotifier,
+    OcsfNotifier,
+    OtlpNotifier,
+    PagerDutyNotifier,
+    PagerDutyRegion,
+    SlackNotifier,
+    SyslogNotifier,
+    TeamsNotifier,
+    TemplateNotifier,
+    WebhookNotifier,
+)
 from common.figures import Figure, list_figures
+from common.settings import Section
+
+_ROUTING_KEY_CHARACTERS: Final = 32
+PAGERDUTY_URLS: Final[dict[PagerDutyRegion, str]] = {
+    PagerDutyRegion.US: "https://events.pagerduty.com/v2/enqueue",
+    PagerDutyRegion.EU: "https://events.eu.pagerduty.com/v2/enqueue",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What senders say of this collector, and what they need of it. `load_secret` gives the webhook's, asked where one
+    is set; `clock` gives unix seconds."""
+
+    cluster: str
+    load_secret: Callable[[], str]
+    version: str
+    clock: Callable[[], float]
+
+
+def _build_webhook(one: WebhookNotifier, around: Surroundings) -> Sender:
+    secret = around.load_secret()
+    return HttpSender(
+        one.kind,
+        check_address(one.url.get_secret_value(), "webhook"),
+        write_alert,
+        make_headers=lambda body: sign_headers(secret, around.clock(), body),
+        takes_updates=True,
+    )
+
+
+def write_alert(alert: Alert) -> bytes:
+    """Its fields as JSON."""
+    return msgspec.json.encode(list_fields(alert))
+
+
+def _build_syslog(one: SyslogNotifier, around: Surroundings) -> Sender:
+    form = SyslogSettings(url=one.url, format=one.format, host_name=socket.gethostname(), version=around.version)
+    return SyslogSender(form)
+
+
+def _build_alertmanager(one: AlertmanagerNotifier, _: Surroundings) -> Sender:
+    use = "http://HOST:9093 or https://HOST; a credential would be shown, let a proxy add it"
+    url = check_plain_address(one.url, "address of an Alertmanager", use)
+    return HttpSender(one.kind, url + "/api/v2/alerts", write_json(one.kind), takes_updates=True)
+
+
+def _build_json(one: SlackNotifier | TeamsNotifier | OcsfNotifier, around: Surroundings, *, what: str) -> Sender:
+    """Of a receiver that is known by its secret address alone."""
+    return HttpSender(one.kind, check_address(one.url.get_secret_value(), what), _write_known(one.kind, around))
+
+
+def _write_known(name: str, around: Surroundings) -> Callable[[Alert], bytes]:
+    return write_json(name, version=around.version, cluster=around.cluster)
+
+
+def _build_pagerduty(one: PagerDutyNotifier, _: Surroundings) -> Sender:
+    key = one.routing_key.get_secret_value()
+    if len(key) != _ROUTING_KEY_CHARACTERS or not key.isascii() or not key.isalnum():
+        raise ValueError(
+            f"it is no integration key of PagerDuty, which has {_ROUTING_KEY_CHARACTERS} letters and digits; copy that "
+            "of an Events API v2 integration"
+        )
+    return HttpSender(one.kind, PAGERDUTY_URLS[one.region], write_json(one.kind, routing_key=key))
+
+
+def _build_mail(one: MailNotifier, _: Surroundings) -> Sender:
+    return MailSender(MailSettings(url=one.url.get_secret_value(), sender=one.sender, recipients=one.recipients))
+
+
+def _build_otlp(one: OtlpNotifier, around: Surroundings) -> Sender:
+    headers = read_headers(one.headers.get_secret_value() if one.headers is not None else "")
+    return HttpSender(
+        one.kind,
+        check_otlp(one.url, is_with_headers=bool(headers)),
+        _write_known(one.kind, around),
+        make_headers=lambda body: headers,
+        is_accepted=is_accepted_by_otlp,
+    )
+
+
+def _build_ocsf_file(one: OcsfFileNotifier, around: Surroundings) -> Sender:
+    return FileSender(one.kind, one.path, _write_known("ocsf", around))
+
+
+def _build_template(one: TemplateNotifier, _: Surroundings) -> Sender:
+    return HttpSender(
+        one.kind,
+        check_address(one.url.get_secret_value(), "template"),
+        load_template(one.template_file, one.content_type),
+        make_headers=lambda body: {"content-type": one.content_type},
+    )
+
+
+# By the model of their settings.
+NOTIFIERS: Final[Mapping[type[Section], Callable[[Any, Surroundings], Sender]]] = {
+    WebhookNotifier: _build_webhook,
+    SyslogNotifier: _build_syslog,
+    AlertmanagerNotifier: _build_alertmanager,
+    SlackNotifier: partial(_build_json, what="Slack"),
+    TeamsNotifier: partial(_build_json, what="Teams"),
+    PagerDutyNotifier: _build_pagerduty,
+    MailNotifier: _build_mail,
+    OtlpNotifier: _build_otlp,
+    OcsfNotifier: partial(_build_json, what="OCSF"),
+    OcsfFileNotifier: _build_ocsf_file,
+    TemplateNotifier: _build_template,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,119 +186,21 @@ class Notifiers:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What carriers say of this collector, and what they need of it. `load_secret` gives the webhook's, asked where one
-    is set; `clock` gives unix seconds."""
-
-    load_secret: Callable[[], str]
-    version: str
-    clock: Callable[[], float]
-
-
-def compose_notifiers(
-    settings: CollectorSettings, *, load_secret: Callable[[], str], version: str, clock: Callable[[], float]
+def build_notifiers(
+    settings: Sequence[AnyNotifier],
+    *,
+    cluster: str,
+    load_secret: Callable[[], str],
+    version: str,
+    clock: Callable[[], float],
 ) -> Notifiers:
-    """Raises ValueError with one sentence that names the setting."""
-    around = Surroundings(load_secret=load_secret, version=version, clock=clock)
+    """One for each entry. Raises ValueError with one sentence that names the entry."""
+    around = Surroundings(cluster=cluster, load_secret=load_secret, version=version, clock=clock)
     made = []
-    for name, make in _MAKERS.items():
-        if getattr(settings, name) is None:
-            continue
+    for number, one in enumerate(settings):
         try:
-            made.append(Notifier(make(settings, around), clock=clock))
+            sender = NOTIFIERS[type(one)](one, around)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(f"notifiers[{number}], {one.kind}: {error}") from None
+        made.append(Notifier(sender, name=one.name, clock=clock))
     return Notifiers(tuple(made))
-
-
-def _make_webhook(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    form = WebhookSettings(url=_reveal(settings.webhook_url), secret=around.load_secret())
-    return Webhook(form, clock=around.clock)
-
-
-def _make_syslog(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    form = SyslogSettings(
-        url=settings.syslog_url or "",
-        format=settings.syslog_format,
-        host_name=socket.gethostname(),
-        version=around.version,
-    )
-    return Syslog(form)
-
-
-def _make_alertmanager(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Alertmanager(AlertmanagerSettings(settings.alertmanager_url or ""))
-
-
-def _make_slack(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Posting(Form(name="slack", url=check_address(_reveal(settings.slack_url), "Slack"), write=write_slack))
-
-
-def _make_teams(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    return Posting(Form(name="teams", url=check_address(_reveal(settings.teams_url), "Teams"), write=write_teams))
-
-
-def _make_pagerduty(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    key = check_routing_key(_reveal(settings.pagerduty_routing_key))
-    url = check_address(settings.pagerduty_url, "PagerDuty")
-    return Posting(Form(name="pagerduty", url=url, write=partial(write_pagerduty, routing_key=key)))
-
-
-def _make_mail(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    form = MailSettings(url=_reveal(settings.smtp_url), sender=settings.email_from, recipients=settings.email_to)
-    return Mail(form)
-
-
-def _make_otlp(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    headers = read_headers(_reveal(settings.otlp_headers))
-    form = Form(
-        name="otlp",
-        url=check_endpoint(settings.otlp_url or "", is_with_headers=bool(headers)),
-        write=partial(write_otlp, version=around.version, cluster=settings.cluster),
-        headers=headers,
-        is_taken=is_taken,
-    )
-    return Posting(form)
-
-
-def _make_ocsf(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    write = partial(write_ocsf, version=around.version, cluster=settings.cluster)
-    return Posting(Form(name="ocsf", url=check_address(_reveal(settings.ocsf_url), "OCSF"), write=write))
-
-
-def _make_ocsf_file(settings: CollectorSettings, around: Surroundings) -> Carrier:
-    assert settings.ocsf_file is not None
-    return OcsfFile(settings.ocsf_file, version=around.version, cluster=settings.cluster)
-
-
-def _make_template(settings: CollectorSettings, _: Surroundings) -> Carrier:
-    assert settings.template_file is not None
-    content_type = settings.template_content_type
-    form = Form(
-        name="template",
-        url=check_address(_reveal(settings.template_url), "template"),
-        write=load_template(settings.template_file, content_type),
-        content_type=content_type,
-    )
-    return Posting(form)
-
-
-def _reveal(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret is not None else ""
-
-
-# By the setting that asks for it.
-_MAKERS: Mapping[str, Callable[[CollectorSettings, Surroundings], Carrier]] = {
-    "webhook_url": _make_webhook,
-    "syslog_url": _make_syslog,
-    "alertmanager_url": _make_alertmanager,
-    "slack_url": _make_slack,
-    "teams_url": _make_teams,
-    "pagerduty_routing_key": _make_pagerduty,
-    "smtp_url": _make_mail,
-    "otlp_url": _make_otlp,
-    "ocsf_url": _make_ocsf,
-    "ocsf_file": _make_ocsf_file,
-    "template_url": _make_template,
-}

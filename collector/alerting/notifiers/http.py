@@ -1,19 +1,24 @@
-"""The base of notifiers over HTTP: checked addresses, clients without redirects, and what an answer means. EDGE: HTTP.
+"""Sends bodies over HTTP: checked addresses, signatures, clients without redirects, what answers mean. EDGE: HTTP.
 
-`Posting` is the carrier of Slack, Teams, PagerDuty, OTLP, OCSF and templates. They differ only in the body, which a
-pure function writes.
+`HttpSender` serves every receiver that takes a POST. They differ in the address, the headers and the body, which a
+template writes (collector/alerting/notifiers/bodies).
 """
 
-import ipaddress
+import hashlib
+import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import httpx
+import msgspec
 
 from collector.alerting.alert import Alert
-from collector.alerting.notifiers.delivery import Outcome
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
+from collector.core.config import is_loopback
 
+JSON: Final = "application/json"
+OTLP_PATH: Final = "/v1/logs"
 TIMEOUT_SECONDS = 5.0
 
 
@@ -32,22 +37,80 @@ def check_address(url: str, what: str) -> str:
     raise ValueError(f"{what} address {shown!r} is neither https nor http on loopback; use an https:// address")
 
 
+def check_plain_address(url: str, what: str, use: str) -> str:
+    """The address, which may be http and holds no credential. Raises ValueError with one sentence."""
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment or "@" in url):
+        return url.rstrip("/")
+    shown = f"{parts.scheme}://{parts.hostname or ''}"  # Never the rest: it may hold a token.
+    raise ValueError(f"{shown!r} is no {what}; use {use}")
+
+
+def check_otlp(url: str, *, is_with_headers: bool) -> str:
+    """The address for logs of an OTLP endpoint (`http://collector:4318`). Raises ValueError with one sentence."""
+    checked = check_plain_address(url, "OTLP endpoint", "http://HOST:4318 or https://HOST, keys in headers")
+    parts = urlsplit(checked)
+    if is_with_headers and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("headers would go in the clear; use https://")
+    return checked.removesuffix(OTLP_PATH) + OTLP_PATH
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """`name=value` with commas between, values percent-encoded (as OTEL_EXPORTER_OTLP_HEADERS). Raises ValueError with
+    one sentence, which shows no value, unless both are ASCII."""
+    headers = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = part.partition("=")
+        name, value = name.strip().lower(), unquote(value.strip())
+        is_name = name.replace("-", "").replace("_", "").isalnum()
+        if not (separator and is_name and value.isprintable() and f"{name}{value}".isascii()):
+            raise ValueError(
+                "headers must be NAME=VALUE with commas between, in ASCII, as in authorization=Bearer%20KEY"
+            )
+        headers[name] = value
+    return headers
+
+
+def is_accepted_by_otlp(answer: bytes) -> bool:
+    """Whether no record was refused: an ExportLogsServiceResponse may accept the request and still refuse records."""
+    try:
+        said = msgspec.json.decode(answer) if answer else {}
+    except msgspec.DecodeError:
+        return True  # The status said yes.
+    partial = said.get("partialSuccess") if isinstance(said, dict) else None
+    refused = partial.get("rejectedLogRecords", 0) if isinstance(partial, dict) else 0
+    return str(refused) in ("0", "")
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """The value of the header X-Apidae-Signature: an HMAC-SHA256 over the timestamp, a dot, and the body."""
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def sign_headers(secret: str, now: float, body: bytes) -> dict[str, str]:
+    """The headers of a webhook's POST."""
+    timestamp = str(int(now))
+    return {"x-apidae-timestamp": timestamp, "x-apidae-signature": sign(secret, timestamp, body)}
+
+
 def post(
     client: httpx.Client,
     url: str,
     body: bytes,
     headers: Mapping[str, str],
-    is_taken: Callable[[bytes], bool] | None = None,
-) -> Outcome:
-    """One POST. `is_taken` judges the body of an answer that says yes."""
+    is_accepted: Callable[[bytes], bool] | None = None,
+) -> DeliveryOutcome:
+    """One POST, of JSON unless the headers say otherwise. `is_accepted` reads the body of an answer that says yes."""
     try:
-        answer = client.post(url, content=body, headers=dict(headers))
+        answer = client.post(url, content=body, headers={"content-type": JSON, **headers})
     except httpx.HTTPError:
-        return Outcome.UNANSWERED
+        return DeliveryOutcome.UNANSWERED
     status = answer.status_code
     if 200 <= status < 300:
-        return Outcome.DELIVERED if is_taken is None or is_taken(answer.content) else Outcome.REFUSED
-    return Outcome.REFUSED if 400 <= status < 500 and status not in (408, 429) else Outcome.UNANSWERED
+        is_delivered = is_accepted is None or is_accepted(answer.content)
+        return DeliveryOutcome.DELIVERED if is_delivered else DeliveryOutcome.REFUSED
+    is_final = 400 <= status < 500 and status not in (408, 429)
+    return DeliveryOutcome.REFUSED if is_final else DeliveryOutcome.UNANSWERED
 
 
 def show_target(url: str) -> str:
@@ -57,56 +120,38 @@ def show_target(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-JSON = "application/json"
-
-
 class UnwritableError(Exception):
     """No body could be made of an alert; one sentence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """Where bodies go and how they look."""
+class HttpSender(Sender):
+    """One POST an alert."""
 
-    name: str  # Of the notifier.
-    url: str = field(repr=False)
-    write: Callable[[Alert], bytes]  # May raise UnwritableError.
-    content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    is_taken: Callable[[bytes], bool] | None = None  # Judges the body of an answer that says yes.
-
-
-class Posting:
-    """A carrier."""
-
-    takes_updates = False
-
-    def __init__(self, form: Form, *, transport: httpx.BaseTransport | None = None) -> None:
-        """`transport` replaces the network in tests."""
-        self.name = form.name
-        self.target = show_target(form.url)
-        self._form = form
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        write: Callable[[Alert], bytes],
+        *,
+        make_headers: Callable[[bytes], Mapping[str, str]] = lambda body: {},
+        is_accepted: Callable[[bytes], bool] | None = None,
+        takes_updates: bool = False,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`write` makes a body, and may raise UnwritableError; `make_headers` gives those of a body; `is_accepted`
+        reads the body of an answer that says yes; `transport` replaces the network in tests."""
+        self.name, self.target, self.takes_updates = name, show_target(url), takes_updates
+        self._url, self._write, self._make_headers, self._is_accepted = url, write, make_headers, is_accepted
         self._client = make_client(transport)
 
-    def send(self, alert: Alert) -> Outcome:
+    def send(self, alert: Alert) -> DeliveryOutcome:
         """One POST."""
-        form = self._form
         try:
-            body = form.write(alert)
+            body = self._write(alert)
         except UnwritableError:
-            return Outcome.REFUSED
-        return post(self._client, form.url, body, {"content-type": form.content_type, **form.headers}, form.is_taken)
+            return DeliveryOutcome.REFUSED
+        return post(self._client, self._url, body, self._make_headers(body), self._is_accepted)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()

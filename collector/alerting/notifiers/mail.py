@@ -19,9 +19,9 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from collector.alerting.alert import Alert, AlertState
-from collector.alerting.notifiers.delivery import Outcome
-from collector.alerting.notifiers.http import is_loopback
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.alerting.notifiers.templates import cut, headline, list_facts
+from collector.core.config import is_loopback
 
 TIMEOUT_SECONDS: Final = 10.0
 PORTS: Final = {"smtp": 587, "smtps": 465}
@@ -45,15 +45,14 @@ class MailSettings:
         if parts.scheme not in PORTS or not parts.hostname or port is None or parts.path.strip("/") or parts.query:
             shown = f"{parts.scheme}://{parts.hostname or ''}"  # Never the rest: it holds a password.
             raise ValueError(f"{shown!r} is no address of a mail server; use smtp://HOST:587 or smtps://HOST:465")
-        for name, address in (("email_from", self.sender), *(("email_to", one) for one in self.recipients)):
+        for name, address in (("sender", self.sender), *(("recipients", one) for one in self.recipients)):
             _check_address(name, address)
 
 
-class Mail:
-    """A carrier."""
+class MailSender(Sender):
+    """One message an alert."""
 
     name = "mail"
-    takes_updates = False
 
     def __init__(self, settings: MailSettings, *, context: ssl.SSLContext | None = None) -> None:
         """`context` replaces the system's authorities in tests."""
@@ -65,28 +64,25 @@ class Mail:
         self._context = context or ssl.create_default_context()
         self.target = f"{parts.scheme}://{self._host}:{self._port}"
 
-    def send(self, alert: Alert) -> Outcome:
+    def send(self, alert: Alert) -> DeliveryOutcome:
         """One message over a connection of its own."""
         message = write_mail(alert, self._settings)
         try:
             with self._connect() as server:
                 if not self._is_tls and not self._secure(server):
-                    return Outcome.REFUSED
+                    return DeliveryOutcome.REFUSED
                 if self._user:
                     server.login(self._user, self._password)
                 server.send_message(message)
         except smtplib.SMTPRecipientsRefused as error:
-            return _judge(*(code for code, _ in error.recipients.values()))
+            return _read_codes(*(code for code, _ in error.recipients.values()))
         except smtplib.SMTPResponseException as error:
-            return _judge(error.smtp_code)
+            return _read_codes(error.smtp_code)
         except smtplib.SMTPNotSupportedError:
-            return Outcome.REFUSED
+            return DeliveryOutcome.REFUSED
         except (smtplib.SMTPException, OSError):
-            return Outcome.UNANSWERED
-        return Outcome.DELIVERED
-
-    def close(self) -> None:
-        """Nothing is open between two messages."""
+            return DeliveryOutcome.UNANSWERED
+        return DeliveryOutcome.DELIVERED
 
     def _connect(self) -> smtplib.SMTP:
         if self._is_tls:
@@ -135,6 +131,6 @@ def _word(text: str) -> str:
     return "".join(c for c in text if c.isascii() and (c.isalnum() or c in "-_")) or "none"
 
 
-def _judge(*codes: int) -> Outcome:
+def _read_codes(*codes: int) -> DeliveryOutcome:
     """A server's 5xx is final."""
-    return Outcome.REFUSED if all(500 <= code < 600 for code in codes) else Outcome.UNANSWERED
+    return DeliveryOutcome.REFUSED if all(500 <= code < 600 for code in codes) else DeliveryOutcome.UNANSWERED

@@ -9,12 +9,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from collector.alerting.alert import Alert, AlertState, Severity
-from collector.alerting.notifiers.delivery import Outcome
-from collector.core.config import SyslogFormat
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
+from collector.alerting.notifiers.templates import find_address, flatten, show_time
+from collector.core.destinations import SyslogFormat
 
 TIMEOUT_SECONDS = 5.0
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, 6587's registered port, RFC 5425.
@@ -50,11 +50,10 @@ class SyslogSettings:
             )
 
 
-class Syslog:
-    """A carrier."""
+class SyslogSender(Sender):
+    """One message an alert."""
 
     name = "syslog"
-    takes_updates = False
 
     def __init__(self, settings: SyslogSettings, *, connect: Callable[[str, str, int], socket.socket] | None = None):
         """`connect` (scheme, host, port) replaces the network in tests."""
@@ -66,7 +65,7 @@ class Syslog:
         self._socket: socket.socket | None = None
         self.target = f"{self._scheme}://{self._host}:{self._port}"
 
-    def send(self, alert: Alert) -> Outcome:
+    def send(self, alert: Alert) -> DeliveryOutcome:
         """One message."""
         message = write_message(alert, self._settings)
         try:
@@ -78,8 +77,8 @@ class Syslog:
                 self._socket.sendall(str(len(message)).encode() + b" " + message)
         except OSError:
             self.close()
-            return Outcome.UNANSWERED
-        return Outcome.DELIVERED
+            return DeliveryOutcome.UNANSWERED
+        return DeliveryOutcome.DELIVERED
 
     def close(self) -> None:
         """Let the connection go."""
@@ -92,9 +91,8 @@ class Syslog:
 def write_message(alert: Alert, settings: SyslogSettings) -> bytes:
     """A whole SYSLOG-MSG of RFC 5424 section 6, UTF-8."""
     severity = _CLOSED if alert.state is AlertState.CLOSED else _SEVERITIES[alert.severity]
-    time = datetime.fromtimestamp(alert.updated_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     host = _name(settings.host_name)
-    header = f"<{FACILITY * 8 + severity}>1 {time} {host} apidae - {alert.kind.value}"
+    header = f"<{FACILITY * 8 + severity}>1 {show_time(alert.updated_at)} {host} apidae - {alert.kind.value}"
     if settings.format is SyslogFormat.CEF:
         return f"{header} - {write_cef(alert, settings.version)}".encode()
     return f"{header} {_write_data(alert)} ".encode() + b"\xef\xbb\xbf" + _flat(f"{alert.title}: {alert.why}").encode()
@@ -103,7 +101,7 @@ def write_message(alert: Alert, settings: SyslogSettings) -> bytes:
 def write_cef(alert: Alert, version: str) -> str:
     """One CEF record: seven fields of the header by bars, then the extension by keys of the dictionary."""
     header = ("CEF:0", "Apidae", "Apidae", version, alert.kind.value, alert.title, str(_CEF_SEVERITIES[alert.severity]))
-    source = alert.consumer.removeprefix("address:") if alert.consumer.startswith("address:") else ""
+    source = find_address(alert)
     extension = {
         "externalId": alert.id,
         "cat": alert.kind.value,
@@ -157,8 +155,8 @@ def _escape(text: str, specials: tuple[str, ...]) -> str:
 
 
 def _flat(text: str) -> str:
-    """One line of bounded length: what came from outside breaks no record."""
-    return "".join(c if c.isprintable() else " " for c in text)[:_MESSAGE_CHARACTERS_MAX]
+    """One line of bounded length."""
+    return flatten(text)[:_MESSAGE_CHARACTERS_MAX]
 
 
 def _name(text: str) -> str:

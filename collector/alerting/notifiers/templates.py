@@ -1,24 +1,33 @@
-"""Bodies that the operator writes as a Jinja template of an alert, and the facts and texts that all notifiers share.
+"""Bodies of alerts as Jinja templates: those of `bodies/`, one for each receiver of JSON, and the operator's own.
 
-A template sees `alert` with the fields of `collector.alerting.alert.Alert` and nothing else. An unknown name is an
-error at the start, not an empty text. `tojson` quotes for JSON, `rfc3339` shows a time. It runs in Jinja's sandbox.
+A template sees `alert` with the fields of `collector.alerting.alert.Alert`. Those of `bodies/` also see the `headline`,
+the `facts` and the `address` of the caller, and the names that the receiver's row gives. An unknown name is an error at
+the start, not an empty text. It runs in Jinja's sandbox. Filters: `tojson` quotes for JSON, `rfc3339` shows a time,
+`cut` shortens a text, `known` skips what is empty.
 
 `list_facts` gives what people read of an alert besides its title, as pairs of label and text. Pure.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+import msgspec
+from jinja2 import TemplateError
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity, list_fields
+from collector.alerting.alert import Alert, AlertState, Severity, list_fields
+from collector.alerting.notifiers.delivery import make_test_alert
 from collector.alerting.notifiers.http import UnwritableError
+from collector.alerting.wording import format_minute
+from collector.core.templates import compile_template
+
+TEMPLATE_BYTES_MAX: Final = 64 << 10
+BODY_BYTES_MAX: Final = 256 << 10
+_BODIES: Final = Path(__file__).parent / "bodies"
+_HOSTILE: Final = 'a "quoted" \\ text\nof two lines'
 
 
 def headline(alert: Alert) -> str:
@@ -35,16 +44,11 @@ def list_facts(alert: Alert) -> list[tuple[str, str]]:
         ("Consumer", alert.consumer),
         ("Node", alert.node),
         ("Risk", alert.risk),
-        ("Opened", show_minute(alert.opened_at)),
-        ("Closed", show_minute(alert.closed_at) if alert.closed_at is not None else ""),
+        ("Opened", format_minute(alert.opened_at)),
+        ("Closed", format_minute(alert.closed_at) if alert.closed_at is not None else ""),
         ("Incident", alert.incident_id),
     )
     return [(label, flatten(value)) for label, value in facts if value]
-
-
-def show_minute(seconds: float) -> str:
-    """For people."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def show_time(seconds: float) -> str:
@@ -58,13 +62,24 @@ def flatten(text: str) -> str:
 
 
 def cut(text: str, characters_max: int) -> str:
-    """At most so long; an ellipsis says that it was longer."""
+    """At most this many characters; an ellipsis says that it was longer."""
     return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
 
 
-TEMPLATE_BYTES_MAX: Final = 64 << 10
-BODY_BYTES_MAX: Final = 256 << 10
-_HOSTILE: Final = 'a "quoted" \\ text\nof two lines'
+def find_address(alert: Alert) -> str:
+    """The consumer's address, where it is named by one."""
+    return alert.consumer.removeprefix("address:") if alert.consumer.startswith("address:") else ""
+
+
+def write_json(name: str, **names: str) -> Callable[[Alert], bytes]:
+    """What writes the body `bodies/NAME.json` of an alert, on one line. `names`: what else the template sees."""
+    template = compile_template((_BODIES / f"{name}.json").read_text(), _FILTERS)
+
+    def write(alert: Alert) -> bytes:
+        seen = {"headline": headline(alert), "facts": list_facts(alert), "address": find_address(alert), **names}
+        return msgspec.json.encode(msgspec.json.decode(template.render(alert=list_fields(alert), **seen)))
+
+    return write
 
 
 def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
@@ -76,12 +91,8 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
         raise ValueError(f"{path} cannot be read ({error.strerror}); correct it") from None
     if len(text) > TEMPLATE_BYTES_MAX:
         raise ValueError(f"{path} has {len(text)} bytes; at most {TEMPLATE_BYTES_MAX} are read")
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-    environment.filters["rfc3339"] = show_time
-    # A name that is not there says so by being shown.
-    environment.policies["json.dumps_function"] = partial(json.dumps, default=str)
     try:
-        template = environment.from_string(text.decode())
+        template = compile_template(text.decode(), _FILTERS)
     except (TemplateError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no template of Jinja ({_first_line(error)}); correct it") from None
 
@@ -94,8 +105,12 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
             raise UnwritableError(f"{path} makes {len(body)} bytes of an alert; at most {BODY_BYTES_MAX} are sent")
         return body
 
+    closed = replace(
+        make_test_alert("", 0.0), title=_HOSTILE, why=_HOSTILE, endpoint_id="0123456789abcdef", route_ids=(1,)
+    )
+    opened = replace(closed, state=AlertState.OPEN, closed_at=None, severity=Severity.HIGH, consumer=_HOSTILE, node="")
     try:
-        for alert in _samples():
+        for alert in (opened, closed):
             body = write(alert)
             if "json" in content_type:
                 json.loads(body)
@@ -106,33 +121,11 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
     return write
 
 
-def _samples() -> tuple[Alert, Alert]:
-    """One that is open and one that is closed."""
-    opened = Alert(
-        id="sample",
-        kind=AlertKind.ENUMERATION,
-        state=AlertState.OPEN,
-        severity=Severity.HIGH,
-        title=_HOSTILE,
-        why=_HOSTILE,
-        endpoint_id="0123456789abcdef",
-        route_ids=(1,),
-        consumer=_HOSTILE,
-        node="",
-        opened_at=0.0,
-        updated_at=0.0,
-        closed_at=None,
-        window_start=0.0,
-        window_end=0.0,
-        observed_rate=1.5,
-        expected_rate=0.0,
-        threshold_rate=0.0,
-        score=0.5,
-        calls=23,
-        loss_ratio=0.0,
-    )
-    fields = {**asdict(opened), "state": AlertState.CLOSED, "closed_at": 1.0, "consumer": "", "node": "node-1"}
-    return opened, Alert(**fields)
+def _keep_known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
+
+
+_FILTERS: Final[dict[str, Callable[..., Any]]] = {"cut": cut, "known": _keep_known, "rfc3339": show_time}
 
 
 def _first_line(error: Exception) -> str:

@@ -4,34 +4,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.alert import AlertKind, Report, Severity
 from collector.alerting.lifecycle import CHANGE_SECONDS
-from collector.alerting.wording import Report
 from collector.core.kinds import Sensitivity
-from collector.detection.changes.judge import INSIDE, SESSIONS, STABLE_SECONDS, Fact, Sight
+from collector.detection.changes.rules import INSIDE, SESSIONS, STABLE_SECONDS, Fact, SeenEndpoint
 
 NAMED_MAX: Final = 10
-_ADVICE: Final = {
-    AlertKind.NEW_ENDPOINT: "See which release brought it, whether a specification has it, and who may call it.",
-    AlertKind.NEW_DATA_CLASS: "See which release added it, and leave out what its callers do not need.",
-    AlertKind.NEW_CONSUMER: "Ask the endpoint's owner whether the caller may read this; revoke its access if not.",
-    AlertKind.NEW_THIRD_PARTY: "See which release or package calls it and what it sends; stop it if nobody knows.",
-}
 # Many who are one consumer here.
 _UNNAMED: Final = {INSIDE: "A caller inside without a name", SESSIONS: "Somebody with a session"}
-_RISKS: Final = {
-    AlertKind.NEW_ENDPOINT: "API9:2023",
-    AlertKind.NEW_DATA_CLASS: "API3:2023",
-    AlertKind.NEW_CONSUMER: "API5:2023",
-    AlertKind.NEW_THIRD_PARTY: "API10:2023",
-}
 
 
-def report_endpoints(facts: Sequence[Fact], sights: Mapping[str, Sight], since: float, now: float) -> Report:
+def report_endpoints(facts: Sequence[Fact], observed: Mapping[str, SeenEndpoint], since: float, now: float) -> Report:
     """New endpoints of one service, those told today before first; `since`: when the service was seen first."""
     service = _name(facts[0].scope)
     names, count = _list(facts), len(facts)
-    is_open = [fact.label for fact in facts if (seen := sights.get(fact.subject)) is not None and seen.is_open]
+    is_open = [fact.label for fact in facts if (seen := observed.get(fact.subject)) is not None and seen.is_open]
     title = f"{service} answers at {names[0]}, which is new" if count == 1 else f"{service} has {count:,} new endpoints"
     why = (
         f"{count:,} seen first from {_day(min(fact.first_seen for fact in facts))} on, where no new one was expected: "
@@ -95,10 +82,10 @@ def report_hosts(facts: Sequence[Fact], now: float) -> Report:
     )
 
 
-def report_consumer(fact: Fact, sight: Sight, known_count: int, now: float) -> Report:
+def report_consumer(fact: Fact, seen: SeenEndpoint, known_count: int, now: float) -> Report:
     """Somebody else reads what few read. `known_count`: consumers it had."""
     who = _UNNAMED.get(fact.detail, fact.detail)
-    classes = ", ".join(sorted(sight.classes))
+    classes = ", ".join(sorted(seen.classes))
     known = "its known consumer was" if known_count == 1 else f"its {known_count:,} known consumers were"
     why = (
         f"{who} was answered 2xx from {_day(fact.first_seen)} on, where only {known} expected: none came in "
@@ -108,28 +95,28 @@ def report_consumer(fact: Fact, sight: Sight, known_count: int, now: float) -> R
         AlertKind.NEW_CONSUMER,
         [fact],
         now,
-        title=f"{who} reads {sight.label} for the first time",
+        title=f"{who} reads {seen.label} for the first time",
         why=why,
         severity=Severity.MEDIUM,
-        endpoint_id=sight.id,
+        endpoint_id=seen.id,
         consumer="" if fact.detail in _UNNAMED else fact.detail,
     )
 
 
-def report_login(sight: Sight, now: float) -> Report:
+def report_login(seen: SeenEndpoint, now: float) -> Report:
     """A login that went, in the words of its finding."""
-    assert sight.login_gone is not None
+    assert seen.login_gone is not None
     return Report(
         kind=AlertKind.MISSING_AUTHENTICATION,
         severity=Severity.HIGH,
-        title=f"{sight.label} answers without credentials, which it had asked for",
-        why=f"{sight.login_gone.why} Expected were credentials on nearly all (OWASP {sight.login_gone.owasp}).",
+        title=f"{seen.label} answers without credentials, which it had asked for",
+        why=f"{seen.login_gone.why} Expected were credentials on nearly all (OWASP {seen.login_gone.owasp}).",
         calm_seconds=CHANGE_SECONDS,
-        window_start=sight.login_gone.changed_at,
+        window_start=seen.login_gone.changed_at,
         window_end=now,
-        endpoint_id=sight.id,
-        risk=sight.login_gone.owasp,
-        advice=sight.login_gone.advice,
+        endpoint_id=seen.id,
+        risk=seen.login_gone.owasp,
+        advice=seen.login_gone.advice,
         measure=1.0,
     )
 
@@ -149,14 +136,14 @@ def _report(
         kind=kind,
         severity=severity,
         title=title,
-        why=f"{why} {_ADVICE[kind]}",
+        why=f"{why} {kind.row.advice}",
         calm_seconds=CHANGE_SECONDS,
         window_start=min(fact.first_seen for fact in facts),
         window_end=now,
         endpoint_id=endpoint_id,
         consumer=consumer,
-        risk=_RISKS[kind],
-        advice=_ADVICE[kind],
+        risk=kind.row.owasp,
+        advice=kind.row.advice,
         measure=float(len(facts)),
         quietest=Sensitivity.PARANOID if severity is Severity.LOW else Sensitivity.NORMAL,
     )

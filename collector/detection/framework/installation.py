@@ -16,10 +16,8 @@ installation with few crossings has a bar of 1. The order of firing matters only
 
 import math
 
-import numpy as np
-
-from collector.core.kinds import PLANS, Sensitivity, is_told
-from collector.detection.framework.contract import State
+from collector.core.kinds import PLANS, Sensitivity, is_sent_at
+from collector.detection.framework.state import DetectorState, number, record
 
 MEMORY_DAYS = 14
 EPISODE_SECONDS = 3_600  # A subject that crosses again within it is in the same episode.
@@ -33,21 +31,21 @@ _TOP = 10
 _DAY_SECONDS = 86_400
 
 
-class InstallationBar:
+class InstallationBar(DetectorState):
     """Rate and excess of one detector's episodes."""
+
+    held_back_count = number(0)  # Values past a threshold that the normal level does not report.
+    _days = number(0.0)
+    _episodes = number(0.0)
+    _excess = number(0.0)  # Sum.
+    _time = number(0)
+    _open = record(dict[int, tuple[int, float]])  # Subject: when it crossed last, its excess.
+    _highest = record(list[tuple[float, int, int]])  # Excess, time and subject of the highest episodes, descending.
 
     def __init__(self, *, allowance: float = 1.0) -> None:
         """`allowance`: times the episodes a day of each level but the quietest."""
+        super().__init__()
         self._allowance = allowance
-        self.held_back_count = 0  # Crossings that the normal level does not tell.
-        self._days = 0.0
-        self._episodes = 0.0
-        self._excess = 0.0  # Sum.
-        self._time = 0
-        self._open: dict[int, tuple[int, float]] = {}  # Subject: when it crossed last, its excess.
-        self._highest: list[
-            tuple[float, int, int]
-        ] = []  # Excess, time and subject of the highest episodes, descending.
 
     def admit(self, subject: int, score: float, time: int, live_count: int) -> Sensitivity | None:
         """The quietest level at which this crossing may become a signal, None where it may at none; remembers it either
@@ -76,33 +74,8 @@ class InstallationBar:
         self._episodes += own is None
         self._excess += max(excess - known, 0.0)
         self._open[subject] = (time, max(excess, known))
-        self.held_back_count += found is None or not is_told(found, Sensitivity.NORMAL)
+        self.held_back_count += found is None or not is_sent_at(found, Sensitivity.NORMAL)
         return found
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {
-            "sums": np.array([self._days, self._episodes, self._excess]),
-            "counts": np.array([self._time, self.held_back_count], np.int64),
-            "subject": np.array(list(self._open), np.uint64),
-            "crossed_at": np.array([time for time, _ in self._open.values()], np.int64),
-            "highest": np.array([excess for excess, _, _ in self._highest], np.float64),
-            "highest_at": np.array([time for _, time, _ in self._highest], np.int64),
-            "highest_subject": np.array([subject for _, _, subject in self._highest], np.uint64),
-            "own_excess": np.array([excess for _, excess in self._open.values()], np.float64),
-        }
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._days, self._episodes, self._excess = (float(value) for value in state["sums"])
-        self._time, self.held_back_count = (int(value) for value in state["counts"])
-        rows = zip(state["subject"].tolist(), state["crossed_at"].tolist(), state["own_excess"].tolist(), strict=True)
-        self._open = {int(subject): (int(time), float(excess)) for subject, time, excess in rows}
-
-        highest = (state[name].tolist() for name in ("highest", "highest_at", "highest_subject"))
-        self._highest = [
-            (float(excess), int(time), int(subject)) for excess, time, subject in zip(*highest, strict=True)
-        ]
 
     def start(self, time: int) -> None:
         """Exposure begins; later calls only let it grow."""

@@ -8,17 +8,15 @@ rows.
 Subjects are counted from the first row of a node with loss until ten minutes after the last such row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from collector.core.rows import RowBatch
-from collector.detection.framework.columns import Columns
-from collector.detection.framework.contract import F64, State
-from collector.detection.framework.slots import Slots, grow
-from collector.detection.framework.subject_index import Placed
-from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
+from collector.detection.framework.rows import FLAG_ENCRYPTED, Events
+from collector.detection.framework.slots import SubjectName, Subjects
+from collector.detection.framework.state import F64, Arrays, DetectorState, Slots, column, number, record
+from collector.storage.columns import RowBatch
 from common.bounded import BoundedDict
 
 NODES_MAX = 20_000  # The one heard of longest ago goes; some 200 bytes each.
@@ -55,10 +53,13 @@ class _Account:
         return ratio if ratio >= _LEAST else 0.0
 
 
-class NodeLoss:
+class NodeLoss(DetectorState):
     """Lost of all seen, by node."""
 
+    _saved = record(dict[str, tuple[list[float], list[float], int]])
+
     def __init__(self) -> None:
+        super().__init__()
         self._accounts: BoundedDict[str, _Account] = BoundedDict(NODES_MAX)  # Heard of longest ago first.
 
     def add(self, time: int, batch: RowBatch) -> None:
@@ -84,41 +85,38 @@ class NodeLoss:
             ]
         )
 
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        accounts = self._accounts.values()
-        return {
-            "nodes": np.frombuffer(msgspec.msgpack.encode(list(self._accounts)), np.uint8),
-            "sums": np.array([(*one.seen, *one.lost) for one in accounts], np.float64).reshape(-1, 4),
-            "time": np.array([one.time for one in accounts], np.int64),
-        }
+    def dump(self, path: str = "") -> Arrays:
+        self._saved = {node: (one.seen, one.lost, one.time) for node, one in self._accounts.items()}
+        return super().dump(path)
 
-    def load(self, state: State) -> None:
-        """The inverse of `dump`; an account of all nodes together, of an older state, is left out."""
-        if "nodes" not in state:
-            return
-        nodes = msgspec.msgpack.decode(state["nodes"].tobytes(), type=list[str])
-        for node, sums, time in zip(nodes, state["sums"].tolist(), state["time"].tolist(), strict=True):
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        super().load(saved, path)
+        for node, (seen, lost, time) in self._saved.items():
             account = self._accounts[node] = _Account()
-            account.seen, account.lost, account.time = sums[:2], sums[2:], time
+            account.seen, account.lost, account.time = seen, lost, time
 
 
-class SubjectLoss:
-    """Calls that came of late, and how many of them were lost with them, by slot of one table; both fade."""
+class SubjectLoss(DetectorState):
+    """Calls that came of late, and how many of them were lost with them, by slot of one table; both fade. Columns have
+    no slots while nothing was lost."""
 
-    def __init__(self) -> None:
-        self.time = 0  # Of the newest row, unix seconds.
-        self._until = 0  # Until when anything is known; 0: nothing is.
-        self._clear()
+    has_own_size = True
+    _calls = column(np.float64)
+    _lost = column(np.float64)
+    _touched = column(np.int64)
+    time = number(0)  # Of the newest row, unix seconds.
+    _until = number(0)  # Until when anything is known; 0: nothing is.
 
     def _clear(self) -> None:
-        self._until = 0
-        self._calls: F64 = np.zeros(0)
-        self._lost: F64 = np.zeros(0)
-        self._touched: Slots = np.zeros(0, np.int64)
+        self.size, self._until = 0, 0
+        self._calls = self._lost = np.zeros(0)
+        self._touched = np.zeros(0, np.int64)
 
-    def take(self, slots: Slots, calls: F64, loss: F64 | None, time: int, capacity: int) -> None:
-        """Rows with their slots (-1: none), calls and loss (None: nothing was lost); `capacity` of the table."""
+    def grow(self, size: int) -> None:
+        self._capacity = size
+
+    def take(self, slots: Slots, calls: F64, loss: F64 | None, time: int) -> None:
+        """Rows with their slots (-1: none), calls and loss (None: nothing was lost)."""
         self.time = max(self.time, time)
         if loss is not None:
             self._until = time + _STALE_SECONDS
@@ -127,8 +125,7 @@ class SubjectLoss:
         elif time > self._until:
             self._clear()
             return
-        self._calls, self._lost = grow(self._calls, capacity), grow(self._lost, capacity)
-        self._touched = grow(self._touched, capacity)
+        super().grow(self._capacity)
         rows = (slots >= 0).nonzero()[0]
         touched, place = np.unique(slots[rows], return_inverse=True)
         fade = 0.5 ** (np.maximum(time - self._touched[touched], 0) / _HALF_LIFE_SECONDS)
@@ -166,62 +163,55 @@ class SubjectLoss:
         return calls, np.where(lost >= _LEAST * calls, lost, 0.0)
 
     def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        known = slots[slots < len(self._calls)]
-        self._calls[known] = self._lost[known] = self._touched[known] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        times = np.array([self.time, self._until])
-        return {"calls": self._calls, "lost": self._lost, "touched": self._touched, "times": times}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._calls, self._lost = state["calls"].astype(np.float64), state["lost"].astype(np.float64)
-        self._touched = state["touched"].astype(np.int64)
-        self.time, self._until = (int(one) for one in state["times"])
+        super().forget(slots[slots < self.size])
 
 
-class Losses:
-    """Of all nodes, and of all subjects of one roster."""
+class Losses(DetectorState):
+    """Of all nodes, and of all subjects."""
 
-    def __init__(self) -> None:
+    parts = ("nodes", "endpoints", "consumers", "pairs")
+
+    def __init__(self, tables: tuple[Subjects, Subjects, Subjects]) -> None:
+        """`tables` of endpoints, consumers and pairs."""
+        super().__init__()
+        self._tables = tables
         self.nodes = NodeLoss()
         self.endpoints, self.consumers, self.pairs = SubjectLoss(), SubjectLoss(), SubjectLoss()
+        for table, part in zip(tables, (self.endpoints, self.consumers, self.pairs), strict=True):
+            table.follow(part)
 
     @property
     def is_known(self) -> bool:
         """Whether anything was lost lately."""
         return self.endpoints.is_known
 
-    def take(
-        self, columns: Columns, placed: Placed, batches: Sequence[RowBatch], capacities: Sequence[int], time: int
-    ) -> None:
-        """Rows of `batches`, of which `columns` are those that count; `capacities` of the three tables."""
+    def take(self, events: Events, batches: Sequence[RowBatch]) -> None:
+        """Rows of `batches`, of which `events` are those that count."""
+        time = events.time
         for batch in batches:
             self.nodes.add(time, batch)
         loss = self.nodes.measure_rows(batches, time)
-        own = None if loss is None else columns.read(loss)
+        own = None if loss is None else events.read(loss)
         if own is not None and not own.any():
             own = None
-        slots = placed.endpoint, placed.consumer, placed.pair
-        for part, of_part, capacity in zip(self._parts.values(), slots, capacities, strict=True):
-            part.take(of_part, columns.calls, own, time, capacity)
+        self.endpoints.take(events.endpoint, events.calls, own, time)
+        self.consumers.take(events.consumer, events.calls, own, time)
+        self.pairs.take(events.pair, events.calls, own, time)
 
-    def dump(self) -> dict[str, State]:
-        """State for a checkpoint, by part."""
-        return {"loss": self.nodes.dump(), **{f"loss.{name}": part.dump() for name, part in self._parts.items()}}
-
-    def load(self, parts: dict[str, State]) -> None:
-        """The inverse of `dump`; an older state knows nothing of subjects."""
-        self.nodes.load(parts["loss"])
-        for name, part in self._parts.items():
-            if f"loss.{name}" in parts:
-                part.load(parts[f"loss.{name}"])
-
-    @property
-    def _parts(self) -> dict[str, SubjectLoss]:
-        return {"endpoints": self.endpoints, "consumers": self.consumers, "pairs": self.pairs}
+    def find(self, subject: SubjectName) -> float:
+        """Of a subject's calls; of one that is in no table, of those of its endpoint."""
+        if not self.is_known:
+            return 0.0
+        endpoints, consumers, pairs = self._tables
+        known = [(endpoints, self.endpoints, subject.endpoint_id, "")]
+        if subject.consumer:
+            known.insert(0, (consumers, self.consumers, "", subject.consumer))
+            known.insert(0, (pairs, self.pairs, subject.endpoint_id, subject.consumer))
+        for table, losses, endpoint_id, consumer in known:
+            slot = table.find(endpoint_id, consumer)
+            if slot >= 0:
+                return losses.share(np.array([slot]))
+        return 0.0
 
 
 def _split_calls(batch: RowBatch) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

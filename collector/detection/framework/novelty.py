@@ -8,25 +8,19 @@ objects stays visible.
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.detection.framework.slots import Slots, find_first, grow
+from collector.detection.framework.distinct import find_first
+from collector.detection.framework.state import U64, DetectorState, Slots, column
 
 BITS = 512  # A power of two.
 _WORDS = BITS // 64
 _EVEN_BYTES, _SUM_OF_LANES = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0001000100010001)
 FULL_BITS = 0.7 * BITS  # Past it a bitmap hardly tells hashes apart.
 
-U64 = NDArray[np.uint64]
 
-
-class NoveltyBitmap:
+class NoveltyBitmap(DetectorState):
     """Bits by slot: `count_novel` sets them and says how many were new."""
 
-    def __init__(self) -> None:
-        self._words: U64 = np.zeros(0, np.uint64)  # slot * _WORDS + word.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._words = grow(self._words, capacity * _WORDS)
+    _words = column(np.uint64, _WORDS, is_slot_first=True)
 
     def count_novel(self, slots: Slots, hashes: U64) -> NDArray[np.int64]:
         """For element i, 1 where (slots[i], hashes[i]) was not seen before and is the first such here, else 0. About
@@ -45,7 +39,7 @@ class NoveltyBitmap:
         """Indexes of the elements that were not seen before, the first of those that are the same, by slot, and the
         bit of each; takes in nothing."""
         place = slots * BITS + (hashes & np.uint64(BITS - 1)).astype(np.int64)
-        bits = self._words.take(place >> 6) >> (place & 63).astype(np.uint64)
+        bits = self._words.reshape(-1).take(place >> 6) >> (place & 63).astype(np.uint64)
         new: NDArray[np.int64] = ((bits & np.uint64(1)) == 0).nonzero()[0]
         if not len(new):
             return new, new
@@ -59,25 +53,13 @@ class NoveltyBitmap:
         starts = is_first.nonzero()[0]
         own, added = slots[starts], np.diff(starts, append=len(slots))
         filled = self.count_bits(own)
-        np.bitwise_or.at(self._words, place >> 6, np.uint64(1) << (place & 63).astype(np.uint64))
+        np.bitwise_or.at(self._words.reshape(-1), place >> 6, np.uint64(1) << (place & 63).astype(np.uint64))
         return own, added, filled
 
     def count_bits(self, slots: Slots) -> NDArray[np.int64]:
         """Bits set of each slot."""
         # Eight counts of up to 64 in a word: summed as four of 16 bits, a sum of short rows takes ten times as long.
-        counts = np.bitwise_count(self._words.reshape(-1, _WORDS).take(slots, axis=0)).view(np.uint64).ravel()
+        counts = np.bitwise_count(self._words.take(slots, axis=0)).view(np.uint64).ravel()
         lanes = (counts & _EVEN_BYTES) + ((counts >> np.uint64(8)) & _EVEN_BYTES)
         sums: NDArray[np.int64] = ((lanes * _SUM_OF_LANES) >> np.uint64(48)).astype(np.int64)
         return sums
-
-    def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        self._words.reshape(-1, _WORDS)[slots] = 0
-
-    def dump(self) -> dict[str, NDArray[np.generic]]:
-        """State for a checkpoint."""
-        return {"words": self._words}
-
-    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """The inverse of `dump`."""
-        self._words = state["words"].astype(np.uint64)

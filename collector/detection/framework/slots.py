@@ -1,119 +1,27 @@
-"""Tables from 64-bit keys to slots: small integers that index the detectors' arrays. Bounded, least recently seen first
-out.
+"""Tables from 64-bit keys to slots: small integers that index the detectors' columns. Bounded, least recently seen
+first out. `Subjects` have names too.
 
 `KeyIndex` finds the slots of whole columns of keys: open addressing with linear probing in an array. Keys are hashes,
 so their lowest bits are the first place. A slot that is emptied gets an unused key. Its place stays taken, and searches
 go on past it, until the index is rebuilt for room. A slot that is reused has two places, and both are right for its new
 key. It takes 16 to 32 bytes a key, where a dict takes 120, and about 0.03 us a key in columns of thousands.
-
-`find_distinct` and its kin replace np.unique for short columns. A batch of a small installation has a hundred rows.
-There np.unique takes five times as long as its work, because of its general cases, 40 times a batch.
 """
 
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from sys import intern
+from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-
-
-def find_distinct(
-    values: NDArray[_Scalar],
-) -> tuple[NDArray[_Scalar], NDArray[np.int64], NDArray[np.int64]]:
-    """As np.unique with index and inverse: values ascending, where each comes first, and its place for each element."""
-    count = len(values)
-    if not count:
-        none = np.zeros(0, np.int64)
-        return values, none, none
-    order = values.argsort()  # Not stable, which takes a tenth of the time.
-    ordered = values[order]
-    is_first = np.empty(count, np.bool_)
-    is_first[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    inverse = np.empty(count, np.int64)
-    inverse[order] = is_first.cumsum() - 1
-    starts = is_first.nonzero()[0]
-    return ordered[starts], np.minimum.reduceat(order, starts), inverse
-
-
-def sort_small(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The n `values`, which may repeat, ascending, and the place of each, as a stable argsort gives it. Of 0 to
-    2^(63 - b) - 1, b the bits of n: value and place are one number, sorted in a third of the time of an argsort."""
-    place_bits = len(values).bit_length()
-    keys = (values << place_bits) | np.arange(len(values))
-    keys.sort()
-    return keys >> place_bits, keys & ((1 << place_bits) - 1)
-
-
-def find_first(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As np.unique with index: values ascending, and where each comes first. Of at least one that `sort_small`
-    takes."""
-    ordered, places = sort_small(values)
-    is_first = np.empty(len(values), np.bool_)
-    is_first[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    if np.count_nonzero(is_first) == len(values):
-        return ordered, places
-    return ordered[is_first], places[is_first]
-
-
-def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """As np.unique: values ascending."""
-    if len(values) < 2:
-        return values
-    ordered = values.copy()
-    ordered.sort()
-    is_first = np.empty(len(values), np.bool_)
-    is_first[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    return ordered[is_first]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
-    """n rows by what they belong to: found once a batch, for all who sum by it."""
-
-    rows: NDArray[np.int64]  # Indexes of those that belong to something.
-    slots: NDArray[np.int64]  # What they belong to, distinct and ascending.
-    inverse: NDArray[np.int64]  # Index into `slots` of each of `rows`.
-
-    def sum(self, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the n amounts those of each slot, 0 too."""
-        own = amounts if len(amounts) == len(self.rows) else amounts[self.rows]
-        return np.bincount(self.inverse, own, len(self.slots)).astype(np.float64, copy=False)
-
-    def list_repeated(self) -> NDArray[np.int64]:
-        """Rows that share what they belong to with another one."""
-        if len(self.rows) == len(self.slots):
-            return self.rows[:0]
-        return self.rows[np.bincount(self.inverse)[self.inverse] > 1]
-
-
-class Grouper:
-    """Groups rows by slots of one table, again and again: a place for each slot saves sorting the rows with it."""
-
-    def __init__(self) -> None:
-        self._place: NDArray[np.int32] = np.zeros(0, np.int32)  # By slot: scratch.
-
-    def group(self, slots: NDArray[np.int64], capacity: int, among: NDArray[np.int64] | None = None) -> Groups:
-        """Rows by slot, below `capacity`; those of -1 belong to nothing. `among`: fewer that all of them are among,
-        and each of which has a row."""
-        if len(self._place) < capacity:
-            self._place = np.zeros(capacity, np.int32)
-        rows = (slots >= 0).nonzero()[0]
-        own = slots if len(rows) == len(slots) else slots[rows]
-        distinct = list_distinct(own if among is None else among)
-        self._place[distinct] = np.arange(len(distinct))
-        return Groups(rows=rows, slots=distinct, inverse=self._place.take(own).astype(np.int64))
-
+from collector.detection.framework.distinct import find_distinct, list_distinct
+from collector.detection.framework.state import U64, Arrays, DetectorState, Slots, array, number, record
 
 _FIRST_SIZE = 2_048  # Places; a power of two.
 _FILL = 4  # Places a key, at the least: chains stay short.
-
-U64 = NDArray[np.uint64]
-Slots = NDArray[np.int64]
 
 
 class KeyIndex:
@@ -178,24 +86,56 @@ class Touched:
     emptied: Slots  # To make room.
 
 
-class SlotTable:
-    """Slots of up to `limit` keys. `touch` is the only way in; whoever holds arrays by slot clears what `touch`
-    evicted."""
+class Follower(Protocol):
+    """What is kept by slot of a table."""
+
+    def grow(self, size: int) -> None:
+        """Make room for slots below `size`."""
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+
+
+class SlotTable(DetectorState):
+    """Slots of up to `limit` keys. `touch` is the only way in; what follows the table grows and forgets with it."""
+
+    evicted_count = number(0)
+    keys = array(np.uint64)
+    seen_at = array(np.int64)  # -1: the slot is free.
+    _free_slots = array(np.int64)
 
     def __init__(self, limit: int, first_capacity: int = _FIRST_CAPACITY) -> None:
         """`limit`: keys held at once; `first_capacity`: before it grows."""
+        super().__init__()
         self.limit = limit
-        self.evicted_count = 0
         self._index = KeyIndex()
         self._count = 0
         self._free: list[int] = []
+        self._growing: list[Callable[[int], None]] = []
+        self._forgetting: list[Callable[[Slots], None]] = []
         self._set_rows(_make_rows(min(first_capacity, limit)))
+
+    def follow(self, *followers: Follower) -> None:
+        """Let these grow and forget with the table from now on."""
+        for follower in followers:
+            self.follow_size(follower.grow)
+            self.on_forget(follower.forget)
+
+    def follow_size(self, grow: Callable[[int], None]) -> None:
+        """The same of what only grows."""
+        self._growing.append(grow)
+        grow(self.capacity)
+
+    def on_forget(self, forget: Callable[[Slots], None]) -> None:
+        """Call this with slots that are evicted."""
+        self._forgetting.append(forget)
 
     def _set_rows(self, rows: NDArray[np.int64]) -> None:
         """Both of a slot side by side: who looks a key up notes that it was seen."""
         self._rows = rows
-        self.keys: U64 = rows.view(np.uint64)[:, 0]
-        self.seen_at: NDArray[np.int64] = rows[:, 1]  # -1: the slot is free.
+        self.keys, self.seen_at = rows.view(np.uint64)[:, 0], rows[:, 1]
+        for grow in self._growing:
+            grow(len(rows))
 
     def __len__(self) -> int:
         return self._count
@@ -237,11 +177,11 @@ class SlotTable:
         """Slots in use, ascending."""
         return (self.seen_at >= 0).nonzero()[0]
 
-    def find(self, key: int) -> int:
+    def find_key(self, key: int) -> int:
         """The slot of a key; -1 where it has none."""
-        return int(self.find_all(np.array([key], np.uint64))[0])
+        return int(self.find_keys(np.array([key], np.uint64))[0])
 
-    def find_all(self, keys: U64) -> Slots:
+    def find_keys(self, keys: U64) -> Slots:
         """The same of many."""
         return self._index.find(keys, self.keys)
 
@@ -256,26 +196,23 @@ class SlotTable:
         self.keys[slots] = ~self.keys[slots]  # A key that nobody asks for, as the index wants it.
         self._count -= len(slots)
         self._free.extend(slots[::-1].tolist())
+        for forget in self._forgetting if len(slots) else ():
+            forget(slots)
 
-    def dump(self) -> dict[str, NDArray[np.generic]]:
-        """State for a checkpoint."""
-        return {
-            "keys": self.keys.copy(),
-            "seen_at": self.seen_at.copy(),
-            "evicted": np.array([self.evicted_count]),
-            "free": np.array(self._free, np.int64),
-        }
+    def dump(self, path: str = "") -> Arrays:
+        self._free_slots = np.array(self._free, np.int64)
+        return super().dump(path)
 
-    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """The inverse of `dump`."""
-        rows = _make_rows(len(state["keys"]))
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        """What follows the table grows."""
+        super().load(saved, path)
+        rows = _make_rows(len(self.keys))
+        rows.view(np.uint64)[:, 0], rows[:, 1] = self.keys, self.seen_at
         self._set_rows(rows)
-        self.keys[:], self.seen_at[:] = state["keys"], state["seen_at"]
-        self.evicted_count = int(state["evicted"][0])
         live = self.live()
         self._count = len(live)
         self._index.build(live, self.keys)
-        self._free = state["free"].tolist()
+        self._free = self._free_slots.tolist()
 
     def _make_room(self, wanted: int, own: Slots) -> Slots:
         """For so many keys more; those in the slots `own` are of this very batch and stay, whoever else was seen as
@@ -318,34 +255,93 @@ def _make_rows(capacity: int) -> NDArray[np.int64]:
     return rows
 
 
-def grow(array: NDArray[_Scalar], length: int, fill: float = 0) -> NDArray[_Scalar]:
-    """`array` with its last axis lengthened to `length`, new places holding `fill`."""
-    if array.shape[-1] >= length:
-        return array
-    shape = (*array.shape[:-1], length)
-    # Zeros that nothing was written to take no memory yet.
-    longer = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
-    longer[..., : array.shape[-1]] = array
-    return longer
+ERASED = "erased:"  # A consumer without a name.
 
 
-def grow_rows(array: NDArray[_Scalar], length: int) -> NDArray[_Scalar]:
-    """`array` with its first axis lengthened to `length`, new places holding 0."""
-    if len(array) >= length:
-        return array
-    longer = np.zeros((length, *array.shape[1:]), array.dtype)
-    longer[: len(array)] = array
-    return longer
+class SubjectName(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a signal says of its subject."""
+
+    endpoint_id: str = ""
+    label: str = ""  # Of the endpoint, `GET /items/{id}`.
+    route_ids: tuple[int, ...] = ()
+    consumer: str = ""
 
 
-def mix(left: U64, right: U64) -> U64:
-    """One 64-bit key of two (the finalizer of SplitMix64); order matters. Never 0."""
-    word = left * np.uint64(0x9E3779B97F4A7C15)
-    word += right
-    word ^= word >> np.uint64(30)
-    word *= np.uint64(0xBF58476D1CE4E5B9)
-    word ^= word >> np.uint64(27)
-    word *= np.uint64(0x94D049BB133111EB)
-    word ^= word >> np.uint64(31)
-    key: U64 = np.maximum(word, np.uint64(1))
-    return key
+class Subjects(SlotTable):
+    """A slot table with names."""
+
+    _stored_names = record(dict[int, SubjectName])
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._names: list[SubjectName | None] = []  # By slot.
+
+    def touch_named(self, keys: U64, time: int, name: Callable[[int], SubjectName]) -> Slots:
+        """Slots of `keys`, which may repeat; `name(i)` names key i, asked only for new ones."""
+        return self.take(keys, time, lambda first: map(name, first)).slots
+
+    def take(self, keys: U64, time: int, list_names: Callable[[list[int]], Iterable[SubjectName]]) -> Touched:
+        """The same, with what is new; `list_names` names some keys, by their indexes, all new ones at once."""
+        touched = self.touch(keys, time)
+        if len(touched.new):
+            names = self._names
+            names += [None] * (self.capacity - len(names))
+            for slot, name in zip(touched.new.tolist(), list_names(touched.first.tolist()), strict=True):
+                names[slot] = name
+        return touched
+
+    def name(self, slot: int) -> SubjectName:
+        """The name behind a slot in use."""
+        name = self._names[slot]
+        if name is None:
+            raise KeyError(f"slot {slot} is free; only slots in use have names")
+        return name
+
+    def list_names(self, slots: Iterable[int]) -> list[SubjectName | None]:
+        """The names behind slots, as far as they have one."""
+        names = self._names
+        return [names[slot] for slot in slots]
+
+    def find(self, endpoint_id: str, consumer: str) -> int:
+        """The slot of a name; -1 where there is none. Looks at every name: for what a person asks."""
+        for slot, name in enumerate(self._names):
+            if name is not None and name.endpoint_id == endpoint_id and name.consumer == consumer:
+                return slot
+        return -1
+
+    def rename(self, slot: int, name: SubjectName) -> None:
+        """A subject grew (an endpoint got another route), or is called otherwise."""
+        self._names[slot] = name
+
+    def erase(self, consumer: str) -> int:
+        """What is known of a consumer stays, under no name and under keys that nobody can guess; gives how many
+        slots."""
+        slots = [slot for slot, name in enumerate(self._names) if name is not None and name.consumer == consumer]
+        for slot in slots:
+            self._names[slot] = msgspec.structs.replace(self.name(slot), consumer=ERASED)
+        if slots:
+            self.rekey(np.array(slots), np.array([secrets.randbits(64) | 1 for _ in slots], np.uint64))
+        return len(slots)
+
+    def release(self, slots: Slots) -> None:
+        """Give up slots in use, which are distinct."""
+        super().release(slots)
+        for slot in slots.tolist():
+            self._names[slot] = None
+
+    def dump(self, path: str = "") -> Arrays:
+        self._stored_names = {slot: name for slot, name in enumerate(self._names) if name is not None}
+        return super().dump(path)
+
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        """See DetectorState. Names that tables share are kept once."""
+        super().load(saved, path)
+        self._names = [None] * self.capacity
+        for slot, name in self._stored_names.items():
+            self._names[slot] = SubjectName(
+                endpoint_id=intern(name.endpoint_id),
+                label=intern(name.label),
+                route_ids=name.route_ids,
+                consumer=intern(name.consumer),
+            )
+        self._stored_names = {}

@@ -4,49 +4,20 @@ Windows lie on unix time. A window closes when the newest window start seen (the
 its end, because rows arrive about 15 s late at most. Later rows are counted as late and change nothing.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.detection.framework.slots import Slots, grow, list_distinct
+from collector.detection.framework.distinct import list_distinct
+from collector.detection.framework.rows import C128, Events
+from collector.detection.framework.state import F64, DetectorState, Slots, column, number
 
 LATENESS_SECONDS = 20
 ROW_SECONDS = 10  # What a sensor's row is about.
 DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
 
 _FEW = 16  # Where fewer than one slot in so many has rows, they are remembered.
-
-F64 = NDArray[np.float64]
-C128 = NDArray[np.complex128]
-
-
-def split_windows(windows: Slots, rows: Slots) -> list[tuple[int, Slots]]:
-    """Which of `rows`, of which each lies in one of `windows`, lie in which, oldest window first."""
-    if not len(rows):
-        return []
-    first = windows[0]
-    if np.count_nonzero(windows != first) == 0:  # Most batches are of one: a sort takes longer than all the rest.
-        return [(int(first), rows)]
-    return [(window, rows[windows == window]) for window in list_distinct(windows).tolist()]
-
-
-class RowTimes:
-    """When n rows begin and how long they are: which window each lies in."""
-
-    def __init__(self, start: Slots, length: Slots) -> None:
-        """Both in seconds; not empty."""
-        self.start, self.length = start, length
-        self._longest = int(np.max(length))
-        first = int(start[0])
-        self._only = first if np.count_nonzero(start != first) == 0 else None  # Most batches are of one window.
-
-    def split(self, rows: Slots, seconds: int) -> list[tuple[int, Slots]]:
-        """Which of `rows` lie in which window of so many `seconds`, oldest first; a row that is longer says nothing
-        about one."""
-        if self._longest > seconds:
-            rows = rows[self.length[rows] <= seconds]
-        if self._only is None:
-            return split_windows(self.start[rows] // seconds, rows)
-        return [(self._only // seconds, rows)] if len(rows) else []
 
 
 class Touched:
@@ -82,15 +53,16 @@ class Touched:
         return called
 
 
-def join_amounts(calls: F64, novel: F64) -> C128:
-    """Calls and novel objects as windows add them up."""
-    amounts = np.empty(calls.shape, np.complex128)
-    amounts.real, amounts.imag = calls, novel
-    return amounts
-
-
-class OpenWindows:
+class OpenWindows(DetectorState):
     """Sums of calls and of novel objects, a ring of windows by slot. A window is named by start // length."""
+
+    # Calls and novel objects of a slot as one complex number: each place in memory is fetched anew, and both are added
+    # at once.
+    _sums = column(np.complex128, "ring")
+    _begun = column(np.uint16, "timed")  # Seconds.
+    next_window = number(-1)  # The oldest that is open; -1 before the first row.
+    newest = number(-1)
+    first = number(-1)  # The installation's first.
 
     def __init__(self, window_seconds: int, *, is_timed: bool = False) -> None:
         """`is_timed`: it is remembered when each slot's calls in a window began."""
@@ -98,19 +70,8 @@ class OpenWindows:
         self._is_timed = is_timed and window_seconds > ROW_SECONDS  # Of shorter ones rows do not say when.
         # Open at once: those that the newest row and the latest one may be in, and what lies between them.
         self._ring = LATENESS_SECONDS // window_seconds + 2
-        # Calls and novel objects of a slot as one complex number: each place in memory is fetched anew, and both are
-        # added at once.
-        self._sums: C128 = np.zeros((self._ring, 0), np.complex128)
-        self._begun: NDArray[np.uint16] = np.zeros((self._ring if self._is_timed else 0, 0), np.uint16)  # Seconds.
+        super().__init__(ring=self._ring, timed=self._ring if self._is_timed else 0)
         self._touched: list[Touched] = [Touched() for _ in range(self._ring)]
-        self.next_window = -1  # The oldest that is open; -1 before the first row.
-        self.newest = -1
-        self.first = -1  # The installation's first.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._sums = grow(self._sums, capacity)
-        self._begun = grow(self._begun, capacity)
 
     @property
     def calls(self) -> F64:
@@ -142,6 +103,20 @@ class OpenWindows:
         np.add.at(self._sums[row], slots, amounts)
         self._touched[row].add(slots, self._sums.shape[1])
         self.newest = max(self.newest, window)
+
+    def add_events(
+        self, events: Events, slots: Slots, known: Slots, *, is_novel: bool
+    ) -> Iterator[tuple[int, Slots, Slots]]:
+        """Add the rows `known`, which are those with a slot; yields each window touched with its rows and their slots,
+        oldest first. `is_novel`: novel objects are added too."""
+        parts = events.by_window.split(self.window_seconds, known)
+        if parts:
+            self.begin(parts[0].window)
+        for part in parts:
+            if self.accepts(part.window):
+                own = slots if len(part.rows) == len(slots) else slots[part.rows]
+                self.add(part.window, own, part.both if is_novel else part.calls, events.times.start[part.rows])
+                yield part.window, part.rows, own
 
     def _time(self, row: int, slots: Slots, offsets: Slots) -> None:
         """Note when the calls begin of slots that had none; of the rows of one slot the earliest counts."""
@@ -185,12 +160,10 @@ class OpenWindows:
         last = (watermark - LATENESS_SECONDS) // self.window_seconds
         return list(range(self.next_window, min(last, self.next_window + DUE_MAX)))
 
-    def skip(self, watermark: int) -> int:
-        """Jump over windows that nothing was seen in for longer than the ring is long; returns how many."""
-        last = (watermark - LATENESS_SECONDS) // self.window_seconds
-        skipped = max(0, last - self.next_window) if self.next_window >= 0 else 0
-        self.next_window += skipped
-        return skipped
+    def skip(self, watermark: int) -> None:
+        """Jump over windows in which nothing was seen for longer than the ring is long."""
+        if self.next_window >= 0:
+            self.next_window = max(self.next_window, (watermark - LATENESS_SECONDS) // self.window_seconds)
 
     def leave(self, window: int) -> None:
         """Give up what is open, unjudged; the next window is this one."""
@@ -209,33 +182,9 @@ class OpenWindows:
             self._touched[row] = Touched()
         self.next_window = window + 1
 
-    def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        self._sums[:, slots] = 0
-
-    def dump(self) -> dict[str, NDArray[np.generic]]:
-        """State for a checkpoint."""
-        calls, novel = np.ascontiguousarray(self.calls), np.ascontiguousarray(self.novel)
-        at = np.array([self.next_window, self.newest, self.first])
-        return {"calls": calls, "novel": novel, "begun": self._begun, "at": at}
-
-    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """The inverse of `dump`."""
-        self.next_window, self.newest, self.first = (int(value) for value in state["at"])
-        self._sums = join_amounts(*(self._turn(state[name].astype(np.float64)) for name in ("calls", "novel")))
-        begun = np.zeros((len(self._begun), self._sums.shape[1]), np.uint16)
-        is_known = "begun" in state and state["begun"].shape == begun.shape
-        self._begun = state["begun"].astype(np.uint16) if is_known else begun
+    def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
+        super().load(saved, path)
         for row, touched in enumerate(self._touched):
-            slots = ((self.calls[row] != 0) | (self.novel[row] != 0)).nonzero()[0]
+            slots = self._sums[row].nonzero()[0]
             if len(slots):
-                touched.add(slots, self.calls.shape[1])
-
-    def _turn(self, sums: F64) -> F64:
-        """Sums of a ring of another length as those of this one."""
-        if len(sums) == self._ring:
-            return sums
-        own = np.zeros((self._ring, sums.shape[1]))
-        for window in range(self.next_window, self.next_window + min(self._ring, len(sums))):
-            own[window % self._ring] = sums[window % len(sums)]
-        return own
+                touched.add(slots, self.size)

@@ -20,13 +20,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.alerting.alert import HealthMeasure
-from collector.detection.abuse.columns import join, split
-from collector.detection.framework.contract import F64, State
 from collector.detection.framework.installation import InstallationBar
-from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.state import F64, DetectorState, Slots, column
 from collector.detection.framework.windows import LATENESS_SECONDS
 
 GRACE_WINDOWS = 10  # With calls, of an endpoint.
@@ -53,23 +50,19 @@ class Judgement:
     threshold: F64
 
 
-class ErrorShares:
+class ErrorShares(DetectorState):
     """By endpoint slot, in windows of one length."""
 
+    _calls = column(np.float64)  # Fading.
+    _errors = column(np.float64)
+    _at = column(np.int64)  # Window in which the two were as they are.
+    _dispersion = column(np.float64, fill=_DISPERSION_PRIOR)
+    _age = column(np.float64)  # Windows with calls.
+
     def __init__(self, window_seconds: int) -> None:
+        super().__init__()
         self._window_seconds = window_seconds
         self._gain = 1 - 0.5 ** (window_seconds / _DISPERSION_HALF_LIFE_SECONDS)
-        self._calls: F64 = np.zeros(0)  # Fading.
-        self._errors: F64 = np.zeros(0)
-        self._at: NDArray[np.int64] = np.zeros(0, np.int64)  # Window in which the two were as they are.
-        self._dispersion: F64 = np.zeros(0)
-        self._age: F64 = np.zeros(0)  # Windows with calls.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._calls, self._errors = grow(self._calls, capacity), grow(self._errors, capacity)
-        self._at, self._age = grow(self._at, capacity), grow(self._age, capacity)
-        self._dispersion = grow(self._dispersion, capacity, _DISPERSION_PRIOR)
 
     def judge(self, slots: Slots, window: int, calls: F64, errors: F64, largest: F64) -> Judgement:
         """`largest`: of the errors those of one row. Upward only; 0 for endpoints younger than the grace period.
@@ -110,22 +103,6 @@ class ErrorShares:
         self._calls[slots] = np.maximum(self._calls.take(slots) * self._fade(slots, window), 20 * _PRIOR_CALLS)
         self._errors[slots] = self._calls.take(slots) * shares
         self._at[slots] = window
-
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._calls[slots] = self._errors[slots] = self._at[slots] = self._age[slots] = 0
-        self._dispersion[slots] = _DISPERSION_PRIOR
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        own = {"calls": self._calls, "errors": self._errors, "at": self._at}
-        return {**own, "dispersion": self._dispersion, "age": self._age}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._calls, self._errors = state["calls"].astype(np.float64), state["errors"].astype(np.float64)
-        self._at, self._age = state["at"].astype(np.int64), state["age"].astype(np.float64)
-        self._dispersion = state["dispersion"].astype(np.float64)
 
     def _fade(self, slots: Slots, window: int) -> F64:
         elapsed = np.maximum(window - self._at.take(slots), 0) * float(self._window_seconds)
@@ -175,17 +152,15 @@ class Measure(IntEnum):
     UNREAD_CALLS = 10  # Of which nobody saw how they ended.
 
 
-class HealthSums:
+class HealthSums(DetectorState):
     """Of windows of one length."""
+
+    _sums = column(np.float64, len(Measure), "ring")
 
     def __init__(self, window_seconds: int) -> None:
         self.window_seconds = window_seconds
         self._ring = LATENESS_SECONDS // window_seconds + 2  # As long as the calls'.
-        self._sums: F64 = np.zeros((len(Measure), self._ring, 0))
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._sums = grow(self._sums, capacity)
+        super().__init__(ring=self._ring)
 
     def add(self, measure: Measure, window: int, slots: Slots, amounts: F64) -> None:
         """Add to an open window; slots may repeat."""
@@ -215,19 +190,6 @@ class HealthSums:
         """Give up what is open."""
         self._sums[:] = 0
 
-    def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        self._sums[:, :, slots] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {"sums": self._sums}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`; a state of before has fewer measures."""
-        sums = state["sums"].astype(np.float64)
-        self._sums = np.concatenate([sums, np.zeros((len(Measure) - len(sums), *sums.shape[1:]))])
-
 
 CALLS_MIN = 20.0  # Of a window that is judged or learnt.
 _RISE_MIN = np.log(2.0)
@@ -239,20 +201,17 @@ _SPREAD_PRIOR, _SPREAD_MIN = 0.2, 0.03
 _CLIP = 3.0  # Natural logarithm: what one window teaches the level.
 
 
-class LatencyLevels:
+class LatencyLevels(DetectorState):
     """By endpoint slot, in windows of one length."""
 
+    _level = column(np.float64)  # Of the logarithm of microseconds.
+    _spread = column(np.float64, fill=_SPREAD_PRIOR)
+    _age = column(np.float64)  # Windows learnt.
+
     def __init__(self, window_seconds: int) -> None:
+        super().__init__()
         self._gain = 1 - 0.5 ** (window_seconds / _LATENCY_HALF_LIFE_SECONDS)
         self._spread_gain = 1 - 0.5 ** (window_seconds / _SPREAD_HALF_LIFE_SECONDS)
-        self._level: F64 = np.zeros(0)  # Of the logarithm of microseconds.
-        self._spread: F64 = np.zeros(0)
-        self._age: F64 = np.zeros(0)  # Windows learnt.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._level, self._age = grow(self._level, capacity), grow(self._age, capacity)
-        self._spread = grow(self._spread, capacity, _SPREAD_PRIOR)
 
     def judge(self, slots: Slots, calls: F64, log_time: F64) -> Judgement:
         """`log_time` is the sum over calls. Upward only; 0 for endpoints younger than the grace period. Changes
@@ -289,20 +248,6 @@ class LatencyLevels:
         """Make these the level."""
         self._level[slots] = np.log(np.maximum(microseconds, 1.0))
 
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._level[slots] = self._age[slots] = 0
-        self._spread[slots] = _SPREAD_PRIOR
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {"level": self._level, "spread": self._spread, "age": self._age}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._level, self._spread = state["level"].astype(np.float64), state["spread"].astype(np.float64)
-        self._age = state["age"].astype(np.float64)
-
     def _width(self, slots: Slots, calls: F64) -> F64:
         width: F64 = np.maximum(self._spread.take(slots), _SPREAD_MIN) * np.sqrt(1 + CALLS_MIN / np.maximum(calls, 1))
         return width
@@ -324,10 +269,14 @@ class Judged:
     judgement: Judgement
 
 
-class HealthWindow:
-    """See the module."""
+class HealthWindow(DetectorState):
+    """All measures in windows of one length."""
+
+    slot_parts = ("sums", "_shares", "_latency")
+    parts = ("bars",)
 
     def __init__(self, window_seconds: int) -> None:
+        super().__init__()
         self.sums = HealthSums(window_seconds)
         self._shares = {
             HealthMeasure.SERVER_ERRORS: ErrorShares(window_seconds),
@@ -340,12 +289,6 @@ class HealthWindow:
     def has_latency(self) -> bool:
         """Whether these windows are long enough."""
         return self._latency is not None
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self.sums.grow(capacity)
-        for part in self._parts().values():
-            part.grow(capacity)
 
     def close(self, window: int, slots: Slots, calls: F64, callers: Slots) -> list[Judged]:
         """Judge, learn and clear the oldest open window; `calls` of `slots`, none of them 0, and how many consumers
@@ -388,31 +331,6 @@ class HealthWindow:
             self._shares[measure].expect(slots, window, observed)
         elif self._latency is not None:
             self._latency.expect(slots, observed)
-
-    def forget(self, slots: Slots) -> None:
-        """Clear evicted slots."""
-        self.sums.forget(slots)
-        for part in self._parts().values():
-            part.forget(slots)
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        parts = {name: part.dump() for name, part in self._parts().items()}
-        bars = {f"bar_{measure}": bar.dump() for measure, bar in self.bars.items()}
-        return join({**parts, **bars, "sums": self.sums.dump()})
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        parts = split(state)
-        self.sums.load(parts["sums"])
-        for name, part in self._parts().items():
-            part.load(parts[name])
-        for measure, bar in self.bars.items():
-            bar.load(parts[f"bar_{measure}"])
-
-    def _parts(self) -> dict[str, ErrorShares | LatencyLevels]:
-        parts: dict[str, ErrorShares | LatencyLevels] = {str(measure): part for measure, part in self._shares.items()}
-        return parts if self._latency is None else {**parts, "latency": self._latency}
 
 
 def observe(judged: Judged, which: Slots) -> F64:

@@ -1,6 +1,6 @@
 """Detects bursts of sparse subjects (pairs, consumers): a window against the subject's own past, its peers and a prior.
 
-State is one number a subject: the burst level, a maximum that fades by half in three days. It does not fade further
+The state is one number a subject: the burst level, a maximum that fades by half in three days. It does not fade further
 while the subject is silent, so a subject that was away for weeks is not unknown. Where a parent has a season there is a
 second maximum, of evidence over the season's factor, kept as its ratio to the first. The expectation is the lesser of
 the first and of the second times the factor. So a season allows nothing that was not seen, and even or nightly callers
@@ -17,10 +17,9 @@ bar.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collector.detection.framework.contract import F64, SEASON_LEAST, Observation, State, Verdict
-from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.state import F64, Bools, Slots, column
+from collector.detection.volume.level import SEASON_LEAST, LevelDetector, Observation, Verdict
 
 GRACE_WINDOWS = 2  # Of the installation, not of a subject: a newcomer later on is judged by its peers and the prior.
 DOUBLINGS = 1.0  # Over the level is the threshold.
@@ -35,8 +34,13 @@ _DAY_SECONDS = 86_400
 _ABSENT = 1.0  # Half-lives that a level fades while nothing comes: silence teaches nothing.
 
 
-class BurstDetector:
-    """See the module. `prior_level` is the evidence a window of an unknown subject may hold and be ordinary."""
+class BurstDetector(LevelDetector):
+    """`prior_level` is the evidence that a window of an unknown subject may hold and be normal."""
+
+    _level = column(np.float64)
+    _window = column(np.int32)
+    _learnt = column(np.uint8)  # Windows, up to those of a newcomer.
+    _ratio = column(np.float16, "seasons")  # Of the second maximum to the first.
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class BurstDetector:
         has_season: bool = False,
     ) -> None:
         """`has_season`: whether observations may have one."""
+        super().__init__(seasons=1 if has_season else 0)
         self.window_seconds = window_seconds
         self.prior_level = prior_level
         self._offset = prior_level * 2 / 3
@@ -54,18 +59,7 @@ class BurstDetector:
         self.least_evidence = _ALMOST * ((prior_level + self._offset) * 2**DOUBLINGS - self._offset)
         self.has_season = has_season
         self._half_life = half_life_seconds / window_seconds
-        self._level: F64 = np.zeros(0)
-        self._window: NDArray[np.int32] = np.zeros(0, np.int32)
-        self._learnt: NDArray[np.uint8] = np.zeros(0, np.uint8)  # Windows, up to those of a newcomer.
-        self._ratio: NDArray[np.float16] = np.zeros(0, np.float16)  # Of the second maximum to the first.
         self._read: tuple[Slots, int, F64] | None = None  # Slots and window that `level` read last, and what it gave.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._level, self._window = grow(self._level, capacity), grow(self._window, capacity)
-        self._learnt = grow(self._learnt, capacity)
-        if self.has_season:
-            self._ratio = grow(self._ratio, capacity)
 
     def level(self, slots: Slots, window: int) -> F64:
         """The customary burst of each, faded to `window`. Nobody changes what it gives: of the same array of slots it
@@ -80,12 +74,12 @@ class BurstDetector:
         level = self.level(slots, window)
         if season is None:
             return level
-        expected: F64 = level * np.fmin(self._ratio.take(slots) * season, 1.0)
+        expected: F64 = level * np.fmin(self._ratio[0].take(slots) * season, 1.0)
         return expected
 
     def usual(self, slots: Slots, window: int) -> F64 | None:
         """The customary burst of each at a time that is as all times are; None without a season."""
-        return self.level(slots, window) * self._ratio.take(slots) if self.has_season else None
+        return self.level(slots, window) * self._ratio[0].take(slots) if self.has_season else None
 
     def find_least(self, slots: Slots, window: int, season: F64 | None = None) -> F64:
         """The same of each of `slots`, by its own customary burst."""
@@ -93,7 +87,7 @@ class BurstDetector:
         least: F64 = _ALMOST * ((level + self._offset) * 2**DOUBLINGS - self._offset)
         return least
 
-    def is_new(self, slots: Slots) -> NDArray[np.bool_]:
+    def is_new(self, slots: Slots) -> Bools:
         """Which were seen in few windows so far."""
         return self._learnt.take(slots) < NEWCOMER_WINDOWS
 
@@ -126,25 +120,7 @@ class BurstDetector:
         self._raise(slots, window, values, np.full(len(slots), SEASON_LEAST))  # At any time.
 
     def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._level[slots] = 0
-        self._window[slots] = 0
-        self._learnt[slots] = 0
-        if self.has_season:
-            self._ratio[slots] = 0
-        self._read = None
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        own: State = {"level": self._level, "window": self._window, "learnt": self._learnt}
-        return own | ({"ratio": self._ratio} if self.has_season else {})
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._level, self._window = state["level"].astype(np.float64), state["window"].astype(np.int32)
-        self._learnt = np.minimum(state["learnt"], NEWCOMER_WINDOWS).astype(np.uint8)
-        unknown = np.full(len(self._level) if self.has_season else 0, 1 / _UNKNOWN)
-        self._ratio = state.get("ratio", unknown).astype(np.float16)
+        super().forget(slots)
         self._read = None
 
     def _ordinary(self, observation: Observation) -> F64:
@@ -165,8 +141,8 @@ class BurstDetector:
         if self.has_season:
             # Where it is not known, all is taken to come at a still hour: it binds nobody until days have passed.
             factor = _UNKNOWN if season is None else np.where(np.isnan(season), _UNKNOWN, season)
-            scaled = np.maximum(faded * self._ratio.take(slots), values / factor)
-            self._ratio[slots] = scaled / np.maximum(level, 1e-9)
+            scaled = np.maximum(faded * self._ratio[0].take(slots), values / factor)
+            self._ratio[0, slots] = scaled / np.maximum(level, 1e-9)
         self._level[slots] = level
         self._window[slots] = window
         self._read = None

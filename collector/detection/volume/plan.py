@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collector.detection.framework.contract import F64, State
-from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.state import F64, DetectorState, Slots, column
 
 
 class Statistic(Enum):
@@ -53,8 +51,8 @@ class Plan:
     noise_windows: int
     noise_min: float
     season_days: int  # Memory of the season.
-    told_half_life_seconds: int  # A told subject is told again for twice as much, and for less as this passes.
-    told_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
+    reported_half_life_seconds: int  # A subject is reported again for twice as much, and for less as this passes.
+    reported_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
     relative_variance: float  # Against Poisson's at rest: the share of the noise that large counts keep.
 
 
@@ -76,8 +74,8 @@ PLANS = {
         noise_min=0.8,
         relative_variance=0.17,
         season_days=5,
-        told_half_life_seconds=9_000,
-        told_opposite=0.0,
+        reported_half_life_seconds=9_000,
+        reported_opposite=0.0,
     ),
     300: Plan(
         half_lives_seconds=(1_500.0, 5_400.0),
@@ -97,8 +95,8 @@ PLANS = {
         noise_min=0.3,
         relative_variance=0.05,
         season_days=5,
-        told_half_life_seconds=3_600,
-        told_opposite=2.0,
+        reported_half_life_seconds=3_600,
+        reported_opposite=2.0,
     ),
     3_600: Plan(
         half_lives_seconds=(3_600.0,),
@@ -116,12 +114,12 @@ PLANS = {
         noise_min=0.3,
         relative_variance=0.03,
         season_days=10,
-        told_half_life_seconds=4 * 3_600,
-        told_opposite=0.3,
+        reported_half_life_seconds=4 * 3_600,
+        reported_opposite=0.3,
     ),
 }
 
-# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is told.
+# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is reported.
 SERVICE_PLANS = {
     300: replace(
         PLANS[300],
@@ -148,29 +146,23 @@ _LASTING_MAXIMUM = 1.5  # Of a block, of who calls without pause: a silence of a
 _LASTING_SPREAD = 0.5
 
 
-class BlockTail:
+class BlockTail(DetectorState):
     """Tails of `measures` x slots."""
 
+    _mean = column(np.float64, "measures", fill="prior_mean")
+    _square = column(np.float64, "measures", fill="prior_square")
+    _highest = column(np.float64, "measures", fill=-np.inf)
+    _blocks = column(np.float64)
+
     def __init__(self, plan: Plan, window_seconds: int) -> None:
+        is_lasting = np.array([[measure.statistic is Statistic.LASTING] for measure in plan.measures])
+        super().__init__(
+            measures=len(plan.measures),
+            prior_mean=np.where(is_lasting, _LASTING_MAXIMUM, plan.prior_maximum),
+            prior_square=np.where(is_lasting, _LASTING_SPREAD, 1.0) ** 2,
+        )
         self._plan = plan
         self._block = max(1, plan.block_seconds // window_seconds)
-        count = len(plan.measures)
-        is_lasting = np.array([[measure.statistic is Statistic.LASTING] for measure in plan.measures])
-        self._prior_mean = np.where(is_lasting, _LASTING_MAXIMUM, plan.prior_maximum)
-        self._prior_square = np.where(is_lasting, _LASTING_SPREAD, 1.0) ** 2
-        self._mean: F64 = np.zeros((count, 0))
-        self._square: F64 = np.zeros((count, 0))
-        self._highest: F64 = np.zeros((count, 0))
-        self._blocks: F64 = np.zeros(0)
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        known = self._mean.shape[1]
-        self._mean, self._square = grow(self._mean, capacity), grow(self._square, capacity)
-        self._mean[:, known:] = self._prior_mean
-        self._square[:, known:] = self._prior_square
-        self._highest = grow(self._highest, capacity, -np.inf)
-        self._blocks = grow(self._blocks, capacity)
 
     def weigh(self, slots: Slots, heights: F64) -> F64:
         """Evidence in nats of heights, measures x n."""
@@ -200,28 +192,7 @@ class BlockTail:
         self._square[:, ended] += gain * (step * step * (1 - gain) - self._square.take(ended, axis=1))
         self._highest[:, ended] = -np.inf
 
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._mean[:, slots] = self._prior_mean
-        self._square[:, slots] = self._prior_square
-        self._highest[:, slots] = -np.inf
-        self._blocks[slots] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {
-            "tail_mean": self._mean,
-            "tail_square": self._square,
-            "tail_highest": self._highest,
-            "tail_blocks": self._blocks,
-        }
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._mean, self._square = state["tail_mean"].astype(np.float64), state["tail_square"].astype(np.float64)
-        self._highest, self._blocks = state["tail_highest"].astype(np.float64), state["tail_blocks"].astype(np.float64)
-
-    def _law(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _law(self, slots: Slots) -> tuple[F64, F64]:
         spread = np.maximum(np.sqrt(self._square.take(slots, axis=1)), self._plan.spread_min)
         scale = _SCALE * spread
         return self._mean.take(slots, axis=1) - _EULER * scale, scale

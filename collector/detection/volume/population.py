@@ -5,9 +5,8 @@ deployment doubles the calls of every consumer of an endpoint, no single pair is
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.state import F64, DetectorState, Slots, column
 
 PEERS_MIN = 3  # Fewer say nothing.
 SHIFT_PEERS_MIN = 5
@@ -15,25 +14,19 @@ _SPREAD = 1.5  # Standard deviations of log level over the mean: about the upper
 _GAIN = 0.2  # Of one window.
 _SHIFT_FADE = 0.9  # A shared shift is remembered for about 10 windows.
 
-F64 = NDArray[np.float64]
 
-
-class Population:
+class Population(DetectorState):
     """Figures by endpoint slot, learnt when a window closes. `offset` is that of the burst detector."""
 
-    def __init__(self, offset: float) -> None:
-        self._offset = offset
-        self._mean: F64 = np.zeros(0)
-        self._square: F64 = np.zeros(0)
-        self._usual: F64 = np.zeros((2, 0))  # Mean and square of levels over the season's factor.
-        self.peers: F64 = np.zeros(0)
-        self._shift: F64 = np.zeros(0)
+    peers = column(np.float64)
+    _mean = column(np.float64)
+    _square = column(np.float64)
+    _usual = column(np.float64, 2)  # Mean and square of levels over the season's factor.
+    _shift = column(np.float64)
 
-    def grow(self, capacity: int) -> None:
-        """Make room for endpoint slots below `capacity`."""
-        self._mean, self._square = grow(self._mean, capacity), grow(self._square, capacity)
-        self._usual = grow(self._usual, capacity)
-        self.peers, self._shift = grow(self.peers, capacity), grow(self._shift, capacity)
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self._offset = offset
 
     def floor(self, endpoints: Slots, levels: F64, season: F64 | None = None) -> F64:
         """The level that peers make ordinary for pairs of `endpoints` whose own level is `levels`, at a time with these
@@ -78,23 +71,6 @@ class Population:
     def fade(self) -> None:
         """A window passed: what was shared is a little longer ago."""
         self._shift *= _SHIFT_FADE
-
-    def forget(self, endpoints: Slots) -> None:
-        """Clear evicted endpoints."""
-        for array in (self._mean, self._square, self._usual, self.peers, self._shift):
-            array[..., endpoints] = 0
-
-    def dump(self) -> dict[str, NDArray[np.generic]]:
-        """State for a checkpoint."""
-        own = {"mean": self._mean, "square": self._square, "usual": self._usual}
-        return {**own, "peers": self.peers, "shift": self._shift}
-
-    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """The inverse of `dump`. In a state of before what is usual is what is common."""
-        self._mean, self._square = state["mean"].astype(np.float64), state["square"].astype(np.float64)
-        self.peers, self._shift = state["peers"].astype(np.float64), state["shift"].astype(np.float64)
-        before = np.stack([self._mean, self._square])
-        self._usual = state.get("usual", before).astype(np.float64)
 
     def _find_common(self, mean: F64, square: F64) -> F64:
         common: F64 = np.exp2(mean + _SPREAD * np.sqrt(np.maximum(square - mean**2, 0))) - self._offset

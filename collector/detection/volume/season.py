@@ -19,45 +19,36 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.core.rates import LocalTime
-from collector.detection.framework.contract import F64, SEASON_LEAST, Observation, State, Verdict
-from collector.detection.framework.slots import Slots, grow
+from collector.detection.framework.state import F64, Bools, DetectorState, Slots, column
+from collector.detection.volume.level import SEASON_LEAST, LevelDetector, Observation, Verdict
 from collector.detection.volume.plan import PLANS, BlockTail, Plan, Statistic
 
 HOURS = 24
 WEEK_DAYS = 7
 WEEK_HOURS = WEEK_DAYS * HOURS
 _MEMORY_WEEKS = 5
-_FORETOLD_KEEP = 0.5 ** (1 / (4 * HOURS))  # Of an hour of a day: four weeks' worth are half.
+_PREDICTED_KEEP = 0.5 ** (1 / (4 * HOURS))  # Of an hour of a day: four weeks' worth are half.
 # Part of a day's hours that its last week foretells of the next where there is nothing but noise.
 _CHANCE = 0.25
 
 
-class WeekProfile:
+class WeekProfile(DetectorState):
     """Departures by slot, in the unit of what is learnt. Hours are of the week, from Sunday's first on."""
 
-    def __init__(self) -> None:
-        # Half precision: departures are some tens at the most and a thousandth of one says nothing; it is the bulk.
-        self._mean: NDArray[np.float16] = np.zeros((WEEK_HOURS, 0), np.float16)
-        self._weeks: NDArray[np.float32] = np.zeros((WEEK_DAYS, 0), np.float32)  # How many of each day were seen.
-        # Of each day, fading sums over its hours: what was foretold times what came, and what was foretold squared.
-        self._foretold: NDArray[np.float32] = np.zeros((2 * WEEK_DAYS, 0), np.float32)
-        # The hour that is being summed, so that none foretells itself.
-        self._hour: NDArray[np.int16] = np.zeros(0, np.int16)
-        self._open: NDArray[np.float32] = np.zeros((2, 0), np.float32)  # Sum and number of its windows.
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._mean, self._weeks = grow(self._mean, capacity), grow(self._weeks, capacity)
-        self._foretold, self._open = grow(self._foretold, capacity), grow(self._open, capacity)
-        self._hour = grow(self._hour, capacity)
+    # Half precision: departures are some tens at the most and a thousandth of one says nothing; it is the bulk.
+    _mean = column(np.float16, WEEK_HOURS)
+    _weeks = column(np.float32, WEEK_DAYS)  # How many of each day were seen.
+    # Of each day, fading sums over its hours: what was foretold times what came, and what was foretold squared.
+    _predicted = column(np.float32, 2 * WEEK_DAYS)
+    _hour = column(np.int16)  # That is being summed, so that no hour predicts itself.
+    _open = column(np.float32, 2)  # Sum and number of its windows.
 
     def read(self, slots: Slots, hour: int) -> F64:
         """What is to be added in this hour."""
         day = hour // HOURS
-        agreed, squared = self._foretold[day, slots], self._foretold[WEEK_DAYS + day, slots]
+        agreed, squared = self._predicted[day, slots], self._predicted[WEEK_DAYS + day, slots]
         trust = np.clip((agreed / np.maximum(squared, 1e-9) - _CHANCE) / (1 - _CHANCE), 0.0, 1.0)
         departure: F64 = trust * self._mean[hour, slots].astype(np.float64)
         return departure
@@ -70,27 +61,6 @@ class WeekProfile:
             self._hour[slots] = hour
         self._open[0, slots] += departures
         self._open[1, slots] += 1
-
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        for part in (self._mean, self._weeks, self._foretold, self._open, self._hour):
-            part[..., slots] = 0
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        return {
-            "week": self._mean,
-            "weeks": self._weeks,
-            "week_foretold": self._foretold,
-            "week_open": self._open,
-            "week_hour": self._hour,
-        }
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._mean, self._weeks = state["week"].astype(np.float16), state["weeks"].astype(np.float32)
-        self._foretold, self._open = state["week_foretold"].astype(np.float32), state["week_open"].astype(np.float32)
-        self._hour = state["week_hour"].astype(np.int16)
 
     def turn(self, hours: int) -> None:
         """The clocks show so many hours more than when this was learnt."""
@@ -105,7 +75,7 @@ class WeekProfile:
         came = self._open[0, slots] / self._open[1, slots]
         before = self._mean[hours, slots].astype(np.float32)
         for rows, value in ((days, came), (WEEK_DAYS + days, before)):
-            self._foretold[rows, slots] = self._foretold[rows, slots] * _FORETOLD_KEEP + value * before
+            self._predicted[rows, slots] = self._predicted[rows, slots] * _PREDICTED_KEEP + value * before
         seen = np.minimum(np.floor(self._weeks[days, slots] + 0.01), _MEMORY_WEEKS)  # Sums of hours fall short of days.
         self._mean[hours, slots] = before + (came - before) / (seen + 1)
         self._weeks[days, slots] += 1 / HOURS
@@ -126,25 +96,22 @@ class _Place(NamedTuple):
     part: int  # First row of weekdays or of weekends.
 
 
-class SeasonProfile:
+class SeasonProfile(DetectorState):
     """Departures by slot, in the unit of what is learnt."""
 
+    slot_parts = ("_week",)
+    _mean = column(np.float64)
+    _season = column(np.float64, _PROFILES)
+    _days = column(np.float64, _PROFILES)
+
     def __init__(self, window_seconds: int, memory_days: int, local_time: LocalTime) -> None:
+        super().__init__()
         self._memory_days = memory_days
         self._window_seconds = window_seconds
         self._local_time = local_time
         self._share = min(1.0, window_seconds * HOURS / DAY_SECONDS)
         self._mean_gain = 1 - 0.5 ** (window_seconds / (_MEAN_HALF_LIFE_DAYS * DAY_SECONDS))
-        self._mean: F64 = np.zeros(0)
-        self._season: F64 = np.zeros((_PROFILES, 0))
-        self._days: F64 = np.zeros((_PROFILES, 0))
         self._week = WeekProfile()
-
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._mean = grow(self._mean, capacity)
-        self._season, self._days = grow(self._season, capacity), grow(self._days, capacity)
-        self._week.grow(capacity)
 
     def read(self, slots: Slots, window: int) -> F64:
         """The season at the window's middle, between the two hours around it."""
@@ -181,32 +148,11 @@ class SeasonProfile:
         """Whether the time of day weighs at least half."""
         return bool(np.max(self._days[:HOURS, slot]) >= _PRIOR_DAYS)
 
-    def are_known(self, window: int) -> NDArray[np.bool_]:
+    def are_known(self, window: int) -> Bools:
         """By slot, whether the hours around the window's middle weigh at least half."""
         rows = [of_week % HOURS for of_week, _ in self._locate(window).hours]
-        is_known: NDArray[np.bool_] = np.minimum(*self._days[rows]) >= _PRIOR_DAYS - _PART
+        is_known: Bools = np.minimum(*self._days[rows]) >= _PRIOR_DAYS - _PART
         return is_known
-
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._mean[slots] = 0
-        self._season[:, slots] = 0
-        self._days[:, slots] = 0
-        self._week.forget(slots)
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        own: State = {"mean": self._mean, "season": self._season, "days": self._days}
-        return own | self._week.dump()
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`. A state of before hours of the week has none."""
-        self._mean, self._season = state["mean"].astype(np.float64), state["season"].astype(np.float64)
-        self._days = state["days"].astype(np.float64)
-        if "week" in state:
-            self._week.load(state)
-        else:
-            self._week.grow(len(self._mean))
 
     def turn(self, hours: int) -> None:
         """The clocks show so many hours more than when this was learnt. What weekends differ in is turned within the
@@ -234,12 +180,21 @@ _LEVEL_GAIN_MAX = 0.3
 _NOISE_PRIOR = 3.0
 _LASTING_MAX = 30.0  # Windows' worth: silence beyond it is no odder.
 _LOSS_WIDTH = 2.0
-_TOLD_RISE = 2.0  # Times what was told, right after it was.
-_NEVER = -(1 << 40)  # Window of what was never told.
+_REPORTED_RISE = 2.0  # Times what was reported, right after it was.
+_NEVER = -(1 << 40)  # Window of what was never reported.
 
 
-class SeasonDetector:
-    """See the module. `window_seconds` is one of PLANS, unless there is a plan."""
+class SeasonDetector(LevelDetector):
+    """`window_seconds` is one of PLANS, unless there is a plan."""
+
+    slot_parts = ("_profile", "_tail")
+    _level = column(np.float64, "levels")
+    _noise = column(np.float64, "levels", fill=_NOISE_PRIOR)
+    _running = column(np.float64, "measures")
+    _age = column(np.float64)
+    _usual = column(np.float64)  # Mean of the root of the calls, in which Poisson noise is even.
+    _reported = column(np.float64, 2)  # Above, below: over the bar.
+    _reported_at = column(np.int64, 2, fill=_NEVER)
 
     def __init__(
         self,
@@ -255,6 +210,7 @@ class SeasonDetector:
         self._grace_windows = max(_GRACE_WINDOWS, grace_seconds // window_seconds)
         self._plan: Plan = plan or PLANS[window_seconds]
         measures = self._plan.measures
+        super().__init__(levels=len(self._plan.half_lives_seconds), measures=len(measures))
         half_lives = np.array(self._plan.half_lives_seconds)
         self._level_gain = np.minimum(1 - 0.5 ** (window_seconds / half_lives), _LEVEL_GAIN_MAX)[:, None]
         self._slowest = int(np.argmax(half_lives))
@@ -268,27 +224,18 @@ class SeasonDetector:
         self._span = np.array([measure.span for measure in measures])[:, None]
         self._keep = 1 - 1 / np.maximum(self._span, 1.0)
         self._gain = np.sqrt((1 + self._keep) / (1 - self._keep))
-        self._level: F64 = np.zeros((len(half_lives), 0))
-        self._noise: F64 = np.zeros((len(half_lives), 0))
-        self._running: F64 = np.zeros((len(measures), 0))
-        self._age: F64 = np.zeros(0)
         self._usual_gain = 1 - 0.5 ** (window_seconds / _USUAL_HALF_LIFE_SECONDS)
-        self._usual: F64 = np.zeros(0)  # Mean of the root of the calls, in which Poisson noise is even.
-        self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
-        self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._judged: tuple[tuple[Slots, F64, F64 | None, int], tuple[F64, F64, F64, F64]] | None = None
         self._factors: dict[int, F64] = {}  # By window, what `read_factors` found since the state changed.
         self._profile = SeasonProfile(window_seconds, self._plan.season_days, local_time or LocalTime())
         self._tail = BlockTail(self._plan, window_seconds)
 
-    def grow(self, capacity: int) -> None:
-        """Make room for slots below `capacity`."""
-        self._level, self._noise = grow(self._level, capacity), grow(self._noise, capacity, _NOISE_PRIOR)
-        self._running, self._age = grow(self._running, capacity), grow(self._age, capacity)
-        self._usual = grow(self._usual, capacity)
-        self._told, self._told_at = grow(self._told, capacity), grow(self._told_at, capacity, _NEVER)
-        self._profile.grow(capacity)
-        self._tail.grow(capacity)
+    def grow(self, size: int) -> None:
+        super().grow(size)
+        self._change()
+
+    def forget(self, slots: Slots) -> None:
+        super().forget(slots)
         self._change()
 
     def score(self, observation: Observation) -> Verdict:
@@ -338,11 +285,11 @@ class SeasonDetector:
         self._usual[slots] = usual + np.maximum(self._usual_gain, 1 / (age + 1)) * (root - usual)
         self._age[slots] += 1
 
-    def covers(self, slots: Slots) -> NDArray[np.bool_]:
+    def covers(self, slots: Slots) -> Bools:
         """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
         enough. By the hour a subject would be judged twice where its nights are calm."""
         is_busy = self._usual.take(slots) ** 2 >= _COVERED_CALLS
-        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= self._grace_windows) & is_busy
+        is_covered: Bools = (self._age.take(slots) >= self._grace_windows) & is_busy
         return is_covered
 
     def read_factors(self, window: int) -> F64:
@@ -364,47 +311,10 @@ class SeasonDetector:
         self._level[:, slots] = _stabilise(values) - self._profile.read(slots, window)
         self._running[:, slots] = 0
 
-    def forget(self, slots: Slots) -> None:
-        """Return evicted slots to the prior."""
-        self._change()
-        self._level[:, slots] = 0
-        self._noise[:, slots] = _NOISE_PRIOR
-        self._running[:, slots] = 0
-        self._age[slots] = 0
-        self._usual[slots] = 0
-        self._told[:, slots] = 0
-        self._told_at[:, slots] = _NEVER
-        self._profile.forget(slots)
-        self._tail.forget(slots)
-
     def turn_season(self, hours: int) -> None:
         """The clocks show so many hours more than when the season was learnt: another time zone was set."""
         self._change()
         self._profile.turn(hours)
-
-    def dump(self) -> State:
-        """State for a checkpoint."""
-        own = {"level": self._level, "noise": self._noise, "running": self._running}
-        own |= {"age": self._age, "usual": self._usual}
-        told = {"told": self._told, "told_at": self._told_at}
-        return {**own, **told, **self._profile.dump(), **self._tail.dump()}
-
-    def load(self, state: State) -> None:
-        """The inverse of `dump`. What was learnt of other measures than the plan's is learnt anew; levels, noise and
-        season stay."""
-        self._level, self._noise = state["level"].astype(np.float64), state["noise"].astype(np.float64)
-        self._age = state["age"].astype(np.float64)
-        self._told, self._told_at = state["told"].astype(np.float64), state["told_at"].astype(np.int64)
-        self._profile.load(state)
-        older = np.sqrt(_restore(state["mean"].astype(np.float64)))
-        self._usual = state.get("usual", older).astype(np.float64)
-        if len(state["running"]) == len(self._running):
-            self._running = state["running"].astype(np.float64)
-            self._tail.load(state)
-        else:
-            self._running = np.zeros((len(self._running), len(self._age)))
-            self._tail.grow(len(self._age))
-        self._change()
 
     def _change(self) -> None:
         """What was found of the state so far is of before."""
@@ -469,25 +379,27 @@ class SeasonDetector:
         return np.stack([ratios[is_above].max(axis=0), ratios[~is_above].max(axis=0)])
 
     def _need(self, slots: Slots, window: int) -> F64:
-        """What a ratio has to reach now that something was told: above, below, x n."""
-        past = np.maximum(self._told.take(slots, axis=1) * _TOLD_RISE - 1, 0) * self._fade_told(slots, window)
-        need: F64 = 1 + np.maximum(past, self._plan.told_opposite * past[::-1])
+        """What a ratio has to reach now that something was reported: above, below, x n."""
+        past = np.maximum(self._reported.take(slots, axis=1) * _REPORTED_RISE - 1, 0) * self._fade_reported(
+            slots, window
+        )
+        need: F64 = 1 + np.maximum(past, self._plan.reported_opposite * past[::-1])
         return need
 
     def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
         """Remember what crossed in this window."""
-        is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
-        faded = self._told.take(slots, axis=1) * self._fade_told(slots, window)
-        self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told.take(slots, axis=1))
-        self._told_at[:, slots] = np.where(is_told, window, self._told_at.take(slots, axis=1))
+        is_reported = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
+        faded = self._reported.take(slots, axis=1) * self._fade_reported(slots, window)
+        self._reported[:, slots] = np.where(is_reported, np.maximum(ratios, faded), self._reported.take(slots, axis=1))
+        self._reported_at[:, slots] = np.where(is_reported, window, self._reported_at.take(slots, axis=1))
 
-    def _fade_told(self, slots: Slots, window: int) -> F64:
-        """What is left of what was told: above, below, x n."""
-        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
-        left: F64 = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
+    def _fade_reported(self, slots: Slots, window: int) -> F64:
+        """What is left of what was reported: above, below, x n."""
+        seconds = (window - self._reported_at.take(slots, axis=1)) * float(self.window_seconds)
+        left: F64 = np.exp2(-np.minimum(seconds / self._plan.reported_half_life_seconds, 1_000))
         return left
 
-    def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: NDArray[np.bool_]) -> F64:
+    def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: Bools) -> F64:
         """What one window would have to show, by the first measure of its side; for people."""
         heights = self._tail.invert(slots, np.broadcast_to(self._bar, (len(self._bar), len(slots))))
         limits = []

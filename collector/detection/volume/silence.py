@@ -12,20 +12,19 @@ over. See docs/internals/detection.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from collector.alerting.alert import AlertKind, Basis
+from collector.alerting.alert import AlertKind, AlertSignal, Basis
 from collector.core.kinds import LEVELS, RANKS
 from collector.core.rates import LocalTime
-from collector.detection.framework.contract import F64, State
+from collector.detection.framework.detector import ClosedWindow, Detector
 from collector.detection.framework.installation import InstallationBar
 from collector.detection.framework.loss import Losses
-from collector.detection.framework.slots import Slots, grow
-from collector.detection.framework.subject_index import Roster
-from collector.detection.volume.windowed import Crossing, Watch
+from collector.detection.framework.state import F64, Bools, DetectorState, Slots, column
+from collector.detection.framework.subject_index import SubjectIndex
+from collector.detection.volume.windowed import Breach, WindowedBursts, WindowedSeason
 
 HOUR_SECONDS = 3_600
 CALLERS_MAX = 2_048
@@ -44,7 +43,7 @@ _FALL = int(3.4 * _SCALE)  # An hour of a fall is below a tenth.
 _FALL_HOURS = 2
 _SCORE_MAX = 3.0
 _TOGETHER_MAX = 3  # So many may fall in the same hour,
-_TOGETHER_SHARE = 5  # or one of so many, and be told.
+_TOGETHER_SHARE = 5  # or one of so many, and be reported.
 _AGAIN_HOURS = 7 * _HOURS
 _SINCE_HOURS = 24  # Who had no busy hour for so long stopped before it was judged.
 _ONGOING_HOURS = 24
@@ -54,105 +53,111 @@ _KNOWN_HOURS = 2 * _HOURS  # Who is known for less may have taken over,
 _TAKEN_OVER = (0.4, 5.0)  # with so much of the least calls that are missing,
 _ALIKE = 0.55  # where the calls are spread so much alike; 1: the same.
 _MAIN = 0.25  # Of its busiest endpoint: where a consumer mostly calls.
-_TOLD_SHARE = 0.5  # Of its calls: an endpoint with fewer may be told for its silence.
+_REPORTED_SHARE = 0.5  # Of its calls: an endpoint with fewer may be reported for its silence.
 _OTHERS_MIN = 0.2  # Of an endpoint's calls: with fewer, others say nothing.
 _OTHERS_FALL = 0.5
 _LOSS_MAX = 0.02
 _NEVER = -(1 << 30)
-_CALM, _TOLD, _EXCUSED = 0, 1, 2
+_CALM, _REPORTED, _EXCUSED = 0, 1, 2
 
 
-class SteadyCallers:
-    """See the module. Rows are of consumers; what is by slot is of the roster's."""
+class _Callers(DetectorState):
+    """By row."""
 
-    def __init__(self, roster: Roster, pairs: Watch, endpoints: Sequence[Watch], local: LocalTime) -> None:
-        """`pairs`: the watch of their hours; `endpoints`: all of theirs, that of hours last."""
-        self._roster, self._pairs, self._endpoints = roster, pairs, endpoints
-        self._local = local
+    has_own_size = True
+    slot = column(np.int32, fill=-1)  # Of a consumer; -1: the row is free.
+    least = column(np.uint8, 2 * _HOURS, fill=_UNSEEN)
+    days = column(np.uint8, 2)
+    is_workload = column(np.bool_)
+    seen = column(np.int32)  # Hour that was busy last.
+    reported = column(np.int32, fill=_NEVER)  # Hour.
+    state = column(np.uint8)
+    rank = column(np.uint8)  # Of the level that reported it.
+    fallen = column(np.float32, 2)  # Doublings and hours of a fall.
+
+
+class SilenceDetector(Detector):
+    """Steady callers that fall silent. Rows are of callers; what is by slot is of all consumers."""
+
+    name = "silence"
+    kinds = frozenset({AlertKind.VOLUME_CONSUMER})
+    parts = ("_rows", "bar")
+    _first = column(np.int32)  # Hour a consumer was seen first.
+
+    def __init__(
+        self,
+        subjects: SubjectIndex,
+        losses: Losses,
+        pairs: WindowedBursts,
+        endpoints: Sequence[WindowedSeason],
+        report: Callable[[Breach], AlertSignal],
+        local_time: LocalTime,
+    ) -> None:
+        """`pairs`: their hours; `endpoints`: all of theirs, hours last; `report` names a consumer."""
+        super().__init__()
+        self._subjects, self._losses, self._pairs, self._endpoints = subjects, losses, pairs, endpoints
+        self._report, self._local = report, local_time
         self.bar = InstallationBar()
-        self._first: NDArray[np.int32] = np.zeros(0, np.int32)  # Hour a consumer was seen first, by slot.
-        self._set_rows(0)
+        self._rows = _Callers()
         self._noted: dict[int, tuple[Slots, F64]] = {}  # Hours of consumers, until those of endpoints close.
-
-    def _set_rows(self, count: int) -> None:
-        self._slot: NDArray[np.int32] = np.full(count, -1, np.int32)  # -1: free.
-        self._least: NDArray[np.uint8] = np.full((2 * _HOURS, count), _UNSEEN, np.uint8)
-        self._days: NDArray[np.uint8] = np.zeros((2, count), np.uint8)
-        self._is_workload: NDArray[np.bool_] = np.zeros(count, np.bool_)
-        self._seen: NDArray[np.int32] = np.zeros(count, np.int32)  # Hour that was busy last.
-        self._told: NDArray[np.int32] = np.full(count, _NEVER, np.int32)  # Hour.
-        self._state: NDArray[np.uint8] = np.zeros(count, np.uint8)
-        self._rank: NDArray[np.uint8] = np.zeros(count, np.uint8)  # Of the level that told it.
-        self._fallen: NDArray[np.float32] = np.zeros((2, count), np.float32)  # Doublings and hours of a fall.
+        subjects.consumers.follow(self)
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self._slot >= 0))
+        return int(np.count_nonzero(self._rows.slot >= 0))
 
-    def note(self, hour: int, slots: Slots, calls: F64) -> None:
-        """Calls of the consumers of an hour that closes."""
-        self._noted[hour] = slots, calls
-        self._first = grow(self._first, self._roster.consumers.table.capacity)
-        fresh = slots[self._first[slots] == 0]
-        self._first[fresh] = hour
+    @property
+    def held_back_count(self) -> int:
+        return self.bar.held_back_count
 
-    def close(self, hour: int, endpoints: Slots, calls: F64, losses: Losses) -> list[Crossing]:
-        """Judge and learn an hour that was noted, when it has closed for `endpoints`, which had so many `calls`."""
+    def close(self, closed: ClosedWindow) -> Sequence[AlertSignal]:
+        if closed.seconds == HOUR_SECONDS and closed.kind is AlertKind.VOLUME_CONSUMER:
+            self._noted[closed.window] = closed.slots, closed.calls
+            self._first[closed.slots[self._first[closed.slots] == 0]] = closed.window
+        elif closed.seconds == HOUR_SECONDS and closed.kind is AlertKind.VOLUME_ENDPOINT:
+            return [self._report(breach) for breach in self._close_hour(closed)]
+        return ()
+
+    def _close_hour(self, closed: ClosedWindow) -> list[Breach]:
+        """Evaluate and learn an hour of consumers, which has closed for endpoints."""
+        hour = closed.window
         slots, own = self._noted.pop(hour, (np.zeros(0, np.int64), np.zeros(0)))
         self._noted.clear()
-        self.bar.start(hour * HOUR_SECONDS)
+        self.bar.start(closed.start)
         # An installation's first hour is a part of one; that no row came at all is no silence.
-        if not len(slots) or hour <= self._endpoints[-1].windows.first:
+        if not len(slots) or closed.is_first:
             return []
-        by_slot = np.zeros(max(len(self._first), 1))
+        by_slot = np.zeros(self.size)
         by_slot[slots] = own
-        rows = (self._slot >= 0).nonzero()[0]
-        rows = rows[~self._find_lossy(rows, losses)]  # Nor is what was lost.
-        by_endpoint = np.zeros(self._roster.endpoints.table.capacity)
-        by_endpoint[endpoints] = calls
-        crossings = self._judge(hour, rows, by_slot, by_endpoint)
-        self._learn(hour, rows, by_slot[self._slot[rows]])
+        rows = (self._rows.slot >= 0).nonzero()[0]
+        rows = rows[~self._find_lossy(rows)]  # Nor is what was lost.
+        by_endpoint = np.zeros(self._subjects.endpoints.capacity)
+        by_endpoint[closed.slots] = closed.calls
+        breaches = self._judge(hour, rows, by_slot, by_endpoint)
+        self._learn(hour, rows, by_slot[self._rows.slot[rows]])
         self._admit(hour, slots, own)
-        return crossings
+        return breaches
 
     def forget(self, slots: Slots) -> None:
-        """Clear evicted consumers."""
-        self._first[slots[slots < len(self._first)]] = 0
-        self._free(np.isin(self._slot, slots).nonzero()[0])
+        super().forget(slots)
+        self._rows.forget(np.isin(self._rows.slot, slots).nonzero()[0])
 
-    def expect(self, slot: int) -> None:
-        """A person says that its silence is ordinary: its days are learnt anew."""
-        self._free((self._slot == slot).nonzero()[0])
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
+        """The days of the consumer are learned anew."""
+        slot = self._subjects.consumers.find("", consumer)
+        self._rows.forget((self._rows.slot == slot).nonzero()[0] if slot >= 0 else np.zeros(0, np.int64))
+        return slot >= 0
 
-    def turn(self, hours: int) -> None:
-        """The clocks show so many hours more than when days were learnt: another time zone was set."""
-        self._least = np.roll(self._least.reshape(2, _HOURS, -1), hours, axis=1).reshape(2 * _HOURS, -1)
+    def turn_clock(self, hours: int) -> None:
+        least = self._rows.least.reshape(2, _HOURS, -1)
+        self._rows.least = np.roll(least, hours, axis=1).reshape(2 * _HOURS, -1)
 
-    def dump(self) -> dict[str, State]:
-        """State for a checkpoint, by part."""
-        rows: State = {"slot": self._slot, "least": self._least, "days": self._days, "workload": self._is_workload}
-        rows |= {"seen": self._seen, "told": self._told, "state": self._state, "rank": self._rank}
-        rows |= {"fallen": self._fallen, "first": self._first}
-        return {"steady": rows, "steady.bar": self.bar.dump()}
-
-    def load(self, parts: dict[str, State]) -> None:
-        """The inverse of `dump`; a state of before leaves all to be learnt."""
-        if "steady" not in parts:
-            return
-        state = parts["steady"]
-        self._slot, self._least = state["slot"].astype(np.int32), state["least"].astype(np.uint8)
-        self._days, self._is_workload = state["days"].astype(np.uint8), state["workload"].astype(np.bool_)
-        self._seen, self._told = state["seen"].astype(np.int32), state["told"].astype(np.int32)
-        self._state, self._rank = state["state"].astype(np.uint8), state["rank"].astype(np.uint8)
-        self._fallen, self._first = state["fallen"].astype(np.float32), state["first"].astype(np.int32)
-        self.bar.load(parts["steady.bar"])
-
-    def _find_lossy(self, rows: Slots, losses: Losses) -> NDArray[np.bool_]:
+    def _find_lossy(self, rows: Slots) -> Bools:
         """Of whose calls, or of those at the endpoints where it mostly calls, sensors lost too many to judge it."""
-        slots = self._slot[rows].astype(np.int64)
-        own = losses.consumers.ratios(slots, HOUR_SECONDS)
+        slots = self._rows.slot[rows].astype(np.int64)
+        own = self._losses.consumers.ratios(slots, HOUR_SECONDS)
         is_lossy = np.zeros(len(rows), np.bool_) if own is None else own > _LOSS_MAX
-        capacity = self._roster.endpoints.table.capacity
-        by_endpoint = losses.endpoints.ratios(np.arange(capacity), HOUR_SECONDS)
+        capacity = self._subjects.endpoints.capacity
+        by_endpoint = self._losses.endpoints.ratios(np.arange(capacity), HOUR_SECONDS)
         if by_endpoint is None:
             return is_lossy
         for place in (~is_lossy).nonzero()[0].tolist():
@@ -160,71 +165,71 @@ class SteadyCallers:
             is_lossy[place] = float(levels @ by_endpoint) > _LOSS_MAX * float(levels.sum())
         return is_lossy
 
-    def _judge(self, hour: int, rows: Slots, by_slot: F64, by_endpoint: F64) -> list[Crossing]:
+    def _judge(self, hour: int, rows: Slots, by_slot: F64, by_endpoint: F64) -> list[Breach]:
         part, cell = self._find_cell(hour)
-        least, calls = self._least[cell, rows].astype(np.int64), by_slot[self._slot[rows]]
+        least, calls = self._rows.least[cell, rows].astype(np.int64), by_slot[self._rows.slot[rows]]
         scaled = _scale(calls)
         is_busy = (least >= _LIMIT) & (least != _UNSEEN)
         is_low = is_busy & (least - scaled >= _FALL)
-        self._fallen[0, rows] = np.where(is_low, self._fallen[0, rows] + (least - scaled) / _SCALE, 0)
-        self._fallen[1, rows] = np.where(is_low, self._fallen[1, rows] + 1, 0)
-        self._state[rows[(scaled >= _LIMIT) & (scaled >= least - _SCALE)]] = _CALM
+        self._rows.fallen[0, rows] = np.where(is_low, self._rows.fallen[0, rows] + (least - scaled) / _SCALE, 0)
+        self._rows.fallen[1, rows] = np.where(is_low, self._rows.fallen[1, rows] + 1, 0)
+        self._rows.state[rows[(scaled >= _LIMIT) & (scaled >= least - _SCALE)]] = _CALM
         is_judged = is_busy & self._find_steady(part, rows)
         self._excuse(rows, is_busy, is_judged, is_low)
-        crossings = []
+        breaches = []
         for place in (is_low & is_judged).nonzero()[0].tolist():
             row, expected = int(rows[place]), _unscale(int(least[place]))
-            score = min(float(self._fallen[0, row]) / _NEED, _SCORE_MAX)
-            if self._is_told(hour, row, score, expected, by_slot, by_endpoint):
-                crossings.append(self._cross(hour, row, float(calls[place]), expected, score))
-        return crossings
+            score = min(float(self._rows.fallen[0, row]) / _NEED, _SCORE_MAX)
+            if self._is_reported(hour, row, score, expected, by_slot, by_endpoint):
+                breaches.append(self._cross(hour, row, float(calls[place]), expected, score))
+        return breaches
 
-    def _find_steady(self, part: int, rows: Slots) -> NDArray[np.bool_]:
+    def _find_steady(self, part: int, rows: Slots) -> Bools:
         """Whose days of this part of the week are known, and busy at most hours."""
-        of_day = self._least[part * _HOURS : (part + 1) * _HOURS, rows]
+        of_day = self._rows.least[part * _HOURS : (part + 1) * _HOURS, rows]
         hours = np.count_nonzero((of_day >= _LIMIT) & (of_day != _UNSEEN), axis=0)
-        needed = np.where(self._is_workload[rows], _STEADY_HOURS_WORKLOAD, _STEADY_HOURS)
-        is_steady: NDArray[np.bool_] = (self._days[part, rows] >= DAYS_MIN[part]) & (hours >= needed)
+        needed = np.where(self._rows.is_workload[rows], _STEADY_HOURS_WORKLOAD, _STEADY_HOURS)
+        is_steady: Bools = (self._rows.days[part, rows] >= DAYS_MIN[part]) & (hours >= needed)
         return is_steady
 
     def _excuse(
         self,
         rows: Slots,
-        is_busy: NDArray[np.bool_],
-        is_judged: NDArray[np.bool_],
-        is_low: NDArray[np.bool_],
+        is_busy: Bools,
+        is_judged: Bools,
+        is_low: Bools,
     ) -> None:
-        """Where several fall at once it is a holiday, or a sensor that is away: it is told of nobody."""
-        is_falling = is_low & (self._state[rows] == _CALM)
-        is_away = is_low & (self._state[rows] != _TOLD)  # Those who began their day earlier too.
+        """Where several fall at once it is a holiday, or a sensor that is away: it is reported of nobody."""
+        is_falling = is_low & (self._rows.state[rows] == _CALM)
+        is_away = is_low & (self._rows.state[rows] != _REPORTED)  # Those who began their day earlier too.
         is_common = np.count_nonzero(is_away) * _TOGETHER_SHARE > np.count_nonzero(is_busy) > _TOGETHER_SHARE
         count = int(np.count_nonzero(is_judged))
         if is_common:
-            self._state[rows[is_falling]] = _EXCUSED
+            self._rows.state[rows[is_falling]] = _EXCUSED
         elif np.count_nonzero(is_falling & is_judged) > min(_TOGETHER_MAX, max(1, count // _TOGETHER_SHARE)):
-            self._state[rows[is_falling & is_judged]] = _EXCUSED
+            self._rows.state[rows[is_falling & is_judged]] = _EXCUSED
 
-    def _is_told(self, hour: int, row: int, score: float, expected: float, by_slot: F64, by_endpoint: F64) -> bool:
-        """Whether an hour of a fall is told; remembers it."""
-        if self._state[row] == _TOLD:
-            return hour - int(self._told[row]) < _ONGOING_HOURS
-        is_over = score >= 1 and self._fallen[1, row] >= _FALL_HOURS
-        is_late = hour - int(self._seen[row]) > _SINCE_HOURS or hour - int(self._told[row]) < _AGAIN_HOURS
-        if not is_over or is_late or self._state[row] == _EXCUSED:
+    def _is_reported(self, hour: int, row: int, score: float, expected: float, by_slot: F64, by_endpoint: F64) -> bool:
+        """Whether an hour of a fall is reported; remembers it."""
+        if self._rows.state[row] == _REPORTED:
+            return hour - int(self._rows.reported[row]) < _ONGOING_HOURS
+        is_over = score >= 1 and self._rows.fallen[1, row] >= _FALL_HOURS
+        is_late = hour - int(self._rows.seen[row]) > _SINCE_HOURS or hour - int(self._rows.reported[row]) < _AGAIN_HOURS
+        if not is_over or is_late or self._rows.state[row] == _EXCUSED:
             return False
-        slot = int(self._slot[row])
+        slot = int(self._rows.slot[row])
         endpoints = self._find_endpoints(slot)
         if self._has_fallen(row, endpoints, expected, float(by_slot[slot]), by_endpoint, hour):
-            self._fallen[:, row] = 0  # Told of the endpoint; of who does not come back with it later.
+            self._rows.fallen[:, row] = 0  # Reported of the endpoint; of who does not come back with it later.
             return False
         if self._is_followed(hour, slot, endpoints, expected, by_slot):
-            self._state[row] = _EXCUSED
+            self._rows.state[row] = _EXCUSED
             return False
-        key = int(self._roster.consumers.table.keys[slot])
+        key = int(self._subjects.consumers.keys[slot])
         level = self.bar.admit(key, score, hour * HOUR_SECONDS, len(self))
         if level is None:
             return False
-        self._state[row], self._told[row], self._rank[row] = _TOLD, hour, RANKS[level]
+        self._rows.state[row], self._rows.reported[row], self._rows.rank[row] = _REPORTED, hour, RANKS[level]
         return True
 
     def _find_endpoints(self, slot: int) -> Slots:
@@ -235,21 +240,21 @@ class SteadyCallers:
 
     def _find_levels(self, slot: int) -> F64:
         """A consumer's customary hour at each endpoint, by endpoint slot."""
-        pairs: Slots = (self._roster.pair_consumer == slot).nonzero()[0]
-        pairs = pairs[self._roster.pair_endpoint[pairs] >= 0]
-        capacity = max(self._roster.endpoints.table.capacity, 1)
-        levels: F64 = np.bincount(self._roster.pair_endpoint[pairs], self._pairs.levels(pairs), capacity)
+        pairs: Slots = (self._subjects.pair_consumer == slot).nonzero()[0]
+        pairs = pairs[self._subjects.pair_endpoint[pairs] >= 0]
+        capacity = max(self._subjects.endpoints.capacity, 1)
+        levels: F64 = np.bincount(self._subjects.pair_endpoint[pairs], self._pairs.levels(pairs), capacity)
         return levels
 
     def _has_fallen(self, row: int, endpoints: Slots, expected: float, own: float, by_endpoint: F64, hour: int) -> bool:
-        """Whether endpoints with most of its calls were told since it fell, or their other callers fell too; of one
+        """Whether endpoints with most of its calls were reported since it fell, or their other callers fell too; of one
         that nearly nobody else calls only the former."""
-        since = (hour - int(self._fallen[1, row])) * HOUR_SECONDS
+        since = (hour - int(self._rows.fallen[1, row])) * HOUR_SECONDS
         if not len(endpoints):
             return True
-        is_told = np.any([watch.was_told(endpoints, since) for watch in self._endpoints], axis=0)
-        levels = self._find_levels(int(self._slot[row]))
-        if float(levels[endpoints[is_told]].sum()) >= _TOLD_SHARE * float(levels.sum()):
+        is_reported = np.any([watch.was_reported(endpoints, since) for watch in self._endpoints], axis=0)
+        levels = self._find_levels(int(self._rows.slot[row]))
+        if float(levels[endpoints[is_reported]].sum()) >= _REPORTED_SHARE * float(levels.sum()):
             return True
         foreseen = float(self._endpoints[-1].last_expected[endpoints].sum())
         others = foreseen - expected
@@ -259,7 +264,7 @@ class SteadyCallers:
 
     def _is_followed(self, hour: int, slot: int, endpoints: Slots, expected: float, by_slot: F64) -> bool:
         """Whether a consumer that is new took over at its endpoints: another credential, or another workload."""
-        there = self._roster.pair_consumer[np.isin(self._roster.pair_endpoint, endpoints)]
+        there = self._subjects.pair_consumer[np.isin(self._subjects.pair_endpoint, endpoints)]
         there = np.unique(there[(there >= 0) & (there != slot)])
         share = by_slot[there] / expected
         is_new = (hour - self._first[there] < _KNOWN_HOURS) & (share >= _TAKEN_OVER[0]) & (share <= _TAKEN_OVER[1])
@@ -269,85 +274,73 @@ class SteadyCallers:
     def _find_overlap(self, slot: int, others: Slots) -> F64:
         """How alike the calls of each of `others` (distinct, ascending) are spread over endpoints: the Bhattacharyya
         coefficient of the roots, for a level is the largest burst."""
-        own, roster = np.sqrt(self._find_levels(slot)), self._roster
+        own, subjects = np.sqrt(self._find_levels(slot)), self._subjects
         own /= max(float(own.sum()), 1e-9)
-        pairs: Slots = (np.isin(roster.pair_consumer, others) & (roster.pair_endpoint >= 0)).nonzero()[0]
-        index, levels = np.searchsorted(others, roster.pair_consumer[pairs]), np.sqrt(self._pairs.levels(pairs))
+        pairs: Slots = (np.isin(subjects.pair_consumer, others) & (subjects.pair_endpoint >= 0)).nonzero()[0]
+        index, levels = np.searchsorted(others, subjects.pair_consumer[pairs]), np.sqrt(self._pairs.levels(pairs))
         total = np.maximum(np.bincount(index, levels, len(others)), 1e-9)
-        common = np.sqrt(levels / total[index] * own[roster.pair_endpoint[pairs]])
+        common = np.sqrt(levels / total[index] * own[subjects.pair_endpoint[pairs]])
         overlap: F64 = np.bincount(index, common, len(others))
         return overlap
 
-    def _cross(self, hour: int, row: int, calls: float, expected: float, score: float) -> Crossing:
-        return Crossing(
+    def _cross(self, hour: int, row: int, calls: float, expected: float, score: float) -> Breach:
+        return Breach(
             kind=AlertKind.VOLUME_CONSUMER,
-            slot=int(self._slot[row]),
+            slot=int(self._rows.slot[row]),
             window=hour,
             window_seconds=HOUR_SECONDS,
             is_above=False,
             calls=calls,
-            novel=0.0,
             expected=expected,
             threshold=expected * 2.0 ** (-_FALL / _SCALE),
             score=max(score, 1.0),
-            peers=0,
             basis=Basis.SEASON,
-            quietest=LEVELS[int(self._rank[row])],
+            quietest=LEVELS[int(self._rows.rank[row])],
         )
 
     def _learn(self, hour: int, rows: Slots, calls: F64) -> None:
         """What is a holiday's teaches nothing, for two days."""
         part, cell = self._find_cell(hour)
-        hours = self._fallen[1, rows]
-        is_excused = (self._state[rows] == _EXCUSED) & (hours > 0) & (hours <= _EXCUSED_HOURS)
-        self._seen[rows[calls >= CALLS_MIN]] = hour
-        known, scaled = self._least[cell, rows].astype(np.int64), _scale(calls)
+        hours = self._rows.fallen[1, rows]
+        is_excused = (self._rows.state[rows] == _EXCUSED) & (hours > 0) & (hours <= _EXCUSED_HOURS)
+        self._rows.seen[rows[calls >= CALLS_MIN]] = hour
+        known, scaled = self._rows.least[cell, rows].astype(np.int64), _scale(calls)
         risen = np.where(known == _UNSEEN, scaled, np.maximum(known, _FADED) + _RISE)
-        self._least[cell, rows] = np.where(is_excused, known, np.minimum(scaled, risen))
+        self._rows.least[cell, rows] = np.where(is_excused, known, np.minimum(scaled, risen))
         if cell % _HOURS == _HOURS - 1:
-            self._days[part, rows] = np.minimum(self._days[part, rows], 100) + 1
-        self._free(rows[self._seen[rows] < hour - _GONE_HOURS])
+            self._rows.days[part, rows] = np.minimum(self._rows.days[part, rows], 100) + 1
+        self._rows.forget(rows[self._rows.seen[rows] < hour - _GONE_HOURS])
 
     def _admit(self, hour: int, slots: Slots, calls: F64) -> None:
         """Keep the days of busy consumers from here on, the busiest first; where there is no room, instead of those
         who are not steady."""
         is_busy = calls >= CALLS_MIN
-        is_busy &= ~np.isin(slots, self._slot)
+        is_busy &= ~np.isin(slots, self._rows.slot)
         busy = slots[is_busy][np.argsort(-calls[is_busy], kind="stable")]
         if not len(busy):
             return
-        free = (self._slot < 0).nonzero()[0]
+        free = (self._rows.slot < 0).nonzero()[0]
         if len(free) < len(busy):
             free = self._make_room(len(busy))
         rows, busy = free[: len(busy)], busy[: len(free)]
-        self._slot[rows], self._seen[rows] = busy, hour
-        self._is_workload[rows] = [self._roster.consumers.name(slot).consumer.startswith("workload:") for slot in busy]
+        self._rows.slot[rows], self._rows.seen[rows] = busy, hour
+        self._rows.is_workload[rows] = [
+            self._subjects.consumers.name(slot).consumer.startswith("workload:") for slot in busy
+        ]
 
     def _make_room(self, wanted: int) -> Slots:
-        free = (self._slot < 0).nonzero()[0]
-        count = min(CALLERS_MAX, max(len(self._slot) + wanted - len(free), len(self._slot) * 5 // 4))
-        if count > len(self._slot):
-            self._grow(count)
-        free = (self._slot < 0).nonzero()[0]
+        free = (self._rows.slot < 0).nonzero()[0]
+        count = min(CALLERS_MAX, max(self._rows.size + wanted - len(free), self._rows.size * 5 // 4))
+        if count > self._rows.size:
+            self._rows.grow(count)
+        free = (self._rows.slot < 0).nonzero()[0]
         if len(free) < wanted:
-            hours = np.count_nonzero((self._least >= _LIMIT) & (self._least != _UNSEEN), axis=0)
-            is_old = (self._days >= np.array([[2], [0]])).all(axis=0)
-            unsteady = ((self._slot >= 0) & is_old & (hours < _STEADY_HOURS_WORKLOAD)).nonzero()[0]
-            self._free(unsteady[: wanted - len(free)])
-            free = (self._slot < 0).nonzero()[0]
+            hours = np.count_nonzero((self._rows.least >= _LIMIT) & (self._rows.least != _UNSEEN), axis=0)
+            is_old = (self._rows.days >= np.array([[2], [0]])).all(axis=0)
+            unsteady = ((self._rows.slot >= 0) & is_old & (hours < _STEADY_HOURS_WORKLOAD)).nonzero()[0]
+            self._rows.forget(unsteady[: wanted - len(free)])
+            free = (self._rows.slot < 0).nonzero()[0]
         return free
-
-    def _grow(self, count: int) -> None:
-        self._slot, self._told = grow(self._slot, count, -1), grow(self._told, count, _NEVER)
-        self._least, self._days = grow(self._least, count, _UNSEEN), grow(self._days, count)
-        self._is_workload, self._seen = grow(self._is_workload, count), grow(self._seen, count)
-        self._state, self._rank = grow(self._state, count), grow(self._rank, count)
-        self._fallen = grow(self._fallen, count)
-
-    def _free(self, rows: Slots) -> None:
-        self._slot[rows], self._told[rows], self._least[:, rows] = -1, _NEVER, _UNSEEN
-        for part in (self._days, self._is_workload, self._seen, self._state, self._rank, self._fallen):
-            part[..., rows] = 0
 
     def _find_cell(self, hour: int) -> tuple[int, int]:
         """0 of a weekday, 1 of a weekend; the hour of its day, those of weekends behind."""

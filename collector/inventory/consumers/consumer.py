@@ -1,5 +1,6 @@
 """The consumer: who calls, named by the first actor column that is known, written `kind:value`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,7 +32,6 @@ class ConsumerName:
 
     @property
     def id(self) -> str:
-        """`kind:value`."""
         return f"{self.kind}:{self.value}"
 
     @property
@@ -74,10 +74,7 @@ class Consumer:
     denied: int  # 401 and 403.
     objects: int
     addresses: int  # Distinct client addresses it came from.
-    attacks: int  # Calls whose request held an attack's payload.
-    attacks_confirmed: int  # Answers that say that one worked.
-    request_bytes: int
-    response_bytes: int
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of consumers.
     first_seen: int
     last_seen: int
     holders: tuple[Holder, ...]  # Of an address, while it called.
@@ -95,8 +92,6 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerEndpoint:
-    """One endpoint a consumer touched."""
-
     endpoint_id: str
     method: str
     host: str

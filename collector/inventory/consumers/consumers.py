@@ -1,12 +1,14 @@
 """Reads consumers from the store: who calls, how much, and how many distinct objects they touched."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from collector.core.rates import compute_rate
 from collector.inventory.consumers.consumer import (
+    CONSUMER_VALUE_CHARACTERS_MAX,
     PRINCIPAL_KINDS,
     Caller,
     Consumer,
@@ -27,18 +29,19 @@ from collector.inventory.endpoints.predicates import (
     objects_count,
     span_parameters,
 )
-from collector.inventory.endpoints.question import LIMIT_DEFAULT, Order
-from collector.inventory.query import (
-    MINUTE_SECONDS,
-    Cursor,
-    Reader,
-    Span,
-    digest_question,
-    read_cursor,
-    select,
-    series_span,
-    write_cursor,
+from collector.inventory.filters import (
+    SEARCH_CHARACTERS_MAX,
+    Condition,
+    Filter,
+    Order,
+    Page,
+    SortedQuery,
+    SpanParameters,
+    Text,
 )
+from collector.inventory.query import MINUTE_SECONDS, Cursor, Span, series_span
+from collector.storage.columns import UsedBy, read_figures, sum_columns
+from collector.storage.records import Reader, read_record, select
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
@@ -47,8 +50,6 @@ CALLER_ROWS_MAX = 20_000
 
 
 class ConsumerSort(StrEnum):
-    """What consumers may be sorted by."""
-
     CALLS = "calls"
     ENDPOINTS = "endpoints"
     OBJECTS = "objects"
@@ -57,83 +58,54 @@ class ConsumerSort(StrEnum):
     LAST_SEEN = "last_seen"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerQuestion:
-    """Filters (empty or None = any), sort and page. `search` is part of the consumer's name."""
+def _is_kind(kind: ConsumerKind) -> Condition:
+    return Condition(sql="startsWith(consumer, {kind:String})", parameters={"kind": f"{kind}:"}, columns=("consumer",))
 
-    span: Span
-    since: str
-    search: str = ""
-    kind: ConsumerKind | None = None
-    endpoint_id: str = ""
+
+class ConsumerQuery(SortedQuery, SpanParameters):
+    """Filters, sort and page of the list of consumers."""
+
+    q: Annotated[Text, Filter("positionCaseInsensitiveUTF8(consumer, {q:String}) > 0", columns=("consumer",))] = Field(
+        default="", max_length=SEARCH_CHARACTERS_MAX, description="Part of the consumer's `kind:value`."
+    )
+    kind: Annotated[ConsumerKind | None, Filter(_is_kind)] = Field(default=None, description="What names the consumer.")
+    endpoint: Annotated[Text, Filter("n.endpoint_id = {endpoint:String}")] = Field(
+        default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="Only callers of this endpoint id."
+    )
     sort: ConsumerSort = ConsumerSort.CALLS
     order: Order = Order.DESCENDING
-    limit: int = LIMIT_DEFAULT
-    cursor: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """What a cursor belongs to."""
-        parts = (self.since, self.search, self.kind or "", self.endpoint_id, self.sort, self.order)
-        return digest_question("consumers", *parts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerPage:
-    """One page, where the next one starts (empty on the last), and how many consumers match in all."""
-
-    items: tuple[Consumer, ...]
-    next_cursor: str
-    total: int
 
 
 _HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
 
 
 class ConsumerInventory:
-    """Answers questions about consumers from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who
 
-    def list_consumers(self, question: ConsumerQuestion) -> ConsumerPage:
-        """One page; raises CursorError when the cursor is not of this question."""
-        after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
-        parameters = {**span_parameters(question.span), "rows": question.limit + 1}
-        wheres, outer = "", []
-        if question.endpoint_id:
-            wheres = " AND n.endpoint_id = {endpoint:String}"
-            parameters["endpoint"] = question.endpoint_id
-        if question.kind is not None:
-            outer.append("startsWith(consumer, {kind:String})")
-            parameters["kind"] = f"{question.kind}:"
-        if question.search:
-            outer.append("positionCaseInsensitiveUTF8(consumer, {search:String}) > 0")
-            parameters["search"] = question.search
-        direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
-        keyset = ""
-        if after is not None:
-            keyset = f"WHERE (sort_value, consumer) {comparison} ({{after_value:Float64}}, {{after_id:String}})"
-            parameters |= {"after_value": after.value, "after_id": after.id}
+    def list_consumers(self, query: ConsumerQuery, span: Span) -> Page[Consumer]:
+        """One page; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(float)
+        conditions = query.build_conditions()
+        page, parameters = query.page(after, float, key="consumer")
+        parameters |= span_parameters(span)
+        for one in conditions:
+            parameters |= one.parameters
+        wheres = "".join(f" AND {one.sql}" for one in conditions if not one.columns)
+        outer = " AND ".join(["true", *(one.sql for one in conditions if one.columns)])
         statement = f"""
 WITH {NAMES}
 SELECT * FROM (
-    SELECT *, toFloat64({question.sort.value}) AS sort_value, count() OVER () AS total
-    FROM ({_figures(question.span, wheres, self._who)})
-    {"WHERE " + " AND ".join(outer) if outer else ""}
+    SELECT *, toFloat64({query.sort.value}) AS sort_value, count() OVER () AS total
+    FROM ({_figures(span, wheres, self._who)})
+    WHERE {outer}
 )
-{keyset}
-ORDER BY sort_value {direction}, consumer {direction}
-LIMIT {{rows:UInt32}}"""
+{page}"""
         rows = select(self._reader, statement, parameters)
-        shown = rows[: question.limit]
-        next_cursor = ""
-        if len(rows) > question.limit:
-            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["consumer"])
-            next_cursor = write_cursor(last, question.fingerprint)
-        return ConsumerPage(
-            items=self._read_consumers(shown, question.span),
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["consumer"]))
+        return Page(
+            items=self._read_consumers(shown, span),
             next_cursor=next_cursor,
             total=int(rows[0]["total"]) if rows else 0,
         )
@@ -149,7 +121,10 @@ LIMIT {{rows:UInt32}}"""
         counted = counted_rows(span) + where
         return ConsumerDetail(
             consumer=self._read_consumers(rows[:1], span)[0],
-            endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
+            endpoints=tuple(
+                read_record(ConsumerEndpoint, row)
+                for row in select(self._reader, _endpoints(counted, span), parameters)
+            ),
             addresses=self._count_places("client_address", counted, parameters),
             workloads=self._count_places("client_workload", counted, parameters),
             softwares=self._count_softwares(series_span(span), where, parameters),
@@ -211,11 +186,10 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
-    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
+    {sum_columns(UsedBy.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
+    sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
-    sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
-    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted_rows(span)}{where}
 GROUP BY consumer
@@ -243,50 +217,26 @@ def _endpoints(counted: str, span: Span) -> str:
     """The endpoints one consumer touched, busiest first."""
     return f"""
 WITH {NAMES}
-SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template,
+SELECT n.endpoint_id AS endpoint_id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS template,
 sum(r.calls) AS calls,
     sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}
-GROUP BY id
-ORDER BY calls DESC, id
+GROUP BY endpoint_id
+ORDER BY calls DESC, endpoint_id
 LIMIT {CONSUMER_ENDPOINTS_MAX}"""
 
 
 def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ...]) -> Consumer:
     name = parse_consumer(row["consumer"])
-    return Consumer(
+    is_principal = name.kind is ConsumerKind.PRINCIPAL
+    return read_record(
+        Consumer,
+        row,
         name=name,
-        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown")
-        if name.kind is ConsumerKind.PRINCIPAL
-        else "",
-        key_id=int(row["key_id"]) if name.kind in _HASHED else 0,
-        endpoints=int(row["endpoints"]),
-        calls=int(row["calls"]),
+        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown") if is_principal else "",
+        key_id=row["key_id"] if name.kind in _HASHED else 0,
         calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
-        errors=int(row["errors"]),
-        denied=int(row["denied"]),
-        objects=int(row["objects"]),
-        addresses=int(row["addresses"]),
-        attacks=int(row["attacks"]),
-        attacks_confirmed=int(row["attacks_confirmed"]),
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
+        figures=read_figures(row, UsedBy.CONSUMERS),
         holders=holders,
-    )
-
-
-def _read_endpoint(row: Mapping[str, Any]) -> ConsumerEndpoint:
-    return ConsumerEndpoint(
-        endpoint_id=row["id"],
-        method=row["method"],
-        host=row["host"],
-        template=row["url_template"],
-        calls=int(row["calls"]),
-        errors=int(row["errors"]),
-        objects=int(row["objects"]),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
     )

@@ -1,7 +1,6 @@
 """The types of coverage: what is read of every listening port and called host of every node, and why the rest is not.
 
-`list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it. `PortQuestion` is a
-validated question to the list of ports: filters, sort and page.
+`list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,6 @@ from typing import Any, Final
 
 from collector.core.rows import Service
 from collector.inventory.endpoints.peers import Holder
-from collector.inventory.endpoints.question import LIMIT_DEFAULT, SEARCH_WORDS_MAX, Order
-from collector.inventory.query import digest_question
 
 
 class PortProtocol(StrEnum):
@@ -27,7 +24,7 @@ class PortProtocol(StrEnum):
     QUIC = "quic"  # HTTP/3's transport.
     SOCKMAP = "sockmap"
     MISSED = "missed"  # What the sensor knows that it missed.
-    LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes, Apidae itself.
+    LEFT_OUT = "left_out"  # Seen and not reported, by choice: workloads that are switched off, probes, Apidae itself.
     HTTPS = "https"  # Encrypted, and read where a process hands it to its library of TLS.
     KERNEL_TLS = "kernel_tls"  # Encrypted by the kernel: a row of the node, beside those of the ports.
     UNKNOWN = "unknown"
@@ -64,23 +61,7 @@ class BlindSpotKind(StrEnum):
     EXCLUSIONS = "exclusions"
 
 
-READINGS: dict[PortProtocol, Reading] = {
-    PortProtocol.HTTP: Reading.READ,
-    PortProtocol.HTTP2: Reading.READ,
-    PortProtocol.HTTPS: Reading.READ,
-    PortProtocol.ENCRYPTED: Reading.UNREADABLE,
-    PortProtocol.QUIC: Reading.UNREADABLE,
-    PortProtocol.KERNEL_TLS: Reading.UNREADABLE,
-    PortProtocol.UNIX: Reading.UNSEEN,
-    PortProtocol.SOCKMAP: Reading.UNSEEN,
-    PortProtocol.OTHER: Reading.NOT_HTTP,
-    PortProtocol.SILENT: Reading.SILENT,
-    PortProtocol.MISSED: Reading.LOST,
-    PortProtocol.LEFT_OUT: Reading.LEFT_OUT,
-    PortProtocol.UNKNOWN: Reading.NOT_HTTP,
-}
-
-# The wire's numbers.
+# By the wire's number.
 PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     1: PortProtocol.HTTP,
     2: PortProtocol.ENCRYPTED,
@@ -96,6 +77,16 @@ PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     12: PortProtocol.KERNEL_TLS,
 }
 ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
+_PROTOCOLS_OF: dict[Reading, tuple[PortProtocol, ...]] = {
+    Reading.READ: (PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.HTTPS),
+    Reading.UNREADABLE: (PortProtocol.ENCRYPTED, PortProtocol.QUIC, PortProtocol.KERNEL_TLS),
+    Reading.UNSEEN: (PortProtocol.UNIX, PortProtocol.SOCKMAP),
+    Reading.NOT_HTTP: (PortProtocol.OTHER, PortProtocol.UNKNOWN),
+    Reading.SILENT: (PortProtocol.SILENT,),
+    Reading.LOST: (PortProtocol.MISSED,),
+    Reading.LEFT_OUT: (PortProtocol.LEFT_OUT,),
+}
+READINGS = {protocol: reading for reading, protocols in _PROTOCOLS_OF.items() for protocol in protocols}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,33 +233,31 @@ class CoveragePoint:
     lost_calls: int
 
 
-_PROTOCOLS: Final[dict[BlindSpotKind, PortProtocol]] = {
-    BlindSpotKind.HTTP3: PortProtocol.QUIC,
-    BlindSpotKind.UNIX: PortProtocol.UNIX,
-    BlindSpotKind.SOCKMAP: PortProtocol.SOCKMAP,
-    BlindSpotKind.KERNEL_TLS: PortProtocol.KERNEL_TLS,
-    BlindSpotKind.EXCLUSIONS: PortProtocol.LEFT_OUT,
-}
-_MEANINGS: Final[dict[BlindSpotKind, str]] = {
+# By kind: its rows among the ports, and what it means.
+_BLIND_SPOTS: Final[dict[BlindSpotKind, tuple[PortProtocol, str]]] = {
     BlindSpotKind.HTTP3: (
-        "HTTP/3 (QUIC): encrypted datagrams. Flows, as connections, and bytes are counted; calls are not seen."
+        PortProtocol.QUIC,
+        "HTTP/3 (QUIC): encrypted datagrams. Flows, as connections, and bytes are counted; calls are not seen.",
     ),
     BlindSpotKind.UNIX: (
-        "Unix sockets: their bytes never pass the network. Those that listen are counted, with connections open now."
+        PortProtocol.UNIX,
+        "Unix sockets: their bytes never pass the network. Those that listen are counted, with connections open now.",
     ),
     BlindSpotKind.SOCKMAP: (
-        "Programs that move bytes between sockets (sockmap) pass the sensor by. Nodes that have some are counted."
+        PortProtocol.SOCKMAP,
+        "Programs that move bytes between sockets (sockmap) pass the sensor by. Nodes that have some are counted.",
     ),
     BlindSpotKind.KERNEL_TLS: (
-        "TLS that the kernel does (kTLS): no library sees the bytes. Connections are those open now."
+        PortProtocol.KERNEL_TLS,
+        "TLS that the kernel does (kTLS): no library sees the bytes. Connections are those open now.",
     ),
     BlindSpotKind.EXCLUSIONS: (
-        "Calls that were seen and are not told, by choice: workloads that are switched off, probes, Apidae itself."
+        PortProtocol.LEFT_OUT,
+        "Calls that were seen and are not reported, by choice: workloads that are switched off, probes, Apidae itself.",
     ),
 }
-_NUMBERS: Final = ", ".join(
-    str(number) for number, protocol in PROTOCOL_NUMBERS.items() if protocol in _PROTOCOLS.values()
-)
+_EXPECTED: Final = {protocol for protocol, _ in _BLIND_SPOTS.values()}
+_NUMBERS: Final = ", ".join(str(number) for number, protocol in PROTOCOL_NUMBERS.items() if protocol in _EXPECTED)
 
 
 def build_statement(last: str) -> str:
@@ -292,68 +281,8 @@ def list_blind_spots(rows: Iterable[Mapping[str, Any]]) -> tuple[BlindSpot, ...]
         BlindSpot(
             kind=kind,
             protocol=protocol,
-            meaning=_MEANINGS[kind],
+            meaning=meaning,
             **{name: int(found[protocol][name]) if protocol in found else 0 for name in counts},
         )
-        for kind, protocol in _PROTOCOLS.items()
+        for kind, (protocol, meaning) in _BLIND_SPOTS.items()
     )
-
-
-class PortSort(StrEnum):
-    """What ports may be sorted by."""
-
-    BYTES = "bytes"
-    CONNECTIONS = "connections"
-    CALLS = "calls"
-    ESTIMATED_CALLS = "estimated_calls"
-    JOINED_LATE = "joined_late"
-    LOST_CALLS = "lost_calls"
-    PORT = "port"
-    SERVICE = "service"
-    NODE = "node"
-
-
-PORT_NATURAL_ORDER: dict[PortSort, Order] = {
-    **dict.fromkeys(PortSort, Order.DESCENDING),
-    PortSort.PORT: Order.ASCENDING,
-    PortSort.SERVICE: Order.ASCENDING,
-    PortSort.NODE: Order.ASCENDING,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortQuestion:
-    """Filters (empty or None = any), sort and page."""
-
-    search: str = ""
-    node: str = ""
-    service: str = ""
-    protocol: PortProtocol | None = None
-    reading: Reading | None = None
-    role: CoverageRole | None = None
-    is_http_like: bool | None = None
-    sort: PortSort = PortSort.BYTES
-    order: Order = Order.DESCENDING
-    limit: int = LIMIT_DEFAULT
-    cursor: str = ""
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Search words; every one must occur."""
-        return tuple(self.search.split()[:SEARCH_WORDS_MAX])
-
-    @property
-    def fingerprint(self) -> str:
-        """What a cursor belongs to: everything but the limit and the place."""
-        return digest_question(
-            "ports",
-            self.search,
-            self.node,
-            self.service,
-            self.protocol or "",
-            self.reading or "",
-            self.role or "",
-            "" if self.is_http_like is None else str(self.is_http_like),
-            self.sort,
-            self.order,
-        )

@@ -17,7 +17,6 @@ from collector.inventory.coverage.coverage import (
     NodeCoverage,
     Port,
     PortProtocol,
-    PortQuestion,
     Share,
     WeakChoice,
     list_blind_spots,
@@ -28,13 +27,17 @@ from collector.inventory.coverage.sql import (
     HISTORY_BASE_SECONDS,
     NODES,
     SORT_TYPES,
+    PortQuery,
     count_ports,
     history,
     page_ports,
 )
 from collector.inventory.endpoints.peers import Call, read_address_book
-from collector.inventory.query import HOUR_SECONDS, Cursor, Reader, Span, read_cursor, select, write_cursor
-from collector.inventory.sensors import Sensor, Watch
+from collector.inventory.filters import Page
+from collector.inventory.query import HOUR_SECONDS, Cursor, Span
+from collector.inventory.sensors import Sensor, SensorInventory
+from collector.storage.records import Reader, read_record, select
+from common.figures import Figure, make_gauges
 
 UNEXPLAINED = "unexplained"
 
@@ -77,11 +80,11 @@ _WORDS: dict[tuple[str, str], _Words] = {
     ),
     ("aggregate", "routes_full"): _Words(
         meaning="A window had more routes than the sensor keeps.",
-        advice="Raise rows_per_window_count, or look who makes so many paths.",
+        advice="Look who makes so many paths.",
     ),
     ("aggregate", "rows_full"): _Words(
         meaning="A window had more rows than the sensor keeps.",
-        advice="Raise rows_per_window_count.",
+        advice="Nothing is lost but detail: rows beyond it are merged. Look who makes so many.",
     ),
     ("spool", "spool_full"): _Words(
         meaning="The collector was away for longer than the disk spool holds; the oldest went.",
@@ -129,15 +132,6 @@ ALL_NODES = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PortPage:
-    """One page, where the next one starts (empty on the last), and how many ports match in all."""
-
-    items: tuple[Port, ...]
-    next_cursor: str
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageHistory:
     """What each step added; steps without a report are absent."""
 
@@ -148,9 +142,9 @@ class CoverageHistory:
 class CoverageInventory:
     """Answers questions about coverage from the store."""
 
-    def __init__(self, *, reader: Reader, watch: Watch) -> None:
+    def __init__(self, *, reader: Reader, sensors: SensorInventory) -> None:
         self._reader = reader
-        self._watch = watch
+        self._sensors = sensors
 
     def read_coverage(self) -> Coverage:
         """The installation, its nodes by name, what is never read, and what the sensors know they lost."""
@@ -159,25 +153,20 @@ class CoverageInventory:
             cluster=_sum_nodes(nodes),
             nodes=nodes,
             blind_spots=list_blind_spots(select(self._reader, BLIND_SPOTS)),
-            losses=list_losses(self._watch.list_sensors()),
+            losses=list_losses(self._sensors.list_sensors()),
         )
 
-    def list_ports(self, question: PortQuestion) -> PortPage:
-        """One page; raises CursorError when the cursor is not of this question."""
-        value_type = SORT_TYPES[question.sort]
-        after = read_cursor(question.cursor, question.fingerprint, value_type) if question.cursor else None
-        rows = select(self._reader, *page_ports(question, after))
-        shown = rows[: question.limit]
-        next_cursor = ""
-        if len(rows) > question.limit:
-            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["id"])
-            next_cursor = write_cursor(last, question.fingerprint)
-        (total,) = select(self._reader, *count_ports(question))
+    def list_ports(self, query: PortQuery) -> Page[Port]:
+        """One page; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(SORT_TYPES[query.sort])
+        rows = select(self._reader, *page_ports(query, after))
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["id"]))
+        (total,) = select(self._reader, *count_ports(query))
         first_seen = self._find_first_seen(shown)
         ports = [_read_port(row, first_seen.get(row["id"], float(row["updated_at"]))) for row in shown]
         book = read_address_book(self._reader, [call for port in ports if (call := _find_call(port))])
         items = tuple(replace(port, called=book.find(call)) if (call := _find_call(port)) else port for port in ports)
-        return PortPage(items=items, next_cursor=next_cursor, total=int(total["total"]))
+        return Page(items=items, next_cursor=next_cursor, total=int(total["total"]))
 
     def read_history(self, span: Span, node: str = ALL_NODES) -> CoverageHistory:
         """What each hour, or each of some hours, added within the span."""
@@ -189,7 +178,27 @@ class CoverageInventory:
         rows = select(self._reader, history(node), {**parameters, **({"node": node} if node else {})})
         return CoverageHistory(step_seconds=step, points=tuple(_read_point(row) for row in rows))
 
-    def _find_first_seen(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+    def figures(self) -> tuple[Figure, ...]:
+        """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics."""
+        share = self.read_coverage().cluster.share
+        return make_gauges(
+            (
+                ("coverage_http_connections", "Connections that carry HTTP, of all nodes.", share.connections),
+                (
+                    "coverage_http_read_connections",
+                    "Connections that carry HTTP and are read, of all nodes.",
+                    share.read_connections,
+                ),
+                ("coverage_http_bytes", "Bytes of connections that carry HTTP, of all nodes.", share.bytes),
+                (
+                    "coverage_http_read_bytes",
+                    "Bytes of connections that carry HTTP and are read, of all nodes.",
+                    share.read_bytes,
+                ),
+            )
+        )
+
+    def _find_first_seen(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         if not rows:
             return {}
         parameters = {"nodes": sorted({row["node"] for row in rows}), "ids": [row["id"] for row in rows]}
@@ -209,12 +218,7 @@ _NODE_COUNTS = tuple(field.name for field in fields(NodeCoverage) if field.name 
 
 
 def _read_node(row: Mapping[str, Any]) -> NodeCoverage:
-    return NodeCoverage(
-        node=row["node"],
-        share=_read_share(row),
-        updated_at=float(row["updated_at"]),
-        **{name: int(row[name]) for name in _NODE_COUNTS},
-    )
+    return read_record(NodeCoverage, row, share=_read_share(row))
 
 
 def _sum_nodes(nodes: Iterable[NodeCoverage]) -> NodeCoverage:
@@ -228,31 +232,14 @@ def _sum_nodes(nodes: Iterable[NodeCoverage]) -> NodeCoverage:
 
 
 def _read_port(row: Mapping[str, Any], first_seen: float) -> Port:
-    return Port(
-        id=row["id"],
-        node=row["node"],
+    return read_record(
+        Port,
+        row,
         role=ROLE_NUMBERS.get(int(row["role"]), CoverageRole.UNKNOWN),
-        service=Service(
-            cluster=row["cluster"],
-            namespace=row["namespace"],
-            workload=row["workload"],
-            workload_kind=int(row["workload_kind"]),
-            host_name=row["host_name"],
-            port=int(row["port"]),
-        ),
-        address=row["address"],
+        service=read_record(Service, row),
         protocol=PROTOCOL_NUMBERS.get(int(row["protocol"]), PortProtocol.UNKNOWN),
-        is_http_like=bool(row["is_http_like"]),
-        connections=int(row["connections"]),
-        bytes=int(row["bytes"]),
-        joined_late=int(row["joined_late"]),
-        calls=int(row["calls"]),
-        lost_calls=int(row["lost_calls"]),
-        estimated_calls=int(row["estimated_calls"]),
         handshakes=_read_handshakes(row["handshakes"]),
-        reason=row["reason"],
         first_seen=first_seen,
-        updated_at=float(row["updated_at"]),
     )
 
 
@@ -291,11 +278,4 @@ def read_weak_choices(rows: Iterable[Sequence[Any]]) -> tuple[WeakChoice, ...]:
 
 
 def _read_point(row: Mapping[str, Any]) -> CoveragePoint:
-    return CoveragePoint(
-        time=int(row["point"]),
-        share=_read_share(row),
-        calls=int(row["calls"]),
-        estimated_calls=int(row["estimated_calls"]),
-        joined_late=int(row["joined_late"]),
-        lost_calls=int(row["lost_calls"]),
-    )
+    return read_record(CoveragePoint, row, time=row["point"], share=_read_share(row))

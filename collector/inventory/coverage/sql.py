@@ -1,7 +1,10 @@
-"""The statements of the coverage: the last report of each node, a page of its ports, and what each hour added."""
+"""The statements of the coverage: the last report of each node, the list of its ports, and what each hour added."""
 
 from collections.abc import Mapping
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from collector.inventory.coverage.coverage import (
     PROTOCOL_NUMBERS,
@@ -9,12 +12,18 @@ from collector.inventory.coverage.coverage import (
     ROLE_NUMBERS,
     CoverageRole,
     PortProtocol,
-    PortQuestion,
-    PortSort,
     Reading,
     build_statement,
 )
-from collector.inventory.endpoints.question import Order
+from collector.inventory.filters import (
+    SEARCH_CHARACTERS_MAX,
+    Condition,
+    Filter,
+    Order,
+    SortedQuery,
+    Text,
+    match_words,
+)
 from collector.inventory.query import Cursor
 
 NODES_MAX = 10_000  # The paper design's installation.
@@ -65,6 +74,21 @@ GROUP BY node
 ORDER BY node
 LIMIT {NODES_MAX}"""
 
+
+class PortSort(StrEnum):
+    """What ports may be sorted by."""
+
+    BYTES = "bytes"
+    CONNECTIONS = "connections"
+    CALLS = "calls"
+    ESTIMATED_CALLS = "estimated_calls"
+    JOINED_LATE = "joined_late"
+    LOST_CALLS = "lost_calls"
+    PORT = "port"
+    SERVICE = "service"
+    NODE = "node"
+
+
 # Sort values are never NULL or NaN: a keyset must be able to pass them.
 _SORTS: Mapping[PortSort, str] = {
     **{sort: f"toFloat64({sort.value})" for sort in PortSort},
@@ -81,59 +105,81 @@ _SEARCHED = (
 )
 
 
-def count_ports(question: PortQuestion) -> tuple[str, dict[str, Any]]:
+def _is_protocol(protocol: PortProtocol) -> Condition:
+    if protocol is PortProtocol.UNKNOWN:
+        return Condition(sql=f"protocol NOT IN ({', '.join(map(str, PROTOCOL_NUMBERS))})")
+    return Condition(sql=f"protocol IN ({_numbers(PROTOCOL_NUMBERS, protocol)})")
+
+
+def _is_reading(reading: Reading) -> Condition:
+    return Condition(sql=f"protocol IN ({_protocols_of(reading)})")
+
+
+def _is_role(role: CoverageRole) -> Condition:
+    return Condition(sql=f"role IN ({_numbers(ROLE_NUMBERS, role) or 'NULL'})")
+
+
+def _is_http_like(is_wanted: bool) -> Condition:
+    return Condition(sql="is_http_like" if is_wanted else "NOT is_http_like")
+
+
+class PortQuery(SortedQuery):
+    """Filters, sort and page of the list of ports."""
+
+    ASCENDING = frozenset({PortSort.PORT, PortSort.SERVICE, PortSort.NODE})
+
+    q: Annotated[Text, Filter(match_words(_SEARCHED), title="Search")] = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in node, service, port, address, reason or what handshakes said.",
+    )
+    node: Annotated[Text, Filter("node = {node:String}")] = Field(
+        default="", max_length=300, description="Exactly this node."
+    )
+    service: Annotated[
+        Text, Filter("(workload = {service:String} OR concat(workload, ':', toString(port)) = {service:String})")
+    ] = Field(default="", max_length=300, description="A workload, or `workload:port`.")
+    reading: Annotated[Reading | None, Filter(_is_reading, title="Reading")] = Field(
+        default=None, description="Whether its calls are in the inventory."
+    )
+    protocol: Annotated[PortProtocol | None, Filter(_is_protocol, title="Protocol")] = Field(
+        default=None, description="What was seen on the port."
+    )
+    role: Annotated[CoverageRole | None, Filter(_is_role, title="Role")] = Field(
+        default=None, description="Which end of its connections a row is about."
+    )
+    http_like: Annotated[bool | None, Filter(_is_http_like)] = Field(
+        default=None, description="Whether it counts to the share that is read."
+    )
+    sort: PortSort = PortSort.BYTES
+    order: Order | None = Field(default=None, description="Default: names and ports A to Z, all else most first.")
+
+
+def count_ports(query: PortQuery) -> tuple[str, dict[str, Any]]:
     """How many match, on all pages."""
-    conditions, parameters = _filter(question)
-    return f"SELECT count() AS total FROM coverage_rows FINAL WHERE {' AND '.join(conditions)}", parameters
+    where, parameters = _filter(query)
+    return f"SELECT count() AS total FROM coverage_rows FINAL WHERE {where}", parameters
 
 
-def page_ports(question: PortQuestion, after: Cursor | None) -> tuple[str, dict[str, Any]]:
+def page_ports(query: PortQuery, after: Cursor | None) -> tuple[str, dict[str, Any]]:
     """The rows of a page and one more."""
-    conditions, parameters = _filter(question)
-    is_descending = question.order is Order.DESCENDING
-    place = "1"
-    if after is not None:
-        kind = "Float64" if SORT_TYPES[question.sort] is float else "String"
-        place = f"(sort_value, id) {'<' if is_descending else '>'} ({{after_value:{kind}}}, {{after_id:String}})"
-        parameters |= {"after_value": after.value, "after_id": after.id}
-    direction = "DESC" if is_descending else "ASC"
+    where, parameters = _filter(query)
+    page, placed = query.page(after, SORT_TYPES[query.sort])
     statement = f"""
 SELECT * FROM (
     SELECT {PORT_ID} AS id, {_KEY}, is_http_like, {", ".join(_COUNTS)}, reason, handshakes,
-        toUnixTimestamp(time) AS updated_at, {_SORTS[question.sort]} AS sort_value
-    FROM coverage_rows FINAL WHERE {" AND ".join(conditions)}
-) WHERE {place}
-ORDER BY sort_value {direction}, id {direction}
-LIMIT {question.limit + 1}"""
-    return statement, parameters
+        toUnixTimestamp(time) AS updated_at, {_SORTS[query.sort]} AS sort_value
+    FROM coverage_rows FINAL WHERE {where}
+) {page}"""
+    return statement, parameters | placed
 
 
-def _filter(question: PortQuestion) -> tuple[list[str], dict[str, Any]]:
+def _filter(query: PortQuery) -> tuple[str, dict[str, Any]]:
     conditions, parameters = [_LAST], dict[str, Any]()
-    for number, word in enumerate(question.words):
-        conditions.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
-        parameters[f"word{number}"] = word
-    if question.node:
-        conditions.append("node = {node:String}")
-        parameters["node"] = question.node
-    if question.service:
-        conditions.append("(workload = {service:String} OR concat(workload, ':', toString(port)) = {service:String})")
-        parameters["service"] = question.service
-    if question.protocol is not None:
-        conditions.append(_is_protocol(question.protocol))
-    if question.reading is not None:
-        conditions.append(f"protocol IN ({_protocols_of(question.reading)})")
-    if question.role is not None:
-        conditions.append(f"role IN ({_numbers(ROLE_NUMBERS, question.role) or 'NULL'})")
-    if question.is_http_like is not None:
-        conditions.append("is_http_like" if question.is_http_like else "NOT is_http_like")
-    return conditions, parameters
-
-
-def _is_protocol(protocol: PortProtocol) -> str:
-    if protocol is PortProtocol.UNKNOWN:
-        return f"protocol NOT IN ({', '.join(map(str, PROTOCOL_NUMBERS))})"
-    return f"protocol IN ({_numbers(PROTOCOL_NUMBERS, protocol)})"
+    for one in query.build_conditions():
+        conditions.append(one.sql)
+        parameters |= one.parameters
+    return " AND ".join(conditions), parameters
 
 
 # Since when the rows of a page are reported, as far back as hours are kept.

@@ -117,15 +117,13 @@ PLACE_SIZE: Final = 64
 HEAD_READ: Final = 3 * PLACE_SIZE
 ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
-# Rows of before 0.2: kinds below 32, of a response 32 more.
+# Rows of 0.1: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64
 _OLD_RESPONSE_SHIFT: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFound:
-    """One kind of data in one place of an endpoint's calls."""
-
     kind: str
     data_class: DataClass
     side: BodySide
@@ -178,7 +176,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
 
 
 def _count_codes(row: Mapping[str, Any]) -> dict[int, int]:
-    """Calls by code of today."""
+    """Calls by code, as current sensors have them."""
     counts: dict[int, int] = {}
     for code, calls in zip(*row["data"], strict=True):
         number = int(code)

@@ -4,10 +4,10 @@ Percentiles come from exponential histograms of the wire. Bucket i of scale 3 co
 adds counts. The geometric middle of a bucket is at most 4.4 % from any value in it (OpenTelemetry data model,
 "Exponential histogram"; native Prometheus schema 3).
 
-`RiskScores` reads the risk of endpoints as last computed (collector/risk).
+`read_risks` reads the risk of endpoints as last computed (collector/risk).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
@@ -16,9 +16,9 @@ from collector.core.kinds import Protocol
 from collector.core.rows import Service
 from collector.inventory.endpoints.bodies import Bodies
 from collector.inventory.endpoints.exposure import Exposure
-from collector.inventory.endpoints.peers import Holder, Workload
+from collector.inventory.endpoints.peers import DeployedWorkload, Holder
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 BUCKETS_PER_DOUBLING = 8  # Scale 3.
 QUANTILES = (0.5, 0.95, 0.99)
@@ -38,7 +38,6 @@ class Percentiles:
 
 
 def bucket_value(bucket: int) -> float:
-    """The geometric middle of a bucket."""
     return float(2.0 ** ((bucket + 0.5) / BUCKETS_PER_DOUBLING))
 
 
@@ -84,23 +83,15 @@ class RiskScore:
     open_findings: int
 
 
-class RiskScores:
-    """Reads them."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def read(self, ids: Iterable[str]) -> dict[str, RiskScore]:
-        """By endpoint id; one statement, none without ids. Raises StoreError."""
-        asked = list(ids)
-        if not asked:
-            return {}
-        return {
-            row["endpoint_id"]: RiskScore(
-                score=int(row["score"]), level=row["level"], open_findings=int(row["open_findings"])
-            )
-            for row in select(self._reader, _SCORES, {"ids": asked})
-        }
+def read_risks(reader: Reader, ids: Iterable[str]) -> dict[str, RiskScore]:
+    """By endpoint id; one statement, none without ids. Raises StoreError."""
+    asked = list(ids)
+    return {
+        row["endpoint_id"]: RiskScore(
+            score=int(row["score"]), level=row["level"], open_findings=int(row["open_findings"])
+        )
+        for row in (select(reader, _SCORES, {"ids": asked}) if asked else ())
+    }
 
 
 WORKLOAD_KINDS: dict[int, str] = {0: "unknown", 1: "systemd_unit", 2: "container", 3: "process", 4: "kubernetes"}
@@ -134,6 +125,15 @@ class AuthenticationLevel(StrEnum):
 FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/reference/api.md.
 
 
+def decide_level(coverage: float | None) -> AuthenticationLevel:
+    """A coverage as one word; None is of no call whose credentials could be seen."""
+    if coverage is None:
+        return AuthenticationLevel.UNKNOWN
+    if coverage >= FULL_COVERAGE:
+        return AuthenticationLevel.FULL
+    return AuthenticationLevel.PARTIAL if coverage > 0 else AuthenticationLevel.NONE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusMix:
     """Calls by class of status code, or of the status that an RPC's own is mapped to. `aborted` ended before a response
@@ -154,7 +154,6 @@ class StatusMix:
 
     @property
     def answered(self) -> int:
-        """Calls that had a response head."""
         return self.informational + self.success + self.redirection + self.client_error + self.server_error
 
     @property
@@ -178,12 +177,7 @@ class Authentication:
 
     @property
     def level(self) -> AuthenticationLevel:
-        """The coverage as one word."""
-        if self.coverage is None:
-            return AuthenticationLevel.UNKNOWN
-        if self.coverage >= FULL_COVERAGE:
-            return AuthenticationLevel.FULL
-        return AuthenticationLevel.PARTIAL if self.coverage > 0 else AuthenticationLevel.NONE
+        return decide_level(self.coverage)
 
 
 class Streaming(StrEnum):
@@ -260,13 +254,10 @@ class Endpoint:
     streams: Streams | None
     messages: Messages | None
     bodies: Bodies | None
-    attacks: int  # Calls whose request held an attack's payload.
-    attacks_confirmed: int  # Answers that say that one worked.
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of endpoints.
     latency_ms: Percentiles | None
     latency_max_ms: float | None  # None of an operation.
     time_to_first_byte_ms: float | None  # Mean, of streams too.
-    request_bytes: int
-    response_bytes: int
     response_size_bytes: Percentiles | None
     authentication: Authentication
     consumers: int
@@ -285,7 +276,7 @@ class Endpoint:
     # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
     called: tuple[Holder, ...]
     spec: EndpointSpec = NO_SPEC
-    kubernetes: Workload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
+    kubernetes: DeployedWorkload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
     # Of a service that is a container on a plain host; empty where it is none or not known.
     container_image_name: str = ""
     container_image_tags: tuple[str, ...] = ()
@@ -316,14 +307,11 @@ class Endpoint:
 
     @property
     def is_estimated(self) -> bool:
-        """Whether its calls, or some of them, are estimated."""
         return self.operation is not None or self.has_estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPoint:
-    """One step of a time series."""
-
     time: int
     calls: int
     errors: int
@@ -376,9 +364,3 @@ def decide_tier(status: StatusMix) -> Tier:
         return Tier.CONFIRMED
     others = status.informational + status.redirection + status.server_error + status.aborted + status.not_read
     return Tier.PROBED if status.client_error and not others else Tier.UNCONFIRMED
-
-
-def name_service(service: Service) -> str:
-    """A service in a few characters: `namespace/workload:port` or `workload:port`."""
-    place = f"{service.namespace}/" if service.namespace else ""
-    return f"{place}{service.workload or service.host_name or 'unknown'}:{service.port}"

@@ -9,21 +9,23 @@ a route's path as `/orders/{integer}`. Unlike a template, it hides nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from string import hexdigits
+from dataclasses import replace
 from typing import Any
 
+from collector.core.errors import UnknownError
 from collector.core.kinds import name_status_code
+from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import (
     Endpoint,
     EndpointConsumer,
     EndpointDetail,
     EndpointRoute,
-    RiskScores,
     SeriesPoint,
     compute_percentiles,
+    read_risks,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.filters import EndpointQuery, OperationView
 from collector.inventory.endpoints.list_query import SORTS, RankedEndpoint, Rankings
 from collector.inventory.endpoints.metrics import (
     MICROSECONDS_TO_MILLISECONDS,
@@ -31,7 +33,6 @@ from collector.inventory.endpoints.metrics import (
     measures,
     read_endpoint,
     read_observed,
-    read_service,
     routes_behind,
     series_points,
     status_codes,
@@ -44,13 +45,14 @@ from collector.inventory.endpoints.operations import (
     find_operations_of,
     has_operations,
 )
-from collector.inventory.endpoints.outbound import Routes, find_routes
+from collector.inventory.endpoints.outbound import Routes, find_present_id, find_routes
 from collector.inventory.endpoints.peers import call_of, read_address_book, read_workloads
 from collector.inventory.endpoints.predicates import ConsumerSql, counted_rows_of_routes, span_parameters
-from collector.inventory.endpoints.question import EndpointQuestion, OperationView
 from collector.inventory.endpoints.spec_status import NO_SPEC, read_specs
+from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
-from collector.inventory.query import Cursor, Reader, Span, read_cursor, select, series_span, series_step, write_cursor
+from collector.inventory.query import Cursor, Span, series_span, series_step
+from collector.storage.records import Reader, read_record, select
 
 LITERAL = 1  # proto SegmentKind.
 WORD = 2
@@ -81,84 +83,27 @@ def describe_shape(kinds: Sequence[int], texts: Sequence[str], lengths: Sequence
     return path + "/" if has_trailing_slash and parts else path
 
 
-ROUTE_ID_LENGTH = 16  # In hexadecimal.
-# An alias goes before a route's id: both are 64 bits, and a chance equality is a matter of centuries.
-_PRESENT_ID = """
-SELECT endpoint_id FROM endpoint_routes FINAL
-WHERE route_id = coalesce(
-    (SELECT toNullable(route_id) FROM endpoint_aliases FINAL WHERE endpoint_id = {id:String} LIMIT 1), {route:UInt64})
-LIMIT 1"""
-_ROUTES = "SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String} ORDER BY route_id"
-
-# Of the service that an endpoint's routes are of, as detectors know it.
-_SERVICE_ROUTES = """
-SELECT route_id FROM endpoint_routes FINAL
-WHERE (cluster, service) IN (
-    SELECT cluster, service FROM endpoint_routes FINAL WHERE route_id IN {routes:Array(UInt64)})
-ORDER BY route_id"""
-
-
-def find_present_id(reader: Reader, endpoint_id: str) -> str:
-    """The endpoint to which the route went that was last known under this id; empty where none was. Raises
-    StoreError."""
-    is_hash = len(endpoint_id) == ROUTE_ID_LENGTH and set(endpoint_id) <= set(hexdigits)
-    parameters = {"id": endpoint_id, "route": int(endpoint_id, 16) if is_hash else 0}
-    found = select(reader, _PRESENT_ID, parameters)
-    return str(found[0]["endpoint_id"]) if found else ""
-
-
-def find_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
-    """The routes; none where no endpoint was ever known by this id. Raises StoreError."""
-    found = select(reader, _ROUTES, {"id": endpoint_id})
-    if not found:
-        present = find_present_id(reader, endpoint_id)
-        found = select(reader, _ROUTES, {"id": present}) if present else []
-    return [int(row["route_id"]) for row in found]
-
-
-def find_service_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
-    """The routes of all endpoints of an endpoint's service; none where the endpoint is not known. Raises StoreError."""
-    routes = find_route_ids(reader, endpoint_id)
-    return [int(row["route_id"]) for row in select(reader, _SERVICE_ROUTES, {"routes": routes})] if routes else []
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointPage:
-    """One page, where the next one starts (empty on the last), and how many endpoints match in all."""
-
-    items: tuple[Endpoint, ...]
-    next_cursor: str
-    total: int
-
-
 class EndpointInventory:
-    """Answers questions about endpoints from the store."""
-
     def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
         self._partners = partners
-        self._risks = RiskScores(reader)
         self._who = who
         self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
 
-    def list_endpoints(self, question: EndpointQuestion) -> EndpointPage:
-        """One page; raises CursorError when the cursor is not of this question."""
-        value_type = SORTS[question.sort].value_type
-        after = read_cursor(question.cursor, question.fingerprint, value_type) if question.cursor else None
+    def list_endpoints(self, query: EndpointQuery, span: Span) -> Page[Endpoint]:
+        """One page; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(SORTS[query.sort].value_type)
         known = has_operations(self._reader)
-        is_asked = question.operations is OperationView.ONLY or bool(question.operation)
-        if is_asked and (not known or question.operations is OperationView.EXCLUDE):
-            return EndpointPage(items=(), next_cursor="", total=0)
-        page = self._rankings.read_page(question, after, has_operations=known)
-        next_cursor = ""
-        if page.has_more:
-            last = Cursor(value=page.items[-1].value, id=page.items[-1].id)
-            next_cursor = write_cursor(last, question.fingerprint)
-        by_id = self._measure_ranked(question.span, page.items)
+        is_asked = query.operations is OperationView.ONLY or bool(query.operation)
+        if is_asked and (not known or query.operations is OperationView.EXCLUDE):
+            return Page()
+        ranked = self._rankings.read_page(query, span, after, has_operations=known)
+        shown, next_cursor = query.cut(ranked.items, lambda last: Cursor(value=last.value, id=last.id))
+        by_id = self._measure_ranked(span, shown)
         # A minute row may expire between the two statements; then the endpoint has left the span.
-        items = tuple(by_id[one.id] for one in page.items if one.id in by_id)
-        return EndpointPage(items=items, next_cursor=next_cursor, total=page.total)
+        items = tuple(by_id[one.id] for one in shown if one.id in by_id)
+        return Page(items=items, next_cursor=next_cursor, total=ranked.total)
 
     def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
         """Every figure of some endpoints by id, operations among them, without those that had no counted call in the
@@ -191,6 +136,16 @@ class EndpointInventory:
         endpoint = self._measure(span, routes).get(endpoint_id)
         return None if endpoint is None else self._show(endpoint, routes, span)
 
+    def find_endpoint(self, endpoint_id: str, asked: SpanParameters, now: float) -> EndpointDetail:
+        """The same of a span before `now`, in unix seconds. Raises UnknownError."""
+        detail = self.get_endpoint(endpoint_id, asked.find_span(now))
+        if detail is None:
+            raise UnknownError(
+                f"No call to an endpoint {endpoint_id[:80]!r} in the last {asked.since}; "
+                "look it up in /api/v1/endpoints or ask with a longer since."
+            )
+        return detail
+
     def _show(self, endpoint: Endpoint, routes: Routes, span: Span) -> EndpointDetail:
         parameters = {**span_parameters(span), **routes.parameters}
         fine = series_span(span)
@@ -203,7 +158,10 @@ class EndpointInventory:
             series_step_seconds=step,
             series=tuple(_read_point(row) for row in select(self._reader, points, {**parameters, "step": step})),
             top_consumers=self._name_consumers(
-                [_read_consumer(row) for row in select(self._reader, consumers, parameters)],
+                [
+                    read_record(EndpointConsumer, row, id=row["consumer"])
+                    for row in select(self._reader, consumers, parameters)
+                ],
                 endpoint.service.cluster,
             ),
             status_codes={
@@ -237,7 +195,6 @@ class EndpointInventory:
         return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
 
     def _find_routes(self, span: Span, ids: list[str]) -> Routes:
-        """The routes behind these endpoints."""
         return find_routes(self._reader, ids, span_parameters(span))
 
     def _measure_ranked(self, span: Span, shown: Sequence[RankedEndpoint]) -> dict[str, Endpoint]:
@@ -254,7 +211,7 @@ class EndpointInventory:
         """Operations as endpoints, by their ids; their parents are measured here where they are not in `measured`."""
         missing = {one.operation.parent_id for one in known.values()} - measured.keys()
         parents = {**measured, **self._measure(span, self._find_routes(span, sorted(missing)))}
-        risks = self._risks.read(known)
+        risks = read_risks(self._reader, known)
         found: dict[str, Endpoint] = {}
         for name, one in known.items():
             parent = parents.get(one.operation.parent_id)
@@ -271,13 +228,13 @@ class EndpointInventory:
         found = select(self._reader, measures(span, self._who, self._partners), asked)
         ids = list(routes.named)
         rows = [_name(row, routes.named[ids[int(row["owner"]) - 1]]) for row in found if int(row["owner"])]
-        services = {row["id"]: read_service(row) for row in rows}
+        services = {row["id"]: read_record(Service, row) for row in rows}
         known = self._exposures.read_known(services.values())
         calls = {row["id"]: find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
-        risks = self._risks.read(services)
+        risks = read_risks(self._reader, services)
         holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
             row["id"]: read_endpoint(
@@ -308,27 +265,8 @@ def _name(row: Mapping[str, Any], named: Sequence[Mapping[str, Any]]) -> dict[st
 
 def _read_point(row: Mapping[str, Any]) -> SeriesPoint:
     latency = compute_percentiles(*row["duration"])
-    return SeriesPoint(
-        time=int(row["point"]),
-        calls=int(row["calls"]),
-        errors=int(row["errors"]),
-        p95_ms=None if latency is None else latency.p95 * MICROSECONDS_TO_MILLISECONDS,
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
-        consumers=int(row["consumers"]),
-    )
-
-
-def _read_consumer(row: Mapping[str, Any]) -> EndpointConsumer:
-    return EndpointConsumer(
-        id=row["consumer"],
-        calls=int(row["calls"]),
-        errors=int(row["errors"]),
-        not_read=int(row["not_read"]),
-        objects=int(row["objects"]),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
-    )
+    p95_ms = None if latency is None else latency.p95 * MICROSECONDS_TO_MILLISECONDS
+    return read_record(SeriesPoint, row, time=row["point"], p95_ms=p95_ms)
 
 
 def _read_route(row: Mapping[str, Any]) -> EndpointRoute:

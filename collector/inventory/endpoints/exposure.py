@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from collector.kubernetes.fact import Fact, FactKind
+from collector.kubernetes.rows import Fact, FactKind
 
 _PARAMETER_START = "{"
 _REASONS_MAX = 8

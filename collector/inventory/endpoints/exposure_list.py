@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from collector.core.rows import Service
 from collector.inventory.endpoints.exposure import NOBODY, Exposure, ExposureLevel, Observed, judge
-from collector.inventory.endpoints.question import LIMIT_DEFAULT
-from collector.inventory.query import Cursor, Reader, digest_question, read_cursor, select, write_cursor
-from collector.kubernetes.fact import Fact, read_facts
+from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text
+from collector.inventory.query import Cursor
+from collector.kubernetes.rows import Fact, read_facts
+from collector.storage.records import Reader, select
 
 HISTORY_MAX = 200
 SERVICES_MAX = 20_000
@@ -54,28 +57,15 @@ class ExposureChange:
     facts: tuple[Fact, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExposureQuestion:
-    """Filters (empty or None = any) and page. `search`: words that must occur in cluster, namespace or workload."""
+class ExposureQuery(ListQuery):
+    """Filters and page of the list of exposures, which Python filters: levels follow from facts and rows together."""
 
-    search: str = ""
-    level: ExposureLevel | None = None
-    limit: int = LIMIT_DEFAULT
-    cursor: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """What a cursor belongs to."""
-        return digest_question("exposures", self.search, self.level or "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExposurePage:
-    """One page, where the next one starts (empty on the last), and how many match in all."""
-
-    items: tuple[ServiceExposure, ...]
-    next_cursor: str
-    total: int
+    q: Annotated[Text, Filter(None)] = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in cluster, namespace or workload.",
+    )
+    level: Annotated[ExposureLevel | None, Filter(None)] = Field(default=None, description="Default: all.")
 
 
 class KnownExposures:
@@ -130,27 +120,20 @@ class ExposureInventory:
             return KnownExposures(())
         return KnownExposures(select(self._reader, _NEWEST.format(where=_OF_WORKLOADS), {"workloads": workloads}))
 
-    def list_exposures(self, question: ExposureQuestion) -> ExposurePage:
+    def list_exposures(self, query: ExposureQuery) -> Page[ServiceExposure]:
         """One page by cluster, namespace, workload and port; raises CursorError when the cursor is not of this
-        question."""
-        after = read_cursor(question.cursor, question.fingerprint, str) if question.cursor else None
-        words = question.search.lower().split()
+        query."""
+        after = query.read_cursor(str)
+        words = query.q.lower().split()
         found = [
             (_key(one), one)
             for one in KnownExposures(select(self._reader, _NEWEST.format(where=""))).list_ports()
-            if question.level in (None, one.exposure.level)
+            if query.level in (None, one.exposure.level)
             and all(word in f"{one.cluster} {one.namespace}/{one.workload}".lower() for word in words)
         ]
         left = sorted((pair for pair in found if after is None or pair[0] > str(after.value)), key=lambda pair: pair[0])
-        shown = left[: question.limit]
-        next_cursor = ""
-        if len(left) > len(shown):
-            next_cursor = write_cursor(Cursor(value=shown[-1][0], id=shown[-1][0]), question.fingerprint)
-        return ExposurePage(
-            items=tuple(one for _, one in shown),
-            next_cursor=next_cursor,
-            total=len(found),
-        )
+        shown, next_cursor = query.cut(left, lambda last: Cursor(value=last[0], id=last[0]))
+        return Page(items=tuple(one for _, one in shown), next_cursor=next_cursor, total=len(found))
 
     def list_changes(self, service: Service) -> tuple[ExposureChange, ...]:
         """What a workload's port was led to by, newest first. Raises StoreError."""

@@ -13,15 +13,14 @@ an older ranking, because new endpoints would be on no page.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from collector.core.kinds import AUTHENTICATION_UNKNOWN, BITS
-from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel
-from collector.inventory.endpoints.operations import NUMBERS, OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
+from collector.core.kinds import AUTHENTICATION_UNKNOWN
+from collector.inventory.endpoints.filters import COVERAGE, EndpointQuery, EndpointSort, OperationView
+from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.inventory.endpoints.peers import condition_on_label
 from collector.inventory.endpoints.predicates import (
     AUTHENTICATED,
     CLIENT_ERROR,
@@ -35,9 +34,9 @@ from collector.inventory.endpoints.predicates import (
     span_parameters,
     summary_table,
 )
-from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, OperationView, Order
-from collector.inventory.endpoints.spec_status import OF_NO_STATUS, OF_STATUS, SpecStatus
-from collector.inventory.query import Cursor, Reader, Rollup, Span, select
+from collector.inventory.filters import Order
+from collector.inventory.query import Cursor, Rollup, Span
+from collector.storage.records import Reader, select
 
 # Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
 _LATENCY = "quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2)"
@@ -46,7 +45,7 @@ _OF_ROWS: Mapping[str, str] = {
     "success": f"sumIf(r.calls, {SUCCESS})",
     "client_error": f"sumIf(r.calls, {CLIENT_ERROR})",
     "error": f"sumIf(r.calls, {ERROR})",
-    "judged": f"sumIf(r.calls, {JUDGED})",
+    "evaluated": f"sumIf(r.calls, {JUDGED})",
     "authenticated": f"sumIf(r.calls, {AUTHENTICATED})",
     "authentication": f"groupBitOrIf(r.authentication, {JUDGED})",
     "protocols": f"groupBitOr({PROTOCOL_BIT})",
@@ -58,7 +57,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "success": "sum(r.success_calls)",
     "client_error": "sum(r.client_error_calls)",
     "error": "sum(r.error_calls)",
-    "judged": "sum(r.judged_calls)",
+    "evaluated": "sum(r.judged_calls)",
     "authenticated": "sum(r.authenticated_calls)",
     "authentication": "groupBitOr(r.authentication)",
     "protocols": "groupBitOr(r.protocols)",
@@ -70,7 +69,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
 # bucket of the histogram, by nearest rank, as in collector/inventory/endpoints/endpoint.py; an endpoint without any has
 # 0.
 _MERGED: Mapping[str, str] = {
-    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "judged", "authenticated")},
+    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "evaluated", "authenticated")},
     "authentication": "groupBitOr(a.authentication)",
     "protocols": "groupBitOr(a.protocols)",
     "last_seen": "toUnixTimestamp(max(a.last_seen))",
@@ -81,7 +80,7 @@ _MERGED: Mapping[str, str] = {
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host))",
 }
 # With operations among them, which have their share of the calls of their endpoint.
-_OWN = ("success", "client_error", "error", "judged", "authenticated")
+_OWN = ("success", "client_error", "error", "evaluated", "authenticated")
 _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     **_MERGED,
     "calls": "sum(a.calls * n.share)",
@@ -109,9 +108,6 @@ class SortKey:
     value_type: type[float] | type[str]
 
 
-_COVERAGE = "(m.authenticated / m.judged)"
-
-
 def _key(expression: str, *needs: str) -> SortKey:
     return SortKey(expression=f"toFloat64({expression})", needs=needs, value_type=float)
 
@@ -124,34 +120,24 @@ SORTS: Mapping[EndpointSort, SortKey] = {
     EndpointSort.P95: _key("m.latency", "latency"),
     EndpointSort.ERRORS: _key("m.error", "error"),
     # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
-    EndpointSort.AUTHENTICATION: _key(f"if(m.judged = 0, 2., {_COVERAGE})", "judged", "authenticated"),
+    EndpointSort.AUTHENTICATION: _key(f"if(m.evaluated = 0, 2., {COVERAGE})", "evaluated", "authenticated"),
     EndpointSort.CONSUMERS: _key("m.consumers", "consumers"),
     EndpointSort.RISK: _key("m.score", "score"),
 }
 
-_TIERS = "multiIf(m.success > 0, 'confirmed', m.client_error = m.calls, 'probed', 'unconfirmed')"
-
-_LEVELS: Mapping[str, str] = {
-    AuthenticationLevel.NONE: "m.judged > 0 AND m.authenticated = 0",
-    AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
-    AuthenticationLevel.FULL: f"m.judged > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
-    AuthenticationLevel.UNKNOWN: "m.judged = 0",
-}
-
-_SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload)"
 _DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
 # Names of endpoints, and of the operations among them, which have their parent's routes and the shares of its calls
 # that their samples say. `described_id`: of whom API descriptions speak.
-_PLAIN = """SELECT *, endpoint_id AS described_id FROM endpoint_routes FINAL"""
+_PLAIN = """SELECT *, endpoint_id AS described_id, '' AS operation FROM endpoint_routes FINAL"""
 _BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
-        0. AS success, 0. AS client_error, 0. AS error, 0. AS judged, 0. AS authenticated,
+        0. AS success, 0. AS client_error, 0. AS error, 0. AS evaluated, 0. AS authenticated,
         toUInt32(0) AS authentication, toUInt32(0) AS bits, toUInt64(0) AS consumers,
         toUInt32(0) AS operation_first_seen, toUInt32(0) AS operation_last_seen
     FROM endpoint_routes AS e FINAL"""
 _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
         e.endpoint_id AS described_id, e.endpoint_id AS parent_id, o.name AS operation, o.share AS share,
         share * o.served / o.calls AS success, share * o.refused / o.calls AS client_error,
-        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS judged,
+        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS evaluated,
         share * {sum_authenticated("o")} / o.calls AS authenticated,
         toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
             o.authentication.1))) AS authentication,
@@ -162,109 +148,55 @@ _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_
     WHERE o.last_seen = 0 OR o.last_seen >= {{start:UInt32}}"""
 
 
-@dataclass(slots=True)
-class _Conditions:
-    """What a question filters by: on names, and on merged figures, with the figures and parameters these need."""
-
-    names: list[str]
-    figures: list[str]
-    needs: set[str]
-    parameters: dict[str, Any]
-
-
 def rank(
-    question: EndpointQuestion, after: Cursor | None, who: ConsumerSql, *, has_operations: bool = True
+    query: EndpointQuery, span: Span, after: Cursor | None, who: ConsumerSql, *, has_operations: bool = True
 ) -> tuple[str, dict[str, Any]]:
     """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
     its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read."""
-    sort = SORTS[question.sort]
-    has_operations = has_operations and question.operations is not OperationView.EXCLUDE
-    asked = _read_filters(question, has_operations=has_operations)
-    parameters = {**span_parameters(question.span), **asked.parameters, "rows": question.limit + 1}
-    direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
-    keyset = ""
-    if after is not None:
-        column_type = "Float64" if sort.value_type is float else "String"
-        keyset = f"WHERE (sort_value, id) {comparison} ({{after_value:{column_type}}}, {{after_id:String}})"
-        parameters |= {"after_value": after.value, "after_id": after.id}
-    figures = {"calls", *sort.needs, *asked.needs}
+    sort = SORTS[query.sort]
+    has_operations = has_operations and query.operations is not OperationView.EXCLUDE
+    conditions = query.build_conditions()
+    names = [one.sql for one in conditions if not one.columns]
+    page, parameters = query.page(after, sort.value_type)
+    parameters |= span_parameters(span)
+    figures = {"calls", *sort.needs}
+    for one in conditions:
+        parameters |= one.parameters
+        figures |= set(one.columns)
     merged = _MERGED_WITH_OPERATIONS if has_operations else _MERGED
     columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
     parent = "any(n.parent_id)" if has_operations else "''"
     statement = f"""
-WITH {_name(question, asked.names, has_operations=has_operations)}
+WITH {_name(query, names, has_operations=has_operations)}
 SELECT id, sort_value, parent_id, total
 FROM (
     SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
     FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
-        FROM ({_sum_routes(question.span, figures & _SUMMED, bool(asked.names), who)}) AS a
+        FROM ({_sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
         WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
         GROUP BY n.endpoint_id
     ) AS m
-    WHERE {" AND ".join(["m.calls > 0", *asked.figures])}
+    WHERE {" AND ".join(["m.calls > 0", *(one.sql for one in conditions if one.columns)])}
 )
-{keyset}
-ORDER BY sort_value {direction}, id {direction}
-LIMIT {{rows:UInt32}}"""
+{page}"""
     return statement, parameters
 
 
-def _read_filters(question: EndpointQuestion, *, has_operations: bool) -> _Conditions:
-    asked = _Conditions([], [], set(), {})
-    searched = f"concat({_SEARCHED}, ' ', n.operation)" if has_operations else _SEARCHED
-    for number, word in enumerate(question.words):
-        asked.names.append(f"positionCaseInsensitiveUTF8({searched}, {{word{number}:String}}) > 0")
-        asked.parameters[f"word{number}"] = word
-    for name, value, condition in (
-        ("method", question.method, "n.method = {method:String}"),
-        ("service", question.service, "(n.service = {service:String} OR n.workload = {service:String})"),
-        ("host", question.host, "n.host = {host:String}"),
-        ("namespace", question.namespace, "n.namespace = {namespace:String}"),
-        ("operation", question.operation, "n.operation = {operation:String}"),
-    ):
-        if value:
-            asked.names.append(condition)
-            asked.parameters[name] = value
-    if question.label:
-        condition, parameters = condition_on_label(question.label)
-        asked.names.append(condition)
-        asked.parameters |= parameters
-    if question.spec is not None:
-        asked.names.append(OF_NO_STATUS if question.spec is SpecStatus.NONE else OF_STATUS)
-        asked.parameters["spec"] = question.spec.value
-    if question.tier is not None:
-        asked.figures.append(f"{_TIERS} = {{tier:String}}")
-        asked.needs |= {"success", "client_error"}
-        asked.parameters["tier"] = question.tier.value
-    if question.authentication in _LEVELS:
-        asked.figures.append(_LEVELS[question.authentication])
-        asked.needs |= {"judged", "authenticated"}
-    elif question.authentication:
-        asked.figures.append("bitAnd(m.authentication, {bits:UInt32}) != 0")
-        asked.needs.add("authentication")
-        asked.parameters["bits"] = 1 << NUMBERS[question.authentication]
-    if question.protocol is not None:
-        asked.figures.append("bitAnd(m.protocols, {protocol:UInt32}) != 0")
-        asked.needs.add("protocols")
-        asked.parameters["protocol"] = BITS[question.protocol]
-    return asked
-
-
-def _name(question: EndpointQuestion, conditions: list[str], *, has_operations: bool) -> str:
+def _name(query: EndpointQuery, conditions: list[str], *, has_operations: bool) -> str:
     """The `names` of the WITH clause: those that pass the conditions, dated where the sort is by that."""
     chosen: tuple[str, ...] = (_PLAIN,)
     if has_operations:
-        is_alone = question.operations is OperationView.ONLY
+        is_alone = query.operations is OperationView.ONLY
         chosen = (_OPERATIONS,) if is_alone else (_BESIDE_OPERATIONS, _OPERATIONS)
     branches = "\n    UNION ALL\n    ".join(chosen)
     columns, source = "n.*", f"({branches}) AS n"
-    if question.sort is EndpointSort.FIRST_SEEN:
+    if query.sort is EndpointSort.FIRST_SEEN:
         date = "if(n.operation_first_seen > 0, n.operation_first_seen, f.first_seen)"
         columns += f", {date if has_operations else 'f.first_seen'} AS first_seen"
         source += f" LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
-    if question.sort is EndpointSort.RISK:  # Not computed yet: 0.
+    if query.sort is EndpointSort.RISK:  # Not computed yet: 0.
         columns += ", k.score AS score"
         source += f" LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -302,10 +234,9 @@ class RankedEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedPage:
-    """At most so many as were asked for, whether there are more, and how many match in all."""
+    """At most one more than the page has, and how many match in all."""
 
     items: Sequence[RankedEndpoint]
-    has_more: bool
     total: int
 
 
@@ -321,12 +252,12 @@ class _Ranking:
     def cut(self, after: Cursor, limit: int) -> RankedPage:
         """What comes after the place."""
         start = self._find(after)
-        stop = min(start + limit, len(self.ids))
+        places = range(start, min(start + limit + 1, len(self.ids)))
         items = [
             RankedEndpoint(value=self.values[place], id=self.ids[place], parent_id=self.parents[place])
-            for place in range(start, stop)
+            for place in places
         ]
-        return RankedPage(items=items, has_more=stop < len(self.ids), total=len(self.ids))
+        return RankedPage(items=items, total=len(self.ids))
 
     def _find(self, after: Cursor) -> int:
         """The first place past a keyset, by halves."""
@@ -354,36 +285,35 @@ class Rankings:
         # None: too long to be kept.
         self._kept: dict[tuple[str, Span], _Ranking | _Asked | None] = {}
 
-    def read_page(self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool) -> RankedPage:
+    def read_page(self, query: EndpointQuery, span: Span, after: Cursor | None, *, has_operations: bool) -> RankedPage:
         """One page. Raises StoreError."""
         if after is None:
             with self._lock:
-                self._kept.pop((question.fingerprint, question.span), None)
+                self._kept.pop((query.fingerprint, span), None)
         else:
-            ranking = self._find(question, has_operations=has_operations)
+            ranking = self._find(query, span, has_operations=has_operations)
             if ranking is not None:
-                return ranking.cut(after, question.limit)
-        rows = self._select(question, after, has_operations=has_operations)
-        shown = rows[: question.limit]
+                return ranking.cut(after, query.limit)
+        rows = self._select(query, span, after, has_operations=has_operations)
         return RankedPage(
-            items=[RankedEndpoint(value=row["sort_value"], id=row["id"], parent_id=row["parent_id"]) for row in shown],
-            has_more=len(rows) > question.limit,
+            items=[RankedEndpoint(value=row["sort_value"], id=row["id"], parent_id=row["parent_id"]) for row in rows],
             total=int(rows[0]["total"]) if rows else 0,
         )
 
-    def _find(self, question: EndpointQuestion, *, has_operations: bool) -> _Ranking | None:
-        name = (question.fingerprint, question.span)
+    def _find(self, query: EndpointQuery, span: Span, *, has_operations: bool) -> _Ranking | None:
+        name = (query.fingerprint, span)
         asked = _Asked()
         with self._lock:
             kept = self._kept.get(name, asked)
             if not isinstance(kept, _Asked):
                 return kept
             self._kept[name] = asked
-        rows = self._select(replace(question, limit=RANKED_MAX), None, has_operations=has_operations)
+        whole = query.model_copy(update={"limit": RANKED_MAX})
+        rows = self._select(whole, span, None, has_operations=has_operations)
         ranking = None
         if len(rows) <= RANKED_MAX:
             values, ids, parents = ([row[column] for row in rows] for column in ("sort_value", "id", "parent_id"))
-            ranking = _Ranking(values=values, ids=ids, parents=parents, order=question.order)
+            ranking = _Ranking(values=values, ids=ids, parents=parents, order=query.direction)
         with self._lock:
             if self._kept.get(name) is asked:
                 self._kept[name] = ranking
@@ -395,7 +325,7 @@ class Rankings:
         return sum(len(ranking.ids) for ranking in self._kept.values() if isinstance(ranking, _Ranking))
 
     def _select(
-        self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool
+        self, query: EndpointQuery, span: Span, after: Cursor | None, *, has_operations: bool
     ) -> list[Mapping[str, Any]]:
-        statement, parameters = rank(question, after, self._who, has_operations=has_operations)
+        statement, parameters = rank(query, span, after, self._who, has_operations=has_operations)
         return list(select(self._reader, statement, parameters))

@@ -28,7 +28,7 @@ from collector.inventory.endpoints.endpoint import (
 from collector.inventory.endpoints.exposure import Exposure, Observed
 from collector.inventory.endpoints.operations import count_by_kind, count_weaknesses
 from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER
-from collector.inventory.endpoints.peers import Call, ContainerImage, Holder, Workload
+from collector.inventory.endpoints.peers import Call, ContainerImage, DeployedWorkload, Holder
 from collector.inventory.endpoints.predicates import (
     ERROR,
     FLAG_AMBIGUOUS,
@@ -49,6 +49,7 @@ from collector.inventory.endpoints.predicates import (
 )
 from collector.inventory.partners import PartnerNetworks, is_public
 from collector.inventory.query import Span
+from collector.storage.columns import UsedBy, read_figures, sum_columns
 
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
@@ -66,34 +67,13 @@ def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
 SELECT
     transform(r.route_id, {{routes:Array(UInt64)}}, {{owners:Array(UInt32)}}, toUInt32(0)) AS owner,
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
-    sum(r.calls) AS calls,
+    {sum_columns(UsedBy.ENDPOINTS)},
     sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,
     sumMapIf([r.authentication], [r.calls], {JUDGED}) AS authentication,
-    sumMap(r.duration) AS duration,
-    max(r.duration_max_us) AS duration_max_us,
-    sum(r.time_to_first_byte_sum_us) AS time_to_first_byte_sum_us,
     groupBitOr({PROTOCOL_BIT}) AS protocols,
     sumMapIf([r.rpc_status], [r.calls + r.ended_later], r.rpc_status != 0) AS rpc_statuses,
-    sum(r.streams) AS streams,
-    sum(r.stream_duration_sum_us) AS stream_duration_sum_us,
-    sum(r.counted_messages_calls) AS counted_messages_calls,
-    sum(r.request_messages) AS request_messages,
-    sum(r.response_messages) AS response_messages,
-    sum(r.records_returned) AS records_returned,
-    sum(r.records_measured) AS records_measured,
-    sum(r.request_bodies_read) AS request_bodies_read,
-    sum(r.response_bodies_read) AS response_bodies_read,
-    sum(r.attacks) AS attacks,
-    sum(r.attacks_confirmed) AS attacks_confirmed,
-    sumMap(r.data) AS data,
-    sum(r.object_numeric_calls) AS numeric_calls,
-    sum(r.object_monotonic_steps) AS monotonic_steps,
-    sumIf(r.calls, {_AT_SERVER} AND {partners.condition}) AS partner_calls,
-    sum(r.request_bytes) AS request_bytes,
-    sum(r.response_bytes) AS response_bytes,
-    sumMap(r.response_size) AS response_size,
     {who.count} AS consumers,
-    groupBitOr(r.flags) AS flags,
+    sumIf(r.calls, {_AT_SERVER} AND {partners.condition}) AS partner_calls,
     sumIf(r.calls, {_AT_SERVER}) AS addressed_calls,
     sumIf(r.calls, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_calls,
     anyIf(r.client_address, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_address,
@@ -133,7 +113,6 @@ LIMIT {TOP_CONSUMERS}"""
 
 
 def status_codes(counted: str) -> str:
-    """Calls by status code, most first."""
     return f"""
 SELECT r.status_code AS status_code, sum(r.calls) AS total
 {counted}
@@ -200,18 +179,6 @@ def read_streams(row: Mapping[str, Any]) -> Streams | None:
 MICROSECONDS_TO_MILLISECONDS = 0.001
 
 
-def read_service(row: Mapping[str, Any]) -> Service:
-    """Of a row of `endpoint_routes`."""
-    return Service(
-        cluster=row["cluster"],
-        namespace=row["namespace"],
-        workload=row["workload"],
-        workload_kind=int(row["workload_kind"]),
-        host_name=row["host_name"],
-        port=int(row["port"]),
-    )
-
-
 def find_called(service: Service, row: Mapping[str, Any]) -> Call:
     """What was called, of an endpoint seen at its clients only: its service is named by its address."""
     return Call(
@@ -247,7 +214,7 @@ def read_endpoint(
     service: Service,
     exposure: Exposure,
     called: tuple[Holder, ...],
-    workload: Workload | None,
+    workload: DeployedWorkload | None,
     image: ContainerImage,
     risk: RiskScore | None,
 ) -> Endpoint:
@@ -275,15 +242,12 @@ def read_endpoint(
         streams=read_streams(row),
         messages=read_messages(row),
         bodies=read_bodies(row),
-        attacks=int(row["attacks"]),
-        attacks_confirmed=int(row["attacks_confirmed"]),
+        figures=read_figures(row, UsedBy.ENDPOINTS),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
         time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / status.answered * MICROSECONDS_TO_MILLISECONDS
         if status.answered
         else None,
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
         response_size_bytes=compute_percentiles(*row["response_size"]),
         authentication=Authentication(
             coverage=authenticated / judged if judged else None,
@@ -309,15 +273,14 @@ def read_endpoint(
         container_image_name=image.name,
         container_image_tags=image.tags,
         container_image_repo_digests=image.repo_digests,
-        integer_object_calls=int(row["numeric_calls"]),
-        monotonic_steps=int(row["monotonic_steps"]),
+        integer_object_calls=int(row["object_numeric_calls"]),
+        monotonic_steps=int(row["object_monotonic_steps"]),
         limited_calls=outcomes.get(429, 0),
         risk=risk,
     )
 
 
 def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:
-    """Calls by class of how they ended."""
     by_class: dict[int, int] = {}
     for code, calls in outcomes.items():
         if code == NOT_READ:

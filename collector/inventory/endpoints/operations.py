@@ -15,7 +15,8 @@ from typing import Any, Final
 from collector.core.kinds import AUTHENTICATION_UNKNOWN, BITS, OPERATION_PROTOCOLS
 from collector.inventory.endpoints.bodies import read_bodies
 from collector.inventory.endpoints.endpoint import Authentication, Endpoint, EndpointOperation, StatusMix, decide_tier
-from collector.inventory.query import Reader, Span, select
+from collector.inventory.query import Span
+from collector.storage.records import Reader, select
 
 NAMES: dict[int, str] = {
     1: "basic",
@@ -74,6 +75,8 @@ def count_weaknesses(calls_by_bits: dict[int, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+# Of its endpoint's figures an operation has its share; of the others nothing is known of it alone.
+_SHARED: Final = frozenset(("request_bytes", "response_bytes"))
 OPERATIONS_MAX: Final = 20_000  # Read for one question.
 
 _BITS = ", ".join(f"s.protocol = '{name}', {BITS[protocol]}" for name, protocol in OPERATION_PROTOCOLS.items())
@@ -256,13 +259,10 @@ def derive(parent: Endpoint, known: OperationSamples, span: Span) -> Endpoint | 
         if known.operation.protocol in OPERATION_PROTOCOLS
         else parent.protocols,
         bodies=bodies,
-        attacks=0,
-        attacks_confirmed=0,
+        figures={name: round(total * known.share) if name in _SHARED else 0 for name, total in parent.figures.items()},
         latency_ms=None,
         latency_max_ms=None,
         time_to_first_byte_ms=None,
-        request_bytes=round(parent.request_bytes * known.share),
-        response_bytes=round(parent.response_bytes * known.share),
         response_size_bytes=None,
         authentication=Authentication(
             coverage=sum(n for bits, n in judged.items() if bits) / total if total else None,

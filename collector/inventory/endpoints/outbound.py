@@ -13,9 +13,10 @@ It reads the days' summaries: one row a route, role and day.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import hexdigits
 from typing import Any
 
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
@@ -99,3 +100,44 @@ def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -
     answered = {(row["host"], int(row["port"])) for row in select(reader, _ANSWERED, {**parameters, "hosts": asked})}
     answered |= {(host, 0) for host, _ in answered}
     return Routes(named=named, hidden=[route for route, name in names.items() if name in answered])
+
+
+ROUTE_ID_LENGTH = 16  # In hexadecimal.
+# An alias goes before a route's id: both are 64 bits, and a chance equality is a matter of centuries.
+_PRESENT_ID = """
+SELECT endpoint_id FROM endpoint_routes FINAL
+WHERE route_id = coalesce(
+    (SELECT toNullable(route_id) FROM endpoint_aliases FINAL WHERE endpoint_id = {id:String} LIMIT 1), {route:UInt64})
+LIMIT 1"""
+_OWN_ROUTES = "SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String} ORDER BY route_id"
+
+# Of the service that an endpoint's routes are of, as detectors know it.
+_SERVICE_ROUTES = """
+SELECT route_id FROM endpoint_routes FINAL
+WHERE (cluster, service) IN (
+    SELECT cluster, service FROM endpoint_routes FINAL WHERE route_id IN {routes:Array(UInt64)})
+ORDER BY route_id"""
+
+
+def find_present_id(reader: Reader, endpoint_id: str) -> str:
+    """The endpoint to which the route went that was last known under this id; empty where none was. Raises
+    StoreError."""
+    is_hash = len(endpoint_id) == ROUTE_ID_LENGTH and set(endpoint_id) <= set(hexdigits)
+    parameters = {"id": endpoint_id, "route": int(endpoint_id, 16) if is_hash else 0}
+    found = select(reader, _PRESENT_ID, parameters)
+    return str(found[0]["endpoint_id"]) if found else ""
+
+
+def find_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
+    """The routes; none where no endpoint was ever known by this id. Raises StoreError."""
+    found = select(reader, _OWN_ROUTES, {"id": endpoint_id})
+    if not found:
+        present = find_present_id(reader, endpoint_id)
+        found = select(reader, _OWN_ROUTES, {"id": present}) if present else []
+    return [int(row["route_id"]) for row in found]
+
+
+def find_service_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
+    """The routes of all endpoints of an endpoint's service; none where the endpoint is not known. Raises StoreError."""
+    routes = find_route_ids(reader, endpoint_id)
+    return [int(row["route_id"]) for row in select(reader, _SERVICE_ROUTES, {"routes": routes})] if routes else []

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.core.rows import Service
-from collector.inventory.query import Reader, select
-from collector.kubernetes.addresses import PeerKind
+from collector.kubernetes.rows import PeerKind
+from collector.storage.records import Reader, read_record, select
 
 HOLDERS_SHOWN = 4
 _ADDRESSES_MAX = 10_000
@@ -66,7 +66,7 @@ def call_of(consumer: str, start: int, end: int, cluster: str | None = None) -> 
     return Call(address=value if kind == "address" else "", start=start, end=end, cluster=cluster)
 
 
-class AddressBook:
+class AddressHolders:
     """The holders of some addresses, as far as they matter for some calls."""
 
     def __init__(self, holders: Mapping[tuple[str, int], list[Holder]]) -> None:
@@ -92,7 +92,7 @@ class AddressBook:
         )
 
 
-def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressBook:
+def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressHolders:
     """What the store knows of these ends; one statement, none where nothing is asked. Raises StoreError."""
     asked = [call for call in calls if call.address]
     holders: dict[tuple[str, int], list[Holder]] = defaultdict(list)
@@ -104,24 +104,8 @@ def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressBook:
             "end": max(call.end for call in asked) + 1,
         }
         for row in select(reader, _HOLDERS, parameters):
-            holders[row["address"], int(row["port"])].append(_read_holder(row))
-    return AddressBook(holders)
-
-
-def _read_holder(row: Mapping[str, Any]) -> Holder:
-    return Holder(
-        cluster=row["cluster"],
-        kind=PeerKind(row["kind"]),
-        namespace=row["namespace"],
-        name=row["name"],
-        workload=row["workload"],
-        workload_kind=row["workload_kind"],
-        node=row["node"],
-        services=tuple(row["services"]),
-        workloads=tuple(row["workloads"]),
-        since=int(row["since"]),
-        until=int(row["until"]),
-    )
+            holders[row["address"], int(row["port"])].append(read_record(Holder, row))
+    return AddressHolders(holders)
 
 
 WORKLOADS_MAX = 20_000
@@ -142,7 +126,7 @@ LIMIT {WORKLOADS_MAX}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class DeployedWorkload:
     """What a person deployed, as the sensors of its nodes told it last."""
 
     kind: str  # Deployment, StatefulSet, .., Pod, StaticPod.
@@ -164,10 +148,10 @@ class ContainerImage:
 class Deployed:
     """Rows of `workloads`, each by its service's (cluster, namespace, workload, host name)."""
 
-    workloads: Mapping[Place, Workload]
+    workloads: Mapping[Place, DeployedWorkload]
     images: Mapping[Place, ContainerImage]
 
-    def workload(self, service: Service) -> Workload | None:
+    def workload(self, service: Service) -> DeployedWorkload | None:
         """Of a service; None where it is of no workload of Kubernetes that is known."""
         return self.workloads.get((service.cluster, service.namespace, service.workload, ""))
 
@@ -185,7 +169,7 @@ def read_workloads(reader: Reader, services: Iterable[Service]) -> Deployed:
     """What is known of services; nothing is asked where none has a namespace or is a container."""
     asked = (service for service in services if service.namespace or service.workload_kind == _CONTAINER)
     names = sorted({service.workload for service in asked})
-    workloads: dict[Place, Workload] = {}
+    workloads: dict[Place, DeployedWorkload] = {}
     images: dict[Place, ContainerImage] = {}
     for row in select(reader, _OF_WORKLOADS, {"workloads": names}) if names else ():
         place = (row["cluster"], row["namespace"], row["workload"], row["host"])
@@ -208,9 +192,9 @@ def _read_image(labels: Sequence[str]) -> ContainerImage:
     )
 
 
-def _read(row: Mapping[str, Any]) -> Workload:
+def _read(row: Mapping[str, Any]) -> DeployedWorkload:
     pairs = (label.partition("=") for label in row["labels"])
-    return Workload(
+    return DeployedWorkload(
         kind=row["kind"],
         labels={key: value for key, _, value in pairs},
         zones=tuple(row["zones"]),

@@ -19,10 +19,10 @@ from collector.core.kinds import (
     is_not_read,
     is_success,
 )
-from collector.core.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.inventory.consumers.consumer import ConsumerKind
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.query import Rollup, Span
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 # Distinct values are exact up to here, and estimates beyond (uniqCombined64(12), and rows of over 256 objects).
 EXACT_MAX = 128
@@ -36,7 +36,6 @@ FLAG_UNKNOWN_FIELDS = 1 << 11
 FLAG_INFERRED = 1 << 12
 FLAG_CLIENT_STREAMING = 1 << 13
 FLAG_SERVER_STREAMING = 1 << 14
-FLAG_ENCRYPTED = 1 << 15
 
 
 _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,

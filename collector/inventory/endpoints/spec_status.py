@@ -1,11 +1,11 @@
-"""What API descriptions say of an endpoint, as the keeper of specs left it (collector/specs/keeper.py); read by id."""
+"""What API descriptions say of an endpoint, as collector/specs/assessment.py wrote it; read by id."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, read_record, select
 
 
 class SpecStatus(StrEnum):
@@ -48,12 +48,4 @@ def read_specs(reader: Reader, ids: Iterable[str]) -> Mapping[str, EndpointSpec]
 def read_spec_row(row: Mapping[str, Any]) -> EndpointSpec:
     """A row of `endpoint_specs`."""
     required = int(row["requires_authentication"])
-    return EndpointSpec(
-        status=SpecStatus(row["status"]),
-        spec=row["spec"],
-        http_route=row["http_route"],
-        operation_id=row["operation_id"],
-        is_deprecated=bool(row["is_deprecated"]),
-        requires_authentication=None if required < 0 else bool(required),
-        reason=row["reason"],
-    )
+    return read_record(EndpointSpec, row, requires_authentication=None if required < 0 else bool(required))

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
-from collector.inventory.endpoints.endpoints import find_route_ids, find_service_route_ids
-from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
 from collector.inventory.endpoints.predicates import (
     CLIENT_ERROR,
     ERROR,
@@ -29,30 +28,28 @@ from collector.inventory.endpoints.predicates import (
     objects_count,
     rows_table,
 )
-from collector.inventory.endpoints.question import LIMIT_MAX
 from collector.inventory.evidence.cohort import Crowd, read_crowd
+from collector.inventory.filters import LIMIT_MAX
 from collector.inventory.query import (
     HOUR_SECONDS,
     MINUTE_SECONDS,
     Cursor,
     CursorError,
-    Reader,
     Rollup,
     Span,
     digest_question,
     read_cursor,
-    select,
     write_cursor,
 )
+from collector.storage.columns import UsedBy, read_figures, sum_columns
+from collector.storage.records import Reader, read_record, select
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 KINDS_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """Of one caller's calls."""
-
+class AnswerComparison:
     calls: int
     served_calls: int  # Answered 2xx.
     served_bytes: int
@@ -78,7 +75,7 @@ class Answers:
         return said
 
 
-def read_answers(reader: Reader, span: Span, where: str, own: str, parameters: Mapping[str, Any]) -> Answers:
+def read_answers(reader: Reader, span: Span, where: str, own: str, parameters: Mapping[str, Any]) -> AnswerComparison:
     """`where`: the conditions on rows of anybody, `own` those of the caller besides. Raises StoreError."""
     statement = f"""
 SELECT sum(calls) AS calls, sum(served) AS served_calls, sum(bytes) AS served_bytes,
@@ -93,12 +90,12 @@ FROM (SELECT r.route_id, sumIf(r.calls, {own}) AS calls, sumIf(r.calls, {own} AN
     found = select(reader, statement, {**parameters, "start": span.start, "end": span.end})
     row = found[0] if found else None
     if row is None or not int(row["calls"]):
-        return Answers(
+        return AnswerComparison(
             calls=0, served_calls=0, served_bytes=0, comparable_bytes=0, others_bytes=0.0, responses_read=0, kinds=()
         )
     bodies = read_bodies(row)
     kinds = [one.kind for one in bodies.data if one.side is BodySide.RESPONSE] if bodies is not None else []
-    return Answers(
+    return AnswerComparison(
         calls=int(row["calls"]),
         served_calls=int(row["served_calls"]),
         served_bytes=int(row["served_bytes"]),
@@ -118,14 +115,11 @@ WHERE table_name = {table:String} AND parseDateTimeBestEffortOrZero(partition, '
 
 
 class Resolution(StrEnum):
-    """How long a row is."""
-
     MINUTE = "minute"
     HOUR = "hour"
 
     @property
     def seconds(self) -> int:
-        """Of one row."""
         return MINUTE_SECONDS if self is Resolution.MINUTE else HOUR_SECONDS
 
     @property
@@ -158,7 +152,6 @@ class CallQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor belongs to."""
         named = self.consumer.id if self.consumer is not None else ""
         parts = [str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address]
         if self.whole_service:
@@ -181,9 +174,7 @@ class CallSums:
     not_read: int  # Nobody saw how they ended.
     objects: int
     credentials: int
-    records_returned: int
-    request_bytes: int
-    response_bytes: int
+    figures: Mapping[str, int]  # By column: those that collector/storage/columns.py says are shown of calls.
     numeric_calls: int  # To objects that numbers name;
     monotonic_steps: int  # of them, so many to the number right after or before the caller's last one;
     numeric_span: int  # the most between the lowest and the highest number within one window of a sensor.
@@ -220,7 +211,6 @@ class CallInventory:
         return CallPage(items=tuple(shown), total=self._sum(question, where, parameters), next_cursor=next_cursor)
 
     def sum_calls(self, question: CallQuestion) -> CallSums:
-        """All of it in one."""
         return self._sum(question, *self._find(question))
 
     def compare_callers(self, question: CallQuestion, split: int) -> Crowd:
@@ -229,7 +219,7 @@ class CallInventory:
         asked = {**parameters, "start": question.start, "end": question.end, "split": split}
         return read_crowd(self._reader, self._who, where, asked)
 
-    def read_answers(self, question: CallQuestion) -> Answers:
+    def read_answers(self, question: CallQuestion) -> AnswerComparison:
         """What the question's caller was answered, against others at the same routes."""
         where, parameters = self._find(replace(question, consumer=None, address=""))
         own, named = self._find_caller(question)
@@ -253,7 +243,6 @@ class CallInventory:
         return " AND ".join([*conditions, *own]), {**parameters, **named}
 
     def _find_caller(self, question: CallQuestion) -> tuple[list[str], dict[str, Any]]:
-        """The conditions on the rows of one caller."""
         conditions: list[str] = []
         parameters: dict[str, Any] = {}
         if question.consumer is not None:
@@ -286,8 +275,8 @@ GROUP BY row_start HAVING calls > 0 ORDER BY row_start LIMIT {{rows:UInt32}}"""
     def _sum(self, question: CallQuestion, where: str, parameters: Mapping[str, Any]) -> CallSums:
         span = _span(question)
         statement = f"SELECT {_sums(span)} FROM {rows_table(span)} AS r WHERE {where}"
-        found = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
-        return _read(found[0] if found else {}, question.start, question.end)
+        (found,) = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+        return _read(found, question.start, question.end)
 
 
 def _span(question: CallQuestion) -> Span:
@@ -296,28 +285,19 @@ def _span(question: CallQuestion) -> Span:
 
 
 def _sums(span: Span) -> str:
-    return f"""sum(r.calls) AS calls,
+    return f"""{sum_columns(UsedBy.CALLS)},
     sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
-    sumIf(r.calls, {UNREAD}) AS not_read,
-    {objects_count(span.rollup)} AS objects,
-    {_CREDENTIALS} AS credentials, sum(r.records_returned) AS records_returned,
-    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
-    sum(r.object_numeric_calls) AS numeric_calls, sum(r.object_monotonic_steps) AS monotonic_steps,
-    max(r.object_numeric_span) AS numeric_span"""
+    sumIf(r.calls, {UNREAD}) AS not_read, {objects_count(span.rollup)} AS objects, {_CREDENTIALS} AS credentials"""
 
 
 def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
-    names = (
-        *(
-            "calls",
-            "client_errors",
-            "errors",
-            "not_read",
-            "objects",
-            "credentials",
-            "records_returned",
-            "request_bytes",
-        ),
-        *("response_bytes", "numeric_calls", "monotonic_steps", "numeric_span"),
+    return read_record(
+        CallSums,
+        row,
+        start=start,
+        end=end,
+        figures=read_figures(row, UsedBy.CALLS),
+        numeric_calls=row["object_numeric_calls"],
+        monotonic_steps=row["object_monotonic_steps"],
+        numeric_span=row["object_numeric_span"],
     )
-    return CallSums(start=start, end=end, **{name: int(row.get(name) or 0) for name in names})

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.query import Reader, select
+from collector.storage.records import Reader, select
 
 BEFORE_SECONDS: Final = 3_600
 SHARE_MIN: Final = 0.05
@@ -33,8 +33,6 @@ _VALUES_MAX: Final = 20  # Of one kind that are looked at, the busiest.
 
 
 class TraitKind(StrEnum):
-    """What is shared."""
-
     NETWORK = "network"  # /24, /48.
     WORKLOAD = "workload"
     PROTOCOL = "protocol"
@@ -102,7 +100,6 @@ def read_crowd(reader: Reader, who: ConsumerSql, where: str, parameters: Mapping
 
 
 def describe_trait(trait: Trait) -> str:
-    """A sentence."""
     what = {
         TraitKind.NETWORK: f"came from network {trait.value}",
         TraitKind.WORKLOAD: f"came from workload {trait.value}",

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collector.alerting.alert import Alert, AlertKind
-from collector.alerting.wording import UNITS, name_counted
+from collector.alerting.alert import Alert, KindGroup, Subject
 from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
@@ -19,90 +18,58 @@ from collector.inventory.evidence.cohort import Crowd
 
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
-_VOLUME = frozenset(
-    {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
-)
-# Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
-_OVER_ENDPOINTS = frozenset({AlertKind.BOLA, AlertKind.BFLA, AlertKind.INJECTION})
-# Whoever did it may have been answered, or not.
-_READING = frozenset({AlertKind.ENUMERATION, AlertKind.MASS_EXPORT, AlertKind.BOLA, AlertKind.BFLA})
-# Counted by address, whoever the consumer of its calls is.
-_BY_ADDRESS = frozenset(
-    {
-        AlertKind.CREDENTIAL_STUFFING,
-        AlertKind.CODE_GUESSING,
-        AlertKind.CREDENTIAL_ROTATION,
-        AlertKind.SCANNING,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class AlertEvidence:
     """What is behind one alert. `question` is None where it is about no calls, and then nothing was counted."""
 
-    question: CallQuestion | None
-    page: CallPage | None
-    window: CallSums | None  # All rows that the judged window touches,
-    window_seconds: int  # as far as their time has passed.
-    is_aligned: bool  # The window begins and ends where rows do.
     unit: str
     observed: float | None  # In `unit`, as are the next two; None: it is in the alert's words only.
     expected: float | None
     limit: float | None
-    notes: tuple[str, ...]  # Sentences on how far the rows go.
-    crowd: Crowd | None = (
-        None  # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
-    )
+    question: CallQuestion | None = None
+    page: CallPage | None = None
+    window: CallSums | None = None  # All rows that the window touches that was scored,
+    window_seconds: int = 0  # as far as their time has passed.
+    is_aligned: bool = False  # The window begins and ends where rows do.
+    notes: tuple[str, ...] = ()  # Sentences on how far the rows go.
+    # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
+    crowd: Crowd | None = None
 
 
 class EvidenceReader:
-    """Finds evidence in the store."""
-
     def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
         self._calls = calls
         self._clock = clock
 
-    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> Evidence:
+    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> AlertEvidence:
         """One page of it. Raises CursorError where the cursor is not of this alert's question, StoreError."""
-        unit, observed, expected, bound = _judge(alert)
+        figures = _find_figures(alert)
         question = _ask(alert)
         if question is None:
             notes: tuple[str, ...] = ("This alert is about no calls, so no rows are behind it; see its words.",)
-            return Evidence(
-                question=None,
-                page=None,
-                window=None,
-                window_seconds=0,
-                is_aligned=False,
-                unit=unit,
-                observed=observed,
-                expected=expected,
-                limit=bound,
-                notes=notes,
-            )
+            return replace(figures, notes=notes)
         question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
         seconds = question.resolution.seconds
         start, end = int(alert.window_start), int(alert.window_end)
-        is_windowed = alert.kind in _VOLUME or alert.kind in UNITS
+        is_windowed = alert.kind.row.is_windowed
         # Of abuse the window ends with the begin of the newest row that was counted.
         last = -(-end // seconds) * seconds if is_windowed else (end // seconds + 1) * seconds
         window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
         is_aligned = is_windowed and start % seconds == 0 and end % seconds == 0
-        return Evidence(
+        notes = (
+            *self._explain(alert, question, window, is_aligned=is_aligned),
+            *self._describe_answers(alert, question),
+        )
+        return replace(
+            figures,
             question=question,
             page=self._calls.list_calls(question),
             window=window,
             window_seconds=min(window.end, int(self._clock())) - window.start,
             is_aligned=is_aligned,
-            unit=unit,
-            observed=observed,
-            expected=expected,
-            limit=bound,
-            notes=(
-                *self._explain(alert, question, window, is_aligned=is_aligned),
-                *self._describe_answers(alert, question),
-            ),
+            notes=notes,
             crowd=self._find_crowd(question, window),
         )
 
@@ -125,7 +92,7 @@ class EvidenceReader:
 
     def _describe_answers(self, alert: Alert, question: CallQuestion) -> list[str]:
         """Whether who reads what may be others' was answered, on the first page."""
-        if alert.kind not in _READING or question.consumer is None or question.cursor:
+        if not alert.kind.row.reads_objects or question.consumer is None or question.cursor:
             return []
         said = self._calls.read_answers(question).describe()
         return [said] if said else []
@@ -143,9 +110,9 @@ class EvidenceReader:
             notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")
-        if alert.kind in UNITS:
+        if alert.kind.row.group is KindGroup.HEALTH:
             notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
-        elif alert.kind not in _VOLUME:
+        elif alert.kind.row.group is not KindGroup.VOLUME:
             notes.append(
                 "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
                 "older ones weigh less."
@@ -159,19 +126,26 @@ class EvidenceReader:
         return notes
 
 
-def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
+def _find_figures(alert: Alert) -> AlertEvidence:
     """Unit, observed, expected and limit."""
-    if alert.kind in _VOLUME:
-        return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
-    unit = UNITS.get(alert.kind) or name_counted(alert.kind)
+    if alert.kind.row.group is KindGroup.VOLUME:
+        return AlertEvidence(
+            unit=CALLS_A_SECOND,
+            observed=alert.observed_rate,
+            expected=alert.expected_rate,
+            limit=alert.threshold_rate,
+        )
+    unit = alert.kind.row.unit
     # Alerts from before the limit was kept have none.
-    return unit, alert.measure if unit else None, None, alert.measure_limit or None
+    return AlertEvidence(
+        unit=unit, observed=alert.measure if unit else None, expected=None, limit=alert.measure_limit or None
+    )
 
 
 def _ask(alert: Alert) -> CallQuestion | None:
     """Whose calls, from when to when; rows' edges are found later."""
     consumer, address = _name_caller(alert)
-    endpoint_id = "" if alert.kind in _OVER_ENDPOINTS and alert.consumer else alert.endpoint_id
+    endpoint_id = "" if alert.kind.row.subject is Subject.CONSUMER and alert.consumer else alert.endpoint_id
     if alert.node or not (endpoint_id or consumer or address):
         return None
     return CallQuestion(
@@ -181,7 +155,7 @@ def _ask(alert: Alert) -> CallQuestion | None:
         endpoint_id=endpoint_id,
         consumer=consumer,
         address=address,
-        whole_service=alert.kind is AlertKind.VOLUME_SERVICE,
+        whole_service=alert.kind.row.subject is Subject.SERVICE,
     )
 
 
@@ -193,7 +167,7 @@ def _name_caller(alert: Alert) -> tuple[ConsumerName | None, str]:
         name = parse_consumer(alert.consumer)
     except ConsumerError:  # A name that no row has.
         return None, ""
-    if name.kind is ConsumerKind.ADDRESS and alert.kind in _BY_ADDRESS:
+    if name.kind is ConsumerKind.ADDRESS and alert.kind.row.subject is Subject.ADDRESS:
         return None, name.value
     return name, ""
 

@@ -21,22 +21,24 @@ from typing import Any, Final
 from collector.core.kinds import RPC_BITS
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
-from collector.inventory.templates.editor import EditedEndpoint, load_edits
 from collector.inventory.templates.mapping import (
     Edit,
     EditBook,
+    EditedEndpoint,
     EditKind,
     EndpointMapping,
     EndpointName,
     HostKey,
     TenantHosts,
     is_pattern,
+    load_edits,
     name_endpoint,
 )
 from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
 from collector.inventory.templates.whole_paths import fold_whole_paths
 from collector.receiver.reports import FormerName, RevealBook
 from collector.storage.base import Store, StoreError
+from collector.storage.records import read_record, select
 
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
@@ -376,31 +378,18 @@ def find_kept_hosts(edits: Sequence[Edit]) -> set[HostKey]:
 
 def _read_patterns(store: Store) -> dict[HostKey, str]:
     """Which hosts were one when the collector stopped."""
-    rows = store.query(
-        "SELECT DISTINCT e.cluster, e.namespace, e.workload, e.workload_kind, e.host_name, e.port, r.host, e.host "
+    rows = select(
+        store,
+        "SELECT DISTINCT e.cluster AS cluster, e.namespace AS namespace, e.workload AS workload, "
+        "e.workload_kind AS workload_kind, e.host_name AS host_name, e.port AS port, r.host AS called, e.host AS host "
         "FROM endpoint_routes AS e FINAL INNER JOIN (SELECT DISTINCT route_id, host FROM routes) AS r "
-        "ON r.route_id = e.route_id WHERE startsWith(e.host, '{')"
+        "ON r.route_id = e.route_id WHERE startsWith(e.host, '{')",
     )
-    return {
-        (
-            Service(
-                cluster=row[0],
-                namespace=row[1],
-                workload=row[2],
-                workload_kind=int(row[3]),
-                host_name=row[4],
-                port=int(row[5]),
-            ),
-            str(row[6]),
-        ): str(row[7])
-        for row in rows
-    }
+    return {(read_record(Service, row), row["called"]): row["host"] for row in rows}
 
 
 def _read_former_names(store: Store) -> list[FormerName]:
-    columns = ("cluster", "node", "former_name", "namespace", "workload", "time")
-    rows = store.query(f"SELECT {', '.join(columns)} FROM former_names FINAL")
-    return [FormerName(**dict(zip(columns, row, strict=True))) for row in rows]
+    return [read_record(FormerName, row) for row in select(store, "SELECT * FROM former_names FINAL")]
 
 
 def _read_route(row: tuple[Any, ...]) -> Route:
@@ -408,12 +397,7 @@ def _read_route(row: tuple[Any, ...]) -> Route:
     return Route(
         route_id=int(row[0]),
         service=Service(
-            cluster=cluster,
-            namespace=namespace,
-            workload=workload,
-            workload_kind=kind,
-            host_name=host_name,
-            port=port,
+            cluster=cluster, namespace=namespace, workload=workload, workload_kind=kind, host_name=host_name, port=port
         ),
         host=row[7],
         method=row[8],

@@ -7,31 +7,34 @@ restarts and later learning. Nothing else is written: rows of calls stay as they
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
 from threading import Lock
-from typing import Any, Concatenate, Final, ParamSpec, Protocol
+from typing import Concatenate, Final, ParamSpec
 
 from collector.core.errors import ConflictError, UnknownError
-from collector.core.rows import Route, Service
+from collector.core.rows import Service
 from collector.inventory.naming import name_parameter
 from collector.inventory.query import Versions
+from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import (
     EDITS_MAX,
     NAME_CHARACTERS_MAX,
     Edit,
+    EditedEndpoint,
     EditError,
     EditKind,
     Place,
     join_template,
+    load_edits,
     make_places,
-    read_places,
     read_text,
     split_template,
     write_places,
 )
 from collector.inventory.templates.path_trie import PARAMETER
+from collector.storage.base import Store
 
 EditParameters = ParamSpec("EditParameters")
 MERGE_MAX: Final = 100
@@ -49,10 +52,6 @@ WHERE endpoint_id != {{id:String}}
 GROUP BY endpoint_id ORDER BY template LIMIT {SIBLINGS_MAX}"""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _TEXT: Final = re.compile(r"[^\s/{}]{1,200}\Z")
-_COLUMNS: Final = (
-    "id, kind, cluster, namespace, workload, workload_kind, host_name, port, host, method, places, url_template, by, "
-    "toUnixTimestamp(time), exact_since, note, undone_by, undone_at"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,37 +79,6 @@ class EditRecord:
     undone_at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditedEndpoint:
-    """What an edit begins with."""
-
-    template: str
-    routes: Sequence[Route]
-    first_seen: dict[int, int]  # Unix seconds by route id.
-
-
-class Store(Protocol):
-    """What this room needs of `collector.storage.base.Store`."""
-
-    def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]: ...
-
-    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
-
-    def insert_records(self, table: str, records: Any) -> None: ...
-
-
-class Names(Protocol):
-    """The catalogue (collector/inventory/templates/catalogue.py), as far as edits concern it."""
-
-    def find_edited(self, endpoint_id: str) -> EditedEndpoint | None: ...
-
-    def read_words(self) -> dict[int, str]: ...
-
-    def take_edits(self, edits: Sequence[Edit], changed: Edit) -> None: ...
-
-    def list_hosts(self, service: Service, host: str) -> tuple[str, ...]: ...
-
-
 def _one_at_a_time(
     method: Callable[Concatenate["TemplateEditor", EditParameters], Edit],
 ) -> Callable[Concatenate["TemplateEditor", EditParameters], Edit]:
@@ -128,7 +96,7 @@ class TemplateEditor:
     """One for the collector. Thread-safe: one edit at a time, from what it rests on to what is kept. Blocks. Raises
     StoreError, EditError, UnknownError, ConflictError."""
 
-    def __init__(self, *, store: Store, names: Names, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Store, names: Catalogue, clock: Callable[[], float]) -> None:
         self._store = store
         self._names = names
         self._clock = clock
@@ -328,48 +296,12 @@ def _name_merged(columns: Sequence[Sequence[str]], name: str) -> str:
     return join_template(parts)
 
 
-def load_edits(store: Store) -> list[Edit]:
-    """All that are kept. Raises StoreError."""
-    return [_read(row) for row in store.query(f"SELECT {_COLUMNS} FROM template_edits FINAL")]
-
-
-def _read(row: tuple[Any, ...]) -> Edit:
-    return Edit(
-        id=row[0],
-        kind=EditKind(row[1]),
-        service=Service(
-            cluster=row[2],
-            namespace=row[3],
-            workload=row[4],
-            workload_kind=int(row[5]),
-            host_name=row[6],
-            port=int(row[7]),
-        ),
-        host=row[8],
-        method=row[9],
-        places=read_places(row[10]),
-        template=row[11],
-        by=row[12],
-        time=int(row[13]),
-        exact_since=int(row[14]) or None,
-        note=row[15],
-        undone_by=row[16],
-        undone_at=int(row[17]),
-    )
-
-
 def _write(edit: Edit, version: int) -> EditRecord:
-    service = edit.service
     return EditRecord(
         id=edit.id,
         version=version,
         kind=edit.kind.value,
-        cluster=service.cluster,
-        namespace=service.namespace,
-        workload=service.workload,
-        workload_kind=service.workload_kind,
-        host_name=service.host_name,
-        port=service.port,
+        **asdict(edit.service),
         host=edit.host,
         method=edit.method,
         places=write_places(edit.places),

@@ -21,11 +21,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.endpoints.endpoint import name_service
-from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
+from collector.inventory.naming import LITERAL, WORD, identify_endpoint, name_service, template
+from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
 
 _NOT_NAMED: Mapping[int, str] = {}
 
@@ -66,14 +67,6 @@ class EndpointAliasRecord:
     route_id: int
 
 
-class Writer(Protocol):
-    """The writing half of `collector.storage.base.Store`."""
-
-    def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        """Append records; raises StoreError."""
-        ...
-
-
 def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
     """The endpoint of a route by itself, as long as nothing is known of its siblings
     (collector/inventory/templates/catalogue.py).
@@ -87,7 +80,7 @@ def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
 class EndpointMapping:
     """Keeps `endpoint_routes` current. One thread at a time."""
 
-    def __init__(self, *, writer: Writer, take_version: Callable[[], int]) -> None:
+    def __init__(self, *, writer: Store, take_version: Callable[[], int]) -> None:
         self._writer = writer
         self._take_version = take_version
         self._words: dict[int, str] = {}
@@ -394,3 +387,28 @@ class TenantHosts:
         return tuple(
             sorted(host for (whose, host), one in self._patterns.items() if whose == service and one == pattern)
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditedEndpoint:
+    """What an edit begins with."""
+
+    template: str
+    routes: Sequence[Route]
+    first_seen: dict[int, int]  # Unix seconds by route id.
+
+
+def load_edits(store: Reader) -> list[Edit]:
+    """All that are kept. Raises StoreError."""
+    rows = select(store, "SELECT * REPLACE (toUnixTimestamp(time) AS time) FROM template_edits FINAL")
+    return [
+        read_record(
+            Edit,
+            row,
+            service=read_record(Service, row),
+            places=read_places(row["places"]),
+            template=row["url_template"],
+            exact_since=row["exact_since"] or None,
+        )
+        for row in rows
+    ]

@@ -1,16 +1,11 @@
-"""What every table's statement is made of: where the tables live, how long they keep, and how durable an insert is.
+"""What a table and a view are made of, and the statements that make them, in one ClickHouse dialect for the embedded
+engine and for a cluster.
 
-A statement is a template with three variables:
-
-- `{engine_prefix}` is empty or `Replicated`.
-- `{on_cluster}` is empty or ` ON CLUSTER 'name'`.
-- `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster. There, a Distributed
-  table without the suffix stands in front of each.
-
+On a cluster tables are replicated, have the suffix `_local`, and behind the name without it stands a Distributed table.
 Readers and writers always use the name without suffix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 # An hour of minute rows is what the disk cap drops at a time; 48 of them live at once.
@@ -23,11 +18,11 @@ DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
 DEDUPLICATE = f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, {DURABLE}"
 
 SERVICE_COLUMNS = """
-    cluster LowCardinality(String),
-    namespace LowCardinality(String),
-    workload LowCardinality(String),
-    workload_kind UInt8,
-    host_name LowCardinality(String),
+    cluster LowCardinality(String)
+    namespace LowCardinality(String)
+    workload LowCardinality(String)
+    workload_kind UInt8
+    host_name LowCardinality(String)
     port UInt16"""
 
 
@@ -54,43 +49,74 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Added:
-    """Columns that came to a table after its first version, by name with type and default; `order` is the table's key
-    where they are part of it: then of those that are not there yet."""
-
-    columns: Mapping[str, str]
-    order: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table: its statement and, on a cluster, the expression by which rows find their shard."""
+    """One table. `columns` has a line each, name and type; `shard_by` is the expression by which rows find their shard
+    on a cluster. Unless the engine says otherwise, of each `key` the row with the highest `version` holds."""
 
     name: str
-    ddl: str
+    columns: str
+    key: str
     shard_by: str
-    added: tuple[Added, ...] = ()
+    engine: str = "ReplacingMergeTree(version)"
+    partition: str = ""
+    expiry: str = ""  # What follows TTL.
+    settings: str = DURABLE
 
+    @property
+    def types(self) -> dict[str, str]:
+        """Types and what else belongs to a column, by name."""
+        lines = (line.strip().partition(" ") for line in self.columns.strip().split("\n"))
+        return {name: kind for name, _, kind in lines}
 
-def make_newest_table(
-    name: str, columns: str, *, key: str, shard_by: str, version: str = "", expiry: str = ""
-) -> Table:
-    """A table that keeps the newest row of each key, by the column `version` or else the one inserted last. `columns`:
-    a line each; `expiry`: what follows TTL."""
-    lines = (
-        f"CREATE TABLE IF NOT EXISTS {name}{{write_table}}{{on_cluster}} (\n{columns.strip(chr(10))}\n)",
-        f"ENGINE = {{engine_prefix}}ReplacingMergeTree{f'({version})' if version else ''}",
-        f"ORDER BY ({key})",
-        f"TTL {expiry}" if expiry else "",
-        f"SETTINGS {DURABLE}",
-    )
-    return Table(name=name, shard_by=shard_by, ddl="\n".join(filter(None, lines)))
+    def render(self, layout: Layout, known: Mapping[str, Collection[str]]) -> Iterator[str]:
+        """The statements that bring it up to date where there are already columns `known`, by table."""
+        suffix = layout.write_table
+        clauses = (
+            f"CREATE TABLE IF NOT EXISTS {self.name}{suffix}{layout.on_cluster} (",
+            ",\n".join(f"    {name} {kind}" for name, kind in self.types.items()),
+            f") ENGINE = {layout.engine_prefix}{self.engine}",
+            f"PARTITION BY {self.partition}" if self.partition else "",
+            f"ORDER BY ({self.key})",
+            f"TTL {self.expiry}" if self.expiry else "",
+            f"SETTINGS {self.settings}",
+        )
+        yield "\n".join(filter(None, clauses))
+        yield from self._add_columns(f"{self.name}{suffix}", layout, known, has_key=True)
+        if layout.cluster:
+            yield (
+                f"CREATE TABLE IF NOT EXISTS {self.name}{layout.on_cluster} AS {self.name}{suffix} ENGINE = "
+                f"Distributed('{layout.cluster}', currentDatabase(), '{self.name}{suffix}', {self.shard_by})"
+            )
+            yield from self._add_columns(self.name, layout, known, has_key=False)
+
+    def _add_columns(
+        self, name: str, layout: Layout, known: Mapping[str, Collection[str]], *, has_key: bool
+    ) -> Iterator[str]:
+        """What a table of an older version lacks. A column may join the key only in the statement that adds it."""
+        missing = {column: kind for column, kind in self.types.items() if column not in known.get(name, self.types)}
+        if not missing:
+            return
+        columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {column} {kind}" for column, kind in missing.items())
+        is_keyed = has_key and not missing.keys().isdisjoint(self.key.split(", "))
+        order = f", MODIFY ORDER BY ({self.key})" if is_keyed else ""
+        yield f"ALTER TABLE {name}{layout.on_cluster} {columns}{order}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What fills one table, `target`, from the rows that are inserted into another."""
+    """What fills one table, `target`, from the rows that are inserted into another, `source`, by an alias."""
 
-    name: str
     target: str
-    query: str
+    source: str
+    select: Mapping[str, str]  # Expressions by column.
+    clauses: str  # What follows the source.
+
+    def render(self, layout: Layout) -> Iterator[str]:
+        """The view, and its query anew where an older one is there: changed in place, so that no insert goes past
+        it."""
+        table, _, alias = self.source.partition(" ")
+        columns = ",\n    ".join(f"{expression} AS {name}" for name, expression in self.select.items())
+        query = f"SELECT\n    {columns}\nFROM {table}{layout.write_table} AS {alias}\n{self.clauses}"
+        name, into = f"{self.target}_view{layout.on_cluster}", f"{self.target}{layout.write_table}"
+        yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} TO {into} AS\n{query}"
+        yield f"ALTER TABLE {name} MODIFY QUERY\n{query}"

@@ -13,11 +13,12 @@ from typing import Any
 from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
+from sensor.core.config import EnforcementSettings
+from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.ebpf.run_time import enable_statistics, read_run_time
-from sensor.ebpf.stops import StopMaps
-from sensor.enforce.block import Block, BlockKind, EnforceLimits
+from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 
@@ -47,12 +48,12 @@ def measure_cost() -> Iterator[dict[str, Any]]:
     """A line for each kind and number; rounds of all are interleaved, the least of each counts."""
     mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
     assert mount is not None
-    capture = Capture.load(
+    capture = PacketCapture.load(
         cgroup_path=mount, ring_bytes=RING_BYTES, is_root_cgroup=True, clock=Clock(), cache_directory=CACHE_DIRECTORY
     )
     stops = StopMaps(capture.maps)
     enforcer = Enforcer(
-        limits=EnforceLimits(is_enabled=True, rules_max=10_000),
+        limits=EnforcementSettings(enabled=True, max_blocks=10_000),
         clock=Clock(),
         read_switch=lambda: "",
         history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),
@@ -91,9 +92,9 @@ def measure_cost() -> Iterator[dict[str, Any]]:
         }
 
 
-def _run(capture: Capture, port: int) -> float:
+def _run(capture: PacketCapture, port: int) -> float:
     """Nanoseconds of one run of the entry programs, with all behind them."""
-    programs = (capture._program.ingress, capture._program.egress)
+    programs = tuple(capture._program.programs.values())
     command = [find_wrk(), "-t1", "-c8", f"-d{ROUND_SECONDS}s", f"http://127.0.0.1:{port}/orders/1"]
     statistics = enable_statistics()
     try:

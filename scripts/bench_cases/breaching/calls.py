@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
-from collector.detection.framework.slots import find_distinct, mix
+from collector.core.rows import Ragged, Route, Segment, Service
+from collector.detection.framework.distinct import find_distinct, mix
+from collector.storage.columns import RowBatch, fill_columns
 
 WINDOW_SECONDS = 10
 DETAIL, LIST = 0, 1  # GET /api/v1/accounts/{account_id}, GET /api/v1/accounts
@@ -163,30 +164,26 @@ def _make_batch(
     principal = calls.principal[first]
     start = (calls.second[first] // WINDOW_SECONDS * WINDOW_SECONDS).astype(np.uint32)
     records = np.bincount(row, calls.records, n).astype(np.uint64)
-    zeros, wide, ones = np.zeros(n, np.uint32), np.zeros(n, np.uint64), np.ones(n, np.uint32)
-    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=wide[:0], counts=wide[:0])
+    ones = np.ones(n, np.uint32)
     known = (principal != 0).astype(np.uint32)
     last = np.empty(n, np.int64)  # Call of each row.
     last[row] = np.arange(len(calls))
     software = calls.software[last]
+    columns = fill_columns(
+        n, principal=principal, principal_kind=known, credential=_renew(principal, start),
+        client_address=(address + 1).astype(np.uint32), authentication=known, status_code=ones * np.uint32(200),
+        role=ones, hop=ones, client_software=np.where(software > 0, len(used) + software, 0).astype(np.uint32),
+        calls=count, response_bytes=count * np.uint64(500) + records * np.uint64(300),
+        duration_sum_us=_sum_durations(count, principal, start), objects=objects, objects_count=distinct,
+        records_returned=records, records_measured=records, response_bodies_read=count,
+    )  # fmt: skip
     return RowBatch(
         node="n", boot_id="b", sequence=sequence, partition=0, key_id=1, policy_epoch=0, clock_segment=0,
         lost_calls=0, seen_calls=len(calls),
         strings=("", *(addresses[index] for index in used.tolist()), *softwares[1:]),
         routes=ROUTES, route=calls.endpoint[first].astype(np.uint32),
         route_id=(calls.endpoint[first] + 1).astype(np.uint64), window_start=start,
-        window_length=ones * np.uint32(WINDOW_SECONDS), principal=principal, principal_kind=known,
-        credential=_renew(principal, start), client_address=(address + 1).astype(np.uint32), client_workload=zeros,
-        authentication=known, status_code=ones * np.uint32(200), role=ones, hop=ones, protocol_version=zeros,
-        client_software=np.where(software > 0, len(used) + software, 0).astype(np.uint32),
-        request_content_type=zeros, response_content_type=zeros, flags=zeros, calls=count, request_bytes=wide,
-        response_bytes=count * np.uint64(500) + records * np.uint64(300), time_to_first_byte_sum_us=wide,
-        duration_sum_us=_sum_durations(count, principal, start), duration_max_us=wide,
-        duration=empty, response_size=empty, objects=objects, objects_count=distinct, object_numeric_calls=wide,
-        object_monotonic_steps=wide, object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide,
-        streams=wide, stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide,
-        response_messages=wide, records_returned=records, records_measured=records, request_bodies_read=wide,
-        response_bodies_read=count, data=empty, attacks=wide, attacks_confirmed=wide, payloads=empty,
+        window_length=ones * np.uint32(WINDOW_SECONDS), **columns,
     )  # fmt: skip
 
 

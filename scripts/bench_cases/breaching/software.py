@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from collector.detection.framework.contract import F64
-from collector.detection.framework.slots import mix
+from collector.detection.framework.distinct import mix
+from collector.detection.framework.state import F64
 from scripts.bench_cases.breaching.calls import U64, Calls, Ints
 from scripts.bench_cases.breaching.world import DAY, EXPORT, PARTNER, PRINCIPALS, START
 

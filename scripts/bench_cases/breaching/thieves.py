@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.detection.framework.slots import mix
+from collector.detection.framework.distinct import mix
 from scripts.bench_cases.breaching.calls import LIST, Calls, Ints, make_calls
 from scripts.bench_cases.breaching.software import APP, OWN, SCRIPT
 from scripts.bench_cases.breaching.world import PARTNER, THIEF, THIEVES_AT, World

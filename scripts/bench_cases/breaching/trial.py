@@ -10,11 +10,11 @@ import numpy as np
 
 from collector.alerting.alert import Alert, Confidence
 from collector.alerting.detection import PastReport, keep_report, preview_levels
-from collector.alerting.filter import Sieve, take_report
+from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
-from collector.core.rows import RowBatch
 from collector.detection.engine import Engine
+from collector.storage.columns import RowBatch
 from scripts.bench_cases.breaching.calls import Sender, join
 from scripts.bench_cases.breaching.software import SOFTWARE, dress
 from scripts.bench_cases.breaching.thieves import Thief
@@ -44,7 +44,7 @@ class Installation:
         self.engine = Engine()
         ids = itertools.count()
         self.lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
-        self.sieve = Sieve()
+        self.sieve = ReportFilter()
 
     def copy(self) -> "Installation":
         """The same past, another future."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.detection.framework.slots import mix
+from collector.detection.framework.distinct import mix
 from scripts.bench_cases.breaching.calls import LIST, U64, Calls, Ints, join, make_calls
 
 START = 1_700_006_400  # A midnight.

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, call_bpf
 from sensor.ebpf.run_time import enable_statistics
-from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, call_bpf
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 
 _PROG_QUERY = 16

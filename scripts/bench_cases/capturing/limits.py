@@ -85,7 +85,7 @@ class _Limited:
         logs = place / name
         logs.mkdir()
         (logs / "sensor.toml").write_text(settings)
-        options = ["--config", str(logs / "sensor.toml"), "--cache-dir", str(place / "cache")]
+        options = ["--config", str(logs / "sensor.toml")]
         options += ["--run-dir", str(place / "run")]
         with enter(cgroup):
             self.sensor: Program = start_sensor(address, place / "state", logs, *options, wait=False)

@@ -14,7 +14,7 @@ ROUTES, CONSUMERS = 10_000, 50_000
 LEARNING_TRIES: Final = 16
 LEARNING_SECONDS: Final = 6
 # Learning so much in a minute takes more heads than the budget allows; what is known afterwards takes as much memory.
-UNBOUNDED: Final = "heads_per_second = 100000\nheads_burst_count = 100000\ncapture_budget_core_share = 64\n"
+UNBOUNDED: Final = "heads_per_second = 100000\ncapture_budget_core_share = 64\n"
 
 
 def measure_idle(name: str, directory: Path) -> None:

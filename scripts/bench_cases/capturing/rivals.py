@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, create_object
+from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, create_object
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 
 _PROG_LOAD: Final = 5

@@ -27,7 +27,8 @@ from sensor.capture.tls.capture import RING_BYTES, refuse_session
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.ebpf.tracepoints import ProbeSettings
+from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
 
 ATTACHED_SECONDS: Final = (0.05, 1.0)
 DETACHED_SECONDS: Final = (0.02, 0.5)
@@ -36,7 +37,7 @@ READ_SECONDS: Final = 0.025
 
 def open_program() -> TlsProgram:
     """The product's, with its budget lifted: every call goes up."""
-    settings = TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6)
+    settings = ProbeSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6)
     return load_tls(settings, CACHE_DIRECTORY)
 
 

@@ -25,9 +25,9 @@ from sensor.capture.tls.capture import RING_BYTES, refuse_session
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
 from sensor.core.process import with_breaks
+from sensor.ebpf.bpf_syscall import TRACE_UPROBE_MULTI, link_uprobes
 from sensor.ebpf.compile import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.syscalls import TRACE_UPROBE_MULTI, link_uprobes
 from sensor.ebpf.uprobes import close_probes
 
 WAYS: Final = ("out", "in", "at_once", "nice", "unread", "empty", "single")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from collector.alerting.wording import Report
-from collector.detection.changes.judge import Caller, Fact, FactKind, Sight
-from collector.detection.changes.watch import ChangeWatch
+from collector.alerting.alert import Report
+from collector.detection.changes.detector import ChangeDetector
+from collector.detection.changes.rules import Caller, Fact, FactKind, SeenEndpoint
 from collector.inventory.endpoints.bodies import DataClass
 from collector.risk.finding import Finding, FindingState, Severity
 
@@ -49,7 +49,7 @@ class _Consumer:
 class _Place:
     """An endpoint, and who calls it."""
 
-    sight: Sight
+    sight: SeenEndpoint
     consumers: list[_Consumer] = field(default_factory=list)
     workload: str = ""  # That calls it, where it is a host outside.
 
@@ -71,8 +71,8 @@ class Changes:
         self._places: dict[str, _Place] = {}
         self._services: dict[int, list[str]] = defaultdict(list)
         self._reports: list[Report] = []
-        self._watch = ChangeWatch(
-            facts=_Facts(), callers=self, clock=lambda: self._now, tell=lambda reports: self._reports.extend(reports)
+        self._watch = ChangeDetector(
+            facts=_Facts(), callers=self, clock=lambda: self._now, report=lambda reports: self._reports.extend(reports)
         )
         for number in range(endpoints):
             self._add_endpoint(number // endpoints_a_service, self._start - 100 * _DAY)
@@ -89,7 +89,7 @@ class Changes:
                 self._deploy()
             self._renew_consumers()
             for place in self._places.values():
-                self._watch.note_sight(replace(place.sight, consumers=sum(1 for _ in place.list_lately(self._now))))
+                self._watch.note_endpoint(replace(place.sight, consumers=sum(1 for _ in place.list_lately(self._now))))
             self._watch.look()
         return self._reports
 
@@ -99,7 +99,7 @@ class Changes:
         return self._watch.dropped_count
 
     def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-        """As collector.detection.changes.judge has it."""
+        """As collector.detection.changes.rules has it."""
         return [caller for name in ids for caller in self._list_callers(name, now)[:limit]]
 
     def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
@@ -135,7 +135,7 @@ class Changes:
         self._number += 1
         random, name = self._random, f"e{self._number}"
         is_sensitive = random.random() < _SENSITIVE_SHARE
-        sight = Sight(
+        sight = SeenEndpoint(
             id=name,
             scope=f"|w{service}",
             service=f"w{service}",
@@ -158,7 +158,7 @@ class Changes:
     def _add_host(self, service: int) -> None:
         self._number += 1
         name = f"x{self._number}"
-        sight = Sight(
+        sight = SeenEndpoint(
             id=name,
             scope=f"|{name}.example",
             service=f"{name}.example",
@@ -208,7 +208,7 @@ class _Facts:
         self._told: list[Fact] = []
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
-        """As collector.detection.changes.watch has it."""
+        """As collector.detection.changes.detector has it."""
         return [fact for subject in subjects for fact in self._by_subject.get(subject, {}).values()]
 
     def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
@@ -225,7 +225,7 @@ class _Facts:
                 self._told.append(fact)
 
 
-def _find_login(sight: Sight, now: float) -> Finding:
+def _find_login(sight: SeenEndpoint, now: float) -> Finding:
     return Finding(
         id=f"login-{sight.id}",
         endpoint_id=sight.id,

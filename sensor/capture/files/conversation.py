@@ -14,15 +14,15 @@ from enum import StrEnum
 from typing import Final
 
 from common.bounded import BoundedDict
+from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.hpack import Field, HeaderBlock, HuffmanStrings
-from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.head import Malformed, parse_request_head
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
 from sensor.http.http2.connection import Http2Connection
 from sensor.http.http2.frames import HEADER_BYTES, FrameKind, unpack_header
 from sensor.http.http2.heads import read_response
 from sensor.http.http2.reader import BoundarySearch
-from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall, StreamSamples
+from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall
 from sensor.http.reassembly import Chunk, DirectedPiece, Direction, Piece
 from sensor.http.websocket import WebSocket
 
@@ -261,7 +261,7 @@ class Conversation:
     def _is_framed(self, search: BoundarySearch, data: bytes) -> bool:
         """Whether the middle of HTTP/2 was joined: a head, more than one frame, or a whole one twice (as the kernel
         finds it, sensor/ebpf/bpf/http2_signs.h)."""
-        at = search.add(data)
+        at = search.add_segment(data)
         if at is None:
             return False
         self._framed += 1
@@ -292,7 +292,7 @@ class Conversation:
     def _take_http2(self, http2: Http2Connection, direction: Direction, piece: Piece) -> list[Call]:
         calls: list[StreamCall] = []
         held = http2.held_bytes
-        http2.take(direction, piece, calls)
+        http2.take_piece(direction, piece, calls)
         if self._bodies is not None:
             self._bodies.hold(http2.held_bytes - held)
         if http2.client is not None:
@@ -303,10 +303,10 @@ class Conversation:
         if self._nested is not None:
             if isinstance(piece, Chunk):
                 self._unread[Kind.TUNNEL] += len(piece.data)
-            http1.take(piece, is_request=direction == self.client)
+            http1.take_piece(piece, is_request=direction == self.client)
             return self._nested.take(direction, piece)
         before = http1.unread_bytes
-        done: list[Call] = list(http1.take(piece, is_request=direction == self.client))
+        done: list[Call] = list(http1.take_piece(piece, is_request=direction == self.client))
         if not http1.is_upgraded or self._nesting >= MAX_NESTING:
             return done
         self._nested = Conversation(
@@ -340,7 +340,7 @@ class Conversation:
             return False
         nested._decide(Kind.HTTP2, self.client, is_whole=True)
         assert nested._http2 is not None
-        nested._http2.open_upgraded(head, started_ns=request.started_ns, request_bytes=request.wire_bytes)
+        nested._http2.open_upgraded(head, [], started_ns=request.started_ns, request_bytes=request.wire_bytes)
         if nested._fields is not None:
             nested._fields.keep_upgraded(request.head.fields, request.body_bytes)
         return True

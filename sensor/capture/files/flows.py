@@ -15,14 +15,14 @@ from common.figures import sum_accounts
 from sensor.capture.files.conversation import Call, Conversation, Kind, StreamFields
 from sensor.capture.files.network import TcpSegment
 from sensor.capture.syscalls.streams import join_bodies
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import CallFigures, Ends, Exchange, Role
+from sensor.http.bodies import BodyRoom
 from sensor.http.hpack import HuffmanStrings
-from sensor.http.http1.events import BodyRoom
 from sensor.http.http1.grammar import RULES, Fault
 from sensor.http.http1.pairs import Transaction
-from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import StreamCall
-from sensor.http.reassembly import Connection, DirectedPiece, Direction, StreamCounts, TcpFlag, TcpPacket
+from sensor.http.reassembly import DirectedPiece, Direction, StreamCounts, TcpConnection, TcpFlag, TcpPacket
 
 # With ~3 KB each, and what waits behind holes (sensor.http.reassembly) on top.
 MAX_FLOWS: Final = 65_536
@@ -66,7 +66,7 @@ class _Flow:
     def __init__(self, number: int, first: Endpoint, second: Endpoint, conversation: Conversation) -> None:
         self.number = number
         self.first, self.second = first, second
-        self.connection = Connection()
+        self.connection = TcpConnection()
         self.conversation = conversation
         self.syn_sequence: int | None = None
         self.is_done = False
@@ -154,7 +154,10 @@ class FlowTable:
         counts.unread_bytes += conversation.unread
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1
-        flow.connection, flow.conversation = Connection(), Conversation(self._strings)  # Remembered without its state.
+        flow.connection, flow.conversation = (
+            TcpConnection(),
+            Conversation(self._strings),
+        )  # Remembered without its state.
         flow.connection.packets = 1
 
     @staticmethod
@@ -180,9 +183,9 @@ REQUEST_HEAD_BYTES: Final = 8_192
 RESPONSE_HEAD_BYTES: Final = 1_024
 
 
-def build_flow_exchange(flow: FlowTransaction, call: StreamCall) -> StreamExchange:
-    """The exchange of a call of HTTP/2, whose heads were read already."""
-    ends = Ends(
+def name_ends(flow: FlowTransaction) -> Ends:
+    """The ends of a flow, as seen at the server's."""
+    return Ends(
         connection=flow.connection,
         role=Role.SERVER,
         cgroup_id=0,
@@ -192,7 +195,11 @@ def build_flow_exchange(flow: FlowTransaction, call: StreamCall) -> StreamExchan
         remote_address=format_address(flow.client[0]),
         remote_port=flow.client[1],
     )
-    return build_stream_exchange(ends, call, int)
+
+
+def build_flow_exchange(flow: FlowTransaction, call: StreamCall) -> StreamExchange:
+    """The exchange of a call of HTTP/2, whose heads were read already."""
+    return build_stream_exchange(name_ends(flow), call, int)
 
 
 def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange | None:
@@ -216,20 +223,8 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         response_bytes += socket.bytes[1]
         last_ns = max(last_ns, socket.last_ns)
         messages = socket.counters[0].messages, socket.counters[1].messages
-    return Exchange(
+    figures = CallFigures(
         time_unix_ns=request.started_ns,
-        connection=flow.connection,
-        call=transaction.number,
-        role=Role.SERVER,
-        cgroup_id=0,
-        peer_cgroup_id=0,
-        local_address=format_address(flow.server[0]),
-        local_port=flow.server[1],
-        remote_address=format_address(flow.client[0]),
-        remote_port=flow.client[1],
-        request_head=raw[:REQUEST_HEAD_BYTES],
-        is_request_head_truncated=len(raw) > REQUEST_HEAD_BYTES,
-        response_head=response_head,
         status_code=status_code,
         request_bytes=request_bytes,
         response_bytes=response_bytes,
@@ -240,7 +235,15 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         is_aborted=is_aborted and not transaction.is_lossy,
         is_lossy=transaction.is_lossy,
         is_ambiguous=any(RULES[fault].is_ambiguous for fault in request.faults),
+    )
+    return Exchange(
+        name_ends(flow),
+        figures,
+        transaction.number,
+        raw[:REQUEST_HEAD_BYTES],
+        len(raw) > REQUEST_HEAD_BYTES,
+        response_head,
+        bodies=join_bodies(request, response),
         request_messages=messages[0],
         response_messages=messages[1],
-        bodies=join_bodies(request, response),
     )

@@ -30,10 +30,10 @@ from sensor.core.calls import (
     SegmentKind,
 )
 from sensor.describe.attacks.classes import Attack
-from sensor.http.http1.events import Head
 from sensor.http.http1.grammar import name_smuggling
 from sensor.http.http1.head import Malformed
 from sensor.http.http1.pairs import Message, Transaction
+from sensor.http.http1.stream import Head
 from sensor.http.http2.streams import StreamCall
 from sensor.sensitive.kinds import DataPlace, list_kinds
 
@@ -55,36 +55,36 @@ _RESPONSE_HEADERS: Final = (
 
 def build_line(record: CallRecord, *, server_address: str) -> Line:
     """What would leave the node of this call."""
-    route = record.route
+    route, figures, credentials = record.target.route, record.figures, record.credentials
     line: Line = {
-        "timestamp": format_time(record.time_unix_ns),
+        "timestamp": format_time(figures.time_unix_ns),
         "http.request.method": route.method,
         "url.template": format_template(route),
         **_split_host(route.host),
-        "http.response.status_code": None if record.status_code == STATUS_NOT_READ else record.status_code,
+        "http.response.status_code": None if figures.status_code == STATUS_NOT_READ else figures.status_code,
         "network.protocol.name": "http",
-        "network.protocol.version": record.protocol_version,
+        "network.protocol.version": record.ends.protocol_version,
         "server.address": server_address,
         "server.port": route.service.port,
-        "client.address": record.client_address,
-        "http.request.size": record.request_bytes,
-        "http.response.size": record.response_bytes,
-        "apidae.duration_seconds": record.duration_ns / _NS,
-        "apidae.time_to_first_byte_seconds": record.time_to_first_byte_ns / _NS,
-        "apidae.request.media_type": record.request_content_type,
-        "apidae.response.media_type": record.response_content_type,
-        "apidae.authentication": list(_name_kinds(record.authentication)),
-        "apidae.principal.kind": record.principal_kind.name.lower() if record.principal_kind else "",
-        "apidae.principal.hash": _format_hash(record.principal),
-        "apidae.credential.hash": _format_hash(record.credential),
-        "apidae.object.hash": _format_hash(record.object_hash),
-        "apidae.aborted": record.is_aborted,
-        "apidae.lossy": record.is_lossy,
-        "apidae.stream": record.is_stream,
-        "apidae.unknown_fields": record.has_unknown_fields,
-        "apidae.inferred": record.is_inferred,
+        "client.address": record.ends.client_address,
+        "http.request.size": figures.request_bytes,
+        "http.response.size": figures.response_bytes,
+        "apidae.duration_seconds": figures.duration_ns / _NS,
+        "apidae.time_to_first_byte_seconds": figures.time_to_first_byte_ns / _NS,
+        "apidae.request.media_type": record.contents.request_content_type,
+        "apidae.response.media_type": record.contents.response_content_type,
+        "apidae.authentication": list(_name_kinds(credentials.authentication)),
+        "apidae.principal.kind": credentials.principal_kind.name.lower() if credentials.principal_kind else "",
+        "apidae.principal.hash": _format_hash(credentials.principal),
+        "apidae.credential.hash": _format_hash(credentials.credential),
+        "apidae.object.hash": _format_hash(record.target.object_hash),
+        "apidae.aborted": figures.is_aborted,
+        "apidae.lossy": figures.is_lossy,
+        "apidae.stream": record.protocol.is_stream,
+        "apidae.unknown_fields": record.protocol.has_unknown_fields,
+        "apidae.inferred": record.protocol.is_inferred,
         **_name_kind(record),
-        **_tell_bodies(record.body),
+        **_tell_bodies(record.contents.body),
     }  # fmt: skip
     sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages",
              "apidae.response.records")  # fmt: skip
@@ -130,18 +130,18 @@ def _tell_bodies(body: BodyFacts | None) -> Line:
 
 def _name_kind(record: CallRecord) -> Line:
     """What the call is besides HTTP."""
-    line: Line = {"apidae.kind": record.kind.name.lower()} if record.kind is not CallKind.HTTP else {}
-    if record.kind in RPC_KINDS:
-        line |= {"rpc.system.name": "connectrpc" if record.kind is CallKind.CONNECT else "grpc"}
-        names = [segment.text for segment in record.route.segments[-2:]]
+    line: Line = {"apidae.kind": record.protocol.kind.name.lower()} if record.protocol.kind is not CallKind.HTTP else {}
+    if record.protocol.kind in RPC_KINDS:
+        line |= {"rpc.system.name": "connectrpc" if record.protocol.kind is CallKind.CONNECT else "grpc"}
+        names = [segment.text for segment in record.target.route.segments[-2:]]
         if len(names) == 2 and all(names):
             line["rpc.method"] = "/".join(names)
-    if record.rpc_status is not None:
-        line["rpc.response.status_code"] = RPC_STATUSES[record.rpc_status].name
-    if record.request_messages is not None:
-        line["apidae.request.messages"] = record.request_messages
-    if record.response_messages is not None:
-        line["apidae.response.messages"] = record.response_messages
+    if record.protocol.rpc_status is not None:
+        line["rpc.response.status_code"] = RPC_STATUSES[record.protocol.rpc_status].name
+    if record.protocol.request_messages is not None:
+        line["apidae.request.messages"] = record.protocol.request_messages
+    if record.protocol.response_messages is not None:
+        line["apidae.response.messages"] = record.protocol.response_messages
     return line
 
 

@@ -16,19 +16,18 @@ from typing import Final
 import numpy as np
 
 from common.figures import Figure, make_totals
-from sensor.capture.http2.flow import Connection, Piece
-from sensor.capture.http2.matched import LESSON_NS, MatchedStreams, Records
+from sensor.capture.http2.flow import FrameConnection, Piece
+from sensor.capture.http2.matched import INSTALL_NS, MatchedStreams, Records
 from sensor.capture.packets.exchange import DROP_HEAD_LOST
 from sensor.core.calls import Exchange
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCounter, take_each
 from sensor.ebpf.abi import FRAMES_EVENT, FRAMES_HEAD, STREAM_RECORD, WAITING_STREAM, EventKind, StreamFlag
 from sensor.http.http1.head import Malformed, parse_request_head
-from sensor.http.http2.alike import FIGURES, AlikeCalls
 from sensor.http.http2.connection import Http2Connection, SavedTables
-from sensor.http.http2.connections import Http2Connections, NumberedCall, take_waiting
+from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import OpenCall, StreamExchange, build_stream_exchange
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import FIGURES, AlikeCalls, StreamCall
 from sensor.http.reassembly import Direction
 
 logger = logging.getLogger(__name__)
@@ -56,20 +55,21 @@ class StreamAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
     def __init__(
-        self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls[Exchange] | None = None
+        self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls | None = None
     ) -> None:
-        """`alike` takes the figures of calls whose patterns somebody has numbered; they are told nowhere else."""
+        """`alike` takes the figures of calls whose patterns somebody has numbered; they are reported nowhere else."""
         self._to_unix_ns = to_unix_ns
         self._stage = stage
-        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
+        self._alike = alike if alike is not None else AlikeCalls()
         self._alike_counts: list[tuple[Exchange, int]] = []
         self._streams = Http2Connections()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, FrameConnection] = {}
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
         self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
+        self._ended: list[StreamExchange] = []  # Of upgrades whose response was read before.
         self._polled_ns = -POLL_INTERVAL_NS
         self.matched = MatchedStreams(self._alike, lambda number: self._streams.find(number))
-        self._gone: dict[int, Connection] = {}  # Records of theirs may still come.
+        self._gone: dict[int, FrameConnection] = {}  # Records of theirs may still come.
         self._saved: dict[int, SavedTables] = {}  # Of the previous sensor.
         self._saved_until_ns = 0
         self.calls = 0  # Told or missed, and not counted by the kernel.
@@ -89,13 +89,13 @@ class StreamAssembler:
         self._saved, self._saved_until_ns = saved, now_ns + SAVED_NS
 
     def take(
-        self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS
+        self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -INSTALL_NS
     ) -> list[StreamExchange]:
         """Calls that these events completed, in order; first those that the kernel `matched`, of STREAM_RECORD.
-        `now_ns`: kernel time at which they were read; without it lessons are in the kernel at once."""
+        `now_ns`: kernel time at which they were read; without it installed blocks are in the kernel at once."""
         for number in self.matched.pop_gone():
             self._gone.pop(number, None)
-        out: list[StreamExchange] = []
+        out, self._ended = self._ended, []
         used: dict[int, Http2Connection] = {}
         gathered = len(self._alike.figures)
         if len(matched) or self.matched.has_rest:
@@ -103,7 +103,7 @@ class StreamAssembler:
         take_each(records, lambda left: self._take_all(left, used, out), logger)
         for number in used:
             self._tell(self._streams.account(number), out)
-            self._teach(number, now_ns + LESSON_NS)
+            self._install_blocks(number, now_ns + INSTALL_NS)
         if len(self._alike.figures) > gathered:
             self._count_alike(gathered)
         self._count_missed()
@@ -143,9 +143,9 @@ class StreamAssembler:
                     if taken == length:
                         flow.end = end
                     else:
-                        frames, told_to = flow.follow(at, end, data[taken:], time_ns)
-                        if frames or at < told_to:
-                            self._tell(self._streams.take_frames(number, _DIRECTIONS[way], frames, at, told_to), out)
+                        frames, read_to = flow.follow(at, end, data[taken:], time_ns)
+                        if frames or at < read_to:
+                            self._tell(self._streams.take_frames(number, _DIRECTIONS[way], frames, at, read_to), out)
                         if self._streams.forgotten != forgotten:
                             forgotten = self._streams.forgotten
                             used.clear()
@@ -187,11 +187,11 @@ class StreamAssembler:
         calls: list[StreamCall] = []
         for one in waiting[np.argsort(waiting["stream"])].tolist():
             if one[_STREAM] and (opened := self.matched.open_waiting(one)):
-                take_waiting(streams, opened, calls)
+                streams.adopt_waiting(opened, calls)
         return [(number, call) for call in calls]
 
-    def _teach(self, number: int, settled_ns: int) -> None:
-        """What repeats of a connection whose calls came up; the kernel knows it from `settled_ns` on."""
+    def _install_blocks(self, number: int, settled_ns: int) -> None:
+        """Installs what repeats of a connection whose calls were copied; the kernel knows it from `settled_ns` on."""
         connection, streams = self._connections.get(number), self._streams.find(number)
         if connection is None or streams is None or connection.is_upgraded:
             return
@@ -206,7 +206,9 @@ class StreamAssembler:
             return
         if all(streams.is_read_to(direction, read_to[direction]) for direction in Direction):
             time_ns = connection.time_ns
-            self.matched.teach(number, streams, connection.events, read_to, time_ns=time_ns, settled_ns=settled_ns)
+            self.matched.install_blocks(
+                number, streams, connection.events, read_to, time_ns=time_ns, settled_ns=settled_ns
+            )
         connection.events = 0
 
     def _count_alike(self, first: int) -> None:
@@ -233,21 +235,21 @@ class StreamAssembler:
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
         """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
-        if exchange.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
+        if exchange.figures.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
             return False
         if len(self._upgrades) >= MAX_UPGRADES:
             return False
-        self._upgrades[exchange.connection] = exchange, now_ns
-        connection = self._connections.get(exchange.connection)
+        self._upgrades[exchange.ends.connection] = exchange, now_ns
+        connection = self._connections.get(exchange.ends.connection)
         if connection is not None:
-            self._open_upgraded(exchange.connection, connection)
+            self._open_upgraded(exchange.ends.connection, connection)
         return True
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
         """What waited long enough: early halves of calls, holes, 101s that nothing followed."""
-        out: list[StreamExchange] = []
         if now_ns - self._polled_ns < POLL_INTERVAL_NS:
             return []
+        out, self._ended = self._ended, []
         self._polled_ns = now_ns
         if self._saved and now_ns >= self._saved_until_ns:
             self._streams.ended.unfit_tables += len(self._saved)
@@ -285,9 +287,9 @@ class StreamAssembler:
             *make_totals([("http2_lost_bytes", text, self.lost_bytes)]),
         )
 
-    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> Connection:
+    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> FrameConnection:
         client = _find_client(flags)
-        connection = Connection(
+        connection = FrameConnection(
             FRAMES_EVENT.unpack_from(record), client, bool(flags & _JOINED), bool(flags & _UPGRADED)
         )
         self._connections[number] = connection
@@ -299,38 +301,40 @@ class StreamAssembler:
             self._open_upgraded(number, connection)
         return connection
 
-    def _correct(self, number: int, connection: Connection, flags: int) -> None:
+    def _correct(self, number: int, connection: FrameConnection, flags: int) -> None:
         """The client's preface came after the server's first frames."""
         connection.is_joined = False
         client, streams = _find_client(flags), self._streams.find(number)
         if client is not None and streams is not None:
             streams.begin(client)
 
-    def _excuse(self, number: int, connection: Connection, lost: int) -> None:
+    def _excuse(self, number: int, connection: FrameConnection, lost: int) -> None:
         """The ring had no room for requests: the kernel has counted them, whether their answers come or not."""
         streams = self._streams.find(number)
         if streams is not None:
             streams.streams.lost += (lost - connection.lost) & 0xFFFF
         connection.lost = lost
 
-    def _open_upgraded(self, number: int, connection: Connection) -> None:
+    def _open_upgraded(self, number: int, connection: FrameConnection) -> None:
         exchange, _ = self._upgrades.pop(number, (None, 0))
         streams = self._streams.find(number)
         if exchange is None or streams is None:
             return
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if not isinstance(head, Malformed):
-            started_ns = exchange.time_unix_ns - self._to_unix_ns(0)
-            streams.open_upgraded(head, started_ns=started_ns, request_bytes=exchange.request_bytes)
+            started_ns = exchange.figures.time_unix_ns - self._to_unix_ns(0)
+            calls: list[StreamCall] = []
+            streams.open_upgraded(head, calls, started_ns=started_ns, request_bytes=exchange.figures.request_bytes)
+            self._tell([(number, call) for call in calls], self._ended)
 
     def _feed(self, number: int, way: int, pieces: Sequence[Piece], out: list[StreamExchange]) -> None:
-        direction, take = _DIRECTIONS[way], self._streams.take
+        direction, take = _DIRECTIONS[way], self._streams.take_piece
         for piece in pieces:
             told = take(number, direction, piece)
             if told:
                 self._tell(told, out)
 
-    def _end(self, number: int, connection: Connection, way: int, flags: int, out: list[StreamExchange]) -> None:
+    def _end(self, number: int, connection: FrameConnection, way: int, flags: int, out: list[StreamExchange]) -> None:
         connection.ended[way] = True
         streams = self._streams.find(number)
         client = streams.client if streams is not None else connection.client
@@ -343,7 +347,7 @@ class StreamAssembler:
             return
         self._close(number, connection, out)
 
-    def _close(self, number: int, connection: Connection, out: list[StreamExchange]) -> None:
+    def _close(self, number: int, connection: FrameConnection, out: list[StreamExchange]) -> None:
         for way in (0, 1):
             self._feed(number, way, connection.flows[way].finish(), out)
         self._tell(self._streams.close(number, connection.time_ns), out)

@@ -1,7 +1,7 @@
 """Chooses the HTTP/2 header blocks that the kernel may match, and turns the kernel's records of matched calls into
 calls.
 
-A block of a pattern (sensor.http.http2.alike) keeps its meaning until something changes the header table of its
+A block of a pattern (sensor.http.http2.streams) keeps its meaning until something changes the header table of its
 direction. The kernel sees what may change it (bpf/http2_match.h). So the bytes of such blocks are installed in the
 kernel under numbers, and a call of known blocks is a record of these numbers.
 
@@ -10,41 +10,39 @@ its first call is reported by itself, and the others wait for the next read.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from sensor.ebpf.abi import (
+    BLOCK_BYTES,
+    BLOCK_ENTRY,
     BLOCK_KEY,
     MATCHED_STREAMS,
     MESSAGES_UNCOUNTED,
     STREAM_RECORD,
-    TAUGHT_BLOCK,
-    TAUGHT_BYTES,
     BlockUse,
 )
 from sensor.http.hpack import HeaderBlock
-from sensor.http.http2.alike import FIGURES, AlikeCalls, CallPattern
 from sensor.http.http2.connection import Http2Connection
-from sensor.http.http2.connections import list_repeated, pass_matched
 from sensor.http.http2.frames import Http2Counts
-from sensor.http.http2.open_streams import UNCOUNTED, OpenedStream, OpenStreams
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.states import StreamState
+from sensor.http.http2.streams import FIGURES, UNCOUNTED, AlikeCalls, CallPattern, OpenStreams, Stream, StreamCall
 
-# Events of a connection before its blocks are taught, again where some of them went stale.
-TEACH_EVENTS: Final = 8
-# Where most calls of a connection come up nevertheless, it is taught only so often: in reads.
+# Events of a connection before its blocks are installed, again where some of them went stale.
+INSTALL_EVENTS: Final = 8
+# Where most events of a connection are copied nevertheless, its blocks are installed only so often: in reads.
 MAX_WAIT: Final = 64
-# Lessons that may bring nothing before that: a connection says much for the first time in its beginning.
-FIRST_LESSONS: Final = 6
-# A lesson is in the kernel so long after the read that led to it: what came up before says nothing of its use.
-LESSON_NS: Final = 20_000_000
-# Fewer matched calls than this part of the events that came up make a lesson of no use: a stream that waits and then
-# comes up costs more than one that never waited.
+# Installs that may bring nothing before that: a connection says much for the first time in its beginning.
+FIRST_INSTALLS: Final = 6
+# Blocks are in the kernel so long after the read that led to them: events before say nothing of their use.
+INSTALL_NS: Final = 20_000_000
+# Fewer matched calls than this part of the copied events make an install of no use: a stream that waits and is then
+# copied costs more than one that never waited.
 LEAST_PART: Final = 4
-# Bytes of a direction after which its blocks are taught anew: the kernel compares sequence numbers, which wrap.
+# Bytes of a direction after which its blocks are installed anew: the kernel compares sequence numbers, which wrap.
 RENEW_BYTES: Final = 1 << 29
 # Blocks of a connection, and of all; half of the kernel's map, since what is forgotten lies there for a moment.
 CONNECTION_BLOCKS: Final = 128
@@ -53,10 +51,10 @@ MAX_BLOCKS: Final = 8_192
 WAITING_REACH: Final = 2 * MATCHED_STREAMS
 # Kinds of calls; past them all are looked up anew.
 MAX_PATTERNS: Final = 4_096
-# What a connection was taught is kept for so many reads after its end: records of it may still lie in their ring.
+# The numbers of blocks are kept for so many reads after the connection's end: its records may still lie in the ring.
 RETIRED_READS: Final = 3
 # So long after the read that had it forgotten, the kernel surely knows a block no more.
-LEFT_NS: Final = 1_000_000_000
+REMOVED_NS: Final = 1_000_000_000
 
 Records = npt.NDArray[np.void]
 NumberedCall = tuple[int, StreamCall]
@@ -70,29 +68,29 @@ _FOLD: Final = np.array(
 _NONE: Final = np.empty(0, STREAM_RECORD)
 
 
-class _Lessons(msgspec.Struct):
-    """What one connection was taught."""
+class _Installed(msgspec.Struct):
+    """The blocks of one connection in the kernel."""
 
     numbers: dict[int, int]  # By identity of the block.
     keys: set[bytes]
-    left: dict[int, int]  # When those that the last lesson had no more were taken away, by identity.
-    read_to: tuple[int, int] = (0, 0)  # At the last lesson.
+    removed: dict[int, int]  # When those that the last install did not have were removed, by identity.
+    read_to: tuple[int, int] = (0, 0)  # At the last install.
     matched: int = 0  # Calls since then.
-    fruitless: int = 0  # Lessons in a row after which few were matched.
-    is_resting: bool = False  # It was taught nothing, since that was of no use.
+    unused: int = 0  # Installs in a row after which few were matched.
+    is_backing_off: bool = False  # Nothing was installed, since it was of no use.
     due: int = 0  # In which read.
-    settled_ns: int = 0  # From when on what comes up does so in spite of the last one.
+    settled_ns: int = 0  # Events from then on were copied in spite of the last install.
 
 
 class MatchedStreams:
     """Mutable state. `find` gives a connection that is followed."""
 
-    def __init__(self, alike: AlikeCalls[Any], find: Callable[[int], Http2Connection | None]) -> None:
+    def __init__(self, alike: AlikeCalls, find: Callable[[int], Http2Connection | None]) -> None:
         self._alike = alike
         self._find = find
         self._blocks: dict[int, HeaderBlock] = {}  # By the numbers under which the kernel knows them.
         self._last = 0
-        self._lessons: dict[int, _Lessons] = {}
+        self._installed: dict[int, _Installed] = {}
         self._patterns: dict[_Key, CallPattern] = {}
         self._rest = _NONE
         self._retired: list[tuple[int, int]] = []  # (last read, connection).
@@ -100,32 +98,32 @@ class MatchedStreams:
         self._reads = 0
         self.unknown = 0  # Calls of blocks that mean nothing here.
         self._gone = OpenStreams(Http2Counts())  # For calls of connections that are over.
-        self.taught: dict[bytes, bytes] = {}  # Elements of `blocks` that are to be written, and keys to be deleted.
-        self.untaught: set[bytes] = set()
+        self._entries: dict[bytes, bytes] = {}  # Elements of `blocks` that are to be written, and keys to be deleted.
+        self._removed: set[bytes] = set()
 
     @property
     def has_rest(self) -> bool:
         """Whether calls wait for the next `take`."""
         return len(self._rest) > 0
 
-    # Teaching
+    # Installing
 
     def is_settling(self, number: int, time_ns: int) -> bool:
-        """Whether the last lesson may not have been in the kernel when an event of that time came up."""
-        lessons = self._lessons.get(number)
-        return lessons is not None and time_ns < lessons.settled_ns
+        """Whether the last install may not have been in the kernel at the time of an event."""
+        installed = self._installed.get(number)
+        return installed is not None and time_ns < installed.settled_ns
 
     def is_due(self, number: int, events: int, read_to: tuple[int, int]) -> bool:
-        """Whether a connection of which so many events came since the last lesson is to be taught. `read_to`: positions
-        up to which both directions are read."""
-        lessons = self._lessons.get(number)
-        if lessons is None:
-            return events >= TEACH_EVENTS
-        if any(now - then > RENEW_BYTES for now, then in zip(read_to, lessons.read_to, strict=True)):
+        """Whether to install blocks of a connection of which so many events came since the last time. `read_to`:
+        positions up to which both directions are read."""
+        installed = self._installed.get(number)
+        if installed is None:
+            return events >= INSTALL_EVENTS
+        if any(now - then > RENEW_BYTES for now, then in zip(read_to, installed.read_to, strict=True)):
             return True
-        return events >= TEACH_EVENTS and lessons.due <= self._reads
+        return events >= INSTALL_EVENTS and installed.due <= self._reads
 
-    def teach(
+    def install_blocks(
         self,
         number: int,
         connection: Http2Connection,
@@ -135,71 +133,71 @@ class MatchedStreams:
         time_ns: int,
         settled_ns: int = 0,
     ) -> None:
-        """Has the kernel know what repeats of a connection, and nothing else of it, from `settled_ns` on. `time_ns`:
+        """Has the kernel match what repeats of a connection, and nothing else of it, from `settled_ns` on. `time_ns`:
         of its last event."""
-        lessons = self._open(number)
-        self._outdate(lessons, time_ns)
-        if not lessons.is_resting:
-            is_fruitless = lessons.matched < max(TEACH_EVENTS, events // LEAST_PART)
-            lessons.fruitless = lessons.fruitless + 1 if is_fruitless else 0
-        lessons.is_resting = lessons.fruitless >= FIRST_LESSONS and not lessons.is_resting
-        wait = min(4 << lessons.fruitless - FIRST_LESSONS, MAX_WAIT) if lessons.is_resting else 1
-        lessons.due, lessons.matched, lessons.read_to = self._reads + wait, 0, read_to
-        repeated = [] if lessons.is_resting else list_repeated(connection, TAUGHT_BYTES)
+        installed = self._open(number)
+        self._outdate(installed, time_ns)
+        if not installed.is_backing_off:
+            is_unused = installed.matched < max(INSTALL_EVENTS, events // LEAST_PART)
+            installed.unused = installed.unused + 1 if is_unused else 0
+        installed.is_backing_off = installed.unused >= FIRST_INSTALLS and not installed.is_backing_off
+        wait = min(4 << installed.unused - FIRST_INSTALLS, MAX_WAIT) if installed.is_backing_off else 1
+        installed.due, installed.matched, installed.read_to = self._reads + wait, 0, read_to
+        repeated = [] if installed.is_backing_off else connection.list_repeated(BLOCK_BYTES)
         keys: set[bytes] = set()
-        left = dict.fromkeys(lessons.numbers, settled_ns)
+        left = dict.fromkeys(installed.numbers, settled_ns)
         for direction, data, block, is_request in repeated:
-            place = self._number(lessons, block)
+            place = self._number(installed, block)
             if place:
                 left.pop(id(block), None)
                 use = BlockUse.REQUEST if is_request else BlockUse.ANSWER if block.is_plain else BlockUse(0)
                 key = BLOCK_KEY.pack(number, direction, len(data), data)
                 keys.add(key)
-                self.taught[key] = TAUGHT_BLOCK.pack(place, read_to[direction] & 0xFFFFFFFF, use)
-        self._unteach(lessons.keys - keys)
-        lessons.keys = keys
-        lessons.left = {block: lessons.left.get(block, left_ns) for block, left_ns in left.items()}
-        lessons.settled_ns = settled_ns if keys else 0
+                self._entries[key] = BLOCK_ENTRY.pack(place, read_to[direction] & 0xFFFFFFFF, use)
+        self._remove(installed.keys - keys)
+        installed.keys = keys
+        installed.removed = {block: installed.removed.get(block, left_ns) for block, left_ns in left.items()}
+        installed.settled_ns = settled_ns if keys else 0
 
-    def _number(self, lessons: _Lessons, block: HeaderBlock) -> int:
+    def _number(self, installed: _Installed, block: HeaderBlock) -> int:
         """By which the kernel names a block; 0 where there is no room for it."""
-        number = lessons.numbers.get(id(block), 0)
-        if not number and len(lessons.numbers) < CONNECTION_BLOCKS and len(self._blocks) < MAX_BLOCKS:
+        number = installed.numbers.get(id(block), 0)
+        if not number and len(installed.numbers) < CONNECTION_BLOCKS and len(self._blocks) < MAX_BLOCKS:
             number = self._last = self._last + 1
-            lessons.numbers[id(block)] = number
+            installed.numbers[id(block)] = number
             self._blocks[number] = block
         return number
 
-    def _outdate(self, lessons: _Lessons, time_ns: int) -> None:
-        """Makes room: a connection may change its tables as often as it likes. All that waits goes up before an event,
-        so with one of `time_ns` no stream waits in the kernel any more that began with a block it had forgotten."""
-        over = [block for block, left_ns in lessons.left.items() if time_ns >= left_ns + LEFT_NS]
+    def _outdate(self, installed: _Installed, time_ns: int) -> None:
+        """Makes room: a connection may change its tables as often as it likes. All that waits is copied before an
+        event. So after one of `time_ns` no stream waits in the kernel that began with a block it had forgotten."""
+        over = [block for block, left_ns in installed.removed.items() if time_ns >= left_ns + REMOVED_NS]
         if over:
-            self._outdated.append((self._reads + RETIRED_READS, [lessons.numbers.pop(block) for block in over]))
+            self._outdated.append((self._reads + RETIRED_READS, [installed.numbers.pop(block) for block in over]))
             for block in over:
-                del lessons.left[block]
+                del installed.removed[block]
 
-    def _unteach(self, keys: set[bytes]) -> None:
+    def _remove(self, keys: set[bytes]) -> None:
         for key in keys:
-            self.taught.pop(key, None)
-        self.untaught |= keys
+            self._entries.pop(key, None)
+        self._removed |= keys
 
-    def _open(self, number: int) -> _Lessons:
-        lessons = self._lessons.get(number)
-        if lessons is None:
-            lessons = self._lessons[number] = _Lessons({}, set(), {})
+    def _open(self, number: int) -> _Installed:
+        installed = self._installed.get(number)
+        if installed is None:
+            installed = self._installed[number] = _Installed({}, set(), {})
             connection = self._find(number)
             if connection is not None:
                 connection.streams.reach = WAITING_REACH
-        return lessons
+        return installed
 
     def forget(self, number: int) -> bool:
         """A connection is over; whether records of it may still come."""
-        lessons = self._lessons.get(number)
-        if lessons is None:
+        installed = self._installed.get(number)
+        if installed is None:
             return False
-        self._unteach(lessons.keys)
-        lessons.keys = set()
+        self._remove(installed.keys)
+        installed.keys = set()
         self._retired.append((self._reads + RETIRED_READS, number))
         return True
 
@@ -212,11 +210,11 @@ class MatchedStreams:
             over.update(self._outdated.pop(0)[1])
         while self._retired and self._retired[0][0] <= self._reads:
             _, number = self._retired.pop(0)
-            lessons = self._lessons.get(number)
-            if lessons is None or lessons.keys:  # It was followed again.
+            installed = self._installed.get(number)
+            if installed is None or installed.keys:  # It was followed again.
                 continue
-            del self._lessons[number]
-            over.update(lessons.numbers.values())
+            del self._installed[number]
+            over.update(installed.numbers.values())
             gone.append(number)
         if over:
             for place in over:
@@ -224,11 +222,11 @@ class MatchedStreams:
             self._patterns = {key: pattern for key, pattern in self._patterns.items() if over.isdisjoint(key[:3])}
         return gone
 
-    def pop_lessons(self) -> tuple[dict[bytes, bytes], set[bytes]]:
+    def pop_entries(self) -> tuple[dict[bytes, bytes], set[bytes]]:
         """Elements of `blocks` to be written, after keys that are to be deleted."""
-        taught, self.taught = self.taught, {}
-        untaught, self.untaught = self.untaught, set()
-        return taught, untaught
+        entries, self._entries = self._entries, {}
+        removed, self._removed = self._removed, set()
+        return entries, removed
 
     # Records
 
@@ -263,16 +261,16 @@ class MatchedStreams:
         first = records[0]
         key: _Key = tuple(int(first[name]) for name in _KEY_FIELDS)  # type: ignore[assignment]
         number, count = int(first["connection"]), len(records)
-        connection, lessons = self._find(number), self._lessons.get(number)
+        connection, installed = self._find(number), self._installed.get(number)
         pattern = self._patterns.get(key)
         is_numbered = pattern is not None and pattern.turn == self._alike.turn
         if not is_numbered and not is_last:
             self._rest = np.concatenate((self._rest, records[1:]))
             records, count = records[:1], 1
-        if lessons is not None:
-            lessons.matched += count
+        if installed is not None:
+            installed.matched += count
         if connection is not None:
-            pass_matched(connection, count, 2 + (key[2] != 0), int(records["stream"].max()))
+            connection.count_matched(count, 2 + (key[2] != 0), int(records["stream"].max()))
         if pattern is None or not is_numbered:
             for record in records:
                 told += [(number, call) for call in self._tell(record, key, connection)]
@@ -281,7 +279,7 @@ class MatchedStreams:
         figures[:, 0] = pattern.place
         for column, name in enumerate(("started_ns", "ended_ns", "ended_ns", "request_bytes", "response_bytes"), 1):
             figures[:, column] = records[name]
-        self._alike.add(figures)
+        self._alike.add_figures(figures)
         counts.append((pattern.place, count))
 
     def _tell(self, record: np.void, key: _Key, connection: Http2Connection | None) -> Iterable[StreamCall]:
@@ -290,47 +288,43 @@ class MatchedStreams:
         sizes = int(record["request_bytes"]), int(record["response_bytes"])
         pattern = self._patterns.get(key)
         if pattern is not None:
-            return [pattern.tell(int(record["stream"]), started_ns, ended_ns, ended_ns, *sizes)]
+            return [pattern.make_call(int(record["stream"]), started_ns, ended_ns, ended_ns, *sizes)]
         open_ = self._gone if connection is None else connection.streams
         times = started_ns, ended_ns, ended_ns
-        opened = self.open_waiting((*times, int(record["stream"]), *key[:3], *sizes, *key[3:], True))
-        if opened is None:
+        stream = self.open_waiting((*times, int(record["stream"]), *key[:3], *sizes, *key[3:], True))
+        if stream is None:
             return []
         calls: list[StreamCall] = []
-        pattern = open_.find_pattern(opened)
-        if pattern is None:
-            opened.losses = open_.losses
-            open_.learn_pattern(opened, ended_ns, calls)
-            open_.counts.told -= 1  # `pass_matched` has counted it.
-            pattern = calls[0].pattern
-        else:
-            calls.append(pattern.tell(opened.number, started_ns, ended_ns, ended_ns, *sizes))
+        open_.end_matched(stream, ended_ns, calls)
+        pattern = calls[0].pattern
         if len(self._patterns) >= MAX_PATTERNS:
             self._patterns.clear()
         if pattern is not None:
             self._patterns[key] = pattern
         return calls
 
-    def open_waiting(self, waiting: tuple[int, ...]) -> OpenedStream | None:
+    def open_waiting(self, waiting: tuple[int, ...]) -> Stream | None:
         """A stream of WAITING_STREAM as the kernel followed it; None where a number of its blocks means nothing."""
-        started_ns, last_ns, answered_ns, stream, *numbers, request_bytes, response_bytes = waiting[:9]
-        asked, answered, is_ended = waiting[9:12]
-        request, answer, trailers = (self._blocks.get(number) for number in numbers)
-        if request is None or (answer is None and numbers[1]) or (trailers is None and numbers[2]):
+        started_ns, last_ns, answered_ns, number, *blocks, request_bytes, response_bytes = waiting[:9]
+        request_messages, response_messages, is_ended = waiting[9:12]
+        request, head, trailers = (self._blocks.get(block) for block in blocks)
+        if request is None or (head is None and blocks[1]) or (trailers is None and blocks[2]):
             self.unknown += 1
             return None
-        return OpenedStream(
-            number=stream,
+        return Stream(
+            number=number,
             request=request,
+            state=StreamState.REQUEST_ENDED if is_ended else StreamState.OPEN,
             started_ns=started_ns,
             last_ns=last_ns,
+            losses=[],  # Those of its connection, once it is adopted.
+            losses_before=(0, 0),
+            is_plain=True,
             request_bytes=request_bytes,
-            request_messages=UNCOUNTED if asked == MESSAGES_UNCOUNTED else asked,
-            is_request_ended=bool(is_ended),
-            losses=(0, 0),  # Its own once it is adopted.
-            head=answer,
-            trailers=trailers,
-            answered_ns=answered_ns,
             response_bytes=response_bytes,
-            response_messages=UNCOUNTED if answered == MESSAGES_UNCOUNTED else answered,
+            request_messages=UNCOUNTED if request_messages == MESSAGES_UNCOUNTED else request_messages,
+            response_messages=UNCOUNTED if response_messages == MESSAGES_UNCOUNTED else response_messages,
+            answered_ns=answered_ns,
+            head=head,
+            trailers=trailers,
         )

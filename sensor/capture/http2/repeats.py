@@ -4,21 +4,21 @@ Programs repeat their heads to the byte, and the decoder gives the same object f
 description of their own: only time and size may differ. A description is valid for two seconds, because services may
 get names and paths may become parameters.
 
-Most of these calls have a pattern (sensor.http.http2.alike). It gets the index of the row as its number. From then on
+Most of these calls have a pattern (sensor.http.http2.streams). It gets the index of the row as its number. From then on
 its figures come as an array, which becomes rows without a step per call.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensor.core.calls import CALL, Calls, Exchange, make_calls
+from sensor.describe.bodies.sampling import Estimate
 from sensor.http.http1.head import Malformed
-from sensor.http.http2.alike import AlikeCalls, CallPattern
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import AlikeCalls, StreamCall
 
 LIFE_NS: Final = 2_000_000_000
 # Past them all are forgotten.
@@ -40,28 +40,14 @@ _FIRST_ROWS: Final = 64
 _NO_CALLS: Final = make_calls(0)
 
 
-class Estimate(Protocol):
-    """How the records of a response follow from its size (sensor.describe.bodies.sampling)."""
-
-    @property
-    def fixed_bytes(self) -> float: ...
-
-    @property
-    def record_bytes(self) -> float: ...
-
-    def count(self, response_bytes: int) -> int:
-        """Records of a response of so many bytes."""
-        ...
-
-
 class Repeats:
     """Mutable state: rows of what was described lately."""
 
     __slots__ = ("_alike", "_estimates", "_generation", "_kept", "_rows", "_until_ns")
 
-    def __init__(self, alike: AlikeCalls[Exchange] | None = None) -> None:
+    def __init__(self, alike: AlikeCalls | None = None) -> None:
         """`alike` is where the figures of calls whose patterns are numbered here come from."""
-        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
+        self._alike = alike if alike is not None else AlikeCalls()
         # The request is kept with the row, so that its identity stays its own.
         self._kept: dict[_Key, tuple[StreamRequest | Malformed, Row, Estimate | None]] = {}
         self._rows = make_calls(_FIRST_ROWS)  # Of patterns.
@@ -81,13 +67,13 @@ class Repeats:
         """Nothing that was described is true any more. Collect before."""
         self._kept.clear()
         self._estimates.clear()
-        self._alike.forget()
+        self._alike.forget_patterns()
 
     def collect(self, offset_ns: int) -> Calls:
         """Rows of the calls that were gathered; `offset_ns` turns their times into unix time."""
         if not len(self._alike):
             return _NO_CALLS
-        places, started, answered, ended, request_bytes, response_bytes = self._alike.pop().T
+        places, started, answered, ended, request_bytes, response_bytes = self._alike.pop_figures().T
         calls: Calls = self._rows[places]
         calls["time_unix_ns"] = started + offset_ns
         calls["request_bytes"] = request_bytes
@@ -103,25 +89,25 @@ class Repeats:
         call = exchange.call
         if not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None:
             return None
-        pattern: CallPattern | None = call.pattern
+        pattern = call.pattern
         if pattern is not None:
             if pattern.turn != self._alike.turn:
                 return None
             row, estimate = self._rows[pattern.place].item(), self._estimates.get(pattern.place)
         else:
-            kept = self._kept.get(_make_key(exchange.exchange.connection, call))
+            kept = self._kept.get(_make_key(exchange.exchange.ends.connection, call))
             if kept is None:
                 return None
             _, row, estimate = kept
         own: Exchange = exchange.exchange
-        records = row[_RECORDS] if estimate is None else min(estimate.count(own.response_bytes), _LARGEST_U32)
+        records = row[_RECORDS] if estimate is None else min(estimate.count(own.figures.response_bytes), _LARGEST_U32)
         return (
-            own.time_unix_ns,
-            own.request_bytes,
-            own.response_bytes,
-            own.duration_ns // 1000,
+            own.figures.time_unix_ns,
+            own.figures.request_bytes,
+            own.figures.response_bytes,
+            own.figures.duration_ns // 1000,
             *row[_HEAD_END:_TTFB],
-            min(own.time_to_first_byte_ns // 1000, _LARGEST_U32),
+            min(own.figures.time_to_first_byte_ns // 1000, _LARGEST_U32),
             *row[_TTFB + 1 : _RECORDS],
             records,
             *row[_RECORDS + 1 :],
@@ -134,11 +120,11 @@ class Repeats:
         is_odd = not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None
         if is_odd or (row[_BODY] and estimate is None):
             return
-        pattern: CallPattern | None = call.pattern
+        pattern = call.pattern
         if pattern is None:
-            self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row, estimate
+            self._kept[_make_key(exchange.exchange.ends.connection, call)] = call.request, row, estimate
         elif pattern.turn != self._alike.turn:
-            place = self._alike.number(pattern, exchange.exchange)
+            place = self._alike.number_pattern(pattern, exchange.exchange)
             if place == len(self._rows):
                 self._rows = np.concatenate((self._rows, make_calls(place)))
             self._rows[place] = row

@@ -1,7 +1,6 @@
 """Capture by packets as the rest of the sensor sees it: exchanges and records out, counts, attach and detach.
 
-Composes the loaded program, its rings and maps, and the assemblers. `sensor.agent.agent` drives `Capture`. Tests
-replace it by any object with the same methods.
+Composes the loaded program, its rings and maps, and the assemblers.
 """
 
 import contextlib
@@ -10,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from common.figures import Figure, make_gauges, make_totals
 from sensor.capture.http2.assembler import StreamAssembler
 from sensor.capture.packets.exchange import ExchangeAssembler
 from sensor.capture.packets.port_counts import StreamCalls, read_port_counts, take_first_bytes
 from sensor.capture.packets.table_file import TableFile
+from sensor.capture.source import NO_RECORDS, Capture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
@@ -34,13 +31,10 @@ from sensor.ebpf.abi import (
     STREAM_RECORD,
     STREAM_RECORDS_BYTES,
     Counter,
+    OverflowTotals,
+    Records,
 )
-from sensor.ebpf.hashes import hash_connection
-from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
-from sensor.ebpf.pieces import Pieces
-from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
-from sensor.ebpf.run_time import RunTimeMeter
-from sensor.ebpf.syscalls import (
+from sensor.ebpf.bpf_syscall import (
     delete_elements,
     read_batch,
     read_counts,
@@ -48,10 +42,15 @@ from sensor.ebpf.syscalls import (
     update_batch,
     update_map,
 )
-from sensor.http.http2.alike import AlikeCalls
+from sensor.ebpf.hashes import hash_connection
+from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
+from sensor.ebpf.pieces import Pieces
+from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
+from sensor.ebpf.run_time import RunTimeMeter
 from sensor.http.http2.exchange import OpenCall, StreamExchange
+from sensor.http.http2.streams import AlikeCalls
 
-# Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
+# Events of one read, some 10 ms of work, 100 with bodies: their cache entries are installed before the next read.
 READ_LIMIT: Final = 250
 # The same of HTTP/2's, which take less.
 FRAMES_LIMIT: Final = 1_000
@@ -64,13 +63,10 @@ MATCHED_PART: Final = 4
 # A turn of the loop that reads events looks at the records each time (sensor.agent.capture_session).
 _TURN_SECONDS: Final = 0.1
 
-Records = npt.NDArray[np.void]
-_NO_RECORDS: Final = np.empty(0, RECORD)
-OverflowTotals = tuple[int, int, int, int]
 _COUNTERS: Final = tuple(Counter)  # In the order of the map; to go through the enum takes longer than to read it.
 
 
-class Capture:
+class PacketCapture(Capture):
     """The kernel side, attached to a cgroup. Not thread-safe."""
 
     def __init__(
@@ -80,7 +76,7 @@ class Capture:
         ring_bytes: int,
         clock: Clock,
         pieces: Pieces | None = None,
-        alike: AlikeCalls[Exchange] | None = None,
+        alike: AlikeCalls | None = None,
         table_file: TableFile | None = None,
     ) -> None:
         self._program = program
@@ -89,9 +85,10 @@ class Capture:
         self._filling = Filling(RECORDS_BYTES)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self._matched = RecordRing(program.maps["stream_records"], STREAM_RECORDS_BYTES, STREAM_RECORD)
-        self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
+        self.maps = program.maps
+        self.bell: Bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
         self._clock = clock
-        self._meter = RunTimeMeter((program.ingress, program.egress))
+        self._meter = RunTimeMeter(tuple(program.programs.values()))
         self._stage = StageCounter("exchange")
         self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage, alike=alike)
@@ -123,11 +120,11 @@ class Capture:
         clock: Clock,
         cache_directory: Path | None = None,
         pieces: Pieces | None = None,
-        alike: AlikeCalls[Exchange] | None = None,
+        alike: AlikeCalls | None = None,
         program: LoadedProgram | None = None,
         is_enforcing: bool = True,
         table_file: TableFile | None = None,
-    ) -> "Capture":
+    ) -> "PacketCapture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.ebpf.loader.LoadError.
 
         `pieces`: where the bodies of recognised calls wait for their records; `alike`: takes calls of HTTP/2 that are
@@ -144,24 +141,22 @@ class Capture:
         capture.attach()
         return capture
 
-    way: Final = CaptureWay.CGROUP_SKB
-    fallback_reason: Final = ""
-    limitation: Final = ""
+    way = CaptureWay.CGROUP_SKB
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         now_ns = self._clock.monotonic_ns()
         self._note_losses()
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
-        told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
+        plain = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
         matched = self._matched.read(RECORDS_LIMIT)
         ended = self._streams.take(self._frames.read(FRAMES_LIMIT), matched, now_ns=now_ns)
         streams = [*ended, *self._streams.poll(now_ns)]
         self._matched.release()
-        self._teach_streams()
+        self._install_blocks()
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
-        return [*told, *streams]
+        return [*plain, *streams]
 
     def _note_losses(self) -> None:
         """Whether ends of calls may be among the events that were lost since the last time. The ring was full then, and
@@ -173,17 +168,16 @@ class Capture:
             self._lost_events = lost
             self._assembler.doubt(self._clock.monotonic_ns())
 
-    def _teach_streams(self) -> None:
-        """What of HTTP/2 repeats; where the kernel takes no more of it, it goes up."""
-        taught, untaught = self._streams.matched.pop_lessons()
-        if untaught:
-            self.delete("blocks", untaught)
-        if taught:
+    def _install_blocks(self) -> None:
+        """Header blocks of HTTP/2 that repeat; what the kernel refuses goes on being copied to user space."""
+        installed, removed = self._streams.matched.pop_entries()
+        if removed:
+            self.delete("blocks", removed)
+        if installed:
             with contextlib.suppress(OSError):
-                self.update("blocks", taught)
+                self.update("blocks", installed)
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
-        """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
         return self._streams.list_open(connection)
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
@@ -195,7 +189,6 @@ class Capture:
         return CLIENT_END.unpack(value)[1] if value is not None else 0
 
     def has_events(self) -> bool:
-        """Whether the next `read` will find some."""
         return any(ring.pending_bytes() for ring in (self._ring, self._frames)) or self._streams.matched.has_rest
 
     def is_pressing(self) -> bool:
@@ -204,11 +197,9 @@ class Capture:
         return is_filling or self._matched.pending_bytes() > self._matched.size_bytes // MATCHED_PART
 
     def has_records(self) -> bool:
-        """Whether there are some in their ring."""
         return self._records.pending_bytes() > 0
 
     def is_due(self, ahead_seconds: float) -> bool:
-        """Whether their ring fills so fast that they cannot wait till it is looked at again."""
         pending_bytes = self._records.pending_bytes()
         return self._filling.is_due(pending_bytes, self._clock.monotonic_ns(), int(ahead_seconds * 1e9))
 
@@ -219,11 +210,10 @@ class Capture:
         They lie in the ring: call `release_records` when they are read, and keep none.
         """
         if not is_all and not self.is_due(_TURN_SECONDS):
-            return _NO_RECORDS
+            return NO_RECORDS
         return self._records.read(RECORDS_LIMIT)
 
     def release_records(self) -> None:
-        """The last records are read."""
         self._records.release()
         self._filling.note_read(self._records.pending_bytes())
 
@@ -241,13 +231,6 @@ class Capture:
     def program_ns(self, *, calls: int) -> int:
         """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
         return self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=calls)
-
-    def tls_calls(self) -> int:
-        """None are seen here."""
-        return 0
-
-    def limit_tls(self, calls_per_second: int) -> None:
-        """Nothing to do."""
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`.
@@ -284,7 +267,6 @@ class Capture:
         )
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         per_call = (
             "program_ns_per_call",
             "Time that the kernel's programs take for a call, as measured last.",
@@ -306,12 +288,10 @@ class Capture:
         return (*make_gauges([per_call]), *make_totals(totals), *self._streams.figures())
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
-        """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""
         if not self._is_closed:
             update_batch(self._program.maps[name], elements)
 
     def delete(self, name: str, keys: Iterable[bytes]) -> None:
-        """Has the kernel forget; a key that is not there is no error."""
         if not self._is_closed:
             delete_elements(self._program.maps[name], keys)
 
@@ -331,22 +311,10 @@ class Capture:
             update_map(self._program.maps["listening"], port.to_bytes(4, "little"), bytes([port in wanted]))
         self._listening = wanted
 
-    @property
-    def maps(self) -> Mapping[str, int]:
-        """The fds of the kernel's maps by name; good until `close`."""
-        return self._program.maps
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether packets are being looked at."""
-        return bool(self._program.links)
-
     def attach(self) -> None:
-        """Starts looking at packets. Raises sensor.ebpf.loader.LoadError."""
         self._program.attach()
 
     def detach(self) -> None:
-        """Stops at once; what is in the ring can still be read."""
         self._program.detach()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from sensor.ebpf.abi import (
     EventKind,
     KernelEvent,
 )
-from sensor.ebpf.syscalls import read_batch
+from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 
 _PROTOCOLS: Final = {
@@ -98,15 +98,15 @@ def _build(
 
 
 class StreamCalls:
-    """Calls of HTTP/2 by the port of the server's end, as they are told. Mutable, and bounded as the map `ports`."""
+    """Calls of HTTP/2 by the port of the server's end, as they are reported; bounded as the map `ports`."""
 
     def __init__(self) -> None:
         self._calls: dict[tuple[int, int], int] = {}
 
-    def add(self, told: Iterable[Exchange | StreamExchange]) -> None:
+    def add(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Counts those of server ends."""
-        for exchange in (one.exchange for one in told if isinstance(one, StreamExchange)):
-            self._add(exchange, exchange.calls)
+        for exchange in (one.exchange for one in exchanges if isinstance(one, StreamExchange)):
+            self._add(exchange, exchange.figures.calls)
 
     def add_alike(self, counts: Iterable[tuple[Exchange, int]]) -> None:
         """So many calls that are like one."""
@@ -114,8 +114,8 @@ class StreamCalls:
             self._add(exchange, count)
 
     def _add(self, exchange: Exchange, calls: int) -> None:
-        key = (exchange.cgroup_id, exchange.local_port)
-        if exchange.role is Role.SERVER and (key in self._calls or len(self._calls) < PORTS_SIZE):
+        key = (exchange.ends.cgroup_id, exchange.ends.local_port)
+        if exchange.ends.role is Role.SERVER and (key in self._calls or len(self._calls) < PORTS_SIZE):
             self._calls[key] = self._calls.get(key, 0) + calls
 
     def count(self, cgroup_id: int, port: int) -> int:

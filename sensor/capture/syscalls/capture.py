@@ -1,19 +1,18 @@
 """Capture by system calls as the rest of the sensor sees it: the fallback where cgroup v2 cannot be used.
 
-It has the same methods as `sensor.capture.packets.capture.Capture`. The kernel matches no calls here, so every call
-comes with its heads and figures. docs/internals/kernels.md lists what this way sees and what it does not see.
+The kernel matches no calls here, so every call comes with its heads and figures. docs/internals/kernels.md lists what
+this way sees and what it does not see.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from common.figures import Figure, make_totals
-from sensor.capture.packets.capture import READ_LIMIT, Records
+from sensor.capture.packets.capture import READ_LIMIT
 from sensor.capture.packets.port_counts import StreamCalls, read_port_counts
+from sensor.capture.source import Capture
 from sensor.capture.syscalls.local_clients import LocalClients
 from sensor.capture.syscalls.streams import Conversations, Verdict, unpack_event
 from sensor.core.calls import Exchange
@@ -22,7 +21,6 @@ from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount, StageCounter, take_each
 from sensor.coverage.row import PortCount
 from sensor.ebpf.abi import (
-    RECORD,
     SYSCALL_CONN,
     SYSCALL_COUNTER_PARTS,
     SYSCALL_COUNTERS_SIZE,
@@ -31,15 +29,14 @@ from sensor.ebpf.abi import (
     SyscallCounter,
     SyscallEvent,
 )
+from sensor.ebpf.bpf_syscall import read_divided_counts, update_batch, update_map
 from sensor.ebpf.ring import Bell, Ring
 from sensor.ebpf.run_time import UNKNOWN_NS_PER_CALL
-from sensor.ebpf.syscalls import read_divided_counts, update_batch, update_map
-from sensor.ebpf.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
+from sensor.ebpf.tracepoints import ProbeSettings, TracepointProgram, load_tracepoints
 from sensor.http.http2.exchange import StreamExchange
 
 logger = logging.getLogger(__name__)
 
-_NO_RECORDS: Final = np.empty(0, RECORD)
 _KINDS: Final = {
     Verdict.OTHER: ConnectionKind.OTHER,
     Verdict.UPGRADED: ConnectionKind.UPGRADED,
@@ -47,19 +44,19 @@ _KINDS: Final = {
 }
 
 
-class SyscallCapture:
+class SyscallCapture(Capture):
     """The kernel side, attached to tracepoints. Not thread-safe."""
 
     def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock, fallback_reason: str = "") -> None:
         """`fallback_reason`: why packets cannot be captured, where this stands in for them."""
-        self.fallback_reason: Final = fallback_reason
+        self.fallback_reason = fallback_reason
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
-        self.bell = Bell((program.maps["events"],))
+        self.bell: Bell = Bell((program.maps["events"],))
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
-        self._local = LocalClients(self._conversations)
+        self._local = LocalClients(self._conversations.leave)
         self._stream_calls = StreamCalls()
         self._listening: set[int] = set()
         self._last_counters: dict[SyscallCounter, int] = {}
@@ -69,7 +66,7 @@ class SyscallCapture:
     @classmethod
     def load(
         cls,
-        settings: TracepointSettings,
+        settings: ProbeSettings,
         *,
         clock: Clock,
         cache_directory: Path | None = None,
@@ -85,11 +82,10 @@ class SyscallCapture:
             raise
         return capture
 
-    way: Final = CaptureWay.SYSCALLS
-    limitation: Final = "Captured by system calls: what io_uring moves is not seen."
+    way = CaptureWay.SYSCALLS
+    limitation = "Captured by system calls: what io_uring moves is not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:
-        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         found: list[Exchange | StreamExchange] = []
         take_each(self._ring.read(READ_LIMIT), lambda left: self._take_all(left, found), logger)
         found += self._local.drop_left(self._conversations.poll(self._clock.monotonic_ns()))
@@ -101,38 +97,16 @@ class SyscallCapture:
             event, data = unpack_event(record)
             if not self._local.is_left(event):
                 self._local.note_ends(event)
-                self._local.take_event(event, data, found)
-
-    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
-        """Never known: of a call between two ends of this node only what the server's process reads is looked at."""
-        return 0
+                told: list[Exchange | StreamExchange] = []
+                self._conversations.take_event(event, data, told)
+                found += self._local.drop_left(told)
 
     def has_events(self) -> bool:
-        """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0
 
     def is_pressing(self) -> bool:
         """Always: everything goes by events."""
         return True
-
-    def has_records(self) -> bool:
-        """Never."""
-        return False
-
-    def is_due(self, ahead_seconds: float) -> bool:
-        """Never."""
-        return False
-
-    def read_records(self, *, is_all: bool = False) -> Records:
-        """None: this capture recognises no calls."""
-        return _NO_RECORDS
-
-    def release_records(self) -> None:
-        """Nothing to release."""
-
-    def overflow(self) -> dict[bytes, tuple[int, int, int, int]]:
-        """Empty: what finds the ring full is counted as dropped."""
-        return {}
 
     def pending_bytes(self) -> int:
         """Bytes in the ring that the next read will find."""
@@ -161,13 +135,6 @@ class SyscallCapture:
         """Time in the kernel's programs so far, by what a call is known to take."""
         return calls * UNKNOWN_NS_PER_CALL
 
-    def tls_calls(self) -> int:
-        """None are seen here."""
-        return 0
-
-    def limit_tls(self, calls_per_second: int) -> None:
-        """Nothing to do."""
-
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
         told, count = self.syscall_counters(), self._stage.count()
@@ -182,7 +149,6 @@ class SyscallCapture:
         return read_port_counts(self._program.maps["ports"], streams=self._stream_calls)
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         counters = self.syscall_counters()
         totals = (
             ("events", "System calls whose bytes were copied to user space.", counters[SyscallCounter.EVENTS]),
@@ -196,14 +162,7 @@ class SyscallCapture:
         )
         return (*make_totals(totals, "syscall_"), *self._conversations.figures("syscall_", self.way.value))
 
-    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
-        """Nothing is taught: every call comes whole."""
-
-    def delete(self, name: str, keys: Iterable[bytes]) -> None:
-        """Nothing was taught."""
-
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Tells the kernel which ports are worth counting; others are client ends."""
         if self._is_closed:
             return
         wanted = set(ports)
@@ -213,17 +172,10 @@ class SyscallCapture:
         )
         self._listening = wanted
 
-    @property
-    def is_attached(self) -> bool:
-        """Whether system calls are being looked at."""
-        return bool(self._program.links)
-
     def attach(self) -> None:
-        """Starts looking at system calls. Raises sensor.ebpf.loader.LoadError."""
         self._program.attach()
 
     def detach(self) -> None:
-        """Stops at once; what is in the ring can still be read."""
         self._program.detach()
 
     def close(self) -> None:

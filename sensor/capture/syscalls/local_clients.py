@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 from common.bounded import BoundedDict
-from sensor.capture.syscalls.streams import Conversations
 from sensor.core.addresses import name_address
 from sensor.core.calls import Exchange, Role
 from sensor.ebpf.abi import SyscallEvent, SyscallKind
@@ -28,14 +27,15 @@ class LocalClients:
 
     def __init__(
         self,
-        conversations: Conversations,
+        leave: Callable[[int], list[Exchange | StreamExchange]],
         *,
         is_served_here: Callable[[Exchange], bool] = lambda exchange: False,
         on_forgotten: Callable[[int], None] = lambda connection: None,
     ) -> None:
-        """`is_served_here`: whether a client's call is reported at a server's end of which nothing was read;
-        `on_forgotten` gets each connection whose ends are remembered no more."""
-        self._conversations = conversations
+        """`leave` ends the reading of a connection and gives what was under way. `is_served_here`: whether a client's
+        call is reported at a server's end of which nothing was read. `on_forgotten` gets each connection whose ends are
+        remembered no more."""
+        self._leave_connection = leave
         self._is_served_here = is_served_here
         self._on_forgotten = on_forgotten
         self._ends: OrderedDict[int, tuple[_RawEnds, _Ends]] = OrderedDict()  # By connection, least recent first.
@@ -72,14 +72,6 @@ class LocalClients:
         """Whether an event is of a client's connection that was left to its server's end."""
         return bool(self._left) and self._left.get(event.socket) == _take_ends(event)
 
-    def take_event(self, event: SyscallEvent, data: bytes, out: list[Exchange | StreamExchange]) -> None:
-        """Adds to `out`, in order, what the conversations make of an event whose ends are noted, without what is left
-        to a server's end."""
-        told: list[Exchange | StreamExchange] = []
-        self._conversations.take_event(event, data, told)
-        if told:
-            out += self.drop_left(told)
-
     def drop_left(self, told: list[Exchange | StreamExchange]) -> list[Exchange | StreamExchange]:
         """Those that no server's end reports."""
         return [one for one in told if not self._leave(one)]
@@ -88,19 +80,30 @@ class LocalClients:
         """Whether a call is a client's that its server's end reports; counts it then. From its second call on the
         connection is read no more, where that end is known: most of those that carry one call end behind it."""
         exchange = read.exchange if isinstance(read, StreamExchange) else read
-        if exchange.role is not Role.CLIENT:
+        if exchange.ends.role is not Role.CLIENT:
             return False
-        other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
+        other = (
+            exchange.ends.remote_address,
+            exchange.ends.remote_port,
+            exchange.ends.local_address,
+            exchange.ends.local_port,
+        )
         is_read = other in self._connections
         if not is_read and not self._is_served_here(exchange):
             return False
-        self.calls += exchange.calls
-        raw, ends = self._ends.get(exchange.connection, (None, None))
+        self.calls += exchange.figures.calls
+        raw, ends = self._ends.get(exchange.ends.connection, (None, None))
         is_same = ends == (*other[2:], *other[:2])  # Or its socket's number is another connection's by now.
-        if is_read and exchange.call and raw is not None and is_same and self._left.get(exchange.connection) != raw:
-            for one in self._conversations.leave(exchange.connection):
-                self.calls += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
-            self._left[exchange.connection] = raw
+        if (
+            is_read
+            and exchange.call
+            and raw is not None
+            and is_same
+            and self._left.get(exchange.ends.connection) != raw
+        ):
+            for one in self._leave_connection(exchange.ends.connection):
+                self.calls += one.exchange.figures.calls if isinstance(one, StreamExchange) else one.figures.calls
+            self._left[exchange.ends.connection] = raw
         return True
 
     def _forget(self, connection: int) -> None:

@@ -21,90 +21,21 @@ from typing import Final
 from common.figures import Figure, list_figures, total
 from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
 from sensor.core.addresses import name_address
-from sensor.core.calls import Exchange, RawBodies, Role
+from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
-from sensor.http.http1.events import BodyRoom
+from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
 from sensor.http.http2.connections import Http2Connections, NumberedCall
-from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.streams import StreamSamples
 from sensor.http.reassembly import Chunk, Direction, Gap
 
 # What a connection of HTTP/2 begins with, as far as its first bytes are looked at.
 BEGINNING: Final = PREFACE[:7]
 # All connections are looked at so often for answers that last.
 POLL_INTERVAL_NS: Final = 100_000_000
-
-
-class StreamConversations:
-    """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
-
-    def __init__(self, *, to_unix_ns: Callable[[int], int], stage: StageCounter) -> None:
-        self._to_unix_ns = to_unix_ns
-        self._stage = stage
-        self._streams = Http2Connections()
-        self._ends: dict[int, Ends] = {}
-        self._numbers = 0
-        self._polled_ns = 0
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def figures(self, capture: str) -> tuple[Figure, ...]:
-        """For metrics; `capture`: who reads them."""
-        return self._streams.figures(capture)
-
-    def open(self, ends: Ends, samples: StreamSamples | None = None) -> int:
-        """A connection that begins with its client's preface; gives its number here. `samples`: of whose bodies are
-        kept; without it none is."""
-        self._numbers += 1
-        self._ends[self._numbers] = ends
-        connection = self._streams.open(self._numbers, is_joined=False, client=Direction.FORWARD)
-        connection.samples = samples
-        return self._numbers
-
-    def rename(self, number: int, ends: Ends) -> None:
-        """The ends are known better now."""
-        if number in self._ends:
-            self._ends[number] = ends
-
-    def take(self, number: int, piece: Chunk | Gap, *, is_request: bool) -> list[StreamExchange]:
-        """What comes next in one direction; gives the calls that ended."""
-        direction = Direction.FORWARD if is_request else Direction.BACKWARD
-        return self._tell(self._streams.take(number, direction, piece))
-
-    def close(self, number: int, time_ns: int) -> list[StreamExchange]:
-        """The connection ended; gives the calls that were open."""
-        told = self._tell(self._streams.close(number, time_ns))
-        self._ends.pop(number, None)
-        return told
-
-    def give_up(self, number: int) -> list[StreamExchange]:
-        """Nobody saw how the connection ended; gives the calls that were open."""
-        told = self._tell(self._streams.give_up(number))
-        self._ends.pop(number, None)
-        return told
-
-    def poll(self, now_ns: int) -> list[StreamExchange]:
-        """Early halves of calls whose answer lasts."""
-        if not self._ends or now_ns - self._polled_ns < POLL_INTERVAL_NS:
-            return []
-        self._polled_ns = now_ns
-        return self._tell(self._streams.poll(now_ns))
-
-    def _tell(self, told: list[NumberedCall]) -> list[StreamExchange]:
-        out: list[StreamExchange] = []
-        for number, call in told:
-            ends = self._ends.get(number)
-            if ends is None:
-                continue
-            self._stage.see(call.calls)
-            self._stage.use(call.calls)
-            out.append(build_stream_exchange(ends, call, self._to_unix_ns))
-        return out
 
 
 READ, WRITE = int(SyscallKind.READ), int(SyscallKind.WRITE)
@@ -131,7 +62,7 @@ class Side:
 class Connection:
     """One connection as one end sees it."""
 
-    __slots__ = ("calls", "event", "http1", "request_kind", "sides", "stream_number", "told", "undecided", "waiting")
+    __slots__ = ("calls", "ends", "event", "http1", "is_http2", "request_kind", "sides", "told", "undecided", "waiting")
 
     def __init__(self, event: SyscallEvent, room: BodyRoom | None) -> None:
         self.event = event  # The first, for its addresses.
@@ -142,7 +73,8 @@ class Connection:
         self.undecided: list[tuple[SyscallEvent, bytes]] = []  # Until it is.
         self.waiting: deque[tuple[SyscallEvent, bytes]] = deque()  # Reads.
         self.calls = 0
-        self.stream_number = 0  # Of HTTP/2.
+        self.is_http2 = False
+        self.ends: Ends | None = None  # Once they were needed.
         self.told: Transaction | None = None  # Told before its end.
 
 
@@ -199,7 +131,8 @@ class Conversations:
         self._to_unix_ns = to_unix_ns
         self._stage = stage
         self._refuse = refuse
-        self._streams = StreamConversations(to_unix_ns=to_unix_ns, stage=stage)
+        self._streams = Http2Connections()  # By socket.
+        self._streams_polled_ns = 0
         self._connections: OrderedDict[int, Connection] = OrderedDict()  # By socket, least recent first.
         self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
         self._holding: set[int] = set()
@@ -220,7 +153,10 @@ class Conversations:
             if now_ns - started_ns >= EARLY_AFTER_NS:
                 del self._open[socket]
                 self._tell_early(self._connections[socket], out)
-        return out + self._streams.poll(now_ns)
+        if len(self._streams) and now_ns - self._streams_polled_ns >= POLL_INTERVAL_NS:
+            self._streams_polled_ns = now_ns
+            self._add_stream_calls(self._streams.poll(now_ns), out)
+        return out
 
     def leave(self, socket: int) -> Told:
         """Forgets a connection, whose events are not wanted any more; gives what was under way on HTTP/2."""
@@ -228,8 +164,10 @@ class Conversations:
         if connection is None:
             return []
         self._refuse(connection.event, Verdict.LEFT)
+        out: Told = []
+        self._add_stream_calls(self._streams.close(socket, 0), out)
         self._forget(connection)
-        return [*self._streams.close(connection.stream_number, 0)] if connection.stream_number else []
+        return out
 
     def take_event(self, event: SyscallEvent, data: bytes, out: Told) -> None:
         """What an event says; exchanges that it completed are added to `out`, in order."""
@@ -269,9 +207,7 @@ class Conversations:
             return None
         first = connection.event
         if not first.family and event.family:  # A session of TLS, told before it was known which socket it is of.
-            connection.event = event._replace(kind=first.kind)
-            if connection.stream_number:
-                self._streams.rename(connection.stream_number, _name_ends(connection))
+            connection.event, connection.ends = event._replace(kind=first.kind), None
             return connection
         is_peer_same = first.remote_port == event.remote_port and first.remote_address == event.remote_address
         # A socket that closes has no port of its own any more.
@@ -337,12 +273,13 @@ class Conversations:
 
     def _advance(self, connection: Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
         """What comes next of a direction."""
-        if connection.stream_number:
-            told = self._streams.take(connection.stream_number, piece, is_request=is_request)
+        if connection.is_http2:
+            direction = Direction.FORWARD if is_request else Direction.BACKWARD
+            told = self._streams.take_piece(connection.event.socket, direction, piece)
             connection.calls += len(told)
-            out += told
+            self._add_stream_calls(told, out)
         else:
-            self._tell(connection, connection.http1.take(piece, is_request=is_request), out)
+            self._tell(connection, connection.http1.take_piece(piece, is_request=is_request), out)
 
     def _find_client(self, connection: Connection, kind: int, begun: bytes) -> None:
         """The kernel sends what starts like a message: a response, or else a request."""
@@ -353,8 +290,10 @@ class Conversations:
             if first == BEGINNING:
                 connection.request_kind = kind
                 find_room, cgroup_id = self._find_room, connection.event.cgroup_id
-                samples = StreamSamples(find_room(cgroup_id)) if find_room is not None else None
-                connection.stream_number = self._streams.open(_name_ends(connection), samples)
+                connection.is_http2 = True
+                socket = connection.event.socket
+                http2 = self._streams.open(socket, is_joined=False, client=Direction.FORWARD)
+                http2.samples = StreamSamples(find_room(cgroup_id)) if find_room is not None else None
             elif not BEGINNING.startswith(first):
                 connection.request_kind = kind
 
@@ -402,7 +341,7 @@ class Conversations:
         dropped; HTTP/2 goes on as a connection that was joined late."""
         if connection.waiting:
             self._tell_waiting(connection, None, out)
-        if not connection.stream_number:
+        if not connection.is_http2:
             for _ in connection.http1.finish(is_closed=False):
                 self._stage.see()
                 self._stage.drop(DROP_CUT)
@@ -415,16 +354,16 @@ class Conversations:
             side.sequence = sequence
 
     def _finish(self, connection: Connection, out: Told, *, is_closed: bool) -> None:
-        if connection.stream_number:
-            out += self._streams.close(connection.stream_number, 0)
+        if connection.is_http2:
+            self._add_stream_calls(self._streams.close(connection.event.socket, 0), out)
         else:
             self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
         self._forget(connection)
 
     def _give_up(self, connection: Connection, out: Told) -> None:
         """Nobody saw how it ended, nor whether what was open was answered."""
-        if connection.stream_number:
-            out += self._streams.give_up(connection.stream_number)
+        if connection.is_http2:
+            self._add_stream_calls(self._streams.give_up(connection.event.socket), out)
         else:
             self._tell(connection, connection.http1.finish(is_closed=False, is_lost=True), out)
         self._forget(connection)
@@ -434,6 +373,16 @@ class Conversations:
         del self._connections[socket]
         self._open.pop(socket, None)
         self._holding.discard(socket)
+
+    def _add_stream_calls(self, told: list[NumberedCall], out: Told) -> None:
+        """Exchanges of calls of HTTP/2."""
+        for socket, call in told:
+            connection = self._connections.get(socket)
+            if connection is None:
+                continue
+            self._stage.see(call.calls)
+            self._stage.use(call.calls)
+            out.append(build_stream_exchange(_find_ends(connection), call, self._to_unix_ns))
 
     def _build(self, connection: Connection, transaction: Transaction, *, is_final: bool) -> Exchange | None:
         """The exchange of a transaction; None where no whole request head was seen, which is counted."""
@@ -457,23 +406,8 @@ class Conversations:
             response_bytes = response.wire_bytes + sum(interim.wire_bytes for interim in transaction.interim)
             first_ns, last_ns = response.started_ns, max(response.ended_ns, request.ended_ns)
         is_complete = response is not None and (response.is_complete or not is_final)
-        ends = _name_ends(connection)
-        # By position: 0.2 us instead of 3. The order is that of sensor.core.calls, held by
-        # tests/sensor/capture/syscalls/test_conversations.py.
-        return Exchange(
+        figures = CallFigures(
             self._to_unix_ns(request.started_ns),
-            ends.connection,
-            connection.calls - 1,
-            ends.role,
-            ends.cgroup_id,
-            ends.peer_cgroup_id,
-            ends.local_address,
-            ends.local_port,
-            ends.remote_address,
-            ends.remote_port,
-            raw[:REQUEST_HEAD_BYTES],
-            len(raw) > REQUEST_HEAD_BYTES,
-            response_head,
             status_code,
             request.wire_bytes if is_final else 0,
             response_bytes if is_final else 0,
@@ -483,8 +417,15 @@ class Conversations:
             is_final,
             not is_complete and not transaction.is_lossy,
             transaction.is_lossy,
+        )
+        return Exchange(
+            _find_ends(connection),
+            figures,
+            connection.calls - 1,
+            raw[:REQUEST_HEAD_BYTES],
+            len(raw) > REQUEST_HEAD_BYTES,
+            response_head,
             bodies=join_bodies(request, response) if is_final else None,
-            process=ends.process,
         )
 
 
@@ -508,6 +449,12 @@ def join_bodies(request: Message, response: Message | None) -> RawBodies | None:
 
 def _is_whole(message: Message) -> bool:
     return message.is_complete and len(message.body) == message.body_bytes
+
+
+def _find_ends(connection: Connection) -> Ends:
+    if connection.ends is None:
+        connection.ends = _name_ends(connection)
+    return connection.ends
 
 
 def _name_ends(connection: Connection) -> Ends:

@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from common.token_bucket import TokenBucket
 from sensor.capture.tls.duty import DutyCycle
@@ -25,6 +25,7 @@ from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.ebpf.uprobes import TlsProgram
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ MAX_FILES: Final = 512
 MAX_APART: Final = 32
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
-BROKEN: Final = (
-    "Looking for its library of TLS failed, which the sensor's log tells: a bug of Apidae, please report it."
-)
+BROKEN: Final = "Looking for its library of TLS failed, see the sensor's log: a bug of Apidae, please report it."
 # Files remembered that have no probes, while somebody runs them: some 300 bytes each.
 MAX_WITHOUT: Final = 65_536
 # Units of work (sensor.capture.tls.elf) that searching files may take: a second, saved up, and at the start. A unit is
@@ -50,32 +49,6 @@ MAX_WITHOUT: Final = 65_536
 WORK_PER_SECOND: Final = 150_000_000
 WORK_SAVED_MAX: Final = 6_000_000_000
 WORK_AT_START: Final = 30_000_000_000
-
-
-class Prober(Protocol):
-    """What puts programs into files: `sensor.ebpf.uprobes.TlsProgram`."""
-
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
-        """The fds that hold them. Raises OSError."""
-        ...
-
-    def look_away(self, pid: int) -> None:
-        """The probes of a process were taken out."""
-        ...
-
-    def read_calls(self) -> Mapping[int, int]:
-        """Calls so far by process."""
-        ...
-
-    @property
-    def is_choosing(self) -> bool:
-        """Whether probes may be put into one process."""
-        ...
-
-    @property
-    def has_cookies(self) -> bool:
-        """Whether programs are told the cookies of places."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +83,9 @@ class _Held:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether nothing is told twice where a place has two probes for a moment: so who moves from one to the other
-        is read all the time. Go's writes are told where they begin, by every probe that is there; of two at a place
-        of OpenSSL's, the second is silent (bpf/tls.c)."""
+        """Whether nothing is reported twice where a place has two probes for a moment: a process that moves from one to
+        the other is then read all the time. Go's writes are reported where they begin, by every probe there. Of two at
+        a place of OpenSSL's, the second is silent (bpf/tls.c)."""
         return not any(site.program.startswith("go_") for site in self.chosen)
 
     @property
@@ -139,7 +112,7 @@ class Attacher:
     def __init__(
         self,
         *,
-        prober: Prober,
+        prober: TlsProgram,
         close_probes: Callable[[Iterable[int]], None],
         processes: ProcessFiles,
         monotonic: Callable[[], float],
@@ -235,7 +208,11 @@ class Attacher:
             self._duty.forget({pid for one in mapped.values() for pid in one.pids})
         self.take_turns()
         self._files = tuple(self._list_files(mapped))
-        self._unread.update(self._files)
+        reasons: dict[int, str] = {}
+        for probed in self._files:
+            for pid in probed.pids:
+                reasons[pid] = reasons.get(pid) or ("" if probed.sites else probed.reason)
+        self._unread.update(reasons)
 
     def _list_files(self, mapped: Mapping[FileId, MappedFile]) -> Iterator[ProbedFile]:
         for file, held in self._held.items():

@@ -1,7 +1,7 @@
 """Adds TLS to another capture: it gives everything that the capture below sees, and what processes encrypt.
 
-It has the same methods as the capture that it wraps (`sensor.capture.source.Capture`), so the sensor knows one capture.
-Where TLS cannot be read, the capture below goes on alone and the coverage shows why.
+It is itself a `sensor.capture.source.Capture`, so the sensor knows one capture. Where TLS cannot be read, the capture
+below goes on alone and the coverage shows why.
 
 `PortEstimates` estimates the unread calls of a port while one of its processes is read in turns (`duty`). The kernel
 counts exchanges between client and server (bpf/encrypted.h). Each counts as a call, less the calls that were read. The
@@ -29,7 +29,6 @@ from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
-from sensor.core.config import CaptureWay
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
@@ -42,20 +41,20 @@ from sensor.ebpf.abi import (
     Binding,
     ConnectionKind,
     Counter,
+    OverflowTotals,
+    Records,
     SyscallCounter,
     SyscallEvent,
     TlsCounter,
 )
+from sensor.ebpf.bpf_syscall import read_divided_counts
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.run_time import RunTimeMeter
-from sensor.ebpf.syscalls import read_divided_counts
 from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
-from sensor.http.http2.exchange import StreamExchange
-from sensor.offload.actors import Records
+from sensor.http.http2.exchange import OpenCall, StreamExchange
 from sensor.offload.kernel_cache import MapName
-from sensor.offload.records import OverflowTotals
 
-# So long after the last turn what was counted before it may still be told.
+# So long after the last turn what was counted before it may still be reported.
 LINGER_SECONDS: Final = 3.0
 
 Port = tuple[int, int]  # Cgroup and port.
@@ -69,11 +68,11 @@ class _Estimate:
     last: int  # The kernel's turns, as of the last time.
     ends_at: float
     turns: int = 0
-    told: int = 0
+    reported: int = 0
 
 
 class PortEstimates:
-    """Mutable: what was told before. The results are in the readings."""
+    """Mutable: what was reported before. The results are in the readings."""
 
     def __init__(self) -> None:
         self._open: dict[Port, _Estimate] = {}
@@ -109,9 +108,9 @@ class PortEstimates:
             one.last += more
             one.turns += more
             reading.turns += more
-            missing = one.turns - (reading.calls - one.from_calls) - one.told
+            missing = one.turns - (reading.calls - one.from_calls) - one.reported
             if missing > 0:
-                one.told += missing
+                one.reported += missing
                 reading.estimated += missing
             if now >= one.ends_at:
                 del self._open[port]
@@ -149,7 +148,7 @@ def find_client_key(event: SyscallEvent) -> bytes:
     return PEER_KEY.pack(event.cgroup_id, address, event.remote_port, family, ConnectionKind.UPGRADED)
 
 
-class TlsCapture:
+class TlsCapture(Capture):
     """`below` and TLS. Not thread-safe."""
 
     def __init__(
@@ -197,47 +196,28 @@ class TlsCapture:
         )
         self._split = PortSplit()
         self._estimates = PortEstimates()
-        self.bell = below.bell
+        self.way, self.fallback_reason, self.limitation = below.way, below.fallback_reason, below.limitation
+        self.maps, self.bell = below.maps, below.bell
         if self.bell is not None:
             self.bell.watch(program.maps["events"])
         self._last_counters: Sequence[int] = ()
         self._is_closed = False
         self._is_attached = False
 
-    @property
-    def below(self) -> Capture:
-        """What it is put around."""
-        return self._below
-
-    @property
-    def way(self) -> CaptureWay:
-        """Of the capture below."""
-        return self._below.way
-
-    @property
-    def fallback_reason(self) -> str:
-        """Of the capture below."""
-        return self._below.fallback_reason
-
-    @property
-    def limitation(self) -> str:
-        """Of the capture below."""
-        return self._below.limitation
-
     def read(self) -> list[Exchange | StreamExchange]:
-        """Calls that came whole, of both."""
-        told = self._below.read()
+        exchanges = self._below.read()
         is_behind = self._ring.pending_bytes() > BEHIND_BYTES
-        told += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
-        told += self._reader.poll(self._clock.monotonic_ns())
-        return told
+        exchanges += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
+        exchanges += self._reader.poll(self._clock.monotonic_ns())
+        return exchanges
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
-        """Of the capture below."""
         return self._below.find_client_socket(local_address, local_port, remote_address, remote_port)
 
+    def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
+        return self._below.list_open_calls(connection)
+
     def has_events(self) -> bool:
-        """Whether `read` did not come to the end."""
         return self._below.has_events() or self._ring.pending_bytes() > 0
 
     def is_pressing(self) -> bool:
@@ -245,19 +225,15 @@ class TlsCapture:
         return self._ring.pending_bytes() > 0 or self._below.is_pressing()
 
     def has_records(self) -> bool:
-        """Of the capture below."""
         return self._below.has_records()
 
     def is_due(self, ahead_seconds: float) -> bool:
-        """Of the capture below."""
         return self._below.is_due(ahead_seconds)
 
     def read_records(self, *, is_all: bool = False) -> Records:
-        """Of the capture below: TLS has none."""
         return self._below.read_records(is_all=is_all)
 
     def release_records(self) -> None:
-        """Of the capture below."""
         self._below.release_records()
 
     def overflow(self) -> Mapping[bytes, OverflowTotals]:
@@ -301,7 +277,7 @@ class TlsCapture:
             self._duty.limit(calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
-        """The accounts below, and that of TLS: calls told, and what the ring or the budget refused."""
+        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused."""
         count, totals = self._reader.stage.count(), self._read_counters()
         dropped = {
             **dict(count.dropped),
@@ -309,24 +285,23 @@ class TlsCapture:
             "ring_full": totals[SyscallCounter.EVENTS_LOST],
         }
         seen = count.used + sum(dropped.values())
-        told = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
-        return (*self._below.counts(), told)
+        tls = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
+        return (*self._below.counts(), tls)
 
     def coverage(self) -> Sequence[PortCount]:
         """Ports, with what is read of the encrypted ones."""
         counts = self._below.coverage()
         self._estimate(counts)
-        told = self._split.split(counts, self._reader.read_port)
+        covered = self._split.split(counts, self._reader.read_port)
         if self._calls_per_second == self._most_calls_per_second:
-            return told
-        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in told]
+            return covered
+        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in covered]
 
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""
         self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over)
 
     def figures(self) -> tuple[Figure, ...]:
-        """For metrics."""
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher
         files, shares, bodies = attacher.files, attacher.shares, self._bodies
         estimated = sum(reading.estimated for reading in reader.ports.values())
@@ -399,15 +374,12 @@ class TlsCapture:
         return (*self._below.figures(), *own)
 
     def update(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
-        """Of the capture below."""
         self._below.update(name, elements)
 
     def delete(self, name: MapName, keys: Iterable[bytes]) -> None:
-        """Of the capture below."""
         self._below.delete(name, keys)
 
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Of the capture below."""
         self._below.set_listening(ports)
 
     def detach(self) -> None:
@@ -419,7 +391,6 @@ class TlsCapture:
         self._below.detach()
 
     def attach(self) -> None:
-        """Both."""
         self._below.attach()
         self.start()
 
@@ -431,7 +402,6 @@ class TlsCapture:
             self._attacher.start()
 
     def close(self) -> None:
-        """Detaches and frees everything."""
         self.detach()
         self._last_counters = self._read_counters()
         self._is_closed = True

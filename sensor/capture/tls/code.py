@@ -58,7 +58,7 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inner:
     """The call that does a function's work, and the jump behind it, with what came back still in its register. Both are
-    emulated. `pointer` is the register in which the call is told where to put how much it moved."""
+    emulated. `pointer` is the register in which the call gets where to put how much it moved."""
 
     call: Place
     behind: Place
@@ -378,7 +378,7 @@ def follow(
     spend: Callable[[int], None] = lambda units: None,
 ) -> Flow | None:
     """`instructions` of the function that begins at `start`, and of its parts elsewhere; `arguments` by register. What
-    only comes behind the addresses `until` is not followed. `spend` is told of the work, and may end it by an
+    only comes behind the addresses `until` is not followed. `spend` counts the work, and may end it by an
     exception."""
     until = frozenset(until)
     by_address = {instruction.address: instruction for instruction in instructions}

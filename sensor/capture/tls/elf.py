@@ -17,7 +17,7 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import capstone
 import numpy as np
@@ -39,21 +39,6 @@ _AROUND_DATA: Final = 64
 
 class ElfError(ValueError):
     """The file is no ELF file that can be read; the message says why."""
-
-
-class Source(Protocol):
-    """Where bytes come from."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read(self, offset: int, size: int) -> bytes:
-        """These bytes, or fewer where there are no more."""
-        ...
-
-    def find_data(self, offset: int) -> tuple[int, int]:
-        """(start, end) of the next bytes that are no hole; both the size where there are none."""
-        ...
 
 
 class FileSource:
@@ -80,26 +65,10 @@ class FileSource:
             return (self.size, self.size) if error.errno == errno.ENXIO else (offset, self.size)
 
 
-class BytesSource:
-    """Bytes in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """A slice."""
-        return self._data[offset : offset + size]
-
-    def find_data(self, offset: int) -> tuple[int, int]:
-        """All of it."""
-        return offset, self.size
-
-
 class Content:
     """A file as it is looked at once. Not thread-safe."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FileSource) -> None:
         self._source = source
         self.size = source.size
         self.work = 0  # Units so far.
@@ -222,8 +191,8 @@ class Section:
 class Elf:
     """A file as it is looked at once. All that reads it raises ElfError."""
 
-    def __init__(self, content: Content | bytes) -> None:
-        self.content = content = content if isinstance(content, Content) else Content(BytesSource(content))
+    def __init__(self, content: Content) -> None:
+        self.content = content
         if content.size < 64 or (head := content.read(0, 64))[:6] != b"\x7fELF\x02\x01":
             raise ElfError("not a 64-bit ELF file")
         if struct.unpack_from("<H", head, 18)[0] != _EM_X86_64:
@@ -375,7 +344,7 @@ class Elf:
         raise ElfError(f"no code is at {address:#x}")
 
     def find_frame(self, address: int) -> Function | None:
-        """The function around an address, by what unwinders are told (LSB 5.0, 10.6); None where there is none, as for
+        """The function around an address, by what unwinders get (LSB 5.0, 10.6); None where there is none, as for
         the stubs of the linker. Works where symbols were stripped."""
         header = self.sections.get(".eh_frame_hdr")
         starts, frames = self._frames

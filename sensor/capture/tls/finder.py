@@ -40,7 +40,6 @@ from sensor.capture.tls.elf import (
     FileSource,
     Function,
     Section,
-    Source,
 )
 from sensor.capture.tls.openssl import (
     NO_TLS,
@@ -253,7 +252,7 @@ def search_file(fd: int, name: str) -> Found:
     return search_content(FileSource(fd), name)
 
 
-def search_content(source: Source, name: str) -> Found:
+def search_content(source: FileSource, name: str) -> Found:
     """The same of bytes from anywhere."""
     content = Content(source)
     try:

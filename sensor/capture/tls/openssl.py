@@ -54,7 +54,7 @@ class Site:
 
     offset: int  # In the file.
     program: str  # Of bpf/tls.c.
-    cookie: int = 0  # What the program is told of this place.
+    cookie: int = 0  # What the program gets of this place.
     is_emulated: bool  # The kernel emulates the instruction there; others it steps over, at some 15 times the cost.
     code: bytes  # The instruction there, as it was read.
 
@@ -149,7 +149,7 @@ _WRITE_ARGUMENTS: Final = {
 # Of a cookie, 15 bits for each argument: a register of KEPT, from 1, or how far from the stack pointer.
 _SPOT_BITS: Final = 15
 _SPOT_STACK: Final = 0x4000
-# The next place is passed by the same write, and is told nothing then; and: it may come from such a place.
+# The next place is passed by the same write, and is reported nothing then; and: it may come from such a place.
 _FIRST: Final = 1 << 60
 _SECOND: Final = 1 << 61
 _UNSURE: Final = -1
@@ -180,7 +180,7 @@ def find_write_sites(elf: Elf) -> tuple[Site, ...]:
 
 def _find_done(elf: Elf, function: Function) -> tuple[Site, ...]:
     """The first instructions that are emulated behind each store of how much was written, as is done only where the
-    write succeeds: so all that does passes one, and of two the first is told."""
+    write succeeds: so all that does passes one, and of two the first is reported."""
     instructions = _read_all(elf, function)
     flow = _follow(elf, instructions, function.address, _WRITE_ARGUMENTS)
     if flow is None:
@@ -200,7 +200,7 @@ def _find_done(elf: Elf, function: Function) -> tuple[Site, ...]:
     firsts = [place for place in ordered if following[place] is not None]
     if any(following[place] in (_UNSURE, *firsts) for place in firsts):
         return ()
-    # What comes to the second ones by the first ones is not told there.
+    # What comes to the second ones by the first ones is not reported there.
     flow = _follow(elf, instructions, function.address, _WRITE_ARGUMENTS, firsts)
     by_address = {one.address: one for one in instructions}
     return _pack_done(elf, flow, [by_address[place] for place in ordered], firsts) if flow is not None else ()

@@ -36,11 +36,11 @@ LIBRARY_NAMES: Final = {
     Library.RUSTLS: "rustls",
 }
 
-Told = list[Exchange | StreamExchange]
+Exchanges = list[Exchange | StreamExchange]
 
 
 class TlsReader:
-    """Mutable state between events. `refuse` tells the kernel that a session (its id) is not, or no longer, HTTP."""
+    """Mutable state between events. `refuse` reports to the kernel that a session is not, or no longer, HTTP."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class TlsReader:
         find_room = bodies.find_room if bodies is not None else None
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
         self._local = LocalClients(
-            self._conversations, is_served_here=self._is_served_here, on_forgotten=self._forget_session
+            self._conversations.leave, is_served_here=self._is_served_here, on_forgotten=self._forget_session
         )
         self._ports: dict[tuple[int, int], PortReading] = {}
         self._port_numbers: set[int] = set()  # Of `_ports`.
-        # Library and process of sessions of which no call was told yet.
+        # Library and process of sessions of which no call was reported yet.
         self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
-        self.unbound_calls = 0  # Calls told without the addresses of their socket.
+        self.unbound_calls = 0  # Calls reported without the addresses of their socket.
 
     @property
     def local_clients(self) -> int:
@@ -74,13 +74,13 @@ class TlsReader:
         """For metrics: of the connections."""
         return self._conversations.figures("tls_", "tls")
 
-    def take(self, records: Iterable[memoryview]) -> Told:
+    def take(self, records: Iterable[memoryview]) -> Exchanges:
         """Exchanges that these records of the ring completed, in order."""
-        out: Told = []
+        out: Exchanges = []
         take_each(records, lambda left: self._take_all(left, out), logger)
-        return self._tell(out)
+        return self._mark_encrypted(out)
 
-    def _take_all(self, records: Iterable[memoryview], out: Told) -> None:
+    def _take_all(self, records: Iterable[memoryview], out: Exchanges) -> None:
         for record in records:
             event, data = unpack_event(record)
             if self._local.is_left(event):
@@ -94,11 +94,13 @@ class TlsReader:
                 self._bodies.now_ns = event.time_ns
             if self._local.note_ends(event):
                 self._note_session(event)
-            self._local.take_event(event, data, out)
+            told: Exchanges = []
+            self._conversations.take_event(event, data, told)
+            out += self._local.drop_left(told)
 
-    def poll(self, now_ns: int) -> Told:
+    def poll(self, now_ns: int) -> Exchanges:
         """What waited too long, and early halves of calls that last."""
-        return self._tell(self._local.drop_left(self._conversations.poll(now_ns)))
+        return self._mark_encrypted(self._local.drop_left(self._conversations.poll(now_ns)))
 
     @property
     def ports(self) -> Mapping[tuple[int, int], PortReading]:
@@ -118,37 +120,36 @@ class TlsReader:
     def _forget_session(self, session: int) -> None:
         self._uncounted.pop(session, None)
 
-    def _tell(self, told: Told) -> Told:
-        out: Told = []
-        for one in told:
-            if isinstance(one, StreamExchange):
-                self._note_call(one.exchange)
-                out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))
-            else:
-                self._note_call(one)
-                out.append(replace(one, is_encrypted=True))
-        return out
+    def _mark_encrypted(self, exchanges: Exchanges) -> Exchanges:
+        return [
+            StreamExchange(self._mark(one.exchange), one.call) if isinstance(one, StreamExchange) else self._mark(one)
+            for one in exchanges
+        ]
+
+    def _mark(self, exchange: Exchange) -> Exchange:
+        self._note_call(exchange)
+        return replace(exchange, ends=replace(exchange.ends, is_encrypted=True))
 
     def _note_call(self, exchange: Exchange) -> None:
-        if not exchange.remote_port:
-            self.unbound_calls += exchange.calls
-        elif exchange.role is Role.SERVER:
+        if not exchange.ends.remote_port:
+            self.unbound_calls += exchange.figures.calls
+        elif exchange.ends.role is Role.SERVER:
             self._count(exchange)
 
     def _is_served_here(self, exchange: Exchange) -> bool:
         """Of a server that is read in turns nobody looks at some connections; their calls are estimated."""
-        return exchange.remote_port in self._port_numbers and is_loopback(exchange.remote_address)
+        return exchange.ends.remote_port in self._port_numbers and is_loopback(exchange.ends.remote_address)
 
     def _count(self, exchange: Exchange) -> None:
-        key = (exchange.cgroup_id, exchange.local_port)
+        key = (exchange.ends.cgroup_id, exchange.ends.local_port)
         port = self._ports.get(key)
         if port is None:
             if len(self._ports) >= MAX_PORTS:
                 return
             port = self._ports[key] = PortReading()
-            self._port_numbers.add(exchange.local_port)
-        port.calls += exchange.calls
-        met = self._uncounted.pop(exchange.connection, None)
+            self._port_numbers.add(exchange.ends.local_port)
+        port.calls += exchange.figures.calls
+        met = self._uncounted.pop(exchange.ends.connection, None)
         if met is not None:
             library, process = met
             port.connections += 1

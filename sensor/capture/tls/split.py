@@ -14,7 +14,7 @@ from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 
 @dataclass(slots=True)
 class PortReading:
-    """What was read of a listening port of a cgroup: grows while calls are told."""
+    """What was read of a listening port of a cgroup: grows while calls are reported."""
 
     calls: int = 0
     connections: int = 0
@@ -37,7 +37,7 @@ class _Parts:
 
 
 class PortSplit:
-    """Mutable: what was told before. `split` is called with the same totals, grown."""
+    """Mutable: what was reported before. `split` is called with the same totals, grown."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[int, int], _Parts] = {}
@@ -83,5 +83,5 @@ class PortSplit:
             joined_late=count.joined_late - parts.late,
             exchanges=parts.exchanges,
         )
-        told = [https] if https.connections or https.bytes else []
-        return [*told, rest] if rest.connections or rest.bytes or rest.joined_late else told
+        encrypted = [https] if https.connections or https.bytes else []
+        return [*encrypted, rest] if rest.connections or rest.bytes or rest.joined_late else encrypted

@@ -2,23 +2,9 @@
 it.
 """
 
-from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 NOT_FOUND: Final = "No library of TLS that can be read was found in its process."
-
-
-class Probed(Protocol):
-    """`sensor.capture.tls.attacher.ProbedFile`."""
-
-    @property
-    def pids(self) -> tuple[int, ...]: ...
-
-    @property
-    def sites(self) -> tuple[object, ...]: ...
-
-    @property
-    def reason(self) -> str: ...
 
 
 class UnreadProcesses:
@@ -28,15 +14,8 @@ class UnreadProcesses:
     def __init__(self) -> None:
         self._reasons: dict[int, str] | None = None
 
-    def update(self, files: Iterable[Probed] | None) -> None:
-        """Files with a library of TLS, all of the node; None: nobody looks any more."""
-        if files is None:
-            self._reasons = None
-            return
-        reasons: dict[int, str] = {}
-        for file in files:
-            for pid in file.pids:
-                reasons[pid] = reasons.get(pid) or ("" if file.sites else file.reason)
+    def update(self, reasons: dict[int, str] | None) -> None:
+        """Reasons by process, empty where all is read; None: nobody looks any more."""
         self._reasons = reasons
 
     def why(self, pid: int) -> str:

@@ -64,14 +64,8 @@ class Attack:
 
 
 def pack_payload(attack: Attack, evidence: AttackEvidence) -> int:
-    """The 64 bits that are told of a payload; never 0."""
+    """The 64 bits that are reported of a payload; never 0."""
     return attack.payload_hash & _HASH_MASK | evidence << 4 | _CLASS_NUMBERS[attack.attack_class]
-
-
-def read_class(payload: int) -> AttackClass | None:
-    """The class in what `pack_payload` gave; None of 0."""
-    number = payload & _CLASS_BITS
-    return next((kind for kind, own in _CLASS_NUMBERS.items() if own == number), None)
 
 
 def read_evidence(payload: int) -> AttackEvidence:
@@ -100,7 +94,7 @@ PLAIN_HEADERS: Final = frozenset(
     )
 )
 _CREDENTIALS: Final = frozenset(("authorization", "proxy-authorization"))
-_STRANGE: Final = re.compile(r"[$'<`\\|]")  # The same as of N_HEADER_QUOTED in bpf/odd.h.
+_STRANGE: Final = re.compile(r"[$'<`\\|]")  # The same as of N_HEADER_QUOTED in bpf/attack_signs.h.
 _PLAIN_PREFIX: Final = "sec-"  # Fetch metadata, client hints, WebSockets.
 _FILE_HEADERS: Final = re.compile(r"x[-_.]file[-_.]?name\Z|content-disposition\Z")
 

@@ -34,7 +34,7 @@ _LOOSE: Final = frozenset(
 )  # fmt: skip
 # What the set left out of its expressions after the package's version, and what stands there since.
 _AMENDED: Final = (
-    ("(?:[acm]tim|inod)e|(?:_exist|perm)s|group", "_exists"),  # That a file has a time or a mode tells nobody much.
+    ("(?:[acm]tim|inod)e|(?:_exist|perm)s|group", "_exists"),  # That a file has a time or a mode says little.
     ("//.*|#.*", r"//[^\n]*\n|#[^\n]*\n"),  # A comment ends with its line.
 )
 # By the first three digits of a rule's id: the files of the set.

@@ -68,7 +68,7 @@ class ExpressionSet:
 
     def __init__(self, patterns: Sequence[str], memory_bytes: int = SET_BYTES) -> None:
         options = re2.Options()
-        options.log_errors = False  # Patterns that it has no syntax for are told instead.
+        options.log_errors = False  # Patterns that it has no syntax for are reported instead.
         options.max_mem = memory_bytes
         self._taken: list[int] = []
         self.left_out: list[int] = []

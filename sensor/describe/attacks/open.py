@@ -9,7 +9,7 @@ from sensor.describe.attacks.classifier import AttackClassifier
 from sensor.describe.attacks.conduct import find_misconduct
 from sensor.describe.attacks.core_rules import load_core_rules, load_database_errors
 from sensor.describe.attacks.matching import ExpressionSet
-from sensor.describe.attacks.reader import AnswerJudge, AttackReader
+from sensor.describe.attacks.reader import AttackReader, EvidenceFinder
 
 # Texts for which the classifier is made: any mark that ordinary targets and headers have not, or a word of a payload
 # that has none. Bodies always are.
@@ -30,7 +30,7 @@ def open_attacks(keyed_hash: KeyedHash, *, bytes_per_second: int, account: Attac
         _LateClassifier(keyed_hash),
         bytes_per_second=bytes_per_second,
         account=account,
-        judge=AnswerJudge(load_database_errors),
+        evidence=EvidenceFinder(load_database_errors),
     )
 
 

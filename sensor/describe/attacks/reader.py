@@ -87,7 +87,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         return f"Answer(status_code={self.status_code}, redacted)"
 
 
-class AnswerJudge:
+class EvidenceFinder:
     """Mutable state: the largest answer of each route, of calls without payloads. Not thread-safe."""
 
     def __init__(self, load_database_errors: Callable[[], Sequence[str]] = tuple) -> None:
@@ -105,7 +105,7 @@ class AnswerJudge:
             del self._sizes[next(iter(self._sizes))]
         self._sizes[answer.route_id] = count + 1, max(largest, answer.response_bytes)
 
-    def judge(self, attack: Attack, value: str, answer: Answer) -> AttackEvidence:
+    def find(self, attack: Attack, value: str, answer: Answer) -> AttackEvidence:
         """How the answer to a request with the payload `value` confirms it; the surest first."""
         kind = attack.attack_class
         markers = _MARKERS.get(kind)
@@ -202,11 +202,16 @@ class AttackReader:
     """Mutable state: budgets of this second, header lines met lately, sizes of answers. Not thread-safe."""
 
     def __init__(
-        self, classifier: Classifier, *, bytes_per_second: int, account: AttackAccount, judge: AnswerJudge | None = None
+        self,
+        classifier: Classifier,
+        *,
+        bytes_per_second: int,
+        account: AttackAccount,
+        evidence: EvidenceFinder | None = None,
     ) -> None:
         """`bytes_per_second` of values, for the node; 0: nothing is looked at."""
         self._classifier = classifier
-        self._judge = judge or AnswerJudge()
+        self._evidence = evidence or EvidenceFinder()
         self._limit = bytes_per_second
         self._second = -1
         self._used = 0
@@ -216,7 +221,7 @@ class AttackReader:
         self._account = account
 
     def read(self, request: AttackedRequest) -> int:
-        """The payload of a request as it is told, 0 where there is none.
+        """The payload of a request as it is reported, 0 where there is none.
 
         Cost: 3 us of a plain one, else 22 us and some 95 ns a character (scripts/bench attacks).
         """
@@ -228,7 +233,7 @@ class AttackReader:
         odd = [line for line in lines if self._is_odd(line)]
         is_target_odd = self._classifier.is_odd(f"{request.path}?{request.query}") if is_plain else True
         if not is_target_odd and not odd and is_method(request.method):
-            self._judge.learn(request.answer)
+            self._evidence.learn(request.answer)
             return 0
         path = "" if not is_plain and _PLAIN.match(request.path) else request.path
         size = len(path) + len(request.query) + len(body) + sum(map(len, odd))
@@ -236,13 +241,13 @@ class AttackReader:
         if self._may_spend(request.consumer, size, request.time_ns):
             found = self._classifier.find(_make_request(request, path, lines, odd, body))
         if found is None:
-            self._judge.learn(request.answer)
+            self._evidence.learn(request.answer)
             return 0
         attack, value = found
         answer = request.answer
         if request.read_bodies is not None:
             answer = msgspec.structs.replace(answer, body=request.read_bodies(False))
-        evidence = self._judge.judge(attack, value, answer)
+        evidence = self._evidence.find(attack, value, answer)
         self._account.attacks += 1
         self._account.confirmed += evidence > 0
         return pack_payload(attack, evidence)

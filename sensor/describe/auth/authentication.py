@@ -1,7 +1,7 @@
 """Finds the credentials of a request: a `RequestHead` in, `Evidence` out (the kind and raw value of each credential).
 
-Names decide: `sensor.describe.auth.header_names` for headers, the tables of `sensor.describe.auth.schemes` for query
-parameters and cookies. A value that looks random is not evidence. A JWT is evidence, because of its form.
+Names decide, by the tables of `sensor.describe.auth.schemes`. A value that looks random is not evidence. A JWT is
+evidence, because of its form.
 
 Values stay on the node. `sensor.describe.auth.principal` turns them into keyed hashes.
 """
@@ -15,7 +15,7 @@ import msgspec
 
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.describe.auth import schemes
-from sensor.describe.auth.header_names import HeaderRole, classify_header_name, flatten_name
+from sensor.describe.auth.schemes import HeaderRole, classify_header_name, flatten_name
 from sensor.http.http1.head import Header, RequestHead
 
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
@@ -26,6 +26,9 @@ _KEY_BYTES: Final = 6
 # The shortest keys of vendors' documentation.
 _OPAQUE_BYTES: Final = 16
 # Roles and answers by name; longer names are classified anew. Under 1 MB.
+# Lines whose evidence is kept, and the longest value; dropped whole when full.
+_LINE_CACHE_ENTRIES: Final = 1_024
+_CACHED_VALUE_BYTES: Final = 2_048
 _NAME_CACHE_ENTRIES: Final = 4_096
 _CACHED_NAME_BYTES: Final = 64
 
@@ -104,26 +107,30 @@ def is_key_header(name: bytes) -> bool:
 
 
 class Authenticator:
-    """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
-
-    __slots__ = ("_roles",)
+    """Finds the credentials of a request. Holds bounded caches of what header names mean, and lines by themselves."""
 
     def __init__(self) -> None:
         self._roles: dict[bytes, HeaderRole] = {}
+        # Heads that hold the same line share its `Header` while that is among the lately met.
+        self._lines: dict[Header, tuple[Evidence, ...]] = {}
 
     def find(self, head: RequestHead) -> list[Evidence]:
         """Every credential of `head`, in order of appearance: headers, then cookies, then query.
 
-        A header that was met before costs one look: what its line says is noted on it (`Header.reading`).
+        A header that was met before costs one look.
         """
         found: list[Evidence] = []
         headers, cut = head.headers, None
         if head.is_last_header_cut and headers:
             headers, cut = headers[:-1], headers[-1]
         for header in headers:
-            reading = header.reading
+            reading = self._lines.get(header)
             if reading is None:
-                reading = header.reading = self._read(header, False)
+                reading = self._read(header, False)
+                if len(header.value) <= _CACHED_VALUE_BYTES:
+                    if len(self._lines) >= _LINE_CACHE_ENTRIES:
+                        self._lines.clear()
+                    self._lines[header] = reading
             if reading:
                 found += reading if reading is not _IN_CONTEXT else _read_in_context(head, header, False)
         if cut is not None:

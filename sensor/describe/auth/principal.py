@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from sensor.core.calls import AuthenticationKind as Kind
-from sensor.core.calls import PrincipalKind
+from sensor.core.calls import Credentials, PrincipalKind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.authentication import Authenticator, Evidence, is_jwt
 from sensor.http.http1.head import RequestHead
@@ -145,16 +145,6 @@ class _Claims(msgspec.Struct):
     appid: str | None = None  # Microsoft Entra ID, version 1 tokens.
 
 
-class Credentials(msgspec.Struct, frozen=True, gc=False):
-    """What may be told of a request's credentials: kinds and keyed hashes."""
-
-    kinds: Kind
-    principal: int  # 0 = none.
-    principal_kind: PrincipalKind
-    credential: int  # 0 = none or truncated.
-    is_truncated: bool
-
-
 _NONE: Final = Credentials(Kind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
 _claims_decoder: Final = msgspec.json.Decoder(_Claims)
 
@@ -166,8 +156,6 @@ def _combine(bits: int) -> Kind:
 
 class Principals:
     """Reads the credentials of a request under one installation key."""
-
-    __slots__ = ("_authenticator", "_cache", "_hash", "_known")
 
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash
@@ -186,7 +174,7 @@ class Principals:
             return self._read_many(found)
         only = found[0]
         known = self._known.get(only.value)
-        if known is not None and known.kinds.value & only.kind.value and not only.is_cut:
+        if known is not None and known.authentication.value & only.kind.value and not only.is_cut:
             return known
         credentials = self._read_many(found)
         if not only.is_cut and credentials.credential and len(only.value) <= _KNOWN_VALUE_BYTES:

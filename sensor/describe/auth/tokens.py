@@ -37,7 +37,7 @@ OTHER: Final = "{word}"
 
 
 class Claim(StrEnum):
-    """What is told."""
+    """What is reported."""
 
     ALGORITHM = "algorithm"
     ISSUER = "issuer"

@@ -17,9 +17,8 @@ import brotli
 import msgspec
 from backports import zstd
 
-from sensor.http.http1.events import Data, End, Event, Head
 from sensor.http.http1.grammar import Body, Expect
-from sensor.http.http1.stream import MessageReader
+from sensor.http.http1.stream import Data, End, Event, Head, MessageReader
 
 # What is looked at of one body; 64 KiB of compressed JSON are some 500 KiB.
 DECODED_BYTES_MAX: Final = 256 << 10

@@ -209,7 +209,7 @@ _MARKS_OF_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Elements(NamedTuple):
-    """`values`: for the classifier, private to the node; `records`: None where nobody can tell."""
+    """`values`: for the classifier, private to the node; `records`: None where nobody knows."""
 
     values: object
     records: int | None
@@ -440,14 +440,10 @@ def _read_multipart(data: bytes, is_complete: bool) -> Document:
 
 _PROTOBUF: Final = frozenset(
     (
-        "application/grpc",
-        "application/grpc-web",
-        "application/proto",
-        "application/protobuf",
-        "application/x-protobuf",
-        "application/vnd.google.protobuf",
+        "application/grpc", "application/grpc-web", "application/proto", "application/protobuf",
+        "application/x-protobuf", "application/vnd.google.protobuf",
     )
-)
+)  # fmt: skip
 _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "text/html": _read_markup,
     "application/xhtml+xml": _read_markup,

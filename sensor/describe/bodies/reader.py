@@ -152,7 +152,7 @@ _WORDS: Final = (
 
 
 class BodyCall(msgspec.Struct, frozen=True, gc=False):
-    """What the reader is told of a call whose bodies came. Private to the node."""
+    """What the reader gets of a call whose bodies came. Private to the node."""
 
     route_id: int
     status_code: int
@@ -189,12 +189,12 @@ class DocumentSink(Protocol):
     """Who learns what bodies look like (sensor/describe/schemas)."""
 
     def learn_bodies(
-        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
+        self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
     ) -> None: ...
 
 
 class _Read(msgspec.Struct, frozen=True, gc=False):
-    """One body of which something can be told: its kinds of data where it was read."""
+    """One body of which something can be reported: its kinds of data where it was read."""
 
     document: Document | None
     data: frozenset[DataKind]
@@ -223,21 +223,21 @@ class BodyReader:
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
         question = find_payload(call, is_request=True)
-        asked = self._classify(question, _read_type(question), Side(call.route_id, is_request=True))
-        told = self._classify(answer, media_type, Side(call.route_id, is_request=False))
+        request = self._classify(question, _read_type(question), Side(call.route_id, is_request=True))
+        response = self._classify(answer, media_type, Side(call.route_id, is_request=False))
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
-        if asked is not None and asked.document is not None:
+        if request is not None and request.document is not None:
             flags |= BodyFlag.REQUEST_READ
-            codes |= make_codes(DataPlace.REQUEST_BODY, asked.data)
-        if told is not None and told.document is not None:
+            codes |= make_codes(DataPlace.REQUEST_BODY, request.data)
+        if response is not None and response.document is not None:
             flags |= BodyFlag.RESPONSE_READ
-            codes |= make_codes(DataPlace.RESPONSE_BODY, told.data)
-            records, known = self._count(call, told.document, is_complete=told.is_complete)
+            codes |= make_codes(DataPlace.RESPONSE_BODY, response.data)
+            records, known = self._count(call, response.document, is_complete=response.is_complete)
             flags |= known
         if self._sink is not None:
-            seen_asked, seen_told = (one.seen if one is not None else None for one in (asked, told))
-            self._sink.learn_bodies(call, seen_asked, seen_told, codes)
+            request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
+            self._sink.learn_bodies(call, request_seen, response_seen, codes)
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
@@ -257,9 +257,9 @@ class BodyReader:
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
     ) -> BodyFacts | None:
         """The facts of a call with what its path, query and headers hold, where those are due."""
-        if not self._heads.is_due(route_id, 0, "", 0, exchange.time_unix_ns):
+        if not self._heads.is_due(route_id, 0, "", 0, exchange.figures.time_unix_ns):
             return facts
-        codes = read_head(head, exchange.remote_address, is_encrypted=exchange.is_encrypted)
+        codes = read_head(head, exchange.ends.remote_address, is_encrypted=exchange.ends.is_encrypted)
         if facts is None:
             return BodyFacts(0, tuple(sorted(codes)), BodyFlag.HEAD_READ)
         return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.HEAD_READ)

@@ -10,6 +10,7 @@ rest the median of what remains). A response four times larger than any that was
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 from typing import Final, NamedTuple
@@ -34,13 +35,11 @@ class SampleRule(msgspec.Struct, frozen=True):
     interval_ns: int = _SECOND_NS
 
 
+@dataclass(slots=True)
 class _Route:
-    __slots__ = ("classes", "count", "last_ns")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last_ns = 0
-        self.classes: tuple[int, ...] = ()  # Hashes of looks, mostly one: a set would be most of what a route takes.
+    count: int = 0
+    last_ns: int = 0
+    classes: tuple[int, ...] = ()  # Hashes of looks, mostly one: a set would be most of what a route takes.
 
 
 class BodySampler:
@@ -74,7 +73,7 @@ JUMP_RATIO: Final = 4
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):
-    """How to tell the records of a route's response from its size."""
+    """How to estimate the records of a route's response from its size."""
 
     fixed_bytes: float
     record_bytes: float  # 0: every response is one record.

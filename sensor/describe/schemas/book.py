@@ -11,7 +11,7 @@ counts the collector adds to those of the earlier ones.
 import enum
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -32,7 +32,7 @@ from sensor.routes.vocabulary import Vocabulary
 
 Parameters = dict[str, object]
 _PAIRS_MAX: Final = 64  # Of one query or cookie header.
-# Read by everybody between client and server, or told elsewhere (authentication, address, media type).
+# Read by everybody between client and server, or reported elsewhere (authentication, address, media type).
 _COMMON_HEADERS: Final = frozenset(
     (
         *(b"host", b"cookie", b"authorization", b"proxy-authorization", b"content-type", b"transfer-encoding"),
@@ -84,7 +84,7 @@ MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
 MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
-# Told again so often although nothing changed, for the collector may have lost its store.
+# Reported again so often although nothing changed, for the collector may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
 FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
@@ -129,21 +129,17 @@ _WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, Sc
 _Key = tuple[int, SchemaPart, int, str, str]
 
 
+@dataclass(slots=True, eq=False)
 class _Entry:
-    __slots__ = (
-        *("document", "generation", "is_changed", "operations", "read_ns", "samples", "tokens", "told_ns", "tree"),
-    )
-
-    def __init__(self, generation: int, tree: Tree) -> None:
-        self.generation = generation
-        self.tree = tree
-        self.samples = 0
-        self.is_changed = True
-        self.told_ns = 0
-        self.operations: dict[Operation, Tally] = {}
-        self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
-        self.document = ""
-        self.read_ns = 0  # When the document was read last.
+    generation: int
+    tree: Tree
+    samples: int = 0
+    is_changed: bool = True
+    reported_ns: int = 0
+    operations: dict[Operation, Tally] = field(default_factory=dict)
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)  # By claim and value.
+    document: str = ""
+    read_ns: int = 0  # When the document was read last.
 
 
 @dataclass(slots=True)
@@ -163,10 +159,10 @@ class SchemaCounts:
 class SchemaBook:
     """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, is_telling_descriptions: bool = True) -> None:
-        """`rule`: which heads are learned from; `is_telling_descriptions`: whether those that services serve are."""
+    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, export_openapi_outlines: bool = True) -> None:
+        """`rule`: which heads are learned from; `export_openapi_outlines`: whether those that services serve are."""
         self._vocabulary = vocabulary
-        self._is_telling_descriptions = is_telling_descriptions
+        self._export_openapi_outlines = export_openapi_outlines
         self._sampler = BodySampler(rule)
         self._entries: dict[_Key, _Entry] = {}
         self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
@@ -196,12 +192,12 @@ class SchemaBook:
         if is_served:
             self._learn_parameters(route_id, head, consumer)
             self._count_tokens(route_id, find_token_facts(head))
-        asked = find_in_head(head.query, head.get(b"soapaction"))
-        if asked:
+        operations = find_in_head(head.query, head.get(b"soapaction"))
+        if operations:
             sample = Sample(
                 status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
             )
-            self._count_operations(route_id, asked, sample)
+            self._count_operations(route_id, operations, sample)
 
     def _learn_parameters(self, route_id: int, head: RequestHead, consumer: int) -> None:
         query, headers, cookies = read_parameters(head)
@@ -211,21 +207,21 @@ class SchemaBook:
             self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, consumer, is_empty=not cookies)
 
     def learn_bodies(
-        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
+        self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
     ) -> None:
         """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
         scripts/bench bodies."""
         status_class = call.status_code // 100
-        if told is not None:
-            self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, told, call.consumer)
-            if call.is_description and call.status_code == 200 and self._is_telling_descriptions:
-                self._learn_description(call, told)
-        if asked is None:
+        if response is not None:
+            self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, response, call.consumer)
+            if call.is_description and call.status_code == 200 and self._export_openapi_outlines:
+                self._learn_description(call, response)
+        if request is None:
             return
         is_served = _is_served(call.status_code)
         if is_served:
-            self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, asked, call.consumer)
-        operations = find_in_document(asked.tree, asked.content_type)
+            self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, request, call.consumer)
+        operations = find_in_document(request.tree, request.content_type)
         if not operations:
             return
         sample = Sample(
@@ -233,22 +229,22 @@ class SchemaBook:
             consumer=call.consumer,
             authentication=call.authentication,
             time_unix_ns=call.time_ns,
-            has_error=told is not None and has_failed(told.tree),
+            has_error=response is not None and has_failed(response.tree),
             is_request_read=True,
-            is_response_read=told is not None,
+            is_response_read=response is not None,
             data=data if len(operations) == 1 else (),  # Of several nobody knows which of them it was.
         )
         self._count_operations(call.route_id, operations, sample)
         if is_served and len(operations) == 1:
-            self._describe_operation(call, operations[0], asked, told)
+            self._describe_operation(call, operations[0], request, response)
 
-    def _learn_description(self, call: BodyCall, told: BodyDocument) -> None:
+    def _learn_description(self, call: BodyCall, response: BodyDocument) -> None:
         """Once in DESCRIPTION_NS, for it takes milliseconds."""
         key = call.route_id, SchemaPart.DESCRIPTION, 0, "", ""
         known = self._entries.get(key)
         if known is not None and call.time_ns - known.read_ns < DESCRIPTION_NS:
             return
-        outline = write_outline(told.tree) if told.is_complete else None
+        outline = write_outline(response.tree) if response.is_complete else None
         if outline is None:
             self._counts.descriptions_left_out += 1
             return
@@ -259,10 +255,10 @@ class SchemaBook:
         entry.document = outline
 
     def _describe_operation(
-        self, call: BodyCall, operation: Operation, asked: BodyDocument, told: BodyDocument | None
+        self, call: BodyCall, operation: Operation, request: BodyDocument, response: BodyDocument | None
     ) -> None:
         """Its parameters and its result, past what all calls of its protocol have around them."""
-        name = self._judge_operation(operation.name)
+        name = self._name_operation(operation.name)
         known = self._entries.get((call.route_id, SchemaPart.OPERATIONS, 0, "", ""))
         if name == OTHER_OPERATION or known is None:
             return
@@ -271,8 +267,8 @@ class SchemaBook:
             return
         label = f"{operation.protocol} {operation.kind} {name}"
         for part, status_class, document in (
-            (SchemaPart.REQUEST_BODY, 0, asked),
-            (SchemaPart.RESPONSE_BODY, call.status_code // 100, told),
+            (SchemaPart.REQUEST_BODY, 0, request),
+            (SchemaPart.RESPONSE_BODY, call.status_code // 100, response),
         ):
             value = None if document is None else find_told(document.tree, operation.protocol, operation.kind)
             if document is not None and value is not None:
@@ -307,10 +303,10 @@ class SchemaBook:
             self._counts.refused += 1
         self._nodes += entry.tree.nodes - nodes
 
-    def _count_operations(self, route_id: int, asked: Sequence[Operation], sample: Sample) -> None:
+    def _count_operations(self, route_id: int, operations: Sequence[Operation], sample: Sample) -> None:
         """Of a request that was not served only operations that are known: scanners guess names too."""
         key = route_id, SchemaPart.OPERATIONS, 0, "", ""
-        named = [msgspec.structs.replace(one, name=self._judge_operation(one.name)) for one in asked]
+        named = [msgspec.structs.replace(one, name=self._name_operation(one.name)) for one in operations]
         if not _is_served(sample.status_code):
             known = self._entries.get(key)
             named = [one for one in named if known is not None and one in known.operations]
@@ -340,7 +336,7 @@ class SchemaBook:
         telling, pattern = judge_name(text, self._vocabulary)
         return text if telling is Telling.NOW else f"{{{pattern}}}"
 
-    def _judge_operation(self, name: str) -> str:
+    def _name_operation(self, name: str) -> str:
         """Names of a schema leave as those of an RPC's methods do; others are one operation."""
         parts = [part for part in name.replace("/", ".").replace("-", ".").replace(":", ".").split(".") if part]
         return name if parts and all(is_schema_name(part, self._vocabulary) for part in parts) else OTHER_OPERATION
@@ -377,14 +373,14 @@ class SchemaBook:
             entry.is_changed = True
 
     def take(self, now_ns: int) -> Iterator[list[Schema]]:
-        """What changed since it was told, and what was told long ago; in lists of a message's size."""
+        """What changed since it was reported, and what was reported long ago; in lists of a message's size."""
         message: list[Schema] = []
         size = 0
         for key, entry in list(self._entries.items()):
-            if not entry.is_changed and now_ns - entry.told_ns < REPEAT_NS:
+            if not entry.is_changed and now_ns - entry.reported_ns < REPEAT_NS:
                 continue
             schema = self._write(key, entry)
-            entry.is_changed, entry.told_ns = False, now_ns
+            entry.is_changed, entry.reported_ns = False, now_ns
             if message and size + len(schema.fields) > MESSAGE_FIELDS:
                 yield message
                 message, size = [], 0

@@ -25,15 +25,10 @@ _LAST_PART: Final = re.compile(r"[^/#:]+\Z")
 _MCP: Final = {"tools/call": ("tool", "name"), "prompts/get": ("prompt", "name"), "resources/read": ("resource", "")}
 _MCP_METHODS: Final = frozenset(
     (
-        "initialize",
-        "ping",
-        "tools/list",
-        "prompts/list",
-        "resources/list",
-        "resources/templates/list",
+        "initialize", "ping", "tools/list", "prompts/list", "resources/list", "resources/templates/list",
         "logging/setLevel",
     )
-)
+)  # fmt: skip
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -82,11 +77,11 @@ def find_told(document: object, protocol: str, kind: str) -> object | None:
         return None
     if protocol == "graphql":
         return _first_object(document, ("variables", "data"))
-    told = _first_object(document, ("params", "result"))
-    if kind in ("tool", "prompt") and isinstance(told, dict) and isinstance(told.get("arguments"), dict):
-        arguments: object = told["arguments"]
+    response = _first_object(document, ("params", "result"))
+    if kind in ("tool", "prompt") and isinstance(response, dict) and isinstance(response.get("arguments"), dict):
+        arguments: object = response["arguments"]
         return arguments
-    return told
+    return response
 
 
 def _first_object(document: dict[object, object], names: tuple[str, ...]) -> object | None:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-# Callers of one operation that are told apart; past them there are `at least` so many. 2 KB an operation at most.
+# Callers of one operation that are distinguished; past them there are `at least` so many. 2 KB an operation at most.
 MAX_CONSUMERS: Final = 64
 MAX_DATA_CODES: Final = 64  # Kinds of data by place; there are some 120.
 _SECOND_NS: Final = 1_000_000_000
@@ -27,7 +28,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation as it may be told, among the samples. `errors`: answers that say so, and statuses from 400 on;
+    """An operation as it may be reported, among the samples. `errors`: answers that say so, and statuses from 400 on;
     `authentication`: served calls by the wire's bits; `data`: calls by code; times are unix seconds; `consumers` is a
     lower bound."""
 
@@ -48,27 +49,19 @@ class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int = 0
 
 
+@dataclass(slots=True)
 class Tally:
     """Of one operation of a route. Not thread-safe."""
 
-    __slots__ = (
-        "_authentication",
-        "_consumers",
-        "_counts",
-        "_data",
-        "_first_ns",
-        "_last_ns",
-    )
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._authentication: Counter[int] = Counter()
-        self._data: Counter[int] = Counter()
-        self._consumers: set[int] = set()
-        self._first_ns = self._last_ns = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _authentication: Counter[int] = field(default_factory=Counter)
+    _data: Counter[int] = field(default_factory=Counter)
+    _consumers: set[int] = field(default_factory=set)
+    _first_ns: int = 0
+    _last_ns: int = 0
 
     def add(self, sample: Sample) -> None:
-        """One call that asked for it."""
+        """One call of it."""
         status = sample.status_code
         is_served = 200 <= status < 300
         is_refused, is_failed = 400 <= status < 500, not 100 <= status < 500
@@ -90,7 +83,7 @@ class Tally:
         self._last_ns = max(self._last_ns, sample.time_unix_ns)
 
     def write(self, protocol: str, kind: str, name: str) -> OperationCount:
-        """As it is told under these names."""
+        """As it is reported under these names."""
         return OperationCount(
             protocol=protocol,
             kind=kind,

@@ -15,6 +15,7 @@ text shows by its form. Text of a query, header or form has no type of its own, 
 import enum
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -46,7 +47,7 @@ _ABBREVIATIONS: Final = frozenset(
         *("msg", "ts", "dt", "kwargs", "args", "etag", "mime", "cvv", "jsonrpc", "graphql", "sku", "skus", "dto"),
     )
 )
-# How a key of each shape is told: `{uuid}`.
+# How a key of each shape is reported: `{uuid}`.
 _PATTERNS: Final = {
     SegmentKind.INTEGER: "integer",
     SegmentKind.UUID: "uuid",
@@ -146,7 +147,7 @@ def _name_untyped(text: str) -> str:
 
 
 def _name_text(text: str) -> str:
-    """One or two characters tell which form is worth a look: 0.3 us for most texts."""
+    """One or two characters decide which form is worth a look: 0.3 us for most texts."""
     if not text or len(text) > MAX_TEXT_CHARACTERS:
         return "string"
     if "@" in text:
@@ -181,7 +182,7 @@ def _name_address(text: str) -> str:
 
 
 MAX_DEPTH: Final = 10
-# Named fields of one object; what is past them is told as `{word}`, as the keys of a map are.
+# Named fields of one object; what is past them is reported as `{word}`, as the keys of a map are.
 MAX_CHILDREN: Final = 128
 MAX_FIELDS: Final = 400  # Of one tree.
 MAX_ITEMS: Final = 8  # Looked at of one list, evenly spread.
@@ -197,7 +198,7 @@ ITEM: Final = "[]"
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One field as it may be told. `path`: steps joined by `/`: names, `[]` for elements, `{uuid}` for keys of a
+    """One field as it may be reported. `path`: steps joined by `/`: names, `[]` for elements, `{uuid}` for keys of a
     map."""
 
     path: str
@@ -205,23 +206,21 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     objects: int  # Times it was an object, whole.
     types: tuple[tuple[str, int], ...]
     values: tuple[str, ...] = ()  # All there are, where they are few and known to several consumers.
-    is_open: bool = False  # There are too many values, or such as are not told.
+    is_open: bool = False  # There are too many values, or such as are not reported.
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One field of the tree. Mutable."""
 
-    __slots__ = ("children", "consumers", "is_open", "is_shared", "objects", "present", "types", "values")
-
-    def __init__(self) -> None:
-        self.present = 0
-        self.objects = 0
-        self.types: dict[str, int] = {}
-        self.children: dict[str, Node] = {}
-        self.is_shared = False  # Its name may leave only after several consumers sent it.
-        self.consumers: tuple[int, ...] = ()  # The first few who did.
-        self.values: dict[str, set[int]] = {}
-        self.is_open = False
+    present: int = 0
+    objects: int = 0
+    types: dict[str, int] = field(default_factory=dict)
+    children: "dict[str, Node]" = field(default_factory=dict)
+    is_shared: bool = False  # Its name may leave only after several consumers sent it.
+    consumers: tuple[int, ...] = ()  # The first few who did.
+    values: dict[str, set[int]] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Tree:
@@ -307,7 +306,7 @@ class Tree:
         return child
 
     def _note_value(self, node: Node, name: str, value: str) -> None:
-        """A value that is no API word opens the set: it is not kept, and nothing of the set is told."""
+        """A value that is no API word opens the set: it is not kept, and nothing of the set is reported."""
         if node.is_open:
             return
         seen = node.values.get(value)
@@ -322,7 +321,7 @@ class Tree:
             seen.add(self._consumer)
 
     def list_fields(self) -> tuple[Field, ...]:
-        """All fields as they may be told now, parents first, by path; names that may not leave are one key of a map."""
+        """All fields as they may be reported now, parents first, by path; names that may not leave become one key."""
         fields: list[Field] = []
         self._tell([self.root], "", fields)
         return tuple(fields)

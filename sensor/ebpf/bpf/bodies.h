@@ -9,8 +9,8 @@
 #define APIDAE_BODIES_H
 
 #include "emit.h"
-#include "hand.h"
-#include "tell.h"
+#include "packet_state.h"
+#include "call_events.h"
 
 #define BODY_COPY 65536  /* Bytes of a body that go up at most. */
 #define PIECE_MAX 8192   /* Of one event. */

@@ -10,7 +10,7 @@
 #define APIDAE_BUDGET_H
 
 #include "conn.h"
-#include "learned.h"
+#include "cache_maps.h"
 
 #define BUDGET_TRIES 4 /* Other CPUs may take from the same budget; past so many the head stays down. */
 #define SECOND_NS 1000000000ULL

@@ -6,8 +6,8 @@
 #ifndef APIDAE_ENCRYPTED_H
 #define APIDAE_ENCRYPTED_H
 
-#include "hand.h"
-#include "tell.h"
+#include "packet_state.h"
+#include "call_events.h"
 
 #define HELLO_COPY 2048
 #define TLS_HEADER 5

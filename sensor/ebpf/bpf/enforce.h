@@ -11,8 +11,8 @@
 #define APIDAE_ENFORCE_H
 
 #include "verdicts.h"
-#include "hand.h"
-#include "recognise.h"
+#include "packet_state.h"
+#include "match.h"
 
 #define STOP 0                /* What a program returns for a segment that is dropped. */
 #define GUARDED 0x47554152    /* In skb->cb[4]: `guard` has let the segment through. */

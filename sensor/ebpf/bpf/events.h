@@ -150,7 +150,7 @@ struct call_record {
   u8 _pad[2];
   u32 call; /* As in struct http_event. */
   u8 client_address[16]; /* Of the client's end, whichever end this is. IPv4 in the first four bytes. */
-  u64 credential; /* Hash of a value that by itself says who calls, and that is not in the profile (told.h); 0: none. */
+  u64 credential; /* Hash of a value that by itself says who calls, and that is not in the profile (varying_fields.h); 0: none. */
 };
 
 #define NUMBER_NONE (~0ULL)
@@ -213,12 +213,12 @@ enum token_kind { T_DIGIT = 1, T_LOWER = 2, T_UPPER = 4, T_DASH = 8, T_UNDERSCOR
 
 /* Names of header fields and query parameters: what their values mean to user space. An entry of a bucket is hash & ~0xff | kind. */
 enum name_kind {
-  N_HEADER_IGNORED = 1, /* Not read, but where it has signs of an attack (odd.h). */
+  N_HEADER_IGNORED = 1, /* Not read, but where it has signs of an attack (attack_signs.h). */
   N_HEADER_HOST = 2,
   N_QUERY_IGNORED = 3,
   N_QUERY_CREDENTIAL = 4, /* Part of the profile. */
   N_QUERY_OBJECT = 5,     /* Part of the object, as a value of the path. */
-  N_HEADER_AUTHORIZATION = 6, /* Told, cut or part of the profile, by its scheme (told.h). */
+  N_HEADER_AUTHORIZATION = 6, /* Told, cut or part of the profile, by its scheme (varying_fields.h). */
   N_HEADER_KEY = 7,           /* A key: told, unless it may be a JWT. */
   N_HEADER_PRESENT = 8,       /* A signature of the request: only that there is one is part of the profile. */
   N_HEADER_QUOTED = 9,        /* Not read, and quotes, semicolons and escapes are in its grammar. */

@@ -4,8 +4,8 @@
 #define APIDAE_FIELDS_H
 
 #include "head.h"
-#include "told.h"
-#include "odd.h"
+#include "varying_fields.h"
+#include "attack_signs.h"
 
 #define FIELD_STEPS 160
 

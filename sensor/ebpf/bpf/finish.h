@@ -3,8 +3,8 @@
 #ifndef APIDAE_FINISH_H
 #define APIDAE_FINISH_H
 
-#include "hand.h"
-#include "tell.h"
+#include "packet_state.h"
+#include "call_events.h"
 
 #define FINISH_CALLS 5 /* A run; the next ones by tail call, of which 26 end QUEUE_DEEP calls and the others are the packet's. */
 

@@ -38,7 +38,7 @@ struct head {
   u64 object;
   u64 number;
   u64 length; /* Content-Length. */
-  u64 odd_first, odd_last, odd_brace, odd_marks, free_marks; /* Of the value in hand (odd.h). */
+  u64 odd_first, odd_last, odd_brace, odd_marks, free_marks; /* Of the value in hand (attack_signs.h). */
   u64 method;
   u32 at;
   u32 end;    /* Bytes in hand. */

@@ -15,12 +15,12 @@
  */
 #include <uapi/linux/bpf.h>
 #include "conn.h"
-#include "learned.h"
+#include "cache_maps.h"
 #include "order.h"
-#include "hand.h"
+#include "packet_state.h"
 #include "emit.h"
-#include "tell.h"
-#include "recognise.h"
+#include "call_events.h"
+#include "match.h"
 #include "answer.h"
 #include "bodies.h"
 #include "finish.h"

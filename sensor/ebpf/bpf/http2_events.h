@@ -7,19 +7,19 @@
  * What user space has read of one connection's header blocks: those that change nothing in the table of their direction, and mean the same
  * as long as nothing else does. `at`: up to this sequence number it had read all of the direction when it knew the meaning.
  */
-#define TAUGHT_BYTES 64
+#define BLOCK_BYTES 64
 #define MATCHED_STREAMS 32
 
 struct block_key {
   u64 connection;
   u32 direction;
   u32 length;
-  u8 bytes[TAUGHT_BYTES]; /* Zero padded. */
+  u8 bytes[BLOCK_BYTES]; /* Zero padded. */
 };
 
 enum block_use { BLOCK_REQUEST = 1, BLOCK_ANSWER = 2 }; /* Head of a request, of a final response; trailers any may be. */
 
-struct taught_block {
+struct block_entry {
   u32 number; /* Never 0, never used twice. */
   u32 at;
   u32 uses;

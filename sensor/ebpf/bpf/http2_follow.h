@@ -10,10 +10,10 @@
 #ifndef APIDAE_HTTP2_FOLLOW_H
 #define APIDAE_HTTP2_FOLLOW_H
 
-#include "hand.h"
+#include "packet_state.h"
 #include "http2_data.h"
 #include "http2_waiting.h"
-#include "tell.h"
+#include "call_events.h"
 
 #define OUT_MAX 1024       /* Of an event's data; a power of two. */
 #define OUT_ROOM 32        /* For the headers that may be added before it is looked at again. */

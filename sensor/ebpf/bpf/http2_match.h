@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Calls of HTTP/2 that need nothing of user space: streams whose header blocks it has read before, and whose meaning has not changed since
- * (struct taught_block). Such a stream waits here, and once its response is whole it is one record of a size of its own.
+ * (struct block_entry). Such a stream waits here, and once its response is whole it is one record of a size of its own.
  *
  * A packet comes here first. Frame by frame it is taken, as long as each is DATA of a stream that waits, a taught block, or one that nobody
  * reads; from the first other frame on it is followed as ever (http2_follow.h), and before that all streams that wait go up. So whatever is
@@ -31,7 +31,7 @@
 #define END_HEADERS 4
 
 /* What: blocks that user space has read. Life: it deletes them with their connection; past its size none are added. */
-BPF_F_TABLE("hash", struct block_key, struct taught_block, blocks, 16384, NO_PREALLOC);
+BPF_F_TABLE("hash", struct block_key, struct block_entry, blocks, 16384, NO_PREALLOC);
 /* What: struct stream_record, to the sensor. */
 BPF_RINGBUF_OUTPUT(stream_records, STREAM_RECORDS_PAGES);
 
@@ -76,13 +76,13 @@ static __always_inline void hand_waiting(struct __sk_buff *skb, struct conn *c, 
 }
 
 /* 0: it is not known, and may change the table. */
-static __always_inline const struct taught_block *find_taught(struct __sk_buff *skb, struct matching *m, u32 offset, u32 length) {
+static __always_inline const struct block_entry *find_taught(struct __sk_buff *skb, struct matching *m, u32 offset, u32 length) {
   u32 n = length;
   asm volatile("" : "+r"(n));
-  n = ((n - 1) & (TAUGHT_BYTES - 1)) + 1;
+  n = ((n - 1) & (BLOCK_BYTES - 1)) + 1;
   u64 *words = (u64 *)m->key.bytes;
 #pragma unroll
-  for (u32 i = 0; i < TAUGHT_BYTES / 8; i++)
+  for (u32 i = 0; i < BLOCK_BYTES / 8; i++)
     words[i] = 0;
   m->key.length = n;
   u32 size = n; /* Hidden, or `length` is what is loaded, of which verifiers before 6.8 learn no bound from being equal. */
@@ -97,7 +97,7 @@ static __always_inline int is_all_indexed(const struct matching *m) {
   const u64 *words = (const u64 *)m->key.bytes;
   u64 odd = 0; /* A bit for each byte. */
 #pragma unroll
-  for (u32 i = 0; i < TAUGHT_BYTES / 8; i++) {
+  for (u32 i = 0; i < BLOCK_BYTES / 8; i++) {
     u64 rest = ~words[i]; /* 0 where a byte is 0xff, which goes on in the next. */
     u64 signs = (rest | ((rest - 0x0101010101010101ULL) & ~rest)) & 0x8080808080808080ULL;
     odd |= signs * 0x2040810204081ULL >> 56 << 8 * i;
@@ -136,7 +136,7 @@ static __always_inline void record_stream(struct conn *c, struct matching *m, st
 
 /* 1: the client's frame is taken. */
 static __always_inline int take_asked(struct streams *s, struct matching *m, struct waiting_stream *w, const struct frame_header *h,
-                                      const struct taught_block *block, u8 is_one, u64 now) {
+                                      const struct block_entry *block, u8 is_one, u64 now) {
   u32 is_ended = h->flags & END_STREAM;
   if (block) {
     if (!(V(block->uses) & BLOCK_REQUEST) || h->stream <= V(s->max_stream) || !(h->stream & 1) || V(w->stream) || V(s->samples.is_ready))
@@ -164,7 +164,7 @@ static __always_inline int take_asked(struct streams *s, struct matching *m, str
 
 /* 1: the server's frame is taken. */
 static __always_inline int take_answered(struct conn *c, struct matching *m, struct waiting_stream *w, const struct frame_header *h,
-                                         const struct taught_block *block, u8 is_one, u64 now) {
+                                         const struct block_entry *block, u8 is_one, u64 now) {
   u32 is_ended = h->flags & END_STREAM, is_begun = V(w->answer) != 0;
   if (V(w->stream) != h->stream || !V(w->is_request_ended))
     return 0;
@@ -212,11 +212,11 @@ static __always_inline void match_frame(struct __sk_buff *skb, struct conn *c, s
   }
   read_frame_header(m->header, &h);
   u32 end = offset + FRAME_HEADER + h.length, is_whole = h.length <= skb->len && end <= skb->len;
-  const struct taught_block *block = 0;
+  const struct block_entry *block = 0;
   m->is_harmless = 0; /* There, and not on the stack, so that the verifier does not follow both values to the end. */
   if (h.kind == FRAME_HEADERS && is_whole && (h.flags & BLOCK_FORM) == END_HEADERS) {
     block = find_taught(skb, m, offset + FRAME_HEADER, h.length);
-    if (!block && h.length - 1 < TAUGHT_BYTES)
+    if (!block && h.length - 1 < BLOCK_BYTES)
       m->is_harmless = is_all_indexed(m);
   }
   if (!block && !V(m->is_harmless) && h.kind < FRAME_KINDS && BLOCK_KINDS >> (h.kind & 15) & 1) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Walks the HTTP/1 table (sensor/ebpf/machine.py, which also names the states and actions through -D flags) over bytes.
+ * Walks the HTTP/1 table (sensor/ebpf/http1_states.py, which also names the states and actions through -D flags) over bytes.
  *
  * Pure: no helpers, no maps, so that the tests compile the same file in user space. All results live in memory and are read back
  * through V(): neither clang nor the verifier then carries what it knows of one step into the next, and the loop stays cheap to

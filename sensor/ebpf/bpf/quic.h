@@ -6,7 +6,7 @@
 #ifndef APIDAE_QUIC_H
 #define APIDAE_QUIC_H
 
-#include "hand.h"
+#include "packet_state.h"
 
 #define PORT_HTTPS 443
 

@@ -7,7 +7,7 @@
 #ifndef APIDAE_UPGRADED_H
 #define APIDAE_UPGRADED_H
 
-#include "hand.h"
+#include "packet_state.h"
 #include "emit.h"
 #include "http2_start.h"
 

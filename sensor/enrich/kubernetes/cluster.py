@@ -9,52 +9,52 @@ Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first 
 2. `included_workloads`: on. So a team cannot exclude itself from what is named here.
 3. Annotation `apidae.io/watch` of the Pod.
 4. Label `apidae.io/watch` of its namespace.
-5. System namespaces: off, unless `is_watching_system_namespaces`, or the Pod is an ingress controller.
+5. System namespaces: off, unless `include_system_namespaces`, or the Pod is an ingress controller.
 6. On.
 """
 
+import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
-import httpx2
-import msgspec
-
 from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
+from common.kubernetes.objects import Metadata, Part
+from common.kubernetes.reflector import (
+    AccessError,
+    ApiError,
+    LoopThread,
+    OpenClient,
+    Reflector,
+    Resource,
+    WatchCounts,
+    ask,
+)
 from sensor.core.printable import make_printable
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, read_pod
-from sensor.enrich.kubernetes.resource_watch import AccessError, Resource, ResourceWatch, Sink, WatchCounts
 from sensor.enrich.kubernetes.table import PodTable
 
 logger = logging.getLogger(__name__)
 
 # What a cluster brings itself, or its provider does.
-SYSTEM_NAMESPACES: Final = (
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "openshift",
-    "openshift-*",
-    "gke-managed-*",
-    "gmp-system",
-    "calico-system",
-    "calico-apiserver",
-    "tigera-operator",
-    "cattle-system",
-    "cattle-fleet-*",
-    "local-path-storage",
+_SYSTEM_WORDS: Final = (
+    "kube-system kube-public kube-node-lease openshift openshift-* gke-managed-* gmp-system "
+    "calico-system calico-apiserver tigera-operator cattle-system cattle-fleet-* local-path-storage"
 )
+SYSTEM_NAMESPACES: Final = tuple(_SYSTEM_WORDS.split())
 EXCLUDED: Final = "Switched off by the setting excluded_workloads."
 ANNOTATED: Final = f"Switched off by the annotation {WATCH_KEY} of its Pod."
 LABELLED: Final = f"Switched off by the label {WATCH_KEY} of its namespace."
-SYSTEM: Final = "In a system namespace; is_watching_system_namespaces switches these on."
+SYSTEM: Final = "In a system namespace; include_system_namespaces switches these on."
 
+_STOP_SECONDS: Final = 2.0
 _VALUES: Final = {"true": True, "false": False}
-_MAX_TOLD: Final = 64  # Wrong values that are logged.
+_REPORTED_MAX: Final = 64  # Wrong values that are logged.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class SelectionRules:
 
     excluded: tuple[str, ...] = ()
     included: tuple[str, ...] = ()
-    is_watching_system_namespaces: bool = False
+    include_system_namespaces: bool = False
 
 
 class Selection:
@@ -72,11 +72,11 @@ class Selection:
     def __init__(self, rules: SelectionRules) -> None:
         self._rules = rules
         self._labels: Mapping[str, bool] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.generation = 0  # Rises where a verdict may have changed.
 
-    def judge(self, pod: Pod) -> str:
-        """Why it is left out; empty where it is watched."""
+    def find_exclusion(self, pod: Pod) -> str:
+        """Why a Pod is not watched; empty where it is."""
         rules = self._rules
         if _matches(rules.excluded, pod):
             return EXCLUDED
@@ -89,7 +89,7 @@ class Selection:
         if labelled is not None:
             return "" if labelled else LABELLED
         is_system = any(fnmatchcase(pod.namespace, pattern) for pattern in SYSTEM_NAMESPACES)
-        return SYSTEM if is_system and not rules.is_watching_system_namespaces and not pod.is_ingress else ""
+        return SYSTEM if is_system and not rules.include_system_namespaces and not pod.is_ingress else ""
 
     def set_labels(self, values: Mapping[str, str]) -> None:
         """Values of the label `apidae.io/watch`, by namespace, of all that have it."""
@@ -100,10 +100,10 @@ class Selection:
             self.generation += 1
 
     def _read(self, value: str, where: str) -> bool | None:
-        """True or false; a value that is neither is told once and counts as none."""
+        """True or false; a value that is neither is logged once and counts as none."""
         read = _VALUES.get(value.strip().lower())
-        if read is None and where not in self._told and len(self._told) < _MAX_TOLD:
-            self._told.add(where)
+        if read is None and where not in self._reported and len(self._reported) < _REPORTED_MAX:
+            self._reported.add(where)
             logger.warning('the %s %s is %r, which is ignored; give "true" or "false"', WATCH_KEY, where, value[:63])
         return read
 
@@ -128,7 +128,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True, slots=True)
 class PodName:
-    """How a cgroup of a Pod is told."""
+    """The names of a cgroup of a Pod."""
 
     namespace: str
     workload: str
@@ -136,41 +136,28 @@ class PodName:
     left_out: str  # Why it is not watched; empty where it is.
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
-    name: str = ""
-    resource_version: str = ""
-    labels: dict[str, str] | None = None
-
-
-class _NodeAddress(msgspec.Struct):
-    type: str = ""
+class _NodeAddress(Part, frozen=True, kw_only=True):
     address: str = ""
 
 
-class _NodeStatus(msgspec.Struct):
+class _NodeStatus(Part, frozen=True, kw_only=True):
     addresses: list[_NodeAddress] | None = None
 
 
-class _NodeObject(msgspec.Struct):
-    metadata: _Metadata
-    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+class _NodeObject(Part, frozen=True, kw_only=True):
+    metadata: Metadata
+    status: _NodeStatus = _NodeStatus()
 
 
-class _NamespaceObject(msgspec.Struct):
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+class _NamespaceObject(Part, frozen=True, kw_only=True):
+    metadata: Metadata = Metadata()
 
 
 class Cluster:
-    """The node's view of its cluster. Thread-safe: the watches write, one thread asks."""
+    """The node's view of its cluster. Thread-safe: one thread watches, one asks."""
 
     def __init__(
-        self,
-        settings: ClusterSettings,
-        *,
-        open_client: Callable[[], httpx2.Client],
-        random_source: Callable[[], float],
-        clock: Callable[[], float] = time.monotonic,
-        first_rest_seconds: float = 1.0,
+        self, settings: ClusterSettings, *, open_client: OpenClient, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`open_client` may raise `AccessError`; it is tried again."""
         self._settings = settings
@@ -179,52 +166,61 @@ class Cluster:
         self.pods = PodTable(clock=clock)
         self.selection = Selection(settings.rules)
         self.zone = settings.zone
-        self._node_addresses: frozenset[str] = frozenset()
+        self.node_addresses: frozenset[str] = frozenset()  # Empty where the node cannot be read.
         self._namespaces: dict[str, str] = {}
-        self._has_told_node = False
-        self.pod_watch: ResourceWatch[PodObject] = ResourceWatch(
+        self._has_reported_node = False
+        self._is_listed = asyncio.Event()
+        self._is_ready = threading.Event()  # Pods were listed, and the node was read.
+        self._thread = LoopThread(self._watch, "apidae-kubernetes")
+        self.pod_watch = Reflector(
             Resource(
+                name="Pods of this node",
                 path="/api/v1/pods",
                 type=PodObject,
+                read=lambda raw: read_pod(raw, label_keys=settings.label_keys),
+                replace=self._replace_pods,
+                put=self.pods.put,
+                remove=lambda pod: self.pods.remove(pod.object_uid),
                 selector=(("fieldSelector", f"spec.nodeName={settings.node}"),),
             ),
-            Sink(replace=self._replace_pods, put=self._put_pod, remove=self._remove_pod),
-            open_client=open_client,
-            random_source=random_source,
-            name="Pods of this node",
+            open_client,
             clock=clock,
-            first_rest_seconds=first_rest_seconds,
         )
-        self.namespace_watch: ResourceWatch[_NamespaceObject] = ResourceWatch(
-            Resource(path="/api/v1/namespaces", type=_NamespaceObject, selector=(("labelSelector", WATCH_KEY),)),
-            Sink(replace=self._replace_namespaces, put=self._put_namespace, remove=self._remove_namespace),
-            open_client=open_client,
-            random_source=random_source,
-            name="labels of namespaces",
+        self.namespace_watch = Reflector(
+            Resource(
+                name="labels of namespaces",
+                path="/api/v1/namespaces",
+                type=_NamespaceObject,
+                read=lambda raw: (raw.metadata.name, (raw.metadata.labels or {}).get(WATCH_KEY, "")),
+                replace=self._replace_namespaces,
+                put=lambda label: self._replace_namespaces([*self._namespaces.items(), label]),
+                remove=lambda label: self._replace_namespaces(
+                    [one for one in self._namespaces.items() if one[0] != label[0]]
+                ),
+                selector=(("labelSelector", WATCH_KEY),),
+            ),
+            open_client,
             clock=clock,
-            first_rest_seconds=first_rest_seconds,
         )
 
     def start(self, *, wait_seconds: float = 0.0) -> bool:
-        """Begins to watch, and waits for the first list at most so long. Says whether it came."""
-        self.pod_watch.start()
-        self.namespace_watch.start()
-        return self.pod_watch.wait_listed(wait_seconds)
+        """Begins to watch, and waits for the first list at most so long. Returns whether it came."""
+        self._thread.start()
+        return self._is_ready.wait(wait_seconds)
 
     def stop(self) -> None:
-        """Ends the watches; their threads end with their process at the latest."""
-        self.pod_watch.stop()
-        self.namespace_watch.stop()
+        """Ends the watches; their thread ends with its process at the latest."""
+        self._thread.stop(_STOP_SECONDS)
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for run in (self.pod_watch.run, self.namespace_watch.run, self._follow_node):
+                group.create_task(run())
 
     @property
     def generation(self) -> int:
         """Rises whenever names or verdicts given before may be old."""
         return self.pods.generation + self.selection.generation
-
-    @property
-    def node_addresses(self) -> frozenset[str]:
-        """Addresses of the node itself; empty where it cannot be read."""
-        return self._node_addresses
 
     def name(self, owner: CgroupOwner) -> PodName | None:
         """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
@@ -232,23 +228,27 @@ class Cluster:
         if pod is None:
             return None
         is_hop = pod.is_ingress or pod.container_name(owner.name) in SIDECARS
-        return PodName(pod.namespace, pod.workload, is_hop, self.selection.judge(pod))
+        return PodName(pod.namespace, pod.workload, is_hop, self.selection.find_exclusion(pod))
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
         ns); empty where there is none, and while the API does not answer: another Pod may have the address then."""
-        if address in self._node_addresses or not self.pod_watch.is_current:
+        if address in self.node_addresses or not self.is_current:
             return ""
         return self.pods.addresses.find(address, first_ns, last_ns)
 
     @property
+    def is_current(self) -> bool:
+        """Whether the Pods of this node are followed now."""
+        return self._is_ready.is_set() and self.pod_watch.is_current
+
+    @property
     def degradation(self) -> str:
         """What does not work now, in one sentence; empty where everything does."""
-        error = self.pod_watch.last_error
-        if error:
-            return f"the Kubernetes API does not answer ({error}): new Pods are named by their container ids"
-        if self.namespace_watch.last_error:
-            return f"labels of namespaces are not followed ({self.namespace_watch.last_error})"
+        if self.pod_watch.reason:
+            return f"Pods are not followed ({self.pod_watch.reason}): new ones are named by their container ids"
+        if self.namespace_watch.reason:
+            return f"labels of namespaces are not followed ({self.namespace_watch.reason})"
         return ""
 
     def figures(self) -> tuple[Figure, ...]:
@@ -257,7 +257,7 @@ class Cluster:
         age = self._clock() - self.pod_watch.last_contact
         gauges = (
             ("kubernetes_pods", "Pods of this node.", len(self.pods)),
-            ("kubernetes_is_current", "1 while the Pods of this node are followed.", self.pod_watch.is_current),
+            ("kubernetes_is_current", "1 while the Pods of this node are followed.", self.is_current),
             ("kubernetes_contact_age_seconds", "Time since the Kubernetes API sent something of Pods.", min(age, 1e9)),
         )
         evicted = (
@@ -267,55 +267,36 @@ class Cluster:
         )
         return (*make_gauges(gauges), *list_figures(watched, "kubernetes_"), *make_totals([evicted]))
 
-    # The watches tell, in their threads.
+    # In the thread of the watches.
 
-    def _read(self, raw: PodObject) -> Pod:
-        return read_pod(raw, label_keys=self._settings.label_keys)
+    def _replace_pods(self, pods: Sequence[Pod]) -> None:
+        self.pods.replace(pods)
+        self._is_listed.set()
 
-    def _read_all(self, raw: Sequence[PodObject]) -> Iterator[Pod]:
-        for one in raw:
+    def _replace_namespaces(self, labels: Sequence[tuple[str, str]]) -> None:
+        self._namespaces = dict(labels)
+        self.selection.set_labels(self._namespaces)
+
+    async def _follow_node(self) -> None:
+        """Reads the node after each list of its Pods: its zone and addresses change hardly ever."""
+        while True:
+            await self._is_listed.wait()
+            self._is_listed.clear()
             try:
-                yield self._read(one)
-            except Exception:
-                # One Pod keeps no other from being known.
-                self.pod_watch.counts.skipped += 1
-                logger.exception("a Pod cannot be read; it is skipped")
+                await self._read_node()
+            except Exception:  # A loop boundary: names do not need the node's zone.
+                logger.exception("reading the node %s failed", self._settings.node)
+            self._is_ready.set()
 
-    def _replace_pods(self, raw: Sequence[PodObject]) -> None:
-        self.pods.replace(self._read_all(raw))
-        self._read_node()
-
-    def _put_pod(self, raw: PodObject) -> None:
-        self.pods.put(self._read(raw))
-
-    def _remove_pod(self, raw: PodObject) -> None:
-        self.pods.remove(raw.metadata.uid)
-
-    def _replace_namespaces(self, raw: Sequence[_NamespaceObject]) -> None:
-        self._namespaces = {one.metadata.name: (one.metadata.labels or {}).get(WATCH_KEY, "") for one in raw}
-        self.selection.set_labels(self._namespaces)
-
-    def _put_namespace(self, raw: _NamespaceObject) -> None:
-        self._namespaces[raw.metadata.name] = (raw.metadata.labels or {}).get(WATCH_KEY, "")
-        self.selection.set_labels(self._namespaces)
-
-    def _remove_namespace(self, raw: _NamespaceObject) -> None:
-        self._namespaces.pop(raw.metadata.name, None)
-        self.selection.set_labels(self._namespaces)
-
-    def _read_node(self) -> None:
+    async def _read_node(self) -> None:
         """Zone and addresses of the node; without the right to read it there are none."""
+        self.pod_watch.counts.requests += 1
         try:
-            self.pod_watch.counts.requests += 1
-            with self._open_client() as client:
-                response = client.get(f"/api/v1/nodes/{self._settings.node}")
-            if response.status_code != 200:
-                raise ConnectionError(f"status {response.status_code}")
-            node = msgspec.json.decode(response.content, type=_NodeObject)
-        except (httpx2.HTTPError, AccessError, ConnectionError, msgspec.MsgspecError) as error:
-            if not self._has_told_node:
-                self._has_told_node = True
+            node = await ask(self._open_client, f"/api/v1/nodes/{self._settings.node}", _NodeObject)
+        except (AccessError, ApiError) as error:
+            if not self._has_reported_node:
+                self._has_reported_node = True
                 logger.warning("the node %s cannot be read (%s): its zone is not known", self._settings.node, error)
             return
-        self._node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
+        self.node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
         self.zone = self._settings.zone or make_printable((node.metadata.labels or {}).get(ZONE_LABEL, ""))

@@ -3,12 +3,13 @@
 The client's packages are loaded here and not before, so a plain host saves their 12 MB.
 """
 
-import random
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sensor.core.config import KubernetesUse, SensorSettings
+from common.settings import KubernetesUse
+from sensor.core.config import SensorSettings
 
 if TYPE_CHECKING:
     from sensor.enrich.kubernetes.cluster import Cluster
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 _IN_A_POD: Final = "KUBERNETES_SERVICE_HOST"
 
 
+def is_in_pod(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process runs in a container of Kubernetes."""
+    return bool(environment.get(_IN_A_POD))
+
+
 def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "Cluster | None":
     """The cluster as the settings say, not watched yet; None where there is none."""
-    is_there = bool(environment.get(_IN_A_POD)) or settings.kubeconfig is not None
+    is_there = is_in_pod(environment) or settings.kubeconfig is not None
     if settings.kubernetes is KubernetesUse.OFF or (settings.kubernetes is KubernetesUse.AUTO and not is_there):
         return None
+    from common.kubernetes.reflector import open_client
     from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, SelectionRules
-    from sensor.enrich.kubernetes.resource_watch import open_client
 
     return Cluster(
         ClusterSettings(
@@ -33,9 +39,8 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
             rules=SelectionRules(
                 excluded=settings.excluded_workloads,
                 included=settings.included_workloads,
-                is_watching_system_namespaces=settings.is_watching_system_namespaces,
+                include_system_namespaces=settings.include_system_namespaces,
             ),
         ),
         open_client=partial(open_client, settings.kubeconfig),
-        random_source=random.SystemRandom().random,
     )

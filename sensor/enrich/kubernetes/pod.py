@@ -2,105 +2,17 @@
 
 Takes the API's Pod as JSON, of which only these fields are decoded, and gives a `Pod` of some 1 KB. Environment,
 commands, volumes and all other annotations are never read.
-
-The workload follows from the Pod's own metadata, without a request for another object. A Pod names its controller
-(metadata.ownerReferences, `controller: true`). Controllers name their children by these rules:
-
-| Owner of the Pod | Rule | Source |
-|---|---|---|
-| ReplicaSet | Deployment's name, `-`, the label `pod-template-hash` | kubernetes pkg/controller/deployment/sync.go |
-| ReplicaSet | Rollout's name, `-`, the label `rollouts-pod-template-hash` | argo-rollouts rollout/sync.go |
-| Job | CronJob's name, `-`, the scheduled time in minutes | kubernetes pkg/controller/cronjob/utils.go, getJobName |
-| ReplicationController | the label `deploymentconfig` | OpenShift deployment configs |
-| Node | the static Pod's name, `-`, the node | kubernetes pkg/kubelet/config/common.go, generatePodName |
-
-Where no rule fits, the owner itself is the workload.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from common.kubernetes.objects import Metadata, Part, find_workload
 from sensor.core.printable import make_printable
-
-POD: Final = "Pod"  # Nobody's: a bare Pod.
-STATIC_POD: Final = "StaticPod"  # Of a file on its node.
-_TEMPLATE_HASH: Final = "pod-template-hash"
-_ROLLOUT_HASH: Final = "rollouts-pod-template-hash"
-_DEPLOYMENT_CONFIG: Final = "deploymentconfig"
-# The CronJob's Job is named by the minute for which it was scheduled; 8 digits until the year 2160.
-_SCHEDULED = re.compile(r"(?P<name>.+)-(?P<minutes>[0-9]{8})")
-# How long before its Pod's creation that minute may lie (startingDeadlineSeconds, retries of the Job): a number that is
-# a date or a ticket is none.
-_LATE_SECONDS: Final = 7 * 86_400
-_EARLY_SECONDS: Final = 3_600
-
-
-class Owner(msgspec.Struct, frozen=True, rename="camel"):
-    """One of metadata.ownerReferences."""
-
-    kind: str = ""
-    name: str = ""
-    api_version: str = ""
-    controller: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a person deployed: `kind` as Kubernetes spells it, or StaticPod."""
-
-    kind: str
-    name: str
-
-
-def find_workload(
-    *, name: str, labels: Mapping[str, str], owners: Sequence[Owner], created: str, node: str
-) -> Workload:
-    """The workload of the Pod `name` on `node`, made at `created` (RFC 3339, may be empty)."""
-    owner = next((one for one in owners if one.controller), owners[0] if owners else None)
-    if owner is None or not owner.name:
-        return Workload(POD, name)
-    match owner.kind:
-        case "ReplicaSet":
-            return _find_replica_set(owner.name, labels)
-        case "Job":
-            return _find_job(owner.name, created)
-        case "ReplicationController" if labels.get(_DEPLOYMENT_CONFIG):
-            return Workload("DeploymentConfig", labels[_DEPLOYMENT_CONFIG])
-        case "Node":
-            return Workload(STATIC_POD, name.removesuffix(f"-{node}") or name)
-    return Workload(owner.kind, owner.name)
-
-
-def _find_replica_set(name: str, labels: Mapping[str, str]) -> Workload:
-    for label, kind in ((_ROLLOUT_HASH, "Rollout"), (_TEMPLATE_HASH, "Deployment")):
-        suffix = f"-{labels.get(label, '')}"
-        if len(suffix) > 1 and name.endswith(suffix) and len(name) > len(suffix):
-            return Workload(kind, name.removesuffix(suffix))
-    return Workload("ReplicaSet", name)
-
-
-def _find_job(name: str, created: str) -> Workload:
-    match = _SCHEDULED.fullmatch(name)
-    if match:
-        made = _read_time(created)
-        age = made - 60 * int(match["minutes"])
-        if made and -_EARLY_SECONDS <= age <= _LATE_SECONDS:
-            return Workload("CronJob", match["name"])
-    return Workload("Job", name)
-
-
-def _read_time(text: str) -> float:
-    """Unix seconds; 0 where it is none."""
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC).timestamp()
-    except ValueError:
-        return 0.0
-
 
 WATCH_KEY: Final = "apidae.io/watch"
 # Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
@@ -123,53 +35,39 @@ SIDECARS: Final = {
 }
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    creation_timestamp: str | None = None
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-    owner_references: list[Owner] | None = None
-
-
-class _Spec(msgspec.Struct, rename="camel"):
+class _Spec(Part, frozen=True, kw_only=True):
     node_name: str = ""
     host_network: bool = False
 
 
-class _ContainerStatus(msgspec.Struct, rename={"name": "name", "container_id": "containerID"}):
+class _ContainerStatus(Part, frozen=True, kw_only=True):
     name: str = ""
-    container_id: str = ""
+    container_id: str = msgspec.field(name="containerID", default="")
 
 
-class _Address(msgspec.Struct):
+class _Address(Part, frozen=True, kw_only=True):
     ip: str = ""
 
 
-class _Status(msgspec.Struct, rename={"pod_ips": "podIPs", "containers": "containerStatuses",
-                                      "started": "startTime",
-                                      "init_containers": "initContainerStatuses",
-                                      "ephemeral_containers": "ephemeralContainerStatuses"}):  # fmt: skip
+class _Status(Part, frozen=True, kw_only=True):
     phase: str = ""
-    started: datetime | None = None
-    pod_ips: list[_Address] | None = None
-    containers: list[_ContainerStatus] | None = None
-    init_containers: list[_ContainerStatus] | None = None
-    ephemeral_containers: list[_ContainerStatus] | None = None
+    start_time: datetime | None = None
+    pod_ips: list[_Address] | None = msgspec.field(name="podIPs", default=None)
+    container_statuses: list[_ContainerStatus] | None = None
+    init_container_statuses: list[_ContainerStatus] | None = None
+    ephemeral_container_statuses: list[_ContainerStatus] | None = None
 
 
-class PodObject(msgspec.Struct):
-    """A Pod as the API tells it, as far as it is read."""
+class PodObject(Part, frozen=True, kw_only=True):
+    """A Pod of the API, as far as it is read."""
 
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-    spec: _Spec = msgspec.field(default_factory=_Spec)
-    status: _Status = msgspec.field(default_factory=_Status)
+    metadata: Metadata = Metadata()
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One Pod of this node. Equal where nothing that is told has changed."""
+    """One Pod of this node. Equal where nothing that is reported has changed."""
 
     uid: str  # As in its cgroup's path.
     object_uid: str  # metadata.uid.
@@ -224,17 +122,15 @@ INGRESS_LABELS: Final = (
 
 
 def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
-    """The Pod of an API object; `label_keys` are those that are told."""
+    """The Pod of an API object; `label_keys` are those that are reported."""
     metadata, status = raw.metadata, raw.status
     labels, annotations = metadata.labels or {}, metadata.annotations or {}
-    workload: Workload = find_workload(
-        name=metadata.name,
-        labels=labels,
-        owners=metadata.owner_references or (),
-        created=metadata.creation_timestamp or "",
-        node=raw.spec.node_name,
+    workload = find_workload(metadata, raw.spec.node_name)
+    statuses = (
+        *(status.container_statuses or ()),
+        *(status.init_container_statuses or ()),
+        *(status.ephemeral_container_statuses or ()),
     )
-    statuses = [*(status.containers or ()), *(status.init_containers or ()), *(status.ephemeral_containers or ())]
     return Pod(
         uid=annotations.get(_MIRROR, metadata.uid),
         object_uid=metadata.uid,
@@ -247,7 +143,7 @@ def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
         watch=make_printable(annotations.get(WATCH_KEY, "")),
         is_host_network=raw.spec.host_network,
         addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
-        started_at=int(status.started.timestamp()) if status.started else 0,
+        started_at=int(status.start_time.timestamp()) if status.start_time else 0,
         has_ended=status.phase in _ENDED,
         # `containerd://<id>`, `cri-o://<id>`, `docker://<id>`.
         containers=tuple(

@@ -387,7 +387,7 @@ class Fields:
         self.has_upgrade = False
         self.tokens: set[bytes] = set()  # Of Connection, lower case.
 
-    def add(self, line: bytes) -> None:
+    def add_line(self, line: bytes) -> None:
         """Takes one line; what is wrong with it is appended to `faults`."""
         if line[:1] in (b" ", b"\t"):
             self._fold(line)

@@ -23,7 +23,7 @@ JA4H). The kernel folds the same into a profile (bpf/fields.h), so one profile h
 
 import re
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -111,16 +111,14 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 class Header:
-    """One header field. Heads that hold the same line share it; nobody changes it but to note `reading`."""
+    """One header field. Heads that hold the same line share it, and nobody changes it."""
 
-    __slots__ = ("mark", "name", "reading", "text", "value")
+    __slots__ = ("mark", "name", "text", "value")
 
     def __init__(self, name: bytes, value: bytes) -> None:
         self.name = name  # Lower case.
         self.value = value
         self.text: str | None = None  # Of `host` and `content-type`: what is read of them.
-        # What `sensor.describe` made of the line alone; None before it was asked. Its type is not known here.
-        self.reading: Any = None
         self.mark = b""  # Of a field of which no more than this is read (sensor.http.http1.head).
         if name == b"host":
             self.text = normalize_host(value[: MAX_HOST_BYTES + 1]) if value else ""

@@ -16,9 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from sensor.http.http1.events import Abandoned, BodyRoom, Data, End, Event, Head, Started, State, Stopped
+from sensor.http.bodies import BodyRoom
 from sensor.http.http1.grammar import Expect, Fault, StartLine
-from sensor.http.http1.stream import MessageReader
+from sensor.http.http1.stream import Abandoned, Data, End, Event, Head, MessageReader, MessageState, Started, Stopped
 from sensor.http.reassembly import UNKNOWN_POSITION, Chunk, Gap, Piece
 from sensor.http.websocket import WebSocket
 
@@ -180,9 +180,9 @@ class Http1Connection:
     @property
     def is_upgraded(self) -> bool:
         """What follows is another protocol."""
-        return self._responses.state is State.OPAQUE
+        return self._responses.state is MessageState.OPAQUE
 
-    def take(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
+    def take_piece(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
         """Takes the next piece of a direction; gives the transactions that are over."""
         if isinstance(piece, Gap):
             self._take_gap(piece, is_request)
@@ -228,9 +228,9 @@ class Http1Connection:
 
     def _feed_request(self, chunk: Chunk) -> None:
         reader = self._requests
-        if reader.state is State.HELD and self._was_answer_seen(chunk):
+        if reader.state is MessageState.HELD and self._was_answer_seen(chunk):
             reader.release(self._request_sink)
-        elif reader.state is State.LENGTH and self._was_body_refused(chunk):
+        elif reader.state is MessageState.LENGTH and self._was_body_refused(chunk):
             reader.interrupt(self._request_sink)
         reader.feed(chunk.data, self._request_sink)
 
@@ -260,9 +260,9 @@ class Http1Connection:
             reader.interrupt(self._response_sink)
         reader.feed(chunk.data, self._response_sink)
 
-    def _is_next_due(self, state: State, position: int) -> bool:
+    def _is_next_due(self, state: MessageState, position: int) -> bool:
         """Whether a segment that starts like a response is one, although the response before has not ended."""
-        if state is State.CLOSE and len(self._queue) > 1:  # Without framing, on a connection that goes on.
+        if state is MessageState.CLOSE and len(self._queue) > 1:  # Without framing, on a connection that goes on.
             return True
         # An answer to a request that was not seen (perhaps HEAD, so without a body), which its client had in full.
         is_doubtful = self._answering is not None and self._answering.request is None
@@ -278,7 +278,7 @@ class Http1Connection:
             request is not None
             and request.head is not None
             and request.head.start.version == b"0.9"
-            and self._responses.state in (State.START, State.AFTER_LAST, State.STOPPED)
+            and self._responses.state in (MessageState.START, MessageState.AFTER_LAST, MessageState.STOPPED)
             and not chunk.data.startswith(b"HTTP/")
         )
 
@@ -363,7 +363,7 @@ class Http1Connection:
         self._answering = waiting
         if head.framing.is_upgrade:
             waiting.is_upgraded = True
-            self._requests.interrupt(self._request_sink, State.OPAQUE)
+            self._requests.interrupt(self._request_sink, MessageState.OPAQUE)
 
     def _lose_answer(self) -> None:
         """A response whose head was cut: it was the answer of the request that waits."""
@@ -438,4 +438,4 @@ class Http1Connection:
         if message.decoded is not None:
             message.decoded.feed(data)
         if self._bodies is not None and not message.has_gap:
-            message.has_gap = not self._bodies.add(message.body, data)
+            message.has_gap = not self._bodies.add_data(message.body, data)

@@ -29,9 +29,11 @@ place: the open message ends incomplete, and reading goes on where a segment sta
 
 import re
 from collections.abc import Callable
-from typing import Final
+from enum import Enum
+from typing import Final, Protocol
 
-from sensor.http.http1.events import Abandoned, Data, End, EventSink, Head, Started, State, Stopped
+import msgspec
+
 from sensor.http.http1.grammar import (
     RULES,
     Body,
@@ -47,6 +49,91 @@ from sensor.http.http1.grammar import (
     read_status_line,
     read_status_line_strictly,
 )
+
+
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """The first byte of a message."""
+
+    position: int
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """A whole head. Private to the node: holds values."""
+
+    start: StartLine
+    fields: list[tuple[bytes, bytes]]  # (name as sent, value), in order.
+    raw: bytes
+    framing: Framing
+
+    def get(self, name: bytes) -> bytes | None:
+        """Value of the first field of this name (lower case)."""
+        for key, value in self.fields:
+            if len(key) == len(name) and key.lower() == name:
+                return value
+        return None
+
+    def __repr__(self) -> str:
+        return f"Head({len(self.fields)} fields, redacted)"
+
+
+class Data(msgspec.Struct, frozen=True, gc=False):
+    """Bytes of a body without their chunks' framing."""
+
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Data({len(self.data)} bytes)"
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """The end of a message whose head was given."""
+
+    body_bytes: int  # Without chunk framing; gaps included.
+    wire_bytes: int  # Of head, body and trailers.
+    gap_bytes: int
+    is_complete: bool  # It ended as its framing says; of its body bytes may be missing.
+    faults: list[Fault]
+
+
+class Abandoned(msgspec.Struct, frozen=True, gc=False):
+    """A message whose head was never read whole: the place was lost, or the stream ended."""
+
+    wire_bytes: int
+
+
+class Stopped(msgspec.Struct, frozen=True, gc=False):
+    """Nothing more is read of this direction."""
+
+    fault: Fault
+
+
+Event = Started | Head | Data | End | Abandoned | Stopped
+
+
+class EventSink(Protocol):
+    """Takes events; a list is one."""
+
+    def append(self, event: Event, /) -> None:
+        """Takes the next."""
+        ...
+
+
+class MessageState(Enum):
+    """Of the reading of one direction."""
+
+    START = "start"
+    LINES = "lines"
+    LENGTH = "length"
+    CHUNK = "chunk"
+    CHUNK_DATA = "chunk_data"
+    CHUNK_END = "chunk_end"
+    TRAILER = "trailer"
+    CLOSE = "close"
+    HELD = "held"
+    LOST = "lost"
+    OPAQUE = "opaque"
+    AFTER_LAST = "after_last"
+    STOPPED = "stopped"
 
 
 def read_start_line(line: bytes, *, is_request: bool, is_strict: bool) -> tuple[StartLine, Fault | None] | Fault:
@@ -67,7 +154,7 @@ def read_chunk_size(line: bytes, *, is_strict: bool) -> tuple[int, Fault | None]
     return size if isinstance(size, Fault) else (size, None)
 
 
-def check_cut(state: State, line: bytes, fields: Fields, *, is_request: bool) -> Fault | None:
+def check_cut(state: MessageState, line: bytes, fields: Fields, *, is_request: bool) -> Fault | None:
     """`line` has no line feed; None: a continuation could make it right."""
     if not line:
         return None
@@ -76,13 +163,13 @@ def check_cut(state: State, line: bytes, fields: Fields, *, is_request: bool) ->
     body = line.removesuffix(b"\r")
     is_whole = body != line
     match state:
-        case State.START:
+        case MessageState.START:
             read = read_request_line_strictly if is_request else read_status_line_strictly
             start = read(body, is_whole=is_whole)
             return start if isinstance(start, Fault) else None
-        case State.LINES | State.TRAILER:
+        case MessageState.LINES | MessageState.TRAILER:
             return fields.check_cut(line)
-        case State.CHUNK:
+        case MessageState.CHUNK:
             size = read_chunk_line_strictly(body, is_whole=is_whole)
             return size if isinstance(size, Fault) else None
         case _:
@@ -97,8 +184,8 @@ _REQUEST_START = re.compile(rb"[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]")
 _RESPONSE_START = re.compile(rb"HTTP/1\.\d \d")
 
 
-_LINE_STATES: Final = frozenset((State.START, State.LINES, State.CHUNK, State.TRAILER))
-_SILENT: Final = frozenset((State.OPAQUE, State.STOPPED))
+_LINE_STATES: Final = frozenset((MessageState.START, MessageState.LINES, MessageState.CHUNK, MessageState.TRAILER))
+_SILENT: Final = frozenset((MessageState.OPAQUE, MessageState.STOPPED))
 
 
 def _expect_normal(start: StartLine) -> Expect:
@@ -123,7 +210,7 @@ class MessageReader:
         self._expect = expect
         self._has_data = has_data  # Whether `Data` is given; else bodies are only counted.
         # Joined late: the first bytes may be of anything.
-        self.state = State.LOST if is_joined else State.START
+        self.state = MessageState.LOST if is_joined else MessageState.START
         self.position = 0  # Bytes and gaps taken.
         self.fault: Fault | None = None  # That stopped the reading.
         self.unread_bytes = 0  # Of no message: lost, opaque, after a stop.
@@ -141,7 +228,7 @@ class MessageReader:
     def feed(self, data: bytes, events: EventSink) -> None:
         """Takes what comes next: the bytes of one segment or record."""
         at, size = 0, len(data)
-        if self.state is State.LOST:
+        if self.state is MessageState.LOST:
             self._resume(data)
         while at < size:
             take = self._take_line if self.state in _LINE_STATES else self._take_bytes
@@ -151,7 +238,7 @@ class MessageReader:
     def skip(self, length: int, events: EventSink) -> bool:
         """Takes a gap; gives whether it was bridged: what comes is where it would be without it."""
         self.position += length
-        if self.state in (State.LENGTH, State.CHUNK_DATA):
+        if self.state in (MessageState.LENGTH, MessageState.CHUNK_DATA):
             bridged = min(length, self._left)
             self._count_gap(bridged)
             self._left -= bridged
@@ -161,24 +248,24 @@ class MessageReader:
             if not length:
                 return True
         state = self.state
-        if state is State.CLOSE:
+        if state is MessageState.CLOSE:
             self._count_gap(length)
         elif state not in _SILENT:
             self._gap_bytes += length
-            if state is State.HELD:
+            if state is MessageState.HELD:
                 self._wire_bytes += length
             else:
                 self._abandon(events)
-                self.state = State.LOST
+                self.state = MessageState.LOST
         return False
 
     def release(self, events: EventSink) -> None:
         """The answer to a held request was seen by its sender: the next segment is no part of it."""
-        if self.state is State.HELD:
+        if self.state is MessageState.HELD:
             self._end_held(events)
-            self.state = State.LOST
+            self.state = MessageState.LOST
 
-    def interrupt(self, events: EventSink, state: State = State.LOST) -> None:
+    def interrupt(self, events: EventSink, state: MessageState = MessageState.LOST) -> None:
         """Ends what is open: what comes is of another message (LOST) or another protocol (OPAQUE)."""
         if self.state not in _SILENT:
             self._abandon(events)
@@ -191,17 +278,17 @@ class MessageReader:
             if fault is not None:
                 self._stop(fault, events)
                 return
-        if self.state is State.CLOSE and is_closed:
+        if self.state is MessageState.CLOSE and is_closed:
             self._end(events, is_complete=not self._gap_bytes)
-        elif self.state is State.HELD:
+        elif self.state is MessageState.HELD:
             self._end_held(events)
         elif self.state not in _SILENT:
-            if self.state is State.LINES and self._start and self._is_request and not self._is_strict:
+            if self.state is MessageState.LINES and self._start and self._is_request and not self._is_strict:
                 self._faults.append(Fault.HEAD_CUT)  # The start line says what it was.
                 self._framing = Framing(Body.UNKNOWN)
                 events.append(Head(self._start, self._fields.lines, b"".join(self._head), self._framing))
             self._abandon(events)
-        self.state = State.STOPPED
+        self.state = MessageState.STOPPED
 
     def _clear(self) -> None:
         self._fields = Fields(is_request=self._is_request, is_strict=self._is_strict)
@@ -217,7 +304,7 @@ class MessageReader:
 
     def _take_line(self, data: bytes, at: int, events: EventSink) -> int:
         """Takes up to the next line feed; gives where it ended."""
-        if self.state is State.START and not self._head_bytes and not self._line:
+        if self.state is MessageState.START and not self._head_bytes and not self._line:
             while at < len(data) and data[at] in b"\r\n":  # RFC 9112, section 2.2: empty lines are ignored here.
                 at += 1
             if at == len(data):
@@ -227,7 +314,7 @@ class MessageReader:
         end = feed + 1 if feed >= 0 else len(data)
         self._wire_bytes += end - at
         line = self._line + data[at:end] if self._line else data[at:end]
-        is_chunk = self.state is State.CHUNK
+        is_chunk = self.state is MessageState.CHUNK
         limit = MAX_CHUNK_LINE_BYTES if is_chunk else MAX_HEAD_BYTES - self._head_bytes
         if len(line) > limit:
             self._fail(Fault.CHUNK_SIZE if is_chunk else Fault.HEAD_SIZE, events)
@@ -250,13 +337,13 @@ class MessageReader:
         if found and self._note(found, events):
             return
         match self.state:
-            case State.START:
+            case MessageState.START:
                 self._head_bytes += len(raw)
                 self._head.append(raw)
                 self._end_start_line(line, events)
-            case State.LINES | State.TRAILER:
+            case MessageState.LINES | MessageState.TRAILER:
                 self._head_bytes += len(raw)
-                if self.state is State.LINES:
+                if self.state is MessageState.LINES:
                     self._head.append(raw)
                 self._end_field_line(line, events)
             case _:
@@ -271,7 +358,7 @@ class MessageReader:
         self._start = start
         if fault is not None and self._note([fault], events):
             return
-        self.state = State.LINES
+        self.state = MessageState.LINES
         if fault is Fault.VERSION_MISSING:  # HTTP/0.9 has one line, and both line ends were in use.
             self._faults = [fault]
             self._end_head(events)
@@ -279,10 +366,10 @@ class MessageReader:
     def _end_field_line(self, line: bytes, events: EventSink) -> None:
         if line:
             count = len(self._fields.faults)
-            self._fields.add(line)
+            self._fields.add_line(line)
             if len(self._fields.faults) > count:
                 self._note(self._fields.faults[count:], events)
-        elif self.state is State.TRAILER:
+        elif self.state is MessageState.TRAILER:
             self._end(events, is_complete=True)
         else:
             self._end_head(events)
@@ -307,39 +394,39 @@ class MessageReader:
             case Body.NONE:
                 self._end(events, is_complete=True)
             case Body.UNKNOWN:
-                self.state = State.HELD
+                self.state = MessageState.HELD
             case Body.LENGTH:
-                self.state = State.LENGTH
+                self.state = MessageState.LENGTH
             case Body.CHUNKED:
-                self.state = State.CHUNK
+                self.state = MessageState.CHUNK
             case Body.CLOSE:
-                self.state = State.CLOSE
+                self.state = MessageState.CLOSE
 
     # ---- bodies ----------------------------------------------------------------------------------------------------
 
     def _take_bytes(self, data: bytes, at: int, events: EventSink) -> int:
         here = len(data) - at
         match self.state:
-            case State.LENGTH | State.CHUNK_DATA:
+            case MessageState.LENGTH | MessageState.CHUNK_DATA:
                 taken = min(here, self._left)
                 self._count(data[at : at + taken], events)
                 self._left -= taken
                 if not self._left:
                     self._end_counted(events)
                 return at + taken
-            case State.CHUNK_END:
+            case MessageState.CHUNK_END:
                 return self._end_chunk(data, at, events)
-            case State.CLOSE:
+            case MessageState.CLOSE:
                 self._count(data[at:], events)
-            case State.HELD:
+            case MessageState.HELD:
                 self._wire_bytes += here
                 if self._framing and self._framing.body is Body.UNKNOWN:
                     self._body_bytes += here
-            case State.AFTER_LAST:
+            case MessageState.AFTER_LAST:
                 if self._is_strict and data[at:].strip(b"\r\n"):
                     self._stop(Fault.DATA_AFTER_CLOSE, events)
                 elif not self._is_strict:
-                    self.state = State.START
+                    self.state = MessageState.START
                     return at
             case _:
                 self.unread_bytes += here
@@ -354,7 +441,7 @@ class MessageReader:
         if fault is not None and self._note([fault], events):
             return
         self._left = size
-        self.state = State.CHUNK_DATA if size else State.TRAILER
+        self.state = MessageState.CHUNK_DATA if size else MessageState.TRAILER
 
     def _end_chunk(self, data: bytes, at: int, events: EventSink) -> int:
         """Takes the line end after a chunk's bytes, which may be cut; gives where it ended."""
@@ -363,7 +450,7 @@ class MessageReader:
             self._line = b"\r"
         elif data[at] == 0x0A and (has_cr or not self._is_strict):
             self._line = b""
-            self.state = State.CHUNK
+            self.state = MessageState.CHUNK
             if not has_cr:
                 self._note([Fault.BARE_LF], events)
         else:
@@ -373,8 +460,8 @@ class MessageReader:
         return at + 1
 
     def _end_counted(self, events: EventSink) -> None:
-        if self.state is State.CHUNK_DATA:
-            self.state = State.CHUNK_END
+        if self.state is MessageState.CHUNK_DATA:
+            self.state = MessageState.CHUNK_END
         else:
             self._end(events, is_complete=True)
 
@@ -409,36 +496,36 @@ class MessageReader:
         if self._framing is None or self._is_strict:
             self._stop(fault, events)
         elif self._is_request:
-            self.state = State.HELD
+            self.state = MessageState.HELD
         else:
             self._end(events, is_complete=False)
-            self.state = State.LOST
+            self.state = MessageState.LOST
 
     def _stop(self, fault: Fault, events: EventSink) -> None:
         if self._has_read and not self._is_strict:
             self._abandon(events)
-            self.state = State.LOST
+            self.state = MessageState.LOST
             return
         self.fault = fault
         self._abandon(events)
-        self.state = State.STOPPED
+        self.state = MessageState.STOPPED
         events.append(Stopped(fault))
 
     def _end(self, events: EventSink, *, is_complete: bool) -> None:
         framing, faults = self._framing, self._faults
         assert framing is not None
         is_ambiguous = self._is_request and not self._is_strict and any(RULES[fault].is_ambiguous for fault in faults)
-        if is_ambiguous and is_complete and self.state is not State.HELD:
-            self.state = State.HELD
+        if is_ambiguous and is_complete and self.state is not MessageState.HELD:
+            self.state = MessageState.HELD
             return
         events.append(End(self._body_bytes, self._wire_bytes, self._gap_bytes, is_complete, faults))
         self._clear()
         if framing.is_upgrade:
-            self.state = State.OPAQUE
+            self.state = MessageState.OPAQUE
         elif framing.is_last and (self._is_strict or not framing.is_interim):
-            self.state = State.AFTER_LAST
+            self.state = MessageState.AFTER_LAST
         else:
-            self.state = State.START
+            self.state = MessageState.START
 
     def _end_held(self, events: EventSink) -> None:
         is_complete = not self._gap_bytes and not any(RULES[fault].is_fatal for fault in self._faults)
@@ -456,4 +543,4 @@ class MessageReader:
     def _resume(self, data: bytes) -> None:
         if (_REQUEST_START if self._is_request else _RESPONSE_START).match(data):
             self._clear()
-            self.state = State.START
+            self.state = MessageState.START

@@ -11,16 +11,25 @@ streams are decoded and not reported.
 A gap inside DATA loses nothing else. Any other gap makes the header table of that direction unknown and the open
 streams lossy. Later entries of the table are exact again (`sensor.http.hpack`). It is not known whether the open
 streams ended meanwhile, so those that stay silent are given up. A connection that was joined late is in the same state.
+
+`take_known` is the fast path for frames that the kernel cut (sensor/ebpf/bpf/http2_follow.h) and that need no reading:
+DATA, and known header blocks that still mean the same. It stops at the first thing it does not know. Nearly every frame
+of programs that repeat themselves goes through it, so it is written for speed.
+
+A connection may also be matched in the kernel itself (sensor/ebpf/bpf/http2_match.h). `list_repeated` names the header
+blocks that the kernel may know, `count_matched` and `adopt_waiting` apply what it reported.
 """
 
-from typing import Annotated, Any, Final, Protocol
+import struct
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from sensor.http.bodies import StreamSamples
 from sensor.http.hpack import HeaderBlock, HpackDecoder, HpackTable, HuffmanStrings, Placeholder
 from sensor.http.http1.head import Malformed, RequestHead
-from sensor.http.http2.alike import AlikeCalls
 from sensor.http.http2.frames import (
+    HEADER_BYTES,
     PASSED_OVER,
     Frame,
     FrameEvent,
@@ -34,10 +43,19 @@ from sensor.http.http2.frames import (
     read_settings,
 )
 from sensor.http.http2.heads import StreamRequest, is_request, read_request, read_response
-from sensor.http.http2.open_streams import RESET_PATIENCE_NS, OpenStreams
 from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, MAX_STREAM, FrameReader
-from sensor.http.http2.repeats import is_trailers, take_requests, take_responses
-from sensor.http.http2.streams import REQUEST, RESPONSE, Stream, StreamCall, StreamSamples
+from sensor.http.http2.states import StreamState
+from sensor.http.http2.streams import (
+    MAX_STREAMS,
+    REQUEST,
+    RESET_PATIENCE_NS,
+    RESPONSE,
+    UNCOUNTED,
+    AlikeCalls,
+    OpenStreams,
+    Stream,
+    StreamCall,
+)
 from sensor.http.reassembly import Chunk, Direction, Gap
 
 
@@ -81,10 +99,21 @@ class StreamObserver(Protocol):
 MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
 
 _END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
+_FORM: Final = int(FrameFlag.END_HEADERS | FrameFlag.PADDED | FrameFlag.PRIORITY)  # Of HEADERS.
+_HEADERS: Final = int(FrameKind.HEADERS)
+_HEADER: Final = struct.Struct(">HBBBI").unpack_from  # Of a frame: its length in two parts, kind, flags, stream.
+_STREAM: Final = (1 << 31) - 1
+_MESSAGE: Final = 0x20  # FRAME_MESSAGE in bpf/events.h: DATA that is one message of gRPC.
+_NOT_DATA: Final = ~_MESSAGE
+_INTERIM_BELOW: Final = 200
+_OPEN, _REQUEST_ENDED = StreamState.OPEN, StreamState.REQUEST_ENDED
 _CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
 _Block = Frame | BlockPart
 # What stands for a block that was not read; no decoder gives a placeholder of this epoch.
 _UNREAD_FIELD: Final = Placeholder(-1, 0, False), Placeholder(-1, 0, True)
+
+# (direction, its bytes, what they mean, whether it begins a request).
+Repeated = tuple[Direction, bytes, HeaderBlock, bool]
 
 
 class Http2Connection:
@@ -166,10 +195,10 @@ class Http2Connection:
                 total += len(part.fragments)
         return total
 
-    def take(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:
+    def take_piece(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:
         """What comes next in one direction; appends the calls that it ended. Cost: docs/internals/http2.md."""
         events = self._events
-        self._readers[direction].take(piece, events)
+        self._readers[direction].read_piece(piece, events)
         for event in events:
             if type(event) is Frame:
                 self._take_frame(direction, event, calls)
@@ -185,17 +214,16 @@ class Http2Connection:
         """The same for frames that the kernel cut out of what lies from position `start` to `end`; it passed over all
         else there. Half of the cost of taking them one by one."""
         self._is_cut = True
-        if self._readers[direction].follow(frames, start, end):
+        if self._readers[direction].pass_cut_frames(frames, start, end):
             for frame in frames:
                 self._take_frame(direction, frame, calls)
         else:
             for frame in frames:
                 start = frame.position + frame.wire_bytes
-                self.take(direction, frame, calls)
+                self.take_piece(direction, frame, calls)
             if start < end:
-                self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
-        if self._open.resetting:
-            self._open.settle(self._find_side(direction), calls)
+                self.take_piece(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
+        self._open.settle_side(self._find_side(direction), calls)
 
     def take_known(
         self,
@@ -205,11 +233,11 @@ class Http2Connection:
         end: int,
         time_ns: int,
         calls: list[StreamCall],
-        alike: AlikeCalls[Any] | None = None,
+        alike: AlikeCalls | None = None,
     ) -> tuple[int, int]:
-        """Takes the frames at the beginning of `data` that need no reading (sensor.http.http2.repeats). `data` is
-        what the kernel cut out of the stream from position `start` to `end`. Calls whose patterns are numbered go to
-        `alike`, others are appended to `calls`.
+        """Takes the frames at the beginning of `data` that need no reading. `data` is what the kernel cut out of the
+        stream from position `start` to `end`. Calls whose patterns are numbered go to `alike`, others are appended to
+        `calls`.
 
         Gives how many bytes of it were taken, and the position behind them. A tenth of the cost of `take_frames`.
         """
@@ -218,28 +246,159 @@ class Http2Connection:
         if decoder is None or self._client is None or self._parts[direction] is not None or not reader.is_at(start):
             return 0, start
         if direction == self._client:
-            taken, position = take_requests(self._open, decoder.known, data, start, time_ns, calls)
+            taken, position = self._take_known_requests(decoder.known, data, start, time_ns, calls)
             self.raise_stream()
         else:
-            taken, position = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
+            taken, position = self._take_known_responses(decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
             if self._open.resetting:
-                self._open.settle(self._find_side(direction), calls)
+                self._open.settle_side(self._find_side(direction), calls)
         reader.pass_frames(position)
         return taken, position
 
-    # For sensor.http.http2.connections.
+    def _take_known_requests(
+        self, known: dict[bytes, HeaderBlock], data: bytes, position: int, time_ns: int, calls: list[StreamCall]
+    ) -> tuple[int, int]:
+        open_ = self._open
+        streams, size = open_.streams, len(data)
+        at = requests = 0
+        while size - at >= HEADER_BYTES:
+            high, low, kind, flags, number = _HEADER(data, at)
+            length = high << 8 | low
+            wire_bytes = HEADER_BYTES + length
+            number &= _STREAM
+            if not kind & _NOT_DATA:
+                stream = streams.get(number)
+                if stream is not None:
+                    if stream.is_plain:
+                        stream.request_bytes += wire_bytes
+                        if length and stream.request_messages != UNCOUNTED:
+                            stream.request_messages = stream.request_messages + 1 if kind else UNCOUNTED
+                        stream.last_ns = time_ns
+                    else:
+                        stream.pass_data(REQUEST, wire_bytes, length, kind == _MESSAGE, time_ns)
+                    if not flags & _END_STREAM:
+                        pass
+                    elif stream.state is _OPEN:  # As the table has it; nearly all are.
+                        stream.state = _REQUEST_ENDED
+                    else:
+                        open_.end_side(stream, REQUEST, time_ns, calls)
+                elif number in open_.early:
+                    break
+                at += HEADER_BYTES
+            elif kind == _HEADERS and flags & _FORM == _END_HEADERS:
+                block = known.get(data[at + HEADER_BYTES : at + wire_bytes])
+                if block is None or not (_opens_call(block) if block.is_plain is None else block.is_plain):
+                    break
+                if number <= open_.max_stream or not number & 1 or open_.early or len(streams) >= MAX_STREAMS:
+                    break
+                state = _REQUEST_ENDED if flags & _END_STREAM else _OPEN
+                streams[number] = Stream(
+                    number, block, state, time_ns, time_ns, open_.loss_counts, open_.losses, True, wire_bytes
+                )
+                open_.max_stream = number
+                requests += 1
+                at += wire_bytes
+            else:
+                break
+            position += wire_bytes
+        self.counts.requests += requests
+        self.counts.blocks += requests
+        return at, position
+
+    def _take_known_responses(
+        self,
+        decoder: HpackDecoder,
+        data: bytes,
+        position: int,
+        time_ns: int,
+        calls: list[StreamCall],
+        alike: AlikeCalls | None,
+    ) -> tuple[int, int]:
+        open_ = self._open
+        streams, size, known = open_.streams, len(data), decoder.known
+        at = blocks = 0
+        while size - at >= HEADER_BYTES:
+            high, low, kind, flags, number = _HEADER(data, at)
+            length = high << 8 | low
+            wire_bytes = HEADER_BYTES + length
+            stream = streams.get(number & _STREAM)
+            if not kind & _NOT_DATA:
+                if stream is None:
+                    if number & _STREAM in open_.early:
+                        break
+                elif stream.is_plain:
+                    stream.response_bytes += wire_bytes
+                    if length and stream.response_messages != UNCOUNTED:
+                        stream.response_messages = stream.response_messages + 1 if kind else UNCOUNTED
+                    stream.last_ns = time_ns
+                else:
+                    stream.pass_data(RESPONSE, wire_bytes, length, kind == _MESSAGE, time_ns)
+                at += HEADER_BYTES
+            elif kind == _HEADERS and flags & _FORM == _END_HEADERS:
+                if stream is None:
+                    break
+                raw = data[at + HEADER_BYTES : at + wire_bytes]
+                block = known.get(raw) or decoder.repeat(raw)
+                if block is None:
+                    break
+                # What it adds to the table is there: whatever it says, it is taken.
+                blocks += 1
+                if not stream.is_plain or not _continues_plain(stream, block):
+                    stream.take_response(block, wire_bytes, time_ns)
+                else:
+                    if stream.head is None:
+                        stream.head, stream.answered_ns = block, time_ns
+                    else:
+                        stream.trailers = block
+                    stream.response_bytes += wire_bytes
+                    stream.last_ns = time_ns
+                at += wire_bytes
+            else:
+                break
+            position += wire_bytes
+            if flags & _END_STREAM and stream is not None:
+                if stream.is_plain:
+                    open_.end_plain(stream, time_ns, calls, alike)
+                else:
+                    open_.end_side(stream, RESPONSE, time_ns, calls)
+        self.counts.blocks += blocks
+        return at, position
 
     @property
     def streams(self) -> OpenStreams:
         """Calls that have not ended, and patterns of those that have."""
         return self._open
 
-    @property
-    def decoders(self) -> list[HpackDecoder | None]:
-        """Of the two directions, where a block was read."""
-        return self._decoders
+    def list_repeated(self, most_bytes: int) -> list[Repeated]:
+        """Header blocks, up to so long, that change no table and mean the same until another block does; of patterns
+        whose blocks are all such."""
+        found: dict[int, Repeated] = {}
+        for direction, decoder in zip(Direction, self._decoders, strict=True):
+            if decoder is None or self._client is None:
+                return []
+            is_client = direction == self._client
+            for data, block in decoder.known.items():
+                if len(data) <= most_bytes and (block.is_plain or not is_client):
+                    found[id(block)] = direction, data, block, is_client
+        patterns = [[block for block in pattern.blocks if block is not None] for pattern in self._open.patterns]
+        whole = [blocks for blocks in patterns if all(id(block) in found for block in blocks)]
+        return [found[number] for number in {id(block) for blocks in whole for block in blocks}]
+
+    def count_matched(self, calls: int, blocks: int, stream: int) -> None:
+        """So many calls of so many blocks each were reported elsewhere; `stream` is the highest of them."""
+        self.counts.requests += calls
+        self.counts.blocks += calls * blocks
+        self.counts.told += calls
+        self.raise_stream(stream)
+
+    def adopt_waiting(self, stream: Stream, calls: list[StreamCall]) -> None:
+        """A stream that was matched up to here and goes on by its frames; appends what had to end for room."""
+        self.counts.requests += 1
+        self.counts.blocks += 1 + (stream.head is not None) + (stream.trailers is not None)
+        self._open.adopt_stream(stream, calls)
+        self.raise_stream()
 
     def is_read_to(self, direction: Direction, position: int) -> bool:
         """Whether all blocks of a direction were decoded up to there, and no frame is open."""
@@ -265,22 +424,22 @@ class Http2Connection:
         self._counted_from = -1
         self._is_complete = [not lost for lost in self._is_lost]
 
-    def open_upgraded(self, head: RequestHead, *, started_ns: int, request_bytes: int) -> None:
+    def open_upgraded(self, head: RequestHead, calls: list[StreamCall], *, started_ns: int, request_bytes: int) -> None:
         """Stream 1 of a connection that began as HTTP/1.1 (`Upgrade: h2c`, RFC 7540 section 3.2): its request is over.
 
-        Call it before the first frame; what follows in both directions starts anew there.
+        Its response may have been read already. What follows in both directions starts anew behind the first frame.
         """
-        stream = self._begin_stream(1, StreamRequest(head, None, b"", (), 0, False), started_ns, [])
-        stream.bytes[REQUEST] = request_bytes
-        stream.is_request_ended = True
+        block = HeaderBlock([], reading=StreamRequest(head, None, b"", (), 0, False))
+        self._open.open_stream(1, block, started_ns, calls, wire_bytes=request_bytes, is_ended=True)
+        self.raise_stream()
 
     def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
         """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
         self._open.poll(now_ns, early_after_ns, calls)
 
-    def doubt(self) -> None:
+    def note_loss(self) -> None:
         """Nobody knows what came of the calls that are open."""
-        self._open.doubt((REQUEST, RESPONSE))
+        self._open.note_loss((REQUEST, RESPONSE))
 
     def close(self, time_ns: int, calls: list[StreamCall]) -> None:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
@@ -327,7 +486,7 @@ class Http2Connection:
         """Frames may have been missed."""
         self.counts.losses += 1
         self._forget(direction)
-        self._open.doubt((REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),))
+        self._open.note_loss((REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),))
 
     def _take_data(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         stream = self._open.find_any(frame.stream)
@@ -341,7 +500,7 @@ class Http2Connection:
         if self.observer is not None:
             self.observer.see_data(frame.stream, side, frame.payload_bytes)
         if (frame.is_sampled or stream.is_sample) and frame.payload is not None:
-            kept = self._open.gather(stream, side, frame.payload)
+            kept = self._open.gather_payload(stream, side, frame.payload)
             if samples is not None:
                 samples.budget.spend(kept)
         if frame.flags & _END_STREAM:
@@ -417,37 +576,29 @@ class Http2Connection:
             self._take_response(part, block, calls)
 
     def _take_request(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
-        stream = self._open.find(part.stream)
+        stream = self._open.streams.get(part.stream)
+        is_ended = bool(part.flags & _END_STREAM)
         if stream is not None:  # Trailers.
-            stream.bytes[REQUEST] += part.wire_bytes
+            stream.request_bytes += part.wire_bytes
             stream.last_ns = part.time_ns
-            if part.flags & _END_STREAM:
+            if is_ended:
                 self._open.end_side(stream, REQUEST, part.time_ns, calls)
             return
-        if part.stream <= self._open.max_stream or not part.stream & 1 or is_trailers(block):
+        if part.stream <= self._open.max_stream or not part.stream & 1 or _is_trailers(block):
             self.counts.late_blocks += 1
             return
         self.counts.requests += 1
-        stream = self._begin_stream(part.stream, read_request(block), part.time_ns, calls)
-        stream.bytes[REQUEST] += part.wire_bytes
         if self.observer is not None:
             self.observer.see_head(part.stream, REQUEST, block)
-        if part.flags & _END_STREAM or stream.is_aborted:
-            self._open.end_side(stream, REQUEST, part.time_ns, calls)
-
-    def _begin_stream(
-        self, number: int, request: StreamRequest | Malformed, started_ns: int, calls: list[StreamCall]
-    ) -> Stream:
+        self._open.open_stream(part.stream, block, part.time_ns, calls, wire_bytes=part.wire_bytes, is_ended=is_ended)
         for reader in self._readers:
-            reader.max_stream = number
-        return self._open.open(number, request, started_ns, calls)
+            reader.max_stream = part.stream
 
     def _take_response(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
-        stream = self._open.find(part.stream) or self._open.find_early(part.stream)
+        stream = self._open.streams.get(part.stream) or self._open.find_early(part.stream)
         if stream is None:
             return
-        stream.bytes[RESPONSE] += part.wire_bytes
-        stream.take_response(read_response(block), part.time_ns)
+        stream.take_response(block, part.wire_bytes, part.time_ns)
         if self.observer is not None:
             self.observer.see_head(part.stream, RESPONSE, block)
         if part.flags & _END_STREAM:
@@ -457,14 +608,13 @@ class Http2Connection:
         return REQUEST if direction == self._client else RESPONSE
 
     def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
-        stream = self._open.find(frame.stream)
+        stream = self._open.streams.get(frame.stream)
         if stream is None and direction != self._client and frame.stream & 1:
             is_new = frame.stream > self._open.max_stream
             stream = self._open.find_early(frame.stream) if is_new else self._open.early.get(frame.stream)
-        if stream is not None and self._is_cut:
-            self._open.reset(stream, self._find_side(direction), frame.time_ns, calls)
-        elif stream is not None:
-            self._open.end(stream, frame.time_ns, calls)
+        if stream is not None:
+            side = self._find_side(direction)
+            self._open.reset_stream(stream, side, frame.time_ns, calls, is_cut=self._is_cut)
 
     def _take_settings(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         """Of these only the size of frames is needed: what becomes of the table, its encoder says in the blocks."""
@@ -477,7 +627,28 @@ class Http2Connection:
         if direction == self._client or frame.payload is None:
             return
         last, _ = read_goaway(frame.payload)
-        self._open.end_above(last, frame.time_ns, calls)
+        self._open.close_above(last, frame.time_ns, calls)
+
+
+def _is_trailers(block: HeaderBlock) -> bool:
+    """Whether a block of the client's is surely no head of a request."""
+    return is_request(block) is None and not any(isinstance(name, Placeholder) for name, _ in block.fields)
+
+
+def _opens_call(block: HeaderBlock) -> bool:
+    """Whether it is a request's head with nothing odd about it."""
+    request = read_request(block)
+    block.is_plain = type(request) is StreamRequest and not request.protocol and not _is_trailers(block)
+    return block.is_plain
+
+
+def _continues_plain(stream: Stream, block: HeaderBlock) -> bool:
+    """Whether it is what comes next of most responses: a final head with its status, or trailers."""
+    if stream.head is not None:
+        return stream.trailers is None
+    if block.is_plain is None:
+        block.is_plain = read_response(block).status_code >= _INTERIM_BELOW
+    return block.is_plain
 
 
 _HANDLERS: Final = {

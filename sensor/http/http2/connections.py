@@ -2,20 +2,15 @@
 
 A forgotten connection that goes on is joined anew. Its calls are seen, with what its tables hold by then. So a client
 that opens many connections or fills their tables may cost others knowledge, but not memory.
-
-The functions at the end serve connections that the kernel matches itself (bpf/http2_match.h). They list the header
-blocks that the kernel may know, and apply what the kernel reported. sensor.capture.http2.matched installs the blocks
-and reads the kernel's records.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
 from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
-from sensor.http.hpack import HeaderBlock, HuffmanStrings
+from sensor.http.hpack import HuffmanStrings
 from sensor.http.http2.connection import Http2Connection, SavedTables
 from sensor.http.http2.frames import Frame, Http2Counts
-from sensor.http.http2.open_streams import OpenedStream
 from sensor.http.http2.streams import StreamCall
 from sensor.http.reassembly import Chunk, Direction, Gap
 
@@ -60,11 +55,11 @@ class Http2Connections:
         self._held[number] = 0
         return connection
 
-    def take(self, number: int, direction: Direction, piece: Chunk | Gap | Frame) -> list[NumberedCall]:
+    def take_piece(self, number: int, direction: Direction, piece: Chunk | Gap | Frame) -> list[NumberedCall]:
         """What comes next of a connection; one that is not known is joined. Gives the calls that ended."""
         calls: list[StreamCall] = []
-        connection = self._use(number)
-        connection.take(direction, piece, calls)
+        connection = self.use(number)
+        connection.take_piece(direction, piece, calls)
         return self._account(number, connection, calls)
 
     def take_frames(
@@ -72,26 +67,23 @@ class Http2Connections:
     ) -> list[NumberedCall]:
         """The same for frames that the kernel cut; see `Http2Connection.take_frames`."""
         calls: list[StreamCall] = []
-        connection = self._use(number)
+        connection = self.use(number)
         connection.take_frames(direction, frames, start, end, calls)
         return self._account(number, connection, calls)
 
     def use(self, number: int) -> Http2Connection:
-        """A connection that becomes the one used last; one that is not known is joined. For its `take_known`, after
-        which `account` is due, once for any number of times."""
-        return self._use(number)
-
-    def account(self, number: int) -> list[NumberedCall]:
-        """Measures what a connection holds; gives the calls of those that had to be forgotten."""
-        connection = self._connections.get(number)
-        return self._account(number, connection, []) if connection is not None else []
-
-    def _use(self, number: int) -> Http2Connection:
+        """A connection that becomes the one used last; one that is not known is joined. After it has taken something,
+        `account` is due, once for any number of times."""
         connection = self._connections.pop(number, None)
         if connection is None:
             return self.open(number, is_joined=True, client=None)
         self._connections[number] = connection  # Used last.
         return connection
+
+    def account(self, number: int) -> list[NumberedCall]:
+        """Measures what a connection holds; gives the calls of those that had to be forgotten."""
+        connection = self._connections.get(number)
+        return self._account(number, connection, []) if connection is not None else []
 
     def _account(self, number: int, connection: Http2Connection, calls: list[StreamCall]) -> list[NumberedCall]:
         held = connection.held_bytes
@@ -121,7 +113,7 @@ class Http2Connections:
         """The same of a connection of which nobody saw how it ended."""
         connection = self._connections.get(number)
         if connection is not None:
-            connection.doubt()
+            connection.note_loss()
         return self.close(number, 0)
 
     def save(self, now_ns: int) -> Iterator[tuple[int, SavedTables]]:
@@ -151,41 +143,3 @@ class Http2Connections:
                 connection.poll(now_ns, early_after_ns, calls)
                 told += [(number, call) for call in calls]
         return told
-
-
-# (direction, its bytes, what they mean, whether it begins a request).
-Repeated = tuple[Direction, bytes, HeaderBlock, bool]
-
-
-def list_repeated(connection: Http2Connection, most_bytes: int) -> list[Repeated]:
-    """Header blocks, up to so long, that change no table and mean the same until another block does; of patterns whose
-    blocks are all such."""
-    found: dict[int, Repeated] = {}
-    for direction in Direction:
-        decoder = connection.decoders[direction]
-        if decoder is None or connection.client is None:
-            return []
-        is_client = direction == connection.client
-        for data, block in decoder.known.items():
-            if len(data) <= most_bytes and (block.is_plain or not is_client):
-                found[id(block)] = direction, data, block, is_client
-    patterns = [[block for block in pattern.blocks if block is not None] for pattern in connection.streams.patterns]
-    whole = [blocks for blocks in patterns if all(id(block) in found for block in blocks)]
-    return [found[number] for number in {id(block) for blocks in whole for block in blocks}]
-
-
-def pass_matched(connection: Http2Connection, calls: int, blocks: int, stream: int) -> None:
-    """So many calls of so many blocks each were told elsewhere; `stream` is the highest of them."""
-    counts = connection.counts
-    counts.requests += calls
-    counts.blocks += calls * blocks
-    counts.told += calls
-    connection.raise_stream(stream)
-
-
-def take_waiting(connection: Http2Connection, opened: OpenedStream, calls: list[StreamCall]) -> None:
-    """A stream that was matched up to here and goes on by its frames; appends what had to end for room."""
-    connection.counts.requests += 1
-    connection.counts.blocks += 1 + (opened.head is not None) + (opened.trailers is not None)
-    connection.streams.adopt(opened, calls)
-    connection.raise_stream()

@@ -15,7 +15,7 @@ peers exchange nothing after it. The same table recognises a place in a stream a
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -104,14 +104,6 @@ class Lost(msgspec.Struct, frozen=True, gc=False):
 
 
 FrameEvent = Prefaced | Frame | Lost
-
-
-class FrameSink(Protocol):
-    """Takes events; a list is one."""
-
-    def append(self, event: FrameEvent, /) -> None:
-        """Takes the next."""
-        ...
 
 
 class _Rule(msgspec.Struct, frozen=True):
@@ -271,6 +263,7 @@ class Http2Counts:
     undirected_blocks: int = total("Header blocks not read because it was not known which side is the client.")
     pushed_blocks: int = total("Header blocks of server push, which is not reported.")
     late_blocks: int = total("Header blocks of streams that had ended.")
+    illegal_inputs: int = total("Heads, ends and resets that the state of their HTTP/2 stream does not allow.")
     losses: int = total("Times that the header table of a direction became unknown.")
     loaded_tables: int = total("Connections of HTTP/2 that continued with the header tables of the previous sensor.")
     unfit_tables: int = total(

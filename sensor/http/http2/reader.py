@@ -37,9 +37,9 @@ from sensor.http.http2.frames import (
     PREFACE,
     ErrorCode,
     Frame,
+    FrameEvent,
     FrameFlag,
     FrameKind,
-    FrameSink,
     Http2Counts,
     Lost,
     Prefaced,
@@ -93,7 +93,7 @@ class BoundarySearch:
         self._chains: list[_Chain] = []
         self._segment_start = position
 
-    def add(self, data: bytes) -> int | None:
+    def add_segment(self, data: bytes) -> int | None:
         """Takes the bytes of one segment; gives the position of a frame's start within `kept`, or None.
 
         Cost: ~0.1 us a byte; of bytes that imitate headers up to ~2 us.
@@ -171,8 +171,8 @@ _EXTRA: Final = int(FrameFlag.PADDED | FrameFlag.PRIORITY)  # Of HEADERS: there 
 _KINDS: Final = len(FrameKind)
 
 
-class State(Enum):
-    """See the module's text."""
+class ReaderState(Enum):
+    """Of the reading of one direction; see the table above."""
 
     START = "start"
     HEADER = "header"
@@ -181,7 +181,7 @@ class State(Enum):
     LOST = "lost"
 
 
-_IN_HEADER, _IN_DATA, _IN_PAYLOAD = State.HEADER, State.DATA, State.PAYLOAD
+_IN_HEADER, _IN_DATA, _IN_PAYLOAD = ReaderState.HEADER, ReaderState.DATA, ReaderState.PAYLOAD
 
 
 class FrameReader:
@@ -215,7 +215,7 @@ class FrameReader:
         self.max_stream = 0  # The highest that the connection has met; its owner raises it.
         # As the peer's SETTINGS allow; unlimited where they may have been missed.
         self.max_frame_bytes = MAX_FRAME_BYTES if is_joined else DEFAULT_MAX_FRAME_BYTES
-        self.state = State.START
+        self.state = ReaderState.START
         self._is_client = is_client
         self._is_joined = is_joined
         self._position: int | None = None  # Of the next byte.
@@ -232,7 +232,7 @@ class FrameReader:
         """Kept of the stream now."""
         return len(self._held) + (len(self._search.kept) if self._search is not None else 0)
 
-    def take(self, piece: Chunk | Gap | Frame, events: FrameSink) -> None:
+    def read_piece(self, piece: Chunk | Gap | Frame, events: list[FrameEvent]) -> None:
         """Reads what comes next; appends what it told. Pieces are in order; what was had before is ignored."""
         if self._position is None:
             self._position = piece.position
@@ -251,7 +251,7 @@ class FrameReader:
         elif missing >= 0:
             self._take_frame(piece, events)
 
-    def follow(self, frames: list[Frame], start: int, end: int) -> bool:
+    def pass_cut_frames(self, frames: list[Frame], start: int, end: int) -> bool:
         """Whether frames that the kernel cut are just what comes next, from `start` on; then `end` is read. What lies
         between them is passed over. Else nothing is done, and they are to be taken one by one."""
         if self.state is not _IN_HEADER or self._held or self._position != start:
@@ -272,13 +272,13 @@ class FrameReader:
         """Frames were read otherwise; the next is due at `position`."""
         self._position = position
 
-    def _take_frame(self, frame: Frame, events: FrameSink) -> None:
+    def _take_frame(self, frame: Frame, events: list[FrameEvent]) -> None:
         """A frame that the kernel cut; padding and the like were not checked there."""
         if self.state is not _IN_HEADER or self._held:
-            if self.state is State.LOST:
+            if self.state is ReaderState.LOST:
                 self._resume()
-            elif self.state is State.START:
-                self.state = State.HEADER
+            elif self.state is ReaderState.START:
+                self.state = ReaderState.HEADER
             else:
                 self._lose(ErrorCode.NO_ERROR, events)
                 self._resume()
@@ -291,17 +291,17 @@ class FrameReader:
                 return
         events.append(frame)
 
-    def _skip(self, length: int, events: FrameSink) -> None:
+    def _skip(self, length: int, events: list[FrameEvent]) -> None:
         """Bytes that were never seen."""
         assert self._position is not None
         self.counts.gap_bytes += length
         self._position += length
-        if self.state is State.DATA:
+        if self.state is ReaderState.DATA:
             bridged = min(length, self._left)
             self._pad_is_due = False  # If it was, the padding counts as data.
             self._tell_data(bridged, min(bridged, self._data_left), None, 0, self._position - length + bridged, events)
             length -= bridged
-        elif self.state is State.PAYLOAD and length <= self._left and not self._is_kept:
+        elif self.state is ReaderState.PAYLOAD and length <= self._left and not self._is_kept:
             self._left -= length
             length = 0
             if not self._left:
@@ -309,8 +309,8 @@ class FrameReader:
         if length:
             self._lose(ErrorCode.NO_ERROR, events)
 
-    def _feed(self, data: bytes, time_ns: int, events: FrameSink) -> None:
-        if self.state is State.START:
+    def _feed(self, data: bytes, time_ns: int, events: list[FrameEvent]) -> None:
+        if self.state is ReaderState.START:
             data = self._read_preface(data, events)
         at = 0
         while at < len(data):
@@ -327,28 +327,28 @@ class FrameReader:
             else:
                 data, at = self._look(data[at:]), 0
 
-    def _read_preface(self, data: bytes, events: FrameSink) -> bytes:
+    def _read_preface(self, data: bytes, events: list[FrameEvent]) -> bytes:
         """Gives what is to be read as frames."""
         data = bytes(self._held) + data
         self._held.clear()
         if self._is_client is False and not self._is_joined:
-            self.state = State.HEADER
+            self.state = ReaderState.HEADER
         elif data.startswith(PREFACE):
-            self.state = State.HEADER
+            self.state = ReaderState.HEADER
             events.append(Prefaced())
             return data[len(PREFACE) :]
         elif PREFACE.startswith(data):
             self._held += data
             return b""
         elif self._is_joined:
-            self.state = State.LOST
+            self.state = ReaderState.LOST
         elif self._is_client is None:  # Then it is the server's, which has none.
-            self.state = State.HEADER
+            self.state = ReaderState.HEADER
         else:
             self._lose(ErrorCode.PROTOCOL_ERROR, events)
         return data
 
-    def _read_whole_frames(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+    def _read_whole_frames(self, data: bytes, at: int, time_ns: int, events: list[FrameEvent]) -> int:
         """Nearly all frames: those that lie whole in one segment. Stops at one that does not, or is none."""
         assert self._position is not None
         size = len(data)
@@ -373,7 +373,7 @@ class FrameReader:
             at = end
         return at
 
-    def _read_header(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+    def _read_header(self, data: bytes, at: int, time_ns: int, events: list[FrameEvent]) -> int:
         assert self._position is not None
         held = self._held
         if held or len(data) - at < HEADER_BYTES:
@@ -405,7 +405,7 @@ class FrameReader:
                 self._tell_payload(b"" if kind < _KINDS else None, time_ns, self._start + HEADER_BYTES, events)
         return at
 
-    def _read_data(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+    def _read_data(self, data: bytes, at: int, time_ns: int, events: list[FrameEvent]) -> int:
         assert self._position is not None
         if self._pad_is_due:
             self._pad_is_due = False
@@ -424,7 +424,7 @@ class FrameReader:
         return at + size
 
     def _tell_data(
-        self, size: int, body: int, payload: bytes | None, time_ns: int, end: int, events: FrameSink
+        self, size: int, body: int, payload: bytes | None, time_ns: int, end: int, events: list[FrameEvent]
     ) -> None:
         """A part of a DATA frame: `size` bytes up to position `end`, `body` of them no padding."""
         self._left -= size
@@ -441,7 +441,7 @@ class FrameReader:
     def _is_kept(self) -> bool:
         return self._kind < _KINDS and self._left + len(self._held) <= MAX_PAYLOAD_BYTES
 
-    def _read_payload(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+    def _read_payload(self, data: bytes, at: int, time_ns: int, events: list[FrameEvent]) -> int:
         assert self._position is not None
         size = min(self._left, len(data) - at)
         is_kept = self._is_kept
@@ -460,7 +460,7 @@ class FrameReader:
             self._tell_payload(data[at : at + size], time_ns, end, events)
         return at + size
 
-    def _tell_payload(self, payload: bytes | None, time_ns: int, end: int, events: FrameSink) -> None:
+    def _tell_payload(self, payload: bytes | None, time_ns: int, end: int, events: list[FrameEvent]) -> None:
         self.state = _IN_HEADER
         if payload is not None:
             error = check_payload(self._kind, self._flags, payload)
@@ -470,9 +470,9 @@ class FrameReader:
         start = self._start
         events.append(Frame(start, end - start, time_ns, self._kind, self._flags, self._stream, payload, 0))
 
-    def _lose(self, error: ErrorCode, events: FrameSink) -> None:
+    def _lose(self, error: ErrorCode, events: list[FrameEvent]) -> None:
         assert self._position is not None
-        if self.state is State.LOST:
+        if self.state is ReaderState.LOST:
             self._search = None  # What was kept does not lead on to what comes.
             return
         self.counts.lost_places += 1
@@ -480,7 +480,7 @@ class FrameReader:
             self._faults += 1
             self.counts.faults += 1
         self._held.clear()
-        self.state = State.LOST
+        self.state = ReaderState.LOST
         events.append(Lost(self._position, error))
 
     def _look(self, data: bytes) -> bytes:
@@ -493,13 +493,13 @@ class FrameReader:
         if search is None:
             search = self._search = BoundarySearch(self._position - len(data), self.max_stream)
         self.counts.skipped_bytes += len(data)
-        found = search.add(data)
+        found = search.add_segment(data)
         if found is None:
             return b""
         self._resume()
         ahead = found - self._position
         if ahead > 0:  # Inside of a frame whose start is not kept: passed over like an extension's.
-            self._kind, self._left, self._start, self.state = _KINDS, ahead, self._position, State.PAYLOAD
+            self._kind, self._left, self._start, self.state = _KINDS, ahead, self._position, ReaderState.PAYLOAD
             return b""
         rest = bytes(search.kept[len(search.kept) + ahead :])
         self.counts.skipped_bytes -= len(rest)
@@ -507,4 +507,4 @@ class FrameReader:
 
     def _resume(self) -> None:
         self._search = None
-        self.state = State.HEADER
+        self.state = ReaderState.HEADER

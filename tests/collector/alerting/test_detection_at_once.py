@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from collector.alerting.detection import Decision, Detection, DetectionTable
+from collector.alerting.detection import Detection, DetectionDecision, DetectionTable
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
@@ -24,14 +24,14 @@ class MemoryTable:
 
     def __init__(self) -> None:
         self.rules: dict[str, KnownGood] = {}
-        self.decisions: list[Decision] = []
+        self.decisions: list[DetectionDecision] = []
         self.other_is_writing = threading.Event()
 
     def save_rule(self, rule: KnownGood) -> None:
         self.meet()
         self.rules[rule.id] = rule
 
-    def write_decision(self, decision: Decision) -> None:
+    def write_decision(self, decision: DetectionDecision) -> None:
         self.decisions.append(decision)
 
     def list_rules(self) -> tuple[KnownGood, ...]:

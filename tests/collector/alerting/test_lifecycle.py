@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerting.alert import AlertKind, AlertState, Severity
+from collector.alerting.alert import AlertKind, AlertState, Report, Severity
 from collector.alerting.lifecycle import FLAP_SECONDS, INCIDENT_SECONDS, Happening, Lifecycle
-from collector.alerting.wording import Report
 
 
 def make_lifecycle(budget: int = 2) -> Lifecycle:

@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
-from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerting.notifiers.delivery import RATE_A_MINUTE, Carrier, Notifier, Outcome
-from collector.alerting.notifiers.syslog import Syslog, SyslogSettings, write_cef, write_message
-from collector.core.config import SyslogFormat
+from collector.alerting.notifiers.build import build_notifiers
+from collector.alerting.notifiers.delivery import RATE_A_MINUTE, DeliveryOutcome, Notifier, Sender
+from collector.alerting.notifiers.http import HttpSender
+from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings, write_cef, write_message
+from collector.alerting.notifiers.templates import write_json
+from collector.core.destinations import AlertmanagerNotifier, SyslogFormat
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
 from tests.waiting import wait_until
 
@@ -74,21 +76,21 @@ def test_datagrams_and_counted_octets_arrive() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
-        carrier = Syslog(replace(SETTINGS, url=f"udp://127.0.0.1:{server.getsockname()[1]}"))
-        assert carrier.send(make_alert(why="é" * 3_000)) is Outcome.DELIVERED
+        sender = SyslogSender(replace(SETTINGS, url=f"udp://127.0.0.1:{server.getsockname()[1]}"))
+        assert sender.send(make_alert(why="é" * 3_000)) is DeliveryOutcome.DELIVERED
         datagram = server.recv(65_535)
         assert len(datagram) <= 2_048 and RFC5424.match(datagram.decode("utf-8"))
-        carrier.close()
+        sender.close()
     ours, theirs = socket.socketpair()
-    carrier = Syslog(replace(SETTINGS, url="tcp://h:1"), connect=lambda *_: ours)
-    assert [carrier.send(make_alert()), carrier.send(make_alert())] == [Outcome.DELIVERED] * 2
+    sender = SyslogSender(replace(SETTINGS, url="tcp://h:1"), connect=lambda *_: ours)
+    assert [sender.send(make_alert()), sender.send(make_alert())] == [DeliveryOutcome.DELIVERED] * 2
     length, _, rest = theirs.recv(65_535).partition(b" ")
     assert RFC5424.match(rest[: int(length)].decode())
     assert rest[int(length) :].partition(b" ")[0] == length
     theirs.close()
-    while carrier.send(make_alert()) is Outcome.DELIVERED:  # Until the kernel knows that nobody reads.
+    while sender.send(make_alert()) is DeliveryOutcome.DELIVERED:  # Until the kernel knows that nobody reads.
         pass
-    carrier.close()
+    sender.close()
 
 
 def test_alertmanager_gets_postable_alerts() -> None:
@@ -98,18 +100,18 @@ def test_alertmanager_gets_postable_alerts() -> None:
         requests.append(request)
         return httpx.Response(200)
 
-    settings = AlertmanagerSettings("http://am:9093/prefix/")
-    carrier = Alertmanager(settings, transport=httpx.MockTransport(answer))
+    url, write = "http://am:9093/prefix/api/v2/alerts", write_json("alertmanager")
+    sender = HttpSender("alertmanager", url, write, transport=httpx.MockTransport(answer))
     opened = make_alert()
     closed = replace(opened, state=AlertState.CLOSED, closed_at=1_700_000_700.0, why="other", severity=Severity.LOW)
-    assert [carrier.send(opened), carrier.send(closed)] == [Outcome.DELIVERED] * 2
+    assert [sender.send(opened), sender.send(closed)] == [DeliveryOutcome.DELIVERED] * 2
     assert {str(request.url) for request in requests} == {"http://am:9093/prefix/api/v2/alerts"}
     (first,), (second,) = (json.loads(request.content) for request in requests)
     assert first["labels"] == second["labels"]  # Else Alertmanager would not end the one it has.
     assert all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) for name in (*first["labels"], *first["annotations"]))
     assert (first["startsAt"], first["endsAt"]) == ("2023-11-14T22:13:20.000Z", "2023-11-15T04:13:20.000Z")
     assert second["endsAt"] == "2023-11-14T22:25:00.000Z"
-    carrier.close()
+    sender.close()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:514", "udp://", "http://h:514", "tcp://h:99999", "udp://h:514/x"])
@@ -121,20 +123,23 @@ def test_no_syslog_address_is_refused_in_words(url: str) -> None:
 @pytest.mark.parametrize("url", ["am:9093", "ftp://h", "http://", "http://u:p@h", "http://h?x=1"])
 def test_no_alertmanager_address_is_refused_and_shows_no_credential(url: str) -> None:
     with pytest.raises(ValueError, match=r"Alertmanager") as refused:
-        AlertmanagerSettings(url)
+        build_notifiers(
+            (AlertmanagerNotifier(kind="alertmanager", url=url),),
+            cluster="",
+            load_secret=lambda: "",
+            version="0.1.0",
+            clock=lambda: 90.0,
+        )
     assert "u:p" not in str(refused.value)
 
 
-class Silent:
-    """A carrier that takes everything."""
+class Silent(Sender):
+    """A sender that takes everything."""
 
-    name, target, takes_updates = "silent", "nowhere", False
+    name, target = "silent", "nowhere"
 
-    def send(self, alert: Alert) -> Outcome:
-        return Outcome.DELIVERED
-
-    def close(self) -> None:
-        return
+    def send(self, alert: Alert) -> DeliveryOutcome:
+        return DeliveryOutcome.DELIVERED
 
 
 def test_what_says_nothing_new_and_what_is_past_the_rate_is_counted_and_not_told() -> None:
@@ -164,19 +169,23 @@ def test_what_was_past_the_rate_is_told_when_it_goes_on() -> None:
     notifier.stop()
 
 
+def make_sender(url: str) -> HttpSender:
+    return HttpSender("alertmanager", url, write_json("alertmanager"))
+
+
 @pytest.mark.parametrize(
-    "carrier",
+    "sender",
     [
-        Syslog(SyslogSettings(url="udp://a..b")),  # Nothing to look up: UnicodeError of the standard library,
-        Alertmanager(AlertmanagerSettings("http://a..b")),  # here too,
-        Alertmanager(AlertmanagerSettings("http://127.0.0.1:9/\x01")),  # and httpx.InvalidURL, no HTTPError.
+        SyslogSender(SyslogSettings(url="udp://a..b")),  # Nothing to look up: UnicodeError of the standard library,
+        make_sender("http://a..b"),  # here too,
+        make_sender("http://127.0.0.1:9/\x01"),  # and httpx.InvalidURL, no HTTPError.
     ],
 )
-def test_a_carrier_that_cannot_even_ask_is_refused_and_the_queue_goes_on(carrier: Carrier) -> None:
-    notifier = Notifier(carrier, clock=lambda: 90.0)
+def test_a_sender_that_cannot_even_ask_is_refused_and_the_queue_goes_on(sender: Sender) -> None:
+    notifier = Notifier(sender, clock=lambda: 90.0)
     notifier.start()
     for n in range(2):
         notifier.notify(make_alert(id=f"a{n}"))
     wait_until(lambda: notifier.counts.failed == 2, "both are refused")
-    assert (notifier.counts.failed, notifier.waiting, notifier.last_outcome) == (2, 0, Outcome.REFUSED)
+    assert (notifier.counts.failed, notifier.waiting, notifier.last_outcome) == (2, 0, DeliveryOutcome.REFUSED)
     notifier.stop()

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
-from collector.alerting.notifiers.build import compose_notifiers
-from collector.alerting.notifiers.delivery import Notifier, Outcome, make_test_alert
-from collector.alerting.notifiers.mail import Mail, MailSettings
-from collector.alerting.notifiers.ocsf import OcsfFile
-from collector.alerting.notifiers.otlp import check_endpoint, read_headers
-from collector.alerting.notifiers.templates import load_template
+from collector.alerting.notifiers.build import PAGERDUTY_URLS, build_notifiers
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, make_test_alert
+from collector.alerting.notifiers.file import FileSender
+from collector.alerting.notifiers.http import check_otlp, read_headers
+from collector.alerting.notifiers.mail import MailSender, MailSettings
+from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.config import CollectorSettings
+from collector.core.destinations import PagerDutyRegion
 from tests.collector.alerting.receivers import Receiver, receive, receive_mail
 from tests.collector.alerting.test_notifiers import make_alert
 from tests.e2e.certificates import make_certificate
@@ -29,14 +30,18 @@ KEY = "0123456789abcdef0123456789abcdef"
 HOSTILE = '<!channel> "a" & [b](http://evil.example) *c*\r\nBcc: x@evil.example\n\x00' + "é" * 5_000
 TEMPLATE = """{"title": {{ alert.title | tojson }}, "is_open": {{ (alert.closed_at is none) | tojson }},
 "opened": {{ alert.opened_at | rfc3339 | tojson }}, "level": {{ alert.severity | tojson }}}"""
+MAIL = {"sender": "a@b", "recipients": ["c@d"]}
 KINDS = ("slack", "teams", "pagerduty", "otlp", "ocsf", "template")
 
 
-def open_notifier(**settings: Any) -> Notifier:
-    """The one notifier of these settings, as a collector has it."""
-    made = compose_notifiers(
-        CollectorSettings(**settings), load_secret=lambda: "s", version="0.1.0", clock=lambda: 1_700_000_000.0
-    )
+def open_notifier(*, cluster: str = "", pagerduty_url: str = "", **settings: Any) -> Notifier:
+    """The one notifier of this entry of the settings, as a collector has it; PagerDuty is at `pagerduty_url`."""
+    entries = CollectorSettings.model_validate({"notifiers": [settings]}).notifiers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PAGERDUTY_URLS, PagerDutyRegion.US, pagerduty_url)
+        made = build_notifiers(
+            entries, cluster=cluster, load_secret=lambda: "s", version="0.1.0", clock=lambda: 1_700_000_000.0
+        )
     (notifier,) = made.members
     return notifier
 
@@ -44,14 +49,14 @@ def open_notifier(**settings: Any) -> Notifier:
 def settings_for(kind: str, receiver: Receiver, directory: Path) -> dict[str, Any]:
     match kind:
         case "pagerduty":
-            return {"pagerduty_routing_key": KEY, "pagerduty_url": receiver.url}
+            return {"kind": kind, "routing_key": KEY, "pagerduty_url": receiver.url}
         case "otlp":
-            return {"otlp_url": receiver.url, "otlp_headers": "authorization=Bearer%20k", "cluster": "east"}
+            return {"kind": kind, "url": receiver.url, "headers": "authorization=Bearer%20k", "cluster": "east"}
         case "template":
             (directory / "t").write_text(TEMPLATE)
-            return {"template_url": receiver.url, "template_file": directory / "t"}
+            return {"kind": kind, "url": receiver.url, "template_file": directory / "t"}
         case _:
-            return {f"{kind}_url": receiver.url}
+            return {"kind": kind, "url": receiver.url}
 
 
 def list_alerts() -> list[Alert]:
@@ -93,9 +98,10 @@ def test_what_the_schema_does_not_know_is_refused(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(429, Outcome.UNANSWERED), (500, Outcome.UNANSWERED), (403, Outcome.REFUSED)]
+    ("status", "outcome"),
+    [(429, DeliveryOutcome.UNANSWERED), (500, DeliveryOutcome.UNANSWERED), (403, DeliveryOutcome.REFUSED)],
 )
-def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: Outcome, tmp_path: Path) -> None:
+def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: DeliveryOutcome, tmp_path: Path) -> None:
     for kind in KINDS:
         with receive(kind) as receiver:
             receiver.status = status
@@ -106,7 +112,7 @@ def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: Ou
 
 def test_slack_mentions_nobody_and_links_nowhere() -> None:
     with receive("slack") as receiver:
-        notifier = open_notifier(slack_url=receiver.url)
+        notifier = open_notifier(kind="slack", url=receiver.url)
         notifier.deliver(replace(make_alert(), title=HOSTILE))
         notifier.stop()
     (body,) = receiver.taken
@@ -116,7 +122,7 @@ def test_slack_mentions_nobody_and_links_nowhere() -> None:
 
 def test_pagerduty_resolves_what_it_triggered() -> None:
     with receive("pagerduty") as receiver:
-        notifier = open_notifier(pagerduty_routing_key=KEY, pagerduty_url=receiver.url)
+        notifier = open_notifier(kind="pagerduty", routing_key=KEY, pagerduty_url=receiver.url)
         opened, closed, *_ = list_alerts()
         assert notifier.deliver(opened) and notifier.deliver(closed)
         notifier.stop()
@@ -128,16 +134,17 @@ def test_pagerduty_resolves_what_it_triggered() -> None:
 def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> None:
     with receive("otlp", path="/") as receiver:
         settings = {
-            "otlp_url": receiver.url,
-            "otlp_headers": "authorization=Bearer%20k, x-scope=a=b",
+            "kind": "otlp",
+            "url": receiver.url,
+            "headers": "authorization=Bearer%20k, x-scope=a=b",
             "cluster": "east",
         }
         notifier = open_notifier(**settings)
-        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.DELIVERED
         receiver.answer = b'{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}'
-        assert notifier.attempt(list_alerts()[0]) is Outcome.REFUSED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.REFUSED
         receiver.answer = b"not json"
-        assert notifier.attempt(list_alerts()[0]) is Outcome.DELIVERED
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.DELIVERED
         notifier.stop()
     assert receiver.paths == ["/v1/logs"] * 3
     assert (receiver.headers[0]["authorization"], receiver.headers[0]["x-scope"]) == ("Bearer k", "a=b")
@@ -156,7 +163,7 @@ def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> 
 def test_ocsf_follows_a_finding_from_its_creation_to_its_end() -> None:
     opened, closed, _, _, updated, *_ = list_alerts()
     with receive("ocsf") as receiver:
-        notifier = open_notifier(ocsf_url=receiver.url, cluster="east")
+        notifier = open_notifier(kind="ocsf", url=receiver.url, cluster="east")
         for alert in (opened, updated, closed):
             assert notifier.deliver(alert)
         notifier.stop()
@@ -170,23 +177,23 @@ def test_ocsf_follows_a_finding_from_its_creation_to_its_end() -> None:
 def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
     with receive("ocsf") as receiver:
         file = tmp_path / "findings.jsonl"
-        notifier = open_notifier(ocsf_file=file)
+        notifier = open_notifier(kind="ocsf_file", path=file)
         assert notifier.target == "file findings.jsonl"
         for alert in list_alerts():
             assert notifier.deliver(alert)
         lines = file.read_bytes().splitlines()
         assert len(lines) == len(list_alerts()) and stat.S_IMODE(file.stat().st_mode) & 0o037 == 0
         assert [receiver.judge(line, "application/json") for line in lines] == [""] * len(lines)
-        carrier = OcsfFile(file, version="1", cluster="", bytes_max=1)
-        assert [carrier.send(make_alert()), carrier.send(make_alert())] == [Outcome.DELIVERED] * 2
+        sender = FileSender("ocsf_file", file, write_json("ocsf", version="1", cluster=""), bytes_max=1)
+        assert [sender.send(make_alert()), sender.send(make_alert())] == [DeliveryOutcome.DELIVERED] * 2
         assert not file.exists() and len((tmp_path / "findings.jsonl.1").read_bytes().splitlines()) == 1
         (tmp_path / "findings.jsonl").mkdir()
-        assert carrier.send(make_alert()) is Outcome.UNANSWERED
+        assert sender.send(make_alert()) is DeliveryOutcome.UNANSWERED
 
 
 def test_an_erased_consumer_is_told_nowhere_any_more_and_blanked_in_our_file(tmp_path: Path) -> None:
     file = tmp_path / "findings.jsonl"
-    notifier = open_notifier(ocsf_file=file)
+    notifier = open_notifier(kind="ocsf_file", path=file)
     opened = replace(make_alert(), consumer="address:203.0.113.9")
     for alert in (opened, replace(opened, id="other", consumer="address:203.0.113.90")):
         assert notifier.deliver(alert)
@@ -246,16 +253,16 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ssl.SSLConte
     yield server, ssl.create_default_context(cafile=made.authority)
 
 
-def make_mail(url: str, context: ssl.SSLContext | None = None, **fields: Any) -> Mail:
+def make_mail(url: str, context: ssl.SSLContext | None = None, **fields: Any) -> MailSender:
     defaults = {"sender": "apidae@example.org", "recipients": ("soc@example.org", "ann@example.org")}
-    return Mail(MailSettings(url=url, **{**defaults, **fields}), context=context)
+    return MailSender(MailSettings(url=url, **{**defaults, **fields}), context=context)
 
 
 def test_a_message_is_one_that_mail_programs_read() -> None:
     with receive_mail() as server:
-        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
+        sender = make_mail(f"smtp://127.0.0.1:{server.port}")
         opened, closed, hostile, *_ = list_alerts()
-        assert [carrier.send(alert) for alert in (opened, closed, hostile)] == [Outcome.DELIVERED] * 3
+        assert [sender.send(alert) for alert in (opened, closed, hostile)] == [DeliveryOutcome.DELIVERED] * 3
     first, second, third = (email.message_from_bytes(one, policy=email.policy.default) for one in server.messages)
     assert server.envelopes[0][1:] == ["to:<soc@example.org>", "to:<ann@example.org>"]
     assert first["subject"] == f"[Apidae high] {opened.title}" and second["subject"].startswith(
@@ -274,55 +281,57 @@ def test_a_message_is_one_that_mail_programs_read() -> None:
 def test_mail_goes_by_tls_and_logs_in(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server_context, client = tls
     with receive_mail(server_context) as server:
-        carrier = make_mail(f"smtp://ann:p%40ss@127.0.0.1:{server.port}", client)
-        assert carrier.send(make_alert()) is Outcome.DELIVERED
+        sender = make_mail(f"smtp://ann:p%40ss@127.0.0.1:{server.port}", client)
+        assert sender.send(make_alert()) is DeliveryOutcome.DELIVERED
         assert (server.secured, len(server.messages)) == (1, 1) and len(server.logins) == 1
-        assert "p%40ss" not in carrier.target and "ann" not in carrier.target
+        assert "p%40ss" not in sender.target and "ann" not in sender.target
         # An authority that nobody knows.
-        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.UNANSWERED
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is DeliveryOutcome.UNANSWERED
         assert len(server.messages) == 1
     with receive_mail(server_context, is_tls=True) as server:
-        assert make_mail(f"smtps://127.0.0.1:{server.port}", client).send(make_alert()) is Outcome.DELIVERED
+        assert make_mail(f"smtps://127.0.0.1:{server.port}", client).send(make_alert()) is DeliveryOutcome.DELIVERED
     assert len(server.messages) == 1
 
 
 def test_mail_is_never_in_the_clear_off_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.alerting.notifiers.mail.is_loopback", lambda host: False)
     with receive_mail() as server:
-        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is Outcome.REFUSED
+        assert make_mail(f"smtp://127.0.0.1:{server.port}").send(make_alert()) is DeliveryOutcome.REFUSED
         assert not server.messages
 
 
 @pytest.mark.parametrize(
-    ("said", "outcome"), [("550 no such user", Outcome.REFUSED), ("451 later", Outcome.UNANSWERED)]
+    ("said", "outcome"), [("550 no such user", DeliveryOutcome.REFUSED), ("451 later", DeliveryOutcome.UNANSWERED)]
 )
-def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome: Outcome) -> None:
+def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome: DeliveryOutcome) -> None:
     with receive_mail() as server:
         server.refusal = said
-        carrier = make_mail(f"smtp://127.0.0.1:{server.port}")
-        assert carrier.send(make_alert()) is outcome
-    assert carrier.send(make_alert()) is Outcome.UNANSWERED  # Nobody listens any more.
+        sender = make_mail(f"smtp://127.0.0.1:{server.port}")
+        assert sender.send(make_alert()) is outcome
+    assert sender.send(make_alert()) is DeliveryOutcome.UNANSWERED  # Nobody listens any more.
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"slack_url": "http://hooks.example/secret"}, "slack_url: Slack address 'http://hooks.example' is neither"),
-        ({"teams_url": "nonsense"}, "teams_url: Teams address"),
-        ({"ocsf_url": "http://siem.example"}, "ocsf_url: OCSF address"),
-        ({"pagerduty_routing_key": "short-secret"}, "pagerduty_routing_key: it is no integration key"),
-        ({"pagerduty_routing_key": KEY, "pagerduty_url": "http://p.example"}, "PagerDuty address"),
-        ({"otlp_url": "otel:4317"}, "otlp_url: .* is no OTLP endpoint"),
-        ({"otlp_url": "http://u:secret@otel:4318"}, "is no OTLP endpoint"),
-        ({"otlp_url": "http://otel:4318", "otlp_headers": "api-key=secret"}, "would go in the clear"),
-        ({"otlp_url": "https://otel", "otlp_headers": "secret"}, "otlp_headers must be NAME=VALUE"),
-        ({"otlp_url": "https://otel", "otlp_headers": "x=secret%C3%BC"}, "otlp_headers must be NAME=VALUE .* ASCII"),
-        ({"ocsf_file": "/nowhere/at/all.jsonl"}, "ocsf_file: /nowhere/at is no directory"),
-        ({"smtp_url": "mail:25", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
-        ({"smtp_url": "smtp://u:secret@h/x", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
-        ({"smtp_url": "smtp://h", "email_from": "a@b", "email_to": "c@d, nobody"}, "email_to 'nobody' is no address"),
-        ({"smtp_url": "smtp://h", "email_from": "a\nb@c", "email_to": "c@d"}, "email_from .* is no address"),
-        ({"template_url": "https://h/x", "template_file": "/nowhere"}, "template_url: /nowhere cannot be read"),
+        (
+            {"kind": "slack", "url": "http://hooks.example/secret"},
+            r"notifiers\[0\], slack: Slack address 'http://hooks.ex",
+        ),
+        ({"kind": "teams", "url": "nonsense"}, "teams: Teams address"),
+        ({"kind": "ocsf", "url": "http://siem.example"}, "ocsf: OCSF address"),
+        ({"kind": "pagerduty", "routing_key": "short-secret"}, "pagerduty: it is no integration key"),
+        ({"kind": "otlp", "url": "otel:4317"}, "otlp: .* is no OTLP endpoint"),
+        ({"kind": "otlp", "url": "http://u:secret@otel:4318"}, "is no OTLP endpoint"),
+        ({"kind": "otlp", "url": "http://otel:4318", "headers": "api-key=secret"}, "would go in the clear"),
+        ({"kind": "otlp", "url": "https://otel", "headers": "secret"}, "headers must be NAME=VALUE"),
+        ({"kind": "otlp", "url": "https://otel", "headers": "x=secret%C3%BC"}, "headers must be NAME=VALUE .* ASCII"),
+        ({"kind": "ocsf_file", "path": "/nowhere/at/all.jsonl"}, "ocsf_file: /nowhere/at is no directory"),
+        ({"kind": "mail", "url": "mail:25", **MAIL}, "is no address of a mail server"),
+        ({"kind": "mail", "url": "smtp://u:secret@h/x", **MAIL}, "is no address of a mail server"),
+        ({"kind": "mail", "url": "smtp://h", **MAIL, "recipients": ["c@d", "nobody"]}, "'nobody' is no address"),
+        ({"kind": "mail", "url": "smtp://h", **MAIL, "sender": "a\nb@c"}, "sender .* is no address"),
+        ({"kind": "template", "url": "https://h/x", "template_file": "/nowhere"}, "template: /nowhere cannot be read"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_without_secrets(settings: dict[str, Any], told: str) -> None:
@@ -331,20 +340,7 @@ def test_a_wrong_setting_is_one_sentence_without_secrets(settings: dict[str, Any
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"smtp_url": "smtp://h"}, "smtp_url needs email_from and email_to; set all of them"),
-        ({"smtp_url": "smtp://h", "email_to": "a@b"}, "smtp_url needs email_from; set"),
-        ({"template_url": "https://h"}, "template_url needs template_file"),
-    ],
-)
-def test_what_an_address_needs_besides_is_asked_for(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        CollectorSettings(**settings)
-
-
 def test_an_endpoint_is_completed_once() -> None:
-    assert check_endpoint("https://h/otlp/", is_with_headers=True) == "https://h/otlp/v1/logs"
-    assert check_endpoint("http://h:4318/v1/logs", is_with_headers=False) == "http://h:4318/v1/logs"
+    assert check_otlp("https://h/otlp/", is_with_headers=True) == "https://h/otlp/v1/logs"
+    assert check_otlp("http://h:4318/v1/logs", is_with_headers=False) == "http://h:4318/v1/logs"
     assert read_headers("") == {}

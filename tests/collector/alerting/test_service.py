@@ -9,19 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerting.alert import AbuseSignal, Alert, AlertKind, AlertState, Basis, Confidence, Severity, Verdict
+from collector.alerting.alert import (
+    AbuseSignal,
+    Alert,
+    AlertKind,
+    AlertState,
+    Basis,
+    Confidence,
+    Report,
+    Severity,
+    Verdict,
+)
 from collector.alerting.detection import Detection, DetectionTable
-from collector.alerting.filter import Outcome
+from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
-from collector.alerting.wording import Report
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
 from collector.storage.base import Store, StoreError
+from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -55,7 +64,7 @@ class Office:
     configured: Sensitivity = Sensitivity.NORMAL
     detection: Detection = field(init=False)
 
-    def open(self) -> AlertDesk:
+    def open(self) -> AlertService:
         """A desk after a start of the collector."""
         detection = self.detection = Detection(
             table=DetectionTable(self.store),
@@ -64,7 +73,7 @@ class Office:
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
         )
-        desk = AlertDesk(
+        desk = AlertService(
             table=AlertTable(self.store),
             detection=detection,
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
@@ -255,7 +264,7 @@ def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
     assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
 
 
-def list_ids(desk: AlertDesk, state: AlertState | None) -> list[str]:
+def list_ids(desk: AlertService, state: AlertState | None) -> list[str]:
     return sorted(alert.id for alert in desk.list_alerts(state=state, kind=None, limit=50, after=None))
 
 
@@ -472,7 +481,7 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     office.now += 700
     desk = office.open()
     desk.take_signals([make_signal(1), make_signal(99, count=120)])
-    assert office.detection.counts[Outcome.KNOWN_GOOD] == office.detection.counts[Outcome.FALSE_ALARM] == 1
+    assert office.detection.counts[ReportOutcome.KNOWN_GOOD] == office.detection.counts[ReportOutcome.FALSE_ALARM] == 1
     assert office.detection.end_rule(rule.id, by="ann").ended_by == "ann"
     with pytest.raises(ConflictError, match="not in force any more"):
         office.detection.end_rule(rule.id, by="ann")
@@ -502,9 +511,9 @@ def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> 
     office.now += 90_000
     mild = make_report(AlertKind.SCANNING, consumer=first.consumer, quietest=Sensitivity.PARANOID)
     desk.take_found([mild])
-    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+    assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
     office.open().take_found([mild])
-    assert office.detection.counts[Outcome.TOO_QUIET] == 0
+    assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
 
 
 def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
@@ -524,12 +533,12 @@ def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgott
     office.now += 600
     desk = office.open()
     desk.take_signals([make_signal(1)])
-    assert office.detection.counts[Outcome.KNOWN_GOOD] == 1
+    assert office.detection.counts[ReportOutcome.KNOWN_GOOD] == 1
     assert len(table.list_rules_in_force(office.now)) == 1
     for n in range(3):
         office.detection.add_rule(by="job", note="n", seconds=60, network=f"203.0.113.{n}/32", **named)
         office.now += 61
-    assert len(office.detection._sieve.rules) == 2
+    assert len(office.detection._filter.rules) == 2
 
 
 def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:

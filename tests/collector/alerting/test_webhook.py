@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers import delivery
+from collector.alerting.notifiers.build import build_notifiers, write_alert
 from collector.alerting.notifiers.delivery import Notifier
-from collector.alerting.notifiers.webhook import Webhook, WebhookSettings
+from collector.alerting.notifiers.http import HttpSender, check_address, sign_headers
+from collector.core.destinations import WebhookNotifier
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
-
-SETTINGS = WebhookSettings(url="https://hooks.test/x", secret="s3cret")
 
 
 def make_alert() -> Alert:
@@ -31,8 +32,15 @@ def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[
         requests.append(request)
         return httpx.Response(statuses[len(requests) - 1])
 
-    carrier = Webhook(SETTINGS, clock=lambda: 1_000.0, transport=httpx.MockTransport(answer))
-    return Notifier(carrier, clock=lambda: 1_000.0), requests
+    sender = HttpSender(
+        "webhook",
+        "https://hooks.test/x",
+        write_alert,
+        make_headers=lambda body: sign_headers("s3cret", 1_000.0, body),
+        takes_updates=True,
+        transport=httpx.MockTransport(answer),
+    )
+    return Notifier(sender, clock=lambda: 1_000.0), requests
 
 
 def test_body_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +85,11 @@ def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("url", ["http://10.0.0.1/x", "ftp://h/x", "https://", "http://127.0.0.1.evil.test/"])
 def test_clear_text_off_loopback_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
-        WebhookSettings(url=url, secret="s")
+        check_address(url, "webhook")
 
 
 @pytest.mark.parametrize("url", ["https://h/x", "http://127.0.0.1:1/x", "http://[::1]/x", "http://localhost/x"])
 def test_https_and_loopback_are_accepted_and_the_secret_is_not_shown(url: str) -> None:
-    assert "s3cret" not in repr(WebhookSettings(url=url, secret="s3cret"))
+    settings = (WebhookNotifier(kind="webhook", url=SecretStr(url)),)
+    made = build_notifiers(settings, cluster="", load_secret=lambda: "s3cret", version="0.1.0", clock=lambda: 1_000.0)
+    assert "s3cret" not in repr(made) and made.members[0].name == "webhook"

@@ -5,8 +5,9 @@ from operator import attrgetter
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.lifecycle import Happening, Incident, IncidentEntry, write_entry
+from collector.alerting.repository import AlertPlace
+from collector.alerting.service import AlertService
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, show_alert
-from collector.api.alerts import AlertPlace
 from collector.core.errors import ConflictError
 from tests.collector.inventory.seed import NOW
 
@@ -39,8 +40,8 @@ def make_alert(alert_id: str, **columns: object) -> Alert:
     return replace(alert, **columns)  # type: ignore[arg-type]
 
 
-class MemoryAlerts:
-    """An AlertRepository over a dictionary."""
+class MemoryAlerts(AlertService):
+    """An alert service over a dictionary."""
 
     def __init__(self, *alerts: Alert) -> None:
         self.alerts = {alert.id: alert for alert in alerts}
@@ -107,10 +108,10 @@ class MemoryAlerts:
             self.silences[alert_id] = Silence(kind=kind, by=by, at=NOW, reason=reason, until=until, alert_id=alert_id)
         return self.get_alert(alert_id)
 
-    def mute(self, alert_id: str, *, by: str, until: float, reason: str) -> ShownAlert | None:
+    def mute(self, alert_id: str, *, by: str, until: float, reason: str = "") -> ShownAlert | None:
         return self._silence(alert_id, SilenceKind.MUTED, by, until, reason)
 
-    def mark_expected(self, alert_id: str, *, by: str, reason: str) -> ShownAlert | None:
+    def mark_expected(self, alert_id: str, *, by: str, reason: str = "") -> ShownAlert | None:
         return self._silence(alert_id, SilenceKind.EXPECTED, by, None, reason)
 
     def unsilence(self, alert_id: str, *, by: str) -> ShownAlert | None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -92,12 +93,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         make_alert("one", endpoint_id="ep0001", **{**CROWD, "consumer": f"principal:{1_000:016x}"}),
     )
     app = build_app(
-        store=store,
-        alerts=alerts,
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=alerts,
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, base_url="http://127.0.0.1:8080") as opened:
         yield opened

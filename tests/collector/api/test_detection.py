@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
-from collector.alerting.notifiers.delivery import Notifier, Outcome
+from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, Sender
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
+from collector.alerting.service import AlertService
+from collector.api.services import ApiSettings, Services
 from collector.cli import client
 from collector.cli import findings as detection
 from collector.core.kinds import Sensitivity
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.alerting.test_service import make_signal
 from tests.collector.api.client import TestClient
@@ -28,21 +29,18 @@ from tests.collector.api.client import TestClient
 pytestmark = pytest.mark.store
 
 
-class Recorder:
-    """A carrier that keeps what it is given, and answers as it is told."""
+class Recorder(Sender):
+    """A sender that keeps what it gets, and answers with a set outcome."""
 
-    name, target, takes_updates = "recorder", "http://127.0.0.1:9", False
+    name, target = "recorder", "http://127.0.0.1:9"
 
     def __init__(self) -> None:
-        self.outcome = Outcome.DELIVERED
+        self.outcome = DeliveryOutcome.DELIVERED
         self.taken: list[Alert] = []
 
-    def send(self, alert: Alert) -> Outcome:
+    def send(self, alert: Alert) -> DeliveryOutcome:
         self.taken.append(alert)
         return self.outcome
-
-    def close(self) -> None:
-        return
 
 
 class Office:
@@ -50,7 +48,7 @@ class Office:
 
     def __init__(self, store: EmbeddedStore, directory: Path) -> None:
         ids = itertools.count(1)
-        self.carrier = Recorder()
+        self.sender = Recorder()
         detection = Detection(
             table=DetectionTable(store),
             path=directory / "sensitivity.json",
@@ -58,7 +56,7 @@ class Office:
             clock=time.time,
             new_id=lambda: f"r{next(ids)}",
         )
-        self.desk = AlertDesk(
+        self.desk = AlertService(
             table=AlertTable(store),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: detection.budget),
             clock=time.time,
@@ -68,14 +66,16 @@ class Office:
         )
         self.desk.restore()
         app = build_app(
-            store=store,
-            alerts=self.desk,
-            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-            clock=time.time,
-            readiness=lambda: "",
-            metrics=lambda: b"",
-            detection=(detection, self.desk),
-            notifiers=[Notifier(self.carrier, clock=time.time)],
+            Services(
+                store=store,
+                alerts=self.desk,
+                settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+                clock=time.time,
+                readiness=lambda: "",
+                metrics=lambda: b"",
+                detection=(detection, self.desk),
+                notifiers=[Notifier(self.sender, clock=time.time)],
+            )
         )
         self.client = TestClient(app, base_url="http://127.0.0.1:8080")
 
@@ -137,12 +137,12 @@ def test_a_verdict_is_given_and_taken_back(office: Office) -> None:
 
 
 def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exchange(url: str, token: str, path: str, request: dict[str, Any], transport: object) -> dict[str, Any]:
-        sent = office.client.request(url=f"/api/v1/{path}", **request)
+    def exchange(self: client.Api, path: str, method: str, request: dict[str, Any], *_: object) -> dict[str, Any]:
+        sent = office.client.request(method, f"/api/v1/{path}", **request)
         assert sent.status_code == 200, sent.text
         return dict(sent.json())
 
-    monkeypatch.setattr(client, "_exchange", exchange)
+    monkeypatch.setattr(client.Api, "_exchange", exchange)
     app = typer.Typer()
     detection.register_detection(app)
 
@@ -186,10 +186,10 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
     page = office.client.get("/detection").text
     assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
     assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
-    office.carrier.outcome = Outcome.REFUSED
+    office.sender.outcome = DeliveryOutcome.REFUSED
     assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
     assert office.client.post("/detection/notifiers/x/test").status_code == 404
-    assert [(one.state, one.severity, one.why) for one in office.carrier.taken] == [
+    assert [(one.state, one.severity, one.why) for one in office.sender.taken] == [
         (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.") for who in ("ann", "page", "page")
     ]
     (listed,) = office.get("notifiers")["items"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from collector.storage.disk import Eviction
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
@@ -125,12 +126,14 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     seed.calls(keys, 20, minutes_ago=20, response_bytes=1_800, principal=67, principal_kind=1, response_bodies_read=2)
     seed.write(store)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(*ALERTS),
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(*ALERTS),
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, base_url="http://127.0.0.1:8080") as opened:
         yield opened

@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.alerting.notifiers.alertmanager import Alertmanager, AlertmanagerSettings
 from collector.alerting.notifiers.delivery import Notifier
-from collector.server.app import ApiSettings, build_app
+from collector.alerting.notifiers.http import HttpSender
+from collector.alerting.notifiers.templates import write_json
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 
@@ -31,15 +33,17 @@ def client() -> TestClient:
         make_alert("a3", incident_id="i2"),
     )
     transport = httpx.MockTransport(lambda _: httpx.Response(400))
-    carrier = Alertmanager(AlertmanagerSettings("http://am:9093"), transport=transport)
+    sender = HttpSender("alertmanager", "http://am:9093", write_json("alertmanager"), transport=transport)
     app = build_app(
-        store=EmptyReader(),
-        alerts=alerts,
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: 1_800_000_000.0,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        notifiers=[Notifier(carrier, clock=lambda: 0.0)],
+        Services(
+            store=EmptyReader(),
+            alerts=alerts,
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: 1_800_000_000.0,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            notifiers=[Notifier(sender, clock=lambda: 0.0)],
+        )
     )
     return TestClient(app, base_url="http://127.0.0.1:8080")
 

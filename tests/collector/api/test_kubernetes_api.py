@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.peers import Call, read_address_book
-from collector.kubernetes.addresses import Peer
 from collector.kubernetes.exposure import Exposure
-from collector.kubernetes.fact import Fact, FactKind, write_facts
+from collector.kubernetes.rows import Fact, FactKind, Peer, write_facts
 from collector.kubernetes.watcher import ClusterStatus, ClusterWatcher
 from collector.receiver.reports import WorkloadRecord, convert_workloads
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from sensor.enrich.containers import Container, ContainerImage, ContainerTable
 from sensor.export.messages import write_coverage
@@ -148,13 +148,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
     status = ClusterStatus(cluster="", is_current=False, reason="no right", pods=3, services=1)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        clusters=lambda: [status],
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            clusters=lambda: [status],
+        )
     )
     with TestClient(app, base_url="http://127.0.0.1") as opened:
         yield opened

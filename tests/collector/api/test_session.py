@@ -9,7 +9,8 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from collector.api.access import COOKIE_NAME, SESSION_SECONDS, SESSIONS_MAX, Authenticator
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 
@@ -47,12 +48,14 @@ class Site:
 def open_site(tmp_path: Path, token: str | None) -> Iterator[Site]:
     clock, alerts = Clock(), MemoryAlerts(make_alert("a1"))
     app = build_app(
-        store=EmptyReader(),
-        alerts=alerts,
-        settings=ApiSettings(token=token, version="0.1.0", htmx_path=tmp_path / "none.js"),
-        clock=clock,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=EmptyReader(),
+            alerts=alerts,
+            settings=ApiSettings(token=token, version="0.1.0", htmx_path=tmp_path / "none.js"),
+            clock=clock,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, base_url=HERE, follow_redirects=False) as client:
         yield Site(client, clock, alerts)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from collector.api.services import ApiSettings, Services
 from collector.inventory.templates.mapping import EndpointAliasRecord
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -49,12 +50,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store.insert_records("endpoint_aliases", [EndpointAliasRecord(endpoint_id="former", version=1, route_id=1)])
     write_watch(store)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(make_alert("a1"), make_alert("a2", title=HOSTILE, opened_at=NOW - 90)),
-        settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(make_alert("a1"), make_alert("a2", title=HOSTILE, opened_at=NOW - 90)),
+            settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as opened:
         yield opened

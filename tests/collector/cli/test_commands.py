@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
 from collector.cli import client as table
 from collector.cli import findings as evidence
-from collector.cli import query
-from collector.server.app import ApiSettings, build_app
+from collector.cli.lists import LISTS, register_lists
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -35,12 +36,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.write(store)
     write_watch(store)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(make_alert("a1")),
-        settings=ApiSettings(token=TOKEN, version="0.1.0"),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(make_alert("a1")),
+            settings=ApiSettings(token=TOKEN, version="0.1.0"),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app) as opened:
         yield opened
@@ -64,7 +67,7 @@ class Held:
 def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(client))
     app = typer.Typer()
-    query.register(app)
+    register_lists(app)
     evidence.register_evidence(app)
 
     def run(*words: str, token: str = TOKEN) -> Result:
@@ -111,7 +114,7 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
     [(80, {"consumers", "p95_ms", "2xx", "host"}), (120, {"host", "tier", "last_seen"}), (400, set())],
 )
 def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
-    columns = query.ENDPOINT_COLUMNS
+    columns = LISTS["endpoints"].columns
     cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 5, "1.2", "none"]]
     cells[0] += [
         "5",
@@ -140,9 +143,9 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
 
 
 def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
-    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(query.ENDPOINT_COLUMNS) - 5)]]
+    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(LISTS["endpoints"].columns) - 5)]]
     printed = io.StringIO()
-    Console(file=printed, width=60).print(table.draw_table(query.ENDPOINT_COLUMNS, cells, 60))
+    Console(file=printed, width=60).print(table.draw_table(LISTS["endpoints"].columns, cells, 60))
     assert printed.getvalue().count("b") >= 90
     assert "…" not in printed.getvalue()
 
@@ -222,7 +225,7 @@ def test_a_refusal_is_one_sentence(apidae, words, token, sentence):
 )
 def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
     app = typer.Typer()
-    query.register(app)
+    register_lists(app)
     result = CliRunner().invoke(app, ["endpoints", "--url", url, "--token", token])
     assert result.exit_code == 1
     assert sentence in result.stderr

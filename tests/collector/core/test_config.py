@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.core.config import ConfigError, is_loopback, join_address, load_settings, split_address
+from collector.core.config import is_loopback, join_address, load_settings
+from collector.core.destinations import PagerDutyNotifier, SlackNotifier
+from common.settings import ConfigError, split_address
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
@@ -39,11 +41,18 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({"time_zone": "../../etc/passwd"}, {}, "time_zone is .* no time zone"),
         ({}, {"APIDAE_COLLECTOR_TIME_ZONE": ""}, "time_zone is ''.* no time zone"),
         ({"tls_cert_file": "/c.pem"}, {}, "belong together"),
-        ({}, {"APIDAE_COLLECTOR_DATA_DIR": ""}, "data_dir is ''.*must name a directory"),
+        ({}, {"APIDAE_COLLECTOR_DATA_DIR": ""}, "data_dir is ''.*must name a file or a directory"),
         ({"other_clusters": "west"}, {}, "other_clusters is 'west'.*must be CLUSTER=KUBECONFIG"),
         ({"cluster": "west", "other_clusters": "west=/w"}, {}, "other_clusters names west, which is this cluster"),
         ({"kubernetes": "maybe"}, {}, "kubernetes is 'maybe'"),
         ({"log_level": "loud"}, {}, "log_level is 'loud'"),
+        ({"consumer_order": "principal,principal"}, {}, "none twice"),
+        ({"consumer_order": "somebody"}, {}, "consumer_order"),
+        (
+            {},
+            {"APIDAE_COLLECTOR_SLACK_URL": "https://h"},
+            'removed in 0.2: now an entry of notifiers .*"slack"',
+        ),
         ({}, {"APIDAE_COLLECTOR_CONFIG": "/none.toml"}, "/none.toml cannot be read"),
     ],
 )
@@ -80,8 +89,55 @@ def test_off_loopback_with_tls_is_fine() -> None:
 
 
 def test_secret_address_is_in_no_repr() -> None:
-    settings = load_settings({"store_url": "http://u:hunter2@h/d", "webhook_url": "https://h/hunter2"}, environment={})
-    assert "hunter2" not in repr(settings)
+    environment = {
+        "APIDAE_COLLECTOR_STORE_URL": "http://u:hunter2@h/d",
+        "APIDAE_COLLECTOR_NOTIFIERS": '[{"kind": "slack", "url": "https://h/hunter2"}]',
+    }
+    assert "hunter2" not in repr(load_settings({}, environment=environment))
+
+
+class TestNotifiers:
+    """The list of receivers."""
+
+    def test_secrets_are_text_or_a_file_or_a_variable(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text("from-file\n")
+        file = tmp_path / "collector.toml"
+        file.write_text(
+            '[[notifiers]]\nkind = "slack"\nurl = "from-text"\n'
+            f'[[notifiers]]\nkind = "pagerduty"\nrouting_key = {{file = "{tmp_path / "key"}"}}\n'
+            '[[notifiers]]\nkind = "slack"\nname = "on-call"\nurl = {environment = "ON_CALL"}\n'
+        )
+        first, second, third = load_settings({}, config_path=file, environment={"ON_CALL": "from-variable"}).notifiers
+        assert isinstance(first, SlackNotifier) and first.url.get_secret_value() == "from-text"
+        assert isinstance(second, PagerDutyNotifier) and second.routing_key.get_secret_value() == "from-file"
+        assert isinstance(third, SlackNotifier) and third.url.get_secret_value() == "from-variable"
+
+    @pytest.mark.parametrize(
+        ("entries", "sentence"),
+        [
+            ('[{"kind": "slak", "url": "hunter2"}]', r"notifiers\[0\] .* no known kind; give one of webhook, syslog"),
+            ('[{"kind": "slack"}]', r"notifiers\[0\].url is not set; add it in APIDAE_COLLECTOR_NOTIFIERS"),
+            ('[{"kind": "slack", "url": {"file": "/none"}}]', r"notifiers\[0\].url .*the file /none cannot be read"),
+            ('[{"kind": "slack", "url": {"environment": "NO"}}]', r"notifiers\[0\].url .*the variable NO is not set"),
+            ('[{"kind": "slack", "url": 7}]', r"notifiers\[0\].url \(from .*input should be"),
+            ('[{"kind": "slack", "url": "hunter2", "ulr": "hunter2"}]', r"notifiers\[0\].ulr .*is not a setting"),
+            ('[{"kind": "slack", "url": "a"}, {"kind": "slack", "url": "b"}]', "names 2 receivers slack; give each a"),
+            ('[{"kind": "mail", "url": "hunter2", "sender": "", "recipients": ["x"]}]', "sender is ''"),
+            ('[{"kind": "template", "url": "hunter2"}]', r"notifiers\[0\].template_file is not set"),
+            ('["hunter2"]', r"notifiers\[0\] .*should be"),
+            ("[hunter2", "notifiers .*is not JSON"),
+            ("hunter2", "notifiers .*must be a list"),
+        ],
+    )
+    def test_a_mistake_is_one_sentence_without_the_secret(self, entries: str, sentence: str) -> None:
+        with pytest.raises(ConfigError, match=sentence) as caught:
+            load_settings({}, environment={"APIDAE_COLLECTOR_NOTIFIERS": entries})
+        assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
+
+    def test_what_there_is_once_is_named_once(self) -> None:
+        webhooks = '[{"kind": "webhook", "url": "a"}, {"kind": "webhook", "url": "b"}]'
+        with pytest.raises(ConfigError, match="has 2 entries of kind webhook; keep one"):
+            load_settings({}, environment={"APIDAE_COLLECTOR_INTEGRATIONS": webhooks})
 
 
 @pytest.mark.parametrize(

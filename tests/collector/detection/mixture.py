@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from collector.core.rows import RowBatch
+from collector.storage.columns import RowBatch
 from tests.collector.detection.stream import START, Row, make_batch
 
 _CLIENTS = 40

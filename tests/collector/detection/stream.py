@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from collector.alerting.alert import AlertSignal
-from collector.core.rows import Ragged, Route, RowBatch, Segment, Service
+from collector.core.rows import Ragged, Route, Segment, Service
 from collector.detection.engine import Engine
+from collector.storage.columns import RowBatch, fill_columns
 
 START = 1_700_000_000  # On a 10 s window.
 CODES = 700_000  # Numbers of routes from here on are of paths that begin with `otp`,
@@ -82,10 +83,30 @@ def make_batch(
     def column(name: str, kind: type = np.uint32) -> np.ndarray:
         return np.array([getattr(row, name) for row in rows], kind)
 
-    zeros, wide = np.zeros(n, np.uint32), np.zeros(n, np.uint64)
-    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
-    lengths = [len(row.objects) for row in rows]
-    objects = make_sets([row.objects for row in rows])
+    columns = fill_columns(
+        n,
+        principal=column("consumer", np.uint64),
+        principal_kind=np.where(column("consumer", np.uint64) > 0, column("principal_kind"), 0).astype(np.uint32),
+        credential=column("credential", np.uint64),
+        client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
+        client_software=np.array([strings.index(row.software) for row in rows], np.uint32),
+        authentication=column("authentication"),
+        status_code=column("status"),
+        role=column("role"),
+        hop=column("hop"),
+        flags=column("flags"),
+        calls=column("calls", np.uint64),
+        response_bytes=column("size", np.uint64),
+        duration_sum_us=column("microseconds", np.uint64),
+        objects=make_sets([row.objects for row in rows]),
+        objects_count=np.array([len(row.objects) for row in rows], np.uint64),
+        object_numeric_calls=column("numbers", np.uint64),
+        object_monotonic_steps=column("steps", np.uint64),
+        records_returned=column("records", np.uint64),
+        attacks=np.array([len(row.payloads) for row in rows], np.uint64),
+        attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
+        payloads=make_sets([row.payloads for row in rows]),
+    )
     return RowBatch(
         node=node,
         boot_id="b",
@@ -104,49 +125,7 @@ def make_batch(
         route_id=np.array([_identify(row.route, row.method) for row in rows], np.uint64),
         window_start=column("window"),
         window_length=column("length"),
-        principal=column("consumer", np.uint64),
-        principal_kind=np.where(column("consumer", np.uint64) > 0, column("principal_kind"), 0).astype(np.uint32),
-        credential=column("credential", np.uint64),
-        client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
-        client_workload=zeros,
-        client_software=np.array([strings.index(row.software) for row in rows], np.uint32),
-        authentication=column("authentication"),
-        status_code=column("status"),
-        role=column("role"),
-        hop=column("hop"),
-        protocol_version=zeros,
-        request_content_type=zeros,
-        response_content_type=zeros,
-        flags=column("flags"),
-        calls=column("calls", np.uint64),
-        request_bytes=wide,
-        response_bytes=column("size", np.uint64),
-        time_to_first_byte_sum_us=wide,
-        duration_sum_us=column("microseconds", np.uint64),
-        duration_max_us=wide,
-        duration=empty,
-        response_size=empty,
-        objects=objects,
-        objects_count=np.array(lengths, np.uint64),
-        object_numeric_calls=column("numbers", np.uint64),
-        object_monotonic_steps=column("steps", np.uint64),
-        object_numeric_span=wide,
-        kind=zeros,
-        rpc_status=zeros,
-        ended_later=wide,
-        streams=wide,
-        stream_duration_sum_us=wide,
-        counted_messages_calls=wide,
-        request_messages=wide,
-        response_messages=wide,
-        records_returned=column("records", np.uint64),
-        records_measured=wide,
-        request_bodies_read=wide,
-        response_bodies_read=wide,
-        data=empty,
-        attacks=np.array([len(row.payloads) for row in rows], np.uint64),
-        attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
-        payloads=make_sets([row.payloads for row in rows]),
+        **columns,
     )
 
 

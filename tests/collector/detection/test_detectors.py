@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.detection.framework.contract import F64, Detector, Observation
+from collector.detection.framework.state import F64
 from collector.detection.volume.burst import BurstDetector
+from collector.detection.volume.level import LevelDetector, Observation
 from collector.detection.volume.season import SeasonDetector
 
-Make = Callable[[], Detector]
+Make = Callable[[], LevelDetector]
 
 DETECTORS: dict[str, Make] = {
     "burst of a pair": lambda: BurstDetector(window_seconds=10, prior_level=12.0),
@@ -39,7 +40,7 @@ def observe(values: F64, index: int, loss: float = 0.0) -> Observation:
     )
 
 
-def make_trained(make: Make, windows: int, seed: int = 1, mean: float = 50.0) -> Detector:
+def make_trained(make: Make, windows: int, seed: int = 1, mean: float = 50.0) -> LevelDetector:
     """A detector that saw Poisson counts."""
     detector, random = make(), np.random.default_rng(seed)
     detector.grow(8)
@@ -48,7 +49,7 @@ def make_trained(make: Make, windows: int, seed: int = 1, mean: float = 50.0) ->
     return detector
 
 
-def states_equal(one: Detector, other: Detector) -> bool:
+def states_equal(one: LevelDetector, other: LevelDetector) -> bool:
     left, right = one.dump(), other.dump()
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
@@ -70,6 +71,7 @@ def test_scoring_changes_nothing(make: Make) -> None:
 @every_detector
 def test_dumped_state_loaded_goes_on_alike(make: Make) -> None:
     detector, again = make_trained(make, 40), make()
+    again.grow(8)
     again.load(detector.dump())
     for index in range(40, 60):
         seen = observe(np.array([40.0, 55.0, 900.0]), index)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.detection.framework.slots import Grouper, find_distinct, find_first, list_distinct
+from collector.detection.framework.distinct import Grouper, find_distinct, find_first, list_distinct
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=60))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from collector.detection.checkpoint import erase_from_engine, remove_old_states
+from collector.detection.checkpoint import remove_old_states
 from tests.collector.detection.scene import EngineScene
 from tests.collector.detection.states import read_columns
 from tests.collector.detection.stream import START, Row, make_batch
@@ -15,11 +15,10 @@ def test_an_address_that_guessed_is_erased_from_the_detectors_own_table_too() ->
     guesses = [Row(route=9, method="POST", address=one, status=401, calls=3) for one in (GUESSER, OTHER)]
     scene.engine.feed(make_batch(guesses), START + 11)
     assert GUESSER.encode() in read_columns(scene.save())
-    scene.engine, count = erase_from_engine(scene.engine, f"address:{GUESSER}")
-    assert count >= 3  # Consumer, pair, and source of guesses.
+    assert scene.engine.erase(f"address:{GUESSER}") >= 3  # Consumer, pair, and source of guesses.
     state = read_columns(scene.save())
     assert GUESSER.encode() not in state and OTHER.encode() in state
-    assert erase_from_engine(scene.engine, f"address:{GUESSER}")[1] == 0
+    assert scene.engine.erase(f"address:{GUESSER}") == 0
 
 
 def test_states_that_were_moved_aside_go_where_they_name_the_consumer_or_cannot_be_read(tmp_path: Path) -> None:

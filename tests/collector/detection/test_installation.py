@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_told
+from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.detection.framework.installation import InstallationBar
 
 _DAY = 86_400
 
 
 def is_admitted(level: Sensitivity | None, by: Sensitivity = Sensitivity.NORMAL) -> bool:
-    return level is not None and is_told(level, by)
+    return level is not None and is_sent_at(level, by)
 
 
 def count_admitted(

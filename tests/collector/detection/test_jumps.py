@@ -88,7 +88,7 @@ def test_of_two_jumps_the_one_is_undone_that_the_time_lies_in() -> None:
         jumps.note(second)
         assert look_for(jumps, time, START + 5 * DAY) == [undone]
         jumps.undo(undone)
-        assert jumps.kept == left
+        assert jumps.kept == list(left)
 
 
 def test_few_are_kept_the_longest_and_for_a_week() -> None:
@@ -114,7 +114,7 @@ def test_a_checkpoint_holds_them() -> None:
     assert look_for(other, START + 310, START + DAY) == look_for(jumps, START + 310, START + DAY) == [jumps.kept[-1]]
     empty = Jumps()
     empty.load(Jumps().dump())
-    assert empty.kept == ()
+    assert empty.kept == []
 
 
 class Installation:
@@ -208,8 +208,8 @@ def test_what_was_learnt_before_is_known_after(install: Install) -> None:
     one.run([BURST] * 10, wrong=DAY)
     one.run([BURST] * 6)
     other.run([BURST] * 16)
-    slots = other.follower.engine.roster.pairs.table.live()
-    for mine, right in zip(one.follower.engine.pair_watches, other.follower.engine.pair_watches, strict=True):
+    slots = other.follower.engine.subjects.pairs.live()
+    for mine, right in zip(*(each.follower.engine.pairs.windowed.values() for each in (one, other)), strict=True):
         assert mine.levels(slots) == pytest.approx(right.levels(slots), rel=0.01)
     assert one.run([BURST] * 60) == [] == other.run([BURST] * 60)
 

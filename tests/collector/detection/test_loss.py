@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertSignal
-from collector.core.rows import RowBatch
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.loss import NODES_MAX, NodeLoss
+from collector.detection.framework.rows import FLAG_ENCRYPTED
 from collector.detection.read_boundaries import group_batches
-from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
 from collector.receiver.segment import Position
+from collector.storage.columns import RowBatch
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Row, make_batch
 
@@ -36,8 +36,8 @@ def make(node: str, window: int, *rows: tuple[int, int, int], lost: int = 0, fla
 
 def share(engine: Engine, route: int) -> float:
     """The loss of an endpoint."""
-    slots = engine.roster.endpoints.table.live()
-    ids = {engine.roster.endpoints.name(slot).route_ids[0]: slot for slot in slots.tolist()}
+    slots = engine.subjects.endpoints.live()
+    ids = {engine.subjects.endpoints.name(slot).route_ids[0]: slot for slot in slots.tolist()}
     return engine.losses.endpoints.share(np.array([ids[route + 1]]))
 
 
@@ -50,7 +50,7 @@ def test_word_of_one_node_is_not_the_fleets_and_passes() -> None:
     assert engine.losses.nodes.ratios(HONEST, now) == (0, 0)
     assert engine.losses.nodes.ratios(HOSTILE, now)[0] > 0.5
     assert share(engine, 1) == 0 and share(engine, 2) > 0.5
-    consumers = engine.losses.consumers.ratios(engine.roster.consumers.table.live())
+    consumers = engine.losses.consumers.ratios(engine.subjects.consumers.live())
     assert consumers is not None and sorted(consumers > 0.5) == [False, True]
     for window in range(70, 420, 10):
         feed(engine, make(HONEST, window, (1, 1, 100_000)), make(HOSTILE, window, (2, 2, 50)))
@@ -118,7 +118,7 @@ def test_nodes_are_bounded_and_nothing_is_kept_of_subjects_long_after() -> None:
     batch = make("n", 0, (1, 1, 1))
     for number in range(NODES_MAX + 5):
         losses.add(START, replace(batch, node=f"node-{number}"))
-    assert len(losses.dump()["time"]) == NODES_MAX
+    assert losses.ratios("n", START) == (0, 0) and len(losses._accounts) == NODES_MAX
     engine = Engine()
     feed(engine, make("n", 0, (1, 1, 10), lost=5))
     assert engine.losses.is_known

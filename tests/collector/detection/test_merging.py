@@ -5,9 +5,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from collector.core.rows import Ragged, RowBatch
+from collector.core.rows import Ragged
 from collector.detection.engine import Engine
 from collector.detection.read_boundaries import ROWS_MAX, group_batches, merge_batches
+from collector.storage.columns import RowBatch
 from tests.collector.detection.mixture import make_mixture
 from tests.collector.detection.stream import START, Row, make_batch
 

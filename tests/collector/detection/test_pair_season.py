@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertKind, AlertSignal, Signal
-from collector.detection.engine import Engine
-from collector.detection.framework.contract import SEASON_LEAST, Observation
 from collector.detection.volume.burst import BurstDetector
+from collector.detection.volume.level import SEASON_LEAST, Observation
 from tests.collector.detection.scene import EngineScene
 from tests.collector.detection.stream import START, Row, make_batch
 
@@ -80,18 +79,6 @@ def test_restart_in_between_changes_nothing(history: tuple[bytes, list[AlertSign
     other.restart()
     told = [one.run(6, caller=FOLLOWING) for one in (scene, other)]
     assert told[0] == told[1] != []
-
-
-def test_state_of_before_expects_what_it_did(history: tuple[bytes, list[AlertSignal]]) -> None:
-    scene = Scene(history[0])
-    parts = scene.engine.dump()
-    for state in parts.values():
-        state.pop("ratio", None)
-    scene.engine = Engine()
-    scene.engine.load(parts)
-    assert scene.run(2, caller=FOLLOWING) == []
-    scene.run(8 * 24)
-    assert {signal.consumer for signal in scene.run(2, caller=FOLLOWING)} == {name(FOLLOWING)}
 
 
 @pytest.mark.parametrize(("night", "is_odd"), [(SEASON_LEAST, True), (1.0, False), (np.nan, False)])

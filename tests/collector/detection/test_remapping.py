@@ -47,7 +47,7 @@ class Traffic:
         self.engine.remap(routes)
 
     def list_endpoints(self) -> set[str]:
-        names = self.engine.roster.endpoints.list_names(self.engine.roster.endpoints.table.live().tolist())
+        names = self.engine.subjects.endpoints.list_names(self.engine.subjects.endpoints.live().tolist())
         return {name.endpoint_id for name in names if name is not None}
 
 
@@ -83,25 +83,24 @@ def test_an_endpoint_that_is_called_otherwise_is_the_same_one() -> None:
         traffic.run(30)
     renamed.remap({1: "a", 2: "b"})
     assert renamed.run(30) == same.run(30)
-    for one, other in zip(renamed.engine.watches, same.engine.watches, strict=True):
-        left, right = one.detector.dump(), other.detector.dump()
-        assert all(np.array_equal(left[field], right[field]) for field in left)
-    assert renamed.engine.roster.pairs.find("a", f"principal:{1:016x}") >= 0
-    assert renamed.engine.roster.pairs.table.evicted_count == 0
-    assert len(renamed.engine.roster.pairs.table) == 2 * CALLERS
+    left, right = ({n: a for n, a in one.engine.dump().items() if ".detector." in n} for one in (renamed, same))
+    assert left and all(np.array_equal(left[field], right[field]) for field in left)
+    assert renamed.engine.subjects.pairs.find("a", f"principal:{1:016x}") >= 0
+    assert renamed.engine.subjects.pairs.evicted_count == 0
+    assert len(renamed.engine.subjects.pairs) == 2 * CALLERS
 
 
 def test_who_calls_an_endpoint_that_became_part_of_another_is_known_there() -> None:
     traffic = Traffic(2)
     traffic.run(30)
-    pairs = traffic.engine.roster.pairs
+    pairs = traffic.engine.subjects.pairs
     caller = f"principal:{1:016x}"
     slot = pairs.find(name(1), caller)
     traffic.remap({1: "whole", 2: "whole"})
     assert pairs.find("whole", caller) == slot
-    assert traffic.engine.pair_watches[1].levels(np.array([slot]))[0] > 0
+    assert traffic.engine.pairs.windowed[300].levels(np.array([slot]))[0] > 0
     traffic.run(30)
-    assert len(pairs.table) == 2 * CALLERS  # Those of the other half stay behind, and age out.
+    assert len(pairs) == 2 * CALLERS  # Those of the other half stay behind, and age out.
     assert traffic.list_endpoints() == {"whole"}
 
 
@@ -123,14 +122,14 @@ def test_any_changes_of_the_mapping_leave_one_slot_a_name_and_state_that_can_be_
         traffic.run(1)
         mapped = random.integers(0, 6, 8)
         traffic.remap({route + 1: f"endpoint {to}" for route, to in enumerate(mapped.tolist()) if to})
-        roster = traffic.engine.roster
-        for part in roster.parts:
-            live = part.table.live()
-            assert len(live) == len(part.table) == len(set(part.table.keys[live].tolist()))
-            assert part.table.find_all(part.table.keys[live]).tolist() == live.tolist()
+        roster = traffic.engine.subjects
+        for part in roster.tables:
+            live = part.live()
+            assert len(live) == len(part) == len(set(part.keys[live].tolist()))
+            assert part.find_keys(part.keys[live]).tolist() == live.tolist()
             assert all(known is not None for known in part.list_names(live.tolist()))
-        endpoints = roster.pair_endpoint[roster.pairs.table.live()]
-        assert np.isin(endpoints[endpoints >= 0], roster.endpoints.table.live()).all()
+        endpoints = roster.pair_endpoint[roster.pairs.live()]
+        assert np.isin(endpoints[endpoints >= 0], roster.endpoints.live()).all()
         twin = traffic.engine.make_new()
         position = Checkpoint(position=Position(1, 2), next_signal=3)
         content = encode_state(traffic.engine, position)

@@ -7,7 +7,6 @@ from msgspec.structs import replace as replace_signal
 from collector.alerting.alert import Alert, AlertKind, AlertSignal, Direction, Severity, Signal
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
-from collector.detection.engine import Engine
 from collector.detection.volume.service_volume import GRACE_SECONDS
 from tests.collector.detection.scene import EngineScene
 from tests.collector.detection.stream import START, Row, make_batch
@@ -164,14 +163,6 @@ def test_restart_in_between_changes_nothing(history: tuple[bytes, list[Signal]],
     after = [scene.run(6, factor=1.6), other.run(6, factor=1.6)]
     assert before[0] == before[1] and after[0] == after[1]
     assert len(tell([*before[1], *after[1]])) == 1
-
-
-def test_state_of_before_is_read_and_services_are_learnt_anew(scene: Scene) -> None:
-    parts = {name: state for name, state in scene.engine.dump().items() if not name.startswith("service.")}
-    scene.engine = Engine()
-    scene.engine.load(parts)
-    assert of_service(scene.run(DAY // STEP) + scene.run(10, factor=0.0)) == []
-    assert len(scene.engine.services.table) == 1
 
 
 def test_what_a_person_expects_is_told_no_more(scene: Scene) -> None:

@@ -103,10 +103,10 @@ def test_words_of_each_second_of_a_window(window_seconds: int) -> None:
 def test_the_first_seconds_are_said_as_calls_with_what_the_whole_window_allows() -> None:
     assert report_signal(make_signal(2)).why == (
         "address:192.0.2.7 made 20 calls in 2 s of the 5 min from 22:15:00 UTC, where 150 were expected in all of it "
-        "and 600 is the limit, judged by what the endpoint's other consumers do."
+        "and 600 is the limit, compared with what the endpoint's other consumers do."
     )
     assert report_signal(make_signal(160)).why == (
         "address:192.0.2.7 made 1,600 calls in 160 s of the 5 min from 22:15:00 UTC (10.0 calls/s), where "
-        "over all of it 30.0 calls/min was expected and 2.0 calls/s is the limit, judged by what the endpoint's other "
-        "consumers do."
+        "over all of it 30.0 calls/min was expected and 2.0 calls/s is the limit, compared with what the "
+        "endpoint's other consumers do."
     )

@@ -16,7 +16,7 @@ def test_who_was_seen_longest_ago_goes_first_and_of_those_the_lowest_slots(steps
         time += later
         column = np.array(keys, np.uint64)
         seen_at = table.seen_at.copy()
-        own = [slot for slot in map(table.find, keys) if slot >= 0]
+        own = [slot for slot in map(table.find_key, keys) if slot >= 0]
         touched = table.touch(column, time)
         live = (seen_at >= 0).nonzero()[0]
         others = np.setdiff1d(live, own)
@@ -33,7 +33,7 @@ def test_no_key_of_a_batch_makes_room_for_another_one_of_it() -> None:
     touched = table.touch(np.array([1, 2, 41, 2], np.uint64), 5)
     assert touched.slots.tolist() == [0, 1, 2, 1]
     assert touched.emptied.tolist() == [2, 3]
-    assert [table.find(key) for key in (1, 2, 3, 4, 5, 41)] == [0, 1, -1, -1, 4, 2]
+    assert [table.find_key(key) for key in (1, 2, 3, 4, 5, 41)] == [0, 1, -1, -1, 4, 2]
     whole = table.touch(np.array([1, 2, 41, *range(5, 41), 42], np.uint64), 5)
     assert len(set(whole.slots.tolist())) == 40
     assert set(table.seen_at.tolist()) == {5}

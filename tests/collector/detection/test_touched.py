@@ -38,6 +38,7 @@ def test_evicted_slots_are_as_new_and_state_comes_back() -> None:
     hashes = draw(4, 3_000)
     count(touched, 2, hashes)
     copy = TouchedObjects()
+    copy.grow(8)
     copy.load(touched.dump())
     assert count(copy, 2, hashes[-500:]) == count(touched, 2, hashes[-500:]) <= 10
     touched.forget(np.array([2]))
@@ -51,12 +52,13 @@ def test_wide_bitmaps_are_bounded() -> None:
     everyone = np.repeat(np.arange(slots), 700)
     for _ in range(2):
         touched.count_novel(everyone, draw(5, len(everyone)))
-    assert touched.dump()["counts"].shape == (2, WIDE_MAX)
+    assert touched.dump()["wide.counts"].shape == (2, WIDE_MAX)
     assert touched.count_novel(np.array([slots - 1]), draw(6, 1))[0] >= 1  # Without one it begins anew.
 
 
 def test_bits_of_a_bitmap_are_counted() -> None:
     bitmap, words = NoveltyBitmap(), np.random.default_rng(1).integers(0, 2**64, (5, 8), np.uint64)
     words[0], words[1] = 0, 2**64 - 1
-    bitmap.load({"words": words.ravel()})
+    bitmap.grow(5)
+    bitmap.load({"words": words})
     assert bitmap.count_bits(np.arange(5)).tolist() == [sum(int(word).bit_count() for word in row) for row in words]

@@ -1,9 +1,10 @@
-"""Open windows: which rows they take, and a state with a longer ring."""
+"""Open windows: which rows they take."""
 
 import numpy as np
 import pytest
 
-from collector.detection.framework.windows import LATENESS_SECONDS, OpenWindows, join_amounts
+from collector.detection.framework.rows import join_amounts
+from collector.detection.framework.windows import LATENESS_SECONDS, OpenWindows
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 300, 3_600])
@@ -16,18 +17,6 @@ def test_whatever_is_not_late_has_an_open_window(seconds: int) -> None:
         windows.skip(watermark)
         for start in range(max(0, watermark - LATENESS_SECONDS), watermark + 1):
             assert windows.accepts(start // seconds)
-
-
-def test_state_with_a_longer_ring_is_read() -> None:
-    windows = OpenWindows(10)
-    calls = np.zeros((8, 3))
-    calls[13 % 8] = [1, 2, 3]
-    calls[14 % 8] = [4, 0, 0]
-    windows.load({"calls": calls, "novel": calls / 2, "at": np.array([12, 14, 5])})
-    every = np.arange(3)
-    assert [windows.read(window, every)[0].tolist() for window in (12, 13, 14)] == [[0, 0, 0], [1, 2, 3], [4, 0, 0]]
-    assert windows.read(13, every)[1].tolist() == [0.5, 1, 1.5]
-    assert [windows.is_empty(window) for window in (12, 13, 14)] == [True, False, False]
 
 
 def test_closing_clears_for_the_window_that_takes_its_place() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from collector.inventory.changes import Graveyard
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.inventory.changes import RetiredEndpoints
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -54,20 +55,22 @@ def _fill(store: EmbeddedStore) -> None:
 
 def _open(store: EmbeddedStore) -> TestClient:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     return TestClient(app, headers={"authorization": "Bearer t"})
 
 
 def test_diff_and_tombstones(store: EmbeddedStore) -> None:
     _fill(store)
-    graveyard = Graveyard(store=store, clock=lambda: NOW)
-    assert (graveyard.look(), graveyard.look()) == (1, 0)
+    retired = RetiredEndpoints(store=store, clock=lambda: NOW)
+    assert (retired.update(), retired.update()) == (1, 0)
     with _open(store) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
         found = client.get("/api/v1/inventory/diff", params=dates).json()
@@ -83,8 +86,8 @@ def test_diff_and_tombstones(store: EmbeddedStore) -> None:
     seed = Seed()
     seed.calls(seed.endpoint(2, "GET", "/goes"), 1)
     seed.write(store)
-    assert graveyard.look() == 1
-    assert graveyard.list_tombstones() == []
+    assert retired.update() == 1
+    assert retired.list_retired() == []
 
 
 def _ask(name: str) -> dict[str, str]:
@@ -112,8 +115,8 @@ def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) 
     _tell(store, nodes[1], 0, {"ListOrders": 2, "ListCoupons": 2})
     _tell(store, nodes[1], 0, {"ListUsers": 5}, status=403)
     _tell(store, nodes[0], 0, {})
-    graveyard = Graveyard(store=store, clock=lambda: NOW)
-    assert (graveyard.look(), graveyard.look()) == (1, 0)
+    retired = RetiredEndpoints(store=store, clock=lambda: NOW)
+    assert (retired.update(), retired.update()) == (1, 0)
     with _open(store) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
         found = client.get("/api/v1/inventory/diff", params=dates).json()
@@ -130,5 +133,5 @@ def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) 
         assert (stone["operation"]["name"], stone["calls"], list(stone["days"].values())) == ("ListUsers", 100, [100])
         assert stone["id"] == gone["id"]
     _tell(store, nodes[1], 0, {"ListUsers": 1})
-    assert graveyard.look() == 1
-    assert graveyard.list_tombstones() == []
+    assert retired.update() == 1
+    assert retired.list_retired() == []

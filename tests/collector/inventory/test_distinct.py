@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertKind
+from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.predicates import EXACT_MAX
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -51,12 +52,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         "a", kind=AlertKind.VOLUME_PAIR, consumer=name_reader(0), window_start=start, window_end=start + 300, calls=600
     )
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(alert),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(alert),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened

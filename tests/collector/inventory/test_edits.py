@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.api.services import ApiSettings, Services
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.query import Versions
@@ -15,9 +16,9 @@ from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import Edit, EditError, EndpointMapping
 from collector.receiver.reports import RevealBook
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
+from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.writer import build_routes
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 
@@ -203,13 +204,15 @@ def test_what_cannot_be_done_is_said(installation: Installation) -> None:
 def test_over_the_api(installation: Installation) -> None:
     route = installation.add(literal("users"), INTEGER)
     app = build_app(
-        store=installation.store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=installation.clock,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        editor=installation.editor,
+        Services(
+            store=installation.store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=installation.clock,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            editor=installation.editor,
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as client:
         endpoint = installation.endpoint(route)

@@ -14,8 +14,8 @@ from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EditError, EndpointMapping, TenantHosts, find_tenants
 from collector.receiver.reports import RevealBook
 from collector.schemas.evidence import HOST_PLACE, read_parameters
+from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.writer import build_routes
 
 NOW = int(time.time())
 SERVICE = Service(cluster="", namespace="", workload="web", workload_kind=1, host_name="h", port=80)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from collector.api.services import ApiSettings, Services
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.risk.keeper import RiskKeeper
-from collector.server.app import ApiSettings, build_app
+from collector.risk.assessment import RiskAssessor
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -71,12 +72,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 @pytest.fixture(scope="module")
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened
@@ -204,11 +207,11 @@ def test_pages(client: TestClient) -> None:
 def test_risk_of_them_alarms_nobody_twice(store: EmbeddedStore, client: TestClient) -> None:
     reports: list[Any] = []
     inventory = EndpointInventory(reader=store, who=ConsumerSql())
-    keeper = RiskKeeper(store=store, endpoints=inventory, clock=lambda: NOW, alarm=reports.extend)
-    keeper.look()
+    assessor = RiskAssessor(store=store, endpoints=inventory, clock=lambda: NOW, alarm=reports.extend)
+    assessor.look()
     listed = find(client, "ListOrders")
     assert listed["risk"] is not None
-    found = keeper.table.read_findings([listed["id"]])[listed["id"]]
+    found = assessor.table.read_findings([listed["id"]])[listed["id"]]
     rules = {one.rule for one in found}
     assert {one.url_template for one in found} == {"/graphql ListOrders"}
     # On the path most calls carry credentials; that one operation gives personal data without shows only there.

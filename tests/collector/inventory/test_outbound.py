@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -28,12 +29,14 @@ def test_a_server_beside_its_client_is_another_than_the_watched_one(tmp_path: Pa
     seed.calls(watched, 41, role=2, client_workload="cart")
     seed.write(store)
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t" * 32, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t" * 32, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+        )
     )
     with TestClient(app, headers={"authorization": f"Bearer {'t' * 32}"}) as client:
         items = client.get("/api/v1/endpoints", params={"since": since}).json()["items"]

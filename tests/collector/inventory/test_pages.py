@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, Order
-from collector.inventory.query import Since, span_since
+from collector.inventory.filters import Order
+from collector.inventory.query import Since
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
@@ -93,20 +94,12 @@ def test_rows_that_come_move_no_other_row_off_a_page(
     changed: set[str] = set()
     cursor, coming = "", iter(enumerate(later))
     while True:
-        question = EndpointQuestion(
-            span=span_since(since, NOW),
-            since=since,
-            service=service,
-            sort=sort,
-            order=order,
-            limit=limit,
-            cursor=cursor,
-        )
-        page = inventory.list_endpoints(question)
+        query = EndpointQuery(since=since, service=service, sort=sort, order=order, limit=limit, cursor=cursor)
+        page = inventory.list_endpoints(query, query.find_span(NOW))
         met += [item.id for item in page.items]
-        cursor = page.next_cursor
-        if not cursor:
+        if page.next_cursor is None:
             break
+        cursor = page.next_cursor
         for number, event in [item for item in [next(coming, None)] if item]:
             more = Seed()
             if event.index is None:

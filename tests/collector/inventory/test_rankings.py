@@ -1,15 +1,15 @@
 """Pages that are cut from a kept ranking are those that the store would have given, and cost it no other ranking."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from collector.inventory.endpoints import list_query as rankings
+from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.list_query import RankedEndpoint, Rankings
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.inventory.endpoints.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.filters import Order
 from collector.inventory.query import Cursor, Since, span_since
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
@@ -45,15 +45,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     opened.close()
 
 
-def _walk(book: Rankings, question: EndpointQuestion) -> Iterator[RankedEndpoint]:
+def _walk(book: Rankings, query: EndpointQuery) -> Iterator[RankedEndpoint]:
     after: Cursor | None = None
     while True:
-        page = book.read_page(question, after, has_operations=False)
+        page = book.read_page(query, SPAN, after, has_operations=False)
         assert page.total == ENDPOINTS
-        yield from page.items
-        if not page.has_more:
+        shown = page.items[: query.limit]
+        yield from shown
+        if len(page.items) <= query.limit:
             return
-        after = Cursor(value=page.items[-1].value, id=page.items[-1].id)
+        after = Cursor(value=shown[-1].value, id=shown[-1].id)
 
 
 @pytest.mark.parametrize("order", Order)
@@ -61,10 +62,12 @@ def _walk(book: Rankings, question: EndpointQuestion) -> Iterator[RankedEndpoint
 def test_a_walk_meets_each_endpoint_in_order_and_ranks_twice(
     store: EmbeddedStore, sort: EndpointSort, order: Order
 ) -> None:
-    question = EndpointQuestion(span=SPAN, since="24h", sort=sort, order=order, limit=4)
+    query = EndpointQuery(sort=sort, order=order, limit=4)
     reader = Counting(store)
-    found = list(_walk(Rankings(reader, ConsumerSql()), question))
-    whole = Rankings(store, ConsumerSql()).read_page(replace(question, limit=100), None, has_operations=False)
+    found = list(_walk(Rankings(reader, ConsumerSql()), query))
+    whole = Rankings(store, ConsumerSql()).read_page(
+        query.model_copy(update={"limit": 100}), SPAN, None, has_operations=False
+    )
     assert found == list(whole.items)
     assert reader.count == 2  # For the first page, and for all others.
 
@@ -72,47 +75,48 @@ def test_a_walk_meets_each_endpoint_in_order_and_ranks_twice(
 def test_a_list_that_is_too_long_is_ranked_for_each_page(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rankings, "RANKED_MAX", ENDPOINTS - 1)
     reader = Counting(store)
-    question = EndpointQuestion(span=SPAN, since="24h", limit=8)
-    assert len(list(_walk(Rankings(reader, ConsumerSql()), question))) == ENDPOINTS
+    query = EndpointQuery(limit=8)
+    assert len(list(_walk(Rankings(reader, ConsumerSql()), query))) == ENDPOINTS
     assert reader.count == 4  # Three pages, and once to find out.
 
 
 def test_who_begins_again_is_given_what_is_new(store: EmbeddedStore) -> None:
     reader = Counting(store)
     book = Rankings(reader, ConsumerSql())
-    question = EndpointQuestion(span=SPAN, since="24h", limit=4)
+    query = EndpointQuery(limit=4)
     for _ in range(2):
-        assert len(list(_walk(book, question))) == ENDPOINTS
+        assert len(list(_walk(book, query))) == ENDPOINTS
     assert reader.count == 4  # Nothing of the first walk is left for the second.
 
 
 def test_a_ranking_that_a_first_page_overtook_is_not_kept(store: EmbeddedStore) -> None:
-    question = EndpointQuestion(span=SPAN, since="24h", limit=4)
+    query = EndpointQuery(limit=4)
     place = Cursor(value=3.0, id="ep0007")
 
     class Overtaken(Counting):
         def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
             found = super().query_columns(sql, parameters)
             if self.count == 1:
-                book.read_page(question, None, has_operations=False)
+                book.read_page(query, SPAN, None, has_operations=False)
             return found
 
     reader = Overtaken(store)
     book = Rankings(reader, ConsumerSql())
     for _ in range(3):
-        book.read_page(question, place, has_operations=False)
+        book.read_page(query, SPAN, place, has_operations=False)
     assert reader.count == 3  # The one overtaken, the first page, and one that is kept.
 
 
-def test_another_span_or_question_is_ranked_anew_and_few_are_kept(store: EmbeddedStore) -> None:
+def test_another_span_or_query_is_ranked_anew_and_few_are_kept(store: EmbeddedStore) -> None:
     reader = Counting(store)
     book = Rankings(reader, ConsumerSql())
     place = Cursor(value=3.0, id="ep0007")
-    first = EndpointQuestion(span=SPAN, since="24h")
+    first = EndpointQuery(), SPAN
+    sorts = (EndpointSort.ERRORS, EndpointSort.P95, EndpointSort.RISK)
     asked = [
-        replace(first, span=span_since(Since.DAY, NOW + 60)),
-        *(replace(first, sort=sort) for sort in (EndpointSort.ERRORS, EndpointSort.P95, EndpointSort.RISK)),
+        (EndpointQuery(), span_since(Since.DAY, NOW + 60)),
+        *((EndpointQuery(sort=sort), SPAN) for sort in sorts),
     ]
-    for question in (first, *asked, *asked, first):
-        book.read_page(question, place, has_operations=False)
+    for query, span in (first, *asked, *asked, first):
+        book.read_page(query, span, place, has_operations=False)
     assert reader.count == 1 + len(asked) + 1  # The first had gone meanwhile.

@@ -6,17 +6,16 @@ from typing import Any
 
 import msgspec
 
-from collector.kubernetes.objects import KubernetesObject
-from collector.kubernetes.state import ClusterState
-from collector.kubernetes.watch import list_resources
+from collector.kubernetes.state import ClusterState, KubernetesObject, read_kept
+from collector.kubernetes.watcher import KINDS
 from tests.collector.kubernetes.manifests import Manifest
 
-KINDS = {resource.kind.__name__.removesuffix("Object").lower(): resource.kind for resource in list_resources()}
+BY_NAME = {kind.__name__.removesuffix("Object").lower(): kind for kind, _, _ in KINDS}
 
 
 def decode(manifest: Manifest) -> KubernetesObject:
     """One object by its kind."""
-    decoded: KubernetesObject = msgspec.json.decode(json.dumps(manifest), type=KINDS[manifest["kind"].lower()])
+    decoded: KubernetesObject = msgspec.json.decode(json.dumps(manifest), type=BY_NAME[manifest["kind"].lower()])
     return decoded
 
 
@@ -28,7 +27,5 @@ def make_state(*manifests: Manifest) -> ClusterState:
         one = decode(manifest)
         by_kind[type(one)].append(one)
     for kind, objects in by_kind.items():
-        listing = state.begin(kind)
-        listing.add(objects)
-        listing.finish()
+        state.replace(kind, list(map(read_kept, objects)))
     return state

@@ -1,8 +1,9 @@
 """Who held which address when."""
 
-from collector.kubernetes.addresses import AddressBook, Peer, Targets
-from collector.kubernetes.objects import read_time
-from collector.kubernetes.state import ClusterState, Pod, read_pod
+from collector.kubernetes.addresses import AddressBook, Targets
+from collector.kubernetes.rows import Peer
+from collector.kubernetes.state import ClusterState, Pod, read_kept, read_pod
+from common.kubernetes.objects import read_time
 from tests.collector.kubernetes.manifests import Manifest, make_pod, make_service, make_slice
 from tests.collector.kubernetes.states import decode, make_state
 
@@ -110,13 +111,18 @@ def test_what_was_not_stored_comes_again_unless_something_newer_is_known() -> No
 
 def test_an_update_of_what_is_not_kept_changes_nothing() -> None:
     state = ClusterState()
-    state.put(decode(make_pod("a")))
+
+    def put(manifest: Manifest) -> None:
+        one = decode(manifest)
+        state.put(type(one), read_kept(one))
+
+    put(make_pod("a"))
     changes = state.changes
     heartbeat = make_pod("a")
     heartbeat["metadata"]["resourceVersion"] = "12"
     heartbeat["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
-    state.put(decode(heartbeat))
+    put(heartbeat)
     service = make_service()
-    state.put(decode(service))
-    state.put(decode({**service, "metadata": {**service["metadata"], "resourceVersion": "13"}}))
+    put(service)
+    put({**service, "metadata": {**service["metadata"], "resourceVersion": "13"}})
     assert state.changes == changes + 1

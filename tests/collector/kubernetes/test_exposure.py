@@ -6,7 +6,7 @@ import pytest
 
 from collector.kubernetes.addresses import Target, Targets
 from collector.kubernetes.exposure import ExposureBook, find_facts
-from collector.kubernetes.fact import Fact, read_facts, write_facts
+from collector.kubernetes.rows import Fact, read_facts, write_facts
 from tests.collector.kubernetes.manifests import (
     Manifest,
     make_gateway,

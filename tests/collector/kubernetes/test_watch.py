@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from collector.kubernetes import watch, watcher
-from collector.kubernetes.watcher import AccessError, ClusterWatcher, open_client
+from collector.kubernetes import watcher
+from collector.kubernetes.watcher import ClusterWatcher
 from collector.storage.base import StoreError
+from common.kubernetes import reflector
+from common.kubernetes.reflector import AccessError, open_client
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
 from tests.waiting import wait_until
@@ -39,10 +41,10 @@ class MemoryStore:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     monkeypatch.setattr(watcher, "FLUSH_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "FIRST_REST_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "MAX_REST_SECONDS", 0.1)
-    monkeypatch.setattr(watch, "_ABSENT_REST_SECONDS", 0.1)
-    monkeypatch.setattr(watch, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(reflector, "FIRST_REST_SECONDS", 0.02)
+    monkeypatch.setattr(reflector, "MAX_REST_SECONDS", 0.1)
+    monkeypatch.setattr(reflector, "ABSENT_REST_SECONDS", 0.1)
+    monkeypatch.setattr(reflector, "PAGE_OBJECTS", 2)
     with ApiServer() as server:
         for manifest in (make_pod("orders-1"), make_service(), make_slice("orders", {"orders-1": "10.1.0.5"})):
             server.put(manifest)
@@ -106,8 +108,8 @@ def test_a_connection_that_leads_elsewhere_is_not_used_again(
     api: ApiServer, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though it is the only one that is idle, since all others are watches."""
-    monkeypatch.setattr(watch, "FIRST_REST_SECONDS", 0.4)
-    monkeypatch.setattr(watch, "MAX_REST_SECONDS", 0.4)
+    monkeypatch.setattr(reflector, "FIRST_REST_SECONDS", 0.4)
+    monkeypatch.setattr(reflector, "MAX_REST_SECONDS", 0.4)
     api.strange = 1
     kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
     started = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
@@ -189,7 +191,7 @@ def test_a_missing_right_is_named_and_nothing_is_judged(
     other.start()
     try:
         wait_until(lambda: "403" in other.status.reason, "the refusal")
-        assert "give the collector's service account list and watch of it" in other.status.reason
+        assert "give the service account this right" in other.status.reason
         assert not other.status.is_current and not store.rows["exposures"]
         api.forbidden.clear()
         wait_until(lambda: other.status.is_current and store.rows["exposures"], "the right")
@@ -207,11 +209,11 @@ def test_rows_wait_for_a_store_that_is_away(api: ApiServer, store: MemoryStore, 
 
 
 def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AccessError, match=r"The kubeconfig .*missing cannot be used"):
+    with pytest.raises(AccessError, match=r"the kubeconfig .*missing cannot be used"):
         open_client(tmp_path / "missing")
     broken = tmp_path / "broken"
     broken.write_text("clusters: 7")
-    with pytest.raises(AccessError, match=r"The kubeconfig .*broken"):
+    with pytest.raises(AccessError, match=r"the kubeconfig .*broken"):
         open_client(broken)
 
 

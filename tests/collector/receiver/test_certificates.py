@@ -9,8 +9,8 @@ from apidae.v1 import stream_pb2
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.reports import PROTOCOL_VERSION
 from collector.receiver.sensors import SensorRegistry
-from collector.receiver.service import IngestService
-from collector.receiver.stream import IngestContext
+from collector.receiver.service import CollectorService
+from collector.receiver.stream import IngestContext, IngestCounts
 from collector.trust.identity import SensorCertificate
 from tests.figures import read_values
 
@@ -42,7 +42,7 @@ class Call:
         raise AssertionError(reason)
 
 
-def make_service(sensors: SensorRegistry) -> IngestService:
+def make_service(sensors: SensorRegistry) -> CollectorService:
     admission = SimpleNamespace(admit=lambda call: call.certificate, check_node=lambda *_, **__: None)
     context = SimpleNamespace(
         sensors=sensors,
@@ -53,16 +53,17 @@ def make_service(sensors: SensorRegistry) -> IngestService:
         authorities=lambda: b"",
         clock=lambda: NOW,
         reveals=SimpleNamespace(list_questions=list),
+        counts=IngestCounts(),
     )
-    return IngestService(cast(IngestContext, context))
+    return CollectorService(cast(IngestContext, context))
 
 
-def measure_left(service: IngestService) -> dict[str, float]:
+def measure_left(service: CollectorService) -> dict[str, float]:
     values = read_values(service.figures())
     return {name: value for name, value in values.items() if name == "sensor_certificate_left_seconds"}
 
 
-async def measure(calls: list[Call], service: IngestService) -> list[dict[str, float]]:
+async def measure(calls: list[Call], service: CollectorService) -> list[dict[str, float]]:
     """The figures while all are connected, and then after each has left."""
     streams = [asyncio.create_task(service.connect(cast(Any, None), call)) for call in calls]
     for call, stream in zip(calls, streams, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.receiver import commit
-from collector.receiver.commit import Committed, GroupCommit, Outcome
+from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
 from collector.receiver.wal import Append, SequenceLedger, Wal
 
 
@@ -53,7 +53,7 @@ def test_batches_of_one_interval_share_a_write_and_copies_count_once() -> None:
 
     wal, _, results = run(work)
     assert wal.writes == [[1, 2, 3]]
-    assert [result.outcome for result in results] == [Outcome.DURABLE] * 4 + [Outcome.DUPLICATE]
+    assert [result.outcome for result in results] == [CommitOutcome.DURABLE] * 4 + [CommitOutcome.DUPLICATE]
 
 
 def test_nearly_full_disk_means_come_again_and_nothing_is_written(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_nearly_full_disk_means_come_again_and_nothing_is_written(tmp_path: Path
 
     with closing(wal):
         refused, taken = asyncio.run(main())
-    assert refused == Committed(Outcome.RETRY, "The collector cannot write its log (The volume has 3 MB free).")
-    assert taken.outcome is Outcome.DURABLE
+    assert refused == Committed(CommitOutcome.RETRY, "The collector cannot write its log (The volume has 3 MB free).")
+    assert taken.outcome is CommitOutcome.DURABLE
 
 
 def test_disk_that_refuses_means_come_again() -> None:
@@ -85,8 +85,8 @@ def test_disk_that_refuses_means_come_again() -> None:
         return [refused, await group.submit(make(1))]
 
     wal, errors, (refused, accepted) = run(work)
-    assert refused.outcome is Outcome.RETRY and "No space left" in refused.reason
-    assert accepted.outcome is Outcome.DURABLE and wal.writes == [[1]] and len(errors) == 1
+    assert refused.outcome is CommitOutcome.RETRY and "No space left" in refused.reason
+    assert accepted.outcome is CommitOutcome.DURABLE and wal.writes == [[1]] and len(errors) == 1
 
 
 def test_waiting_bytes_are_bounded(monkeypatch: Any) -> None:
@@ -96,7 +96,7 @@ def test_waiting_bytes_are_bounded(monkeypatch: Any) -> None:
         return list(await asyncio.gather(*(group.submit(make(n)) for n in (1, 2, 3))))
 
     wal, _, results = run(work)
-    assert [result.outcome for result in results] == [Outcome.DURABLE, Outcome.DURABLE, Outcome.RETRY]
+    assert [result.outcome for result in results] == [CommitOutcome.DURABLE, CommitOutcome.DURABLE, CommitOutcome.RETRY]
     assert wal.writes == [[1, 2]]
 
 
@@ -108,5 +108,5 @@ def test_stop_writes_what_waits_and_takes_no_more() -> None:
         return [await waiting, await late]
 
     wal, _, results = run(work)
-    assert [result.outcome for result in results] == [Outcome.DURABLE, Outcome.RETRY]
+    assert [result.outcome for result in results] == [CommitOutcome.DURABLE, CommitOutcome.RETRY]
     assert wal.writes == [[1]]

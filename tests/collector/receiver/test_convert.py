@@ -6,10 +6,9 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core.rows import RowBatch
 from collector.receiver import convert
-from collector.receiver.columns import _BOUNDS
 from collector.receiver.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
+from collector.storage.columns import COLUMNS, RowBatch
 from tests.collector.wire_batches import NOW, make_batch
 
 
@@ -50,12 +49,6 @@ def test_unknown_enum_values_and_fields_are_kept_and_counted() -> None:
     assert rows.role[0] == 99
     unknown = count_unknown(newer)
     assert (unknown.fields, unknown.values) == (1, 2)
-
-
-def test_reserved_columns_may_be_empty_or_full() -> None:
-    batch = make_batch()
-    batch.rows.sampled_of.extend((1, 1, 4))
-    assert isinstance(convert_batch(batch, NOW), RowBatch)
 
 
 def test_client_software_of_older_sensors_is_not_known() -> None:
@@ -119,7 +112,7 @@ BAD_BATCHES = [
     (set_cell("window_offset_seconds", 4_294_967_295), "in the future"),
     (append("calls", 1), "rows.calls has 4"),
     (append("route", 0), "rows.window_offset_seconds has 3"),
-    (append("sampled_of", 1), "sampled_of"),
+    (append("attacks", 1), "attacks"),
     (set_cell("duration_len", 3), "duration_len adds up to 7"),
     (set_cell("objects_len", 4_294_967_295), "objects_len"),
     (append("duration_count", 1), "duration_count"),
@@ -139,7 +132,7 @@ def test_bad_batch_is_refused_by_name(change, named: str) -> None:
     assert named in refusal.reason
 
 
-@pytest.mark.parametrize(("name", "bound"), _BOUNDS)
+@pytest.mark.parametrize(("name", "bound"), [(name, one.below) for name, one in COLUMNS.items() if one.below])
 def test_each_column_stays_below_its_bound(name: str, bound: int) -> None:
     batch = make_batch()
     column = getattr(batch.rows, name)
@@ -231,17 +224,31 @@ def test_what_bodies_told_is_optional_and_checked() -> None:
     assert (plain.data.offsets.tolist(), plain.data.values.tolist()) == ([0, 0, 0, 0], [])
     batch.rows.records_returned.extend((5, 0, 70))
     batch.rows.records_measured.extend((5, 0, 20))
-    batch.rows.records_basis.extend((1, 0, 2))
     batch.rows.response_bodies_read.extend((1, 0, 2))
     batch.rows.request_bodies_read.extend((0, 0, 1))
+    batch.rows.found_len.extend((1, 0, 2))
+    batch.rows.found_code.extend((129, 76, 129))
+    batch.rows.found_count.extend((1, 1, 2))
+    told = convert_batch(batch, NOW)
+    assert isinstance(told, RowBatch)
+    assert told.records_measured.tolist() == [5, 0, 20]
+    assert (told.data.offsets.tolist(), told.data.counts.tolist()) == ([0, 1, 1, 3], [1, 1, 2])
+    batch.rows.found_code[1] = 512
+    refused = convert_batch(batch, NOW)
+    assert isinstance(refused, Refusal)
+    assert "found_code" in refused.reason
+
+
+def test_data_of_older_sensors_has_its_place() -> None:
+    batch = make_batch()
+    batch.rows.records_basis.extend((1, 0, 2))
     batch.rows.data_len.extend((1, 0, 2))
     batch.rows.data_kind.extend((33, 12, 33))
     batch.rows.data_count.extend((1, 1, 2))
     told = convert_batch(batch, NOW)
     assert isinstance(told, RowBatch)
-    assert told.records_measured.tolist() == [5, 0, 20]
-    assert (told.data.offsets.tolist(), told.data.counts.tolist()) == ([0, 1, 1, 3], [1, 1, 2])
-    batch.rows.data_kind[1] = 40
+    assert (told.data.values.tolist(), told.data.counts.tolist()) == ([129, 76, 129], [1, 1, 2])
+    batch.rows.data_kind[1] = 64
     refused = convert_batch(batch, NOW)
     assert isinstance(refused, Refusal)
-    assert "data_kind" in refused.reason
+    assert "does not ascend" in refused.reason or "data_kind" in refused.reason

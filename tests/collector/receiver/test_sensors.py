@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import collector.receiver.sensors
-from collector.receiver.sensors import HealthReport, SensorRegistry, SensorStatus
+from collector.receiver.sensors import Greeting, HealthReport, SensorRegistry, SensorStatus
 
 
 class Clock:
@@ -31,16 +31,18 @@ REPORT = HealthReport(
 
 
 def greet(registry: SensorRegistry, node: str = "a", boot_id: str = "b", cluster: str = "c") -> None:
-    registry.record_hello(
-        node,
+    greeting = Greeting(
         cluster=cluster,
+        node=node,
         boot_id=boot_id,
+        key_id=5,
         version="1",
         kernel_release="6",
-        key_id=5,
         policy_epoch=3,
-        certificate_not_after=900.0,
+        features=frozenset(),
+        name=node,
     )
+    registry.record_hello(greeting, 900.0)
 
 
 def test_what_was_last_said_holds() -> None:

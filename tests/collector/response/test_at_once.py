@@ -15,10 +15,10 @@ import pytest
 from collector.alerting.alert import AlertKind
 from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
-from collector.response.block_factory import Wish
-from collector.response.block_store import AuditLog, BlockBook
-from collector.response.policy import Ladder, Rung, Step
-from collector.response.preview import Judgement, Previewer
+from collector.response.block_factory import BlockRequest
+from collector.response.block_store import AuditLog, BlockStore
+from collector.response.ladder import Ladder, LadderStep, Rung
+from collector.response.preview import BlockCheck, Previewer
 from collector.response.responder import Responder
 from tests.collector.api.fakes import make_alert
 
@@ -39,15 +39,15 @@ class Meeting:
     def find_first_seen(self, target: object) -> float:
         return 1.0
 
-    def judge(self, target: object, clusters: tuple[str, ...], now: float) -> Judgement:
+    def check(self, target: object, clusters: tuple[str, ...], now: float) -> BlockCheck:
         self._barrier.wait()
         self.on_question()
-        return Judgement(key_id=1, needs_confirmation="")
+        return BlockCheck(key_id=1, needs_confirmation="")
 
 
 def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
     return Responder(
-        book=BlockBook(directory / "blocks.json"),
+        store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=cast(Previewer, meeting),
@@ -73,22 +73,22 @@ def at_once(work: Callable[[], object], count: int = AT_ONCE) -> list[object]:
 @pytest.mark.parametrize("is_four_eyes", [False, True])
 def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, is_four_eyes: bool) -> None:
     responder = make_responder(tmp_path, Meeting(AT_ONCE), is_four_eyes=is_four_eyes)
-    results = at_once(lambda: responder.block(Wish(consumer=THIEF)))
+    results = at_once(lambda: responder.block(BlockRequest(consumer=THIEF)))
     (block,) = responder.list_blocks()
     told = {str(result) for result in results if isinstance(result, ConflictError)}
     assert len([result for result in results if isinstance(result, ConflictError)]) == AT_ONCE - 1
     assert len(told) == 1 and block.id in told.pop()
     assert block.state is (BlockState.PROPOSED if is_four_eyes else BlockState.LIVE)
     assert len(responder.list_audit(100)) == 1
-    assert BlockBook(tmp_path / "blocks.json").list_blocks() == [block]
+    assert BlockStore(tmp_path / "blocks.json").list_blocks() == [block]
 
 
 def test_an_alert_and_a_person_at_once_make_one_live_block(tmp_path: Path) -> None:
     responder = make_responder(tmp_path, Meeting(2))
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=AlertKind.ENUMERATION)
     rung = responder.ladder.find(AlertKind.ENUMERATION)
-    responder.put_rung(replace(rung, step=Step.ENFORCE, set_by="ada"))
-    person = threading.Thread(target=lambda: at_once(lambda: responder.block(Wish(consumer=THIEF)), 1))
+    responder.put_rung(replace(rung, step=LadderStep.ENFORCE, set_by="ada"))
+    person = threading.Thread(target=lambda: at_once(lambda: responder.block(BlockRequest(consumer=THIEF)), 1))
     person.start()
     assert responder.take_alert(alert)
     person.join()
@@ -101,8 +101,8 @@ def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
     meeting = Meeting(1)
     responder = make_responder(tmp_path, meeting)
     kind = AlertKind.ENUMERATION
-    responder.put_rung(replace(responder.ladder.find(kind), step=Step.ENFORCE, set_by="ada"))
-    meeting.on_question = lambda: responder.move_rung(kind, step=Step.PROPOSE, seconds=None, by="bob")
+    responder.put_rung(replace(responder.ladder.find(kind), step=LadderStep.ENFORCE, set_by="ada"))
+    meeting.on_question = lambda: responder.move_rung(kind, step=LadderStep.PROPOSE, seconds=None, by="bob")
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=kind)
     assert not responder.take_alert(alert)
     assert responder.list_blocks() == []
@@ -114,7 +114,7 @@ def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decision", ["lift", "approve", "reject"])
 def test_a_block_is_decided_on_once(tmp_path: Path, decision: str) -> None:
     responder = make_responder(tmp_path, Meeting(1), is_four_eyes=True)
-    block = responder.block(Wish(consumer=THIEF))
+    block = responder.block(BlockRequest(consumer=THIEF))
     if decision == "lift":
         responder.approve(block.id, by="ada", is_second_person=True)
     decisions: dict[str, Callable[[], object]] = {
@@ -131,9 +131,9 @@ def test_moving_a_step_keeps_endpoints_that_are_listed_meanwhile(tmp_path: Path)
     responder = make_responder(tmp_path, Meeting(1))
     kind = AlertKind.ENUMERATION
     started = threading.Barrier(AT_ONCE, timeout=60)
-    steps = list(Step) * (AT_ONCE // len(Step))
+    steps = list(LadderStep) * (AT_ONCE // len(LadderStep))
     listed = tuple(f"e{number}" for number in range(3))
-    responder.put_rung(Rung(kind=kind, step=Step.ALERT, seconds=60, endpoints=listed, set_by="ada"))
+    responder.put_rung(Rung(kind=kind, step=LadderStep.ALERT, seconds=60, endpoints=listed, set_by="ada"))
 
     def move() -> None:
         started.wait()

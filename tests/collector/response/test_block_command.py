@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from collector.cli import response as block
+from collector.cli.client import Api
 
 WISH = [
     "--service",
@@ -42,21 +43,19 @@ class Collector:
         self.asked: list[tuple[str, str, dict[str, Any], dict[str, str]]] = []
         self.state = "live"
 
-    def fetch(self, url: str, token: str, path: str, asked: Mapping[str, str]) -> dict[str, Any]:
-        self.asked.append(("GET", path, dict(asked), {}))
+    def fetch(self, path: str, asked: Mapping[str, str] | None = None) -> dict[str, Any]:
+        self.asked.append(("GET", path, dict(asked or {}), {}))
         nodes = [{"node": "n1", "is_enabled": False, "reason": "enforcement is off"}]
         entry = {"time": "2026", "by": "ada", "action": "began", "target": BLOCK["consumer"], "why": "x"}
         rung = {"kind": "scanning", "step": "propose", "seconds": 60, "endpoints": [], "set_by": ""}
         answers = {"blocks": {"items": [BLOCK], "nodes": nodes}, "blocks/audit": {"items": [entry]}}
         return {**answers, "ladder": {"items": [rung]}}.get(path, {**BLOCK, "state": self.state})
 
-    def act(
-        self, url: str, token: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    def act(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         self.asked.append(("POST", path, dict(body), dict(headers or {})))
         return {"lifted": 2} if path == "blocks/lift" else BLOCK
 
-    def put(self, url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         self.asked.append(("PUT", path, dict(body), {}))
         return {"kind": path.rpartition("/")[2], "set_by": "ada", **body}
 
@@ -65,7 +64,7 @@ class Collector:
 def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     made = Collector()
     for name in ("fetch", "act", "put"):
-        monkeypatch.setattr(block, name, getattr(made, name))
+        monkeypatch.setattr(Api, name, staticmethod(getattr(made, name)))
     return made
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence
+from collector.api.services import ApiSettings, Services
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
-from collector.response.block_store import AuditLog, BlockBook
-from collector.response.policy import Ladder, Rung, Step
+from collector.response.block_store import AuditLog, BlockStore
+from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -65,7 +66,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
     return Responder(
-        book=BlockBook(directory / "blocks.json"),
+        store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=Previewer(store),
@@ -82,14 +83,16 @@ def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -
     told: list[int] = []
     responder.on_change(lambda: told.append(len(responder.orders())))
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=lambda: time.now,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        responder=responder,
-        approval_token="second-person" if request.param else None,
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: time.now,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            responder=responder,
+            approval_token="second-person" if request.param else None,
+        )
     )
     with TestClient(app, base_url="http://localhost") as client:
         yield Room(responder, client, time, told, tmp_path)
@@ -242,7 +245,7 @@ def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> bool:
 
 def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again_before_a_block_begins(room: Room) -> None:
     room.responder.put_rung(
-        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("*",), set_by="ada")
+        Rung(kind=AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=900, endpoints=("*",), set_by="ada")
     )
     assert not raise_alert(room, "principal:00000000deadbeef")
     assert raise_alert(room)
@@ -280,7 +283,7 @@ def test_a_storm_of_alerts_asks_the_store_nothing(room: Room, monkeypatch: pytes
 def test_what_is_proposed_or_blocked_in_some_cluster_is_not_proposed_again(room: Room) -> None:
     raise_alert(room)
     (block,) = room.responder.list_blocks()
-    room.responder._book.put(replace(block, state=BlockState.LIVE, alert_id="", clusters=("east",), expires_at=9e9))
+    room.responder._store.put(replace(block, state=BlockState.LIVE, alert_id="", clusters=("east",), expires_at=9e9))
     raise_alert(room)
     assert len(room.responder.list_blocks()) == 1
 
@@ -323,8 +326,8 @@ def test_a_person_who_blocks_answers_the_proposal(room: Room) -> None:
     assert len(room.responder.list_blocks()) == 2
 
 
-@pytest.mark.parametrize("step", [Step.OBSERVE, Step.ALERT])
-def test_lower_steps_propose_nothing(room: Room, step: Step) -> None:
+@pytest.mark.parametrize("step", [LadderStep.OBSERVE, LadderStep.ALERT])
+def test_lower_steps_propose_nothing(room: Room, step: LadderStep) -> None:
     answer = room.client.put("/api/v1/ladder/enumeration", json={"step": step, "by": "ada"})
     assert answer.json()["step"] == step
     raise_alert(room)
@@ -339,7 +342,7 @@ def test_enforce_is_for_old_clients_and_listed_endpoints(
     room: Room, is_old: bool, endpoints: tuple[str, ...], state: str
 ) -> None:
     room.responder.put_rung(
-        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=endpoints, set_by="ada")
+        Rung(kind=AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=900, endpoints=endpoints, set_by="ada")
     )
     if is_old:
         room.responder._previewer.find_first_seen = lambda target: NOW - 2 * 86_400  # type: ignore[method-assign]
@@ -350,7 +353,7 @@ def test_enforce_is_for_old_clients_and_listed_endpoints(
 
 def test_a_notice_is_never_enforced(room: Room) -> None:
     room.responder.put_rung(
-        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
+        Rung(kind=AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
     )
     raise_alert(room, endpoint_id="ep0001", confidence=Confidence.LOW)
     assert [block.state for block in room.responder.list_blocks()] == ["proposed"]
@@ -358,7 +361,7 @@ def test_a_notice_is_never_enforced(room: Room) -> None:
 
 def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:
     room.responder.put_rung(
-        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
+        Rung(kind=AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
     )
     raise_alert(room, consumer=f"address:{SHARED}", endpoint_id="ep0001")
     assert [block.state for block in room.responder.list_blocks()] == ["proposed"]
@@ -367,21 +370,21 @@ def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:
 def test_the_ladder_outlives_a_restart(room: Room) -> None:
     room.client.put("/api/v1/ladder/scanning", json={"step": "enforce", "seconds": 60, "by": "ada"})
     rung = Ladder(room.directory / "ladder.json").find(AlertKind.SCANNING)
-    assert (rung.step, rung.seconds, rung.set_by) == (Step.ENFORCE, 60, "ada")
-    assert Ladder(room.directory / "ladder.json").find(AlertKind.ENUMERATION).step is Step.PROPOSE
+    assert (rung.step, rung.seconds, rung.set_by) == (LadderStep.ENFORCE, 60, "ada")
+    assert Ladder(room.directory / "ladder.json").find(AlertKind.ENUMERATION).step is LadderStep.PROPOSE
 
 
 def test_the_page_decides_how_far_alerts_go(room: Room) -> None:
     listed = ("ep0001",)
     room.responder.put_rung(
-        Rung(kind=AlertKind.SCANNING, step=Step.PROPOSE, seconds=900, endpoints=listed, set_by="ada")
+        Rung(kind=AlertKind.SCANNING, step=LadderStep.PROPOSE, seconds=900, endpoints=listed, set_by="ada")
     )
     shown = room.client.get("/response").text
     assert 'id="rung-scanning"' in shown and '<option value="900" selected>' in shown
     form = {"kind": "scanning", "step": "enforce", "seconds": "600"}
     assert room.client.post("/response/ladder", data=form, follow_redirects=False).status_code == 303
     rung = room.responder.ladder.find(AlertKind.SCANNING)
-    assert (rung.step, rung.seconds, rung.endpoints, rung.set_by) == (Step.ENFORCE, 600, listed, "page")
+    assert (rung.step, rung.seconds, rung.endpoints, rung.set_by) == (LadderStep.ENFORCE, 600, listed, "page")
     for wrong in ({"step": "all"}, {"kind": "x"}, {"seconds": "1"}):
         answer = room.client.post("/response/ladder", data={**form, **wrong}, follow_redirects=False)
         assert answer.status_code == 422 and 'role="alert"' in answer.text
@@ -467,7 +470,7 @@ def test_a_shared_address_needs_a_confirmation_however_it_is_written(room: Room)
 
 def test_only_alerts_that_name_a_client_lead_to_blocks(tmp_path: Path) -> None:
     steps = {rung.kind: rung.step for rung in Ladder(tmp_path / "ladder.json").list_rungs()}
-    silent = {kind for kind, step in steps.items() if step is Step.ALERT}
+    silent = {kind for kind, step in steps.items() if step is LadderStep.ALERT}
     assert silent >= {AlertKind.VOLUME_ENDPOINT, AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, AlertKind.RISK_SCORE}
     assert silent >= {kind for kind in AlertKind if kind.value.endswith("_certificate")}
-    assert steps[AlertKind.INJECTION] is steps[AlertKind.ENUMERATION] is Step.PROPOSE
+    assert steps[AlertKind.INJECTION] is steps[AlertKind.ENUMERATION] is LadderStep.PROPOSE

@@ -9,16 +9,17 @@ import httpx
 import pytest
 
 from collector.alerting.notifiers import delivery
-from collector.alerting.notifiers.webhook import sign
+from collector.alerting.notifiers.http import sign
 from collector.receiver.policy import BlockKind
-from collector.response.block import Block, BlockState, Target
+from collector.response.block import Block, BlockState, BlockTarget
 from collector.response.block_store import AuditEntry
 from collector.response.integrations import BlockWebhook
+from tests.waiting import wait_until
 
 SECRET, NOW = "webhook-secret", 1_700_000_000.0
 BLOCK = Block(
     id="b1",
-    target=Target(kind=BlockKind.ADDRESS, value="203.0.113.7"),
+    target=BlockTarget(kind=BlockKind.ADDRESS, value="203.0.113.7"),
     key_id=0,
     credentials=(),
     services=("shop/cart:8080",),
@@ -100,17 +101,20 @@ def test_each_decision_is_told_once(make: Make) -> None:
     hook, _, _ = make(200)
     for action in ("began", "began", "lifted", "declined"):
         hook.take(action, BLOCK)
-    assert (hook.counts.seen, hook.counts.repeated, hook._queue.qsize()) == (3, 1, 2)
+    assert (hook.counts.seen, hook.counts.repeated, hook.waiting) == (3, 1, 2)
 
 
 def test_what_is_live_and_was_not_told_is_told_after_a_start(make: Make) -> None:
-    hook, _, _ = make(200)
+    hook, receiver, _ = make(200)
     entry: dict[str, Any] = {"time": NOW, "by": "webhook", "target": "", "why": "began"}
     told = AuditEntry(action="told", block_id="b1", **entry)
     untold = AuditEntry(action="untold", block_id="b2", **entry)
     over = replace(BLOCK, id="b3", state=BlockState.LIFTED)
     hook.resume([BLOCK, replace(BLOCK, id="b2"), over], [told, untold])
-    assert hook._queue.qsize() == 1 and hook._queue.get()[1].id == "b2"
+    hook.start()
+    wait_until(lambda: hook.counts.delivered == 1, "it is sent")
+    hook.stop()
+    assert [json.loads(request.content)["id"] for request in receiver.requests] == ["b2"]
 
 
 def test_an_end_that_was_not_told_is_told_after_a_start_to_who_knows_the_block(make: Make) -> None:
@@ -127,8 +131,7 @@ def test_an_end_that_was_not_told_is_told_after_a_start_to_who_knows_the_block(m
     hook, receiver, _ = make(200)
     hook.resume([waits, rejected, never, ended, lifted], audit)
     hook.start()
-    while hook.counts.delivered < 2:
-        hook._stopping.wait(0.01)
+    wait_until(lambda: hook.counts.delivered == 2, "both are sent")
     hook.stop()
     told = [(body["id"], body["event"]) for body in map(json.loads, (one.content for one in receiver.requests))]
     assert told == [("b1", "lifted"), ("b4", "rejected")]
@@ -139,8 +142,7 @@ def test_it_is_delivered_by_its_thread(make: Make) -> None:
     hook.start()
     hook.take("began", BLOCK)
     hook.take("lifted", replace(BLOCK, state=BlockState.LIFTED, ended_by="bob"))
-    while hook.counts.delivered < 2:
-        hook._stopping.wait(0.01)
+    wait_until(lambda: hook.counts.delivered == 2, "both are sent")
     hook.stop()
     assert [json.loads(request.content)["event"] for request in receiver.requests] == ["began", "lifted"]
 

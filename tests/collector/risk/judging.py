@@ -13,9 +13,8 @@ from tests.waiting import DEADLINE_SECONDS
 def start_collector(directory: Path, *flags: str) -> RunningCollector:
     """One that judges each second."""
     directory.mkdir(parents=True, exist_ok=True)
-    settings = directory / "collector.toml"
-    settings.write_text("risk_interval_seconds = 1\n")
-    return RunningCollector(directory / "data", "--no-auth", "--config", str(settings), *flags)
+    constants = {"collector.server.compose.RISK_SECONDS": 1}
+    return RunningCollector(directory / "data", "--no-auth", *flags, constants=constants)
 
 
 def feed(collector: RunningCollector, cases: list[dict[str, Any]]) -> Sensor:

@@ -171,7 +171,7 @@ def test_every_class_has_a_canary_and_every_canary_is_seen() -> None:
 def test_every_kind_of_credential_is_seen(kind: AuthenticationKind) -> None:
     case = _make_case(f"auth-{(kind.name or '').lower().replace('_', '-')}")
     record = Sensor([case["id"]]).see_call(case, 0, status=200)
-    assert record.authentication & kind
+    assert record.credentials.authentication & kind
 
 
 @pytest.mark.parametrize("part", _PARTS)

@@ -10,11 +10,10 @@ from apidae.v1 import stream_pb2
 from collector.inventory.coverage.coverage import WeakChoice
 from collector.receiver.reports import convert_coverage
 from collector.risk.finding import Severity
-from collector.risk.rules.transport import judge_cipher, judge_version
-from collector.risk.transport import SECONDS
+from collector.risk.tls import SECONDS, find_weak_ciphers, find_weak_versions
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
-from tests.collector.risk.test_keeper import Desk
+from tests.collector.risk.test_assessment import Desk
 
 AES_CBC = "TLS_RSA_WITH_AES_128_CBC_SHA"
 RC4 = "TLS_ECDHE_RSA_WITH_RC4_128_SHA"
@@ -37,7 +36,7 @@ def choose(version: str, suite: str) -> WeakChoice:
     ],
 )
 def test_versions(version: str, severity: Severity | None) -> None:
-    found = judge_version([choose(version, AES_CBC)])
+    found = find_weak_versions([choose(version, AES_CBC)])
     assert (found.severity if found is not None else None) is severity
 
 
@@ -59,12 +58,12 @@ def test_versions(version: str, severity: Severity | None) -> None:
     ],
 )
 def test_cipher_suites(suite: str, severity: Severity | None) -> None:
-    found = judge_cipher([choose("TLS 1.2", suite)])
+    found = find_weak_ciphers([choose("TLS 1.2", suite)])
     assert (found.severity if found is not None else None) is severity
 
 
 def test_the_gravest_counts_and_all_are_named() -> None:
-    found = judge_cipher([choose("TLS 1.2", AES_CBC), choose("TLS 1.2", RC4), choose("TLS 1.2", STRONG)])
+    found = find_weak_ciphers([choose("TLS 1.2", AES_CBC), choose("TLS 1.2", RC4), choose("TLS 1.2", STRONG)])
     assert found is not None
     assert (found.severity, found.signs) == (Severity.HIGH, (AES_CBC, RC4))
     assert found.why.startswith("6 of the handshakes looked at")
@@ -100,7 +99,7 @@ def find(desk: Desk, rule: str) -> Any:
 def test_a_service_that_nobody_can_read_has_findings_of_its_own(desk: Desk) -> None:
     hear(desk, ENCRYPTED, ("TLS 1.0", AES_CBC, 60))
     hear(desk, ENCRYPTED, ("TLS 1.0", AES_CBC, 60), node="node-2")
-    desk.keeper.look()
+    desk.assessor.look()
     version, cipher = find(desk, "weak_tls_version"), find(desk, "weak_tls_cipher")
     assert (version["owasp"], version["service"], version["endpoint_id"]) == ("API8:2023", "orders:8080", "")
     assert version["why"].startswith("8 of the handshakes") and "TLS 1.0" in version["why"]
@@ -114,46 +113,46 @@ def test_a_service_that_nobody_can_read_has_findings_of_its_own(desk: Desk) -> N
 @pytest.mark.store
 def test_accepted_until_it_grows_and_fixed_when_it_is_over(desk: Desk) -> None:
     hear(desk, ENCRYPTED, ("TLS 1.1", STRONG, 60))
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.decide(find(desk, "weak_tls_version")["id"], "accepted")["state"] == "accepted"
     desk.now += 60
-    desk.keeper.look()
+    desk.assessor.look()
     assert find(desk, "weak_tls_version")["state"] == "accepted"
     hear(desk, ENCRYPTED, ("TLS 1.0", STRONG, 5), ("TLS 1.1", STRONG, 120))
-    desk.keeper.look()
+    desk.assessor.look()
     grown = find(desk, "weak_tls_version")
     assert (grown["state"], grown["is_reopened"], grown["note"]) == ("open", True, "It grew: TLS 1.0.")
     desk.now += SECONDS + 60
     hear(desk, ENCRYPTED, ("TLS 1.0", STRONG, SECONDS + 65), ("TLS 1.1", STRONG, SECONDS + 180))
-    desk.keeper.look()
+    desk.assessor.look()
     assert find(desk, "weak_tls_version")["state"] == "fixed"
 
 
 @pytest.mark.store
 def test_fixed_opens_again_only_by_later_handshakes(desk: Desk) -> None:
     hear(desk, ENCRYPTED, ("TLS 1.0", STRONG, 60))
-    desk.keeper.look()
+    desk.assessor.look()
     desk.decide(find(desk, "weak_tls_version")["id"], "fixed")
     desk.now += 600
     hear(desk, ENCRYPTED, ("TLS 1.0", STRONG, 660))
-    desk.keeper.look()
+    desk.assessor.look()
     assert find(desk, "weak_tls_version")["state"] == "fixed"
     hear(desk, ENCRYPTED, ("TLS 1.0", STRONG, 5))
-    desk.keeper.look()
+    desk.assessor.look()
     assert find(desk, "weak_tls_version")["state"] == "open"
 
 
 @pytest.mark.store
 def test_of_a_service_that_is_read_its_endpoints_have_them(desk: Desk) -> None:
     hear(desk, ENCRYPTED, ("TLS 1.0", RC4, 60))
-    desk.keeper.look()
+    desk.assessor.look()
     seed = Seed()
     seed.calls(seed.endpoint(1, "GET", "/orders/{order_id}"), 10)
     seed.calls(seed.endpoint(2, "GET", "/orders/{order_id}", port=80), 10)
     seed.write(desk.store)
     hear(desk, HTTPS, ("TLS 1.0", RC4, 60))
     desk.now += 1
-    desk.keeper.look()
+    desk.assessor.look()
     assert {one["note"] for one in desk.get("findings", endpoint_id="", state="fixed")["items"]} == {
         "Its calls are read now: its endpoints have the finding."
     }
@@ -167,5 +166,5 @@ def test_of_a_service_that_is_read_its_endpoints_have_them(desk: Desk) -> None:
     assert fixed["state"] == "fixed"
     hear(desk, HTTPS, ("TLS 1.0", RC4, 90))
     desk.now += 60
-    desk.keeper.look()
+    desk.assessor.look()
     assert desk.get(f"findings/{fixed['id']}")["finding"]["state"] == "fixed"

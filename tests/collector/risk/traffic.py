@@ -18,7 +18,7 @@ from typing import Any
 from apidae.v1 import data_pb2
 
 from sensor.aggregate.aggregator import Aggregator
-from sensor.core.calls import CallRecord, Exchange, Hop, RawBodies, Role, Service, WorkloadKind
+from sensor.core.calls import CallRecord, Hop, RawBodies, Role, Service, WorkloadKind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import SampleRule
@@ -28,6 +28,7 @@ from sensor.export.convert import BatchConverter
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from sensor.sensitive.document import compile_classes
+from tests.sensor.records import make_exchange
 
 CASES = Path(__file__).parents[2] / "data" / "risk" / "cases.jsonl"
 CALLS = 12
@@ -122,7 +123,7 @@ class Sensor:
         asked, told = asked[: case.get("body_cut")], told[: case.get("body_cut")]
         head_cut = case.get("head_cut")
         client = case.get("client", "8.8.8.8")
-        exchange = Exchange(
+        exchange = make_exchange(
             time_unix_ns=self.time_ns,
             connection=self._calls + 1,
             call=0,

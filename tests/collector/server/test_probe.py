@@ -47,4 +47,4 @@ def test_nobody_and_wrong_settings_are_told(capsys: pytest.CaptureFixture[str]) 
     assert main({"APIDAE_COLLECTOR_HTTP_LISTEN": "127.0.0.1:9"}) == 1
     assert "does not answer" in capsys.readouterr().err
     assert main({"APIDAE_COLLECTOR_HTTP_LISTENS": "x"}) == 1
-    assert "no setting of the collector" in capsys.readouterr().err
+    assert "not a setting of the collector" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.specs.document import read_spec
-from collector.specs.fit import Extent, Judgement, is_named_by, judge_served
-from collector.specs.matching import Revision, SeenEndpoint, SpecBook, judge
+from collector.specs.fit import Extent, FitResult, assess_served, is_named_by
+from collector.specs.matching import Revision, SeenEndpoint, SpecBook, assess_endpoint
 
 SERVICE = "gateway:80"
 PLACE = "gateway.example/openapi.json"
@@ -41,26 +41,26 @@ def _see(calls: Calls, *, host: str = "gateway.example", service: str = SERVICE)
     ]
 
 
-def _judge(
+def _assess(
     revisions: Revision | list[Revision], endpoints: list[SeenEndpoint], before: Extent = Extent.NONE
-) -> Judgement:
+) -> FitResult:
     """Of the first document."""
     found = revisions if isinstance(revisions, list) else [revisions]
-    return judge_served(found, endpoints, {found[0].name: before})[found[0].name]
+    return assess_served(found, endpoints, {found[0].name: before})[found[0].name]
 
 
 def _list_statuses(revisions: list[Revision], endpoints: list[SeenEndpoint]) -> dict[str, SpecStatus]:
-    fits = {name: one.fit for name, one in judge_served(revisions, endpoints, {}).items()}
+    fits = {name: one.fit for name, one in assess_served(revisions, endpoints, {}).items()}
     book = SpecBook(revisions, endpoints, fits)
-    return {one.template: judge(one, book).status for one in endpoints}
+    return {one.template: assess_endpoint(one, book).status for one in endpoints}
 
 
 def test_a_document_of_another_service_makes_no_shadow() -> None:
     other = _revise(_write(f"/orders/{number}/{{id}}" for number in range(30)))
     own = _see({"/login": 50, "/profile": 20, "/openapi.json": 4})
-    judged = _judge(other, own)
-    assert judged.extent is Extent.NONE and not judged.fit.heads
-    assert judged.reason == (
+    assessed = _assess(other, own)
+    assert assessed.extent is Extent.NONE and not assessed.fit.heads
+    assert assessed.reason == (
         "Only seen: 0 of the 70 calls of gateway:80 match it, and 0 of its 30 operations are called there. "
         "Half of either is needed; upload it if it describes gateway:80."
     )
@@ -78,39 +78,39 @@ def test_what_every_service_has_is_no_fit(shared: list[str]) -> None:
 def test_a_document_of_the_service_finds_its_shadows() -> None:
     own = _revise(_write(["/orders", "/orders/{id}", "/carts", "/never"]))
     seen = _see({"/orders": 40, "/orders/{order_id}": 30, "/carts": 9, "/admin": 21, "/openapi.json": 900})
-    judged = _judge(own, seen)
-    assert (judged.extent, judged.reason) == (Extent.SERVICE, "79 of the 100 calls of gateway:80 match it.")
+    assessed = _assess(own, seen)
+    assert (assessed.extent, assessed.reason) == (Extent.SERVICE, "79 of the 100 calls of gateway:80 match it.")
     statuses = _list_statuses([own], seen)
     assert [name for name, status in statuses.items() if status is SpecStatus.SHADOW] == ["/admin", "/openapi.json"]
 
 
 def test_two_endpoints_are_enough_and_one_is_not() -> None:
     own = _revise(_write(["/orders", "/orders/{id}", "/carts"]))
-    assert _judge(own, _see({"/orders": 1})).extent is Extent.NONE
-    assert _judge(own, _see({"/orders": 1, "/carts": 1})).extent is Extent.SERVICE
+    assert _assess(own, _see({"/orders": 1})).extent is Extent.NONE
+    assert _assess(own, _see({"/orders": 1, "/carts": 1})).extent is Extent.SERVICE
     for paths in (["/orders"], ["/orders", "/carts"]):
-        assert _judge(_revise(_write(paths)), _see({"/orders": 1})).extent is Extent.SERVICE, "half of it"
-    assert _judge(own, []).extent is Extent.NONE
+        assert _assess(_revise(_write(paths)), _see({"/orders": 1})).extent is Extent.SERVICE, "half of it"
+    assert _assess(own, []).extent is Extent.NONE
 
 
 def test_a_route_that_is_seen_as_many_endpoints_outweighs_no_calls() -> None:
     own = _revise(_write(["/orders", "/orders/{id}", "/carts", "/carts/{id}"]))
     documented = {"/orders": 400, "/orders/{id}": 300, "/carts": 100, "/carts/{id}": 100}
     seen = _see(documented | {f"/static/{number}.js": 1 for number in range(11)})
-    assert _judge(own, seen).extent is Extent.SERVICE
+    assert _assess(own, seen).extent is Extent.SERVICE
 
 
 def test_it_comes_and_goes_with_the_calls_and_not_near_the_line() -> None:
     own = _revise(_write(["/orders", "/carts", *(f"/more/{number}" for number in range(10))]))
 
-    def judge_at(matched: int, before: Extent) -> Extent:
+    def assess_at(matched: int, before: Extent) -> Extent:
         calls = {"/orders": matched, "/carts": matched, "/a": 100 - matched, "/b": 100 - matched}
-        return _judge(own, _see(calls), before).extent
+        return _assess(own, _see(calls), before).extent
 
     extents = []
     extent = Extent.NONE
     for matched in (40, 49, 50, 45, 40, 34, 33, 45, 49, 55):
-        extent = judge_at(matched, extent)
+        extent = assess_at(matched, extent)
         extents.append(extent is Extent.SERVICE)
     assert extents == [False, False, True, True, True, True, False, False, False, True]
 
@@ -119,9 +119,9 @@ def test_a_gateways_document_of_one_of_ten_services_is_about_that_part() -> None
     part = _revise(_write(["/orders", "/orders/{id}", "/orders/{id}/lines", "/orders/never"]))
     calls = {"/orders": 10, "/orders/{order_id}": 10, "/orders/{order_id}/lines": 5, "/orders/{order_id}/tax": 3}
     calls |= {f"/service{number}/things": 25 for number in range(9)}
-    judged = _judge(part, _see(calls))
-    assert judged.extent is Extent.PART
-    assert judged.reason == (
+    assessed = _assess(part, _see(calls))
+    assert assessed.extent is Extent.PART
+    assert assessed.reason == (
         "25 of the 253 calls of gateway:80 match it, and 3 of its 4 operations are called there: it is about paths "
         "that begin as its own."
     )
@@ -137,8 +137,8 @@ def test_documents_of_all_parts_of_a_gateway_are_in_force_side_by_side() -> None
         text = _write(["/", "/items", "/items/{id}"], servers=[{"url": "/"}])
         revisions.append(_revise(text, place=f"gateway.example/{name}/v3/api-docs"))
         calls |= {f"/{name}/items": 5, f"/{name}/items/{{id}}": 5, f"/{name}/secret": 1, f"/{name}/v3/api-docs": 1}
-    judged = judge_served(revisions, _see(calls), {})
-    assert [one.extent for one in judged.values()] == [Extent.PART] * 4
+    assessed = assess_served(revisions, _see(calls), {})
+    assert [one.extent for one in assessed.values()] == [Extent.PART] * 4
     statuses = _list_statuses(revisions, _see(calls))
     shadows = [name for name, status in statuses.items() if status is SpecStatus.SHADOW]
     assert [name for name in shadows if not name.endswith("api-docs")] == [
@@ -167,7 +167,7 @@ def test_version_2_with_host_and_base_path() -> None:
     paths = {path: {"get": {"responses": {}}} for path in ("/orders", "/carts")}
     text = json.dumps({"swagger": "2.0", "host": "gateway.example", "basePath": "/v1", "paths": paths})
     own = _revise(text)
-    assert _judge(own, _see({"/v1/orders": 5, "/v1/carts": 5})).extent is Extent.SERVICE
+    assert _assess(own, _see({"/v1/orders": 5, "/v1/carts": 5})).extent is Extent.SERVICE
     # Its host is the service's, so that it is about what is below its base path even where little of it is called.
     statuses = _list_statuses([own], _see({"/v1/orders": 1, "/v1/other": 9, "/page": 90}))
     assert statuses == {
@@ -180,8 +180,8 @@ def test_version_2_with_host_and_base_path() -> None:
 def test_a_document_whose_servers_are_the_service_is_its_description() -> None:
     text = _write(["/orders", "/carts"], servers=[{"url": "https://gateway.example"}])
     own, seen = _revise(text), _see({"/orders": 1, "/admin": 9})
-    judged = _judge(own, seen)
-    assert judged.reason == "Its servers name gateway.example."
+    assessed = _assess(own, seen)
+    assert assessed.reason == "Its servers name gateway.example."
     assert _list_statuses([own], seen)["/admin"] is SpecStatus.SHADOW
     # A second document makes the service a gateway: each is about its own paths.
     second = _revise(_write(["/users"]), place="gateway.example/v3/api-docs")
@@ -248,4 +248,4 @@ def test_an_upload_that_names_the_service_is_always_in_force() -> None:
 def test_calls_of_another_service_do_not_count() -> None:
     own = _revise(_write(["/orders", "/carts"]))
     seen = [*_see({"/orders": 9, "/carts": 9}, service="elsewhere:80"), *_see({"/a": 1, "/b": 1})]
-    assert _judge(own, seen).extent is Extent.NONE
+    assert _assess(own, seen).extent is Extent.NONE

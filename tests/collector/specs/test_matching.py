@@ -7,7 +7,7 @@ import pytest
 
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.specs.document import SpecError, read_spec
-from collector.specs.matching import Revision, SeenEndpoint, SpecBook, judge
+from collector.specs.matching import Revision, SeenEndpoint, SpecBook, assess_endpoint
 
 PATHS: dict[str, Any] = {
     "/orders/{id}": {"get": {"operationId": "getOrder", "responses": {}}},
@@ -37,29 +37,29 @@ def _seen(template: str, method: str = "GET", host: str = "shop.example", *, is_
 
 def _status(template: str, *revisions: Revision, host: str = "shop.example", is_served: bool = True) -> SpecStatus:
     endpoint = _seen(template, host=host, is_served=is_served)
-    return judge(endpoint, SpecBook(revisions, [endpoint])).status
+    return assess_endpoint(endpoint, SpecBook(revisions, [endpoint])).status
 
 
 def test_the_path_with_most_literals_holds() -> None:
     book = SpecBook([_revision(_document(), service="shop")], [])
-    told = judge(_seen("/orders/{order_id}"), book)
+    told = assess_endpoint(_seen("/orders/{order_id}"), book)
     assert (told.status, told.http_route, told.operation_id) == (SpecStatus.DOCUMENTED, "/orders/{id}", "getOrder")
-    told = judge(_seen("/orders/latest"), book)
+    told = assess_endpoint(_seen("/orders/latest"), book)
     assert (told.status, told.operation_id, told.reason) == (SpecStatus.ZOMBIE, "getLatest", "deprecated")
 
 
 def test_head_is_its_get_and_options_is_no_shadow() -> None:
     book = SpecBook([_revision(_document(), service="shop")], [])
-    told = judge(_seen("/orders/{order_id}", "HEAD"), book)
+    told = assess_endpoint(_seen("/orders/{order_id}", "HEAD"), book)
     assert (told.status, told.operation_id) == (SpecStatus.DOCUMENTED, "getOrder")
-    assert judge(_seen("/orders/{order_id}", "POST"), book).status is SpecStatus.SHADOW
-    assert judge(_seen("/accounts", "HEAD"), book).status is SpecStatus.SHADOW
+    assert assess_endpoint(_seen("/orders/{order_id}", "POST"), book).status is SpecStatus.SHADOW
+    assert assess_endpoint(_seen("/accounts", "HEAD"), book).status is SpecStatus.SHADOW
     for template in ("/orders/{order_id}", "/accounts"):
-        assert judge(_seen(template, "OPTIONS"), book).status is SpecStatus.NONE
+        assert assess_endpoint(_seen(template, "OPTIONS"), book).status is SpecStatus.NONE
     paths = {"/orders": {"head": {"operationId": "countOrders", "responses": {}}, "options": {"responses": {}}}}
     own = SpecBook([_revision(_document(paths=paths), service="shop")], [])
-    assert judge(_seen("/orders", "HEAD"), own).operation_id == "countOrders"
-    assert judge(_seen("/orders", "OPTIONS"), own).status is SpecStatus.DOCUMENTED
+    assert assess_endpoint(_seen("/orders", "HEAD"), own).operation_id == "countOrders"
+    assert assess_endpoint(_seen("/orders", "OPTIONS"), own).status is SpecStatus.DOCUMENTED
 
 
 def test_servers_and_base_paths() -> None:
@@ -107,8 +107,8 @@ def test_without_service_and_host_the_best_fit_is_covered() -> None:
         id="x", service="other:80", workload="other", host="o", method="GET", template="/orders/{name}", served_calls=9
     )
     book = SpecBook([_revision(_document())], [*shop, other])
-    assert judge(shop[0], book).status is SpecStatus.DOCUMENTED
-    assert judge(other, book).status is SpecStatus.NONE
+    assert assess_endpoint(shop[0], book).status is SpecStatus.DOCUMENTED
+    assert assess_endpoint(other, book).status is SpecStatus.NONE
 
 
 def test_yaml_and_security() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from apidae.v1 import stream_pb2
 
+from collector.api.services import ApiSettings, Services
 from collector.receiver.schemas import convert_schemas
-from collector.server.app import ApiSettings, build_app
+from collector.server.app import build_app
+from collector.specs.assessment import SpecAssessor
 from collector.specs.fit import Extent
-from collector.specs.keeper import SpecKeeper
 from collector.specs.table import VERSIONS_MAX, SpecTable
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
@@ -60,21 +61,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 
 @pytest.fixture(scope="module")
-def keeper(store: EmbeddedStore, files: Path) -> SpecKeeper:
+def assessor(store: EmbeddedStore, files: Path) -> SpecAssessor:
     clock = Clock()
-    return SpecKeeper(store=store, table=SpecTable(store, clock), paths=(files, Path("/nonexistent.yaml")), clock=clock)
+    return SpecAssessor(
+        store=store, table=SpecTable(store, clock), paths=(files, Path("/nonexistent.yaml")), clock=clock
+    )
 
 
 @pytest.fixture(scope="module")
-def client(store: EmbeddedStore, keeper: SpecKeeper) -> Iterator[TestClient]:
+def client(store: EmbeddedStore, assessor: SpecAssessor) -> Iterator[TestClient]:
     app = build_app(
-        store=store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
-        clock=Clock(),
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        specs=keeper,
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=Clock(),
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            specs=assessor,
+        )
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as opened:
         yield opened
@@ -85,7 +90,7 @@ def _list(client: TestClient, spec: str) -> list[str]:
     return [item["template"] for item in answer["items"]]
 
 
-def test_life_of_a_description(client: TestClient, keeper: SpecKeeper, files: Path, store: EmbeddedStore) -> None:
+def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files: Path, store: EmbeddedStore) -> None:
     assert _list(client, "none") == ["/admin", "/carts", "/openapi.json", "/orders", "/wp-login"]
     first = {"document": describe("/orders", "/carts", "/invoices"), "service": "orders", "by": "ada"}
     uploaded = client.post("/api/v1/specs", json=first)
@@ -110,10 +115,10 @@ def test_life_of_a_description(client: TestClient, keeper: SpecKeeper, files: Pa
     assert "shadow" in client.get("/?spec=shadow").text
     assert [one["template"] for one in client.get("/api/v1/specs").json()["seen_in_traffic"]] == ["/openapi.json"]
 
-    # The first text once more is the newest again; and a keeper that starts anew knows what was told.
+    # The first text once more is the newest again; and an assessor that starts anew knows what was written.
     assert client.post("/api/v1/specs", json=first).json()["versions"] == 2
     assert client.get("/api/v1/specs/Orders/report").json()["orphan"][0]["http_route"] == "/invoices"
-    assert SpecKeeper(store=store, table=SpecTable(store, Clock()), paths=(), clock=Clock()).look() == 0
+    assert SpecAssessor(store=store, table=SpecTable(store, Clock()), paths=(), clock=Clock()).look() == 0
 
     # Whatever the clock says, what comes later holds.
     early = SpecTable(store, lambda: 1.0)
@@ -128,7 +133,7 @@ def test_life_of_a_description(client: TestClient, keeper: SpecKeeper, files: Pa
 
     (files / "shop.yaml").write_text("openapi: 3.0.3\npaths:\n  /orders:\n    get: {responses: {}}\n")
     (files / "broken.json").write_text("{")
-    keeper.look()
+    assessor.look()
     listed = client.get("/api/v1/specs").json()
     assert [(one["name"], one["uploaded_by"]) for one in listed["items"]] == [("shop", "file")]
     assert set(listed["file_errors"]) == {str(files / "broken.json"), "/nonexistent.yaml"}
@@ -157,13 +162,13 @@ def _serve(store: EmbeddedStore, clock: Clock, *paths: str, version: int, route:
 
 
 def test_a_description_that_a_service_serves_counts_where_no_other_does(
-    client: TestClient, keeper: SpecKeeper, store: EmbeddedStore
+    client: TestClient, assessor: SpecAssessor, store: EmbeddedStore
 ) -> None:
     clock = Clock()
     for one in client.get("/api/v1/specs").json()["items"]:
         client.delete(f"/api/v1/specs/{one['name']}")
     _serve(store, clock, "/orders", "/carts", "/openapi.json", version=1)
-    keeper.look()
+    assessor.look()
     (item,) = client.get("/api/v1/specs").json()["items"]
     assert item["source"] == "traffic shop.example/openapi.json" and item["operations"] == 3
     assert item["service"] == "orders:8080" and item["uploaded_by"] == "apidae"
@@ -173,7 +178,7 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     (schema,) = [one for one in client.get("/api/v1/endpoints").json()["items"] if one["template"] == "/openapi.json"]
     assert client.get(f"/api/v1/endpoints/{schema['id']}/schema").status_code == 200
     _serve(store, clock, "/orders", version=2)  # A newer text: what only the older one has is a zombie.
-    keeper.look()
+    assessor.look()
     assert _list(client, "zombie") == ["/carts", "/openapi.json"]
     body = {"document": describe("/orders", "/admin"), "service": "orders", "by": "ada"}
     given = client.post("/api/v1/specs", json=body).json()["name"]
@@ -183,10 +188,10 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     assert _list(client, "documented") == ["/orders"]
     name = client.get("/api/v1/specs").json()["items"][0]["name"]
     assert client.delete(f"/api/v1/specs/{name}").status_code == 200
-    keeper.look()
+    assessor.look()
     assert client.get("/api/v1/specs").json()["items"] == []  # Taken out, it stays out,
     _serve(store, clock, "/carts", version=3)
-    keeper.look()
+    assessor.look()
     assert [one["versions"] for one in client.get("/api/v1/specs").json()["items"]] == [1]  # until it is another.
     store.insert_records(
         "schemas",
@@ -197,12 +202,12 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
             node="a", boot_id="b", now_unix_seconds=clock() + 10,
         ),
     )  # fmt: skip
-    keeper.look()
+    assessor.look()
     assert "JSON" in client.get("/api/v1/specs").json()["traffic_errors"]["shop.example/openapi.json"]
 
 
 def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_come(
-    client: TestClient, keeper: SpecKeeper, store: EmbeddedStore
+    client: TestClient, assessor: SpecAssessor, store: EmbeddedStore
 ) -> None:
     clock, seed = Clock(), Seed()
     own = [seed.endpoint(20, "GET", "/login", workload="portal"), seed.endpoint(21, "GET", "/me", workload="portal")]
@@ -217,7 +222,7 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
     never = tuple(f"/invoices/{number}" for number in range(5))
     paths = ("/orders", "/orders/{id}", *never)
     _serve(store, clock, *paths, version=1, route=24)
-    keeper.look()
+    assessor.look()
 
     def list_portal(status: str) -> list[str]:
         found = client.get("/api/v1/endpoints", params={"spec": status, "service": "portal:8080"}).json()["items"]
@@ -242,7 +247,7 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
     for one in orders:
         later.calls(one, 60)
     later.write(store)
-    keeper.look()
+    assessor.look()
     assert (get_item()["is_in_force"], get_item()["fit"]) == (True, "120 of the 220 calls of portal:8080 match it.")
     assert (list_portal("documented"), list_portal("shadow")) == (["/orders", "/orders/{order_id}"], ["/login", "/me"])
     orphans = client.get(f"/api/v1/specs/{name}/report").json()["orphan"]
@@ -252,13 +257,13 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
         more = Seed(endpoints=[])
         more.calls(own[0], calls, minutes_ago=2)
         more.write(store)
-        keeper.look()
+        assessor.look()
         return bool(get_item()["is_in_force"])
 
     assert call_own(60), "120 of 280: it stays above a third"
-    again = SpecKeeper(store=store, table=SpecTable(store, clock), paths=(), clock=clock)
+    again = SpecAssessor(store=store, table=SpecTable(store, clock), paths=(), clock=clock)
     again.look()
-    assert again.judgements[name].extent is Extent.SERVICE, "a collector that starts anew knows that it was in force"
+    assert again.results[name].extent is Extent.SERVICE, "a collector that starts anew knows that it was in force"
     assert not call_own(100), "120 of 380"
     assert (list_portal("shadow"), list_portal("documented")) == ([], [])
 

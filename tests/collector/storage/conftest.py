@@ -7,9 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from collector.storage.base import Store
-from collector.storage.clickhouse import ClickHouseStore, open_server
+from collector.storage.clickhouse import TABLES, ClickHouseStore, open_server
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
 from tests.collector.storage.http_server import PASSWORD, USER, RunningServer
 
 

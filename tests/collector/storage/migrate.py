@@ -10,8 +10,8 @@ from pathlib import Path
 
 import clickhouse_connect
 
+from collector.storage.clickhouse import render_statements
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import render_statements
 
 BEFORE = Path(__file__).with_name("tables_0_1_0.sql")
 AT = f"toDateTime({int(time.time()) // 3_600 * 3_600}, 'UTC')"  # Lately: minutes are not kept for ever.
@@ -41,7 +41,7 @@ def main(directory: Path) -> None:
     client.close()
     store = EmbeddedStore(directory)
     store.execute(NEW_ROWS)
-    for statement in render_statements(store.layout):
+    for statement in render_statements(store.layout, {}):
         store.execute(statement)
     store.execute("OPTIMIZE TABLE rows_minute FINAL")
     store.execute("OPTIMIZE TABLE routes_day FINAL")

@@ -13,11 +13,13 @@ from collector.core.rows import Route, Segment, Service
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.reader import WalReader
-from collector.receiver.reports import Greeting, RevealBook, RevealedWord, convert_former_names
+from collector.receiver.reports import RevealBook, RevealedWord, convert_former_names
+from collector.receiver.sensors import Greeting
 from collector.receiver.wal import Append, Wal
+from collector.receiver.writer import StoreWriter
+from collector.storage.arrow import build_routes
 from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore
-from collector.storage.writer import StoreWriter, build_routes
 from tests.collector.wire_batches import make_batch
 
 pytestmark = pytest.mark.store

@@ -9,13 +9,14 @@ from uuid import uuid4
 import pytest
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
-from collector.core.rows import RowBatch
 from collector.receiver.convert import convert_batch
 from collector.receiver.sensors import SensorStatus
+from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import RefusedStatementError, Store, StoreError
+from collector.storage.clickhouse import TABLES, render_statements
+from collector.storage.columns import RowBatch
 from collector.storage.disk import Eviction, enforce_cap, measure_bytes
-from collector.storage.migrations import TABLES, Layout, render_statements
-from collector.storage.writer import build_routes, build_rows
+from collector.storage.tables.layout import Layout
 from tests.collector.wire_batches import make_batch
 
 pytestmark = pytest.mark.store
@@ -200,21 +201,36 @@ def test_disk_cap_drops_the_oldest_hours_and_says_so(store: Store) -> None:
         assert store.query(f"SELECT toDate(time), sum(calls) FROM {table} GROUP BY 1 ORDER BY 1") == hours
 
 
-def test_migrations_run_again(store: Store) -> None:
-    for statement in render_statements(Layout()):
+def test_statements_run_again(store: Store) -> None:
+    for statement in render_statements(Layout(), {}):
         store.execute(statement)
 
 
 def test_cluster_layout_differs_in_three_places_only() -> None:
-    plain, cluster = render_statements(Layout()), render_statements(Layout(cluster="main"))
+    plain, cluster = render_statements(Layout(), {}), render_statements(Layout(cluster="main"), {})
     distributed = [statement for statement in cluster if "Distributed(" in statement]
-    # Columns that came later are added to the tables that hold data and to those in front of them.
-    added = sum(len(table.added) for table in TABLES)
-    assert len(cluster) == len(plain) + len(distributed) + added and len(distributed) == len(TABLES)
+    assert len(cluster) == len(plain) + len(distributed) and len(distributed) == len(TABLES)
     assert all("ON CLUSTER 'main'" in statement for statement in cluster)
     tables = [statement for statement in cluster if "MergeTree" in statement]
     assert len(tables) == len(TABLES) and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
-    assert not any("{" in statement for statement in cluster + plain)
+
+
+def test_a_missing_column_is_added_to_the_table_that_holds_data_and_to_the_one_in_front() -> None:
+    table = next(table for table in TABLES if table.name == "rows_minute")
+    known = table.types.keys() - {"attacks", "client_software"}
+    added = [
+        statement
+        for statement in render_statements(Layout(cluster="main"), {"rows_minute": known, "rows_minute_local": known})
+        if "ADD COLUMN" in statement
+    ]
+    columns = (
+        "ADD COLUMN IF NOT EXISTS client_software LowCardinality(String), "
+        "ADD COLUMN IF NOT EXISTS attacks SimpleAggregateFunction(sum, UInt64)"
+    )
+    assert added == [
+        f"ALTER TABLE rows_minute_local ON CLUSTER 'main' {columns}, MODIFY ORDER BY ({table.key})",
+        f"ALTER TABLE rows_minute ON CLUSTER 'main' {columns}",
+    ]
 
 
 @pytest.mark.parametrize(

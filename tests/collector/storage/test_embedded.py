@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from collector.storage.base import StoreError
-from collector.storage.clickhouse import ClickHouseStore, make_store_error, open_server
+from collector.storage.clickhouse import make_store_error, open_server
 from collector.storage.embedded import check_cpu, lock_directory
 
 
@@ -45,28 +45,8 @@ def test_server_address_never_shows_its_password() -> None:
     assert "secret" not in str(error.value)
 
 
-class OldClient:
-    """A client of a database that holds tables of an earlier build."""
-
-    result_rows = (("time",), ("route_id",))
-
-    def query(self, sql: str, parameters: object = None) -> "OldClient":
-        return self
-
-    def command(self, sql: str, parameters: object = None) -> None:
-        raise AssertionError("nothing may be changed")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def test_tables_of_an_earlier_build_are_told_and_left_alone() -> None:
-    with pytest.raises(StoreError, match=r"made by a build before 0\.1.*choose another data_dir"):
-        ClickHouseStore(OldClient)
-
-
-def test_memory_error_names_the_setting() -> None:
+def test_memory_error_says_what_helps() -> None:
     text = "Code: 241. DB::Exception: (total) memory limit exceeded. (MEMORY) (version 26)\nmore"
     error = make_store_error(RuntimeError(text))
-    assert "store_memory_bytes" in str(error) and "\n" not in str(error)
-    assert "store_memory_bytes" in error.advice and "limit exceeded" not in error.advice
+    assert "store_url" in str(error) and "\n" not in str(error)
+    assert "store_url" in error.advice and "limit exceeded" not in error.advice

@@ -14,7 +14,6 @@ from collector.trust.enrollment import (
     make_enrollment,
     take_enrollment,
 )
-from collector.trust.gate import REMEMBERED_LIMIT, RefusalLog
 from collector.trust.identity import BACKDATE_SECONDS, SensorCertificate
 from collector.trust.revocation import (
     IssuedCertificate,
@@ -26,6 +25,7 @@ from collector.trust.revocation import (
     record_issued,
     revoke,
 )
+from collector.trust.tls_terminator import REMEMBERED_LIMIT, RefusalLog
 
 NOW = 1_000_000.0
 
@@ -154,7 +154,7 @@ def test_refusals_are_counted_always_and_told_once_a_minute(caplog: pytest.LogCa
     assert len(caplog.records) == 4
     for number in range(REMEMBERED_LIMIT + 9):
         log.record("expired", str(number), "told")
-    assert len(log._told) == REMEMBERED_LIMIT
+    assert len(log._logged) == REMEMBERED_LIMIT
 
 
 def test_issued_certificates_are_listed_until_they_end(tmp_path: Path) -> None:

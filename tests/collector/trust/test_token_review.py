@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from collector.trust.enrollment import EnrollmentRefusedError
-from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+from collector.core.config import CollectorSettings
+from collector.server.grpc_server import StartError, _open_reviewer
+from collector.trust.enrollment import EnrollmentRefusedError, TokenReviewer
+from common.kubernetes.reflector import AccessError, ApiError
 from tests.collector.trust.token_reviews import FakeReviews, serve_reviews
 
 
 @pytest.fixture
-def reviews(tmp_path: Path) -> Iterator[FakeReviews]:
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeReviews]:
     with serve_reviews(tmp_path) as served:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(served.port))
         yield served
 
 
 def find_node(reviews: FakeReviews, token: str) -> str:
-    reviewer = TokenReviewer(
-        ReviewSettings(url=reviews.url, account_dir=reviews.account_dir, audience="apidae", accounts=("apidae/sensor",))
-    )
+    reviewer = TokenReviewer(account_dir=reviews.account_dir, audience="apidae", accounts=("apidae/sensor",))
     return asyncio.run(reviewer.find_node(token))
 
 
@@ -65,12 +67,16 @@ def test_who_is_not_let_in(reviews: FakeReviews) -> None:
 def test_an_api_that_does_not_answer(reviews: FakeReviews) -> None:
     reviews.add("t", node_name="n")
     reviews.status = 403
-    with pytest.raises(ReviewError, match="with 403; grant that right"):
+    with pytest.raises(ApiError, match=r"answered 403 .*; give the service account this right"):
         find_node(reviews, "t")
     reviews.status = 200
     (reviews.account_dir / "token").unlink()
-    with pytest.raises(ReviewError, match=r"has no token and ca.crt .*mount the collector's service account"):
+    with pytest.raises(AccessError, match=r"this Pod's service account in .* cannot be used .*token"):
         find_node(reviews, "t")
-    with pytest.raises(ReviewError, match="outside a cluster"):
-        find_api({})
-    assert find_api({"KUBERNETES_SERVICE_HOST": "fd00::1"}) == "https://[fd00::1]:443"
+
+
+def test_outside_a_cluster_a_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    settings = CollectorSettings(data_dir=tmp_path, kubernetes_enrollment_accounts=("apidae/sensor",))
+    with pytest.raises(StartError, match="outside a cluster"):
+        _open_reviewer(settings)

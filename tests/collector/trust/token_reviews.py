@@ -28,10 +28,6 @@ class FakeReviews:
     knows_audiences: bool = True
     asked: list[str] = field(default_factory=list)
 
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
     def add(self, token: str, *, account: str = "apidae/sensor", audience: str = "apidae", **extra: str) -> None:
         namespace, name = account.split("/")
         user = {
@@ -57,6 +53,7 @@ def serve_reviews(directory: Path) -> Iterator[FakeReviews]:
     file.write_bytes(pair.key + pair.chain)
     (directory / "ca.crt").write_bytes(authority.bundle)
     (directory / "token").write_text(OWN_TOKEN + "\n")
+    (directory / "namespace").write_text("apidae")
     reviews = FakeReviews(account_dir=directory)
 
     class Handler(BaseHTTPRequestHandler):

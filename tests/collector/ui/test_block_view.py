@@ -1,7 +1,7 @@
 """Blocks as a person reads them, on a few nodes and on thousands."""
 
 from collector.receiver.policy import BlockStatus, EnforcementReport
-from collector.ui.response_page import NODES_NAMED_MAX, Refusal, view_nodes, view_statuses
+from collector.ui.response_page import NODES_NAMED_MAX, NodeRefusal, view_nodes, view_statuses
 
 
 def status(reason: str = "", *, connections: int = 0, first: float = 0.0) -> BlockStatus:
@@ -26,7 +26,7 @@ def test_what_nodes_stopped_is_one_line_and_refusals_one_each() -> None:
     view = view_statuses(told)
     assert (view.enforcing, view.total, view.stopped_connections, view.stopped_bytes) == (2, 3, 7, 70)
     assert view.first_stop_at == 20.0 and view.spared_requests == 3
-    assert view.refusals == (Refusal(reason="off", nodes=("c",), nodes_total=1),)
+    assert view.refusals == (NodeRefusal(reason="off", nodes=("c",), nodes_total=1),)
 
 
 def test_nobody_has_said_anything() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.server.app import ApiSettings, build_app
+from collector.api.services import ApiSettings, Services
+from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW as SEED_NOW
@@ -30,13 +31,15 @@ def client(installation: Installation) -> Iterator[TestClient]:
     seed.endpoints.clear()  # The catalogue has named them.
     seed.write(installation.store)
     app = build_app(
-        store=installation.store,
-        alerts=MemoryAlerts(),
-        settings=ApiSettings(token="t", version="0", htmx_path=Path("/none")),
-        clock=lambda: SEED_NOW,
-        readiness=lambda: "",
-        metrics=lambda: b"",
-        editor=installation.editor,
+        Services(
+            store=installation.store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token="t", version="0", htmx_path=Path("/none")),
+            clock=lambda: SEED_NOW,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            editor=installation.editor,
+        )
     )
     with TestClient(app, follow_redirects=False) as opened:
         yield opened

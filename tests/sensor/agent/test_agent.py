@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
-from sensor.agent.agent import StartError
-from sensor.agent.pause import CaptureState
+from common.settings import CONSUMER_ORDER, ConsumerColumn
+from sensor.agent.pause import Command
 from sensor.agent.pipeline import Pipeline
-from sensor.agent.wakeup import Rest
+from sensor.agent.wakeup import PollScheduler
 from sensor.core.health import StageCount
+from sensor.core.keyed import InstallationKey
+from sensor.core.state import SensorState, StartError
 from sensor.ebpf.abi import RECORD, Counter
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.export.client import UplinkRejectedError
 from sensor.export.convert import SerialisedBatch
-from sensor.export.state import InstallationKey, StateDirectory
+from sensor.export.state import StateDirectory
 from tests.sensor.export.collector import FakeCollector
-from tests.sensor.sensor_fakes import make_exchange
+from tests.sensor.sensor_fakes import make_users_exchange
 from tests.sensor.sensor_life import count_calls, live, wait_capturing
 
 
@@ -29,8 +31,8 @@ def test_calls_reach_the_collector_and_every_loss_its_count(tmp_path: Path) -> N
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             assert life.capture.listening == {80}
-            bad = [make_exchange(b"/bug"), make_exchange(b"/none"), make_exchange(b"/odd")]
-            life.capture.waiting = [make_exchange() for _ in range(1_200)] + bad
+            bad = [make_users_exchange(b"/bug"), make_users_exchange(b"/none"), make_users_exchange(b"/odd")]
+            life.capture.waiting = [make_users_exchange() for _ in range(1_200)] + bad
             await life.end()
             assert count_calls(collector) == 1_200
             assert {batch.key_id for batch in collector.batches} == {7}
@@ -62,7 +64,7 @@ def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             life.capture.records = make_records(*[200] * 700)
-            life.capture.waiting = [make_exchange(), make_exchange(b"/dull")]
+            life.capture.waiting = [make_users_exchange(), make_users_exchange(b"/dull")]
             async with asyncio.timeout(60):
                 while life.capture.pending_bytes():
                     await asyncio.sleep(0.001)
@@ -75,9 +77,9 @@ def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
             assert stages["recognise"] == StageCount(stage="recognise", seen=706, used=704, dropped=(("failed", 2),))
             assert stages["aggregate"].seen == stages["aggregate"].used
             assert collector.batches[-1].lost_calls == 3 + 2
-            (describer,) = life.describers
-            assert [exchange.request_head.split()[1] for exchange in describer.learned] == [b"/users"]
-            assert describer.heads_per_second == 50
+            (processor,) = life.processors
+            assert [exchange.request_head.split()[1] for exchange in processor.learned] == [b"/users"]
+            assert processor.heads_per_second == 50
             assert life.capture.taught == {"settings": {b"k": b"v"}}
             figures = {figure.name: figure.value for figure in life.sensor.read_metrics().figures}
             assert (figures["taught_roots"], figures["heads_per_second_limit"], figures["records"]) == (3, 50, 0)
@@ -91,9 +93,9 @@ def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
             life.capture.refusal = OSError(7, "Argument list too long")
             await wait_capturing(life)
             async with asyncio.timeout(60):
-                while not life.describers[0].forgotten_count:
+                while not life.processors[0].forgotten_count:
                     await asyncio.sleep(0.001)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert count_calls(collector) == 1
 
@@ -106,7 +108,7 @@ def test_a_sensor_ends_where_what_it_watches_is_gone(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             life.node.lost_scope = "the watched cgroup is gone"
             async with asyncio.timeout(60):
                 with pytest.raises(StartError, match="the watched cgroup is gone"):
@@ -120,9 +122,9 @@ def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[bool] = []
-    wait = Rest.wait
+    wait = PollScheduler.wait
 
-    async def note(rest: Rest, seconds: float, *, is_quiet: bool = False) -> None:
+    async def note(rest: PollScheduler, seconds: float, *, is_quiet: bool = False) -> None:
         rests.append(is_quiet)
         await wait(rest, min(seconds, 0.001))
 
@@ -134,12 +136,12 @@ def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name
         return rests[-1]
 
     async def main() -> None:
-        monkeypatch.setattr(Rest, "wait", note)
+        monkeypatch.setattr(PollScheduler, "wait", note)
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            (describer,) = life.describers
+            (processor,) = life.processors
             assert not await observe()
-            describer.is_teaching = False
+            processor.is_teaching = False
             assert await observe()
             life.enforcement.is_naming = True
             assert not await observe()
@@ -151,7 +153,7 @@ def test_a_new_row_leaves_while_the_sensor_lives(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             async with asyncio.timeout(60):
                 while not collector.batches:
                     life.clock.advance(0.5)
@@ -185,7 +187,7 @@ def test_with_a_key_an_outage_is_spooled_and_sent_later(tmp_path: Path) -> None:
             port = collector.port
         async with live(tmp_path, port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert life.spool.waiting_bytes
         async with collector.serve(port), live(tmp_path, port) as life:
@@ -225,13 +227,13 @@ def test_a_pause_that_takes_long_says_so_and_goes_on(tmp_path: Path, monkeypatch
 
             def pause() -> None:
                 with pytest.raises(StartError, match="goes on"):
-                    life.sensor.on_pause()
+                    life.sensor.carry_out(Command.PAUSE)
                 is_told.set()
 
             monkeypatch.setattr(life.capture, "detach", detach_late)
             await asyncio.to_thread(pause)
             async with asyncio.timeout(60):
-                while life.sensor.status() is not CaptureState.PAUSED:
+                while life.sensor.carry_out(Command.STATUS) is not SensorState.PAUSED:
                     await asyncio.sleep(0.001)
 
     asyncio.run(main())
@@ -241,14 +243,14 @@ def test_pause_and_resume(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            assert life.sensor.status() is CaptureState.CAPTURING
-            await asyncio.to_thread(life.sensor.on_pause)
-            await asyncio.to_thread(life.sensor.on_pause)
+            assert life.sensor.carry_out(Command.STATUS) is SensorState.CAPTURING
+            await asyncio.to_thread(life.sensor.carry_out, Command.PAUSE)
+            await asyncio.to_thread(life.sensor.carry_out, Command.PAUSE)
             assert life.capture.moves == ["detach"]
-            assert life.sensor.status() is CaptureState.PAUSED
+            assert life.sensor.carry_out(Command.STATUS) is SensorState.PAUSED
             await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_PAUSED)
             assert collector.healths[-1].reason
-            await asyncio.to_thread(life.sensor.on_resume)
+            await asyncio.to_thread(life.sensor.carry_out, Command.RESUME)
             assert life.capture.moves == ["detach", "attach"]
             await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_CAPTURING)
             await life.end()
@@ -265,7 +267,7 @@ def test_a_capture_that_fails_once_goes_on(tmp_path: Path) -> None:
             async with asyncio.timeout(60):
                 while life.capture.error:
                     await asyncio.sleep(0.001)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert count_calls(collector) == 1
 
@@ -276,13 +278,13 @@ def test_a_row_that_cannot_be_written_is_lost_alone_and_told(tmp_path: Path) -> 
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange(b"/unwritable")] * 3 + [make_exchange()] * 20
+            life.capture.waiting = [make_users_exchange(b"/unwritable")] * 3 + [make_users_exchange()] * 20
             async with asyncio.timeout(60):
                 while life.capture.waiting:
                     await asyncio.sleep(0.001)
             life.clock.step(-7_200)  # All that was counted leaves.
             await collector.wait_for(lambda: count_calls(collector) == 20)
-            life.capture.waiting = [make_exchange()] * 7
+            life.capture.waiting = [make_users_exchange()] * 7
             await life.end()
             assert count_calls(collector) == 27
             stages = {count.stage: count for count in life.sensor.read_health().stages}
@@ -307,7 +309,7 @@ def test_a_turn_that_fails_is_followed_by_the_next(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(Pipeline, "poll", fail_twice)
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             async with asyncio.timeout(60):
                 while faults:
                     await asyncio.sleep(0.001)
@@ -342,13 +344,13 @@ def test_a_clock_step_ends_the_segment(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             async with asyncio.timeout(60):
                 while life.capture.waiting:
                     await asyncio.sleep(0.001)
             life.clock.step(-7_200)
             await collector.wait_for(lambda: len(collector.batches) == 1)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert [batch.clock_segment for batch in collector.batches] == [0, 1]
             assert [list(batch.rows.flags) for batch in collector.batches] == [[0], [1 << 4]]
@@ -368,15 +370,15 @@ def test_another_key_starts_with_rows_of_its_own(tmp_path: Path) -> None:
             port = collector.port
         async with live(tmp_path, port) as life:
             await wait_capturing(life)
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             async with asyncio.timeout(60):
                 while life.capture.waiting:
                     await asyncio.sleep(0.001)
             async with collector.serve(port):
                 await collector.wait_for(lambda: len(collector.batches) == 1)
-                life.capture.waiting = [make_exchange()]
+                life.capture.waiting = [make_users_exchange()]
                 await life.end()
-            assert [describer.forgotten_count for describer in life.describers] == [1, 0]
+            assert [processor.forgotten_count for processor in life.processors] == [1, 0]
             assert [(batch.key_id, list(batch.rows.principal)) for batch in collector.batches] == [(3, [3]), (7, [7])]
             assert [key.key_id for key in StateDirectory(tmp_path).load_keys()] == [7]
 
@@ -418,14 +420,19 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             triggers = stream_pb2.Triggers(distinct_objects_per_second=5, calls_per_second=6)
-            policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers)
+            order = [stream_pb2.CONSUMER_COLUMN_CLIENT_WORKLOAD, stream_pb2.CONSUMER_COLUMN_PRINCIPAL]
+            policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers, consumer_order=order)
+            assert life.describers[-1].consumer_order == CONSUMER_ORDER
             collector.push(stream_pb2.ConnectResponse(policy=policy))
             await collector.wait_for(lambda: len(collector.results) == 1)
             assert collector.results[0].is_applied
-            life.capture.waiting = [make_exchange()]
+            life.capture.waiting = [make_users_exchange()]
             await life.end()
             assert collector.batches[-1].policy_epoch == 3
-            assert StateDirectory(tmp_path).load_policy().triggers.calls_per_second == 6
+            kept = StateDirectory(tmp_path).load_policy()
+            assert kept.triggers.calls_per_second == 6
+            assert kept.consumer_order == life.describers[-1].consumer_order
+            assert kept.consumer_order == (ConsumerColumn.CLIENT_WORKLOAD, ConsumerColumn.PRINCIPAL)
 
     asyncio.run(main())
 
@@ -444,9 +451,9 @@ def test_another_sensor_may_capture_as_soon_as_this_one_has_detached(tmp_path: P
                 release()
 
             life.lock.release_scope = note  # type: ignore[method-assign]
-            life.capture.waiting = [make_exchange() for _ in range(50)]
+            life.capture.waiting = [make_users_exchange() for _ in range(50)]
             if is_paused:
-                await asyncio.to_thread(life.sensor.on_pause)
+                await asyncio.to_thread(life.sensor.carry_out, Command.PAUSE)
             assert not moves
             await life.end()
             assert moves == [["detach"] * (1 + is_paused)]

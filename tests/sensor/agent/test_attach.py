@@ -8,12 +8,12 @@ import pytest
 
 from sensor.agent import attach
 from sensor.agent import attach as prepared
-from sensor.agent.agent import StartError
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 PACKETS, SYSCALLS = object(), object()
@@ -27,7 +27,7 @@ class Kernel:
         self.packets: object = PACKETS
         self.syscalls: object = SYSCALLS
         self.given: dict[str, Any] = {}  # To the one that was loaded last.
-        monkeypatch.setattr(attach.Capture, "load", lambda **given: self._give(self.packets, given))
+        monkeypatch.setattr(attach.PacketCapture, "load", lambda **given: self._give(self.packets, given))
         monkeypatch.setattr(
             attach.SyscallCapture,
             "load",
@@ -118,7 +118,7 @@ def test_what_tls_cannot_do_stops_nothing(
         raise LoadError("TLS cannot be read here: no types")
 
     monkeypatch.setattr(prepared, "load_tls", refuse)
-    settings = SensorSettings(collector="127.0.0.1:1", cache_dir=tmp_path, is_reading_tls=True)
+    settings = SensorSettings(collector="127.0.0.1:1", state_dir=tmp_path, read_tls=True)
     with caplog.at_level(logging.WARNING):
         assert attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls()) is PACKETS
     assert "TLS is not read: TLS cannot be read here: no types" in caplog.text

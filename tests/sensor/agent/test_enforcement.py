@@ -8,19 +8,19 @@ import msgspec
 import pytest
 
 from sensor.agent.enforcement import LEARNING_SECONDS, Enforcement
-from sensor.core.calls import Role
-from sensor.core.config import SensorSettings
+from sensor.core.calls import CallRecord, Ends, Role
+from sensor.core.config import EnforcementSettings, SensorSettings
 from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import Block, BlockKind
-from sensor.export.state import InstallationKey
 from sensor.http.hpack import encode_huffman
 from sensor.http.http1.head import Header, RequestHead
-from sensor.http.http2.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
+from sensor.http.http2.exchange import OpenCall, StreamExchange, build_stream_exchange
 from sensor.http.http2.heads import StreamRequest
 from tests.sensor.capture.http2.test_exchange import ENDS, make_call
 from tests.sensor.clocks import FakeClock
 from tests.sensor.enforce.node import FakeKernel, FakeWatch
+from tests.sensor.records import make_record
 
 SECRET, STOLEN, OTHER = b"k" * 16, b"Bearer stolen", b"Bearer honest"
 HASH = hash_siphash(SECRET, STOLEN)
@@ -39,7 +39,9 @@ class Site:
     """Enforcement of a sensor that sees packets; `packets` has calls that go on."""
 
     def __init__(self, state: Path) -> None:
-        settings = SensorSettings(collector="127.0.0.1:1", is_enforcing=True, state_dir=state)
+        settings = SensorSettings(
+            collector="127.0.0.1:1", enforcement=EnforcementSettings(enabled=True), state_dir=state
+        )
         self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
         self.enforcement = Enforcement(
             settings,
@@ -52,21 +54,21 @@ class Site:
         packets: Any = SimpleNamespace(
             list_open_calls=lambda only: [call for call in self.open if only in (None, call.ends.connection)]
         )
-        self.enforcement._packets = packets
-        self.enforcement.set_key(InstallationKey(key_id=1, secret=SECRET))
+        self.enforcement._capture = packets
+        self.enforcement.enforcer.set_key(1, SECRET)
         self.enforcement.set_identify(
-            lambda head: SimpleNamespace(principal=0, credential=hash_siphash(SECRET, head.headers[1].value))
+            lambda head: make_record(credential=hash_siphash(SECRET, head.headers[1].value)).credentials
         )
-        self.enforcement._enforcer.begin(self.kernel, self.watch, "")  # type: ignore[arg-type]
+        self.enforcement.enforcer.begin(self.kernel, self.watch, "")  # type: ignore[arg-type]
         self.clock.advance(LEARNING_SECONDS)
         block = Block(id="b", kind=BlockKind.CREDENTIAL, hash=HASH, key_id=1, left_ms=60_000)
-        self.enforcement.take((block,), 1)
+        self.enforcement.enforcer.take((block,), 1)
 
-    def see(self, value: bytes, connection: int = 7) -> tuple[StreamExchange, Any]:
+    def see(self, value: bytes, connection: int = 7) -> tuple[StreamExchange, CallRecord]:
         request = StreamRequest(make_head(value), None, b"", (), 0, False)
         call = msgspec.structs.replace(make_call(), request=request)
         exchange = build_stream_exchange(make_ends(connection), call, int)
-        record: Any = SimpleNamespace(principal=0, credential=hash_siphash(SECRET, value), role=Role.SERVER)
+        record = make_record(credential=hash_siphash(SECRET, value))
         self.enforcement.see(exchange, record)
         return exchange, record
 
@@ -92,7 +94,7 @@ def test_who_shares_a_connection_is_left_and_so_are_the_peers_others(site: Site)
     site.see(STOLEN)
     site.see(STOLEN, 8)
     assert not site.watch.asked and not site.kernel.state[2] & EnforcementMark.STREAMED
-    assert site.enforcement.report().blocks[0].spared_requests == 2
+    assert site.enforcement.enforcer.report().blocks[0].spared_requests == 2
 
 
 def test_who_is_on_it_now_is_known_before_it_is_cut(site: Site) -> None:

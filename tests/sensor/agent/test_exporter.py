@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from sensor.agent.exporter import serve
-from sensor.core.health import HealthReport, SensorState, StageCount
+from sensor.core.health import HealthReport, StageCount
+from sensor.core.state import SensorState
 
 
 def make_report() -> HealthReport:
@@ -43,11 +44,8 @@ class Sensor:
 
 @contextmanager
 def listen(sensor: Sensor, host: str = "127.0.0.1") -> Iterator[str]:
-    exporter = serve(host=host, port=0, read_health=sensor.read_health, is_ready=sensor.is_ready)
-    try:
-        yield f"http://{f'[{host}]' if ':' in host else host}:{exporter.port}"
-    finally:
-        exporter.close()
+    with serve(host=host, port=0, read_health=sensor.read_health, is_ready=sensor.is_ready) as port:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def ask(address: str) -> tuple[int, str]:

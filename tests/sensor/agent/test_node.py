@@ -35,7 +35,7 @@ def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.
     )
     node = Node(settings, watch_host(tmp_path / "cgroup"), Clock(), Failures())
     assert node.workloads() == []
-    assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "web"
+    assert node.identity.server(cgroup.stat().st_ino, 80, "10.0.0.5")[0].workload == "web"
     (told,) = node.workloads()
     assert (told.cluster, told.zone, told.workload, told.kind) == ("east", "eu-1a", "web", "Container")
 
@@ -53,7 +53,7 @@ def test_a_container_of_a_user_is_named_by_the_users_own_files(tmp_path: Path, m
     cgroup.mkdir(parents=True)
     settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=tmp_path, proc_path=tmp_path)
     node = Node(settings, watch_host(tmp_path / "cgroup"), Clock(), Failures())
-    assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "shop-db"
+    assert node.identity.server(cgroup.stat().st_ino, 80, "10.0.0.5")[0].workload == "shop-db"
     assert asked == [("ab" * 32, 1000)]
 
 
@@ -103,9 +103,7 @@ def make_node(directory: Path, scope: CgroupScope, monkeypatch: pytest.MonkeyPat
 
 
 def make_process(pid: int, name: str) -> Process:
-    return Process(
-        pid=pid, parent_pid=1, start_ticks=1, name=name, executable=name, cgroup_path="/", cgroup_v1_paths=()
-    )
+    return Process(pid=pid, start_ticks=1, name=name, executable=name, cgroup_path="/", cgroup_v1_paths=())
 
 
 def cover(node: Node) -> set[tuple[str, PortProtocol]]:

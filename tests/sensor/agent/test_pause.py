@@ -13,32 +13,27 @@ import pytest
 from sensor.agent.pause import (
     MAX_MESSAGE_BYTES,
     SOCKET_NAME,
-    CaptureState,
+    Command,
     ControlError,
     ControlServer,
     ControlStatus,
-    request_pause,
-    request_resume,
-    request_status,
+    request_command,
 )
+from sensor.core.state import SensorState
 
 
 class Sensor:
     """A target that remembers its state."""
 
     def __init__(self) -> None:
-        self.state = CaptureState.CAPTURING
+        self.state = SensorState.CAPTURING
         self.failure: Exception | None = None
 
-    def on_pause(self) -> None:
-        if self.failure:
+    def carry_out(self, command: Command) -> SensorState:
+        if self.failure and command is not Command.STATUS:
             raise self.failure
-        self.state = CaptureState.PAUSED
-
-    def on_resume(self) -> None:
-        self.state = CaptureState.CAPTURING
-
-    def status(self) -> CaptureState:
+        if command is not Command.STATUS:
+            self.state = SensorState.PAUSED if command is Command.PAUSE else SensorState.CAPTURING
         return self.state
 
 
@@ -49,18 +44,16 @@ def sensor() -> Sensor:
 
 @pytest.fixture
 def server(tmp_path: Path, sensor: Sensor) -> Iterator[ControlServer]:
-    server = ControlServer(tmp_path, sensor)
-    server.start()
-    yield server
-    server.stop()
+    with ControlServer(tmp_path, sensor.carry_out) as server:
+        yield server
 
 
 def test_pause_and_resume(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
-    assert request_pause(tmp_path) == ControlStatus(state=CaptureState.PAUSED, pid=os.getpid())
-    assert sensor.state is CaptureState.PAUSED
-    assert request_status(tmp_path).state is CaptureState.PAUSED
-    assert request_resume(tmp_path).state is CaptureState.CAPTURING
-    assert sensor.state is CaptureState.CAPTURING
+    assert request_command(tmp_path, Command.PAUSE) == ControlStatus(state=SensorState.PAUSED, pid=os.getpid())
+    assert sensor.state is SensorState.PAUSED
+    assert request_command(tmp_path, Command.STATUS).state is SensorState.PAUSED
+    assert request_command(tmp_path, Command.RESUME).state is SensorState.CAPTURING
+    assert sensor.state is SensorState.CAPTURING
 
 
 def test_socket_is_the_owners_alone(server: ControlServer, tmp_path: Path) -> None:
@@ -73,35 +66,22 @@ def test_failure_is_told_and_the_next_command_served(
 ) -> None:
     sensor.failure = failure
     with pytest.raises(ControlError, match=f"The sensor could not pause: {failure}"):
-        request_pause(tmp_path)
-    assert request_status(tmp_path).state is CaptureState.CAPTURING
-
-
-def test_a_target_that_fails_keeps_the_socket_served(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
-    def fail() -> CaptureState:
-        raise KeyError("a bug")
-
-    sensor.status = fail  # type: ignore[method-assign]
-    with pytest.raises(ControlError):
-        request_status(tmp_path)
-    del sensor.status
-    assert request_status(tmp_path).state is CaptureState.CAPTURING
+        request_command(tmp_path, Command.PAUSE)
+    assert request_command(tmp_path, Command.STATUS).state is SensorState.CAPTURING
 
 
 def test_no_sensor_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match=r"No sensor runs here .* start one with `apidae sensor`"):
-        request_pause(tmp_path)
+        request_command(tmp_path, Command.PAUSE)
 
 
 def test_socket_of_a_dead_sensor_is_one_sentence_and_is_replaced(tmp_path: Path, sensor: Sensor) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / SOCKET_NAME))
     with pytest.raises(ControlError, match="No sensor runs here"):
-        request_status(tmp_path)
-    server = ControlServer(tmp_path, sensor)
-    server.start()
-    assert request_status(tmp_path).pid == os.getpid()
-    server.stop()
+        request_command(tmp_path, Command.STATUS)
+    with ControlServer(tmp_path, sensor.carry_out):
+        assert request_command(tmp_path, Command.STATUS).pid == os.getpid()
     assert not (tmp_path / SOCKET_NAME).exists()
 
 
@@ -114,7 +94,7 @@ def test_malformed_request_is_refused(server: ControlServer, tmp_path: Path, req
         channel.connect(str(tmp_path / SOCKET_NAME))
         channel.sendall(request_line)
         assert "pause, resume, status" in json.loads(channel.recv(MAX_MESSAGE_BYTES))["error"]
-    assert request_status(tmp_path).state is CaptureState.CAPTURING
+    assert request_command(tmp_path, Command.STATUS).state is SensorState.CAPTURING
 
 
 @pytest.mark.parametrize(
@@ -140,19 +120,22 @@ def test_answer_of_something_else_is_one_sentence(tmp_path: Path, answer: bytes,
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ControlError, match=sentence):
-            request_pause(tmp_path)
+            request_command(tmp_path, Command.PAUSE)
         thread.join()
 
 
 def test_long_directory_is_one_sentence(tmp_path: Path, sensor: Sensor) -> None:
     deep = tmp_path / ("d" * 120)
+    with pytest.raises(ControlError, match="too long for a unix socket"), ControlServer(deep, sensor.carry_out):
+        pass
     with pytest.raises(ControlError, match="too long for a unix socket"):
-        ControlServer(deep, sensor).start()
-    with pytest.raises(ControlError, match="too long for a unix socket"):
-        request_pause(deep)
+        request_command(deep, Command.PAUSE)
 
 
 def test_unmakeable_socket_is_one_sentence(tmp_path: Path, sensor: Sensor) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ControlError, match=r"cannot be made \(File exists\)"):
-        ControlServer(tmp_path / "file", sensor).start()
+    with (
+        pytest.raises(ControlError, match=r"cannot be made \(File exists\)"),
+        ControlServer(tmp_path / "file", sensor.carry_out),
+    ):
+        pass

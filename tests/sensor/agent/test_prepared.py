@@ -9,13 +9,13 @@ import pytest
 from sensor.agent import attach
 from sensor.agent import attach as prepared
 from sensor.agent.attach import Prepared, prepare_capture
-from sensor.capture.packets.capture import Capture
+from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.coverage.gaps import Gaps
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.scopes import MOUNT, watch_host
 
 REFUSED = "attaching to the cgroup failed: Operation not permitted"
@@ -79,7 +79,7 @@ def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> 
     loaded = object()
     given: dict[str, Any] = {}
     monkeypatch.setattr(prepared, "load_program", lambda *_, **__: loaded)
-    monkeypatch.setattr(Capture, "load", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(PacketCapture, "load", lambda **arguments: given.update(arguments))
     settings = SensorSettings(collector="127.0.0.1:1")
     waiting = prepare_capture(settings, watch_host())
     assert waiting.program is loaded

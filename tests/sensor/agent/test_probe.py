@@ -4,34 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from sensor.agent.pause import CaptureState, ControlServer
+from sensor.agent.pause import ControlServer
 from sensor.agent.probe import main
-
-
-class Target:
-    def __init__(self, state: CaptureState) -> None:
-        self.state = state
-
-    def on_pause(self) -> None:
-        raise NotImplementedError
-
-    def on_resume(self) -> None:
-        raise NotImplementedError
-
-    def status(self) -> CaptureState:
-        return self.state
+from sensor.core.state import SensorState
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [(CaptureState.CAPTURING, 0), (CaptureState.PAUSED, 0), (CaptureState.STOPPING, 1)]
+    ("state", "expected"), [(SensorState.CAPTURING, 0), (SensorState.PAUSED, 0), (SensorState.STOPPING, 1)]
 )
-def test_what_a_running_sensor_says(state: CaptureState, expected: int, tmp_path: Path) -> None:
-    server = ControlServer(tmp_path, Target(state))
-    server.start()
-    try:
+def test_what_a_running_sensor_says(state: SensorState, expected: int, tmp_path: Path) -> None:
+    with ControlServer(tmp_path, lambda command: state):
         assert main([str(tmp_path)]) == expected
-    finally:
-        server.stop()
 
 
 def test_no_sensor_is_not_healthy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
-from sensor.core.health import SensorState
+from sensor.core.state import SensorState
 from tests.sensor.scopes import watch_host
 
 
@@ -47,7 +47,7 @@ class Story:
         self.told.append("prepared")
 
     @contextmanager
-    def tell_ready(self) -> Iterator[None]:
+    def report_ready(self) -> Iterator[None]:
         self.told.append("ready")
         yield
         self.told.append("took over")
@@ -75,7 +75,7 @@ class Story:
             lock,
             wait_seconds=wait_seconds,
             prepare=self.prepare,
-            tell_ready=self.tell_ready,
+            report_ready=self.report_ready,
             begin=self.begin,
             sleep=self.sleep,
             clock=self.clock,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sensor.agent.wakeup import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, Rest
+from sensor.agent.wakeup import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, PollScheduler
 from tests.virtual_time import run_in_virtual_time
 
 INTERVAL = 0.05
@@ -56,23 +56,22 @@ class Rings:
         return self.due
 
 
-def play(act: Callable[[Rest, Rings, Bell], Awaitable[None]]) -> None:
+def play(act: Callable[[PollScheduler, Rings, Bell], Awaitable[None]]) -> None:
     async def main() -> None:
         bell = Bell()
         rings = Rings(bell)
-        rest = Rest(rings, interval_seconds=INTERVAL)
-        await act(rest, rings, bell)
-        rest.close()
+        with PollScheduler(rings, interval_seconds=INTERVAL) as scheduler:
+            await act(scheduler, rings, bell)
         bell.close()
 
     run_in_virtual_time(main())
 
 
-async def measure(rest: Rest, seconds: float, *, is_quiet: bool = False) -> float:
+async def measure(scheduler: PollScheduler, seconds: float, *, is_quiet: bool = False) -> float:
     """Seconds of the loop's clock; a test compares them with `close_to`."""
     loop = asyncio.get_running_loop()
     start = loop.time()
-    await rest.wait(seconds, is_quiet=is_quiet)
+    await scheduler.wait(seconds, is_quiet=is_quiet)
     return loop.time() - start
 
 
@@ -81,91 +80,91 @@ def close_to(seconds: float) -> object:
 
 
 def test_nothing_happens_for_as_long_as_was_asked() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
-        assert await measure(rest, 0.3) == close_to(0.3)
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        assert await measure(scheduler, 0.3) == close_to(0.3)
         assert bell.armed == [True]
 
     play(act)
 
 
 def test_the_first_event_after_a_rest_ends_it_a_moment_later() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         def happen() -> None:
             rings.events = True
             bell.ring()
 
         asyncio.get_running_loop().call_later(0.2, happen)
-        assert await measure(rest, 5) == close_to(0.2 + SETTLE_SECONDS)
+        assert await measure(scheduler, 5) == close_to(0.2 + SETTLE_SECONDS)
 
     play(act)
 
 
 def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
-        await rest.wait(1)
-        assert await measure(rest, 1) == close_to(INTERVAL)
+        await scheduler.wait(1)
+        assert await measure(scheduler, 1) == close_to(INTERVAL)
         assert not bell.armed
 
     play(act)
 
 
 def test_where_nothing_was_learned_events_of_a_quarter_of_a_second_are_read_together() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
-        await rest.wait(1)
-        assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_SECONDS + SETTLE_SECONDS)
+        await scheduler.wait(1)
+        assert await measure(scheduler, 5, is_quiet=True) == close_to(QUIET_SECONDS + SETTLE_SECONDS)
 
     play(act)
 
 
 def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
-        await rest.wait(1)
-        assert await measure(rest, 5) == close_to(INTERVAL)
-        assert await measure(rest, 0.08, is_quiet=True) == close_to(0.08)
+        await scheduler.wait(1)
+        assert await measure(scheduler, 5) == close_to(INTERVAL)
+        assert await measure(scheduler, 0.08, is_quiet=True) == close_to(0.08)
 
     play(act)
 
 
 def test_after_a_rest_without_events_the_first_one_is_read_at_once_all_the_same() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         def happen() -> None:
             rings.events = True
             bell.ring()
 
         asyncio.get_running_loop().call_later(QUIET_SECONDS + 0.1, happen)
-        assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_SECONDS + 0.1 + SETTLE_SECONDS)
+        assert await measure(scheduler, 5, is_quiet=True) == close_to(QUIET_SECONDS + 0.1 + SETTLE_SECONDS)
 
     play(act)
 
 
 def test_many_events_and_records_that_are_due_end_a_quiet_rest() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         loop = asyncio.get_running_loop()
         for name in ("pressing", "due"):
             rings.events = True
-            await rest.wait(1)
+            await scheduler.wait(1)
             loop.call_later(QUIET_CHECK_SECONDS / 2, setattr, rings, name, True)
-            assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_CHECK_SECONDS + SETTLE_SECONDS)
+            assert await measure(scheduler, 5, is_quiet=True) == close_to(QUIET_CHECK_SECONDS + SETTLE_SECONDS)
             setattr(rings, name, False)
 
     play(act)
 
 
 def test_an_end_ends_a_quiet_rest() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
-        await rest.wait(1)
-        asyncio.get_running_loop().call_later(0.05, rest.end)
-        assert await measure(rest, 5, is_quiet=True) == close_to(0.05)
+        await scheduler.wait(1)
+        asyncio.get_running_loop().call_later(0.05, scheduler.end)
+        assert await measure(scheduler, 5, is_quiet=True) == close_to(0.05)
 
     play(act)
 
 
 def test_records_alone_are_looked_at_and_end_the_rest_when_they_are_a_batch() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         def happen(is_due: bool) -> None:
             rings.records, rings.due = True, is_due
 
@@ -173,17 +172,17 @@ def test_records_alone_are_looked_at_and_end_the_rest_when_they_are_a_batch() ->
         loop.call_later(0.01, happen, False)
         loop.call_later(0.02, bell.ring)
         loop.call_later(CHECK_SECONDS / 2, happen, True)
-        assert await measure(rest, 5) == close_to(0.02 + CHECK_SECONDS + SETTLE_SECONDS)
+        assert await measure(scheduler, 5) == close_to(0.02 + CHECK_SECONDS + SETTLE_SECONDS)
         assert bell.armed == [True, False]
 
     play(act)
 
 
 def test_an_end_ends_the_wait_in_hand_and_all_that_follow() -> None:
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
-        asyncio.get_running_loop().call_later(0.05, rest.end)
-        assert await measure(rest, 5) == close_to(0.05)
-        assert await measure(rest, 5) == 0
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        asyncio.get_running_loop().call_later(0.05, scheduler.end)
+        assert await measure(scheduler, 5) == close_to(0.05)
+        assert await measure(scheduler, 5) == 0
 
     play(act)
 
@@ -191,7 +190,7 @@ def test_an_end_ends_the_wait_in_hand_and_all_that_follow() -> None:
 def test_a_look_that_fails_ends_the_wait() -> None:
     """In the timer's own call, where nobody else would: the loop of the sensor would wait for ever."""
 
-    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         looks = 0
 
         def is_due(ahead_seconds: float) -> bool:
@@ -204,7 +203,7 @@ def test_a_look_that_fails_ends_the_wait() -> None:
         rings.records, rings.is_due = True, is_due  # type: ignore[method-assign]
         with pytest.raises(RuntimeError):
             async with asyncio.timeout(60):
-                await rest.wait(3_600)
+                await scheduler.wait(3_600)
 
     play(act)
 
@@ -212,9 +211,8 @@ def test_a_look_that_fails_ends_the_wait() -> None:
 def test_without_a_bell_it_looks_at_each_interval() -> None:
     async def main() -> None:
         rings = Rings(None)
-        rest = Rest(rings, interval_seconds=INTERVAL)
-        asyncio.get_running_loop().call_later(0.1, setattr, rings, "events", True)
-        assert await measure(rest, 5) == close_to(0.1 + SETTLE_SECONDS)
-        rest.close()
+        with PollScheduler(rings, interval_seconds=INTERVAL) as scheduler:
+            asyncio.get_running_loop().call_later(0.1, setattr, rings, "events", True)
+            assert await measure(scheduler, 5) == close_to(0.1 + SETTLE_SECONDS)
 
     run_in_virtual_time(main())

@@ -36,8 +36,6 @@ class Figures:
     response_messages: int = 0
     returned: int = 0
     returned_measured: int = 0
-    returned_calls: int = 0
-    returned_estimated: int = 0
     requests_read: int = 0
     responses_read: int = 0
     data: Counter[int] = field(default_factory=Counter)
@@ -88,8 +86,6 @@ def add_up(rows: Iterable[Row]) -> dict[Key, Figures]:
             response_messages=one.response_messages + row.response_messages,
             returned=one.returned + row.returned,
             returned_measured=one.returned_measured + row.returned_measured,
-            returned_calls=one.returned_calls + row.returned_calls,
-            returned_estimated=one.returned_estimated + row.returned_estimated,
             requests_read=one.requests_read + row.requests_read,
             responses_read=one.responses_read + row.responses_read,
             data=one.data + row.data,
@@ -102,26 +98,30 @@ def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
     """The figures of every window and key."""
     added: defaultdict[Key, Figures] = defaultdict(Figures)
     last: dict[tuple[int, object], int] = {}
-    for record in sorted(records, key=lambda record: record.time_unix_ns):
+    for record in sorted(records, key=lambda record: record.figures.time_unix_ns):
         key = _name(record)
         one = added[key]
         one.records += 1
-        one.calls += record.calls
-        one.request_bytes += record.request_bytes
-        one.response_bytes += record.response_bytes
-        if record.calls:
-            one.time_to_first_byte_sum_us += record.time_to_first_byte_ns // 1000
-            if record.object_hash:
-                one.objects = unite(one.objects, make_objects([record.object_hash]))
+        one.calls += record.figures.calls
+        one.request_bytes += record.figures.request_bytes
+        one.response_bytes += record.figures.response_bytes
+        if record.figures.calls:
+            one.time_to_first_byte_sum_us += record.figures.time_to_first_byte_ns // 1000
+            if record.target.object_hash:
+                one.objects = unite(one.objects, make_objects([record.target.object_hash]))
                 _count_number(one, record, last)
-        if record.is_final and record.status_code:
+        if record.figures.is_final and record.figures.status_code:
             _count_end(one, record)
-        if record.is_final and record.request_messages is not None and record.response_messages is not None:
+        if (
+            record.figures.is_final
+            and record.protocol.request_messages is not None
+            and record.protocol.response_messages is not None
+        ):
             one.counted += 1
-            one.request_messages += record.request_messages
-            one.response_messages += record.response_messages
-        if record.body is not None:
-            _count_body(one, record.body)
+            one.request_messages += record.protocol.request_messages
+            one.response_messages += record.protocol.response_messages
+        if record.contents.body is not None:
+            _count_body(one, record.contents.body)
         one.flags |= _tell_flags(record)
     return dict(added)
 
@@ -129,18 +129,16 @@ def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
 def _count_body(one: Figures, body: BodyFacts) -> None:
     one.returned += body.records
     one.returned_measured += body.records * (BodyFlag.MEASURED in body.flags)
-    one.returned_calls += bool(body.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED))
-    one.returned_estimated += BodyFlag.ESTIMATED in body.flags
     one.requests_read += BodyFlag.REQUEST_READ in body.flags
     one.responses_read += BodyFlag.RESPONSE_READ in body.flags
     one.data.update(body.data)
 
 
 def _count_end(one: Figures, record: CallRecord) -> None:
-    duration_us = record.duration_ns // 1000
-    one.response_size[find_bucket(record.response_bytes)] += 1
-    one.ended_later += not record.calls
-    if record.is_stream:
+    duration_us = record.figures.duration_ns // 1000
+    one.response_size[find_bucket(record.figures.response_bytes)] += 1
+    one.ended_later += not record.figures.calls
+    if record.protocol.is_stream:
         one.streams += 1
         one.stream_duration_sum_us += duration_us
     else:
@@ -155,55 +153,63 @@ def without_steps(figures: dict[Key, Figures]) -> dict[Key, Figures]:
 
 
 def _count_number(one: Figures, record: CallRecord, last: dict[tuple[int, object], int]) -> None:
-    number = record.object_number
+    number = record.target.object_number
     if number is None:
         return
-    one.object_numeric_calls += record.calls
-    pair = (record.route.route_id, _find_consumer(record))
+    one.object_numeric_calls += record.figures.calls
+    pair = (record.target.route.route_id, _find_consumer(record))
     if pair in last and abs(last[pair] - number) == 1:
-        one.object_monotonic_steps += record.calls
+        one.object_monotonic_steps += record.figures.calls
     last[pair] = number
 
 
 def _find_consumer(record: CallRecord) -> object:
-    for name in ("principal", "credential", "client_address", "client_workload"):
-        if getattr(record, name):
-            return (name, getattr(record, name))
-    return None
+    credentials, ends = record.credentials, record.ends
+    known = {
+        "principal": credentials.principal,
+        "credential": credentials.credential,
+        "client_address": ends.client_address,
+        "client_workload": ends.client_workload,
+    }
+    return next(((name, value) for name, value in known.items() if value), None)
 
 
 def _name(record: CallRecord) -> Key:
     return (
-        record.time_unix_ns // WINDOW_NS * 10,
-        record.route.route_id,
-        record.principal,
-        record.credential,
-        record.client_address,
-        record.client_workload,
-        record.principal_kind,
-        record.authentication,
-        record.status_code,
-        record.role,
-        record.hop,
-        record.protocol_version,
-        record.kind,
-        record.rpc_status,
+        record.figures.time_unix_ns // WINDOW_NS * 10,
+        record.target.route.route_id,
+        record.credentials.principal,
+        record.credentials.credential,
+        record.ends.client_address,
+        record.ends.client_workload,
+        record.credentials.principal_kind,
+        record.credentials.authentication,
+        record.figures.status_code,
+        record.ends.role,
+        record.ends.hop,
+        record.ends.protocol_version,
+        record.protocol.kind,
+        record.protocol.rpc_status,
     )
 
 
 def _tell_flags(record: CallRecord) -> RowFlag:
-    flags = RowFlag.LOSSY if record.is_lossy else RowFlag.NONE
-    if record.is_credential_truncated:
+    flags = RowFlag.LOSSY if record.figures.is_lossy else RowFlag.NONE
+    if record.credentials.is_truncated:
         flags |= RowFlag.CREDENTIAL_TRUNCATED
-    if record.is_ambiguous:
+    if record.figures.is_ambiguous:
         flags |= RowFlag.AMBIGUOUS
-    if record.is_aborted and not record.status_code:
+    if record.figures.is_aborted and not record.figures.status_code:
         flags |= RowFlag.ABORTED
-    if record.has_unknown_fields:
+    if record.protocol.has_unknown_fields:
         flags |= RowFlag.UNKNOWN_FIELDS
-    if record.is_inferred:
+    if record.protocol.is_inferred:
         flags |= RowFlag.INFERRED
-    if record.is_final and record.request_messages is not None and record.response_messages is not None:
-        flags |= RowFlag.CLIENT_STREAMING if record.request_messages > 1 else RowFlag.NONE
-        flags |= RowFlag.SERVER_STREAMING if record.response_messages > 1 else RowFlag.NONE
+    if (
+        record.figures.is_final
+        and record.protocol.request_messages is not None
+        and record.protocol.response_messages is not None
+    ):
+        flags |= RowFlag.CLIENT_STREAMING if record.protocol.request_messages > 1 else RowFlag.NONE
+        flags |= RowFlag.SERVER_STREAMING if record.protocol.response_messages > 1 else RowFlag.NONE
     return flags

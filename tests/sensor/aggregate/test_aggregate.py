@@ -9,12 +9,12 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Aggregator, Triggers, WindowLimits
 from sensor.aggregate.rows import RowFlag
 from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
-from sensor.core.config import ConsumerColumn
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records
-from tests.sensor.rows import Objects, Row, find_bucket, make_objects, read_rows, unite
+from tests.sensor.rows import Objects, Row, find_actor, find_bucket, make_objects, read_rows, unite
 
 SUMS = (
     "calls",
@@ -43,18 +43,25 @@ def sum_records(stream: Iterable[CallRecord]) -> Counter[tuple[object, ...]]:
     """The same sums, made without the aggregator."""
     sums: Counter[tuple[object, ...]] = Counter()
     for record in stream:
-        name = (record.route.route_id, record.status_code, record.role, bool(record.authentication))
-        sums[name, "calls"] += record.calls
-        sums[name, "request_bytes"] += record.request_bytes
-        sums[name, "response_bytes"] += record.response_bytes
-        if record.calls:
-            sums[name, "time_to_first_byte_sum_us"] += record.time_to_first_byte_ns // 1000
-            sums[name, "object_numeric_calls"] += record.object_hash != 0 and record.object_number is not None
-        if record.is_final and record.status_code:
-            sums[name, "response_size", find_bucket(record.response_bytes)] += 1
-            if not record.is_stream:
-                sums[name, "duration_sum_us"] += record.duration_ns // 1000
-                sums[name, "duration", find_bucket(record.duration_ns // 1000)] += 1
+        name = (
+            record.target.route.route_id,
+            record.figures.status_code,
+            record.ends.role,
+            bool(record.credentials.authentication),
+        )
+        sums[name, "calls"] += record.figures.calls
+        sums[name, "request_bytes"] += record.figures.request_bytes
+        sums[name, "response_bytes"] += record.figures.response_bytes
+        if record.figures.calls:
+            sums[name, "time_to_first_byte_sum_us"] += record.figures.time_to_first_byte_ns // 1000
+            sums[name, "object_numeric_calls"] += (
+                record.target.object_hash != 0 and record.target.object_number is not None
+            )
+        if record.figures.is_final and record.figures.status_code:
+            sums[name, "response_size", find_bucket(record.figures.response_bytes)] += 1
+            if not record.protocol.is_stream:
+                sums[name, "duration_sum_us"] += record.figures.duration_ns // 1000
+                sums[name, "duration", find_bucket(record.figures.duration_ns // 1000)] += 1
     return +sums
 
 
@@ -97,9 +104,9 @@ def test_rows_add_up_to_the_records(stream: list[CallRecord | int | bool], cap: 
     taken = [step for step in stream if isinstance(step, CallRecord)]
     assert sum_rows(rows) == sum_records(taken)
     assert unite_objects((row.route.route_id, row.objects) for row in rows) == unite_objects(
-        (record.route.route_id, make_objects([record.object_hash]))
+        (record.target.route.route_id, make_objects([record.target.object_hash]))
         for record in taken
-        if record.calls and record.object_hash
+        if record.figures.calls and record.target.object_hash
     )
     count = aggregator.count()
     assert count.seen == count.used + count.dropped_total == len(taken)
@@ -110,7 +117,7 @@ def test_rows_add_up_to_the_records(stream: list[CallRecord | int | bool], cap: 
 def test_rows_stay_in_their_window(stream: list[CallRecord | int | bool]) -> None:
     aggregator = Aggregator()
     taken = [step for step in stream if isinstance(step, CallRecord)]
-    starts = {record.time_unix_ns // (10 * SECOND_NS) * 10 for record in taken}
+    starts = {record.figures.time_unix_ns // (10 * SECOND_NS) * 10 for record in taken}
     for row in run(aggregator, stream):
         assert row.window_start_unix_seconds in starts
         assert row.window_length_seconds % 10 == 0
@@ -202,8 +209,9 @@ class TestEarly:
         assert poll(aggregator, START_NS + SECOND_NS) == []
 
     def test_the_consumer_is_the_first_known_column(self) -> None:
-        aggregator = Aggregator(consumer_order=[ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL])
+        aggregator = Aggregator()
         aggregator.add(make_record())
+        aggregator.set_consumer_order((ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
         aggregator.flush()
         aggregator.add(make_record(principal=5))
         assert poll(aggregator, START_NS + SECOND_NS) == []
@@ -337,7 +345,7 @@ def test_flags_of_calls() -> None:
     (aborted,) = run(Aggregator(), [make_record(is_aborted=True, status_code=0, duration_ns=0)])
     assert aborted.flags == RowFlag.ABORTED
     assert not aborted.duration
-    (lossy,) = run(Aggregator(), [make_record(is_lossy=True, is_credential_truncated=True, is_aborted=True)])
+    (lossy,) = run(Aggregator(), [make_record(is_lossy=True, is_truncated=True, is_aborted=True)])
     assert lossy.flags == RowFlag.LOSSY | RowFlag.CREDENTIAL_TRUNCATED
     (ambiguous,) = run(Aggregator(), [make_record(), make_record(is_ambiguous=True)])
     assert ambiguous.flags == RowFlag.AMBIGUOUS
@@ -378,7 +386,7 @@ def test_repr_of_rows_tells_no_consumer() -> None:
     aggregator.add(make_record(client_address="198.51.100.7", principal=123_456_789, route=ROUTE))
     rows = aggregator.flush()
     assert repr(rows) == "RowColumns(1 rows)"
-    assert "198.51.100.7" not in repr(rows.facts.find_actor(int(rows.rows.identities[0])))
+    assert "198.51.100.7" not in repr(find_actor(rows.facts, int(rows.rows.identities[0])))
 
 
 def test_the_last_content_types_of_a_row_are_told() -> None:

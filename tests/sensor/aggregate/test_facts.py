@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.settings import ConsumerColumn
 from sensor.aggregate import dictionary as identities
 from sensor.aggregate import dictionary as module
 from sensor.aggregate.dictionary import (
@@ -12,14 +13,14 @@ from sensor.aggregate.dictionary import (
     NO_ROUTE,
     ActorFacts,
     Facts,
-    Identity,
-    Table,
+    IdentityRow,
+    NumberTable,
     get_identities,
     pack_manner,
 )
 from sensor.core.calls import AuthenticationKind, PrincipalKind, make_calls
-from sensor.core.config import ConsumerColumn
 from tests.sensor.records import make_route
+from tests.sensor.rows import find_actor
 
 
 def make_actor(principal: int = 7, **changes: object) -> ActorFacts:
@@ -55,7 +56,7 @@ actors = st.builds(
 def test_actors_come_back_and_have_one_number_each(stream: list[ActorFacts]) -> None:
     facts = Facts()
     numbers = [facts.actor(actor) for actor in stream]
-    assert [facts.find_actor(number) for number in numbers] == stream
+    assert [find_actor(facts, number) for number in numbers] == stream
     assert [facts.actor(actor) for actor in stream] == numbers
     assert len(set(numbers)) == len(set(stream))
 
@@ -91,12 +92,12 @@ def test_a_full_table_of_identities_gives_other(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(identities, "IDENTITIES_LIMIT", 20)
     monkeypatch.setattr(identities, "_OTHERS_LIMIT", 10)
     facts = Facts()
-    last = facts.find_actor([facts.actor(make_actor(number)) for number in range(50)][-1])
+    last = find_actor(facts, [facts.actor(make_actor(number)) for number in range(50)][-1])
     assert (last.principal, last.credential, last.client_address) == (0, 0, "")
     assert (last.authentication, last.protocol_version) == (make_actor().authentication, "1.1")
     assert facts.identities.is_other[facts.actor(make_actor(49)) & 0xFFFF]
     # So many kinds of credentials that even `other` has no room: whether there were any is still told.
-    kinds = [facts.find_actor(facts.actor(make_actor(99, authentication=AuthenticationKind(k)))) for k in range(1, 99)]
+    kinds = [find_actor(facts, facts.actor(make_actor(99, authentication=AuthenticationKind(k)))) for k in range(1, 99)]
     assert {actor.authentication for actor in kinds[-10:]} == {AuthenticationKind.OTHER}
 
 
@@ -118,7 +119,7 @@ def test_what_is_used_survives_a_sweep_and_the_rest_makes_room(monkeypatch: pyte
     assert not facts.is_crowded
     assert facts.actor(used) == int(calls["actor"][0])
     again = {facts.actor(actor): actor for actor in unused}
-    assert {number: facts.find_actor(number) for number in again} == again
+    assert {number: find_actor(facts, number) for number in again} == again
 
 
 def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +136,7 @@ def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.
 
 @given(st.lists(st.integers(1, 30), max_size=200), st.integers(2, 12))
 def test_a_table_never_gives_one_number_to_two_keys(keys: list[int], limit: int) -> None:
-    table = Table(0, limit)
+    table = NumberTable(0, limit)
     for tick, key in enumerate(keys):
         number = table.numbers.get(key)
         if number is None:
@@ -167,7 +168,7 @@ def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
         [getattr(actor, name) for actor in stream]
         for name in ("principal", "credential", "client_address", "client_workload", "protocol_version")
     ]
-    row = Identity(
+    row = IdentityRow(
         *(np.array(column, np.uint64) for column in columns[:2]),
         *(np.array([facts.text(text) for text in column], np.int64) for column in columns[2:]),
         np.array([pack_manner(actor.authentication, actor.kind, actor.principal_kind) for actor in stream], np.uint64),
@@ -177,7 +178,7 @@ def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
     )
     numbers = facts.actors(row, types).tolist()
     assert numbers[:100] == known
-    assert [facts.find_actor(number) for number in numbers] == stream
+    assert [find_actor(facts, number) for number in numbers] == stream
     assert [facts.actor(actor) for actor in stream] == numbers
     # Who is one consumer does not depend on the way in which they came.
     consumers = [facts.identities.consumer[number & 0xFFFF] for number in numbers]
@@ -198,7 +199,7 @@ def test_software_goes_with_the_media_type_of_requests_and_is_no_part_of_who_cal
     softwares = ("", "curl 0a1b2c3d", "0a1b2c3d")
     numbers = [facts.actor(make_actor(1, client_software=software)) for software in softwares]
     assert len({number & 0xFFFF for number in numbers}) == 1
-    found = [facts.find_actor(number) for number in numbers]
+    found = [find_actor(facts, number) for number in numbers]
     assert tuple(actor.client_software for actor in found) == softwares
     assert {actor.request_content_type for actor in found} == {make_actor(1).request_content_type}
 

@@ -35,7 +35,7 @@ def close_records(draw: st.DrawFn) -> CallRecord:
         calls=draw(st.sampled_from([1, 1, 1, 0])),
         is_final=draw(st.booleans()),
         is_aborted=draw(st.booleans()),
-        is_credential_truncated=draw(st.booleans()),
+        is_truncated=draw(st.booleans()),
         request_content_type=draw(st.sampled_from(["", "a/b", "c/d"])),
         object_hash=draw(st.sampled_from([0, 1, 2, 3])),
         object_number=number,
@@ -79,11 +79,11 @@ def test_one_flush_is_the_plain_way(stream: list[CallRecord]) -> None:
 
 @given(streams, triggers)
 def test_polls_and_triggers_change_no_sum(stream: list[CallRecord], triggers: Triggers) -> None:
-    stream.sort(key=lambda record: record.time_unix_ns)
+    stream.sort(key=lambda record: record.figures.time_unix_ns)
     aggregator = Aggregator(triggers=triggers)
     rows: list[Row] = []
     for record in stream:
-        rows += read_rows(aggregator.poll(record.time_unix_ns))
+        rows += read_rows(aggregator.poll(record.figures.time_unix_ns))
         aggregator.add(record)
     rows += read_rows(aggregator.flush())
     assert add_up(rows) == sum_records(stream)

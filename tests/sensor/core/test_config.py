@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sensor.core.config import ConfigError, ConsumerColumn, SensorSettings, load_settings
+from common.settings import ConfigError
+from sensor.core.config import SensorSettings, load_settings
 
 GIVEN = {"collector": "127.0.0.1:1"}
 
@@ -23,11 +24,11 @@ def write_file(directory: Path, text: str) -> Path:
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
-    path = write_file(tmp_path, "poll_interval_ms = 30\nring_bytes = 4096\nspool_bytes = 2000000\n")
-    environment = {"APIDAE_SENSOR_POLL_INTERVAL_MS": "40", "APIDAE_SENSOR_RING_BYTES": "8192"}
-    settings = load({"poll_interval_ms": 50, "ring_bytes": None}, environment, path)
-    assert (settings.poll_interval_ms, settings.ring_bytes, settings.spool_bytes) == (50, 8192, 2_000_000)
-    assert settings.window_seconds == 10
+    path = write_file(tmp_path, "heads_per_second = 30\nring_bytes = 4096\nspool_bytes = 2000000\n")
+    environment = {"APIDAE_SENSOR_HEADS_PER_SECOND": "40", "APIDAE_SENSOR_RING_BYTES": "8192"}
+    settings = load({"heads_per_second": 50, "ring_bytes": None}, environment, path)
+    assert (settings.heads_per_second, settings.ring_bytes, settings.spool_bytes) == (50, 8192, 2_000_000)
+    assert settings.body_bytes_per_second == 1024 * 1024
 
 
 def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
@@ -36,10 +37,10 @@ def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
 
 
 def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
-    path = write_file(tmp_path, 'consumer_order = ["client_address"]\ntrusted_proxy_cidrs = ["10.0.0.0/8"]\n')
+    path = write_file(tmp_path, 'pod_labels = ["app"]\ntrusted_proxy_cidrs = ["10.0.0.0/8"]\n')
     settings = load({"trusted_proxy_cidrs": "192.0.2.0/24, 2001:db8::/32"}, None, path)
     assert [str(network) for network in settings.trusted_proxy_cidrs] == ["192.0.2.0/24", "2001:db8::/32"]
-    assert settings.consumer_order == (ConsumerColumn.CLIENT_ADDRESS,)
+    assert settings.pod_labels == ("app",)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,9 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
             {},
             {"APIDAE_SENSOR_RNG_BYTES": "1"},
             "",
-            "RNG_BYTES in the environment is no setting.*did you mean APIDAE_SENSOR_RING_BYTES",
+            "APIDAE_SENSOR_RNG_BYTES is not a setting.*did you mean APIDAE_SENSOR_RING_BYTES",
         ),
-        ({}, {}, "colector = 1", "colector in the file .*sensor.toml is no setting.*did you mean collector"),
+        ({}, {}, "colector = 1", "colector in the file .*sensor.toml is not a setting.*did you mean collector"),
         (
             {"excluded_workloads": "shop,Shop/*"},
             {},
@@ -72,19 +73,27 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
             r"ring_bytes is 'abc' \(from APIDAE_SENSOR_RING_BYTES\): input should be",
         ),
         ({"ring_bytes": 5000}, {}, "", r"ring_bytes is 5000 \(from --ring-bytes\): must be a power of two"),
-        ({}, {}, "poll_interval_ms = 0", r"poll_interval_ms is 0 \(from the file .*\): input should be greater"),
-        ({}, {"APIDAE_SENSOR_STATE_DIR": ""}, "", "state_dir is ''.*must name a directory"),
+        ({}, {}, "heads_per_second = 0", r"heads_per_second is 0 \(from the file .*\): input should be greater"),
+        ({}, {"APIDAE_SENSOR_STATE_DIR": ""}, "", "state_dir is ''.*must name a file or a directory"),
         ({}, {}, "= broken", "is not TOML"),
         ({"trusted_proxy_cidrs": "10.0.0.1/8"}, {}, "", "trusted_proxy_cidrs"),
         (
-            {"never_block_cidrs": ",".join(f"10.0.{n >> 8}.{n & 255}" for n in range(1_024)), "is_enforcing": True},
+            {
+                "enforcement_never_block_cidrs": ",".join(f"10.0.{n >> 8}.{n & 255}" for n in range(1_024)),
+                "enforcement_enabled": True,
+            },
             {"APIDAE_SENSOR_TRUSTED_PROXY_CIDRS": "10.0.0.0,10.1.0.0"},
             "",
-            "never_block_cidrs and trusted_proxy_cidrs name 1025 networks; a sensor that enforces holds 1024",
+            "enforcement.never_block_cidrs and trusted_proxy_cidrs name 1025 networks; a sensor .* holds 1024",
         ),
-        ({"consumer_order": "principal,principal"}, {}, "", "none twice"),
-        ({"consumer_order": "somebody"}, {}, "", "consumer_order"),
-        ({"window_seconds": 7}, {}, "", "merged_window_seconds is 60; it must be a multiple of window_seconds, 7"),
+        ({}, {}, "window_seconds = 7", "window_seconds in the file .* was removed in 0.2: .*remove it"),
+        ({"window_seconds": "7"}, {}, "", "^--window-seconds was removed in 0.2"),
+        ({}, {"APIDAE_SENSOR_IS_ENFORCING": "1"}, "", "^APIDAE_SENSOR_IS_ENFORCING was .*: now enforcement.enabled$"),
+        ({}, {}, "enforcement = true", r"enforcement in the file .* is not a table; write \[enforcement\]"),
+        ({}, {}, "[enforcement]\nmax_blocs = 1", "enforcement.max_blocs in .*did you mean enforcement.max_blocks"),
+        ({}, {}, "[enforcement]\nmax_blocks = 0", r"enforcement.max_blocks is 0 \(from the file .*\): input should be"),
+        ({"custom_data_classes": "x{1,2}"}, {}, "", "custom_data_classes .*must be a list; .*JSON"),
+        ({}, {"APIDAE_SENSOR_CUSTOM_DATA_CLASSES": "["}, "", "custom_data_classes .*is not JSON"),
         ({"metrics_listen": "9090"}, {}, "", "metrics_listen is '9090'"),
         ({"log_level": "loud"}, {}, "", "log_level is 'loud'"),
     ],
@@ -99,10 +108,13 @@ def test_a_mistake_is_one_sentence(
 
 def test_networks_of_ipv4_are_that_however_they_are_written(tmp_path: Path) -> None:
     settings = load(
-        {"trusted_proxy_cidrs": "::ffff:10.0.0.0/104", "never_block_cidrs": "::ffff:192.0.2.7,2001:db8::/32"}
+        {
+            "trusted_proxy_cidrs": "::ffff:10.0.0.0/104",
+            "enforcement.never_block_cidrs": "::ffff:192.0.2.7,2001:db8::/32",
+        }
     )
     assert [str(network) for network in settings.trusted_proxy_cidrs] == ["10.0.0.0/8"]
-    assert [str(network) for network in settings.never_block_cidrs] == ["192.0.2.7/32", "2001:db8::/32"]
+    assert [str(network) for network in settings.enforcement.never_block_cidrs] == ["192.0.2.7/32", "2001:db8::/32"]
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -110,28 +122,21 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         load(config=tmp_path / "nowhere.toml")
 
 
-class TestToken:
-    """The secret among the settings."""
+def test_a_group_has_a_value_from_each_source(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "[enforcement]\nenabled = true\nmax_blocks = 5\nmax_block_seconds = 5\n")
+    environment = {"APIDAE_SENSOR_ENFORCEMENT_MAX_BLOCKS": "6", "APIDAE_SENSOR_ENFORCEMENT_MAX_BLOCK_SECONDS": "6"}
+    own = load({"enforcement_max_block_seconds": 7}, environment, path).enforcement
+    assert (own.enabled, own.max_blocks, own.max_block_seconds, own.max_call_share) == (True, 6, 7, 0.5)
 
-    def test_it_is_in_no_repr_and_no_error(self) -> None:
-        settings = load(None, {"APIDAE_SENSOR_TOKEN": "s3cret"})
-        assert settings.read_token() == "s3cret"
-        assert "s3cret" not in repr(settings)
-        with pytest.raises(ConfigError) as caught:
-            load({"token_file": "x"}, {"APIDAE_SENSOR_TOKEN": "s3cret"})
-        assert "token and token_file are both set" in str(caught.value)
-        assert "s3cret" not in str(caught.value)
 
-    def test_a_file_is_read_each_time(self, tmp_path: Path) -> None:
-        path = tmp_path / "token"
-        path.write_text("one\n")
-        settings = load({"token_file": path})
-        assert settings.read_token() == "one"
-        path.write_text("two\n")
-        assert settings.read_token() == "two"
-
-    def test_none_is_empty(self) -> None:
-        assert load().read_token() == ""
+def test_the_token_is_read_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    settings = load({"token_file": path})
+    assert settings.read_token() == "one"
+    path.write_text("two\n")
+    assert settings.read_token() == "two"
+    assert load().read_token() == ""
 
 
 def test_an_empty_variable_names_no_kubeconfig() -> None:

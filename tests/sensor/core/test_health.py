@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from common.figures import Figure
 from sensor.core.config import CaptureWay
-from sensor.core.health import HealthReport, MetricsCollector, SensorState, StageCount, StageCounter
+from sensor.core.health import HealthReport, MetricsCollector, StageCount, StageCounter
+from sensor.core.state import SensorState
 
 moves = st.lists(st.tuples(st.sampled_from(["use", "full", "late"]), st.integers(0, 1000)), max_size=30)
 

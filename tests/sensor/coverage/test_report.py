@@ -274,9 +274,7 @@ def test_totals_are_the_kernels_and_every_listener_is_listed(
 
 
 def test_an_encrypted_port_says_why_its_process_is_not_read() -> None:
-    process = Process(
-        pid=7, parent_pid=1, start_ticks=1, name="app", executable="app", cgroup_path="/", cgroup_v1_paths=()
-    )
+    process = Process(pid=7, start_ticks=1, name="app", executable="app", cgroup_path="/", cgroup_v1_paths=())
     listener = replace(make_listener(443), process=process)
     rows = cover_ports(
         [count(443, PortProtocol.ENCRYPTED), count(443, PortProtocol.HTTPS)],

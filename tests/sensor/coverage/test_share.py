@@ -1,6 +1,6 @@
 """The share of what is like HTTP that is read, as figures."""
 
-from sensor.coverage.report import tell_share
+from sensor.coverage.report import list_share_figures
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 from tests.sensor.coverage.test_report import UNKNOWN
 
@@ -29,7 +29,7 @@ def test_only_listening_ports_that_are_like_http_count() -> None:
         row(PortProtocol.OTHER, 17, is_http_like=False),
         row(PortProtocol.ENCRYPTED, 19, role=2),
     ]
-    assert {figure.name: figure.value for figure in tell_share(rows)} == {
+    assert {figure.name: figure.value for figure in list_share_figures(rows)} == {
         "coverage_http_connections": 36,
         "coverage_http_read_connections": 12,
         "coverage_http_bytes": 360,

@@ -18,6 +18,7 @@ from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import make_exchange, make_record
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
 REQUEST = (
@@ -56,29 +57,32 @@ def _exchange(**fields) -> Exchange:
         "request_bytes": 12, "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1,
         "is_final": True, "is_aborted": False, "is_lossy": True, "is_ambiguous": True,
     }  # fmt: skip
-    return Exchange(**{**values, **fields})
+    return make_exchange(**{**values, **fields})
 
 
 def test_every_field_of_a_record():
     record = _describer(trusted_networks=("10.0.0.0/8",)).describe(_exchange(is_encrypted=True))
     assert isinstance(record, CallRecord)
     keyed_hash = KeyedHash(1, b"0123456789abcdef")
-    found = {name: getattr(record, name) for name in CallRecord.__struct_fields__ if name != "route"}
-    assert found == {
-        "time_unix_ns": 11, "role": Role.SERVER, "hop": Hop.PROXY, "status_code": 201, "protocol_version": "1.1",
-        "principal": keyed_hash(b"basic\0u"), "principal_kind": PrincipalKind.BASIC_USER,
-        "credential": keyed_hash(b"Basic dTpw"), "is_credential_truncated": False, "client_address": "203.0.113.9",
-        "client_workload": "shop", "authentication": AuthenticationKind.BASIC | AuthenticationKind.API_KEY_HEADER,
-        "request_content_type": "application/json", "response_content_type": "text/plain", "request_bytes": 12,
-        "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1, "is_final": True,
-        "is_aborted": False, "is_lossy": True, "object_hash": keyed_hash(b"42"), "object_number": 42,
-        "is_ambiguous": True,
-        "kind": CallKind.HTTP, "rpc_status": None, "request_messages": None, "response_messages": None,
-        "is_stream": False, "has_unknown_fields": False, "is_inferred": False, "body": None,
-        "payload": 0, "client_software": f"curl {keyed_hash(MARKS) >> 32:08x}", "is_encrypted": True,
-    }  # fmt: skip
-    assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
-    assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]
+    assert record == make_record(
+        time_unix_ns=11, role=Role.SERVER, hop=Hop.PROXY, status_code=201, protocol_version="1.1",
+        principal=keyed_hash(b"basic\0u"), principal_kind=PrincipalKind.BASIC_USER,
+        credential=keyed_hash(b"Basic dTpw"), is_truncated=False, client_address="203.0.113.9",
+        client_workload="shop", authentication=AuthenticationKind.BASIC | AuthenticationKind.API_KEY_HEADER,
+        request_content_type="application/json", response_content_type="text/plain", request_bytes=12,
+        response_bytes=13, time_to_first_byte_ns=14, duration_ns=15, calls=1, is_final=True,
+        is_aborted=False, is_lossy=True, object_hash=keyed_hash(b"42"), object_number=42, is_ambiguous=True,
+        kind=CallKind.HTTP, rpc_status=None, request_messages=None, response_messages=None,
+        is_stream=False, has_unknown_fields=False, is_inferred=False, body=None,
+        payload=0, client_software=f"curl {keyed_hash(MARKS) >> 32:08x}", is_encrypted=True,
+        route=record.target.route,
+    )  # fmt: skip
+    assert (record.target.route.service, record.target.route.host, record.target.route.method) == (
+        SERVICE,
+        "api.example",
+        "POST",
+    )
+    assert [segment.text for segment in record.target.route.segments] == ["v1", "users", ""]
 
 
 @pytest.mark.parametrize(
@@ -93,21 +97,21 @@ def test_every_field_of_a_record():
 def test_an_answer_that_was_lost_to_us_is_not_read_and_aborts_nothing(fields, status_code, is_aborted):
     record = _describer().describe(_exchange(**{"status_code": 0, "response_head": b"", **fields}))
     assert isinstance(record, CallRecord)
-    assert (record.status_code, record.is_aborted) == (status_code, is_aborted)
+    assert (record.figures.status_code, record.figures.is_aborted) == (status_code, is_aborted)
 
 
 def test_a_client_names_the_remote_end():
     record = _describer().describe(_exchange(role=Role.CLIENT))
     assert isinstance(record, CallRecord)
-    service = record.route.service
-    assert (service.workload, service.port, record.hop) == ("10.0.0.1", 5000, Hop.UNSPECIFIED)
-    assert (record.client_address, record.client_workload) == ("192.0.2.1", "shop")
+    service = record.target.route.service
+    assert (service.workload, service.port, record.ends.hop) == ("10.0.0.1", 5000, Hop.UNSPECIFIED)
+    assert (record.ends.client_address, record.ends.client_workload) == ("192.0.2.1", "shop")
 
 
 def test_a_client_without_a_cgroup_is_named_by_its_address():
     record = _describer().describe(_exchange(peer_cgroup_id=0))
     assert isinstance(record, CallRecord)
-    assert (record.client_address, record.client_workload) == ("10.0.0.1", "shop/cart")
+    assert (record.ends.client_address, record.ends.client_workload) == ("10.0.0.1", "shop/cart")
 
 
 @pytest.mark.parametrize("is_truncated", [False, True])
@@ -122,7 +126,7 @@ def test_custom_methods_are_capped():
     for number in range(80):
         record = describer.describe(_exchange(request_head=b"M%d /a HTTP/1.1\r\n\r\n" % number))
         assert isinstance(record, CallRecord)
-        methods.add(record.route.method)
+        methods.add(record.target.route.method)
     assert len(methods) == 51
     assert "_OTHER" in methods
 
@@ -135,5 +139,5 @@ def test_a_line_met_again_is_read_alike():
     head = REQUEST[: REQUEST.index(b"\r\nX-Api-Key")]
     cut = describer.describe(_exchange(request_head=head, is_request_head_truncated=True))
     assert isinstance(cut, CallRecord)
-    assert (cut.is_credential_truncated, cut.credential) == (True, 0)
+    assert (cut.credentials.is_truncated, cut.credentials.credential) == (True, 0)
     assert describer.describe(_exchange()) == first

@@ -3,9 +3,9 @@
 import pytest
 
 from sensor.core.calls import AuthenticationKind, CallKind, CallRecord, Exchange, RawBodies, Role, Segment, SegmentKind
+from sensor.core.calls import Ends as Endpoints
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import Describer, DescribeSettings
-from sensor.http.http2.exchange import Ends as Endpoints
 from sensor.http.http2.exchange import build_stream_exchange
 from sensor.http.http2.streams import StreamCall
 from sensor.routes.templating import Templater
@@ -66,12 +66,12 @@ def call_grpc(ends: Ends, status: bytes, *, sent: int = 1, received: int = 1, st
 )
 def test_a_call_of_grpc(describer: Describer, sent: int, received: int, is_stream: bool) -> None:
     record = describe(describer, call_grpc(Ends(), b"5", sent=sent, received=received))
-    assert (record.kind, record.status_code, record.rpc_status) == (CallKind.GRPC, 200, 5)
-    assert (record.request_messages, record.response_messages) == (sent, received)
-    assert record.is_stream is is_stream
-    assert list(record.route.segments) == NAMES
-    assert (record.object_hash, record.authentication) == (0, AuthenticationKind.NONE)
-    assert not (record.has_unknown_fields or record.is_inferred or record.is_lossy)
+    assert (record.protocol.kind, record.figures.status_code, record.protocol.rpc_status) == (CallKind.GRPC, 200, 5)
+    assert (record.protocol.request_messages, record.protocol.response_messages) == (sent, received)
+    assert record.protocol.is_stream is is_stream
+    assert list(record.target.route.segments) == NAMES
+    assert (record.target.object_hash, record.credentials.authentication) == (0, AuthenticationKind.NONE)
+    assert not (record.protocol.has_unknown_fields or record.protocol.is_inferred or record.figures.is_lossy)
 
 
 def test_an_answer_that_goes_on_for_a_second_makes_a_stream_whose_messages_nobody_counted(describer: Describer) -> None:
@@ -81,9 +81,14 @@ def test_an_answer_that_goes_on_for_a_second_makes_a_stream_whose_messages_nobod
     ends.seen.connection.poll(ends.seen.time_ns + SECOND, SECOND, ends.seen.calls)
     ends.seen.say(SERVER, write_headers(1, ends.response.encode([(b"grpc-status", b"14")]), is_end=True))
     early, late = (describe(describer, call) for call in ends.seen.calls)
-    assert (early.calls, early.is_final, early.rpc_status) == (1, False, None)
-    assert (late.calls, late.is_final, late.rpc_status, late.is_stream) == (0, True, 14, True)
-    assert early.route is late.route
+    assert (early.figures.calls, early.figures.is_final, early.protocol.rpc_status) == (1, False, None)
+    assert (late.figures.calls, late.figures.is_final, late.protocol.rpc_status, late.protocol.is_stream) == (
+        0,
+        True,
+        14,
+        True,
+    )
+    assert early.target.route is late.target.route
 
 
 def test_server_sent_events_are_a_stream_at_their_end(describer: Describer) -> None:
@@ -93,7 +98,12 @@ def test_server_sent_events_are_a_stream_at_their_end(describer: Describer) -> N
     ends.seen.connection.poll(ends.seen.time_ns + SECOND, SECOND, ends.seen.calls)
     ends.seen.say(SERVER, write_data(1, b"data: x\n\n", is_end=True))
     early, late = (describe(describer, call) for call in ends.seen.calls)
-    assert (early.kind, early.calls, late.calls, late.is_stream) == (CallKind.HTTP, 1, 0, True)
+    assert (early.protocol.kind, early.figures.calls, late.figures.calls, late.protocol.is_stream) == (
+        CallKind.HTTP,
+        1,
+        0,
+        True,
+    )
 
 
 def test_websocket_over_http2(describer: Describer) -> None:
@@ -105,8 +115,8 @@ def test_websocket_over_http2(describer: Describer) -> None:
     ends.seen.say(CLIENT, write_data(1, b"\x81\x85maskhello" * 2))
     ends.seen.say(SERVER, write_data(1, b"\x81\x02hi", is_end=True))
     record = describe(describer, ends.seen.close()[-1])
-    assert (record.kind, record.is_stream) == (CallKind.WEBSOCKET, True)
-    assert (record.request_messages, record.response_messages) == (2, 1)
+    assert (record.protocol.kind, record.protocol.is_stream) == (CallKind.WEBSOCKET, True)
+    assert (record.protocol.request_messages, record.protocol.response_messages) == (2, 1)
 
 
 def join_late(ends: Ends, turns: int) -> list[StreamCall]:
@@ -127,29 +137,29 @@ def join_late(ends: Ends, turns: int) -> list[StreamCall]:
 def test_unknown_endpoints_of_a_connection_are_told_apart_by_their_object(describer: Describer) -> None:
     calls = join_late(Ends(is_joined=True, client=None), 6)
     records = [describe(describer, call) for call in calls]
-    assert {record.route.segments for record in records} == {(Segment(SegmentKind.LITERAL, "<unknown>"),)}
-    assert len({record.route.route_id for record in records}) == 1
-    objects = [record.object_hash for record in records]
+    assert {record.target.route.segments for record in records} == {(Segment(SegmentKind.LITERAL, "<unknown>"),)}
+    assert len({record.target.route.route_id for record in records}) == 1
+    objects = [record.target.object_hash for record in records]
     assert objects == objects[:2] * 3
     assert len(set(objects)) == 2 and 0 not in objects
     # Another connection's placeholders stand for something else.
-    others = [describe(describer, call, connection=8).object_hash for call in calls]
+    others = [describe(describer, call, connection=8).target.object_hash for call in calls]
     assert not set(objects) & set(others)
 
 
 def test_of_an_unknown_head_nobody_says_that_it_had_no_credentials(describer: Describer) -> None:
     for call in join_late(Ends(is_joined=True, client=None), 2):
         record = describe(describer, call)
-        assert record.has_unknown_fields and not record.is_lossy
-        assert record.authentication is AuthenticationKind.UNKNOWN
+        assert record.protocol.has_unknown_fields and not record.figures.is_lossy
+        assert record.credentials.authentication is AuthenticationKind.UNKNOWN
 
 
 def test_a_cut_head_says_nothing_of_credentials_either(describer: Describer) -> None:
     head = b"GET /v1/users HTTP/1.1\r\nHost: api.example\r\nX-Long: " + b"a" * 100
     record = describe_exchange(describer, request_head=head, is_request_head_truncated=True)
-    assert record.authentication is AuthenticationKind.UNKNOWN
+    assert record.credentials.authentication is AuthenticationKind.UNKNOWN
     record = describe_exchange(describer, request_head=head + b"\r\n\r\n")
-    assert record.authentication is AuthenticationKind.NONE
+    assert record.credentials.authentication is AuthenticationKind.NONE
 
 
 @pytest.mark.parametrize(
@@ -180,9 +190,9 @@ def test_kinds_over_http1(
         response_head=b"HTTP/1.1 %d X\r\n" % status + response + b"\r\n",
         status_code=status,
     )
-    assert (record.kind, record.rpc_status, record.is_stream) == expected
-    if record.kind in (CallKind.GRPC_WEB, CallKind.CONNECT):
-        assert list(record.route.segments) == NAMES
+    assert (record.protocol.kind, record.protocol.rpc_status, record.protocol.is_stream) == expected
+    if record.protocol.kind in (CallKind.GRPC_WEB, CallKind.CONNECT):
+        assert list(record.target.route.segments) == NAMES
 
 
 TRAILERS = b"grpc-status: 5\r\ngrpc-message: no such order\r\n"
@@ -224,5 +234,5 @@ def test_messages_and_status_of_a_body_that_was_copied_over_http1(
         response_bytes=len(answer) + len(raw) + size,
         bodies=RawBodies(MESSAGE, raw[:-9] if is_chunked and size else raw),
     )
-    assert (record.rpc_status, record.request_messages, record.response_messages) == expected
-    assert not record.is_stream
+    assert (record.protocol.rpc_status, record.protocol.request_messages, record.protocol.response_messages) == expected
+    assert not record.protocol.is_stream

@@ -60,13 +60,13 @@ def blob() -> bytes:
     ],
 )
 def test_fields(blob: bytes, path: str, place: tuple[int, int]) -> None:
-    assert Btf(blob).find("outer", path) == place
+    assert Btf(blob).find_field("outer", path) == place
 
 
 @pytest.mark.parametrize("field", [("outer", "z"), ("outer", "first.a"), ("absent", "a")])
 def test_what_is_not_there_is_named(blob: bytes, field: tuple[str, str]) -> None:
     with pytest.raises(BtfError, match=f"struct {field[0]} has no field {field[1]}"):
-        Btf(blob).find(*field)
+        Btf(blob).find_field(*field)
 
 
 def test_what_is_no_btf(tmp_path: Path) -> None:

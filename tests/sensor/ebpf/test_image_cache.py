@@ -26,51 +26,51 @@ IMAGE = Image(
 
 def test_an_image_is_kept_until_dropped(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
-    assert cache.find("a") is None
-    cache.keep("a", IMAGE)
-    cache.keep("b", IMAGE)
-    assert (cache.find("a"), cache.find("b")) == (IMAGE, IMAGE)
+    assert cache.find_image("a") is None
+    cache.keep_image("a", IMAGE)
+    cache.keep_image("b", IMAGE)
+    assert (cache.find_image("a"), cache.find_image("b")) == (IMAGE, IMAGE)
     assert (tmp_path / "b.image").stat().st_mode & 0o777 == 0o600
-    cache.drop("b")
-    assert (cache.find("a"), cache.find("b")) == (IMAGE, None)
+    cache.drop_image("b")
+    assert (cache.find_image("a"), cache.find_image("b")) == (IMAGE, None)
 
 
 def test_those_used_last_are_kept(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
     names = [f"{number:02}" for number in range(IMAGES_MAX)]
     for age, name in enumerate(reversed(names), start=1):
-        cache.keep(name, IMAGE)
+        cache.keep_image(name, IMAGE)
         os.utime(tmp_path / f"{name}.image", (1_000 - age, 1_000 - age))
-    assert cache.find(names[0]) == IMAGE  # Used again, it is the newest.
-    cache.keep("new", IMAGE)
+    assert cache.find_image(names[0]) == IMAGE  # Used again, it is the newest.
+    cache.keep_image("new", IMAGE)
     assert sorted(path.stem for path in tmp_path.iterdir()) == [names[0], *names[2:], "new"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"not an image"])
 def test_a_damaged_file_is_none(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.image").write_bytes(damage)
-    assert ImageCache(tmp_path).find("a") is None
+    assert ImageCache(tmp_path).find_image("a") is None
 
 
 def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
-    cache.keep("a", IMAGE)
+    cache.keep_image("a", IMAGE)
     (tmp_path / "a.image").chmod(0o620)
-    assert cache.find("a") is None
+    assert cache.find_image("a") is None
 
 
 def test_a_directory_is_made(tmp_path: Path) -> None:
-    ImageCache(tmp_path / "new").keep("a", IMAGE)
-    assert ImageCache(tmp_path / "new").find("a") == IMAGE
+    ImageCache(tmp_path / "new").keep_image("a", IMAGE)
+    assert ImageCache(tmp_path / "new").find_image("a") == IMAGE
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
 def test_one_that_cannot_be_made_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ImageCache(tmp_path / "file" / "below").keep("a", IMAGE)
-    assert ImageCache(tmp_path / "file" / "below").find("a") is None
-    ImageCache(None).keep("a", IMAGE)
-    assert ImageCache(None).find("a") is None
+    ImageCache(tmp_path / "file" / "below").keep_image("a", IMAGE)
+    assert ImageCache(tmp_path / "file" / "below").find_image("a") is None
+    ImageCache(None).keep_image("a", IMAGE)
+    assert ImageCache(None).find_image("a") is None
 
 
 def test_the_digest_is_of_what_is_compiled() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from sensor.capture.packets import capture
-from sensor.capture.packets.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, Capture
+from sensor.capture.packets.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, PacketCapture
 from sensor.capture.syscalls import capture as syscall_capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
@@ -61,8 +61,8 @@ def test_by_packets_many_events_of_either_ring_press(
 ) -> None:
     monkeypatch.setattr(capture, "Bell", Bell)
     rings = make_rings(stack)
-    program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
-    watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
+    program = LoadedProgram(programs={}, maps=rings.maps, cgroup=-1)
+    watched = PacketCapture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     assert (watched.has_events(), watched.is_pressing()) == (False, False)
     rings.fill(name, size // PRESSING_PART)
     assert (watched.has_events(), watched.is_pressing()) == (True, False)
@@ -75,8 +75,8 @@ def test_records_press_where_they_keep_the_kernel_from_matching(
 ) -> None:
     monkeypatch.setattr(capture, "Bell", Bell)
     rings = make_rings(stack)
-    program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
-    watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
+    program = LoadedProgram(programs={}, maps=rings.maps, cgroup=-1)
+    watched = PacketCapture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     rings.fill("records", RECORDS_BYTES)
     rings.fill("stream_records", STREAM_RECORDS_BYTES // MATCHED_PART)
     assert (watched.has_records(), watched.has_events(), watched.is_pressing()) == (True, False, False)
@@ -88,7 +88,7 @@ def test_records_press_where_they_keep_the_kernel_from_matching(
 def test_by_system_calls_it_always_presses(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscall_capture, "Bell", Bell)
     rings = Rings(stack, events=EVENTS_BYTES)
-    program = TracepointProgram(programs={}, maps=rings.maps, links=[])
+    program = TracepointProgram(programs={}, maps=rings.maps)
     watched = SyscallCapture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     assert (watched.has_events(), watched.is_pressing()) == (False, True)
     rings.fill("events", 8)

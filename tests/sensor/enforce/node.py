@@ -7,16 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sensor.core.calls import Role
+from sensor.core.calls import AuthenticationKind, Credentials, Ends, PrincipalKind, Role
+from sensor.core.config import EnforcementSettings
 from sensor.ebpf.abi import ENFORCEMENT, StopCount
-from sensor.enforce.block import Block, BlockKind, EnforceLimits, KnownBlocks
+from sensor.enforce.block import Block, BlockKind, KnownBlocks
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.reset import Connection
 from sensor.enforce.tables import Server, pack_network
 from tests.sensor.clocks import FakeClock
 
 SECOND_NS = 1_000_000_000
-LIMITS = EnforceLimits(is_enabled=True, never_block=(ip_network("10.0.0.0/8"),), rules_max=3, orphan_seconds=60)
+LIMITS = EnforcementSettings(
+    enabled=True, never_block_cidrs=(ip_network("10.0.0.0/8"),), max_blocks=3, fail_open_after_seconds=60
+)
 
 
 class FakeKernel:
@@ -62,7 +65,7 @@ class FakeWatch:
 class Node:
     """An enforcer with everything around it in a test's hands."""
 
-    def __init__(self, limits: EnforceLimits = LIMITS, state: Path | None = None, calls: int = 1_000) -> None:
+    def __init__(self, limits: EnforcementSettings = LIMITS, state: Path | None = None, calls: int = 1_000) -> None:
         self.history = SimpleNamespace(calls=calls, measure_share=lambda blocks: self.share)
         self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
         self.switch, self.share = "", 0.0
@@ -104,14 +107,9 @@ def mapped(text: str) -> bytes:
     return pack_network(ip_network(text))[4:]
 
 
-def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80) -> tuple[Any, Any]:
-    exchange = SimpleNamespace(
-        connection=3,
-        role=Role.SERVER,
-        cgroup_id=7,
-        remote_address=remote,
-        remote_port=9,
-        local_address="192.0.2.1",
-        local_port=port,
-    )
-    return exchange, SimpleNamespace(credential=credential, principal=principal)
+def call(
+    credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80, is_encrypted: bool = False
+) -> tuple[Ends, Credentials]:
+    ends = Ends(3, Role.SERVER, 7, 0, "192.0.2.1", port, remote, 9, is_encrypted=is_encrypted)
+    kind = PrincipalKind.TOKEN if principal else PrincipalKind.UNSPECIFIED
+    return ends, Credentials(AuthenticationKind.BEARER_OPAQUE, principal, kind, credential, False)

@@ -64,7 +64,7 @@ def test_a_call_that_goes_on_is_spared_uncounted() -> None:
 def test_a_session_of_tls_is_found_by_its_ends() -> None:
     node = Node()
     node.take(credential(9))
-    node.enforcer.see(*call(credential=9), is_encrypted=True)
+    node.enforcer.see(*call(credential=9, is_encrypted=True))
     assert [connection.cookie for _, connection in node.watch.asked] == [UNKNOWN_COOKIE]
 
 

@@ -1,13 +1,13 @@
 """What a sensor enforces: within its own limits, for as long as it was asked, and never by itself."""
 
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from sensor.core.config import EnforcementSettings
 from sensor.ebpf.abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark, StopCount
-from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, Block, BlockKind, EnforceLimits, Scope, find_fault
+from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, Block, BlockKind, Scope, find_fault
 from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX
 from sensor.enforce.history import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
@@ -53,7 +53,7 @@ def test_what_is_told_again_never_lasts_longer() -> None:
 
 
 def test_off_by_default() -> None:
-    node = Node(EnforceLimits())
+    node = Node(EnforcementSettings())
     node.take(address("203.0.113.7"))
     assert not node.blocked()
     assert "off in this sensor's settings" in node.reasons()["a"]
@@ -162,7 +162,7 @@ def test_a_flood_does_not_push_out_what_is_in_force() -> None:
 
 def test_more_names_than_the_kernel_holds_end_nothing() -> None:
     """Its table of credentials takes so many; one more, and it took none of the blocks any more."""
-    node = Node(replace(LIMITS, rules_max=1_000))
+    node = Node(LIMITS.model_copy(update={"max_blocks": 1_000}))
     each = CREDENTIALS_LIMIT + 1
     fit = SLOTS_MAX // each
     principals = [
@@ -197,7 +197,7 @@ def test_after_it_stood_still_connections_are_judged_anew() -> None:
 
 
 def test_many_changes_are_a_few_lines_and_a_sum(caplog: pytest.LogCaptureFixture) -> None:
-    node = Node(replace(LIMITS, rules_max=100))
+    node = Node(LIMITS.model_copy(update={"max_blocks": 100}))
     with caplog.at_level("INFO", logger="sensor.enforce.enforcer"):
         node.take(*(address(f"198.51.100.{n}", id=f"f{n:03}") for n in range(90)))
         node.take()
@@ -208,7 +208,7 @@ def test_many_changes_are_a_few_lines_and_a_sum(caplog: pytest.LogCaptureFixture
 
 
 def test_the_allow_list_goes_to_the_kernel_where_a_network_holds_one() -> None:
-    limits = replace(LIMITS, never_block=(ip_network("203.0.113.9/32"),))
+    limits = LIMITS.model_copy(update={"never_block_cidrs": (ip_network("203.0.113.9/32"),)})
     node = Node(limits)
     node.take(address("203.0.113.0/24"))
     assert node.blocked("blocked_networks") == {pack_network(ip_network("203.0.113.0/24"))}

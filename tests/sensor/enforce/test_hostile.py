@@ -11,7 +11,7 @@ from sensor.enforce.block import find_fault
 from sensor.export.messages import read_blocks
 from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node
 
-HONEST = ip_network("10.0.0.0/8")  # LIMITS.never_block.
+HONEST = ip_network("10.0.0.0/8")  # LIMITS.never_block_cidrs.
 ADDRESSES = st.sampled_from(
     (
         *("10.1.2.3", "10.0.0.0/24", "0.0.0.0/0", "::/0", "::ffff:10.1.2.3", "::ffff:0:0/96", "203.0.113.7"),
@@ -72,17 +72,17 @@ POLICIES = st.lists(
 
 def check_limits(node: Node) -> None:
     held = [status for status in node.enforcer.report().blocks if status.is_enforced]
-    assert len(held) <= LIMITS.rules_max
+    assert len(held) <= LIMITS.max_blocks
     now_ns = node.clock.monotonic_ns()
     for verdict in node.kernel.maps.get("verdicts", {}).values():
-        assert VERDICT.unpack(verdict)[0] <= now_ns + LIMITS.seconds_max * SECOND_NS
+        assert VERDICT.unpack(verdict)[0] <= now_ns + LIMITS.max_block_seconds * SECOND_NS
     for key in node.blocked("blocked_addresses"):
         assert (IPv6Address(key).ipv4_mapped or IPv6Address(key)) not in HONEST
     for key in node.blocked("blocked_networks"):
         bits, address = NETWORK_KEY.unpack(key)
         network = IPv6Network((address, bits))
         mapped = network.network_address.ipv4_mapped
-        assert bits >= (LIMITS.ipv4_prefix_min + 96 if mapped else LIMITS.ipv6_prefix_min)
+        assert bits >= (LIMITS.min_ipv4_prefix_bits + 96 if mapped else LIMITS.min_ipv6_prefix_bits)
         # Spared ones go first in the kernel.
         assert mapped is None or mapped not in HONEST
 
@@ -100,6 +100,6 @@ def test_no_policy_gets_past_the_limits(policies: list[tuple[stream_pb2.BlockSet
         check_limits(node)
     node.enforcer.on_connection(False)  # A partition while they are live.
     node.pass_seconds(1)
-    node.pass_seconds(LIMITS.orphan_seconds + 1)
+    node.pass_seconds(LIMITS.fail_open_after_seconds + 1)
     assert not node.enforcer.is_live and node.kernel.state[0] == 0
     assert not any(node.blocked(name) for name in ("blocked_addresses", "blocked_networks", "blocked_credentials"))

@@ -31,7 +31,6 @@ class FakeProc:
         executable: str = "/usr/bin/orders",
         command_line: str = "",
         command: str = "orders",
-        parent_pid: int = 1,
         start_ticks: int = 100,
         cgroup: str = "0::/\n",
         sockets: tuple[int, ...] = (),
@@ -40,7 +39,7 @@ class FakeProc:
         directory = self.root / str(pid)
         (directory / "fd").mkdir(parents=True)
         (directory / "ns").mkdir()
-        fields = ["S", str(parent_pid), *["0"] * 17, str(start_ticks), *["0"] * 30]
+        fields = ["S", "1", *["0"] * 17, str(start_ticks), *["0"] * 30]
         (directory / "stat").write_text(f"{pid} ({command}) {' '.join(fields)}\n")
         (directory / "cmdline").write_text(command_line.replace(" ", "\0") + "\0" if command_line else "")
         (directory / "cgroup").write_text(cgroup)

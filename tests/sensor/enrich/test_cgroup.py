@@ -15,8 +15,8 @@ USER = "/user.slice/user-1000.slice/user@1000.service"
 STATIC = "0123456789abcdef" * 2
 
 
-def container(container_id: str, runtime: str, pod_uid: str = "", user_id: int | None = None) -> CgroupOwner:
-    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime, pod_uid=pod_uid, user_id=user_id)
+def container(container_id: str, pod_uid: str = "", user_id: int | None = None) -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, pod_uid=pod_uid, user_id=user_id)
 
 
 def pod(uid: str = UID) -> CgroupOwner:
@@ -31,42 +31,42 @@ def unit(name: str) -> CgroupOwner:
     ("path", "owner"),
     [
         # Containers, cgroupfs driver.
-        (f"/docker/{ID}", container(ID, "docker")),
-        (f"/kubepods/burstable/{POD}/{ID}", container(ID, "", UID)),
-        (f"/kubepods/besteffort/{POD}/crio-{ID}", container(ID, "cri-o", UID)),
-        (f"/libpod_parent/libpod-{ID}", container(ID, "podman")),
-        (f"/default/{ID}", container(ID, "containerd")),
-        (f"/ecs/b1946ac92492d2347c6235b4d2611184/{ID}", container(ID, "")),
+        (f"/docker/{ID}", container(ID)),
+        (f"/kubepods/burstable/{POD}/{ID}", container(ID, UID)),
+        (f"/kubepods/besteffort/{POD}/crio-{ID}", container(ID, UID)),
+        (f"/libpod_parent/libpod-{ID}", container(ID)),
+        (f"/default/{ID}", container(ID)),
+        (f"/ecs/b1946ac92492d2347c6235b4d2611184/{ID}", container(ID)),
         (
             "/ecs/b1946ac92492d2347c6235b4d2611184-1234567890",
-            container("b1946ac92492d2347c6235b4d2611184-1234567890", "docker"),
+            container("b1946ac92492d2347c6235b4d2611184-1234567890"),
         ),
-        ("/lxc/web", container("web", "lxc")),
-        ("/lxc.payload.web/system.slice/nginx.service", container("web", "lxc")),
+        ("/lxc/web", container("web")),
+        ("/lxc.payload.web/system.slice/nginx.service", container("web")),
         # Containers, systemd driver.
-        (f"/system.slice/docker-{ID}.scope", container(ID, "docker")),
-        (f"/system.slice/nerdctl-{ID}.scope", container(ID, "containerd")),
+        (f"/system.slice/docker-{ID}.scope", container(ID)),
+        (f"/system.slice/nerdctl-{ID}.scope", container(ID)),
         (
             f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope",
-            container(ID, "containerd", UID),
+            container(ID, UID),
         ),
-        (f"/kubepods.slice/kubepods-{SLICE}/crio-{ID}.scope/container", container(ID, "cri-o", UID)),
-        (f"/machine.slice/libpod-{ID}.scope/container", container(ID, "podman")),
+        (f"/kubepods.slice/kubepods-{SLICE}/crio-{ID}.scope/container", container(ID, UID)),
+        (f"/machine.slice/libpod-{ID}.scope/container", container(ID)),
         # Of users without root: podman's own scope, docker's, podman's cgroupfs driver in a session, root's.
-        (f"{USER}/user.slice/libpod-{ID}.scope/container", container(ID, "podman", user_id=1000)),
-        (f"{USER}/user.slice/docker-{ID}.scope", container(ID, "docker", user_id=1000)),
-        (f"{USER}/app.slice/docker.service/docker/{ID}", container(ID, "docker", user_id=1000)),
-        (f"/user.slice/user-1000.slice/session-3.scope/libpod-{ID}", container(ID, "podman", user_id=1000)),
+        (f"{USER}/user.slice/libpod-{ID}.scope/container", container(ID, user_id=1000)),
+        (f"{USER}/user.slice/docker-{ID}.scope", container(ID, user_id=1000)),
+        (f"{USER}/app.slice/docker.service/docker/{ID}", container(ID, user_id=1000)),
+        (f"/user.slice/user-1000.slice/session-3.scope/libpod-{ID}", container(ID, user_id=1000)),
         (f"{USER}/app.slice/web.service/libpod-payload-{ID}", unit("web.service")),
-        (f"/user.slice/user-0.slice/session-1.scope/libpod_parent/libpod-{ID}", container(ID, "podman")),
-        ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", container("web", "nspawn")),
+        (f"/user.slice/user-0.slice/session-1.scope/libpod_parent/libpod-{ID}", container(ID)),
+        ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", container("web")),
         # Nested: the innermost container, and systemd inside a container is not the host's.
-        (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, "", UID)),
-        (f"/system.slice/docker-{ID}.scope/system.slice/nginx.service", container(ID, "docker")),
+        (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, UID)),
+        (f"/system.slice/docker-{ID}.scope/system.slice/nginx.service", container(ID)),
         # The runtime's own unit names nothing that runs in it.
         (
             f"/system.slice/containerd.service/kubepods-burstable-{SLICE}:cri-containerd:{ID}",
-            container(ID, "containerd", UID),
+            container(ID, UID),
         ),
         # A unit that runs one container (podman quadlet) outlives it.
         (f"/system.slice/web.service/libpod-payload-{ID}", unit("web.service")),
@@ -86,18 +86,18 @@ def unit(name: str) -> CgroupOwner:
         # minikube's, under k3s, with docker in a Pod.
         (f"/kubepods/{POD}", pod()),
         (f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{SLICE}", pod()),
-        (f"/kubepods/burstable/pod{STATIC}/{ID}", container(ID, "", STATIC)),
+        (f"/kubepods/burstable/pod{STATIC}/{ID}", container(ID, STATIC)),
         (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{STATIC}.slice", pod(STATIC)),
         (
             f"/system.slice/docker-{OTHER_ID}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice"
             f"/kubelet-kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope",
-            container(ID, "containerd", UID),
+            container(ID, UID),
         ),
-        (f"/docker/{OTHER_ID}/kubelet/kubepods/{POD}/{ID}", container(ID, "", UID)),
-        (f"/system.slice/k3s.service/kubepods/burstable/{POD}/{ID}", container(ID, "", UID)),
-        (f"/kubepods/{POD}/{ID}/docker/{OTHER_ID}", container(OTHER_ID, "docker", UID)),
-        (f"/kubepods.slice/kubepods-{SLICE}/docker-{ID}.scope", container(ID, "docker", UID)),
-        (f"/../../kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope", container(ID, "containerd", UID)),
+        (f"/docker/{OTHER_ID}/kubelet/kubepods/{POD}/{ID}", container(ID, UID)),
+        (f"/system.slice/k3s.service/kubepods/burstable/{POD}/{ID}", container(ID, UID)),
+        (f"/kubepods/{POD}/{ID}/docker/{OTHER_ID}", container(OTHER_ID, UID)),
+        (f"/kubepods.slice/kubepods-{SLICE}/docker-{ID}.scope", container(ID, UID)),
+        (f"/../../kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope", container(ID, UID)),
         (f"/podman/pod{UID[:-1]}", NOBODY),
         # Nobody in particular.
         ("/", NOBODY),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.ebpf.syscalls import count_sockmap_programs, create_object
+from sensor.ebpf.bpf_syscall import count_sockmap_programs, create_object
 from sensor.enrich.hidden import REREAD_SECONDS, HiddenTable
 from sensor.enrich.processes import ProcessTable
 from tests.sensor.enrich.fakes import FakeClock

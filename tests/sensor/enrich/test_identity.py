@@ -3,12 +3,13 @@ tree.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup_tree import CgroupTree
-from sensor.enrich.identity import FIRST_RETRY_SECONDS, UNKNOWN_WORKLOAD, NodeIdentity, Pods
+from sensor.enrich.identity import FIRST_RETRY_SECONDS, UNKNOWN_WORKLOAD, NodeIdentity
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.processes import ProcessTable
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
@@ -19,7 +20,7 @@ ID = "0123456789abcdef" * 4
 class Node:
     """A node with its identity; a test adds cgroups, processes and sockets and asks."""
 
-    def __init__(self, directory: Path, pods: Pods | None = None) -> None:
+    def __init__(self, directory: Path, pods: Any = None) -> None:
         self.clock = FakeClock()
         self.tree = directory / "cgroup"
         self.tree.mkdir()
@@ -67,7 +68,7 @@ def workload(service: Service) -> tuple[str, WorkloadKind]:
 
 def test_unit_of_the_cgroup_names_the_service(node: Node) -> None:
     cgroup_id = node.add_cgroup("/system.slice/orders.service")
-    assert node.identity.service(cgroup_id, 8080, "10.0.0.5") == Service(
+    assert node.identity.server(cgroup_id, 8080, "10.0.0.5")[0] == Service(
         cluster="",
         namespace="",
         workload="orders.service",
@@ -79,21 +80,21 @@ def test_unit_of_the_cgroup_names_the_service(node: Node) -> None:
 
 def test_container_of_the_cgroup_names_the_service(node: Node) -> None:
     cgroup_id = node.add_cgroup(f"/system.slice/docker-{ID}.scope")
-    assert workload(node.identity.service(cgroup_id, 80, "172.17.0.2")) == (ID[:12], WorkloadKind.CONTAINER)
+    assert workload(node.identity.server(cgroup_id, 80, "172.17.0.2")[0]) == (ID[:12], WorkloadKind.CONTAINER)
 
 
 def test_listener_of_the_root_is_named_by_its_program(node: Node) -> None:
     node.proc.add(70, executable="/usr/bin/python3.13", command_line="python3 app.py --token s3cret", sockets=(501,))
     node.listen(8080, 501)
-    service = node.identity.service(node.root_id, 8080, "127.0.0.1")
+    service = node.identity.server(node.root_id, 8080, "127.0.0.1")[0]
     assert workload(service) == ("app.py", WorkloadKind.PROCESS)
-    assert node.identity.hop(node.root_id, 8080, "127.0.0.1") is Hop.ENDPOINT
+    assert node.identity.server(node.root_id, 8080, "127.0.0.1")[1] is Hop.ENDPOINT
 
 
 def test_listener_opened_before_its_process_moved_is_named_by_where_it_is_now(node: Node) -> None:
     node.proc.add(70, sockets=(501,), cgroup="0::/system.slice/orders.service\n")
     node.listen(8080, 501)
-    assert workload(node.identity.service(node.root_id, 8080, "127.0.0.1")) == (
+    assert workload(node.identity.server(node.root_id, 8080, "127.0.0.1")[0]) == (
         "orders.service",
         WorkloadKind.SYSTEMD_UNIT,
     )
@@ -105,8 +106,8 @@ def test_socket_unit_is_named_by_the_service_that_took_its_socket(node: Node) ->
     node.listen(8080, 501, cgroup_id=cgroup_id)
     node.listen(8081, 502, cgroup_id=cgroup_id)
     node.proc.add(70, sockets=(501,), cgroup="0::/system.slice/orders.service\n")
-    assert node.identity.service(cgroup_id, 8080, "10.0.0.5").workload == "orders.service"
-    assert node.identity.service(cgroup_id, 8081, "10.0.0.5").workload == "orders.socket"
+    assert node.identity.server(cgroup_id, 8080, "10.0.0.5")[0].workload == "orders.service"
+    assert node.identity.server(cgroup_id, 8081, "10.0.0.5")[0].workload == "orders.socket"
 
 
 def test_hybrid_host_is_named_by_version_1_cgroups_and_told_apart_by_namespace(node: Node) -> None:
@@ -117,31 +118,31 @@ def test_hybrid_host_is_named_by_version_1_cgroups_and_told_apart_by_namespace(n
         node.proc.add(70 + number, sockets=(500 + number,), cgroup=cgroup)
         node.listen(80, 500 + number, namespace=namespace)
         node.sockets.addresses[namespace] = frozenset({"127.0.0.1", f"172.17.0.{number}"})
-    assert node.identity.service(node.root_id, 80, "172.17.0.1").workload == "1" * 12
-    assert node.identity.service(node.root_id, 80, "172.17.0.2").workload == "2" * 12
+    assert node.identity.server(node.root_id, 80, "172.17.0.1")[0].workload == "1" * 12
+    assert node.identity.server(node.root_id, 80, "172.17.0.2")[0].workload == "2" * 12
 
 
 def test_prefork_parent_names_the_service(node: Node) -> None:
     node.proc.add(70, executable="/usr/sbin/nginx", sockets=(501,), start_ticks=10)
-    node.proc.add(71, executable="/usr/sbin/worker", sockets=(501,), start_ticks=20, parent_pid=70)
+    node.proc.add(71, executable="/usr/sbin/worker", sockets=(501,), start_ticks=20)
     node.listen(80, 501)
-    assert node.identity.service(node.root_id, 80, "10.0.0.5").workload == "nginx"
+    assert node.identity.server(node.root_id, 80, "10.0.0.5")[0].workload == "nginx"
 
 
 def test_forwarding_program_is_a_hop(node: Node) -> None:
     node.proc.add(70, executable="/usr/sbin/haproxy", sockets=(501,))
     node.listen(80, 501)
-    assert node.identity.hop(node.root_id, 80, "10.0.0.5") is Hop.PROXY
+    assert node.identity.server(node.root_id, 80, "10.0.0.5")[1] is Hop.PROXY
 
 
 def test_first_sight_is_looked_up_at_once_and_then_from_memory(node: Node) -> None:
     node.listeners.refresh()
     node.proc.add(70, sockets=(501,))
     node.listen(8080, 501)
-    first = node.identity.service(node.root_id, 8080, "127.0.0.1")
+    first = node.identity.server(node.root_id, 8080, "127.0.0.1")[0]
     readings = node.sockets.readings
     assert first.workload == "orders"
-    assert node.identity.service(node.root_id, 8080, "127.0.0.1") is first
+    assert node.identity.server(node.root_id, 8080, "127.0.0.1")[0] is first
     assert node.sockets.readings == readings
 
 
@@ -149,37 +150,37 @@ def test_name_outlives_its_process_and_changes_with_the_next(node: Node) -> None
     node.proc.add(70, sockets=(501,))
     node.listen(8080, 501)
     end = (node.root_id, 8080, "127.0.0.1")
-    assert node.identity.service(*end).workload == "orders"
+    assert node.identity.server(*end)[0].workload == "orders"
     node.proc.remove(70)
     node.sockets.sockets.clear()
     node.identity.refresh()
-    assert node.identity.service(*end).workload == "orders"
+    assert node.identity.server(*end)[0].workload == "orders"
     node.proc.add(71, executable="/usr/bin/baskets", sockets=(502,), start_ticks=900)
     node.listen(8080, 502)
     node.identity.refresh()
-    assert node.identity.service(*end).workload == "baskets"
+    assert node.identity.server(*end)[0].workload == "baskets"
 
 
 def test_name_stays_while_the_process_stays(node: Node) -> None:
     node.proc.add(70, sockets=(501,))
     node.listen(8080, 501)
     end = (node.root_id, 8080, "127.0.0.1")
-    first = node.identity.service(*end)
+    first = node.identity.server(*end)[0]
     (node.proc.root / "70" / "cgroup").write_text("0::/system.slice/moved.service\n")
     node.identity.refresh()
-    assert node.identity.service(*end) is first
+    assert node.identity.server(*end)[0] is first
 
 
 def test_unnamed_end_is_unknown_and_tried_again_later(node: Node) -> None:
     end = (node.root_id, 8080, "127.0.0.1")
-    assert workload(node.identity.service(*end)) == (UNKNOWN_WORKLOAD, WorkloadKind.UNSPECIFIED)
+    assert workload(node.identity.server(*end)[0]) == (UNKNOWN_WORKLOAD, WorkloadKind.UNSPECIFIED)
     node.proc.add(70, sockets=(501,))
     node.listen(8080, 501)
     readings = node.sockets.readings
-    assert node.identity.service(*end).workload == UNKNOWN_WORKLOAD
+    assert node.identity.server(*end)[0].workload == UNKNOWN_WORKLOAD
     assert node.sockets.readings == readings
     node.clock.now += FIRST_RETRY_SECONDS
-    assert node.identity.service(*end).workload == "orders"
+    assert node.identity.server(*end)[0].workload == "orders"
 
 
 def test_client_of_a_named_cgroup(node: Node) -> None:

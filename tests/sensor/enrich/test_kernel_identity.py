@@ -114,7 +114,7 @@ def test_listener_of_the_root_whose_process_moved_is_named_by_its_unit(tmp_path:
         server(tmp_path / "app.py", into=MOUNT) as (pid, port),
     ):
         (unit / "cgroup.procs").write_text(str(pid))
-        service = build_identity().service(root_id, port, "127.0.0.1")
+        service = build_identity().server(root_id, port, "127.0.0.1")[0]
         assert (service.workload, service.workload_kind) == ("orders.service", WorkloadKind.SYSTEMD_UNIT)
 
 
@@ -123,7 +123,7 @@ def test_listener_of_the_root_is_named_by_its_script_and_its_client_too(tmp_path
     root_id = MOUNT.stat().st_ino
     identity = build_identity()
     with server(tmp_path / "app.py", into=MOUNT) as (_, port):
-        service = identity.service(root_id, port, "127.0.0.1")
+        service = identity.server(root_id, port, "127.0.0.1")[0]
         if Path("/proc/self/cgroup").read_text().count("docker") == 0:
             assert (service.workload, service.workload_kind) == ("app.py", WorkloadKind.PROCESS)
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -149,7 +149,7 @@ def test_listeners_of_another_network_namespace_are_found(tmp_path: Path) -> Non
             assert found[0].namespace != Path("/proc/self/ns/net").stat().st_ino
             assert found[0].process is not None
             assert found[0].process.cgroup_path == "/apidae-test-netns.slice/orders.service"
-            assert build_identity().service(unit.stat().st_ino, port, "127.0.0.1").workload == "orders.service"
+            assert build_identity().server(unit.stat().st_ino, port, "127.0.0.1")[0].workload == "orders.service"
     finally:
         subprocess.run(["ip", "netns", "del", namespace], check=True)
 
@@ -158,7 +158,7 @@ def test_dead_listener_keeps_the_name_of_its_first_call(tmp_path: Path) -> None:
     assert MOUNT is not None
     identity = build_identity()
     with server(tmp_path / "brief.py", into=MOUNT) as (_, port):
-        first = identity.service(MOUNT.stat().st_ino, port, "127.0.0.1")
+        first = identity.server(MOUNT.stat().st_ino, port, "127.0.0.1")[0]
     identity.refresh()
-    assert identity.service(MOUNT.stat().st_ino, port, "127.0.0.1") is first
+    assert identity.server(MOUNT.stat().st_ino, port, "127.0.0.1")[0] is first
     assert first.workload == "brief.py"

@@ -15,7 +15,7 @@ def test_identity_is_built_over_given_trees(tmp_path: Path) -> None:
         cluster="c", node="host-1", cgroup_mount=tmp_path / "cgroup", proc=tmp_path / "proc", clock=FakeClock()
     )
     cgroup_id = (tmp_path / "cgroup/system.slice/orders.service").stat().st_ino
-    service = tables.identity.service(cgroup_id, 80, "10.0.0.5")
+    service = tables.identity.server(cgroup_id, 80, "10.0.0.5")[0]
     assert (service.workload, service.workload_kind) == ("orders.service", WorkloadKind.SYSTEMD_UNIT)
     assert all(listener.process is None for listener in tables.listeners.all())
 
@@ -33,7 +33,7 @@ def test_containers_are_told_with_their_images(tmp_path: Path) -> None:
         host_root=tmp_path / "host",
         clock=FakeClock(),
     )
-    service = tables.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5")
+    service = tables.identity.server(cgroup.stat().st_ino, 80, "10.0.0.5")[0]
     assert (service.workload, service.workload_kind) == ("shop-web-1", WorkloadKind.CONTAINER)
     (told,) = tables.containers.workloads(cluster="c", zone="")
     assert (told.workload, dict(told.labels)["container.image.name"]) == (service.workload, "nginx")

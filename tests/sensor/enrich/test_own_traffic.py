@@ -27,7 +27,7 @@ from sensor.enrich.own_traffic import (
     read_own_cookies,
 )
 from sensor.enrich.processes import ProcessTable
-from tests.sensor.describe.filter.test_filter import make_exchange
+from tests.sensor.describe.filter.test_filter import make_pod_exchange
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
 
 BOOT = "4e329f51-57b3-4b79-8a67-cab3c5dd05ea"
@@ -85,7 +85,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def make_call(port: int, **fields: object) -> Exchange:
-    return make_exchange(cgroup_id=CGROUP, local_port=port, local_address="127.0.0.1", **fields)
+    return make_pod_exchange(cgroup_id=CGROUP, local_port=port, local_address="127.0.0.1", **fields)
 
 
 def test_what_the_marked_process_serves_is_own_from_its_first_call_on(node: Node) -> None:

@@ -49,7 +49,7 @@ def node(tmp_path: Path, pods: FakePods) -> Node:
 def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: FakePods) -> None:
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
     cgroup_id = node.add_cgroup(find_cgroup(CART))
-    assert node.identity.service(cgroup_id, 8080, "10.244.1.7") == Service(
+    assert node.identity.server(cgroup_id, 8080, "10.244.1.7")[0] == Service(
         cluster="",
         namespace="shop",
         workload="cart",
@@ -74,12 +74,12 @@ def test_a_client_without_a_cgroup_is_named_by_its_address(node: Node, pods: Fak
 def test_a_pod_that_is_not_known_is_its_container_and_heals(node: Node, pods: FakePods) -> None:
     cgroup_id = node.add_cgroup(find_cgroup(CART))
     end = (cgroup_id, 8080, "10.244.1.7")
-    before = node.identity.service(*end)
+    before = node.identity.server(*end)[0]
     assert (before.workload, before.workload_kind) == (make_container_id(f"{PLACE}/app")[:12], WorkloadKind.CONTAINER)
     assert not node.identity.rename()
     pods.tell(make_uid(PLACE), PodName("shop", "cart", True, ""))
     assert node.identity.rename()
-    assert (node.identity.service(*end).workload, node.identity.hop(*end)) == ("cart", Hop.PROXY)
+    assert (node.identity.server(*end)[0].workload, node.identity.server(*end)[1]) == ("cart", Hop.PROXY)
     assert node.identity.former_names.by_workload() == {("shop", "cart"): (before.workload,)}
     assert node.identity.client_workload(cgroup_id, "", 0) == "shop/cart"
     assert not node.identity.rename()
@@ -88,10 +88,10 @@ def test_a_pod_that_is_not_known_is_its_container_and_heals(node: Node, pods: Fa
 def test_a_process_in_the_pods_own_cgroup_is_of_the_pod(node: Node, pods: FakePods) -> None:
     path = find_cgroup(CART).rpartition("/")[0]
     cgroup_id = node.add_cgroup(path)
-    assert node.identity.service(cgroup_id, 80, "10.244.1.7").workload == f"pod-{make_uid(PLACE)}"
+    assert node.identity.server(cgroup_id, 80, "10.244.1.7")[0].workload == f"pod-{make_uid(PLACE)}"
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
     node.identity.rename()
-    assert node.identity.service(cgroup_id, 80, "10.244.1.7").workload == "cart"
+    assert node.identity.server(cgroup_id, 80, "10.244.1.7")[0].workload == "cart"
     assert node.identity.former_names.by_workload() == {("shop", "cart"): (f"pod-{make_uid(PLACE)}",)}
     pods.tell(make_uid(PLACE), PodName("shop", "other", False, ""))
     node.identity.rename()
@@ -114,16 +114,16 @@ def test_a_pod_that_died_before_it_was_named_is_named(node: Node, pods: FakePods
     (node.tree / path.lstrip("/")).rmdir()
     node.identity.refresh()
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
-    assert node.identity.service(cgroup_id, 8080, "10.244.1.7").workload == "cart"
+    assert node.identity.server(cgroup_id, 8080, "10.244.1.7")[0].workload == "cart"
     node.identity.refresh()
-    assert node.identity.service(cgroup_id, 8080, "10.244.1.7").workload == "cart"
+    assert node.identity.server(cgroup_id, 8080, "10.244.1.7")[0].workload == "cart"
 
 
 def test_a_listener_inherited_from_the_root_is_of_the_pod_where_its_process_is_now(node: Node, pods: FakePods) -> None:
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
     node.proc.add(70, sockets=(501,), cgroup=f"0::{find_cgroup(CART)}\n")
     node.listen(8080, 501)
-    assert node.identity.service(node.root_id, 8080, "127.0.0.1").workload == "cart"
+    assert node.identity.server(node.root_id, 8080, "127.0.0.1")[0].workload == "cart"
 
 
 def test_a_hybrid_host_names_pods_by_version_1_cgroups(node: Node, pods: FakePods) -> None:
@@ -131,14 +131,14 @@ def test_a_hybrid_host_names_pods_by_version_1_cgroups(node: Node, pods: FakePod
     path = find_cgroup(CART, driver="cgroupfs")
     node.proc.add(70, sockets=(501,), cgroup=f"5:memory:{path}\n1:name=systemd:{path}\n0::/\n")
     node.listen(8080, 501)
-    assert node.identity.service(node.root_id, 8080, "10.244.1.7").workload == "cart"
+    assert node.identity.server(node.root_id, 8080, "10.244.1.7")[0].workload == "cart"
 
 
 def test_what_is_left_out_is_known_by_end_and_by_client(node: Node, pods: FakePods) -> None:
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, "off"))
     cgroup_id = node.add_cgroup(find_cgroup(CART))
     end = (cgroup_id, 8080, "10.244.1.7")
-    assert node.identity.service(*end).workload == "cart"
+    assert node.identity.server(*end)[0].workload == "cart"
     assert node.identity.why_end_left_out(*end) == node.identity.why_left_out(cgroup_id) == "off"
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
     node.identity.rename()

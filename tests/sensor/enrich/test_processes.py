@@ -15,10 +15,10 @@ def proc(tmp_path: Path) -> FakeProc:
 
 
 def test_process_is_read(proc: FakeProc) -> None:
-    proc.add(70, command="a) R 1 (b", parent_pid=7, start_ticks=123, cgroup="0::/system.slice/a.service\n")
+    proc.add(70, command="a) R 1 (b", start_ticks=123, cgroup="0::/system.slice/a.service\n")
     process = ProcessTable(proc.root).process(70)
     assert process is not None
-    assert (process.parent_pid, process.start_ticks) == (7, 123)
+    assert process.start_ticks == 123
     assert (process.name, process.executable) == ("orders", "orders")
     assert process.cgroup_path == "/system.slice/a.service"
 

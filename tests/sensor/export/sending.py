@@ -9,7 +9,8 @@ from apidae.v1 import data_pb2
 
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
-from sensor.core.health import HealthReport, SensorState, StageCount
+from sensor.core.health import HealthReport, StageCount
+from sensor.core.state import SensorState
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.describe.schemas.book import Schema
 from sensor.enforce.block import EnforcementReport

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.export.policy import Policy
-from sensor.export.state import InstallationKey, StateDirectory, StateError
+from sensor.export.state import StateDirectory, StateError
 
 KEYS = (InstallationKey(key_id=2, secret=b"b" * 16), InstallationKey(key_id=1, secret=b"a" * 16))
 OWN = CollectorTraffic(
     boot_id="4e329f51-57b3-4b79-8a67-cab3c5dd05ea", process_mark="apidae-" + 64 * "5", ends=(("10.0.0.9", 8443),)
 )
-POLICY = Policy(epoch=9, triggers=Triggers(distinct_objects_per_second=3, calls_per_second=4))
+POLICY = Policy(
+    epoch=9,
+    triggers=Triggers(distinct_objects_per_second=3, calls_per_second=4),
+    consumer_order=(ConsumerColumn.CLIENT_WORKLOAD, ConsumerColumn.PRINCIPAL),
+)
 
 
 def test_what_is_saved_is_loaded_by_the_next_process(tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ class Transcript:
         for start, end in itertools.pairwise(sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})):
             chunk = Chunk(self.positions[direction], data[start:end], self.time_ns)
             self.positions[direction] += end - start
-            self.connection.take(direction, chunk, self.calls)
+            self.connection.take_piece(direction, chunk, self.calls)
         return self
 
     def lose(self, direction: Direction, length: int) -> "Transcript":
-        self.connection.take(direction, Gap(self.positions[direction], length), self.calls)
+        self.connection.take_piece(direction, Gap(self.positions[direction], length), self.calls)
         self.positions[direction] += length
         return self
 

@@ -6,9 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.http.http1.events import Abandoned, Data, End, Event, Head, Started, State, Stopped
 from sensor.http.http1.grammar import RULES, Expect, Fault, name_smuggling
-from sensor.http.http1.stream import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MessageReader
+from sensor.http.http1.stream import (
+    MAX_CHUNK_LINE_BYTES,
+    MAX_HEAD_BYTES,
+    Abandoned,
+    Data,
+    End,
+    Event,
+    Head,
+    MessageReader,
+    MessageState,
+    Started,
+    Stopped,
+)
 from tests.sensor.http.smuggling import CHUNKED, EMPTY_CHUNK, POST, SMUGGLED, SMUGGLING
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -110,7 +121,7 @@ def test_smuggling_invents_no_second_request_and_is_flagged(name: str, step: int
     reader = Reader(is_request=True)
     data = prefix + SMUGGLED
     events = [event for at in range(0, len(data), step) for event in reader.collect(reader.feed, data[at : at + step])]
-    assert reader.state is State.HELD
+    assert reader.state is MessageState.HELD
     # The next honest request, once the client saw the answer.
     events += reader.collect(reader.release)
     events += reader.collect(reader.feed, GET)
@@ -176,13 +187,13 @@ def test_any_cut_gives_the_same_events(data: bytes, sizes: list[int], is_request
     whole = Reader(is_request=is_request, is_strict=is_strict, has_data=True)
     events, at = [], 0
     for size in sizes:
-        if cut.state is State.LOST or whole.state is State.LOST:
+        if cut.state is MessageState.LOST or whole.state is MessageState.LOST:
             break
         events += cut.collect(cut.feed, data[at : at + size])
         at += size
     events += cut.collect(cut.feed, data[at:])
     expected = whole.collect(whole.feed, data)
-    if State.LOST in (cut.state, whole.state):
+    if MessageState.LOST in (cut.state, whole.state):
         return  # Where the place was lost, reading goes on at the start of a feed, so the cuts matter.
     assert merge([*events, *cut.collect(cut.finish)]) == merge([*expected, *whole.collect(whole.finish)])
 
@@ -248,7 +259,7 @@ def test_limits_stop_with_a_fault(is_strict: bool) -> None:
     assert Stopped(Fault.HEAD_SIZE) in events
     reader = Reader(is_request=True, is_strict=is_strict)
     events = reader.collect(reader.feed, CHUNKED + b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1))
-    assert reader.state is (State.STOPPED if is_strict else State.HELD)
+    assert reader.state is (MessageState.STOPPED if is_strict else MessageState.HELD)
 
 
 def test_rules_name_every_fault() -> None:

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
+from sensor.capture.http2.flow import PieceOrder
 from sensor.http.http2.frames import PASSED_OVER, PREFACE, Frame, FrameKind, unpack_header
 from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH
-from sensor.http.http2.order import PieceOrder
 from sensor.http.http2.streams import StreamCall
 from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.http.http2_conversation import converse
@@ -98,14 +98,14 @@ def test_what_the_kernel_cuts_and_hands_up_tells_the_same(seed):
             pieces += [piece for way, piece in late if way == direction]
             late = [(way, piece) for way, piece in late if way != direction]
         for piece in pieces:
-            has_hole, found = bool(orders[direction].holes), orders[direction].add(piece)
+            has_hole, found = bool(orders[direction].holes), orders[direction].add_piece(piece)
             filled += has_hole and bool(found)
             for ready in found:
-                kernel.connection.take(direction, ready, kernel.calls)
+                kernel.connection.take_piece(direction, ready, kernel.calls)
     for direction, piece in late:
-        for ready in orders[direction].add(piece):
+        for ready in orders[direction].add_piece(piece):
             filled += 1
-            kernel.connection.take(direction, ready, kernel.calls)
+            kernel.connection.take_piece(direction, ready, kernel.calls)
     assert filled >= 1
     assert kernel.connection.counts.losses == 0
     by_stream = {call.stream: call for call in whole.close()}

@@ -1,8 +1,8 @@
 """Bodies of streams: what came without a hole, within its bounds, and no more."""
 
+from sensor.http.bodies import BODY_BYTES_MAX, GatheredBodies
 from sensor.http.http2.frames import Frame, FrameFlag, FrameKind
-from sensor.http.http2.open_streams import STREAM_BYTES
-from sensor.http.http2.streams import BODY_BYTES_MAX, REQUEST, RESPONSE, GatheredBodies
+from sensor.http.http2.streams import REQUEST, RESPONSE, STREAM_BYTES
 from tests.sensor.http.http2_talk import CLIENT, SERVER, Ends
 from tests.sensor.http.http2_wire import write_headers
 
@@ -10,12 +10,18 @@ ROOM = 1 << 20
 
 
 def tell(gathered: GatheredBodies, response_bytes: int = 0):
-    return gathered.tell(is_request_whole=True, is_response_whole=True, coding=b"gzip", response_bytes=response_bytes)
+    return gathered.make_bodies(
+        is_request_whole=True, is_response_whole=True, coding=b"gzip", response_bytes=response_bytes
+    )
 
 
 def test_both_sides_are_joined() -> None:
     gathered = GatheredBodies()
-    assert [gathered.add(REQUEST, b"ab", ROOM), gathered.add(RESPONSE, b"x", ROOM), gathered.add(REQUEST, b"c", ROOM)]
+    assert [
+        gathered.add_payload(REQUEST, b"ab", ROOM),
+        gathered.add_payload(RESPONSE, b"x", ROOM),
+        gathered.add_payload(REQUEST, b"c", ROOM),
+    ]
     bodies = tell(gathered, 30)
     assert (bodies.request, bodies.response, bodies.response_coding, bodies.head_bytes) == (b"abc", b"x", b"gzip", 29)
     assert (bodies.is_request_whole, bodies.is_response_whole) == (True, True)
@@ -23,18 +29,18 @@ def test_both_sides_are_joined() -> None:
 
 def test_what_follows_a_hole_is_not_kept() -> None:
     gathered = GatheredBodies()
-    gathered.add(RESPONSE, b"ab", ROOM)
-    gathered.cut(RESPONSE, 100)
-    assert gathered.add(RESPONSE, b"yz", ROOM) == 0
+    gathered.add_payload(RESPONSE, b"ab", ROOM)
+    gathered.cut_side(RESPONSE, 100)
+    assert gathered.add_payload(RESPONSE, b"yz", ROOM) == 0
     bodies = tell(gathered, 114)
     assert (bodies.response, bodies.is_response_whole, bodies.head_bytes) == (b"ab", False, 10)
 
 
 def test_bounds_of_a_side_and_of_a_connection() -> None:
     gathered = GatheredBodies()
-    assert gathered.add(REQUEST, bytes(BODY_BYTES_MAX), ROOM) == BODY_BYTES_MAX
-    assert gathered.add(REQUEST, b"1", ROOM) == 0
-    assert gathered.add(RESPONSE, b"123", 2) == 0
+    assert gathered.add_payload(REQUEST, bytes(BODY_BYTES_MAX), ROOM) == BODY_BYTES_MAX
+    assert gathered.add_payload(REQUEST, b"1", ROOM) == 0
+    assert gathered.add_payload(RESPONSE, b"123", 2) == 0
     assert len(gathered) == BODY_BYTES_MAX
     assert not tell(gathered).is_response_whole
 
@@ -47,7 +53,7 @@ def test_a_stream_has_its_bodies_and_gives_back_what_it_held() -> None:
     place = connection._readers[CLIENT]._position
     assert place is not None
     data = Frame(place, 13, 5, FrameKind.DATA, FrameFlag.END_STREAM, 1, b"body", 4, is_sampled=True)
-    connection.take(CLIENT, data, ends.seen.calls)
+    connection.take_piece(CLIENT, data, ends.seen.calls)
     assert held < connection.held_bytes < held + STREAM_BYTES
     block = ends.response.encode([(b":status", b"200"), (b"content-encoding", b"br")])
     ends.seen.say(SERVER, write_headers(1, block, is_end=True))
@@ -68,7 +74,7 @@ def test_a_body_without_its_beginning_is_not_kept() -> None:
     assert place is not None
     for at, payload in ((place, None), (place + 13, b"rest")):
         frame = Frame(at, 13, 5, FrameKind.DATA, 0, 1, payload, 4, is_sampled=payload is not None)
-        connection.take(CLIENT, frame, ends.seen.calls)
+        connection.take_piece(CLIENT, frame, ends.seen.calls)
     ends.seen.close()
     bodies = ends.seen.calls[0].bodies
     assert bodies is not None and (bodies.request, bodies.is_request_whole) == (b"", False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sensor.http.hpack import Placeholder
 from sensor.http.http2.frames import PREFACE, Frame, FrameKind
 from sensor.http.http2.heads import UNKNOWN_PATH, StreamRequest
-from sensor.http.http2.open_streams import DOUBTFUL_SILENCE_NS, MAX_STREAMS
+from sensor.http.http2.streams import DOUBTFUL_SILENCE_NS, MAX_STREAMS
 from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.http.http2_conversation import Conversation, converse
 from tests.sensor.http.http2_talk import (
@@ -224,7 +224,7 @@ def test_frames_that_the_kernel_cut_never_raise(frames, is_joined, client):
         position = transcript.positions[direction] + missing * (missing > 3)
         frame = Frame(position, size, SECOND, kind, flags, stream, payload, size - 9)
         transcript.positions[direction] = position + size
-        transcript.connection.take(direction, frame, transcript.calls)
+        transcript.connection.take_piece(direction, frame, transcript.calls)
     transcript.close()
 
 

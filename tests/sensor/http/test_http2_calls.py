@@ -5,7 +5,7 @@ import itertools
 from sensor.http.grpc import RpcProtocol, StreamingKind
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.http.http2.frames import PREFACE, Frame, FrameKind
-from sensor.http.http2.open_streams import MAX_EARLY
+from sensor.http.http2.streams import MAX_EARLY
 from tests.sensor.http.hpack_encoder import Encoder
 from tests.sensor.http.http2_talk import CLIENT, SECOND, SERVER, Ends, Transcript, get_head
 from tests.sensor.http.http2_wire import (
@@ -154,7 +154,7 @@ def test_upgraded_connection_begins_with_its_request():
         b"GET /first HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", False
     )
     assert isinstance(head, RequestHead)
-    ends.seen.connection.open_upgraded(head, started_ns=SECOND, request_bytes=80)
+    ends.seen.connection.open_upgraded(head, ends.seen.calls, started_ns=SECOND, request_bytes=80)
     ends.seen.say(SERVER, write_settings()).say(CLIENT, PREFACE + write_settings())
     ends.reply(1, is_end=True)
     ends.ask(3, b"/second")
@@ -223,7 +223,7 @@ def test_messages_that_were_not_copied_cannot_be_counted():
     ends.ask(1, b"/p.S/M", is_end=False, extra=[(b"content-type", b"application/grpc")])
     position = ends.seen.positions[0]
     elided = Frame(position, 3_027, SECOND, FrameKind.DATA, 1, 1, None, 3_000)
-    ends.seen.connection.take(CLIENT, elided, ends.seen.calls)
+    ends.seen.connection.take_piece(CLIENT, elided, ends.seen.calls)
     ends.reply(1, is_end=True)
     call = ends.seen.only()
     assert (call.request_messages, call.response_messages, call.streaming) == (None, 0, StreamingKind.UNKNOWN)

@@ -32,7 +32,7 @@ class Client:
     def send(self, data: bytes):
         chunk = Chunk(self.position, data, SECOND)
         self.position += len(data)
-        return self.connections.take(self.number, Direction.FORWARD, chunk)
+        return self.connections.take_piece(self.number, Direction.FORWARD, chunk)
 
     def ask(self, path: bytes, *extra):
         self.stream += 2
@@ -109,7 +109,7 @@ def test_what_is_held_is_what_python_needs():
                 data = write_headers(stream, block, is_end=True)
                 reader = connections.find(number)._readers[1]
                 position = reader._position or 0
-                connections.take(number, Direction.BACKWARD, Chunk(position, data, SECOND))
+                connections.take_piece(number, Direction.BACKWARD, Chunk(position, data, SECOND))
         return connections
 
     for kind in ("usual", "hostile"):
@@ -138,7 +138,7 @@ def test_a_reset_stream_waits_for_what_the_kernel_did_not_tell_of_yet():
     client = Client(connections, 1)
     client.ask(b"/download")
     head = write_headers(1, Encoder().encode([(b":status", b"200")]))
-    connections.take(1, Direction.BACKWARD, Chunk(0, write_settings() + head, SECOND))
+    connections.take_piece(1, Direction.BACKWARD, Chunk(0, write_settings() + head, SECOND))
     connection = connections.use(1)
     reset = Frame(client.position, 13, SECOND, int(FrameKind.RST_STREAM), 0, 1, bytes(4), 4)
     connection.take_frames(Direction.FORWARD, [reset], reset.position, reset.position + 13, [])
@@ -157,7 +157,7 @@ def test_long_responses_are_told_early(is_answered):
     client.ask(b"/sse")
     if is_answered:
         data = write_settings() + write_headers(1, Encoder().encode([(b":status", b"200")]))
-        connections.take(1, Direction.BACKWARD, Chunk(0, data, SECOND))
+        connections.take_piece(1, Direction.BACKWARD, Chunk(0, data, SECOND))
     told = connections.poll(2 * SECOND)
     assert get_paths(told) == ([(1, "/sse")] if is_answered else [])
     assert connections.poll(3 * SECOND) == []

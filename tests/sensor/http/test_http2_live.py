@@ -34,7 +34,7 @@ def read(recording: Recording, *, skip: int = 0) -> tuple[Http2Connection, list[
     positions = [0, 0]
     for place, (direction, data, time_ns) in enumerate(recording.said):
         if place >= skip:
-            connection.take(direction, Chunk(positions[direction], data, time_ns), calls)
+            connection.take_piece(direction, Chunk(positions[direction], data, time_ns), calls)
         positions[direction] += len(data)
     connection.close(recording.said[-1][2], calls)
     return connection, calls

@@ -24,7 +24,7 @@ from sensor.http.http2.frames import (
     read_promised_stream,
     read_settings,
 )
-from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader, State
+from sensor.http.http2.reader import MAX_PAYLOAD_BYTES, FrameReader, ReaderState
 from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.http.http2_wire import (
     write_data,
@@ -45,7 +45,7 @@ def read(reader: FrameReader, data: bytes, cuts: list[int] | None = None, positi
     events: list[FrameEvent] = []
     places = sorted({0, len(data), *(cuts or [])})
     for start, end in itertools.pairwise(places):
-        reader.take(Chunk(position + start, data[start:end], 1_000 + end), events)
+        reader.read_piece(Chunk(position + start, data[start:end], 1_000 + end), events)
     return events
 
 
@@ -230,7 +230,7 @@ def test_cuts_change_nothing(wires, cuts):
     assert sum(event.wire_bytes for event in whole if isinstance(event, Frame)) == len(wire)
     bytewise = make_reader()
     assert flatten(read(bytewise, wire, list(range(len(wire))))) == flatten(whole)
-    assert (bytewise.state, bytewise.held_bytes) == (State.HEADER, 0)
+    assert (bytewise.state, bytewise.held_bytes) == (ReaderState.HEADER, 0)
 
 
 def test_gap_inside_data_is_bridged():
@@ -238,9 +238,9 @@ def test_gap_inside_data_is_bridged():
     start = len(write_headers(1, b"a")) + 9
     for first, last in [(start, start + 1_000), (start + 10, start + 20), (start + 1, len(wire) - 17)]:
         reader, events = make_reader(), []
-        reader.take(Chunk(0, wire[:first], 1), events)
-        reader.take(Gap(first, last - first), events)
-        reader.take(Chunk(last, wire[last:], 2), events)
+        reader.read_piece(Chunk(0, wire[:first], 1), events)
+        reader.read_piece(Gap(first, last - first), events)
+        reader.read_piece(Chunk(last, wire[last:], 2), events)
         kinds = [event.kind for event in events if isinstance(event, Frame)]
         assert (kinds[0], kinds[-1], len(kinds), len(events)) == (
             FrameKind.HEADERS,
@@ -258,8 +258,8 @@ def test_gap_inside_data_is_bridged():
 def test_gap_over_the_end_of_data_ends_it_and_loses_the_place():
     wire = write_data(1, b"x" * 100, is_end=True) + write_ping()
     reader, events = make_reader(), []
-    reader.take(Chunk(0, wire[:50], 1), events)
-    reader.take(Gap(50, 70), events)
+    reader.read_piece(Chunk(0, wire[:50], 1), events)
+    reader.read_piece(Gap(50, 70), events)
     last = [event for event in events if isinstance(event, Frame)][-1]
     assert last.flags & FrameFlag.END_STREAM
     assert isinstance(events[-1], Lost)
@@ -270,13 +270,13 @@ def test_frames_of_the_kernel_and_bytes_together():
     first, data, second = write_headers(1, b"block"), write_data(1, b"x" * 500), write_headers(3, b"more")
     reader, events = make_reader(is_joined=True), []
     position = 7_000
-    reader.take(Frame(position, len(first), 1, 1, 4, 1, b"block", 0), events)
+    reader.read_piece(Frame(position, len(first), 1, 1, 4, 1, b"block", 0), events)
     position += len(first)
-    reader.take(Frame(position, len(data) * 2, 2, 0, 0, 1, None, 1_000), events)
+    reader.read_piece(Frame(position, len(data) * 2, 2, 0, 0, 1, None, 1_000), events)
     position += len(data) * 2
-    reader.take(Chunk(position, second + first[:3], 3), events)
-    reader.take(Frame(position + len(second) + len(first), len(second), 4, 1, 4, 5, b"more", 0), events)
-    reader.take(Frame(position, len(second), 4, 1, 4, 5, b"again", 0), events)
+    reader.read_piece(Chunk(position, second + first[:3], 3), events)
+    reader.read_piece(Frame(position + len(second) + len(first), len(second), 4, 1, 4, 5, b"more", 0), events)
+    reader.read_piece(Frame(position, len(second), 4, 1, 4, 5, b"again", 0), events)
     assert [event.stream for event in events if isinstance(event, Frame)] == [1, 1, 3, 5]
     assert [type(event) for event in events].count(Lost) == 1  # The rest of a frame that never came.
 
@@ -288,9 +288,9 @@ def test_hostile_bytes_never_raise(pieces, is_joined, is_client):
     position, events = 0, []
     for number, data in enumerate(pieces):
         if number % 5 == 4:
-            reader.take(Gap(position, len(data)), events)
+            reader.read_piece(Gap(position, len(data)), events)
         else:
-            reader.take(Chunk(position, data, number), events)
+            reader.read_piece(Chunk(position, data, number), events)
         position += len(data)
         assert reader.held_bytes <= MAX_FRAME_BYTES
     covered = sorted((event.position, event.wire_bytes) for event in events if isinstance(event, Frame))

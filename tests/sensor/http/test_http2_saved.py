@@ -9,8 +9,7 @@ import pytest
 from sensor.http.hpack import HpackDecoder, HpackTable, HuffmanStrings
 from sensor.http.http2.connection import Http2Connection, SavedTables
 from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
-from sensor.http.http2.open_streams import RESET_PATIENCE_NS
-from sensor.http.http2.streams import StreamCall
+from sensor.http.http2.streams import RESET_PATIENCE_NS, StreamCall
 from sensor.http.reassembly import Chunk, Direction
 from tests.sensor.http.http2_conversation import converse
 from tests.sensor.http.http2_talk import CLIENT, SERVER, STRINGS, Ends
@@ -38,7 +37,7 @@ def continue_with(saved: SavedTables | None) -> Http2Connection:
 def feed(connection: Http2Connection, said: Said, positions: list[int]) -> list[StreamCall]:
     calls: list[StreamCall] = []
     for direction, data in said:
-        connection.take(direction, Chunk(positions[direction], data, 1), calls)
+        connection.take_piece(direction, Chunk(positions[direction], data, 1), calls)
         positions[direction] += len(data)
     return calls
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sensor.http.http2.frames import PREFACE, Frame, FrameKind, Lost, is_plausible
-from sensor.http.http2.reader import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch, State
+from sensor.http.http2.reader import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch, ReaderState
 from sensor.http.reassembly import Chunk
 from tests.sensor.http.http2_wire import (
     write_data,
@@ -65,10 +65,10 @@ def test_lost_place_is_found_again_and_never_wrongly(seed):
         positions = [event.position for event in events if isinstance(event, Frame) and event.kind != FrameKind.DATA]
         assert set(positions) <= set(starts)
         assert not any(isinstance(event, Lost) for event in events)
-        found += reader.state is not State.LOST
+        found += reader.state is not ReaderState.LOST
         after = [start for start in starts if start >= cut]
         # All from the first whole frame on is read: the chain's own frames are kept.
-        if reader.state is not State.LOST:
+        if reader.state is not ReaderState.LOST:
             first = min(event.position for event in events if isinstance(event, Frame))
             assert first in after[:4]
             assert reader.counts.skipped_bytes == first - cut
@@ -81,7 +81,7 @@ def test_single_frames_in_segments_of_their_own_are_found():
     wire = [write_headers(stream, b"block%d" % stream, is_end=True) for stream in (101, 103)]
     events, position = [], 5_000
     for data in wire:
-        reader.take(Chunk(position, data, 1), events)
+        reader.read_piece(Chunk(position, data, 1), events)
         position += len(data)
     assert [event.stream for event in events if isinstance(event, Frame)] == [101, 103]
 
@@ -102,7 +102,7 @@ def test_search_is_bounded(filler):
 
     def add() -> None:
         for _ in range(10):
-            if search.add(data) is not None:
+            if search.add_segment(data) is not None:
                 break
             assert len(search.kept) <= MAX_KEPT_BYTES
             assert len(search._chains) <= MAX_CHAINS
@@ -139,4 +139,4 @@ def test_search_looks_at_every_plausible_header():
     ],
 )
 def test_what_looks_like_frames(data, expected):
-    assert (BoundarySearch(0, 0).add(data) == 0) is expected
+    assert (BoundarySearch(0, 0).add_segment(data) == 0) is expected

@@ -13,12 +13,12 @@ from sensor.http.reassembly import (
     MAX_WINDOW_BYTES,
     PATIENCE_PACKETS,
     Chunk,
-    Connection,
     Direction,
+    DirectionAssembler,
     Gap,
     Piece,
     Segment,
-    StreamAssembler,
+    TcpConnection,
     TcpFlag,
     TcpPacket,
 )
@@ -39,7 +39,7 @@ def check_cover(pieces: list[Piece]) -> int:
     return position
 
 
-def check_account(stream: StreamAssembler) -> None:
+def check_account(stream: DirectionAssembler) -> None:
     counts = stream.counts
     assert counts.seen_bytes == counts.used_bytes + counts.duplicate_bytes + counts.stray_bytes
     assert counts.conflicting_bytes + counts.late_bytes <= counts.duplicate_bytes
@@ -61,7 +61,7 @@ def segmented(draw: st.DrawFn) -> tuple[bytes, int, list[tuple[int, int]]]:
 @given(segmented())
 def test_any_order_and_copies_give_the_same_stream(case: tuple[bytes, int, list[tuple[int, int]]]) -> None:
     data, initial, ranges = case
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start((initial - 1) % MODULUS)
     pieces: list[Piece] = []
     for left, right in ranges:
@@ -78,7 +78,7 @@ def test_any_order_and_copies_give_the_same_stream(case: tuple[bytes, int, list[
 def test_what_is_lost_is_a_gap_exactly(case: tuple[bytes, int, list[tuple[int, int]]], draw: st.DataObject) -> None:
     data, initial, ranges = case
     kept = [each for each in ranges if draw.draw(st.booleans())]
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start((initial - 1) % MODULUS)
     pieces: list[Piece] = []
     for left, right in kept:
@@ -104,7 +104,7 @@ def test_what_is_lost_is_a_gap_exactly(case: tuple[bytes, int, list[tuple[int, i
     )
 )
 def test_hostile_segments_keep_the_contract(segments: list[tuple[int, bytes, int]]) -> None:
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     pieces: list[Piece] = []
     for sequence, data, act in segments:
         pieces += stream.add(Segment(sequence, data, 0))
@@ -122,7 +122,7 @@ def test_hostile_segments_keep_the_contract(segments: list[tuple[int, bytes, int
 
 
 def test_memory_is_bounded_and_the_bound_tells_gaps() -> None:
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start(0)
     pieces: list[Piece] = []
     block = bytes(1_000)
@@ -131,7 +131,7 @@ def test_memory_is_bounded_and_the_bound_tells_gaps() -> None:
         assert stream.waiting_bytes <= MAX_WAITING_BYTES
     assert pieces[0] == Gap(0, 1_000)
     assert stream.counts.gaps == 1
-    many = StreamAssembler()
+    many = DirectionAssembler()
     many.start(0)
     for number in range(MAX_WAITING_SEGMENTS + 10):
         many.add(Segment(2 + 2 * number, b"x", 0))
@@ -140,7 +140,7 @@ def test_memory_is_bounded_and_the_bound_tells_gaps() -> None:
 
 
 def test_first_bytes_win_and_conflicts_are_counted() -> None:
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start(99)
     assert stream.add(Segment(103, b"DEF", 0)) == []
     pieces = stream.add(Segment(100, b"abcdXf", 0))
@@ -152,7 +152,7 @@ def test_first_bytes_win_and_conflicts_are_counted() -> None:
 
 
 def test_bytes_that_come_after_their_gap_are_late() -> None:
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start(99)
     stream.add(Segment(110, b"x" * 10, 0))
     assert stream.acknowledge(20)[0] == Gap(0, 10)
@@ -161,7 +161,7 @@ def test_bytes_that_come_after_their_gap_are_late() -> None:
 
 
 def test_beyond_any_window_is_stray() -> None:
-    stream = StreamAssembler()
+    stream = DirectionAssembler()
     stream.start(0)
     assert stream.add(Segment(2 + MAX_WINDOW_BYTES, b"x", 0)) == []
     assert stream.counts.stray_bytes == 1
@@ -176,9 +176,9 @@ def packet(sequence: int, data: bytes = b"", *, flags: int = TcpFlag.ACK, ack: i
     return TcpPacket(sequence, ack, int(flags), data, time_ns)
 
 
-def opened() -> Connection:
+def opened() -> TcpConnection:
     """SYN, SYN-ACK, ACK; the client's first byte is 101, the server's 501."""
-    connection = Connection()
+    connection = TcpConnection()
     connection.take(C, packet(100, flags=TcpFlag.SYN))
     connection.take(S, packet(500, flags=TcpFlag.SYN | TcpFlag.ACK, ack=101))
     connection.take(C, packet(101, ack=501))
@@ -199,7 +199,7 @@ def test_a_connection_from_syn_to_fin() -> None:
 
 
 def test_data_may_come_with_syn() -> None:
-    connection = Connection()
+    connection = TcpConnection()
     assert connection.take(C, packet(100, b"fast", flags=TcpFlag.SYN)) == [(C, Chunk(0, b"fast", 0, -1))]
     assert connection.take(C, packet(101, b"fast")) == []
 
@@ -255,7 +255,7 @@ def test_what_was_said_is_told_in_an_order_that_could_have_been(
 
 
 def test_joined_in_the_middle_starts_where_it_was_joined() -> None:
-    connection = Connection()
+    connection = TcpConnection()
     assert connection.take(S, packet(MODULUS - 2, b"tail", ack=77)) == [(S, Chunk(0, b"tail", 0, 0))]
     assert connection.take(C, packet(77, b"next", ack=2)) == [(C, Chunk(0, b"next", 0, 4))]
     assert connection.is_joined_midstream
@@ -282,7 +282,7 @@ def test_a_long_shuffled_stream_past_the_wrap() -> None:
     source = random.Random(5)
     data = source.randbytes(200_000)
     initial = MODULUS - 100_000
-    connection = Connection()
+    connection = TcpConnection()
     connection.take(C, packet(initial - 1, flags=TcpFlag.SYN))
     segments = [(at, data[at : at + 1_000]) for at in range(0, len(data), 1_000)]
     for at in range(0, len(segments), 16):  # Reordered within 16 segments, a tenth sent twice.

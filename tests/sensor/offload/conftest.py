@@ -1,4 +1,4 @@
-"""A kernel, a describer and a recogniser that share one key and one clock."""
+"""A kernel, a describer and a matcher that share one key and one clock."""
 
 from dataclasses import dataclass, field
 
@@ -11,13 +11,14 @@ from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.describer import Describer, DescribeSettings
 from sensor.ebpf.pieces import Pieces
-from sensor.offload.kernel_cache import Mirror, MirrorLimits
-from sensor.offload.name_table import NameJudge, NameTable
-from sensor.offload.recogniser import Recogniser, RecognitionSettings, build_recogniser
+from sensor.offload.kernel_cache import CacheLimits, KernelCache
+from sensor.offload.matcher import KernelMatcher, MatchSettings
+from sensor.offload.name_table import NameClassifier, NameTable
 from sensor.offload.records import RecordBodies
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.offload.kernel import Call, Kernel
+from tests.sensor.rows import find_actor
 
 SECRET = b"0123456789abcdef"
 SEED = 0x5EED
@@ -64,7 +65,7 @@ class Sensor:
     def __init__(
         self,
         *,
-        limits: MirrorLimits | None = None,
+        limits: CacheLimits | None = None,
         trusted_networks: tuple[str, ...] = (),
         facts: Facts | None = None,
     ) -> None:
@@ -73,7 +74,7 @@ class Sensor:
         self.kernel = Kernel()
         self.node = Node()
         self.facts = facts or Facts()
-        self.mirror = Mirror(limits or MirrorLimits())
+        self.cache = KernelCache(limits or CacheLimits())
         keyed_hash = KeyedHash(1, SECRET)
         self.templater = Templater(load_vocabulary(), keyed_hash)
         self.pieces = Pieces()
@@ -81,10 +82,10 @@ class Sensor:
         self.describer = Describer(
             self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks), self.bodies
         )
-        self.recogniser: Recogniser = build_recogniser(
-            settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
-            mirror=self.mirror,
-            names=NameTable(self.mirror, NameJudge(is_forwarding_read=bool(trusted_networks)), seed=SEED),
+        self.matcher = KernelMatcher(
+            settings=MatchSettings(head_sample_ns=SAMPLE_NS),
+            cache=self.cache,
+            names=NameTable(self.cache, NameClassifier(is_forwarding_read=bool(trusted_networks)), seed=SEED),
             facts=self.facts,
             templater=self.templater,
             describer=self.describer,
@@ -92,13 +93,13 @@ class Sensor:
             keyed_hash=keyed_hash,
             secret=SECRET,
             monotonic_ns=lambda: self.now_ns,
-            bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies, facts=self.facts),
+            bodies=RecordBodies(cache=self.cache, pieces=self.pieces, reader=self.bodies, facts=self.facts),
             is_probed=lambda service, path: (service, path) in self.probed,
         )
         self.flush()
 
     def flush(self) -> bool:
-        return self.recogniser.flush(self.kernel)
+        return self.matcher.cache.flush(self.kernel)
 
     def take(self, call: Call) -> str:
         """One call, all the way: what was described teaches. Gives the way it went."""
@@ -106,7 +107,7 @@ class Sensor:
         for exchange in self.kernel.exchanges:
             record = self.describer.describe(exchange)
             if isinstance(record, CallRecord):
-                self.recogniser.learn(exchange, record)
+                self.matcher.install_call(exchange, record)
         self.kernel.exchanges.clear()
         self.flush()
         return way
@@ -120,15 +121,15 @@ class Sensor:
     def convert(self):
         """Rows of the records so far."""
         _, records = self.kernel.drain()
-        return self.recogniser.convert(records, offset_ns=0)
+        return self.matcher.converter.convert(records, offset_ns=0)
 
     def figure(self, name: str) -> float:
-        """One figure of the recogniser."""
-        return {figure.name: figure.value for figure in self.recogniser.figures()}[name]
+        """One figure of the matcher."""
+        return {figure.name: figure.value for figure in self.matcher.figures()}[name]
 
     def told(self, row) -> tuple[object, ...]:
         """What a row says, as text and numbers."""
-        actor = self.facts.find_actor(int(row["actor"]))
+        actor = find_actor(self.facts, int(row["actor"]))
         route = self.facts.find_route(int(row["route"]))
         return (route.route_id, int(row["role"]), int(row["hop"]), int(row["status"]), int(row["object"]),
                 None if row["number"] < 0 else int(row["number"]), actor)  # fmt: skip
@@ -136,13 +137,14 @@ class Sensor:
 
 def tell(record: CallRecord) -> tuple[object, ...]:
     """The same of a call record."""
+    who, ends, target = record.credentials, record.ends, record.target
     actor = ActorFacts(
-        record.principal, record.principal_kind, record.credential, record.is_credential_truncated,
-        record.client_address, record.client_workload, record.authentication, record.protocol_version,
-        record.request_content_type, record.kind, record.client_software,
+        who.principal, who.principal_kind, who.credential, who.is_truncated, ends.client_address, ends.client_workload,
+        who.authentication, ends.protocol_version, record.contents.request_content_type, record.protocol.kind,
+        ends.client_software,
     )  # fmt: skip
-    return (record.route.route_id, int(record.role), int(record.hop), record.status_code, record.object_hash,
-            record.object_number, actor)  # fmt: skip
+    return (target.route.route_id, int(ends.role), int(ends.hop), record.figures.status_code, target.object_hash,
+            target.object_number, actor)  # fmt: skip
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def measure(rate: int, *, consumers: int, routes: int, seconds: int) -> dict[str
         others += 1
         start = time.thread_time()
         for batch in batches:
-            calls = sensor.recogniser.convert(batch, offset_ns=0)
+            calls = sensor.matcher.converter.convert(batch, offset_ns=0)
             start = add("read", start, second)
             aggregator.add_calls(calls)
             start = add("sum", start, second)

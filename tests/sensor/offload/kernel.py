@@ -1,4 +1,4 @@
-"""A kernel in Python: reads the maps as written and does what bpf/recognise.h does with a whole head, slowly."""
+"""A kernel in Python: reads the maps as written and does what bpf/match.h does with a whole head, slowly."""
 
 import re
 import struct
@@ -32,7 +32,8 @@ from sensor.ebpf.abi import (
     Settings,
 )
 from sensor.offload.kernel_cache import MapName
-from tests.bpf.told import IGNORED_KINDS, fold_actor, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, fold_actor, is_odd_value, read_line
+from tests.sensor.records import make_exchange
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
@@ -219,7 +220,7 @@ class Kernel:
     @staticmethod
     def make_exchange(call: Call, profile: int = 0, host: int = 0, credential: int = 0) -> Exchange:
         """The same call on the slow path."""
-        return Exchange(
+        return make_exchange(
             time_unix_ns=call.time_ns,
             connection=1,
             call=0,

@@ -1,9 +1,8 @@
 """What odd values of fields that are otherwise passed over teach: ordinary ones are learnt, those of attacks never."""
 
-from msgspec.structs import replace
-
 from tests.sensor.offload.conftest import Sensor
-from tests.sensor.offload.test_recogniser import make, teach
+from tests.sensor.offload.test_matcher import make, teach
+from tests.sensor.records import change_fields
 
 
 def test_of_an_attack_each_head_comes_up_and_an_odd_value_that_is_none_is_learnt(sensor: Sensor) -> None:
@@ -12,7 +11,7 @@ def test_of_an_attack_each_head_comes_up_and_an_odd_value_that_is_none_is_learnt
     for payload in (7, 7, 7, 0):
         assert sensor.kernel.take(odd) == "head"
         (exchange,) = sensor.kernel.exchanges
-        sensor.recogniser.learn(exchange, replace(sensor.describe(odd), payload=payload))
+        sensor.matcher.install_call(exchange, change_fields(sensor.describe(odd), payload=payload))
         sensor.kernel.exchanges.clear()
         sensor.flush()
     assert [sensor.take(call) for call in (odd, plain)] == ["record", "record"]

@@ -13,7 +13,7 @@ from sensor.sensitive.kinds import DataKind, DataPlace, make_codes
 from tests.sensor.describe.bodies.messages import response_head
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
-from tests.sensor.offload.test_recogniser import make, teach
+from tests.sensor.offload.test_matcher import make, teach
 
 ROW_BYTES = len(json.dumps({"email": "user0000@example.org"})) + 2
 
@@ -33,7 +33,7 @@ def known(sensor: Sensor) -> Call:
     """A call whose route is taught, and of which two responses were read."""
     call = make("/v1/orders", response=answer(5))
     teach(sensor, call)
-    route_id = sensor.describe(call).route.route_id
+    route_id = sensor.describe(call).target.route.route_id
     for count in (5, 40):
         size = len(answer(count))
         sensor.bodies.estimates.learn(route_id, records=count, response_bytes=size, head_bytes=90, is_list=True)

@@ -112,12 +112,12 @@ def test_it_steps_down_to_the_floor_and_up_again(load: Load) -> None:
 def test_it_tells_for_how_long_and_how_far_it_held_back() -> None:
     load = Load()
     load.step(0.01, 10_000, 100)
-    assert load.governor.tell_restraint().held_seconds == 0
+    assert load.governor.report_restraint().held_seconds == 0
     while not load.governor.is_holding_back:
         load.step(0.12, 10_000, load.governor.heads_per_second)
     for _ in range(3):
         load.step(0.03, 10_000, 10)  # Just the budget: it stays where it is.
-    restraint = load.governor.tell_restraint()
+    restraint = load.governor.report_restraint()
     assert restraint.held_seconds == 3
     heads, bodies, tls = restraint.limits
     assert (heads.value, heads.most) == (load.governor.heads_per_second, 2_000)

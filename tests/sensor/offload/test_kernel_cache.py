@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from sensor.offload.kernel_cache import RETIRED_MAX, Issued, MapName, MirrorLimits
+from sensor.offload.kernel_cache import RETIRED_MAX, CacheLimits, Issued, MapName
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call, Kernel
-from tests.sensor.offload.test_recogniser import make, teach
+from tests.sensor.offload.test_matcher import make, teach
 
 
 class Log(Kernel):
@@ -29,13 +29,13 @@ def count_elements(sensor: Sensor) -> dict[MapName, int]:
 
 
 def check_agreement(sensor: Sensor) -> None:
-    """The kernel holds exactly what the mirror says."""
+    """The kernel holds exactly what the cache says."""
     elements = count_elements(sensor)
-    roots = sensor.mirror.all_roots()
+    roots = sensor.cache.all_roots()
     assert elements[MapName.ROOTS] == len(roots)
-    assert elements[MapName.EDGES] == sensor.mirror.edge_count == sum(len(root.edges) for root in roots)
-    assert elements[MapName.LEAVES] == len(sensor.mirror.routes) == sum(len(root.leaves) for root in roots)
-    assert elements[MapName.PROFILES] == len(sensor.mirror.profiles)
+    assert elements[MapName.EDGES] == sensor.cache.edge_count == sum(len(root.edges) for root in roots)
+    assert elements[MapName.LEAVES] == len(sensor.cache.routes) == sum(len(root.leaves) for root in roots)
+    assert elements[MapName.PROFILES] == len(sensor.cache.profiles)
 
 
 def count_signs(sensor: Sensor) -> int:
@@ -43,13 +43,13 @@ def count_signs(sensor: Sensor) -> int:
 
 
 def test_signs_of_what_was_forgotten_go_with_the_next_eviction() -> None:
-    sensor = Sensor(limits=MirrorLimits(roots=8, edges=1_000, routes=1_000, profiles=100))
+    sensor = Sensor(limits=CacheLimits(roots=8, edges=1_000, routes=1_000, profiles=100))
     for port in range(1, 100):
         teach_service(sensor, port)
-    edges = [key for root in sensor.mirror.all_roots() for key in root.edges if not key.shape]
+    edges = [key for root in sensor.cache.all_roots() for key in root.edges if not key.shape]
     # Two edges for each root; those of the roots that came since the last eviction are signed at once.
     assert len(edges) - 2 <= count_signs(sensor) <= 2 * 8
-    sensor.recogniser.forget()
+    sensor.matcher.cache.clear()
     sensor.flush()
     assert count_signs(sensor) == 0
 
@@ -63,23 +63,23 @@ def teach_service(sensor: Sensor, port: int) -> Call:
 @pytest.mark.parametrize(
     "limits",
     [
-        MirrorLimits(roots=8, edges=1_000, routes=1_000, profiles=100),
-        MirrorLimits(roots=1_000, edges=24, routes=1_000, profiles=100),
-        MirrorLimits(roots=1_000, edges=1_000, routes=8, profiles=100),
+        CacheLimits(roots=8, edges=1_000, routes=1_000, profiles=100),
+        CacheLimits(roots=1_000, edges=24, routes=1_000, profiles=100),
+        CacheLimits(roots=1_000, edges=1_000, routes=8, profiles=100),
     ],
 )
-def test_full_tables_forget_the_roots_that_were_longest_unused(limits: MirrorLimits) -> None:
+def test_full_tables_forget_the_roots_that_were_longest_unused(limits: CacheLimits) -> None:
     sensor = Sensor(limits=limits)
     calls = [teach_service(sensor, port) for port in range(1, 20)]
     check_agreement(sensor)
-    assert sensor.mirror.root_count <= 8
-    assert sensor.figure("evicted_roots") == 19 - sensor.mirror.root_count
+    assert sensor.cache.root_count <= 8
+    assert sensor.figure("evicted_roots") == 19 - sensor.cache.root_count
     assert sensor.kernel.take(calls[-1]) == "record"
     assert sensor.kernel.take(calls[0]) == "head"
 
 
 def test_full_profiles_forget_the_oldest() -> None:
-    sensor = Sensor(limits=MirrorLimits(profiles=16))
+    sensor = Sensor(limits=CacheLimits(profiles=16))
     calls = [make("/v1/orders/1001", f"Authorization: Basic dXNlcj{number:02}abcdefgh") for number in range(40)]
     for call in calls:
         teach(sensor, call)
@@ -91,12 +91,12 @@ def test_full_profiles_forget_the_oldest() -> None:
 
 
 def test_a_root_with_too_many_values_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensor.offload.learning.VALUE_EDGES_MAX", 5)
+    monkeypatch.setattr("sensor.offload.installer.VALUE_EDGES_MAX", 5)
     sensor = Sensor()
     for day in range(10, 20):
         sensor.take(make(f"/v1/reports/2024-01-{day}"))
     check_agreement(sensor)
-    assert sensor.mirror.edge_count <= 7
+    assert sensor.cache.edge_count <= 7
     assert sensor.figure("evicted_roots") == 1
 
 
@@ -105,12 +105,12 @@ def test_ways_are_told_from_their_end_and_forgotten_from_their_start(sensor: Sen
     log.told = []
     call = make()
     for _ in range(2):
-        sensor.recogniser.learn(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
+        sensor.matcher.install_call(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
     assert sensor.flush()
     names = (MapName.LEAVES, MapName.EDGE_SIGNS, MapName.EDGES, MapName.ROOTS, MapName.PROFILES)
     assert log.told == [("update", name) for name in names]
     log.told.clear()
-    sensor.recogniser.forget()
+    sensor.matcher.cache.clear()
     sensor.flush()
     names = (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES)
     assert log.told == [*(("delete", name) for name in names), ("update", MapName.EDGE_SIGNS)]
@@ -122,9 +122,9 @@ def test_ways_are_told_from_their_end_and_forgotten_from_their_start(sensor: Sen
 def test_what_is_forgotten_before_it_was_told_is_not_told(sensor: Sensor) -> None:
     call = make()
     for _ in range(2):
-        sensor.recogniser.learn(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
-    for root in sensor.mirror.all_roots():
-        sensor.mirror.forget_root(root)
+        sensor.matcher.install_call(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
+    for root in sensor.cache.all_roots():
+        sensor.cache.forget_root(root)
     sensor.flush()
     check_agreement(sensor)
 

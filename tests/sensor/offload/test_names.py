@@ -8,12 +8,12 @@ from sensor.describe.auth.authentication import Authenticator
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import NAME_BUCKET, NAME_WAYS, NameKind
 from sensor.http.http1.head import RequestHead, parse_request_head
-from sensor.offload.kernel_cache import MapName, Mirror
-from sensor.offload.name_table import Lesson, NameJudge, NameTable, judge_parameter
+from sensor.offload.kernel_cache import KernelCache, MapName
+from sensor.offload.name_table import NameClassifier, NamesKnown, NameTable, classify_parameter
 from tests.sensor.describe.auth.test_header_names import CREDENTIALS, OTHERS
 from tests.sensor.offload.conftest import SEED, Sensor
 from tests.sensor.offload.kernel import Kernel
-from tests.sensor.offload.test_recogniser import make
+from tests.sensor.offload.test_matcher import make
 
 IGNORED, HOST, QUOTED = NameKind.HEADER_IGNORED, NameKind.HEADER_HOST, NameKind.HEADER_QUOTED
 SHAPE, AGENT = NameKind.HEADER_SHAPE, NameKind.HEADER_AGENT
@@ -46,13 +46,13 @@ REAL_NAMES = [name.lower().encode() for name in (*CREDENTIALS, *OTHERS)]
     ],
 )  # fmt: skip
 def test_headers(name: bytes, kind: NameKind | None) -> None:
-    assert NameJudge(is_forwarding_read=False).judge_header(name) is kind
+    assert NameClassifier(is_forwarding_read=False).classify_header(name) is kind
 
 
 @pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip"])
 def test_forwarding_headers_are_read_where_networks_are_trusted(name: bytes) -> None:
-    assert NameJudge(is_forwarding_read=False).judge_header(name) is IGNORED
-    assert NameJudge(is_forwarding_read=True).judge_header(name) is None
+    assert NameClassifier(is_forwarding_read=False).classify_header(name) is IGNORED
+    assert NameClassifier(is_forwarding_read=True).classify_header(name) is None
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_forwarding_headers_are_read_where_networks_are_trusted(name: bytes) -> 
     ],
 )  # fmt: skip
 def test_parameters(name: str, kind: NameKind | None) -> None:
-    assert judge_parameter(name) is kind
+    assert classify_parameter(name) is kind
 
 
 @given(
     name=st.one_of(
-        st.sampled_from([name for name, kind in NameJudge(is_forwarding_read=False).initial_headers()]),
+        st.sampled_from([name for name, kind in NameClassifier(is_forwarding_read=False).initial_headers()]),
         st.sampled_from(REAL_NAMES),
         st.from_regex(rb"[a-z]{1,8}(-[a-z0-9]{1,8}){0,3}", fullmatch=True),
     ),
     value=st.sampled_from(VALUES),
 )
 def test_an_ignored_header_never_changes_what_is_found(name: bytes, value: bytes) -> None:
-    if NameJudge(is_forwarding_read=False).judge_header(name) not in (IGNORED, QUOTED):
+    if NameClassifier(is_forwarding_read=False).classify_header(name) not in (IGNORED, QUOTED):
         return
     line = name + b": " + value + b"\r\n"
     lines = [b"Authorization: Bearer abcdefgh\r\nSignature: keyId=1\r\nX-Ssl-Client-S-Dn: CN=a\r\n", line]
@@ -86,7 +86,7 @@ def test_an_ignored_header_never_changes_what_is_found(name: bytes, value: bytes
 
 @pytest.mark.parametrize("name", REAL_NAMES, ids=bytes.decode)
 def test_the_kernel_takes_for_a_key_what_user_space_takes_for_one(name: bytes) -> None:
-    is_key = NameJudge(is_forwarding_read=False).judge_header(name) is NameKind.HEADER_KEY
+    is_key = NameClassifier(is_forwarding_read=False).classify_header(name) is NameKind.HEADER_KEY
     for value in (b"abcdef", b"customers", b"a1b2c3d4e5f6a7b8c9d0"):
         assert bool(read(name + b": " + value + b"\r\n")) == is_key
     assert not (is_key and read(name + b": short\r\n"))
@@ -94,7 +94,7 @@ def test_the_kernel_takes_for_a_key_what_user_space_takes_for_one(name: bytes) -
 
 @given(name=st.text("abcdefghijklmnopqrstuvwxyz-_XK", max_size=12), value=st.sampled_from(VALUES))
 def test_an_ignored_parameter_never_changes_what_is_found(name: str, value: bytes) -> None:
-    if judge_parameter(name) is not NameKind.QUERY_IGNORED:
+    if classify_parameter(name) is not NameKind.QUERY_IGNORED:
         return
     query = b"api_key=a1b2c3d4"
     added = query + b"&" + name.encode() + b"=" + value.replace(b" ", b"+")
@@ -108,17 +108,17 @@ def read(lines: bytes, query: bytes = b"") -> list[tuple[object, bytes, bytes]]:
 
 
 def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None:
-    mirror, kernel = Mirror(), Kernel()
-    table = NameTable(mirror, NameJudge(is_forwarding_read=False), seed=SEED)
-    mirror.flush(kernel)
+    cache, kernel = KernelCache(), Kernel()
+    table = NameTable(cache, NameClassifier(is_forwarding_read=False), seed=SEED)
+    cache.flush(kernel)
     fixed = len(table)
     bucket = hashes.find_bucket(hashes.hash_header_name(SEED, b"accept"))
     names = find_names(bucket, 6)
     for name in names:
         head = read_names(make("/?" + name.decode() + "=1").head)
-        assert table.teach(head) is Lesson.NEW
-        assert table.teach(head) is Lesson.KNOWN
-    mirror.flush(kernel)
+        assert table.install_names(head) is NamesKnown.NEW
+        assert table.install_names(head) is NamesKnown.KNOWN
+    cache.flush(kernel)
     entries = NAME_BUCKET.unpack(kernel.maps[MapName.NAMES][bucket.to_bytes(4, "little")])
     assert hashes.hash_header_name(SEED, b"accept") & ~0xFF | SHAPE in entries
     last = hashes.hash_parameter_name(SEED, names[-1]) & ~0xFF | NameKind.QUERY_IGNORED
@@ -129,9 +129,9 @@ def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None
 
 @pytest.mark.parametrize("query", ["sig=1", "a=1&expires=2", "&".join(["a=1"] * 201), "n" * 65])
 def test_some_queries_say_nothing_by_themselves(query: str) -> None:
-    table = NameTable(Mirror(), NameJudge(is_forwarding_read=False), seed=SEED)
+    table = NameTable(KernelCache(), NameClassifier(is_forwarding_read=False), seed=SEED)
     head = read_names(make("/?" + query).head)
-    assert [table.teach(head) for _ in range(3)] == [Lesson.OPEN] * 3
+    assert [table.install_names(head) for _ in range(3)] == [NamesKnown.OPEN] * 3
 
 
 def find_names(bucket: int, count: int) -> list[bytes]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sensor.core.calls import PrincipalKind
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
+from tests.sensor.rows import find_actor
 
 KINDS = {
     "jwt": PrincipalKind.JWT_SUBJECT,
@@ -61,11 +62,11 @@ def test_principals_and_what_is_told_are_one_to_one(
         call = Call(head="\r\n".join(lines).encode())
         if sensor.take(call) == "record":
             (row,) = sensor.convert()
-            actor = sensor.facts.find_actor(int(row["actor"]))
+            actor = find_actor(sensor.facts, int(row["actor"]))
             found = (actor.principal, actor.principal_kind)
         else:
             record = sensor.describe(call)
-            found = (record.principal, record.principal_kind)
+            found = (record.credentials.principal, record.credentials.principal_kind)
         told.setdefault(principal, set()).add(found)
     for (kind, _), found_of_one in told.items():
         assert len(found_of_one) == 1  # None split.

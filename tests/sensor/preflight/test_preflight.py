@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sensor.core.config import CaptureWay
-from sensor.ebpf.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
+from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
 from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope, ScopeError
 from sensor.preflight.checks import (
     TRIED_PROBES,

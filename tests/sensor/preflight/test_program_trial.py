@@ -76,7 +76,7 @@ def make_settings(state_dir: Path, **given: Any) -> SensorSettings:
         ({}, {KernelSide.PACKETS}, {KernelSide.PACKETS: REFUSED, KernelSide.SYSCALLS: ""}),
         ({"capture": "cgroup_skb"}, {KernelSide.PACKETS}, {KernelSide.PACKETS: REFUSED}),
         ({"capture": "syscalls"}, {KernelSide.PACKETS}, {KernelSide.SYSCALLS: ""}),
-        ({"is_reading_tls": True}, {KernelSide.TLS}, {KernelSide.PACKETS: "", KernelSide.TLS: REFUSED}),
+        ({"read_tls": True}, {KernelSide.TLS}, {KernelSide.PACKETS: "", KernelSide.TLS: REFUSED}),
     ],
 )
 def test_programs_of_a_start_with_these_settings_are_tried(
@@ -89,7 +89,7 @@ def test_programs_of_a_start_with_these_settings_are_tried(
 
 def test_no_programs_are_tried_where_small_ones_failed(tmp_path: Path, kernel: Kernel) -> None:
     failed = replace(GOOD, probes=dict.fromkeys(GOOD.probes, SMALL_FAILED))
-    assert try_programs(make_settings(tmp_path, is_reading_tls=True), failed) == {KernelSide.TLS: SMALL_FAILED}
+    assert try_programs(make_settings(tmp_path, read_tls=True), failed) == {KernelSide.TLS: SMALL_FAILED}
     no_packets = replace(GOOD, probes={**GOOD.probes, "cgroup_skb": SMALL_FAILED})
     assert try_programs(make_settings(tmp_path), no_packets) == {KernelSide.SYSCALLS: ""}
     assert kernel.asked == [KernelSide.SYSCALLS]
@@ -97,35 +97,32 @@ def test_no_programs_are_tried_where_small_ones_failed(tmp_path: Path, kernel: K
 
 def test_no_programs_are_tried_where_the_scope_cannot_be_watched(tmp_path: Path, kernel: Kernel) -> None:
     odd = replace(GOOD, scope=ScopeError("/tmp, which is not a directory of cgroup v2"))
-    assert try_programs(make_settings(tmp_path, is_reading_tls=True), odd) == {} and not kernel.asked
+    assert try_programs(make_settings(tmp_path, read_tls=True), odd) == {} and not kernel.asked
 
 
-@pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_elsewhere: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_in = tmp_path / ("cache" if is_elsewhere else "state")
+    kept_in = tmp_path / "state"
     packets, other, tls = (make_digest(Build(source=name, flags=[], programs={})) for name in ("a", "b", "c"))
-    ImageCache(kept_in).keep(packets, IMAGE)
-    ImageCache(kept_in).keep(tls, IMAGE)
+    ImageCache(kept_in).keep_image(packets, IMAGE)
+    ImageCache(kept_in).keep_image(tls, IMAGE)
     before = {path: path.read_bytes() for path in kept_in.rglob("*.image")}
     found: list[Image | None] = []
 
     def use(digest: str) -> Callable[..., Kernel]:
         def load(settings: SensorSettings, *_: object) -> Kernel:
-            assert settings.cache_dir is not None
-            cache = ImageCache(settings.cache_dir)
-            found.append(cache.find(digest))
-            cache.keep(other, IMAGE)
-            cache.drop(digest)
+            cache = ImageCache(settings.state_dir)
+            found.append(cache.find_image(digest))
+            cache.keep_image(other, IMAGE)
+            cache.drop_image(digest)
             return Kernel()
 
         return load
 
     monkeypatch.setattr(program_trial, "load_packets_program", use(packets))
     monkeypatch.setattr(program_trial, "load_tls_program", use(tls))
-    where = {"cache_dir": kept_in} if is_elsewhere else {}
-    told = try_programs(make_settings(tmp_path / "state", is_reading_tls=True, **where), GOOD)
+    told = try_programs(make_settings(kept_in, read_tls=True), GOOD)
     assert told == {KernelSide.PACKETS: "", KernelSide.TLS: ""} and found == [IMAGE, IMAGE]
     assert {path: path.read_bytes() for path in kept_in.rglob("*") if path.is_file()} == before
 
@@ -134,7 +131,7 @@ def run_preflight(state_dir: Path, capabilities: Sequence[str]) -> tuple[int, di
     """Status and checks by name of `apidae preflight`."""
     command = ["setpriv", *limit_capabilities(capabilities), sys.executable]
     command += ["-c", "from common.main import main; main()", "preflight", "--json"]
-    variables = {"APIDAE_SENSOR_STATE_DIR": str(state_dir), "APIDAE_SENSOR_IS_READING_TLS": "true"}
+    variables = {"APIDAE_SENSOR_STATE_DIR": str(state_dir), "APIDAE_SENSOR_READ_TLS": "true"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | variables, timeout=COMMAND_SECONDS, check=False
     )

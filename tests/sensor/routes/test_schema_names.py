@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from sensor.core.calls import Segment, SegmentKind
 from sensor.routes.schema_names import Naming, find_names, is_schema_name
-from sensor.routes.tables import UNSERVED_SERVICE_PART, TableLimits
 from sensor.routes.templating import Templater
+from sensor.routes.trie import UNSERVED_SERVICE_PART, TableLimits
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.routes.test_templating import SERVICE, _templater
 

@@ -8,10 +8,19 @@ from hypothesis import strategies as st
 
 from sensor.core.calls import Route, SegmentKind, Service, WorkloadKind
 from sensor.core.keyed import KeyedHash
-from sensor.routes.tables import SERVICE_PART, UNSERVED_SERVICE_PART, ServiceTables, TableLimits, walk_nodes
 from sensor.routes.templating import Templater
-from sensor.routes.trie import MAX_VERSIONS, MAX_WORDS
-from sensor.routes.vocabulary import MAX_HOSTS, OTHER, load_vocabulary
+from sensor.routes.trie import (
+    MAX_HOSTS,
+    MAX_VERSIONS,
+    MAX_WORDS,
+    OTHER,
+    SERVICE_PART,
+    UNSERVED_SERVICE_PART,
+    ServiceTables,
+    TableLimits,
+    walk_nodes,
+)
+from sensor.routes.vocabulary import load_vocabulary
 
 LIMITS = TableLimits(services=3, routes=24, unserved_routes=16, nodes=40, unserved_nodes=24)
 TEXTS = st.sampled_from(["users", "orders", "v1", "zorblatt", "7", "a.json", "42.json", "", "\x00", "%41"]) | st.text(
@@ -81,7 +90,7 @@ def test_a_scanner_does_not_spend_what_served_routes_need():
         _call(templater, f"/{first}/{second}/{third}", 404)
     for word in _words(2 * MAX_WORDS):
         _call(templater, f"/{word}", 404)
-    assert templater.unserved_count <= TableLimits().unserved_routes // UNSERVED_SERVICE_PART
+    assert templater._tables.budget.unserved_routes.used <= TableLimits().unserved_routes // UNSERVED_SERVICE_PART
     assert templater.unserved_other_calls > 0
     names = _words(8_000)[-MAX_WORDS:]
     routes = {_call(templater, f"/{name}", 200).segments for name in names}
@@ -101,9 +110,9 @@ def test_scanned_numbers_leave_room_for_versions():
 def test_an_unserved_route_is_the_same_once_served():
     templater = _templater()
     before = _call(templater, "/zorblatt/42", 401)
-    assert (templater.route_count, templater.unserved_count) == (0, 1)
+    assert (templater._tables.budget.routes.used, templater._tables.budget.unserved_routes.used) == (0, 1)
     assert _call(templater, "/zorblatt/42", 200) is before
-    assert (templater.route_count, templater.unserved_count) == (1, 0)
+    assert (templater._tables.budget.routes.used, templater._tables.budget.unserved_routes.used) == (1, 0)
 
 
 def test_one_service_leaves_room_for_the_others():
@@ -111,7 +120,7 @@ def test_one_service_leaves_room_for_the_others():
     for word in _words(100):
         _call(templater, f"/v1/{word}/users", 200)
         _call(templater, f"/{word}/users", 200)
-    assert templater.route_count == 40 // SERVICE_PART
+    assert templater._tables.budget.routes.used == 40 // SERVICE_PART
     assert _call(templater, "/v1/users", 200, port=81).host == "h"
 
 
@@ -121,7 +130,7 @@ def test_hosts_are_capped_and_their_tries_with_them(status):
     for number in range(3 * MAX_HOSTS):
         _call(templater, "/v1/users", status, host=f"h{number}.example")
     # The names, and `other`.
-    assert templater.route_count + templater.unserved_count == MAX_HOSTS + 1
+    assert templater._tables.budget.routes.used + templater._tables.budget.unserved_routes.used == MAX_HOSTS + 1
     assert templater.folded_calls == 2 * MAX_HOSTS
 
 
@@ -130,7 +139,7 @@ def test_a_served_host_takes_the_place_of_a_scanned_one():
     for number in range(MAX_HOSTS):
         _call(templater, "/v1/users", 404, host=f"h{number}.example")
     assert _call(templater, "/v1/users", 200, host="real.example").host == "real.example"
-    assert (templater.route_count, templater.unserved_count) == (1, MAX_HOSTS - 1)
+    assert (templater._tables.budget.routes.used, templater._tables.budget.unserved_routes.used) == (1, MAX_HOSTS - 1)
     assert _held(templater._tables) == (1, MAX_HOSTS - 1, 3, 3 * (MAX_HOSTS - 1))
 
 

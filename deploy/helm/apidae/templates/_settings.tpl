@@ -8,15 +8,13 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "cgroup_path" "/host/cgroup"
   "state_dir" "/var/lib/apidae/sensor"
   "run_dir" "/run/apidae"
-  "first_contact_timeout_seconds" 3600
   "takeover_wait_seconds" 600
   "metrics_listen" (printf "%s:%d" .Values.listenAddress (int .Values.sensor.metricsPort)) }}
 {{- if include "apidae.usesTokens" . }}
-{{- if not .Values.sensor.settingsFromSecrets.token }}{{ $_ := set $own "token_file" "/etc/apidae/tokens/sensor-token" }}{{ end }}
+{{- $_ := set $own "token_file" "/etc/apidae/tokens/sensor-token" }}
 {{- end }}
 {{- if include "apidae.usesCertificates" . }}{{ $_ := set $own "enrollment_token_file" "/etc/apidae/enrollment/token" }}{{ end }}
 {{- if .Values.sensor.hostProc }}{{ $_ := set $own "proc_path" "/host/proc" }}{{ end }}
-{{- if .Values.sensor.hostNetwork }}{{ $_ := set $own "ready_file" "/tmp/ready" }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- mergeOverwrite $own (deepCopy .Values.sensor.settings) | toJson }}
 {{- end }}
@@ -42,9 +40,9 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- if .Values.collector.alertTemplate }}
-{{- if hasKey .Values.collector.settings "template_file" }}{{ fail "collector.alertTemplate and collector.settings.template_file are both set: keep one" }}{{ end }}
-{{- if not .Values.collector.settingsFromSecrets.template_url }}{{ fail "collector.alertTemplate needs collector.settingsFromSecrets.template_url: where it goes" }}{{ end }}
-{{- $_ := set $own "template_file" "/etc/apidae/config/alert.template" }}
+{{- $uses := list }}
+{{- range .Values.collector.settings.notifiers }}{{ $uses = append $uses .template_file }}{{ end }}
+{{- if not (has "/etc/apidae/config/alert.template" $uses) }}{{ fail "collector.alertTemplate is used by no receiver: add one of kind template to collector.settings.notifiers, with template_file: /etc/apidae/config/alert.template" }}{{ end }}
 {{- end }}
 {{- with .Values.collector.otherClusters }}
 {{- if hasKey $.Values.collector.settings "other_clusters" }}{{ fail "collector.otherClusters and collector.settings.other_clusters are both set: name all clusters in one of them" }}{{ end }}
@@ -68,23 +66,59 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{ if ne (.Values.collector.settings.sensor_auth | default "auto") "token" }}yes{{ end }}
 {{- end }}
 
-{{- /* A dict as TOML. Helm reads every number as a float, and 67108864 must not become 6.7108864e+07. */ -}}
+{{- /* A dict as TOML. */ -}}
 {{- define "apidae.toml" -}}
 {{- range $name, $value := . }}
-{{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}
-{{ $name }} = {{ int64 $value }}
-{{- else }}
-{{ $name }} = {{ toJson $value }}
-{{- end }}
+{{ $name }} = {{ include "apidae.tomlValue" $value }}
 {{- end }}
 {{- end }}
 
-{{- /* Environment of settings that come from Secrets: (list "SENSOR" dict). */ -}}
-{{- define "apidae.secretSettings" -}}
-{{- $side := index . 0 }}
-{{- range $name, $source := index . 1 }}
-- name: APIDAE_{{ $side }}_{{ upper $name }}
-  valueFrom: {secretKeyRef: {name: {{ $source.name | quote }}, key: {{ $source.key | quote }}}}
+{{- /* Helm reads every number as a float, and 67108864 must not become 6.7108864e+07. */ -}}
+{{- define "apidae.tomlValue" -}}
+{{- if kindIs "map" . -}}
+{ {{- range $place, $name := keys . | sortAlpha }}{{ if $place }}, {{ end }}{{ $name }} = {{ include "apidae.tomlValue" (get $ $name) }}{{ end -}} }
+{{- else if kindIs "slice" . -}}
+[{{ range $place, $one := . }}{{ if $place }}, {{ end }}{{ include "apidae.tomlValue" $one }}{{ end }}]
+{{- else if and (kindIs "float64" .) (eq . (floor .)) -}}
+{{ int64 . }}
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end }}
+
+{{- /* A secret is {name, key} in the values. The program reads it from a variable: (list value "APIDAE_SECRET") gives {"value": ...} with
+the names of variables in place of secrets, and secretVariables gives the variables. */ -}}
+{{- define "apidae.placeSecrets" -}}
+{{- $value := index . 0 }}
+{{- $path := index . 1 }}
+{{- if and (kindIs "map" $value) (hasKey $value "name") (hasKey $value "key") }}
+{{- $value = dict "environment" $path }}
+{{- else if kindIs "map" $value }}
+{{- $placed := dict }}
+{{- range $name, $one := $value }}
+{{- $_ := set $placed $name (include "apidae.placeSecrets" (list $one (printf "%s_%s" $path (upper $name))) | fromJson).value }}
+{{- end }}
+{{- $value = $placed }}
+{{- else if kindIs "slice" $value }}
+{{- $placed := list }}
+{{- range $place, $one := $value }}
+{{- $placed = append $placed (include "apidae.placeSecrets" (list $one (printf "%s_%d" $path $place)) | fromJson).value }}
+{{- end }}
+{{- $value = $placed }}
+{{- end }}
+{{- dict "value" $value | toJson }}
+{{- end }}
+
+{{- define "apidae.secretVariables" -}}
+{{- $value := index . 0 }}
+{{- $path := index . 1 }}
+{{- if and (kindIs "map" $value) (hasKey $value "name") (hasKey $value "key") }}
+- name: {{ $path }}
+  valueFrom: {secretKeyRef: {name: {{ $value.name | quote }}, key: {{ $value.key | quote }}}}
+{{- else if kindIs "map" $value }}
+{{- range $name, $one := $value }}{{ include "apidae.secretVariables" (list $one (printf "%s_%s" $path (upper $name))) }}{{ end }}
+{{- else if kindIs "slice" $value }}
+{{- range $place, $one := $value }}{{ include "apidae.secretVariables" (list $one (printf "%s_%d" $path $place)) }}{{ end }}
 {{- end }}
 {{- end }}
 

@@ -105,12 +105,6 @@ class RowFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROW_FLAG_SERVER_STREAMING: _ClassVar[RowFlag]
     ROW_FLAG_ENCRYPTED: _ClassVar[RowFlag]
 
-class RecordsBasis(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    RECORDS_BASIS_UNSPECIFIED: _ClassVar[RecordsBasis]
-    RECORDS_BASIS_MEASURED: _ClassVar[RecordsBasis]
-    RECORDS_BASIS_ESTIMATED: _ClassVar[RecordsBasis]
-
 class DataKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DATA_KIND_UNSPECIFIED: _ClassVar[DataKind]
@@ -294,9 +288,6 @@ ROW_FLAG_INFERRED: RowFlag
 ROW_FLAG_CLIENT_STREAMING: RowFlag
 ROW_FLAG_SERVER_STREAMING: RowFlag
 ROW_FLAG_ENCRYPTED: RowFlag
-RECORDS_BASIS_UNSPECIFIED: RecordsBasis
-RECORDS_BASIS_MEASURED: RecordsBasis
-RECORDS_BASIS_ESTIMATED: RecordsBasis
 DATA_KIND_UNSPECIFIED: DataKind
 DATA_KIND_EMAIL: DataKind
 DATA_KIND_PHONE: DataKind
@@ -438,7 +429,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -475,7 +466,6 @@ class Rows(_message.Message):
     OBJECT_NUMERIC_SPAN_FIELD_NUMBER: _ClassVar[int]
     RECORDS_RETURNED_FIELD_NUMBER: _ClassVar[int]
     RECORDS_BASIS_FIELD_NUMBER: _ClassVar[int]
-    SAMPLED_OF_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     RPC_STATUS_FIELD_NUMBER: _ClassVar[int]
     ENDED_LATER_FIELD_NUMBER: _ClassVar[int]
@@ -534,7 +524,6 @@ class Rows(_message.Message):
     object_numeric_span: _containers.RepeatedScalarFieldContainer[int]
     records_returned: _containers.RepeatedScalarFieldContainer[int]
     records_basis: _containers.RepeatedScalarFieldContainer[int]
-    sampled_of: _containers.RepeatedScalarFieldContainer[int]
     kind: _containers.RepeatedScalarFieldContainer[int]
     rpc_status: _containers.RepeatedScalarFieldContainer[int]
     ended_later: _containers.RepeatedScalarFieldContainer[int]
@@ -557,7 +546,7 @@ class Rows(_message.Message):
     found_code: _containers.RepeatedScalarFieldContainer[int]
     found_count: _containers.RepeatedScalarFieldContainer[int]
     client_software: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls")

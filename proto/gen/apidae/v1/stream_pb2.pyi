@@ -17,6 +17,14 @@ class AckStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACK_STATUS_RETRY: _ClassVar[AckStatus]
     ACK_STATUS_REDIRECT: _ClassVar[AckStatus]
 
+class ConsumerColumn(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONSUMER_COLUMN_UNSPECIFIED: _ClassVar[ConsumerColumn]
+    CONSUMER_COLUMN_PRINCIPAL: _ClassVar[ConsumerColumn]
+    CONSUMER_COLUMN_CREDENTIAL: _ClassVar[ConsumerColumn]
+    CONSUMER_COLUMN_CLIENT_ADDRESS: _ClassVar[ConsumerColumn]
+    CONSUMER_COLUMN_CLIENT_WORKLOAD: _ClassVar[ConsumerColumn]
+
 class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BLOCK_KIND_UNSPECIFIED: _ClassVar[BlockKind]
@@ -83,6 +91,11 @@ ACK_STATUS_DUPLICATE: AckStatus
 ACK_STATUS_REFUSED: AckStatus
 ACK_STATUS_RETRY: AckStatus
 ACK_STATUS_REDIRECT: AckStatus
+CONSUMER_COLUMN_UNSPECIFIED: ConsumerColumn
+CONSUMER_COLUMN_PRINCIPAL: ConsumerColumn
+CONSUMER_COLUMN_CREDENTIAL: ConsumerColumn
+CONSUMER_COLUMN_CLIENT_ADDRESS: ConsumerColumn
+CONSUMER_COLUMN_CLIENT_WORKLOAD: ConsumerColumn
 BLOCK_KIND_UNSPECIFIED: BlockKind
 BLOCK_KIND_ADDRESS: BlockKind
 BLOCK_KIND_CREDENTIAL: BlockKind
@@ -243,18 +256,20 @@ class Ack(_message.Message):
     def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., status: _Optional[_Union[AckStatus, str]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., redirect_to: _Optional[str] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("epoch", "is_full", "base_epoch", "triggers", "block_set")
+    __slots__ = ("epoch", "is_full", "base_epoch", "triggers", "consumer_order", "block_set")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     IS_FULL_FIELD_NUMBER: _ClassVar[int]
     BASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    CONSUMER_ORDER_FIELD_NUMBER: _ClassVar[int]
     BLOCK_SET_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     is_full: bool
     base_epoch: int
     triggers: Triggers
+    consumer_order: _containers.RepeatedScalarFieldContainer[ConsumerColumn]
     block_set: BlockSet
-    def __init__(self, epoch: _Optional[int] = ..., is_full: _Optional[bool] = ..., base_epoch: _Optional[int] = ..., triggers: _Optional[_Union[Triggers, _Mapping]] = ..., block_set: _Optional[_Union[BlockSet, _Mapping]] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., is_full: _Optional[bool] = ..., base_epoch: _Optional[int] = ..., triggers: _Optional[_Union[Triggers, _Mapping]] = ..., consumer_order: _Optional[_Iterable[_Union[ConsumerColumn, str]]] = ..., block_set: _Optional[_Union[BlockSet, _Mapping]] = ...) -> None: ...
 
 class BlockSet(_message.Message):
     __slots__ = ("blocks", "time_unix_ms")

@@ -7,7 +7,6 @@ import pytest
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Severity
 from collector.alerting.wording import report_signal
-from collector.detection.engine import Engine
 from tests.collector.detection.scene import AbuseScene
 from tests.collector.detection.stream import START, Row
 
@@ -207,15 +206,6 @@ def test_forced_browsing_that_is_refused_is_told_and_a_session_that_ran_out_is_n
     assert kinds(scene.run(dead + keyed, start=LATER + DAY)) == {AlertKind.BFLA}
     signals = scene.run(refused, start=LATER + 2 * DAY)
     assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.8.1.1")}
-
-
-def test_a_state_that_does_not_say_who_is_let_in_is_read(scene: Scene) -> None:
-    scan = [[Row(route=800 + n * 5 + i, address="45.8.1.1", status=401) for i in range(5)] for n in range(6)]
-    parts = scene.engine.dump()
-    del parts["abuse.missing"]["served.is"]
-    scene.engine = Engine()
-    scene.engine.load(parts)
-    assert kinds(scene.run(scan)) == {AlertKind.SCANNING}
 
 
 def test_a_stolen_key_is_told_and_a_telephone_is_not(scene: Scene) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from collector.alerting.alert import AbuseSignal, AlertKind, Severity
 from collector.alerting.wording import report_signal
-from collector.detection.engine import Engine
 from tests.collector.detection.scene import AbuseScene
 from tests.collector.detection.stream import START, Row
 
@@ -119,7 +118,8 @@ def test_each_with_another_software_stays_within_bounds(scene: Scene) -> None:
     """Who changes it with each call is told by the endpoint's ceiling if at all, and fills no table."""
     for step in range(8):
         scene.feed(Scene.later + 10 * step, [call(who, f"x{step}-{who}", own(who, 0)) for who in range(1, 61)] * 20)
-    sizes = [array.nbytes for name, array in scene.engine.abuse.dump()["abuse.objects"].items() if "adopters" in name]
+    state = scene.engine.detectors["abuse.enumeration"].dump()
+    sizes = [array.nbytes for name, array in state.items() if "adopters" in name]
     assert sum(sizes) < 1 << 20
 
 
@@ -137,16 +137,3 @@ def test_what_a_person_expects_is_told_no_more(scene: Scene) -> None:
     assert scene.engine.expect(told.kind, told.endpoint_id, "", 0.0)
     more = [everybody(SCRIPT, others, 2_000 + step) for step in range(2)]
     assert enumerations(scene.run(more, start=Scene.later + 40)) == []
-
-
-def test_state_of_before_is_read(history: bytes) -> None:
-    scene = Scene(history)
-    parts = scene.engine.abuse.dump()
-    objects = parts["abuse.objects"]
-    parts["abuse.objects"] = {name: array for name, array in objects.items() if not name.startswith("adop")}
-    scene.engine.abuse.load(parts)
-    assert len(parts["abuse.objects"]) < len(objects)
-    engine = Engine()
-    engine.roster.load(scene.engine.roster.dump())
-    engine.abuse.load(parts)
-    assert engine.abuse.dump()["abuse.objects"]["adoption.known"].size == 0

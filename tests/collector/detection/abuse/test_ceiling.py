@@ -5,6 +5,7 @@ import pytest
 
 from collector.alerting.alert import Basis
 from collector.detection.abuse.ceiling import FACTOR, PEERS_MIN, Ceiling, Horizon
+from collector.detection.framework.slots import SlotTable
 
 DAY = 86_400
 START = 20_000 * DAY
@@ -12,20 +13,24 @@ HOUR = Horizon(seconds=3_600, prior=100, floor=50)
 
 
 def make(subjects: int = 64, groups: int = 1) -> Ceiling:
-    ceiling = Ceiling((HOUR,))
-    ceiling.grow(subjects, groups)
-    return ceiling
+    return make_of((HOUR,), subjects, groups)
+
+
+def make_of(plan: tuple[Horizon, ...], subjects: int = 64, groups: int = 1, *, is_trade: bool = False) -> Ceiling:
+    """One that has room for so many subjects, without a table that says who they are."""
+    table, of_groups = SlotTable(subjects, subjects), SlotTable(groups, groups)
+    return Ceiling(plan, table, groups=of_groups, is_trade=is_trade)
 
 
 def add(ceiling: Ceiling, slot: int, amount: float, time: int, group: int = -1) -> list[tuple[float, Basis]]:
-    found = ceiling.add(np.array([slot]), np.array([amount]), np.array([group]), time)
+    found = ceiling.add(np.array([slot]), np.array([amount]), time, np.array([group]))
     return list(zip(found.ceilings.round(3).tolist(), found.basis, strict=True))
 
 
 def test_one_nobody_knows_is_told_past_the_prior_once_and_again_when_it_grew_by_half() -> None:
     ceiling = make()
     told = [bool(add(ceiling, 0, 10, START)) for _ in range(24)]
-    assert [index + 1 for index, is_told in enumerate(told) if is_told] == [11, 17]
+    assert [index + 1 for index, is_reported in enumerate(told) if is_reported] == [11, 17]
 
 
 def test_a_steady_rate_comes_to_rate_times_horizon() -> None:
@@ -59,22 +64,20 @@ PLAN = (HOUR, Horizon(seconds=DAY, prior=200, floor=100), Horizon(seconds=7 * DA
 
 @pytest.mark.parametrize("is_restored", [False, True])
 def test_what_goes_on_night_after_night_is_told_twice_where_it_may_be_a_trade(is_restored: bool) -> None:
-    ceiling = Ceiling(PLAN, is_trade=True)
-    ceiling.grow(64, 1)
+    ceiling = make_of(PLAN, is_trade=True)
     told = []
     for day in range(20):
         told += [day] if add(ceiling, 0, 50_000, START + day * DAY) else []
         if is_restored:
-            state, ceiling = ceiling.dump(), Ceiling(PLAN, is_trade=True)
+            state, ceiling = ceiling.dump(), make_of(PLAN, is_trade=True)
             ceiling.load(state)
     assert told == [0, 1]
     assert add(ceiling, 0, 90_000, START + 20 * DAY)  # A night of twice as much.
 
 
 def test_one_night_makes_no_trade_and_where_there_is_none_nothing_does() -> None:
-    once, never = Ceiling(PLAN, is_trade=True), Ceiling(PLAN)
+    once, never = make_of(PLAN, is_trade=True), make_of(PLAN)
     for ceiling in (once, never):
-        ceiling.grow(64, 1)
         add(ceiling, 0, 50_000, START)
     add(never, 0, 50_000, START + DAY)
     for day in range(1, 5):
@@ -98,9 +101,9 @@ def test_one_who_takes_more_every_day_is_found() -> None:
 def test_what_most_peers_do_is_a_ceiling_and_one_of_them_is_not() -> None:
     ceiling = make(groups=2)
     slots = np.arange(40)
-    ceiling.add(slots, np.full(40, 60.0), np.zeros(40, np.int64), START)
-    ceiling.add(np.array([0]), np.array([30.0]), np.array([0]), START)
-    ceiling.refresh(lambda: slots, None, START)
+    ceiling.add(slots, np.full(40, 60.0), START, np.zeros(40, np.int64))
+    ceiling.add(np.array([0]), np.array([30.0]), START, np.array([0]))
+    ceiling.refresh(START, lambda: slots)
     assert add(ceiling, 50, FACTOR * 60 - 1, START, group=0) == []
     assert add(ceiling, 50, 2, START, group=0) == [(FACTOR * 60, Basis.PEERS)]
     assert add(ceiling, 51, 101, START, group=1) == [(100, Basis.PRIOR)]  # Another group.
@@ -110,13 +113,12 @@ def test_the_few_highest_of_each_group_are_left_out_of_what_is_common() -> None:
     random = np.random.default_rng(3)
     groups = random.integers(0, 4, 200)
     amounts = np.where(random.random(200) < 0.5, random.uniform(40, 99, 200).round(2), 0.0)
-    ceiling = make(subjects=200, groups=4)
+    ceiling = make(subjects=204, groups=4)
     slots = np.arange(200)
-    ceiling.add(slots, amounts, groups, START)
-    ceiling.refresh(lambda: slots, groups, START + 60)
+    ceiling.add(slots, amounts, START, groups)
+    ceiling.refresh(START + 60, lambda: slots, groups)
     newcomer = np.arange(200, 204)
-    ceiling.grow(204, 4)
-    found = ceiling.add(newcomer, np.full(4, 500.0), np.arange(4), START + 60)
+    found = ceiling.add(newcomer, np.full(4, 500.0), START + 60, np.arange(4))
     for group, limit in zip(found.slots - 200, found.ceilings, strict=True):
         own = np.sort(amounts[groups == group])[::-1]
         common = own[max(int(np.ceil(0.03 * len(own))), 1)]
@@ -127,8 +129,8 @@ def test_the_few_highest_of_each_group_are_left_out_of_what_is_common() -> None:
 def test_few_peers_say_nothing() -> None:
     ceiling = make()
     slots = np.arange(PEERS_MIN - 1)
-    ceiling.add(slots, np.full(len(slots), 1.0), np.zeros(len(slots), np.int64), START)
-    ceiling.refresh(lambda: slots, None, START)
+    ceiling.add(slots, np.full(len(slots), 1.0), START, np.zeros(len(slots), np.int64))
+    ceiling.refresh(START, lambda: slots)
     assert add(ceiling, 50, 99, START, group=0) == []
     assert add(ceiling, 50, 2, START, group=0) == [(100, Basis.PRIOR)]
 

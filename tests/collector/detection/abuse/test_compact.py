@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.detection.abuse.columns import CompactRows
+from collector.detection.abuse.sums import CompactRows
 
 SLOTS = st.lists(st.integers(0, 199), unique=True, max_size=80)
 

@@ -1,4 +1,4 @@
-"""One suite for every abuse detector (collector/detection/abuse/contract.py), each in a case that it tells of: what one
+"""One suite for every abuse detector (collector/detection/abuse/detector.py), each in a case that it reports: what one
 says is complete, the same each time, the same over a restart, taken back by what a person expects, and forgotten with
 its subject. A detector without a case fails the first test."""
 
@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.alerting.alert import AbuseSignal, AlertKind
-from collector.alerting.wording import name_counted, name_risk, report_signal
-from collector.detection.abuse import guesses, injection, missing, owners, rotation
-from collector.detection.abuse.engine import AbuseEngine
+from collector.alerting.wording import report_signal
+from collector.detection.abuse import bola, credential_rotation, credential_stuffing, injection, scanning
+from collector.detection.abuse.detector import AbuseDetector
 from collector.detection.engine import Engine
-from collector.detection.framework.contract import State
+from collector.detection.framework.state import Arrays
 from tests.collector.detection.scene import AbuseScene
 from tests.collector.detection.stream import START, Row
 
@@ -75,32 +75,34 @@ def rotate(tokens: int) -> Steps:
 
 
 CASES = {
-    "objects": Case(
+    "enumeration": Case(
         kind=AlertKind.ENUMERATION,
         steps=[[call(ACTOR, calls=20, objects=tuple(range(9_000 + 20 * n, 9_020 + 20 * n)))] for n in range(12)],
     ),
-    "records": Case(kind=AlertKind.MASS_EXPORT, steps=[[call(ACTOR, records=250)] for _ in range(12)]),
-    "guesses": Case(
+    "mass_export": Case(kind=AlertKind.MASS_EXPORT, steps=[[call(ACTOR, records=250)] for _ in range(12)]),
+    "credential_stuffing": Case(
         kind=AlertKind.CREDENTIAL_STUFFING,
         steps=[[Row(route=LOGIN, method="POST", address=OUTSIDE, status=401, calls=8)] for _ in range(12)],
     ),
-    "missing": Case(
+    "scanning": Case(
         kind=AlertKind.SCANNING,
         steps=[[Row(route=100 + 9 * n + i, address=OUTSIDE, status=404) for i in range(9)] for n in range(12)],
     ),
-    "sharing": Case(
+    "credential_sharing": Case(
         kind=AlertKind.CREDENTIAL_SHARING,
         steps=[[call(ACTOR, address=f"93.{n}.{i}.1") for i in range(4)] for n in range(12)],
     ),
-    "rotation": Case(kind=AlertKind.CREDENTIAL_ROTATION, steps=rotate(60)),
-    "overload": Case(
+    "credential_rotation": Case(kind=AlertKind.CREDENTIAL_ROTATION, steps=rotate(60)),
+    "resource_exhaustion": Case(
         kind=AlertKind.RESOURCE_EXHAUSTION, steps=[[call(ACTOR, calls=30, status=429)] for _ in range(12)]
     ),
-    "consumption": Case(kind=AlertKind.RESOURCE_CONSUMPTION, steps=[[call(ACTOR, calls=150)] for _ in range(12)]),
-    "functions": Case(
+    "resource_consumption": Case(
+        kind=AlertKind.RESOURCE_CONSUMPTION, steps=[[call(ACTOR, calls=150)] for _ in range(12)]
+    ),
+    "bfla": Case(
         kind=AlertKind.BFLA, steps=[[call(ACTOR, route=ADMIN + n, status=403)] for n in range(12)]
     ),
-    "owners": Case(
+    "bola": Case(
         kind=AlertKind.BOLA,
         steps=[[call(ACTOR, objects=(who * 10,)) for who in range(2 * n + 1, 2 * n + 3)] for n in range(12)],
     ),
@@ -108,7 +110,7 @@ CASES = {
         kind=AlertKind.INJECTION, steps=[[call(ACTOR, payloads=(n << 8 | 1,))] for n in range(1, 13)]
     ),
 }  # fmt: skip
-UNYOUNG = {"consumption", "injection", "rotation"}  # What needs no hour, or says nothing within it.
+UNYOUNG = {"resource_consumption", "injection", "credential_rotation"}  # What needs no hour, or says nothing within it.
 
 every_detector = pytest.mark.parametrize("name", CASES)
 
@@ -131,12 +133,13 @@ def play(scene: Scene, name: str, steps: Steps | None = None, start: int = 0) ->
     return [signal for signal in told if signal.kind is CASES[name].kind]
 
 
-def state_of(engine: Engine, name: str) -> State:
-    return engine.abuse.dump()[f"abuse.{name}"]
+def state_of(engine: Engine, name: str) -> Arrays:
+    return engine.detectors[f"abuse.{name}"].dump()
 
 
 def test_every_detector_has_a_case() -> None:
-    assert {detector.name for detector in AbuseEngine().detectors} == CASES.keys()
+    own = [one.name for one in Engine().detectors.values() if isinstance(one, AbuseDetector)]
+    assert own == [f"abuse.{name}" for name in CASES]
 
 
 @every_detector
@@ -148,8 +151,9 @@ def test_what_is_told_is_complete(make: Callable[[], Scene], name: str) -> None:
         assert 60 <= signal.seconds <= 7 * DAY and signal.time >= Scene.later
         assert signal.consumer and not signal.is_notice and 0 <= signal.loss_ratio <= 1
         report = report_signal(signal)
-        assert name_counted(signal.kind) in report.why and name_risk(signal.kind) in report.why
-        assert report.advice and report.risk == name_risk(signal.kind)
+        row = signal.kind.row
+        assert row.unit in report.why and row.owasp in report.why
+        assert report.advice and report.risk == row.owasp
 
 
 @every_detector
@@ -193,8 +197,7 @@ def test_what_a_person_expects_is_told_no_more(make: Callable[[], Scene], name: 
     scene, kind = make(), CASES[name].kind
     last = play(scene, name)[-1]
     other = next(one for one in AlertKind if one is not kind)
-    detector = next(one for one in scene.engine.abuse.detectors if one.name == name)
-    assert not detector.expect(other, last.endpoint_id, last.consumer, scene.engine.roster)
+    assert other not in scene.engine.detectors[f"abuse.{name}"].kinds
     assert not scene.engine.expect(kind, last.endpoint_id, "principal:nobody", 0.0)
     assert scene.engine.expect(kind, last.endpoint_id, last.consumer, 0.0)
     assert play(scene, name, CASES[name].steps[-2:], start=Scene.later + 10 * len(CASES[name].steps)) == []
@@ -220,7 +223,7 @@ def test_a_forgotten_subject_leaves_nothing_behind(name: str, monkeypatch: pytes
 
 @every_detector
 def test_state_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owners, "OBJECTS_MAX", FEW)
+    monkeypatch.setattr(bola, "OBJECTS_MAX", FEW)
     scene = make_small(monkeypatch)
     sizes = []
     for n in range(12):
@@ -276,10 +279,10 @@ def find_first_telling(name: str) -> int:
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """One whose tables hold FEW subjects, the detectors' own too."""
-    monkeypatch.setattr(guesses, "SOURCES_MAX", FEW)
-    monkeypatch.setattr(missing, "SOURCES_MAX", FEW)
-    monkeypatch.setattr(rotation, "SOURCES_MAX", FEW // 2)  # It judges with the first of a crowd.
-    monkeypatch.setattr(rotation, "SEATS_MAX", FEW)
+    monkeypatch.setattr(credential_stuffing, "SOURCES_MAX", FEW)
+    monkeypatch.setattr(scanning, "SOURCES_MAX", FEW)
+    monkeypatch.setattr(credential_rotation, "SOURCES_MAX", FEW // 2)  # It evaluates the first of many newcomers.
+    monkeypatch.setattr(credential_rotation, "SEATS_MAX", FEW)
     monkeypatch.setattr(injection, "SENDERS_MAX", FEW)
     scene = Scene()
     scene.engine = Engine(endpoints_max=FEW, consumers_max=FEW, pairs_max=2 * FEW)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from collector.detection.abuse.columns import FadingSums
+from collector.detection.abuse.sums import FadingSums
 
 HORIZONS = (60, 3_600)
 START = 1_700_000_000
 
 
 def test_sums_are_those_of_one_subject_at_a_time() -> None:
-    random, sums, one_by_one, at = np.random.default_rng(1), FadingSums(HORIZONS), np.zeros((2, 9)), np.zeros(9)
+    random, sums, one_by_one, at = np.random.default_rng(1), FadingSums(*HORIZONS), np.zeros((2, 9)), np.zeros(9)
     sums.grow(4)
     for step, late in enumerate((0, 0, 50, 0, 90, 0)):
         sums.grow(4 + step)
@@ -27,7 +27,8 @@ def test_sums_are_those_of_one_subject_at_a_time() -> None:
     assert sums.read(every, 0) == pytest.approx(one_by_one)
     for which in (0, 1, -1):
         assert np.array_equal(sums.read_one(which, every, START + 500), sums.read(every, START + 500)[which])
-    again = FadingSums(HORIZONS)
+    again = FadingSums(*HORIZONS)
+    again.grow(9)
     again.load(sums.dump())
     assert np.array_equal(again.read(every, START + 500), sums.read(every, START + 500))
     again.forget(every[:2])
@@ -36,7 +37,7 @@ def test_sums_are_those_of_one_subject_at_a_time() -> None:
 
 @pytest.mark.parametrize("oldest", [0, 900, 1_500, 100_000])
 def test_many_sums_fade_as_one_does(oldest: int) -> None:
-    random, sums, count = np.random.default_rng(2), FadingSums(HORIZONS), 2_000
+    random, sums, count = np.random.default_rng(2), FadingSums(*HORIZONS), 2_000
     sums.grow(count)
     at, amounts = START - np.sort(random.integers(0, oldest + 1, count))[::-1], random.random(count)
     for slot in range(count):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.migrations import TABLES
 from tests.collector.detection.changes.office import Office
 
 

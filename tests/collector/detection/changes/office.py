@@ -1,5 +1,5 @@
-"""Changes through the running parts: rows in the store, looks of the risk keeper and of the watch, then the alert desk
-and its tables. The clock is moved by days; the watch is made anew where a restart is meant."""
+"""Changes through the running parts: rows in the store, looks of the risk assessor and of the watch, then alerts and
+their tables. The clock is moved by days; the watch is made anew where a restart is meant."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.alerting.alert import Alert, AlertKind
+from collector.alerting.alert import Alert, AlertKind, Report
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.repository import AlertTable
-from collector.alerting.service import AlertDesk
-from collector.alerting.wording import Report
+from collector.alerting.service import AlertService
 from collector.core.kinds import Sensitivity
-from collector.detection.changes.judge import StoredCallers
-from collector.detection.changes.watch import ChangeWatch, Ledger
+from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.rules import StoredCallers
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
-from collector.risk.keeper import RiskKeeper
+from collector.risk.assessment import RiskAssessor
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
@@ -36,7 +35,7 @@ OUTBOUND = {"role": 2, "client_workload": "shop/orders", "client_address": ""}
 
 @dataclass(slots=True)
 class Office:
-    """Keeper, watch and desk over one store; `now` is moved by the test."""
+    """Assessor, watch and alerts over one store; `now` is moved by the test."""
 
     store: EmbeddedStore
     path: Path
@@ -44,9 +43,9 @@ class Office:
     now: float = NOW
     told: list[Report] = field(default_factory=list)
     ids: Iterator[int] = field(default_factory=itertools.count)
-    watch: ChangeWatch = field(init=False)
-    desk: AlertDesk = field(init=False)
-    keeper: RiskKeeper = field(init=False)
+    watch: ChangeDetector = field(init=False)
+    desk: AlertService = field(init=False)
+    assessor: RiskAssessor = field(init=False)
     detection: Detection = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class Office:
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
         )
-        self.desk = AlertDesk(
+        self.desk = AlertService(
             table=AlertTable(self.store),
             detection=self.detection,
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: self.detection.budget),
@@ -75,13 +74,13 @@ class Office:
             self.told.extend(reports)
             self.desk.take_found(reports)
 
-        self.watch = ChangeWatch(
-            facts=Ledger(self.store),
+        self.watch = ChangeDetector(
+            facts=FactTable(self.store),
             callers=StoredCallers(self.store, ConsumerSql()),
             clock=lambda: self.now,
-            tell=tell,
+            report=tell,
         )
-        self.keeper = RiskKeeper(
+        self.assessor = RiskAssessor(
             store=self.store,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
             clock=lambda: self.now,
@@ -100,7 +99,7 @@ class Office:
         self.look()
 
     def look(self) -> None:
-        self.keeper.look()
+        self.assessor.look()
         self.watch.look()
         self.desk.take_reports([])
 

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from collector.alerting.alert import AlertKind, Severity
-from collector.alerting.wording import Report
-from collector.detection.changes.judge import STABLE_SECONDS
+from collector.alerting.alert import AlertKind, Report, Severity
+from collector.detection.changes.rules import STABLE_SECONDS
 from tests.collector.detection.changes.office import BEARER, DAY, HOUR, NAMED, OUTBOUND, Office
 from tests.collector.inventory.seed import SeedEndpoint
 

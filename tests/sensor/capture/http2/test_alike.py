@@ -9,13 +9,13 @@ from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator, WindowLimits
 from sensor.capture.http2.assembler import StreamAssembler
 from sensor.cli.replay import CaptureIdentity
-from sensor.core.calls import CALL, Calls, Exchange
+from sensor.core.calls import CALL, Calls
 from sensor.core.clock import Clock
 from sensor.core.health import StageCounter
 from sensor.core.keyed import KeyedHash
 from sensor.describe.describer import DescribeSettings
 from sensor.export.convert import BatchConverter
-from sensor.http.http2.alike import AlikeCalls
+from sensor.http.http2.streams import AlikeCalls
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.http.http2_conversation import converse
@@ -26,12 +26,12 @@ BATCH = 50
 class Sensor:
     """From events to rows; `alike` None: each call is told whole."""
 
-    def __init__(self, alike: AlikeCalls[Exchange] | None) -> None:
+    def __init__(self, alike: AlikeCalls | None) -> None:
         clock, keyed_hash = Clock(monotonic_source=lambda: 0, unix_source=lambda: 0), KeyedHash(1, bytes(16))
         templater = Templater(load_vocabulary(), keyed_hash)
         self.aggregator = Aggregator(limits=WindowLimits())
         self.pipeline = Pipeline(
-            describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+            processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
             aggregator=self.aggregator,
             converter=BatchConverter(node="test", boot_id="test"),
             clock=clock,
@@ -81,7 +81,7 @@ def test_most_calls_of_a_program_that_repeats_itself_are_figures() -> None:
 
 def test_nothing_is_taken_under_a_number_that_holds_no_more() -> None:
     """Facts are swept, or the key changes: what was numbered before is told whole again."""
-    alike = AlikeCalls[Exchange]()
+    alike = AlikeCalls()
     sensor = Sensor(alike)
     events = write_events(repeat(write_rpc, 60))
     sensor.read(events[:80])

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from sensor.capture.http2.assembler import POLL_INTERVAL_NS, SAVED_NS, UPGRADE_PATIENCE_NS, StreamAssembler
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import CallFigures, Ends, Exchange, Role
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import FRAMES_EVENT, EventKind, StreamFlag
 from sensor.http.http2 import connections as http2_connections
@@ -91,14 +91,14 @@ def test_a_call_has_its_ends_times_and_bytes(assembler: StreamAssembler) -> None
     assert peer.ask(1) == []
     (told,) = peer.answer(1)
     exchange = told.exchange
-    assert (exchange.role, exchange.connection, exchange.call) == (Role.SERVER, 7, 1)
-    assert (exchange.local_address, exchange.local_port) == ("127.0.0.1", 80)
-    assert (exchange.remote_address, exchange.remote_port) == ("127.0.0.2", 5_000)
-    assert (exchange.cgroup_id, exchange.peer_cgroup_id) == (11, 13)
-    assert (exchange.status_code, exchange.calls, exchange.is_lossy) == (200, 1, False)
-    assert exchange.time_unix_ns == 6 * SECOND + 2_000
-    assert (exchange.time_to_first_byte_ns, exchange.duration_ns) == (1_000, 1_000)
-    assert exchange.response_bytes > 49
+    assert (exchange.ends.role, exchange.ends.connection, exchange.call) == (Role.SERVER, 7, 1)
+    assert (exchange.ends.local_address, exchange.ends.local_port) == ("127.0.0.1", 80)
+    assert (exchange.ends.remote_address, exchange.ends.remote_port) == ("127.0.0.2", 5_000)
+    assert (exchange.ends.cgroup_id, exchange.ends.peer_cgroup_id) == (11, 13)
+    assert (exchange.figures.status_code, exchange.figures.calls, exchange.figures.is_lossy) == (200, 1, False)
+    assert exchange.figures.time_unix_ns == 6 * SECOND + 2_000
+    assert (exchange.figures.time_to_first_byte_ns, exchange.figures.duration_ns) == (1_000, 1_000)
+    assert exchange.figures.response_bytes > 49
     assert paths([told]) == ["/a"]
     assert assembler.calls == 1
 
@@ -108,14 +108,14 @@ def test_a_client_end_says_so(assembler: StreamAssembler) -> None:
     peer.begin()
     peer.ask(1)
     (told,) = peer.answer(1)
-    assert told.exchange.role is Role.CLIENT
+    assert told.exchange.ends.role is Role.CLIENT
 
 
 def test_a_joined_connection_learns_who_asks(assembler: StreamAssembler) -> None:
     peer = Peer(assembler, client=EGRESS, flags=StreamFlag.JOINED)
     peer.ask(5, b"/joined")
     (told,) = peer.answer(5)
-    assert (told.exchange.role, paths([told])) == (Role.CLIENT, ["/joined"])
+    assert (told.exchange.ends.role, paths([told])) == (Role.CLIENT, ["/joined"])
 
 
 def test_frames_of_the_server_before_the_preface_are_no_join(assembler: StreamAssembler) -> None:
@@ -151,7 +151,7 @@ def test_header_tables_go_on_in_another_process(assembler: StreamAssembler) -> N
     peer.sequence = [5_000_000, 7]  # Frames without header blocks went by.
     peer.ask(3, b"/old")
     (told,) = peer.answer(3)
-    assert (paths([told]), told.exchange.role, told.exchange.status_code) == (["/old"], Role.SERVER, 200)
+    assert (paths([told]), told.exchange.ends.role, told.exchange.figures.status_code) == (["/old"], Role.SERVER, 200)
     assert read_tables(after) == (1, 0)
 
 
@@ -182,7 +182,7 @@ def test_ends_that_abort_what_is_open(
     peer.ask(1)
     peer.flags |= StreamFlag.RESET if is_reset else 0
     told = [one for way in ways for one in peer.end(way)]
-    assert [one.exchange.is_aborted for one in told] == [True] * is_told
+    assert [one.exchange.figures.is_aborted for one in told] == [True] * is_told
     assert len(assembler) == (0 if is_told else 1)
 
 
@@ -200,7 +200,7 @@ def test_a_reset_stream_is_an_aborted_call(assembler: StreamAssembler) -> None:
     peer.begin()
     peer.ask(1)
     (told,) = peer.say(INGRESS, write_reset(1))
-    assert (told.exchange.is_aborted, told.exchange.status_code) == (True, 0)
+    assert (told.exchange.figures.is_aborted, told.exchange.figures.status_code) == (True, 0)
 
 
 def test_an_end_waits_for_the_hole_before_it(assembler: StreamAssembler) -> None:
@@ -228,9 +228,11 @@ def test_a_connection_left_to_its_server_end_is_forgotten(assembler: StreamAssem
 
 def make_upgrade(status: int = 101, head: bytes = b"Upgrade: h2c\r\n") -> Exchange:
     return Exchange(
-        *(2 * SECOND, 7, 0, Role.SERVER, 11, 13, "127.0.0.1", 80, "127.0.0.2", 5_000),
-        *(b"GET /first HTTP/1.1\r\nHost: h\r\n" + head + b"\r\n", False, b"HTTP/1.1 101 x\r\n\r\n", status),
-        *(60, 20, 5, 6, 1, True, False, False),
+        Ends(7, Role.SERVER, 11, 13, "127.0.0.1", 80, "127.0.0.2", 5_000),
+        CallFigures(2 * SECOND, status, 60, 20, 5, 6, 1, is_final=True, is_aborted=False, is_lossy=False),
+        0,
+        b"GET /first HTTP/1.1\r\nHost: h\r\n" + head + b"\r\n",
+        response_head=b"HTTP/1.1 101 x\r\n\r\n",
     )
 
 
@@ -243,12 +245,12 @@ def test_an_upgrade_goes_on_as_stream_1(assembler: StreamAssembler, is_late: boo
     told += peer.answer(1, b"204")
     if is_late:
         assert assembler.upgrade(make_upgrade(), SECOND)
-    peer.begin()
+    told += peer.begin()
     peer.ask(3, b"/second")
     told += peer.answer(3)
     told += peer.end(EGRESS)
     assert sorted(paths(told)) == ["/first", "/second"]
-    assert {one.call.stream: one.exchange.status_code for one in told} == {1: 204, 3: 200}
+    assert {one.call.stream: one.exchange.figures.status_code for one in told} == {1: 204, 3: 200}
     assert assembler.calls == 1  # The kernel has counted the first with HTTP/1.
 
 
@@ -274,7 +276,7 @@ def test_connections_are_bounded_and_what_was_open_is_told(
         told += peer.begin() + peer.ask(1, b"/%d" % number)
     assert len(assembler) == 10
     assert paths(told) == [f"/{number}" for number in range(1, 21)]
-    assert all(one.exchange.is_aborted for one in told)
+    assert all(one.exchange.figures.is_aborted for one in told)
 
 
 def test_noise_is_never_an_error(assembler: StreamAssembler) -> None:

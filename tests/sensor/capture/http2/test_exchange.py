@@ -1,10 +1,11 @@
 """The exchange of a stream's call has each figure at its place."""
 
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import Ends, Role
 from sensor.http.grpc import StreamingKind
 from sensor.http.http1.head import Malformed
-from sensor.http.http2.exchange import Ends, build_stream_exchange
+from sensor.http.http2.exchange import build_stream_exchange
 from sensor.http.http2.streams import StreamCall
+from tests.sensor.records import make_exchange
 
 ENDS = Ends(
     connection=7,
@@ -45,7 +46,7 @@ def make_call(*, started_ns: int = 100, answered_ns: int = 105, ended_ns: int = 
 
 def test_each_figure_is_at_its_place() -> None:
     built = build_stream_exchange(ENDS, make_call(), lambda ns: ns + 1_000)
-    assert built.exchange == Exchange(
+    assert built.exchange == make_exchange(
         time_unix_ns=1_100,
         connection=7,
         call=23,
@@ -73,4 +74,4 @@ def test_each_figure_is_at_its_place() -> None:
 
 def test_a_call_without_answer_or_end_has_no_times() -> None:
     built = build_stream_exchange(ENDS, make_call(answered_ns=0, ended_ns=0), int)
-    assert (built.exchange.time_to_first_byte_ns, built.exchange.duration_ns) == (0, 0)
+    assert (built.exchange.figures.time_to_first_byte_ns, built.exchange.figures.duration_ns) == (0, 0)

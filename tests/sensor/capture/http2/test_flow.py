@@ -5,9 +5,8 @@ import struct
 
 import pytest
 
-from sensor.capture.http2.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
+from sensor.capture.http2.flow import DATA_COPIED, MESSAGE, PATIENCE_NS, UNCOPIED, FrameFlow
 from sensor.http.http2.frames import PASSED_OVER, Frame, FrameEvent, FrameFlag, FrameKind, Lost
-from sensor.http.http2.order import PATIENCE_NS
 from sensor.http.http2.reader import FrameReader
 from sensor.http.reassembly import Chunk, Gap
 from tests.sensor.http.http2_wire import write_data, write_frame, write_headers
@@ -191,7 +190,7 @@ def test_a_late_segment_within_a_frame_that_goes_on_costs_nothing(kind: int, par
     reader = FrameReader(is_client=None, is_joined=False)
     events: list[FrameEvent] = []
     for piece in pieces:
-        reader.take(piece, events)
+        reader.read_piece(piece, events)
     found = [event for event in events if isinstance(event, Frame)]
     assert not [event for event in events if isinstance(event, Lost)]
     original = FrameKind.DATA if kind == DATA_COPIED else kind

@@ -11,9 +11,8 @@ from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
 from sensor.capture.http2 import matched
 from sensor.capture.http2.matched import RENEW_BYTES
 from sensor.core.calls import CALL, CallFlag
-from sensor.ebpf.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
-from sensor.http.http2.alike import AlikeCalls
-from sensor.http.http2.connections import list_repeated
+from sensor.ebpf.abi import BLOCK_ENTRY, FRAMES_EVENT, WAITING_STREAM, BlockUse, EventKind
+from sensor.http.http2.streams import AlikeCalls
 from tests.sensor.capture.http2.test_alike import Sensor
 
 CALLS, TAUGHT = 400, 60  # Calls in all, and of them those that come up first.
@@ -25,7 +24,7 @@ def learn(sensor: Sensor) -> tuple[MatchingKernel, list[bytes]]:
     first = next(at for at, event in enumerate(EVENTS) if is_asking(event))
     come_up = first + 2 * TAUGHT
     sensor.read(EVENTS[:come_up])
-    taught, untaught = sensor.assembler.matched.pop_lessons()
+    taught, untaught = sensor.assembler.matched.pop_entries()
     assert not untaught
     return MatchingKernel(taught), EVENTS[come_up:]
 
@@ -138,7 +137,7 @@ def test_records_may_come_after_the_end_of_their_connection() -> None:
     head = bytearray(rest[-1][: FRAMES_EVENT.size])
     head[32] = EventKind.LEAVE
     matching.assembler.take([memoryview(bytes(head))])
-    taught, untaught = matching.assembler.matched.pop_lessons()
+    taught, untaught = matching.assembler.matched.pop_entries()
     assert (len(taught), len(untaught)) == (0, 10)
     take(matching, kernel.match(rest))
     assert (matching.read([]) == expected).all()
@@ -152,7 +151,7 @@ def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
     sensor = Sensor(AlikeCalls())
     learn(sensor)
     streams = sensor.assembler.matched
-    read_to = streams._lessons[1].read_to
+    read_to = streams._installed[1].read_to
     assert not streams.is_due(1, 0, read_to)
     assert streams.is_due(1, 0, (read_to[0], read_to[1] + RENEW_BYTES + 1))
 
@@ -168,15 +167,15 @@ def write_moving(source: random.Random, number: int) -> Headers:
 def teach_moving(sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many heads of requests were taught in each read of ten calls, all of which come up."""
     monkeypatch.setattr(matched, "CONNECTION_BLOCKS", 8)
-    monkeypatch.setattr(matched, "FIRST_LESSONS", CALLS)
+    monkeypatch.setattr(matched, "FIRST_INSTALLS", CALLS)
     events = write_events(converse(write_moving, CALLS))
     lessons = [_read_lessons(sensor, events[at : at + 20]) for at in range(0, len(events), 20)]
-    uses = [[TAUGHT_BLOCK.unpack(value)[2] for value in taught.values()] for taught in lessons]
+    uses = [[BLOCK_ENTRY.unpack(value)[2] for value in taught.values()] for taught in lessons]
     return [one.count(BlockUse.REQUEST) for one in uses]
 
 
 def test_a_connection_that_goes_on_may_change_its_table_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matched, "LEFT_NS", 0)
+    monkeypatch.setattr(matched, "REMOVED_NS", 0)
     sensor = Sensor(AlikeCalls())
     taught = teach_moving(sensor, monkeypatch)
     assert min(taught[2:]) > 0
@@ -185,7 +184,7 @@ def test_a_connection_that_goes_on_may_change_its_table_for_ever(monkeypatch: py
 
 
 def test_a_block_is_known_as_long_as_a_stream_may_wait_that_began_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of this lasts for less than `LEFT_NS`."""
+    """All of this lasts for less than `REMOVED_NS`."""
     sensor = Sensor(AlikeCalls())
     teach_moving(sensor, monkeypatch)
     assert sorted(sensor.assembler.matched._blocks) == list(range(1, 9))
@@ -195,7 +194,7 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matched, "CONNECTION_BLOCKS", 3)
     sensor = Sensor(AlikeCalls())
     sensor.read(EVENTS[:100])
-    assert len(sensor.assembler.matched.pop_lessons()[0]) == 3
+    assert len(sensor.assembler.matched.pop_entries()[0]) == 3
 
 
 def test_a_connection_of_which_little_is_matched_is_taught_rarely() -> None:
@@ -209,15 +208,15 @@ def test_what_came_up_before_a_lesson_was_there_says_nothing_of_it() -> None:
     """The ring may hold thousands of events of before; as many lessons in vain as above, and none of them counts."""
     sensor, lessons = Sensor(AlikeCalls()), []
     for at in range(0, len(EVENTS), 20):
-        sensor.assembler.take(map(memoryview, EVENTS[at : at + 20]), now_ns=0)  # With LESSON_NS newer than all.
-        lessons.append(bool(sensor.assembler.matched.pop_lessons()[0]))
+        sensor.assembler.take(map(memoryview, EVENTS[at : at + 20]), now_ns=0)  # With INSTALL_NS newer than all.
+        lessons.append(bool(sensor.assembler.matched.pop_entries()[0]))
     assert sum(lessons) == 1
-    assert sensor.assembler.matched._lessons[1].fruitless < matched.FIRST_LESSONS
+    assert sensor.assembler.matched._installed[1].unused < matched.FIRST_INSTALLS
 
 
 def _read_lessons(sensor: Sensor, events: list[bytes]) -> dict[bytes, bytes]:
     sensor.read(events)
-    return sensor.assembler.matched.pop_lessons()[0]
+    return sensor.assembler.matched.pop_entries()[0]
 
 
 def test_blocks_that_never_make_a_whole_call_are_not_taught() -> None:
@@ -226,8 +225,8 @@ def test_blocks_that_never_make_a_whole_call_are_not_taught() -> None:
     sensor.read(EVENTS[:60])
     connection = sensor.assembler._streams.find(1)
     assert connection is not None
-    assert list_repeated(connection, 64)
-    decoder = connection.decoders[1]
+    assert connection.list_repeated(64)
+    decoder = connection._decoders[1]
     assert decoder is not None
     decoder.known.clear()
-    assert list_repeated(connection, 64) == []
+    assert connection.list_repeated(64) == []

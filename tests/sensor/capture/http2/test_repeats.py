@@ -4,11 +4,10 @@ import msgspec
 import pytest
 
 from sensor.capture.http2.repeats import LIFE_NS, Repeats
-from sensor.core.calls import CALL, BodyFlag, Exchange
+from sensor.core.calls import CALL, BodyFlag, Ends
 from sensor.describe.bodies.sampling import Estimate
-from sensor.http.http2.alike import AlikeCalls, CallPattern
-from sensor.http.http2.exchange import Ends, StreamExchange, build_stream_exchange
-from sensor.http.http2.streams import StreamBodies, StreamCall
+from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
+from sensor.http.http2.streams import AlikeCalls, CallPattern, StreamBodies, StreamCall
 from tests.sensor.capture.http2.test_exchange import ENDS, make_call
 
 CALL_OF_ONE = msgspec.structs.replace(make_call(), is_lossy=False)
@@ -103,7 +102,7 @@ def pattern_of(call: StreamCall) -> StreamCall:
 def test_records_that_follow_from_the_size(record_bytes: float, has_pattern: bool) -> None:
     estimate = Estimate(100.0, record_bytes, 1_000)
     row = tuple(BodyFlag.ESTIMATED.value if name == "body" else 7 for name in NAMES)
-    alike = AlikeCalls[Exchange]()
+    alike = AlikeCalls()
     repeats = Repeats(alike)
     repeats.begin(0, 0)
     first = pattern_of(CALL_OF_ONE) if has_pattern else CALL_OF_ONE

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from sensor.capture.packets import exchange as exchange_module
 from sensor.capture.packets.exchange import DROP_HEAD_LOST, ExchangeAssembler
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import Role
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import EVENT, EventFlag, EventKind, KernelEvent
+from tests.sensor.records import make_exchange
 
 FIRST, LAST, ENDED, ABORTED = EventFlag.FIRST, EventFlag.LAST, EventFlag.ENDED, EventFlag.ABORTED
 WHOLE = FIRST | LAST
@@ -76,7 +77,7 @@ def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter)
             event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n"),
         ]
     )
-    assert exchange == Exchange(
+    assert exchange == make_exchange(
         time_unix_ns=SECOND_NS + 1_000,
         connection=7,
         call=0,
@@ -103,7 +104,7 @@ def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter)
         host=22,
         credential=23,
     )
-    assert assembler.pending_count == 0
+    assert len(assembler._pending) == 0
     assert (stage.count().seen, stage.count().used) == (1, 1)
     assert b"GET" not in repr(exchange).encode()
 
@@ -117,7 +118,7 @@ def test_a_mark_of_the_head_or_of_the_end_counts(assembler: ExchangeAssembler, m
             event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n", marks=marks[1]),
         ]
     )
-    assert exchange.is_ambiguous is any(marks)
+    assert exchange.figures.is_ambiguous is any(marks)
 
 
 def test_parts_are_joined_and_a_first_part_starts_over(assembler: ExchangeAssembler) -> None:
@@ -150,7 +151,7 @@ def test_a_lost_end_is_forgotten_at_the_next_call(assembler: ExchangeAssembler, 
         ]
     )
     assert [exchange.call for exchange in exchanges] == [1]
-    assert assembler.pending_count == 0
+    assert len(assembler._pending) == 0
     assert stage.count().seen == 1  # The kernel counted the other.
 
 
@@ -171,7 +172,10 @@ def test_a_lost_end_of_an_answered_call_is_told_without_it(
             event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 \r\n\r\n", call=1),
         ]
     )
-    assert sorted((one.call, one.calls, one.is_final) for one in exchanges) == [(0, 1, False), (1, 1, True)]
+    assert sorted((one.call, one.figures.calls, one.figures.is_final) for one in exchanges) == [
+        (0, 1, False),
+        (1, 1, True),
+    ]
     assert (stage.count().seen, stage.count().used) == (2, 2)
 
 
@@ -182,7 +186,11 @@ def test_an_aborted_call_has_no_status(assembler: ExchangeAssembler) -> None:
             event(EventKind.CALL_END, ENDED | ABORTED, status=0, response_time_ns=0),
         ]
     )
-    assert (exchange.is_aborted, exchange.status_code, exchange.time_to_first_byte_ns) == (True, 0, 0)
+    assert (exchange.figures.is_aborted, exchange.figures.status_code, exchange.figures.time_to_first_byte_ns) == (
+        True,
+        0,
+        0,
+    )
 
 
 def test_a_long_response_is_told_after_a_second_and_completed(
@@ -196,10 +204,15 @@ def test_a_long_response_is_told_after_a_second_and_completed(
     )
     assert assembler.poll(5_000 + SECOND_NS - 1) == []
     (early,) = assembler.poll(5_000 + SECOND_NS)
-    assert (early.calls, early.is_final, early.response_bytes, early.status_code) == (1, False, 0, 200)
+    assert (early.figures.calls, early.figures.is_final, early.figures.response_bytes, early.figures.status_code) == (
+        1,
+        False,
+        0,
+        200,
+    )
     assert assembler.poll(5_000 + 9 * SECOND_NS) == []
     (late,) = assembler.take([event(EventKind.CALL_END, ENDED)])
-    assert (late.calls, late.is_final, late.response_bytes) == (0, True, 200)
+    assert (late.figures.calls, late.figures.is_final, late.figures.response_bytes) == (0, True, 200)
     assert (stage.count().seen, stage.count().used) == (1, 1)
 
 
@@ -208,7 +221,7 @@ def test_the_client_end_of_a_local_call_is_forgotten(assembler: ExchangeAssemble
         assembler.take([event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n"), event(EventKind.FORGET, 0)])
         == []
     )
-    assert assembler.pending_count == 0
+    assert len(assembler._pending) == 0
 
 
 def test_the_oldest_is_given_up_as_one_whose_end_nobody_saw(
@@ -218,8 +231,10 @@ def test_the_oldest_is_given_up_as_one_whose_end_nobody_saw(
     exchanges = assembler.take(
         [event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n", connection=n) for n in range(3)]
     )
-    assert [(e.connection, e.is_lossy, e.is_aborted, e.calls) for e in exchanges] == [(0, True, False, 1)]
-    assert assembler.pending_count == 2
+    assert [(e.ends.connection, e.figures.is_lossy, e.figures.is_aborted, e.figures.calls) for e in exchanges] == [
+        (0, True, False, 1)
+    ]
+    assert len(assembler._pending) == 2
     assert stage.count().seen == stage.count().used == 1
 
 
@@ -238,7 +253,7 @@ def test_a_request_head_of_which_a_part_was_lost_is_none(
     told = assembler.take([*came, event(EventKind.CALL_END, ENDED)])
     assert [one.request_head for one in told] == ([] if request_head is None else [request_head])
     assert stage.count().dropped == (() if lost is None else ((DROP_HEAD_LOST, 1),))
-    assert (assembler.pending_count, assembler._pending_bytes) == (0, 0)
+    assert (len(assembler._pending), assembler._pending_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +271,7 @@ def test_a_response_head_ends_where_a_part_was_lost(
     asked = event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n")
     (told,) = assembler.take([asked, *came, event(EventKind.CALL_END, ENDED)])
     assert told.response_head == response_head
-    assert (assembler.pending_count, assembler._pending_bytes) == (0, 0)
+    assert (len(assembler._pending), assembler._pending_bytes) == (0, 0)
 
 
 def test_a_call_whose_end_may_have_been_lost_is_given_up_untold(
@@ -269,8 +284,8 @@ def test_a_call_whose_end_may_have_been_lost_is_given_up_untold(
         for n in range(5)
     ]
     assembler.doubt(5_001)
-    assert [one.connection for one in assembler.take(heads)] == [2]
-    assert assembler.pending_count == 2
+    assert [one.ends.connection for one in assembler.take(heads)] == [2]
+    assert len(assembler._pending) == 2
     assert stage.count().seen == stage.count().used == 1
 
 
@@ -300,7 +315,7 @@ def test_any_events_keep_the_account(records: Iterable[memoryview]) -> None:
         for record in records
         if (e := KernelEvent._make(EVENT.unpack_from(record))).flags & ENDED and e.kind in (2, 3)
     )
-    endless = sum(not exchange.is_final for exchange in taken)  # Their ends were lost at the ring.
+    endless = sum(not exchange.figures.is_final for exchange in taken)  # Their ends were lost at the ring.
     assert stage.count().seen == ended + endless
     assert stage.count().used == len(taken)
     assert stage.held == 0

@@ -28,11 +28,16 @@ def end(connection: int = 1, *, messages: tuple[int, int] = (3, 4)) -> KernelEve
 def test_a_websocket_is_told_at_its_101_and_at_its_end() -> None:
     upgrades = Upgrades()
     began = upgrades.begin(make())
-    assert (began.calls, began.is_final, began.request_bytes, began.duration_ns) == (1, False, 0, 0)
+    assert (began.figures.calls, began.figures.is_final, began.figures.request_bytes, began.figures.duration_ns) == (
+        1,
+        False,
+        0,
+        0,
+    )
     ended = upgrades.end(end(), 9_000)
     assert ended is not None
-    assert (ended.calls, ended.is_final, ended.duration_ns) == (0, True, 8_000)
-    assert (ended.request_bytes, ended.response_bytes) == (107, 59)
+    assert (ended.figures.calls, ended.figures.is_final, ended.figures.duration_ns) == (0, True, 8_000)
+    assert (ended.figures.request_bytes, ended.figures.response_bytes) == (107, 59)
     assert (ended.request_messages, ended.response_messages) == (3, 4)
     assert upgrades.end(end(), 9_000) is None and not len(upgrades)
 

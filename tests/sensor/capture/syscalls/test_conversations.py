@@ -18,6 +18,7 @@ from tests.sensor.events import take_records
 from tests.sensor.http.hpack_encoder import Encoder
 from tests.sensor.http.http2_conversation import converse as talk_http2
 from tests.sensor.http.http2_wire import write_data, write_headers, write_settings
+from tests.sensor.records import make_exchange
 
 READ, WRITE = SyscallKind.READ, SyscallKind.WRITE
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -99,7 +100,7 @@ def socket(conversations: Conversations) -> Socket:
 def test_a_call_at_its_server(socket: Socket, stage: StageCounter) -> None:
     assert socket.take(READ, REQUEST) == []
     assert socket.take(WRITE, RESPONSE) == [
-        Exchange(
+        make_exchange(
             time_unix_ns=UNIX_NS + 2_000,
             connection=socket.number,
             call=0,
@@ -130,7 +131,7 @@ def test_a_call_at_its_server(socket: Socket, stage: StageCounter) -> None:
 def test_a_call_at_its_client(socket: Socket) -> None:
     socket.take(WRITE, REQUEST)
     (told,) = socket.take(READ, RESPONSE)
-    assert (told.role, told.request_head, told.status_code) == (Role.CLIENT, REQUEST, 200)
+    assert (told.ends.role, told.request_head, told.figures.status_code) == (Role.CLIENT, REQUEST, 200)
 
 
 @given(cuts=st.lists(st.integers(1, 5), max_size=80))
@@ -143,9 +144,9 @@ def test_heads_in_any_cuts(cuts: list[int]) -> None:
             length = next(lengths, len(rest))
             told += socket.take(kind, rest[:length])
             rest = rest[length:]
-    assert [(each.call, each.request_bytes, each.response_bytes, each.is_lossy) for each in told] == [
-        (number, len(REQUEST), len(RESPONSE), False) for number in (0, 1)
-    ]
+    assert [
+        (each.call, each.figures.request_bytes, each.figures.response_bytes, each.figures.is_lossy) for each in told
+    ] == [(number, len(REQUEST), len(RESPONSE), False) for number in (0, 1)]
 
 
 def test_bodies_that_nobody_copied_count(socket: Socket, conversations: Conversations) -> None:
@@ -153,7 +154,7 @@ def test_bodies_that_nobody_copied_count(socket: Socket, conversations: Conversa
     socket.take(READ, REQUEST)
     socket.take(WRITE, head, size=len(head) + 40_000)  # Past the limit of an event.
     (told,) = socket.take(WRITE, size=60_000)  # sendfile.
-    assert (told.response_bytes, told.is_aborted) == (len(head) + 100_000, False)
+    assert (told.figures.response_bytes, told.figures.is_aborted) == (len(head) + 100_000, False)
     assert conversations.counts.gap_bytes == 100_000
 
 
@@ -164,7 +165,7 @@ def test_requests_behind_a_body_that_nobody_copied_have_their_own_answers(socket
     first = socket.take(WRITE, b"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\n", size=1_041)
     socket.take(READ, REQUEST.replace(b"7", b"9"))
     calls = first + socket.take(WRITE, RESPONSE) + socket.take(WRITE, RESPONSE.replace(b"200", b"404"))
-    assert [(call.request_head[12:13], call.status_code, call.is_lossy) for call in calls] == [
+    assert [(call.request_head[12:13], call.figures.status_code, call.figures.is_lossy) for call in calls] == [
         (b"7", 500, True),
         (b"8", 200, False),
         (b"9", 404, False),
@@ -177,7 +178,11 @@ def test_bytes_of_a_lost_event_are_a_gap(socket: Socket) -> None:
     socket.take(WRITE, head + b"x" * 1000)
     socket.skip(WRITE, 3000)
     (told,) = socket.take(WRITE, b"x" * 1000)
-    assert (told.response_bytes, told.is_lossy, told.is_aborted) == (len(head) + 5000, True, False)
+    assert (told.figures.response_bytes, told.figures.is_lossy, told.figures.is_aborted) == (
+        len(head) + 5000,
+        True,
+        False,
+    )
 
 
 def test_a_lost_answer_does_not_shift_the_next(socket: Socket) -> None:
@@ -186,7 +191,11 @@ def test_a_lost_answer_does_not_shift_the_next(socket: Socket) -> None:
     told = socket.take(READ, REQUEST)
     told += socket.take(WRITE, RESPONSE.replace(b"200", b"201"))
     told += socket.take(READ, REQUEST) + socket.take(WRITE, RESPONSE)
-    assert [(each.status_code, each.is_lossy) for each in told] == [(0, True), (201, False), (200, False)]
+    assert [(each.figures.status_code, each.figures.is_lossy) for each in told] == [
+        (0, True),
+        (201, False),
+        (200, False),
+    ]
 
 
 def test_an_answer_that_is_told_before_its_request(socket: Socket) -> None:
@@ -197,7 +206,7 @@ def test_an_answer_that_is_told_before_its_request(socket: Socket) -> None:
     written, read = socket.pack(WRITE, REQUEST), socket.pack(READ, RESPONSE)
     assert take_records(socket.conversations, [read]) == []
     (told,) = take_records(socket.conversations, [written])
-    assert (told.request_head, told.status_code, told.is_lossy) == (REQUEST, 200, False)
+    assert (told.request_head, told.figures.status_code, told.figures.is_lossy) == (REQUEST, 200, False)
 
 
 def test_a_read_does_not_wait_for_ever(socket: Socket) -> None:
@@ -208,14 +217,14 @@ def test_a_read_does_not_wait_for_ever(socket: Socket) -> None:
     assert socket.conversations.poll(socket.now_ns) == []
     socket.conversations.poll(socket.now_ns + PATIENCE_NS + 1)
     socket.take(WRITE, REQUEST)
-    assert [each.status_code for each in socket.take(READ, RESPONSE)] == [200]
+    assert [each.figures.status_code for each in socket.take(READ, RESPONSE)] == [200]
 
 
 def test_a_response_without_framing_ends_with_its_connection(socket: Socket) -> None:
     socket.take(READ, REQUEST)
     assert socket.take(WRITE, b"HTTP/1.0 200 OK\r\n\r\nall there is") == []
     (told,) = socket.take(SyscallKind.SHUT)
-    assert (told.status_code, told.is_aborted) == (200, False)
+    assert (told.figures.status_code, told.figures.is_aborted) == (200, False)
     assert socket.take(SyscallKind.CLOSED) == []
 
 
@@ -223,13 +232,13 @@ def test_an_answer_that_was_cut_off_is_aborted(socket: Socket) -> None:
     socket.take(READ, REQUEST)
     socket.take(WRITE, RESPONSE[:-1])
     (told,) = socket.take(SyscallKind.CLOSED)
-    assert (told.status_code, told.is_aborted) == (200, True)
+    assert (told.figures.status_code, told.figures.is_aborted) == (200, True)
 
 
 def test_a_request_without_an_answer_is_told(socket: Socket) -> None:
     socket.take(READ, REQUEST)
     (told,) = socket.take(SyscallKind.CLOSED)
-    assert (told.status_code, told.is_aborted, told.response_head) == (0, True, b"")
+    assert (told.figures.status_code, told.figures.is_aborted, told.response_head) == (0, True, b"")
 
 
 @pytest.mark.parametrize("end", [SyscallKind.SHUT, SyscallKind.CLOSED])
@@ -239,7 +248,7 @@ def test_a_lost_answer_before_the_end_is_not_one_that_was_never_sent(socket: Soc
     socket.skip(WRITE, len(RESPONSE))
     socket.next[end] = socket.next[WRITE]
     (told,) = take_records(socket.conversations, [socket.pack(end, other=socket.next[READ])])
-    assert (told.status_code, told.is_lossy, told.is_aborted) == (0, True, False)
+    assert (told.figures.status_code, told.figures.is_lossy, told.figures.is_aborted) == (0, True, False)
 
 
 def test_http2_answers_that_were_lost_are_not_ones_that_were_never_sent() -> None:
@@ -274,9 +283,19 @@ def test_a_long_answer_is_told_twice(socket: Socket) -> None:
     socket.take(WRITE, RESPONSE[:-1])
     assert socket.conversations.poll(socket.now_ns) == []
     (early,) = socket.conversations.poll(socket.now_ns + EARLY_AFTER_NS)
-    assert (early.calls, early.is_final, early.is_aborted, early.response_bytes) == (1, False, False, 0)
+    assert (early.figures.calls, early.figures.is_final, early.figures.is_aborted, early.figures.response_bytes) == (
+        1,
+        False,
+        False,
+        0,
+    )
     (last,) = socket.take(WRITE, RESPONSE[-1:])
-    assert (last.calls, last.is_final, last.response_bytes, last.call) == (0, True, len(RESPONSE), early.call)
+    assert (last.figures.calls, last.figures.is_final, last.figures.response_bytes, last.call) == (
+        0,
+        True,
+        len(RESPONSE),
+        early.call,
+    )
 
 
 def test_a_socket_is_used_again(conversations: Conversations) -> None:
@@ -284,9 +303,9 @@ def test_a_socket_is_used_again(conversations: Conversations) -> None:
     before.take(READ, REQUEST)
     after = Socket(conversations, remote_port=50_001)
     (unread,) = after.take(READ, REQUEST)
-    assert (unread.remote_port, unread.is_lossy, unread.is_aborted) == (50_000, True, False)
+    assert (unread.ends.remote_port, unread.figures.is_lossy, unread.figures.is_aborted) == (50_000, True, False)
     (told,) = after.take(WRITE, RESPONSE)
-    assert (told.remote_port, told.call, told.is_lossy) == (50_001, 0, False)
+    assert (told.ends.remote_port, told.call, told.figures.is_lossy) == (50_001, 0, False)
 
 
 def test_a_response_without_its_request_is_counted(socket: Socket, stage: StageCounter) -> None:
@@ -304,7 +323,7 @@ def test_what_is_no_http_is_refused(socket: Socket, verdicts: list[Verdict]) -> 
 def test_an_upgrade_ends_the_reading(socket: Socket, verdicts: list[Verdict]) -> None:
     socket.take(READ, REQUEST[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     told = socket.take(WRITE, b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-    assert [each.status_code for each in told] == [101]
+    assert [each.figures.status_code for each in told] == [101]
     assert verdicts == [Verdict.UPGRADED]
 
 
@@ -312,7 +331,9 @@ def test_connections_are_bounded(conversations: Conversations, monkeypatch: pyte
     monkeypatch.setattr(conversations_module, "MAX_CONNECTIONS", 2)
     sockets = [Socket(conversations, number) for number in (1, 2, 3)]
     told = [each for socket in sockets for each in socket.take(READ, REQUEST)]
-    assert [(each.status_code, each.is_lossy, each.is_aborted) for each in told] == [(0, True, False)]
+    assert [(each.figures.status_code, each.figures.is_lossy, each.figures.is_aborted) for each in told] == [
+        (0, True, False)
+    ]
     assert conversations.counts.evicted_connections == 1
 
 
@@ -343,7 +364,7 @@ def test_http2_by_its_preface_however_it_is_cut() -> None:
                 found += [one for one in told if isinstance(one, StreamExchange)]
         ended = [(truth.method, truth.path.partition("?")[0], truth.status) for truth in conversation.ended]
         assert sorted(describe_stream(one) for one in found) == sorted(ended)
-        assert {(one.exchange.role, one.exchange.local_port) for one in found} == {(Role.SERVER, 80)}
+        assert {(one.exchange.ends.role, one.exchange.ends.local_port) for one in found} == {(Role.SERVER, 80)}
         assert not any(one.call.is_lossy for one in found)
         assert stage.count().used == len(ended)
 
@@ -360,7 +381,7 @@ def test_http2_with_data_that_nobody_saw() -> None:
     )
     assert isinstance(told, StreamExchange)
     assert describe_stream(told) == ("GET", "/large", 200)
-    assert (told.exchange.response_bytes, told.exchange.is_lossy) == (len(answer) + len(data), False)
+    assert (told.exchange.figures.response_bytes, told.exchange.figures.is_lossy) == (len(answer) + len(data), False)
 
 
 def test_http2_that_ends_with_its_connection() -> None:
@@ -378,7 +399,7 @@ def test_after_looking_away_http1_begins_anew(socket: Socket, stage: StageCounte
     assert socket.take(SyscallKind.CUT) == []
     assert socket.take(READ, b"GET /after HTTP/1.1\r\nHost: h\r\n\r\n") == []
     (told,) = socket.take(WRITE, b"HTTP/1.1 204 No Content\r\n\r\n")
-    assert (told.request_head.split()[1], told.status_code, told.is_aborted) == (b"/after", 204, False)
+    assert (told.request_head.split()[1], told.figures.status_code, told.figures.is_aborted) == (b"/after", 204, False)
     assert (stage.count().used, dict(stage.count().dropped)) == (1, {DROP_CUT: 1})
 
 
@@ -395,7 +416,7 @@ def test_after_looking_away_http2_goes_on() -> None:
         socket.take(READ, write_headers(number, Encoder().encode(fields), is_end=True))
         record = socket.pack(WRITE, write_headers(number, Encoder().encode([(b":status", b"200")]), is_end=True))
         told += [one for one in take_records(socket.conversations, [record]) if isinstance(one, StreamExchange)]
-    assert sum(one.exchange.calls for one in told) >= 8
+    assert sum(one.exchange.figures.calls for one in told) >= 8
     assert {describe_stream(one)[1] for one in told} <= {f"/after/{number}" for number in range(101, 121, 2)}
 
 

@@ -23,14 +23,14 @@ class Node:
             stage=StageCounter("exchange"),
             refuse=lambda event, verdict: self.refused.append(verdict),
         )
-        self.local = LocalClients(self.conversations)
+        self.local = LocalClients(self.conversations.leave)
 
     def take(self, event: SyscallEvent, data: bytes) -> list[Exchange | StreamExchange]:
         found: list[Exchange | StreamExchange] = []
         if not self.local.is_left(event):
             self.local.note_ends(event)
-            self.local.take_event(event, data, found)
-        return found
+            self.conversations.take_event(event, data, found)
+        return self.local.drop_left(found)
 
 
 class End:
@@ -70,7 +70,7 @@ def converse(server: End | None, client: End) -> list[Role]:
     if server is not None:
         found += server.move(READ, REQUEST) + server.move(WRITE, RESPONSE)
     found += client.move(READ, RESPONSE)
-    return [one.role for one in found if isinstance(one, Exchange)]
+    return [one.ends.role for one in found if isinstance(one, Exchange)]
 
 
 def test_a_call_whose_ends_are_both_read_is_reported_by_its_server() -> None:
@@ -97,7 +97,7 @@ def test_a_socket_whose_number_is_used_again_is_another_one() -> None:
     assert converse(None, End(node, 8, is_server=False, client_port=50_001)) == [Role.CLIENT]
     again = End(node, 8, is_server=True, client_port=50_002)
     (found,) = again.move(READ, REQUEST) + again.move(WRITE, RESPONSE)
-    assert isinstance(found, Exchange) and found.role is Role.SERVER
+    assert isinstance(found, Exchange) and found.ends.role is Role.SERVER
 
 
 def test_a_call_that_ends_with_its_socket_leaves_nothing_of_the_next_connection() -> None:

@@ -2,7 +2,7 @@
 
 import struct
 
-from sensor.capture.tls.elf import Elf
+from tests.sensor.capture.tls.contents import make_elf
 
 # push %rbp; mov %rsp, %rbp; xor %eax, %eax; pop %rbp; ret: a function that a probe would go into.
 _FUNCTION = bytes.fromhex("554889e531c05dc3")
@@ -12,7 +12,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 
 def poison(content: bytes) -> bytes:
     """The library, in which SSL_shutdown lies within SSL_write. Anybody can make it of the real one."""
-    elf, data = Elf(content), bytearray(content)
+    elf, data = make_elf(content), bytearray(content)
     functions = elf.find_functions(("SSL_write", "SSL_shutdown"))
     target = functions["SSL_write"].address + _WITHIN
     table = elf.sections[".dynsym"]

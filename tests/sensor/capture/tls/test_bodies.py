@@ -8,10 +8,9 @@ from sensor.capture.tls.bodies import CGROUPS_MAX, SECOND_NS, BodyMeter
 from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, RawBodies
 from sensor.ebpf.abi import SyscallKind
-from sensor.http.http1.events import BODY_BYTES_MAX
+from sensor.http.bodies import BODY_BYTES_MAX, FIRST_STREAMS, StreamBodies
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
-from sensor.http.http2.streams import FIRST_STREAMS, StreamBodies
 from tests.sensor.capture.tls.test_reader import Session
 from tests.sensor.http.hpack_encoder import Encoder
 from tests.sensor.http.http2_wire import write_data, write_headers, write_settings
@@ -73,16 +72,16 @@ def test_a_second_has_its_bytes() -> None:
     meter = BodyMeter(100)
     room, other, third = (meter.find_room(number) for number in (1, 2, 3))
     body = bytearray()
-    assert room.add(body, b"x" * 60) and room.add(body, b"x" * 60)  # What has begun goes on.
-    assert not room.add(bytearray(), b"x") and meter.refused == 1
-    assert other.add(bytearray(), b"x" * 100)
-    assert not third.add(bytearray(), b"x")  # The node has twice as much.
+    assert room.add_data(body, b"x" * 60) and room.add_data(body, b"x" * 60)  # What has begun goes on.
+    assert not room.add_data(bytearray(), b"x") and meter.refused == 1
+    assert other.add_data(bytearray(), b"x" * 100)
+    assert not third.add_data(bytearray(), b"x")  # The node has twice as much.
     meter.now_ns = SECOND_NS
-    assert room.add(bytearray(), b"x" * 80)
-    assert not room.add(bytearray(), b"x")  # 20 were taken before.
+    assert room.add_data(bytearray(), b"x" * 80)
+    assert not room.add_data(bytearray(), b"x")  # 20 were taken before.
     meter.limit(0)
     meter.now_ns = 3 * SECOND_NS
-    assert not other.add(bytearray(), b"x")
+    assert not other.add_data(bytearray(), b"x")
 
 
 def test_a_body_that_found_no_room_at_its_beginning_is_none() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.capture.tls import elf as module
-from sensor.capture.tls.elf import PLACES_MAX, BytesSource, Content, Elf, ElfError, FileSource
+from sensor.capture.tls.elf import PLACES_MAX, Content, Elf, ElfError, FileSource
 from sensor.capture.tls.finder import search_content, search_file
 from sensor.capture.tls.openssl import NO_TLS
+from tests.sensor.capture.tls.contents import make_source
 
 GIB = 1 << 30
 # Searches a file as the sensor does, with no more memory than it has and this; says what was found and read.
@@ -41,14 +42,14 @@ def test_texts_are_found_whatever_pieces_they_lie_in(data: bytes, texts: list[by
     expected = {text: [at for at in range(len(data)) if data.startswith(text, at)][:PLACES_MAX] for text in texts}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "WINDOW_BYTES", window)
-        assert Content(BytesSource(data)).find_all(texts) == expected
+        assert Content(make_source(data)).find_all(texts) == expected
 
 
 @pytest.mark.parametrize(
     ("offset", "size"), [(-1, 2), (0, -1), (0, 101), (101, 0), (1 << 63, 1), (1, 1 << 64), ((1 << 64) - 1, 1)]
 )
 def test_no_number_leads_beyond_the_file(offset: int, size: int) -> None:
-    content = Content(BytesSource(bytes(100)))
+    content = Content(make_source(bytes(100)))
     with pytest.raises(ElfError):
         content.read(offset, size)
     with pytest.raises(ElfError):
@@ -72,7 +73,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
 
 def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORK_MAX", 1_000)
-    content = Content(BytesSource(bytes(600)))
+    content = Content(make_source(bytes(600)))
     content.read(0, 600)
     with pytest.raises(ElfError, match="more work"):
         content.read(0, 600)
@@ -152,7 +153,7 @@ def test_what_is_in_a_hole_is_passed_over_and_what_is_behind_it_found(tmp_path: 
 )
 def test_names_of_sections_may_lie_anywhere(names: tuple[int, int]) -> None:
     data = make_elf({".text": (64, 10)}, size=GIB, names=names)
-    assert search_content(BytesSource(data), "program").sites == NO_TLS
+    assert search_content(make_source(data), "program").sites == NO_TLS
 
 
 @given(st.data())
@@ -163,11 +164,11 @@ def test_no_number_of_a_head_raises_anything_else(draw: st.DataObject) -> None:
         at = draw.draw(st.integers(16, len(data) - 8))
         number = draw.draw(st.sampled_from([0, 1, 0xFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1]))
         data[at : at + 8] = number.to_bytes(8, "little")
-    search_content(BytesSource(bytes(data)), "program")
+    search_content(make_source(bytes(data)), "program")
 
 
 def test_a_text_that_is_everywhere_is_found_a_bounded_number_of_times() -> None:
-    content = Content(BytesSource(b"SSL_read\0" * 100_000))
+    content = Content(make_source(b"SSL_read\0" * 100_000))
     assert len(content.find_all([b"SSL_read\0"])[b"SSL_read\0"]) == PLACES_MAX
 
 

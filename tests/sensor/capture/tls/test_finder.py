@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from scripts.bench_cases.searching import search_path
-from sensor.capture.tls.elf import BytesSource
 from sensor.capture.tls.finder import search_content
 from sensor.capture.tls.openssl import NO_TLS, Sites
+from tests.sensor.capture.tls.contents import make_source
 from tests.sensor.capture.tls.poison import poison
 
 GO_BUILD_SECONDS = 300  # The first build compiles net/http.
@@ -89,7 +89,7 @@ def test_any_cut_of_a_file_has_sites_of_its_own_or_none() -> None:
         pytest.skip("no libssl.so.3")
     whole = path.read_bytes()
     for size in (0, 10, 64, 4_096, len(whole) // 2, len(whole) - 1):
-        found = search_content(BytesSource(whole[:size]), path.name).sites
+        found = search_content(make_source(whole[:size]), path.name).sites
         assert all(site.offset + len(site.code) <= size for site in found.sites)
 
 
@@ -116,7 +116,7 @@ def test_a_function_that_begins_within_another_one_is_not_probed() -> None:
     if not path.exists():
         pytest.skip("no libssl.so.3")
     content = path.read_bytes()
-    honest = search_content(BytesSource(content), path.name).sites
-    poisoned = search_content(BytesSource(poison(content)), path.name).sites
+    honest = search_content(make_source(content), path.name).sites
+    poisoned = search_content(make_source(poison(content)), path.name).sites
     assert "session_shutdown" in {site.program for site in honest.sites}
     assert "session_shutdown" not in {site.program for site in (*poisoned.sites, *poisoned.plain)}

@@ -10,6 +10,7 @@ from sensor.capture.tls import openssl
 from sensor.capture.tls.elf import Elf, Function
 from sensor.capture.tls.finder import find_sites
 from sensor.capture.tls.openssl import READ, WRITE, Site, find_read_sites, find_references, find_texts, find_write_sites
+from tests.sensor.capture.tls.contents import make_elf
 
 # Of cookies (bpf/tls.c).
 FIRST_PLACE, SECOND_PLACE = 1 << 60, 1 << 61
@@ -25,7 +26,7 @@ def content() -> bytes:
 
 @pytest.fixture(scope="module")
 def reads(content: bytes) -> tuple[Site, ...]:
-    sites = find_read_sites(Elf(content))
+    sites = find_read_sites(make_elf(content))
     if not sites:
         pytest.skip("this libssl.so.3 is built so that no place was found")
     return sites
@@ -46,7 +47,7 @@ def find_address(elf: Elf, offset: int) -> int:
 
 
 def test_data_are_read_where_they_are_copied(content: bytes, reads: tuple[Site, ...]) -> None:
-    elf = Elf(content)
+    elf = make_elf(content)
     function = find_function(elf, READ)
     copies = [site for site in reads if site.program == "openssl_read_data"]
     assert copies and {site.program for site in reads} == {"openssl_read_data", "openssl_read_end"}
@@ -63,7 +64,7 @@ def test_the_calls_are_those_that_objdump_sees(content: bytes, reads: tuple[Site
     objdump = shutil.which("objdump")
     if objdump is None:
         pytest.skip("objdump is not installed: apt-get install binutils")
-    elf = Elf(content)
+    elf = make_elf(content)
     function = find_function(elf, READ)
     command = [objdump, "-d", "--no-show-raw-insn", f"--start-address={function.address}"]
     command += [f"--stop-address={function.address + function.size}", str(LIBSSL)]
@@ -74,7 +75,7 @@ def test_the_calls_are_those_that_objdump_sees(content: bytes, reads: tuple[Site
 
 def test_writes_are_told_where_they_have_said_how_much(content: bytes) -> None:
     """Within the function, and where one place leads to another the first says so and the other knows."""
-    elf = Elf(content)
+    elf = make_elf(content)
     sites = find_write_sites(elf)
     if {site.program for site in sites} != {"openssl_write_done"}:
         pytest.skip("this libssl.so.3 is built so that no place was found")
@@ -87,7 +88,7 @@ def test_writes_are_told_where_they_have_said_how_much(content: bytes) -> None:
 
 
 def test_other_writes_are_told_by_both_ends(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    elf = Elf(content)
+    elf = make_elf(content)
     monkeypatch.setattr(openssl, "_find_done", lambda elf, function: ())
     sites = find_write_sites(elf)
     if not sites:
@@ -101,7 +102,7 @@ def test_other_writes_are_told_by_both_ends(content: bytes, monkeypatch: pytest.
 
 def test_a_write_that_says_elsewhere_how_much_has_no_such_place(content: bytes) -> None:
     """Where the function begins, its last argument is written over."""
-    elf = Elf(content)
+    elf = make_elf(content)
     function = find_function(elf, WRITE)
     offset = elf.locate(function.address)
     at = content.find(b"\x4c\x89\x44\x24", offset, offset + 64)  # mov %r8, at(%rsp)
@@ -109,11 +110,11 @@ def test_a_write_that_says_elsewhere_how_much_has_no_such_place(content: bytes) 
         pytest.skip("another beginning")
     changed = bytearray(content)
     changed[at : at + 5] = b"\x4c\x89\x4c\x24" + content[at + 4 : at + 5]  # mov %r9, at(%rsp)
-    assert "openssl_write_done" not in {site.program for site in find_write_sites(Elf(bytes(changed)))}
+    assert "openssl_write_done" not in {site.program for site in find_write_sites(make_elf(bytes(changed)))}
 
 
 def test_kernels_without_cookies_have_the_functions_for_applications(content: bytes, reads: tuple[Site, ...]) -> None:
-    sites = find_sites(Elf(content), "libssl.so.3")
+    sites = find_sites(make_elf(content), "libssl.so.3")
     assert set(reads) <= set(sites.choose(has_cookies=True))
     plain = sites.choose(has_cookies=False)
     assert {"openssl_read", "openssl_read_ex", "call_return"} <= {site.program for site in plain}
@@ -122,7 +123,7 @@ def test_kernels_without_cookies_have_the_functions_for_applications(content: by
 
 def change(content: bytes, old: bytes, new: bytes) -> Elf:
     assert len(old) == len(new) and content.count(old) >= 1
-    return Elf(content.replace(old, new))
+    return make_elf(content.replace(old, new))
 
 
 def test_without_its_name_it_is_read_at_the_functions_for_applications(content: bytes) -> None:
@@ -142,12 +143,12 @@ def test_without_the_copy_or_the_end_none_is_certain(content: bytes, reads: tupl
                 start = site.offset if program == "openssl_read_data" else site.offset - 24
                 end = site.offset + 5 if program == "openssl_read_data" else site.offset
                 changed[start:end] = b"\x90" * (end - start)
-        assert find_read_sites(Elf(bytes(changed))) == (), program
+        assert find_read_sites(make_elf(bytes(changed))) == (), program
 
 
 def test_a_copy_whose_arguments_are_lost_is_none(content: bytes, reads: tuple[Site, ...]) -> None:
     """Where the function begins, what it keeps for later is written over."""
-    elf = Elf(content)
+    elf = make_elf(content)
     function = find_function(elf, READ)
     offset = elf.locate(function.address)
     start = content.find(b"\x48\x85\xff", offset, offset + 64)  # test %rdi, %rdi
@@ -155,4 +156,4 @@ def test_a_copy_whose_arguments_are_lost_is_none(content: bytes, reads: tuple[Si
         pytest.skip("another beginning")
     changed = bytearray(content)
     changed[start : start + 3] = b"\x4c\x89\xcf"  # mov %r9, %rdi
-    assert find_read_sites(Elf(bytes(changed))) == ()
+    assert find_read_sites(make_elf(bytes(changed))) == ()

@@ -68,9 +68,14 @@ def test_a_call_of_a_server() -> None:
     assert session.tell(SyscallKind.READ, REQUEST) == []
     (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
     assert isinstance(call, Exchange)
-    assert (call.role, call.connection, call.local_port, call.status_code) == (Role.SERVER, 9, 443, 200)
-    assert (call.request_bytes, call.response_bytes) == (len(REQUEST), len(RESPONSE))
-    assert call.is_encrypted
+    assert (call.ends.role, call.ends.connection, call.ends.local_port, call.figures.status_code) == (
+        Role.SERVER,
+        9,
+        443,
+        200,
+    )
+    assert (call.figures.request_bytes, call.figures.response_bytes) == (len(REQUEST), len(RESPONSE))
+    assert call.ends.is_encrypted
     port = reader.read_port(3, 443)
     assert port is not None
     assert (port.calls, port.connections, port.libraries) == (1, 1, {"OpenSSL"})
@@ -99,7 +104,7 @@ def test_a_client_is_left_to_its_server_whatever_is_read_at_once() -> None:
     later = Session(reader, 9, client_port=50_001)
     calls += [(later, SyscallKind.READ, REQUEST), (later, SyscallKind.WRITE, RESPONSE)]
     told = reader.take([session.pack(kind, data) for session, kind, data in calls])
-    assert [one.role for one in told if isinstance(one, Exchange)] == [Role.SERVER, Role.SERVER]
+    assert [one.ends.role for one in told if isinstance(one, Exchange)] == [Role.SERVER, Role.SERVER]
     assert reader.local_clients == 1
 
 
@@ -159,7 +164,7 @@ def test_a_client_of_another_node_is_told() -> None:
     client.tell(SyscallKind.WRITE, REQUEST)
     (call,) = client.tell(SyscallKind.READ, RESPONSE)
     assert isinstance(call, Exchange)
-    assert (call.role, call.remote_address) == (Role.CLIENT, "10.0.0.1")
+    assert (call.ends.role, call.ends.remote_address) == (Role.CLIENT, "10.0.0.1")
 
 
 def test_a_socket_that_is_known_late_is_the_calls() -> None:
@@ -170,7 +175,7 @@ def test_a_socket_that_is_known_late_is_the_calls() -> None:
     session.is_bound = True
     (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
     assert isinstance(call, Exchange)
-    assert (call.local_port, call.remote_address) == (443, "10.0.0.2")
+    assert (call.ends.local_port, call.ends.remote_address) == (443, "10.0.0.2")
     assert reader.unbound_calls == 0
 
 
@@ -181,7 +186,7 @@ def test_a_call_whose_socket_nobody_knows_is_told_and_counted() -> None:
     session.tell(SyscallKind.READ, REQUEST)
     (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
     assert isinstance(call, Exchange)
-    assert (call.role, call.local_port, call.cgroup_id) == (Role.SERVER, 0, 3)
+    assert (call.ends.role, call.ends.local_port, call.ends.cgroup_id) == (Role.SERVER, 0, 3)
     assert reader.unbound_calls == 1
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from sensor.capture.tls.elf import Elf
 from sensor.capture.tls.finder import find_rust_functions
+from tests.sensor.capture.tls.contents import make_elf as read_elf
 
 STATE = "_ZN6rustls12common_state11CommonState"
 HASH = "17h435d223cce0e3acdE"
@@ -38,7 +39,7 @@ def make_elf(names: list[str]) -> Elf:
         content += body
     header = b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 62) + bytes(12) + struct.pack("<QQ", 0, len(content))
     content[:64] = header.ljust(52, b"\0") + struct.pack("<6H", 64, 56, 0, 64, len(sections), 1)
-    return Elf(bytes(content) + headers)
+    return read_elf(bytes(content) + headers)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import pytest
 from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks import open as opening
-from sensor.describe.attacks.classes import AttackClass, read_class
+from sensor.describe.attacks.classes import AttackClass
 from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
+from tests.sensor.describe.attacks.test_reader import read_class
 
 HASH = KeyedHash(1, bytes(16))
 ANSWER = Answer(route_id=1, status_code=200, response_bytes=400, duration_ns=1_000_000, is_final=True)

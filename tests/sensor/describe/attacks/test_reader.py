@@ -7,20 +7,25 @@ from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.coverage.limits import cover_attacks
 from sensor.coverage.row import PortProtocol
-from sensor.describe.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
+from sensor.describe.attacks.classes import _CLASS_BITS, _CLASS_NUMBERS, AttackClass, AttackEvidence, read_evidence
 from sensor.describe.attacks.classifier import AttackClassifier
 from sensor.describe.attacks.reader import (
     BODY_BYTES_MAX,
     CONSUMER_SHARE,
     Answer,
-    AnswerJudge,
     AttackedRequest,
     AttackReader,
+    EvidenceFinder,
 )
 from tests.sensor.records import make_service
 
 CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)
 SECOND = 1_000_000_000
+
+
+def read_class(payload: int) -> AttackClass | None:
+    """The class in what `pack_payload` gave; None of 0."""
+    return next((kind for kind, number in _CLASS_NUMBERS.items() if number == payload & _CLASS_BITS), None)
 
 
 class Room:
@@ -135,7 +140,9 @@ def test_errors_that_the_core_rules_know_confirm_sql(query: str, told: bytes, ev
         return (r"\[zzsql\] statement \d+", r"(?!x)unsupported")
 
     room = Room()
-    room.reader = AttackReader(CLASSIFIER, bytes_per_second=1 << 20, account=room.account, judge=AnswerJudge(load))
+    room.reader = AttackReader(
+        CLASSIFIER, bytes_per_second=1 << 20, account=room.account, evidence=EvidenceFinder(load)
+    )
     assert room.read("page=1", told=told) == 0
     assert asked == []  # Not before there is a payload.
     assert read_evidence(room.read(query, told=told)) is evidence

@@ -4,8 +4,8 @@ import pytest
 
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.core.keyed import KeyedHash
-from sensor.describe.auth.header_names import split_name
 from sensor.describe.auth.principal import Principals
+from sensor.describe.auth.schemes import split_name
 from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.accuracy.node import Node
 
@@ -69,7 +69,7 @@ def read(*lines: str, target: str = "/") -> tuple[Kind, int]:
     head = parse_request_head("\r\n".join((f"GET {target} HTTP/1.1", "Host: a", *lines, "", "")).encode(), False)
     assert isinstance(head, RequestHead)
     credentials = Principals(KEYED).read(head)
-    return credentials.kinds, credentials.principal
+    return credentials.authentication, credentials.principal
 
 
 @pytest.mark.parametrize("name", [*CREDENTIALS, *DOCUMENTED])

@@ -51,7 +51,7 @@ def _jwt(signature: str, **claims: object) -> str:
     ],
 )
 def test_kinds(line, kind):
-    assert Principals(KEYED).read(_head(line)).kinds == kind
+    assert Principals(KEYED).read(_head(line)).authentication == kind
 
 
 def test_refreshed_jwt_keeps_its_principal():

@@ -33,7 +33,7 @@ def test_weaknesses_by_carrier(name: str, weakness: Kind, carrier: str) -> None:
     for _ in range(2):  # The second is known.
         head = parse_request_head(f"GET / HTTP/1.1\r\nHost: h\r\n{line}\r\n\r\n".encode(), False)
         assert isinstance(head, RequestHead)
-        kinds = principals.read(head).kinds
+        kinds = principals.read(head).authentication
         assert kinds & WEAKNESSES == weakness
         assert kinds & ~WEAKNESSES
 

@@ -8,9 +8,10 @@ import pytest
 
 from sensor.core.calls import Exchange, Hop, Role, Service, WorkloadKind
 from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.describe.filter import ENTRIES_MAX, OWN_TRAFFIC, PROBES_PER_SECOND, Account, Gate, LeftOut
+from sensor.describe.filter import ENTRIES_MAX, OWN_TRAFFIC, PROBES_PER_SECOND, CallFilter, Exclusion, ExclusionAccount
 from sensor.ebpf.abi import OVERFLOW_KEY, RECORD
 from tests.sensor.describe.filter.test_probes import head
+from tests.sensor.records import make_exchange
 
 KUBELET, POD, OTHER_POD = 1, 7, 8
 
@@ -61,8 +62,8 @@ class FakeOwnTraffic:
         return frozenset(cgroup_id for cgroup_id, _ in self.ends)
 
     def is_own(self, exchange: Exchange) -> bool:
-        is_end = exchange.role is Role.SERVER and (exchange.cgroup_id, exchange.local_port) in self.ends
-        return is_end or exchange.connection in self.sockets
+        is_end = exchange.ends.role is Role.SERVER and (exchange.ends.cgroup_id, exchange.ends.local_port) in self.ends
+        return is_end or exchange.ends.connection in self.sockets
 
     def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
         return (cgroup_id, local_port) in self.ends
@@ -71,15 +72,10 @@ class FakeOwnTraffic:
         return self.sockets
 
 
-def make_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
-    values: dict[str, Any] = {
-        "time_unix_ns": 10**18, "connection": 1, "call": 0, "role": Role.SERVER, "cgroup_id": POD, "peer_cgroup_id": 0,
-        "local_address": "10.244.1.7", "local_port": 8080, "remote_address": "10.244.2.9", "remote_port": 40_000,
-        "request_head": request, "is_request_head_truncated": False, "response_head": b"", "status_code": 200,
-        "request_bytes": 1, "response_bytes": 1, "time_to_first_byte_ns": 1, "duration_ns": 1, "calls": 1,
-        "is_final": True, "is_aborted": False, "is_lossy": False,
-    }  # fmt: skip
-    return Exchange(**{**values, **fields})
+def make_pod_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
+    seen = {"time_unix_ns": 10**18, "cgroup_id": POD, "local_port": 8080}
+    ends = {"local_address": "10.244.1.7", "remote_address": "10.244.2.9"}
+    return make_exchange(**{"request_head": request, **seen, **ends, **fields})
 
 
 @pytest.fixture
@@ -88,8 +84,8 @@ def identity() -> FakeIdentity:
 
 
 @pytest.fixture
-def gate(identity: FakeIdentity) -> Gate:
-    return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack)
+def gate(identity: FakeIdentity) -> CallFilter:
+    return CallFilter(identity, ExclusionAccount())
 
 
 @pytest.fixture
@@ -98,68 +94,70 @@ def own() -> FakeOwnTraffic:
 
 
 @pytest.fixture
-def own_gate(identity: FakeIdentity, own: FakeOwnTraffic) -> Gate:
-    return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, own_traffic=own)
+def own_gate(identity: FakeIdentity, own: FakeOwnTraffic) -> CallFilter:
+    return CallFilter(identity, ExclusionAccount(), own_traffic=own)
 
 
-def counts(gate: Gate) -> dict[tuple[str, int, str], int]:
+def counts(gate: CallFilter) -> dict[tuple[str, int, str], int]:
     rows = gate._account.cover(make_service(0, 0))
     assert all((row.protocol, row.role) == (PortProtocol.LEFT_OUT, CoverageRole.NODE) for row in rows)
     return {(row.service.workload, row.service.port, row.address): row.calls for row in rows}
 
 
-def test_a_probe_of_the_kubelet_is_left_out_only_where_it_is_the_kubelets(gate: Gate) -> None:
+def test_a_probe_of_the_kubelet_is_excluded_only_where_it_is_the_kubelets(gate: CallFilter) -> None:
     probe = head("GET /healthz", "kube-probe/1.31")
-    assert gate.judge(make_exchange(probe, peer_cgroup_id=KUBELET)) is not None
-    assert gate.judge(make_exchange(probe, peer_cgroup_id=OTHER_POD)) is None
-    assert gate.judge(make_exchange(probe)) is None
-    assert gate.judge(make_exchange(peer_cgroup_id=KUBELET)) is None
+    assert gate.find_exclusion(make_pod_exchange(probe, peer_cgroup_id=KUBELET)) is not None
+    assert gate.find_exclusion(make_pod_exchange(probe, peer_cgroup_id=OTHER_POD)) is None
+    assert gate.find_exclusion(make_pod_exchange(probe)) is None
+    assert gate.find_exclusion(make_pod_exchange(peer_cgroup_id=KUBELET)) is None
     assert counts(gate) == {("w7", 8080, "kubelet probes"): 1}
     assert gate.is_probed(make_service(POD, 8080), "/healthz")
     assert not gate.is_probed(make_service(POD, 8080), "/")
 
 
-def test_a_scrape_comes_from_the_own_networks(gate: Gate) -> None:
+def test_a_scrape_comes_from_the_own_networks(gate: CallFilter) -> None:
     scrape = head("GET /metrics", "Prometheus/2.55.0")
-    assert gate.judge(make_exchange(scrape)) is not None
-    assert gate.judge(make_exchange(scrape, remote_address="35.1.2.3")) is None
-    assert gate.judge(make_exchange(scrape, role=Role.CLIENT)) is None
+    assert gate.find_exclusion(make_pod_exchange(scrape)) is not None
+    assert gate.find_exclusion(make_pod_exchange(scrape, remote_address="35.1.2.3")) is None
+    assert gate.find_exclusion(make_pod_exchange(scrape, role=Role.CLIENT)) is None
 
 
-def test_who_calls_faster_than_a_probe_is_told(gate: Gate) -> None:
-    scrape = make_exchange(head("GET /metrics", "Prometheus/2.55.0"))
-    judged = [gate.judge(scrape) is not None for _ in range(PROBES_PER_SECOND + 5)]
+def test_who_calls_faster_than_a_probe_is_reported(gate: CallFilter) -> None:
+    scrape = make_pod_exchange(head("GET /metrics", "Prometheus/2.55.0"))
+    judged = [gate.find_exclusion(scrape) is not None for _ in range(PROBES_PER_SECOND + 5)]
     assert judged == [True] * PROBES_PER_SECOND + [False] * 5
     assert gate.fast_probes == 5
-    later = make_exchange(head("GET /metrics", "Prometheus/2.55.0"), time_unix_ns=10**18 + 10**9)
-    assert gate.judge(later) is not None
+    later = make_pod_exchange(head("GET /metrics", "Prometheus/2.55.0"), time_unix_ns=10**18 + 10**9)
+    assert gate.find_exclusion(later) is not None
 
 
 def test_a_setting_tells_probes(identity: FakeIdentity) -> None:
-    gate = Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, is_telling_probes=True)
-    assert gate.judge(make_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
+    gate = CallFilter(identity, ExclusionAccount(), include_health_checks=True)
+    assert (
+        gate.find_exclusion(make_pod_exchange(head("GET /healthz", "kube-probe/1.31"), peer_cgroup_id=KUBELET)) is None
+    )
 
 
-def test_a_service_is_told_of_once_a_path(gate: Gate) -> None:
+def test_a_service_is_invalidated_once_a_path(gate: CallFilter) -> None:
     told: list[Service] = []
-    gate.tell_probed(told.append)
+    gate.set_on_probed(told.append)
     for path in ("/healthz", "/healthz", "/ready"):
-        gate.judge(make_exchange(head(f"GET {path}", "kube-probe/1.31"), peer_cgroup_id=KUBELET))
+        gate.find_exclusion(make_pod_exchange(head(f"GET {path}", "kube-probe/1.31"), peer_cgroup_id=KUBELET))
     assert told == [make_service(POD, 8080)] * 2
 
 
-def test_what_is_switched_off_is_off_at_both_ends(gate: Gate, identity: FakeIdentity) -> None:
+def test_what_is_switched_off_is_off_at_both_ends(gate: CallFilter, identity: FakeIdentity) -> None:
     identity.off[POD] = "off"
     identity.ends[9, 80, "10.0.0.1"] = "off by its process"
-    assert gate.judge(make_exchange()) == LeftOut(make_service(POD, 8080), "calls", "off")
-    assert gate.judge(make_exchange(role=Role.CLIENT)) == LeftOut(make_service(POD, 0), "calls", "off")
-    assert gate.judge(make_exchange(cgroup_id=OTHER_POD)) is None
-    assert gate.judge(make_exchange(cgroup_id=9, local_port=80, local_address="10.0.0.1")) is not None
-    assert gate.judge(make_exchange(calls=0)) is not None  # The closing part of a call that was counted.
+    assert gate.find_exclusion(make_pod_exchange()) == Exclusion(make_service(POD, 8080), "calls", "off")
+    assert gate.find_exclusion(make_pod_exchange(role=Role.CLIENT)) == Exclusion(make_service(POD, 0), "calls", "off")
+    assert gate.find_exclusion(make_pod_exchange(cgroup_id=OTHER_POD)) is None
+    assert gate.find_exclusion(make_pod_exchange(cgroup_id=9, local_port=80, local_address="10.0.0.1")) is not None
+    assert gate.find_exclusion(make_pod_exchange(calls=0)) is not None  # The closing part of a call that was counted.
     assert counts(gate) == {("w7", 8080, "calls"): 1, ("w7", 0, "calls"): 1, ("w9", 80, "calls"): 1}
 
 
-def test_records_of_what_is_off_and_of_the_kubelet_are_counted_and_go(gate: Gate, identity: FakeIdentity) -> None:
+def test_records_of_what_is_off_and_of_the_kubelet_are_counted_and_go(gate: CallFilter, identity: FakeIdentity) -> None:
     records = np.zeros(7, RECORD)
     records["calls"] = [1, 2, 1, 1, 1, 3, 1]
     records["role"] = [1, 1, 2, 1, 1, 1, 1]
@@ -179,14 +177,14 @@ def test_records_of_what_is_off_and_of_the_kubelet_are_counted_and_go(gate: Gate
 
 
 def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
-    own_gate: Gate, own: FakeOwnTraffic, identity: FakeIdentity
+    own_gate: CallFilter, own: FakeOwnTraffic, identity: FakeIdentity
 ) -> None:
     own.ends, own.sockets = {(POD, 8080)}, [5]
     identity.off[POD] = "off"  # Own goes first: each call is counted once.
-    assert own_gate.judge(make_exchange(calls=3)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5, role=Role.CLIENT)) is not None
-    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD)) is None
+    assert own_gate.find_exclusion(make_pod_exchange(calls=3)) is not None
+    assert own_gate.find_exclusion(make_pod_exchange(cgroup_id=OTHER_POD, connection=5)) is not None
+    assert own_gate.find_exclusion(make_pod_exchange(cgroup_id=OTHER_POD, connection=5, role=Role.CLIENT)) is not None
+    assert own_gate.find_exclusion(make_pod_exchange(cgroup_id=OTHER_POD)) is None
     assert counts(own_gate) == {
         ("w7", 8080, OWN_TRAFFIC): 3,
         ("w8", 8080, OWN_TRAFFIC): 1,
@@ -195,12 +193,12 @@ def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
     assert "include_own_traffic" in own_gate._account.cover(make_service(0, 0))[0].reason
 
 
-def test_without_own_traffic_to_exclude_it_is_told_like_any_other(gate: Gate) -> None:
-    assert gate.judge(make_exchange()) is None
+def test_without_own_traffic_to_exclude_it_is_reported_like_any_other(gate: CallFilter) -> None:
+    assert gate.find_exclusion(make_pod_exchange()) is None
     assert not gate.is_own_end(POD, 8080, "10.244.1.7")
 
 
-def test_records_of_own_calls_are_counted_and_go(own_gate: Gate, own: FakeOwnTraffic) -> None:
+def test_records_of_own_calls_are_counted_and_go(own_gate: CallFilter, own: FakeOwnTraffic) -> None:
     own.ends, own.sockets = {(POD, 8080)}, [5, 6]
     records = np.zeros(7, RECORD)
     records["calls"] = [1, 2, 4, 8, 16, 32, 64]
@@ -218,7 +216,7 @@ def test_records_of_own_calls_are_counted_and_go(own_gate: Gate, own: FakeOwnTra
     assert sum(counts(own_gate).values()) + told["calls"].sum() == records["calls"].sum()
 
 
-def test_own_calls_that_were_only_added_up_are_excluded(own_gate: Gate, own: FakeOwnTraffic) -> None:
+def test_own_calls_that_were_only_added_up_are_excluded(own_gate: CallFilter, own: FakeOwnTraffic) -> None:
     server, client = OVERFLOW_KEY.pack(POD, 8080, 1, 2), OVERFLOW_KEY.pack(POD, 8080, 2, 2)
     own.ends = {(POD, 8080)}
     told = own_gate.filter_overflow({server: (5, 50, 500, 0), client: (1, 1, 1, 1)})
@@ -226,12 +224,12 @@ def test_own_calls_that_were_only_added_up_are_excluded(own_gate: Gate, own: Fak
     assert counts(own_gate) == {("w7", 8080, OWN_TRAFFIC): 5}
 
 
-def test_records_are_not_copied_where_nothing_is_left_out(gate: Gate) -> None:
+def test_records_are_not_copied_where_nothing_is_excluded(gate: CallFilter) -> None:
     records = np.zeros(3, RECORD)
     assert gate.filter_records(records) is records
 
 
-def test_what_was_only_added_up_is_left_out_while_it_is_off(gate: Gate, identity: FakeIdentity) -> None:
+def test_what_was_only_added_up_is_excluded_while_it_is_off(gate: CallFilter, identity: FakeIdentity) -> None:
     key, other = OVERFLOW_KEY.pack(POD, 8080, 1, 2), OVERFLOW_KEY.pack(OTHER_POD, 80, 1, 2)
     assert gate.filter_overflow({key: (5, 50, 500, 0), other: (1, 1, 1, 1)})[key] == (5, 50, 500, 0)
     identity.off[POD] = "off"
@@ -244,9 +242,9 @@ def test_what_was_only_added_up_is_left_out_while_it_is_off(gate: Gate, identity
 
 
 def test_an_account_is_bounded_and_loses_nothing() -> None:
-    account = Account()
+    account = ExclusionAccount()
     for number in range(ENTRIES_MAX + 3):
-        account.add(LeftOut(make_service(number, 80), "calls", "off"), 2)
+        account.add(Exclusion(make_service(number, 80), "calls", "off"), 2)
     rows = account.cover(make_service(0, 0))
     assert len(rows) == ENTRIES_MAX + 1
     assert sum(row.calls for row in rows) == account.calls == 2 * (ENTRIES_MAX + 3)

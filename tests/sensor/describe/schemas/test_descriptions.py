@@ -166,6 +166,6 @@ def test_the_book_tells_it_once_and_when_it_changed() -> None:
     serve(book, TWO, time_ns=1 + 2 * DESCRIPTION_NS)
     (changed,) = take(book)
     assert changed.document == outline(TWO) and changed.version > told.version
-    silent = SchemaBook(load_vocabulary(), SampleRule(), is_telling_descriptions=False)
+    silent = SchemaBook(load_vocabulary(), SampleRule(), export_openapi_outlines=False)
     serve(silent, THREE)
     assert take(silent) == []

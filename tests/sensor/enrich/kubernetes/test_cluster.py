@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from common.kubernetes import reflector
+from common.kubernetes.reflector import PAGE_OBJECTS, AccessError, open_client
 from sensor.enrich.cgroup import CgroupOwner, OwnerKind
 from sensor.enrich.kubernetes.cluster import LABELLED, SYSTEM, Cluster, ClusterSettings, PodName
-from sensor.enrich.kubernetes.resource_watch import (
-    LIST_LIMIT,
-    AccessError,
-    open_client,
-)
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
 from tests.waiting import wait_until
@@ -28,13 +25,8 @@ NODE = {
 
 
 def make_cluster(api: ApiServer, tmp_path: Path) -> Cluster:
-    """Rests are 5 ms at first."""
-    return Cluster(
-        ClusterSettings(node="n1"),
-        open_client=partial(open_client, api.write_kubeconfig(tmp_path / "kubeconfig")),
-        random_source=lambda: 0.5,
-        first_rest_seconds=0.01,
-    )
+    kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+    return Cluster(ClusterSettings(node="n1"), open_client=partial(open_client, kubeconfig))
 
 
 @pytest.fixture
@@ -44,13 +36,11 @@ def api() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def cluster(api: ApiServer, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(reflector, "FIRST_REST_SECONDS", 0.01)
     cluster = make_cluster(api, tmp_path)
     yield cluster
     cluster.stop()
-    for watch in (cluster.pod_watch, cluster.namespace_watch):
-        while not watch.join(0.02):
-            api.disconnect()
 
 
 def name(cluster: Cluster, pod: str, container: str = "app") -> PodName | None:
@@ -87,7 +77,7 @@ def test_addresses_are_named_while_the_api_answers_and_never_the_nodes(api: ApiS
     now = time.time_ns()
     assert cluster.address_workload("10.244.1.7", now, now) == "shop/a"
     assert cluster.address_workload("192.0.2.4", now, now) == ""
-    cluster.pod_watch.last_error = "away"
+    cluster.pod_watch.is_current = False
     assert cluster.address_workload("10.244.1.7", now, now) == ""
 
 
@@ -105,12 +95,12 @@ def test_slow_answers_hold_up_nobody(api: ApiServer, cluster: Cluster) -> None:
 
 
 def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
-    for number in range(LIST_LIMIT + 20):
+    for number in range(PAGE_OBJECTS + 20):
         api.put(make_pod(f"p{number}"))
     assert cluster.start(wait_seconds=5.0)
-    assert len(cluster.pods) == LIST_LIMIT + 20
+    assert len(cluster.pods) == PAGE_OBJECTS + 20
     lists = [one for one in api.requests if one.path == "/api/v1/pods" and not one.is_watch]
-    assert [one.parameters["limit"] for one in lists] == [str(LIST_LIMIT)] * 2
+    assert [one.parameters["limit"] for one in lists] == [str(PAGE_OBJECTS)] * 2
 
 
 def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, cluster: Cluster) -> None:
@@ -126,7 +116,7 @@ def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, clu
         wait_until(lambda number=number: len(cluster.pods) == 2 * number + 3)  # type: ignore[misc]
         assert all(one.is_watch for one in api.requests[seen:]), "listed anew"
     counts = cluster.pod_watch.counts
-    assert (counts.lists, counts.broken, counts.errors, cluster.degradation) == (1, 1, 0, "")
+    assert (counts.lists, counts.broken, counts.failures, cluster.degradation) == (1, 1, 0, "")
 
 
 def test_bookmarks_move_the_version_on(api: ApiServer, cluster: Cluster) -> None:
@@ -163,21 +153,21 @@ def test_gone_is_listed_anew(api: ApiServer, cluster: Cluster, is_status: bool) 
     assert cluster.pod_watch.counts.gone >= 1
 
 
-def test_an_api_that_is_away_is_told_once_and_heals(
+def test_an_api_that_is_away_is_logged_once_and_heals(
     api: ApiServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.forbidden.add("pods")
     with caplog.at_level(logging.INFO):
         assert not cluster.start(wait_seconds=0.05)
-        wait_until(lambda: cluster.pod_watch.counts.errors >= 3)
-        assert "forbidden (403)" in cluster.degradation
+        wait_until(lambda: cluster.pod_watch.counts.failures >= 3)
+        assert "answered 403" in cluster.degradation
         assert name(cluster, "shop/a") is None
         api.put(make_pod("a"))
         api.forbidden.clear()
         wait_until(lambda: name(cluster, "shop/a") is not None)
         wait_until(lambda: cluster.degradation == "")
-    told = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Pods")]
-    assert len(told) == 2 and "named by container id" in told[0] and "answers again" in told[1]
+    logged = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Pods")]
+    assert len(logged) == 2 and "answered 403" in logged[0] and "answers again" in logged[1]
 
 
 def test_every_kind_of_wrong_answer_is_borne(api: ApiServer, cluster: Cluster) -> None:
@@ -233,12 +223,12 @@ def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster:
     assert (cluster.zone, cluster.node_addresses) == ("", frozenset())
 
 
-def test_figures_tell_of_the_api(api: ApiServer, cluster: Cluster) -> None:
+def test_figures_describe_the_api(api: ApiServer, cluster: Cluster) -> None:
     api.put(NODE)
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
     api.wait_watches(2)
-    wait_until(lambda: cluster.pod_watch.is_current)
+    wait_until(lambda: cluster.is_current)
     figures = {figure.name: figure.value for figure in cluster.figures()}
     assert figures["kubernetes_pods"] == 1 and figures["kubernetes_is_current"] == 1
     assert figures["kubernetes_requests"] == len(api.requests) == 5
@@ -248,5 +238,5 @@ def test_figures_tell_of_the_api(api: ApiServer, cluster: Cluster) -> None:
 def test_a_kubeconfig_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match=r"the kubeconfig .*/none"):
         open_client(tmp_path / "none")
-    with pytest.raises(AccessError, match="service account of this Pod"):
+    with pytest.raises(AccessError, match="this Pod's service account"):
         open_client(None)

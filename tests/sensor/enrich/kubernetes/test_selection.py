@@ -22,7 +22,7 @@ def make(namespace: str = "shop", watch: str = "", *, is_ingress: bool = False) 
         (make("kube-system"), {}, "", SYSTEM),
         (make("openshift-dns"), {}, "", SYSTEM),
         (make("kube-system", is_ingress=True), {}, "", ""),
-        (make("kube-system"), {"is_watching_system_namespaces": True}, "", ""),
+        (make("kube-system"), {"include_system_namespaces": True}, "", ""),
         (make("kube-system"), {}, "true", ""),
         (make("kube-system"), {"included": ("kube-system/cart",)}, "", ""),
         (make(), {}, "false", LABELLED),
@@ -40,14 +40,14 @@ def make(namespace: str = "shop", watch: str = "", *, is_ingress: bool = False) 
 def test_rules(pod: Pod, rules: dict[str, tuple[str, ...] | bool], label: str, expected: str) -> None:
     selection = Selection(SelectionRules(**rules))  # type: ignore[arg-type]
     selection.set_labels({pod.namespace: label} if label else {})
-    assert selection.judge(pod) == expected
+    assert selection.find_exclusion(pod) == expected
 
 
 def test_a_value_that_is_neither_is_told_once_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     selection = Selection(SelectionRules())
     with caplog.at_level(logging.WARNING):
-        assert selection.judge(make(watch="off")) == ""
-        assert selection.judge(make(watch="off")) == ""
+        assert selection.find_exclusion(make(watch="off")) == ""
+        assert selection.find_exclusion(make(watch="off")) == ""
         selection.set_labels({"shop": "nein"})
     assert [record.getMessage() for record in caplog.records] == [
         'the apidae.io/watch annotation of the Pod shop/cart-0 is \'off\', which is ignored; give "true" or "false"',

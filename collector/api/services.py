@@ -1,0 +1,96 @@
+"""What the routes of the API and the pages use: inventories of one store, and parts that may be switched off."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collector.alerting.detection import Detection
+from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.self_monitoring import StorageState
+from collector.alerting.service import AlertService
+from collector.api.access import Authenticator
+from collector.inventory.changes import RetiredEndpoints
+from collector.inventory.consumers.consumer import ConsumerName
+from collector.inventory.consumers.consumers import ConsumerInventory
+from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.evidence.calls import CallInventory
+from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.partners import PartnerNetworks
+from collector.inventory.sensors import SensorInventory
+from collector.inventory.templates.editor import TemplateEditor
+from collector.kubernetes.watcher import ClusterStatus
+from collector.response.deny_lists import ExportSettings
+from collector.response.responder import Erasing, Responder
+from collector.risk.assessment import RiskAssessor
+from collector.schemas.service import SchemaInventory
+from collector.specs.assessment import SpecAssessor
+from collector.specs.table import SpecTable
+from collector.storage.base import Store
+from common.settings import CONSUMER_ORDER, ConsumerColumn
+
+Metrics = Callable[[], bytes]
+Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
+Storage = Callable[[], StorageState]
+Clusters = Callable[[], Sequence[ClusterStatus]]
+Erase = Callable[[ConsumerName, Erasing], object]  # Gives what an ErasureModel shows.
+HTMX_PATH = Path("/usr/share/javascript/htmx/htmx.min.js")  # Debian and Ubuntu: libjs-htmx.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """How the HTTP side behaves. `token` None turns authentication off: the caller has made sure that it listens on
+    loopback only."""
+
+    token: str | None
+    version: str
+    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    partner_networks: tuple[str, ...] = ()
+    htmx_path: Path = HTMX_PATH
+    exports: ExportSettings = field(default_factory=ExportSettings)
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"ApiSettings(version={self.version!r}, has_token={self.token is not None})"
+
+
+@dataclass(kw_only=True)
+class Services:
+    """`clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
+    gives the Prometheus text, `storage` the state of the collector's own log, disk and tables. A part that is None is
+    switched off, and its routes do not exist. `approval_token` is the second person's.
+    """
+
+    store: Store
+    alerts: AlertService
+    settings: ApiSettings
+    clock: Callable[[], float]
+    readiness: Readiness
+    metrics: Metrics
+    storage: Storage = StorageState
+    clusters: Clusters = lambda: ()
+    notifiers: Sequence[Notifier] = ()
+    responder: Responder | None = None
+    approval_token: str | None = None
+    specs: SpecAssessor | None = None
+    risks: RiskAssessor | None = None
+    detection: tuple[Detection, AlertService] | None = None
+    editor: TemplateEditor | None = None
+    erase: Erase | None = None
+
+    def __post_init__(self) -> None:
+        who = ConsumerSql(self.settings.consumer_order)
+        partners = PartnerNetworks(self.settings.partner_networks)
+        self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
+        self.consumers = ConsumerInventory(reader=self.store, who=who)
+        self.calls = CallInventory(reader=self.store, who=who)
+        self.evidence = EvidenceReader(calls=self.calls, clock=self.clock)
+        self.sensors = SensorInventory(reader=self.store, clock=self.clock)
+        self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
+        self.exposures = ExposureInventory(reader=self.store)
+        self.schemas = SchemaInventory(reader=self.store)
+        self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
+        self.spec_table = SpecTable(self.store, self.clock)
+        self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)

@@ -1,0 +1,199 @@
+"""Writes batches from the write-ahead log into the tables, each exactly once.
+
+Exactly once = claim, insert, commit. The writer claims a range of the log durably, inserts its rows under a token made
+of the log's id and the range, then commits the range. After a crash in between, the same range comes with the same
+token, and the engine drops what it has. Routes and endpoint mappings are idempotent and need no token. New routes come
+first, so that no row is ever without its route.
+
+The engine notes a token before it commits the part. So an insert that fails between the two would be dropped when it
+comes again. That happens on a full disk, so nothing is inserted while the disk has less than its reserve.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.core.rows import Route
+from collector.receiver.convert import Refusal, convert_bytes
+from collector.receiver.reader import LogCounts, WalReader
+from collector.receiver.segment import Entry, Position
+from collector.storage.arrow import build_routes, build_rows
+from collector.storage.base import Store
+from collector.storage.columns import RowBatch
+from common.figures import total
+
+BATCH_SECONDS = 1.0
+IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50 us each.
+# One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
+CLAIM_BYTES = 8 * 1024 * 1024
+# Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
+KNOWN_ROUTE_LIMIT = 1_000_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class WriterCounts:
+    """The writer's account: batches seen = stored + refused."""
+
+    batches_seen: int = total("Batches that the writer of the tables read from the log.")
+    batches_stored: int = total("Batches whose rows are in the tables.")
+    batches_refused: int = total("Batches that this version cannot read, which the writer of the tables skipped.")
+    rows_stored: int = total("Rows that were written to the tables.")
+    routes_stored: int = total("Routes that were written to the tables, each once.")
+
+
+class StoreWriter:
+    """Drains one reader of the log into the store. Blocks; runs in one thread."""
+
+    def __init__(
+        self,
+        *,
+        reader: WalReader,
+        store: Store,
+        log_id: str,
+        find_durable: Callable[[], Position],
+        map_endpoints: Callable[[Sequence[Route]], None],
+        find_shortage: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
+        `map_endpoints` writes `endpoint_routes` for new routes (collector/inventory/templates/mapping.py).
+        While `find_shortage` has a sentence, the disk is nearly full and nothing is stored.
+        """
+        self._reader = reader
+        self._store = store
+        self._log_id = log_id
+        self._find_durable = find_durable
+        self._map_endpoints = map_endpoints
+        self._find_shortage = find_shortage
+        self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
+        self._known: set[int] = set()
+        self._lock = threading.Lock()  # Held while batches are between the log and the tables.
+        self.counts = WriterCounts()
+
+    @property
+    def log_counts(self) -> LogCounts:
+        return self._reader.counts
+
+    def measure_lag(self, now_unix_seconds: float) -> float:
+        """How long ago the oldest batch came that is not in the tables, in seconds; 0 where all are."""
+        oldest = self._oldest_unix_ns
+        return max(0.0, now_unix_seconds - oldest / 1e9) if oldest else 0.0
+
+    def learn_routes(self) -> None:
+        """Ask which routes are stored; to be called before `drain`. Raises StoreError."""
+        rows = self._store.query(
+            "SELECT route_id FROM routes INNER JOIN endpoint_routes USING (route_id) GROUP BY route_id"
+        )
+        self._known = {int(row[0]) for row in rows}
+
+    def drain(self) -> int:
+        """Store what the log holds now, in claims of bounded size. Returns the batches stored or refused.
+
+        Raises StoreError or OSError; the range that failed, or that a crash interrupted, stays claimed, and the next
+        call begins with it.
+        """
+        with self._lock:
+            total = 0
+            self._reader.rewind()
+            end = self._reader.cursor.claim_end
+            if end is not None and not self._find_shortage():
+                total = self._store_range(self._read_until(end), is_claimed=True)
+                logger.info("Stored %d batches of a range that was interrupted.", total)
+            while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
+                total += self._store_range(entries, is_claimed=False)
+            return total
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again."""
+        with self._lock:
+            yield
+
+    def _read_until(self, end: Position) -> list[Entry]:
+        entries: list[Entry] = []
+        while found := self._reader.read(CLAIM_BYTES, until=end):
+            entries += found
+        return entries
+
+    def _store_range(self, entries: list[Entry], *, is_claimed: bool) -> int:
+        if not entries:
+            return 0
+        self._oldest_unix_ns = entries[0].received_unix_ns
+        start, end = self._reader.cursor.position, entries[-1].end
+        if not is_claimed:
+            self._reader.claim(end)
+        batches = self._convert(entries)
+        self._store_routes(batches)
+        token = f"{self._log_id}:{start}-{end}"
+        if any(len(batch) for batch in batches):
+            self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
+        self._reader.commit(end)
+        self._oldest_unix_ns = 0
+        self.counts.batches_seen += len(entries)
+        self.counts.batches_stored += len(batches)
+        self.counts.batches_refused += len(entries) - len(batches)
+        self.counts.rows_stored += sum(len(batch) for batch in batches)
+        return len(entries)
+
+    @staticmethod
+    def _convert(entries: list[Entry]) -> list[RowBatch]:
+        """Times are judged as of the arrival, so that a replay judges alike."""
+        batches = (convert_bytes(entry.payload, entry.received_unix_ns // 1_000_000_000) for entry in entries)
+        return [batch for batch in batches if not isinstance(batch, Refusal)]
+
+    def _store_routes(self, batches: Sequence[RowBatch]) -> None:
+        new: dict[int, tuple[Route, int]] = {}
+        for batch in batches:
+            if not batch.routes:
+                continue
+            first_seen = int(np.min(batch.window_start)) if len(batch) else 0
+            for route in batch.routes:
+                if route.route_id in self._known or not first_seen:
+                    continue
+                earlier = new.get(route.route_id)
+                new[route.route_id] = (route, min(first_seen, earlier[1]) if earlier else first_seen)
+        if not new:
+            return
+        routes = [route for route, _ in new.values()]
+        self._store.insert_arrow("routes", build_routes(new.values()))
+        self._map_endpoints(routes)
+        if len(self._known) + len(new) > KNOWN_ROUTE_LIMIT:
+            self._known.clear()
+        self._known.update(new)
+        self.counts.routes_stored += len(new)
+
+
+def run_writer(
+    writer: StoreWriter,
+    *,
+    is_stopping: threading.Event,
+    on_error: Callable[[Exception], None],
+    on_drained: Callable[[], None] = lambda: None,
+    interval_seconds: float = BATCH_SECONDS,
+) -> None:
+    """The writer's thread: drain at most once an interval, and soon after a batch comes where none came before it; go
+    on after errors, drain a last time at the stop.
+
+    `on_error` is called with every failure (StoreError, OSError, or one of Arrow's), `on_drained` when something was
+    stored, and when nothing fails any more.
+    """
+    has_failed, rest_seconds = False, min(interval_seconds, IDLE_SECONDS)
+    while True:
+        is_last = is_stopping.wait(rest_seconds)
+        rest_seconds = interval_seconds
+        try:
+            if writer.drain() or has_failed:
+                has_failed = False
+                on_drained()
+            else:
+                rest_seconds = min(interval_seconds, IDLE_SECONDS)
+        except Exception as error:
+            has_failed = True
+            on_error(error)
+        if is_last:
+            return

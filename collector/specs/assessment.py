@@ -1,0 +1,243 @@
+"""Keeps `endpoint_specs` current: which endpoint is in which description, after every change of either.
+
+Housekeeping calls it. It first reads watched files and descriptions seen in traffic, and assesses which of the latter
+fit their service's calls. It writes what changed, of endpoints and of descriptions.
+
+`SpecTraffic` puts descriptions in force that services serve themselves, from outlines in the store. Such a description
+says what a service has, not what it should have. So where a person or a file describes the service too, only theirs
+count (collector/specs/matching.py).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from collector.core.errors import ConflictError
+from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
+from collector.inventory.query import Versions
+from collector.receiver.schemas import DESCRIPTION
+from collector.specs.document import TEXT_BYTES_MAX, SpecError
+from collector.specs.fit import Extent, FitResult, assess_served
+from collector.specs.matching import Fit, SeenEndpoint, SpecBook, assess_endpoint
+from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
+from collector.storage.base import Store
+from collector.storage.records import Reader, read_record, select
+
+# Where services serve their own description: the usual names.
+SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
+ROUTES_MAX: Final = 1_000
+_SEEN: Final = f"""
+SELECT s.route_id AS route_id, any(n.service) AS service, any(n.host) AS host, any(n.url_template) AS template,
+    argMax(s.fields, (s.time, s.version)) AS document
+FROM schemas AS s FINAL INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = s.route_id
+WHERE s.part = {DESCRIPTION} AND n.method = 'GET' AND match(n.url_template, {{names:String}})
+GROUP BY s.route_id ORDER BY service, host, template, route_id LIMIT {ROUTES_MAX}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDescription:
+    """An outline, and who serves it where."""
+
+    service: str
+    place: str  # Host and path.
+    document: str
+
+    @property
+    def name(self) -> str:
+        """The name that its description has; without slashes, as it is part of a URL."""
+        return f"{self.service} {self.place}".replace("/", "-")[:NAME_CHARACTERS_MAX]
+
+
+class SpecTraffic:
+    """Puts in force what changed. Not thread-safe. Raises StoreError."""
+
+    def __init__(self, *, reader: Reader, table: SpecTable) -> None:
+        self._reader = reader
+        self._table = table
+        self._taken: dict[str, str] = {}  # Documents by name.
+
+    def look(self) -> dict[str, str]:
+        """Gives what is none, by place: why."""
+        errors: dict[str, str] = {}
+        for seen in self._list_seen():
+            if self._taken.get(seen.name) == seen.document:
+                continue
+            try:
+                # What a person took out stays out until its text is another.
+                if not self._table.was_deleted(seen.name, seen.document):
+                    self._table.upload(
+                        name=seen.name,
+                        document=seen.document,
+                        service=seen.service,
+                        source=f"{SOURCE_TRAFFIC}{seen.place}",
+                        by="apidae",
+                    )
+                self._taken[seen.name] = seen.document
+            except (SpecError, ConflictError) as error:
+                errors[seen.place] = str(error)
+        return errors
+
+    def _list_seen(self) -> list[SeenDescription]:
+        return [
+            SeenDescription(service=row["service"], place=f"{row['host']}{row['template']}", document=row["document"])
+            for row in select(self._reader, _SEEN, {"names": SERVED_NAMES})
+        ]
+
+
+FILES_MAX: Final = 200
+SUFFIXES: Final = (".json", ".yaml", ".yml")
+_ENDPOINTS = """
+SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.workload) AS workload, any(n.host) AS host,
+    any(n.method) AS method, any(n.url_template) AS template, sum(d.success_calls) AS served_calls
+FROM endpoint_routes AS n FINAL LEFT JOIN routes_day AS d ON d.route_id = n.route_id
+GROUP BY n.endpoint_id ORDER BY id LIMIT 200000"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpecRecord:
+    """One row of `endpoint_specs`."""
+
+    endpoint_id: str
+    status: str
+    spec: str
+    http_route: str
+    operation_id: str
+    is_deprecated: int
+    requires_authentication: int
+    reason: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecFitRecord:
+    """One row of `spec_fits`."""
+
+    name: str
+    extent: str
+    version: int
+
+
+class SpecAssessor:
+    """Thread-safe. Blocks. Raises StoreError."""
+
+    def __init__(self, *, store: Store, table: SpecTable, paths: Sequence[Path], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._table = table
+        self._paths = tuple(paths)
+        self._versions = Versions(store, "endpoint_specs", "spec_fits", clock=clock)
+        self._traffic = SpecTraffic(reader=store, table=table)
+        self._lock = Lock()
+        self._read: dict[Path, tuple[int, int]] = {}
+        self._told: dict[str, EndpointSpec] = {}
+        self._extents: dict[str, Extent] = {}  # As stored.
+        self._is_loaded = False
+        self.results: dict[str, FitResult] = {}  # Of descriptions seen in traffic, by name, of the last look.
+        self.file_errors: dict[str, str] = {}  # By path, of the last look.
+        self.traffic_errors: dict[str, str] = {}  # By host and path.
+
+    def look(self) -> int:
+        """Read files that changed, assess all endpoints, write what changed; gives how many did."""
+        with self._lock:
+            self._read_files()
+            self.traffic_errors = self._traffic.look()
+            if not self._is_loaded:
+                self._load()
+                self._is_loaded = True
+            revisions = self._table.list_revisions()
+            if not revisions and not self._told:
+                self.results = {}
+                return 0
+            endpoints = list_endpoints(self._store)
+            self.results = assess_served(revisions, endpoints, self._extents)
+            self._write_extents()
+            book = SpecBook(revisions, endpoints, self.fits)
+            found = {one.id: assess_endpoint(one, book) for one in endpoints}
+            changed = {
+                endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
+            }
+            self._store.insert_records("endpoint_specs", self._make_records(changed))
+            self._told |= changed
+            return len(changed)
+
+    @property
+    def fits(self) -> dict[str, Fit]:
+        """Of descriptions seen in traffic, by name, of the last look."""
+        return {name: one.fit for name, one in self.results.items()}
+
+    def _write_extents(self) -> None:
+        extents = dict.fromkeys(self._extents, Extent.NONE)
+        extents |= {name: one.extent for name, one in self.results.items()}
+        changed = {
+            name: extent for name, extent in extents.items() if self._extents.get(name, Extent.NONE) is not extent
+        }
+        if not changed:
+            return
+        version = self._versions.take()
+        records = [SpecFitRecord(name=name, extent=one.value, version=version) for name, one in changed.items()]
+        self._store.insert_records("spec_fits", records)
+        self._extents = extents
+
+    def _make_records(self, changed: dict[str, EndpointSpec]) -> list[EndpointSpecRecord]:
+        version = self._versions.take()
+        return [_make_record(endpoint_id, spec, version) for endpoint_id, spec in changed.items()]
+
+    def _load(self) -> None:
+        rows = select(self._store, "SELECT * FROM endpoint_specs FINAL")
+        self._told = {row["endpoint_id"]: read_spec_row(row) for row in rows}
+        rows = select(self._store, "SELECT name, extent FROM spec_fits FINAL")
+        self._extents = {row["name"]: Extent(row["extent"]) for row in rows}
+
+    def _read_files(self) -> None:
+        """Watched files by size and time; one that cannot be read is logged once, and looked at again."""
+        errors: dict[str, str] = {}
+        for path in list_files(self._paths):
+            try:
+                status = path.stat()
+                mark = (status.st_mtime_ns, status.st_size)
+                if self._read.get(path) == mark:
+                    continue
+                if status.st_size > TEXT_BYTES_MAX:
+                    raise SpecError(f"The document has {status.st_size} bytes; the limit is {TEXT_BYTES_MAX}.")
+                self._table.upload(name=path.stem, document=path.read_text(), service="", source=str(path), by="file")
+                self._read[path] = mark
+            except (OSError, UnicodeDecodeError, SpecError, ConflictError) as error:
+                errors[str(path)] = str(error)
+        for name in errors.keys() - self.file_errors.keys():
+            logger.warning("The API description %s is not taken: %s", name, errors[name])
+        self.file_errors = errors
+
+
+def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> EndpointSpecRecord:
+    required = spec.requires_authentication
+    return EndpointSpecRecord(
+        endpoint_id=endpoint_id,
+        status=spec.status.value,
+        spec=spec.spec,
+        http_route=spec.http_route,
+        operation_id=spec.operation_id,
+        is_deprecated=int(spec.is_deprecated),
+        requires_authentication=-1 if required is None else int(required),
+        reason=spec.reason,
+        version=version,
+    )
+
+
+def list_endpoints(store: Store) -> list[SeenEndpoint]:
+    """All endpoints, by id. Raises StoreError."""
+    return [read_record(SeenEndpoint, row) for row in select(store, _ENDPOINTS)]
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """Files that are named, and those with a fitting suffix in directories that are."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(one for one in path.iterdir() if one.suffix in SUFFIXES and one.is_file())
+        else:
+            found.append(path)
+    return found[:FILES_MAX]

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The packet in hand: a direction is held by `busy` from the entry to the end of its last tail call, because two CPUs do deliver segments of
+ * one socket at once; `skb->cb` carries the packet from one program to the next (0: direction + 1, 1: enum closing, 2 and 3: the connection's
+ * key, 4: its first message has begun).
+ */
+#ifndef APIDAE_PACKET_STATE_H
+#define APIDAE_PACKET_STATE_H
+
+#include "http2_start.h"
+#include "cache_maps.h"
+#include "ports.h"
+#include "sockets.h"
+#include "walk.h"
+
+#define PASS 1
+
+/* Tries to wait for the other CPU, some 200 ns apart: 50 us. */
+#define SPIN_MAX 256
+
+static __always_inline int hold(struct flow *f) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < SPIN_MAX; i++) {
+    if (!__sync_lock_test_and_set(&f->busy, 1))
+      return 1;
+    for (u32 j = 0; j < 8; j++)
+      bpf_ktime_get_ns();
+  }
+  count(C_CONTENDED);
+  return 0;
+}
+
+static __always_inline int release(struct flow *f) {
+  __sync_lock_test_and_set(&f->busy, 0);
+  return PASS;
+}
+
+/* What a program behind a tail call works on. */
+struct hand {
+  struct bpf_sock *sk;
+  struct conn *c;
+  struct flow *f;
+  const struct settings *set;
+  u64 key;
+  u64 now;
+  u32 direction;
+};
+
+/* 0: the connection's state is gone. */
+static __always_inline int take_hand(struct __sk_buff *skb, struct hand *h, const int is_deferred) {
+  h->direction = (skb->cb[0] - 1) & 1;
+  h->key = (u64)skb->cb[3] << 32 | skb->cb[2];
+  h->now = bpf_ktime_get_ns();
+  h->sk = skb->sk;
+  if (!h->sk)
+    return 0;
+  h->sk = bpf_sk_fullsock(h->sk);
+  if (!h->sk)
+    return 0;
+  h->c = found_conn(skb, h->sk, is_deferred);
+  h->set = find_settings();
+  if (!h->c || !h->set)
+    return 0;
+  h->f = &h->c->flow[h->direction];
+  return 1;
+}
+
+static __always_inline void call_walk(struct __sk_buff *skb, const int is_deferred) {
+  if (is_deferred)
+    programs.call(skb, PROGRAM_WALK_DEFERRED);
+  else
+    programs.call(skb, PROGRAM_WALK);
+}
+
+static __always_inline void call_recognise(struct __sk_buff *skb) { programs.call(skb, PROGRAM_RECOGNISE); }
+
+static __always_inline void call_body(struct __sk_buff *skb) { programs.call(skb, PROGRAM_BODY); }
+
+static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
+
+/* On with what is left of the packet; else its end. */
+static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f,
+                                        const int is_deferred) {
+  if (V(c->kind) > K_HTTP) {
+    flush_port(c, f);
+    release(f);
+    if (V(c->kind) == K_UPGRADED && V(f->offset) < skb->len && !is_deferred)
+      call_frames(skb, f->next - (skb->len - V(f->offset)), V(f->offset), (skb->cb[0] - 1) & 1, skb->cb[1], AFTER_UPGRADE);
+    return PASS;
+  }
+  if (V(f->offset) < skb->len) {
+    call_walk(skb, is_deferred);
+    count(C_TAIL_FAILED);
+    lose_position(sk, c, f);
+  }
+  if (c->kind == K_HTTP && is_flush_due(c, f))
+    flush_port(c, f);
+  if (skb->cb[1] && !is_deferred)
+    call_finish(skb);
+  return release(f);
+}
+
+#endif

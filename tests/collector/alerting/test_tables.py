@@ -1,0 +1,53 @@
+"""The tables of alert kinds and of notifiers: an entry that lacks a place fails (docs/internals/development.md)."""
+
+import re
+import string
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from collector.alerting.alert import AlertKind, KindGroup
+from collector.alerting.notifiers.build import NOTIFIERS
+from collector.core.config import CollectorSettings
+from common.settings import Section, find_sections
+
+ROOT = Path(__file__).parents[3]
+BODIES = ROOT / "collector/alerting/notifiers/bodies"
+ALERTS = (ROOT / "docs/use/alerts.md").read_text()
+NOTIFIERS_PAGE = (ROOT / "docs/use/notifiers.md").read_text()
+SOURCES = [path.read_text() for path in (ROOT / "collector").rglob("*.py") if path.name != "alert.py"]
+
+
+def test_every_kind_is_documented_once() -> None:
+    assert sorted(re.findall(r"^### `(\w+)`$", ALERTS, re.MULTILINE)) == sorted(AlertKind)
+
+
+@pytest.mark.parametrize("kind", AlertKind)
+def test_every_kind_is_in_the_list_of_kinds_and_raised_by_somebody(kind: AlertKind) -> None:
+    assert f"[{kind}](#{kind})" in ALERTS.partition("\n## ")[0]
+    assert any(f"AlertKind.{kind.name}" in source for source in SOURCES), f"nothing raises {kind}"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in AlertKind if kind.row.group is KindGroup.ABUSE])
+def test_every_kind_of_abuse_has_its_words(kind: AlertKind) -> None:
+    row = kind.row
+    assert row.title and row.unit and row.advice.endswith(".") and row.specificity and row.can_block
+    assert {name for _, name, _, _ in string.Formatter().parse(row.title)} <= {"count", "where", "detail", None}
+    assert not row.owasp or f"{row.owasp}" in ALERTS.partition(f"### `{kind}`")[2].partition("\n### ")[0]
+
+
+def test_every_kind_of_notifier_is_built() -> None:
+    assert list(NOTIFIERS) == find_sections(CollectorSettings.model_fields["notifiers"])
+
+
+@pytest.mark.parametrize("model", NOTIFIERS, ids=lambda model: model.__name__)
+def test_every_notifier_is_documented_with_its_keys(model: type[Section]) -> None:
+    (kind,) = get_args(model.model_fields["kind"].annotation)
+    lines = [line for line in NOTIFIERS_PAGE.splitlines() if f"| `{kind}` |" in line]
+    assert lines and all(f"`{key}`" in lines[0] for key in model.model_fields.keys() - {"kind", "name"})
+
+
+def test_every_body_is_of_a_notifier() -> None:
+    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in NOTIFIERS}
+    assert {path.stem for path in BODIES.glob("*.json")} <= kinds

@@ -1,0 +1,223 @@
+"""With a store that fails, the same range comes again under the same token, and everything is counted."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.core.rows import Route
+from collector.receiver.reader import WalReader
+from collector.receiver.segment import locate_segment
+from collector.receiver.wal import Append, Wal
+from collector.receiver.writer import StoreWriter, run_writer
+from collector.storage.base import StoreError
+from tests.collector.wire_batches import NOW, make_batch
+
+
+class TokenStore:
+    """Keeps inserts by token as the engine does; fails when told to, before or after it has the rows."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], int] = {}
+        self.routes: list[int] = []
+        self.fail_before = 0
+        self.fail_after = 0
+
+    def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        return [(route,) for route in self.routes]
+
+    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]:
+        raise NotImplementedError
+
+    def execute(self, sql: str, parameters: Any = None) -> None:
+        raise NotImplementedError
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        raise NotImplementedError
+
+    def insert_arrow(self, table: str, rows: Any, token: str = "") -> None:
+        if table == "routes":
+            self.routes += rows["route_id"].to_pylist()
+            return
+        if self.fail_before:
+            self.fail_before -= 1
+            raise StoreError("The store is away.")
+        self.rows.setdefault((table, token), sum(rows["calls"].to_pylist()))
+        if self.fail_after:
+            self.fail_after -= 1
+            raise StoreError("The store is away.")
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def count(self, table: str) -> int:
+        return sum(calls for (name, _), calls in self.rows.items() if name == table)
+
+
+@pytest.fixture
+def wal(tmp_path: Path) -> Iterator[Wal]:
+    opened = Wal(tmp_path, readers=("store",), essential="store")
+    yield opened
+    opened.close()
+
+
+def fill(wal: Wal, *sequences: int) -> None:
+    wal.append(
+        [
+            Append(
+                node="node-a",
+                boot_id="boot-1",
+                sequence=sequence,
+                received_unix_ns=NOW * 1_000_000_000,
+                payload=make_batch(sequence=sequence).SerializeToString(),
+            )
+            for sequence in sequences
+        ]
+    )
+
+
+def make_writer(
+    wal: Wal,
+    store: TokenStore,
+    directory: Path,
+    mapped: list[Route] | None = None,
+    find_shortage: Callable[[], str] = lambda: "",
+) -> StoreWriter:
+    return StoreWriter(
+        reader=WalReader(directory, "store"),
+        store=store,
+        log_id=wal.id,
+        find_durable=lambda: wal.position,
+        map_endpoints=(mapped if mapped is not None else []).extend,
+        find_shortage=find_shortage,
+    )
+
+
+@pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_failed_range_counts_once(wal: Wal, tmp_path: Path, moment: str, is_restarted: bool) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1, 2)
+    setattr(store, moment, 1)
+    with pytest.raises(StoreError):
+        writer.drain()
+    # What came meanwhile must not slip into the claimed range: its token would then hide it.
+    fill(wal, 3)
+    if is_restarted:
+        writer = make_writer(wal, store, tmp_path)
+        writer.learn_routes()
+    assert writer.drain() == 2 + 1
+    assert store.count("rows_minute") == 3 * 6
+    assert writer.drain() == 0
+
+
+def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: Wal, tmp_path: Path) -> None:
+    store, shortage = TokenStore(), [""]
+    writer = make_writer(wal, store, tmp_path, find_shortage=lambda: shortage[0])
+    writer.learn_routes()
+    fill(wal, 1)
+    store.fail_after = 1
+    with pytest.raises(StoreError):
+        writer.drain()
+    shortage[0] = "The volume has 3 MB free."
+    fill(wal, 2)
+    before = dict(store.rows), list(store.routes)
+    assert writer.drain() == 0 and (store.rows, store.routes) == before
+    assert writer.measure_lag(NOW + 7) == 7
+    shortage[0] = ""
+    assert writer.drain() == 2
+    assert store.count("rows_minute") == 2 * 6
+    assert writer.measure_lag(NOW + 7) == 0
+
+
+def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: Wal, tmp_path: Path) -> None:
+    fill(wal, *range(1, 301))
+    path = locate_segment(tmp_path, wal.position.segment)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 10] ^= 4
+    path.write_bytes(content)
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    assert writer.drain() == 299
+    assert store.count("rows_minute") == 299 * 6
+    counts = writer.log_counts
+    assert (counts.lost_batches, counts.recovered_batches) == (1, 300 - 31)
+    assert 0 < counts.damaged_bytes <= len(content) // 300 + 1
+
+
+def test_new_routes_are_stored_and_named_once(wal: Wal, tmp_path: Path) -> None:
+    store, mapped = TokenStore(), list[Route]()
+    writer = make_writer(wal, store, tmp_path, mapped)
+    writer.learn_routes()
+    fill(wal, 1, 2)
+    writer.drain()
+    fill(wal, 3)
+    writer.drain()
+    assert store.routes == [11, 12] == [route.route_id for route in mapped]
+    again = make_writer(wal, store, tmp_path, mapped)
+    again.learn_routes()
+    fill(wal, 4)
+    again.drain()
+    assert len(mapped) == 2
+
+
+def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1)
+    bad = Append(node="n", boot_id="b", sequence=1, received_unix_ns=NOW * 10**9, payload=b"\xff")
+    wal.append([bad])
+    assert writer.drain() == 2
+    counts = writer.counts
+    assert (counts.batches_seen, counts.batches_stored, counts.batches_refused, counts.rows_stored) == (2, 1, 1, 3)
+
+
+def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: Path) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1)
+    store.fail_after = 1
+    stopping, failed = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def on_error(error: Exception) -> None:
+        errors.append(error)
+        failed.set()
+
+    thread = threading.Thread(
+        target=run_writer,
+        args=(writer,),
+        kwargs={"is_stopping": stopping, "on_error": on_error, "interval_seconds": 0.001},
+    )
+    thread.start()
+    assert failed.wait(60)
+    fill(wal, 2)
+    stopping.set()
+    thread.join(60)
+    assert len(errors) == 1
+    assert store.count("rows_minute") == 12
+
+
+def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_path: Path) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    stopping, drained = threading.Event(), threading.Event()
+    arguments = {"is_stopping": stopping, "on_error": pytest.fail, "on_drained": drained.set, "interval_seconds": 60.0}
+    thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments)
+    thread.start()
+    fill(wal, 1)
+    assert drained.wait(60)
+    rows = store.count("rows_minute")
+    fill(wal, 1)  # So soon after the last one it waits.
+    assert rows > 0 and not stopping.wait(0.3) and store.count("rows_minute") == rows
+    stopping.set()
+    thread.join(60)
+    assert store.count("rows_minute") > rows

@@ -1,0 +1,82 @@
+"""Where a block holds: one address is somebody else in another cluster, and a credential is not."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from collector.core.errors import ConflictError
+from collector.response.block import UnknownClientError, parse_target
+from collector.response.block_factory import BlockFactory, BlockRequest
+from collector.response.block_store import BlockStore
+from collector.response.preview import BlockCheck, Previewer
+
+POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
+
+
+class Clusters:
+    """A previewer that knows where a client called."""
+
+    def __init__(self, known: tuple[str, ...], called: tuple[str, ...]) -> None:
+        self.known, self.called = known, called
+
+    def list_clusters(self, now: float) -> tuple[str, ...]:
+        return self.known
+
+    def find_clusters(self, target: object, now: float) -> tuple[str, ...]:
+        return self.called
+
+    def check(self, target: object, clusters: tuple[str, ...], now: float) -> BlockCheck:
+        return BlockCheck(key_id=1, needs_confirmation="")
+
+
+def make_factory(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
+    previewer = cast(Previewer, Clusters(known, called))
+    return BlockFactory(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "known", "home"),
+    [
+        (POD, ("east", "west"), ("east",)),
+        ("10.1.0.0/16", ("east", "west"), ("east",)),
+        ("fd00::1", ("east", "-"), ("east",)),
+        (POD, ("east",), ()),
+        (PUBLIC, ("east", "west"), ()),
+        (KEY, ("east", "west"), ()),
+    ],
+)
+def test_home_is_where_a_private_address_called(consumer: str, known: tuple[str, ...], home: tuple[str, ...]) -> None:
+    assert make_factory(*known).find_home(parse_target(consumer)) == home
+
+
+def test_where_it_called_is_not_known_yet() -> None:
+    with pytest.raises(UnknownClientError):
+        make_factory("east", "west", called=()).find_home(parse_target(POD))
+
+
+def test_two_clusters_are_two_blocks() -> None:
+    factory = make_factory("east", "west")
+    east = factory.make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
+    factory.make(BlockRequest(consumer=POD, clusters=("west",)), (east,))
+    with pytest.raises(ConflictError, match=f"already, by block {east.id}"):
+        factory.make(BlockRequest(consumer=POD, clusters=("east",)), (east,))
+
+
+def test_hosts_outside_of_clusters_are_named_too() -> None:
+    order = make_factory("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).order
+    assert order.holds_in("") and not order.holds_in("east")
+
+
+def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.json"
+    block = make_factory("east").make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    BlockStore(path).put(block)
+    assert BlockStore(path).find(block.id) == block
+    (entry,) = cast(list[dict[str, Any]], json.loads(path.read_text()))
+    del entry["clusters"]
+    path.write_text(json.dumps([entry]))
+    before = BlockStore(path).find(block.id)
+    assert before is not None and before.clusters == () and before.order.holds_in("west")

@@ -1,0 +1,232 @@
+"""Risk through the running parts: minute rows in the store, a look of the assessor, then API, CLI texts and alerts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.alerting.alert import AlertKind, Report
+from collector.api.services import ApiSettings, Services
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.risk.assessment import RiskAssessor
+from collector.server.app import build_app
+from collector.storage.embedded import EmbeddedStore
+from tests.collector.api.client import TestClient
+from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.inventory.seed import NOW, Seed
+from tests.figures import read_values
+
+pytestmark = pytest.mark.store
+
+RESPONSE = 128
+EMAIL, PERSON_NAME, CARD = 1, 3, 10
+NAMED = {"data": {"1": [RESPONSE + EMAIL, RESPONSE + PERSON_NAME], "2": [5, 5]}, "response_bodies_read": 5}
+PUBLIC = {"client_address": "8.8.8.8"}
+BEARER = {"authentication": 1 << 3}
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the assessor and the API talk to, over one store; `now` may be moved."""
+
+    store: EmbeddedStore
+    now: float = NOW
+    reports: list[Report] = field(default_factory=list)
+    assessor: RiskAssessor = field(init=False)
+    client: TestClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.assessor = RiskAssessor(
+            store=self.store,
+            endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
+            clock=lambda: self.now,
+            alarm=self.reports.extend,
+        )
+        app = build_app(
+            Services(
+                store=self.store,
+                alerts=MemoryAlerts(),
+                settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
+                clock=lambda: self.now,
+                readiness=lambda: "",
+                metrics=lambda: b"",
+                risks=self.assessor,
+            )
+        )
+        self.client = TestClient(app, headers={"authorization": "Bearer t"})
+
+    def get(self, path: str, **asked: str) -> Any:
+        answer = self.client.get(f"/api/v1/{path}", params=asked)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def decide(self, finding: str, state: str, note: str = "by design") -> Any:
+        answer = self.client.post(f"/api/v1/findings/{finding}/state", json={"state": state, "by": "ada", "note": note})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    store = EmbeddedStore(tmp_path / "store")
+    yield Desk(store)
+    store.close()
+
+
+def _open_users(desk: Desk, **columns: Any) -> None:
+    seed = Seed()
+    seed.calls(seed.endpoint(1, "GET", "/users/{user_id}"), 10, **{**NAMED, **PUBLIC, **columns})
+    seed.write(desk.store)
+
+
+def test_open_personal_data_is_found_scored_and_alarmed(desk: Desk) -> None:
+    _open_users(desk, object_numeric_calls=10, object_monotonic_steps=8)
+    seed = Seed()
+    seed.calls(seed.endpoint(2, "GET", "/health"), 10)
+    seed.write(desk.store)
+    assert desk.assessor.look() == 2
+    risk = desk.get("endpoints/ep0001/risk")
+    assert risk["level"] == "critical"
+    by_rule = {one["rule"]: one for one in risk["findings"]}
+    assert by_rule.keys() == {"personal_data_without_authentication", "guessable_objects"}
+    assert by_rule["personal_data_without_authentication"]["severity"] == "critical"
+    assert "email and person name" in by_rule["personal_data_without_authentication"]["why"]
+    assert [report.kind for report in desk.reports] == [AlertKind.UNAUTHENTICATED_SENSITIVE_DATA]
+    sound = desk.get("endpoints/ep0002/risk")
+    assert sound["level"] == "minimal" and sound["findings"] == []
+    listed = desk.get("endpoints", sort="risk")["items"]
+    assert [one["risk"]["score"] for one in listed] == [risk["score"], sound["score"]]
+    page = desk.client.get("/endpoints/ep0001").text
+    assert "Personal data without authentication" in page and f"Risk {risk['score']} of 100" in page
+    assert read_values(desk.assessor.figures())["findings/open"] == 2
+
+
+def test_every_term_recomputes(desk: Desk) -> None:
+    """The score follows from what the API says of the terms alone."""
+    _open_users(desk)
+    desk.assessor.look()
+    risk = desk.get("endpoints/ep0001/risk")
+    base = 1.0
+    for term in risk["terms"][:-1]:
+        base *= term["weight"]
+    assert risk["base"] == pytest.approx(base, abs=2e-3)
+    assert risk["score"] == round(100 * (1 - (1 - risk["base"]) * (1 - risk["terms"][-1]["weight"])))
+    for term in risk["terms"]:
+        assert term["score_if_lowered"] <= risk["score"]
+        assert term["evidence"] and term["lower"]
+
+
+def test_credentials_and_no_exposure_make_it_small(desk: Desk) -> None:
+    _open_users(desk, **BEARER, client_address="10.0.0.9")
+    desk.assessor.look()
+    risk = desk.get("endpoints/ep0001/risk")
+    assert risk["findings"] == [] and risk["level"] in ("minimal", "low")
+
+
+def test_accepted_stays_until_it_grows(desk: Desk) -> None:
+    _open_users(desk)
+    desk.assessor.look()
+    (before,) = desk.get("findings")["items"]
+    score = desk.get("endpoints/ep0001/risk")["score"]
+    desk.now += 1
+    assert desk.decide(before["id"], "accepted")["state"] == "accepted"
+    assert desk.get("endpoints/ep0001/risk")["score"] < score
+    desk.reports.clear()
+    desk.now += 60
+    desk.assessor.look()
+    assert desk.reports == []
+    assert desk.get("findings", state="accepted")["items"][0]["note"] == "by design"
+    seed = Seed()
+    grown = {"data": {"1": [RESPONSE + CARD], "2": [5]}, "response_bodies_read": 5}
+    endpoint = seed.endpoint(1, "GET", "/users/{user_id}")
+    seed.endpoints.clear()
+    seed.calls(endpoint, 5, minutes_ago=-1, **{**PUBLIC, **grown})
+    seed.write(desk.store)
+    desk.now += 60
+    desk.assessor.look()
+    finding = next(one for one in desk.get("findings")["items"] if one["id"] == before["id"])
+    assert (finding["state"], finding["is_reopened"]) == ("open", True)
+    assert "credit_card" in finding["note"]
+    changes = desk.get(f"findings/{before['id']}")["changes"]
+    assert [one["state"] for one in changes] == ["open", "accepted", "open"]
+    assert [one["actor"] for one in changes] == ["apidae", "ada", "apidae"]
+
+
+def test_fixed_opens_again_only_by_later_calls(desk: Desk) -> None:
+    _open_users(desk)
+    desk.assessor.look()
+    (finding,) = desk.get("findings")["items"]
+    assert desk.decide(finding["id"], "fixed", "release 7")["state"] == "fixed"
+    desk.now += 60
+    desk.assessor.look()
+    assert desk.get("findings")["items"][0]["state"] == "fixed"
+    seed = Seed()
+    endpoint = seed.endpoint(1, "GET", "/users/{user_id}")
+    seed.endpoints.clear()
+    seed.calls(endpoint, 5, minutes_ago=-3, **{**NAMED, **PUBLIC})
+    seed.write(desk.store)
+    desk.now += 240
+    desk.assessor.look()
+    (again,) = desk.get("findings")["items"]
+    assert (again["state"], again["is_reopened"]) == ("open", True)
+
+
+def test_what_calls_show_no_more_is_fixed(desk: Desk) -> None:
+    seed = Seed()
+    endpoint = seed.endpoint(1, "GET", "/users/{user_id}")
+    seed.calls(endpoint, 10, minutes_ago=23 * 60, **{**NAMED, **PUBLIC})
+    seed.calls(endpoint, 1, **BEARER)
+    seed.write(desk.store)
+    desk.assessor.look()
+    (finding,) = desk.get("findings")["items"]
+    assert finding["state"] == "open"
+    seed = Seed()
+    seed.calls(endpoint, 10, minutes_ago=-3 * 60, **{**NAMED, **BEARER})
+    seed.write(desk.store)
+    desk.now += 3 * 3_600 + 60
+    desk.assessor.look()
+    (finding,) = desk.get("findings")["items"]
+    assert (finding["state"], finding["changed_by"]) == ("fixed", "apidae")
+
+
+def test_internal_reached_from_outside_says_since_when(desk: Desk) -> None:
+    seed = Seed()
+    endpoint = seed.endpoint(1, "GET", "/ledger/{ledger_id}")
+    seed.calls(endpoint, 10, minutes_ago=5, **BEARER)
+    seed.write(desk.store)
+    desk.assessor.look()
+    assert desk.get("endpoints/ep0001/risk")["exposure"] == "internal"
+    seed = Seed()
+    seed.calls(endpoint, 2, minutes_ago=-119, **BEARER, **PUBLIC)
+    seed.write(desk.store)
+    desk.now += 7_200
+    desk.assessor.look()
+    (finding,) = desk.get("findings")["items"]
+    assert finding["rule"] == "internal_reached_from_outside"
+    assert "since" in finding["why"] and "8.8.8.8" in finding["why"]
+
+
+def test_a_login_that_went_is_found(desk: Desk) -> None:
+    seed = Seed()
+    endpoint = seed.endpoint(1, "GET", "/accounts/{account_id}")
+    seed.calls(endpoint, 60, minutes_ago=5, **BEARER)
+    seed.write(desk.store)
+    desk.assessor.look()
+    assert desk.get("findings")["items"] == []
+    seed = Seed()
+    seed.calls(endpoint, 40, minutes_ago=-29)
+    seed.write(desk.store)
+    desk.now += 1_800
+    desk.assessor.look()
+    (finding,) = desk.get("findings", state="open")["items"]
+    assert finding["rule"] == "missing_authentication"
+
+
+def test_a_decision_on_nothing_is_refused(desk: Desk) -> None:
+    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "by": "a", "note": "b"})
+    assert answer.status_code == 404
+    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "by": "a"})
+    assert answer.status_code == 422 and "note" in answer.text
