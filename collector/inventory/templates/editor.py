@@ -235,7 +235,7 @@ class TemplateEditor:
         endpoint = self._find(endpoint_id)
         if _has_whole_path(endpoint):
             raise EditError(
-                f"{endpoint.template} takes several segments as one value, so it cannot be edited; edit other templates."
+                f"{endpoint.template} takes several segments as one value and cannot be edited; edit other templates."
             )
         return endpoint
 
