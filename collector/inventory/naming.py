@@ -13,6 +13,7 @@ from collector.core.rows import Route, Segment, Service
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2
+PATH: Final = 255  # Several segments that are one value; on no wire.
 _SUFFIXES: Final = {3: "id", 4: "id", 5: "id", 6: "id", 7: "date", 8: "email", 9: "id", 10: "name"}
 _NOT_NAME = re.compile(r"[^A-Za-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -77,6 +78,8 @@ def template(segments: Sequence[Segment], has_trailing_slash: bool, words: Mappi
             before = text
         elif segment.kind == WORD:
             parts.append(f"{{{_number('word', used)}}}")
+        elif segment.kind == PATH:
+            parts.append(f"{{{_number('path', used)}}}")
         else:
             parts.append(f"{{{_number(name_parameter(before, segment.kind), used)}}}")
     path = "/" + "/".join(parts)

@@ -104,6 +104,8 @@ _TOP_LEVEL = frozenset(
 _ACTION = re.compile(r"([^:;]+):([A-Za-z][A-Za-z_.-]{2,40})\Z")
 # Keys of OData (`Products(5)`, `Orders(id=7)`), odata.org URL conventions 4.3.
 _KEYED = re.compile(r"([A-Za-z_.]{2,60})\(([^()]*)\)\Z")
+# Names that begin with a sign are the server's own: `/-/`, `/_all_docs`, `/+login`. `@` and `~` begin names of users.
+_SIGNED = re.compile(r"[-_+$.!](?:[A-Za-z]+(?:[-_][A-Za-z]+)*)?\Z")
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
 
 
@@ -214,6 +216,8 @@ def classify_segment(raw: str, vocabulary: Vocabulary) -> Shape:
         pattern = _read_pattern(text, vocabulary)
         if pattern is not None:
             return pattern
+    if _SIGNED.match(text) and not vocabulary.is_name(text):
+        return Shape(SegmentKind.LITERAL, text)
     kind = _find_parameter(text)
     if kind is not None:
         return Shape(kind, value=text)

@@ -35,12 +35,14 @@ from collector.inventory.templates.mapping import (
     name_endpoint,
 )
 from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
+from collector.inventory.templates.whole_paths import fold_whole_paths
 from collector.receiver.reports import FormerName, RevealBook
 from collector.storage.base import Store, StoreError
 from collector.storage.records import read_record, select
 
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
+MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
 
@@ -99,6 +101,7 @@ def _build(routes: Iterable[RouteEvidence]) -> Position:
     root = Position()
     for evidence in routes:
         root.insert(evidence)
+    fold_whole_paths(root)
     _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), is_after_value=False)
     return root
 
@@ -114,12 +117,20 @@ def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> No
         _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
 
 
+def _has_trailing_slash(routes: Sequence[RouteEvidence]) -> bool:
+    """Whether all served calls of a path had a trailing slash, and there were enough to say so."""
+    served = [evidence for evidence in routes if evidence.served_calls]
+    calls = sum(evidence.served_calls for evidence in served)
+    return calls >= MIN_SLASHED_CALLS and all(evidence.route.has_trailing_slash for evidence in served)
+
+
 def _name(
     node: Position, segments: tuple[Segment, ...], words: Mapping[int, str], found: dict[int, EndpointName]
 ) -> None:
+    has_slash = _has_trailing_slash(node.routes)
     for evidence in node.routes:
         route = evidence.route
-        named = template(segments, False, words)
+        named = template(segments, has_slash, words)
         found[route.route_id] = EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
     for (kept, text, word_hash), child in node.children.items():
         kind = kept
@@ -136,7 +147,8 @@ def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> 
     texts by hash.
 
     Deterministic, independent of the order of `routes`. Cost: some 20 us a route. A trailing slash does not make
-    another endpoint. The names of an RPC are never values: its routes are named by themselves.
+    another endpoint; it stays where all served calls had it. The names of an RPC are never values: its routes are named
+    by themselves.
     """
     found: dict[int, EndpointName] = {}
     plain = []

@@ -126,7 +126,9 @@ class TemplateEditor:
         """Values at a segment (from 0) that can be split off: words whose text is known. Empty for what is none."""
         endpoint = self._names.find_edited(endpoint_id)
         words = self._names.read_words()
-        here = (route.segments[place] for route in endpoint.routes) if endpoint is not None else ()
+        if endpoint is None or _has_whole_path(endpoint):
+            return []
+        here = (route.segments[place] for route in endpoint.routes)
         return sorted({text for segment in here if (text := read_text(segment, words)) and "{" not in text})
 
     def list_siblings(self, endpoint_id: str) -> list[tuple[str, str]]:
@@ -138,25 +140,25 @@ class TemplateEditor:
     @_one_at_a_time
     def rename(self, endpoint_id: str, *, place: int, name: str, by: str) -> Edit:
         """Another name for the parameter at a segment (from 0); the endpoint is pinned by that."""
-        endpoint = self._find(endpoint_id)
+        endpoint = self._find_editable(endpoint_id)
         parts = self._check_parameter(endpoint, place)
         if not _NAME.match(name) or len(name) > NAME_CHARACTERS_MAX or f"{{{name}}}" in parts:
             raise EditError(f"The name is {name!r}; give it letters, digits and _, and none that the template has.")
         parts[place] = re.sub(r"\{[^{}]*\}", f"{{{name}}}", parts[place], count=1)
         places = make_places(endpoint.template, endpoint.routes, self._names.read_words())
-        return self._add(EditKind.RENAME, endpoint, places, join_template(parts), by)
+        return self._add(EditKind.RENAME, endpoint, places, join_template(parts, endpoint.template), by)
 
     @_one_at_a_time
     def pin(self, endpoint_id: str, *, by: str) -> Edit:
         """Keep the template and its routes, whatever is learned; what fits it joins."""
-        endpoint = self._find(endpoint_id)
+        endpoint = self._find_editable(endpoint_id)
         places = make_places(endpoint.template, endpoint.routes, self._names.read_words())
         return self._add(EditKind.PIN, endpoint, places, endpoint.template, by)
 
     @_one_at_a_time
     def split(self, endpoint_id: str, *, place: int, value: str, by: str) -> Edit:
         """An endpoint of its own for one value of a parameter."""
-        endpoint = self._find(endpoint_id)
+        endpoint = self._find_editable(endpoint_id)
         parts = self._check_parameter(endpoint, place)
         words = self._names.read_words()
         if not _TEXT.match(value):
@@ -172,7 +174,9 @@ class TemplateEditor:
         is_folded = any(route.segments[place].kind == PARAMETER for route in endpoint.routes)
         since = None if is_folded else min(endpoint.first_seen.get(route.route_id, 0) for route in mine)
         note = "A sensor saw too many words here and folded some calls: they cannot be told apart." if is_folded else ""
-        return self._add(EditKind.SPLIT, endpoint, tuple(places), join_template(parts), by, since, note)
+        return self._add(
+            EditKind.SPLIT, endpoint, tuple(places), join_template(parts, endpoint.template), by, since, note
+        )
 
     @_one_at_a_time
     def keep_host(self, endpoint_id: str, *, host: str, by: str) -> Edit:
@@ -196,7 +200,7 @@ class TemplateEditor:
         """One endpoint of several that differ in their segments' texts; `name`: of the parameter."""
         if not 2 <= len(set(endpoint_ids)) <= MERGE_MAX:
             raise EditError(f"{len(set(endpoint_ids))} endpoints are named; name 2 to {MERGE_MAX}.")
-        endpoints = [self._find(endpoint_id) for endpoint_id in dict.fromkeys(endpoint_ids)]
+        endpoints = [self._find_editable(endpoint_id) for endpoint_id in dict.fromkeys(endpoint_ids)]
         first = endpoints[0]
         if len({(one.routes[0].service, one.routes[0].host, one.routes[0].method) for one in endpoints}) > 1:
             raise EditError("The endpoints are of different services, hosts or methods; only those of one can be one.")
@@ -226,6 +230,14 @@ class TemplateEditor:
         if found is None:
             raise UnknownError(f"There is no endpoint {endpoint_id[:80]!r}; look it up in the list of endpoints.")
         return found
+
+    def _find_editable(self, endpoint_id: str) -> EditedEndpoint:
+        endpoint = self._find(endpoint_id)
+        if _has_whole_path(endpoint):
+            raise EditError(
+                f"{endpoint.template} takes several segments as one value and cannot be edited; edit other templates."
+            )
+        return endpoint
 
     @staticmethod
     def _check_parameter(endpoint: EditedEndpoint, place: int) -> list[str]:
@@ -269,6 +281,12 @@ class TemplateEditor:
         self._edits = {**self._edits, edit.id: edit}  # Others may be reading it.
         self._names.take_edits(list(self._edits.values()), edit)
         return edit
+
+
+def _has_whole_path(endpoint: EditedEndpoint) -> bool:
+    """Whether one parameter stands for several segments (collector/inventory/templates/whole_paths.py)."""
+    length = len(split_template(endpoint.template))
+    return any(len(route.segments) != length for route in endpoint.routes)
 
 
 def _join(column: Sequence[Place]) -> Place:

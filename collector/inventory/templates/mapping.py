@@ -246,9 +246,10 @@ def split_template(template: str) -> list[str]:
     return [part for part in template.split("/") if part]
 
 
-def join_template(parts: Iterable[str]) -> str:
-    """The template of some segments."""
-    return "/" + "/".join(parts)
+def join_template(parts: Iterable[str], like: str = "") -> str:
+    """The template of some segments; with a trailing slash where `like`, another template, has one."""
+    joined = "/" + "/".join(parts)
+    return joined + "/" if like.endswith("/") and joined != "/" else joined
 
 
 def make_places(template: str, routes: Sequence[Route], words: Mapping[int, str]) -> tuple[Place, ...]:

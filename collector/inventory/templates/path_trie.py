@@ -12,6 +12,7 @@ The thresholds were chosen on the traffic of 152 published API descriptions with
 (docs/internals/templates.md). Each says what it stands for.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
@@ -166,6 +167,14 @@ MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
 # From so many different file extensions on, `{}.ext` siblings are one parameter.
 MIN_EXTENSIONS: Final = 3
+# So many siblings that differ in a number only are values, however small the number.
+MIN_NUMBERED: Final = 8
+CODE_CHARACTERS_MAX: Final = 3
+# So many API words that are written as the values beside them are values too.
+MIN_WRITTEN: Final = 4
+_WRITES: Final = frozenset(("PUT", "PATCH", "DELETE"))
+_DIGITS: Final = re.compile(r"[0-9]+")
+_VERSION: Final = re.compile(r"[vV][0-9.]+")
 
 _Children = list[tuple[Key, Position]]
 
@@ -184,6 +193,8 @@ def find_values(position: Position, *, rare_calls: float, is_after_value: bool) 
         if values:
             values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
     values += _find_numbers(position, literals)
+    values += _find_numbered(literals)
+    values += _find_written(position, literals)
     values += _find_files(literals)
     return list(dict.fromkeys(values))
 
@@ -260,6 +271,30 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
         for key, child in literals
         if key[1].isdigit() and len(child.find_forms() & below) * 2 >= len(child.find_forms())
     ]
+
+
+def _find_numbered(literals: _Children) -> list[Key]:
+    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`)."""
+    groups: dict[str, list[Key]] = defaultdict(list)
+    for key, _ in literals:
+        text = key[1]
+        if "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
+            groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
+    return [key for group in groups.values() if len(group) >= MIN_NUMBERED for key in group]
+
+
+def _find_written(position: Position, literals: _Children) -> list[Key]:
+    """API words that are made, changed or deleted like the values beside them, and have nothing of their own below."""
+    shapes = position.children.get(VALUE)
+    if shapes is None:
+        return []
+    methods = {evidence.route.method for evidence in shapes.routes if evidence.served_calls}
+    written = []
+    for key, child in literals:
+        own = {evidence.route.method for evidence in child.routes if evidence.served_calls}
+        if not child.children and own <= methods and own & _WRITES:
+            written.append(key)
+    return written if len(written) >= MIN_WRITTEN else []
 
 
 def _find_files(literals: _Children) -> list[Key]:

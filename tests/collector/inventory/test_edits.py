@@ -14,7 +14,7 @@ from collector.core.rows import Route, Segment, Service
 from collector.inventory.query import Versions
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
-from collector.inventory.templates.mapping import Edit, EditError, EndpointMapping
+from collector.inventory.templates.mapping import Edit, EditedEndpoint, EditError, EndpointMapping
 from collector.receiver.reports import RevealBook
 from collector.server.app import build_app
 from collector.storage.arrow import build_routes
@@ -223,3 +223,38 @@ def test_over_the_api(installation: Installation) -> None:
         assert [one["kind"] for one in client.get("/api/v1/template-edits").json()["items"]] == ["rename"]
         refused = client.post("/api/v1/endpoints/nothing/pin", json={"by": "ada"})
         assert (refused.status_code, "no endpoint" in refused.json()["detail"]) == (404, True)
+
+
+def test_a_template_with_a_whole_path_is_not_edited(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = (literal("files"), literal("2024"), literal("a.pdf"))
+    route = Route(route_id=1, service=SERVICE, host="h", method="GET", segments=segments, has_trailing_slash=False)
+    found = EditedEndpoint(template="/files/{path}", routes=[route], first_seen={1: NOW})
+    monkeypatch.setattr(installation.catalogue, "find_edited", lambda endpoint_id: found)
+    edits = (
+        lambda: installation.editor.rename("1", place=1, name="file", by="ada"),
+        lambda: installation.editor.split("1", place=1, value="2024", by="ada"),
+        lambda: installation.editor.pin("1", by="ada"),
+        lambda: installation.editor.merge(["1", "2"], name="", by="ada"),
+    )
+    for edit in edits:
+        with pytest.raises(EditError, match="takes several segments as one value"):
+            edit()
+    assert installation.editor.list_values("1", place=1) == []
+
+
+def test_a_renamed_template_keeps_its_trailing_slash(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = Route(
+        route_id=1,
+        service=SERVICE,
+        host="h",
+        method="GET",
+        segments=(literal("users"), INTEGER),
+        has_trailing_slash=True,
+    )
+    found = EditedEndpoint(template="/users/{user_id}/", routes=[route], first_seen={1: NOW})
+    monkeypatch.setattr(installation.catalogue, "find_edited", lambda endpoint_id: found)
+    assert installation.editor.rename("1", place=1, name="account", by="ada").template == "/users/{account}/"

@@ -1,0 +1,200 @@
+"""Finds where a service takes the rest of a path as one value, and folds what is below there into `{path}`.
+
+Two signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
+
+- **Files.** Most of what is called below a position are files (names with an extension), in several directories. File
+  servers, object stores and static content look so. Only children that hold files are folded, so an API beside them
+  stays. Where the children themselves are made or deleted (`PUT /{bucket}`), they are values of one segment, and the
+  path begins below them.
+- **Names after a path.** The same literals (`manifests`, `blobs`) follow prefixes of different lengths, which are text
+  and have nothing else in common. Registries and version control look so. The path is what is before the literal:
+  `/v2/{path}/manifests/{reference}`.
+
+The numbers say how much must be seen before a tree is taken for one value. An API whose every route was called once
+also has many leaves; it has neither extensions nor the same names at several depths.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final
+
+from collector.inventory.naming import LITERAL, PATH, WORD
+from collector.inventory.templates.path_trie import VALUE, Key, Position
+
+PATH_KEY: Final[Key] = (PATH, "", 0)
+# So many files, in so many directories, are a tree of files ...
+FILES_MIN: Final = 8
+DIRECTORIES_MIN: Final = 2
+# ... where they are this share of the leaves.
+FILES_SHARE: Final = 0.6
+# From so many children on, the children are parts of the path; one or two are places that hold what is below.
+CHILDREN_MIN: Final = 3
+# A literal follows a path where it follows so many prefixes of so many lengths, and most prefixes have it.
+PREFIXES_MIN: Final = 4
+LENGTHS_MIN: Final = 2
+NAMES_MIN: Final = 2
+NAMES_SHARE: Final = 0.7
+DEPTH_MAX: Final = 12
+# Methods that make or delete what a segment names.
+_WRITES: Final = frozenset(("PUT", "POST", "DELETE"))
+_EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
+# Extensions that say in which format an API answers.
+_FORMATS: Final = frozenset(
+    (
+        *("json", "jsonp", "jsonl", "xml", "rss", "atom"),
+        *("do", "action", "ashx", "asmx", "svc", "cgi", "php", "asp", "aspx", "jsp"),
+    )
+)  # fmt: skip
+
+_Path = tuple[Key, ...]
+
+
+def fold_whole_paths(root: Position) -> None:
+    """Folds all trees below `root` that are one value."""
+    pending = [root]
+    while pending:
+        position = pending.pop()
+        if not _fold_files(position):
+            _fold_prefixes(position)
+        pending += [child for key, child in position.children.items() if key != PATH_KEY]
+
+
+def is_file(key: Key) -> bool:
+    """Whether a segment is a literal that names a file, as `report-7.pdf` and `{}.png` do."""
+    match = _EXTENSION.match(key[1]) if key[0] == LITERAL else None
+    return match is not None and match[1].lower() not in _FORMATS
+
+
+def _fold_files(position: Position) -> bool:
+    holding = {key: child for key, child in position.children.items() if _holds_files(key, child)}
+    if len(holding) < CHILDREN_MIN:
+        return False
+    files = directories = 0
+    for key, child in holding.items():
+        own, parents = _count_files(key, child)
+        files, directories = files + own, directories + parents
+    directories += any(not child.children for child in holding.values())
+    if files < FILES_MIN or directories < DIRECTORIES_MIN:
+        return False
+    if sum(_is_written(child) for child in holding.values()) * 2 > len(holding):
+        target = position.children.setdefault(VALUE, Position())
+        for key in holding:
+            target.absorb(position.children.pop(key))
+        position = target
+        holding = dict(target.children)
+    _fold(position, holding)
+    return True
+
+
+def _fold(position: Position, folded: dict[Key, Position]) -> None:
+    target = position.children.setdefault(PATH_KEY, Position())
+    for key in folded:
+        pending = [position.children.pop(key)]
+        while pending:
+            node = pending.pop()
+            target.routes += node.routes
+            pending += node.children.values()
+    target.calls = sum(evidence.calls for evidence in target.routes)
+    target.served = sum(evidence.served_calls for evidence in target.routes)
+
+
+def _is_written(child: Position) -> bool:
+    return any(one.served_calls and one.route.method in _WRITES for one in child.routes) and bool(child.children)
+
+
+def _holds_files(key: Key, child: Position) -> bool:
+    """Whether most of the leaves at and below a child are files."""
+    leaves = files = 0
+    for last, node, _ in _walk(key, child):
+        if not node.children and node.served:
+            leaves += 1
+            files += is_file(last)
+    return files > 0 and files >= FILES_SHARE * leaves
+
+
+def _count_files(key: Key, child: Position) -> tuple[int, int]:
+    """Files at and below a child, and the directories below `child` that they are in."""
+    files, directories = 0, set()
+    for last, node, parent in _walk(key, child):
+        if is_file(last) and node.served and not node.children:
+            files += 1
+            if parent is not None:
+                directories.add(id(parent))
+    return files, len(directories)
+
+
+def _walk(key: Key, child: Position) -> Iterator[tuple[Key, Position, Position | None]]:
+    pending: list[tuple[Key, Position, Position | None]] = [(key, child, None)]
+    while pending:
+        one = pending.pop()
+        yield one
+        pending += [(below, node, one[1]) for below, node in one[1].children.items()]
+
+
+def _fold_prefixes(position: Position) -> None:
+    names = _find_following_names(position)
+    if not names:
+        return
+    target = Position()
+    for key in [key for key in position.children if key[1] not in names]:
+        if any(last[1] in names for last, _, _ in _walk(key, position.children[key])):
+            _move_below(position.children.pop(key), names, target)
+    position.children[PATH_KEY] = target
+
+
+def _move_below(source: Position, names: frozenset[str], target: Position) -> None:
+    """What follows the path goes below `target`, and routes that end in the path end there."""
+    target.routes += source.routes
+    target.calls += source.calls
+    target.served += source.served
+    for key, child in source.children.items():
+        if key[0] == LITERAL and key[1] in names:
+            target.children.setdefault(key, Position()).absorb(child)
+        else:
+            _move_below(child, names, target)
+
+
+def _find_following_names(position: Position) -> frozenset[str]:
+    """Literals that follow a whole path below `position`; empty where there is none."""
+    prefixes: dict[str, set[_Path]] = defaultdict(set)
+    paths = list(_list_paths(position))
+    for path in paths:
+        for number, key in enumerate(path):
+            if number and key[0] == LITERAL:
+                prefixes[key[1]].add(path[:number])
+    names = {
+        name
+        for name, found in prefixes.items()
+        if len(found) >= PREFIXES_MIN and len({len(one) for one in found}) >= LENGTHS_MIN
+    }
+    if len(names) < NAMES_MIN:
+        return frozenset()
+    following: dict[_Path, set[str]] = defaultdict(set)
+    for path in paths:
+        place = next((number for number, key in enumerate(path) if key[0] == LITERAL and key[1] in names), 0)
+        if place:
+            following[path[:place]].add(path[place][1])
+    if len({prefix[0] for prefix in following}) < CHILDREN_MIN or not all(map(_is_text, chain(*following))):
+        return frozenset()
+    counts = {name: sum(name in own for own in following.values()) for name in names}
+    kept = frozenset(name for name, count in counts.items() if count >= NAMES_SHARE * len(following))
+    lengths = {len(prefix) for prefix in following}
+    is_path = len(kept) >= NAMES_MIN and len(following) >= PREFIXES_MIN and len(lengths) >= LENGTHS_MIN
+    return frozenset(names) if is_path else frozenset()
+
+
+def _is_text(key: Key) -> bool:
+    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1])
+
+
+def _list_paths(position: Position, before: _Path = ()) -> Iterator[_Path]:
+    """Paths below a position that were served."""
+    if len(before) > DEPTH_MAX:
+        return
+    for key, child in position.children.items():
+        path = (*before, key)
+        if any(evidence.served_calls for evidence in child.routes):
+            yield path
+        yield from _list_paths(child, path)

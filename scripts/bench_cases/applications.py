@@ -1,0 +1,204 @@
+"""Real applications, started and called by their own clients, beside Apidae: what it says of them, and what is true.
+
+    scripts/bench applications [--only NAME ..] [--keep DIRECTORY]
+
+One JSON line an application, then one for all: calls made (by a packet capture) and reported, precision and recall of
+templates, the share of calls with the right kind of authentication, true and false findings, alerts. Applications are
+installed from PyPI, npm and Debian into `.run/applications` at the first run. Exits with 1 where a goal is missed or an
+application could not be compared. Needs root, tshark, npm, and the package registries.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from scripts.bench_cases.applying.application import (
+    Application,
+    ApplicationError,
+    drive,
+    find_free_port,
+    install,
+    run_application,
+)
+from scripts.bench_cases.applying.catalogue import APPLICATIONS
+from scripts.bench_cases.applying.observed import ObservedCall, read_calls, record_packets
+from scripts.bench_cases.applying.scores import Score, score
+from scripts.live.host import start_collector, start_sensor
+
+HOME: Final = Path(".run/applications").absolute()
+SETTLE_SECONDS: Final = 75.0  # Windows of calls arrive after 10 s, and risk is computed once a minute.
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup/unified")
+GOALS: Final = {"precision": 0.90, "recall": 0.92, "authentication": 0.97}
+FALSE_FINDINGS_MAX: Final = 0.05
+
+
+@contextmanager
+def enter_own_cgroup() -> Iterator[Path]:
+    """This process, and what it starts, in a new cgroup that a sensor can watch."""
+    mount = next((path for path in (CGROUP_ROOT, Path("/sys/fs/cgroup")) if (path / "cgroup.procs").exists()), None)
+    if mount is None:
+        sys.exit("bench: applications needs cgroup v2, which is not mounted")
+    own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    before = mount / own[3:].lstrip("/")
+    home = before / f"apidae_applications_{os.getpid()}.slice"
+    home.mkdir()
+    (home / "cgroup.procs").write_text("0")
+    try:
+        yield home
+    finally:
+        (before / "cgroup.procs").write_text("0")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and list(home.rglob("cgroup.procs")):
+            for group in sorted(home.rglob("*/"), reverse=True):
+                _try_remove(group)
+            if _try_remove(home):
+                break
+            time.sleep(0.2)
+
+
+def _try_remove(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[Application, int, list[ObservedCall]]]:
+    """Each application with its port and the calls that its client made; those that fail are said and left out."""
+    for application in chosen:
+        port = find_free_port()
+        capture = directory / f"{application.name}.pcapng"
+        try:
+            home = install(application, HOME)
+            with record_packets(port, capture), run_application(application, home, directory / application.name, port):
+                drive(application, home, directory / application.name, port)
+        except ApplicationError as error:
+            print(json.dumps({"application": application.name, "error": str(error)}), flush=True)
+            continue
+        yield application, port, read_calls(capture, port)
+
+
+def list_items(client: httpx.Client, path: str) -> list[dict[str, Any]]:
+    """All pages of a list of the API."""
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        response = client.get(path, params={"limit": 200} | ({"cursor": cursor} if cursor else {}))
+        response.raise_for_status()
+        page = response.json()
+        items += page["items"]
+        cursor = page.get("next_cursor") or ""
+        if not cursor:
+            return items
+
+
+def measure(chosen: list[Application], directory: Path) -> list[tuple[Application, Score]]:
+    """Calls all applications beside one sensor and one collector, and compares."""
+    with enter_own_cgroup() as cgroup:
+        collector, address = start_collector(directory / "data", directory)
+        try:
+            extra = ("--cgroup-path", str(cgroup), "--run-dir", str(directory / "run"))
+            sensor = start_sensor(address, directory / "state", directory, *extra)
+            try:
+                driven = list(call_all(chosen, directory))
+                time.sleep(SETTLE_SECONDS)
+            finally:
+                sensor.stop()
+            with httpx.Client(base_url=address.url, timeout=60) as client:
+                endpoints = list_items(client, "/api/v1/endpoints")
+                findings = list_items(client, "/api/v1/findings")
+                alerts = list_items(client, "/api/v1/alerts")
+        finally:
+            collector.stop()
+    (directory / "answers.json").write_text(json.dumps([endpoints, findings, alerts], indent=1))
+    return [
+        (application, score_one(application, port, calls, endpoints, findings, alerts))
+        for application, port, calls in driven
+    ]
+
+
+def score_one(
+    application: Application,
+    port: int,
+    calls: list[ObservedCall],
+    endpoints: list[dict[str, Any]],
+    findings: list[dict[str, Any]],
+    alerts: list[dict[str, Any]],
+) -> Score:
+    """The score of the application on `port`."""
+    own = [one for one in endpoints if one["service"]["port"] == port]
+    ids = {one["id"] for one in own}
+    return score(
+        application,
+        calls,
+        own,
+        [one for one in findings if one["endpoint_id"] in ids],
+        [one for one in alerts if is_about(one, ids, port)],
+    )
+
+
+def is_about(alert: Mapping[str, Any], ids: set[str], port: int) -> bool:
+    """Whether an alert is about one of these endpoints or about the service on `port`."""
+    return alert.get("endpoint_id") in ids or f":{port}" in json.dumps(alert)
+
+
+def summarise(scored: list[tuple[Application, Score]]) -> dict[str, Any]:
+    """The line for all, with the goals."""
+    scores = [one for _, one in scored]
+    true, false = sum(one.findings_true for one in scores), sum(len(one.findings_false) for one in scores)
+    means: dict[str, float | None] = {}
+    for name in GOALS:
+        values = [value for one in scores if (value := getattr(one, name)) is not None]
+        means[name] = round(statistics.fmean(values), 3) if values else None
+    return {
+        "applications": len(scores),
+        "calls_made": sum(one.calls_made for one in scores),
+        "calls_exact": sum(one.is_exact for one in scores),
+        **means,
+        "findings_true": true,
+        "findings_false_share": round(false / (true + false), 3) if true + false else 0.0,
+        "alerts": sum(len(one.alerts) for one in scores),
+    }
+
+
+def is_met(line: Mapping[str, Any]) -> bool:
+    """Whether all goals are met."""
+    shares = all(line[name] is not None and line[name] >= goal for name, goal in GOALS.items())
+    exact = line["calls_exact"] == line["applications"]
+    return shares and exact and line["findings_false_share"] <= FALSE_FINDINGS_MAX and line["alerts"] == 0
+
+
+def main() -> None:
+    """Prints the lines."""
+    parser = argparse.ArgumentParser(prog="scripts/bench applications")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these applications only")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep logs, captures and the API's answers here")
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench: applications loads programs into the kernel: run it as root")
+    chosen = [one for one in APPLICATIONS if not options.only or one.name in options.only]
+    with tempfile.TemporaryDirectory(prefix="apidae-applications-") as temporary:
+        directory = options.keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        scored = measure(chosen, directory.absolute())
+    for application, one in scored:
+        print(json.dumps({"application": application.name, **asdict(one)}), flush=True)
+    line = summarise(scored)
+    print(json.dumps(line))
+    sys.exit(0 if is_met(line) and len(scored) == len(chosen) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+exec prometheus-pushgateway --web.listen-address="127.0.0.1:$PORT"
