@@ -42,6 +42,7 @@ from collector.storage.records import read_record, select
 
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
+LOOKS_MAX: Final = 6  # A minute: calls come with their routes, or a window of 10 s later.
 MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
@@ -182,6 +183,7 @@ class Catalogue:
         self._edits = EditBook(edits)
         self._hosts = TenantHosts(_read_patterns(store), find_kept_hosts(edits))
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
+        self._looks: dict[Home, int] = {}  # How often routes were grouped whose calls had not come.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
         self.changes = 1
         words = {int(word): str(text) for word, text in store.query("SELECT hash, text FROM revealed_words FINAL")}
@@ -256,7 +258,17 @@ class Catalogue:
             ]
             learned = map_endpoints(evidence, self._mapping.words)
             moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
+        if not is_all:
+            self._look_again(
+                {home for home, routes in siblings.items() if any(r.route_id not in calls for r in routes)}
+            )
         return moved
+
+    def _look_again(self, uncounted: set[Home]) -> None:
+        """At those with routes whose calls are not in the tables yet: without calls, no route shows what it is."""
+        with self._lock:
+            self._looks = {home: looks for home in uncounted if (looks := self._looks.get(home, 0) + 1) < LOOKS_MAX}
+            self._grown.update(self._looks)
 
     def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
         with self._lock:
