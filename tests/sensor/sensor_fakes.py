@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from common.figures import Figure
+from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import Facts
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
@@ -252,6 +253,8 @@ class FakeProcessor:
         self.heads_per_second = heads_per_second
 
     def check_services(self) -> None: ...
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None: ...
 
     def forget(self) -> None:
         self.forgotten_count += 1
