@@ -1,9 +1,9 @@
 """The path of a call through the sensor, without edges: exchanges and records in, wire batches out, every loss counted.
 
 Calls that were copied whole are described, aggregated and converted. Calls that the kernel matched are converted to
-rows by `sensor.offload`, aggregated and converted. Pure but for what the describer asks of the node. A call on which a
-stage fails is a bug of that stage. It is counted there as `failed` and logged (sensor.core.health), and the next call
-is taken.
+rows by `sensor.offload`, aggregated and converted. `CallProcessor` has all that depends on the installation key. Pure
+but for what the describer asks of the node. A call on which a stage fails is a bug of that stage. It is counted there
+as `failed` and logged (sensor.core.health), and the next call is taken.
 """
 
 import logging
