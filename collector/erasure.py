@@ -28,7 +28,8 @@ from typing import Final
 
 from collector.alerting.service import AlertService
 from collector.core.errors import ConflictError
-from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
+from collector.core.kinds import ConsumerKind
+from collector.inventory.consumers.consumer import ConsumerName
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.receiver.wal import Wal
 from collector.receiver.writer import StoreWriter

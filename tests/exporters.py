@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from collector.core.config import CollectorSettings, SensorAuth
 from collector.core.destinations import WebhookIntegration, WebhookNotifier
 from collector.detection.messages import Counts, DetectorTotals
+from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.server.grpc_server import Entrance
 from collector.server.run import _Life
@@ -204,7 +205,7 @@ async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
         stack.callback(collector.close)
         entrance = Entrance(settings, collector.tokens.sensor)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        life = _Life(collector, entrance, listener)
+        life = _Life(collector, entrance, listener, build_app)
         life._http = life._build_http()
         await entrance.start(life._ingest)
         try:

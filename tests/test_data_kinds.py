@@ -4,7 +4,7 @@ from apidae.v1 import data_pb2
 
 from collector.inventory.endpoints import bodies
 from collector.inventory.endpoints import operations as authentication
-from sensor.core.calls import WEAKNESSES, AuthenticationKind
+from sensor.core.calls import AuthenticationKind
 from sensor.sensitive.kinds import (
     DATA_CLASSES,
     DATA_KIND_NUMBERS,
@@ -48,5 +48,9 @@ def test_one_bit_of_a_weakness() -> None:
         number: name.removeprefix("AUTHENTICATION_KIND_").lower()
         for name, number in data_pb2.AuthenticationKind.items()
     }
-    weak = {kind.bit_length() - 1: str(kind.name).lower() for kind in AuthenticationKind if kind & WEAKNESSES}
+    weak = {
+        kind.bit_length() - 1: str(kind.name).lower()
+        for kind in AuthenticationKind
+        if kind >= AuthenticationKind.JWT_UNSIGNED
+    }
     assert authentication.WEAKNESSES == weak == {number: wire[number] for number in weak}

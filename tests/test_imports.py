@@ -30,6 +30,9 @@ PACKAGES = {
     ),
 }
 
+# Who reads a module may have to read all that it stands on: at most so many, one on the other.
+CHAIN_MODULES_MAX = 12
+
 # What reaches outside, and the only packages that may import it.
 EDGES = {
     "bcc": {"sensor.ebpf", "sensor.preflight"},
@@ -129,15 +132,29 @@ def test_imports_point_to_the_front(side: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_modules_form_no_cycle() -> None:
+def build_graph() -> dict[str, set[str]]:
+    """By module of the product, those that it imports."""
     graph: dict[str, set[str]] = {}
     for found in IMPORTS:
         if found.target.split(".")[0] in PACKAGES and found.target != found.module:
             graph.setdefault(found.module, set()).add(found.target)
+    return graph
+
+
+def test_modules_form_no_cycle() -> None:
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(build_graph()).prepare()
     except CycleError as error:
         pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("side", PACKAGES)
+def test_no_chain_of_imports_is_too_long(side: str) -> None:
+    graph, chains = build_graph(), dict[str, tuple[str, ...]]()
+    for module in TopologicalSorter(graph).static_order():
+        chains[module] = (module, *max((chains[one] for one in graph.get(module, ())), key=len, default=()))
+    longest = max((chain for module, chain in chains.items() if module.split(".")[0] == side), key=len)
+    assert 1 < len(longest) <= CHAIN_MODULES_MAX, f"{len(longest)} modules: {' > '.join(longest)}"
 
 
 @pytest.mark.parametrize("package", EDGES)

@@ -471,3 +471,19 @@ class HealthSignal(_Signal, frozen=True, kw_only=True, tag=True):
 
 
 Signal = AlertSignal | AbuseSignal | HealthSignal
+
+
+_CALM_SECONDS_MIN: Final = 120
+_CALM_WINDOWS: Final = 3
+_CALM_SECONDS_ABUSE: Final = 600  # A signal comes at the crossing and when the count grew by half: not in every window.
+_CALM_SECONDS_MAX: Final = 3_600
+
+
+def calm_after_window(seconds: float) -> float:
+    """Without a report for this time, an alert that is reported by windows of `seconds` closes."""
+    return max(_CALM_SECONDS_MIN, _CALM_WINDOWS * seconds)
+
+
+def calm_after_count(seconds: float) -> float:
+    """The same of what is counted over `seconds`."""
+    return max(_CALM_SECONDS_ABUSE, min(seconds, _CALM_SECONDS_MAX))

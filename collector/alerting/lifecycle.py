@@ -28,9 +28,10 @@ from collector.alerting.alert import (
     Observation,
     Report,
     Severity,
+    calm_after_count,
+    calm_after_window,
     next_version,
 )
-from collector.alerting.wording import calm_after_count, calm_after_window
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
 

@@ -18,6 +18,8 @@ from collector.alerting.alert import (
     Report,
     Severity,
     Signal,
+    calm_after_count,
+    calm_after_window,
 )
 from collector.core.kinds import Sensitivity, louder
 from collector.core.rates import RATE_SECONDS_MIN, word_rate
@@ -27,10 +29,6 @@ NOVEL_OBJECTS_HIGH: Final = 40
 _RATIO_MEDIUM: Final = 3.0  # Times the expected calls of an endpoint.
 _SHARE_MEDIUM: Final = 0.2  # Of the calls fail.
 _RISE_MEDIUM: Final = 3.0  # Times as long.
-_CALM_SECONDS_MIN: Final = 120
-_CALM_WINDOWS: Final = 3
-_CALM_SECONDS_ABUSE: Final = 600  # A signal comes at the crossing and when the count grew by half: not in every window.
-_CALM_SECONDS_MAX: Final = 3_600
 _SOURCES_NAMED: Final = 5
 # Details of calls of functions.
 REFUSED: Final = "refused"
@@ -59,16 +57,6 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
 _NOTICE: Final = " A notice only: the baseline here is not known well enough yet."
-
-
-def calm_after_window(seconds: float) -> float:
-    """Without a report for this time, an alert that is reported by windows of `seconds` closes."""
-    return max(_CALM_SECONDS_MIN, _CALM_WINDOWS * seconds)
-
-
-def calm_after_count(seconds: float) -> float:
-    """The same of what is counted over `seconds`."""
-    return max(_CALM_SECONDS_ABUSE, min(seconds, _CALM_SECONDS_MAX))
 
 
 def report_signal(signal: Signal) -> Report:

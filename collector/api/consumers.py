@@ -8,7 +8,8 @@ from pydantic import Field
 
 from collector.api.base_model import HolderModel, Model, ObjectsModel, Time, with_figures
 from collector.api.problem import Problem, show
-from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, ConsumerKind, parse_consumer
+from collector.core.kinds import ConsumerKind
+from collector.inventory.consumers.consumer import Consumer, ConsumerDetail, parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery
 from collector.inventory.filters import SpanParameters
 from collector.storage.columns import UsedBy

@@ -21,29 +21,14 @@ from collector.api.base_model import (
 )
 from collector.api.exposure import ExposureModel
 from collector.api.risk import RiskScoreModel
+from collector.api.specs import EndpointSpecModel
 from collector.core.kinds import Protocol
 from collector.inventory.endpoints.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, EndpointDetail, SeenAt, Streaming, Tier
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.filters import EndpointQuery
-from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import SpanParameters
 from collector.storage.columns import UsedBy
-
-
-class EndpointSpecModel(Model):
-    """The operation of a description that an endpoint is."""
-
-    status: SpecStatus = Field(
-        description="`documented`; `shadow`: its service is described, it is not; `zombie`: deprecated, or only an "
-        "older version has it; `none`: no description covers its service, or it was never served."
-    )
-    spec: str = Field(description="Name of the description; empty where none covers its service.")
-    http_route: str = Field(description="OpenTelemetry's http.route: the path as described.", examples=["/orders/{id}"])
-    operation_id: str
-    is_deprecated: bool
-    requires_authentication: bool | None = Field(description="Null: the description says nothing of it.")
-    reason: str
 
 
 class StatusModel(Model):

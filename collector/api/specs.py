@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Time
-from collector.api.endpoints import EndpointSpecModel
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
 from collector.core.errors import ConflictError
+from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import Text
 from collector.specs.assessment import SpecAssessor
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
@@ -79,6 +79,21 @@ class DriftModel(Model):
     place: str
     name: str
     sentence: str
+
+
+class EndpointSpecModel(Model):
+    """The operation of a description that an endpoint is."""
+
+    status: SpecStatus = Field(
+        description="`documented`; `shadow`: its service is described, it is not; `zombie`: deprecated, or only an "
+        "older version has it; `none`: no description covers its service, or it was never served."
+    )
+    spec: str = Field(description="Name of the description; empty where none covers its service.")
+    http_route: str = Field(description="OpenTelemetry's http.route: the path as described.", examples=["/orders/{id}"])
+    operation_id: str
+    is_deprecated: bool
+    requires_authentication: bool | None = Field(description="Null: the description says nothing of it.")
+    reason: str
 
 
 class ReportedEndpointModel(Model):

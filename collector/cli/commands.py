@@ -66,12 +66,13 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
     os.umask(0o077)
     # Here, not above: the engine and its arrays cost the other commands a second each.
     from collector.core.keys import KeyFileError
+    from collector.server.app import build_app
     from collector.server.listeners import StartError
     from collector.server.run import run_collector
     from collector.storage.base import StoreError
 
     try:
-        asyncio.run(run_collector(settings))
+        asyncio.run(run_collector(settings, build_app))
     except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).debug("The start failed.", exc_info=True)
         _fail(error)

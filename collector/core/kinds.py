@@ -1,4 +1,5 @@
-"""The kinds that people filter by and the SQL that finds them: protocols, attacks, outcomes of calls, and sensitivity.
+"""The kinds that people filter by and the SQL that finds them: consumers, protocols, attacks, outcomes of calls, and
+sensitivity.
 
 Protocols: a call has one, so an RPC over HTTP/2 is `grpc` and not `http/2` too. An endpoint has those of all its calls.
 Server-sent events show by the media type of the answer, the others by the wire's CallKind or the version.
@@ -26,6 +27,16 @@ from common.rpc_status import RPC_STATUSES
 
 EVENT_STREAM = "text/event-stream"
 KIND_GRPC, KIND_GRPC_WEB, KIND_CONNECT, KIND_WEBSOCKET = 1, 2, 3, 4  # proto CallKind.
+
+
+class ConsumerKind(StrEnum):
+    """Which actor column names the consumer."""
+
+    PRINCIPAL = "principal"
+    CREDENTIAL = "credential"
+    ADDRESS = "address"
+    WORKLOAD = "workload"
+    OTHER = "other"  # Past an endpoint's cap: many consumers added together.
 
 
 class Protocol(StrEnum):

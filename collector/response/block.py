@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, parse_consumer
+from collector.core.kinds import ConsumerKind
+from collector.inventory.consumers.consumer import ConsumerError, parse_consumer
 from collector.receiver.policy import BlockKind, BlockOrder, BlockScope
 
 SECONDS_MIN: Final = 10

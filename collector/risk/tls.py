@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from collector.core.rows import Service
-from collector.inventory.coverage.coverage import PROTOCOL_NUMBERS, ROLE_NUMBERS, CoverageRole, PortProtocol, WeakChoice
-from collector.inventory.coverage.reader import read_weak_choices
+from collector.inventory.coverage.coverage import (
+    PROTOCOL_NUMBERS,
+    ROLE_NUMBERS,
+    CoverageRole,
+    PortProtocol,
+    WeakChoice,
+    read_weak_choices,
+)
 from collector.risk.finding import (
     SELF,
     Evidence,

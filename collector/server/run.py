@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch
+from collector.api.services import Services
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.core.rates import Interval
@@ -30,7 +31,6 @@ from collector.receiver.policy import load_policy, put_blocks
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
 from collector.receiver.writer import run_writer
-from collector.server.app import build_app
 from collector.server.compose import APPROVAL_TOKEN_FILE, Collector, Job
 from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
@@ -71,7 +71,10 @@ POLICY_FILE = "policy.json"
 LOG_AGAIN_SECONDS = 60.0  # Of an error that comes again.
 
 
-async def run_collector(settings: CollectorSettings) -> None:
+BuildApp = Callable[[Services], object]
+
+
+async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> None:
     """Run until SIGTERM, SIGINT or SIGHUP. Before it is ready it raises StartError, StoreError, KeyFileError, OSError,
     or ValueError."""
     check_certificate(settings)
@@ -85,7 +88,7 @@ async def run_collector(settings: CollectorSettings) -> None:
     try:
         entrance = await asyncio.to_thread(Entrance, settings, collector.tokens.sensor)
         try:
-            await _Life(collector, entrance, http_socket).run()
+            await _Life(collector, entrance, http_socket, build_app).run()
         finally:
             entrance.close()
     finally:
@@ -107,11 +110,14 @@ class ErrorCounts:
 class _Life:
     """The running parts of one collector."""
 
-    def __init__(self, collector: Collector, entrance: Entrance, http_socket: socket.socket) -> None:
+    def __init__(
+        self, collector: Collector, entrance: Entrance, http_socket: socket.socket, build_app: BuildApp
+    ) -> None:
         self._collector = collector
         self._entrance = entrance
         self._settings = collector.settings
         self._http_socket = http_socket
+        self._build_app = build_app
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._is_ending = threading.Event()
@@ -240,7 +246,7 @@ class _Life:
             self._read_storage,
         )
         files = self._entrance.server_files if self._settings.is_http_secure else None
-        server = HttpServer(build_app(services), files=files, grace_seconds=GRACE_SECONDS)
+        server = HttpServer(self._build_app(services), files=files, grace_seconds=GRACE_SECONDS)
         if server.context is not None:
             self._entrance.keep_current(server.context)
         return server

@@ -23,13 +23,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common.figures import Figure, list_figures
-from sensor.agent.call_processor import CallProcessor
 from sensor.agent.capture_session import CaptureSession
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
 from sensor.agent.pause import Command
-from sensor.agent.pipeline import Pipeline
+from sensor.agent.pipeline import CallProcessor, Pipeline
 from sensor.agent.wakeup import PollScheduler
 from sensor.capture.source import Capture
 from sensor.core import process as heap

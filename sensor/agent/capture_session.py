@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from common.figures import Figure, make_totals
-from sensor.agent.call_processor import CallProcessor
 from sensor.agent.node import Node
-from sensor.agent.pipeline import Pipeline
+from sensor.agent.pipeline import CallProcessor, Pipeline
 from sensor.capture.source import Capture
 from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount

@@ -10,11 +10,10 @@ from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
 from sensor.agent.attach import Prepared, open_capture
-from sensor.agent.call_processor import CallProcessor, ProcessorState
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
-from sensor.agent.pipeline import Pipeline
+from sensor.agent.pipeline import CallProcessor, Pipeline, ProcessorState
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings

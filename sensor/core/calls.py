@@ -119,15 +119,6 @@ class AuthenticationKind(IntFlag):
     JWT_LONG_LIVED = 1 << 22
 
 
-# Bits that name no credential but say what is weak about one.
-WEAKNESSES: Final = (
-    AuthenticationKind.JWT_UNSIGNED
-    | AuthenticationKind.JWT_KNOWN_KEY
-    | AuthenticationKind.JWT_NO_EXPIRY
-    | AuthenticationKind.JWT_LONG_LIVED
-)
-
-
 class BodyFlag(IntFlag):
     """What is known of a call by its bodies."""
 

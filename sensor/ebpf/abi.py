@@ -60,7 +60,6 @@ MESSAGES_UNCOUNTED: Final = 0xFFFF
 BLOCK_BYTES: Final = 64
 BLOCK_KEY = struct.Struct(f"<Q2I{BLOCK_BYTES}s")  # connection, direction, length, bytes.
 BLOCK_ENTRY = struct.Struct("<3I4x")  # number, at, uses.
-BLOCKS_SIZE: Final = 16_384
 
 
 # struct client_end, the value of the map `clients`, which is by sensor.ebpf.hashes.hash_connection.
@@ -213,11 +212,6 @@ NAME_BUCKETS: Final = 2_048
 NAME_WAYS: Final = 4
 NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")
 SETTINGS = struct.Struct("<16s10Q")
-# The sizes of those that are hash tables.
-EDGES_SIZE: Final = 131_072
-# What the kernel recognises at most.
-HEAD_BYTES_MAX: Final = 2_048
-SEGMENTS_MAX: Final = 32
 
 
 class Settings(NamedTuple):

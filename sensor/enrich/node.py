@@ -76,7 +76,7 @@ def build_node(
     mounted, for names and images of containers; `pods`: who Kubernetes says they are.
     """
     processes = ProcessTable(proc)
-    sockets = KernelSockets(processes, root=proc)
+    sockets = KernelSockets(processes.network_namespaces, root=proc)
     listeners = ListenerTable(sockets, processes, clock=clock)
     cgroups = CgroupTree(cgroup_mount, clock=clock)
     watch = CgroupWatch(cgroup_mount, on_added=cgroups.add, on_lost=cgroups.walk) if cgroup_mount else None

@@ -19,12 +19,10 @@ import struct
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-from sensor.enrich.processes import ProcessTable
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -289,15 +287,16 @@ class SocketReading:
 class KernelSockets:
     """Sockets of the running kernel."""
 
-    def __init__(self, processes: ProcessTable, *, root: Path = Path("/proc")) -> None:
-        self._processes = processes
+    def __init__(self, list_namespaces: Callable[[], Mapping[int, int]], *, root: Path = Path("/proc")) -> None:
+        """`list_namespaces`: a process of each network namespace, by the namespace's inode number."""
+        self._list_namespaces = list_namespaces
         self._root = root
 
     def read(self, states: int) -> SocketReading:
         """Never raises: a namespace that cannot be entered is counted; without any right to enter, the own one is
         read.
         """
-        by_path = {f"{self._root}/{pid}/ns/net": inode for inode, pid in self._processes.network_namespaces().items()}
+        by_path = {f"{self._root}/{pid}/ns/net": inode for inode, pid in self._list_namespaces().items()}
         paths = list(by_path)[:MAX_NAMESPACES]
         visited = visit_namespaces(paths, lambda: _read_here(states))
         namespaces = [

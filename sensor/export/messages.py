@@ -35,9 +35,11 @@ from sensor.enforce.block import (
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import PolicyResult, PolicyUpdate
-from sensor.export.state import KEYS_LIMIT
 
 logger = logging.getLogger(__name__)
+
+# During a rotation there are two; a collector that sends more is not listened to further.
+KEYS_LIMIT: Final = 4
 
 _Row = TypeVar("_Row")
 _Message = TypeVar("_Message", bound=Message)

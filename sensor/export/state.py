@@ -21,8 +21,6 @@ from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.export.policy import Policy, PolicyResult, PolicyUpdate, apply_update
 
-# During a rotation there are two; a collector that sends more is not listened to further.
-KEYS_LIMIT: Final = 4
 _KEYS_FILE: Final = "keys.json"
 _POLICY_FILE: Final = "policy.json"
 _OWN_TRAFFIC_FILE: Final = "own_traffic.json"

@@ -12,8 +12,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
-from sensor.sensitive.kinds import DataKind
-from sensor.sensitive.values import is_number
+from sensor.sensitive.kinds import DataKind, is_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def test_sizes(told: dict[str, int]) -> None:
         "settings": 1,
         "roots": 16_384,
         "edge_signs": abi.EDGE_SIGNS,
-        "edges": abi.EDGES_SIZE,
+        "edges": 131_072,
         "leaves": 65_536,
         "profiles": 131_072,
         "budgets": 4_096,

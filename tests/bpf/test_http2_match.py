@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sensor.capture.packets.capture import PacketCapture
-from sensor.ebpf.abi import BLOCK_ENTRY, BLOCK_KEY, BLOCKS_SIZE, Counter
+from sensor.ebpf.abi import BLOCK_ENTRY, BLOCK_KEY, Counter
 from sensor.ebpf.bpf_syscall import read_batch
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
@@ -125,7 +125,7 @@ def counted(capture: PacketCapture) -> Iterator[None]:
     after = capture.counters()
     assert {name: after[name] - before[name] for name in COUNTED} == dict.fromkeys(COUNTED, 0)
     drain(capture)
-    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, BLOCK_ENTRY.size, BLOCKS_SIZE) == []
+    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, BLOCK_ENTRY.size, 16_384) == []
 
 
 def test_what_repeats_is_matched(capture: PacketCapture) -> None:

@@ -3,11 +3,12 @@
 import pytest
 
 from sensor.capture.packets.capture import PacketCapture
-from sensor.ebpf.abi import EDGE, EDGE_KEY, EDGES_SIZE, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
+from sensor.ebpf.abi import EDGE, EDGE_KEY, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
 from sensor.ebpf.bpf_syscall import read_batch
 from sensor.ebpf.compile import build_http1
 from sensor.ebpf.loader import compile_build
 
+EDGES_MAX = 131_072
 PER_CPU_KINDS = (5, 6, 10, 21)  # BPF_MAP_TYPE_PERCPU_HASH, _ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE.
 pytestmark = pytest.mark.kernel
 
@@ -16,10 +17,10 @@ def test_edges_are_written_and_deleted(capture: PacketCapture) -> None:
     edges = {EDGE_KEY.pack(1 << 31, 0, n): EDGE.pack(n, EdgeFlag.PARAMETER) for n in range(1_000)}
     capture.update("edges", edges)
     try:
-        assert dict(read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_SIZE)) == edges
+        assert dict(read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_MAX)) == edges
     finally:
         capture.delete("edges", [*edges, EDGE_KEY.pack(1, 2, 3)])
-    assert read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_SIZE) == []
+    assert read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_MAX) == []
 
 
 def test_names_are_an_array(capture: PacketCapture) -> None:

@@ -186,7 +186,7 @@ def seen(product: Product, port: int, listener: socket.socket, tmp_path_factory:
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text(CONFIG)
     collector, address = product.start_collector()
-    constants = {"sensor.agent.call_processor.BODY_SAMPLE_NS": 3600 * 10**9}
+    constants = {"sensor.agent.pipeline.BODY_SAMPLE_NS": 3600 * 10**9}
     sensor = product.start_sensor(address, "--config", str(config), constants=constants)
     inventory = product.open_inventory(address)
     send_calls(port)

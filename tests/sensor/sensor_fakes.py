@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from common.figures import Figure
+from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.aggregate.dictionary import Facts
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
@@ -213,6 +214,7 @@ class FakeProcessor:
         self.heads_per_second = 0
         self.forgotten_count = 0
         self.is_teaching = True
+        self.consumer_order = CONSUMER_ORDER
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         if b"/bug" in exchange.request_head:
@@ -252,6 +254,9 @@ class FakeProcessor:
         self.heads_per_second = heads_per_second
 
     def check_services(self) -> None: ...
+
+    def set_consumer_order(self, order: tuple[ConsumerColumn, ...]) -> None:
+        self.consumer_order = order
 
     def forget(self) -> None:
         self.forgotten_count += 1

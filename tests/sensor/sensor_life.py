@@ -8,9 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from sensor.agent.agent import RunSettings, Sensor
-from sensor.agent.call_processor import CallProcessor
 from sensor.agent.lock import NodeLock
-from sensor.agent.pipeline import Pipeline
+from sensor.agent.pipeline import CallProcessor, Pipeline
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.keyed import InstallationKey
 from sensor.coverage.gaps import Gaps

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import convert_coverage
 from collector.storage.columns import RowBatch
-from sensor.agent.call_processor import CallProcessor, ProcessorState
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
-from sensor.agent.pipeline import Pipeline
+from sensor.agent.pipeline import CallProcessor, Pipeline, ProcessorState
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.calls import Exchange, RawBodies, Service
 from sensor.core.clock import Clock

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from collector.inventory.consumers.consumer import PRINCIPAL_KINDS, ConsumerKind
+from collector.core.kinds import ConsumerKind
+from collector.inventory.consumers.consumer import PRINCIPAL_KINDS
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import SeenAt
 from collector.inventory.endpoints.outbound import Routes, find_routes

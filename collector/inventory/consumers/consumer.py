@@ -2,21 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
+from collector.core.kinds import ConsumerKind
 from collector.inventory.endpoints.peers import Holder
 
 CONSUMER_VALUE_CHARACTERS_MAX = 512
-
-
-class ConsumerKind(StrEnum):
-    """Which actor column names the consumer."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    ADDRESS = "address"
-    WORKLOAD = "workload"
-    OTHER = "other"  # Past an endpoint's cap: many consumers added together.
 
 
 class ConsumerError(ValueError):

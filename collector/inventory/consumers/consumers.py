@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from collector.core.kinds import ConsumerKind
 from collector.core.rates import compute_rate
 from collector.inventory.consumers.consumer import (
     CONSUMER_VALUE_CHARACTERS_MAX,
@@ -14,7 +15,6 @@ from collector.inventory.consumers.consumer import (
     Consumer,
     ConsumerDetail,
     ConsumerEndpoint,
-    ConsumerKind,
     ConsumerName,
     parse_consumer,
 )

@@ -3,7 +3,7 @@
 `list_blind_spots` lists what no sensor reads and what is excluded, even where there is none of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -97,6 +97,14 @@ class WeakChoice:
     cipher_suite: str
     count: int
     last_seen: int
+
+
+def read_weak_choices(rows: Iterable[Sequence[Any]]) -> tuple[WeakChoice, ...]:
+    """As the ingest room writes them."""
+    return tuple(
+        WeakChoice(version=version, cipher_suite=suite, count=int(count), last_seen=int(last))
+        for version, suite, count, last in rows
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from collector.inventory.coverage.coverage import (
     Port,
     PortProtocol,
     Share,
-    WeakChoice,
     list_blind_spots,
+    read_weak_choices,
 )
 from collector.inventory.coverage.sql import (
     BLIND_SPOTS,
@@ -266,14 +266,6 @@ def _read_handshakes(text: str) -> Handshakes | None:
         count=int(read["count"]),
         **{name: dict(read[name]) for name in names},
         weak_choices=read_weak_choices(read.get("weak_choices", ())),
-    )
-
-
-def read_weak_choices(rows: Iterable[Sequence[Any]]) -> tuple[WeakChoice, ...]:
-    """As the ingest room writes them."""
-    return tuple(
-        WeakChoice(version=version, cipher_suite=suite, count=int(count), last_seen=int(last))
-        for version, suite, count, last in rows
     )
 
 

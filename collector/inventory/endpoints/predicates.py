@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.core.kinds import (
+    ConsumerKind,
     find_bit,
     find_outcome,
     is_authenticated,
@@ -19,7 +20,6 @@ from collector.core.kinds import (
     is_not_read,
     is_success,
 )
-from collector.inventory.consumers.consumer import ConsumerKind
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.query import Rollup, Span
 from common.settings import CONSUMER_ORDER, ConsumerColumn

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from collector.inventory.consumers.consumer import ConsumerKind, ConsumerName
+from collector.core.kinds import ConsumerKind
+from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
 from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
 from collector.inventory.endpoints.predicates import (

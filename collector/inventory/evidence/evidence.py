@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from collector.alerting.alert import Alert, KindGroup, Subject
+from collector.core.kinds import ConsumerKind
 from collector.core.rates import CALLS_A_SECOND
-from collector.inventory.consumers.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
+from collector.inventory.consumers.consumer import ConsumerError, ConsumerName, parse_consumer
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
 from collector.inventory.evidence.cohort import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
 from collector.inventory.evidence.cohort import Crowd

@@ -11,7 +11,6 @@ The kernel reports exchanges in batches, and calls a moment after they are made,
 is the largest difference so far. It is pure, and bounded by the table of what was read.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,8 +114,6 @@ class PortEstimates:
             if now >= one.ends_at:
                 del self._open[port]
 
-
-logger = logging.getLogger(__name__)
 
 # Events taken from the ring at once: 8 to 40 ms of work.
 READ_LIMIT: Final = 1_024

@@ -42,7 +42,6 @@ class AttackEvidence(IntEnum):
 
 
 _CLASS_NUMBERS: Final = {kind: number for number, kind in enumerate(AttackClass, 1)}  # As on the wire.
-_CLASS_BITS: Final = 0xF
 EVIDENCE_MASK: Final = 0xF0
 _HASH_MASK: Final = (1 << 64) - (1 << 8)
 
@@ -66,11 +65,6 @@ class Attack:
 def pack_payload(attack: Attack, evidence: AttackEvidence) -> int:
     """The 64 bits that are reported of a payload; never 0."""
     return attack.payload_hash & _HASH_MASK | evidence << 4 | _CLASS_NUMBERS[attack.attack_class]
-
-
-def read_evidence(payload: int) -> AttackEvidence:
-    """The evidence in what `pack_payload` gave."""
-    return AttackEvidence((payload & EVIDENCE_MASK) >> 4)
 
 
 # Headers with a grammar of their own, that applications hand to no interpreter, and credentials.

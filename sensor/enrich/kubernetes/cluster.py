@@ -36,8 +36,7 @@ from common.kubernetes.reflector import (
 )
 from sensor.core.printable import make_printable
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, read_pod
-from sensor.enrich.kubernetes.table import PodTable
+from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
 logger = logging.getLogger(__name__)
 

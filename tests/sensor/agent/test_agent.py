@@ -248,7 +248,9 @@ def test_pause_and_resume(tmp_path: Path) -> None:
             await asyncio.to_thread(life.sensor.carry_out, Command.PAUSE)
             assert life.capture.moves == ["detach"]
             assert life.sensor.carry_out(Command.STATUS) is SensorState.PAUSED
-            await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_PAUSED)
+            await collector.wait_for(
+                lambda: any(one.state == stream_pb2.SENSOR_STATE_PAUSED for one in collector.healths)
+            )
             assert collector.healths[-1].reason
             await asyncio.to_thread(life.sensor.carry_out, Command.RESUME)
             assert life.capture.moves == ["detach", "attach"]
@@ -422,7 +424,7 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
             triggers = stream_pb2.Triggers(distinct_objects_per_second=5, calls_per_second=6)
             order = [stream_pb2.CONSUMER_COLUMN_CLIENT_WORKLOAD, stream_pb2.CONSUMER_COLUMN_PRINCIPAL]
             policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers, consumer_order=order)
-            assert life.describers[-1].consumer_order == CONSUMER_ORDER
+            assert life.processors[-1].consumer_order == CONSUMER_ORDER
             collector.push(stream_pb2.ConnectResponse(policy=policy))
             await collector.wait_for(lambda: len(collector.results) == 1)
             assert collector.results[0].is_applied
@@ -431,7 +433,7 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
             assert collector.batches[-1].policy_epoch == 3
             kept = StateDirectory(tmp_path).load_policy()
             assert kept.triggers.calls_per_second == 6
-            assert kept.consumer_order == life.describers[-1].consumer_order
+            assert kept.consumer_order == life.processors[-1].consumer_order
             assert kept.consumer_order == (ConsumerColumn.CLIENT_WORKLOAD, ConsumerColumn.PRINCIPAL)
 
     asyncio.run(main())

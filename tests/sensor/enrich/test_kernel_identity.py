@@ -71,10 +71,15 @@ def server(
         process.wait(timeout=60)
 
 
+def build_listeners() -> ListenerTable:
+    processes = ProcessTable()
+    return ListenerTable(KernelSockets(processes.network_namespaces), processes, clock=time.monotonic)
+
+
 def build_identity() -> NodeIdentity:
     assert MOUNT is not None
     processes = ProcessTable()
-    sockets = KernelSockets(processes)
+    sockets = KernelSockets(processes.network_namespaces)
     return NodeIdentity(
         cluster="",
         node="host-1",
@@ -98,7 +103,7 @@ def test_cgroup_younger_than_the_index_has_a_path() -> None:
 
 def test_kernel_reports_the_cgroup_in_which_a_listener_was_created(tmp_path: Path) -> None:
     with cgroup("apidae-test-born/orders.service") as born, server(tmp_path / "app.py", into=born) as (pid, port):
-        listeners = ListenerTable(KernelSockets(ProcessTable()), ProcessTable(), clock=time.monotonic)
+        listeners = build_listeners()
         listeners.refresh()
         found = [listener for listener in listeners.all() if listener.port == port]
         assert [(listener.cgroup_id, listener.address) for listener in found] == [(born.stat().st_ino, "127.0.0.1")]
@@ -142,7 +147,7 @@ def test_listeners_of_another_network_namespace_are_found(tmp_path: Path) -> Non
             cgroup("apidae-test-netns.slice/orders.service") as unit,
             server(tmp_path / "app.py", *enter, into=unit) as (_, port),
         ):
-            listeners = ListenerTable(KernelSockets(ProcessTable()), ProcessTable(), clock=time.monotonic)
+            listeners = build_listeners()
             listeners.refresh()
             found = [listener for listener in listeners.all() if listener.port == port]
             assert len(found) == 1

@@ -7,7 +7,7 @@ from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.coverage.limits import cover_attacks
 from sensor.coverage.row import PortProtocol
-from sensor.describe.attacks.classes import _CLASS_BITS, _CLASS_NUMBERS, AttackClass, AttackEvidence, read_evidence
+from sensor.describe.attacks.classes import _CLASS_NUMBERS, EVIDENCE_MASK, AttackClass, AttackEvidence
 from sensor.describe.attacks.classifier import AttackClassifier
 from sensor.describe.attacks.reader import (
     BODY_BYTES_MAX,
@@ -25,7 +25,11 @@ SECOND = 1_000_000_000
 
 def read_class(payload: int) -> AttackClass | None:
     """The class in what `pack_payload` gave; None of 0."""
-    return next((kind for kind, number in _CLASS_NUMBERS.items() if number == payload & _CLASS_BITS), None)
+    return next((kind for kind, number in _CLASS_NUMBERS.items() if number == payload & 0xF), None)
+
+
+def read_evidence(payload: int) -> AttackEvidence:
+    return AttackEvidence((payload & EVIDENCE_MASK) >> 4)
 
 
 class Room:

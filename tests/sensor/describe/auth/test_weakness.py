@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from sensor.core.calls import WEAKNESSES
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.principal import Principals, find_weaknesses
@@ -12,6 +11,7 @@ from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.collector.risk.traffic import make_jwt
 
 NOW = time.time()
+WEAKNESSES = Kind.JWT_UNSIGNED | Kind.JWT_KNOWN_KEY | Kind.JWT_NO_EXPIRY | Kind.JWT_LONG_LIVED
 
 
 @pytest.mark.parametrize(

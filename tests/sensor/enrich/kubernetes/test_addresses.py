@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sensor.enrich.kubernetes.table import KEEP_SECONDS, PodTable
+from sensor.enrich.kubernetes.pod import KEEP_SECONDS, PodTable
 from tests.cluster.pods import make_deployment_pod, make_pod
 from tests.sensor.enrich.fakes import FakeClock
 from tests.sensor.enrich.kubernetes.test_table import read

@@ -2,8 +2,7 @@
 
 import msgspec
 
-from sensor.enrich.kubernetes.pod import Pod, PodObject, read_pod
-from sensor.enrich.kubernetes.table import KEEP_SECONDS, MAX_GONE, PodTable
+from sensor.enrich.kubernetes.pod import KEEP_SECONDS, MAX_GONE, Pod, PodObject, PodTable, read_pod
 from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
 from tests.sensor.enrich.fakes import FakeClock
 
