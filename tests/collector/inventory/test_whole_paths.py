@@ -1,10 +1,18 @@
 """Which trees of routes are one value, and which are APIs."""
 
+import time
+from pathlib import Path
+
 import pytest
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.templates.catalogue import map_endpoints
+from collector.inventory.query import Versions
+from collector.inventory.templates.catalogue import Catalogue, map_endpoints
+from collector.inventory.templates.mapping import EndpointMapping
 from collector.inventory.templates.path_trie import RouteEvidence
+from collector.receiver.reports import RevealBook
+from collector.storage.arrow import build_routes
+from collector.storage.embedded import EmbeddedStore
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
 
@@ -130,3 +138,27 @@ def test_words_that_are_written_like_the_ids_beside_them_are_values() -> None:
 def test_a_trailing_slash_stays_where_all_served_calls_had_it() -> None:
     assert set(map_calls("GET /api/orders/", "POST /api/orders/")) == {"GET /api/orders/", "POST /api/orders/"}
     assert set(map_calls("GET /api/orders/", "POST /api/orders")) == {"GET /api/orders", "POST /api/orders"}
+
+
+@pytest.mark.store
+def test_routes_are_compared_again_once_their_calls_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = EmbeddedStore(tmp_path)
+    try:
+        versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=time.time)
+        catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), RevealBook())
+        routes = [
+            Route(
+                route_id=number, service=SERVICE, host="h", method="GET", has_trailing_slash=False,
+                segments=(_segment("members"), _segment(f"user-{number}")),
+            )
+            for number in range(1, 9)
+        ]  # fmt: skip
+        store.insert_arrow("routes", build_routes([(route, 1) for route in routes]))
+        catalogue.map_routes(routes)
+        assert catalogue.group() == 0
+        monkeypatch.setattr(catalogue, "_count_calls", lambda: dict.fromkeys(range(1, 9), (2, 2, 0)))
+        assert catalogue.group() == 8
+        assert len(set(catalogue.list_endpoints().values())) == 1
+        assert catalogue.group() == 0
+    finally:
+        store.close()
