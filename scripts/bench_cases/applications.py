@@ -76,7 +76,7 @@ def _try_remove(group: Path) -> bool:
 
 
 def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[Application, int, list[ObservedCall]]]:
-    """Each application with its port and the calls that its client made; those that fail are said and left out."""
+    """Each application with its port and the calls that its client made; those that fail are said and skipped."""
     for application in chosen:
         port = find_free_port()
         capture = directory / f"{application.name}.pcapng"

@@ -98,7 +98,7 @@ def _count_successes(endpoint: Mapping[str, Any]) -> int:
 
 
 def _is_authentication_right(application: Application, route: str | None, endpoint: Mapping[str, Any]) -> bool:
-    """An endpoint that is no route is judged by what the application asks of all others."""
+    """An endpoint that is no route is compared with what the application asks of all others."""
     wanted = application.authentication.get(route or "", application.authentication.get("*", "none"))
     kinds = {str(kind) for kind, count in (endpoint["authentication"].get("kinds") or {}).items() if count}
     accepted = set(wanted.split("|"))
