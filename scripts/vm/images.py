@@ -34,9 +34,9 @@ def keep_image(directory: Path, release: str) -> Path:
     in `VARIABLE`. Raises LoadError."""
     build = describe_build()
     common, own = ImageCache(directory / "common"), directory / release
-    image = common.find(make_digest(build))
+    image = common.find_image(make_digest(build))
     if image is None:
         image = compile_build(build)
-        common.keep(make_digest(build), image)
+        common.keep_image(make_digest(build), image)
     ImageCache(own).keep_image(make_digest(build, release), image)
     return own
