@@ -85,11 +85,11 @@ class EvidenceModel(Model):
     resolution: Resolution | None = Field(description="null where the alert is about no calls.")
     resolution_seconds: int | None
     request: EvidenceRequestModel | None
-    window: CallSumsModel | None = Field(description="Sum of all rows that the judged window touches.")
+    window: CallSumsModel | None = Field(description="Sum of all rows that the window of the alert touches.")
     window_calls_per_second: float | None = Field(
         description="Of volume alerts whose window ends where rows do. While it goes on, of the time passed."
     )
-    is_aligned: bool = Field(description="The judged window begins and ends where rows do.")
+    is_aligned: bool = Field(description="The window of the alert begins and ends where rows do.")
     notes: tuple[str, ...] = Field(description="How far the rows go, in sentences.")
     crowd: CrowdModel | None = Field(
         description="On the first page, where an endpoint alone is named and rows are of minutes."

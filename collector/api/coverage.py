@@ -53,7 +53,7 @@ class PortModel(Model):
     bytes: int
     joined_late: int = Field(description="Connections that were open before the sensor saw them.")
     calls: int = Field(description="Calls that ended, of what is read.")
-    lost_calls: int = Field(description="Calls that were counted and not told.")
+    lost_calls: int = Field(description="Calls that were counted and not reported.")
     estimated_calls: int = Field(
         description="Encrypted: how often the server spoke after the client had asked; of `https` the calls that were "
         "not read because their process made too many. An estimate."
@@ -110,7 +110,7 @@ class BlindSpotModel(Model):
     places: int = Field(description="Its rows: ports, unix sockets, nodes, or services with the rule that leaves out.")
     connections: int = Field(description="Of `unix` and `kernel_tls` those open now; of `http3` flows.")
     bytes: int
-    calls: int = Field(description="Of `exclusions`: that were seen and are not told.")
+    calls: int = Field(description="Of `exclusions`: that were seen and are not reported.")
     meaning: str
 
 

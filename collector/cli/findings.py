@@ -192,7 +192,7 @@ def _describe(found: Mapping[str, Any]) -> list[str]:
         lines.append(", ".join(f"{word} {word_measure(found[word], found['unit'])}" for word in named))
     window = found["window"]
     if window is not None:
-        lines.append(f"judged window, {window['start']} to {window['end']}: {window['calls']} calls")
+        lines.append(f"window of the alert, {window['start']} to {window['end']}: {window['calls']} calls")
     crowd = found["crowd"]
     if crowd is not None:
         lines.append(

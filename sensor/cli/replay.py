@@ -77,7 +77,7 @@ class ReplayCounts:
     tcp_segments: int = 0
     other_packets: Counter[str] = field(default_factory=Counter)
     calls: int = 0  # That would leave the node.
-    untold: Counter[str] = field(default_factory=Counter)
+    unreported: Counter[str] = field(default_factory=Counter)
     lossy_calls: int = 0
     smuggling: int = 0  # Requests with signs of it.
     attacks: int = 0  # Calls whose path, query or header values hold a payload.
@@ -136,7 +136,7 @@ class Replay:
         line, reason = None, ""
         if isinstance(record, Undescribed):
             reason = record.reason
-            counts.untold[reason] += 1
+            counts.unreported[reason] += 1
         else:
             counts.calls += 1
             counts.lossy_calls += record.figures.is_lossy
@@ -272,8 +272,8 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"messages whose head was not whole: {flows.heads_lost}"
     if flows.unasked:
         yield f"answers of HTTP/2 whose request was not seen: {flows.unasked}"
-    if counts.untold:
-        yield f"not told as calls: {_list(counts.untold)}"
+    if counts.unreported:
+        yield f"not reported as calls: {_list(counts.unreported)}"
     unread = +flows.unread_bytes
     if unread:
         yield f"bytes not read of {streams.used_bytes}: {_list(unread)}"

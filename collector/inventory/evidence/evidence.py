@@ -120,7 +120,7 @@ class EvidenceReader:
             )
         elif not is_aligned:
             notes.append(
-                f"The judged window lies within rows of {seconds} s, so they hold its calls and those beside it."
+                f"The window of the alert lies within rows of {seconds} s, so they hold its calls and those beside it."
             )
         elif window.calls > alert.calls:
             notes.append("The window was judged while it was open, or rows came later: it has more calls now.")

@@ -165,7 +165,7 @@ def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> 
         "apidae.connection.call": call.number if isinstance(call, Transaction) else call.stream,
     }
     if line is None:
-        raw["apidae.untold"] = reason
+        raw["apidae.not_reported"] = reason
     if isinstance(call, Transaction):
         _add_transaction(raw, call)
     else:

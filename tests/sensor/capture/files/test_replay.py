@@ -37,7 +37,7 @@ def test_what_would_leave_the_node() -> None:
         "apidae.response.records": 1,
         "apidae.response.records_basis": "measured",
     }
-    assert (replay.counts.calls, dict(replay.counts.untold)) == (1, {})
+    assert (replay.counts.calls, dict(replay.counts.unreported)) == (1, {})
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_lost_request_shifts_no_answer() -> None:
     talk.ask(b"GET /2 HTTP/1.1\r\n\r\n").answer(OK.replace(b"200", b"404")).close()
     lines, replay = run(talk.packets)
     assert [(line.get("url.path"), line["http.response.status_code"]) for line in lines] == [(None, 200), ("/2", 404)]
-    assert replay.counts.untold == {"request_not_seen": 1}
+    assert replay.counts.unreported == {"request_not_seen": 1}
 
 
 def test_a_tunnel_holds_a_conversation_of_its_own() -> None:
@@ -189,7 +189,7 @@ def test_a_request_that_the_capture_ends_in_is_no_call_but_told_raw() -> None:
     talk = Talk().open().ask(b"GET /cut HTTP/1.1\r\nHost: h\r\nUser-Ag")
     (line,), replay = run(talk.packets)
     assert (line["url.path"], line["http.request.header.host"]) == ("/cut", ["h"])
-    assert (line["apidae.untold"], line["apidae.request.faults"]) == ("request_head_cut", ["head_cut"])
+    assert (line["apidae.not_reported"], line["apidae.request.faults"]) == ("request_head_cut", ["head_cut"])
     assert run(talk.packets, is_raw=False)[0] == []
     assert replay.counts.calls == 0
 
