@@ -3,9 +3,16 @@
 import json
 from pathlib import Path
 
-from sensor.core.calls import WEAKNESSES, AuthenticationKind
+from sensor.core.calls import AuthenticationKind
 from tests.accuracy.node import Node
 
+# Bits that name no credential but say what is weak about one.
+WEAKNESSES = (
+    AuthenticationKind.JWT_UNSIGNED
+    | AuthenticationKind.JWT_KNOWN_KEY
+    | AuthenticationKind.JWT_NO_EXPIRY
+    | AuthenticationKind.JWT_LONG_LIVED
+)
 LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name and not kind & WEAKNESSES}
 
 
