@@ -140,7 +140,7 @@ class Erasure:
 
 
 class Responder:
-    """See the module. `is_four_eyes`: nothing begins without a second person."""
+    """Decides on blocks and keeps them. `is_four_eyes`: no block begins without a second person."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +67,7 @@ from collector.specs.table import SpecTable
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
+from collector.storage.records import select_records
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse
@@ -150,7 +151,7 @@ class Collector:
         )
         self._open_store()
         self.sensors = SensorRegistry(clock)
-        self.sensors.load(_load_sensors(self.store))
+        self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
         audit = AuditLog(directory / AUDIT_FILE)
         self.responder = Responder(
@@ -423,9 +424,3 @@ def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStor
     if settings.store_url is None:
         return EmbeddedStore(settings.data_dir / "store", disk=disk)
     return open_server(settings.store_url.get_secret_value())
-
-
-def _load_sensors(store: ClickHouseStore) -> list[SensorStatus]:
-    names = [column.name for column in fields(SensorStatus)]
-    rows = store.query(f"SELECT {', '.join(names)} FROM sensors FINAL")
-    return [SensorStatus(**dict(zip(names, row, strict=True))) for row in rows]

@@ -49,14 +49,17 @@ _FORMATS: Final = frozenset(
 )  # fmt: skip
 
 _Path = tuple[Key, ...]
+_Counts = dict[int, tuple[int, int]]  # (leaves, files) by id of the position, which lives as long as the trie.
 
 
 def fold_whole_paths(root: Position) -> None:
     """Folds all trees below `root` that are one value."""
+    counts: _Counts = {}
+    _count_leaves(root, counts)
     pending = [root]
     while pending:
         position = pending.pop()
-        if not _fold_files(position):
+        if len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
             _fold_prefixes(position)
         pending += [child for key, child in position.children.items() if key != PATH_KEY]
 
@@ -67,8 +70,21 @@ def is_file(key: Key) -> bool:
     return match is not None and match[1].lower() not in _FORMATS
 
 
-def _fold_files(position: Position) -> bool:
-    holding = {key: child for key, child in position.children.items() if _holds_files(key, child)}
+def _count_leaves(position: Position, counts: _Counts) -> tuple[int, int]:
+    """Served leaves below a position, and those of them that are files; `counts` gets these of all positions below."""
+    leaves = files = 0
+    for key, child in position.children.items():
+        if child.children:
+            found = _count_leaves(child, counts)
+        else:
+            found = (int(child.served > 0), int(child.served > 0 and is_file(key)))
+        counts[id(child)] = found
+        leaves, files = leaves + found[0], files + found[1]
+    return leaves, files
+
+
+def _fold_files(position: Position, counts: _Counts) -> bool:
+    holding = {key: child for key, child in position.children.items() if _holds_files(counts.get(id(child), (0, 0)))}
     if len(holding) < CHILDREN_MIN:
         return False
     files = directories = 0
@@ -104,13 +120,9 @@ def _is_written(child: Position) -> bool:
     return any(one.served_calls and one.route.method in _WRITES for one in child.routes) and bool(child.children)
 
 
-def _holds_files(key: Key, child: Position) -> bool:
+def _holds_files(count: tuple[int, int]) -> bool:
     """Whether most of the leaves at and below a child are files."""
-    leaves = files = 0
-    for last, node, _ in _walk(key, child):
-        if not node.children and node.served:
-            leaves += 1
-            files += is_file(last)
+    leaves, files = count
     return files > 0 and files >= FILES_SHARE * leaves
 
 
@@ -158,6 +170,8 @@ def _move_below(source: Position, names: frozenset[str], target: Position) -> No
 
 def _find_following_names(position: Position) -> frozenset[str]:
     """Literals that follow a whole path below `position`; empty where there is none."""
+    if not _has_varied_depth(position):
+        return frozenset()
     prefixes: dict[str, set[_Path]] = defaultdict(set)
     paths = list(_list_paths(position))
     for path in paths:
@@ -183,6 +197,20 @@ def _find_following_names(position: Position) -> frozenset[str]:
     lengths = {len(prefix) for prefix in following}
     is_path = len(kept) >= NAMES_MIN and len(following) >= PREFIXES_MIN and len(lengths) >= LENGTHS_MIN
     return frozenset(names) if is_path else frozenset()
+
+
+def _has_varied_depth(position: Position) -> bool:
+    """Whether enough literals stand at several depths, which is cheap to see and rare."""
+    depths: dict[str, set[int]] = defaultdict(set)
+    pending = [(child, 1) for child in position.children.values()]
+    while pending:
+        node, depth = pending.pop()
+        for key, child in node.children.items():
+            if key[0] == LITERAL:
+                depths[key[1]].add(depth)
+            if depth < DEPTH_MAX:
+                pending.append((child, depth + 1))
+    return sum(len(own) >= LENGTHS_MIN for own in depths.values()) >= NAMES_MIN
 
 
 def _is_text(key: Key) -> bool:

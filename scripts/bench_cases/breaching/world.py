@@ -46,7 +46,7 @@ ADDRESSES: tuple[str, ...] = (
 
 @dataclass
 class World:
-    """See the module. `calls` gives every honest call of a span of seconds; spans are asked for in order."""
+    """`calls` gives every honest call of a span of seconds; spans are asked for in order."""
 
     seed: int
 

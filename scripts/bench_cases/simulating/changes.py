@@ -62,7 +62,7 @@ class _Place:
 
 
 class Changes:
-    """See the module. `look` is to be asked in order of time."""
+    """`look` is to be asked in order of time."""
 
     def __init__(self, *, seed: int, endpoints: int, endpoints_a_service: int, start: int) -> None:
         self._random = np.random.default_rng((seed, 7))
