@@ -16,12 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
-
-import httpx
 
 from scripts.bench_cases.applying.application import (
     Application,
@@ -35,44 +32,13 @@ from scripts.bench_cases.applying.catalogue import APPLICATIONS
 from scripts.bench_cases.applying.observed import ObservedCall, read_calls, record_packets
 from scripts.bench_cases.applying.scores import Score, score
 from scripts.live.host import start_collector, start_sensor
+from tests.bpf.cgroups import in_cgroup
+from tests.e2e.inventory import Inventory
 
 HOME: Final = Path(".run/applications").absolute()
 SETTLE_SECONDS: Final = 75.0  # Windows of calls arrive after 10 s, and risk is computed once a minute.
-CGROUP_ROOT: Final = Path("/sys/fs/cgroup/unified")
 GOALS: Final = {"precision": 0.90, "recall": 0.92, "authentication": 0.97}
 FALSE_FINDINGS_MAX: Final = 0.05
-
-
-@contextmanager
-def enter_own_cgroup() -> Iterator[Path]:
-    """This process, and what it starts, in a new cgroup that a sensor can watch."""
-    mount = next((path for path in (CGROUP_ROOT, Path("/sys/fs/cgroup")) if (path / "cgroup.procs").exists()), None)
-    if mount is None:
-        sys.exit("bench: applications needs cgroup v2, which is not mounted")
-    own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    before = mount / own[3:].lstrip("/")
-    home = before / f"apidae_applications_{os.getpid()}.slice"
-    home.mkdir()
-    (home / "cgroup.procs").write_text("0")
-    try:
-        yield home
-    finally:
-        (before / "cgroup.procs").write_text("0")
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and list(home.rglob("cgroup.procs")):
-            for group in sorted(home.rglob("*/"), reverse=True):
-                _try_remove(group)
-            if _try_remove(home):
-                break
-            time.sleep(0.2)
-
-
-def _try_remove(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except OSError:
-        return False
-    return True
 
 
 def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[Application, int, list[ObservedCall]]]:
@@ -90,23 +56,9 @@ def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[A
         yield application, port, read_calls(capture, port)
 
 
-def list_items(client: httpx.Client, path: str) -> list[dict[str, Any]]:
-    """All pages of a list of the API."""
-    items: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        response = client.get(path, params={"limit": 200} | ({"cursor": cursor} if cursor else {}))
-        response.raise_for_status()
-        page = response.json()
-        items += page["items"]
-        cursor = page.get("next_cursor") or ""
-        if not cursor:
-            return items
-
-
 def measure(chosen: list[Application], directory: Path) -> list[tuple[Application, Score]]:
     """Calls all applications beside one sensor and one collector, and compares."""
-    with enter_own_cgroup() as cgroup:
+    with in_cgroup("applications") as cgroup:
         collector, address = start_collector(directory / "data", directory)
         try:
             extra = ("--cgroup-path", str(cgroup), "--run-dir", str(directory / "run"))
@@ -116,10 +68,9 @@ def measure(chosen: list[Application], directory: Path) -> list[tuple[Applicatio
                 time.sleep(SETTLE_SECONDS)
             finally:
                 sensor.stop()
-            with httpx.Client(base_url=address.url, timeout=60) as client:
-                endpoints = list_items(client, "/api/v1/endpoints")
-                findings = list_items(client, "/api/v1/findings")
-                alerts = list_items(client, "/api/v1/alerts")
+            inventory = Inventory(address.url)
+            endpoints, findings, alerts = map(inventory.list_items, ("/endpoints", "/findings", "/alerts"))
+            inventory.close()
         finally:
             collector.stop()
     (directory / "answers.json").write_text(json.dumps([endpoints, findings, alerts], indent=1))
