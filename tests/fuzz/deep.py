@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.deep NAME --seconds N`: coverage-guided fuzzing of one target; started by scripts/fuzz.
+"""`python -m tests.fuzz.deep NAME`: coverage-guided fuzzing of one target; started by scripts/fuzz.
 
 Inputs that reach new code are kept in .run/fuzz/NAME; one that fails is written there as `crash-*` and ends the run.
 """
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import atheris
+
+from tests.fuzz.bounds import add_bounds, fuzzer_options
 
 ROOT = Path(__file__).parent.parent.parent
 # Imported under the fuzzer's eyes.
@@ -25,16 +27,11 @@ def main() -> None:
         targets = importlib.import_module("tests.fuzz.targets").TARGETS
     parser = argparse.ArgumentParser(description="Fuzz one target until it fails or the time is over.")
     parser.add_argument("name", choices=sorted(targets))
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0, help="the same inputs at each run; 0: others each time")
+    add_bounds(parser)
     arguments = parser.parse_args()
-    found, kept = ROOT / ".run" / "fuzz" / arguments.name, ROOT / "tests" / "fuzz" / "corpus" / arguments.name
-    found.mkdir(parents=True, exist_ok=True)
-    options = [
-        f"-max_total_time={arguments.seconds}", "-max_len=4096", f"-artifact_prefix={found}/", "-print_final_stats=1",
-        "-timeout=10", f"-seed={arguments.seed}",
-    ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, str(found), *([str(kept)] if kept.is_dir() else [])], targets[arguments.name])
+    kept = ROOT / "tests" / "fuzz" / "corpus" / arguments.name
+    options = fuzzer_options(arguments, ROOT / ".run" / "fuzz" / arguments.name)
+    atheris.Setup([sys.argv[0], *options, *([str(kept)] if kept.is_dir() else [])], targets[arguments.name])
     atheris.Fuzz()
 
 

@@ -262,7 +262,8 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     h->mode = H_NAME;
   }
   u64 colons = equal_bytes(word, REPEAT(':'));
-  if (blanks(word) & ((colons & -colons) - 1)) { /* No name: a line without a colon, or a byte that would pass for another. */
+  /* No name: a line without a colon, or a byte that would pass for another or that some drop. */
+  if ((blanks(word) | (word & MARKS)) & ((colons & -colons) - 1)) {
     refuse(h);
     return;
   }
