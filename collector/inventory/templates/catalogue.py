@@ -165,6 +165,17 @@ def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> 
 # Routes grouped in one pass; what is past them keeps the name of its own. 100,000 take some 6 s and 200 MB.
 ROUTES_LIMIT = 100_000
 
+_RESPONSE_BODY: Final = 5  # The wire's SchemaPart.
+# Of the outermost object, or of the objects of an outermost list. `fields` is as collector/schemas/merging.py reads it.
+_ANSWERS: Final = f"""
+SELECT route_id, arrayStringConcat(arraySort(groupUniqArray(answer)), ' ') FROM (
+    SELECT route_id, concat(media_type, ' ', arrayStringConcat(arraySort(arrayFilter(
+        step -> match(step, '^(/\\\\[\\\\])?/[^/]+$'),
+        arrayMap(field -> JSONExtractString(field, 1), JSONExtractArrayRaw(fields))
+    )), ',')) AS answer
+    FROM schemas FINAL WHERE part = {_RESPONSE_BODY} AND status_class = 2 AND operation = '' AND {{condition}}
+) GROUP BY route_id"""
+
 Home = tuple[Service, str]  # Routes of one service and host are siblings.
 
 
@@ -245,6 +256,7 @@ class Catalogue:
         try:
             calls = self._count_calls()
             siblings = self._select_siblings(None if is_all else homes, calls)
+            answers = self._read_answers(None if is_all else siblings)
         except StoreError:
             with self._lock:
                 self._grown |= homes
@@ -252,7 +264,13 @@ class Catalogue:
         moved = 0
         for routes in siblings.values():
             evidence = [
-                RouteEvidence(route=route, calls=total, served_calls=served, is_rpc=bool(protocols & RPC_BITS))
+                RouteEvidence(
+                    route=route,
+                    calls=total,
+                    served_calls=served,
+                    is_rpc=bool(protocols & RPC_BITS),
+                    answer=answers.get(route.route_id, ""),
+                )
                 for route in routes
                 for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
             ]
@@ -260,14 +278,18 @@ class Catalogue:
             moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
         if not is_all:
             self._look_again(
-                {home for home, routes in siblings.items() if any(r.route_id not in calls for r in routes)}
+                {
+                    home
+                    for home, routes in siblings.items()
+                    if any(route.route_id not in calls or route.route_id not in answers for route in routes)
+                }
             )
         return moved
 
-    def _look_again(self, uncounted: set[Home]) -> None:
-        """At those with routes whose calls are not in the tables yet: without calls, no route shows what it is."""
+    def _look_again(self, unsure: set[Home]) -> None:
+        """At those with routes whose calls or answers are not in the tables yet: they show what a route is."""
         with self._lock:
-            self._looks = {home: looks for home in uncounted if (looks := self._looks.get(home, 0) + 1) < LOOKS_MAX}
+            self._looks = {home: looks for home in unsure if (looks := self._looks.get(home, 0) + 1) < LOOKS_MAX}
             self._grown.update(self._looks)
 
     def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
@@ -309,6 +331,15 @@ class Catalogue:
             "SELECT route_id, sum(calls), sum(success_calls), groupBitOr(protocols) FROM routes_day GROUP BY route_id"
         )
         return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+
+    def _read_answers(self, siblings: Mapping[Home, Sequence[Route]] | None) -> dict[int, str]:
+        """What these routes answer with 2xx, or all: media types, and the names of the fields of a document."""
+        condition, parameters = "1", dict[str, Any]()
+        if siblings is not None:
+            condition = "route_id IN {routes:Array(UInt64)}"
+            parameters["routes"] = [route.route_id for routes in siblings.values() for route in routes]
+        rows = self._store.query(_ANSWERS.replace("{condition}", condition), parameters)
+        return {int(route_id): str(answer) for route_id, answer in rows}
 
     def list_endpoints(self) -> dict[int, str]:
         """Endpoint ids by route id."""

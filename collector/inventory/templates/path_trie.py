@@ -13,7 +13,8 @@ The thresholds were chosen on the traffic of 152 published API descriptions with
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ class RouteEvidence:
     calls: int
     served_calls: int  # 2xx.
     is_rpc: bool = False  # The path ends in the names of a service and a method.
+    answer: str = ""  # Media type and fields of what is answered with 2xx; empty where none was read.
 
 
 Key = tuple[int, str, int]
@@ -107,6 +109,32 @@ class Position:
                 names |= child.find_names(path, depth - 1)
         return names
 
+    def find_calls(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
+        """Methods that were served here and up to `depth` levels below, each with its path: `*` for what is no literal,
+        0 for numbers."""
+        calls = {f"{method} {prefix}" for method in self.list_served_methods()}
+        if depth:
+            for (kind, text, _), child in self.children.items():
+                name = _DIGITS.sub("0", text) if kind == LITERAL else "*"
+                calls |= child.find_calls(f"{prefix}/{name}", depth - 1)
+        return calls
+
+    def find_answers(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
+        """`find_calls` of what was answered with a body that was read, with the answer."""
+        answers = {f"{one.route.method} {prefix} {one.answer}" for one in self.routes if one.served_calls and one.answer}
+        if depth:
+            for (kind, text, _), child in self.children.items():
+                answers |= child.find_answers(f"{prefix}/{text if kind == LITERAL else '*'}", depth - 1)
+        return answers
+
+    def list_served_methods(self) -> set[str]:
+        """Methods that were answered 2xx here."""
+        return {evidence.route.method for evidence in self.routes if evidence.served_calls}
+
+    def list_rich_answers(self) -> set[str]:
+        """Answers with so many fields that no other endpoint answers so."""
+        return {one.answer for one in self.routes if one.served_calls and one.answer.count("/") > MIN_ANSWER_FIELDS}
+
     def is_inside(self, other: "Position") -> bool:
         """Whether every path below here also exists below `other` (methods included)."""
         methods = {evidence.route.method for evidence in other.routes}
@@ -170,9 +198,16 @@ MIN_EXTENSIONS: Final = 3
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
 CODE_CHARACTERS_MAX: Final = 3
-# So many API words that are written as the values beside them are values too.
+# So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
-_WRITES: Final = frozenset(("PUT", "PATCH", "DELETE"))
+ONLY_SHARE: Final = 0.8
+# ... and so few where they have the same below them.
+MIN_WRITTEN_ALIKE: Final = 2
+_WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
+# So much must be below where only some of what is at a position has the same answers.
+MIN_TWIN_NAMES: Final = 3
+# An answer with more fields than this is that of one endpoint, not the envelope of all.
+MIN_ANSWER_FIELDS: Final = 6
 _DIGITS: Final = re.compile(r"[0-9]+")
 _VERSION: Final = re.compile(r"[vV][0-9.]+")
 
@@ -193,8 +228,9 @@ def find_values(position: Position, *, rare_calls: float, is_after_value: bool) 
         if values:
             values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
     values += _find_numbers(position, literals)
-    values += _find_numbered(literals)
-    values += _find_written(position, literals)
+    values += _find_numbered(position)
+    values += _find_written(position, literals, is_after_value)
+    values += _find_twins(literals)
     values += _find_files(literals)
     return list(dict.fromkeys(values))
 
@@ -273,28 +309,65 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
     ]
 
 
-def _find_numbered(literals: _Children) -> list[Key]:
-    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`)."""
+def _find_numbered(position: Position) -> list[Key]:
+    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`), however they were
+    answered."""
     groups: dict[str, list[Key]] = defaultdict(list)
-    for key, _ in literals:
+    for key in position.children:
         text = key[1]
-        if "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
+        if key[0] == LITERAL and "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
             groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
     return [key for group in groups.values() if len(group) >= MIN_NUMBERED for key in group]
 
 
-def _find_written(position: Position, literals: _Children) -> list[Key]:
-    """API words that are made, changed or deleted like the values beside them, and have nothing of their own below."""
+def _find_written(position: Position, literals: _Children, is_after_value: bool) -> list[Key]:
+    """API words that clients make, change or delete by their name, in the same way: they chose the names.
+
+    What is below a parameter may be a part of it that is replaced or deleted as a whole. Elsewhere they are values if
+    they are nearly all that is there, and have the same literals below them or are deleted one by one.
+    """
+    written = [(key, child) for key, child in literals if "{}" not in key[1] and _is_written(child)]
+    bare = [(key, child) for key, child in written if not child.children]
     shapes = position.children.get(VALUE)
-    if shapes is None:
-        return []
-    methods = {evidence.route.method for evidence in shapes.routes if evidence.served_calls}
-    written = []
+    if shapes is not None:
+        methods = shapes.list_served_methods()
+        inside = [key for key, child in bare if child.list_served_methods() <= methods]
+        return inside if len(inside) >= MIN_WRITTEN else []
+    others = sum(key[1][0].isalnum() for key, _ in literals)
+    named = _find_alike([(key, child) for key, child in written if child.has_names()], Position.find_calls)
+    if len(named) >= max(MIN_WRITTEN_ALIKE, ONLY_SHARE * others):
+        return named
+    is_deleted = any("DELETE" in child.list_served_methods() for _, child in bare)
+    is_collection = is_deleted and not is_after_value and bool(position.list_served_methods())
+    return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, ONLY_SHARE * others) else []
+
+
+def _is_written(child: Position) -> bool:
+    return any(evidence.served_calls and evidence.route.method in _WRITES for evidence in child.routes)
+
+
+def _find_twins(literals: _Children) -> list[Key]:
+    """API words with the same answers below each of them, or the same answer with many fields: names of tables,
+    projects, labels. Resources of an API may have the same paths below them, but their answers differ."""
+    named = [(key, child) for key, child in literals if "{}" not in key[1] and child.has_names()]
+    twins = _find_alike(named, Position.find_answers)
+    names = set[str]().union(*(child.find_forms() for _, child in named))
+    has_enough = len(twins) == len(literals) or len(names) >= MIN_TWIN_NAMES
+    values = twins if len(twins) >= MIN_ALIKE_WORDS and has_enough else []
+    answers: dict[str, list[Key]] = defaultdict(list)
     for key, child in literals:
-        own = {evidence.route.method for evidence in child.routes if evidence.served_calls}
-        if not child.children and own <= methods and own & _WRITES:
-            written.append(key)
-    return written if len(written) >= MIN_WRITTEN else []
+        if not child.children and "{}" not in key[1]:
+            for answer in child.list_rich_answers():
+                answers[answer].append(key)
+    return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+
+
+def _find_alike(children: _Children, find_parts: Callable[[Position], set[str]]) -> list[Key]:
+    """Those of which nearly all parts are parts of most of the others."""
+    parts = {key: find_parts(child) for key, child in children}
+    counts = Counter(part for own in parts.values() for part in own)
+    common = {part for part, count in counts.items() if count * 2 > len(children)}
+    return [key for key, own in parts.items() if own and len(own & common) >= MIN_ALIKE_SHARE * max(len(own), len(common))]
 
 
 def _find_files(literals: _Children) -> list[Key]:

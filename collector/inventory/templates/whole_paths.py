@@ -1,6 +1,6 @@
 """Finds where a service takes the rest of a path as one value, and folds what is below there into `{path}`.
 
-Two signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
+Three signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
 
 - **Files.** Most of what is called below a position are files (names with an extension), in several directories. File
   servers, object stores and static content look so. Only children that hold files are folded, so an API beside them
@@ -9,6 +9,8 @@ Two signs are looked for in the trie of a service's routes, from the root down, 
 - **Names after a path.** The same literals (`manifests`, `blobs`) follow prefixes of different lengths, which are text
   and have nothing else in common. Registries and version control look so. The path is what is before the literal:
   `/v2/{path}/manifests/{reference}`.
+- **One answer at every depth.** What is answered at a position, with many fields, is answered at several depths below it
+  too. Trees of documents look so, as does an endpoint that echoes what it is called with.
 
 The numbers say how much must be seen before a tree is taken for one value. An API whose every route was called once
 also has many leaves; it has neither extensions nor the same names at several depths.
@@ -59,7 +61,7 @@ def fold_whole_paths(root: Position) -> None:
     pending = [root]
     while pending:
         position = pending.pop()
-        if len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
+        if not _fold_answers(position) and len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
             _fold_prefixes(position)
         pending += [child for key, child in position.children.items() if key != PATH_KEY]
 
@@ -77,7 +79,8 @@ def _count_leaves(position: Position, counts: _Counts) -> tuple[int, int]:
         if child.children:
             found = _count_leaves(child, counts)
         else:
-            found = (int(child.served > 0), int(child.served > 0 and is_file(key)))
+            is_object = not position.list_served_methods() and _is_stored(child)
+            found = (int(child.served > 0), int(child.served > 0 and (is_file(key) or is_object)))
         counts[id(child)] = found
         leaves, files = leaves + found[0], files + found[1]
     return leaves, files
@@ -117,7 +120,12 @@ def _fold(position: Position, folded: dict[Key, Position]) -> None:
 
 
 def _is_written(child: Position) -> bool:
-    return any(one.served_calls and one.route.method in _WRITES for one in child.routes) and bool(child.children)
+    return bool(child.list_served_methods() & _WRITES) and bool(child.children)
+
+
+def _is_stored(child: Position) -> bool:
+    """Whether clients write here and read it again."""
+    return {"PUT", "GET"} <= child.list_served_methods()
 
 
 def _holds_files(count: tuple[int, int]) -> bool:
@@ -130,7 +138,8 @@ def _count_files(key: Key, child: Position) -> tuple[int, int]:
     """Files at and below a child, and the directories below `child` that they are in."""
     files, directories = 0, set()
     for last, node, parent in _walk(key, child):
-        if is_file(last) and node.served and not node.children:
+        is_object = parent is not None and not parent.list_served_methods() and _is_stored(node)
+        if (is_file(last) or is_object) and node.served and not node.children:
             files += 1
             if parent is not None:
                 directories.add(id(parent))
@@ -143,6 +152,31 @@ def _walk(key: Key, child: Position) -> Iterator[tuple[Key, Position, Position |
         one = pending.pop()
         yield one
         pending += [(below, node, one[1]) for below, node in one[1].children.items()]
+
+
+def _fold_answers(position: Position) -> bool:
+    own = position.list_rich_answers()
+    if not own:
+        return False
+    paths = list(_list_paths(position))
+    same = {path for path in paths if _find_below(position, path).list_rich_answers() & own}
+    if len(same) < CHILDREN_MIN or len({len(path) for path in same}) < LENGTHS_MIN:
+        return False
+    others = [path for path in paths if path not in same]
+    names = frozenset(path[-1][1] for path in others if path[:-1] in same and path[-1][0] == LITERAL)
+    if len(same) < FILES_SHARE * (len(same) + sum(path[-1][1] not in names for path in others)):
+        return False
+    target = Position()
+    for key in list(position.children):
+        _move_below(position.children.pop(key), names, target)
+    position.children[PATH_KEY] = target
+    return True
+
+
+def _find_below(position: Position, path: _Path) -> Position:
+    for key in path:
+        position = position.children[key]
+    return position
 
 
 def _fold_prefixes(position: Position) -> None:
@@ -214,7 +248,8 @@ def _has_varied_depth(position: Position) -> bool:
 
 
 def _is_text(key: Key) -> bool:
-    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1])
+    """Whether a segment may be part of a path that a client chose. What begins with a sign is the server's own."""
+    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1] and key[1][0].isalnum())
 
 
 def _list_paths(position: Position, before: _Path = ()) -> Iterator[_Path]:
