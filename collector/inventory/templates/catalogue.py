@@ -118,9 +118,11 @@ def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> No
         _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
 
 
-def _has_trailing_slash(routes: Sequence[RouteEvidence]) -> bool:
-    """Whether all served calls of a path had a trailing slash, and there were enough to say so."""
+def _has_trailing_slash(routes: Sequence[RouteEvidence], method: str) -> bool:
+    """Whether all served calls of an endpoint had a trailing slash, and there were enough to say so. A method that was
+    never served follows the others."""
     served = [evidence for evidence in routes if evidence.served_calls]
+    served = [evidence for evidence in served if evidence.route.method == method] or served
     calls = sum(evidence.served_calls for evidence in served)
     return calls >= MIN_SLASHED_CALLS and all(evidence.route.has_trailing_slash for evidence in served)
 
@@ -128,10 +130,9 @@ def _has_trailing_slash(routes: Sequence[RouteEvidence]) -> bool:
 def _name(
     node: Position, segments: tuple[Segment, ...], words: Mapping[int, str], found: dict[int, EndpointName]
 ) -> None:
-    has_slash = _has_trailing_slash(node.routes)
     for evidence in node.routes:
         route = evidence.route
-        named = template(segments, has_slash, words)
+        named = template(segments, _has_trailing_slash(node.routes, route.method), words)
         found[route.route_id] = EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
     for (kept, text, word_hash), child in node.children.items():
         kind = kept

@@ -121,10 +121,13 @@ class Position:
 
     def find_answers(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
         """`find_calls` of what was answered with a body that was read, with the answer."""
-        answers = {f"{one.route.method} {prefix} {one.answer}" for one in self.routes if one.served_calls and one.answer}
+        answers = {
+            f"{one.route.method} {prefix} {one.answer}" for one in self.routes if one.served_calls and one.answer
+        }
         if depth:
             for (kind, text, _), child in self.children.items():
-                answers |= child.find_answers(f"{prefix}/{text if kind == LITERAL else '*'}", depth - 1)
+                name = _DIGITS.sub("0", text) if kind == LITERAL else "*"
+                answers |= child.find_answers(f"{prefix}/{name}", depth - 1)
         return answers
 
     def list_served_methods(self) -> set[str]:
@@ -132,8 +135,9 @@ class Position:
         return {evidence.route.method for evidence in self.routes if evidence.served_calls}
 
     def list_rich_answers(self) -> set[str]:
-        """Answers with so many fields that no other endpoint answers so."""
-        return {one.answer for one in self.routes if one.served_calls and one.answer.count("/") > MIN_ANSWER_FIELDS}
+        """Answers to GET with so many fields that no other endpoint answers so."""
+        own = [one.answer for one in self.routes if one.served_calls and one.route.method == "GET"]
+        return {answer for answer in own if answer.count("/") > MIN_ANSWER_FIELDS}
 
     def is_inside(self, other: "Position") -> bool:
         """Whether every path below here also exists below `other` (methods included)."""
@@ -201,17 +205,36 @@ CODE_CHARACTERS_MAX: Final = 3
 # So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
 ONLY_SHARE: Final = 0.8
+# One alone is a value if it is called with the same methods, and with so many.
+MIN_METHODS: Final = 3
 # ... and so few where they have the same below them.
 MIN_WRITTEN_ALIKE: Final = 2
 _WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
-# So much must be below where only some of what is at a position has the same answers.
-MIN_TWIN_NAMES: Final = 3
+# So many with the same answers are values, if nothing else is at their position ...
+MIN_TWINS: Final = 3
+# ... or, if more, with so much below them.
+MIN_TWIN_FORMS: Final = 3
 # An answer with more fields than this is that of one endpoint, not the envelope of all.
 MIN_ANSWER_FIELDS: Final = 6
 _DIGITS: Final = re.compile(r"[0-9]+")
 _VERSION: Final = re.compile(r"[vV][0-9.]+")
 
+_EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
+# Extensions that say in which format an API answers.
+_FORMATS: Final = frozenset(
+    (
+        *("json", "jsonp", "jsonl", "xml", "rss", "atom"),
+        *("do", "action", "ashx", "asmx", "svc", "cgi", "php", "asp", "aspx", "jsp"),
+    )
+)  # fmt: skip
+
 _Children = list[tuple[Key, Position]]
+
+
+def is_file(key: Key) -> bool:
+    """Whether a segment is a literal that names a file, as `report-7.pdf` and `{}.png` do."""
+    match = _EXTENSION.match(key[1]) if key[0] == LITERAL else None
+    return match is not None and match[1].lower() not in _FORMATS
 
 
 def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
@@ -229,9 +252,9 @@ def find_values(position: Position, *, rare_calls: float, is_after_value: bool) 
             values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
     values += _find_numbers(position, literals)
     values += _find_numbered(position)
-    values += _find_written(position, literals, is_after_value)
-    values += _find_twins(literals)
-    values += _find_files(literals)
+    values += _find_written(position, words + literals, is_after_value)
+    values += _find_twins(words + literals)
+    values += _find_files(literals, len(words))
     return list(dict.fromkeys(values))
 
 
@@ -285,7 +308,7 @@ def _find_joining(
     named: list[Key] = []
     bare: list[Key] = []
     for key, child in literals:
-        if "{}" not in key[1] and _joins(child, union, below, limit):
+        if "{}" not in key[1] and key[1][0].isalnum() and _joins(child, union, below, limit):
             (named if child.has_names() else bare).append(key)
     joining = named if len(values) >= MIN_THIN_WORDS else []
     count = len(values) + len(joining)
@@ -320,68 +343,79 @@ def _find_numbered(position: Position) -> list[Key]:
     return [key for group in groups.values() if len(group) >= MIN_NUMBERED for key in group]
 
 
-def _find_written(position: Position, literals: _Children, is_after_value: bool) -> list[Key]:
-    """API words that clients make, change or delete by their name, in the same way: they chose the names.
+def _find_written(position: Position, named: _Children, is_after_value: bool) -> list[Key]:
+    """Words that clients make, change or delete by their name, in the same way: they chose the names.
 
     What is below a parameter may be a part of it that is replaced or deleted as a whole. Elsewhere they are values if
     they are nearly all that is there, and have the same literals below them or are deleted one by one.
     """
-    written = [(key, child) for key, child in literals if "{}" not in key[1] and _is_written(child)]
+    written = [(key, child) for key, child in named if "{}" not in key[1] and _is_written(child)]
     bare = [(key, child) for key, child in written if not child.children]
     shapes = position.children.get(VALUE)
     if shapes is not None:
         methods = shapes.list_served_methods()
         inside = [key for key, child in bare if child.list_served_methods() <= methods]
-        return inside if len(inside) >= MIN_WRITTEN else []
-    others = sum(key[1][0].isalnum() for key, _ in literals)
-    named = _find_alike([(key, child) for key, child in written if child.has_names()], Position.find_calls)
-    if len(named) >= max(MIN_WRITTEN_ALIKE, ONLY_SHARE * others):
-        return named
+        same = [key for key, child in bare if len(methods) >= MIN_METHODS and child.list_served_methods() == methods]
+        return inside if len(inside) >= MIN_WRITTEN else same
+    least = ONLY_SHARE * sum(key[1][:1].isalnum() or key[0] == WORD for key, _ in named)
+    alike = _find_alike([(key, child) for key, child in written if child.has_names()], Position.find_calls)
+    if len(alike) >= max(MIN_WRITTEN_ALIKE, least):
+        return alike
     is_deleted = any("DELETE" in child.list_served_methods() for _, child in bare)
     is_collection = is_deleted and not is_after_value and bool(position.list_served_methods())
-    return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, ONLY_SHARE * others) else []
+    return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, least) else []
 
 
 def _is_written(child: Position) -> bool:
     return any(evidence.served_calls and evidence.route.method in _WRITES for evidence in child.routes)
 
 
-def _find_twins(literals: _Children) -> list[Key]:
-    """API words with the same answers below each of them, or the same answer with many fields: names of tables,
-    projects, labels. Resources of an API may have the same paths below them, but their answers differ."""
-    named = [(key, child) for key, child in literals if "{}" not in key[1] and child.has_names()]
-    twins = _find_alike(named, Position.find_answers)
-    names = set[str]().union(*(child.find_forms() for _, child in named))
-    has_enough = len(twins) == len(literals) or len(names) >= MIN_TWIN_NAMES
-    values = twins if len(twins) >= MIN_ALIKE_WORDS and has_enough else []
+def _find_twins(named: _Children) -> list[Key]:
+    """Words with the same answers below each of them, or the same answer with many fields: names of tables, projects,
+    labels. Resources of an API may have the same paths below them, but their answers differ."""
+    named = [(key, child) for key, child in named if "{}" not in key[1]]
+    above = [(key, child) for key, child in named if child.has_names()]
+    twins = _find_alike(above, Position.find_answers)
+    forms = set[str]().union(*(child.find_forms() for _, child in above))
+    is_all = len(twins) == len(named) and len(twins) >= MIN_TWINS
+    values = twins if is_all or (len(twins) >= MIN_ALIKE_WORDS and len(forms) >= MIN_TWIN_FORMS) else []
     answers: dict[str, list[Key]] = defaultdict(list)
-    for key, child in literals:
-        if not child.children and "{}" not in key[1]:
+    for key, child in named:
+        if not child.children:
             for answer in child.list_rich_answers():
                 answers[answer].append(key)
     return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
 
 
 def _find_alike(children: _Children, find_parts: Callable[[Position], set[str]]) -> list[Key]:
-    """Those of which nearly all parts are parts of most of the others."""
+    """Those that have nearly all that most of them have, and hardly anything that no other has."""
     parts = {key: find_parts(child) for key, child in children}
     counts = Counter(part for own in parts.values() for part in own)
     common = {part for part, count in counts.items() if count * 2 > len(children)}
-    return [key for key, own in parts.items() if own and len(own & common) >= MIN_ALIKE_SHARE * max(len(own), len(common))]
+    shared = {part for part, count in counts.items() if count >= max(2, len(children) // 3)}
+    return [
+        key
+        for key, own in parts.items()
+        if own
+        and len(own & common) >= MIN_ALIKE_SHARE * len(common)
+        and len(own & shared) >= MIN_ALIKE_SHARE * len(own)
+    ]
 
 
-def _find_files(literals: _Children) -> list[Key]:
-    """File names of many kinds: `{}.pdf`, `{}.png` and whatever names end like them and have nothing below."""
-    patterns = [key for key, _ in literals if key[1].startswith("{}.")]
-    if len(patterns) < MIN_EXTENSIONS:
-        return []
-    extensions = {key[1].rpartition(".")[2] for key in patterns}
+def _find_files(literals: _Children, word_count: int) -> list[Key]:
+    """Names of files of many kinds, `{}.pdf`, `{}.png`, with all that end like them and have nothing below; and of one
+    kind, where clients write them and nothing else is there: they chose the whole name."""
+    patterns = [(key, child) for key, child in literals if key[1].startswith("{}.")]
+    extensions = {key[1].rpartition(".")[2] for key, _ in patterns}
+    if len(extensions) < MIN_EXTENSIONS:
+        is_only = len(patterns) == len(literals) and not word_count
+        return [key for key, child in patterns if is_only and is_file(key) and "PUT" in child.list_served_methods()]
     named = [
         key
         for key, child in literals
         if "{}" not in key[1] and "." in key[1] and key[1].rpartition(".")[2] in extensions and not child.children
     ]
-    return patterns + named
+    return [key for key, _ in patterns] + named
 
 
 def _shares(position: Position, key: Key) -> bool:
