@@ -131,6 +131,7 @@ def count_classes(payloads: Iterable[int]) -> str:
 # Status codes of the wire that are none of HTTP's.
 ABORTED = 0  # No response head came.
 NOT_READ = 1  # Nobody saw whether one came.
+SWITCHING_PROTOCOLS = 101
 _STATUS_NAMES = {ABORTED: "aborted", NOT_READ: "not read"}
 UNKNOWN_CODE_HTTP = 500  # Of codes that are none of these, as of UNKNOWN.
 # proto AuthenticationKind UNKNOWN: nobody could see whether the calls of the row carried credentials.
@@ -149,11 +150,14 @@ def name_status_code(status_code: int) -> str:
 
 
 def find_outcome(row: str) -> str:
-    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias."""
+    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias.
+
+    A connection that became a WebSocket (101) was served, so it counts with 200.
+    """
     codes = ", ".join(str(number + 1) for number in range(len(RPC_STATUSES)))
     mapped = ", ".join(str(status.http) for status in RPC_STATUSES)
     found = f"transform({row}.rpc_status, [{codes}], [{mapped}], {UNKNOWN_CODE_HTTP})"
-    return f"if({row}.rpc_status = 0, {row}.status_code, {found})"
+    return f"multiIf({row}.rpc_status != 0, {found}, {row}.status_code = {SWITCHING_PROTOCOLS}, 200, {row}.status_code)"
 
 
 def is_success(row: str) -> str:

@@ -43,6 +43,7 @@ from collector.storage.records import read_record, select
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
 LOOKS_MAX: Final = 6  # A minute: calls come with their routes, or a window of 10 s later.
+_HIDDEN_WORD: Final = "{word"  # What `template` writes for a word without a text.
 MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
@@ -208,16 +209,13 @@ class Catalogue:
         # What a crash left between a route or word and its mapping; the grouping mends what it has named itself.
         self._remember([route for route in unsure if self._is_unnamed(route)])
         self._grown.update((route.service, route.host) for route in unsure)
-        self._reveals.add_routes(unsure)
-        self._reveals.forget(words)
 
     def map_routes(self, routes: Sequence[Route]) -> None:
-        """Name new routes, and ask for their hidden words. Raises StoreError."""
+        """Name new routes. Raises StoreError."""
         with self._lock:
             routes = [self._hosts.rename(self._former_names.rename(route)) for route in routes]
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
-        self._reveals.add_routes(routes)
 
     def choose_former_names(self, told: Sequence[FormerName]) -> list[FormerName]:
         """Those that say something new."""
@@ -277,6 +275,7 @@ class Catalogue:
             ]
             learned = map_endpoints(evidence, self._mapping.words)
             moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
+            self._ask_for_names(routes, learned)
         if not is_all:
             self._look_again(
                 {
@@ -286,6 +285,20 @@ class Catalogue:
                 }
             )
         return moved
+
+    def _ask_for_names(self, routes: Sequence[Route], named: Mapping[int, EndpointName]) -> None:
+        """Asks the sensors for hidden words that are names, and no more for those that are values."""
+        hidden, names = set[int](), set[int]()
+        for route in routes:
+            # What follows a whole path has no place of its own here; its text is not needed to see what it is.
+            parts = named[route.route_id].template.strip("/").split("/")
+            for segment, part in zip(route.segments, parts, strict=False):
+                if segment.kind == WORD and segment.hash and not segment.text:
+                    hidden.add(segment.hash)
+                    if part.startswith(_HIDDEN_WORD):
+                        names.add(segment.hash)
+        self._reveals.forget(hidden - names)
+        self._reveals.ask(names)
 
     def _look_again(self, unsure: set[Home]) -> None:
         """At those with routes whose calls or answers are not in the tables yet: they show what a route is."""

@@ -90,6 +90,7 @@ def test_a_word_kept_before_a_crash_names_its_routes_once(store: ClickHouseStore
     catalogue, reveals = start_catalogue(store)
     assert list_templates(store) == {1: "/pending", 2: "/{word}"}
     assert catalogue.list_endpoints()[1] != first.list_endpoints()[1]
+    catalogue.group()
     assert list(reveals.list_questions()) == [[88]]
     written = store.query("SELECT max(version) FROM endpoint_routes")
     start_catalogue(store)
@@ -100,7 +101,7 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
     """Users by names of their own: words at first, one parameter once there are many, and that over a second start."""
     users = Segment(1, "users", 0, 0)
     names = [make_route(n, users, Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
-    catalogue, _ = start_catalogue(store)
+    catalogue, reveals = start_catalogue(store)
     ids: set[str] = set()
     for count in (1, 6):
         new = names[:count] if count == 1 else names[1:]
@@ -109,6 +110,7 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
         call_routes(store, new)
         moved = catalogue.group()
         assert moved == (0 if count == 1 else 6)
+        assert list(reveals.list_questions()) == ([[1_001]] if count == 1 else [])  # Values are not asked for.
         assert set(list_templates(store).values()) == {"/users/{word}" if count == 1 else "/users/{user_name}"}
         assert len(set(catalogue.list_endpoints().values())) == 1
         ids = ids | set(catalogue.list_endpoints().values())
