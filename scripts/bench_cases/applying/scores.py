@@ -41,6 +41,7 @@ def score(
     alerts: Iterable[Mapping[str, Any]],
 ) -> Score:
     """Endpoints, findings and alerts are those of the API, of this application's port."""
+    endpoints = [one for one in endpoints if not one.get("operation")]  # Their calls are those of their parents.
     table = [(route, _compile(route)) for route in application.routes]
     served = Counter(
         route for call in calls if 100 < call.status < 400 and (route := find_route(table, call.method, call.path))

@@ -192,7 +192,7 @@ class SchemaBook:
         if is_served:
             self._learn_parameters(route_id, head, consumer)
             self._count_tokens(route_id, find_token_facts(head))
-        operations = find_in_head(head.query, head.get(b"soapaction"))
+        operations = find_in_head(head.query, head.get(b"soapaction"), head.get(b"x-amz-target"))
         if operations:
             sample = Sample(
                 status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
