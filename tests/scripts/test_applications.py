@@ -26,6 +26,9 @@ def test_a_parameter_with_one_value_may_be_that_value() -> None:
     calls = [ObservedCall("GET", "/boxes/tools", 200)] * 2 + [ObservedCall("GET", f"/tags/{n}", 200) for n in range(2)]
     right = score(SHOP, calls, [_endpoint("GET /boxes/tools", 2), _endpoint("GET /tags/{tag_id}", 2)], [], [])
     assert (right.precision, right.recall, right.missed_routes) == (1, 1, ())
+    both = Application(name="both", routes=("GET /{place}/{name}/{state}",))
+    open_calls = [ObservedCall("GET", f"/depot/box-{n}/open", 200) for n in range(2)]
+    assert score(both, open_calls, [_endpoint("GET /depot/{depot_id}/{word}", 2)], [], []).precision == 1
     wrong = score(SHOP, calls, [_endpoint("GET /boxes/{box_id}", 2), _endpoint("GET /tags/0", 1)], [], [])
     assert (wrong.precision, wrong.recall, wrong.wrong_endpoints) == (0.5, 0.5, ("GET /tags/0",))
 

@@ -119,16 +119,14 @@ class Position:
                 calls |= child.find_calls(f"{prefix}/{name}", depth - 1)
         return calls
 
-    def find_answers(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
-        """`find_calls` of what was answered with a body that was read, with the answer."""
-        answers = {
-            f"{one.route.method} {prefix} {one.answer}" for one in self.routes if one.served_calls and one.answer
-        }
+    def find_answers(self, prefix: str = "", depth: int = NAMES_DEPTH) -> dict[str, str]:
+        """The answers of `find_calls` that were read, by call."""
+        found = {f"{one.route.method} {prefix}": one.answer for one in self.routes if one.served_calls and one.answer}
         if depth:
             for (kind, text, _), child in self.children.items():
                 name = _DIGITS.sub("0", text) if kind == LITERAL else "*"
-                answers |= child.find_answers(f"{prefix}/{name}", depth - 1)
-        return answers
+                found |= child.find_answers(f"{prefix}/{name}", depth - 1)
+        return found
 
     def list_served_methods(self) -> set[str]:
         """Methods that were answered 2xx here."""
@@ -194,6 +192,7 @@ RARE_SHARE: Final = 0.25
 # So many words with the same literals below them are values, however often each is called.
 MIN_ALIKE_WORDS: Final = 4
 MIN_ALIKE_SHARE: Final = 0.7
+MIN_ALIKE_ANSWERS: Final = 2
 # A word with so many names below it, of which its siblings have no more than this share, has an API of its own.
 MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
@@ -201,6 +200,7 @@ MAX_SHARED_NAMES: Final = 0.34
 MIN_EXTENSIONS: Final = 3
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
+MIN_NUMBERED_WRITTEN: Final = 3  # Where clients make or delete each of them.
 CODE_CHARACTERS_MAX: Final = 3
 # So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
@@ -320,7 +320,7 @@ def _find_joining(
 
 
 def _find_numbers(position: Position, literals: _Children) -> list[Key]:
-    """Whole numbers that were taken for versions, beside a parameter that has the same below it."""
+    """Whole numbers that were taken for versions, and short codes, beside a parameter that has the same below it."""
     shapes = position.children.get(VALUE)
     if shapes is None:
         return []
@@ -328,7 +328,11 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
     return [
         key
         for key, child in literals
-        if key[1].isdigit() and len(child.find_forms() & below) * 2 >= len(child.find_forms())
+        if (
+            key[1].isdigit()
+            or (len(key[1]) <= CODE_CHARACTERS_MAX and _DIGITS.search(key[1]) and not _VERSION.fullmatch(key[1]))
+        )
+        and len(child.find_forms() & below) * 2 >= len(child.find_forms())
     ]
 
 
@@ -340,7 +344,11 @@ def _find_numbered(position: Position) -> list[Key]:
         text = key[1]
         if key[0] == LITERAL and "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
             groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
-    return [key for group in groups.values() if len(group) >= MIN_NUMBERED for key in group]
+    values: list[Key] = []
+    for group in groups.values():
+        is_written = all(_is_written(position.children[key]) for key in group)
+        values += group if len(group) >= (MIN_NUMBERED_WRITTEN if is_written else MIN_NUMBERED) else []
+    return values
 
 
 def _find_written(position: Position, named: _Children, is_after_value: bool) -> list[Key]:
@@ -375,7 +383,8 @@ def _find_twins(named: _Children) -> list[Key]:
     labels. Resources of an API may have the same paths below them, but their answers differ."""
     named = [(key, child) for key, child in named if "{}" not in key[1]]
     above = [(key, child) for key, child in named if child.has_names()]
-    twins = _find_alike(above, Position.find_answers)
+    alike = set(_find_alike(above, Position.find_calls))
+    twins = _select_agreeing([(key, child) for key, child in above if key in alike])
     forms = set[str]().union(*(child.find_forms() for _, child in above))
     is_all = len(twins) == len(named) and len(twins) >= MIN_TWINS
     values = twins if is_all or (len(twins) >= MIN_ALIKE_WORDS and len(forms) >= MIN_TWIN_FORMS) else []
@@ -385,6 +394,19 @@ def _find_twins(named: _Children) -> list[Key]:
             for answer in child.list_rich_answers():
                 answers[answer].append(key)
     return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+
+
+def _select_agreeing(children: _Children) -> list[Key]:
+    """Those that nowhere answer otherwise than most others; none where the answers of too few were read."""
+    answers = {key: child.find_answers() for key, child in children}
+    if sum(map(bool, answers.values())) < MIN_TWINS:
+        return []
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for own in answers.values():
+        for call, answer in own.items():
+            counts[call][answer] += 1
+    usual = {call: counter.most_common(1)[0][0] for call, counter in counts.items()}
+    return [key for key, own in answers.items() if all(usual[call] == answer for call, answer in own.items())]
 
 
 def _find_alike(children: _Children, find_parts: Callable[[Position], set[str]]) -> list[Key]:
@@ -447,9 +469,17 @@ def _joins(child: Position, union: Position, below: set[str], limit: float) -> b
     it is called no more than the set's words are and has nothing that they lack."""
     own = child.find_forms()
     named = [name for name in own if name.startswith("/") and name != "/*"]
+    if _answers_alike(child, union):
+        return True
     if named:
         return sum(name in below for name in named) * 3 >= len(named) * 2 and len(own & below) * 3 >= len(own) * 2
     return child.calls <= limit and child.is_inside(union)
+
+
+def _answers_alike(child: Position, union: Position) -> bool:
+    """Whether a word has the same as the set of values, at several places, and answers alike."""
+    answers, usual = child.find_answers(), union.find_answers()
+    return len(answers) >= MIN_ALIKE_ANSWERS and answers.items() <= usual.items()
 
 
 def _are_alike(words: _Children) -> bool:

@@ -25,8 +25,7 @@ PUSHGATEWAY: Final = Application(
     routes=(
         "GET /metrics", "GET /-/healthy", "GET /-/ready", "GET /api/v1/status", "GET /api/v1/metrics", "GET /",
         "PUT /metrics/job/{job}", "POST /metrics/job/{job}", "DELETE /metrics/job/{job}",
-        "PUT /metrics/job/{job}/{labels:path}", "POST /metrics/job/{job}/{labels:path}",
-        "DELETE /metrics/job/{job}/{labels:path}",
+        *(f"{method} /metrics/job/{{job}}/{{label}}/{{value}}" for method in ("PUT", "POST", "DELETE")),
     ),
     findings=OPEN_CHANGES,
 )  # fmt: skip

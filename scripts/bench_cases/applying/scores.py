@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from scripts.bench_cases.applying.application import Application
@@ -50,7 +51,7 @@ def score(
     paths: dict[str | None, list[str]] = {}
     for call in (call for call in calls if 100 < call.status < 400):
         paths.setdefault(find_route(table, call.method, call.path), []).append(f"{call.method} {call.path}")
-    shapes = {_write_single_values(route, pattern, paths.get(route, ())): route for route, pattern in table}
+    shapes = {shape: route for route, pattern in table for shape in _list_shapes(route, pattern, paths.get(route, ()))}
     shapes |= {_normalise(route): route for route in application.routes}
     right = [shape for shape in successes if shape in shapes]
     found = {shapes[shape] for shape in right} & set(served)
@@ -80,13 +81,14 @@ def find_route(table: Sequence[tuple[str, "re.Pattern[str]"]], method: str, path
     return next((route for route, pattern in table if pattern.fullmatch(line)), None)
 
 
-def _write_single_values(route: str, pattern: "re.Pattern[str]", paths: Iterable[str]) -> str:
-    """The route with the value of each parameter that had only one: nobody can see that it is a parameter."""
+def _list_shapes(route: str, pattern: "re.Pattern[str]", paths: Iterable[str]) -> set[str]:
+    """How an endpoint of the route may be written. A parameter that had one value may be that value, for nobody can see
+    that it is a parameter."""
     matches = [match.groups() for path in paths if (match := pattern.fullmatch(path))]
     parts = _PARAMETER.split(route)
     values = [set(column) for column in zip(*matches, strict=True)] or [set()] * (len(parts) - 1)
-    texts = [next(iter(own)) if len(own) == 1 else "{}" for own in values]
-    return "".join(part + text for part, text in zip(parts, [*texts, ""], strict=True))
+    choices = product(*(("{}", *own) if len(own) == 1 else ("{}",) for own in values))
+    return {"".join(part + text for part, text in zip(parts, (*texts, ""), strict=True)) for texts in choices}
 
 
 def _compile(route: str) -> "re.Pattern[str]":

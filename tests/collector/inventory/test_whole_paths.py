@@ -184,6 +184,7 @@ def test_names_with_the_same_answers_below_them_are_values() -> None:
     html = {"": "text/html "}
     assert len(map_calls(*calls, answers=html)) == 3
     assert len(map_calls(*calls)) == 12
+    assert len(map_calls(*calls, answers={"/query": "text/html "})) == 3  # No other was read.
     own = {f"/{name}/content": f"application/json /{name}" for name in TABLES}
     own |= {f"/{name}/query": f"application/json /{name},/total" for name in TABLES}
     assert len(map_calls(*calls, answers=own)) == 12
@@ -207,6 +208,12 @@ def test_one_answer_at_every_depth_is_a_whole_path() -> None:
 def test_numbered_names_are_values_however_they_were_answered() -> None:
     calls = [f"GET /rooms/r-{number}/plan" for number in range(8)]
     assert list(map_calls(*calls, served=0)) == ["GET /rooms/{room_name}/plan"]
+
+
+def test_three_numbered_names_that_clients_make_are_values() -> None:
+    calls = _list_calls("PUT /workers/NAME", "worker-0", "worker-1", "worker-2")
+    assert list(map_calls(*calls)) == ["PUT /workers/{worker_name}"]
+    assert len(map_calls(*(call.replace("PUT", "GET") for call in calls))) == 3
 
 
 def test_objects_that_clients_store_at_any_depth_are_a_whole_path() -> None:
