@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
-from collector.core.kinds import RPC_BITS
+from collector.core.kinds import BITS, RPC_BITS, Protocol
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
 from collector.inventory.templates.mapping import (
@@ -43,6 +43,7 @@ from collector.storage.records import read_record, select
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
 LOOKS_MAX: Final = 6  # A minute: calls come with their routes, or a window of 10 s later.
+_NAMED_BITS: Final = RPC_BITS | BITS[Protocol.SOAP]  # Whose paths are names of services and methods.
 _HIDDEN_WORD: Final = "{word"  # What `template` writes for a word without a text.
 MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
@@ -167,6 +168,11 @@ def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> 
 # Routes grouped in one pass; what is past them keeps the name of its own. 100,000 take some 6 s and 200 MB.
 ROUTES_LIMIT = 100_000
 
+# Of SOAP only samples know.
+_CALLS: Final = f"""
+SELECT route_id, sum(calls), sum(success_calls), bitOr(groupBitOr(protocols), if(
+    route_id IN (SELECT route_id FROM operation_samples WHERE protocol = 'soap'), {BITS[Protocol.SOAP]}, 0
+)) FROM routes_day GROUP BY route_id"""
 _RESPONSE_BODY: Final = 5  # The wire's SchemaPart.
 # Of the outermost object, or of the objects of an outermost list. `fields` is as collector/schemas/merging.py reads it.
 _ANSWERS: Final = f"""
@@ -267,7 +273,7 @@ class Catalogue:
                     route=route,
                     calls=total,
                     served_calls=served,
-                    is_rpc=bool(protocols & RPC_BITS),
+                    is_rpc=bool(protocols & _NAMED_BITS),
                     answer=answers.get(route.route_id, ""),
                 )
                 for route in routes
@@ -341,9 +347,7 @@ class Catalogue:
 
     def _count_calls(self) -> dict[int, tuple[int, int, int]]:
         """(calls, those answered 2xx, bits of their protocols) by route, as far back as they are kept."""
-        rows = self._store.query(
-            "SELECT route_id, sum(calls), sum(success_calls), groupBitOr(protocols) FROM routes_day GROUP BY route_id"
-        )
+        rows = self._store.query(_CALLS)
         return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
 
     def _read_answers(self, siblings: Mapping[Home, Sequence[Route]] | None) -> dict[int, str]:

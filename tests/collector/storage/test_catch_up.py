@@ -125,6 +125,25 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
     assert set(list_templates(store).values()) == {"/users/{user_name}"}
 
 
+def test_paths_of_soap_are_names(store: ClickHouseStore) -> None:
+    """Six services by words that the sensor keeps to itself are values, unless samples show that they are SOAP."""
+    services = [make_route(n, Segment(1, "services", 0, 0), Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
+    catalogue, _ = start_catalogue(store)
+    store.insert_arrow("routes", build_routes([(route, NOW) for route in services]))
+    catalogue.map_routes(services)
+    call_routes(store, services)
+    catalogue.group()
+    assert set(list_templates(store).values()) == {"/services/{service_name}"}
+    for route in services:
+        store.execute(
+            "INSERT INTO operation_samples (route_id, protocol, kind, name, calls, time) "
+            "VALUES ({route_id:UInt64}, 'soap', 'action', 'GetOrder', 1, now('UTC'))",
+            {"route_id": route.route_id},
+        )
+    catalogue.group(is_all=True)
+    assert set(list_templates(store).values()) == {"/services/{word}"}
+
+
 def call_routes(store: ClickHouseStore, routes: Sequence[Route]) -> None:
     """One call of each, answered 2xx."""
     for route in routes:
