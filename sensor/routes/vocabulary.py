@@ -17,7 +17,7 @@ MAX_WORD_CHARACTERS: Final = 80
 MAX_WORD_PARTS: Final = 12
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_WORDLIKE = re.compile(r"[.$@~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.:!$~][A-Za-z0-9]+)*[-_.$]?\Z")
+_WORDLIKE = re.compile(r"[.$~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.!$~][A-Za-z0-9]+)*[-_.$]?\Z")
 # Marks that travel with API words: versions, protocol and format names with digits.
 _NUMBERED = frozenset(
     (

@@ -193,6 +193,7 @@ RARE_SHARE: Final = 0.25
 MIN_ALIKE_WORDS: Final = 4
 MIN_ALIKE_SHARE: Final = 0.7
 MIN_ALIKE_ANSWERS: Final = 2
+MIN_AGREEING_SHARE: Final = 0.8  # An error page among the answers of one is no difference.
 # A word with so many names below it, of which its siblings have no more than this share, has an API of its own.
 MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
@@ -212,7 +213,8 @@ MIN_WRITTEN_ALIKE: Final = 2
 _WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
 # So many with the same answers are values, if nothing else is at their position ...
 MIN_TWINS: Final = 3
-# ... or, if more, with so much below them.
+# ... or with very much below them, or, if more, with so much.
+MANY_TWIN_FORMS: Final = 6
 MIN_TWIN_FORMS: Final = 3
 # An answer with more fields than this is that of one endpoint, not the envelope of all.
 MIN_ANSWER_FIELDS: Final = 6
@@ -386,8 +388,9 @@ def _find_twins(named: _Children) -> list[Key]:
     alike = set(_find_alike(above, Position.find_calls))
     twins = _select_agreeing([(key, child) for key, child in above if key in alike])
     forms = set[str]().union(*(child.find_forms() for _, child in above))
-    is_all = len(twins) == len(named) and len(twins) >= MIN_TWINS
-    values = twins if is_all or (len(twins) >= MIN_ALIKE_WORDS and len(forms) >= MIN_TWIN_FORMS) else []
+    is_all = len(twins) == len(named)
+    least = MIN_TWINS if is_all or len(forms) >= MANY_TWIN_FORMS else MIN_ALIKE_WORDS
+    values = twins if len(twins) >= least and (is_all or len(forms) >= MIN_TWIN_FORMS) else []
     answers: dict[str, list[Key]] = defaultdict(list)
     for key, child in named:
         if not child.children:
@@ -397,7 +400,7 @@ def _find_twins(named: _Children) -> list[Key]:
 
 
 def _select_agreeing(children: _Children) -> list[Key]:
-    """Those that nowhere answer otherwise than most others; none where the answers of too few were read."""
+    """Those that hardly anywhere answer otherwise than most others; none where the answers of too few were read."""
     answers = {key: child.find_answers() for key, child in children}
     if sum(map(bool, answers.values())) < MIN_TWINS:
         return []
@@ -406,7 +409,8 @@ def _select_agreeing(children: _Children) -> list[Key]:
         for call, answer in own.items():
             counts[call][answer] += 1
     usual = {call: counter.most_common(1)[0][0] for call, counter in counts.items()}
-    return [key for key, own in answers.items() if all(usual[call] == answer for call, answer in own.items())]
+    agreeing = {key: sum(usual[call] == answer for call, answer in own.items()) for key, own in answers.items()}
+    return [key for key, count in agreeing.items() if count >= MIN_AGREEING_SHARE * len(answers[key])]
 
 
 def _find_alike(children: _Children, find_parts: Callable[[Position], set[str]]) -> list[Key]:

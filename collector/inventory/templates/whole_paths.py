@@ -213,6 +213,10 @@ def _find_following_names(position: Position) -> frozenset[str]:
     counts = {name: sum(name in own for own in following.values()) for name in names}
     kept = frozenset(name for name, count in counts.items() if count >= NAMES_SHARE * len(following))
     lengths = {len(prefix) for prefix in following}
+    # What makes some prefixes longer must vary too: `/{ledger}/api/report` beside `/{ledger}/report` is an API.
+    longer = [prefix for prefix in following if len(prefix) > min(lengths)]
+    if len({prefix[-1] for prefix in longer}) * 2 < len(longer):
+        return frozenset()
     is_path = len(kept) >= NAMES_MIN and len(following) >= PREFIXES_MIN and len(lengths) >= LENGTHS_MIN
     return frozenset(names) if is_path else frozenset()
 

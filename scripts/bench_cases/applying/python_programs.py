@@ -167,7 +167,31 @@ DEVPI: Final = Application(
     },
 )  # fmt: skip
 
+FAVA: Final = Application(
+    name="fava",
+    python=("fava", "requests"),
+    routes=(
+        "GET /", "GET /static/{filename:path}", "GET /{ledger}/account/{name}/", "PUT /{ledger}/api/add_entries",
+        *(f"GET /{{ledger}}/api/{name}" for name in (
+            "changed", "errors", "balance_sheet", "income_statement", "trial_balance", "ledger_data", "payee_accounts",
+            "query",
+        )),
+        "GET /{ledger}/{report_name}/",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
+GLANCES: Final = Application(
+    name="glances",
+    python=("glances[web]", "requests"),
+    routes=(
+        "GET /status", "GET /api/4/status", "GET /api/4/all", "GET /api/4/pluginslist",
+        "GET /api/4/{plugin}/history/{nb}", "GET /api/4/{plugin}/history", "GET /api/4/{plugin}/limits",
+        "GET /api/4/{plugin}/views", "GET /api/4/{plugin}/{item}", "GET /api/4/{plugin}",
+    ),
+)  # fmt: skip
+
 PYTHON_PROGRAMS: Final = (
     HTTPBIN, PYPISERVER, MOTO, RADICALE, WSGIDAV, KINTO, SQLITE_WEB, ISSO, DATASETTE, SUPERVISOR, GRADIO,
-    JUPYTER, DEVPI,
+    JUPYTER, DEVPI, FAVA, GLANCES,
 )  # fmt: skip

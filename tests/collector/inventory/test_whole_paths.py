@@ -210,6 +210,20 @@ def test_numbered_names_are_values_however_they_were_answered() -> None:
     assert list(map_calls(*calls, served=0)) == ["GET /rooms/{room_name}/plan"]
 
 
+def test_a_fixed_segment_on_the_way_is_no_path() -> None:
+    paths = "GET /NAME/report, GET /NAME/balance, GET /NAME/journal, GET /NAME/api/report, GET /NAME/api/balance"
+    books = ("~a", "~b", "~c", "~d", "~e")
+    found = map_calls(*_list_calls(paths, *books))
+    assert set(found) == {path.replace("NAME", "{name}") for path in paths.split(", ")}
+
+
+def test_three_names_with_very_much_that_answers_alike_are_values() -> None:
+    paths = ", ".join(f"GET /NAME/{name}" for name in ("report", "balance", "journal", "events", "errors", "query"))
+    calls = [*_list_calls(paths, "home", "club", "shop"), "GET /static/app"]
+    assert len(map_calls(*calls, answers={"": "text/html "})) == 7
+    assert len(map_calls(*_list_calls("GET /NAME/list, GET /NAME/count", "home", "club", "shop"), "GET /health")) == 7
+
+
 def test_three_numbered_names_that_clients_make_are_values() -> None:
     calls = _list_calls("PUT /workers/NAME", "worker-0", "worker-1", "worker-2")
     assert list(map_calls(*calls)) == ["PUT /workers/{worker_name}"]

@@ -159,6 +159,16 @@ def test_a_refused_word_counts_like_a_served_one_and_a_missing_one_does_not():
         assert bool(templater.apply_reveal([word])) is (text in known), status
 
 
+@pytest.mark.parametrize("text", ["Assets:Bank", "@user10:lab.test", "user10:Lab", "a@b"])
+def test_a_value_with_a_colon_or_an_at_sign_is_no_literal(text):
+    assert classify_segment(text, load_vocabulary()).kind is not SegmentKind.LITERAL
+
+
+def test_a_custom_method_is_a_literal():
+    assert classify_segment("orders:search", load_vocabulary()) == Shape(SegmentKind.LITERAL, "orders:search", "")
+    assert classify_segment("7:cancel", load_vocabulary()) == Shape(SegmentKind.LITERAL, "{}:cancel", "7")
+
+
 def test_names_are_never_revealed():
     templater = _templater()
     for consumer in range(5):
