@@ -45,10 +45,10 @@ class BlockFactory:
     storm of alerts would be two queries each, most of them for nobody.
     """
 
-    def __init__(self, *, previewer: Previewer, clock: Callable[[], float], is_four_eyes: bool) -> None:
+    def __init__(self, *, previewer: Previewer, clock: Callable[[], float], requires_second_approval: bool) -> None:
         self._previewer = previewer
         self._clock = clock
-        self._is_four_eyes = is_four_eyes
+        self._requires_second_approval = requires_second_approval
 
     def propose(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
@@ -115,7 +115,7 @@ class BlockFactory:
     def check_open(self, block: Block, open_blocks: Sequence[Block]) -> None:
         """That a proposal is still the only block of its kind beside those that are open. Raises ConflictError."""
         # A person who blocks whom something has proposed decides on the proposal too.
-        is_bound = block.proposed_by == AUTOMATIC or self._is_four_eyes
+        is_bound = block.proposed_by == AUTOMATIC or self._requires_second_approval
         is_anywhere = block.proposed_by == AUTOMATIC and not block.clusters  # It names none before it is approved.
         for other in open_blocks:
             is_live = other.state is BlockState.LIVE

@@ -160,7 +160,7 @@ class Collector:
             ladder=Ladder(directory / LADDER_FILE),
             previewer=Previewer(self.store),
             clock=clock,
-            is_four_eyes=settings.require_second_approval,
+            requires_second_approval=settings.require_second_approval,
         )
         integrations = compose_integrations(
             settings.integrations,

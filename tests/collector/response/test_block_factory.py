@@ -33,7 +33,7 @@ class Clusters:
 
 def make_factory(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
     previewer = cast(Previewer, Clusters(known, called))
-    return BlockFactory(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
+    return BlockFactory(previewer=previewer, clock=lambda: 0.0, requires_second_approval=False)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace,
 @pytest.fixture(params=[False])
 def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Room]:
     time = SimpleNamespace(now=float(NOW), step=0.0)
-    responder = make_responder(tmp_path, store, time, is_four_eyes=request.param)
+    responder = make_responder(tmp_path, store, time, requires_second_approval=request.param)
     told: list[int] = []
     responder.on_change(lambda: told.append(len(responder.orders())))
     app = build_app(
@@ -229,7 +229,7 @@ def test_what_sensors_tell_is_shown_and_declined_is_noted_once(room: Room) -> No
 
 
 @pytest.mark.parametrize("room", [True], indirect=True)
-def test_four_eyes(room: Room) -> None:
+def test_second_approval(room: Room) -> None:
     block = room.block(by="ada")
     assert block["state"] == "proposed" and room.told == []
     room.post(f"blocks/{block['id']}/approve", 422, by="ada")
