@@ -22,6 +22,7 @@ PACKAGES = {
             "durable",
             "figures",
             "keyed_hash",
+            "networks",
             "settings",
             "flags",
             "main",

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import Final
 
 from collector.core.errors import ConflictError
@@ -22,6 +23,7 @@ from collector.response.block import (
 )
 from collector.response.block_store import OPEN_MAX
 from collector.response.preview import BlockCheck, Previewer
+from common.networks import NetworkLimits, explain_limit
 
 AUTOMATIC: Final = "apidae"
 
@@ -45,8 +47,16 @@ class BlockFactory:
     storm of alerts would be two queries each, most of them for nobody.
     """
 
-    def __init__(self, *, previewer: Previewer, clock: Callable[[], float], requires_second_approval: bool) -> None:
+    def __init__(
+        self,
+        *,
+        previewer: Previewer,
+        clock: Callable[[], float],
+        limits: NetworkLimits,
+        requires_second_approval: bool,
+    ) -> None:
         self._previewer = previewer
+        self._limits = limits
         self._clock = clock
         self._requires_second_approval = requires_second_approval
 
@@ -134,6 +144,10 @@ class BlockFactory:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {block.seconds}.")
         if len(block.services) > SCOPES_MAX or len(block.clusters) > CLUSTERS_MAX:
             raise BlockError(f"A block names at most {SCOPES_MAX} services and {CLUSTERS_MAX} clusters.")
+        # Here, for proxies have no limits of their own.
+        network = ip_network(block.target.value) if block.target.kind is BlockKind.ADDRESS else None
+        if network is not None and (reason := explain_limit(network, self._limits, whose="the collector's")):
+            raise BlockError(f"{reason} (blocks.* in its settings).")
         for service in block.services:
             parse_service(service)
         if block.clusters:

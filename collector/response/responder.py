@@ -25,6 +25,7 @@ from collector.response.block_store import AuditEntry, AuditLog, BlockStore
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung
 from collector.response.preview import BlockPreview, Previewer
 from common.bounded import BoundedDict
+from common.networks import NetworkLimits
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.
 # A sensor reports every 5 s.
@@ -151,6 +152,7 @@ class Responder:
         previewer: Previewer,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = read_seconds,
+        limits: NetworkLimits,
         requires_second_approval: bool = False,
     ) -> None:
         self._store = store
@@ -158,7 +160,10 @@ class Responder:
         self.ladder = ladder
         self._previewer = previewer
         self._factory = BlockFactory(
-            previewer=previewer, clock=clock, requires_second_approval=requires_second_approval
+            previewer=previewer,
+            clock=clock,
+            limits=limits,
+            requires_second_approval=requires_second_approval,
         )
         self._clock = clock
         self.requires_second_approval = requires_second_approval

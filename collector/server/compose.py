@@ -161,6 +161,7 @@ class Collector:
             ladder=Ladder(directory / LADDER_FILE),
             previewer=Previewer(self.store),
             clock=clock,
+            limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
         )
         integrations = compose_integrations(

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from collector.alerting.alert import AlertKind
+from collector.core.config import BlockSettings
 from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
 from collector.response.block_factory import BlockRequest
@@ -47,6 +48,7 @@ class Meeting:
 
 def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
     return Responder(
+        limits=BlockSettings(),
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),

@@ -11,6 +11,7 @@ import pytest
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence
 from collector.api.services import ApiSettings, Services
+from collector.core.config import BlockSettings
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
 from collector.response.block_store import AuditLog, BlockStore
@@ -66,6 +67,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
     return Responder(
+        limits=BlockSettings(),
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
