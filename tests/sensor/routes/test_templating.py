@@ -164,6 +164,11 @@ def test_a_value_with_a_colon_or_an_at_sign_is_no_literal(text):
     assert classify_segment(text, load_vocabulary()).kind is not SegmentKind.LITERAL
 
 
+@pytest.mark.parametrize("text", ["lib", "exe", "red", "-", "+login", "_api"])
+def test_directories_colours_and_signed_names_are_literals(text):
+    assert classify_segment(text, load_vocabulary()).kind is SegmentKind.LITERAL
+
+
 def test_a_custom_method_is_a_literal():
     assert classify_segment("orders:search", load_vocabulary()) == Shape(SegmentKind.LITERAL, "orders:search", "")
     assert classify_segment("7:cancel", load_vocabulary()) == Shape(SegmentKind.LITERAL, "{}:cancel", "7")
