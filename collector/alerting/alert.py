@@ -274,13 +274,26 @@ class Confidence(StrEnum):
     """How sure the accusation is."""
 
     LOW = "low"  # A notice: too little is known yet of what is ordinary here. It accuses nobody.
-    MEDIUM = "medium"  # Judged by what is ordinary for those nobody knows.
-    HIGH = "high"  # Judged by peers or by the subject's own past.
+    MEDIUM = "medium"  # Compared with what is ordinary for those nobody knows.
+    HIGH = "high"  # Compared with peers or with the subject's own past.
+
+    @property
+    def rank(self) -> int:
+        """Surer ones are higher."""
+        return list(Confidence).index(self)
 
     @classmethod
     def _missing_(cls, value: object) -> "Confidence | None":
         """Alerts from before there was a confidence have none."""
         return None if value else cls.MEDIUM
+
+
+# What an observation of so little confidence may be at most: nobody is called at night for a guess.
+SEVERITY_MAX: Final = {
+    Confidence.LOW: Severity.MEDIUM,
+    Confidence.MEDIUM: Severity.HIGH,
+    Confidence.HIGH: Severity.HIGH,
+}
 
 
 class Verdict(StrEnum):
@@ -296,7 +309,7 @@ class Observation:
     """What was odd, in words and figures: the part that reports and alerts have in common. Times are unix seconds."""
 
     kind: AlertKind
-    severity: Severity
+    severity: Severity  # At most what the confidence allows (SEVERITY_MAX), whoever makes it or changes it.
     title: str  # One line for a person: who did what where.
     why: str  # One or two sentences: observed against expected, and on what evidence.
     endpoint_id: str = ""  # Empty for consumer and sensor alerts.
@@ -316,6 +329,10 @@ class Observation:
     advice: str = ""  # What to do, one sentence.
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
     measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
+
+    def __post_init__(self) -> None:
+        severity = min(self.severity, SEVERITY_MAX[self.confidence], key=lambda one: one.rank)
+        object.__setattr__(self, "severity", severity)
 
     @property
     def subject(self) -> str:

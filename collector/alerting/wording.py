@@ -56,7 +56,7 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.CLIENT_ERRORS: "See whether a release of the service or of its clients changed what a request needs.",
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
-_NOTICE: Final = " A notice only: the baseline here is not known well enough yet."
+_NOTICE: Final = " Confidence is low: too little is known yet of what is usual here. It accuses nobody."
 
 
 def report_signal(signal: Signal) -> Report:
@@ -108,13 +108,15 @@ def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
 
 
 def _report_volume(signal: AlertSignal) -> Report:
-    severity, is_above = grade_signal(signal), signal.direction is Direction.ABOVE
-    # By the installation's threshold. A scrape is sent at every level, a notice never at `quiet`: in the first hour
-    # whoever is busy looks like one.
-    quietest = Sensitivity.QUIET if severity is Severity.HIGH else signal.quietest
+    is_above = signal.direction is Direction.ABOVE
+    # By the installation's threshold. A scrape is sent at every level and in spite of the budget, a notice never at
+    # `quiet`: in the first hour whoever is busy looks like one.
+    is_sure = is_above and bool(signal.consumer) and is_scrape(signal.calls, signal.novel_objects)
+    quietest = Sensitivity.QUIET if is_sure else signal.quietest
     return Report(
         **_copy(signal),
-        severity=severity,
+        severity=grade_signal(signal),
+        is_sure=is_sure,
         title=_title_volume(signal),
         why=_explain_volume(signal),
         advice=_advise_volume(signal),
@@ -136,8 +138,8 @@ def _report_volume(signal: AlertSignal) -> Report:
 
 
 def grade_signal(signal: AlertSignal) -> Severity:
-    """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low; of a
-    service a drop is medium, a rise low."""
+    """How soon to look: a consumer taking many new objects is high (a notice of it medium, as its confidence has it), a
+    rise medium, a drop or a mild rise low; of a service a drop is medium, a rise low."""
     is_below = signal.direction is Direction.BELOW
     if signal.kind is AlertKind.VOLUME_SERVICE:
         return Severity.MEDIUM if is_below else Severity.LOW
