@@ -191,8 +191,8 @@ class AlertKind(StrEnum):
     )
     # An address looks for what is not there.
     SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
-        title="looks for {count} paths that do not exist",
-        unit="paths it had not asked for before, none of which exists",
+        title="looks for {count} paths {detail}",
+        unit="paths it had not asked for before",
         advice="Block the address, and look at what it found.",
     )
     # Data of people without credentials, from outside.

@@ -33,6 +33,9 @@ _SOURCES_NAMED: Final = 5
 # Details of calls of functions.
 REFUSED: Final = "refused"
 ANSWERED: Final = "answered; until then staff alone was let in"
+# Of paths that are looked for.
+MISSING: Final = "that do not exist"
+MISSING_OR_CLOSED: Final = "that do not exist or ask everybody for a login"
 _BASES: Final = {
     Basis.PRIOR: "the limit for callers that nobody has seen before",
     Basis.PEERS: "what the endpoint's other consumers do",

@@ -14,11 +14,11 @@ from collector.alerting.alert import AlertKind, Signal
 from collector.core.rates import UTC_NAME, LocalTime
 from collector.detection.abuse.bfla import BflaDetector
 from collector.detection.abuse.bola import BolaDetector
-from collector.detection.abuse.code_endpoints import CodeEndpoints
 from collector.detection.abuse.credential_rotation import CredentialRotationDetector
 from collector.detection.abuse.credential_sharing import CredentialSharingDetector
 from collector.detection.abuse.credential_stuffing import CredentialStuffingDetector
 from collector.detection.abuse.detector import Rarity
+from collector.detection.abuse.entrances import Entrances
 from collector.detection.abuse.enumeration import EnumerationDetector
 from collector.detection.abuse.injection import InjectionDetector
 from collector.detection.abuse.mass_export import MassExportDetector
@@ -81,7 +81,7 @@ class Engine(DetectorState):
         )
         self.losses = losses = Losses(subjects.tables)
         walks, rarity = Walks(subjects), Rarity(subjects)
-        calls, codes = PairCalls(subjects), CodeEndpoints(subjects)
+        calls, entrances = PairCalls(subjects), Entrances(subjects)
         endpoints = self.endpoints = EndpointVolume(subjects, losses, self._local_time)
         consumers = self.consumers = ConsumerVolume(subjects, losses, rarity)
         pairs = self.pairs = PairVolume(subjects, losses, rarity, walks, consumers, endpoints)
@@ -94,16 +94,16 @@ class Engine(DetectorState):
         shared = subjects, losses, rarity
         # In the order in which they are fed, and see windows that have closed.
         in_order: list[Detector] = [
-            *(walks, endpoints, health, pairs, consumers, self.services, self.silence, rarity, codes, calls),
+            *(walks, endpoints, health, pairs, consumers, self.services, self.silence, rarity, entrances, calls),
             EnumerationDetector(*shared, calls, walks),
             MassExportDetector(*shared),
-            CredentialStuffingDetector(*shared, codes),
-            ScanningDetector(*shared),
+            CredentialStuffingDetector(*shared, entrances),
+            ScanningDetector(*shared, health.services),
             CredentialSharingDetector(*shared),
             CredentialRotationDetector(*shared),
             ResourceExhaustionDetector(*shared),
             ResourceConsumptionDetector(*shared, calls),
-            BflaDetector(*shared, codes),
+            BflaDetector(*shared, entrances),
             BolaDetector(*shared),
             InjectionDetector(*shared),
         ]

@@ -164,11 +164,12 @@ class RowBatch:
         U64, _total(is_rare=True, shown_by=CALLS, read_by=ENDPOINTS | DETECTORS, text="As far as they are known.")
     ]
     records_measured: Annotated[U64, _total(is_rare=True, read_by=ENDPOINTS)]  # Of those, counted in bodies.
-    request_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]  # Calls.
+    request_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS | DETECTORS)]  # Calls.
     response_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]
     # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
     data: Annotated[
-        Ragged, _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS)
+        Ragged,
+        _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS | DETECTORS),
     ]
 
     # Of attacks.
