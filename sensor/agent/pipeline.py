@@ -17,9 +17,9 @@ from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
-from sensor.capture.http2.repeats import Repeats
+from sensor.capture.http2.repeats import Repeats, Row
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.core.calls import BodyFlag, CallRecord, Calls, Exchange, Hop, Service
+from sensor.core.calls import CALL, BodyFlag, CallRecord, Calls, Exchange, Hop, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import StageCount, StageCounter
@@ -46,6 +46,8 @@ from sensor.sensitive.document import compile_classes
 logger = logging.getLogger(__name__)
 
 FAILED: Final = "failed"
+_NAMES: Final = CALL.names or ()
+_ROUTE, _CALLS = _NAMES.index("route"), _NAMES.index("calls")
 
 
 class ProcessorState:
@@ -145,7 +147,22 @@ class CallProcessor:
 
     def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Have the kernel match the like of a described call."""
-        self._matcher.install_call(exchange, record)
+        figures = record.figures
+        more = self._schemas.weights.grant(record.target.route.route_id, figures.time_unix_ns)
+        self._matcher.install_call(exchange, record, more)
+
+    def count_rows(self, calls: Calls) -> None:
+        """Calls that were not described: each sample of their routes stands for them too."""
+        self._schemas.weights.count_rows(self._facts.route_ids[calls["route"]], calls["calls"])
+
+    def count_row(self, row: Row) -> None:
+        """The same of one row."""
+        self._schemas.weights.count(int(self._facts.route_ids[row[_ROUTE]]), row[_CALLS])
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether any route has operations, whose calls are counted."""
+        return bool(self._schemas.weights)
 
     def flush(self, maps: KernelMaps) -> bool:
         """Write new cache entries to the kernel; whether there were any."""
@@ -264,6 +281,8 @@ class Pipeline:
                 self._counter.see()
                 self._counter.use()
                 aggregator.add_row(row)
+                if self._processor.has_operations:
+                    self._processor.count_row(row)
             else:
                 self._take_one(exchange)
 
@@ -273,7 +292,11 @@ class Pipeline:
             return
         self._counter.see(len(calls))
         self._counter.use(len(calls))
+        self._add_calls(calls)
+
+    def _add_calls(self, calls: Calls) -> None:
         try:
+            self._processor.count_rows(calls)
             self.aggregator.add_calls(calls)
         except Exception:
             self.aggregator.drop(FAILED, len(calls))
@@ -339,11 +362,7 @@ class Pipeline:
             _log_failure("reading records of")
             return
         self._matched.use(count)
-        try:
-            self.aggregator.add_calls(calls)
-        except Exception:
-            self.aggregator.drop(FAILED, len(calls))
-            _log_failure("aggregating")
+        self._add_calls(calls)
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""

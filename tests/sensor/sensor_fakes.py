@@ -215,6 +215,11 @@ class FakeProcessor:
         self.forgotten_count = 0
         self.is_teaching = True
         self.consumer_order = CONSUMER_ORDER
+        self.has_operations = False
+        self.counted = 0
+
+    def count_rows(self, calls: Calls) -> None:
+        self.counted += int(calls["calls"].sum())
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         if b"/bug" in exchange.request_head:

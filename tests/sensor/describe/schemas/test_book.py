@@ -186,7 +186,7 @@ def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
     assert (paid.authentication, paid.data) == (((8, 3),), ((65, 3), (129, 3)))
     assert (paid.requests_read, paid.responses_read, paid.consumers) == (4, 3, 3)
     assert (paid.first_seen, paid.last_seen) == (51, 60)
-    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 5)
+    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 6)
     own = {(schema.part, schema.operation): _fields(schema) for schema in told if schema.operation}
     assert own[SchemaPart.REQUEST_BODY, "graphql mutation PayOrder"]["/order_id"] == (3, 0, {"integer/int32": 3})
     assert "/state" in own[SchemaPart.RESPONSE_BODY, "graphql mutation PayOrder"]
