@@ -460,6 +460,7 @@ class AbuseSignal(_Signal, frozen=True, kw_only=True, tag=True):
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     walk: str = ""  # That its objects came in order, a clause.
+    is_estimate: bool = False  # The count: older ones weigh less in it, or hashes of objects met.
 
 
 class HealthMeasure(StrEnum):

@@ -226,7 +226,7 @@ def _compare(signal: AlertSignal) -> str:
 def _report_abuse(signal: AbuseSignal) -> Report:
     """Without rates, which are of calls: what was counted is in the words."""
     row, where = signal.kind.row, signal.endpoint_label or "the API"
-    title = row.title.format(count=f"{signal.count:,}", where=where, detail=signal.detail)
+    title = row.title.format(count=_name_count(signal), where=where, detail=signal.detail)
     return Report(
         **_copy(signal),
         severity=_grade_abuse(signal),
@@ -246,6 +246,10 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     )
 
 
+def _name_count(signal: AbuseSignal) -> str:
+    return f"{'≈ ' if signal.is_estimate else ''}{signal.count:,}"
+
+
 def _grade_abuse(signal: AbuseSignal) -> Severity:
     """A notice is low. A group of callers is less sure, for it may be a campaign; so is a caller that is let in among
     staff, which may be new there. Scanners send payloads to every service, and are high where one worked."""
@@ -263,7 +267,7 @@ def _explain_abuse(signal: AbuseSignal) -> str:
     what = f"{row.unit} ({signal.detail})" if signal.detail else row.unit
     risk = f" (OWASP {row.owasp})" if row.owasp else ""
     sentence = (
-        f"{signal.count:,} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
+        f"{_name_count(signal)} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
         f"{signal.ceiling:,} is the most by {_ABUSE_BASES[signal.basis]}{risk}. "
     )
     if signal.walk:
