@@ -273,8 +273,8 @@ class AlertState(StrEnum):
 class Confidence(StrEnum):
     """How sure the accusation is."""
 
-    LOW = "low"  # A notice: too little is known yet of what is ordinary here. It accuses nobody.
-    MEDIUM = "medium"  # Compared with what is ordinary for those nobody knows.
+    LOW = "low"  # A notice: the baseline is not known yet. It accuses nobody.
+    MEDIUM = "medium"  # Compared with the limits for callers that nobody knows.
     HIGH = "high"  # Compared with peers or with the subject's own past.
 
     @property

@@ -59,7 +59,7 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.CLIENT_ERRORS: "See whether a release of the service or of its clients changed what a request needs.",
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
-_NOTICE: Final = " Confidence is low: too little is known yet of what is usual here. It accuses nobody."
+_NOTICE: Final = " Confidence is low: the baseline is not known yet. It accuses nobody."
 
 
 def report_signal(signal: Signal) -> Report:

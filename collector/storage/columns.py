@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 import numpy as np
 
-from collector.core.rows import U32, U64, Ragged, Route
+from collector.core.rows import U32, U64, Ragged, Route, ServiceLoss
 
 # Of one row: sums over a year of rows then stay far below 2**64.
 CALLS_LIMIT: Final = 2**40
@@ -94,6 +94,7 @@ class RowBatch:
     seen_calls: int
     tls_lost_calls: int = 0  # Of both, what TLS carried.
     tls_seen_calls: int = 0
+    service_losses: tuple[ServiceLoss, ...] = ()  # In none of these.
     strings: tuple[str, ...]
     routes: tuple[Route, ...]
     route: U32  # Index into routes.

@@ -24,6 +24,7 @@ from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import StageCount, StageCounter
 from sensor.core.keyed import InstallationKey, KeyedHash
+from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.describe.attacks.open import open_attacks
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate, SampleRule
@@ -32,7 +33,7 @@ from sensor.describe.filter import CallFilter, Exclusion
 from sensor.describe.schemas.book import SchemaBook
 from sensor.ebpf.abi import OverflowTotals, RecordFlag, Records
 from sensor.ebpf.pieces import Pieces
-from sensor.export.convert import BatchConverter, SerialisedBatch
+from sensor.export.convert import BatchConverter, SerialisedBatch, ServiceWay
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.kernel_cache import KernelCache, KernelMaps
@@ -155,6 +156,16 @@ class CallProcessor:
         """Calls that were not described: each sample of their routes stands for them too."""
         self._schemas.weights.count_rows(self._facts.route_ids[calls["route"]], calls["calls"])
 
+    def name_losses(self, counts: Iterable[PortCount]) -> dict[ServiceWay, int]:
+        """Lost calls of listening ports by the service there."""
+        losses: dict[ServiceWay, int] = {}
+        for count in counts:
+            if count.role is CoverageRole.LISTENING and count.lost_calls:
+                service, _ = self._identity.server(count.cgroup_id, count.port, "")
+                key = service, count.kind is PortProtocol.HTTPS
+                losses[key] = losses.get(key, 0) + count.lost_calls
+        return losses
+
     def count_row(self, row: Row) -> None:
         """The same of one row."""
         self._schemas.weights.count(int(self._facts.route_ids[row[_ROUTE]]), row[_CALLS])
@@ -267,6 +278,7 @@ class Pipeline:
         self.policy_epoch = 0
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
+        self.service_losses: Mapping[ServiceWay, int] = {}  # Of those, what is known to be of a service.
 
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
@@ -404,15 +416,18 @@ class Pipeline:
             except Exception:
                 logger.exception("measuring shares by rows failed; the rows leave")
         lost_calls, seen_calls = self._count_calls()
+        named = sum(self.service_losses.values())
+        tls_named = sum(lost for (_, is_encrypted), lost in self.service_losses.items() if is_encrypted)
         return self._converter.convert(
             rows,
             key_id=self._key_id,
             policy_epoch=self.policy_epoch,
             clock_segment=self._segment,
-            lost_calls_total=lost_calls,
-            seen_calls_total=seen_calls,
-            tls_lost_calls_total=self.tls_lost_calls,
-            tls_seen_calls_total=self.tls_seen_calls,
+            lost_calls_total=max(0, lost_calls - named),
+            seen_calls_total=max(0, seen_calls - named),
+            tls_lost_calls_total=max(0, self.tls_lost_calls - tls_named),
+            tls_seen_calls_total=max(0, self.tls_seen_calls - tls_named),
+            service_losses=self.service_losses,
         )
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -20,6 +20,7 @@ from sensor.ebpf.abi import RECORD, Counter
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
+from sensor.export.convert import ServiceWay
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.kernel_cache import KernelMaps, MapName
 from tests.sensor.clocks import FakeClock
@@ -217,6 +218,9 @@ class FakeProcessor:
         self.consumer_order = CONSUMER_ORDER
         self.has_operations = False
         self.counted = 0
+
+    def name_losses(self, counts: Iterable[PortCount]) -> dict[ServiceWay, int]:
+        return {}
 
     def count_rows(self, calls: Calls) -> None:
         self.counted += int(calls["calls"].sum())

@@ -77,7 +77,7 @@ class KernelLeaf:
 
 @dataclass(slots=True)
 class Node:
-    """One route of a sensor: what the kernel sends up is described, the rest is counted in batches."""
+    """One route of a sensor: what the kernel copies to user space is described, the rest is counted in batches."""
 
     protocol: str
     book: SchemaBook = field(
