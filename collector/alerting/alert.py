@@ -323,7 +323,7 @@ class Observation:
     threshold_rate: float = 0.0
     score: float = 1.0  # 0..1, higher is odder.
     calls: int = 0  # In the window.
-    loss_ratio: float = 0.0  # What share of their calls the sensors that see it lost.
+    loss_ratio: float = 0.0  # Share of its calls that sensors did not read: lost, or only estimated.
     confidence: Confidence = Confidence.HIGH
     risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
     advice: str = ""  # What to do, one sentence.

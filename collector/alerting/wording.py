@@ -97,7 +97,7 @@ def _copy(signal: Signal) -> dict[str, Any]:
 
 
 def _name_loss(ratio: float, consequence: str = "") -> str:
-    return f" The sensors that see it lost {ratio:.1%} of their calls{consequence}." if ratio > 0 else ""
+    return f" Of its calls {ratio:.1%} were lost by sensors or only estimated{consequence}." if ratio > 0 else ""
 
 
 def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:

@@ -28,7 +28,7 @@ from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDete
 from collector.detection.abuse.scanning import ScanningDetector
 from collector.detection.framework.detector import Detector
 from collector.detection.framework.loss import Losses
-from collector.detection.framework.rows import Events
+from collector.detection.framework.rows import FLAG_ESTIMATED, Events
 from collector.detection.framework.slots import Subjects
 from collector.detection.framework.state import Arrays, DetectorState, Slots, StateError, number
 from collector.detection.framework.subject_index import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectIndex
@@ -52,6 +52,7 @@ class Engine(DetectorState):
     used_calls = number(0)
     _client_side_calls = number(0)
     _proxy_calls = number(0)
+    _estimated_calls = number(0)
     _late_calls = number(0)
     _ahead_calls = number(0)
 
@@ -132,6 +133,7 @@ class Engine(DetectorState):
         return {
             "client_side": self._client_side_calls,
             "proxy": self._proxy_calls,
+            "estimated": self._estimated_calls,
             "late": self._late_calls,
             "ahead": self._ahead_calls,
         }
@@ -249,5 +251,7 @@ def _list_reasons(batch: RowBatch, received_at: int | Slots) -> dict[str, NDArra
     return {
         "_client_side_calls": batch.role != ROLE_SERVER,
         "_proxy_calls": batch.hop == HOP_PROXY,
+        # Of endpoints that nobody knows: they correct those that are read (collector/detection/framework/loss.py).
+        "_estimated_calls": batch.flags & FLAG_ESTIMATED > 0,
         "_ahead_calls": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
     }

@@ -1,4 +1,7 @@
-"""The share of calls that sensors lost recently. It widens the expected ranges and is printed in alerts.
+"""The share of calls that sensors did not read recently. It widens the expected ranges and is printed in alerts.
+
+Calls of a service that is read in turns are estimated for the time between, without path and caller. They count as
+unread here too: else each endpoint of the service would seem to fall silent when the turns begin.
 
 A sensor reports its loss, separately for calls in clear text and over TLS, which it captures in different ways. What is
 known to be of one service is reported for it alone, and the rest for the node. The loss is kept by node, and weighs no
@@ -15,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.core.rows import Service
-from collector.detection.framework.rows import FLAG_ENCRYPTED, Events, hash_text
+from collector.detection.framework.distinct import list_distinct
+from collector.detection.framework.rows import FLAG_ENCRYPTED, FLAG_ESTIMATED, Events, hash_text
 from collector.detection.framework.slots import SubjectName, Subjects
 from collector.detection.framework.state import F64, U64, Arrays, DetectorState, Slots, column, number, record
 from collector.inventory.naming import name_service
@@ -59,11 +63,15 @@ class _Account:
         for loss in batch.service_losses:
             key = _key_service(loss.service, is_encrypted=loss.is_encrypted)
             new[key] = new.get(key, 0.0) + loss.lost_calls
-        if not new and not self.services:
+        is_estimated = batch.flags & FLAG_ESTIMATED > 0
+        has_estimates = bool(is_estimated.any())
+        if not (new or self.services or has_estimates):
             return
         keys = _key_rows(batch)
+        for key in list_distinct(keys[is_estimated]).tolist() if has_estimates else ():
+            new[key] = new.get(key, 0.0) + float(batch.calls[is_estimated & (keys == key)].sum())
         for key in {*new, *self.services}:
-            delivered, lost = float(batch.calls[keys == key].sum()), new.get(key, 0.0)
+            delivered, lost = float(batch.calls[~is_estimated & (keys == key)].sum()), new.get(key, 0.0)
             weight = min(1.0, _SEEN_MAX * delivered / (delivered + lost)) if lost else 1.0
             seen, before = (fade * one for one in self.services.get(key, (0.0, 0.0)))
             seen, before = seen + weight * (delivered + lost), before + weight * lost

@@ -256,7 +256,7 @@ def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
     assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(15, 150), (0, 0)]]
 
 
-def test_what_a_service_lost_is_told_once_and_with_its_own_rows() -> None:
+def test_what_a_service_lost_is_sent_once_and_with_its_own_rows() -> None:
     converter = BatchConverter(node="n", boot_id="b")
     web, api = make_record(), make_record(route=make_route(2, workload="api"))
     losses: dict[ServiceWay, int] = {(make_service("api"), True): 7, (make_service("api"), False): 2}
@@ -265,8 +265,8 @@ def test_what_a_service_lost_is_told_once_and_with_its_own_rows() -> None:
         payloads = [
             data_pb2.Batch.FromString(one.payload) for one in serialise(make_rows(stream), converter, 0, losses)
         ]
-        told = [loss for batch in payloads for loss in batch.service_losses]
-        return [(loss.service.workload, loss.is_encrypted, loss.lost_calls) for loss in told]
+        losses_sent = [loss for batch in payloads for loss in batch.service_losses]
+        return [(loss.service.workload, loss.is_encrypted, loss.lost_calls) for loss in losses_sent]
 
     assert send(web) == []
     assert send(web, api) == [("api", True, 7), ("api", False, 2)]
