@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch
+from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch, look_at_claims
 from collector.api.services import Services
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
@@ -137,6 +137,7 @@ class _Life:
                 own_traffic=self._describe_own_traffic,
                 clock=time.time,
                 reveals=collector.reveals,
+                witnesses=collector.witnesses,
                 on_coverage=collector.reports.add_coverage,
                 on_workloads=collector.reports.add_workloads,
                 on_former_names=collector.reports.add_former_names,
@@ -204,6 +205,7 @@ class _Life:
         for findings in (
             self._storage.look(self._read_storage(), now),
             self._silence.look(sensors, now),
+            look_at_claims(self._collector.witnesses.list_uses(), now),
             self._expiry.look(sensors, self._entrance.list_validities(), now),
         ):
             if findings.reports:
