@@ -2,8 +2,8 @@
 
 By endpoint, it finds attacks in which many addresses take part. A guess is one of these:
 
-- A call without a credential that writes and is refused, where callers send passwords (`entrances.py`).
-- A refused call with a credential that this address had not shown before.
+- A call without a credential but a cookie that writes and is refused, where callers send passwords (`entrances.py`).
+- Another refused call with a credential that this address had not shown before.
 - Any wrong call where a path asks for a one-time code. A second factor has the session of the first, and a wrong code
   is often answered 400 or 422.
 
@@ -98,8 +98,8 @@ class CredentialStuffingDetector(AbuseDetector):
     def find(self, events: Events) -> list[Finding]:
         entrances = self._entrances
         is_code = entrances.asks_for_codes(events.endpoint) & events.is_writing
-        weight = np.where(is_code, 1.0, entrances.weigh(events.endpoint))
-        is_login = (events.is_anonymous & events.is_writing & (weight > 0)) | is_code
+        weight = np.where(is_code, 1.0, entrances.weigh(events))
+        is_login = weight > 0
         refused = events.list_answered(_REFUSALS)
         tried = np.zeros(len(is_login), np.bool_)
         tried[refused] = is_login[refused] | ~events.is_anonymous[refused]
@@ -119,7 +119,7 @@ class CredentialStuffingDetector(AbuseDetector):
         for row in entered.nonzero()[0].tolist():  # Of a known guesser only: others have nothing to make good.
             source[row] = self._sources.find_key(int(key[row]))
         amounts = np.where(
-            tried, self._count(events, tried, is_code, weight, source), np.where(entered, -events.calls, 0.0)
+            tried, self._count(events, tried, is_login, weight, source), np.where(entered, -events.calls, 0.0)
         )
         findings = self._judge(events, source, amounts)
         amounts = np.where(entered, -HONEST_SHARE * events.calls, amounts)
@@ -139,11 +139,11 @@ class CredentialStuffingDetector(AbuseDetector):
         source[rows] = self._sources.touch_named(distinct, events.time, name)[inverse]
         return source
 
-    def _count(self, events: Events, tried: Bools, is_code: Bools, weight: F64, source: Slots) -> F64:
+    def _count(self, events: Events, tried: Bools, is_login: Bools, weight: F64, source: Slots) -> F64:
         """Guesses of each row that tried."""
         credential = events.read(events.batch.credential)
-        with_one = tried & (credential != 0) & ~is_code
-        guesses = np.where(tried & ~with_one, events.calls * np.where(events.is_anonymous, weight, 1.0), 0.0)
+        with_one = tried & (credential != 0) & ~is_login
+        guesses = np.where(tried & ~with_one, events.calls * np.where(is_login, weight, 1.0), 0.0)
         guesses[with_one] = self._shown.count_novel(source[with_one], credential[with_one])
         return guesses
 

@@ -1,8 +1,9 @@
 """Finds endpoints where callers prove who they are, with a password or a one-time code, and whether these let anybody
 in.
 
-Where callers send passwords is seen in the sampled bodies of requests without a credential: the share of them that
-carried a secret is the weight of an attempt. Where no body was read, the words of the path say so.
+Where callers send passwords is seen in sampled bodies of requests that have no credential, or only a cookie, as forms
+have before the login. The share of them that carried a secret is the weight of an attempt. Where no body was read, the
+words of the path say so, of requests without a cookie.
 
 A refusal is an attempt at somebody else's account only where others are let in. It is a policy or an outage where
 
@@ -37,6 +38,7 @@ _UNREAD, _OTHER, _CODE, _PASSWORD = 0, 1, 2, 3
 _SECRETS: Final = np.array(
     [PLACE_SIZE + kind for kind, (_, data_class) in DATA_KINDS.items() if data_class is DataClass.SECRET], np.uint64
 )
+_COOKIES: Final = 1 << 7 | 1 << 8  # AuthenticationKind: a key in a cookie, and a session.
 _REFUSALS: Final = (401, 403)
 _FOUND: Final = (302, 303)  # What a form answers that let somebody in; it shows itself again to others.
 
@@ -55,7 +57,7 @@ class Entrances(Detector):
     name = "abuse.entrances"
     parts = ("_callers",)
     _asks = column(np.int8)  # For what, by the words of its path, read once.
-    _bodies = column(np.float64)  # Requests without a credential whose bodies were read,
+    _bodies = column(np.float64)  # Requests without a credential but a cookie whose bodies were read,
     _secrets = column(np.float64)  # and those of them that carried a secret.
     _let_in = column(np.int64)  # Callers that were.
     _period = column(np.int64)  # Ends, and the next begins, when somebody is let in.
@@ -93,11 +95,16 @@ class Entrances(Detector):
         found: Bools = self._asks[endpoints] == _CODE
         return found
 
-    def weigh(self, endpoints: Slots) -> F64:
-        """Of n slots of this batch, how many attempts with a password a call without a credential is, 0 to 1."""
-        share = self._secrets[endpoints] / np.maximum(self._bodies[endpoints], 1)
-        weight: F64 = np.where(self._bodies[endpoints] > 0, share, self._asks[endpoints] == _PASSWORD)
-        return weight
+    def weigh(self, events: Events) -> F64:
+        """Of n rows, how many attempts with a password each of their calls is, 0 to 1."""
+        share = self._secrets[events.endpoint] / np.maximum(self._bodies[events.endpoint], 1)
+        is_named = (self._asks[events.endpoint] == _PASSWORD) & events.is_anonymous
+        weight = np.where(self._bodies[events.endpoint] > 0, share, is_named)
+        return np.where(self._may_log_in(events), weight, 0.0)
+
+    def _may_log_in(self, events: Events) -> Bools:
+        may: Bools = events.is_writing & (events.read(events.batch.authentication) & ~np.uint32(_COOKIES) == 0)
+        return may
 
     def lets_others_in(self, events: Events) -> Bools:
         """Of n rows, whether their endpoint lets others in than their caller."""
@@ -115,7 +122,7 @@ class Entrances(Detector):
     def _count_secrets(self, events: Events) -> None:
         data = events.batch.data
         bodies = events.read(events.batch.request_bodies_read).astype(np.float64)
-        rows = (events.is_anonymous & events.is_writing & (bodies > 0)).nonzero()[0]
+        rows = (self._may_log_in(events) & (bodies > 0)).nonzero()[0]
         if not len(rows):
             return
         is_secret = np.isin(data.values, _SECRETS)

@@ -91,6 +91,15 @@ def test_passwords_that_fail_where_others_get_in_are_stuffing(scene: Scene) -> N
     assert {(one.kind, one.consumer) for one in signals} == {(AlertKind.CREDENTIAL_STUFFING, f"address:{OUTSIDE}")}
 
 
+def test_passwords_sent_with_the_cookie_of_a_form_are_stuffing(scene: Scene) -> None:
+    """One session, from before the login: its credential is always the same."""
+    cookie = {"authentication": 1 << 8, "credential": 77}
+    signals = scene.run([post(passwords=1, **cookie)] for _ in range(12))
+    assert {(one.kind, one.consumer) for one in signals} == {(AlertKind.CREDENTIAL_STUFFING, f"address:{OUTSIDE}")}
+    elsewhere = [[post(route=ITEMS, bodies=1, **cookie)] for _ in range(30)]
+    assert {one.kind for one in scene.run(elsewhere, start=Scene.later + 86_400)} == {AlertKind.BFLA}
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_form_without_a_password_that_everybody_is_refused_is_a_policy(scene: Scene, status: int) -> None:
     steps = [[post(f"45.2.{n}.1", status, route=EXAMPLE, bodies=1) for n in range(8)] for _ in range(30)]
