@@ -62,6 +62,8 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
 
 
 GRACE_SECONDS = 3.0
+# From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
+STOP_SECONDS_MAX = 10.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
 _POLL_SECONDS = 0.5
@@ -186,6 +188,7 @@ class _Life:
             await asyncio.wait({stopped, http, commit, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
+            end_at_deadline(STOP_SECONDS_MAX)
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
             server.should_exit = True
@@ -343,3 +346,15 @@ class _Life:
 
 def _first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0] or type(error).__name__
+
+
+def end_at_deadline(seconds: float) -> None:
+    """Ends this process then, if it has not ended: a thread in a long question cannot be stopped, and would keep it."""
+
+    def end() -> None:
+        logger.warning("Work was still under way %.0f s after the stop; it is cut off.", seconds)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

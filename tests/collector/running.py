@@ -92,7 +92,7 @@ class Conversation:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=stream_pb2.ConnectResponse.FromString,
         )
-        self._heard = connect(iter(self._said.get, None), timeout=60)
+        self._heard = connect(iter(self._said.get, None), timeout=600)  # Of the whole stream, on a busy host.
         self.say(hello)
 
     def say(self, message: stream_pb2.ConnectRequest) -> None:
