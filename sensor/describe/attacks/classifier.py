@@ -331,7 +331,8 @@ class AttackClassifier:
         kind = min(votes, key=lambda kind: (kind not in _NARROW, -votes[kind], _ORDER[kind]))
         return self._make_attack(kind, len(matched) > 1 or any(rule.is_sure for rule in matched), text)
 
-    def _match(self, text: str, part: Part) -> list[Rule]:
+    def _match(self, text: str, part: Part, *, is_bare: bool = False) -> list[Rule]:
+        """Rules that match; `is_bare`: what only formats was removed already."""
         whole = text
         if part is Part.AGENT:
             text = _PRODUCT.sub(" ", text)  # `Docker-Client/27.3`, `APT-HTTP/1.3` are no commands and no protocols.
@@ -345,19 +346,17 @@ class AttackClassifier:
             found += [rule for rule in self._everywhere.match(bare) if rule.attack_class is AttackClass.RCE]
         if part is Part.ORIGIN:
             found = [rule for rule in found if rule.attack_class is not AttackClass.SSRF]
-        return self._weigh(found, text, part) if found else found
-
-    def _weigh(self, found: list[Rule], text: str, part: Part) -> list[Rule]:
-        """Those of the matching rules that count in a text of this kind: ordinary markup and prose match many."""
         found = [rule for rule in found if rule is not _HIDDEN]
-        if not found:
-            return found
-        plain = strip_markup(text)
-        is_prose = is_document(text)
-        if plain is None and is_prose:
-            plain = strip_marks(text)
-        if plain is not None:
-            return self._match(plain, part)
+        return self._weigh(found, text, part, is_bare=is_bare) if found else found
+
+    def _weigh(self, found: list[Rule], text: str, part: Part, *, is_bare: bool) -> list[Rule]:
+        """Those of the matching rules that count in a text of this kind: ordinary markup and prose match many."""
+        bare = text if is_bare else strip_markup(text)
+        is_prose = is_document(bare)
+        if is_prose and not is_bare:
+            bare = strip_marks(bare)
+        if bare != text:
+            return self._match(bare, part, is_bare=True)
         if is_prose:
             loose = Counter(kind for _, kind in {(rule.name, rule.attack_class) for rule in found if rule.is_loose})
             return [rule for rule in found if not rule.is_loose or loose[rule.attack_class] >= _LOOSE_MIN]

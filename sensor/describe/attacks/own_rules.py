@@ -180,7 +180,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""\b(?:alert|confirm|prompt|eval|print)\b\s*(?:(?:\?\.|\.)\s*(?:call|apply|bind)\s*)?(?:/\*.{0,40}\*/|//[^\n]{0,40}\n|\?\.)?\s*`|\b(?:alert|confirm|prompt|eval)\s*(?:\?\.|\.)\s*(?:call|apply|bind|constructor|name|valueof)\b|\(\s*(?:alert|confirm|prompt|eval)\s*\)\s*[(`]|\b(?:alert|confirm|prompt|eval)\s*\]?\s*\?\.\s*[(`\[]""",
             r"""\b(?:alert|confirm|prompt|eval)\s*(?:/\*.{0,40}?\*/|//[^\n]{0,40}\n)\s*\(|\ba\s{1,3}l\s{1,3}e\s{1,3}r\s{1,3}t\b|\[\s*['"`/]?(?:alert|confirm|prompt|eval)['"`/]?\s*\]|[=:]\s*(?:alert|confirm|prompt|eval)\s*[,;)&}\]|](?:\s*\w*\s*[(`]|\s*throw\b)""",
             r"""\b(?:self|window|top|parent|frames|this|globalthis|document)\s*\[\s*(?:['"`/]\s*\w{0,12}['"`/]|\w+\s*[+(]|/|\\)|\.\s*(?:sort|map|find|filter|some|every|foreach|reduce|from|of|constructor|call|apply)\s*`|\.\s*(?:sort|map|find|filter|some|every|foreach|from|reduce|with|findindex|flatmap)\s*\(\s*(?:\d+\s*,\s*)?(?:alert|confirm|prompt|eval|print)\s*\)""",
-            r"""\bonerror\s*[=\]]|\bthrow\s*(?:onerror|/|\{)|\bset(?:timeout|interval)\s*(?:\(\s*['"`\w]|`)|\bimport\s*\(\s*['"`]|\bnew\s+xmlhttprequest\b|\bfetch\s*\(\s*['"`]|\blocation(?:\.\w+)?\s*=\s*['"`]?\s*(?:javascript|data|name|https?:|//)|\.\s*(?:inner|outer)html\s*=|\breturn\s+this\s*;""",
+            r"""\bonerror\s*[=\]]|\bthrow(?:\s*onerror\b|\s*\{|\s+/|/\w*/\s*[.,;)])|\bset(?:timeout|interval)\s*(?:\(\s*['"`\w]|`)|\bimport\s*\(\s*['"`]|\bnew\s+xmlhttprequest\b|\bfetch\s*\(\s*['"`]|\blocation(?:\.\w+)?\s*=\s*['"`]?\s*(?:javascript|data|name|https?:|//)|\.\s*(?:inner|outer)html\s*=|\breturn\s+this\s*;""",
             r"""\bj\s*a\s+v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:|\bv\s*b\s*s\s+c\s*r\s*i\s*p\s*t\s*:|\bjavascript\s*:\s*(?:[\w.$]+\s?\(|\s*(?:alert|confirm|prompt|eval)\b)|\b(?:alert|confirm|prompt|eval)\s*(?:\(\s*(?:\d+|document\.\w+|['"/`]?xss\w*['"/`]?|string\.\w+\([^)]*\))\s*\)|`\w*`)""",
             r"""\bstring\.fromcharcode\b|\beval\s*\(|\burl\s*\(\s*javascript|\+adw-|<!--|^\s*--!?>|<img[^>]+src\s*=\s*["']?[^h/"'\s]""",
         ),
@@ -272,6 +272,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         (
             r"""[\r\n]\s*(?:set-cookie|location|content-(?:type|length)|http/1)[^\n]*:""",
             r"""[\r\n]\s*(?:[a-z]{1,4}\d{1,5}\s+(?:append|authenticate|capability|copy|create|delete|examine|expunge|fetch|list|login|lsub|rename|search|select|status|store|uid)\b|rcpt\s+to:|mail\s+from:|(?:apop|ehlo|helo|vrfy|expn|auth)\s+\S|(?:retr|dele|list|uidl|top)\s+\d)""",
+            r"""^[^\r\n]{0,200}[\r\n]+(?:b?cc|reply-to)\s*:\s*\S+@|\r\n\.\r\n""",
             r"""[\r\n]\s*\w{1,6}\s+(?:uid\s+)?(?:store|fetch|copy)\s+[\d:*]+\s+[-+(\w]""",
             r"""[\r\n]\s*(?-i:HELP|DATA|QUIT|RSET|NOOP|STAT|CAPA|EHLO|HELO|STARTTLS)(?:\s+[A-Z]\w*)?\s*$""",
         ),

@@ -26,7 +26,7 @@ _ATTRIBUTE: Final = (
     rf"""(?:{_NAMES}|{_MORE_NAMES})(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[\w%.-]+))?|"""
     r"""(?:href|src|cite)\s*=\s*(?:"(?:https?://|mailto:|tel:|[/#?.]|)[\w\s%&#;=?+,.~@!$()*/-]*(?::\d+[\w%&#;=?+,.~/-]*)?"|"""
     r"""'(?:https?://|mailto:|tel:|[/#?.]|)[\w\s%&#;=?+,.~@!$()*/-]*(?::\d+[\w%&#;=?+,.~/-]*)?')|"""
-    r"""style\s*=\s*(?!.[^"'>]*(?:script|url\s*\(\s*(?!https?://|/\w)))(?:"[\w\s%#.,;:!()/-]*"|'[\w\s%#.,;:!()/-]*')"""
+    r"""style\s*=\s*(?!.[^"'<>]*(?:script|url\s*\(\s*(?!https?://|/\w)))(?:"[\w\s%#.,;:!()/-]*"|'[\w\s%#.,;:!()/-]*')"""
 )
 _MARKUP: Final = re.compile(
     rf"""</(?:{_TAG})\s*>|<(?:{_TAG})(?:\s+(?:{_ATTRIBUTE}))*\s*/?>|<!--(?!\s*[#\[]|esi)[^<>]*?-->""", re.IGNORECASE
@@ -65,18 +65,16 @@ def shorten(text: str) -> str:
     return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - _TAIL] + text[-_TAIL:]
 
 
-def strip_markup(text: str) -> str | None:
-    """`text` without tags and comments that only format; None where it has none, or breaks out of something."""
+def strip_markup(text: str) -> str:
+    """`text` without tags and comments that only format; as it is where it breaks out of something."""
     if "<" not in text or _BREAKS.search(text):
-        return None
-    plain = _MARKUP.sub(" ", text)
-    return plain if plain != text else None
+        return text
+    return _MARKUP.sub(" ", _MARKUP.sub(" ", text))  # Comments hold tags.
 
 
-def strip_marks(text: str) -> str | None:
-    """A document without the marks around its code; None where it has none."""
-    plain = _CODE.sub(r" \2 ", text)
-    return plain if plain != text else None
+def strip_marks(text: str) -> str:
+    """A document without the marks around its code."""
+    return _CODE.sub(r" \2 ", text)
 
 
 def is_search(text: str) -> bool:

@@ -230,7 +230,7 @@ class AttackReader:
             return 0
         body = self._read_body(request)
         query = request.query
-        is_plain = _PLAIN_QUERY.match(query) and _PLAIN.match(request.path) and not (body or _SESSION.search(query))
+        is_plain = _PLAIN_QUERY.match(query) and _PLAIN.match(request.path) and not (body or _is_linked(request))
         lines = self._list_lines(request)
         odd = [line for line in lines if self._is_odd(line)]
         is_target_odd = self._classifier.is_odd(f"{request.path}?{request.query}") if is_plain else True
@@ -305,6 +305,14 @@ class AttackReader:
         self._used += size
         self._account.read_bytes += size
         return True
+
+
+def _is_linked(request: AttackedRequest) -> bool:
+    """Whether a link of some page may have chosen the session that the query names."""
+    if not _SESSION.search(request.query):
+        return False
+    in_head = b"\nReferer:" in request.head or b"\nreferer:" in request.head
+    return in_head or any(name == b"referer" for name, _ in request.headers)
 
 
 def _read_line(line: bytes) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """Ordinary texts that speak of code or hold markup, which are no attacks; and payloads among them, which still are."""
 
 import json
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import AttackClass, Request
 from sensor.describe.attacks.classifier import AttackClassifier
 from sensor.describe.attacks.core_rules import load_core_rules
+from sensor.describe.attacks.own_rules import _LOOSE, OWN_RULES
 from sensor.describe.attacks.prose import TEXT_MAX, is_document, is_search, shorten, strip_marks, strip_markup
 
 HASH = KeyedHash(1, bytes(16)).compute
@@ -51,6 +53,7 @@ ATTACKS = (
     ("(userAccountControl:1.2.840.113556.1.4.803:=2)", AttackClass.LDAP),
     ("\\\\10.0.0.9\\share\\a.exe", AttackClass.TRAVERSAL),
     ("\\\\fileserver\\c$\\windows\\win.ini", AttackClass.TRAVERSAL),
+    ("Ann\r\nBcc: b@example.test", AttackClass.SPLITTING),
     ('<xs:include schemaLocation="http://h.test/a.xsd"/>', AttackClass.XXE),
     ('<a xsi:noNamespaceSchemaLocation="http://h.test/a.xsd"/>', AttackClass.XXE),
     ('<xi:include href="file:///etc/passwd" parse="text"/>', AttackClass.XXE),
@@ -87,6 +90,12 @@ def test_queries_of_counters_and_updates_are_no_attacks(classifier: AttackClassi
     assert classifier.classify(Request("/etc/designs/site/jquery.min.js", query)) is None
 
 
+def test_loose_rules_are_named_as_they_are() -> None:
+    names = [rule.name for rule in OWN_RULES]
+    assert len(set(names)) == len(names)
+    assert {rule.name for rule in OWN_RULES if rule.is_loose} == set(_LOOSE.split())
+
+
 def test_escapes_are_read_in_any_order() -> None:
     for query in ("q=\\u0025253Cscript\\u0025253Ealert(1)", "un\u200bion=1'+un\u200bion+sel\u200bect+1--"):
         assert CLASSIFIERS[0].classify(Request("/", query)) is not None
@@ -101,10 +110,10 @@ def test_what_texts_are() -> None:
     assert is_search('"a b" AND "c"')
     assert not is_search('" or "1"="1')
     assert strip_markup("<p>a</p>") == " a "
-    assert strip_markup("a < b") is None
-    assert strip_markup('"><b>x</b>') is None
+    assert strip_markup("a < b") == "a < b"
+    assert strip_markup('"><b>x</b>') == '"><b>x</b>'
     assert strip_marks("see `ls` there") == "see  ls  there"
-    assert strip_marks("alert`1`") is None
+    assert strip_marks("alert`1`") == "alert`1`"
 
 
 def test_long_texts_are_cut_where_nothing_is_and_keep_their_end() -> None:
@@ -112,3 +121,14 @@ def test_long_texts_are_cut_where_nothing_is_and_keep_their_end() -> None:
     text = shorten("word, " * 20_000 + "the end")
     assert len(text) == TEXT_MAX
     assert text.endswith("the end")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<b style=", '<a href="', "<a class ", "<!-- ", "`a ", "`` ", '"a" ', "<<b>b>", '<p style="a" ', "a\n", "the of "],
+)
+def test_hostile_texts_take_time_in_proportion_to_their_length(piece: str) -> None:
+    text = "<script>' or 1=1 " + piece * (TEXT_MAX // len(piece))
+    began = time.process_time()
+    assert CLASSIFIERS[0].classify_value(text[:TEXT_MAX]) is not None
+    assert time.process_time() - began < 0.2

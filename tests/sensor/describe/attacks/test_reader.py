@@ -211,6 +211,13 @@ def test_payloads_in_base64_are_found_in_targets_that_look_plain(text: str, plac
     assert Room().read(query, path=path, head=head) > 0
 
 
+def test_a_session_that_another_sites_link_chose_is_found_in_a_plain_query() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: shop.example\r\nReferer: https://%s/a\r\n\r\n"
+    assert read_class(Room().read("PHPSESSID=abc", head=head % b"other.test")) is AttackClass.FIXATION
+    assert Room().read("PHPSESSID=abc", head=head % b"www.shop.example") == 0
+    assert Room().read("PHPSESSID=abc", head=head.replace(b"Referer", b"X-A") % b"other.test") == 0
+
+
 def test_ids_and_tokens_are_not_looked_at() -> None:
     room = Room()
     for number in range(200):
