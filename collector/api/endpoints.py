@@ -138,7 +138,7 @@ class EndpointOperationModel(Model):
     name: str = Field(examples=["ListOrders"])
     sampled_calls: int
     sampled_errors: int = Field(description="Of those, failed by their status or by what the answer says.")
-    samples: int = Field(description="Requests to its parent that were looked at.")
+    samples: int = Field(description="Requests to its parent that its samples stand for.")
 
 
 @with_figures(UsedBy.ENDPOINTS)

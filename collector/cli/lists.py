@@ -104,8 +104,9 @@ LISTS: Mapping[str, ListCommand] = {
         path="alerts",
         query=AlertQuery,
         columns=describe_columns(
-            "id/6 state severity kind/5 title opened_at observed_rate/3 expected_rate/4 silence=silence.kind/2 "
-            "silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 reason=silence.reason/7"
+            "id/6 state severity confidence kind/5 title opened_at observed_rate/3 expected_rate/4 "
+            "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
+            "reason=silence.reason/7"
         ),
     ),
     "incidents": ListCommand(

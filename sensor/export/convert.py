@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -258,6 +259,11 @@ class SerialisedBatch:
     payload: bytes
 
 
+ServiceWay = tuple[Service, bool]  # Whether TLS carries the calls.
+SERVICE_LOSSES_MAX: Final = 256  # Of one batch; the others go with the next.
+_TOLD_LOSSES_MAX: Final = 4_096
+
+
 @dataclass(slots=True, kw_only=True)
 class _Task:
     """What the batches of one call of `convert` have alike, and how many of them failed."""
@@ -267,6 +273,7 @@ class _Task:
     policy_epoch: int
     clock_segment: int
     totals: tuple[int, int, int, int]  # Calls lost and seen, and of these the ones over TLS.
+    service_losses: Mapping[ServiceWay, int]  # In none of these.
     failures: int = 0
 
 
@@ -281,6 +288,7 @@ class BatchConverter:
         self._stage = StageCounter("convert")
         # Totals (lost, seen, and both of TLS) as each partition was last sent them.
         self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
+        self._told_losses: BoundedDict[ServiceWay, int] = BoundedDict(_TOLD_LOSSES_MAX)
         # Partition and bytes, by route id.
         self._routes: BoundedDict[int, tuple[int, int]] = BoundedDict(ROUTES_MAX)
         self._packed_routes = PackedRoutes()
@@ -296,6 +304,7 @@ class BatchConverter:
         seen_calls_total: int,
         tls_lost_calls_total: int = 0,
         tls_seen_calls_total: int = 0,
+        service_losses: Mapping[ServiceWay, int] = MappingProxyType({}),
     ) -> list[SerialisedBatch]:
         """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
         row."""
@@ -305,6 +314,7 @@ class BatchConverter:
             policy_epoch=policy_epoch,
             clock_segment=clock_segment,
             totals=(lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total),
+            service_losses=service_losses,
         )
         try:
             parts = list(self._split(columns))
@@ -358,10 +368,22 @@ class BatchConverter:
             tls_lost_calls=tls_lost,
             tls_seen_calls=tls_seen,
         )
+        losses = self._list_losses(task.service_losses, partition)
+        for (service, is_encrypted), own in losses.items():
+            one = message.service_losses.add(is_encrypted=is_encrypted, lost_calls=own)
+            write_service(service, one.service)
         batch = _serialise(message, task.columns, places, self._packed_routes)
+        for key in losses:
+            self._told_losses.renew(key, task.service_losses[key])
         self._sequence += 1
         self._told[partition] = task.totals
         return batch
+
+    def _list_losses(self, totals: Mapping[ServiceWay, int], partition: int) -> dict[ServiceWay, int]:
+        """What services of a partition lost since that was sent last."""
+        new = {key: total - self._told_losses.get(key, 0) for key, total in totals.items()}
+        own = [(key, lost) for key, lost in new.items() if lost > 0 and find_partition(key[0]) == partition]
+        return dict(own[:SERVICE_LOSSES_MAX])
 
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
         """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""
@@ -393,6 +415,13 @@ class BatchConverter:
         if found is None:
             found = self._routes[route.route_id] = (find_partition(route.service), _estimate_route(route))
         return found
+
+
+def write_service(service: Service, message: data_pb2.Service) -> None:
+    """Fill a message with a service."""
+    message.cluster, message.namespace, message.workload = service.cluster, service.namespace, service.workload
+    message.workload_kind = int(service.workload_kind)  # type: ignore[assignment]
+    message.host_name, message.port = service.host_name, service.port
 
 
 class _Dictionaries:
@@ -438,14 +467,7 @@ class _Dictionaries:
         index = self._services.get(service)
         if index is None:
             index = self._services[service] = len(self._services)
-            self._batch.services.add(
-                cluster=service.cluster,
-                namespace=service.namespace,
-                workload=service.workload,
-                workload_kind=int(service.workload_kind),
-                host_name=service.host_name,
-                port=service.port,
-            )
+            write_service(service, self._batch.services.add())
         self._last_service, self._last_index = service, index
         return index
 

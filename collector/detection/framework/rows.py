@@ -248,8 +248,8 @@ def find_latest(slots: Slots, of: Slots, times: Slots) -> Slots:
     return latest
 
 
-# Bits of ROW_FLAG_OTHER and ROW_FLAG_ENCRYPTED of the wire.
-FLAG_OTHER, FLAG_ENCRYPTED = 1 << 1, 1 << 15
+# Bits of ROW_FLAG_OTHER, ROW_FLAG_ESTIMATED and ROW_FLAG_ENCRYPTED of the wire.
+FLAG_OTHER, FLAG_ESTIMATED, FLAG_ENCRYPTED = 1 << 1, 1 << 9, 1 << 15
 
 _KIND_NAMES = ("", "principal", "credential", "address", "workload")
 _KINDS = {

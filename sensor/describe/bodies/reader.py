@@ -192,6 +192,8 @@ class DocumentSink(Protocol):
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
     ) -> None: ...
 
+    def has_operations(self, route_id: int) -> bool: ...
+
 
 class _Read(msgspec.Struct, frozen=True, gc=False):
     """One body of which something can be reported: its kinds of data where it was read."""
@@ -238,6 +240,8 @@ class BodyReader:
         if self._sink is not None:
             request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
             self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            if self._sink.has_operations(call.route_id):
+                self._sampler.sample_more(call.route_id)
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:

@@ -168,6 +168,8 @@ def test_an_action_in_a_header_a_query_or_a_form_is_an_operation() -> None:
     book.learn_head(7, 200, _head("/", "X-Amz-Target: Tables_20260101.PutItem"), 1, 1)
     (counted,) = [schema.operations for schema in _take(book) if schema.part is SchemaPart.OPERATIONS]
     assert [(one.protocol, one.kind, one.name, one.calls) for one in counted] == [("action", "action", "PutItem", 1)]
+    book.learn_bodies(_call(), _document({"Key": {"id": 7}}), None, ())  # The body of such a call is no other sample.
+    assert [one for one in _take(book) if one.part is SchemaPart.OPERATIONS] == []
 
 
 def test_operations_are_counted_with_errors_and_names_that_are_values_hidden() -> None:
@@ -199,7 +201,7 @@ def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
     assert (paid.authentication, paid.data) == (((8, 3),), ((65, 3), (129, 3)))
     assert (paid.requests_read, paid.responses_read, paid.consumers) == (4, 3, 3)
     assert (paid.first_seen, paid.last_seen) == (51, 60)
-    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 5)
+    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 6)
     own = {(schema.part, schema.operation): _fields(schema) for schema in told if schema.operation}
     assert own[SchemaPart.REQUEST_BODY, "graphql mutation PayOrder"]["/order_id"] == (3, 0, {"integer/int32": 3})
     assert "/state" in own[SchemaPart.RESPONSE_BODY, "graphql mutation PayOrder"]
