@@ -310,7 +310,7 @@ def _find_joining(
     named: list[Key] = []
     bare: list[Key] = []
     for key, child in literals:
-        if "{}" not in key[1] and key[1][0].isalnum() and _joins(child, union, below, limit):
+        if "{}" not in key[1] and key[1][:1].isalnum() and _joins(child, union, below, limit):
             (named if child.has_names() else bare).append(key)
     joining = named if len(values) >= MIN_THIN_WORDS else []
     count = len(values) + len(joining)
@@ -482,8 +482,8 @@ def _joins(child: Position, union: Position, below: set[str], limit: float) -> b
 
 def _answers_alike(child: Position, union: Position) -> bool:
     """Whether a word has the same as the set of values, at several places, and answers alike."""
-    answers, usual = child.find_answers(), union.find_answers()
-    return len(answers) >= MIN_ALIKE_ANSWERS and answers.items() <= usual.items()
+    answers = child.find_answers()
+    return len(answers) >= MIN_ALIKE_ANSWERS and answers.items() <= union.find_answers().items()
 
 
 def _are_alike(words: _Children) -> bool:

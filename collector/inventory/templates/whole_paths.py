@@ -237,7 +237,7 @@ def _has_varied_depth(position: Position) -> bool:
 
 def _is_text(key: Key) -> bool:
     """Whether a segment may be part of a path that a client chose. What begins with a sign is the server's own."""
-    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1] and key[1][0].isalnum())
+    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1] and key[1][:1].isalnum())
 
 
 def _list_paths(position: Position, before: _Path = ()) -> Iterator[_Path]:
