@@ -148,6 +148,27 @@ def list_kinds(codes: Iterable[int], place: DataPlace) -> list[DataKind]:
     return [kind for kind, number in DATA_KIND_NUMBERS.items() if number in found]
 
 
+class Text(str):
+    """Text without a type of its own: of a form, a query, a header."""
+
+    __slots__ = ()
+
+
+class Prose(str):
+    """Text out of a page or a sentence: what follows the word `password` there may be another word."""
+
+    __slots__ = ()
+
+
+class Binary(bytes):
+    """Bytes that are not read: a file in a form, a field of protobuf, a body of another type."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Binary({len(self)} bytes)"
+
+
 MAX_CHARACTERS: Final = 40
 _MODULES: Final = {
     DataKind.SIN: "stdnum.ca.sin",

@@ -15,7 +15,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
-from sensor.sensitive.kinds import DataKind, is_number
+from sensor.sensitive.kinds import DataKind, Prose, is_number
 from sensor.sensitive.persons import Evidence, is_person_name
 
 Fits = Callable[[object], bool]
@@ -281,12 +281,6 @@ def _is_phone(value: object) -> bool:
     if not isinstance(text, str) or len(text) > 40:
         return False
     return _PHONE_LETTER.search(text) is None and sum(map(str.isdigit, text)) >= MIN_PHONE_DIGITS
-
-
-class Prose(str):
-    """A text out of a page or a sentence: what follows the word `password` there may be another word."""
-
-    __slots__ = ()
 
 
 def _is_secret(value: object) -> bool:

@@ -9,7 +9,7 @@ Source: the encoding guide of protobuf; gRPC over HTTP/2, length-prefixed messag
 import struct
 from typing import Final
 
-from sensor.describe.bodies.documents import Binary
+from sensor.sensitive.kinds import Binary
 
 FIELDS_MAX: Final = 512  # Of one body.
 DEPTH_MAX: Final = 6

@@ -22,7 +22,7 @@ from common.figures import Figure, make_totals
 from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.describe.auth.authentication import is_key_header
 from sensor.describe.bodies.decoding import Payload, decode, read_payload
-from sensor.describe.bodies.documents import Binary, Document, is_protobuf, read_document
+from sensor.describe.bodies.documents import Document, is_protobuf, read_document
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
 from sensor.http.http1.head import RequestHead, read_media_type
@@ -31,6 +31,7 @@ from sensor.sensitive.kinds import (
     DATA_CLASSES,
     HEAD_READ,
     PLACE_SHIFT,
+    Binary,
     CallFact,
     DataClass,
     DataKind,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.describe.bodies.documents import Binary, Text, read_document, read_multipart
+from sensor.describe.bodies.documents import read_document, read_multipart
 from sensor.describe.bodies.protobuf import FIELDS_MAX, read_protobuf
+from sensor.sensitive.kinds import Binary, Text
 
 FORM = (
     b'--x1\r\nContent-Disposition: form-data; name="title"\r\n\r\nA b\r\n'
