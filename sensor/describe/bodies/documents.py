@@ -206,6 +206,13 @@ def read_document(data: bytes, media_type: str, *, is_complete: bool) -> Documen
     return None if reader is None else reader(data, is_complete)
 
 
+def read_tree(tree: dict[str, object] | list[object]) -> Document:
+    """A document of messages that were parsed elsewhere; of several each is a record."""
+    if isinstance(tree, list):
+        return Document(spread(tree), len(tree), True, spread(tree))
+    return _make_document(tree, may_have_tables=False)
+
+
 def is_protobuf(media_type: str) -> bool:
     """Whether a type that is not read is known to be protobuf; messages of gRPC are, unless they say otherwise."""
     return media_type in _PROTOBUF or media_type.endswith("+proto")
@@ -334,7 +341,7 @@ def _read_multipart(data: bytes, is_complete: bool) -> Document:
 _PROTOBUF: Final = frozenset(
     (
         "application/grpc", "application/grpc-web", "application/proto", "application/protobuf",
-        "application/x-protobuf", "application/vnd.google.protobuf",
+        "application/x-protobuf", "application/vnd.google.protobuf", "application/connect+proto",
     )
 )  # fmt: skip
 _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {

@@ -15,6 +15,7 @@ from sensor.sensitive.kinds import Prose
 # Pieces of a page that are looked at, from its beginning; the classifier asks 8 values of each name.
 PIECES_MAX: Final = 1_000
 COLUMNS_MAX: Final = 64
+OPEN_MAX: Final = 32  # Elements in elements; end tags may be missing.
 LABEL_WORDS_MAX: Final = 6
 LABEL_CHARACTERS_MAX: Final = 60
 # Of plain text, what is looked at as one: the classifier reads so far.
@@ -83,8 +84,8 @@ class _Page:
         self._elements = [""]  # Open ones that say what their text is; the last is the innermost.
         self._label = ""
         self._label_element = ""
-        self._header: list[str] = []  # Of the table: texts of its row of headings.
-        self._row: list[str] = []  # Of the row so far: texts of its headings.
+        self._header: dict[int, str] = {}  # Of the table: texts of its row of headings, by column.
+        self._row: dict[int, str] = {}  # Of the row so far: texts of its headings.
         self._cells: dict[str, str] = {}  # Of the row so far: cells by their headings.
         self._column = -1
         self._is_heading = False  # The row has headings only.
@@ -92,20 +93,21 @@ class _Page:
     def add_tag(self, name: str, *, is_end: bool) -> None:
         """Opens or closes an element."""
         if name == "table":
-            self._header, self._row, self._column = [], [], -1
+            self._header, self._row, self._column = {}, {}, -1
         elif name == "tr":
-            if is_end and self._is_heading and len(self._row) > 1:
+            if self._is_heading and len(self._row) > 1 and not self._header:
                 self._header = self._row
             if self._cells:
                 self.rows.append(self._cells)
-            self._row, self._cells, self._column, self._is_heading = [], {}, -1, True
+            self._row, self._cells, self._column, self._is_heading = {}, {}, -1, True
         elif name in ("th", "td") and not is_end:
             self._column += 1
             self._is_heading &= name == "th"
         if name not in _ACTIONS and name not in _LABELS and name not in _CELLS:
             return
         if not is_end:
-            self._elements.append(name)
+            if len(self._elements) < OPEN_MAX:
+                self._elements.append(name)
         elif name in self._elements:
             del self._elements[len(self._elements) - 1 - self._elements[::-1].index(name) :]
 
@@ -118,14 +120,15 @@ class _Page:
         element = self._elements[-1]
         if element == "a":  # A cell that is a link is a cell.
             element = next((one for one in reversed(self._elements) if one in _CELLS or one in _LABELS), element)
-        if element == "th" and len(self._row) < COLUMNS_MAX:
-            self._row.append(piece)
-        if element == "td" and 0 <= self._column < len(self._header):
-            self._cells.setdefault(self._header[self._column], Prose(piece))
+        column = self._header.get(self._column) if element in ("td", "th") else None
+        if column is not None:
+            self._cells.setdefault(column, Prose(piece))
         elif name := self._find_name(element):
             self.named.append((name, Prose(piece)))
         else:
             self.texts.append(Prose(piece))
+        if element == "th" and column is None and len(self._row) < COLUMNS_MAX:
+            self._row.setdefault(self._column, piece)
         self.named += _read_named(piece)
         self._label, self._label_element = piece, element
 

@@ -42,7 +42,7 @@ _PIECE_NAMES: Final = frozenset(
 _BLANK_SHARE: Final = 0.2  # Of pieces of a text that begin or end with a blank.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
-_COMPRESSED, _TRAILERS = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
+_COMPRESSED, _END = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
 _Path = tuple[str, ...]
 
 
@@ -96,18 +96,17 @@ def split_sequence(data: bytes, *, is_complete: bool) -> list[bytes]:
     return [text for text in (one.strip() for one in texts) if text]
 
 
-def split_envelopes(data: bytes) -> list[bytes]:
-    """Messages behind a flag and four bytes of length; without trailers and those that are compressed or cut."""
+def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
+    """Messages behind a flag and four bytes of length; without trailers and those that are compressed. `has_cut`: with
+    the beginning of the last one."""
     found: list[bytes] = []
     place = 0
-    while place + _ENVELOPE_BYTES <= len(data):
+    while place + _ENVELOPE_BYTES <= len(data) and len(found) < MESSAGES_MAX:
         flag = data[place]
-        end = place + _ENVELOPE_BYTES + int.from_bytes(data[place + 1 : place + _ENVELOPE_BYTES], "big")
-        if end > len(data):
-            break
-        if not flag & (_COMPRESSED | _TRAILERS):
-            found.append(data[place + _ENVELOPE_BYTES : end])
-        place = end
+        begin = place + _ENVELOPE_BYTES
+        place = begin + int.from_bytes(data[begin - 4 : begin], "big")
+        if not flag & (_COMPRESSED | _END) and (has_cut or place <= len(data)):
+            found.append(data[begin:place])
     return found
 
 

@@ -53,6 +53,11 @@ def test_a_label_is_no_value(page: str) -> None:
             "<td><a href='/u/7'>Anna Meier</a></td><td>anna@example.org</td><td>Hauptstr. 5</td></tr></tbody></table>",
             {"PERSON_NAME", "EMAIL", "ADDRESS"},
         ),
+        (  # A column of boxes has no heading, and the first cell of a row may be one.
+            "<table><tr><th><input type=checkbox></th><th>User</th><th>Password</th><th>Born</th></tr><tr><td></td>"
+            "<th><a>anna</a></th><td>x9!kq-77</td><td>1980-02-03</td></tr></table>",
+            {"PASSWORD", "DATE_OF_BIRTH"},
+        ),
         ("<td>pbkdf2_sha256$600000$n8Zr3NnVbK2w$3mJ0XbH2b1sT0oZrH5Qx8C3nF0yKkY2Jq3wB7d1vU0E=</td>", {"PASSWORD"}),
     ],
 )
