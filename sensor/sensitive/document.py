@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +24,7 @@ import re2
 
 from common.bounded import BoundedDict
 from sensor.sensitive.kinds import DataKind
-from sensor.sensitive.names import NAME_RULES, NAME_SURROUNDINGS, find_rule
+from sensor.sensitive.names import NAME_RULES, NAME_SURROUNDINGS, NameRule, find_rule
 from sensor.sensitive.values import MAX_TEXT_CHARACTERS, find_kinds, find_suspects
 
 SLOTS: Final = (DataKind.CUSTOM_1, DataKind.CUSTOM_2, DataKind.CUSTOM_3, DataKind.CUSTOM_4)
@@ -125,8 +124,7 @@ _Inner = tuple[str | None, _Container]
 _Leaf = tuple["_Place", str | None, object, int]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Finding(NamedTuple):
     """One field that holds sensitive data. `path` is JSONPath with `[]` for all elements of an array."""
 
     path: str
@@ -145,7 +143,7 @@ class _Place:
         self.children: dict[str | None, _Place] | None = None
         self.asked: dict[str | None, int] | None = None  # Values by field, where they are counted.
         self.surroundings: int | None = None
-        self.shown: set[str | None] = set()  # Fields that hold what their names say.
+        self.shown: set[str | None] | None = None  # Fields that hold what their names say.
 
     def find_child(self, key: str | None) -> "_Place":
         """What is in one field; in all elements for None."""
@@ -157,13 +155,12 @@ class _Place:
             child = children[key] = _Place(self, key, self.name if key is None else key)
         return child
 
-    def take_turn(self, key: str | None, max_values: int) -> bool:
-        """Whether one more value of a field is to be asked."""
+    def count_values(self) -> dict[str | None, int]:
+        """Values so far by field: whoever asks one more adds it."""
         asked = self.asked
         if asked is None:
             asked = self.asked = {}
-        count = asked[key] = asked.get(key, 0) + 1
-        return count <= max_values
+        return asked
 
     def find_surroundings(self, container: _Container) -> int:
         """What the names of this object, its holder and its fields say; asked of the first object of a place."""
@@ -200,7 +197,7 @@ class _Reading:
         self.keys: list[str | None] = []  # Of the texts, in their place: that one of `places` whose texts start there.
         self.starts: list[int] = []
         self.places: list[_Place] = []
-        self.named: dict[int, DataKind] = {}  # What the name of its field says, where the text fits, by its index.
+        self.named: dict[int, NameRule] = {}  # By index of a text: what the name of its field says, where it fits.
 
     def collect(self, document: _Container, max_nodes: int) -> bool:
         """All strings; of other values what their names say. Whether there was room for all."""
@@ -226,6 +223,7 @@ class _Reading:
         while pending and room > 0:
             place, container, depth, number = pending.popleft()
             place.find_surroundings(container)
+            counts = place.count_values()
             for key, value in _list_fields(_thin(container), room):
                 room -= 1
                 field = hash((number, key))
@@ -234,7 +232,10 @@ class _Reading:
                         pending.append((place.find_child(key), value, depth + 1, field))
                 elif value is None or value is True or value is False or value == "":
                     continue  # Nothing to ask: its first value is new when it comes.
-                elif self.max_values is None or place.take_turn(key, self.max_values):
+                else:
+                    count = counts[key] = counts.get(key, 0) + 1
+                    if self.max_values is not None and count > self.max_values:
+                        continue
                     (known if asked.knows(field) else new).append((place, key, value, field))
         self.max_values = None  # They were counted.
         for place, key, value, field in islice(chain(new, known), max_nodes):
@@ -248,24 +249,29 @@ class _Reading:
     ) -> list[_Inner]:
         """Takes values of a container; gives what is to be looked into: also JSON in a string."""
         max_values, texts, keys, name = self.max_values, self.texts, self.keys, place.name
+        counts = None if max_values is None else place.count_values()
         inner: list[_Inner] = []
         for key, value in fields:
             if isinstance(value, str):
-                if not value or (max_values is not None and not place.take_turn(key, max_values)):
+                if not value:
                     continue
+                if counts is not None and max_values is not None:
+                    counts[key] = count = counts.get(key, 0) + 1
+                    if count > max_values:
+                        continue
                 if ((first := value[0]) == "{" or first == "[") and (parsed := _parse_text(value)) is not None:
                     inner.append((key, parsed))
                     continue
                 rule = NAME_RULES[name if key is None else key]
                 if rule is not None:
                     shown = place.shown
-                    if key in shown:  # One value shows what a field holds.
-                        self.named[len(texts)] = rule.kind
+                    if shown is not None and key in shown:  # One value shows what a field holds.
+                        self.named[len(texts)] = rule
                     else:
                         fits = rule.choose_fits(place.find_surroundings(container)) if rule.beside else rule.fits
                         if fits(value):
-                            shown.add(key)
-                            self.named[len(texts)] = rule.kind
+                            place.shown = {key} if shown is None else shown | {key}
+                            self.named[len(texts)] = rule
                 texts.append(value)
                 keys.append(key)
             elif isinstance(value, dict) or isinstance(value, list):  # noqa: SIM101 - a tuple of types costs twice.
@@ -291,7 +297,8 @@ class _Reading:
     def _add(self, index: int, kinds: Collection[DataKind]) -> None:
         if kinds:
             place, key = self.places[bisect_right(self.starts, index) - 1], self.keys[index]
-            self.found.update((place, key, kind) for kind in kinds)
+            for kind in kinds:
+                self.found.add((place, key, kind))
 
 
 def _parse_text(text: str) -> _Container | None:
@@ -337,15 +344,17 @@ def classify_field(name: str, value: object) -> AbstractSet[DataKind]:
         return _NO_KINDS
     kinds = find_kinds(value) if isinstance(value, str) else _NO_KINDS
     rule = find_rule(name)
-    return _join(kinds, rule.kind) if rule is not None and rule.fits(value) else kinds
+    return _join(kinds, rule) if rule is not None and rule.fits(value) else kinds
 
 
-def _join(kinds: AbstractSet[DataKind], named: DataKind) -> AbstractSet[DataKind]:
+def _join(kinds: AbstractSet[DataKind], rule: NameRule) -> AbstractSet[DataKind]:
     """What the form of a value and the name of its field say together."""
+    if not kinds:
+        return rule.kinds
     if DataKind.PRIVATE_KEY in kinds or DataKind.JWT in kinds:
         return kinds  # They are what they are, whatever the field is called.
     # A name distinguishes a phone from an id; a form that proves something else is not a phone.
-    return {named} if named not in kinds and not (kinds - {DataKind.PHONE}) else kinds | {named}
+    return rule.kinds if rule.kind not in kinds and not (kinds - {DataKind.PHONE}) else kinds | rule.kinds
 
 
 def _thin(container: _Container) -> _Container:

@@ -80,6 +80,9 @@ class DataKind(StrEnum):
     CUSTOM_3 = "CUSTOM_3"
     CUSTOM_4 = "CUSTOM_4"
 
+    # Kinds are hashed for every value that is found; an enum's own hash is ten times as slow.
+    __hash__ = str.__hash__
+
 
 class DataClass(StrEnum):
     """Why a kind is sensitive."""

@@ -10,7 +10,7 @@ Some names say little alone: `name` is a person's beside `email`, and a product'
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from typing import Final
@@ -39,6 +39,11 @@ class NameRule:
     unless: frozenset[str] = frozenset()
     is_whole: bool = False  # An ending is the whole name.
     beside: tuple[tuple[int, Fits], ...] = ()  # Checks that apply in some surroundings; the first counts.
+
+    kinds: frozenset[DataKind] = field(init=False)  # `kind` alone.
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", frozenset((self.kind,)))
 
     def choose_fits(self, surroundings: int) -> Fits:
         """The check of values of a field with these surroundings."""
@@ -241,10 +246,6 @@ def split_words(name: str) -> tuple[str, ...]:
     return tuple(part.lower() for part in parts if part)
 
 
-def _is_person(value: object, *, evidence: Evidence) -> bool:
-    return isinstance(value, str) and is_person_name(value, evidence)
-
-
 def _is_never(value: object) -> bool:
     """Of names that say nothing alone."""
     return False
@@ -379,9 +380,9 @@ _SURROUNDINGS: Final = {
     "country": OF_THING | OF_ADDRESS,
     **dict.fromkeys(_OF_PERSONS, OF_PERSON),
 }
-_FIRST_OR_LAST: Final = partial(_is_person, evidence=Evidence.FIRST_OR_LAST)
-_PERSON: Final = partial(_is_person, evidence=Evidence.PERSON)
-_NAME_ONLY: Final = partial(_is_person, evidence=Evidence.NAME_ONLY)
+_FIRST_OR_LAST: Final = partial(is_person_name, evidence=Evidence.FIRST_OR_LAST)
+_PERSON: Final = partial(is_person_name, evidence=Evidence.PERSON)
+_NAME_ONLY: Final = partial(is_person_name, evidence=Evidence.NAME_ONLY)
 _RULES: Final = (
     NameRule(
         kind=DataKind.PASSWORD,
