@@ -61,7 +61,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _MASKED = re.compile(r"[*•xX.#-]{3,}\Z")
 _SECRET_CHARACTERS_MIN: Final = 8
 # A sentence has a capital and three words, or ends as one; a passphrase seldom does.
-_SENTENCE = re.compile(r"[A-Z][^ ]* [^ ]+ [^ ]+|.* .*[.!?]\Z")
+_SENTENCE = re.compile(r"[A-Z][^ ]* [^ ]+ [^ ]+|[^ ]+ [^.!?]*[.!?]\Z")
 _HAS_ALPHANUMERIC = re.compile(r"[^\W_]")
 _SAID_OF_SECRETS: Final = frozenset(
     (

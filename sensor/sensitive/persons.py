@@ -150,7 +150,7 @@ def _weigh(words: list[bytes], evidence: Evidence) -> bool:
         return total > -1.5 - 0.5 * len(words) and (len(words) < 3 or total > -2)
     if evidence is _NAME_ONLY:
         return total >= 2.2
-    return total >= (0.5 if len(words) > 1 else 1.4) and (total >= 2 or not common_count or min(scores) > -1)
+    return total >= (0.5 if len(words) > 1 else 1.4) and (total >= 3 or not common_count or min(scores) > -1)
 
 
 def find_lists(word: bytes) -> int:

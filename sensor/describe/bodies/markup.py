@@ -60,7 +60,7 @@ def read_html(text: str) -> Values:
             break
     else:
         page.add_text(shown[start:])
-    return [{"rows": page.rows}, {"named": _group(page.named)}, page.texts]
+    return [{"rows": page.rows}, {"named": _group(page.named)}, _cut("\n".join(page.texts))]
 
 
 def _group(pairs: Pairs) -> list[dict[str, str]]:
@@ -154,8 +154,13 @@ def read_elements(text: str) -> Values:
 
 def read_text(text: str) -> Values:
     """Plain text in parts, and what its lines name."""
-    parts = [text[start : start + PART_CHARACTERS] for start in range(0, len(text), PART_CHARACTERS)]
-    return [parts, {"named": _group([pair for part in parts for pair in _read_named(part)])}]
+    return [_cut(text), {"named": _group(_read_named(text))}]
+
+
+def _cut(text: str) -> dict[str, str]:
+    """Parts of a text by their numbers: each is a field of its own, so all are looked at."""
+    starts = range(0, len(text), PART_CHARACTERS)
+    return {str(number): text[start : start + PART_CHARACTERS] for number, start in enumerate(starts)}
 
 
 def _read_named(text: str) -> Pairs:

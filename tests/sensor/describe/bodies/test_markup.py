@@ -70,6 +70,12 @@ def test_lines_of_a_text_name_what_is_beside_each_other() -> None:
     assert find_kinds("The password: must be changed.\nPassword: optional", "text/plain") == set()
 
 
+def test_all_texts_of_a_page_are_looked_at() -> None:
+    page = "".join(f"<p>Paragraph {number} of a page that says nothing.</p>" for number in range(400))
+    assert find_kinds(page + "<p>Write to anna@example.org</p>") == {"EMAIL"}
+    assert find_kinds("word " * 9_000 + "anna@example.org", "text/plain") == {"EMAIL"}
+
+
 @given(st.text(alphabet="<>/abtdhr \"'=:;&", max_size=300))
 def test_no_page_breaks_its_reader(page: str) -> None:
     read_document(page.encode(), "text/html", is_complete=False)
