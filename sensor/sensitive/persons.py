@@ -122,7 +122,9 @@ def is_person_name(text: object, evidence: Evidence) -> bool:
     if evidence is _NAME_ONLY and (words[0] in _PLACES or _ABBREVIATED.match(text)):
         return False
     telling = [f"^{word}$".encode() for word in words if len(word) > 1 and word not in _SILENT]
-    return bool(telling) and _COMPANIES.isdisjoint(words) and _weigh(telling, evidence)
+    if not telling or not _COMPANIES.isdisjoint(words):
+        return False
+    return _weigh(telling, evidence, is_parted=" " in text)
 
 
 def _has_shape(text: str, evidence: Evidence) -> bool:
@@ -133,14 +135,14 @@ def _has_shape(text: str, evidence: Evidence) -> bool:
     return evidence is _FIRST_OR_LAST or not _UNLIKE.search(text)
 
 
-def _weigh(words: list[bytes], evidence: Evidence) -> bool:
-    """Of words in lower case between `^` and `$`, which say more than others."""
+def _weigh(words: list[bytes], evidence: Evidence, *, is_parted: bool) -> bool:
+    """Of words in lower case between `^` and `$`, which say more than others. `is_parted`: by blanks."""
     lists = [find_lists(word) for word in words]
     common_count = sum(found & COMMON for found in lists)
     if evidence is _NAME_ONLY and (common_count or not 1 < len(words) <= NAME_WORDS_MAX):
         return False
     if evidence is _PERSON:
-        if common_count == len(words):
+        if common_count == len(words) or (common_count and not is_parted):
             return False
         if not common_count and LISTED in lists and len(words) <= 3:
             return True  # As below, whatever the others score.
@@ -150,7 +152,11 @@ def _weigh(words: list[bytes], evidence: Evidence) -> bool:
         return total > -1.5 - 0.5 * len(words) and (len(words) < 3 or total > -2)
     if evidence is _NAME_ONLY:
         return total >= 2.2
-    return total >= (0.5 if len(words) > 1 else 1.4) and (total >= 3 or not common_count or min(scores) > -1)
+    if lists[0] == LISTED and 1 < len(words) <= 3 and min(scores) > -2.5:
+        return True  # A surname may be a word: Grace Hopper.
+    return total >= (0.5 if is_parted and len(words) > 1 else 1.4) and (
+        total >= 3 or not common_count or min(scores) > -1
+    )
 
 
 def find_lists(word: bytes) -> int:

@@ -51,7 +51,7 @@ def test_fields_of_many_domains_are_classified() -> None:
         "Zeynep Şahin",
         "Иван Кузнецов", "Νίκος Αντωνίου", "فاطمة الزهراء", "山田 太郎", "李小龙", "박서준", "MARTIN DUBOIS",
         "Seán Ó Briain",
-        "Charlotte van den Berg", "Wanjiru Kamau", "Anahera Ngata",
+        "Charlotte van den Berg", "Grace Hopper", "Wanjiru Kamau", "Anahera Ngata",
     ],
 )  # fmt: skip
 def test_names_of_persons_beside_an_address_of_mail_are_found(name: str) -> None:
