@@ -426,18 +426,18 @@ _RULES: Final = (
     NameRule(
         kind=DataKind.PERSON_NAME,
         endings=list_endings(
-            "first name, last name, full name, middle name, given name, family name, surname, firstname, "
-            "lastname, fullname, middlename, maiden name, forename, person name, vorname, nachname, "
-            "nombre completo, apellido, apellidos, prenom, nom de famille, cognome, imie, nazwisko, voornaam, "
-            "achternaam, fornavn, etternavn, efternavn, fornamn, efternamn, sobrenome, nome completo, ad soyad, soyad"
+            "first name, last name, middle name, given name, family name, surname, firstname, lastname, middlename, "
+            "maiden name, forename, vorname, nachname, apellido, apellidos, prenom, nom de famille, cognome, imie, "
+            "nazwisko, voornaam, achternaam, fornavn, etternavn, efternavn, fornamn, efternamn, sobrenome, soyad"
         ),
         fits=_FIRST_OR_LAST,
         unless=_NAMED_THINGS,
     ),
     NameRule(
         kind=DataKind.PERSON_NAME,
-        endings=tuple(
-            (*role, *end) for role in _ROLES for end in ((), ("name",), ("full", "name"), ("display", "name"))
+        endings=(
+            *list_endings("full name, fullname, person name, nombre completo, nome completo, ad soyad"),
+            *((*role, *end) for role in _ROLES for end in ((), ("name",), ("display", "name"))),
         ),
         fits=_PERSON,
         unless=_NAMED_THINGS,

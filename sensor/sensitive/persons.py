@@ -142,6 +142,8 @@ def _weigh(words: list[bytes], evidence: Evidence, *, is_parted: bool) -> bool:
     if evidence is _NAME_ONLY and (common_count or not 1 < len(words) <= NAME_WORDS_MAX):
         return False
     if evidence is _PERSON:
+        if is_parted and 1 < len(words) <= 3 and all(found & LISTED for found in lists):
+            return True  # Words too, but all of them names: Heather Pages.
         if common_count == len(words) or (common_count and not is_parted):
             return False
         if not common_count and LISTED in lists and len(words) <= 3:
