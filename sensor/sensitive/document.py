@@ -302,7 +302,7 @@ class _Reading:
 
 
 def _parse_text(text: str) -> _Container | None:
-    """The JSON in a string, as tools return it and services log it; None where it is none."""
+    """The JSON in a string, as tools return it and services log it; None where it is not JSON."""
     if len(text) > EMBEDDED_CHARACTERS_MAX or text[-1] not in "}]":
         return None
     try:

@@ -60,8 +60,8 @@ def list_endings(names: str) -> tuple[tuple[str, ...], ...]:
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _MASKED = re.compile(r"[*•xX.#-]{3,}\Z")
 _SECRET_CHARACTERS_MIN: Final = 8
-# A sentence has a capital and three words, or ends as one; a passphrase seldom does.
-_SENTENCE = re.compile(r"[A-Z][^ ]* [^ ]+ [^ ]+|[^ ]+ [^.!?]*[.!?]\Z")
+# A sentence has a capital and then small words, or ends as one; a passphrase seldom does.
+_SENTENCE = re.compile(r"[A-Z][^ ]*(?: [a-z]+){2}|[^ ]+ [^.!?]*[.!?]\Z")
 _HAS_ALPHANUMERIC = re.compile(r"[^\W_]")
 _SAID_OF_SECRETS: Final = frozenset(
     (
@@ -330,23 +330,27 @@ _NAMED_THINGS: Final = frozenset(
     )
 )
 # Who a field may name, and what holds one who is named.
-_ROLES: Final = list_endings(
-    "author, authors, creator, owner, assignee, reporter, manager, supervisor, patient, doctor, physician, "
-    "practitioner, clinician, nurse, surgeon, attending, therapist, contact, contact person, emergency contact, "
-    "customer, client, beneficiary, payee, payer, debtor, creditor, recipient, sender, cardholder, account holder, "
-    "card holder, policy holder, policyholder, holder, signatory, subscriber, caller, technician, installer, "
-    "driver, passenger, passengers, guest, guests, traveler, traveller, student, pupil, teacher, instructor, "
-    "professor, tutor, lecturer, employee, worker, colleague, member, members, person, people, applicant, "
-    "candidate, interviewer, interviewers, referrer, witness, judge, plaintiff, defendant, lawyer, attorney, "
-    "landlord, lessee, buyer, seller, reviewer, reviewers, editor, translator, maintainer, maintainers, committer, "
-    "contributor, contributors, participant, participants, attendee, attendees, organizer, organiser, speaker, "
-    "artist, actor, director, composer, byline, advisor, adviser, approver, requester, requestor, submitter, "
-    "inspector, on call, next of kin, kin, spouse, husband, wife, mother, father, guardian, heir, lead, curator, "
-    "annotator, labeler, insured, claimant, officer, resident, citizen, voter, donor, follower, friend, friends, "
-    "player, coach, user, users, profile, account owner, created by, updated by, modified by, ordered by, approved "
-    "by, assigned to, submitted by, requested by, signed by, reviewed by, prepared by, written by, reported by, "
-    "uploaded by, recorded by, performed by, prescribed by, patron, nominee, tenant contact, consignee, shipper, "
-    "commenter, poster, ansprechpartner, empfaenger, kunde, mitarbeiter"
+_ROLES: Final = (
+    ("judge",),
+    ("heir",),
+    *list_endings(
+        "author, authors, creator, owner, assignee, reporter, manager, supervisor, patient, doctor, physician, "
+        "practitioner, clinician, nurse, surgeon, attending, therapist, contact, contact person, emergency contact, "
+        "customer, client, beneficiary, payee, payer, debtor, creditor, recipient, sender, cardholder, account holder, "
+        "card holder, policy holder, policyholder, holder, signatory, subscriber, caller, technician, installer, "
+        "driver, passenger, passengers, guest, guests, traveler, traveller, student, pupil, teacher, instructor, "
+        "professor, tutor, lecturer, employee, worker, colleague, member, members, person, people, applicant, "
+        "candidate, interviewer, interviewers, referrer, witness, plaintiff, defendant, lawyer, attorney, "
+        "landlord, lessee, buyer, seller, reviewer, reviewers, editor, translator, maintainer, maintainers, committer, "
+        "contributor, contributors, participant, participants, attendee, attendees, organizer, organiser, speaker, "
+        "artist, actor, director, composer, byline, advisor, adviser, approver, requester, requestor, submitter, "
+        "inspector, on call, next of kin, kin, spouse, husband, wife, mother, father, guardian, lead, curator, "
+        "annotator, labeler, insured, claimant, officer, resident, citizen, voter, donor, follower, friend, friends, "
+        "player, coach, user, users, profile, account owner, created by, updated by, modified by, ordered by, approved "
+        "by, assigned to, submitted by, requested by, signed by, reviewed by, prepared by, written by, reported by, "
+        "uploaded by, recorded by, performed by, prescribed by, patron, nominee, tenant contact, consignee, shipper, "
+        "commenter, poster, ansprechpartner, empfaenger, kunde, mitarbeiter"
+    ),
 )
 _OF_PERSONS: Final = frozenset(
     (

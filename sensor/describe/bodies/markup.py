@@ -133,7 +133,7 @@ class _Page:
         self._label, self._label_element = piece, element
 
     def _find_name(self, element: str) -> str:
-        """What the label before it names a text; nothing where it is none."""
+        """What the label before it names a text; empty where that is not a label."""
         label = self._label
         if element in _ACTIONS or element in _LABELS or self._label_element in _ACTIONS:
             return ""

@@ -32,7 +32,7 @@ _VARINT_BYTES_MAX: Final = 10
 
 
 class MessageField(msgspec.Struct, frozen=True, gc=False):
-    """One field of a type. `type_name`: of the message in it, empty where it is none."""
+    """One field of a type. `type_name`: of the message in it, else empty."""
 
     name: str
     type_name: str

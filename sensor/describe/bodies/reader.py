@@ -307,7 +307,7 @@ class BodyReader:
         return _Read(document, data, decoded.is_complete, seen)
 
     def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
-        """Raises ValueError where it is none, or compressed. What describes other messages is learnt."""
+        """Raises ValueError where it is not protobuf, or compressed. Descriptions of other messages are kept."""
         if path in REFLECTION_METHODS and not is_request:
             for message in split_envelopes(decoded.data):
                 self._types.learn_answer(message)

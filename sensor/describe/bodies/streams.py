@@ -1,6 +1,6 @@
 """Reads streams of messages: server-sent events, lines and sequences of JSON, messages of RPCs behind their lengths.
 
-Each format is split into its messages; a message that is cut is left out. One message is a document. Of several each is
+Each format is split into its messages; a message that is cut is not read. One message is a document. Of several each is
 a record. Answers to calls of JSON-RPC among notifications, as MCP streams them, are the documents of the stream.
 
 Language models stream one text as many messages. `chat.completion.chunk` of OpenAI's API has it under

@@ -130,7 +130,9 @@ def test_what_is_said_of_a_password_is_not_one(value: str) -> None:
     assert classify_field("password", value) == set()
 
 
-@pytest.mark.parametrize("value", ["hunter2", "correct horse battery staple", "P@ss w0rd", "password", "1234"])
+@pytest.mark.parametrize(
+    "value", ["hunter2", "correct horse battery staple", "Correct Horse Battery", "P@ss w0rd", "password", "1234"]
+)
 def test_weak_passwords_are_passwords(value: str) -> None:
     assert classify_field("password", value) == {DataKind.PASSWORD}
 

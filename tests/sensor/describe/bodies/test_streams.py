@@ -58,7 +58,7 @@ def test_each_event_of_a_stream_is_a_record(line_end: str) -> None:
     assert (document.records, document.is_list, find_kinds(document)) == (5, True, KINDS)
 
 
-def test_an_event_that_is_cut_is_left_out() -> None:
+def test_an_event_that_is_cut_is_not_read() -> None:
     data = write_events([{"n": 1}, {"n": 2}, PERSON])
     document = read(data[:-4], is_complete=False)
     assert (document.records, find_kinds(document)) == (2, set())
