@@ -5,7 +5,7 @@ a record. Answers to calls of JSON-RPC among notifications, as MCP streams them,
 
 Language models stream one text as many messages. `chat.completion.chunk` of OpenAI's API has it under
 `choices[].delta.content`, others elsewhere. So a stream of pieces is known by its look: one field differs from message
-to message, its texts are short, and its name is that of a piece of text or many begin with a blank. The pieces are put
+to message, its texts are short, and many begin or end with a blank, or its name is that of a piece. The pieces are put
 together, by the `index` of what they belong to, before anything is looked for in them: a card number is cut anywhere.
 
 Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); Connect and gRPC (envelopes).
@@ -24,21 +24,11 @@ PIECES_MIN: Final = 3
 PIECE_CHARACTERS_MAX: Final = 96  # On average: a token has four, some servers send sentences.
 PATHS_MAX: Final = 64  # Of texts in one message.
 DEPTH_MAX: Final = 8
+# Fields whose pieces may have no blank at all: arguments of tools, and languages that write none.
 _PIECE_NAMES: Final = frozenset(
-    (
-        *("content", "text", "delta", "response", "token", "arguments", "partial_json", "thinking", "reasoning"),
-        *(
-            "reasoning_content",
-            "completion",
-            "generated_text",
-            "output_text",
-            "input",
-            "transcript",
-            "value",
-            "message",
-        ),
-    )
+    ("content", "text", "delta", "token", "arguments", "partial_json", "thinking", "reasoning", "reasoning_content")
 )
+_TOKEN_CHARACTERS_MAX: Final = 24  # On average, of pieces without blanks around them.
 _BLANK_SHARE: Final = 0.2  # Of pieces of a text that begin or end with a blank.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
@@ -120,7 +110,7 @@ def read_messages(messages: list[bytes]) -> Messages:
         return Messages(looked[0])
     if any(isinstance(one, dict) and "jsonrpc" in one for one in looked):
         return _read_calls(_parse_all(messages))
-    if _find_pieces(looked):
+    if _may_have_pieces(looked[1:4]) and _find_pieces(looked):
         whole = _parse_all(messages)
         joined = _join_pieces(whole)
         return Messages(None, spread(whole), 1, False, spread(whole), joined)
@@ -148,6 +138,15 @@ def _read_calls(messages: list[object]) -> Messages:
     return Messages(None, spread(answers), records, True, spread(answers))
 
 
+def _may_have_pieces(messages: list[object]) -> bool:
+    """Whether a few messages show what pieces have: most streams are of records, and no more is asked of them."""
+    return any(
+        path[-1] in _PIECE_NAMES or text[0] in " \n" or text[-1] == " "
+        for message in messages
+        for path, text in _list_texts(message)
+    )
+
+
 def _find_pieces(messages: list[object]) -> set[_Path]:
     """Paths of fields that hold pieces of a text, in messages of one stream."""
     texts: dict[_Path, list[str]] = {}
@@ -160,10 +159,11 @@ def _find_pieces(messages: list[object]) -> set[_Path]:
 def _are_pieces(name: str, pieces: list[str]) -> bool:
     if len(pieces) < PIECES_MIN or len(set(pieces)) < PIECES_MIN - 1:
         return False
-    if sum(map(len, pieces)) > PIECE_CHARACTERS_MAX * len(pieces):
+    length = sum(map(len, pieces)) / len(pieces)
+    if length > PIECE_CHARACTERS_MAX:
         return False
     blanks = sum(piece[:1] in (" ", "\n") or piece[-1:] == " " for piece in pieces)
-    return name in _PIECE_NAMES or blanks >= _BLANK_SHARE * len(pieces)
+    return blanks >= _BLANK_SHARE * len(pieces) or (name in _PIECE_NAMES and length <= _TOKEN_CHARACTERS_MAX)
 
 
 def _join_pieces(messages: list[object]) -> tuple[tuple[str, object], ...]:

@@ -158,8 +158,17 @@ def test_two_choices_are_not_mixed() -> None:
     assert find_kinds(read(write_events(chunks))) == {"CREDIT_CARD"}
 
 
-def test_records_are_no_pieces() -> None:
-    rows = [{"id": i, "digits": "41111111"} for i in range(12)]
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"digits": "41111111"},
+        {"level": "info", "message": "The request was served from the cache"},
+        {"user": "u-17", "text": "I shall be there at nine, and bring the others with me."},
+        {"symbol": "ABC", "value": "17.25"},
+    ],
+)
+def test_records_are_no_pieces(record: dict[str, object]) -> None:
+    rows = [{"id": i, **{name: f"{value}{i % 7}" for name, value in record.items()}} for i in range(12)]
     document = read(write_events(rows))
     assert (document.records, document.is_list, find_kinds(document)) == (12, True, set())
 
