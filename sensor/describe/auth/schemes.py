@@ -289,6 +289,7 @@ OTHER_ENDINGS: Final = frozenset(
         "realm", "status", "state", "result", "error", "required", "enabled", "provider", "source", "agent",
         "delivery",  # X-GitHub-Delivery
         "time", "ms", "date", "age", "ttl", "expires", "expiry", "expiration", "duration", "timeout",
+        "prefix", "suffix", "alias", "label", "usage", "policy", "path", "at", "in", "by",
         "url", "uri", "host", "ip", "region", "zone", "language", "encoding", "serial",
         # Who or what is meant, without proof: oauth2-proxy X-Auth-Request-User, OpenAI-Organization, Stripe-Account.
         "user", "users", "group", "groups", "role", "roles", "login", "account", "org", "organization", "organisation",
@@ -316,6 +317,8 @@ OTHER_HEADERS: Final = frozenset(
         b"x-requested-with", b"x-http-method-override",  # Frameworks
         b"x-atlassian-token",  # `no-check`: against forged requests
         b"x-amz-security-token", b"x-amz-target",  # Beside a signature of AWS; the operation
+        b"x-ms-session-token",  # Azure Cosmos DB: how new what is read must be
+        b"mcp-session-id", b"x-transmission-session-id", b"x-plex-session-identifier",  # Sessions of protocols
         b"zotero-write-token", b"x-algolia-usertoken",  # Against repeated writes; a pseudonym for statistics
         b"sec-token-binding",  # RFC 8473: binds a token that is elsewhere
         b"b3", b"x-datadog-tags", b"newrelic", b"x-newrelic-transaction",
@@ -432,7 +435,11 @@ def classify_header_name(name: bytes) -> HeaderRole:
 
 
 def _says_other(words: list[str]) -> bool:
-    return bool(words) and (words[-1] in OTHER_ENDINGS or not OTHER_WORDS.isdisjoint(words))
+    """The id of a session says nothing: behaviour shows whether it is that of a login."""
+    if not OTHER_WORDS.isdisjoint(words):
+        return True
+    is_session = words[-1:] == ["sessionid"] or words[-2:] == ["session", "id"]
+    return bool(words) and words[-1] in OTHER_ENDINGS and not is_session
 
 
 def _says_credential(words: list[str]) -> bool:

@@ -49,7 +49,7 @@ AMBIGUOUS = ("x-ibm-client-id", "vmware-api-session-id", "x-metabase-session", "
 # Others whose names no rule knows: their values are shown as possible credentials.
 POSSIBLE = (
     "x-ms-continuation", "npm-session", "x-scope-orgid", "x-splunk-request-channel", "x-super-properties",
-    "x-client-data", "tpp-signature-certificate", "anthropic-beta", "x-request-start",
+    "x-client-data", "x-session-id", "tpp-signature-certificate", "anthropic-beta", "x-request-start",
 )  # fmt: skip
 
 
