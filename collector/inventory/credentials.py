@@ -14,7 +14,7 @@ nobody.
 The evidence is that of the last EVIDENCE_DAYS. A carrier is forgotten with its last row of calls.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -63,9 +63,11 @@ _KNOWN: Final = """
     SELECT n.service AS service, p.carriers AS carriers FROM proven_carriers AS p
     INNER JOIN (SELECT route_id, service FROM endpoint_routes FINAL) AS n ON n.route_id = p.route_id"""
 _PROVEN: Final = f"""
-SELECT DISTINCT r.route_id AS route_id, r.carriers AS carriers
+SELECT DISTINCT r.route_id AS route_id, r.carriers AS carriers, n.endpoint_id AS endpoint_id
 {_ROWS} AND r.authentication = {POSSIBLE_CREDENTIAL} AND (n.service, r.carriers) IN ({_EVIDENCE} UNION ALL {_KNOWN})
 LIMIT {PROVEN_MAX}"""
+
+_ALL: Final = f"SELECT DISTINCT route_id, carriers FROM proven_carriers LIMIT {PROVEN_MAX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +82,24 @@ class ProvenCarrier:
 class CarrierProof:
     """Keeps `proven_carriers`. Blocks. Raises StoreError."""
 
-    def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Store, clock: Callable[[], float], reassess: Callable[[Sequence[str]], None]) -> None:
+        """`reassess` gets the ids of endpoints whose calls count otherwise now."""
         self._store = store
         self._clock = clock
+        self._reassess = reassess
+        self._known: set[tuple[int, str]] | None = None  # Of the last round; at most PROVEN_MAX.
 
-    def update(self) -> int:
-        """Write what is proven now; gives how many pairs of a route and carriers that is."""
+    def update(self) -> None:
+        """Write what is proven now, and have those endpoints assessed that are new among it."""
         now = self._clock()
+        if self._known is None:
+            self._known = {(int(row["route_id"]), row["carriers"]) for row in select(self._store, _ALL)}
         rows = select(self._store, _PROVEN, {"since": max(0, int(now) - EVIDENCE_DAYS * 86_400)})
         time = datetime.fromtimestamp(now, UTC)
-        records = [ProvenCarrier(route_id=int(row["route_id"]), carriers=row["carriers"], time=time) for row in rows]
+        found = {(int(row["route_id"]), row["carriers"]): row["endpoint_id"] for row in rows}
+        records = [ProvenCarrier(route_id=route_id, carriers=carriers, time=time) for route_id, carriers in found]
         self._store.insert_records("proven_carriers", records)
-        return len(records)
+        changed = {endpoint_id for pair, endpoint_id in found.items() if pair not in self._known}
+        if changed:
+            self._reassess(sorted(changed))
+        self._known = set(found)

@@ -182,7 +182,7 @@ class Collector:
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
         group = self.catalogue.group
-        proof = CarrierProof(store=self.store, clock=clock)
+        proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
             Feature(jobs=(Job(works=(self.reports.flush,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
