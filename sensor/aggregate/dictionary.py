@@ -257,7 +257,9 @@ class Identities:
         less = -1
         if authentication not in _LEAST:
             kind = manner >> _KIND_SHIFT & 0xFF
-            reduced = int(AuthenticationKind.OTHER) << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT
+            is_possible = authentication == AuthenticationKind.POSSIBLE_CREDENTIAL
+            least = int(AuthenticationKind.NONE if is_possible else AuthenticationKind.OTHER)
+            reduced = least << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT
             less = self._find_other(version, reduced, tick)
         if len(self) >= IDENTITIES_LIMIT:
             return max(less, 0)
