@@ -250,7 +250,8 @@ def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
 
 
 def _classify_cookie(raw: bytes, value: bytes) -> Kind:
-    kind = schemes.classify_cookie_name(raw)
+    is_kept = len(raw) <= _CACHED_NAME_BYTES  # Hostile names would fill the cache.
+    kind = schemes.classify_cookie_name(raw) if is_kept else schemes.classify_cookie_name.__wrapped__(raw)
     if kind is not None:
         return kind
     if is_jwt(value):

@@ -25,6 +25,7 @@ from sensor.sensitive.values import find_kinds
 # Of one request: an API asks for one or two, and a browser's cookies are many.
 CARRIERS_MAX: Final = 3
 _NAMES_KEPT: Final = 4_096
+_KEPT_NAME_BYTES: Final = 64  # Hostile names would fill the cache.
 _HASH_BITS: Final = 32
 _SEPARATORS: Final = frozenset(" ,{}")  # Of what is reported.
 _DIGITS: Final = re.compile(rb"\d+")
@@ -52,10 +53,11 @@ class CarrierNames:
         known: dict[str, None] = {}
         possible: set[str] = set()
         for evidence in found:
+            find = self._find if len(evidence.name) <= _KEPT_NAME_BYTES else self._make
             if evidence.kind is Kind.POSSIBLE_CREDENTIAL:
-                possible.add(self._find(evidence.place, evidence.name, False))
+                possible.add(find(evidence.place, evidence.name, False))
             else:
-                known[self._find(evidence.place, evidence.name, True) + _read_scheme(evidence)] = None
+                known[find(evidence.place, evidence.name, True) + _read_scheme(evidence)] = None
         return ",".join((list(known) or sorted(possible))[:CARRIERS_MAX])
 
     def _make(self, place: Place, name: bytes, is_credential: bool) -> str:
