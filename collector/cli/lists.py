@@ -77,7 +77,8 @@ LISTS: Mapping[str, ListCommand] = {
             "5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 credentials=authentication.level "
             "consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
             "exposure=exposure.level/4 spec=spec.status/6 namespace=service.namespace/6 kind=kubernetes.kind/8 "
-            "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2"
+            "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2 "
+            "credential_kinds=authentication.kinds/9"
         ),
     ),
     "consumers": ListCommand(

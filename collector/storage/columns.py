@@ -117,6 +117,7 @@ class RowBatch:
     rpc_status: Annotated[U32, _key("UInt8", below=RPC_STATUS_LIMIT, is_rare=True, read_by=ENDPOINTS)]
     # What many callers share is asked of hours, not months: minute rows alone have it.
     client_software: Annotated[U32, _name(is_rare=True, is_kept_by_hour=False, read_by=CONSUMERS | DETECTORS)]
+    carriers: Annotated[U32, _name(is_rare=True, read_by=ENDPOINTS)]  # Where the credentials of its calls were.
     request_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
     response_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
     flags: Annotated[U32, RowColumn(Adding.BITS, "UInt32", read_by=ENDPOINTS | DETECTORS)]  # RowFlag.

@@ -447,11 +447,12 @@ class _Dictionaries:
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
 
-    def index_softwares(self, numbers: NDArray[Any]) -> Index:
-        """Indexes of the client software that goes with media types of `Facts`."""
+    def index_senders(self, numbers: NDArray[Any]) -> tuple[Index, Index]:
+        """Indexes of the client software and of the carriers that go with media types of `Facts`."""
         distinct, _, inverse = number_values(numbers)
-        texts = [self._facts.find_software(number) for number in distinct.tolist()]
-        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
+        known = [(self._facts.find_software(number), self._facts.find_carriers(number)) for number in distinct.tolist()]
+        indexes = np.array([[self.index_string(text) for text in texts] for texts in known], np.int64).reshape(-1, 2)
+        return indexes[inverse, 0], indexes[inverse, 1]
 
     def index_string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
@@ -487,7 +488,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         index_service=dictionaries.index_service,
         index_string=dictionaries.index_string,
     )
-    softwares = dictionaries.index_softwares(rows.request_types)
+    softwares, carriers = dictionaries.index_senders(rows.request_types)
     start_seconds = columns.start_unix_seconds[places]
     batch.base_time_unix_seconds = int(np.min(start_seconds))
     varints: dict[str, NDArray[Any]] = {
@@ -515,6 +516,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         "kind": facts.kind[identities],
         "rpc_status": rows.rpc_statuses,
         "client_software": softwares * ~facts.is_other[identities],
+        "carriers": carriers,
     }
     varints |= {name: column for name, column in rare.items() if column.any()}
     dictionaries.write_strings()

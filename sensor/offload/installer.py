@@ -183,6 +183,7 @@ class EntryInstaller:
             is_reported,
             self._addresses.parse_hops(exchange.request_head),
             record.ends.client_software,
+            who.carriers,
         )
         known = self._cache.find_profile(exchange.hashes.profile)
         if known == profile:

@@ -197,6 +197,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     is_reported: bool  # Principal and credential are the record's `credential`, and 0 here.
     hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never reported.
     client_software: str = ""  # As of a CallRecord.
+    carriers: str = ""  # As of Credentials.
 
     def __repr__(self) -> str:
         return "Profile(redacted)"

@@ -133,7 +133,7 @@ class RecordEstimates:
         self._fits = np.zeros((_FIRST_ROWS, len(Estimate.__struct_fields__)))
 
     def learn(self, route_id: int, *, records: int, response_bytes: int, head_bytes: int, is_list: bool) -> None:
-        """Takes one response that was read. Cost: some 20 us."""
+        """Takes one response that was read. Cost: some 20 us, and 2 us where all samples are equal."""
         known = self._samples.get(route_id)
         if known is None:
             known = b""
@@ -141,7 +141,10 @@ class RecordEstimates:
         sample = _PACKED.pack(
             min(records, _LARGEST), min(response_bytes, _LARGEST), min(head_bytes, _LARGEST_HEAD), is_list
         )
-        packed = self._samples[route_id] = (known + sample)[-SAMPLES_MAX * _PACKED.size :]
+        packed = (known + sample)[-SAMPLES_MAX * _PACKED.size :]
+        if packed == known:
+            return  # Nothing new to fit to.
+        self._samples[route_id] = packed
         fit = _fit([_Sample(*fields) for fields in _PACKED.iter_unpack(packed)])
         self._fits[self._places.find_one(route_id)] = fit.fixed_bytes, fit.record_bytes, fit.largest_bytes
 

@@ -19,7 +19,6 @@ import msgspec
 
 from common.figures import Figure, list_figures, make_gauges, total
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
-from sensor.describe.bodies.documents import Text
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
@@ -29,6 +28,7 @@ from sensor.describe.schemas.tree import Field, Telling, Tree, judge_name
 from sensor.http.http1.head import RequestHead
 from sensor.routes.schema_names import is_schema_name
 from sensor.routes.vocabulary import Vocabulary
+from sensor.sensitive.kinds import Text
 
 Parameters = dict[str, object]
 _PAIRS_MAX: Final = 64  # Of one query or cookie header.

@@ -144,14 +144,17 @@ def test_what_bodies_told_survives_the_wire(stream: list[CallRecord]) -> None:
     assert sorted(read, key=repr) == sorted(told, key=repr)
 
 
-def test_client_software_survives_the_wire() -> None:
-    told = {"curl 0a1b2c3d": 1, "": 2, "5c2e91d0": 3}
-    records = [make_record(principal=principal, client_software=software) for software, principal in told.items()]
-    (batch,) = convert_rows(make_rows(records))
-    read = zip(batch.rows.principal, batch.rows.client_software, strict=True)
-    assert {batch.strings[software]: principal for principal, software in read} == told
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [("client_software", ("curl 0a1b2c3d", "", "5c2e91d0")), ("carriers", ("cookie sid", "", "header x-api-key"))],
+)
+def test_what_a_request_says_of_its_sender_survives_the_wire(column: str, texts: tuple[str, ...]) -> None:
+    told = {text: principal for principal, text in enumerate(texts, 1)}
+    (batch,) = convert_rows(make_rows([make_record(principal=told[text], **{column: text}) for text in texts]))
+    read = zip(batch.rows.principal, getattr(batch.rows, column), strict=True)
+    assert {batch.strings[text]: principal for principal, text in read} == told
     (older,) = convert_rows(make_rows([make_record()]))
-    assert not older.rows.client_software
+    assert not getattr(older.rows, column)
 
 
 def test_rows_without_bodies_have_no_columns_for_them() -> None:

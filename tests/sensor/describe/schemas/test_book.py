@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.describe.bodies.documents import Text
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
@@ -15,6 +14,7 @@ from sensor.describe.schemas.operations import Operation, find_in_document, find
 from sensor.describe.schemas.tree import MAX_FIELDS, Telling, Tree, judge_name, name_type
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.kinds import Text
 
 VOCABULARY = load_vocabulary()
 ALL = SampleRule(first_count=1 << 30)
