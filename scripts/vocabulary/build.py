@@ -7,7 +7,7 @@ DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `
 Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken
 when it occurs in the paths or operation names of two services, or of one and in the dictionary, or stands in
 extra.txt. Two services: a word of one vendor is a product's name. `--english` prints the words of the dictionary that
-are neither API words nor names, without their inflections.
+are neither API words nor names nor in private.txt, without their inflections.
 """
 
 import gzip
@@ -73,10 +73,15 @@ def list_english(dictionary: set[str]) -> list[str]:
     vocabulary = load_vocabulary()
     own = {
         word
-        for word in dictionary
+        for word in dictionary - _read_list("private.txt")
         if word.isascii() and len(word) > _SHORT and not vocabulary.is_api_word(word) and not vocabulary.is_name(word)
     }
     return sorted(word for word in own if not is_inflected(word, frozenset(own - {word})))
+
+
+def _read_list(name: str) -> set[str]:
+    lines = Path(__file__).with_name(name).read_text().split("\n")
+    return {word for line in lines if not line.startswith("#") for word in line.split()}
 
 
 def main() -> None:
@@ -98,8 +103,7 @@ def main() -> None:
         for word, services in words.services.items()
         if len(word) > 1 and (len(services) >= _MINIMUM_SERVICES or (len(word) > 2 and word in dictionary))
     }
-    extra = Path(__file__).with_name("extra.txt").read_text().split("\n")
-    taken |= {word for line in extra if not line.startswith("#") for word in line.split()}
+    taken |= _read_list("extra.txt")
     print("# Made by scripts/vocabulary/build.py: words of REST paths and operation names. One a line, lower case.")
     print("\n".join(sorted(taken)))
 

@@ -10,9 +10,9 @@ Everything is bounded. What does not fit goes to the `other` route of its (servi
 `Reveal`: a collector may ask for the text of other words that it takes for fixed names. It gets those that the server
 answered as if they existed, to three consumers or more, and that do not look like values. One consumer is enough where
 all parts are words of the dictionary. It also gets names of RPCs that their server knows
-(sensor/routes/schema_names.py). The count keeps on the node what one or two callers know, such as a user name in
-/users/{name} or a secret link. The form keeps names, ids and addresses there, however many call them. A text once
-revealed may be revealed again.
+(sensor/routes/schema_names.py). The count keeps on the node what one or two callers know, such as a secret link. The
+form keeps names, ids and addresses there, however many call them, and the place what stands behind `users` or `token`.
+A text once revealed may be revealed again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ from sensor.routes.trie import (
     make_route,
     trace_path,
 )
-from sensor.routes.vocabulary import Vocabulary, split_word
+from sensor.routes.vocabulary import Vocabulary, is_private_place, split_word
 
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
@@ -238,7 +238,7 @@ class Templater:
                 segment = node.segments[-1]
                 if segment.kind is SegmentKind.WORD:
                     number, hashed = None, segment.hash
-                    if witness is not None:
+                    if witness is not None and not (depth and is_private_place(texts[depth - 1])):
                         self.reveal.observe(text, hashed, witness)
                 else:
                     is_number = segment.kind is SegmentKind.INTEGER and value.isdigit()

@@ -4,11 +4,11 @@
 Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
 `words/names.txt` (given names and surnames), or is made of such names, is never revealed. `words/english.txt` has the
 other words of a small English dictionary: they are no API words, but say nothing of who uses them. scripts/vocabulary
-makes the files.
+makes these files. `words/private_places.txt` has the names of segments behind which no word is revealed.
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
 
@@ -120,3 +120,15 @@ def _read_words(name: str) -> frozenset[str]:
 def load_vocabulary() -> Vocabulary:
     """The vocabulary shipped with the package."""
     return Vocabulary(_read_words("api.txt"), _read_words("names.txt"), _read_words("english.txt"))
+
+
+@cache
+def _read_private_places() -> frozenset[str]:
+    return _read_words("private_places.txt")
+
+
+@lru_cache(maxsize=4_096)
+def is_private_place(text: str) -> bool:
+    """Whether a word right behind this segment may be a person's name, a secret or a state: its last part says so."""
+    parts = split_word(text)
+    return bool(parts) and parts[-1] in _read_private_places()

@@ -150,6 +150,29 @@ def test_words_of_the_dictionary_are_revealed_to_one_consumer_and_names_are_not(
     assert templater.apply_reveal([johnson]) == {}
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["users", "patients", "diagnosis", "reset-password", "passwordReset", "unlock", "access_tokens", "employees"],
+)
+def test_no_word_is_revealed_where_it_says_something_of_a_person(place):
+    templater = _templater()
+    for consumer in range(5):
+        route = _route(templater, f"/v1/{place}/zorblatt", consumer=consumer).route
+        below = _route(templater, f"/v1/{place}/42/zorblin", consumer=consumer).route
+    assert templater.apply_reveal([route.segments[-1].hash]) == {}
+    assert templater.apply_reveal([below.segments[-1].hash]) != {}
+
+
+@pytest.mark.parametrize("text", ["hepatitis", "chlamydia", "pregnant", "divorce", "homosexual", "bankrupt", "muslim"])
+def test_words_about_persons_need_three_consumers(text):
+    assert not load_vocabulary().is_dictionary_word(text)
+    templater = _templater()
+    for consumer, is_revealed in ((1, False), (2, False), (3, True)):
+        word = _route(templater, f"/zorblatt/{text}", consumer=consumer).route.segments[-1]
+        if word.kind is SegmentKind.WORD:
+            assert bool(templater.apply_reveal([word.hash])) is is_revealed
+
+
 def test_a_refused_word_counts_like_a_served_one_and_a_missing_one_does_not():
     templater = _templater()
     known = {"zorblatt": 403, "zorblam": 401, "zorblin": 302, "zorblok": 101}
