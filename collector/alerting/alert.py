@@ -177,6 +177,22 @@ class AlertKind(StrEnum):
         unit="ordinary calls' worth",
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     )
+    # A consumer sends GraphQL requests that ask for far more than others do.
+    QUERY_COST = KindRow(
+        "query_cost", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 4, severity=Severity.MEDIUM
+    ).in_words(
+        title="asks for too much in one GraphQL call: {count} {detail} at {where}",
+        unit="in one GraphQL call",
+        advice="Limit depth, aliases and batches in the server; block the caller if nobody knows it.",
+    )
+    # A consumer asks a GraphQL service for its schema.
+    INTROSPECTION = KindRow(
+        "introspection", KindGroup.ABUSE, Subject.PAIR, "API8:2023", 2, severity=Severity.LOW
+    ).in_words(
+        title="asks {where} for its schema, as hardly anybody does",
+        unit="caller who asks for the schema",
+        advice="Ask whether a developer's tool did it; switch introspection off where clients do not need it.",
+    )
     # A consumer tries functions its peers do not call.
     BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",

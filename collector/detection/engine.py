@@ -23,6 +23,7 @@ from collector.detection.abuse.enumeration import EnumerationDetector
 from collector.detection.abuse.injection import InjectionDetector
 from collector.detection.abuse.mass_export import MassExportDetector
 from collector.detection.abuse.pair_history import PairCalls, Walks
+from collector.detection.abuse.query_cost import QueryCostDetector
 from collector.detection.abuse.resource_consumption import ResourceConsumptionDetector
 from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDetector
 from collector.detection.abuse.scanning import ScanningDetector
@@ -103,6 +104,7 @@ class Engine(DetectorState):
             CredentialRotationDetector(*shared),
             ResourceExhaustionDetector(*shared),
             ResourceConsumptionDetector(*shared, calls),
+            QueryCostDetector(*shared),
             BflaDetector(*shared, codes),
             BolaDetector(*shared),
             InjectionDetector(*shared),

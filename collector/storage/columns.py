@@ -168,7 +168,8 @@ class RowBatch:
     response_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]
     # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
     data: Annotated[
-        Ragged, _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS)
+        Ragged,
+        _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS | DETECTORS),
     ]
 
     # Of attacks.

@@ -23,6 +23,7 @@ from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange,
 from sensor.describe.auth.authentication import is_key_header
 from sensor.describe.bodies.decoding import Payload, decode, read_payload
 from sensor.describe.bodies.documents import Binary, Document, is_protobuf, read_document
+from sensor.describe.bodies.graphql import is_introspection_answered, measure_body, measure_query_string
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
 from sensor.http.http1.head import RequestHead, read_media_type
@@ -139,6 +140,7 @@ def _says_tls(name: bytes, value: bytes) -> bool:
 # values all show a sign, costs some 30 ms.
 NODES_MAX: Final = 4_000
 VALUES_MAX: Final = 8
+_GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
@@ -217,7 +219,11 @@ class BodyReader:
         self.unread: Counter[str] = Counter()  # Bodies by why they were not.
 
     def read(self, call: BodyCall) -> BodyFacts | None:
-        """Facts of a call whose bodies came."""
+        """Facts of a call whose bodies came. A GraphQL request is measured whether or not it is a sample: one is
+        enough to exhaust a service."""
+        return _add_codes(self._read_sample(call), _measure_graphql(call))
+
+    def _read_sample(self, call: BodyCall) -> BodyFacts | None:
         answer = find_payload(call, is_request=False)
         media_type = _read_type(answer)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
@@ -257,6 +263,9 @@ class BodyReader:
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
     ) -> BodyFacts | None:
         """The facts of a call with what its path, query and headers hold, where those are due."""
+        measure = measure_query_string(head.query)
+        if measure is not None:
+            facts = _add_codes(facts, measure.list_codes())
         if not self._heads.is_due(route_id, 0, "", 0, exchange.figures.time_unix_ns):
             return facts
         codes = read_head(head, exchange.ends.remote_address, is_encrypted=exchange.ends.is_encrypted)
@@ -326,6 +335,34 @@ class BodyReader:
             is_list=document.is_list,
         )
         return records, known
+
+
+def _measure_graphql(call: BodyCall) -> set[int]:
+    """Codes of what a GraphQL request asks for; none of other requests, and of ordinary ones."""
+    question = find_payload(call, is_request=True)
+    media_type = _read_type(question)
+    if question is None or not _GRAPHQL_TYPES.match(media_type):
+        return set()
+    body = question.data
+    if question.content_encoding:
+        body = decode(body, question.content_encoding, is_complete=question.is_complete).data
+    measure = measure_body(body, media_type)
+    codes = measure.list_codes() if measure is not None else set()
+    if measure is not None and measure.is_introspection and is_counted(call.status_code):
+        answer = find_payload(call, is_request=False)
+        if answer is not None and is_introspection_answered(
+            decode(answer.data, answer.content_encoding, is_complete=answer.is_complete).data
+        ):
+            codes.add(DataPlace.CALL << PLACE_SHIFT | CallFact.INTROSPECTION_SERVED)
+    return codes
+
+
+def _add_codes(facts: BodyFacts | None, codes: set[int]) -> BodyFacts | None:
+    if not codes:
+        return facts
+    if facts is None:
+        return BodyFacts(0, tuple(sorted(codes)), BodyFlag.QUERY_READ)
+    return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.QUERY_READ)
 
 
 def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:

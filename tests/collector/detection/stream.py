@@ -1,7 +1,7 @@
 """Row batches and the demo's traffic for tests: honest clients at a few services, and a scraper; as a sensor would
 send them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Row:
     method: str = "GET"
     records: int = 0  # Returned.
     payloads: tuple[int, ...] = ()  # Of attacks, ascending.
+    found: tuple[int, ...] = ()  # Codes of what calls held, ascending.
     microseconds: int = 0  # That its calls took.
     size: int = 0  # Bytes of their responses.
     numbers: int = 0  # Calls to objects that numbers name.
@@ -72,6 +73,12 @@ def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
     )
 
 
+def make_histograms(lists: list[tuple[int, ...]]) -> Ragged:
+    """The same, each value once."""
+    made = make_sets(lists)
+    return replace(made, counts=np.ones(len(made.values), np.uint64))
+
+
 def make_batch(
     rows: list[Row], *, sequence: int = 1, lost: int = 0, node: str = "n", tls_lost: int = 0, tls_seen: int = 0
 ) -> RowBatch:
@@ -106,6 +113,7 @@ def make_batch(
         attacks=np.array([len(row.payloads) for row in rows], np.uint64),
         attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
         payloads=make_sets([row.payloads for row in rows]),
+        data=make_histograms([row.found for row in rows]),
     )
     return RowBatch(
         node=node,

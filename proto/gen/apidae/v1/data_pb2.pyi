@@ -181,12 +181,17 @@ class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_PLACE_QUERY: _ClassVar[DataPlace]
     DATA_PLACE_REQUEST_HEADER: _ClassVar[DataPlace]
     DATA_PLACE_CALL: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_DEPTH: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_REPEATS: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_BATCH: _ClassVar[DataPlace]
 
 class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CALL_FACT_UNSPECIFIED: _ClassVar[CallFact]
     CALL_FACT_ENCRYPTED: _ClassVar[CallFact]
     CALL_FACT_LOOPBACK: _ClassVar[CallFact]
+    CALL_FACT_INTROSPECTION: _ClassVar[CallFact]
+    CALL_FACT_INTROSPECTION_SERVED: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -359,9 +364,14 @@ DATA_PLACE_PATH: DataPlace
 DATA_PLACE_QUERY: DataPlace
 DATA_PLACE_REQUEST_HEADER: DataPlace
 DATA_PLACE_CALL: DataPlace
+DATA_PLACE_QUERY_DEPTH: DataPlace
+DATA_PLACE_QUERY_REPEATS: DataPlace
+DATA_PLACE_QUERY_BATCH: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
 CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact
+CALL_FACT_INTROSPECTION: CallFact
+CALL_FACT_INTROSPECTION_SERVED: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
 ATTACK_CLASS_XSS: AttackClass

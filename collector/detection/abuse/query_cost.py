@@ -1,0 +1,195 @@
+"""Detects GraphQL requests that ask for too much (OWASP API4:2023), and callers who ask for the schema (API8:2023).
+
+Sensors report three numbers of a request, where they are not small: levels of nested fields, most selections of one
+field in one place, and requests in one call. The limit of a number is TIMES the largest that the endpoint's other
+callers sent. It never falls below a floor. The floor of an endpoint with CALLERS_MIN callers is lower, since their
+smaller numbers say what clients of this service send. One request is enough, because one can exhaust a service.
+
+A caller who asks for the schema where hardly anybody does is a notice: developers' tools do it, and so do attackers
+before they begin.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from collector.alerting.alert import AlertKind, Basis
+from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity
+from collector.detection.framework.loss import Losses
+from collector.detection.framework.rows import Events
+from collector.detection.framework.state import DetectorState, column
+from collector.detection.framework.subject_index import SubjectIndex
+from collector.inventory.endpoints.bodies import (
+    INTROSPECTION,
+    PLACE_SIZE,
+    QUERY_BATCH,
+    QUERY_DEPTH,
+    QUERY_REPEATS,
+    decode_number,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """One number of a request. `known_floor`: where the callers of an endpoint say what is usual."""
+
+    place: int
+    words: str
+    floor: int
+    known_floor: int
+
+
+# Clients that generate their queries reach some 15 levels and 20 repeats; servers that have limits set 10 to 15 levels
+# and 10 to 30 aliases or requests.
+LIMITS: Final = (
+    _Limit(place=QUERY_DEPTH, words="levels of nested fields", floor=24, known_floor=18),
+    _Limit(place=QUERY_REPEATS, words="selections of one field", floor=60, known_floor=30),
+    _Limit(place=QUERY_BATCH, words="requests sent at once", floor=40, known_floor=20),
+)
+TIMES: Final = 2
+CALLERS_MIN: Final = 20
+HORIZON_SECONDS: Final = 600
+_RARE_SHARE: Final = 0.03  # Of the endpoint's callers, who asked for the schema.
+
+
+class _Endpoints(DetectorState):
+    """By endpoint: the largest numbers, who sent them (a pair's key), and the largest of all others."""
+
+    largest = column(np.int64, len(LIMITS))
+    sender = column(np.uint64, len(LIMITS))
+    second = column(np.int64, len(LIMITS))
+    introspectors = column(np.int64)  # Callers who asked for the schema.
+
+
+class _Pairs(DetectorState):
+    """By caller and endpoint."""
+
+    reported = column(np.int64, len(LIMITS))  # The number, when it was reported,
+    reported_at = column(np.int64)  # last.
+    allowed = column(np.int64, len(LIMITS))  # What a person says is normal.
+    has_introspected = column(np.bool_)
+    may_introspect = column(np.bool_)
+
+
+class QueryCostDetector(AbuseDetector):
+    """Numbers of GraphQL requests by caller and endpoint, against those of its other callers."""
+
+    name = "abuse.query_cost"
+    kinds = frozenset({AlertKind.QUERY_COST, AlertKind.INTROSPECTION})
+    parts = ("_endpoints", "_pairs")
+
+    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
+        super().__init__(subjects, losses, rarity)
+        self._endpoints, self._pairs = _Endpoints(), _Pairs()
+        subjects.endpoints.follow(self._endpoints)
+        subjects.pairs.follow(self._pairs)
+
+    def find(self, events: Events) -> list[Finding]:
+        data = events.batch.data
+        if not len(data.values):
+            return []
+        is_ours = (data.values == INTROSPECTION) | (data.values >= min(limit.place for limit in LIMITS) * PLACE_SIZE)
+        if not np.count_nonzero(is_ours):
+            return []
+        holds = np.add.reduceat(np.append(is_ours, False), data.offsets[:-1]) > 0
+        holds &= np.diff(data.offsets) > 0
+        rows = (events.read(holds) & (events.pair >= 0)).nonzero()[0]
+        findings = []
+        for row in rows.tolist():
+            own = int(events.rows[row])
+            codes = [int(code) for code in data.values[data.offsets[own] : data.offsets[own + 1]]]
+            findings += self._find_introspection(row, codes, events)
+            findings += self._find_excess(row, codes, events)
+        return findings
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
+        """Such numbers are normal for it, or that it asks for the schema."""
+        pair = self._subjects.pairs.find(endpoint_id, consumer)
+        if pair < 0:
+            return False
+        if kind is AlertKind.INTROSPECTION:
+            self._pairs.may_introspect[pair] = True
+        else:
+            allowed = self._pairs.allowed
+            allowed[:, pair] = np.maximum(allowed[:, pair], self._pairs.reported[:, pair])
+        return True
+
+    def _find_excess(self, row: int, codes: list[int], events: Events) -> list[Finding]:
+        """The number that is furthest over its limit; all of them are remembered."""
+        pair, endpoint = int(events.pair[row]), int(events.endpoint[row])
+        is_known = self._count_callers(endpoint) >= CALLERS_MIN
+        worst: tuple[float, int, int, int] | None = None
+        for which, limit in enumerate(LIMITS):
+            sent = [decode_number(code % PLACE_SIZE) for code in codes if code // PLACE_SIZE == limit.place]
+            number = max(sent, default=0)
+            if not number:
+                continue
+            usual = self._learn(which, number, pair, endpoint)
+            floor = limit.known_floor if is_known else limit.floor
+            ceiling = max(floor, TIMES * usual, int(self._pairs.allowed[which, pair]))
+            if number > ceiling and (worst is None or number / ceiling > worst[0]):
+                worst = number / ceiling, which, number, ceiling
+        if worst is None:
+            return []
+        _, which, number, ceiling = worst
+        reported = int(self._pairs.reported[which, pair])
+        if events.time < self._pairs.reported_at[pair] + HORIZON_SECONDS and number < TIMES * reported:
+            return []
+        self._pairs.reported[which, pair] = max(number, reported)
+        self._pairs.reported_at[pair] = events.time
+        return [
+            Finding(
+                kind=AlertKind.QUERY_COST,
+                subject=self._subjects.pairs.name(pair),
+                count=number,
+                ceiling=ceiling,
+                seconds=HORIZON_SECONDS,
+                basis=Basis.PEERS if is_known else Basis.PRIOR,
+                calls=float(events.calls[row]),
+                is_internal=bool(events.is_internal[row]),
+                is_notice=False,
+                detail=LIMITS[which].words,
+            )
+        ]
+
+    def _learn(self, which: int, number: int, pair: int, endpoint: int) -> int:
+        """Remember a number; gives the largest that others sent."""
+        known, key = self._endpoints, self._subjects.pairs.keys[pair]
+        largest, second = int(known.largest[which, endpoint]), int(known.second[which, endpoint])
+        is_own = bool(known.sender[which, endpoint] == key)
+        if number > largest:
+            if not is_own:
+                known.second[which, endpoint] = largest
+            known.largest[which, endpoint], known.sender[which, endpoint] = number, key
+        elif not is_own:
+            known.second[which, endpoint] = max(second, number)
+        return second if is_own else largest
+
+    def _find_introspection(self, row: int, codes: list[int], events: Events) -> list[Finding]:
+        pair, endpoint = int(events.pair[row]), int(events.endpoint[row])
+        if INTROSPECTION not in codes or self._pairs.has_introspected[pair]:
+            return []
+        self._pairs.has_introspected[pair] = True
+        before = int(self._endpoints.introspectors[endpoint])
+        self._endpoints.introspectors[endpoint] += 1
+        callers = self._count_callers(endpoint)
+        if callers < CALLERS_MIN or before > _RARE_SHARE * callers or self._pairs.may_introspect[pair]:
+            return []
+        return [
+            Finding(
+                kind=AlertKind.INTROSPECTION,
+                subject=self._subjects.pairs.name(pair),
+                count=1,
+                ceiling=0,
+                seconds=HORIZON_SECONDS,
+                basis=Basis.PEERS,
+                calls=float(events.calls[row]),
+                is_internal=bool(events.is_internal[row]),
+                is_notice=True,
+                detail=f"{before} of the {callers:,} callers known here did before",
+            )
+        ]
+
+    def _count_callers(self, endpoint: int) -> int:
+        return int(self._subjects.counted_consumers()[endpoint])
