@@ -205,6 +205,12 @@ class AlertKind(StrEnum):
         unit="different payloads of attacks",
         advice="Block the caller, and look at what its calls that were not refused returned.",
     )
+    # A consumer has the server call hosts that it names.
+    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8).in_words(
+        title="has {where} call hosts that it should not",
+        unit="different payloads that name a host or an address",
+        advice="Let the service call listed hosts only; change credentials that it could read there.",
+    )
     # An address looks for what is not there.
     SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
         title="looks for {count} paths that do not exist",

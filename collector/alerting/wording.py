@@ -247,7 +247,7 @@ def _grade_abuse(signal: AbuseSignal) -> Severity:
     if signal.is_notice:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
-    is_tried = signal.kind is AlertKind.INJECTION and not signal.confirmation
+    is_tried = signal.kind in (AlertKind.INJECTION, AlertKind.SSRF) and not signal.confirmation
     is_let_in = signal.kind is AlertKind.BFLA and signal.detail == ANSWERED
     return Severity.MEDIUM if is_crowd or is_tried or is_let_in else signal.kind.row.severity
 

@@ -1,9 +1,12 @@
 """Detects injection: consumers that send payloads of attacks such as SQL injection, scripts, traversal or commands
-(OWASP A03:2021).
+(OWASP A03:2021), and SSRF (API7:2023), where all payloads of a sender are of that class.
 
 Sensors send keyed hashes of payloads, each with its class and the evidence in the response. A payload alone is not an
 alert. A consumer is reported if a response confirms a payload, or if it sent PAYLOADS_MIN different ones within
 HORIZON_SECONDS. Payloads need no history, so this works from the first minute, for insiders too.
+
+A service that calls an inner host which the request named may be meant to: a webhook inside, a health check. So that is
+a notice if the caller is inside, or if FORGERS_MIN callers before had the endpoint do it.
 """
 
 from typing import Final
@@ -11,7 +14,14 @@ from typing import Final
 import numpy as np
 
 from collector.alerting.alert import AlertKind, Basis
-from collector.core.kinds import LOW_BITS, count_classes, explain_evidence, read_evidence
+from collector.core.kinds import (
+    INSIDE_CONTACTED,
+    LOW_BITS,
+    count_classes,
+    explain_evidence,
+    name_class,
+    read_evidence,
+)
 from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity
 from collector.detection.framework.distinct import find_distinct, list_distinct
 from collector.detection.framework.loss import Losses
@@ -24,6 +34,7 @@ HORIZON_SECONDS: Final = 600
 PAYLOADS_MIN: Final = 5
 SENDERS_MAX: Final = 20_000  # Consumers who sent payloads; the least recently seen are forgotten.
 KEPT: Final = 32  # Payloads of a sender: the newest; who sends more is reported long before.
+FORGERS_MIN: Final = 3
 _RAISE: Final = 2  # A sender is reported again when so many times as many are there.
 _LOW_MASK: Final = np.uint64((1 << LOW_BITS) - 1)
 
@@ -37,12 +48,18 @@ class _Senders(DetectorState):
     allowed = column(np.int64)  # Different payloads that a person says are normal.
 
 
+class _Endpoints(DetectorState):
+    """By endpoint."""
+
+    forgers = column(np.uint64, FORGERS_MIN)  # Keys of consumers who had it call inner hosts; 0: none.
+
+
 class InjectionDetector(AbuseDetector):
     """Different payloads by consumer within HORIZON_SECONDS, and those that a response confirms."""
 
     name = "abuse.injection"
-    kinds = frozenset({AlertKind.INJECTION})
-    parts = ("_senders", "_known")
+    kinds = frozenset({AlertKind.INJECTION, AlertKind.SSRF})
+    parts = ("_senders", "_known", "_endpoints")
     needs_history = False
 
     def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
@@ -50,6 +67,8 @@ class InjectionDetector(AbuseDetector):
         self._senders = Subjects(SENDERS_MAX)
         self._known = _Senders()
         self._senders.follow(self._known)
+        self._endpoints = _Endpoints()
+        subjects.endpoints.follow(self._endpoints)
 
     def find(self, events: Events) -> list[Finding]:
         if not len(events.batch.payloads.values):
@@ -77,9 +96,11 @@ class InjectionDetector(AbuseDetector):
         batch, row_of, time = events.batch, events.rows[rows], events.time
         if not self._is_recent(slot, time).any():
             self._known.reported[:, slot] = 0  # What was reported is over.
-        offsets = batch.payloads.offsets
-        for row in row_of.tolist():
-            self._remember(slot, batch.payloads.values[offsets[row] : offsets[row + 1]], time)
+        offsets, is_meant = batch.payloads.offsets, True
+        for own, row in zip(rows.tolist(), row_of.tolist(), strict=True):
+            payloads = batch.payloads.values[offsets[row] : offsets[row + 1]]
+            self._remember(slot, payloads, time)
+            is_meant &= self._is_meant(own, payloads.tolist(), events)
         recent = self._known.payloads[self._is_recent(slot, time), slot]
         count = len(list_distinct(recent & ~_LOW_MASK))
         evidence = max(read_evidence(payload) for payload in recent.tolist())
@@ -90,19 +111,31 @@ class InjectionDetector(AbuseDetector):
             return None
         self._known.reported[:, slot] = max(count, reported_count), max(evidence, reported_evidence)
         pair = int(events.pair[rows[int(batch.attacks_confirmed[row_of].argmax(axis=0))]])
+        is_forgery = {name_class(payload) for payload in recent.tolist()} == {"ssrf"}
         return Finding(
-            kind=AlertKind.INJECTION,
+            kind=AlertKind.SSRF if is_forgery else AlertKind.INJECTION,
             subject=self._subjects.pairs.name(pair) if pair >= 0 else self._senders.name(slot),
             count=count,
-            ceiling=limit - 1,
+            ceiling=limit - 1 if is_many else count - 1,  # Of confirmed ones none is normal.
             seconds=HORIZON_SECONDS,
             basis=Basis.PRIOR,
-            calls=float(batch.attacks[row_of].sum()),
+            calls=max(1.0, float(batch.attacks[row_of].sum())),  # A part of a call that was counted before has none.
             is_internal=False,
-            is_notice=False,
+            is_notice=is_meant,
             detail=count_classes(recent.tolist()),
             confirmation=explain_evidence(evidence),
         )
+
+    def _is_meant(self, row: int, payloads: list[int], events: Events) -> bool:
+        """Whether all that a row's payloads made the endpoint do may be what it is for."""
+        if {read_evidence(payload) for payload in payloads} != {INSIDE_CONTACTED}:
+            return False
+        forgers = self._endpoints.forgers[:, int(events.endpoint[row])]
+        is_usual = bool(forgers.all())
+        key = self._subjects.consumers.keys[events.consumer[row]]
+        if not is_usual and key not in forgers:
+            forgers[int(forgers.argmin(axis=0))] = key
+        return is_usual or bool(events.is_internal[row])
 
     def _is_recent(self, slot: int, time: int) -> Bools:
         recent: Bools = (self._known.times[:, slot] > time - HORIZON_SECONDS) & (self._known.payloads[:, slot] > 0)

@@ -32,7 +32,7 @@ from collector.inventory.endpoints.bodies import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limit:
-    """One number of a request. `known_floor`: where the callers of an endpoint say what is usual."""
+    """One number of a request. `known_floor`: where the callers of an endpoint are a baseline."""
 
     place: int
     words: str

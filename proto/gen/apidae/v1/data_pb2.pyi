@@ -219,6 +219,8 @@ class AttackEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTACK_EVIDENCE_LEAKED: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_DELAYED: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_LARGE: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_INSIDE_CONTACTED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_METADATA_CONTACTED: _ClassVar[AttackEvidence]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -393,6 +395,8 @@ ATTACK_EVIDENCE_REFLECTED: AttackEvidence
 ATTACK_EVIDENCE_LEAKED: AttackEvidence
 ATTACK_EVIDENCE_DELAYED: AttackEvidence
 ATTACK_EVIDENCE_LARGE: AttackEvidence
+ATTACK_EVIDENCE_INSIDE_CONTACTED: AttackEvidence
+ATTACK_EVIDENCE_METADATA_CONTACTED: AttackEvidence
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
