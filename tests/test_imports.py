@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "common": (
         *("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
-        "kubernetes",
+        *("privileges", "kubernetes"),
     ),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),

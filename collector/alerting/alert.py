@@ -211,6 +211,12 @@ class AlertKind(StrEnum):
         unit="different payloads that name a host or an address",
         advice="Let the service call listed hosts only; change credentials that it could read there.",
     )
+    # A consumer writes fields that no other caller sends.
+    MASS_ASSIGNMENT = KindRow("mass_assignment", KindGroup.ABUSE, Subject.PAIR, "API3:2023", 6).in_words(
+        title="writes fields at {where} that no other caller sends ({detail})",
+        unit="fields that no other caller sends",
+        advice="Let the API take listed fields only; undo what the caller changed.",
+    )
     # An address looks for what is not there.
     SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
         title="looks for {count} paths that do not exist",

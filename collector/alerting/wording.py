@@ -248,8 +248,9 @@ def _grade_abuse(signal: AbuseSignal) -> Severity:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
     is_tried = signal.kind in (AlertKind.INJECTION, AlertKind.SSRF) and not signal.confirmation
+    is_unseen = signal.kind is AlertKind.MASS_ASSIGNMENT and not signal.confirmation
     is_let_in = signal.kind is AlertKind.BFLA and signal.detail == ANSWERED
-    return Severity.MEDIUM if is_crowd or is_tried or is_let_in else signal.kind.row.severity
+    return Severity.MEDIUM if is_crowd or is_tried or is_unseen or is_let_in else signal.kind.row.severity
 
 
 def _explain_abuse(signal: AbuseSignal) -> str:

@@ -21,6 +21,7 @@ from collector.detection.abuse.credential_stuffing import CredentialStuffingDete
 from collector.detection.abuse.detector import Rarity
 from collector.detection.abuse.enumeration import EnumerationDetector
 from collector.detection.abuse.injection import InjectionDetector
+from collector.detection.abuse.mass_assignment import MassAssignmentDetector
 from collector.detection.abuse.mass_export import MassExportDetector
 from collector.detection.abuse.pair_history import PairCalls, Walks
 from collector.detection.abuse.query_cost import QueryCostDetector
@@ -108,6 +109,7 @@ class Engine(DetectorState):
             BflaDetector(*shared, codes),
             BolaDetector(*shared),
             InjectionDetector(*shared),
+            MassAssignmentDetector(*shared),
         ]
         self.detectors = {detector.name: detector for detector in in_order}
 

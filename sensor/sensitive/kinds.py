@@ -106,6 +106,9 @@ class DataPlace(IntEnum):
     QUERY_DEPTH = 7
     QUERY_REPEATS = 8
     QUERY_BATCH = 9
+    # A field that no other caller sends: a number of common.privileges (sensor.describe.bodies.assignment).
+    EXTRA_FIELD = 10
+    SET_FIELD = 11  # And the answer shows that it took effect.
 
 
 class CallFact(IntEnum):

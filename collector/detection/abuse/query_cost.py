@@ -47,6 +47,9 @@ LIMITS: Final = (
     _Limit(place=QUERY_REPEATS, words="selections of one field", floor=60, known_floor=30),
     _Limit(place=QUERY_BATCH, words="requests sent at once", floor=40, known_floor=20),
 )
+_CODES: Final = np.array(
+    [INTROSPECTION, *(limit.place * PLACE_SIZE + step for limit in LIMITS for step in range(PLACE_SIZE))], np.uint64
+)
 TIMES: Final = 2
 CALLERS_MIN: Final = 20
 HORIZON_SECONDS: Final = 600
@@ -86,19 +89,8 @@ class QueryCostDetector(AbuseDetector):
         subjects.pairs.follow(self._pairs)
 
     def find(self, events: Events) -> list[Finding]:
-        data = events.batch.data
-        if not len(data.values):
-            return []
-        is_ours = (data.values == INTROSPECTION) | (data.values >= min(limit.place for limit in LIMITS) * PLACE_SIZE)
-        if not np.count_nonzero(is_ours):
-            return []
-        holds = np.add.reduceat(np.append(is_ours, False), data.offsets[:-1]) > 0
-        holds &= np.diff(data.offsets) > 0
-        rows = (events.read(holds) & (events.pair >= 0)).nonzero()[0]
         findings = []
-        for row in rows.tolist():
-            own = int(events.rows[row])
-            codes = [int(code) for code in data.values[data.offsets[own] : data.offsets[own + 1]]]
+        for row, codes in events.list_found(_CODES):
             findings += self._find_introspection(row, codes, events)
             findings += self._find_excess(row, codes, events)
         return findings
@@ -115,7 +107,7 @@ class QueryCostDetector(AbuseDetector):
             allowed[:, pair] = np.maximum(allowed[:, pair], self._pairs.reported[:, pair])
         return True
 
-    def _find_excess(self, row: int, codes: list[int], events: Events) -> list[Finding]:
+    def _find_excess(self, row: int, codes: set[int], events: Events) -> list[Finding]:
         """The number that is furthest over its limit; all of them are remembered."""
         pair, endpoint = int(events.pair[row]), int(events.endpoint[row])
         is_known = self._count_callers(endpoint) >= CALLERS_MIN
@@ -166,7 +158,7 @@ class QueryCostDetector(AbuseDetector):
             known.second[which, endpoint] = max(second, number)
         return second if is_own else largest
 
-    def _find_introspection(self, row: int, codes: list[int], events: Events) -> list[Finding]:
+    def _find_introspection(self, row: int, codes: set[int], events: Events) -> list[Finding]:
         pair, endpoint = int(events.pair[row]), int(events.endpoint[row])
         if INTROSPECTION not in codes or self._pairs.has_introspected[pair]:
             return []

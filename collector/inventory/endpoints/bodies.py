@@ -121,6 +121,8 @@ INTROSPECTION: Final = 6 * PLACE_SIZE + 3
 INTROSPECTION_SERVED: Final = 6 * PLACE_SIZE + 4
 # Places with a number instead of a kind: what a GraphQL request asks for.
 QUERY_DEPTH, QUERY_REPEATS, QUERY_BATCH = 7, 8, 9
+# Places with a number of common.privileges: fields that no other caller sends, and those that took effect.
+EXTRA_FIELD, SET_FIELD = 10, 11
 _EXACT: Final = 16
 # Rows of 0.1: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64

@@ -21,6 +21,7 @@ import msgspec
 from common.figures import Figure, make_totals
 from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.describe.auth.authentication import is_key_header
+from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Payload, decode, read_payload
 from sensor.describe.bodies.documents import Binary, Document, is_protobuf, read_document
 from sensor.describe.bodies.graphql import is_introspection_answered, measure_body, measure_query_string
@@ -211,6 +212,7 @@ class BodyReader:
         """`custom`: classes of data that the operator named."""
         self._custom = custom
         self._fields = AskedBook()
+        self._writes = FieldBook()
         self._sampler = BodySampler(rule)
         self._sink = sink
         self._heads = BodySampler(rule)
@@ -244,6 +246,11 @@ class BodyReader:
         if self._sink is not None:
             request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
             self._sink.learn_bodies(call, request_seen, response_seen, codes)
+        if request is not None and request.seen.is_complete and is_counted(call.status_code):
+            answered = response.seen.tree if response is not None else None
+            odd = self._writes.see(call.route_id, call.consumer, request.seen.tree, answered)
+            codes |= odd
+            flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
@@ -361,8 +368,8 @@ def _add_codes(facts: BodyFacts | None, codes: set[int]) -> BodyFacts | None:
     if not codes:
         return facts
     if facts is None:
-        return BodyFacts(0, tuple(sorted(codes)), BodyFlag.QUERY_READ)
-    return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.QUERY_READ)
+        return BodyFacts(0, tuple(sorted(codes)), BodyFlag.NOTED)
+    return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.NOTED)
 
 
 def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:

@@ -184,6 +184,8 @@ class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_PLACE_QUERY_DEPTH: _ClassVar[DataPlace]
     DATA_PLACE_QUERY_REPEATS: _ClassVar[DataPlace]
     DATA_PLACE_QUERY_BATCH: _ClassVar[DataPlace]
+    DATA_PLACE_EXTRA_FIELD: _ClassVar[DataPlace]
+    DATA_PLACE_SET_FIELD: _ClassVar[DataPlace]
 
 class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -369,6 +371,8 @@ DATA_PLACE_CALL: DataPlace
 DATA_PLACE_QUERY_DEPTH: DataPlace
 DATA_PLACE_QUERY_REPEATS: DataPlace
 DATA_PLACE_QUERY_BATCH: DataPlace
+DATA_PLACE_EXTRA_FIELD: DataPlace
+DATA_PLACE_SET_FIELD: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
 CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact

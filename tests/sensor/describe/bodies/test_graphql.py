@@ -133,7 +133,7 @@ def read(document: str, *, response: bytes = b"{}", reader: BodyReader | None = 
     facts = (reader or BodyReader(SampleRule())).read(call)
     assert facts is not None
     codes = {code for code in facts.data if code >> PLACE_SHIFT >= DataPlace.CALL}
-    assert bool(codes) == bool(facts.flags & BodyFlag.QUERY_READ)
+    assert bool(codes) == bool(facts.flags & BodyFlag.NOTED)
     return codes
 
 
