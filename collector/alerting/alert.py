@@ -178,9 +178,7 @@ class AlertKind(StrEnum):
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     )
     # A consumer sends GraphQL requests that ask for far more than others do.
-    QUERY_COST = KindRow(
-        "query_cost", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 4, severity=Severity.MEDIUM
-    ).in_words(
+    QUERY_COST = KindRow("query_cost", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 4).in_words(
         title="asks for too much in one GraphQL call: {count} {detail} at {where}",
         unit="in one GraphQL call",
         advice="Limit depth, aliases and batches in the server; block the caller if nobody knows it.",

@@ -5,8 +5,8 @@ Sensors send keyed hashes of payloads, each with its class and the evidence in t
 alert. A consumer is reported if a response confirms a payload, or if it sent PAYLOADS_MIN different ones within
 HORIZON_SECONDS. Payloads need no history, so this works from the first minute, for insiders too.
 
-A service that calls an inner host which the request named may be meant to: a webhook inside, a health check. So that is
-a notice if the caller is inside, or if FORGERS_MIN callers before had the endpoint do it.
+A service that calls an inner host which a request from inside named may be meant to: a webhook, a health check. So
+that is a notice.
 """
 
 from typing import Final
@@ -34,7 +34,6 @@ HORIZON_SECONDS: Final = 600
 PAYLOADS_MIN: Final = 5
 SENDERS_MAX: Final = 20_000  # Consumers who sent payloads; the least recently seen are forgotten.
 KEPT: Final = 32  # Payloads of a sender: the newest; who sends more is reported long before.
-FORGERS_MIN: Final = 3
 _RAISE: Final = 2  # A sender is reported again when so many times as many are there.
 _LOW_MASK: Final = np.uint64((1 << LOW_BITS) - 1)
 
@@ -48,18 +47,12 @@ class _Senders(DetectorState):
     allowed = column(np.int64)  # Different payloads that a person says are normal.
 
 
-class _Endpoints(DetectorState):
-    """By endpoint."""
-
-    forgers = column(np.uint64, FORGERS_MIN)  # Keys of consumers who had it call inner hosts; 0: none.
-
-
 class InjectionDetector(AbuseDetector):
     """Different payloads by consumer within HORIZON_SECONDS, and those that a response confirms."""
 
     name = "abuse.injection"
     kinds = frozenset({AlertKind.INJECTION, AlertKind.SSRF})
-    parts = ("_senders", "_known", "_endpoints")
+    parts = ("_senders", "_known")
     needs_history = False
 
     def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
@@ -67,8 +60,6 @@ class InjectionDetector(AbuseDetector):
         self._senders = Subjects(SENDERS_MAX)
         self._known = _Senders()
         self._senders.follow(self._known)
-        self._endpoints = _Endpoints()
-        subjects.endpoints.follow(self._endpoints)
 
     def find(self, events: Events) -> list[Finding]:
         if not len(events.batch.payloads.values):
@@ -100,7 +91,8 @@ class InjectionDetector(AbuseDetector):
         for own, row in zip(rows.tolist(), row_of.tolist(), strict=True):
             payloads = batch.payloads.values[offsets[row] : offsets[row + 1]]
             self._remember(slot, payloads, time)
-            is_meant &= self._is_meant(own, payloads.tolist(), events)
+            shown = {read_evidence(payload) for payload in payloads.tolist()}
+            is_meant &= shown == {INSIDE_CONTACTED} and bool(events.is_internal[own])
         recent = self._known.payloads[self._is_recent(slot, time), slot]
         count = len(list_distinct(recent & ~_LOW_MASK))
         evidence = max(read_evidence(payload) for payload in recent.tolist())
@@ -125,17 +117,6 @@ class InjectionDetector(AbuseDetector):
             detail=count_classes(recent.tolist()),
             confirmation=explain_evidence(evidence),
         )
-
-    def _is_meant(self, row: int, payloads: list[int], events: Events) -> bool:
-        """Whether all that a row's payloads made the endpoint do may be what it is for."""
-        if {read_evidence(payload) for payload in payloads} != {INSIDE_CONTACTED}:
-            return False
-        forgers = self._endpoints.forgers[:, int(events.endpoint[row])]
-        is_usual = bool(forgers.all())
-        key = self._subjects.consumers.keys[events.consumer[row]]
-        if not is_usual and key not in forgers:
-            forgers[int(forgers.argmin(axis=0))] = key
-        return is_usual or bool(events.is_internal[row])
 
     def _is_recent(self, slot: int, time: int) -> Bools:
         recent: Bools = (self._known.times[:, slot] > time - HORIZON_SECONDS) & (self._known.payloads[:, slot] > 0)

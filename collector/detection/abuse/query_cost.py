@@ -3,10 +3,11 @@
 Sensors report three numbers of a request, where they are not small: levels of nested fields, most selections of one
 field in one place, and requests in one call. The limit of a number is TIMES the largest that the endpoint's other
 callers sent. It never falls below a floor. The floor of an endpoint with CALLERS_MIN callers is lower, since their
-smaller numbers say what clients of this service send. One request is enough, because one can exhaust a service.
+smaller numbers say what clients of this service send. One request is enough, because one can exhaust a service. What
+was reported counts for others once REPORTED_MIN callers, and REPORTED_SHARE of all, send it: then it is a release.
 
-A caller who asks for the schema where hardly anybody does is a notice: developers' tools do it, and so do attackers
-before they begin.
+The first caller who asks for the schema of an endpoint with CALLERS_MIN callers is a notice: developers' tools do it,
+and so do attackers before they begin.
 """
 
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ _CODES: Final = np.array(
 )
 TIMES: Final = 2
 CALLERS_MIN: Final = 20
+REPORTED_MIN, REPORTED_SHARE = 3, 0.03  # Of the endpoint's callers.
 HORIZON_SECONDS: Final = 600
-_RARE_SHARE: Final = 0.03  # Of the endpoint's callers, who asked for the schema.
 
 
 class _Endpoints(DetectorState):
@@ -62,6 +63,8 @@ class _Endpoints(DetectorState):
     largest = column(np.int64, len(LIMITS))
     sender = column(np.uint64, len(LIMITS))
     second = column(np.int64, len(LIMITS))
+    reported = column(np.int64, len(LIMITS))  # Callers who were reported, and the least number of them.
+    least_reported = column(np.int64, len(LIMITS))
     introspectors = column(np.int64)  # Callers who asked for the schema.
 
 
@@ -117,9 +120,10 @@ class QueryCostDetector(AbuseDetector):
             number = max(sent, default=0)
             if not number:
                 continue
-            usual = self._learn(which, number, pair, endpoint)
             floor = limit.known_floor if is_known else limit.floor
-            ceiling = max(floor, TIMES * usual, int(self._pairs.allowed[which, pair]))
+            usual = TIMES * self._find_largest(which, pair, endpoint)
+            ceiling = max(floor, usual, int(self._pairs.allowed[which, pair]))
+            self._learn(which, number, pair, endpoint, is_reported=number > ceiling)
             if number > ceiling and (worst is None or number / ceiling > worst[0]):
                 worst = number / ceiling, which, number, ceiling
         if worst is None:
@@ -145,18 +149,30 @@ class QueryCostDetector(AbuseDetector):
             )
         ]
 
-    def _learn(self, which: int, number: int, pair: int, endpoint: int) -> int:
-        """Remember a number; gives the largest that others sent."""
+    def _find_largest(self, which: int, pair: int, endpoint: int) -> int:
+        """The largest number that the endpoint's other callers sent."""
+        known = self._endpoints
+        is_own = known.sender[which, endpoint] == self._subjects.pairs.keys[pair]
+        largest = int((known.second if is_own else known.largest)[which, endpoint])
+        is_usual = known.reported[which, endpoint] >= max(REPORTED_MIN, REPORTED_SHARE * self._count_callers(endpoint))
+        return max(largest, int(known.least_reported[which, endpoint])) if is_usual else largest
+
+    def _learn(self, which: int, number: int, pair: int, endpoint: int, *, is_reported: bool) -> None:
+        """What is reported is not what others do, until enough callers do it."""
         known, key = self._endpoints, self._subjects.pairs.keys[pair]
-        largest, second = int(known.largest[which, endpoint]), int(known.second[which, endpoint])
+        if is_reported:
+            if not self._pairs.reported[which, pair]:
+                least = int(known.least_reported[which, endpoint])
+                known.least_reported[which, endpoint] = min(least, number) if least else number
+                known.reported[which, endpoint] += 1
+            return
         is_own = bool(known.sender[which, endpoint] == key)
-        if number > largest:
+        if number > known.largest[which, endpoint]:
             if not is_own:
-                known.second[which, endpoint] = largest
+                known.second[which, endpoint] = known.largest[which, endpoint]
             known.largest[which, endpoint], known.sender[which, endpoint] = number, key
         elif not is_own:
-            known.second[which, endpoint] = max(second, number)
-        return second if is_own else largest
+            known.second[which, endpoint] = max(int(known.second[which, endpoint]), number)
 
     def _find_introspection(self, row: int, codes: set[int], events: Events) -> list[Finding]:
         pair, endpoint = int(events.pair[row]), int(events.endpoint[row])
@@ -166,7 +182,7 @@ class QueryCostDetector(AbuseDetector):
         before = int(self._endpoints.introspectors[endpoint])
         self._endpoints.introspectors[endpoint] += 1
         callers = self._count_callers(endpoint)
-        if callers < CALLERS_MIN or before > _RARE_SHARE * callers or self._pairs.may_introspect[pair]:
+        if callers < CALLERS_MIN or before or self._pairs.may_introspect[pair]:
             return []
         return [
             Finding(
@@ -179,7 +195,7 @@ class QueryCostDetector(AbuseDetector):
                 calls=float(events.calls[row]),
                 is_internal=bool(events.is_internal[row]),
                 is_notice=True,
-                detail=f"{before} of the {callers:,} callers known here did before",
+                detail=f"none of the {callers:,} callers known here did before",
             )
         ]
 

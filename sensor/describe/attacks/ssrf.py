@@ -34,10 +34,12 @@ from sensor.describe.attacks.classes import Attack, AttackClass, AttackConfidenc
 from sensor.http.http1.head import RequestHead
 
 WAIT_NS: Final = 5 * 10**9
+LED_NS: Final = 2 * 10**9  # From an answer that redirects to the next contact.
 LEARNING_NS: Final = 300 * 10**9
 WORKLOADS_MAX: Final = 1_024  # The least recently active is forgotten.
 RECENT_MAX: Final = 64  # Contacts, and namings, of a workload.
 KNOWN_MAX: Final = 1_024  # Ends that a workload contacted before.
+NAMERS_MAX: Final = 3  # Callers who are reported for one inner end: what more of them name is what it is for.
 HOSTS_MAX: Final = 16  # Of one request.
 TEXT_MAX: Final = 8_192
 _METADATA: Final = frozenset(
@@ -102,6 +104,7 @@ class _Workload(msgspec.Struct, gc=False):
     contacts: list[Contact]
     namings: list[_Naming]
     known: BoundedDict[tuple[Address, int], bool]
+    namers: BoundedDict[tuple[Address, int], set[int]]  # Callers who named an inner end.
 
 
 class RequestForgery:
@@ -142,6 +145,11 @@ class RequestForgery:
         if len(workload.contacts) >= RECENT_MAX:
             self._forget(workload)
         workload.contacts.append(contact)
+        contact.is_named = any(
+            _is_same(host, contact) and _is_after(contact, naming)
+            for naming in workload.namings
+            for host in naming.hosts
+        )
         for naming in list(workload.namings):
             payload = self._match(workload, naming, contact)
             if payload:
@@ -161,19 +169,16 @@ class RequestForgery:
 
     def _match(self, workload: _Workload, naming: _Naming, contact: Contact) -> int:
         """The payload of a naming and a contact; 0 where they have nothing to do with each other, or nothing wrong."""
-        began = naming.record.figures.time_unix_ns
-        if not 0 <= contact.time_ns - began <= WAIT_NS or contact.ends == naming.ends:
+        if not _is_after(contact, naming):
             return 0
         named = next((host for host in naming.hosts if _is_same(host, contact)), None)
         contact.is_named = contact.is_named or named is not None
         is_metadata = contact.address in _METADATA
-        is_led = is_metadata and contact.is_led and contact.address not in _WITHOUT_FIELDS
+        is_led = is_metadata and contact.is_led and not contact.is_named and contact.address not in _WITHOUT_FIELDS
         if named is None and not (is_led and self._has_contacted(workload, naming, contact)):
             return 0
-        if not is_metadata:
-            is_learning = contact.time_ns - workload.since_ns < LEARNING_NS
-            if is_learning or not is_inside(contact.address) or (contact.address, contact.port) in workload.known:
-                return 0
+        if not is_metadata and not self._is_odd(workload, naming, contact):
+            return 0
         self._account.attacks += not naming.record.contents.payload
         self._account.confirmed += 1
         hashed = self._hash(f"ssrf\n{contact.address}\n{contact.port}".encode()) | 1 << 8
@@ -181,20 +186,31 @@ class RequestForgery:
         return pack_payload(Attack(AttackClass.SSRF, AttackConfidence.HIGH, hashed), evidence)
 
     @staticmethod
+    def _is_odd(workload: _Workload, naming: _Naming, contact: Contact) -> bool:
+        """Whether the service called an inner end that it does not call anyway, or for many."""
+        end = contact.address, contact.port
+        is_learning = contact.time_ns - workload.since_ns < LEARNING_NS
+        if is_learning or not is_inside(contact.address) or end in workload.known:
+            return False
+        record = naming.record
+        caller = record.credentials.principal or record.credentials.credential or hash(record.ends.client_address)
+        namers = workload.namers.get(end, set())
+        if len(namers) < NAMERS_MAX:
+            workload.namers[end] = namers | {caller}
+            return True
+        return caller in namers
+
+    @staticmethod
     def _has_contacted(workload: _Workload, naming: _Naming, after: Contact) -> bool:
-        """Whether a host that the request named was contacted before, so that its answer may have led on."""
-        began = naming.record.figures.time_unix_ns
-        return any(
-            _is_same(host, contact)
-            for contact in workload.contacts
-            for host in naming.hosts
-            if began <= contact.time_ns <= after.time_ns and contact is not after and contact.ends != naming.ends
-        )
+        """Whether the last host contacted before, and no longer than LED_NS, is one that the request named."""
+        before = [one for one in workload.contacts if 0 <= after.time_ns - one.time_ns <= LED_NS and one is not after]
+        last = max(before, key=lambda one: one.time_ns, default=None)
+        return last is not None and _is_after(last, naming) and any(_is_same(host, last) for host in naming.hosts)
 
     def _find(self, cgroup_id: int, time_ns: int) -> _Workload:
         workload = self._workloads.get(cgroup_id)
         if workload is None:
-            workload = _Workload(time_ns, [], [], BoundedDict(KNOWN_MAX))
+            workload = _Workload(time_ns, [], [], BoundedDict(KNOWN_MAX), BoundedDict(KNOWN_MAX))
         self._workloads.renew(cgroup_id, workload)
         return workload
 
@@ -263,6 +279,11 @@ def _read_number(digits: str) -> int:
     if digits[:2].lower() == "0x":
         return int(digits[2:] or "0", 16)
     return int(digits, 8) if len(digits) > 1 and digits[0] == "0" else int(digits[:11])
+
+
+def _is_after(contact: Contact, naming: _Naming) -> bool:
+    """Whether a contact began soon after a naming, and is not the call itself."""
+    return 0 <= contact.time_ns - naming.record.figures.time_unix_ns <= WAIT_NS and contact.ends != naming.ends
 
 
 def _is_same(host: NamedHost, contact: Contact) -> bool:

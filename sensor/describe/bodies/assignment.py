@@ -9,7 +9,7 @@ sends back the whole object that it got.
 - SET_FIELD: the answer has the value that was sent, and answers of the route had the field before with other values,
   all of few. So the server sets this field, and the caller changed it.
 - EXTRA_FIELD: the field's name grants something (common/privileges.py), and the answer does not show it, or has
-  values of its own for each object. Names that people change for good reasons are left out.
+  values of its own for each object. Names that people change for good reasons are skipped.
 
 Fields whose name grants nothing, or is such a name, need three times as many callers.
 """
@@ -29,7 +29,7 @@ NOVELTY: Final = 0.03
 EXTRA_MAX: Final = 3
 ROUTES_MAX: Final = 1_024
 TOTAL_MAX: Final = 20_000  # Fields of all routes, some 1 KB each at most; the route seen longest ago goes.
-CALLERS_MAX: Final = 128  # Of a route, by hash; more are not told apart.
+CALLERS_MAX: Final = 128  # Of a route, by hash; more are not counted.
 FIELDS_MAX: Final = 256  # Of a route, and of one body.
 VALUES_MAX: Final = 12  # Different ones of a field in answers; with more it is a value of each object.
 _ANSWERS_MIN: Final = 10  # With the field, before its values are known.
@@ -43,12 +43,14 @@ Scalar = str | int | float | bool
 
 
 class _Field(msgspec.Struct, gc=False):
-    """In requests: the first caller who sent it, and whether others did. In answers: values, as hashes."""
+    """In requests: the first caller who sent it, whether others did, and whether it was odd then. In answers: how many
+    had each value, by hash."""
 
     caller: int = 0
     is_shared: bool = False
+    is_odd: bool = False
     answers: int = 0
-    values: set[int] = msgspec.field(default_factory=set)
+    values: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class _Route(msgspec.Struct, gc=False):
@@ -92,7 +94,7 @@ class FieldBook:
         others = len(route.callers - {caller})
         if others < CALLERS_MIN:
             return set()
-        own = sum(not one.is_shared and one.caller != caller for one in route.fields.values())
+        own = sum(not (one.is_shared or one.is_odd or one.caller == caller) for one in route.fields.values())
         if own > NOVELTY * others:
             return set()
         extra = [path for path in sent if (known := route.fields.get(path)) is None or _is_own(known, caller)]
@@ -119,7 +121,7 @@ class FieldBook:
         for path in sent:
             known = route.fields.get(path)
             if known is None and len(route.fields) < FIELDS_MAX:
-                route.fields[path] = _Field(caller)
+                route.fields[path] = _Field(caller, is_odd=is_odd)
             elif known is not None and known.caller != caller:
                 known.is_shared = True
         if is_odd:  # Its answer shows what it changed.
@@ -132,7 +134,7 @@ class FieldBook:
                 field = route.answered[name] = _Field()
             field.answers += 1
             if len(field.values) <= VALUES_MAX:
-                field.values.add(_fold(value))
+                field.values[_fold(value)] = field.values.get(_fold(value), 0) + 1
 
 
 def _fold(value: Scalar) -> int:
@@ -152,8 +154,8 @@ def _is_set(known: _Field | None, sent: Scalar, answered: Scalar | None) -> bool
 
 
 def _is_given(known: _Field | None, sent: Scalar) -> bool:
-    """Whether a value is one that answers have anyway: who sends it back changes nothing."""
-    return known is not None and _fold(sent) in known.values
+    """Whether a value is one that most answers have: who sends it back changes nothing."""
+    return known is not None and 2 * known.values.get(_fold(sent), 0) > known.answers
 
 
 def _list_fields(document: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Scalar]]:

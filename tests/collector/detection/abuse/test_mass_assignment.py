@@ -49,7 +49,7 @@ def test_a_field_whose_effect_was_not_seen_is_medium(scene: AbuseScene) -> None:
     assert report.severity is Severity.MEDIUM and "`admin`, `balance`" in report.title and signal.count == 2
 
 
-def test_a_field_without_a_name_in_the_list_is_told_as_such(scene: AbuseScene) -> None:
+def test_a_field_without_a_name_in_the_list_is_reported_as_such(scene: AbuseScene) -> None:
     (signal,) = run(scene, write(THIEF, "warp_factor", taken=True))
     assert "(a field that answers have)" in report_signal(signal).title
 

@@ -62,18 +62,6 @@ def test_a_caller_inside_who_names_hosts_inside_is_a_notice(scene: AbuseScene) -
     assert not signal.is_notice
 
 
-def test_what_an_endpoint_does_for_many_is_what_it_is_for(scene: AbuseScene) -> None:
-    signals = run(scene, *(name_hosts(who, who) for who in range(1, 60)))
-    assert len([signal for signal in signals if not signal.is_notice]) == 3
-    scene.restart()
-    start = scene.later + 3_600
-    assert all(signal.is_notice for signal in run(scene, name_hosts(99, 1), start=start))
-    (elsewhere,) = run(scene, name_hosts(99, 2, route=2), start=start + 700)
-    assert not elsewhere.is_notice
-    (cloud,) = run(scene, name_hosts(98, 3, evidence=METADATA), start=start + 800)
-    assert not cloud.is_notice
-
-
 def test_a_part_of_a_call_that_was_counted_before_is_enough(scene: AbuseScene) -> None:
     row = name_hosts(7, 1)
     late = Row(**{name: getattr(row, name) for name in Row.__slots__} | {"calls": 0})

@@ -49,7 +49,7 @@ class Node:
         assert all(one.contents.payload & 0xF == SSRF for one in found)
         return [(one.contents.payload & EVIDENCE_MASK) >> 4 for one in found]
 
-    def call_in(self, target: str, *, body: str = "", cgroup: int = SERVICE) -> list[int]:
+    def call_in(self, target: str, *, body: str = "", cgroup: int = SERVICE, client: str = CLIENT) -> list[int]:
         self.connections += 1
         method = "POST" if body else "GET"
         head = f"{method} {target} HTTP/1.1\r\nHost: shop.test\r\nContent-Type: application/json\r\n"
@@ -57,7 +57,7 @@ class Node:
         return self.see(
             make_exchange(
                 time_unix_ns=self.now, connection=self.connections, cgroup_id=cgroup, local_address="10.1.1.1",
-                local_port=8080, remote_address=CLIENT, remote_port=40_000 + self.connections,
+                local_port=8080, remote_address=client, remote_port=40_000 + self.connections,
                 request_head=head.encode(), response_head=b"HTTP/1.1 200 OK\r\n\r\n",
                 request_bytes=len(head) + len(body.encode()), bodies=RawBodies(body.encode(), b"") if body else None,
             )
@@ -230,6 +230,24 @@ def test_the_call_itself_is_no_contact_of_a_service_in_its_own_cgroup() -> None:
         remote_address="127.0.0.1", remote_port=41_000, request_head=head, response_head=b"HTTP/1.1 200 OK\r\n\r\n",
     )  # fmt: skip
     assert node.see(inner) == []
+
+
+def test_an_inner_host_that_many_callers_name_is_what_the_service_is_for() -> None:
+    node, found = Node(), []
+    for _ in range(20):
+        node.call_out("10.5.5.5", "shop.example", after=0.1)
+        found += node.call_in("/preview?url=http://shop.example/a", client=f"203.0.113.{len(found) + 20}")
+        node.now += 30 * SECOND
+    assert found == [INSIDE] * 3
+
+
+def test_who_named_another_host_at_the_time_of_a_forgery_is_not_found() -> None:
+    node = Node()
+    assert node.call_in("/preview?url=http://news.example/", client="203.0.113.77") == []
+    assert node.call_out("93.184.216.34", "news.example") == []
+    assert node.call_in(f"/preview?url=http://{METADATA}/") == []
+    assert node.call_out(METADATA, METADATA, after=0.3) == [CLOUD]
+    assert node.call_in("/preview?url=http://news.example/b", client="203.0.113.78") == []
 
 
 def test_one_request_is_found_once_and_a_late_part_counts_no_call() -> None:

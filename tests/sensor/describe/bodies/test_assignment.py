@@ -96,7 +96,7 @@ def test_where_callers_send_what_they_like_nobody_is_found() -> None:
 @pytest.mark.parametrize(
     "body", [{"jsonrpc": "2.0", "method": "a", "params": {"role": "x"}}, {"query": "{a}"}, [], "x"]
 )
-def test_operations_and_other_documents_are_left_out(body: object) -> None:
+def test_operations_and_other_documents_are_skipped(body: object) -> None:
     assert make_book().see(1, THIEF, body, {"role": "x"}) == set()
 
 
