@@ -19,6 +19,7 @@ Source: OWASP API7:2023; addresses of AWS, Google Cloud, Azure, Oracle and Aliba
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from unicodedata import normalize
@@ -304,12 +305,17 @@ def _make_contact(time_ns: int, ends: Ends, head: RequestHead) -> Contact | None
     has_port = bool(colon) and digits.isdigit() and (":" not in name or name.endswith("]"))
     ports = (ordered[3], int(digits)) if has_port else (ordered[3], *_PORTS.values())
     try:
-        address = ip_address(ordered[2].partition("%")[0])
+        address = _read_end(ordered[2])
     except ValueError:  # A capture file may not say.
         return None
     return Contact(
         time_ns, (name if has_port else host).strip("[]").lower(), address, ordered[3], ports, ordered, is_led
     )
+
+
+@lru_cache(maxsize=4_096)
+def _read_end(text: str) -> Address:
+    return ip_address(text.partition("%")[0])
 
 
 def _order_ends(ends: Ends) -> tuple[str, int, str, int]:
