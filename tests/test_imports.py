@@ -17,8 +17,21 @@ ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
     "common": (
-        *("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
-        *("privileges", "kubernetes"),
+        *(
+            "bounded",
+            "durable",
+            "figures",
+            "keyed_hash",
+            "networks",
+            "privileges",
+            "settings",
+            "flags",
+            "main",
+            "rpc_status",
+            "retry",
+            "token_bucket",
+        ),
+        "kubernetes",
     ),
     "sensor": (
         *("core", "ebpf", "http", "sensitive", "routes", "enrich", "coverage", "describe", "aggregate"),
