@@ -99,7 +99,8 @@ class InjectionDetector(AbuseDetector):
         reported_count, reported_evidence = (int(value) for value in self._known.reported[:, slot])
         limit = max(PAYLOADS_MIN, int(self._known.allowed[slot]) + 1)
         is_many = count >= limit and (not reported_count or count >= _RAISE * reported_count)
-        if not is_many and not (evidence and not reported_evidence):
+        is_confirmed = evidence > 0 and (not reported_evidence or evidence > reported_evidence == INSIDE_CONTACTED)
+        if not is_many and not is_confirmed:
             return None
         self._known.reported[:, slot] = max(count, reported_count), max(evidence, reported_evidence)
         pair = int(events.pair[rows[int(batch.attacks_confirmed[row_of].argmax(axis=0))]])

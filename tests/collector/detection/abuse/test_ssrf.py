@@ -58,6 +58,8 @@ def test_a_caller_inside_who_names_hosts_inside_is_a_notice(scene: AbuseScene) -
     assert signals and all(signal.is_notice for signal in signals)
     assert {report_signal(signal).severity for signal in signals} == {Severity.LOW}
     # The address of credentials is nobody's business.
+    (worse,) = run(scene, name_hosts(7, 77, evidence=METADATA, address="10.3.3.3"), start=scene.later + 200)
+    assert not worse.is_notice
     (signal,) = run(scene, name_hosts(8, 1, evidence=METADATA, address="10.3.3.4"), start=scene.later + 900)
     assert not signal.is_notice
 
