@@ -11,6 +11,7 @@ from collector.detection.engine import Engine
 from collector.storage.columns import RowBatch, fill_columns
 
 START = 1_700_000_000  # On a 10 s window.
+PASSWORD = 1 * 64 + 12  # In the body of a request (proto DataPlace * 64 + DataKind).
 CODES = 700_000  # Numbers of routes from here on are of paths that begin with `otp`,
 ADMINISTRATION = 800_000  # and from here on with `admin`.
 
@@ -42,6 +43,8 @@ class Row:
     numbers: int = 0  # Calls to objects that numbers name.
     steps: int = 0  # Of them, to the next number.
     software: str = ""
+    passwords: int = 0  # Calls whose body was read and held a password,
+    bodies: int = 0  # and those whose body was read and held none.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -73,10 +76,15 @@ def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
     )
 
 
-def make_histograms(lists: list[tuple[int, ...]]) -> Ragged:
-    """The same, each value once."""
-    made = make_sets(lists)
-    return replace(made, counts=np.ones(len(made.values), np.uint64))
+def count_found(row: Row) -> dict[int, int]:
+    """What calls of a row held, and how many."""
+    return dict.fromkeys(row.found, 1) | ({PASSWORD: row.passwords} if row.passwords else {})
+
+
+def make_histograms(counts: list[dict[int, int]]) -> Ragged:
+    """One a row: values ascending, with their counts."""
+    made = make_sets([tuple(sorted(one)) for one in counts])
+    return replace(made, counts=np.array([one[value] for one in counts for value in sorted(one)], np.uint64))
 
 
 def make_batch(
@@ -113,7 +121,8 @@ def make_batch(
         attacks=np.array([len(row.payloads) for row in rows], np.uint64),
         attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
         payloads=make_sets([row.payloads for row in rows]),
-        data=make_histograms([row.found for row in rows]),
+        request_bodies_read=column("passwords", np.uint64) + column("bodies", np.uint64),
+        data=make_histograms([count_found(row) for row in rows]),
     )
     return RowBatch(
         node=node,
