@@ -141,7 +141,7 @@ class EndpointOperationModel(Model):
     """What an endpoint is that shares its path with others, by samples of its parent's calls."""
 
     parent_id: str = Field(description="The endpoint whose calls these are; its figures hold them too.")
-    protocol: str = Field(description="graphql, json_rpc, mcp or soap.", examples=["graphql"])
+    protocol: str = Field(description="graphql, json_rpc, mcp, soap or action.", examples=["graphql"])
     kind: str = Field(description="query, mutation, subscription; method; tool, prompt, resource; action.")
     name: str = Field(examples=["ListOrders"])
     sampled_calls: int

@@ -55,6 +55,7 @@ class Protocol(StrEnum):
     JSON_RPC = "json-rpc"
     MCP = "mcp"
     SOAP = "soap"
+    ACTION = "action"
 
 
 BITS: dict[Protocol, int] = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
@@ -66,6 +67,7 @@ OPERATION_PROTOCOLS = {
     "json_rpc": Protocol.JSON_RPC,
     "mcp": Protocol.MCP,
     "soap": Protocol.SOAP,
+    "action": Protocol.ACTION,
 }
 _OF_KINDS = {
     KIND_GRPC: Protocol.GRPC,

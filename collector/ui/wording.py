@@ -43,6 +43,7 @@ PROTOCOLS: dict[str, tuple[str, str]] = {
     "json-rpc": ("JSON-RPC", "A method of JSON-RPC; its calls are estimated from samples"),
     "mcp": ("MCP", "A tool, prompt or method of the Model Context Protocol; its calls are estimated from samples"),
     "soap": ("SOAP", "An action of SOAP; its calls are estimated from samples"),
+    "action": ("Action", "An action that a header or parameter names; its calls are estimated from samples"),
 }
 
 

@@ -227,7 +227,7 @@ class EndpointOperation:
     `sampled_errors` of these said that it failed, by their status or in their body."""
 
     parent_id: str  # The endpoint whose calls these are.
-    protocol: str  # graphql, json_rpc, mcp, soap.
+    protocol: str  # graphql, json_rpc, mcp, soap, action.
     kind: str  # query, mutation, subscription; method; tool, prompt, resource; action.
     name: str
     sampled_calls: int

@@ -91,6 +91,7 @@ FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
 # Of a route that serves a description; between, nothing of it is read.
 DESCRIPTION_NS: Final = 60 * 1_000_000_000
 OTHER_OPERATION: Final = "{word}"
+_NAMED_IN_HEADS: Final = frozenset(("soap", "action"))  # By SOAPAction, X-Amz-Target, a query.
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
 
 
@@ -195,7 +196,7 @@ class SchemaBook:
         if is_served:
             self._learn_parameters(route_id, head, consumer)
             self._count_tokens(route_id, find_token_facts(head))
-        operations = find_in_head(head.query, head.get(b"soapaction"))
+        operations = find_in_head(head.query, head.get(b"soapaction"), head.get(b"x-amz-target"))
         if operations or head.method == "GET":  # Of others the body may say more.
             sample = Sample(
                 status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
@@ -225,6 +226,8 @@ class SchemaBook:
         if is_served:
             self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, request, call.consumer)
         operations = find_in_document(request.tree, request.content_type)
+        if not operations and self._is_named_in_heads(call.route_id):
+            return  # Its head has been counted.
         sample = Sample(
             status_code=call.status_code,
             consumer=call.consumer,
@@ -330,6 +333,10 @@ class SchemaBook:
         if entry is not None:
             entry.samples += self.weights.add(route_id, (), sample)
             entry.is_changed = True
+
+    def _is_named_in_heads(self, route_id: int) -> bool:
+        entry = self._entries.get((route_id, SchemaPart.OPERATIONS, 0, "", ""))
+        return entry is not None and any(one.protocol in _NAMED_IN_HEADS for one in entry.operations)
 
     def has_operations(self, route_id: int) -> bool:
         """Whether calls of a route asked for operations."""

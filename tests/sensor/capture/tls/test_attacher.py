@@ -12,7 +12,8 @@ from sensor.capture.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_A
 from sensor.capture.tls.duty import DutyCycle, DutySettings
 from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.processes import ProcessFiles
-from sensor.capture.tls.unread import NOT_FOUND, UnreadProcesses
+from sensor.capture.tls.unread import UnreadProcesses
+from sensor.coverage.report import NO_LIBRARY
 from tests.sensor.capture.tls.poison import poison
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
@@ -151,7 +152,7 @@ def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
     assert node.prober.open == held
     (file,) = node.attacher.files
     assert (file.library, file.pids, file.reason) == ("OpenSSL", (10, 11), "")
-    assert (node.unread.why(10), node.unread.why(99)) == ("", NOT_FOUND)
+    assert (node.unread.why(10), node.unread.why(99)) == ("", NO_LIBRARY)
 
 
 def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(node: Node) -> None:
