@@ -23,6 +23,7 @@ PACKAGES = {
             "figures",
             "keyed_hash",
             "networks",
+            "privileges",
             "settings",
             "flags",
             "main",

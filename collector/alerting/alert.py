@@ -177,6 +177,20 @@ class AlertKind(StrEnum):
         unit="ordinary calls' worth",
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     )
+    # A consumer sends GraphQL requests that ask for far more than others do.
+    QUERY_COST = KindRow("query_cost", KindGroup.ABUSE, Subject.PAIR, "API4:2023", 4).in_words(
+        title="asks for too much in one GraphQL call: {count} {detail} at {where}",
+        unit="in one GraphQL call",
+        advice="Limit depth, aliases and batches in the server; block the caller if nobody knows it.",
+    )
+    # A consumer asks a GraphQL service for its schema.
+    INTROSPECTION = KindRow(
+        "introspection", KindGroup.ABUSE, Subject.PAIR, "API8:2023", 2, severity=Severity.LOW
+    ).in_words(
+        title="asks {where} for its schema, as hardly anybody does",
+        unit="caller who asks for the schema",
+        advice="Ask whether a developer's tool did it; switch introspection off where clients do not need it.",
+    )
     # A consumer tries functions its peers do not call.
     BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",
@@ -188,6 +202,18 @@ class AlertKind(StrEnum):
         title="sends payloads of attacks ({detail}) to {where}",
         unit="different payloads of attacks",
         advice="Block the caller, and look at what its calls that were not refused returned.",
+    )
+    # A consumer has the server call hosts that it names.
+    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8).in_words(
+        title="has {where} call hosts that it should not",
+        unit="different payloads that name a host or an address",
+        advice="Let the service call listed hosts only; change credentials that it could read there.",
+    )
+    # A consumer writes fields that no other caller sends.
+    MASS_ASSIGNMENT = KindRow("mass_assignment", KindGroup.ABUSE, Subject.PAIR, "API3:2023", 6).in_words(
+        title="writes fields at {where} that no other caller sends ({detail})",
+        unit="fields that no other caller sends",
+        advice="Let the API take listed fields only; undo what the caller changed.",
     )
     # An address looks for what is not there.
     SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(

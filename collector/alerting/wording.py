@@ -28,6 +28,7 @@ NOVEL_SHARE_HIGH: Final = 0.8  # Of the calls went to objects never touched befo
 NOVEL_OBJECTS_HIGH: Final = 40
 _RATIO_MEDIUM: Final = 3.0  # Times the expected calls of an endpoint.
 _SHARE_MEDIUM: Final = 0.2  # Of the calls fail.
+_TIMES_HIGH: Final = 3  # The limit of a GraphQL request.
 _RISE_MEDIUM: Final = 3.0  # Times as long.
 _SOURCES_NAMED: Final = 5
 # Details of calls of functions.
@@ -256,9 +257,11 @@ def _grade_abuse(signal: AbuseSignal) -> Severity:
     if signal.is_notice:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
-    is_tried = signal.kind is AlertKind.INJECTION and not signal.confirmation
+    is_tried = signal.kind in (AlertKind.INJECTION, AlertKind.SSRF) and not signal.confirmation
+    is_unseen = signal.kind is AlertKind.MASS_ASSIGNMENT and not signal.confirmation
+    is_mild = signal.kind is AlertKind.QUERY_COST and signal.count < _TIMES_HIGH * signal.ceiling
     is_let_in = signal.kind is AlertKind.BFLA and signal.detail == ANSWERED
-    return Severity.MEDIUM if is_crowd or is_tried or is_let_in else signal.kind.row.severity
+    return Severity.MEDIUM if is_crowd or is_tried or is_unseen or is_mild or is_let_in else signal.kind.row.severity
 
 
 def _explain_abuse(signal: AbuseSignal) -> str:

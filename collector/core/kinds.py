@@ -103,7 +103,10 @@ _EVIDENCE: Final = (
     "the response holds what such a payload is after",
     "the response took as long as the payload asked for",
     "the response is far larger than this endpoint's are",
+    "the service then called the host inside that the request named",
+    "the service then called the address that gives credentials to cloud instances",
 )
+INSIDE_CONTACTED: Final = 6
 _OTHER: Final = "other"
 LOW_BITS: Final = 8  # Of a payload, that are no hash.
 

@@ -21,8 +21,10 @@ from collector.detection.abuse.detector import Rarity
 from collector.detection.abuse.entrances import Entrances
 from collector.detection.abuse.enumeration import EnumerationDetector
 from collector.detection.abuse.injection import InjectionDetector
+from collector.detection.abuse.mass_assignment import MassAssignmentDetector
 from collector.detection.abuse.mass_export import MassExportDetector
 from collector.detection.abuse.pair_history import PairCalls, Walks
+from collector.detection.abuse.query_cost import QueryCostDetector
 from collector.detection.abuse.resource_consumption import ResourceConsumptionDetector
 from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDetector
 from collector.detection.abuse.scanning import ScanningDetector
@@ -104,9 +106,11 @@ class Engine(DetectorState):
             CredentialRotationDetector(*shared),
             ResourceExhaustionDetector(*shared),
             ResourceConsumptionDetector(*shared, calls),
+            QueryCostDetector(*shared),
             BflaDetector(*shared, entrances),
             BolaDetector(*shared),
             InjectionDetector(*shared),
+            MassAssignmentDetector(*shared),
         ]
         self.detectors = {detector.name: detector for detector in in_order}
 

@@ -300,6 +300,23 @@ def _find_lost_login(seen: Circumstances) -> Evidence | None:
     )
 
 
+# Callers of a service that is in use: where one or two call, it is being developed.
+_USERS_MIN: Final = 3
+
+
+def _find_introspection(seen: Circumstances) -> Evidence | None:
+    endpoint, bodies = seen.endpoint, seen.endpoint.bodies
+    if bodies is None or not bodies.schemas_served or not seen.is_ours:
+        return None
+    if endpoint.consumers < _USERS_MIN or not (seen.is_open or seen.is_external):
+        return None
+    return Evidence(
+        why=f"{bodies.schemas_served:,} calls got the schema of a service that {endpoint.consumers:,} callers use.",
+        signs=(("external",) if seen.is_external else ()) + (("no credentials",) if seen.is_open else ()),
+        severity=Severity.MEDIUM if seen.is_external and seen.is_open else None,
+    )
+
+
 FILE: Final = Path(__file__).parent / "rules.json"
 Finder = Callable[[Circumstances], Evidence | None]
 _FINDERS: Final[dict[str, Finder]] = {
@@ -328,6 +345,7 @@ _FINDERS: Final[dict[str, Finder]] = {
     "authentication_weaker_than_described": _find_weaker,
     "no_rate_limit_observed": _find_no_limit,
     "endless_answers": _find_endless,
+    "introspection_open": _find_introspection,
 }
 
 

@@ -26,6 +26,7 @@ from sensor.core.health import StageCount, StageCounter
 from sensor.core.keyed import InstallationKey, KeyedHash
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.describe.attacks.open import open_attacks
+from sensor.describe.attacks.ssrf import RequestForgery
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate, SampleRule
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
@@ -112,6 +113,7 @@ class CallProcessor:
             state.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
             state.schemas,
+            RequestForgery(keyed_hash, node.attacks) if settings.attack_bytes_per_second else None,
         )
         self._schemas = state.schemas
         self._attacks = node.attacks
@@ -141,6 +143,10 @@ class CallProcessor:
         if isinstance(record, CallRecord):
             self._enforcement.see(exchange, record)
         return record
+
+    def take_late(self) -> list[CallRecord]:
+        """Parts of calls described before, of which something was found out since."""
+        return self._describer.take_late()
 
     def find_estimate(self, route_id: int) -> Estimate | None:
         """How the records of a route's responses follow from their size."""
@@ -330,6 +336,8 @@ class Pipeline:
             return
         self._counter.use()
         try:
+            for late in self._processor.take_late():
+                self.aggregator.add(late)
             row = self.aggregator.add(record)
         except Exception:
             self.aggregator.drop(FAILED)

@@ -25,7 +25,7 @@ from sensor.core.arrays import Index, Ragged, find_order, find_runs, measure_run
 BUCKETS_PER_DOUBLING: Final = 8
 OBJECTS_LIMIT: Final = 256
 _LARGEST_EXPONENT: Final = 64
-_BUCKET_BITS: Final = 9
+_BUCKET_BITS: Final = 10
 _BUCKET_MASK: Final = (1 << _BUCKET_BITS) - 1
 # The collector takes no larger number of objects (nor of calls) in a row.
 _ESTIMATE_LIMIT: Final = 2.0**40 - 1
@@ -64,7 +64,7 @@ def count_values(rows: Index, values: NDArray[np.uint64], rows_count: int) -> Ra
 
 
 def count_codes(rows: Index, found: Ragged, rows_count: int) -> Ragged:
-    """How often each code (below 512) is in the lists that belong to `rows`, by row: codes ascending, and counts."""
+    """How often each code (below 1,024) is in the lists that belong to `rows`, by row: codes ascending, and counts."""
     codes = np.repeat(rows, found.lengths) << _BUCKET_BITS | found.values
     codes.sort()
     starts = find_runs(codes)

@@ -130,6 +130,7 @@ class BodyFlag(IntFlag):
     MEASURED = 4  # The records returned were counted.
     ESTIMATED = 8  # They were estimated, from the response's size or from the part of it that was read.
     HEAD_READ = 16  # Path, query and headers were classified.
+    NOTED = 32  # A GraphQL request was measured, or a field found that others do not send.
 
 
 class BodyFacts(msgspec.Struct, frozen=True, gc=False):

@@ -76,6 +76,15 @@ class ContentReader:
             )
         return Contents(head.content_type, response_content_type, body, payload)
 
+    @staticmethod
+    def read_request(exchange: Exchange, head: RequestHead, stream: StreamCall | None) -> str:
+        """Query and body of a request, as they came."""
+        if exchange.bodies is None and (stream is None or stream.bodies is None):
+            return head.query
+        call = _make_body_call(exchange, head, stream, 0, 0, 0)
+        body = _decode_body(call, True) if call is not None else b""
+        return f"{head.query}\n{body.decode('utf-8', 'replace')}"
+
 
 def _make_body_call(
     exchange: Exchange,

@@ -32,6 +32,7 @@ from sensor.core.calls import (
 )
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.reader import AttackReader
+from sensor.describe.attacks.ssrf import RequestForgery
 from sensor.describe.auth.principal import Principals
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate
@@ -150,8 +151,11 @@ class Describer:
         bodies: BodyReader | None = None,
         attacks: AttackReader | None = None,
         schemas: SchemaBook | None = None,
+        forgery: RequestForgery | None = None,
     ) -> None:
-        """Without `bodies`, `attacks` or `schemas` nothing is reported of bodies, of attacks or of parameters."""
+        """Without `bodies`, `attacks` or `schemas` nothing is reported of bodies, of attacks or of parameters, without
+        `forgery` nothing of calls that a request made a service make."""
+        self._forgery = forgery
         self._schemas = schemas
         self._contents = ContentReader(bodies, attacks)
         self._templater = templater
@@ -209,7 +213,11 @@ class Describer:
         contents = self._contents.read(
             exchange, head, stream, target.route.route_id, consumer, credentials.authentication, response_content_type
         )
-        return CallRecord(figures, ends, credentials, target, facts.protocol, contents)
+        record = CallRecord(figures, ends, credentials, target, facts.protocol, contents)
+        if self._forgery is None:
+            return record
+        text = self._contents.read_request(exchange, head, stream)
+        return self._forgery.see_call(record, exchange.ends, head, text)
 
     def _find_target(
         self,
@@ -239,6 +247,13 @@ class Describer:
                     credentials.authentication,
                 )
         return fold_objects(head.query, target, self._hash) if head.query else target
+
+    def take_late(self) -> list[CallRecord]:
+        """Parts of calls described before, of which something was found out since."""
+        if self._forgery is None or not self._forgery.late:
+            return []
+        late, self._forgery.late = self._forgery.late, []
+        return late
 
     def identify(self, head: RequestHead) -> Credentials:
         """Who presents this head."""

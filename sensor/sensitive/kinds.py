@@ -105,13 +105,22 @@ class DataPlace(IntEnum):
     QUERY = 4
     REQUEST_HEADER = 5
     CALL = 6  # Of the call as a whole: CallFact instead of DataKind.
+    # What a GraphQL request asks for, a number instead of a DataKind (sensor.describe.bodies.graphql).
+    QUERY_DEPTH = 7
+    QUERY_REPEATS = 8
+    QUERY_BATCH = 9
+    # A field that no other caller sends: a number of common.privileges (sensor.describe.bodies.assignment).
+    EXTRA_FIELD = 10
+    SET_FIELD = 11  # And the answer shows that it took effect.
 
 
 class CallFact(IntEnum):
-    """What the head of a call says besides; numbers of the wire (apidae.v1.CallFact)."""
+    """What a call says besides; numbers of the wire (apidae.v1.CallFact)."""
 
     ENCRYPTED = 1  # Over TLS, which ended here or in front of the service.
     LOOPBACK = 2  # The client is this host itself.
+    INTROSPECTION = 3  # It asks a GraphQL service for its schema,
+    INTROSPECTION_SERVED = 4  # and got it, or a part of it.
 
 
 _MEMBERS: Final = {

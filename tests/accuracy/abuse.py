@@ -19,6 +19,7 @@ from collector.alerting.alert import AbuseSignal, AlertKind, Confidence, Severit
 from collector.alerting.filter import ReportFilter, take_report
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.wording import report_signal
+from collector.core.kinds import PLANS, Sensitivity
 from collector.core.rows import Route
 from collector.detection.engine import Engine
 from collector.inventory.templates.catalogue import map_endpoints
@@ -38,6 +39,10 @@ KINDS = {
     AlertKind.RESOURCE_CONSUMPTION: "flood",
     AlertKind.BFLA: "bfla",
     AlertKind.SCANNING: "scan",
+    AlertKind.INJECTION: "injection",
+    AlertKind.QUERY_COST: "query_cost",
+    AlertKind.SSRF: "ssrf",
+    AlertKind.MASS_ASSIGNMENT: "mass_assignment",
     AlertKind.VOLUME_CONSUMER: "flood",
     AlertKind.VOLUME_PAIR: "flood",
 }
@@ -53,14 +58,14 @@ class _Opened:
     kind: str
 
 
-class _Collector:
+class AlertCollector:
     """The engine with the inventory's mapping, and the life of alerts."""
 
-    def __init__(self) -> None:
+    def __init__(self, alerts_a_day: float = PLANS[Sensitivity.NORMAL].alerts_a_day) -> None:
         self._endpoints: dict[int, str] = {}
         self._engine = Engine(endpoint_of_route=self._endpoints)
         ids = itertools.count()
-        self._lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
+        self._lifecycle = Lifecycle(new_id=lambda: str(next(ids)), find_budget=lambda: alerts_a_day)
         self._sieve = ReportFilter()
         self._told: set[tuple[str, AlertKind, str]] = set()
         self._routes: dict[int, Route] = {}
@@ -97,7 +102,7 @@ class _Collector:
 
 def run(input: Path, output: Path) -> None:
     """Judge every line."""
-    node, collector = Node("api"), _Collector()
+    node, collector = Node("api"), AlertCollector()
     tokens: dict[str, str] = {}  # Consumer as the collector names it -> token: how the runner tells actors apart.
     polled_ns = 0
     with input.open(encoding="utf-8") as lines, output.open("w", encoding="utf-8") as alerts:
@@ -127,7 +132,7 @@ def _see(node: Node, line: dict[str, object]) -> Seen:
 
 
 def _write(
-    file: TextIO, collector: _Collector, batches: Iterable[RowBatch], time_ns: int, tokens: Mapping[str, str]
+    file: TextIO, collector: AlertCollector, batches: Iterable[RowBatch], time_ns: int, tokens: Mapping[str, str]
 ) -> None:
     for batch in batches:
         for opened in collector.take(batch, time_ns // 10**9):

@@ -11,7 +11,11 @@ from collector.storage.columns import RowBatch
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.core.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.ssrf import RequestForgery
+from sensor.describe.bodies.reader import BodyReader
+from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
 from sensor.export.convert import BatchConverter
 from sensor.http.http2.exchange import StreamExchange
@@ -59,10 +63,15 @@ class Seen:
 class Node:
     """A sensor that sees one service, and what a collector makes of its batches."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, reads_bodies: bool = False) -> None:
+        """`reads_bodies`: and what they made the service do."""
         keyed_hash = KeyedHash(1, b"accuracy runner!")
         self.templater = Templater(load_vocabulary(), keyed_hash)
-        self._describer = Describer(self.templater, OneService(name), keyed_hash, DescribeSettings())
+        bodies = BodyReader(SampleRule()) if reads_bodies else None
+        forgery = RequestForgery(keyed_hash, AttackAccount()) if reads_bodies else None
+        self._describer = Describer(
+            self.templater, OneService(name), keyed_hash, DescribeSettings(), bodies, forgery=forgery
+        )
         self._aggregator = Aggregator()
         self._converter = BatchConverter(node="node", boot_id="00000000000000000000000000000001")
         self._calls = 0
@@ -86,6 +95,15 @@ class Node:
         self._aggregator.add(record)
         if self._calls % CALLS_PER_SECOND == 0:
             yield from self._send(self._aggregator.poll(time_ns))
+
+    def see_whole(self, exchange: Exchange) -> str:
+        """One call with its bodies, at its own time; gives its consumer."""
+        record = self._describer.describe(exchange)
+        self._calls += 1
+        assert not isinstance(record, Undescribed), record
+        for one in (record, *self._describer.take_late()):
+            self._aggregator.add(one)
+        return name_consumer(record)
 
     def see_at(
         self, head: bytes, *, status_code: int, address: str, time_ns: int, response_bytes: int, duration_ns: int

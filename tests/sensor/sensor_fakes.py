@@ -235,6 +235,9 @@ class FakeProcessor:
         workload = "\udcff" if b"/unwritable" in exchange.request_head else ""
         return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id, client_workload=workload)
 
+    def take_late(self) -> list[CallRecord]:
+        return []
+
     def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         if b"/dull" in exchange.request_head:
             raise RuntimeError("a bug")

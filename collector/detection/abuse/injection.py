@@ -1,9 +1,12 @@
 """Detects injection: consumers that send payloads of attacks such as SQL injection, scripts, traversal or commands
-(OWASP A03:2021).
+(OWASP A03:2021), and SSRF (API7:2023), where all payloads of a sender are of that class.
 
 Sensors send keyed hashes of payloads, each with its class and the evidence in the response. A payload alone is not an
 alert. A consumer is reported if a response confirms a payload, or if it sent PAYLOADS_MIN different ones within
 HORIZON_SECONDS. Payloads need no history, so this works from the first minute, for insiders too.
+
+A service that calls an inner host which a request from inside named may be meant to: a webhook, a health check. So
+that is a notice.
 """
 
 from typing import Final
@@ -11,7 +14,14 @@ from typing import Final
 import numpy as np
 
 from collector.alerting.alert import AlertKind, Basis
-from collector.core.kinds import LOW_BITS, count_classes, explain_evidence, read_evidence
+from collector.core.kinds import (
+    INSIDE_CONTACTED,
+    LOW_BITS,
+    count_classes,
+    explain_evidence,
+    name_class,
+    read_evidence,
+)
 from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity
 from collector.detection.framework.distinct import find_distinct, list_distinct
 from collector.detection.framework.loss import Losses
@@ -41,7 +51,7 @@ class InjectionDetector(AbuseDetector):
     """Different payloads by consumer within HORIZON_SECONDS, and those that a response confirms."""
 
     name = "abuse.injection"
-    kinds = frozenset({AlertKind.INJECTION})
+    kinds = frozenset({AlertKind.INJECTION, AlertKind.SSRF})
     parts = ("_senders", "_known")
     needs_history = False
 
@@ -77,29 +87,34 @@ class InjectionDetector(AbuseDetector):
         batch, row_of, time = events.batch, events.rows[rows], events.time
         if not self._is_recent(slot, time).any():
             self._known.reported[:, slot] = 0  # What was reported is over.
-        offsets = batch.payloads.offsets
-        for row in row_of.tolist():
-            self._remember(slot, batch.payloads.values[offsets[row] : offsets[row + 1]], time)
+        offsets, is_meant = batch.payloads.offsets, True
+        for own, row in zip(rows.tolist(), row_of.tolist(), strict=True):
+            payloads = batch.payloads.values[offsets[row] : offsets[row + 1]]
+            self._remember(slot, payloads, time)
+            shown = {read_evidence(payload) for payload in payloads.tolist()}
+            is_meant &= shown == {INSIDE_CONTACTED} and bool(events.is_internal[own])
         recent = self._known.payloads[self._is_recent(slot, time), slot]
         count = len(list_distinct(recent & ~_LOW_MASK))
         evidence = max(read_evidence(payload) for payload in recent.tolist())
         reported_count, reported_evidence = (int(value) for value in self._known.reported[:, slot])
         limit = max(PAYLOADS_MIN, int(self._known.allowed[slot]) + 1)
         is_many = count >= limit and (not reported_count or count >= _RAISE * reported_count)
-        if not is_many and not (evidence and not reported_evidence):
+        is_confirmed = evidence > 0 and (not reported_evidence or evidence > reported_evidence == INSIDE_CONTACTED)
+        if not is_many and not is_confirmed:
             return None
         self._known.reported[:, slot] = max(count, reported_count), max(evidence, reported_evidence)
         pair = int(events.pair[rows[int(batch.attacks_confirmed[row_of].argmax(axis=0))]])
+        is_forgery = {name_class(payload) for payload in recent.tolist()} == {"ssrf"}
         return Finding(
-            kind=AlertKind.INJECTION,
+            kind=AlertKind.SSRF if is_forgery else AlertKind.INJECTION,
             subject=self._subjects.pairs.name(pair) if pair >= 0 else self._senders.name(slot),
             count=count,
-            ceiling=limit - 1,
+            ceiling=limit - 1 if is_many else count - 1,  # Of confirmed ones none is normal.
             seconds=HORIZON_SECONDS,
             basis=Basis.PRIOR,
-            calls=float(batch.attacks[row_of].sum()),
+            calls=max(1.0, float(batch.attacks[row_of].sum())),  # A part of a call that was counted before has none.
             is_internal=False,
-            is_notice=False,
+            is_notice=is_meant,
             detail=count_classes(recent.tolist()),
             confirmation=explain_evidence(evidence),
         )

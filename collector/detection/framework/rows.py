@@ -193,6 +193,23 @@ class Events:
         """From a private or loopback address, or one that is not known."""
         return np.array([place[2] for place in self._places], np.bool_)[self.read(self.batch.client_address)]
 
+    def list_found(self, codes: U64) -> list[tuple[int, set[int]]]:
+        """Which of the n hold one of `codes` (place * 64 + kind) and have a consumer, and which of them each holds."""
+        data = self.batch.data
+        is_wanted = np.isin(data.values, codes)
+        if not np.count_nonzero(is_wanted):
+            return []
+        own = np.searchsorted(data.offsets, is_wanted.nonzero()[0], side="right") - 1
+        has = np.zeros(len(self.batch), np.bool_)
+        has[own] = True
+        rows = (self.read(has) & (self.pair >= 0)).nonzero()[0]
+        begins, ends = data.offsets[:-1][self.rows[rows]], data.offsets[1:][self.rows[rows]]
+        parts = [slice(begin, end) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return [
+            (row, set(data.values[part][is_wanted[part]].tolist()))
+            for row, part in zip(rows.tolist(), parts, strict=True)
+        ]
+
     def name_address(self, row: int) -> str:
         """The client address of one of the n as a consumer."""
         return f"address:{self.batch.strings[self.batch.client_address[self.rows[row]]]}"

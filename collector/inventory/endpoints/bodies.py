@@ -113,10 +113,17 @@ DATA_KINDS: Final = dict(enumerate(_KINDS, 1))
 # proto DataPlace, from 1 on; a code is place * 64 + kind.
 _SIDES: Final = dict(enumerate(BodySide, 1))
 PLACE_SIZE: Final = 64
-# Places and kinds that name no data: the head was looked at, and what it said (proto CallFact).
+# Places and kinds that name no data: the head was looked at, and what the call said (proto CallFact).
 HEAD_READ: Final = 3 * PLACE_SIZE
 ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
+INTROSPECTION: Final = 6 * PLACE_SIZE + 3
+INTROSPECTION_SERVED: Final = 6 * PLACE_SIZE + 4
+# Places with a number instead of a kind: what a GraphQL request asks for.
+QUERY_DEPTH, QUERY_REPEATS, QUERY_BATCH = 7, 8, 9
+# Places with a number of common.privileges: fields that no other caller sends, and those that took effect.
+EXTRA_FIELD, SET_FIELD = 10, 11
+_EXACT: Final = 16
 # Rows of 0.1: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64
 _OLD_RESPONSE_SHIFT: Final = 32
@@ -144,6 +151,7 @@ class Bodies:
     heads_read: int = 0  # Calls whose path, query and headers were.
     encrypted_heads: int = 0  # Of those, over TLS at the service or in front of it.
     loopback_heads: int = 0  # Of those, from the host itself.
+    schemas_served: int = 0  # Calls that asked a GraphQL service for its schema and got it.
 
     @property
     def data_classes(self) -> tuple[DataClass, ...]:
@@ -152,13 +160,18 @@ class Bodies:
         return tuple(one for one in DataClass if one in found)
 
 
+def decode_number(step: int) -> int:
+    """The least number that a step stands for: below 16 itself, then four steps for each doubling."""
+    return step if step < _EXACT else round(_EXACT * 2 ** ((step - _EXACT) / 4))
+
+
 def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
     """None where no body was read and no records are known."""
     requests, responses = int(row["request_bodies_read"]), int(row["response_bodies_read"])
     returned, measured = int(row["records_returned"]), int(row["records_measured"])
     found_calls = _count_codes(row)
     heads = found_calls.get(HEAD_READ, 0)
-    if not requests and not responses and not returned and not heads:
+    if not requests and not responses and not returned and not found_calls:
         return None
     read = {BodySide.REQUEST: requests, BodySide.RESPONSE: responses}
     found = [_find_data(code, count, read, heads) for code, count in found_calls.items()]
@@ -172,6 +185,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
         heads_read=heads,
         encrypted_heads=found_calls.get(ENCRYPTED, 0),
         loopback_heads=found_calls.get(FROM_LOOPBACK, 0),
+        schemas_served=found_calls.get(INTROSPECTION_SERVED, 0),
     )
 
 

@@ -39,6 +39,8 @@ class AttackEvidence(IntEnum):
     LEAKED = 3  # The body holds what such a payload is after.
     DELAYED = 4  # It took as long as the payload asked for.
     LARGE = 5  # Far more bytes than the route's answers have.
+    INSIDE_CONTACTED = 6  # The service made a call to the inner host that the request named,
+    METADATA_CONTACTED = 7  # or to the address that gives credentials to cloud instances.
 
 
 _CLASS_NUMBERS: Final = {kind: number for number, kind in enumerate(AttackClass, 1)}  # As on the wire.

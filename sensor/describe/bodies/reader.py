@@ -21,8 +21,10 @@ import msgspec
 from common.figures import Figure, make_totals
 from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.describe.auth.authentication import is_key_header
+from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
 from sensor.describe.bodies.documents import Document, is_protobuf, read_document, read_tree
+from sensor.describe.bodies.graphql import is_introspection_answered, measure_body, measure_query_string
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
@@ -142,6 +144,9 @@ def _says_tls(name: bytes, value: bytes) -> bool:
 # values all show a sign, costs some 30 ms.
 NODES_MAX: Final = 4_000
 VALUES_MAX: Final = 8
+_GRAPHQL_SIGN: Final = re.compile(rb"query[\"=]|persistedQuery")
+_GRAPHQL_HEAD: Final = re.compile(rb"graphql|content-encoding", re.IGNORECASE)
+_GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
@@ -214,6 +219,7 @@ class BodyReader:
         """`custom`: classes of data that the operator named."""
         self._custom = custom
         self._fields = AskedBook()
+        self._writes = FieldBook()
         self._types = MessageTypes()
         self._sampler = BodySampler(rule)
         self._sink = sink
@@ -223,7 +229,11 @@ class BodyReader:
         self.unread: Counter[str] = Counter()  # Bodies by why they were not.
 
     def read(self, call: BodyCall) -> BodyFacts | None:
-        """Facts of a call whose bodies came."""
+        """Facts of a call whose bodies came. A GraphQL request is measured whether or not it is a sample: one is
+        enough to exhaust a service."""
+        return _add_codes(self._read_sample(call), _measure_graphql(call))
+
+    def _read_sample(self, call: BodyCall) -> BodyFacts | None:
         answer = find_payload(call, is_request=False)
         media_type = _read_type(answer)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
@@ -246,6 +256,11 @@ class BodyReader:
             self._sink.learn_bodies(call, request_seen, response_seen, codes)
             if self._sink.has_operations(call.route_id):
                 self._sampler.sample_more(call.route_id)
+        if request is not None and request.seen.is_complete and is_counted(call.status_code):
+            answered = response.seen.tree if response is not None else None
+            odd = self._writes.see(call.route_id, call.consumer, request.seen.tree, answered)
+            codes |= odd
+            flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
@@ -265,6 +280,9 @@ class BodyReader:
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
     ) -> BodyFacts | None:
         """The facts of a call with what its path, query and headers hold, where those are due."""
+        measure = measure_query_string(head.query)
+        if measure is not None:
+            facts = _add_codes(facts, measure.list_codes())
         if not self._heads.is_due(route_id, 0, "", 0, exchange.figures.time_unix_ns):
             return facts
         codes = read_head(head, exchange.ends.remote_address, is_encrypted=exchange.ends.is_encrypted)
@@ -347,6 +365,38 @@ class BodyReader:
             is_list=document.is_list,
         )
         return records, known
+
+
+def _measure_graphql(call: BodyCall) -> set[int]:
+    """Codes of what a GraphQL request asks for; none of other requests, and of ordinary ones. Cost: 1 us of others."""
+    raw = call.payloads[0].data if call.payloads else call.bodies.request if call.bodies is not None else b""
+    # In the clear: the field of a document, of a persisted one, and the media type or path of a bare one.
+    if not _GRAPHQL_SIGN.search(raw) and not _GRAPHQL_HEAD.search(call.request_head) and not call.payloads:
+        return set()
+    question = find_payload(call, is_request=True)
+    media_type = _read_type(question)
+    if question is None or not _GRAPHQL_TYPES.match(media_type):
+        return set()
+    body = question.data
+    if question.content_encoding:
+        body = decode(body, question.content_encoding, is_complete=question.is_complete).data
+    measure = measure_body(body, media_type)
+    codes = measure.list_codes() if measure is not None else set()
+    if measure is not None and measure.is_introspection and is_counted(call.status_code):
+        answer = find_payload(call, is_request=False)
+        if answer is not None and is_introspection_answered(
+            decode(answer.data, answer.content_encoding, is_complete=answer.is_complete).data
+        ):
+            codes.add(DataPlace.CALL << PLACE_SHIFT | CallFact.INTROSPECTION_SERVED)
+    return codes
+
+
+def _add_codes(facts: BodyFacts | None, codes: set[int]) -> BodyFacts | None:
+    if not codes:
+        return facts
+    if facts is None:
+        return BodyFacts(0, tuple(sorted(codes)), BodyFlag.NOTED)
+    return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.NOTED)
 
 
 def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:

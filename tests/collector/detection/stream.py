@@ -1,7 +1,7 @@
 """Row batches and the demo's traffic for tests: honest clients at a few services, and a scraper; as a sensor would
 send them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Row:
     method: str = "GET"
     records: int = 0  # Returned.
     payloads: tuple[int, ...] = ()  # Of attacks, ascending.
+    found: tuple[int, ...] = ()  # Codes of what calls held, ascending.
     microseconds: int = 0  # That its calls took.
     size: int = 0  # Bytes of their responses.
     numbers: int = 0  # Calls to objects that numbers name.
@@ -75,6 +76,17 @@ def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
     )
 
 
+def count_found(row: Row) -> dict[int, int]:
+    """What calls of a row held, and how many."""
+    return dict.fromkeys(row.found, 1) | ({PASSWORD: row.passwords} if row.passwords else {})
+
+
+def make_histograms(counts: list[dict[int, int]]) -> Ragged:
+    """One a row: values ascending, with their counts."""
+    made = make_sets([tuple(sorted(one)) for one in counts])
+    return replace(made, counts=np.array([one[value] for one in counts for value in sorted(one)], np.uint64))
+
+
 def make_batch(
     rows: list[Row], *, sequence: int = 1, lost: int = 0, node: str = "n", tls_lost: int = 0, tls_seen: int = 0
 ) -> RowBatch:
@@ -110,11 +122,7 @@ def make_batch(
         attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
         payloads=make_sets([row.payloads for row in rows]),
         request_bodies_read=column("passwords", np.uint64) + column("bodies", np.uint64),
-        data=Ragged(
-            offsets=np.concatenate([[0], np.cumsum([row.passwords > 0 for row in rows])]).astype(np.int64),
-            values=np.array([PASSWORD for row in rows if row.passwords], np.uint64),
-            counts=np.array([row.passwords for row in rows if row.passwords], np.uint64),
-        ),
+        data=make_histograms([count_found(row) for row in rows]),
     )
     return RowBatch(
         node=node,

@@ -140,7 +140,7 @@ BAD_BATCHES = [
     (set_cell("objects_len", 4_294_967_295), "objects_len"),
     (append("duration_count", 1), "duration_count"),
     (set_cell("duration_bucket", 71, row=1), "does not ascend"),
-    (set_cell("response_size_bucket", 512), "below 512"),
+    (set_cell("response_size_bucket", 1_024), "below 1024"),
     (set_cell("objects_hash", 6_001, row=2), "does not ascend"),
 ]
 
@@ -256,7 +256,7 @@ def test_what_bodies_told_is_optional_and_checked() -> None:
     assert isinstance(told, RowBatch)
     assert told.records_measured.tolist() == [5, 0, 20]
     assert (told.data.offsets.tolist(), told.data.counts.tolist()) == ([0, 1, 1, 3], [1, 1, 2])
-    batch.rows.found_code[1] = 512
+    batch.rows.found_code[1] = 1_024
     refused = convert_batch(batch, NOW)
     assert isinstance(refused, Refusal)
     assert "found_code" in refused.reason

@@ -182,12 +182,19 @@ class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_PLACE_QUERY: _ClassVar[DataPlace]
     DATA_PLACE_REQUEST_HEADER: _ClassVar[DataPlace]
     DATA_PLACE_CALL: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_DEPTH: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_REPEATS: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY_BATCH: _ClassVar[DataPlace]
+    DATA_PLACE_EXTRA_FIELD: _ClassVar[DataPlace]
+    DATA_PLACE_SET_FIELD: _ClassVar[DataPlace]
 
 class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CALL_FACT_UNSPECIFIED: _ClassVar[CallFact]
     CALL_FACT_ENCRYPTED: _ClassVar[CallFact]
     CALL_FACT_LOOPBACK: _ClassVar[CallFact]
+    CALL_FACT_INTROSPECTION: _ClassVar[CallFact]
+    CALL_FACT_INTROSPECTION_SERVED: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -215,6 +222,8 @@ class AttackEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTACK_EVIDENCE_LEAKED: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_DELAYED: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_LARGE: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_INSIDE_CONTACTED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_METADATA_CONTACTED: _ClassVar[AttackEvidence]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -361,9 +370,16 @@ DATA_PLACE_PATH: DataPlace
 DATA_PLACE_QUERY: DataPlace
 DATA_PLACE_REQUEST_HEADER: DataPlace
 DATA_PLACE_CALL: DataPlace
+DATA_PLACE_QUERY_DEPTH: DataPlace
+DATA_PLACE_QUERY_REPEATS: DataPlace
+DATA_PLACE_QUERY_BATCH: DataPlace
+DATA_PLACE_EXTRA_FIELD: DataPlace
+DATA_PLACE_SET_FIELD: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
 CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact
+CALL_FACT_INTROSPECTION: CallFact
+CALL_FACT_INTROSPECTION_SERVED: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
 ATTACK_CLASS_XSS: AttackClass
@@ -385,6 +401,8 @@ ATTACK_EVIDENCE_REFLECTED: AttackEvidence
 ATTACK_EVIDENCE_LEAKED: AttackEvidence
 ATTACK_EVIDENCE_DELAYED: AttackEvidence
 ATTACK_EVIDENCE_LARGE: AttackEvidence
+ATTACK_EVIDENCE_INSIDE_CONTACTED: AttackEvidence
+ATTACK_EVIDENCE_METADATA_CONTACTED: AttackEvidence
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")

@@ -99,6 +99,9 @@ CASES = {
     "resource_consumption": Case(
         kind=AlertKind.RESOURCE_CONSUMPTION, steps=[[call(ACTOR, calls=150)] for _ in range(12)]
     ),
+    "query_cost": Case(
+        kind=AlertKind.QUERY_COST, steps=[[call(ACTOR, method="POST", found=(7 * 64 + 20 + 8 * n,))] for n in range(5)]
+    ),
     "bfla": Case(
         kind=AlertKind.BFLA, steps=[[call(ACTOR, route=ADMIN + n, status=403)] for n in range(12)]
     ),
@@ -109,8 +112,14 @@ CASES = {
     "injection": Case(
         kind=AlertKind.INJECTION, steps=[[call(ACTOR, payloads=(n << 8 | 1,))] for n in range(1, 13)]
     ),
+    "mass_assignment": Case(
+        kind=AlertKind.MASS_ASSIGNMENT,
+        steps=[[call(ACTOR, found=(10 * 64 + 2 * n, 10 * 64 + 2 * n + 1))] for n in range(1, 6)],
+    ),
 }  # fmt: skip
 UNYOUNG = {"resource_consumption", "injection", "credential_rotation"}  # What needs no hour, or says nothing within it.
+
+AT_ONCE = {"query_cost", "mass_assignment"}  # One row is enough.
 
 every_detector = pytest.mark.parametrize("name", CASES)
 
@@ -147,7 +156,7 @@ def test_what_is_told_is_complete(make: Callable[[], Scene], name: str) -> None:
     signals = play(make(), name)
     assert signals
     for signal in signals:
-        assert signal.count > signal.ceiling > 0 and signal.calls > 0
+        assert signal.count > signal.ceiling >= 0 and signal.calls > 0
         assert 60 <= signal.seconds <= 7 * DAY and signal.time >= Scene.later
         assert signal.consumer and not signal.is_notice and 0 <= signal.loss_ratio <= 1
         report = report_signal(signal)
@@ -203,7 +212,7 @@ def test_what_a_person_expects_is_told_no_more(make: Callable[[], Scene], name: 
     assert play(scene, name, CASES[name].steps[-2:], start=Scene.later + 10 * len(CASES[name].steps)) == []
 
 
-@every_detector
+@pytest.mark.parametrize("name", [name for name in CASES if name not in AT_ONCE])
 def test_a_forgotten_subject_leaves_nothing_behind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd makes the tables forget an actor that its next row would tell of: neither it nor who takes its place has
     done anything yet. Of larger tables it is told."""
