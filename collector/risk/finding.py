@@ -12,6 +12,7 @@ its version.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -36,13 +37,22 @@ _WEAK: Final = frozenset(
 )
 _NAMING: Final = frozenset(("person_name", "date_of_birth"))
 _LIST_RECORDS_MIN: Final = 5  # E-mail addresses of so many records are a list of people.
-# Where people show who they are: what they send there is not what the endpoint is protected by.
+# Where people show who they are: what they send there is not what the endpoint is protected by. A name counts only
+# where a secret may have gone in unseen, such as a code or a position of an RPC.
 _ENTRANCES_WORDS: Final = (
-    "login signin sign-in sign_in logon authenticate auth token tokens oauth oauth2 register "
+    "login log-in signin sign-in sign_in logon log-on authenticate auth token tokens oauth oauth2 register "
     "registration signup sign-up sign_up session sessions password password-reset reset-password "
     "forgot-password refresh callback otp mfa verify"
 )
 _ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
+# Words of an operation's name: `logIn`, `user.login`, `SignInUser`.
+_WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_SEPARATOR: Final = re.compile("-")
+_PAIR: Final = re.compile(r"\b(?:sign|log|reset)-(?:in|on|up|password)\b")
+_ENTRANCE_SHARE: Final = 0.5  # Of the calls read that are logins or send a password, from which an endpoint is one.
+# What a server hands out to a caller who logs in or asks for a key.
+_ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))
+_RECORDS_OF_ONE: Final = 1.5  # In an answer, on average; more are not made for the caller alone.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +133,45 @@ class Circumstances:
 
     @cached_property
     def is_entrance(self) -> bool:
-        """Where people log in or register: they send a secret in the body instead."""
-        last = [part for part in self.endpoint.template.lower().split("/") if part and not part.startswith("{")][-2:]
-        if self.endpoint.operation is not None:
-            last = [self.endpoint.operation.name.lower()]
+        """Where people log in or register: by what the calls do, or by a POST of that name or with a password."""
+        bodies = self.endpoint.bodies
+        if bodies is not None and bodies.logins:
+            read = max(bodies.requests_read, bodies.responses_read, 1)
+            if bodies.logins >= _ENTRANCE_SHARE * read or self._sends_passwords:
+                return True
+        operation = self.endpoint.operation
+        if operation is not None:
+            name = _WORD_START.sub("-", operation.name).lower()
+            last = [] if operation.kind == "query" else [*_SEPARATOR.split(name), *_PAIR.findall(name)]
+        else:
+            last = [part for part in self.endpoint.template.lower().split("/") if part and part[0] != "{"][-2:]
         is_named = not _ENTRANCES.isdisjoint(last)
-        return self.endpoint.method == "POST" and (is_named or "password" in self.kinds(BodySide.REQUEST))
+        return self.endpoint.method == "POST" and (is_named or self._sends_passwords)
+
+    @property
+    def _sends_passwords(self) -> bool:
+        """Most requests do; where few do, as at a path of many operations, the others are no logins."""
+        return any(
+            one.kind == "password" and one.side is BodySide.REQUEST and one.share >= _ENTRANCE_SHARE
+            for one in self.data
+        )
+
+    @cached_property
+    def leaked_secrets(self) -> frozenset[str]:
+        """Kinds of secrets in responses that were not issued to the caller, by a login or as a new key."""
+        bodies = self.endpoint.bodies
+        if bodies is None:
+            return frozenset()
+        coverage = self.endpoint.authentication.coverage
+        is_made = self.endpoint.method == "POST" and coverage is not None and coverage >= FULL_COVERAGE
+        issues = (self.is_entrance or is_made) and self.records_per_call < _RECORDS_OF_ONE
+        return frozenset(
+            one.kind
+            for one in self.data
+            if one.side is BodySide.RESPONSE
+            and one.data_class is DataClass.SECRET
+            and not (one.kind in _ISSUED and (issues or one.calls - bodies.logins < SHARE_MIN * bodies.responses_read))
+        )
 
     @property
     def is_external(self) -> bool:

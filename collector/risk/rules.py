@@ -19,11 +19,11 @@ from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.risk.finding import Circumstances, Evidence, Rule, Severity, list_words
 from collector.risk.tls import find_weak_ciphers, find_weak_versions
 
-# Tokens are what an entrance is for.
-_ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))
 _TRACES: Final = frozenset(("stack_trace", "database_error"))
 _CLASSES_MAX: Final = 3
 _CARD: Final = frozenset(("credit_card", "card_security_code"))
+# What can be used against a person at once, from wherever it was read.
+_GRAVE: Final = frozenset((DataClass.HEALTH, DataClass.FINANCIAL))
 _LOGGED: Final = frozenset((DataClass.IDENTITY, DataClass.HEALTH, DataClass.FINANCIAL, DataClass.CONTACT))
 
 # What lists are filtered by says nothing of the one who asks.
@@ -31,9 +31,7 @@ _FILTERS: Final = frozenset(("gender", "nationality", "location", "salary", "bic
 
 
 def _find_secrets(seen: Circumstances) -> Evidence | None:
-    found = {one.kind for one in seen.data if one.side is BodySide.RESPONSE and one.data_class is DataClass.SECRET}
-    if seen.is_entrance or seen.endpoint.method == "POST":
-        found -= _ISSUED  # A POST makes what it answers with.
+    found = seen.leaked_secrets
     if not found or not seen.is_ours:
         return None
     return Evidence(
@@ -217,10 +215,11 @@ def _find_open_data(seen: Circumstances) -> Evidence | None:
     if not (kinds and seen.is_ours and seen.is_open and seen.endpoint.status.success >= _HABIT_CALLS_MIN):
         return None
     where = "from outside" if seen.is_external else "without being reached from outside, as far as is known"
+    is_grave = seen.is_external or not _GRAVE.isdisjoint(seen.classes(BodySide.RESPONSE))
     return Evidence(
         why=f"Returns {list_words(kinds)} to callers without credentials, {where}.",
         signs=(*kinds, *(("external",) if seen.is_external else ())),
-        severity=Severity.CRITICAL if seen.is_external else Severity.HIGH,
+        severity=Severity.CRITICAL if is_grave else None,
     )
 
 

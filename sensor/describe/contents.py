@@ -106,6 +106,8 @@ def _make_body_call(
         consumer=consumer,
         authentication=authentication,
         is_description=names_description(head.path),
+        method=head.method,
+        query=head.query,
     )
 
 

@@ -105,10 +105,11 @@ class DataPlace(IntEnum):
 
 
 class CallFact(IntEnum):
-    """What the head of a call says besides; numbers of the wire (apidae.v1.CallFact)."""
+    """What a call says besides; numbers of the wire (apidae.v1.CallFact)."""
 
     ENCRYPTED = 1  # Over TLS, which ended here or in front of the service.
     LOOPBACK = 2  # The client is this host itself.
+    LOGIN = 3  # A secret went in, and a credential came out (sensor/describe/bodies/logins.py).
 
 
 _MEMBERS: Final = {

@@ -117,6 +117,7 @@ PLACE_SIZE: Final = 64
 HEAD_READ: Final = 3 * PLACE_SIZE
 ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
+LOGIN: Final = 6 * PLACE_SIZE + 3
 # Rows of 0.1: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64
 _OLD_RESPONSE_SHIFT: Final = 32
@@ -144,6 +145,7 @@ class Bodies:
     heads_read: int = 0  # Calls whose path, query and headers were.
     encrypted_heads: int = 0  # Of those, over TLS at the service or in front of it.
     loopback_heads: int = 0  # Of those, from the host itself.
+    logins: int = 0  # Calls whose bodies were read and that logged their caller in.
 
     @property
     def data_classes(self) -> tuple[DataClass, ...]:
@@ -172,6 +174,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
         heads_read=heads,
         encrypted_heads=found_calls.get(ENCRYPTED, 0),
         loopback_heads=found_calls.get(FROM_LOOPBACK, 0),
+        logins=found_calls.get(LOGIN, 0),
     )
 
 

@@ -187,6 +187,7 @@ class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CALL_FACT_UNSPECIFIED: _ClassVar[CallFact]
     CALL_FACT_ENCRYPTED: _ClassVar[CallFact]
     CALL_FACT_LOOPBACK: _ClassVar[CallFact]
+    CALL_FACT_LOGIN: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -362,6 +363,7 @@ DATA_PLACE_CALL: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
 CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact
+CALL_FACT_LOGIN: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
 ATTACK_CLASS_XSS: AttackClass
