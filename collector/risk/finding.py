@@ -49,9 +49,10 @@ _ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _SEPARATOR: Final = re.compile("-")
 _PAIR: Final = re.compile(r"\b(?:sign|log|reset)-(?:in|on|up|password)\b")
-_ENTRANCE_SHARE: Final = 0.5  # Of the calls read that are logins or send a password, from which an endpoint is one.
+_MOST: Final = 0.5  # Of the calls read, from which what they do is what the endpoint is for.
 # What a server hands out to a caller who logs in or asks for a key.
 _ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))
+_SENT: Final = (BodySide.REQUEST, BodySide.PATH, BodySide.QUERY)
 _RECORDS_OF_ONE: Final = 1.5  # In an answer, on average; more are not made for the caller alone.
 
 
@@ -102,9 +103,13 @@ class Circumstances:
 
     @cached_property
     def personal_kinds(self) -> frozenset[str]:
-        """Kinds in responses that describe a person, where together they name one; else none."""
+        """Kinds in responses that describe a person, where together they name one; else none. What the caller sent is
+        no news to the caller, unless it comes back of several persons."""
         found = {one for one in self.data if one.side is BodySide.RESPONSE and one.data_class in PERSONAL}
         kinds = frozenset(one.kind for one in found)
+        sent = {one.kind for one in self.data if one.side in _SENT and one.share >= _MOST}
+        if kinds <= sent and self.records_per_call < _RECORDS_OF_ONE:
+            return frozenset()
         strong = kinds - _WEAK
         is_list = "email" in kinds and self.records_per_call >= _LIST_RECORDS_MIN
         is_named = bool(kinds & _NAMING) and len(kinds) >= 2
@@ -137,7 +142,7 @@ class Circumstances:
         bodies = self.endpoint.bodies
         if bodies is not None and bodies.logins:
             read = max(bodies.requests_read, bodies.responses_read, 1)
-            if bodies.logins >= _ENTRANCE_SHARE * read or self._sends_passwords:
+            if bodies.logins >= _MOST * read or self._sends_passwords:
                 return True
         operation = self.endpoint.operation
         if operation is not None:
@@ -151,10 +156,7 @@ class Circumstances:
     @property
     def _sends_passwords(self) -> bool:
         """Most requests do; where few do, as at a path of many operations, the others are no logins."""
-        return any(
-            one.kind == "password" and one.side is BodySide.REQUEST and one.share >= _ENTRANCE_SHARE
-            for one in self.data
-        )
+        return any(one.kind == "password" and one.side is BodySide.REQUEST and one.share >= _MOST for one in self.data)
 
     @cached_property
     def leaked_secrets(self) -> frozenset[str]:

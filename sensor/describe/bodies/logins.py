@@ -12,6 +12,7 @@ Values are compared here and end here.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 from urllib.parse import parse_qsl
@@ -21,11 +22,12 @@ import msgspec
 from sensor.core.calls import AuthenticationKind
 from sensor.describe.auth.schemes import NO_SESSION_COOKIE_STARTS, QUERY_KEYS, flatten_name
 from sensor.sensitive.kinds import DATA_CLASSES, DataClass, DataKind
-from sensor.sensitive.names import find_rule, split_words
+from sensor.sensitive.names import MAX_NAME_CHARACTERS, find_rule, split_words
 from sensor.sensitive.values import find_kinds
 
 # Fields of one body that are looked at: a login is small.
 FIELDS_MAX: Final = 256
+_NAMES_MAX: Final = 4_096  # Whose words are kept.
 _DEPTH_MAX: Final = 8
 _VALUE_CHARACTERS_MAX: Final = 8_192
 _CREATED: Final = 201
@@ -112,13 +114,26 @@ class _Sent:
         return self.passwords | self.grants | self.weak_grants
 
     def add(self, name: str, value: str) -> None:
-        words = " ".join(split_words(name))
-        if DataKind.PASSWORD in _classify(name, value):
+        if _is_password(name, value):
             self.passwords.add(value)
-        elif words in _GRANTS:
+            return
+        words = _join_words(name[:MAX_NAME_CHARACTERS])
+        if words in _GRANTS:
             self.grants.add(value)
         elif words in _WEAK_GRANTS:
             self.weak_grants.add(value)
+
+
+@lru_cache(maxsize=_NAMES_MAX)
+def _join_words(name: str) -> str:
+    """`refreshToken` and `refresh_token` alike as `refresh token`."""
+    return " ".join(split_words(name))
+
+
+def _is_password(name: str, value: str) -> bool:
+    """Whether the field of this name holds a password. 0.2 us where the name was met before."""
+    rule = find_rule(name)
+    return rule is not None and rule.kind is DataKind.PASSWORD and rule.fits(value)
 
 
 class _Handed:
@@ -131,8 +146,8 @@ class _Handed:
 
 
 def find_login(question: LoginRequest, answer: LoginResponse) -> Login:
-    """Whether a call logs its caller in, or makes an account or a credential for the caller. Never raises. Cost: some
-    20 us, of sampled calls only."""
+    """Whether a call logs its caller in, or makes an account or a credential for the caller. Never raises. Cost: 1.5 us
+    a field of the request, of sampled calls only."""
     if not 200 <= answer.status_code < 400 or answer.records > 1:
         return NO_LOGIN
     sent = _list_sent(question)
@@ -163,7 +178,7 @@ def _list_sent(question: LoginRequest) -> _Sent:
         sent.add(name, value)
     for name, value in _read_query(question.query):
         # A key says who calls; only a password logs in.
-        if flatten_name(name.encode()) not in QUERY_KEYS or DataKind.PASSWORD in _classify(name, value):
+        if flatten_name(name.encode()) not in QUERY_KEYS or _is_password(name, value):
             sent.add(name, value)
     return sent
 
