@@ -164,7 +164,8 @@ def find_login(question: LoginRequest, answer: LoginResponse) -> Login:
             return Login(True, has_issued_password)
         if (sent.passwords or sent.grants) and _hands_in_head(answer.head):
             return Login(True)
-        if sent.passwords and len(sent.secrets) > 1:  # A password is replaced, by the old one or by a code.
+        # A password is replaced, by the old one or by a code; a session or an account is ended.
+        if (sent.passwords and len(sent.secrets) > 1) or question.method == "DELETE":
             return Login(True)
     if is_exchanged:  # What stands beside a person's data was not issued here.
         return Login(has_handed and not any(DATA_CLASSES[kind] in _PERSONAL for kind in answer.kinds))

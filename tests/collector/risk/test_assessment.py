@@ -128,12 +128,15 @@ def test_credentials_and_no_exposure_make_it_small(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "severity", "level"),
-    [((PERSON_NAME, ADDRESS), "high", "high"), ((PERSON_NAME, EMAIL, IBAN), "critical", "critical")],
+    ("kinds", "severity", "level", "alert"),
+    [
+        ((PERSON_NAME, ADDRESS), "high", "high", AlertKind.RISK_SCORE),
+        ((PERSON_NAME, EMAIL, IBAN), "critical", "critical", AlertKind.UNAUTHENTICATED_SENSITIVE_DATA),
+    ],
 )
 @pytest.mark.parametrize("records", [0, 40])
 def test_callers_from_private_addresses_do_not_hide_an_open_export(
-    desk: Desk, kinds: tuple[int, ...], severity: str, level: str, records: int
+    desk: Desk, kinds: tuple[int, ...], severity: str, level: str, alert: AlertKind, records: int
 ) -> None:
     data = {"1": [RESPONSE + kind for kind in kinds], "2": [5] * len(kinds)}
     _open_users(desk, client_address="10.0.0.9", data=data, records_returned=records)
@@ -141,6 +144,7 @@ def test_callers_from_private_addresses_do_not_hide_an_open_export(
     risk = desk.get("endpoints/ep0001/risk")
     (finding,) = (one for one in risk["findings"] if one["rule"] == "personal_data_without_authentication")
     assert (finding["severity"], risk["exposure"], risk["level"]) == (severity, "internal", level)
+    assert [report.kind for report in desk.reports] == [alert]
 
 
 def test_open_password_hashes_are_critical_and_a_registration_is_not_open(desk: Desk) -> None:

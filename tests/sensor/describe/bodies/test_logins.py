@@ -112,6 +112,7 @@ LOGINS: dict[str, dict[str, Any]] = {
     "registration by PUT": {"sent": {"data": {"password": "correct-horse"}}, "method": "PUT", "status": 201},
     "password replaced": {"sent": {"old_password": "correct", "new_password": "horse"}, "method": "PUT", "status": 204},
     "password by code": {"sent": {"reset_code": "481516", "password": "horse"}, "method": "PATCH", "status": 200},
+    "logout": {"sent": {"refresh_token": OPAQUE}, "method": "DELETE", "status": 204},
     "guest token": {"sent": {"device": "phone"}, "status": 201, "told": {"access_token": JWT}},
 }
 NO_LOGINS: dict[str, dict[str, Any]] = {
