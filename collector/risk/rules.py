@@ -187,7 +187,8 @@ def _find_weaker(seen: Circumstances) -> Evidence | None:
     spec, authentication = seen.endpoint.spec, seen.endpoint.authentication
     if spec.requires_authentication is not True or authentication.coverage is None:
         return None
-    if authentication.coverage >= FULL_COVERAGE:
+    # Many descriptions ask for credentials everywhere, and forget the login that issues them.
+    if authentication.coverage >= FULL_COVERAGE or seen.is_entrance:
         return None
     return Evidence(
         why=f"{spec.spec} asks for credentials; {1 - authentication.coverage:.0%} of the 2xx calls carried none.",
