@@ -56,9 +56,9 @@ _WEAK_GRANTS: Final = frozenset(("code", "token", "pin", "ticket", "credential")
 _LOGIN_WORDS: Final = frozenset(("login", "logon", "signin", "authenticate", "auth"))
 # Last words of a field that holds what was issued, beside the names of the classifier.
 _HANDED: Final = frozenset((word,) for word in ("token", "session", "sessionid", "sid", "ticket", "jwt", "cookie"))
-_HANDED_MIN: Final = 8
 _COOKIE_MIN: Final = 16
-_SPACE = re.compile(r"\s")
+# One long word, or a text that is signed: its end is long and random.
+_MADE = re.compile(r"\S{8,}\Z|.*[A-Za-z0-9_/+-]{20,}={0,2}\Z", re.DOTALL)
 # crypt(5), LDAP (RFC 2307) and the names of frameworks: derived from a password, and no credential by itself.
 _HASH = re.compile(r"\$[0-9A-Za-z-]{1,20}\$|\{[A-Z0-9]{3,16}\}|(?:pbkdf2|scrypt|bcrypt|argon2)\w*[$:]")
 _TOKEN_HEADER = re.compile(rb"\r\n(?:x-(?:[\w-]+-)?token|authorization):[ \t]*[^\s]{8,}", re.IGNORECASE)
@@ -230,10 +230,8 @@ def _classify(name: str, value: str) -> set[DataKind]:
 
 
 def _is_issued(value: str) -> bool:
-    """Whether a text may be a credential that a server made: one long word that is not a hash."""
-    if len(value) < _HANDED_MIN or _SPACE.search(value):
-        return False
-    return _HASH.match(value) is None and DataKind.PASSWORD not in find_kinds(value)
+    """Whether a text may be a credential that a server made, and not a hash."""
+    return bool(_MADE.match(value)) and not _HASH.match(value) and DataKind.PASSWORD not in find_kinds(value)
 
 
 def _hands_in_head(head: bytes) -> bool:

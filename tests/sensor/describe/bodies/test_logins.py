@@ -158,9 +158,10 @@ def test_what_resembles_a_login_is_not_one(case: dict[str, Any]) -> None:
     assert look(**case) == Login(False)
 
 
-def test_a_token_that_is_called_a_password_is_issued() -> None:
+@pytest.mark.parametrize("token", ["ada.77kd8s9w0q2m", '["ada", [], true].awzCrA.bUSxTEaL2v0nV1-po59B2OnsI6M'])
+def test_a_token_that_is_called_a_password_is_issued(token: str) -> None:
     """As devpi answers its login."""
-    told = {"type": "proxyauth", "result": {"password": "ada.77kd8s9w0q2m", "expiration": 36_000}}
+    told = {"type": "proxyauth", "result": {"password": token, "expiration": 36_000}}
     assert look({"user": "ada", "password": "correct-horse"}, told) == Login(True, True)
 
 
