@@ -51,7 +51,11 @@ _GRANTS: Final = frozenset(
     )
 )  # fmt: skip
 # Fields that may prove the same, and are called so elsewhere too: only a credential in the response's body confirms it.
-_WEAK_GRANTS: Final = frozenset(("code", "token", "pin", "ticket", "credential"))
+_WEAK_GRANTS: Final = frozenset(
+    ("code", "token", "pin", "ticket", "credential", "secret", "secret id", "api secret", "app secret", "key secret")
+)
+# Passwords, where the whole name is one of these.
+_SHORT_PASSWORDS: Final = frozenset(("pass", "pw"))
 # Names of methods of JSON-RPC and XML-RPC whose positions hold name and password.
 _LOGIN_WORDS: Final = frozenset(("login", "logon", "signin", "authenticate", "auth"))
 # Last words of a field that holds what was issued, beside the names of the classifier.
@@ -114,11 +118,10 @@ class _Sent:
         return self.passwords | self.grants | self.weak_grants
 
     def add(self, name: str, value: str) -> None:
-        if _is_password(name, value):
-            self.passwords.add(value)
-            return
         words = _join_words(name[:MAX_NAME_CHARACTERS])
-        if words in _GRANTS:
+        if words in _SHORT_PASSWORDS or _is_password(name, value):
+            self.passwords.add(value)
+        elif words in _GRANTS:
             self.grants.add(value)
         elif words in _WEAK_GRANTS:
             self.weak_grants.add(value)
@@ -162,10 +165,10 @@ def find_login(question: LoginRequest, answer: LoginResponse) -> Login:
         has_issued_password = bool(handed.passwords) and is_password_new
         if has_handed or has_issued_password:
             return Login(True, has_issued_password)
-        if (sent.passwords or sent.grants) and _hands_in_head(answer.head):
-            return Login(True)
-        # A password is replaced, by the old one or by a code; a session or an account is ended.
-        if (sent.passwords and len(sent.secrets) > 1) or question.method == "DELETE":
+        is_proved = bool(sent.passwords or sent.grants)
+        is_replaced = bool(sent.passwords) and len(sent.secrets) > 1  # By the old password, or by a code.
+        # A caller who proves who it is ends a session or an account, too.
+        if is_replaced or (is_proved and (question.method == "DELETE" or _hands_in_head(answer.head))):
             return Login(True)
     if is_exchanged:  # What stands beside a person's data was not issued here.
         return Login(has_handed and not any(DATA_CLASSES[kind] in _PERSONAL for kind in answer.kinds))
@@ -179,7 +182,7 @@ def _list_sent(question: LoginRequest) -> _Sent:
         sent.add(name, value)
     for name, value in _read_query(question.query):
         # A key says who calls; only a password logs in.
-        if flatten_name(name.encode()) not in QUERY_KEYS or _is_password(name, value):
+        if flatten_name(name.encode("utf-8", "replace")) not in QUERY_KEYS or _is_password(name, value):
             sent.add(name, value)
     return sent
 

@@ -112,6 +112,18 @@ LOGINS: dict[str, dict[str, Any]] = {
     "registration by PUT": {"sent": {"data": {"password": "correct-horse"}}, "method": "PUT", "status": 201},
     "password replaced": {"sent": {"old_password": "correct", "new_password": "horse"}, "method": "PUT", "status": 204},
     "password by code": {"sent": {"reset_code": "481516", "password": "horse"}, "method": "PATCH", "status": 200},
+    "short names": {"sent": {"user": "ada", "pass": "correct-horse"}, "told": {"sid": OPAQUE}, "method": "PUT"},
+    "vault's secret id": {
+        "sent": {"role_id": "ci", "secret_id": OPAQUE},
+        "told": {"auth": {"client_token": "hvs." + OPAQUE}},
+        "method": "PUT",
+    },
+    "nested, token in the head": {
+        "sent": {"auth": {"identity": {"password": {"user": {"name": "ada", "password": "correct-horse"}}}}},
+        "told": {"token": {"user": {"name": "ada"}}},
+        "status": 201,
+        "head": b"HTTP/1.1 201 C\r\nX-Subject-Token: gAAAAABabcdef\r\n\r\n",
+    },
     "logout": {"sent": {"refresh_token": OPAQUE}, "method": "DELETE", "status": 204},
     "guest token": {"sent": {"device": "phone"}, "status": 201, "told": {"access_token": JWT}},
 }
@@ -136,6 +148,7 @@ NO_LOGINS: dict[str, dict[str, Any]] = {
     },
     "cookie of every page": {"sent": {"note": "hello"}, "method": "PUT", "head": COOKIE, "status": 200},
     "cookie after a code": {"sent": {"code": "SAVE10"}, "method": "PUT", "head": COOKIE, "status": 200},
+    "deleted by its code": {"method": "DELETE", "query": "code=SAVE10", "status": 204},
     "made without a credential": {"sent": {"title": "a"}, "told": {"id": 7}, "method": "PUT", "status": 201},
     "made by a caller who is known": {
         "sent": {"password": "horse"},
