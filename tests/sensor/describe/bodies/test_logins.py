@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sensor.core.calls import AuthenticationKind
 from sensor.describe.bodies.documents import read_document
@@ -21,6 +23,14 @@ XML_RPC = (
 )
 SOAP = "<Envelope><Body><LogOn><user>ada</user><password>correct-horse</password></LogOn></Body></Envelope>"
 COOKIE = b"HTTP/1.1 302 Found\r\nSet-Cookie: id=9a8b7c6d5e4f3a2b1c0d9e8f; HttpOnly\r\nLocation: /\r\n\r\n"
+
+TEXT = st.text(alphabet=st.characters())
+NAMES = TEXT | st.sampled_from(["password", "token", "method", "params", "query", "methodCall", "code"])
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def read(body: Any, media_type: str) -> Any:
@@ -182,3 +192,9 @@ def test_a_token_that_is_called_a_password_is_issued(token: str) -> None:
 def test_a_password_that_was_sent_or_is_a_hash_is_not_issued(password: str) -> None:
     told = {"token": JWT, "user": {"password": password}}
     assert look(PLAIN, told) == Login(True, False)
+
+
+@given(DOCUMENTS, DOCUMENTS, TEXT, st.binary(), st.sampled_from([200, 201, 302]), st.sampled_from([0, 2]))
+def test_no_body_raises(sent: object, told: object, query: str, head: bytes, status: int, authentication: int) -> None:
+    answer = LoginResponse(status, head, told, frozenset(), 1)
+    assert isinstance(find_login(LoginRequest("PUT", query, authentication, sent), answer), Login)
