@@ -41,6 +41,8 @@ _EXCHANGED: Final = (
     | AuthenticationKind.NEGOTIATE
     | AuthenticationKind.MTLS_FORWARDED
 )
+# Of AuthenticationKind: a credential, or nobody could see whether there was one. Bits above say more of the others.
+_CREDENTIALS: Final = 2 * AuthenticationKind.UNKNOWN - 1
 # Fields of a request that prove who calls, beside passwords: RFC 6749, 7521, 7636, 8628 and 8693, SAML 2.0, one-time
 # codes.
 _GRANTS: Final = frozenset(
@@ -155,7 +157,7 @@ def find_login(question: LoginRequest, answer: LoginResponse) -> Login:
         return NO_LOGIN
     sent = _list_sent(question)
     is_exchanged = bool(question.authentication & _EXCHANGED)
-    is_new = answer.status_code == _CREATED and not question.authentication
+    is_new = answer.status_code == _CREATED and not question.authentication & _CREDENTIALS
     if not (sent.secrets or is_exchanged or is_new):
         return NO_LOGIN
     handed = _list_handed(answer, sent.secrets)

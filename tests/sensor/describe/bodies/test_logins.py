@@ -120,6 +120,12 @@ LOGINS: dict[str, dict[str, Any]] = {
     },
     "graphql inline": {"sent": {"query": GRAPHQL}, "told": {"data": {"login": {"token": JWT}}}},
     "registration by PUT": {"sent": {"data": {"password": "correct-horse"}}, "method": "PUT", "status": 201},
+    "registration with what is no credential": {
+        "sent": {"password": "correct-horse"},
+        "method": "PUT",
+        "status": 201,
+        "authentication": AuthenticationKind.UNKNOWN << 5,
+    },
     "password replaced": {"sent": {"old_password": "correct", "new_password": "horse"}, "method": "PUT", "status": 204},
     "password by code": {"sent": {"reset_code": "481516", "password": "horse"}, "method": "PATCH", "status": 200},
     "short names": {"sent": {"user": "ada", "pass": "correct-horse"}, "told": {"sid": OPAQUE}, "method": "PUT"},
