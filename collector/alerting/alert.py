@@ -222,6 +222,14 @@ class AlertKind(StrEnum):
     SENSOR_SILENT = KindRow("sensor_silent", KindGroup.SELF, Subject.NODE)
     SENSOR_LOSS = KindRow("sensor_loss", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
     SENSOR_LAG = KindRow("sensor_lag", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    # A sensor speaks for services of other nodes.
+    SENSOR_CLAIMS = KindRow("sensor_claims", KindGroup.SELF, Subject.NODE).in_words(
+        advice="See who has the node and its certificate; `apidae certificates revoke` ends its stream."
+    )
+    # A sensor adds more in a day than one node may.
+    SENSOR_QUOTA = KindRow("sensor_quota", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
+        advice="See what calls the node's services with so many different paths; what is beyond is counted together."
+    )
     # A sensor's ends soon and was not renewed.
     SENSOR_CERTIFICATE = KindRow("sensor_certificate", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
         advice="See in the sensor's log why; `apidae enroll` with a new token gives it another."

@@ -24,6 +24,7 @@ from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.duty import DutyCycle
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
+from sensor.capture.tls.sandbox import FileSearcher
 from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
@@ -182,6 +183,7 @@ class TlsCapture(Capture):
                 uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
                 read_scope=read_scope,
             ),
+            searcher=FileSearcher(),
             monotonic=time.monotonic,
             unread=unread,
             duty=duty,
