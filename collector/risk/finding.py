@@ -39,12 +39,12 @@ _NAMING: Final = frozenset(("person_name", "date_of_birth"))
 _LIST_RECORDS_MIN: Final = 5  # E-mail addresses of so many records are a list of people.
 # Where people show who they are: what they send there is not what the endpoint is protected by. A name counts only
 # where a secret may have gone in unseen, such as a code or a position of an RPC.
-_ENTRANCES_WORDS: Final = (
+_LOGIN_NAMES_TEXT: Final = (
     "login log-in signin sign-in sign_in logon log-on authenticate auth token tokens oauth oauth2 register "
     "registration signup sign-up sign_up session sessions password password-reset reset-password "
     "forgot-password refresh callback otp mfa verify"
 )
-_ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
+_LOGIN_NAMES: Final = frozenset(_LOGIN_NAMES_TEXT.split())
 # Words of an operation's name: `logIn`, `user.login`, `SignInUser`.
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _SEPARATOR: Final = re.compile("-")
@@ -132,12 +132,10 @@ class Circumstances:
     def is_open(self) -> bool:
         """Answered 2xx without any credential. A login is how credentials come to be, and no gap."""
         authentication = self.endpoint.authentication
-        return (
-            authentication.coverage is not None and authentication.coverage < 1 - FULL_COVERAGE and not self.is_entrance
-        )
+        return authentication.coverage is not None and authentication.coverage < 1 - FULL_COVERAGE and not self.is_login
 
     @cached_property
-    def is_entrance(self) -> bool:
+    def is_login(self) -> bool:
         """Where people log in or register: by what the calls do, or by a POST of that name or with a password."""
         bodies = self.endpoint.bodies
         if bodies is not None and bodies.logins:
@@ -150,7 +148,7 @@ class Circumstances:
             last = [] if operation.kind == "query" else [*_SEPARATOR.split(name), *_PAIR.findall(name)]
         else:
             last = [part for part in self.endpoint.template.lower().split("/") if part and part[0] != "{"][-2:]
-        is_named = not _ENTRANCES.isdisjoint(last)
+        is_named = not _LOGIN_NAMES.isdisjoint(last)
         return self.endpoint.method == "POST" and (is_named or self._sends_passwords)
 
     @property
@@ -166,7 +164,7 @@ class Circumstances:
             return frozenset()
         coverage = self.endpoint.authentication.coverage
         is_made = self.endpoint.method == "POST" and coverage is not None and coverage >= FULL_COVERAGE
-        issues = (self.is_entrance or is_made) and self.records_per_call < _RECORDS_OF_ONE
+        issues = (self.is_login or is_made) and self.records_per_call < _RECORDS_OF_ONE
         return frozenset(
             one.kind
             for one in self.data

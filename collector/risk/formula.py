@@ -122,7 +122,7 @@ def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> Weighed:
 
 def _weigh_authentication(seen: Circumstances, weights: Weights) -> Weighed:
     table, authentication = weights.authentication, seen.endpoint.authentication
-    if seen.is_entrance:
+    if seen.is_login:
         weight, evidence = table["full"], "People log in here: the secret is in the body."
     elif authentication.coverage is None:
         weight, evidence = table["unknown"], "No 2xx call whose credentials could be seen."

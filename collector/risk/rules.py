@@ -56,7 +56,7 @@ def _find_traces(seen: Circumstances) -> Evidence | None:
 
 def _find_excess(seen: Circumstances) -> Evidence | None:
     classes = seen.classes(BodySide.RESPONSE) - {DataClass.TECHNICAL, DataClass.CUSTOM}
-    if seen.is_entrance:
+    if seen.is_login:
         classes -= {DataClass.SECRET}  # Tokens are what it is for.
     if len(classes) < _CLASSES_MAX or not seen.is_ours:
         return None
@@ -188,7 +188,7 @@ def _find_weaker(seen: Circumstances) -> Evidence | None:
     if spec.requires_authentication is not True or authentication.coverage is None:
         return None
     # Many descriptions ask for credentials everywhere, and forget the login that issues them.
-    if authentication.coverage >= FULL_COVERAGE or seen.is_entrance:
+    if authentication.coverage >= FULL_COVERAGE or seen.is_login:
         return None
     return Evidence(
         why=f"{spec.spec} asks for credentials; {1 - authentication.coverage:.0%} of the 2xx calls carried none.",
@@ -227,7 +227,7 @@ def _find_open_data(seen: Circumstances) -> Evidence | None:
 def _find_half_open_data(seen: Circumstances) -> Evidence | None:
     coverage = seen.endpoint.authentication.coverage
     kinds = seen.personal_kinds
-    if not kinds or not seen.is_ours or seen.is_entrance or coverage is None:
+    if not kinds or not seen.is_ours or seen.is_login or coverage is None:
         return None
     if not 1 - FULL_COVERAGE <= coverage < FULL_COVERAGE:
         return None
@@ -287,7 +287,7 @@ def _find_new_exposure(seen: Circumstances) -> Evidence | None:
 
 def _find_lost_login(seen: Circumstances) -> Evidence | None:
     recent, past = seen.recent, seen.past
-    if not past.authenticated_at or seen.is_entrance or recent.visible < _RECENT_CALLS_MIN:
+    if not past.authenticated_at or seen.is_login or recent.visible < _RECENT_CALLS_MIN:
         return None
     coverage = recent.authenticated / recent.visible
     if coverage >= _RECENT_COVERAGE_MAX:

@@ -95,7 +95,7 @@ def breaks(rule: str, seen: Circumstances) -> bool:
     ],
 )
 def test_where_people_log_in(seen: dict[str, Any], expected: bool) -> None:
-    assert look(**seen).is_entrance is expected
+    assert look(**seen).is_login is expected
 
 
 @pytest.mark.parametrize(
