@@ -31,10 +31,13 @@ from collector.inventory.naming import name_service
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
 SHARE_MIN: Final = 0.05
-# A name, a phone or a date alone names nobody; two of them together do.
+# Each of these alone names nobody: a phone may be a shop's, a drug may be in a catalogue, a salary in an offer.
 _WEAK: Final = frozenset(
-    ("person_name", "phone", "address", "email", "date_of_birth", "gender", "nationality", "location", "bic")
-)
+    (
+        "person_name", "phone", "address", "email", "date_of_birth", "gender", "nationality", "location", "bic",
+        "routing_number", "salary", "crypto_address", "diagnosis", "medication", "blood_type",
+    )
+)  # fmt: skip
 _NAMING: Final = frozenset(("person_name", "date_of_birth"))
 _LIST_RECORDS_MIN: Final = 5  # E-mail addresses of so many records are a list of people.
 # Where people show who they are: what they send there is not what the endpoint is protected by. A name counts only

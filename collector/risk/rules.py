@@ -216,7 +216,9 @@ def _find_open_data(seen: Circumstances) -> Evidence | None:
     if not (kinds and seen.is_ours and seen.is_open and seen.endpoint.status.success >= _HABIT_CALLS_MIN):
         return None
     where = "from outside" if seen.is_external else "without being reached from outside, as far as is known"
-    is_grave = seen.is_external or not _GRAVE.isdisjoint(seen.classes(BodySide.RESPONSE))
+    is_grave = seen.is_external or any(
+        one.side is BodySide.RESPONSE and one.data_class in _GRAVE and one.kind not in _FILTERS for one in seen.data
+    )
     return Evidence(
         why=f"Returns {list_words(kinds)} to callers without credentials, {where}.",
         signs=(*kinds, *(("external",) if seen.is_external else ())),
