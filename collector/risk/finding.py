@@ -150,7 +150,9 @@ class Circumstances:
             name = _WORD_START.sub("-", operation.name).lower()
             last = [] if operation.kind == "query" else [*_SEPARATOR.split(name), *_PAIR.findall(name)]
         else:
-            last = [part for part in self.endpoint.template.lower().split("/") if part and part[0] != "{"][-2:]
+            words = [part for part in self.endpoint.template.lower().split("/") if part and part[0] != "{"]
+            # `/auth/google` is a login, and `/auth/users` is not one.
+            last = words[-1:] if self.personal_kinds else words[-2:]
         is_named = not _LOGIN_NAMES.isdisjoint(last)
         return self.endpoint.method == "POST" and (is_named or self._sends_passwords)
 
