@@ -38,6 +38,7 @@ from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.partners import PartnerNetworks
@@ -181,6 +182,7 @@ class Collector:
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
         group = self.catalogue.group
+        proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
             Feature(jobs=(Job(works=(self.reports.flush,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
@@ -203,11 +205,11 @@ class Collector:
             Feature(
                 jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).update,), seconds=RETIRE_SECONDS),)
             ),
-            # API descriptions come before the risk, and what changed comes after it.
+            # What is a credential and API descriptions come before the risk, and what changed comes after it.
             Feature(
                 jobs=(
                     Job(
-                        works=(self._specs.look, self._risks.look, self._changes.look),
+                        works=(proof.update, self._specs.look, self._risks.look, self._changes.look),
                         seconds=RISK_SECONDS,
                     ),
                 ),

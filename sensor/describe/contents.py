@@ -105,6 +105,7 @@ def _make_body_call(
         head_bytes=head_bytes,
         consumer=consumer,
         authentication=authentication,
+        path=head.path,
         is_description=names_description(head.path),
         method=head.method,
         query=head.query,

@@ -174,6 +174,7 @@ class Authentication:
     kinds: dict[str, int]
     unseen_calls: int
     weaknesses: dict[str, int] = field(default_factory=dict)  # Calls by what is weak about their credentials.
+    carriers: dict[str, int] = field(default_factory=dict)  # Calls by where their credentials were.
 
     @property
     def level(self) -> AuthenticationLevel:

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.describe.bodies.documents import Text
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
@@ -15,6 +14,7 @@ from sensor.describe.schemas.operations import find_in_document, find_in_head, f
 from sensor.describe.schemas.tree import MAX_FIELDS, Telling, Tree, judge_name, name_type
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.kinds import Text
 
 VOCABULARY = load_vocabulary()
 ALL = SampleRule(first_count=1 << 30)
@@ -186,7 +186,7 @@ def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
     assert (paid.authentication, paid.data) == (((8, 3),), ((65, 3), (129, 3)))
     assert (paid.requests_read, paid.responses_read, paid.consumers) == (4, 3, 3)
     assert (paid.first_seen, paid.last_seen) == (51, 60)
-    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 5)
+    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 6)
     own = {(schema.part, schema.operation): _fields(schema) for schema in told if schema.operation}
     assert own[SchemaPart.REQUEST_BODY, "graphql mutation PayOrder"]["/order_id"] == (3, 0, {"integer/int32": 3})
     assert "/state" in own[SchemaPart.RESPONSE_BODY, "graphql mutation PayOrder"]
