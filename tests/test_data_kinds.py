@@ -36,10 +36,11 @@ def test_one_number_of_places() -> None:
     assert {place.name: place.value for place in DataPlace} == wire
     facts = {name.removeprefix("CALL_FACT_"): number for name, number in data_pb2.CallFact.items() if number}
     assert {fact.name: fact.value for fact in CallFact} == facts
-    assert (bodies.HEAD_READ, bodies.ENCRYPTED, bodies.FROM_LOOPBACK) == (
+    assert (bodies.HEAD_READ, bodies.ENCRYPTED, bodies.FROM_LOOPBACK, bodies.LOGIN) == (
         HEAD_READ,
         DataPlace.CALL << PLACE_SHIFT | CallFact.ENCRYPTED,
         DataPlace.CALL << PLACE_SHIFT | CallFact.LOOPBACK,
+        DataPlace.CALL << PLACE_SHIFT | CallFact.LOGIN,
     )
 
 

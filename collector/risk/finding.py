@@ -12,6 +12,7 @@ its version.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -30,19 +31,32 @@ from collector.inventory.naming import name_service
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
 SHARE_MIN: Final = 0.05
-# A name, a phone or a date alone names nobody; two of them together do.
+# Each of these alone names nobody: a phone may be a shop's, a drug may be in a catalogue, a salary in an offer.
 _WEAK: Final = frozenset(
-    ("person_name", "phone", "address", "email", "date_of_birth", "gender", "nationality", "location", "bic")
-)
+    (
+        "person_name", "phone", "address", "email", "date_of_birth", "gender", "nationality", "location", "bic",
+        "routing_number", "salary", "crypto_address", "diagnosis", "medication", "blood_type",
+    )
+)  # fmt: skip
 _NAMING: Final = frozenset(("person_name", "date_of_birth"))
 _LIST_RECORDS_MIN: Final = 5  # E-mail addresses of so many records are a list of people.
-# Where people show who they are: what they send there is not what the endpoint is protected by.
-_ENTRANCES_WORDS: Final = (
-    "login signin sign-in sign_in logon authenticate auth token tokens oauth oauth2 register "
+# Where people show who they are: what they send there is not what the endpoint is protected by. A name counts only
+# where a secret may have gone in unseen, such as a code or a position of an RPC.
+_LOGIN_NAMES_TEXT: Final = (
+    "login log-in signin sign-in sign_in logon log-on authenticate auth token tokens oauth oauth2 register "
     "registration signup sign-up sign_up session sessions password password-reset reset-password "
     "forgot-password refresh callback otp mfa verify"
 )
-_ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
+_LOGIN_NAMES: Final = frozenset(_LOGIN_NAMES_TEXT.split())
+# Words of an operation's name: `logIn`, `user.login`, `SignInUser`.
+_WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_SEPARATOR: Final = re.compile("-")
+_PAIR: Final = re.compile(r"\b(?:sign|log|reset)-(?:in|on|up|password)\b")
+_MOST: Final = 0.5  # Of the calls read, from which what they do is what the endpoint is for.
+# What a server hands out to a caller who logs in or asks for a key.
+_ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))
+_SENT: Final = (BodySide.REQUEST, BodySide.PATH, BodySide.QUERY)
+_RECORDS_OF_ONE: Final = 1.5  # In an answer, on average; more are not made for the caller alone.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +106,13 @@ class Circumstances:
 
     @cached_property
     def personal_kinds(self) -> frozenset[str]:
-        """Kinds in responses that describe a person, where together they name one; else none."""
+        """Kinds in responses that describe a person, where together they name one; else none. What the caller sent is
+        no news to the caller, unless it comes back of several persons."""
         found = {one for one in self.data if one.side is BodySide.RESPONSE and one.data_class in PERSONAL}
         kinds = frozenset(one.kind for one in found)
+        sent = {one.kind for one in self.data if one.side in _SENT and one.share >= _MOST}
+        if kinds <= sent and self.records_per_call < _RECORDS_OF_ONE:
+            return frozenset()
         strong = kinds - _WEAK
         is_list = "email" in kinds and self.records_per_call >= _LIST_RECORDS_MIN
         is_named = bool(kinds & _NAMING) and len(kinds) >= 2
@@ -117,18 +135,48 @@ class Circumstances:
     def is_open(self) -> bool:
         """Answered 2xx without any credential. A login is how credentials come to be, and no gap."""
         authentication = self.endpoint.authentication
-        return (
-            authentication.coverage is not None and authentication.coverage < 1 - FULL_COVERAGE and not self.is_entrance
-        )
+        return authentication.coverage is not None and authentication.coverage < 1 - FULL_COVERAGE and not self.is_login
 
     @cached_property
-    def is_entrance(self) -> bool:
-        """Where people log in or register: they send a secret in the body instead."""
-        last = [part for part in self.endpoint.template.lower().split("/") if part and not part.startswith("{")][-2:]
-        if self.endpoint.operation is not None:
-            last = [self.endpoint.operation.name.lower()]
-        is_named = not _ENTRANCES.isdisjoint(last)
-        return self.endpoint.method == "POST" and (is_named or "password" in self.kinds(BodySide.REQUEST))
+    def is_login(self) -> bool:
+        """Where people log in or register: by what the calls do, or by a POST of that name or with a password."""
+        bodies = self.endpoint.bodies
+        if bodies is not None and bodies.logins:
+            read = max(bodies.requests_read, bodies.responses_read, 1)
+            if bodies.logins >= _MOST * read or self._sends_passwords:
+                return True
+        operation = self.endpoint.operation
+        if operation is not None:
+            name = _WORD_START.sub("-", operation.name).lower()
+            last = [] if operation.kind == "query" else [*_SEPARATOR.split(name), *_PAIR.findall(name)]
+        else:
+            words = [part for part in self.endpoint.template.lower().split("/") if part and part[0] != "{"]
+            # `/auth/google` is a login, and `/auth/users` is not one.
+            last = words[-1:] if self.personal_kinds else words[-2:]
+        is_named = not _LOGIN_NAMES.isdisjoint(last)
+        return self.endpoint.method == "POST" and (is_named or self._sends_passwords)
+
+    @property
+    def _sends_passwords(self) -> bool:
+        """Most requests do; where few do, as at a path of many operations, the others are no logins."""
+        return any(one.kind == "password" and one.side is BodySide.REQUEST and one.share >= _MOST for one in self.data)
+
+    @cached_property
+    def leaked_secrets(self) -> frozenset[str]:
+        """Kinds of secrets in responses that were not issued to the caller, by a login or as a new key."""
+        bodies = self.endpoint.bodies
+        if bodies is None:
+            return frozenset()
+        coverage = self.endpoint.authentication.coverage
+        is_made = self.endpoint.method == "POST" and coverage is not None and coverage >= FULL_COVERAGE
+        issues = (self.is_login or is_made) and self.records_per_call < _RECORDS_OF_ONE
+        return frozenset(
+            one.kind
+            for one in self.data
+            if one.side is BodySide.RESPONSE
+            and one.data_class is DataClass.SECRET
+            and not (one.kind in _ISSUED and (issues or one.calls - bodies.logins < SHARE_MIN * bodies.responses_read))
+        )
 
     @property
     def is_external(self) -> bool:

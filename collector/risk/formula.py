@@ -21,6 +21,7 @@ from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.risk.finding import Circumstances, Finding, FindingState, Weights
+from collector.risk.finding import Severity as RuleSeverity
 
 LEAST: Final = "minimal"
 _INTEGER_SHARE: Final = 0.5  # Of the served calls name their object by an integer: ids can be guessed.
@@ -121,7 +122,7 @@ def _weigh_sensitivity(seen: Circumstances, weights: Weights) -> Weighed:
 
 def _weigh_authentication(seen: Circumstances, weights: Weights) -> Weighed:
     table, authentication = weights.authentication, seen.endpoint.authentication
-    if seen.is_entrance:
+    if seen.is_login:
         weight, evidence = table["full"], "People log in here: the secret is in the body."
     elif authentication.coverage is None:
         weight, evidence = table["unknown"], "No 2xx call whose credentials could be seen."
@@ -211,7 +212,7 @@ def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], we
     is_open = [one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN]
     gravest = [one for one in findings if risk.findings and one.id == risk.findings[0]]
     label = f"{seen.endpoint.method} {seen.endpoint.template}"
-    if is_open and seen.is_external:
+    if is_open and is_open[0].severity is RuleSeverity.CRITICAL:
         finding, kind, severity = is_open[0], AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, Severity.HIGH
         title = f"{label} gives personal data to anybody"
         why = f"{finding.why} Its risk is {risk.score} of 100."

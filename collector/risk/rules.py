@@ -19,11 +19,11 @@ from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.risk.finding import Circumstances, Evidence, Rule, Severity, list_words
 from collector.risk.tls import find_weak_ciphers, find_weak_versions
 
-# Tokens are what an entrance is for.
-_ISSUED: Final = frozenset(("jwt", "access_token", "api_key"))
 _TRACES: Final = frozenset(("stack_trace", "database_error"))
 _CLASSES_MAX: Final = 3
 _CARD: Final = frozenset(("credit_card", "card_security_code"))
+# What can be used against a person at once, from wherever it was read.
+_GRAVE: Final = frozenset((DataClass.HEALTH, DataClass.FINANCIAL))
 _LOGGED: Final = frozenset((DataClass.IDENTITY, DataClass.HEALTH, DataClass.FINANCIAL, DataClass.CONTACT))
 
 # What lists are filtered by says nothing of the one who asks.
@@ -31,9 +31,7 @@ _FILTERS: Final = frozenset(("gender", "nationality", "location", "salary", "bic
 
 
 def _find_secrets(seen: Circumstances) -> Evidence | None:
-    found = {one.kind for one in seen.data if one.side is BodySide.RESPONSE and one.data_class is DataClass.SECRET}
-    if seen.is_entrance or seen.endpoint.method == "POST":
-        found -= _ISSUED  # A POST makes what it answers with.
+    found = seen.leaked_secrets
     if not found or not seen.is_ours:
         return None
     return Evidence(
@@ -58,7 +56,7 @@ def _find_traces(seen: Circumstances) -> Evidence | None:
 
 def _find_excess(seen: Circumstances) -> Evidence | None:
     classes = seen.classes(BodySide.RESPONSE) - {DataClass.TECHNICAL, DataClass.CUSTOM}
-    if seen.is_entrance:
+    if seen.is_login:
         classes -= {DataClass.SECRET}  # Tokens are what it is for.
     if len(classes) < _CLASSES_MAX or not seen.is_ours:
         return None
@@ -189,7 +187,8 @@ def _find_weaker(seen: Circumstances) -> Evidence | None:
     spec, authentication = seen.endpoint.spec, seen.endpoint.authentication
     if spec.requires_authentication is not True or authentication.coverage is None:
         return None
-    if authentication.coverage >= FULL_COVERAGE:
+    # Many descriptions ask for credentials everywhere, and forget the login that issues them.
+    if authentication.coverage >= FULL_COVERAGE or seen.is_login:
         return None
     return Evidence(
         why=f"{spec.spec} asks for credentials; {1 - authentication.coverage:.0%} of the 2xx calls carried none.",
@@ -217,17 +216,20 @@ def _find_open_data(seen: Circumstances) -> Evidence | None:
     if not (kinds and seen.is_ours and seen.is_open and seen.endpoint.status.success >= _HABIT_CALLS_MIN):
         return None
     where = "from outside" if seen.is_external else "without being reached from outside, as far as is known"
+    is_grave = seen.is_external or any(
+        one.side is BodySide.RESPONSE and one.data_class in _GRAVE and one.kind not in _FILTERS for one in seen.data
+    )
     return Evidence(
         why=f"Returns {list_words(kinds)} to callers without credentials, {where}.",
         signs=(*kinds, *(("external",) if seen.is_external else ())),
-        severity=Severity.CRITICAL if seen.is_external else Severity.HIGH,
+        severity=Severity.CRITICAL if is_grave else None,
     )
 
 
 def _find_half_open_data(seen: Circumstances) -> Evidence | None:
     coverage = seen.endpoint.authentication.coverage
     kinds = seen.personal_kinds
-    if not kinds or not seen.is_ours or seen.is_entrance or coverage is None:
+    if not kinds or not seen.is_ours or seen.is_login or coverage is None:
         return None
     if not 1 - FULL_COVERAGE <= coverage < FULL_COVERAGE:
         return None
@@ -287,7 +289,7 @@ def _find_new_exposure(seen: Circumstances) -> Evidence | None:
 
 def _find_lost_login(seen: Circumstances) -> Evidence | None:
     recent, past = seen.recent, seen.past
-    if not past.authenticated_at or seen.is_entrance or recent.visible < _RECENT_CALLS_MIN:
+    if not past.authenticated_at or seen.is_login or recent.visible < _RECENT_CALLS_MIN:
         return None
     coverage = recent.authenticated / recent.visible
     if coverage >= _RECENT_COVERAGE_MAX:

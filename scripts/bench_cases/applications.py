@@ -30,7 +30,7 @@ from scripts.bench_cases.applying.application import (
 )
 from scripts.bench_cases.applying.catalogue import APPLICATIONS
 from scripts.bench_cases.applying.observed import ObservedCall, read_calls, record_packets
-from scripts.bench_cases.applying.scores import Score, score
+from scripts.bench_cases.applying.scores import RISK_ALERTS, Score, score
 from scripts.live.host import start_collector, start_sensor
 from tests.bpf.cgroups import in_cgroup
 from tests.e2e.inventory import Inventory
@@ -56,8 +56,9 @@ def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[A
         yield application, port, read_calls(capture, port)
 
 
-def measure(chosen: list[Application], directory: Path) -> list[tuple[Application, Score]]:
-    """Calls all applications beside one sensor and one collector, and compares."""
+def measure(chosen: list[Application], directory: Path) -> tuple[list[tuple[Application, Score]], list[str]]:
+    """Calls all applications beside one sensor and one collector, and compares. Also alerts on callers alone, and on
+    endpoints that have another template by now."""
     with in_cgroup("applications") as cgroup:
         collector, address = start_collector(directory / "data", directory)
         try:
@@ -74,10 +75,13 @@ def measure(chosen: list[Application], directory: Path) -> list[tuple[Applicatio
         finally:
             collector.stop()
     (directory / "answers.json").write_text(json.dumps([endpoints, findings, alerts], indent=1))
-    return [
+    scored = [
         (application, score_one(application, port, calls, endpoints, findings, alerts))
         for application, port, calls in driven
     ]
+    ids = {one["id"] for one in endpoints}
+    of_none = [one for one in alerts if not any(is_about(one, ids, port) for _, port, _ in driven)]
+    return scored, [f"{one['kind']}: {one['title']}" for one in of_none if one["kind"] not in RISK_ALERTS]
 
 
 def score_one(
@@ -105,8 +109,8 @@ def is_about(alert: Mapping[str, Any], ids: set[str], port: int) -> bool:
     return alert.get("endpoint_id") in ids or f":{port}" in json.dumps(alert)
 
 
-def summarise(scored: list[tuple[Application, Score]]) -> dict[str, Any]:
-    """The line for all, with the goals."""
+def summarise(scored: list[tuple[Application, Score]], others: list[str]) -> dict[str, Any]:
+    """The line for all, with the goals. `others`: alerts that belong to no application."""
     scores = [one for _, one in scored]
     true, false = sum(one.findings_true for one in scores), sum(len(one.findings_false) for one in scores)
     means: dict[str, float | None] = {}
@@ -120,7 +124,8 @@ def summarise(scored: list[tuple[Application, Score]]) -> dict[str, Any]:
         **means,
         "findings_true": true,
         "findings_false_share": round(false / (true + false), 3) if true + false else 0.0,
-        "alerts": sum(len(one.alerts) for one in scores),
+        "alerts": sum(len(one.alerts) for one in scores) + len(others),
+        "alerts_of_no_application": others,
     }
 
 
@@ -143,10 +148,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="apidae-applications-") as temporary:
         directory = options.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        scored = measure(chosen, directory.absolute())
+        scored, others = measure(chosen, directory.absolute())
     for application, one in scored:
         print(json.dumps({"application": application.name, **asdict(one)}), flush=True)
-    line = summarise(scored)
+    line = summarise(scored, others)
     print(json.dumps(line))
     sys.exit(0 if is_met(line) and len(scored) == len(chosen) else 1)
 

@@ -50,12 +50,12 @@ async def think(rng: random.Random) -> None:
 
 async def shop(world: World, client: httpx.AsyncClient, name: str, rng: random.Random) -> None:
     """Sign in, look at one's own orders, fill the cart, buy now and then, go away, come back."""
-    bearer = {"Authorization": f"Bearer {make_jwt(name, rng)}"}
     cookie = {"Cookie": f"theme=dark; session={make_key(rng)}"}
     user_id = make_uuid(rng)
     own_orders = [FIRST_ORDER + rng.randrange(50_000) for _ in range(rng.randrange(3, 9))]
     await asyncio.sleep(rng.uniform(0, 3))
     while True:
+        bearer = {"Authorization": f"Bearer {make_jwt(name, rng)}"}
         await client.get(world.url("users", f"/api/v2/users/{user_id}"), headers=bearer)
         while rng.random() > SESSION_END_PROBABILITY:
             await think(rng)

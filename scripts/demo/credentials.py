@@ -5,14 +5,18 @@ import hashlib
 import hmac
 import json
 import random
+import time
+
+LIFE_SECONDS = 3_600
 
 
 def make_jwt(subject: str, rng: random.Random) -> str:
-    """A JWT of issuer `https://login.demo.example` that names `subject`, signed with a key that is thrown away."""
+    """A JWT of issuer `https://login.demo.example` that names `subject`, good for an hour, signed with a key that is
+    thrown away."""
     header = _encode(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
-    claims = _encode(
-        json.dumps({"iss": "https://login.demo.example", "sub": subject, "jti": f"{rng.getrandbits(64):016x}"}).encode()
-    )
+    now = int(time.time())
+    said = {"iss": "https://login.demo.example", "sub": subject, "jti": f"{rng.getrandbits(64):016x}"}
+    claims = _encode(json.dumps({**said, "iat": now, "exp": now + LIFE_SECONDS}).encode())
     signature = hmac.new(rng.randbytes(32), f"{header}.{claims}".encode(), hashlib.sha256).digest()
     return f"{header}.{claims}.{_encode(signature)}"
 

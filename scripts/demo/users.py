@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from scripts.demo.orders import CITIES
+
 
 async def read_user(request: Request) -> JSONResponse:
     """Needs a bearer token."""
@@ -23,11 +25,28 @@ async def read_user(request: Request) -> JSONResponse:
     )
 
 
+NAMES = ("Claire Moreau", "Jonas Keller", "Maria Conti", "Tomas Silva", "Anna Gruber")
+STREETS = ("12 rue des Lilas", "Lindenweg 8", "Via Roma 41", "Rua das Flores 7", "Hauptplatz 3")
+# Examples of the registry of IBANs.
+IBANS = ("FR1420041010050500013M02606", "DE89370400440532013000", "IT60X0542811101000000123456")
+
+
 async def export_user(request: Request) -> JSONResponse:
-    """Needs nothing: the flaw that a newcomer should see in the inventory."""
+    """Needs nothing: the flaw that a newcomer should see first."""
     user_id = request.path_params["user_id"]
+    number = sum(user_id.encode())
+    name = NAMES[number % len(NAMES)]
     return JSONResponse(
-        {"id": user_id, "name": "A. Customer", "orders": 12, "address": {"city": "Lyon", "street": "1 rue de la Demo"}}
+        {
+            "id": user_id,
+            "full_name": name,
+            "email": f"{name.lower().replace(' ', '.')}@shop.example",
+            "phone": f"+33 4 72 00 {number % 90 + 10} {number % 80 + 10}",
+            "date_of_birth": f"19{number % 40 + 50}-0{number % 9 + 1}-1{number % 10}",
+            "address": {"city": CITIES[number % len(CITIES)], "street": STREETS[number % len(STREETS)]},
+            "iban": IBANS[number % len(IBANS)],
+            "orders": 12,
+        }
     )
 
 

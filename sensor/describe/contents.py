@@ -116,6 +116,8 @@ def _make_body_call(
         authentication=authentication,
         path=head.path,
         is_description=names_description(head.path),
+        method=head.method,
+        query=head.query,
     )
 
 

@@ -121,6 +121,7 @@ class CallFact(IntEnum):
     LOOPBACK = 2  # The client is this host itself.
     INTROSPECTION = 3  # It asks a GraphQL service for its schema,
     INTROSPECTION_SERVED = 4  # and got it, or a part of it.
+    LOGIN = 5  # A secret went in, and a credential came out (sensor/describe/bodies/logins.py).
 
 
 _MEMBERS: Final = {

@@ -1,5 +1,5 @@
-"""The newcomer's minute: `scripts/run --demo` shows an inventory, an endpoint served without credentials, and flags
-the scraper.
+"""The newcomer's minute: `scripts/run --demo` shows an inventory, an export without credentials as its gravest risk,
+and flags the scraper.
 """
 
 import json
@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from scripts.demo.stage import Stage
+from tests.e2e.conftest import Product
+from tests.waiting import wait_until
+
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO_SECONDS = 50
+OPEN_DATA = "personal_data_without_authentication"
 
 
 def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:
@@ -43,7 +48,27 @@ def test_a_newcomer_sees_inventory_exposure_and_alert(capture_host: None) -> Non
 
 
 @pytest.mark.full("collector.detection")
-def test_honest_clients_raise_nothing(capture_host: None) -> None:
+def test_honest_clients_are_not_accused(capture_host: None) -> None:
     events = run_demo("--no-scraper")
     assert events["seen"][0]["endpoints"] >= 6
-    assert "alert" not in events
+    assert {one["kind"] for one in events.get("alert", ())} <= {"unauthenticated_sensitive_data"}
+
+
+def test_the_export_without_credentials_is_the_gravest_risk(product: Product, tmp_path: Path) -> None:
+    _, address = product.start_collector(constants={"collector.server.compose.RISK_SECONDS": 1})
+    sensor = product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    stage = Stage(tmp_path, seed=7)
+    try:
+        stage.start_services()
+        stage.start_clients()
+        wait_until(lambda: inventory.list_items("/findings", rule=OPEN_DATA), "the finding")
+        wait_until(lambda: len(inventory.list_items("/endpoints")) >= 6, "the inventory of the demo")
+    finally:
+        stage.stop()
+    assert sensor.stop() == 0, sensor.log_tail()
+    gravest = inventory.get("/endpoints", sort="risk", limit=1)["items"][0]
+    assert (gravest["template"], gravest["risk"]["level"]) == ("/internal/users/{user_id}/export", "critical")
+    found = {(one["rule"], one["severity"]) for one in inventory.list_items("/findings")}
+    assert (OPEN_DATA, "critical") in found
+    assert {rule for rule, _ in found} == {OPEN_DATA, "excessive_data"}

@@ -169,7 +169,7 @@ def _find_classes(seen: Circumstances) -> frozenset[DataClass]:
         if one.side is BodySide.RESPONSE and one.data_class in _SENSITIVE:
             calls[one.data_class] += one.calls
     found = frozenset(name for name, count in calls.items() if count >= _CLASS_CALLS_MIN)
-    return found - {DataClass.SECRET} if seen.is_entrance else found  # Tokens are what an entrance is for.
+    return found - {DataClass.SECRET} if seen.is_login else found  # Tokens are what a login is for.
 
 
 # Stands for all details: there are too many of them for another one to be news.

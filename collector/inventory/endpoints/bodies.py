@@ -119,6 +119,7 @@ ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
 INTROSPECTION: Final = 6 * PLACE_SIZE + 3
 INTROSPECTION_SERVED: Final = 6 * PLACE_SIZE + 4
+LOGIN: Final = 6 * PLACE_SIZE + 5
 # Places with a number instead of a kind: what a GraphQL request asks for.
 QUERY_DEPTH, QUERY_REPEATS, QUERY_BATCH = 7, 8, 9
 # Places with a number of common.privileges: fields that no other caller sends, and those that took effect.
@@ -152,6 +153,7 @@ class Bodies:
     encrypted_heads: int = 0  # Of those, over TLS at the service or in front of it.
     loopback_heads: int = 0  # Of those, from the host itself.
     schemas_served: int = 0  # Calls that asked a GraphQL service for its schema and got it.
+    logins: int = 0  # Calls whose bodies were read and that logged their caller in.
 
     @property
     def data_classes(self) -> tuple[DataClass, ...]:
@@ -186,6 +188,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
         encrypted_heads=found_calls.get(ENCRYPTED, 0),
         loopback_heads=found_calls.get(FROM_LOOPBACK, 0),
         schemas_served=found_calls.get(INTROSPECTION_SERVED, 0),
+        logins=found_calls.get(LOGIN, 0),
     )
 
 

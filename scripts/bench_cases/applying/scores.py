@@ -10,6 +10,7 @@ from typing import Any
 from scripts.bench_cases.applying.application import Application
 from scripts.bench_cases.applying.observed import ObservedCall
 
+RISK_ALERTS = frozenset(("risk_score", "unauthenticated_sensitive_data"))
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
@@ -59,8 +60,12 @@ def score(
     kinds = [_is_authentication_right(application, shapes.get(shape), one) for shape, one in answered.items()]
     weights = [int(one["calls"]) for one in answered.values()]
     ids = {str(one["id"]): shapes.get(shape, shape) for shape, one in successes.items()}
-    named = [(str(one["rule"]), ids.get(str(one["endpoint_id"]), "another endpoint")) for one in findings]
-    false = [f"{rule} {route}" for rule, route in named if not {(rule, route), (rule, "*")} & application.findings]
+    named = [
+        (str(one["rule"]), ids.get(str(one["endpoint_id"]), "another endpoint"), str(one["endpoint_id"]))
+        for one in findings
+    ]
+    false = [one for one in named if not {one[:2], (one[0], "*")} & application.findings]
+    is_wrong_at = {endpoint for _, _, endpoint in false}
     return Score(
         calls_made=len(calls),
         calls_reported=sum(int(one["calls"]) for one in endpoints),
@@ -68,10 +73,15 @@ def score(
         recall=_divide(len(found), len(served)),
         authentication=_divide(sum(w for w, good in zip(weights, kinds, strict=True) if good), sum(weights)),
         findings_true=len(named) - len(false),
-        findings_false=tuple(sorted(false)),
+        findings_false=tuple(sorted(f"{rule} {route}" for rule, route, _ in false)),
         wrong_endpoints=tuple(sorted(shape for shape in successes if shape not in shapes)),
         missed_routes=tuple(sorted(set(served) - found)),
-        alerts=tuple(f"{one['kind']}: {one['title']}" for one in alerts),
+        alerts=tuple(
+            f"{one['kind']}: {one['title']}"
+            for one in alerts
+            # An alert on a risk accuses no client, and is as right as the findings behind it.
+            if one["kind"] not in RISK_ALERTS or one["endpoint_id"] in is_wrong_at
+        ),
     )  # fmt: skip
 
 

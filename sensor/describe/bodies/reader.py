@@ -25,6 +25,7 @@ from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
 from sensor.describe.bodies.documents import Document, is_protobuf, read_document, read_tree
 from sensor.describe.bodies.graphql import is_introspection_answered, measure_body, measure_query_string
+from sensor.describe.bodies.logins import Login, LoginRequest, LoginResponse, find_login
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
@@ -176,6 +177,8 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     authentication: int = AuthenticationKind.UNKNOWN
     path: str = ""  # Names the types of an RPC's messages.
     is_description: bool = False  # Its path is one under which descriptions of APIs are served.
+    method: str = ""
+    query: str = ""
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -243,12 +246,15 @@ class BodyReader:
         response = self._classify(answer, media_type, Side(call.route_id, is_request=False), call.path)
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
+        login = _find_login(call, request, response)
+        if login.is_login:
+            codes.add(DataPlace.CALL << PLACE_SHIFT | CallFact.LOGIN)
         if request is not None and request.document is not None:
             flags |= BodyFlag.REQUEST_READ
             codes |= make_codes(DataPlace.REQUEST_BODY, request.data)
         if response is not None and response.document is not None:
             flags |= BodyFlag.RESPONSE_READ
-            codes |= make_codes(DataPlace.RESPONSE_BODY, response.data)
+            codes |= make_codes(DataPlace.RESPONSE_BODY, _name_issued(response.data, login))
             records, known = self._count(call, response.document, is_complete=response.is_complete)
             flags |= known
         if self._sink is not None:
@@ -397,6 +403,29 @@ def _add_codes(facts: BodyFacts | None, codes: set[int]) -> BodyFacts | None:
     if facts is None:
         return BodyFacts(0, tuple(sorted(codes)), BodyFlag.NOTED)
     return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.NOTED)
+
+
+def _find_login(call: BodyCall, request: _Read | None, response: _Read | None) -> Login:
+    """Whether a call whose bodies were read is a login."""
+    asked = request.document if request is not None else None
+    told = response.document if response is not None else None
+    question = LoginRequest(call.method, call.query, call.authentication, _find_values(asked))
+    data = response.data if response is not None else frozenset()
+    records = 0 if told is None or told.records is None else told.records
+    answer = LoginResponse(call.status_code, _find_head(call), _find_values(told), data, records)
+    return find_login(question, answer)
+
+
+def _find_values(document: Document | None) -> object:
+    """All that was read of a body; of markup what has a name."""
+    if document is None:
+        return None
+    return document.tree if isinstance(document.tree, dict | list) else document.values
+
+
+def _name_issued(data: frozenset[DataKind], login: Login) -> frozenset[DataKind]:
+    """The kinds of a response, where what it calls a password may be a token that it issued."""
+    return (data - {DataKind.PASSWORD}) | {DataKind.ACCESS_TOKEN} if login.has_issued_password else data
 
 
 def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:

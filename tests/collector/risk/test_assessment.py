@@ -9,6 +9,7 @@ import pytest
 
 from collector.alerting.alert import AlertKind, Report
 from collector.api.services import ApiSettings, Services
+from collector.inventory.endpoints.bodies import LOGIN
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
@@ -22,7 +23,7 @@ from tests.figures import read_values
 pytestmark = pytest.mark.store
 
 RESPONSE = 128
-EMAIL, PERSON_NAME, CARD = 1, 3, 10
+EMAIL, PERSON_NAME, ADDRESS, IBAN, CARD, PASSWORD = 1, 3, 4, 9, 10, 12
 NAMED = {"data": {"1": [RESPONSE + EMAIL, RESPONSE + PERSON_NAME], "2": [5, 5]}, "response_bodies_read": 5}
 PUBLIC = {"client_address": "8.8.8.8"}
 BEARER = {"authentication": 1 << 3}
@@ -124,6 +125,41 @@ def test_credentials_and_no_exposure_make_it_small(desk: Desk) -> None:
     desk.assessor.look()
     risk = desk.get("endpoints/ep0001/risk")
     assert risk["findings"] == [] and risk["level"] in ("minimal", "low")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "severity", "level", "alert"),
+    [
+        ((PERSON_NAME, ADDRESS), "high", "high", AlertKind.RISK_SCORE),
+        ((PERSON_NAME, EMAIL, IBAN), "critical", "critical", AlertKind.UNAUTHENTICATED_SENSITIVE_DATA),
+    ],
+)
+@pytest.mark.parametrize("records", [0, 40])
+def test_callers_from_private_addresses_do_not_hide_an_open_export(
+    desk: Desk, kinds: tuple[int, ...], severity: str, level: str, alert: AlertKind, records: int
+) -> None:
+    data = {"1": [RESPONSE + kind for kind in kinds], "2": [5] * len(kinds)}
+    _open_users(desk, client_address="10.0.0.9", data=data, records_returned=records)
+    desk.assessor.look()
+    risk = desk.get("endpoints/ep0001/risk")
+    (finding,) = (one for one in risk["findings"] if one["rule"] == "personal_data_without_authentication")
+    assert (finding["severity"], risk["exposure"], risk["level"]) == (severity, "internal", level)
+    assert [report.kind for report in desk.reports] == [alert]
+
+
+def test_open_password_hashes_are_critical_and_a_registration_is_not_open(desk: Desk) -> None:
+    seed = Seed()
+    hashes = {"data": {"1": [RESPONSE + PASSWORD], "2": [5]}, "response_bodies_read": 5, "client_address": "10.0.0.9"}
+    seed.calls(seed.endpoint(1, "GET", "/users"), 5, **hashes)
+    made = {"1": [64 + PASSWORD, RESPONSE + PASSWORD, LOGIN], "2": [5, 5, 5]}
+    seed.calls(seed.endpoint(2, "PUT", "/accounts/{account_id}"), 5, **{**hashes, "data": made})
+    seed.write(desk.store)
+    desk.assessor.look()
+    found = {one["endpoint_id"]: (one["rule"], one["severity"]) for one in desk.get("findings")["items"]}
+    assert found == {"ep0001": ("secrets_in_response", "critical"), "ep0002": ("secrets_in_response", "high")}
+    levels = {one["id"]: one["risk"]["level"] for one in desk.get("endpoints")["items"]}
+    assert levels == {"ep0001": "high", "ep0002": "medium"}
+    assert [report.endpoint_id for report in desk.reports] == ["ep0001"]
 
 
 def test_accepted_stays_until_it_grows(desk: Desk) -> None:

@@ -195,6 +195,7 @@ class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CALL_FACT_LOOPBACK: _ClassVar[CallFact]
     CALL_FACT_INTROSPECTION: _ClassVar[CallFact]
     CALL_FACT_INTROSPECTION_SERVED: _ClassVar[CallFact]
+    CALL_FACT_LOGIN: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -380,6 +381,7 @@ CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact
 CALL_FACT_INTROSPECTION: CallFact
 CALL_FACT_INTROSPECTION_SERVED: CallFact
+CALL_FACT_LOGIN: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
 ATTACK_CLASS_XSS: AttackClass
