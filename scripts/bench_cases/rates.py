@@ -31,7 +31,7 @@ Scored = dict[str, list[tuple[ChangedSeries, F64]]]
 _WEEK = 7 * DAY
 _GAP, _LATE = 3, 5  # Buckets.
 _BUDGET = 0.3  # False alarms a day.
-_BUDGETS = (0.2, 0.8, 2.0)  # Crossings a day to choose from.
+_BUDGETS = (0.2, 0.5, 1.2)  # Crossings a day to choose from.
 
 
 @dataclass(slots=True)
