@@ -28,7 +28,7 @@ class Side:
 SIDES: Final = {
     "sensor": Side(
         commands=("sensor", "enroll", "preflight", "pause", "resume", "replay", "enforcement"),
-        modules=frozenset({"siphash24"}),
+        modules=frozenset({"brotli", "capstone", "re2", "stdnum"}),
     ),
     "collector": Side(
         commands=(

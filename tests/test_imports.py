@@ -17,7 +17,19 @@ ROOT = Path(__file__).parent.parent
 
 PACKAGES = {
     "common": (
-        *("bounded", "durable", "figures", "settings", "flags", "main", "rpc_status", "retry", "token_bucket"),
+        *(
+            "bounded",
+            "durable",
+            "figures",
+            "keyed_hash",
+            "networks",
+            "settings",
+            "flags",
+            "main",
+            "rpc_status",
+            "retry",
+            "token_bucket",
+        ),
         "kubernetes",
     ),
     "sensor": (

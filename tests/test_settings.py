@@ -23,7 +23,7 @@ def list_attributes(side: str) -> set[str]:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_every_setting_is_read(side: str) -> None:
-    attributes = list_attributes(side)
+    attributes = list_attributes(side) | list_attributes("common")
     # Methods of the settings read these.
     attributes |= {"sensor": {"token_file"}, "collector": {"sensor_auth"}}[side]
     unread = {name for name in list_settings(SIDES[side]) if not {*name.split(".")} <= attributes}

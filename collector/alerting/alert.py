@@ -191,8 +191,8 @@ class AlertKind(StrEnum):
     )
     # An address looks for what is not there.
     SCANNING = KindRow("scanning", KindGroup.ABUSE, Subject.ADDRESS, "", 3).in_words(
-        title="looks for {count} paths that do not exist",
-        unit="paths it had not asked for before, none of which exists",
+        title="looks for {count} paths {detail}",
+        unit="paths it had not asked for before",
         advice="Block the address, and look at what it found.",
     )
     # Data of people without credentials, from outside.
@@ -222,6 +222,14 @@ class AlertKind(StrEnum):
     SENSOR_SILENT = KindRow("sensor_silent", KindGroup.SELF, Subject.NODE)
     SENSOR_LOSS = KindRow("sensor_loss", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
     SENSOR_LAG = KindRow("sensor_lag", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM)
+    # A sensor speaks for services of other nodes.
+    SENSOR_CLAIMS = KindRow("sensor_claims", KindGroup.SELF, Subject.NODE).in_words(
+        advice="See who has the node and its certificate; `apidae certificates revoke` ends its stream."
+    )
+    # A sensor adds more in a day than one node may.
+    SENSOR_QUOTA = KindRow("sensor_quota", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
+        advice="See what calls the node's services with so many different paths; what is beyond is counted together."
+    )
     # A sensor's ends soon and was not renewed.
     SENSOR_CERTIFICATE = KindRow("sensor_certificate", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
         advice="See in the sensor's log why; `apidae enroll` with a new token gives it another."
@@ -273,14 +281,27 @@ class AlertState(StrEnum):
 class Confidence(StrEnum):
     """How sure the accusation is."""
 
-    LOW = "low"  # A notice: too little is known yet of what is ordinary here. It accuses nobody.
-    MEDIUM = "medium"  # Judged by what is ordinary for those nobody knows.
-    HIGH = "high"  # Judged by peers or by the subject's own past.
+    LOW = "low"  # A notice: the baseline is not known yet. It accuses nobody.
+    MEDIUM = "medium"  # Compared with the limits for callers that nobody knows.
+    HIGH = "high"  # Compared with peers or with the subject's own past.
+
+    @property
+    def rank(self) -> int:
+        """Surer ones are higher."""
+        return list(Confidence).index(self)
 
     @classmethod
     def _missing_(cls, value: object) -> "Confidence | None":
         """Alerts from before there was a confidence have none."""
         return None if value else cls.MEDIUM
+
+
+# What an observation of so little confidence may be at most: nobody is called at night for a guess.
+SEVERITY_MAX: Final = {
+    Confidence.LOW: Severity.MEDIUM,
+    Confidence.MEDIUM: Severity.HIGH,
+    Confidence.HIGH: Severity.HIGH,
+}
 
 
 class Verdict(StrEnum):
@@ -296,7 +317,7 @@ class Observation:
     """What was odd, in words and figures: the part that reports and alerts have in common. Times are unix seconds."""
 
     kind: AlertKind
-    severity: Severity
+    severity: Severity  # At most what the confidence allows (SEVERITY_MAX), whoever makes it or changes it.
     title: str  # One line for a person: who did what where.
     why: str  # One or two sentences: observed against expected, and on what evidence.
     endpoint_id: str = ""  # Empty for consumer and sensor alerts.
@@ -310,12 +331,16 @@ class Observation:
     threshold_rate: float = 0.0
     score: float = 1.0  # 0..1, higher is odder.
     calls: int = 0  # In the window.
-    loss_ratio: float = 0.0  # What share of their calls the sensors that see it lost.
+    loss_ratio: float = 0.0  # Share of its calls that sensors did not read: lost, or only estimated.
     confidence: Confidence = Confidence.HIGH
     risk: str = ""  # OWASP id, as `API1:2023` or `A03:2021`; empty where no category fits.
     advice: str = ""  # What to do, one sentence.
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
     measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
+
+    def __post_init__(self) -> None:
+        severity = min(self.severity, SEVERITY_MAX[self.confidence], key=lambda one: one.rank)
+        object.__setattr__(self, "severity", severity)
 
     @property
     def subject(self) -> str:
@@ -443,6 +468,7 @@ class AbuseSignal(_Signal, frozen=True, kw_only=True, tag=True):
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     walk: str = ""  # That its objects came in order, a clause.
+    is_estimate: bool = False  # The count: older ones weigh less in it, or hashes of objects met.
 
 
 class HealthMeasure(StrEnum):

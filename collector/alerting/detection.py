@@ -48,6 +48,7 @@ class PastReport:
     window_end: float
     calm_seconds: float
     measure: float
+    is_sure: bool
     outcome: ReportOutcome
     rule_id: str
 

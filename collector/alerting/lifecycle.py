@@ -24,6 +24,7 @@ from collector.alerting.alert import (
     Alert,
     AlertKind,
     AlertState,
+    Confidence,
     KindGroup,
     Observation,
     Report,
@@ -291,7 +292,7 @@ class Lifecycle:
         )
         life = _LiveAlert(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
         self._lives[alert.id] = life
-        if _is_budgeted(report.kind, report.severity):
+        if _is_budgeted(report.kind, report.severity) and not report.is_sure:
             self._opened_at.append(now)
         self._suppressed.pop(report.subject, None)
         self._note(alert, Happening.OPENED, now)
@@ -318,7 +319,8 @@ class Lifecycle:
         life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
         is_new = report.subject not in life.subjects
         # That an endpoint is called more says nothing of whom an alert names.
-        severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
+        is_other = bool(life.alert.consumer) and not report.consumer
+        severity = life.alert.severity if is_other else report.severity
         rises = severity.rank > life.alert.severity.rank
         is_own = report.subject == life.alert.subject
         is_grave = report.severity.rank >= life.alert.severity.rank  # A notice names nobody in a graver alert.
@@ -335,13 +337,15 @@ class Lifecycle:
         life.waiting = None
         if not is_new and not report.kind.row.is_windowed:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
-        severity = max(severity, life.alert.severity, key=lambda one: one.rank)
+        severity, confidence = life.alert.severity, life.alert.confidence
+        if not is_other:  # The gravest of them, and how sure that one is.
+            severity, confidence = max(_grade(report), _grade(life.alert), key=lambda one: (one[0].rank, one[1].rank))
         updated_at = next_version(life.alert.updated_at, now)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
         why = _join_why(life.why, life.evidence)
-        life.alert = replace(life.alert, severity=severity, why=why, updated_at=updated_at)
+        life.alert = replace(life.alert, severity=severity, confidence=confidence, why=why, updated_at=updated_at)
         return life.alert
 
     def _is_over_budget(self, report: Report, now: float) -> bool:
@@ -365,6 +369,10 @@ class Lifecycle:
         self._entries.append(write_entry(alert, happening, now, title, why))
         if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
             self._incidents.note(alert.incident_id, report.consumer, now)
+
+
+def _grade(one: Observation) -> tuple[Severity, Confidence]:
+    return one.severity, one.confidence
 
 
 _OBSERVED: Final = tuple(field.name for field in fields(Observation))

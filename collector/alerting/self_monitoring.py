@@ -16,6 +16,7 @@ from typing import Final
 from collector.alerting.alert import AlertKind, Report, Severity
 from collector.alerting.wording import format_minute
 from collector.receiver.sensors import SensorStatus
+from collector.receiver.witness import DailyUse
 
 SILENT_SECONDS = (
     10.0  # Without health or batch; health comes every 5 s. Checked at least every 2 s this is an alert within 12 s.
@@ -150,6 +151,35 @@ def _check_lag(sensor: SensorStatus, now: float) -> Report | None:
     )
     title = f"Sensor {sensor.node} is {sensor.lag_seconds:.0f} s behind"
     return _report(AlertKind.SENSOR_LAG, title, why, now, since=sensor.last_heard_at, node=sensor.node)
+
+
+def look_at_claims(uses: Iterable[tuple[str, DailyUse]], now: float) -> SelfFindings:
+    """What each sensor said beyond its right since midnight UTC, as (node, use)."""
+    checks = []
+    for node, use in uses:
+        checks += [
+            (AlertKind.SENSOR_CLAIMS, node, _report_claims(node, use, now) if use.foreign else None),
+            (AlertKind.SENSOR_QUOTA, node, _report_quota(node, use, now) if use.list_exceeded() else None),
+        ]
+    return _sort(checks)
+
+
+def _report_claims(node: str, use: DailyUse, now: float) -> Report:
+    title = f"Sensor {node} reports services that are not on its node"
+    why = (
+        f"Since midnight UTC it named {', '.join(map(repr, use.foreign))}. Its calls are kept under the node's own "
+        "name, so that no other service has them. A sensor whose certificate was stolen does this."
+    )
+    return _report(AlertKind.SENSOR_CLAIMS, title, why, now, node=node)
+
+
+def _report_quota(node: str, use: DailyUse, now: float) -> Report:
+    title = f"Sensor {node} sent more than one node may in a day"
+    why = (
+        f"Since midnight UTC: {', '.join(use.list_exceeded())}. Calls of further routes are counted under one route "
+        "of their service, and further words are not taken."
+    )
+    return _report(AlertKind.SENSOR_QUOTA, title, why, now, node=node)
 
 
 LAG_SECONDS_MAX: Final = 60.0

@@ -33,6 +33,9 @@ _SOURCES_NAMED: Final = 5
 # Details of calls of functions.
 REFUSED: Final = "refused"
 ANSWERED: Final = "answered; until then staff alone was let in"
+# Of paths that are looked for.
+MISSING: Final = "that do not exist"
+MISSING_OR_CLOSED: Final = "that do not exist or ask everybody for a login"
 _BASES: Final = {
     Basis.PRIOR: "the limit for callers that nobody has seen before",
     Basis.PEERS: "what the endpoint's other consumers do",
@@ -56,7 +59,7 @@ _HEALTH_ADVICE: Final = {
     HealthMeasure.CLIENT_ERRORS: "See whether a release of the service or of its clients changed what a request needs.",
     HealthMeasure.LATENCY: "See the service's load, what it depends on, and whether a release explains it.",
 }
-_NOTICE: Final = " A notice only: the baseline here is not known well enough yet."
+_NOTICE: Final = " Confidence is low: the baseline is not known yet. It accuses nobody."
 
 
 def report_signal(signal: Signal) -> Report:
@@ -94,7 +97,7 @@ def _copy(signal: Signal) -> dict[str, Any]:
 
 
 def _name_loss(ratio: float, consequence: str = "") -> str:
-    return f" The sensors that see it lost {ratio:.1%} of their calls{consequence}." if ratio > 0 else ""
+    return f" Of its calls {ratio:.1%} were lost by sensors or only estimated{consequence}." if ratio > 0 else ""
 
 
 def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
@@ -108,13 +111,15 @@ def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
 
 
 def _report_volume(signal: AlertSignal) -> Report:
-    severity, is_above = grade_signal(signal), signal.direction is Direction.ABOVE
-    # By the installation's threshold. A scrape is sent at every level, a notice never at `quiet`: in the first hour
-    # whoever is busy looks like one.
-    quietest = Sensitivity.QUIET if severity is Severity.HIGH else signal.quietest
+    is_above = signal.direction is Direction.ABOVE
+    # By the installation's threshold. A scrape is sent at every level and in spite of the budget, a notice never at
+    # `quiet`: in the first hour whoever is busy looks like one.
+    is_sure = is_above and bool(signal.consumer) and is_scrape(signal.calls, signal.novel_objects)
+    quietest = Sensitivity.QUIET if is_sure else signal.quietest
     return Report(
         **_copy(signal),
-        severity=severity,
+        severity=grade_signal(signal),
+        is_sure=is_sure,
         title=_title_volume(signal),
         why=_explain_volume(signal),
         advice=_advise_volume(signal),
@@ -136,8 +141,8 @@ def _report_volume(signal: AlertSignal) -> Report:
 
 
 def grade_signal(signal: AlertSignal) -> Severity:
-    """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low; of a
-    service a drop is medium, a rise low."""
+    """How soon to look: a consumer taking many new objects is high (a notice of it medium, as its confidence has it), a
+    rise medium, a drop or a mild rise low; of a service a drop is medium, a rise low."""
     is_below = signal.direction is Direction.BELOW
     if signal.kind is AlertKind.VOLUME_SERVICE:
         return Severity.MEDIUM if is_below else Severity.LOW
@@ -221,7 +226,7 @@ def _compare(signal: AlertSignal) -> str:
 def _report_abuse(signal: AbuseSignal) -> Report:
     """Without rates, which are of calls: what was counted is in the words."""
     row, where = signal.kind.row, signal.endpoint_label or "the API"
-    title = row.title.format(count=f"{signal.count:,}", where=where, detail=signal.detail)
+    title = row.title.format(count=_name_count(signal), where=where, detail=signal.detail)
     return Report(
         **_copy(signal),
         severity=_grade_abuse(signal),
@@ -241,6 +246,10 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     )
 
 
+def _name_count(signal: AbuseSignal) -> str:
+    return f"{'≈ ' if signal.is_estimate else ''}{signal.count:,}"
+
+
 def _grade_abuse(signal: AbuseSignal) -> Severity:
     """A notice is low. A group of callers is less sure, for it may be a campaign; so is a caller that is let in among
     staff, which may be new there. Scanners send payloads to every service, and are high where one worked."""
@@ -258,7 +267,7 @@ def _explain_abuse(signal: AbuseSignal) -> str:
     what = f"{row.unit} ({signal.detail})" if signal.detail else row.unit
     risk = f" (OWASP {row.owasp})" if row.owasp else ""
     sentence = (
-        f"{signal.count:,} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
+        f"{_name_count(signal)} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
         f"{signal.ceiling:,} is the most by {_ABUSE_BASES[signal.basis]}{risk}. "
     )
     if signal.walk:

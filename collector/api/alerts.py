@@ -65,7 +65,7 @@ class AlertModel(Model):
     score: float = Field(description="0..1, higher is odder.")
     calls: int
     loss_ratio: float = Field(
-        description="What share of their calls the sensors that see it lost; apart for calls in the clear and over TLS."
+        description="Share of its calls that sensors did not read: lost, or only estimated. Of its own service and way."
     )
     confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
     risk: str = Field(description="OWASP id, as API1:2023 or A03:2021; empty where no category fits.")

@@ -77,7 +77,7 @@ class BlockListModel(Model):
 
     items: tuple[BlockModel, ...]
     nodes: tuple[EnforcingNodeModel, ...] = Field(description="What each sensor's own settings and switch say.")
-    is_four_eyes: bool
+    requires_second_approval: bool
 
 
 class HitModel(Model):
@@ -220,7 +220,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
                 EnforcingNodeModel(node=node, is_enabled=report.is_enabled, reason=report.reason)
                 for node, report in responder.list_nodes()
             ),
-            is_four_eyes=responder.is_four_eyes,
+            requires_second_approval=responder.requires_second_approval,
         )
 
     @router.post("", summary="Block a client", status_code=201)

@@ -23,7 +23,7 @@ class DiffParameters(Parameters):
 
 
 class NamedOperationModel(Model):
-    """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action."""
+    """A GraphQL operation, JSON-RPC method, MCP tool, SOAP or other action."""
 
     parent_id: str = Field(description="The endpoint whose path it shares.")
     protocol: str

@@ -55,14 +55,22 @@ class AuthenticationModel(Model):
     """Credentials seen on the calls."""
 
     coverage: Ratio | None = Field(
-        description="Share of the 2xx calls that carried credentials, of those that could be judged; null without any."
+        description="Share of the 2xx calls that carried credentials, of those that could be judged; null without any. "
+        "A possible credential counts once calls without it are refused."
     )
     unseen_calls: int = Field(
         description="2xx calls of which nobody could see whether they carried credentials; they are in no other figure."
     )
     level: AuthenticationLevel
     kinds: dict[str, int] = Field(
-        description="2xx calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
+        description="2xx calls by kind of credential; `none` carried nothing, `possible_credential` a value that looks "
+        "random under a name that does not say what it is.",
+        examples=[{"bearer_jwt": 91}],
+    )
+    carriers: dict[str, int] = Field(
+        description="2xx calls by where their credentials were, most first, at most 20; without any, where possible "
+        "ones were.",
+        examples=[{"header authorization bearer": 91}],
     )
     weaknesses: dict[str, int] = Field(
         description="2xx calls by what is weak about their credentials.", examples=[{"jwt_no_expiry": 4}]
@@ -133,12 +141,12 @@ class EndpointOperationModel(Model):
     """What an endpoint is that shares its path with others, by samples of its parent's calls."""
 
     parent_id: str = Field(description="The endpoint whose calls these are; its figures hold them too.")
-    protocol: str = Field(description="graphql, json_rpc, mcp or soap.", examples=["graphql"])
+    protocol: str = Field(description="graphql, json_rpc, mcp, soap or action.", examples=["graphql"])
     kind: str = Field(description="query, mutation, subscription; method; tool, prompt, resource; action.")
     name: str = Field(examples=["ListOrders"])
     sampled_calls: int
     sampled_errors: int = Field(description="Of those, failed by their status or by what the answer says.")
-    samples: int = Field(description="Requests to its parent that were looked at.")
+    samples: int = Field(description="Requests to its parent that its samples stand for.")
 
 
 @with_figures(UsedBy.ENDPOINTS)

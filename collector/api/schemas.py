@@ -55,10 +55,10 @@ class BodyModel(Model):
 
 
 class OperationModel(Model):
-    """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action of this endpoint."""
+    """A GraphQL operation, JSON-RPC method, MCP tool, SOAP or other action of this endpoint."""
 
     endpoint_id: str = Field(description="Of the operation as an endpoint of its own.")
-    protocol: str = Field(description="graphql, json_rpc, mcp or soap.")
+    protocol: str = Field(description="graphql, json_rpc, mcp, soap or action.")
     kind: str
     name: str
     sampled_calls: int

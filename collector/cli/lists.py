@@ -77,7 +77,8 @@ LISTS: Mapping[str, ListCommand] = {
             "5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 credentials=authentication.level "
             "consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
             "exposure=exposure.level/4 spec=spec.status/6 namespace=service.namespace/6 kind=kubernetes.kind/8 "
-            "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2"
+            "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2 "
+            "credential_kinds=authentication.kinds/9"
         ),
     ),
     "consumers": ListCommand(
@@ -104,8 +105,9 @@ LISTS: Mapping[str, ListCommand] = {
         path="alerts",
         query=AlertQuery,
         columns=describe_columns(
-            "id/6 state severity kind/5 title opened_at observed_rate/3 expected_rate/4 silence=silence.kind/2 "
-            "silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 reason=silence.reason/7"
+            "id/6 state severity confidence kind/5 title opened_at observed_rate/3 expected_rate/4 "
+            "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
+            "reason=silence.reason/7"
         ),
     ),
     "incidents": ListCommand(

@@ -123,16 +123,20 @@ def revoke(
     data_dir: DataDirectory = None,
 ) -> None:
     """By node or by serial number; streams that are open end within seconds."""
-    from collector.trust.revocation import REVOCATIONS_FILE
+    from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, list_issued
     from collector.trust.revocation import revoke as add
 
     with _one_sentence():
         if bool(node) == bool(serial):
             raise ValueError("revoke takes --node or --serial, one of them")
         settings = load_settings({"data_dir": data_dir}, config_path=config)
-        path = _find_directory(settings) / REVOCATIONS_FILE
+        directory = _find_directory(settings)
+        clusters = {one.cluster for one in list_issued(directory / ISSUED_FILE) if one.node == node}
+        if node and clusters and cluster not in clusters:
+            known = ", ".join(sorted(name or "(none)" for name in clusters))
+            raise ValueError(f"node {node} of cluster {cluster or '(none)'} has no certificate; it is of {known}")
         try:
-            add(path, now=time.time(), node=(cluster, node) if node else None, serial=serial)
+            add(directory / REVOCATIONS_FILE, now=time.time(), node=(cluster, node) if node else None, serial=serial)
         except ValueError:
             raise ValueError(f"--serial is {serial!r}; give the hexadecimal digits of a serial number") from None
     what = f"Node {node}" if node else f"Certificate {serial}"

@@ -17,9 +17,11 @@ from pydantic import Field, field_validator, model_validator
 from collector.core.destinations import IntegrationList, NotifierList
 from collector.core.kinds import Sensitivity
 from collector.core.rates import UTC_NAME, LocalTime
+from common.networks import Networks
 from common.settings import (
     CONSUMER_ORDER,
     ConsumerColumn,
+    Group,
     KubernetesUse,
     LogLevel,
     ProgramSettings,
@@ -69,6 +71,17 @@ class SensorAuth(StrEnum):
     CERTIFICATE = "certificate"
     TOKEN = "token"
     ANY = "any"  # Either one, while sensors move from tokens to certificates.
+
+
+class BlockSettings(Group):
+    """What may be blocked at all, by sensors and by proxies (docs/use/response.md)."""
+
+    never_block_cidrs: Networks = ()
+    """Networks that no block may name. Sensors have a list of their own."""
+    min_ipv4_prefix_bits: int = Field(default=24, ge=8, le=32)
+    """Shortest prefix of an IPv4 network that may be blocked."""
+    min_ipv6_prefix_bits: int = Field(default=56, ge=16, le=128)
+    """Shortest prefix of an IPv6 network that may be blocked."""
 
 
 class CollectorSettings(ProgramSettings):
@@ -130,6 +143,7 @@ class CollectorSettings(ProgramSettings):
     # Blocks, risk, descriptions.
     require_second_approval: bool = False
     """Blocks begin only after a second approval, with the approval token."""
+    blocks: BlockSettings = BlockSettings()
     spec_paths: tuple[Path, ...] = ()
     """API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files."""
     partner_networks: tuple[str, ...] = ()

@@ -55,6 +55,7 @@ class Protocol(StrEnum):
     JSON_RPC = "json-rpc"
     MCP = "mcp"
     SOAP = "soap"
+    ACTION = "action"
 
 
 BITS: dict[Protocol, int] = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
@@ -66,6 +67,7 @@ OPERATION_PROTOCOLS = {
     "json_rpc": Protocol.JSON_RPC,
     "mcp": Protocol.MCP,
     "soap": Protocol.SOAP,
+    "action": Protocol.ACTION,
 }
 _OF_KINDS = {
     KIND_GRPC: Protocol.GRPC,
@@ -131,10 +133,14 @@ def count_classes(payloads: Iterable[int]) -> str:
 # Status codes of the wire that are none of HTTP's.
 ABORTED = 0  # No response head came.
 NOT_READ = 1  # Nobody saw whether one came.
+SWITCHING_PROTOCOLS = 101
 _STATUS_NAMES = {ABORTED: "aborted", NOT_READ: "not read"}
 UNKNOWN_CODE_HTTP = 500  # Of codes that are none of these, as of UNKNOWN.
 # proto AuthenticationKind UNKNOWN: nobody could see whether the calls of the row carried credentials.
 AUTHENTICATION_UNKNOWN = 1 << 18
+# The same POSSIBLE_CREDENTIAL: a value that looks random under a name that does not say what it is.
+POSSIBLE_CREDENTIAL = 1 << 23
+_API_KEY_HEADER, _API_KEY_QUERY, _COOKIE_SESSION = 1 << 5, 1 << 6, 1 << 8
 
 
 def name_status(rpc_status: int) -> str:
@@ -149,11 +155,14 @@ def name_status_code(status_code: int) -> str:
 
 
 def find_outcome(row: str) -> str:
-    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias."""
+    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias.
+
+    A connection that became a WebSocket (101) was served, so it counts with 200.
+    """
     codes = ", ".join(str(number + 1) for number in range(len(RPC_STATUSES)))
     mapped = ", ".join(str(status.http) for status in RPC_STATUSES)
     found = f"transform({row}.rpc_status, [{codes}], [{mapped}], {UNKNOWN_CODE_HTTP})"
-    return f"if({row}.rpc_status = 0, {row}.status_code, {found})"
+    return f"multiIf({row}.rpc_status != 0, {found}, {row}.status_code = {SWITCHING_PROTOCOLS}, 200, {row}.status_code)"
 
 
 def is_success(row: str) -> str:
@@ -181,9 +190,28 @@ def is_judged(row: str) -> str:
     return f"({is_success(row)} AND bitAnd({row}.authentication, {AUTHENTICATION_UNKNOWN}) = 0)"
 
 
+def has_credentials(bits: str) -> str:
+    """The condition that bits of AuthenticationKind name a credential, not only a possible one."""
+    return f"bitAnd({bits}, {~POSSIBLE_CREDENTIAL & 0xFFFFFFFF}) != 0"
+
+
+def find_authentication(row: str) -> str:
+    """The SQL of the bits of a row. A possible credential that is proven (collector/inventory/credentials.py) has the
+    kind of its place."""
+    is_proven = (
+        f"({row}.authentication = {POSSIBLE_CREDENTIAL} AND "
+        f"({row}.route_id, {row}.carriers) IN (SELECT route_id, carriers FROM proven_carriers))"
+    )
+    kind = (
+        f"multiIf(startsWith({row}.carriers, 'cookie '), {_COOKIE_SESSION}, "
+        f"startsWith({row}.carriers, 'query '), {_API_KEY_QUERY}, {_API_KEY_HEADER})"
+    )
+    return f"toUInt32(if({is_proven}, {kind}, {row}.authentication))"
+
+
 def is_authenticated(row: str) -> str:
     """The condition that the calls of a row were served and carried credentials."""
-    return f"({is_judged(row)} AND {row}.authentication != 0)"
+    return f"({is_judged(row)} AND {has_credentials(find_authentication(row))})"
 
 
 class Sensitivity(StrEnum):

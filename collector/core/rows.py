@@ -24,6 +24,15 @@ class Service:
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLoss:
+    """Calls of a service that its sensor lost since it said so last: those that TLS carried, or those in the clear."""
+
+    service: Service
+    is_encrypted: bool
+    lost_calls: int
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One path segment: `kind` is the wire's SegmentKind; `text` only for literals and revealed words."""

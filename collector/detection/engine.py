@@ -14,11 +14,11 @@ from collector.alerting.alert import AlertKind, Signal
 from collector.core.rates import UTC_NAME, LocalTime
 from collector.detection.abuse.bfla import BflaDetector
 from collector.detection.abuse.bola import BolaDetector
-from collector.detection.abuse.code_endpoints import CodeEndpoints
 from collector.detection.abuse.credential_rotation import CredentialRotationDetector
 from collector.detection.abuse.credential_sharing import CredentialSharingDetector
 from collector.detection.abuse.credential_stuffing import CredentialStuffingDetector
 from collector.detection.abuse.detector import Rarity
+from collector.detection.abuse.entrances import Entrances
 from collector.detection.abuse.enumeration import EnumerationDetector
 from collector.detection.abuse.injection import InjectionDetector
 from collector.detection.abuse.mass_export import MassExportDetector
@@ -28,7 +28,7 @@ from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDete
 from collector.detection.abuse.scanning import ScanningDetector
 from collector.detection.framework.detector import Detector
 from collector.detection.framework.loss import Losses
-from collector.detection.framework.rows import Events
+from collector.detection.framework.rows import FLAG_ESTIMATED, Events
 from collector.detection.framework.slots import Subjects
 from collector.detection.framework.state import Arrays, DetectorState, Slots, StateError, number
 from collector.detection.framework.subject_index import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectIndex
@@ -52,6 +52,7 @@ class Engine(DetectorState):
     used_calls = number(0)
     _client_side_calls = number(0)
     _proxy_calls = number(0)
+    _estimated_calls = number(0)
     _late_calls = number(0)
     _ahead_calls = number(0)
 
@@ -81,7 +82,7 @@ class Engine(DetectorState):
         )
         self.losses = losses = Losses(subjects.tables)
         walks, rarity = Walks(subjects), Rarity(subjects)
-        calls, codes = PairCalls(subjects), CodeEndpoints(subjects)
+        calls, entrances = PairCalls(subjects), Entrances(subjects)
         endpoints = self.endpoints = EndpointVolume(subjects, losses, self._local_time)
         consumers = self.consumers = ConsumerVolume(subjects, losses, rarity)
         pairs = self.pairs = PairVolume(subjects, losses, rarity, walks, consumers, endpoints)
@@ -94,16 +95,16 @@ class Engine(DetectorState):
         shared = subjects, losses, rarity
         # In the order in which they are fed, and see windows that have closed.
         in_order: list[Detector] = [
-            *(walks, endpoints, health, pairs, consumers, self.services, self.silence, rarity, codes, calls),
+            *(walks, endpoints, health, pairs, consumers, self.services, self.silence, rarity, entrances, calls),
             EnumerationDetector(*shared, calls, walks),
             MassExportDetector(*shared),
-            CredentialStuffingDetector(*shared, codes),
-            ScanningDetector(*shared),
+            CredentialStuffingDetector(*shared, entrances),
+            ScanningDetector(*shared, health.services),
             CredentialSharingDetector(*shared),
             CredentialRotationDetector(*shared),
             ResourceExhaustionDetector(*shared),
             ResourceConsumptionDetector(*shared, calls),
-            BflaDetector(*shared, codes),
+            BflaDetector(*shared, entrances),
             BolaDetector(*shared),
             InjectionDetector(*shared),
         ]
@@ -132,6 +133,7 @@ class Engine(DetectorState):
         return {
             "client_side": self._client_side_calls,
             "proxy": self._proxy_calls,
+            "estimated": self._estimated_calls,
             "late": self._late_calls,
             "ahead": self._ahead_calls,
         }
@@ -249,5 +251,7 @@ def _list_reasons(batch: RowBatch, received_at: int | Slots) -> dict[str, NDArra
     return {
         "_client_side_calls": batch.role != ROLE_SERVER,
         "_proxy_calls": batch.hop == HOP_PROXY,
+        # Of endpoints that nobody knows: they correct those that are read (collector/detection/framework/loss.py).
+        "_estimated_calls": batch.flags & FLAG_ESTIMATED > 0,
         "_ahead_calls": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
     }

@@ -38,7 +38,8 @@ _ENDPOINT_DAYS: Final = f"""
     SELECT n.endpoint_id AS id, n.service AS service, n.host AS host, n.method AS method, n.url_template AS template,
         '' AS parent_id, '' AS protocol, '' AS kind, '' AS name, d.time AS time, d.calls AS calls,
         toInt64(d.calls) - d.client_error_calls - d.error_calls AS well, d.success_calls AS served,
-        d.judged_calls AS assessed, d.authenticated_calls AS authenticated,
+        d.judged_calls AS assessed, d.authenticated_calls
+            + if(d.route_id IN (SELECT route_id FROM proven_carriers), d.possible_calls, 0) AS authenticated,
         toUnixTimestamp(f.first_seen) AS first_seen, toUnixTimestamp(d.last_seen) AS last_seen
     FROM routes_day AS d
     INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id

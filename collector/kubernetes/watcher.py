@@ -18,8 +18,9 @@ import msgspec
 from collector.kubernetes import state as objects
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
+from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import Peer
-from collector.kubernetes.state import ClusterState, read_kept
+from collector.kubernetes.state import ClusterState, Pod, read_kept
 from collector.storage.base import Store, StoreError
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
 from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
@@ -72,7 +73,8 @@ class ClusterWatcher:
         self.counts = WatchCounts()
         self._book = AddressBook(cluster)
         self._exposures = ExposureBook(cluster)
-        self._state = ClusterState(lambda before, after: self._book.follow(before, after, self._clock()), self.counts)
+        self._placements = Placements(clock)
+        self._state = ClusterState(self._follow_pod, self.counts)
 
     def start(self) -> None:
         """Begin in a thread of its own."""
@@ -81,6 +83,17 @@ class ClusterWatcher:
     def stop(self) -> None:
         """End, and wait for it. What is not stored yet is found again by the next start."""
         self._thread.stop()
+
+    @property
+    def cluster(self) -> str:
+        """The name that its sensors give."""
+        return self._cluster
+
+    def find_placement(self, node: str, namespace: str, workload: str) -> bool | None:
+        """Whether a workload has or had Pods on a node; None while the Pods are not known."""
+        if self._placements.holds(node, namespace, workload):
+            return True
+        return False if self._is_complete else None
 
     @property
     def status(self) -> ClusterStatus:
@@ -97,6 +110,10 @@ class ClusterWatcher:
     @property
     def _is_complete(self) -> bool:
         return bool(self._watches) and all(watch.is_current for watch in self._watches)
+
+    def _follow_pod(self, before: Pod | None, after: Pod | None) -> None:
+        self._book.follow(before, after, self._clock())
+        self._placements.follow(before, after)
 
     async def _run(self) -> None:
         await self._load()
@@ -138,14 +155,17 @@ class ClusterWatcher:
         """What the store holds as current; again until it answers."""
         while True:
             try:
-                peers = await asyncio.to_thread(_read, self._store, Peer, "peer_addresses", "until = 0", self._cluster)
+                recent = f"(until = 0 OR until > {int(self._clock() - REMEMBERED_SECONDS)})"
+                peers = await asyncio.to_thread(_read, self._store, Peer, "peer_addresses", recent, self._cluster)
                 newest = "1 ORDER BY time DESC LIMIT 1 BY namespace, workload, port"
                 exposures = await asyncio.to_thread(_read, self._store, Exposure, "exposures", newest, self._cluster)
                 break
             except StoreError as error:
                 self._warn(f"what is stored cannot be read ({error})")
                 await asyncio.sleep(FLUSH_SECONDS)
-        self._book, self._exposures = AddressBook(self._cluster, peers), ExposureBook(self._cluster, exposures)
+        self._placements.load(peers)
+        open_peers = [peer for peer in peers if not peer.until]
+        self._book, self._exposures = AddressBook(self._cluster, open_peers), ExposureBook(self._cluster, exposures)
 
     async def _check_access(self) -> None:
         """Waits until there is a configuration, so that its absence is logged once and not for each kind."""

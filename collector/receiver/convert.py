@@ -14,7 +14,7 @@ from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from collector.core.rows import Route, Segment, Service
+from collector.core.rows import Route, Segment, Service, ServiceLoss
 from collector.receiver.columns import (
     MESSAGE_LIMIT_BYTES,
     NAME_LIMIT_BYTES,
@@ -29,6 +29,7 @@ PARTITION_COUNT: Final = 64
 ROUTE_LIMIT: Final = 10_000
 SEGMENT_LIMIT: Final = 64  # A path of 8 KiB could have more; the sensor folds the rest.
 STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
+SERVICE_LOSS_LIMIT: Final = 1_024
 
 
 # Fields of a Batch that a RowBatch has as they are.
@@ -109,6 +110,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     route_ids = np.array([route.route_id for route in routes], dtype=np.uint64)
     return RowBatch(
         **{name: getattr(batch, name) for name in _HEAD},
+        service_losses=tuple(_convert_loss(loss) for loss in batch.service_losses),
         strings=strings,
         routes=routes,
         route_id=route_ids[columns["route"]],
@@ -128,6 +130,17 @@ def _check_head(batch: data_pb2.Batch) -> None:
     for name in ("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"):
         if getattr(batch, name) >= CALLS_LIMIT:
             raise RefusalError(f"{name} is {getattr(batch, name)}; the limit is {CALLS_LIMIT}.")
+    if len(batch.service_losses) > SERVICE_LOSS_LIMIT:
+        raise RefusalError(
+            f"service_losses has {len(batch.service_losses)} entries; the limit is {SERVICE_LOSS_LIMIT}."
+        )
+
+
+def _convert_loss(loss: data_pb2.ServiceLoss) -> ServiceLoss:
+    if loss.lost_calls >= CALLS_LIMIT:
+        raise RefusalError(f"service_losses.lost_calls is {loss.lost_calls}; the limit is {CALLS_LIMIT}.")
+    service = convert_service(loss.service)
+    return ServiceLoss(service=service, is_encrypted=loss.is_encrypted, lost_calls=loss.lost_calls)
 
 
 def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from typing import Any
 
 from apidae.v1 import stream_pb2
 
-from collector.core.rows import Route
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, convert_service
 from collector.receiver.sensors import Greeting, HealthReport
@@ -311,7 +310,6 @@ def convert_workloads(coverage: stream_pb2.Coverage, *, node: str, now_unix_seco
     ]
 
 
-WORD_KIND = 2  # proto SegmentKind.
 QUESTION_LIMIT = 10_000
 REQUEST_LIMIT = 1_000  # Hashes a message (proto RevealRequest).
 
@@ -324,16 +322,13 @@ class RevealBook:
         self._open: BoundedDict[int, None] = BoundedDict(question_limit)
         self._lock = Lock()
 
-    def add_routes(self, routes: Iterable[Route]) -> None:
-        """Ask for the unnamed words of these routes."""
+    def ask(self, hashes: Iterable[int]) -> None:
+        """Open questions for these words."""
         with self._lock:
-            for route in routes:
-                for segment in route.segments:
-                    if segment.kind == WORD_KIND and not segment.text and segment.hash:
-                        self._open[segment.hash] = None
+            self._open.update(dict.fromkeys(hashes))
 
     def forget(self, hashes: Iterable[int]) -> None:
-        """Close questions that are answered already."""
+        """Close questions that are answered already, or that nobody has any more."""
         with self._lock:
             for word in hashes:
                 self._open.pop(word, None)

@@ -37,6 +37,7 @@ from collector.receiver.reports import (
 from collector.receiver.schemas import SchemaRecord, convert_schemas
 from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.wal import Append
+from collector.receiver.witness import WitnessBook
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
 from common.figures import total
@@ -87,6 +88,7 @@ class IngestContext:
     clock: Callable[[], float]
     own_traffic: Callable[[], OwnTraffic]
     reveals: RevealBook
+    witnesses: WitnessBook
     on_coverage: Callable[[list[CoverageRecord]], None]
     on_workloads: Callable[[list[WorkloadRecord]], None]
     on_former_names: Callable[[list[FormerName]], None]
@@ -105,6 +107,7 @@ class SensorStream:
         self._context = context
         self._call = call
         self._greeting = greeting
+        self._witness = context.witnesses.open(greeting.name)
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
         self._write_lock = asyncio.Lock()
         self._tasks: set[asyncio.Future[None]] = set()
@@ -163,11 +166,28 @@ class SensorStream:
         message = reading.result() if reading.done() else None
         return message if isinstance(message, bytes) else None
 
-    def _read_coverage(self, coverage: stream_pb2.Coverage) -> list[CoverageRecord]:
-        greeting = self._greeting
-        return convert_coverage(
-            coverage, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=self._context.clock()
+    def _take_coverage(self, coverage: stream_pb2.Coverage) -> None:
+        context, greeting, witness = self._context, self._greeting, self._witness
+        now = context.clock()
+        witness.bind_services([port.service for port in coverage.ports], greeting)
+        context.on_coverage(
+            convert_coverage(coverage, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=now)
         )
+        workloads = convert_workloads(coverage, node=greeting.name, now_unix_seconds=now)
+        context.on_workloads(witness.admit_workloads(workloads, greeting))
+        context.on_former_names(witness.admit_former_names(convert_former_names(coverage, greeting, now), greeting))
+
+    def _take_schemas(self, schemas: stream_pb2.Schemas) -> None:
+        context, greeting = self._context, self._greeting
+        records = convert_schemas(
+            schemas, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=context.clock()
+        )
+        if admitted := self._witness.admit_schemas(records):
+            context.on_schemas(admitted)
+
+    @property
+    def _secrets(self) -> dict[int, bytes]:
+        return {key.key_id: key.secret for key in self._context.keys}
 
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
@@ -186,19 +206,15 @@ class SensorStream:
             case "health":
                 context.sensors.record_health(node, convert_health(request.health))
             case "coverage":
-                context.on_coverage(self._read_coverage(request.coverage))
-                workloads = convert_workloads(request.coverage, node=node, now_unix_seconds=context.clock())
-                context.on_workloads(workloads)
-                context.on_former_names(convert_former_names(request.coverage, self._greeting, context.clock()))
+                self._take_coverage(request.coverage)
             case "revealed":
                 words = convert_revealed(request.revealed, context.clock())
                 if isinstance(words, Refusal):
                     counts.revealed_refused += 1
                 else:
-                    context.on_revealed(context.reveals.take(words))
+                    context.on_revealed(context.reveals.take(self._witness.admit_words(words, self._secrets)))
             case "schemas":
-                boot_id, now = self._greeting.boot_id, context.clock()
-                context.on_schemas(convert_schemas(request.schemas, node=node, boot_id=boot_id, now_unix_seconds=now))
+                self._take_schemas(request.schemas)
             case "enforcement":
                 context.on_enforcement(node, convert_enforcement(request.enforcement))
             case "policy_result":
@@ -208,7 +224,8 @@ class SensorStream:
                 counts.messages_unknown += 1
 
     async def _take_batch(self, batch: data_pb2.Batch) -> None:
-        counts, context = self._context.counts, self._context
+        counts, context, witness = self._context.counts, self._context, self._witness
+        witness.bind_batch(batch, self._greeting, self._secrets)
         rows = convert_batch(batch, context.clock())
         if isinstance(rows, Refusal):
             await self._refuse(batch.sequence, rows.reason, batch.boot_id)
@@ -217,6 +234,7 @@ class SensorStream:
             await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
             return
         batch.node = self._greeting.name
+        witness.number_routes(batch, rows.routes)
         counts.batches_seen += 1
         unknown = count_unknown(batch)
         if rows.key_id not in {key.key_id for key in self._context.keys}:
@@ -235,6 +253,8 @@ class SensorStream:
         )
         future = context.commit.submit(append)
         self._spawn(self._acknowledge(append, future))
+        if admitted := witness.admit_schemas(()):
+            context.on_schemas(admitted)
 
     async def _acknowledge(self, append: Append, future: "asyncio.Future[Committed]") -> None:
         counts = self._context.counts

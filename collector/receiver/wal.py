@@ -9,7 +9,8 @@ that are scanned to update both. `Wal` blocks and is used by one thread at a tim
 `SequenceLedger` knows which batches came already: per (node, boot id), ranges of sequences. A sensor sends its oldest
 first, so one range is normal. A gap is a batch that was refused, or that a full spool dropped. Past the limit of
 ranges, the lowest gap closes, and a batch that late would count as a duplicate. A sensor that sends its oldest first
-cannot cause that. Pairs are bounded too: the least recent one is dropped, and what it sends again counts twice.
+cannot cause that. Nodes, and processes of each, are bounded too: the least recent one is dropped, and what it sends
+again counts twice. One node cannot push out another's.
 """
 
 import contextlib
@@ -34,33 +35,41 @@ from collector.receiver.segment import Position, decode_frames, encode_frame, fi
 from common.bounded import BoundedDict
 from common.durable import read_json, sync_directory, write_durably
 
-PAIR_LIMIT = 100_000  # Sensor processes; each restart makes one. About 30 MB.
+NODE_LIMIT = 20_000
+PROCESS_LIMIT = 64  # Of one node; each restart of its sensor makes one.
 RANGE_LIMIT = 1_024  # Ranges of one pair.
 
 
 class SequenceLedger:
     """Remembers sequences. Thread-safe: the event loop asks while the log's writing thread adds."""
 
-    def __init__(self, pair_limit: int = PAIR_LIMIT, range_limit: int = RANGE_LIMIT) -> None:
+    def __init__(
+        self, node_limit: int = NODE_LIMIT, process_limit: int = PROCESS_LIMIT, range_limit: int = RANGE_LIMIT
+    ) -> None:
         """Empty; the limits are counts."""
-        # Ranges are [first, last], ascending, never touching.
-        self._pairs: BoundedDict[tuple[str, str], list[list[int]]] = BoundedDict(pair_limit)
+        # By node, then by boot id. Ranges are [first, last], ascending, never touching.
+        self._nodes: BoundedDict[str, BoundedDict[str, list[list[int]]]] = BoundedDict(node_limit)
+        self._process_limit = process_limit
         self._range_limit = range_limit
         self._lock = Lock()
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        """Processes of sensors that are known."""
+        return sum(map(len, self._nodes.values()))
 
     def is_known(self, node: str, boot_id: str, sequence: int) -> bool:
         with self._lock:
-            ranges = self._pairs.get((node, boot_id), [])
+            processes = self._nodes.get(node)
+            ranges = processes.get(boot_id, []) if processes is not None else []
             index = bisect_right(ranges, [sequence, 2**64]) - 1
             return index >= 0 and sequence <= ranges[index][1]
 
     def add(self, node: str, boot_id: str, sequence: int) -> None:
         with self._lock:
-            ranges = self._pairs.setdefault((node, boot_id), [])
-            self._pairs.move_to_end((node, boot_id))
+            processes = self._open(node)
+            ranges = processes.use(boot_id)
+            if ranges is None:
+                ranges = processes[boot_id] = []
             index = bisect_right(ranges, [sequence, 2**64])
             if index and sequence <= ranges[index - 1][1]:
                 return
@@ -71,12 +80,22 @@ class SequenceLedger:
                 ranges[0:2] = [[ranges[0][0], ranges[1][1]]]
 
     def dump(self) -> list[list[Any]]:
-        """JSON-ready state, the pair heard of longest ago first."""
-        return [[node, boot_id, [list(pair) for pair in ranges]] for (node, boot_id), ranges in self._pairs.items()]
+        """JSON-ready state, the node, and of each the process, heard of longest ago first."""
+        return [
+            [node, boot_id, [list(pair) for pair in ranges]]
+            for node, processes in self._nodes.items()
+            for boot_id, ranges in processes.items()
+        ]
 
     def load(self, state: list[list[Any]]) -> None:
         for node, boot_id, ranges in state:
-            self._pairs[(node, boot_id)] = [list(pair) for pair in ranges]
+            self._open(node)[boot_id] = [list(pair) for pair in ranges]
+
+    def _open(self, node: str) -> BoundedDict[str, list[list[int]]]:
+        processes = self._nodes.use(node)
+        if processes is None:
+            processes = self._nodes[node] = BoundedDict(self._process_limit)
+        return processes
 
     @staticmethod
     def _join(ranges: list[list[int]], index: int) -> None:

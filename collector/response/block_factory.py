@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import Final
 
 from collector.core.errors import ConflictError
@@ -22,6 +23,7 @@ from collector.response.block import (
 )
 from collector.response.block_store import OPEN_MAX
 from collector.response.preview import BlockCheck, Previewer
+from common.networks import NetworkLimits, explain_limit
 
 AUTOMATIC: Final = "apidae"
 
@@ -45,10 +47,18 @@ class BlockFactory:
     storm of alerts would be two queries each, most of them for nobody.
     """
 
-    def __init__(self, *, previewer: Previewer, clock: Callable[[], float], is_four_eyes: bool) -> None:
+    def __init__(
+        self,
+        *,
+        previewer: Previewer,
+        clock: Callable[[], float],
+        limits: NetworkLimits,
+        requires_second_approval: bool,
+    ) -> None:
         self._previewer = previewer
+        self._limits = limits
         self._clock = clock
-        self._is_four_eyes = is_four_eyes
+        self._requires_second_approval = requires_second_approval
 
     def propose(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
@@ -115,7 +125,7 @@ class BlockFactory:
     def check_open(self, block: Block, open_blocks: Sequence[Block]) -> None:
         """That a proposal is still the only block of its kind beside those that are open. Raises ConflictError."""
         # A person who blocks whom something has proposed decides on the proposal too.
-        is_bound = block.proposed_by == AUTOMATIC or self._is_four_eyes
+        is_bound = block.proposed_by == AUTOMATIC or self._requires_second_approval
         is_anywhere = block.proposed_by == AUTOMATIC and not block.clusters  # It names none before it is approved.
         for other in open_blocks:
             is_live = other.state is BlockState.LIVE
@@ -134,6 +144,10 @@ class BlockFactory:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {block.seconds}.")
         if len(block.services) > SCOPES_MAX or len(block.clusters) > CLUSTERS_MAX:
             raise BlockError(f"A block names at most {SCOPES_MAX} services and {CLUSTERS_MAX} clusters.")
+        # Here, for proxies have no limits of their own.
+        network = ip_network(block.target.value) if block.target.kind is BlockKind.ADDRESS else None
+        if network is not None and (reason := explain_limit(network, self._limits, whose="the collector's")):
+            raise BlockError(f"{reason} (blocks.* in its settings).")
         for service in block.services:
             parse_service(service)
         if block.clusters:

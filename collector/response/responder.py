@@ -25,6 +25,7 @@ from collector.response.block_store import AuditEntry, AuditLog, BlockStore
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung
 from collector.response.preview import BlockPreview, Previewer
 from common.bounded import BoundedDict
+from common.networks import NetworkLimits
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.
 # A sensor reports every 5 s.
@@ -140,7 +141,7 @@ class Erasure:
 
 
 class Responder:
-    """Decides on blocks and keeps them. `is_four_eyes`: no block begins without a second person."""
+    """Decides on blocks and keeps them. `requires_second_approval`: no block begins without a second person."""
 
     def __init__(
         self,
@@ -151,15 +152,21 @@ class Responder:
         previewer: Previewer,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = read_seconds,
-        is_four_eyes: bool = False,
+        limits: NetworkLimits,
+        requires_second_approval: bool = False,
     ) -> None:
         self._store = store
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
-        self._factory = BlockFactory(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
+        self._factory = BlockFactory(
+            previewer=previewer,
+            clock=clock,
+            limits=limits,
+            requires_second_approval=requires_second_approval,
+        )
         self._clock = clock
-        self.is_four_eyes = is_four_eyes
+        self.requires_second_approval = requires_second_approval
         self._lock = threading.RLock()
         self._reports = Reports(monotonic)
         self._monotonic = monotonic
@@ -238,7 +245,7 @@ class Responder:
             open_blocks = self._store.list_open()
         block = self._factory.make(request, open_blocks)  # Without the lock: it asks the store.
         with self._lock:
-            if self.is_four_eyes:
+            if self.requires_second_approval:
                 return self._propose(block)
             begun = self._begin(block, request.by, "")
             proposed = [one for one in self._store.list_open() if one.state is BlockState.PROPOSED]
@@ -249,7 +256,7 @@ class Responder:
         """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError, OSError."""
         with self._lock:
             block = self._take(block_id, BlockState.PROPOSED)
-        if self.is_four_eyes and not is_second_person:
+        if self.requires_second_approval and not is_second_person:
             raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
         if block.proposed_by == AUTOMATIC:
             block = self._factory.complete(block)  # Without the lock: it asks the store.
@@ -339,7 +346,7 @@ class Responder:
                 return True
             proposal = self._factory.propose(request, self._store.list_open())
         block: Block | None = None
-        is_enforced = rung.step is LadderStep.ENFORCE and not self.is_four_eyes
+        is_enforced = rung.step is LadderStep.ENFORCE and not self.requires_second_approval
         if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
             block = self._factory.complete(proposal)
         with self._lock:

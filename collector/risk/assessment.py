@@ -122,6 +122,14 @@ class RiskAssessor:
             self._alarm(reports[:ALARMS_MAX])
         return len(taken)
 
+    def reassess(self, ids: Sequence[str]) -> None:
+        """Some endpoints anew, though nobody called them since. Raises StoreError."""
+        now = self._clock()
+        weak = read_weak_tls(self._store, now)
+        for start in range(0, min(len(ids), PASS_MAX), CHUNK):
+            with self._deciding:
+                self._assess(list(ids[start : start + CHUNK]), {}, weak, now)
+
     def decide(self, finding_id: str, state: FindingState, *, by: str, note: str) -> Finding | None:
         """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""
         now = self._clock()

@@ -83,7 +83,7 @@ class PartSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action: calls and errors among the samples."""
+    """A GraphQL operation, JSON-RPC method, MCP tool, SOAP or other action: calls and errors among the samples."""
 
     protocol: str
     kind: str

@@ -11,34 +11,19 @@ from http import HTTPStatus
 from typing import Final
 
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE
-from collector.inventory.endpoints.operations import name_kinds
 from collector.schemas.json_schema import Json, render
-from collector.schemas.merging import FieldNode, Part, PartSchema
+from collector.schemas.merging import Part, PartSchema
+from collector.schemas.security import Carrier, build_scheme, list_alternatives
 from collector.schemas.service import NOTHING_KNOWN, Described, DescribedOperation, EndpointSchema
 
 NO_OPERATIONS: Final[Mapping[str, Sequence[DescribedOperation]]] = {}
 VERSION: Final = "3.1.1"
 _METHODS: Final = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"))
+_BYTES: Final[Json] = {"type": "string", "format": "binary"}
 _NO_BODY: Final = frozenset((204, 205, 304))
 _PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
 _NOT_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 _PLACES: Final = ((Part.QUERY, "query"), (Part.HEADER, "header"), (Part.COOKIE, "cookie"))
-_SCHEMES: Final[dict[str, Json]] = {
-    "basic": {"type": "http", "scheme": "basic"},
-    "bearer_opaque": {"type": "http", "scheme": "bearer"},
-    "bearer_jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    "digest": {"type": "http", "scheme": "digest"},
-    "negotiate": {"type": "http", "scheme": "negotiate"},
-    "mtls_forwarded": {"type": "mutualTLS"},
-}
-# Kinds whose place is known and whose name is one that looks like theirs, else the usual one.
-_KEYS: Final = {
-    "api_key_header": ("header", Part.HEADER, ("key", "token"), "X-API-Key"),
-    "jwt_custom_header": ("header", Part.HEADER, ("jwt", "token"), "X-JWT"),
-    "api_key_query": ("query", Part.QUERY, ("key", "token"), "api_key"),
-    "api_key_cookie": ("cookie", Part.COOKIE, ("key", "token"), "api_key"),
-    "cookie_session": ("cookie", Part.COOKIE, ("sess", "sid", "auth"), "session"),
-}
 
 
 def build_openapi(
@@ -105,6 +90,8 @@ def _build_operation(
 ) -> Json:
     known = [schemas.get(one.id, NOTHING_KNOWN) for one in group]
     busiest = known[max(range(len(group)), key=lambda place: group[place].calls)]
+    alternatives = list_alternatives([pair for one in group for pair in one.credentials])
+    secured = {carrier.key for carriers in alternatives for carrier in carriers}
     operation: Json = {
         "operationId": _name_operation(method, path, names),
         "parameters": [
@@ -112,7 +99,12 @@ def _build_operation(
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                 for name in _PARAMETER.findall(path)
             ),
-            *(parameter for part, place in _PLACES for parameter in build_parameters(busiest, part, place)),
+            *(
+                parameter
+                for part, place in _PLACES
+                for parameter in build_parameters(busiest, part, place)
+                if (place, parameter["name"].lower()) not in secured  # The security of the operation says it.
+            ),
         ],
         "responses": _build_responses(group, busiest),
         "x-apidae-endpoints": sorted(one.id for one in group),
@@ -124,7 +116,7 @@ def _build_operation(
     shared = [one for endpoint in group for one in operations.get(endpoint.id, ())]
     if shared:
         operation["x-apidae-operations"] = [_build_shared(one) for one in shared]
-    security = _build_security(group, busiest, schemes)
+    security = _build_security(group, alternatives, schemes)
     if security:
         operation["security"] = security
     return operation
@@ -203,34 +195,30 @@ def _build_content(parts: Iterable[PartSchema]) -> Json:
     content: Json = {}
     for one in parts:
         media_type = one.media_type or "application/octet-stream"
-        content[media_type] = {"schema": render(one.root), "x-apidae-samples": one.samples}
+        schema = render(one.root)
+        if media_type.startswith("text/") and schema == _BYTES:  # Sensors keep what they do not read as bytes.
+            schema = {"type": "string"}
+        content[media_type] = {"schema": schema, "x-apidae-samples": one.samples}
     return content
 
 
-def _build_security(group: Sequence[Described], schema: EndpointSchema, schemes: dict[str, Json]) -> list[Json]:
-    """One alternative a kind that was seen; and none at all where calls without were served."""
-    bits = 0
-    for one in group:
-        bits |= one.authentication
+def _build_security(
+    group: Sequence[Described], alternatives: Sequence[tuple[Carrier, ...]], schemes: dict[str, Json]
+) -> list[Json]:
+    """One alternative for each set of carriers that was served; and none at all where calls without were served."""
     found: list[Json] = []
-    for kind in name_kinds(bits):
-        scheme = _SCHEMES.get(kind)
-        if kind in _KEYS:
-            place, part, words, usual = _KEYS[kind]
-            scheme = {"type": "apiKey", "in": place, "name": _find_name(schema.find(part), words) or usual}
-        if scheme is not None:
-            name = kind
-            while name in schemes and schemes[name] != scheme:
-                name += "_2"
-            schemes[name] = scheme
-            found.append({name: []})
+    for carriers in alternatives:
+        names = []
+        for carrier in carriers:
+            scheme = build_scheme(carrier)
+            name = unique = carrier.scheme_name
+            number = 2
+            while unique in schemes and schemes[unique] != scheme:
+                unique, number = f"{name}_{number}", number + 1
+            schemes[unique] = scheme
+            names.append(unique)
+        found.append({name: [] for name in names})
     shares = [one.authenticated_share for one in group if one.authenticated_share is not None]
     if found and min(shares, default=1.0) < FULL_COVERAGE:
         found.append({})
     return found
-
-
-def _find_name(parts: Iterable[PartSchema], words: tuple[str, ...]) -> str:
-    names: dict[str, FieldNode] = {name: node for one in parts for name, node in one.root.children.items()}
-    fitting = [name for name in names if not name.startswith("{") and any(word in name.lower() for word in words)]
-    return max(fitting, key=lambda name: (names[name].present, name), default="")

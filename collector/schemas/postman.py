@@ -1,6 +1,7 @@
 """Writes a Postman collection (format v2.1) from an OpenAPI document of `collector.schemas.openapi`. Pure.
 
-Bodies and parameters are placeholders by type: no value of a call is in them.
+Bodies and parameters are placeholders by type, and credentials are variables of the collection
+(`{{header_x_api_key}}`): no value of a call is in them.
 """
 
 import hashlib
@@ -26,11 +27,12 @@ _PLACEHOLDERS: Final = {
 def build_postman(document: Json) -> Json:
     """One request an operation, in folders by the first segment of the path."""
     folders: dict[str, list[Json]] = {}
+    schemes = document.get("components", {}).get("securitySchemes", {})
     for path, item in document["paths"].items():
         for method, operation in item.items():
             folder = path.strip("/").split("/")[0] or "/"
             items = folders.setdefault(folder, [])
-            items.append(_build_item(path, method.upper(), operation))
+            items.append(_build_item(path, method.upper(), operation, schemes))
             items += _build_shared(items[-1], operation.get("x-apidae-operations", ()))
     title = document["info"]["title"]
     servers = document.get("servers", [])
@@ -42,7 +44,10 @@ def build_postman(document: Json) -> Json:
             "schema": SCHEMA,
         },
         "item": [{"name": name, "item": items} for name, items in sorted(folders.items())],
-        "variable": [{"key": "baseUrl", "value": servers[0]["url"] if servers else "http://localhost"}],
+        "variable": [
+            {"key": "baseUrl", "value": servers[0]["url"] if servers else "http://localhost"},
+            *({"key": key, "value": ""} for name in schemes for key in _list_variables(name, schemes[name])),
+        ],
     }
 
 
@@ -51,10 +56,15 @@ def _make_id(title: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
 
 
-def _build_item(path: str, method: str, operation: Json) -> Json:
+def _build_item(path: str, method: str, operation: Json, schemes: Json) -> Json:
     parameters = operation.get("parameters", [])
     query, headers = _list_pairs(parameters, "query"), _list_pairs(parameters, "header")
     segments = [_PARAMETER.sub(r":\1", part) for part in path.strip("/").split("/") if part]
+    if segments and path.endswith("/"):
+        segments.append("")
+    required: Json = next(iter(operation.get("security", ())), {})  # The first alternative: it asks for the least.
+    for name in required:
+        _add_key(name, schemes[name], headers, query)
     url: Json = {"raw": "{{baseUrl}}/" + "/".join(segments), "host": ["{{baseUrl}}"], "path": segments}
     if query:
         url["query"] = query
@@ -64,10 +74,49 @@ def _build_item(path: str, method: str, operation: Json) -> Json:
     if variables:
         url["variable"] = variables
     request: Json = {"method": method, "header": headers, "url": url}
+    for name in required:
+        if schemes[name].get("scheme") in _AUTHENTICATIONS:
+            request["auth"] = _build_authentication(name, schemes[name]["scheme"])
     body = _build_body(operation.get("requestBody", {}).get("content", {}))
     if body:
         request["body"] = body
     return {"name": f"{method} {path}", "request": request, "response": []}
+
+
+# Schemes that Postman fills in by itself, and what it asks for.
+_AUTHENTICATIONS: Final = {
+    "basic": ("username", "password"),
+    "digest": ("username", "password"),
+    "bearer": ("token",),
+}
+
+
+def _list_variables(name: str, scheme: Json) -> list[str]:
+    """The variables of the collection that hold what a scheme asks for."""
+    if scheme["type"] == "apiKey":
+        return [name]
+    return [f"{name}_{what}" for what in _AUTHENTICATIONS.get(scheme.get("scheme", ""), ())]
+
+
+def _build_authentication(name: str, scheme: str) -> Json:
+    values = [{"key": what, "value": f"{{{{{name}_{what}}}}}", "type": "string"} for what in _AUTHENTICATIONS[scheme]]
+    return {"type": scheme, scheme: values}
+
+
+def _add_key(name: str, scheme: Json, headers: list[Json], query: list[Json]) -> None:
+    """A key as a pair of its own: a request may need several, and Postman's `auth` holds one."""
+    if scheme["type"] != "apiKey":
+        return
+    value = f"{{{{{name}}}}}"
+    if "x-apidae-scheme" in scheme:
+        value = f"{scheme['x-apidae-scheme']} {value}"
+    match scheme["in"]:
+        case "query":
+            query.append({"key": scheme["name"], "value": value, "disabled": False})
+        case "cookie":
+            headers.append({"key": "Cookie", "value": f"{scheme['name']}={value}", "disabled": False})
+        case _:
+            headers.append({"key": scheme["name"], "value": value, "disabled": False})
 
 
 def _list_pairs(parameters: Iterable[Json], place: str) -> list[Json]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from collector.core.kinds import find_outcome, is_authenticated, is_judged
+from collector.core.kinds import find_authentication, find_outcome, is_authenticated, is_judged
 from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
 from collector.inventory.endpoints.operations import OperationSamples, find_operations_of, has_operations
 from collector.receiver.schemas import SchemaRecord
@@ -29,13 +29,14 @@ from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
+CARRIERS_MAX = 64  # Of one endpoint.
 
 # Of the last 90 days. Endpoints that were never answered 2xx or 3xx are what scanners guessed.
 _ENDPOINTS = f"""
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
     any(n.url_template) AS template, sum(h.calls) AS calls, toUnixTimestamp(max(h.last_seen)) AS last_seen,
     sumMap([h.status_code], [h.calls]) AS statuses,
-    groupBitOrIf(h.authentication, {is_judged("h")}) AS authentication,
+    groupUniqArrayIf({CARRIERS_MAX})((h.carriers, {find_authentication("h")}), {is_judged("h")}) AS credentials,
     sumIf(h.calls, {is_authenticated("h")}) AS authenticated, sumIf(h.calls, {is_judged("h")}) AS judged
 FROM rows_hour AS h
 INNER JOIN (SELECT * FROM endpoint_routes FINAL WHERE {{condition}}) AS n ON n.route_id = h.route_id
@@ -52,7 +53,8 @@ FROM endpoint_routes FINAL GROUP BY service ORDER BY service LIMIT 10000"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """One endpoint. `statuses`: calls by code; `authentication`: bits of the kinds that 2xx calls carried."""
+    """One endpoint. `statuses`: calls by code; `credentials`: what served calls carried, as carriers (proto
+    Rows.carriers) and bits of AuthenticationKind."""
 
     id: str
     service: str
@@ -62,7 +64,7 @@ class Described:
     calls: int
     last_seen: int
     statuses: Mapping[int, int]
-    authentication: int
+    credentials: tuple[tuple[str, int], ...]
     authenticated_share: float | None
 
 
@@ -101,7 +103,7 @@ def _read(row: Mapping[str, Any]) -> Described:
         calls=int(row["calls"]),
         last_seen=int(row["last_seen"]),
         statuses=dict(statuses),
-        authentication=int(row["authentication"]),
+        credentials=tuple(sorted((carriers, int(bits)) for carriers, bits in row["credentials"])),
         authenticated_share=int(row["authenticated"]) / judged if judged else None,
     )
 

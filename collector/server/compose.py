@@ -38,6 +38,7 @@ from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.partners import PartnerNetworks
@@ -53,6 +54,7 @@ from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
+from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
@@ -160,7 +162,8 @@ class Collector:
             ladder=Ladder(directory / LADDER_FILE),
             previewer=Previewer(self.store),
             clock=clock,
-            is_four_eyes=settings.require_second_approval,
+            limits=settings.blocks,
+            requires_second_approval=settings.require_second_approval,
         )
         integrations = compose_integrations(
             settings.integrations,
@@ -175,11 +178,15 @@ class Collector:
         self._compose_detection()
         self._compose_risks()
         self._clusters = _compose_clusters(settings, self.store)
+        self.witnesses = WitnessBook(self.find_placement, clock)
+        self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
         group = self.catalogue.group
+        proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
             Feature(jobs=(Job(works=(self.reports.flush,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
+            Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
             Feature(figures=self._list_alert_figures),
             Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
             Feature(
@@ -198,11 +205,11 @@ class Collector:
             Feature(
                 jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).update,), seconds=RETIRE_SECONDS),)
             ),
-            # API descriptions come before the risk, and what changed comes after it.
+            # What is a credential and API descriptions come before the risk, and what changed comes after it.
             Feature(
                 jobs=(
                     Job(
-                        works=(self._specs.look, self._risks.look, self._changes.look),
+                        works=(proof.update, self._specs.look, self._risks.look, self._changes.look),
                         seconds=RISK_SECONDS,
                     ),
                 ),
@@ -211,6 +218,13 @@ class Collector:
             Feature(figures=coverage.figures),
             _cap_disk(settings, self.store),
         )
+
+    def find_placement(self, cluster: str, node: str, namespace: str, workload: str) -> bool | None:
+        """Whether a workload has or had Pods on a node; None where no watch of its cluster knows."""
+        for watcher in self._clusters:
+            if watcher.cluster == cluster:
+                return watcher.find_placement(node, namespace, workload)
+        return None
 
     def _load_secret(self) -> str:
         return load_token(self._directory / WEBHOOK_SECRET_FILE).value

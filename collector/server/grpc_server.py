@@ -121,6 +121,7 @@ class Entrance:
             enroller = Enroller(
                 trust=self._trust,
                 reviewer=_open_reviewer(self._settings),
+                cluster=self._settings.cluster,
             )
             self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
             server.add_generic_rpc_handlers((self._enrollment.build_handler(),))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch
+from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch, look_at_claims
 from collector.api.services import Services
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
@@ -62,6 +62,8 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
 
 
 GRACE_SECONDS = 3.0
+# From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
+STOP_SECONDS_MAX = 10.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
 _POLL_SECONDS = 0.5
@@ -137,6 +139,7 @@ class _Life:
                 own_traffic=self._describe_own_traffic,
                 clock=time.time,
                 reveals=collector.reveals,
+                witnesses=collector.witnesses,
                 on_coverage=collector.reports.add_coverage,
                 on_workloads=collector.reports.add_workloads,
                 on_former_names=collector.reports.add_former_names,
@@ -185,6 +188,7 @@ class _Life:
             await asyncio.wait({stopped, http, commit, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
+            end_at_deadline(STOP_SECONDS_MAX)
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
             server.should_exit = True
@@ -204,6 +208,7 @@ class _Life:
         for findings in (
             self._storage.look(self._read_storage(), now),
             self._silence.look(sensors, now),
+            look_at_claims(self._collector.witnesses.list_uses(), now),
             self._expiry.look(sensors, self._entrance.list_validities(), now),
         ):
             if findings.reports:
@@ -341,3 +346,15 @@ class _Life:
 
 def _first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0] or type(error).__name__
+
+
+def end_at_deadline(seconds: float) -> None:
+    """Ends this process then, if it has not ended: a thread in a long question cannot be stopped, and would keep it."""
+
+    def end() -> None:
+        logger.warning("Work was still under way %.0f s after the stop; it is cut off.", seconds)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 import numpy as np
 
-from collector.core.rows import U32, U64, Ragged, Route
+from collector.core.rows import U32, U64, Ragged, Route, ServiceLoss
 
 # Of one row: sums over a year of rows then stay far below 2**64.
 CALLS_LIMIT: Final = 2**40
@@ -94,6 +94,7 @@ class RowBatch:
     seen_calls: int
     tls_lost_calls: int = 0  # Of both, what TLS carried.
     tls_seen_calls: int = 0
+    service_losses: tuple[ServiceLoss, ...] = ()  # In none of these.
     strings: tuple[str, ...]
     routes: tuple[Route, ...]
     route: U32  # Index into routes.
@@ -116,6 +117,7 @@ class RowBatch:
     rpc_status: Annotated[U32, _key("UInt8", below=RPC_STATUS_LIMIT, is_rare=True, read_by=ENDPOINTS)]
     # What many callers share is asked of hours, not months: minute rows alone have it.
     client_software: Annotated[U32, _name(is_rare=True, is_kept_by_hour=False, read_by=CONSUMERS | DETECTORS)]
+    carriers: Annotated[U32, _name(is_rare=True, read_by=ENDPOINTS)]  # Where the credentials of its calls were.
     request_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
     response_content_type: Annotated[U32, _media_type(read_by=ENDPOINTS)]
     flags: Annotated[U32, RowColumn(Adding.BITS, "UInt32", read_by=ENDPOINTS | DETECTORS)]  # RowFlag.
@@ -164,11 +166,12 @@ class RowBatch:
         U64, _total(is_rare=True, shown_by=CALLS, read_by=ENDPOINTS | DETECTORS, text="As far as they are known.")
     ]
     records_measured: Annotated[U64, _total(is_rare=True, read_by=ENDPOINTS)]  # Of those, counted in bodies.
-    request_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]  # Calls.
+    request_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS | DETECTORS)]  # Calls.
     response_bodies_read: Annotated[U64, _count(is_rare=True, read_by=ENDPOINTS)]
     # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
     data: Annotated[
-        Ragged, _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS)
+        Ragged,
+        _histogram(is_rare=True, lists=("found_len", "found_code", "found_count"), read_by=ENDPOINTS | DETECTORS),
     ]
 
     # Of attacks.

@@ -26,7 +26,14 @@ from collector.trust.enrollment import (
 )
 from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, IssuedCertificate, load_revocations, record_issued
+from collector.trust.revocation import (
+    ISSUED_FILE,
+    REVOCATIONS_FILE,
+    IssuedCertificate,
+    list_issued,
+    load_revocations,
+    record_issued,
+)
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 
@@ -84,11 +91,13 @@ class Enroller:
         *,
         trust: Trust,
         reviewer: TokenReviewer | None,
+        cluster: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`reviewer` is None where Kubernetes lets nobody in."""
+        """`reviewer` is None where Kubernetes lets nobody in; `cluster` is the one that it asks."""
         self._trust = trust
         self._reviewer = reviewer
+        self._cluster = cluster
         self._clock = clock
         self._allowance = FailureAllowance(time.monotonic)
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
@@ -116,9 +125,15 @@ class Enroller:
         return await asyncio.to_thread(self._issue, application, f"renewal of {certificate.serial_text}")
 
     def _enroll_by_token(self, application: Application) -> bytes:
-        directory = self._trust.directory / ENROLLMENTS_DIRECTORY
+        now, (cluster, node) = self._clock(), (application.cluster, application.node)
+        issued = list_issued(self._trust.directory / ISSUED_FILE)
         taken = take_enrollment(
-            directory, application.token, now=self._clock(), node=application.node, cluster=application.cluster
+            self._trust.directory / ENROLLMENTS_DIRECTORY,
+            application.token,
+            now=now,
+            node=node,
+            cluster=cluster,
+            is_taken=any((one.cluster, one.node) == (cluster, node) and one.not_after > now for one in issued),
         )
         return self._issue(application, f"token {taken.number}")
 
@@ -129,6 +144,13 @@ class Enroller:
                 "The enrolment token is no one-time token, and this collector takes none of Kubernetes.",
             )
         cluster, node = application.cluster, application.node
+        if cluster != self._cluster:
+            # The token proves a node of this cluster. Under another name a revoked node would come back.
+            raise EnrollmentRefusedError(
+                "other_cluster",
+                f"Service account tokens are of cluster {self._cluster or '(none)'}, and the sensor says "
+                f"{cluster or '(none)'}; correct its --cluster.",
+            )
         async with self._reviews:
             found = await self._reviewer.find_node(application.token)
         if found != node:

@@ -73,8 +73,11 @@ def make_enrollment(
     return enrollment, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
 
 
-def take_enrollment(directory: Path, token: str, *, now: float, node: str, cluster: str) -> Enrollment:
-    """Use up a token for a node. Raises EnrollmentRefusedError, KeyFileError."""
+def take_enrollment(
+    directory: Path, token: str, *, now: float, node: str, cluster: str, is_taken: bool = False
+) -> Enrollment:
+    """Use up a token for a node; `is_taken`: there is a valid certificate of this name, so that the token must name the
+    node. Raises EnrollmentRefusedError, KeyFileError."""
     parts = token.split(".")
     if len(parts) != 4 or parts[0] != TOKEN_PREFIX or not _NUMBER.match(parts[1]):
         raise EnrollmentRefusedError("unknown", "The enrolment token is none of this collector's; make one there.")
@@ -97,6 +100,10 @@ def take_enrollment(directory: Path, token: str, *, now: float, node: str, clust
             raise EnrollmentRefusedError(
                 "other_node", f"The enrolment token is for {what} {wanted}, not for {said or 'none'}; correct --{what}."
             )
+    if is_taken and not enrollment.node:
+        raise EnrollmentRefusedError(
+            "taken", f"Node {node} has a certificate already; make a token for it with --node {node}."
+        )
     try:
         path.rename(path.with_suffix(_USED))
     except FileNotFoundError:

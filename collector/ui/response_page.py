@@ -128,7 +128,7 @@ def add_response(
             "rungs": responder.ladder.list_rungs(),
             "steps": tuple(LadderStep),
             "spans": SECONDS,
-            "is_four_eyes": responder.is_four_eyes,
+            "requires_second_approval": responder.requires_second_approval,
         }
         return render(templates, "response.html", {**values(request), **shown}, status=422 if complaint else 200)
 
@@ -153,7 +153,7 @@ def add_response(
             "chosen": clusters,
             "clusters": responder.list_clusters(),
             "spans": SECONDS,
-            "is_four_eyes": responder.is_four_eyes,
+            "requires_second_approval": responder.requires_second_approval,
         }
         return render(templates, "preview.html", {**values(request), **shown})
 

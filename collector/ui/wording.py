@@ -26,6 +26,7 @@ LABELS: dict[str, str] = {
     "negotiate": "Negotiate",
     "mtls_forwarded": "Client certificate",
     "other": "Other scheme",
+    "possible_credential": "Unknown value, no credential",
     "none": "No credentials",
 }
 
@@ -42,6 +43,7 @@ PROTOCOLS: dict[str, tuple[str, str]] = {
     "json-rpc": ("JSON-RPC", "A method of JSON-RPC; its calls are estimated from samples"),
     "mcp": ("MCP", "A tool, prompt or method of the Model Context Protocol; its calls are estimated from samples"),
     "soap": ("SOAP", "An action of SOAP; its calls are estimated from samples"),
+    "action": ("Action", "An action that a header or parameter names; its calls are estimated from samples"),
 }
 
 
@@ -143,14 +145,18 @@ def word_percent(ratio: float | None) -> str:
     return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
+# What is no credential.
+_NO_KINDS = ("none", "possible_credential")
+
+
 def word_kinds(kinds: Iterable[str]) -> str:
     """Kinds of credentials in words, in the order given; calls without are not one."""
-    return ", ".join(LABELS.get(kind, kind) for kind in kinds if kind != "none")
+    return ", ".join(LABELS.get(kind, kind) for kind in kinds if kind not in _NO_KINDS)
 
 
 def word_main_kind(kinds: Iterable[str]) -> str:
     """The first kind, and how many others there are: `JWT`, `JWT +2`."""
-    named = [kind for kind in kinds if kind != "none"]
+    named = [kind for kind in kinds if kind not in _NO_KINDS]
     if not named:
         return "Credentials"
     return f"{word_kinds(named[:1])} +{len(named) - 1}" if len(named) > 1 else word_kinds(named)
@@ -158,7 +164,7 @@ def word_main_kind(kinds: Iterable[str]) -> str:
 
 def word_kind_shares(calls_by_kind: Mapping[str, int], total: int) -> str:
     """Kinds with the share of `total` calls that carried each: `JWT 91 %, API key 9 %`; one alone has no share."""
-    named = {kind: calls for kind, calls in calls_by_kind.items() if kind != "none"}
+    named = {kind: calls for kind, calls in calls_by_kind.items() if kind not in _NO_KINDS}
     if len(named) <= 1:
         return word_kinds(named)
     return ", ".join(f"{word_kinds([kind])} {word_percent(calls / total)}" for kind, calls in named.items())

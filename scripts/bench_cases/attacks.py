@@ -1,9 +1,10 @@
-"""What holding a request against the attack rules costs, without a kernel: a head in, the payload that is told out.
+"""What checking a request against the attack rules costs, without a kernel: a head in, the payload out.
 
     scripts/bench attacks [--rounds 5] [--requests 2000]
 
-`plain` has nothing that a payload is made of; `text` has a query of a given length that people would type; `payload`
-one of SQL. No two texts are equal. Process time a request, the best of the rounds.
+`plain` has nothing that a payload is made of; `text` has a query of a given length that people would type; `prose` one
+that speaks of SQL, which matches rules and is no attack; `payload` one of SQL. No two texts are equal. Process time a
+request, the best of the rounds.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
 _HEAD = b"GET / HTTP/1.1\r\nHost: shop\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n"
 _ANSWER = Answer(route_id=1, status_code=200, response_bytes=400, duration_ns=1_000_000, is_final=True)
 _WORDS = "the%20left%20door%2C%20please!%20"
+_PROSE = "you%20can%20select%20the%20rows%20from%20this%20table%20and%20sort%20them%2C%20then%20"
 
 
 def make_request(path: str, query: str) -> AttackedRequest:
@@ -42,18 +44,19 @@ def make_requests(case: str, length: int, count: int) -> list[AttackedRequest]:
         return [make_request(f"/api/v1/orders/{i}", "") for i in range(count)]
     if case == "payload":
         return [make_request("/api/v1/orders", f"id={i}'%20OR%201=1--%20") for i in range(count)]
-    text = (_WORDS * (length // len(_WORDS) + 1))[: length - 9]
+    words = _PROSE if case == "prose" else _WORDS
+    text = (words * (length // len(words) + 1))[: length - 9]
     return [make_request("/api/v1/orders", f"q={i:06}%20{text}") for i in range(count)]
 
 
 def measure(reader: AttackReader, requests: Sequence[AttackedRequest], rounds: int) -> tuple[float, int]:
-    """(Microseconds a request, payloads told of all)."""
-    best, told = float("inf"), 0
+    """(Microseconds a request, payloads found in all)."""
+    best, found = float("inf"), 0
     for _ in range(rounds):
         began = time.process_time_ns()
-        told = sum(reader.read(request) > 0 for request in requests)
+        found = sum(reader.read(request) > 0 for request in requests)
         best = min(best, (time.process_time_ns() - began) / len(requests) / 1_000)
-    return best, told
+    return best, found
 
 
 def main() -> None:
@@ -64,11 +67,12 @@ def main() -> None:
     arguments = parser.parse_args()
     reader = open_attacks(KeyedHash(1, bytes(16)), bytes_per_second=1 << 60, account=AttackAccount())
     assert reader is not None
-    for case, length in (("plain", 0), ("text", 50), ("text", 200), ("text", 1_000), ("payload", 0)):
+    cases = (("plain", 0), ("text", 50), ("text", 200), ("text", 1_000), ("prose", 200), ("payload", 0))
+    for case, length in cases:
         requests = make_requests(case, length, arguments.requests)
-        microseconds, told = measure(reader, requests, arguments.rounds)
+        microseconds, found = measure(reader, requests, arguments.rounds)
         line = {"scenario": case, "query_characters": len(requests[0].query), "us_a_request": round(microseconds, 1)}
-        print(json.dumps({**line, "payloads": told, "requests": len(requests)}), flush=True)
+        print(json.dumps({**line, "payloads": found, "requests": len(requests)}), flush=True)
 
 
 if __name__ == "__main__":

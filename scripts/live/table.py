@@ -48,6 +48,7 @@ CREDENTIAL_WORDS = {
     "cookie_session": "cookie",
     "mtls_forwarded": "mTLS",
 }
+_POSSIBLE = "possible_credential"
 STATUS_STYLES = {"2xx": "green", "3xx": "cyan", "4xx": "yellow", "5xx": "red", "aborted": "red"}
 
 
@@ -169,12 +170,15 @@ def describe_statuses(statuses: Sequence[tuple[str, int]]) -> Text:
 
 
 def describe_credentials(line: EndpointLine) -> Text:
-    """`none` in red where 2xx answers went out without any; else the kinds, with the share where it is not all."""
+    """`none` in red where 2xx answers went out without any, `possible` where they had an unknown value; else the kinds,
+    with the share where it is not all."""
     if line.coverage is None:
         return Text("?", "dim")
     if line.coverage == 0:
-        return Text("none", "bold red")
-    words = dict.fromkeys(CREDENTIAL_WORDS.get(kind, kind.replace("_", " ")) for kind in line.authentication_kinds)
+        return Text("possible" if _POSSIBLE in line.authentication_kinds else "none", "bold red")
+    words = dict.fromkeys(
+        CREDENTIAL_WORDS.get(kind, kind.replace("_", " ")) for kind in line.authentication_kinds if kind != _POSSIBLE
+    )
     kinds = ", ".join(words) or "yes"
     if line.coverage >= 0.995:
         return Text(kinds, "green")

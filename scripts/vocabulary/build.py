@@ -1,11 +1,13 @@
 """Makes sensor/routes/words/api.txt: the words that a path segment may be made of to leave a node in clear.
 
-    python scripts/vocabulary/build.py DIRECTORY > sensor/routes/words/api.txt
+    python -m scripts.vocabulary.build DIRECTORY > sensor/routes/words/api.txt
+    python -m scripts.vocabulary.build DIRECTORY --english > sensor/routes/words/english.txt
 
 DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `kubernetes` and `stripe` (all
 Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken
 when it occurs in the paths or operation names of two services, or of one and in the dictionary, or stands in
-extra.txt. Two services: a word of one vendor is a product's name.
+extra.txt. Two services: a word of one vendor is a product's name. `--english` prints the words of the dictionary that
+are neither API words nor names, without their inflections.
 """
 
 import gzip
@@ -16,9 +18,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from sensor.routes.vocabulary import is_inflected, load_vocabulary
+
 _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 _MINIMUM_SERVICES = 2
+_SHORT = 3  # Characters; so short a word may be anybody's initials.
 
 
 class Words:
@@ -63,16 +68,31 @@ def read_paths(root: Path, pattern: str, literal: str, words: Words) -> None:
             words.add(file.name, path)
 
 
+def list_english(dictionary: set[str]) -> list[str]:
+    """The words of the dictionary that the other lists do not have, without those that are inflections of others."""
+    vocabulary = load_vocabulary()
+    own = {
+        word
+        for word in dictionary
+        if word.isascii() and len(word) > _SHORT and not vocabulary.is_api_word(word) and not vocabulary.is_name(word)
+    }
+    return sorted(word for word in own if not is_inflected(word, frozenset(own - {word})))
+
+
 def main() -> None:
     root = Path(sys.argv[1])
+    dictionary = {
+        line for line in (root / "dictionary.txt").read_text().split("\n") if line.isalpha() and line.islower()
+    }
+    if "--english" in sys.argv:
+        print("# Made by scripts/vocabulary/build.py: words of SCOWL that are no API words. One a line, lower case.")
+        print("\n".join(list_english(dictionary)))
+        return
     words = Words()
     read_aws(root, words)
     read_google(root, words)
     read_paths(root, "kubernetes/client/api/*.py", r"'(/[^']*)'", words)
     read_paths(root, "stripe/**/*.py", r'"(/v[12]/[^"]*)"', words)
-    dictionary = {
-        line for line in (root / "dictionary.txt").read_text().split("\n") if line.isalpha() and line.islower()
-    }
     taken = {
         word
         for word, services in words.services.items()

@@ -154,7 +154,10 @@ class CaptureSession:
         """Once a second: what was lost, what was only added up, and whether less should be read."""
         capture, pipeline, governor = self.capture, self.pipeline, self._governor
         counts = capture.counts()
-        pipeline.lost_before_calls = sum(count.dropped_total for count in counts)
+        lost_calls = sum(count.dropped_total for count in counts)
+        if lost_calls != pipeline.lost_before_calls:
+            pipeline.service_losses = self.processor.name_losses(capture.coverage())
+        pipeline.lost_before_calls = lost_calls
         for count in counts:
             if count.stage == TLS_STAGE:
                 pipeline.tls_lost_calls, pipeline.tls_seen_calls = count.dropped_total, count.seen

@@ -17,13 +17,14 @@ from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
-from sensor.capture.http2.repeats import Repeats
+from sensor.capture.http2.repeats import Repeats, Row
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.core.calls import BodyFlag, CallRecord, Calls, Exchange, Hop, Service
+from sensor.core.calls import CALL, BodyFlag, CallRecord, Calls, Exchange, Hop, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import StageCount, StageCounter
 from sensor.core.keyed import InstallationKey, KeyedHash
+from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.describe.attacks.open import open_attacks
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import Estimate, SampleRule
@@ -32,7 +33,7 @@ from sensor.describe.filter import CallFilter, Exclusion
 from sensor.describe.schemas.book import SchemaBook
 from sensor.ebpf.abi import OverflowTotals, RecordFlag, Records
 from sensor.ebpf.pieces import Pieces
-from sensor.export.convert import BatchConverter, SerialisedBatch
+from sensor.export.convert import BatchConverter, SerialisedBatch, ServiceWay
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.streams import AlikeCalls
 from sensor.offload.kernel_cache import KernelCache, KernelMaps
@@ -46,6 +47,8 @@ from sensor.sensitive.document import compile_classes
 logger = logging.getLogger(__name__)
 
 FAILED: Final = "failed"
+_NAMES: Final = CALL.names or ()
+_ROUTE, _CALLS = _NAMES.index("route"), _NAMES.index("calls")
 
 
 class ProcessorState:
@@ -145,7 +148,32 @@ class CallProcessor:
 
     def install_call(self, exchange: Exchange, record: CallRecord) -> None:
         """Have the kernel match the like of a described call."""
-        self._matcher.install_call(exchange, record)
+        figures = record.figures
+        more = self._schemas.weights.grant(record.target.route.route_id, figures.time_unix_ns)
+        self._matcher.install_call(exchange, record, more)
+
+    def count_rows(self, calls: Calls) -> None:
+        """Calls that were not described: each sample of their routes stands for them too."""
+        self._schemas.weights.count_rows(self._facts.route_ids[calls["route"]], calls["calls"])
+
+    def name_losses(self, counts: Iterable[PortCount]) -> dict[ServiceWay, int]:
+        """Lost calls of listening ports by the service there."""
+        losses: dict[ServiceWay, int] = {}
+        for count in counts:
+            if count.role is CoverageRole.LISTENING and count.lost_calls:
+                service, _ = self._identity.server(count.cgroup_id, count.port, "")
+                key = service, count.kind is PortProtocol.HTTPS
+                losses[key] = losses.get(key, 0) + count.lost_calls
+        return losses
+
+    def count_row(self, row: Row) -> None:
+        """The same of one row."""
+        self._schemas.weights.count(int(self._facts.route_ids[row[_ROUTE]]), row[_CALLS])
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether any route has operations, whose calls are counted."""
+        return bool(self._schemas.weights)
 
     def flush(self, maps: KernelMaps) -> bool:
         """Write new cache entries to the kernel; whether there were any."""
@@ -250,6 +278,7 @@ class Pipeline:
         self.policy_epoch = 0
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
+        self.service_losses: Mapping[ServiceWay, int] = {}  # Of those, what is known to be of a service.
 
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
@@ -264,6 +293,8 @@ class Pipeline:
                 self._counter.see()
                 self._counter.use()
                 aggregator.add_row(row)
+                if self._processor.has_operations:
+                    self._processor.count_row(row)
             else:
                 self._take_one(exchange)
 
@@ -273,7 +304,11 @@ class Pipeline:
             return
         self._counter.see(len(calls))
         self._counter.use(len(calls))
+        self._add_calls(calls)
+
+    def _add_calls(self, calls: Calls) -> None:
         try:
+            self._processor.count_rows(calls)
             self.aggregator.add_calls(calls)
         except Exception:
             self.aggregator.drop(FAILED, len(calls))
@@ -339,11 +374,7 @@ class Pipeline:
             _log_failure("reading records of")
             return
         self._matched.use(count)
-        try:
-            self.aggregator.add_calls(calls)
-        except Exception:
-            self.aggregator.drop(FAILED, len(calls))
-            _log_failure("aggregating")
+        self._add_calls(calls)
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
@@ -385,15 +416,18 @@ class Pipeline:
             except Exception:
                 logger.exception("measuring shares by rows failed; the rows leave")
         lost_calls, seen_calls = self._count_calls()
+        named = sum(self.service_losses.values())
+        tls_named = sum(lost for (_, is_encrypted), lost in self.service_losses.items() if is_encrypted)
         return self._converter.convert(
             rows,
             key_id=self._key_id,
             policy_epoch=self.policy_epoch,
             clock_segment=self._segment,
-            lost_calls_total=lost_calls,
-            seen_calls_total=seen_calls,
-            tls_lost_calls_total=self.tls_lost_calls,
-            tls_seen_calls_total=self.tls_seen_calls,
+            lost_calls_total=max(0, lost_calls - named),
+            seen_calls_total=max(0, seen_calls - named),
+            tls_lost_calls_total=max(0, self.tls_lost_calls - tls_named),
+            tls_seen_calls_total=max(0, self.tls_seen_calls - tls_named),
+            service_losses=self.service_losses,
         )
 
     def counts(self) -> tuple[StageCount, ...]:

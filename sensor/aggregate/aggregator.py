@@ -191,6 +191,7 @@ class Aggregator:
                     contents.request_content_type,
                     protocol.kind,
                     ends.client_software,
+                    credentials.carriers,
                 )
             ),
             min(figures.time_to_first_byte_ns // 1000, _LARGEST_U32),

@@ -1,9 +1,9 @@
 """Dictionary encoding: routes, actors and media types as small numbers, so that calls are summed as columns.
 
 An **actor** is who called and how. Its low 16 bits are an *identity*, the columns that keep rows apart. The next 15 are
-the request's media type with the client's software, the last one whether the credential was truncated. Outside
-aggregation an actor is one opaque number. Two identities differ by 64 bits into which their columns are folded. So an
-identity takes 70 bytes, and a cohort of new ones costs a few numpy passes.
+the request's media type with the client's software and the carriers of credentials, the last one whether the credential
+was truncated. Outside aggregation an actor is one opaque number. Two identities differ by 64 bits into which their
+columns are folded. So an identity takes 70 bytes, and a cohort of new ones costs a few numpy passes.
 
 **Life of a number.** The tables are bounded. Entries that no open window holds and that were unused for longest are
 forgotten, and their numbers are given to others. That happens in `sweep` only, which the aggregator calls at the
@@ -257,7 +257,9 @@ class Identities:
         less = -1
         if authentication not in _LEAST:
             kind = manner >> _KIND_SHIFT & 0xFF
-            reduced = int(AuthenticationKind.OTHER) << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT
+            is_possible = authentication == AuthenticationKind.POSSIBLE_CREDENTIAL
+            least = int(AuthenticationKind.NONE if is_possible else AuthenticationKind.OTHER)
+            reduced = least << _AUTHENTICATION_SHIFT | kind << _KIND_SHIFT
             less = self._find_other(version, reduced, tick)
         if len(self) >= IDENTITIES_LIMIT:
             return max(less, 0)
@@ -376,7 +378,7 @@ NO_DATA: Final = 0
 _IDENTITY_BITS: Final = 16
 _MEDIA_TYPE_MASK: Final = (1 << 15) - 1
 _TRUNCATED_SHIFT: Final = 31
-_SOFTWARE: Final = "\n"  # Between a media type and software, as neither holds it.
+_MARK: Final = "\n"  # Between a media type, software and carriers, as none of them holds it.
 
 
 class ActorFacts(msgspec.Struct, frozen=True):
@@ -393,6 +395,7 @@ class ActorFacts(msgspec.Struct, frozen=True):
     request_content_type: str  # Media type, lower case, no parameters.
     kind: CallKind = CallKind.HTTP
     client_software: str = ""  # As of a CallRecord.
+    carriers: str = ""  # As of Credentials.
 
     def __repr__(self) -> str:
         return "ActorFacts(redacted)"
@@ -449,11 +452,12 @@ class Facts:
             number = self._media_types.add(text, self._tick)
         return NO_MEDIA_TYPE if number is None else number
 
-    def request_type(self, media_type: str, software: str) -> int:
-        """Number of a request's media type and the client's software; without the software where there is no room."""
-        if not software:
+    def request_type(self, media_type: str, software: str, carriers: str = "") -> int:
+        """Number of a request's media type, the client's software and the carriers of credentials; of the media type
+        alone where there is no room."""
+        if not software and not carriers:
             return self.media_type(media_type)
-        text = f"{media_type}{_SOFTWARE}{software}"
+        text = f"{media_type}{_MARK}{software}{_MARK}{carriers}"
         number = self._media_types.numbers.get(text)
         if number is None:
             plain = self.media_type(media_type)  # First, while there is room for one.
@@ -488,7 +492,7 @@ class Facts:
             pack_manner(actor.authentication, actor.kind, actor.principal_kind),
         )
         number = self._identities.number(identity, self._tick)
-        media_type = self.request_type(actor.request_content_type, actor.client_software)
+        media_type = self.request_type(actor.request_content_type, actor.client_software, actor.carriers)
         return number | media_type << _IDENTITY_BITS | actor.is_credential_truncated << _TRUNCATED_SHIFT
 
     def actors(self, identities: IdentityRow, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -508,11 +512,15 @@ class Facts:
 
     def find_media_type(self, number: int) -> str:
         """The media type of a number that `media_type` or `request_type` gave."""
-        return self._media_types.keys[number].partition(_SOFTWARE)[0]
+        return self._media_types.keys[number].partition(_MARK)[0]
 
     def find_software(self, number: int) -> str:
         """The software of a number that `request_type` gave; empty of others."""
-        return self._media_types.keys[number].partition(_SOFTWARE)[2]
+        return self._media_types.keys[number].partition(_MARK)[2].partition(_MARK)[0]
+
+    def find_carriers(self, number: int) -> str:
+        """The carriers of a number that `request_type` gave; empty of others."""
+        return self._media_types.keys[number].partition(_MARK)[2].partition(_MARK)[2]
 
     def find_texts(self, numbers: list[int]) -> list[str]:
         """Texts of numbers in the columns of identities: different ones of different numbers, the empty one of 0."""

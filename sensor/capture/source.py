@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,15 @@ from sensor.http.http2.exchange import OpenCall, StreamExchange
 from sensor.offload.kernel_cache import MapName
 
 NO_RECORDS: Final = np.empty(0, RECORD)
+
+
+EVENTS_OF_A_CALL_MIN: Final = 2  # The request and the response.
+
+
+def estimate_lost_calls(lost_events: int, events: int, calls: int) -> int:
+    """Calls that lost events were of, by how many events a call has had so far."""
+    each = max(events / calls if calls else 0.0, EVENTS_OF_A_CALL_MIN)
+    return ceil(lost_events / each)
 
 
 class Capture(ABC):

@@ -117,6 +117,8 @@ class AuthenticationKind(IntFlag):
     JWT_KNOWN_KEY = 1 << 20
     JWT_NO_EXPIRY = 1 << 21
     JWT_LONG_LIVED = 1 << 22
+    # A value that looks random, under a name that does not say what it is. It counts as no credential.
+    POSSIBLE_CREDENTIAL = 1 << 23
 
 
 class BodyFlag(IntFlag):
@@ -267,6 +269,7 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):
     principal_kind: PrincipalKind
     credential: int  # Keyed hash of the whole credential; 0 = none or truncated.
     is_truncated: bool
+    carriers: str = ""  # Where they were, as sensor.describe.auth.carriers names it.
 
 
 class CallTarget(msgspec.Struct, frozen=True, gc=False):

@@ -1,6 +1,5 @@
 """The settings of the sensor (common/settings.py): every one with its type, default, bounds and meaning."""
 
-import ipaddress
 import os
 import re
 import socket
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import re2
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from common.networks import Networks
 from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, ProgramSettings, load, read_removed, split_address
 
 PAGE_BYTES: Final = 4096
@@ -21,7 +21,6 @@ _WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0
 CUSTOM_CLASSES_MAX: Final = 4
 # Networks that are never blocked, trusted proxies among them: as many as the kernel's table holds (bpf/enforce.h).
 NEVER_BLOCKED_MAX: Final = 1_024
-MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 # Seconds of `heads_per_second` that may come at once: a node begins with many heads that are not known yet.
 HEADS_BURST_SECONDS: Final = 2.5
 
@@ -53,19 +52,6 @@ REMOVED: Final = read_removed("""
     tls_min_age_seconds, window_seconds, merged_window_seconds: the sensor is calibrated for one value; remove it
     rows_per_endpoint_count, rows_per_window_count: the sensor is calibrated for one value; remove it
 """)
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def unmap(network: Network) -> Network:
-    """IPv4 that is written as IPv6 (RFC 4291, 2.5.5.2) as IPv4, as addresses are."""
-    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
-        first = int(network.network_address) - int(MAPPED.network_address)
-        return ipaddress.IPv4Network((first, network.prefixlen - MAPPED.prefixlen))
-    return network
-
-
-Networks = Annotated[tuple[Network, ...], AfterValidator(lambda networks: tuple(map(unmap, networks)))]
 
 
 class CaptureWay(StrEnum):

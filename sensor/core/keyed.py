@@ -1,17 +1,15 @@
-"""SipHash-2-4 (64 bits) under the installation key: the only form in which a value may leave the node.
+"""Keyed hashes under the installation key: the only form in which a value may leave the node.
 
 Takes bytes and gives integers in 1 .. 2**64 - 1, because 0 means "none" everywhere on the wire. A hash costs 0.5 us and
 a look-up 0.1 us. Results are kept in a bounded cache, because credentials, words and hot objects repeat. `fold` joins
 two hashes in the same way as the kernel. tests/data/siphash.json holds test vectors for both sides.
-
-Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from siphash24 import siphash24
+from common.keyed_hash import hash_value
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
@@ -21,9 +19,6 @@ KEY_BYTES: Final = 16
 # clients send.
 CACHE_ENTRIES = 4_096
 _CACHED_VALUE_BYTES = 256
-
-# Hashes that are equal in every installation (route ids): a published constant, no secret.
-PUBLIC_KEY = b"apidae route ids"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +34,8 @@ class InstallationKey:
         return self.key_id > 0 and len(self.secret) == KEY_BYTES
 
 
-def hash_siphash(key: bytes, message: bytes) -> int:
-    """SipHash-2-4 of `message` under a 16-byte `key`, as the little-endian 64-bit integer of the paper."""
-    return int(siphash24(message, key=key).intdigest()) & _MASK
-
-
 class KeyedHash:
-    """`hash_siphash` under one installation key, cached; never 0.
+    """`hash_value` under one installation key, cached; never 0.
 
     `key_id` travels in each batch so that both hashes can be told apart while the key is rotated. The cache is dropped
     whole when full: cheaper than tracking use, and a hot value is back after one call.
@@ -64,7 +54,7 @@ class KeyedHash:
         found = self._cache.get(value)
         if found is not None:
             return found
-        hashed = hash_siphash(self._secret, value) or 1
+        hashed = hash_value(self._secret, value)
         if len(value) <= _CACHED_VALUE_BYTES:
             if len(self._cache) >= CACHE_ENTRIES:
                 self._cache.clear()
@@ -73,7 +63,7 @@ class KeyedHash:
 
     def compute(self, value: bytes) -> int:
         """The same without the cache: for values that seldom repeat, as the objects of a path."""
-        return hash_siphash(self._secret, value) or 1
+        return hash_value(self._secret, value)
 
     def __repr__(self) -> str:
         return f"KeyedHash(key_id={self.key_id}, secret redacted)"

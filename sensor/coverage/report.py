@@ -9,8 +9,9 @@ sum of what the kernel counted.
 protocol is not read.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -44,6 +45,8 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
     PortProtocol.KERNEL_TLS: "Encrypted by the kernel (kTLS), past any library of TLS; connections are those open now.",
 }
+NO_SERVER_HELLO: Final = "Clients began TLS, and no server answered with it."
+NO_LIBRARY: Final = "No library of TLS that can be read was found in its process."
 IN_TURNS: Final = (
     "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."
 )
@@ -66,6 +69,8 @@ HTTP_PROTOCOLS: Final = frozenset({"h2", "http/1.1", "http/1.0", "http/0.9", "h3
 # Where encrypted HTTP is served by registration or habit; asked only where no client named a protocol.
 HTTP_PORTS: Final = frozenset({443, 444, 4443, 5443, 6443, 7443, 8443, 9443, 10443, 2376, 2379, 10250})
 PORT_HTTPS: Final = 443
+# So many sampled hellos of clients without one of the server: none of them was lost by chance.
+UNANSWERED_MIN: Final = 3
 
 
 def is_http_like(protocol: PortProtocol, port: int, handshakes: Handshakes) -> bool:
@@ -198,7 +203,8 @@ def cover_ports(
     datagram_ports = _group_listeners(hidden.datagram_listeners, name_service)
     rows: Rows = {}
     called: set[tuple[PortProtocol, Service, tuple[str, ...]]] = set()
-    for count in counts:
+    plain = {count.port for count in counts if count.kind in (PortProtocol.HTTP, PortProtocol.HTTP2)}
+    for count in map(partial(_check_encryption, plain), counts):
         if count.role is CoverageRole.OUTBOUND:
             _add(rows, _build_outbound(count, name_client))
             continue
@@ -276,11 +282,21 @@ def _add_silent(
             _add(rows, _build_row(silent, [port], unknown_service, hidden, is_open=True))
 
 
+def _check_encryption(plain: Collection[int], count: PortCount) -> PortCount:
+    """The count, of other bytes if clients began TLS on a port that is plain or where no server ever answered so."""
+    heard = count.handshakes
+    is_refused = count.kind is PortProtocol.ENCRYPTED and heard.count and not heard.versions
+    if not is_refused or (count.port not in plain and heard.count < UNANSWERED_MIN):
+        return count
+    return replace(count, kind=PortProtocol.OTHER, exchanges=0)
+
+
 def _explain_unread(count: PortCount, fitting: Sequence[_Port], why_unread: Callable[[int], str] | None) -> str:
     """Why the process that listens is not read."""
     if count.kind is not PortProtocol.ENCRYPTED or why_unread is None:
         return ""
-    return next((why for port in fitting for pid in port.pids if (why := why_unread(pid))), "")
+    reasons = [why for port in fitting for pid in port.pids if (why := why_unread(pid))]
+    return next((why for why in reasons if why != NO_LIBRARY), NO_LIBRARY if reasons else "")
 
 
 def _build_row(
@@ -301,6 +317,8 @@ def _build_row(
         kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
         reasons += [why, describe_encryption(count.handshakes)]
         reasons.append(KERNEL_TLS.format(count=kernel_tls) if kernel_tls else "")
+    if count.kind is PortProtocol.OTHER and count.handshakes.count:
+        reasons.append(NO_SERVER_HELLO)
     if len(fitting) == 1:
         service, addresses = fitting[0].service, fitting[0].addresses
     else:

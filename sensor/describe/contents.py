@@ -14,7 +14,7 @@ from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.schemas.descriptions import names_description
 from sensor.http.bodies import StreamBodies
 from sensor.http.http1.head import RequestHead
-from sensor.http.http2.heads import StreamRequest
+from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
 from sensor.http.http2.streams import StreamCall
 
 
@@ -63,8 +63,8 @@ class ContentReader:
             payload = self._attacks.read(
                 AttackedRequest(
                     consumer,
-                    head.method,
-                    head.path,
+                    "" if head.method == UNKNOWN_METHOD else head.method,
+                    "" if head.path == UNKNOWN_PATH else head.path,
                     head.query,
                     exchange.request_head,
                     head.free_fields,
@@ -105,6 +105,7 @@ def _make_body_call(
         head_bytes=head_bytes,
         consumer=consumer,
         authentication=authentication,
+        path=head.path,
         is_description=names_description(head.path),
     )
 

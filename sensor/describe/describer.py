@@ -103,6 +103,7 @@ _REGISTERED: Final = frozenset(
     )
 )  # fmt: skip
 # Of a head in which no credential was seen, and of which parts could not be.
+_NO_CREDENTIAL: Final = (AuthenticationKind.NONE, AuthenticationKind.POSSIBLE_CREDENTIAL)
 _UNSEEN: Final = Credentials(AuthenticationKind.UNKNOWN, 0, PrincipalKind.UNSPECIFIED, 0, False)
 
 
@@ -199,7 +200,7 @@ class Describer:
         figures = _correct_figures(exchange.figures)
         service, ends = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
-        if (facts.is_request_unknown or head.is_last_header_cut) and not credentials.authentication:
+        if (facts.is_request_unknown or head.is_last_header_cut) and credentials.authentication in _NO_CREDENTIAL:
             credentials = _UNSEEN
         consumer = self._find_consumer(
             credentials.principal, credentials.credential, ends.client_address, ends.client_workload

@@ -13,12 +13,12 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Final
 
 from common.durable import read_json, write_durably
-from sensor.core.config import MAPPED, EnforcementSettings, Network, unmap
+from common.networks import Network, explain_limit, unmap
+from sensor.core.config import EnforcementSettings
 
 # Of one policy message: more is a fault or an attack, whatever a sensor's own limit is.
 BLOCKS_LIMIT: Final = 10_000
@@ -172,22 +172,12 @@ def find_reason(block: Block, limits: EnforcementSettings, *, share: float) -> s
     if block.left_ms > limits.max_block_seconds * 1_000:
         return f"it would last {block.left_ms // 1_000} s; this sensor's limit is {limits.max_block_seconds} s"
     if block.kind is BlockKind.ADDRESS and block.network is not None:
-        least = limits.min_ipv4_prefix_bits if block.network.version == 4 else limits.min_ipv6_prefix_bits
-        if block.network.prefixlen < least:
-            return f"{block.network} is wider than /{least}, this sensor's limit"
-        if isinstance(block.network, IPv6Network) and block.network.overlaps(MAPPED):
-            return f"{block.network} holds all of IPv4, which is wider than this sensor's limit"
-        if any(_is_within(block.network, never) for never in limits.never_block_cidrs):
-            return f"{block.network} is never blocked, by this sensor's settings"
+        reason = explain_limit(block.network, limits, whose="this sensor's")
+        if reason:
+            return reason
     if share > limits.max_call_share:
         return (
             f"it made {share:.0%} of this node's calls in the last minutes; with it this sensor's limit of "
             f"{limits.max_call_share:.0%} is passed"
         )
     return ""
-
-
-def _is_within(network: Network, never: Network) -> bool:
-    if network.version != never.version:
-        return False
-    return network.prefixlen >= never.prefixlen and network.network_address in never

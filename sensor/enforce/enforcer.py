@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Final
 
 from common.figures import Figure, make_labelled, make_totals
+from common.keyed_hash import hash_siphash
 from sensor.core.calls import Credentials, Ends, Role
 from sensor.core.clock import Clock
 from sensor.core.config import EnforcementSettings
-from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import ENFORCEMENT, SLOTS_MAX, StopCount
 from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sensor.core.config import Network
+from common.networks import Network
 from sensor.core.printable import make_printable
 from sensor.ebpf.abi import (
     ADDRESS_KEY,

@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -258,6 +259,11 @@ class SerialisedBatch:
     payload: bytes
 
 
+ServiceWay = tuple[Service, bool]  # Whether TLS carries the calls.
+SERVICE_LOSSES_MAX: Final = 256  # Of one batch; the others go with the next.
+_TOLD_LOSSES_MAX: Final = 4_096
+
+
 @dataclass(slots=True, kw_only=True)
 class _Task:
     """What the batches of one call of `convert` have alike, and how many of them failed."""
@@ -267,6 +273,7 @@ class _Task:
     policy_epoch: int
     clock_segment: int
     totals: tuple[int, int, int, int]  # Calls lost and seen, and of these the ones over TLS.
+    service_losses: Mapping[ServiceWay, int]  # In none of these.
     failures: int = 0
 
 
@@ -281,6 +288,7 @@ class BatchConverter:
         self._stage = StageCounter("convert")
         # Totals (lost, seen, and both of TLS) as each partition was last sent them.
         self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
+        self._told_losses: BoundedDict[ServiceWay, int] = BoundedDict(_TOLD_LOSSES_MAX)
         # Partition and bytes, by route id.
         self._routes: BoundedDict[int, tuple[int, int]] = BoundedDict(ROUTES_MAX)
         self._packed_routes = PackedRoutes()
@@ -296,6 +304,7 @@ class BatchConverter:
         seen_calls_total: int,
         tls_lost_calls_total: int = 0,
         tls_seen_calls_total: int = 0,
+        service_losses: Mapping[ServiceWay, int] = MappingProxyType({}),
     ) -> list[SerialisedBatch]:
         """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
         row."""
@@ -305,6 +314,7 @@ class BatchConverter:
             policy_epoch=policy_epoch,
             clock_segment=clock_segment,
             totals=(lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total),
+            service_losses=service_losses,
         )
         try:
             parts = list(self._split(columns))
@@ -358,10 +368,22 @@ class BatchConverter:
             tls_lost_calls=tls_lost,
             tls_seen_calls=tls_seen,
         )
+        losses = self._list_losses(task.service_losses, partition)
+        for (service, is_encrypted), own in losses.items():
+            one = message.service_losses.add(is_encrypted=is_encrypted, lost_calls=own)
+            write_service(service, one.service)
         batch = _serialise(message, task.columns, places, self._packed_routes)
+        for key in losses:
+            self._told_losses.renew(key, task.service_losses[key])
         self._sequence += 1
         self._told[partition] = task.totals
         return batch
+
+    def _list_losses(self, totals: Mapping[ServiceWay, int], partition: int) -> dict[ServiceWay, int]:
+        """What services of a partition lost since that was sent last."""
+        new = {key: total - self._told_losses.get(key, 0) for key, total in totals.items()}
+        own = [(key, lost) for key, lost in new.items() if lost > 0 and find_partition(key[0]) == partition]
+        return dict(own[:SERVICE_LOSSES_MAX])
 
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
         """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""
@@ -395,6 +417,13 @@ class BatchConverter:
         return found
 
 
+def write_service(service: Service, message: data_pb2.Service) -> None:
+    """Fill a message with a service."""
+    message.cluster, message.namespace, message.workload = service.cluster, service.namespace, service.workload
+    message.workload_kind = int(service.workload_kind)  # type: ignore[assignment]
+    message.host_name, message.port = service.host_name, service.port
+
+
 class _Dictionaries:
     """Strings and services of one batch, each once; gives their indexes."""
 
@@ -418,11 +447,12 @@ class _Dictionaries:
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
 
-    def index_softwares(self, numbers: NDArray[Any]) -> Index:
-        """Indexes of the client software that goes with media types of `Facts`."""
+    def index_senders(self, numbers: NDArray[Any]) -> tuple[Index, Index]:
+        """Indexes of the client software and of the carriers that go with media types of `Facts`."""
         distinct, _, inverse = number_values(numbers)
-        texts = [self._facts.find_software(number) for number in distinct.tolist()]
-        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
+        known = [(self._facts.find_software(number), self._facts.find_carriers(number)) for number in distinct.tolist()]
+        indexes = np.array([[self.index_string(text) for text in texts] for texts in known], np.int64).reshape(-1, 2)
+        return indexes[inverse, 0], indexes[inverse, 1]
 
     def index_string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
@@ -438,14 +468,7 @@ class _Dictionaries:
         index = self._services.get(service)
         if index is None:
             index = self._services[service] = len(self._services)
-            self._batch.services.add(
-                cluster=service.cluster,
-                namespace=service.namespace,
-                workload=service.workload,
-                workload_kind=int(service.workload_kind),
-                host_name=service.host_name,
-                port=service.port,
-            )
+            write_service(service, self._batch.services.add())
         self._last_service, self._last_index = service, index
         return index
 
@@ -465,7 +488,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         index_service=dictionaries.index_service,
         index_string=dictionaries.index_string,
     )
-    softwares = dictionaries.index_softwares(rows.request_types)
+    softwares, carriers = dictionaries.index_senders(rows.request_types)
     start_seconds = columns.start_unix_seconds[places]
     batch.base_time_unix_seconds = int(np.min(start_seconds))
     varints: dict[str, NDArray[Any]] = {
@@ -493,6 +516,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         "kind": facts.kind[identities],
         "rpc_status": rows.rpc_statuses,
         "client_software": softwares * ~facts.is_other[identities],
+        "carriers": carriers,
     }
     varints |= {name: column for name, column in rare.items() if column.any()}
     dictionaries.write_strings()

@@ -26,7 +26,7 @@ it first meets the state, so nothing is built at the start. There are 256 states
 """
 
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -55,7 +55,7 @@ class HeaderBlock(msgspec.Struct, gc=False):
 
     fields: list[Field]
     error: str = ""  # Why it could not be decoded, a fixed word; then `fields` is empty.
-    reading: Any = None
+    reading: object = None  # Of sensor.http.http2.heads, which knows its type.
     is_plain: bool | None = None  # Whether it begins a request or a response as most do; None: not looked at.
 
     def __repr__(self) -> str:

@@ -176,7 +176,8 @@ class ActorTable:
             np.array(manners, np.uint64)[place],
         )
         media_types = [
-            facts.request_type(profile.request_content_type, profile.client_software) for profile in profiles
+            facts.request_type(profile.request_content_type, profile.client_software, profile.carriers)
+            for profile in profiles
         ]
         return facts.actors(row, np.array(media_types, np.int64)[place])
 

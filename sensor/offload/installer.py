@@ -68,10 +68,16 @@ class EntryInstaller:
         self.contradicted_count = 0  # Of installed entries.
 
     def install_call(
-        self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0
+        self,
+        exchange: Exchange,
+        record: CallRecord,
+        *,
+        next_head_ns: int,
+        first_samples: int = 0,
+        more_samples: int = 0,
     ) -> None:
         """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is installed now, and then
-        so many calls in a row."""
+        so many calls in a row. `more_samples`: so many calls in a row of a route that is installed already."""
         figures, hashes = exchange.figures, exchange.hashes
         is_whole = not (exchange.is_request_head_truncated or figures.is_lossy or figures.is_ambiguous)
         head = read_plain_head(exchange.request_head) if is_whole and 200 <= figures.status_code < 300 else None
@@ -83,7 +89,7 @@ class EntryInstaller:
         if trace is None:
             return
         is_installed = self._install_path(
-            _find_root_key(exchange, head), exchange, record, head, trace, next_head_ns, first_samples
+            _find_root_key(exchange, head), exchange, record, head, trace, next_head_ns, first_samples, more_samples
         )
         if is_installed and not record.contents.payload:  # Of an attack each head is copied, within the budget.
             self._install_profile(exchange, record)
@@ -114,6 +120,7 @@ class EntryInstaller:
         trace: Trace,
         next_head_ns: int,
         first_samples: int,
+        more_samples: int,
     ) -> bool:
         """Whether the kernel now knows the path; False also where it knew another way."""
         cache = self._cache
@@ -140,18 +147,23 @@ class EntryInstaller:
             elif known != root.nodes.get(step.node):
                 return self._contradict(root)
             node = known
-        return self._install_leaf(root, node, trace, next_head_ns, first_samples)
+        return self._install_leaf(root, node, trace, next_head_ns, first_samples, more_samples)
 
-    def _install_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int) -> bool:
+    def _install_leaf(
+        self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int, more_samples: int
+    ) -> bool:
         number = root.leaves.get((node, trace.key[1]))
         cached = self._cache.routes.find(number) if number is not None else None
         if cached is None:
             cached = CachedRoute(root, trace.node, trace.key)
             if _has_word(trace.route):
                 next_head_ns, first_samples = 0, max(first_samples, WORD_HEADS)
+            first_samples = max(first_samples, more_samples)
             self._cache.add_leaf(root, node, cached, next_head_ns=next_head_ns, first_samples=first_samples)
         elif cached.node is not trace.node:
             return self._contradict(root)
+        elif number is not None and more_samples:
+            self._cache.sample_next(number, more_samples)
         return True
 
     def _install_profile(self, exchange: Exchange, record: CallRecord) -> None:
@@ -171,6 +183,7 @@ class EntryInstaller:
             is_reported,
             self._addresses.parse_hops(exchange.request_head),
             record.ends.client_software,
+            who.carriers,
         )
         known = self._cache.find_profile(exchange.hashes.profile)
         if known == profile:

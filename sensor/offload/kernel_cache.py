@@ -197,6 +197,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     is_reported: bool  # Principal and credential are the record's `credential`, and 0 here.
     hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never reported.
     client_software: str = ""  # As of a CallRecord.
+    carriers: str = ""  # As of Credentials.
 
     def __repr__(self) -> str:
         return "Profile(redacted)"
@@ -278,15 +279,15 @@ class KernelCache:
         self._put(MapName.LEAVES, LEAF_KEY.pack(node, cached.key[1]), leaf)
         return number
 
-    def sample_next(self, number: int) -> None:
-        """Have the next call of a route copied as a sample, and bodies of every class looked at anew."""
+    def sample_next(self, number: int, calls: int = 1) -> None:
+        """Have the next calls of a route copied as samples, and bodies of every class looked at anew."""
         cached = self.routes.find(number)
         if cached is None:
             return
         root, has_slash = cached.root, cached.key[1]
         node = root.nodes.get(cached.node)
         if node is not None and root.leaves.get((node, has_slash)) == number:
-            self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, 0, 0, _NO_CLASSES))
+            self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, calls - 1, 0, _NO_CLASSES))
 
     def add_profile(self, profile_hash: int, profile: Profile) -> int:
         """Install a profile, or another in its place."""

@@ -97,8 +97,8 @@ class KernelMatcher:
         self._monotonic_ns = monotonic_ns
         self._write_settings()
 
-    def install_call(self, exchange: Exchange, record: CallRecord) -> None:
-        """Takes one call of the slow path."""
+    def install_call(self, exchange: Exchange, record: CallRecord, more_samples: int = 0) -> None:
+        """Takes one call of the slow path. `more_samples`: so many calls of its route are to be samples next."""
         if self._settings.is_recognising:
             self._media_types.note(
                 record.target.route.route_id, record.figures.status_code, record.contents.response_content_type
@@ -107,7 +107,13 @@ class KernelMatcher:
                 next_head_ns, first_samples = 0, self._settings.body_first_samples
             else:
                 next_head_ns, first_samples = self._monotonic_ns() + self._settings.head_sample_ns, 0
-            self._installer.install_call(exchange, record, next_head_ns=next_head_ns, first_samples=first_samples)
+            self._installer.install_call(
+                exchange,
+                record,
+                next_head_ns=next_head_ns,
+                first_samples=first_samples,
+                more_samples=more_samples if self._settings.body_bytes_per_second else 0,
+            )
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
         """The governor's limits on what is copied to user space."""

@@ -101,7 +101,7 @@ _TOP_LEVEL = frozenset(
     )
 )  # fmt: skip
 # Action of a custom method (`{id}:cancel`, google.aip.dev/136) and matrix parameters (RFC 3986 section 3.3).
-_ACTION = re.compile(r"([^:;]+):([A-Za-z][A-Za-z_.-]{2,40})\Z")
+_ACTION = re.compile(r"([^:;]+):([a-z][A-Za-z_-]{2,40})\Z")
 # Keys of OData (`Products(5)`, `Orders(id=7)`), odata.org URL conventions 4.3.
 _KEYED = re.compile(r"([A-Za-z_.]{2,60})\(([^()]*)\)\Z")
 # Names that begin with a sign are the server's own: `/-/`, `/_all_docs`, `/+login`. `@` and `~` begin names of users.

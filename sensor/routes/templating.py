@@ -7,10 +7,12 @@ name. Shapes come from `sensor.routes.segments`, positions from `sensor.routes.t
 Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.vocabulary` reveals them.
 Everything is bounded. What does not fit goes to the `other` route of its (service, method) and is counted.
 
-`Reveal`: a collector may ask for the text of other words. It gets those that were served (2xx) to three consumers or
-more and do not look like values. It also gets names of RPCs that their server knows (sensor/routes/schema_names.py).
-The count keeps on the node what one or two callers know, such as a user name in /users/{name} or a secret link. The
-form keeps names, ids and addresses there, however many call them. A text once revealed may be revealed again.
+`Reveal`: a collector may ask for the text of other words that it takes for fixed names. It gets those that the server
+answered as if they existed, to three consumers or more, and that do not look like values. One consumer is enough where
+all parts are words of the dictionary. It also gets names of RPCs that their server knows
+(sensor/routes/schema_names.py). The count keeps on the node what one or two callers know, such as a user name in
+/users/{name} or a secret link. The form keeps names, ids and addresses there, however many call them. A text once
+revealed may be revealed again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -56,6 +58,9 @@ _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
 
 # Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
 MIN_CONSUMERS: Final = 3
+# A server that has no such path hardly ever answers so: served, redirected, or refused for who asks or how.
+_REFUSED: Final = frozenset((401, 403, 405))
+_SWITCHING_PROTOCOLS: Final = 101
 # Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
 MAX_CANDIDATES: Final = 20_000
 MAX_REVEALED: Final = 20_000
@@ -81,7 +86,7 @@ class Reveal:
         self.revealed: dict[int, str] = {}
 
     def observe(self, text: str, word_hash: int, consumer: int) -> None:
-        """Notes that `consumer` was served (2xx) a path with this word."""
+        """Notes that a path with this word was answered to `consumer` as one that exists."""
         entry = self._candidates.get(word_hash)
         if entry is None:
             self._candidates[word_hash] = (text, {consumer})
@@ -100,9 +105,11 @@ class Reveal:
             text = self.revealed.get(word_hash)
             if text is None:
                 entry = self._candidates.get(word_hash)
-                if entry is None or len(entry[1]) < MIN_CONSUMERS or not is_tellable(entry[0], self._vocabulary):
+                if entry is None or not is_tellable(entry[0], self._vocabulary):
                     continue
                 text = entry[0]
+                if len(entry[1]) < MIN_CONSUMERS and not self._vocabulary.is_dictionary_word(text):
+                    continue
                 if len(self.revealed) < MAX_REVEALED:
                     self.revealed[word_hash] = text
             revealed[word_hash] = text
@@ -147,21 +154,22 @@ class Templater:
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
-        is_served = 200 <= status_code < 300
+        is_served = _is_served(status_code)
         table = self._tables.find(service)
         name, root = self._find_root(table, host, is_served)
         if root is None:
             return self._other(service, method, is_served)
         texts, has_trailing_slash = _split(path)
         names = self._find_names(texts, naming) if naming else _NO_NAMES
-        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer, names)
+        witness = consumer if is_served or 300 <= status_code < 400 or status_code in _REFUSED else None
+        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, witness, names)
 
     def route_unknown(
         self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
     ) -> CallTarget:
         """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
         that unknown endpoints are distinguished, and as bounded as objects are."""
-        is_served = 200 <= status_code < 300
+        is_served = _is_served(status_code)
         table = self._tables.find(service)
         name, root = self._find_root(table, host, is_served)
         if root is None:
@@ -200,9 +208,10 @@ class Templater:
         texts: list[str],
         has_trailing_slash: bool,
         is_served: bool,
-        consumer: int,
+        witness: int | None,
         names: Mapping[int, str],
     ) -> CallTarget:
+        """`witness` is a consumer to whom the server showed that the path exists."""
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         object_hash = 0
@@ -229,8 +238,8 @@ class Templater:
                 segment = node.segments[-1]
                 if segment.kind is SegmentKind.WORD:
                     number, hashed = None, segment.hash
-                    if is_served:
-                        self.reveal.observe(text, hashed, consumer)
+                    if witness is not None:
+                        self.reveal.observe(text, hashed, witness)
                 else:
                     is_number = segment.kind is SegmentKind.INTEGER and value.isdigit()
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
@@ -337,6 +346,10 @@ class Templater:
                 for root in table.roots.values():
                     _rename(root, (), revealed)
         return revealed
+
+
+def _is_served(status_code: int) -> bool:
+    return 200 <= status_code < 300 or status_code == _SWITCHING_PROTOCOLS
 
 
 def _split(path: str) -> tuple[list[str], bool]:

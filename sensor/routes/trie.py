@@ -25,7 +25,7 @@ was served (2xx) goes first: others get what is left, and the oldest of them is 
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -34,8 +34,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from common.keyed_hash import compute_route_id
 from sensor.core.calls import Route, Segment, SegmentKind, Service
-from sensor.core.keyed import PUBLIC_KEY, hash_siphash
 from sensor.routes.segments import Shape, is_mount, is_release
 
 # Different unknown words at one position before it is a parameter: an API that names its resources by words of its own
@@ -334,28 +334,6 @@ class Budget:
         """Returns what a service took, when it goes."""
         for allowance in (self.routes, self.nodes, self.unserved_routes, self.unserved_nodes):
             allowance.give_back(allowance.used)
-
-
-def compute_route_id(
-    service: Service, host: str, method: str, segments: Iterable[Segment], has_trailing_slash: bool
-) -> int:
-    """SipHash-2-4 under the public key: equal on every node of an installation, since word hashes are keyed alike.
-
-    A revealed word's text is not part of it, so an id survives the reveal.
-    """
-    parts = [
-        service.cluster, service.namespace, service.workload, str(int(service.workload_kind)), service.host_name,
-                  str(service.port),
-        host, method, "/" if has_trailing_slash else "",
-    ]  # fmt: skip
-    for segment in segments:
-        if segment.kind is SegmentKind.LITERAL:
-            parts.append(f"={segment.text}")
-        elif segment.kind is SegmentKind.WORD:
-            parts.append(f"#{segment.hash:x}")
-        else:
-            parts.append(f"*{int(segment.kind)}")
-    return hash_siphash(PUBLIC_KEY, "\0".join(parts).encode("utf-8", "replace")) or 1
 
 
 def make_route(

@@ -2,8 +2,9 @@
 
 `Vocabulary`: a segment is an API word if each part of it is in `words/api.txt` or is an inflection of such a word.
 Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
-`words/names.txt` (given names and surnames), or is made of such names, is never revealed. scripts/vocabulary makes both
-files.
+`words/names.txt` (given names and surnames), or is made of such names, is never revealed. `words/english.txt` has the
+other words of a small English dictionary: they are no API words, but say nothing of who uses them. scripts/vocabulary
+makes the files.
 """
 
 import re
@@ -16,7 +17,7 @@ MAX_WORD_CHARACTERS: Final = 80
 MAX_WORD_PARTS: Final = 12
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_WORDLIKE = re.compile(r"[.$@~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.:!$~][A-Za-z0-9]+)*[-_.$]?\Z")
+_WORDLIKE = re.compile(r"[.$~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.!$~][A-Za-z0-9]+)*[-_.$]?\Z")
 # Marks that travel with API words: versions, protocol and format names with digits.
 _NUMBERED = frozenset(
     (
@@ -41,11 +42,12 @@ def split_word(text: str) -> list[str]:
 
 
 class Vocabulary:
-    """The two word lists and the questions asked of them."""
+    """The word lists and the questions asked of them."""
 
-    def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
+    def __init__(self, api_words: frozenset[str], names: frozenset[str], english: frozenset[str] = frozenset()) -> None:
         self._api = api_words
         self._names = names
+        self._english = english
 
     def is_api_word(self, text: str) -> bool:
         """Whether `text` is plainly an API word. Costs 2-10 us: callers cache."""
@@ -61,6 +63,13 @@ class Vocabulary:
             return False
         digits = next((part for part in parts if part.isdigit()), "")
         return len(digits) <= 2 and all(self._is_known(part) for part in letters)
+
+    def is_dictionary_word(self, text: str) -> bool:
+        """Whether `text` is made of API words and words of the dictionary, and holds no number."""
+        parts = split_word(text)
+        return 0 < len(parts) <= MAX_WORD_PARTS and all(
+            len(part) > 1 and (self._is_known(part) or is_inflected(part, self._english)) for part in parts
+        )
 
     def is_name(self, text: str) -> bool:
         """Whether `text` is a person's name or made of one (johnsmith, j-garcia, chen42) that is no API
@@ -80,24 +89,26 @@ class Vocabulary:
         return any(part[:cut] in self._names and part[cut:] in self._names for cut in range(3, len(part) - 2))
 
     def _is_known(self, word: str) -> bool:
-        if len(word) == 1 or self._is_inflected(word):
+        if len(word) == 1 or is_inflected(word, self._api):
             return True
-        if any(word.startswith(prefix) and self._is_inflected(word[len(prefix) :]) for prefix in _PREFIXES):
+        if any(word.startswith(prefix) and is_inflected(word[len(prefix) :], self._api) for prefix in _PREFIXES):
             return True
         # Two words written as one: updatestatus, paymentmethod.
         return any(
-            self._is_inflected(word[:cut]) and self._is_inflected(word[cut:])
+            is_inflected(word[:cut], self._api) and is_inflected(word[cut:], self._api)
             for cut in range(3, len(word) - 2)
             if len(word) >= 7
         )
 
-    def _is_inflected(self, word: str) -> bool:
-        if word in self._api:
-            return True
-        return any(
-            len(word) > len(ending) + 2 and word.endswith(ending) and word[: -len(ending)] + base in self._api
-            for ending, base in _INFLECTIONS
-        )
+
+def is_inflected(word: str, words: frozenset[str]) -> bool:
+    """Whether a word is one of `words`, or an inflection of one."""
+    if word in words:
+        return True
+    return any(
+        len(word) > len(ending) + 2 and word.endswith(ending) and word[: -len(ending)] + base in words
+        for ending, base in _INFLECTIONS
+    )
 
 
 def _read_words(name: str) -> frozenset[str]:
@@ -108,4 +119,4 @@ def _read_words(name: str) -> frozenset[str]:
 @cache
 def load_vocabulary() -> Vocabulary:
     """The vocabulary shipped with the package."""
-    return Vocabulary(_read_words("api.txt"), _read_words("names.txt"))
+    return Vocabulary(_read_words("api.txt"), _read_words("names.txt"), _read_words("english.txt"))

@@ -16,15 +16,15 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import re2
 
 from common.bounded import BoundedDict
 from sensor.sensitive.kinds import DataKind
-from sensor.sensitive.names import NAME_RULES, NameRule, find_rule
+from sensor.sensitive.names import NAME_RULES, NAME_SURROUNDINGS, NameRule, find_rule
 from sensor.sensitive.values import MAX_TEXT_CHARACTERS, find_kinds, find_suspects
 
 SLOTS: Final = (DataKind.CUSTOM_1, DataKind.CUSTOM_2, DataKind.CUSTOM_3, DataKind.CUSTOM_4)
@@ -113,6 +113,9 @@ MAX_NODES: Final = 20_000
 # Of a document that is too long, values among which those of new fields are looked for; of a list, elements.
 LOOKED_MAX: Final = 8_000
 LOOKED_ELEMENTS_MAX: Final = 64
+NAMES_MAX: Final = 64  # Of the fields of one object, those whose names may say what its `name` is.
+EMBEDDED_CHARACTERS_MAX: Final = 65_536
+_NOTHING: Final[dict[str, object]] = {}  # A container of which only one field is left.
 _NO_KINDS: Final[frozenset[DataKind]] = frozenset()
 _Container = dict[str, object] | list[object]
 # A field, None for all elements of an array, and what is in it.
@@ -121,8 +124,7 @@ _Inner = tuple[str | None, _Container]
 _Leaf = tuple["_Place", str | None, object, int]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Finding(NamedTuple):
     """One field that holds sensitive data. `path` is JSONPath with `[]` for all elements of an array."""
 
     path: str
@@ -132,7 +134,7 @@ class Finding:
 class _Place:
     """An object or array by its path; all elements of one array share theirs. Paths are written for findings only."""
 
-    __slots__ = ("asked", "children", "key", "name", "parent")
+    __slots__ = ("asked", "children", "key", "name", "parent", "shown", "surroundings")
 
     def __init__(self, parent: "_Place | None", key: str | None, name: str) -> None:
         self.parent = parent
@@ -140,6 +142,8 @@ class _Place:
         self.name = name  # Of the field that holds it; of an array in an array, of the outer one's.
         self.children: dict[str | None, _Place] | None = None
         self.asked: dict[str | None, int] | None = None  # Values by field, where they are counted.
+        self.surroundings: int | None = None
+        self.shown: set[str | None] | None = None  # Fields that hold what their names say.
 
     def find_child(self, key: str | None) -> "_Place":
         """What is in one field; in all elements for None."""
@@ -151,13 +155,25 @@ class _Place:
             child = children[key] = _Place(self, key, self.name if key is None else key)
         return child
 
-    def take_turn(self, key: str | None, max_values: int) -> bool:
-        """Whether one more value of a field is to be asked."""
+    def count_values(self) -> dict[str | None, int]:
+        """Values so far by field: whoever asks one more adds it."""
         asked = self.asked
         if asked is None:
             asked = self.asked = {}
-        count = asked[key] = asked.get(key, 0) + 1
-        return count <= max_values
+        return asked
+
+    def find_surroundings(self, container: _Container) -> int:
+        """What the names of this object, its holder and its fields say; asked of the first object of a place."""
+        found = self.surroundings
+        if found is None:
+            found = NAME_SURROUNDINGS[self.name]
+            if isinstance(container, dict):
+                for name in islice(container, NAMES_MAX):
+                    found |= NAME_SURROUNDINGS[name]
+            elif self.parent is not None:
+                found |= NAME_SURROUNDINGS[self.parent.name]
+            self.surroundings = found
+        return found
 
     def write_path(self, key: str | None) -> str:
         """The path of one field in here."""
@@ -172,7 +188,7 @@ class _Place:
 class _Reading:
     """One document on its way: its strings, whose forms are asked together, and what was found."""
 
-    __slots__ = ("found", "keys", "max_values", "places", "rules", "starts", "texts")
+    __slots__ = ("found", "keys", "max_values", "named", "places", "starts", "texts")
 
     def __init__(self, max_values: int | None) -> None:
         self.max_values = max_values
@@ -181,7 +197,7 @@ class _Reading:
         self.keys: list[str | None] = []  # Of the texts, in their place: that one of `places` whose texts start there.
         self.starts: list[int] = []
         self.places: list[_Place] = []
-        self.rules: dict[int, NameRule] = {}  # What the name of its field says, by index of the text.
+        self.named: dict[int, NameRule] = {}  # By index of a text: what the name of its field says, where it fits.
 
     def collect(self, document: _Container, max_nodes: int) -> bool:
         """All strings; of other values what their names say. Whether there was room for all."""
@@ -191,7 +207,7 @@ class _Reading:
             place, container, depth = pending.pop()
             self.starts.append(len(self.texts))
             self.places.append(place)
-            for key, value in self._take_leaves(place, _list_fields(container, room)):
+            for key, value in self._take_leaves(place, container, _list_fields(container, room)):
                 if depth < MAX_DEPTH:
                     pending.append((place.find_child(key), value, depth + 1))
             room -= len(container)
@@ -206,6 +222,8 @@ class _Reading:
         room = LOOKED_MAX
         while pending and room > 0:
             place, container, depth, number = pending.popleft()
+            place.find_surroundings(container)
+            counts = place.count_values()
             for key, value in _list_fields(_thin(container), room):
                 room -= 1
                 field = hash((number, key))
@@ -214,26 +232,46 @@ class _Reading:
                         pending.append((place.find_child(key), value, depth + 1, field))
                 elif value is None or value is True or value is False or value == "":
                     continue  # Nothing to ask: its first value is new when it comes.
-                elif self.max_values is None or place.take_turn(key, self.max_values):
+                else:
+                    count = counts[key] = counts.get(key, 0) + 1
+                    if self.max_values is not None and count > self.max_values:
+                        continue
                     (known if asked.knows(field) else new).append((place, key, value, field))
         self.max_values = None  # They were counted.
         for place, key, value, field in islice(chain(new, known), max_nodes):
             self.starts.append(len(self.texts))
             self.places.append(place)
-            self._take_leaves(place, ((key, value),))
+            self._take_leaves(place, _NOTHING, ((key, value),))
             asked.learn(field)
 
-    def _take_leaves(self, place: _Place, fields: Iterable[tuple[str | None, object]]) -> list[_Inner]:
-        """Takes values; gives what is to be looked into."""
+    def _take_leaves(
+        self, place: _Place, container: _Container, fields: Iterable[tuple[str | None, object]]
+    ) -> list[_Inner]:
+        """Takes values of a container; gives what is to be looked into: also JSON in a string."""
         max_values, texts, keys, name = self.max_values, self.texts, self.keys, place.name
+        counts = None if max_values is None else place.count_values()
         inner: list[_Inner] = []
         for key, value in fields:
             if isinstance(value, str):
-                if not value or (max_values is not None and not place.take_turn(key, max_values)):
+                if not value:
+                    continue
+                if counts is not None and max_values is not None:
+                    counts[key] = count = counts.get(key, 0) + 1
+                    if count > max_values:
+                        continue
+                if ((first := value[0]) == "{" or first == "[") and (parsed := _parse_text(value)) is not None:
+                    inner.append((key, parsed))
                     continue
                 rule = NAME_RULES[name if key is None else key]
                 if rule is not None:
-                    self.rules[len(texts)] = rule
+                    shown = place.shown
+                    if shown is not None and key in shown:  # One value shows what a field holds.
+                        self.named[len(texts)] = rule
+                    else:
+                        fits = rule.choose_fits(place.find_surroundings(container)) if rule.beside else rule.fits
+                        if fits(value):
+                            place.shown = {key} if shown is None else shown | {key}
+                            self.named[len(texts)] = rule
                 texts.append(value)
                 keys.append(key)
             elif isinstance(value, dict) or isinstance(value, list):  # noqa: SIM101 - a tuple of types costs twice.
@@ -241,18 +279,17 @@ class _Reading:
                     inner.append((key, value))
             elif value is not None and value is not True and value is not False:
                 rule = NAME_RULES[name if key is None else key]
-                if rule is not None and rule.fits(value):
+                if rule is not None and rule.fits(value):  # Surroundings matter to texts only.
                     self.found.add((place, key, rule.kind))
         return inner
 
     def ask_texts(self, custom: CustomFinder | None) -> None:
         """Kinds of the strings."""
-        texts, rules = self.texts, self.rules
+        texts, named = self.texts, self.named
         suspects = frozenset(find_suspects(texts))
-        for index in sorted(suspects.union(rules)):
-            kinds = find_kinds(texts[index]) if index in suspects else _NO_KINDS
-            rule = rules.get(index)
-            self._add(index, kinds if rule is None else _join(kinds, rule, texts[index]))
+        for index in sorted(suspects.union(named)):
+            kinds: AbstractSet[DataKind] = find_kinds(texts[index]) if index in suspects else _NO_KINDS
+            self._add(index, _join(kinds, named[index]) if index in named else kinds)
         if custom is not None:
             for index, text in enumerate(texts):
                 self._add(index, custom(text[:MAX_TEXT_CHARACTERS]))
@@ -260,7 +297,19 @@ class _Reading:
     def _add(self, index: int, kinds: Collection[DataKind]) -> None:
         if kinds:
             place, key = self.places[bisect_right(self.starts, index) - 1], self.keys[index]
-            self.found.update((place, key, kind) for kind in kinds)
+            for kind in kinds:
+                self.found.add((place, key, kind))
+
+
+def _parse_text(text: str) -> _Container | None:
+    """The JSON in a string, as tools return it and services log it; None where it is not JSON."""
+    if len(text) > EMBEDDED_CHARACTERS_MAX or text[-1] not in "}]":
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if value and isinstance(value, dict | list) else None
 
 
 def find_sensitive(
@@ -295,17 +344,17 @@ def classify_field(name: str, value: object) -> AbstractSet[DataKind]:
         return _NO_KINDS
     kinds = find_kinds(value) if isinstance(value, str) else _NO_KINDS
     rule = find_rule(name)
-    return kinds if rule is None else _join(kinds, rule, value)
+    return _join(kinds, rule) if rule is not None and rule.fits(value) else kinds
 
 
-def _join(kinds: AbstractSet[DataKind], rule: NameRule, value: object) -> AbstractSet[DataKind]:
+def _join(kinds: AbstractSet[DataKind], rule: NameRule) -> AbstractSet[DataKind]:
     """What the form of a value and the name of its field say together."""
+    if not kinds:
+        return rule.kinds
     if DataKind.PRIVATE_KEY in kinds or DataKind.JWT in kinds:
         return kinds  # They are what they are, whatever the field is called.
-    if not rule.fits(value):
-        return kinds
     # A name distinguishes a phone from an id; a form that proves something else is not a phone.
-    return {rule.kind} if rule.kind not in kinds and not (kinds - {DataKind.PHONE}) else kinds | {rule.kind}
+    return rule.kinds if rule.kind not in kinds and not (kinds - {DataKind.PHONE}) else kinds | rule.kinds
 
 
 def _thin(container: _Container) -> _Container:

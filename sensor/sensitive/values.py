@@ -219,6 +219,37 @@ _FORMS: Final = (
         _BEFORE + r"ey[IJ][A-Za-z0-9_-]{8,}\.e[yw][A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*",
         sign=r"ey[IJ][A-Za-z0-9_-]{8}",
     ),
+    *(
+        _form(DataKind.PASSWORD, r"(?<![\w$.+/=-])" + pattern, sign=sign)
+        for sign, pattern in (
+            # Of crypt(5): bcrypt, MD5 and its variants, SHA-2, yescrypt, scrypt, and those of web frameworks.
+            (r"\$2[abxy]?\$\d\d\$", r"\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}(?![./\w])"),
+            (
+                r"\$(?:1|5|6|7|y|gy|apr1|md5|sha1)\$",
+                r"\$(?:1|5|6|7|y|gy|apr1|md5|sha1)\$[./A-Za-z0-9=,$]{24,200}(?![./\w$])",
+            ),
+            (r"\$[PHS]\$", r"\$(?:[PH]\$[./A-Za-z0-9]{31}|S\$[./A-Za-z0-9]{52})(?![./\w])"),  # phpass, Drupal.
+            # The password hashing competition's string format (Argon2, scrypt), and passlib's.
+            (
+                r"\$(?:argon2|scrypt\$|pbkdf2|bcrypt)",
+                r"\$(?:argon2(?:id|i|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt-sha256)\$[^\s\"'<>]{24,400}",
+            ),
+            # Django and Werkzeug: the algorithm, its cost, the salt and the digest.
+            (
+                r"(?:pbkdf2|scrypt|bcrypt|argon2)[a-z0-9_]*[$:]",
+                r"pbkdf2(?:_sha\d+\$\d+\$|:sha\d+(?::\d+)?\$)[^$\s\"'<>]{4,64}\$[A-Za-z0-9+/=]{20,200}",
+            ),
+            (r"(?:pbkdf2|scrypt|bcrypt|argon2)[a-z0-9_]*[$:]", r"scrypt(?::\d+:\d+:\d+)?\$[^\s\"'<>]{24,400}"),
+            (r"(?:pbkdf2|scrypt|bcrypt|argon2)[a-z0-9_]*[$:]", r"(?:bcrypt(?:_sha256)?|argon2)\$[^\s\"'<>]{24,400}"),
+            # RFC 2307 and OpenLDAP, and PostgreSQL's verifier (RFC 5803).
+            (
+                r"\{[A-Z0-9-]{3,24}\}",
+                r"\{(?:S?SHA(?:256|384|512)?|S?MD5|PBKDF2[A-Z0-9-]{0,16}|ARGON2|BCRYPT)\}[A-Za-z0-9+/=.$,]{20,400}",
+            ),
+            (r"\{[A-Z0-9-]{3,24}\}", r"\{CRYPT\}[A-Za-z0-9+/=.$,]{13,200}"),
+            (r"SCRAM-SHA-", r"SCRAM-SHA-(?:1|256|512)\$\d+:[A-Za-z0-9+/=]{8,}\$[A-Za-z0-9+/=:]{40,}"),
+        )
+    ),
     # AWS IAM unique identifiers of access keys: long-term and temporary.
     _form(
         DataKind.AWS_KEY, _BEFORE + r"A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}" + _AFTER, sign="A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{8}"

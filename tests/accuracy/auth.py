@@ -6,14 +6,15 @@ from pathlib import Path
 from sensor.core.calls import AuthenticationKind
 from tests.accuracy.node import Node
 
-# Bits that name no credential but say what is weak about one.
-WEAKNESSES = (
+# Bits that name no credential: what is weak about one, and what might be one.
+NO_KINDS = (
     AuthenticationKind.JWT_UNSIGNED
     | AuthenticationKind.JWT_KNOWN_KEY
     | AuthenticationKind.JWT_NO_EXPIRY
     | AuthenticationKind.JWT_LONG_LIVED
+    | AuthenticationKind.POSSIBLE_CREDENTIAL
 )
-LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name and not kind & WEAKNESSES}
+LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name and not kind & NO_KINDS}
 
 
 def _build_head(line: dict[str, object]) -> bytes:

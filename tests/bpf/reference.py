@@ -4,9 +4,10 @@ the maps by hand, as `sensor.offload` would from described calls."""
 import os
 from dataclasses import dataclass, field
 
+from common.keyed_hash import hash_siphash
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.addresses import pack_address
-from sensor.core.keyed import fold, fold_all, hash_siphash
+from sensor.core.keyed import fold, fold_all
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import (
     EDGE,

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from common.keyed_hash import hash_siphash
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.core.config import EnforcementSettings
-from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import STOP_EVENT, STOPS_BYTES, StopCount
 from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import Block, BlockKind

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from common.keyed_hash import hash_siphash
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import AuthenticationKind, Credentials, Ends, PrincipalKind, Role
-from sensor.core.keyed import hash_siphash
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.http.hpack import encode_huffman

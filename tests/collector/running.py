@@ -76,8 +76,8 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("APIDAE_")}
 
 
-def make_hello(node: str = "node-a", protocol: int = 1, **fields: Any) -> stream_pb2.ConnectRequest:
-    hello = stream_pb2.Hello(protocol=protocol, cluster="c", node=node, boot_id="boot-1", version="9.9", **fields)
+def make_hello(node: str = "node-a", protocol: int = 1, cluster: str = "c", **fields: Any) -> stream_pb2.ConnectRequest:
+    hello = stream_pb2.Hello(protocol=protocol, cluster=cluster, node=node, boot_id="boot-1", version="9.9", **fields)
     return stream_pb2.ConnectRequest(hello=hello)
 
 
@@ -92,7 +92,7 @@ class Conversation:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=stream_pb2.ConnectResponse.FromString,
         )
-        self._heard = connect(iter(self._said.get, None), timeout=60)
+        self._heard = connect(iter(self._said.get, None), timeout=600)  # Of the whole stream, on a busy host.
         self.say(hello)
 
     def say(self, message: stream_pb2.ConnectRequest) -> None:

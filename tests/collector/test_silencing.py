@@ -13,7 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from collector.alerting.alert import AlertKind, Severity
+from collector.alerting.alert import AlertKind, Confidence, Severity
+from collector.alerting.notifiers.templates import list_facts
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
 from collector.cli import client as asking
@@ -208,3 +209,20 @@ def test_the_list_says_what_is_wrong_with_a_question(site: Site) -> None:
     assert site.client.get("/alerts?state=gone").status_code == 422
     assert "No alert is closed." in site.client.get("/alerts?state=closed").text
     assert site.client.get("/api/v1/alerts", params={"state": "gone"}).status_code == 422
+
+
+def test_severity_and_confidence_are_two_fields_wherever_an_alert_is_shown(site: Site) -> None:
+    """A notice that says that it is high is stored and shown as medium, after a restart too."""
+    site.desk.take_reports([report_at(site.office, 3, severity=Severity.HIGH, confidence=Confidence.LOW)])
+    site.restart()
+    (item,) = [one for one in site.ask(state="open") if one["confidence"] == "low"]
+    assert item["severity"] == "medium"
+    page = site.client.get("/alerts").text
+    assert "Severity medium, confidence low" in page and "Severity high, confidence high" in page
+    header, *lines = site.run("alerts", "-o", "csv").stdout.splitlines()
+    shown = [dict(zip(header.split(","), line.split(","), strict=False)) for line in lines]
+    assert {("medium", "low"), ("high", "high")} <= {(one["severity"], one["confidence"]) for one in shown}
+    assert "confidence" in site.run("alerts").stdout.lower()
+    alert = site.desk.get_alert(item["id"])
+    assert alert is not None
+    assert {("Severity", "medium"), ("Confidence", "low")} <= set(list_facts(alert))

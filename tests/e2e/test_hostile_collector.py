@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from apidae.v1 import stream_pb2
 
+from common.keyed_hash import hash_siphash
 from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import CollectorAddress
-from sensor.core.keyed import hash_siphash
 from tests.e2e.conftest import Product
 from tests.sensor.export.collector import KEY, FakeCollector
 from tests.waiting import wait_until

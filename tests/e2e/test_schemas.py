@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.e2e,
-    pytest.mark.full("sensor.describe.schemas", "collector.schemas", "collector.specs"),
+    pytest.mark.full("sensor.describe.schemas", "sensor.offload", "collector.schemas", "collector.specs"),
 ]
 
 SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")
@@ -133,3 +133,27 @@ def find_status(inventory: Any, port: int, template: str) -> str:
 def find_service(inventory: Any, port: int) -> str:
     """As /services lists it."""
     return next(item["service"] for item in inventory.get("/services")["items"] if item["port"] == port)
+
+
+def test_operations_are_counted_as_they_were_asked_for(product: Product, port: int) -> None:
+    """Twelve logins of 600 calls, at a client's full speed, of which the kernel matches most: the first heads of a
+    route are all samples."""
+    collector, address = product.start_collector()
+    sensor = product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    asked = ["LoginUser"] * 12 + ["ListOrders", "GetOrder", "GetOrder"] * 196
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for name in asked:
+        question = json.dumps({"query": f"query {name} {{ orders {{ id }} }}", "operationName": name})
+        connection.request("POST", "/graphql", question, {"Content-Type": "application/json"})
+        connection.getresponse().read()
+    connection.close()
+
+    def count() -> dict[str, int]:
+        items = [one for one in inventory.list_items("/endpoints", operations="only") if read_port(one) == port]
+        return {one["operation"]["name"]: one["calls"] for one in items}
+
+    wait_until(lambda: sum(count().values()) >= 0.99 * len(asked), "the operations of all calls")
+    found = count()
+    assert {name: pytest.approx(asked.count(name), rel=0.1) for name in set(asked)} == found
+    assert sensor.stop() == 0 and collector.stop() == 0

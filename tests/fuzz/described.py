@@ -40,7 +40,7 @@ CODINGS: Final = (b"", b"gzip", b"deflate", b"br", b"zstd", b"gzip, br", b"x")
 MEDIA_TYPES: Final = (
     "application/json", "application/x-ndjson", "text/csv", "application/x-www-form-urlencoded", "", "text/plain",
     "application/problem+json", "text/html", "application/xml", "multipart/form-data", "application/grpc",
-    "application/x-protobuf",
+    "application/x-protobuf", "text/event-stream", "application/json-seq", "application/connect+json",
 )  # fmt: skip
 
 

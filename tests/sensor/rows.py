@@ -146,6 +146,7 @@ def find_actor(facts: Facts, number: int) -> ActorFacts:
         facts.find_media_type(media_type),
         CallKind(columns.kind[identity]),
         facts.find_software(media_type),
+        facts.find_carriers(media_type),
     )
 
 

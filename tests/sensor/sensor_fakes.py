@@ -20,6 +20,7 @@ from sensor.ebpf.abi import RECORD, Counter
 from sensor.enforce.block import Block, EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
+from sensor.export.convert import ServiceWay
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.kernel_cache import KernelMaps, MapName
 from tests.sensor.clocks import FakeClock
@@ -215,6 +216,14 @@ class FakeProcessor:
         self.forgotten_count = 0
         self.is_teaching = True
         self.consumer_order = CONSUMER_ORDER
+        self.has_operations = False
+        self.counted = 0
+
+    def name_losses(self, counts: Iterable[PortCount]) -> dict[ServiceWay, int]:
+        return {}
+
+    def count_rows(self, calls: Calls) -> None:
+        self.counted += int(calls["calls"].sum())
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         if b"/bug" in exchange.request_head:

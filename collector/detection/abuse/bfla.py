@@ -22,8 +22,8 @@ import numpy as np
 from collector.alerting.alert import AlertKind
 from collector.alerting.wording import ANSWERED, REFUSED
 from collector.detection.abuse.ceiling import Ceiling, Horizon
-from collector.detection.abuse.code_endpoints import CodeEndpoints
 from collector.detection.abuse.detector import RARE_MIN, AbuseDetector, Finding, Rarity, make_findings
+from collector.detection.abuse.entrances import Entrances
 from collector.detection.abuse.sums import sum_by_slot
 from collector.detection.framework.loss import Losses
 from collector.detection.framework.rows import Events
@@ -65,9 +65,9 @@ class BflaDetector(AbuseDetector):
     kinds = frozenset({AlertKind.BFLA})
     parts = ("_refused", "_answered", "_functions", "_callers")
 
-    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, codes: CodeEndpoints) -> None:
+    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, entrances: Entrances) -> None:
         super().__init__(subjects, losses, rarity)
-        self._codes = codes
+        self._entrances = entrances
         self._refused = Ceiling(PLAN, subjects.consumers, has_peers=False)
         self._answered = Ceiling(PLAN, subjects.consumers, has_peers=False)
         self._functions, self._callers = _Functions(), _Callers()
@@ -79,7 +79,9 @@ class BflaDetector(AbuseDetector):
         answered = self._find_strangers(events, named)
         rows = events.list_answered(_REFUSALS)
         rows = rows[named[rows]]
-        rows = rows[self._rarity.is_rare(events.endpoint[rows]) & ~self._codes.find(events.endpoint[rows])]
+        rows = rows[
+            self._rarity.is_rare(events.endpoint[rows]) & ~self._entrances.asks_for_codes(events.endpoint[rows])
+        ]
         return [
             *self._count(self._refused, rows, REFUSED, events),
             *self._count(self._answered, answered, ANSWERED, events),

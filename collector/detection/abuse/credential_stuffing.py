@@ -2,10 +2,12 @@
 
 By endpoint, it finds attacks in which many addresses take part. A guess is one of these:
 
-- A call without a credential that writes (a login, a code) and is refused.
-- A refused call with a credential that this address had not shown before.
-- Any wrong call where a path asks for a one-time code (`code_endpoints.py`). A second factor has the session of the
-  first, and a wrong code is often answered 400 or 422.
+- A call without a credential but a cookie that writes and is refused, where callers send passwords (`entrances.py`).
+- Another refused call with a credential that this address had not shown before.
+- Any wrong call where a path asks for a one-time code. A second factor has the session of the first, and a wrong code
+  is often answered 400 or 422.
+
+The first two count only where others are let in. Where all callers are refused, that is a policy or an outage.
 
 A login that succeeds takes one guess away: users in an office behind one address mistype too, and then log in.
 """
@@ -17,8 +19,8 @@ import numpy as np
 
 from collector.alerting.alert import AlertKind
 from collector.detection.abuse.ceiling import Ceiling, Horizon
-from collector.detection.abuse.code_endpoints import CodeEndpoints, speaks_of_codes
 from collector.detection.abuse.detector import AbuseDetector, Finding, Rarity, make_findings
+from collector.detection.abuse.entrances import Entrances, speaks_of_codes
 from collector.detection.abuse.sums import sum_by_slot
 from collector.detection.framework.distinct import find_distinct, mix
 from collector.detection.framework.loss import Losses
@@ -82,9 +84,9 @@ class CredentialStuffingDetector(AbuseDetector):
     kinds = frozenset({AlertKind.CREDENTIAL_STUFFING, AlertKind.CODE_GUESSING})
     parts = ("_sources", "_shown", "_ceiling", "_endpoint_ceiling")
 
-    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, codes: CodeEndpoints) -> None:
+    def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity, entrances: Entrances) -> None:
         super().__init__(subjects, losses, rarity)
-        self._codes = codes
+        self._entrances = entrances
         self._sources = Subjects(SOURCES_MAX)  # Address and endpoint.
         self._shown = NoveltyBitmap()  # Credentials of each.
         self._sources.follow(self._shown)
@@ -94,14 +96,17 @@ class CredentialStuffingDetector(AbuseDetector):
         subjects.endpoints.follow(self._recent)
 
     def find(self, events: Events) -> list[Finding]:
-        is_code = self._codes.find(events.endpoint) & events.is_writing
-        is_login = events.is_anonymous & events.is_writing | is_code
+        entrances = self._entrances
+        is_code = entrances.asks_for_codes(events.endpoint) & events.is_writing
+        weight = np.where(is_code, 1.0, entrances.weigh(events))
+        is_login = weight > 0
         refused = events.list_answered(_REFUSALS)
         tried = np.zeros(len(is_login), np.bool_)
         tried[refused] = is_login[refused] | ~events.is_anonymous[refused]
+        tried &= is_code | entrances.lets_others_in(events)
         wrong = events.list_answered(_WRONG)
         tried[wrong] = is_code[wrong]
-        tried &= events.address != 0
+        tried &= (events.address != 0) & ~(is_code & entrances.refuses_all(events.endpoint))
         has_tried = bool(np.count_nonzero(tried))
         if not has_tried and not len(self._sources):
             return []
@@ -110,10 +115,12 @@ class CredentialStuffingDetector(AbuseDetector):
             return []
         key = mix(events.address, self._subjects.endpoints.keys[events.endpoint])
         source = self._place(events, tried, key)
-        entered = is_login & events.is_success & (events.address != 0)
+        entered = is_login & entrances.let_in(events) & (events.address != 0)
         for row in entered.nonzero()[0].tolist():  # Of a known guesser only: others have nothing to make good.
             source[row] = self._sources.find_key(int(key[row]))
-        amounts = np.where(tried, self._count(events, tried, is_code, source), np.where(entered, -events.calls, 0.0))
+        amounts = np.where(
+            tried, self._count(events, tried, is_login, weight, source), np.where(entered, -events.calls, 0.0)
+        )
         findings = self._judge(events, source, amounts)
         amounts = np.where(entered, -HONEST_SHARE * events.calls, amounts)
         return findings + self._judge_endpoints(events, source, tried, amounts)
@@ -132,11 +139,11 @@ class CredentialStuffingDetector(AbuseDetector):
         source[rows] = self._sources.touch_named(distinct, events.time, name)[inverse]
         return source
 
-    def _count(self, events: Events, tried: Bools, is_code: Bools, source: Slots) -> F64:
+    def _count(self, events: Events, tried: Bools, is_login: Bools, weight: F64, source: Slots) -> F64:
         """Guesses of each row that tried."""
         credential = events.read(events.batch.credential)
-        with_one = tried & (credential != 0) & ~is_code
-        guesses = np.where(tried & ~with_one, events.calls, 0.0)
+        with_one = tried & (credential != 0) & ~is_login
+        guesses = np.where(tried & ~with_one, events.calls * np.where(is_login, weight, 1.0), 0.0)
         guesses[with_one] = self._shown.count_novel(source[with_one], credential[with_one])
         return guesses
 

@@ -28,6 +28,7 @@ CONSUMERS_MIN = 20
 RARE_SHARE = 0.03  # Of all consumers.
 RARE_MIN = 6  # So many consumers are few in any case.
 _REFRESH_SECONDS = 30
+_WHOLE = 1e-6  # Nearer to a whole number, a count is one.
 
 
 class _Consumers(DetectorState):
@@ -166,6 +167,7 @@ class AbuseDetector(Detector):
 
     def _report(self, finding: Finding, time: int) -> AbuseSignal:
         known_for = INTERNAL_YOUNG_SECONDS if finding.is_internal else YOUNG_SECONDS
+        count = max(round(finding.count), round(finding.ceiling) + 1)  # It is more, if by a half.
         is_young = self.needs_history and not self._rarity.knows_for(known_for, time)
         return AbuseSignal(
             kind=finding.kind,
@@ -175,7 +177,8 @@ class AbuseDetector(Detector):
             consumer=finding.subject.consumer,
             time=time,
             seconds=finding.seconds,
-            count=max(round(finding.count), round(finding.ceiling) + 1),  # It is more, if by a half.
+            count=count,
+            is_estimate=abs(finding.count - count) > _WHOLE,
             ceiling=round(finding.ceiling),
             calls=round(finding.calls),
             basis=finding.basis,

@@ -1,21 +1,28 @@
-"""The share of calls that sensors lost recently. It widens the expected ranges and is printed in alerts.
+"""The share of calls that sensors did not read recently. It widens the expected ranges and is printed in alerts.
 
-A sensor reports its loss, separately for calls in clear text and over TLS, which it captures in different ways. The
-loss is kept by node, and weighs no more than what the node delivers. A row gets the loss of its node and way. A subject
-on several nodes gets the mean of their losses, weighted by its calls from each. So a node's report affects only its own
-rows.
+Calls of a service that is read in turns are estimated for the time between, without path and caller. They count as
+unread here too: else each endpoint of the service would seem to fall silent when the turns begin.
+
+A sensor reports its loss, separately for calls in clear text and over TLS, which it captures in different ways. What is
+known to be of one service is reported for it alone, and the rest for the node. The loss is kept by node, and weighs no
+more than what the node delivers. A row gets the loss of its service, and of its node, by way. A subject on several
+nodes gets the mean of their losses, weighted by its calls from each. So a node's report affects only its own rows.
 
 Subjects are counted from the first row of a node with loss until ten minutes after the last such row.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.detection.framework.rows import FLAG_ENCRYPTED, Events
+from collector.core.rows import Service
+from collector.detection.framework.distinct import list_distinct
+from collector.detection.framework.rows import FLAG_ENCRYPTED, FLAG_ESTIMATED, Events, hash_text
 from collector.detection.framework.slots import SubjectName, Subjects
-from collector.detection.framework.state import F64, Arrays, DetectorState, Slots, column, number, record
+from collector.detection.framework.state import F64, U64, Arrays, DetectorState, Slots, column, number, record
+from collector.inventory.naming import name_service
 from collector.storage.columns import RowBatch
 from common.bounded import BoundedDict
 
@@ -25,17 +32,21 @@ _STALE_SECONDS = 600  # An account that is older says nothing.
 _LEAST = 1e-4  # Less is nothing: sums fade for ever.
 _SEEN_MAX = 10  # A node may have seen so many calls for each that it delivers with them, or its loss weighs less.
 
+_SERVICES_MAX = 1_024  # Of one node that lost calls lately.
+
 _PLAIN, _TLS = 0, 1
 
 
 class _Account:
-    """Fading sums of one node over about a minute: calls seen and lost, in the clear and over TLS."""
+    """Fading sums of one node over about a minute: calls seen and lost, in the clear and over TLS, and of services that
+    lost some."""
 
-    __slots__ = ("lost", "seen", "time")
+    __slots__ = ("lost", "seen", "services", "time")
 
     def __init__(self) -> None:
         self.seen = [0.0, 0.0]
         self.lost = [0.0, 0.0]
+        self.services: BoundedDict[int, tuple[float, float]] = BoundedDict(_SERVICES_MAX)  # Seen and lost, by key.
         self.time = 0
 
     def add(self, time: int, batch: RowBatch) -> None:
@@ -45,6 +56,35 @@ class _Account:
             weight = min(1.0, _SEEN_MAX * _count_delivered(batch, way) / seen) if lost else 1.0
             self.seen[way] = self.seen[way] * fade + weight * seen
             self.lost[way] = self.lost[way] * fade + weight * lost
+        self._add_services(fade, batch)
+
+    def _add_services(self, fade: float, batch: RowBatch) -> None:
+        new: dict[int, float] = {}
+        for loss in batch.service_losses:
+            key = _key_service(loss.service, is_encrypted=loss.is_encrypted)
+            new[key] = new.get(key, 0.0) + loss.lost_calls
+        is_estimated = batch.flags & FLAG_ESTIMATED > 0
+        has_estimates = bool(is_estimated.any())
+        if not (new or self.services or has_estimates):
+            return
+        keys = _key_rows(batch)
+        for key in list_distinct(keys[is_estimated]).tolist() if has_estimates else ():
+            new[key] = new.get(key, 0.0) + float(batch.calls[is_estimated & (keys == key)].sum())
+        for key in {*new, *self.services}:
+            delivered, lost = float(batch.calls[~is_estimated & (keys == key)].sum()), new.get(key, 0.0)
+            weight = min(1.0, _SEEN_MAX * delivered / (delivered + lost)) if lost else 1.0
+            seen, before = (fade * one for one in self.services.get(key, (0.0, 0.0)))
+            seen, before = seen + weight * (delivered + lost), before + weight * lost
+            if before > _LEAST * seen:
+                self.services[key] = seen, before
+            else:
+                self.services.pop(key, None)
+
+    def service_ratios(self, time: int) -> dict[int, float]:
+        """By key of a service and way."""
+        if time - self.time > _STALE_SECONDS:
+            return {}
+        return {key: lost / seen for key, (seen, lost) in self.services.items() if seen > 0}
 
     def ratio(self, way: int, time: int) -> float:
         if self.seen[way] <= 0 or time - self.time > _STALE_SECONDS:
@@ -56,7 +96,7 @@ class _Account:
 class NodeLoss(DetectorState):
     """Lost of all seen, by node."""
 
-    _saved = record(dict[str, tuple[list[float], list[float], int]])
+    _saved = record(dict[str, tuple[list[float], list[float], int, dict[int, tuple[float, float]]]])
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,25 +115,31 @@ class NodeLoss(DetectorState):
 
     def measure_rows(self, batches: Sequence[RowBatch], time: int) -> F64 | None:
         """The loss of each row of batches, one behind the other; None where nothing was lost."""
-        ratios = [self.ratios(batch.node, time) for batch in batches]
-        if not any(map(any, ratios)):
-            return None
-        return np.concatenate(
-            [
-                np.where(batch.flags & FLAG_ENCRYPTED > 0, tls, plain)
-                for batch, (plain, tls) in zip(batches, ratios, strict=True)
-            ]
-        )
+        parts = [self._measure(batch, time) for batch in batches]
+        return np.concatenate(parts) if any(part.any() for part in parts) else None
+
+    def _measure(self, batch: RowBatch, time: int) -> F64:
+        plain, tls = self.ratios(batch.node, time)
+        ratios = np.where(batch.flags & FLAG_ENCRYPTED > 0, tls, plain)
+        account = self._accounts.get(batch.node)
+        services = account.service_ratios(time) if account is not None else {}
+        if services:
+            keys = _key_rows(batch)
+            for key, ratio in services.items():
+                own = keys == key
+                ratios[own] = 1 - (1 - ratios[own]) * (1 - ratio)
+        return ratios
 
     def dump(self, path: str = "") -> Arrays:
-        self._saved = {node: (one.seen, one.lost, one.time) for node, one in self._accounts.items()}
+        self._saved = {node: (one.seen, one.lost, one.time, dict(one.services)) for node, one in self._accounts.items()}
         return super().dump(path)
 
     def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
         super().load(saved, path)
-        for node, (seen, lost, time) in self._saved.items():
+        for node, (seen, lost, time, services) in self._saved.items():
             account = self._accounts[node] = _Account()
             account.seen, account.lost, account.time = seen, lost, time
+            account.services.update(services)
 
 
 class SubjectLoss(DetectorState):
@@ -227,3 +273,17 @@ def _split_calls(batch: RowBatch) -> tuple[tuple[int, int, int], tuple[int, int,
 def _count_delivered(batch: RowBatch, way: int) -> int:
     is_encrypted = batch.flags & FLAG_ENCRYPTED > 0
     return int(batch.calls[is_encrypted if way is _TLS else ~is_encrypted].sum())
+
+
+@lru_cache(maxsize=16_384)
+def _key_service(service: Service, *, is_encrypted: bool) -> int:
+    return hash_text(f"{int(is_encrypted)}/{service.cluster}/{name_service(service)}")
+
+
+def _key_rows(batch: RowBatch) -> U64:
+    """Of the service and way of each row."""
+    keys = [
+        np.array([_key_service(route.service, is_encrypted=way) for route in batch.routes], np.uint64)[batch.route]
+        for way in (False, True)
+    ]
+    return np.where(batch.flags & FLAG_ENCRYPTED > 0, keys[1], keys[0])

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.core.kinds import POSSIBLE_CREDENTIAL
 from collector.detection.framework.distinct import Groups, find_distinct, is_any_of, list_distinct, mix
 from collector.detection.framework.state import F64, U64, Bools, Slots
 from collector.storage.columns import RowBatch
@@ -158,8 +159,8 @@ class Events:
 
     @cached_property
     def is_anonymous(self) -> Bools:
-        """Without a credential."""
-        is_anonymous: Bools = self.read(self.batch.authentication) == 0
+        """Without a credential; a possible one is not one."""
+        is_anonymous: Bools = self.read(self.batch.authentication) & ~np.uint32(POSSIBLE_CREDENTIAL) == 0
         return is_anonymous
 
     @cached_property
@@ -248,8 +249,8 @@ def find_latest(slots: Slots, of: Slots, times: Slots) -> Slots:
     return latest
 
 
-# Bits of ROW_FLAG_OTHER and ROW_FLAG_ENCRYPTED of the wire.
-FLAG_OTHER, FLAG_ENCRYPTED = 1 << 1, 1 << 15
+# Bits of ROW_FLAG_OTHER, ROW_FLAG_ESTIMATED and ROW_FLAG_ENCRYPTED of the wire.
+FLAG_OTHER, FLAG_ESTIMATED, FLAG_ENCRYPTED = 1 << 1, 1 << 9, 1 << 15
 
 _KIND_NAMES = ("", "principal", "credential", "address", "workload")
 _KINDS = {

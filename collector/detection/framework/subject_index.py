@@ -384,7 +384,7 @@ class SubjectIndex(DetectorState):
         length = np.where(is_counted, objects.length, 0)
         estimated: F64 = novel * np.maximum(events.read(events.batch.objects_count).astype(np.float64), length)
         estimated /= np.maximum(length, 1)
-        return estimated
+        return np.minimum(estimated, events.calls)  # A call touches one object.
 
 
 def list_objects(events: Events) -> TouchedRows:

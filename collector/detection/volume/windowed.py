@@ -27,6 +27,7 @@ from collector.detection.volume.season import SeasonDetector
 
 _RAISE = 0.25  # A breach is reported again within its window when the score grew by this share.
 _GAP_WINDOWS = 2  # A reported episode goes on across so many calm ones.
+_LOSS_MAX = 0.95  # Of what is hardly read nobody knows how much there was.
 _CALLS_WEIGHT = 0.5  # Of a call; the rest needs an object the subject had not touched before.
 
 
@@ -321,7 +322,8 @@ class WindowedSeason(WindowedDetector):
         observation = Observation(
             slots=slots,
             window=window,
-            values=calls,
+            # What sensors did not read, because it was lost or between turns, was called all the same.
+            values=calls if loss is None else calls / (1 - np.minimum(loss, _LOSS_MAX)),
             floor=np.zeros(len(slots)),
             age=window - self.windows.first,
             loss=loss,

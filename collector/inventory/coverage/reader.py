@@ -52,6 +52,14 @@ _FAILED = _Words(
     meaning="The sensor failed on a call: a bug of Apidae, whose traceback is in the sensor's log.",
     advice="Report the traceback.",
 )
+_HEAD_LOST = _Words(
+    meaning="A response came whose request was not seen: it was lost on its way, or older than the sensor.",
+    advice="Right after a start it is normal; else give the sensor more CPU or a larger ring (ring_bytes).",
+)
+_LOOKED_AWAY = _Words(
+    meaning="A call was under way when the sensor stopped to read its connection.",
+    advice="Nothing to do where it is rare; else see why connections are no longer read (apidae coverage).",
+)
 _REQUEST = "request_"  # And what is wrong with it: `request_bad_host`.
 _WORDS: dict[tuple[str, str], _Words] = {
     ("kernel", "ring_full"): _Words(
@@ -62,10 +70,22 @@ _WORDS: dict[tuple[str, str], _Words] = {
         meaning="More than 128 requests waited for their answers on one connection.",
         advice="Nothing to do: the calls are counted; a client that pipelines so deep is rare.",
     ),
-    ("exchange", "request_head_lost"): _Words(
-        meaning="A response came whose request was not seen: it was lost on its way, or older than the sensor.",
-        advice="Right after a start it is normal; else give the sensor more CPU or a larger ring (ring_bytes).",
+    ("kernel", "over_budget"): _Words(
+        meaning="A cgroup made more system calls than the budget allows, and these were not read.",
+        advice="Capture by packets if the kernel can (apidae preflight says why not): it has no such budget.",
     ),
+    ("exchange", "request_head_lost"): _HEAD_LOST,
+    ("exchange", "looked_away"): _LOOKED_AWAY,
+    ("tls", "ring_full"): _Words(
+        meaning="Calls over TLS were faster than the sensor read them; how many follows from the events lost.",
+        advice="Give the sensor more CPU (capture_budget_core_share). Calls in the clear lost nothing by it.",
+    ),
+    ("tls", "over_budget"): _Words(
+        meaning="A process made more calls over TLS than are read, on a kernel that cannot read it in turns.",
+        advice="Raise heads_per_second, or use Linux 6.10 or later, where such calls are estimated.",
+    ),
+    ("tls", "request_head_lost"): _HEAD_LOST,
+    ("tls", "looked_away"): _LOOKED_AWAY,
     ("describe", "failed"): _FAILED,
     ("recognise", "failed"): _FAILED,
     ("aggregate", "failed"): _FAILED,

@@ -174,6 +174,7 @@ class Authentication:
     kinds: dict[str, int]
     unseen_calls: int
     weaknesses: dict[str, int] = field(default_factory=dict)  # Calls by what is weak about their credentials.
+    carriers: dict[str, int] = field(default_factory=dict)  # Calls by where their credentials were.
 
     @property
     def level(self) -> AuthenticationLevel:
@@ -226,7 +227,7 @@ class EndpointOperation:
     `sampled_errors` of these said that it failed, by their status or in their body."""
 
     parent_id: str  # The endpoint whose calls these are.
-    protocol: str  # graphql, json_rpc, mcp, soap.
+    protocol: str  # graphql, json_rpc, mcp, soap, action.
     kind: str  # query, mutation, subscription; method; tool, prompt, resource; action.
     name: str
     sampled_calls: int

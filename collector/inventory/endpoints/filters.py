@@ -145,7 +145,7 @@ class EndpointQuery(SortedQuery, SpanParameters):
     operation: Annotated[Text, Filter("n.operation = {operation:String}")] = Field(
         default="",
         max_length=300,
-        description="Exactly this GraphQL operation, JSON-RPC method, MCP tool or SOAP action.",
+        description="Exactly this GraphQL operation, JSON-RPC method, MCP tool, SOAP or other action.",
         examples=["ListOrders"],
     )
     operations: OperationView = Field(

@@ -23,6 +23,7 @@ from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, s
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import (
     AUTHENTICATED,
+    AUTHENTICATION,
     CLIENT_ERROR,
     ERROR,
     IN_SPAN,
@@ -47,7 +48,7 @@ _OF_ROWS: Mapping[str, str] = {
     "error": f"sumIf(r.calls, {ERROR})",
     "evaluated": f"sumIf(r.calls, {JUDGED})",
     "authenticated": f"sumIf(r.calls, {AUTHENTICATED})",
-    "authentication": f"groupBitOrIf(r.authentication, {JUDGED})",
+    "authentication": f"groupBitOrIf({AUTHENTICATION}, {JUDGED})",
     "protocols": f"groupBitOr({PROTOCOL_BIT})",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
@@ -58,7 +59,8 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "client_error": "sum(r.client_error_calls)",
     "error": "sum(r.error_calls)",
     "evaluated": "sum(r.judged_calls)",
-    "authenticated": "sum(r.authenticated_calls)",
+    "authenticated": "sum(r.authenticated_calls) + sumIf(r.possible_calls, r.route_id IN (SELECT route_id FROM "
+    "proven_carriers))",
     "authentication": "groupBitOr(r.authentication)",
     "protocols": "groupBitOr(r.protocols)",
     "last_seen": "max(r.last_seen)",

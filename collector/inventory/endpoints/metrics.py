@@ -4,7 +4,7 @@ Rows of calls lie by route, so only the rows of these endpoints are read. `read_
 read what an endpoint is besides HTTP.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -26,10 +26,11 @@ from collector.inventory.endpoints.endpoint import (
     decide_tier,
 )
 from collector.inventory.endpoints.exposure import Exposure, Observed
-from collector.inventory.endpoints.operations import count_by_kind, count_weaknesses
+from collector.inventory.endpoints.operations import compute_coverage, count_by_kind, count_weaknesses
 from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER
 from collector.inventory.endpoints.peers import Call, ContainerImage, DeployedWorkload, Holder
 from collector.inventory.endpoints.predicates import (
+    AUTHENTICATION,
     ERROR,
     FLAG_AMBIGUOUS,
     FLAG_CLIENT_STREAMING,
@@ -54,6 +55,7 @@ from collector.storage.columns import UsedBy, read_figures, sum_columns
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
 CONTENT_TYPES_MAX = 8
+CARRIERS_MAX = 20
 _AT_SERVER = f"r.role = {ROLE_SERVER} AND r.client_address != ''"
 _PUBLIC = is_public("r.client_address")
 
@@ -69,7 +71,8 @@ SELECT
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
     {sum_columns(UsedBy.ENDPOINTS)},
     sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,
-    sumMapIf([r.authentication], [r.calls], {JUDGED}) AS authentication,
+    sumMapIf([{AUTHENTICATION}], [r.calls], {JUDGED}) AS authentication,
+    sumMapIf([r.carriers], [r.calls], {JUDGED} AND r.carriers != '') AS carriers,
     groupBitOr({PROTOCOL_BIT}) AS protocols,
     sumMapIf([r.rpc_status], [r.calls + r.ended_later], r.rpc_status != 0) AS rpc_statuses,
     {who.count} AS consumers,
@@ -224,7 +227,6 @@ def read_endpoint(
     latency = compute_percentiles(*row["duration"])
     calls_by_bits = {int(bits): int(calls) for bits, calls in zip(*row["authentication"], strict=True)}
     judged, flags = sum(calls_by_bits.values()), int(row["flags"])
-    authenticated = sum(calls for bits, calls in calls_by_bits.items() if bits)
     protocols = name_protocols(int(row["protocols"]))
     return Endpoint(
         id=row["id"],
@@ -250,9 +252,10 @@ def read_endpoint(
         else None,
         response_size_bytes=compute_percentiles(*row["response_size"]),
         authentication=Authentication(
-            coverage=authenticated / judged if judged else None,
+            coverage=compute_coverage(calls_by_bits),
             kinds=count_by_kind(calls_by_bits),
             unseen_calls=status.success - judged,
+            carriers=_count_carriers(row["carriers"]),
             weaknesses=count_weaknesses(calls_by_bits),
         ),
         consumers=int(row["consumers"]),
@@ -278,6 +281,12 @@ def read_endpoint(
         limited_calls=outcomes.get(429, 0),
         risk=risk,
     )
+
+
+def _count_carriers(counted: tuple[Sequence[str], Sequence[int]]) -> dict[str, int]:
+    """Calls by carriers, most first."""
+    known = sorted(zip(*counted, strict=True), key=lambda one: (-int(one[1]), one[0]))
+    return {carriers: int(calls) for carriers, calls in known[:CARRIERS_MAX]}
 
 
 def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from collector.core.kinds import AUTHENTICATION_UNKNOWN, BITS, OPERATION_PROTOCOLS
+from collector.core.kinds import (
+    AUTHENTICATION_UNKNOWN,
+    BITS,
+    OPERATION_PROTOCOLS,
+    POSSIBLE_CREDENTIAL,
+    has_credentials,
+)
 from collector.inventory.endpoints.bodies import read_bodies
 from collector.inventory.endpoints.endpoint import Authentication, Endpoint, EndpointOperation, StatusMix, decide_tier
 from collector.inventory.query import Span
@@ -36,6 +42,7 @@ NAMES: dict[int, str] = {
     15: "negotiate",
     16: "mtls_forwarded",
     17: "other",
+    23: "possible_credential",
 }
 # What is weak about a credential that another bit names.
 WEAKNESSES: dict[int, str] = {
@@ -56,13 +63,19 @@ def name_kinds(bits: int) -> tuple[str, ...]:
     )
 
 
-def count_by_kind(calls_by_bits: dict[int, int]) -> dict[str, int]:
+def count_by_kind(calls_by_bits: Mapping[int, int]) -> dict[str, int]:
     """Calls by kind; a call with two credentials counts under both, one without any under `none`. Most calls first."""
     counts: dict[str, int] = {}
     for bits, calls in calls_by_bits.items():
         for name in name_kinds(bits) or ("none",):
             counts[name] = counts.get(name, 0) + calls
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def compute_coverage(calls_by_bits: Mapping[int, int]) -> float | None:
+    """The share of calls that carried credentials, not only possible ones; None without any."""
+    calls = sum(calls_by_bits.values())
+    return sum(n for bits, n in calls_by_bits.items() if bits & ~POSSIBLE_CREDENTIAL) / calls if calls else None
 
 
 def count_weaknesses(calls_by_bits: dict[int, int]) -> dict[str, int]:
@@ -94,7 +107,7 @@ def sum_judged(rows: str) -> str:
 
 def sum_authenticated(rows: str) -> str:
     """Of these, those that did."""
-    return _sum_authentication(rows, f"bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0 AND b != 0")
+    return _sum_authentication(rows, f"bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0 AND {has_credentials('b')}")
 
 
 def _sum_authentication(rows: str, condition: str) -> str:
@@ -236,7 +249,6 @@ def derive(parent: Endpoint, known: OperationSamples, span: Span) -> Endpoint | 
     judged = {bits: n for bits, n in known.authentication.items() if not bits & AUTHENTICATION_UNKNOWN}
     scale = calls / known.operation.sampled_calls
     scaled = {bits: round(n * scale) for bits, n in judged.items()}
-    total = sum(judged.values())
     bodies = read_bodies(
         {
             "request_bodies_read": known.requests_read,
@@ -265,7 +277,7 @@ def derive(parent: Endpoint, known: OperationSamples, span: Span) -> Endpoint | 
         time_to_first_byte_ms=None,
         response_size_bytes=None,
         authentication=Authentication(
-            coverage=sum(n for bits, n in judged.items() if bits) / total if total else None,
+            coverage=compute_coverage(judged),
             kinds=count_by_kind(scaled),
             unseen_calls=max(0, status.success - sum(scaled.values())),
             weaknesses=count_weaknesses(scaled),

@@ -11,6 +11,7 @@ from typing import Any
 
 from collector.core.kinds import (
     ConsumerKind,
+    find_authentication,
     find_bit,
     find_outcome,
     is_authenticated,
@@ -53,6 +54,7 @@ ERROR = is_error("r")
 UNREAD = is_not_read("r")
 JUDGED = is_judged("r")  # Served, and it could be seen whether there were credentials.
 AUTHENTICATED = is_authenticated("r")
+AUTHENTICATION = find_authentication("r")
 PROTOCOL_BIT = find_bit("r")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
-from collector.core.kinds import RPC_BITS
+from collector.core.kinds import BITS, RPC_BITS, Protocol
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
 from collector.inventory.templates.mapping import (
@@ -43,6 +43,8 @@ from collector.storage.records import read_record, select
 _CONTAINER: Final = 2  # The wire's WorkloadKind.
 _KUBERNETES: Final = 4
 LOOKS_MAX: Final = 6  # A minute: calls come with their routes, or a window of 10 s later.
+_NAMED_BITS: Final = RPC_BITS | BITS[Protocol.SOAP]  # Whose paths are names of services and methods.
+_HIDDEN_WORD: Final = "{word"  # What `template` writes for a word without a text.
 MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
@@ -118,9 +120,11 @@ def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> No
         _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
 
 
-def _has_trailing_slash(routes: Sequence[RouteEvidence]) -> bool:
-    """Whether all served calls of a path had a trailing slash, and there were enough to say so."""
+def _has_trailing_slash(routes: Sequence[RouteEvidence], method: str) -> bool:
+    """Whether all served calls of an endpoint had a trailing slash, and there were enough to say so. A method that was
+    never served follows the others."""
     served = [evidence for evidence in routes if evidence.served_calls]
+    served = [evidence for evidence in served if evidence.route.method == method] or served
     calls = sum(evidence.served_calls for evidence in served)
     return calls >= MIN_SLASHED_CALLS and all(evidence.route.has_trailing_slash for evidence in served)
 
@@ -128,10 +132,9 @@ def _has_trailing_slash(routes: Sequence[RouteEvidence]) -> bool:
 def _name(
     node: Position, segments: tuple[Segment, ...], words: Mapping[int, str], found: dict[int, EndpointName]
 ) -> None:
-    has_slash = _has_trailing_slash(node.routes)
     for evidence in node.routes:
         route = evidence.route
-        named = template(segments, has_slash, words)
+        named = template(segments, _has_trailing_slash(node.routes, route.method), words)
         found[route.route_id] = EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
     for (kept, text, word_hash), child in node.children.items():
         kind = kept
@@ -165,6 +168,22 @@ def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> 
 # Routes grouped in one pass; what is past them keeps the name of its own. 100,000 take some 6 s and 200 MB.
 ROUTES_LIMIT = 100_000
 
+# Of SOAP only samples know.
+_CALLS: Final = f"""
+SELECT route_id, sum(calls), sum(success_calls), bitOr(groupBitOr(protocols), if(
+    route_id IN (SELECT route_id FROM operation_samples WHERE protocol = 'soap'), {BITS[Protocol.SOAP]}, 0
+)) FROM routes_day GROUP BY route_id"""
+_RESPONSE_BODY: Final = 5  # The wire's SchemaPart.
+# Of the outermost object, or of the objects of an outermost list. `fields` is as collector/schemas/merging.py reads it.
+_ANSWERS: Final = f"""
+SELECT route_id, arrayStringConcat(arraySort(groupUniqArray(answer)), ' ') FROM (
+    SELECT route_id, concat(media_type, ' ', arrayStringConcat(arraySort(arrayFilter(
+        step -> match(step, '^(/\\\\[\\\\])?/[^/]+$'),
+        arrayMap(field -> JSONExtractString(field, 1), JSONExtractArrayRaw(fields))
+    )), ',')) AS answer
+    FROM schemas FINAL WHERE part = {_RESPONSE_BODY} AND status_class = 2 AND operation = '' AND {{condition}}
+) GROUP BY route_id"""
+
 Home = tuple[Service, str]  # Routes of one service and host are siblings.
 
 
@@ -196,16 +215,13 @@ class Catalogue:
         # What a crash left between a route or word and its mapping; the grouping mends what it has named itself.
         self._remember([route for route in unsure if self._is_unnamed(route)])
         self._grown.update((route.service, route.host) for route in unsure)
-        self._reveals.add_routes(unsure)
-        self._reveals.forget(words)
 
     def map_routes(self, routes: Sequence[Route]) -> None:
-        """Name new routes, and ask for their hidden words. Raises StoreError."""
+        """Name new routes. Raises StoreError."""
         with self._lock:
             routes = [self._hosts.rename(self._former_names.rename(route)) for route in routes]
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
-        self._reveals.add_routes(routes)
 
     def choose_former_names(self, told: Sequence[FormerName]) -> list[FormerName]:
         """Those that say something new."""
@@ -245,6 +261,7 @@ class Catalogue:
         try:
             calls = self._count_calls()
             siblings = self._select_siblings(None if is_all else homes, calls)
+            answers = self._read_answers(None if is_all else siblings)
         except StoreError:
             with self._lock:
                 self._grown |= homes
@@ -252,22 +269,47 @@ class Catalogue:
         moved = 0
         for routes in siblings.values():
             evidence = [
-                RouteEvidence(route=route, calls=total, served_calls=served, is_rpc=bool(protocols & RPC_BITS))
+                RouteEvidence(
+                    route=route,
+                    calls=total,
+                    served_calls=served,
+                    is_rpc=bool(protocols & _NAMED_BITS),
+                    answer=answers.get(route.route_id, ""),
+                )
                 for route in routes
                 for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
             ]
             learned = map_endpoints(evidence, self._mapping.words)
             moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
+            self._ask_for_names(routes, learned)
         if not is_all:
             self._look_again(
-                {home for home, routes in siblings.items() if any(r.route_id not in calls for r in routes)}
+                {
+                    home
+                    for home, routes in siblings.items()
+                    if any(route.route_id not in calls or route.route_id not in answers for route in routes)
+                }
             )
         return moved
 
-    def _look_again(self, uncounted: set[Home]) -> None:
-        """At those with routes whose calls are not in the tables yet: without calls, no route shows what it is."""
+    def _ask_for_names(self, routes: Sequence[Route], named: Mapping[int, EndpointName]) -> None:
+        """Asks the sensors for hidden words that are names, and no more for those that are values."""
+        hidden, names = set[int](), set[int]()
+        for route in routes:
+            # What follows a whole path has no place of its own here; its text is not needed to see what it is.
+            parts = named[route.route_id].template.strip("/").split("/")
+            for segment, part in zip(route.segments, parts, strict=False):
+                if segment.kind == WORD and segment.hash and not segment.text:
+                    hidden.add(segment.hash)
+                    if part.startswith(_HIDDEN_WORD):
+                        names.add(segment.hash)
+        self._reveals.forget(hidden - names)
+        self._reveals.ask(names)
+
+    def _look_again(self, unsure: set[Home]) -> None:
+        """At those with routes whose calls or answers are not in the tables yet: they show what a route is."""
         with self._lock:
-            self._looks = {home: looks for home in uncounted if (looks := self._looks.get(home, 0) + 1) < LOOKS_MAX}
+            self._looks = {home: looks for home in unsure if (looks := self._looks.get(home, 0) + 1) < LOOKS_MAX}
             self._grown.update(self._looks)
 
     def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
@@ -305,10 +347,17 @@ class Catalogue:
 
     def _count_calls(self) -> dict[int, tuple[int, int, int]]:
         """(calls, those answered 2xx, bits of their protocols) by route, as far back as they are kept."""
-        rows = self._store.query(
-            "SELECT route_id, sum(calls), sum(success_calls), groupBitOr(protocols) FROM routes_day GROUP BY route_id"
-        )
+        rows = self._store.query(_CALLS)
         return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+
+    def _read_answers(self, siblings: Mapping[Home, Sequence[Route]] | None) -> dict[int, str]:
+        """What these routes answer with 2xx, or all: media types, and the names of the fields of a document."""
+        condition, parameters = "1", dict[str, Any]()
+        if siblings is not None:
+            condition = "route_id IN {routes:Array(UInt64)}"
+            parameters["routes"] = [route.route_id for routes in siblings.values() for route in routes]
+        rows = self._store.query(_ANSWERS.replace("{condition}", condition), parameters)
+        return {int(route_id): str(answer) for route_id, answer in rows}
 
     def list_endpoints(self) -> dict[int, str]:
         """Endpoint ids by route id."""

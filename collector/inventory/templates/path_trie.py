@@ -13,7 +13,8 @@ The thresholds were chosen on the traffic of 152 published API descriptions with
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ class RouteEvidence:
     calls: int
     served_calls: int  # 2xx.
     is_rpc: bool = False  # The path ends in the names of a service and a method.
+    answer: str = ""  # Media type and fields of what is answered with 2xx; empty where none was read.
 
 
 Key = tuple[int, str, int]
@@ -107,6 +109,34 @@ class Position:
                 names |= child.find_names(path, depth - 1)
         return names
 
+    def find_calls(self, prefix: str = "", depth: int = NAMES_DEPTH) -> set[str]:
+        """Methods that were served here and up to `depth` levels below, each with its path: `*` for what is no literal,
+        0 for numbers."""
+        calls = {f"{method} {prefix}" for method in self.list_served_methods()}
+        if depth:
+            for (kind, text, _), child in self.children.items():
+                name = _DIGITS.sub("0", text) if kind == LITERAL else "*"
+                calls |= child.find_calls(f"{prefix}/{name}", depth - 1)
+        return calls
+
+    def find_answers(self, prefix: str = "", depth: int = NAMES_DEPTH) -> dict[str, str]:
+        """The answers of `find_calls` that were read, by call."""
+        found = {f"{one.route.method} {prefix}": one.answer for one in self.routes if one.served_calls and one.answer}
+        if depth:
+            for (kind, text, _), child in self.children.items():
+                name = _DIGITS.sub("0", text) if kind == LITERAL else "*"
+                found |= child.find_answers(f"{prefix}/{name}", depth - 1)
+        return found
+
+    def list_served_methods(self) -> set[str]:
+        """Methods that were answered 2xx here."""
+        return {evidence.route.method for evidence in self.routes if evidence.served_calls}
+
+    def list_rich_answers(self) -> set[str]:
+        """Answers to GET with so many fields that no other endpoint answers so."""
+        own = [one.answer for one in self.routes if one.served_calls and one.route.method == "GET"]
+        return {answer for answer in own if answer.count("/") > MIN_ANSWER_FIELDS}
+
     def is_inside(self, other: "Position") -> bool:
         """Whether every path below here also exists below `other` (methods included)."""
         methods = {evidence.route.method for evidence in other.routes}
@@ -162,6 +192,8 @@ RARE_SHARE: Final = 0.25
 # So many words with the same literals below them are values, however often each is called.
 MIN_ALIKE_WORDS: Final = 4
 MIN_ALIKE_SHARE: Final = 0.7
+MIN_ALIKE_ANSWERS: Final = 2
+MIN_AGREEING_SHARE: Final = 0.8  # An error page among the answers of one is no difference.
 # A word with so many names below it, of which its siblings have no more than this share, has an API of its own.
 MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
@@ -169,14 +201,42 @@ MAX_SHARED_NAMES: Final = 0.34
 MIN_EXTENSIONS: Final = 3
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
+MIN_NUMBERED_WRITTEN: Final = 3  # Where clients make or delete each of them.
 CODE_CHARACTERS_MAX: Final = 3
-# So many API words that are written as the values beside them are values too.
+# So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
-_WRITES: Final = frozenset(("PUT", "PATCH", "DELETE"))
+ONLY_SHARE: Final = 0.8
+# One alone is a value if it is called with the same methods, and with so many.
+MIN_METHODS: Final = 3
+# ... and so few where they have the same below them.
+MIN_WRITTEN_ALIKE: Final = 2
+_WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
+# So many with the same answers are values, if nothing else is at their position ...
+MIN_TWINS: Final = 3
+# ... or with very much below them, or, if more, with so much.
+MANY_TWIN_FORMS: Final = 6
+MIN_TWIN_FORMS: Final = 3
+# An answer with more fields than this is that of one endpoint, not the envelope of all.
+MIN_ANSWER_FIELDS: Final = 6
 _DIGITS: Final = re.compile(r"[0-9]+")
 _VERSION: Final = re.compile(r"[vV][0-9.]+")
 
+_EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
+# Extensions that say in which format an API answers.
+_FORMATS: Final = frozenset(
+    (
+        *("json", "jsonp", "jsonl", "xml", "rss", "atom"),
+        *("do", "action", "ashx", "asmx", "svc", "cgi", "php", "asp", "aspx", "jsp"),
+    )
+)  # fmt: skip
+
 _Children = list[tuple[Key, Position]]
+
+
+def is_file(key: Key) -> bool:
+    """Whether a segment is a literal that names a file, as `report-7.pdf` and `{}.png` do."""
+    match = _EXTENSION.match(key[1]) if key[0] == LITERAL else None
+    return match is not None and match[1].lower() not in _FORMATS
 
 
 def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
@@ -193,9 +253,10 @@ def find_values(position: Position, *, rare_calls: float, is_after_value: bool) 
         if values:
             values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
     values += _find_numbers(position, literals)
-    values += _find_numbered(literals)
-    values += _find_written(position, literals)
-    values += _find_files(literals)
+    values += _find_numbered(position)
+    values += _find_written(position, words + literals, is_after_value)
+    values += _find_twins(words + literals)
+    values += _find_files(literals, len(words))
     return list(dict.fromkeys(values))
 
 
@@ -249,7 +310,7 @@ def _find_joining(
     named: list[Key] = []
     bare: list[Key] = []
     for key, child in literals:
-        if "{}" not in key[1] and _joins(child, union, below, limit):
+        if "{}" not in key[1] and key[1][:1].isalnum() and _joins(child, union, below, limit):
             (named if child.has_names() else bare).append(key)
     joining = named if len(values) >= MIN_THIN_WORDS else []
     count = len(values) + len(joining)
@@ -261,7 +322,7 @@ def _find_joining(
 
 
 def _find_numbers(position: Position, literals: _Children) -> list[Key]:
-    """Whole numbers that were taken for versions, beside a parameter that has the same below it."""
+    """Whole numbers that were taken for versions, and short codes, beside a parameter that has the same below it."""
     shapes = position.children.get(VALUE)
     if shapes is None:
         return []
@@ -269,46 +330,118 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
     return [
         key
         for key, child in literals
-        if key[1].isdigit() and len(child.find_forms() & below) * 2 >= len(child.find_forms())
+        if (
+            key[1].isdigit()
+            or (len(key[1]) <= CODE_CHARACTERS_MAX and _DIGITS.search(key[1]) and not _VERSION.fullmatch(key[1]))
+        )
+        and len(child.find_forms() & below) * 2 >= len(child.find_forms())
     ]
 
 
-def _find_numbered(literals: _Children) -> list[Key]:
-    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`)."""
+def _find_numbered(position: Position) -> list[Key]:
+    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`), however they were
+    answered."""
     groups: dict[str, list[Key]] = defaultdict(list)
-    for key, _ in literals:
+    for key in position.children:
         text = key[1]
-        if "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
+        if key[0] == LITERAL and "{}" not in text and _DIGITS.search(text) and not _VERSION.fullmatch(text):
             groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
-    return [key for group in groups.values() if len(group) >= MIN_NUMBERED for key in group]
+    values: list[Key] = []
+    for group in groups.values():
+        is_written = all(_is_written(position.children[key]) for key in group)
+        values += group if len(group) >= (MIN_NUMBERED_WRITTEN if is_written else MIN_NUMBERED) else []
+    return values
 
 
-def _find_written(position: Position, literals: _Children) -> list[Key]:
-    """API words that are made, changed or deleted like the values beside them, and have nothing of their own below."""
+def _find_written(position: Position, named: _Children, is_after_value: bool) -> list[Key]:
+    """Words that clients make, change or delete by their name, in the same way: they chose the names.
+
+    What is below a parameter may be a part of it that is replaced or deleted as a whole. Elsewhere they are values if
+    they are nearly all that is there, and have the same literals below them or are deleted one by one.
+    """
+    written = [(key, child) for key, child in named if "{}" not in key[1] and _is_written(child)]
+    bare = [(key, child) for key, child in written if not child.children]
     shapes = position.children.get(VALUE)
-    if shapes is None:
-        return []
-    methods = {evidence.route.method for evidence in shapes.routes if evidence.served_calls}
-    written = []
-    for key, child in literals:
-        own = {evidence.route.method for evidence in child.routes if evidence.served_calls}
-        if not child.children and own <= methods and own & _WRITES:
-            written.append(key)
-    return written if len(written) >= MIN_WRITTEN else []
+    if shapes is not None:
+        methods = shapes.list_served_methods()
+        inside = [key for key, child in bare if child.list_served_methods() <= methods]
+        same = [key for key, child in bare if len(methods) >= MIN_METHODS and child.list_served_methods() == methods]
+        return inside if len(inside) >= MIN_WRITTEN else same
+    least = ONLY_SHARE * sum(key[1][:1].isalnum() or key[0] == WORD for key, _ in named)
+    alike = _find_alike([(key, child) for key, child in written if child.has_names()], Position.find_calls)
+    if len(alike) >= max(MIN_WRITTEN_ALIKE, least):
+        return alike
+    is_deleted = any("DELETE" in child.list_served_methods() for _, child in bare)
+    is_collection = is_deleted and not is_after_value and bool(position.list_served_methods())
+    return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, least) else []
 
 
-def _find_files(literals: _Children) -> list[Key]:
-    """File names of many kinds: `{}.pdf`, `{}.png` and whatever names end like them and have nothing below."""
-    patterns = [key for key, _ in literals if key[1].startswith("{}.")]
-    if len(patterns) < MIN_EXTENSIONS:
+def _is_written(child: Position) -> bool:
+    return any(evidence.served_calls and evidence.route.method in _WRITES for evidence in child.routes)
+
+
+def _find_twins(named: _Children) -> list[Key]:
+    """Words with the same answers below each of them, or the same answer with many fields: names of tables, projects,
+    labels. Resources of an API may have the same paths below them, but their answers differ."""
+    named = [(key, child) for key, child in named if "{}" not in key[1]]
+    above = [(key, child) for key, child in named if child.has_names()]
+    alike = set(_find_alike(above, Position.find_calls))
+    twins = _select_agreeing([(key, child) for key, child in above if key in alike])
+    forms = set[str]().union(*(child.find_forms() for _, child in above))
+    is_all = len(twins) == len(named)
+    least = MIN_TWINS if is_all or len(forms) >= MANY_TWIN_FORMS else MIN_ALIKE_WORDS
+    values = twins if len(twins) >= least and (is_all or len(forms) >= MIN_TWIN_FORMS) else []
+    answers: dict[str, list[Key]] = defaultdict(list)
+    for key, child in named:
+        if not child.children:
+            for answer in child.list_rich_answers():
+                answers[answer].append(key)
+    return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+
+
+def _select_agreeing(children: _Children) -> list[Key]:
+    """Those that hardly anywhere answer otherwise than most others; none where the answers of too few were read."""
+    answers = {key: child.find_answers() for key, child in children}
+    if sum(map(bool, answers.values())) < MIN_TWINS:
         return []
-    extensions = {key[1].rpartition(".")[2] for key in patterns}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for own in answers.values():
+        for call, answer in own.items():
+            counts[call][answer] += 1
+    usual = {call: counter.most_common(1)[0][0] for call, counter in counts.items()}
+    agreeing = {key: sum(usual[call] == answer for call, answer in own.items()) for key, own in answers.items()}
+    return [key for key, count in agreeing.items() if count >= MIN_AGREEING_SHARE * len(answers[key])]
+
+
+def _find_alike(children: _Children, find_parts: Callable[[Position], set[str]]) -> list[Key]:
+    """Those that have nearly all that most of them have, and hardly anything that no other has."""
+    parts = {key: find_parts(child) for key, child in children}
+    counts = Counter(part for own in parts.values() for part in own)
+    common = {part for part, count in counts.items() if count * 2 > len(children)}
+    shared = {part for part, count in counts.items() if count >= max(2, len(children) // 3)}
+    return [
+        key
+        for key, own in parts.items()
+        if own
+        and len(own & common) >= MIN_ALIKE_SHARE * len(common)
+        and len(own & shared) >= MIN_ALIKE_SHARE * len(own)
+    ]
+
+
+def _find_files(literals: _Children, word_count: int) -> list[Key]:
+    """Names of files of many kinds, `{}.pdf`, `{}.png`, with all that end like them and have nothing below; and of one
+    kind, where clients write them and nothing else is there: they chose the whole name."""
+    patterns = [(key, child) for key, child in literals if key[1].startswith("{}.")]
+    extensions = {key[1].rpartition(".")[2] for key, _ in patterns}
+    if len(extensions) < MIN_EXTENSIONS:
+        is_only = len(patterns) == len(literals) and not word_count
+        return [key for key, child in patterns if is_only and is_file(key) and "PUT" in child.list_served_methods()]
     named = [
         key
         for key, child in literals
         if "{}" not in key[1] and "." in key[1] and key[1].rpartition(".")[2] in extensions and not child.children
     ]
-    return patterns + named
+    return [key for key, _ in patterns] + named
 
 
 def _shares(position: Position, key: Key) -> bool:
@@ -340,9 +473,17 @@ def _joins(child: Position, union: Position, below: set[str], limit: float) -> b
     it is called no more than the set's words are and has nothing that they lack."""
     own = child.find_forms()
     named = [name for name in own if name.startswith("/") and name != "/*"]
+    if _answers_alike(child, union):
+        return True
     if named:
         return sum(name in below for name in named) * 3 >= len(named) * 2 and len(own & below) * 3 >= len(own) * 2
     return child.calls <= limit and child.is_inside(union)
+
+
+def _answers_alike(child: Position, union: Position) -> bool:
+    """Whether a word has the same as the set of values, at several places, and answers alike."""
+    answers = child.find_answers()
+    return len(answers) >= MIN_ALIKE_ANSWERS and answers.items() <= union.find_answers().items()
 
 
 def _are_alike(words: _Children) -> bool:

@@ -1,6 +1,6 @@
 """Finds where a service takes the rest of a path as one value, and folds what is below there into `{path}`.
 
-Two signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
+Three signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
 
 - **Files.** Most of what is called below a position are files (names with an extension), in several directories. File
   servers, object stores and static content look so. Only children that hold files are folded, so an API beside them
@@ -9,23 +9,25 @@ Two signs are looked for in the trie of a service's routes, from the root down, 
 - **Names after a path.** The same literals (`manifests`, `blobs`) follow prefixes of different lengths, which are text
   and have nothing else in common. Registries and version control look so. The path is what is before the literal:
   `/v2/{path}/manifests/{reference}`.
+- **One answer at every depth.** What is answered at a position, with many fields, is answered at several depths below
+  it too. Trees of documents look so, as does an endpoint that echoes what it is called with.
 
 The numbers say how much must be seen before a tree is taken for one value. An API whose every route was called once
 also has many leaves; it has neither extensions nor the same names at several depths.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
 from collector.inventory.naming import LITERAL, PATH, WORD
-from collector.inventory.templates.path_trie import VALUE, Key, Position
+from collector.inventory.templates.path_trie import VALUE, Key, Position, is_file
 
 PATH_KEY: Final[Key] = (PATH, "", 0)
 # So many files, in so many directories, are a tree of files ...
 FILES_MIN: Final = 8
+NAMED_FILES_MIN: Final = 2  # Of them, with an extension; the others are objects that clients write.
 DIRECTORIES_MIN: Final = 2
 # ... where they are this share of the leaves.
 FILES_SHARE: Final = 0.6
@@ -39,15 +41,6 @@ NAMES_SHARE: Final = 0.7
 DEPTH_MAX: Final = 12
 # Methods that make or delete what a segment names.
 _WRITES: Final = frozenset(("PUT", "POST", "DELETE"))
-_EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
-# Extensions that say in which format an API answers.
-_FORMATS: Final = frozenset(
-    (
-        *("json", "jsonp", "jsonl", "xml", "rss", "atom"),
-        *("do", "action", "ashx", "asmx", "svc", "cgi", "php", "asp", "aspx", "jsp"),
-    )
-)  # fmt: skip
-
 _Path = tuple[Key, ...]
 _Counts = dict[int, tuple[int, int]]  # (leaves, files) by id of the position, which lives as long as the trie.
 
@@ -59,15 +52,9 @@ def fold_whole_paths(root: Position) -> None:
     pending = [root]
     while pending:
         position = pending.pop()
-        if len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
+        if not _fold_answers(position) and len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
             _fold_prefixes(position)
         pending += [child for key, child in position.children.items() if key != PATH_KEY]
-
-
-def is_file(key: Key) -> bool:
-    """Whether a segment is a literal that names a file, as `report-7.pdf` and `{}.png` do."""
-    match = _EXTENSION.match(key[1]) if key[0] == LITERAL else None
-    return match is not None and match[1].lower() not in _FORMATS
 
 
 def _count_leaves(position: Position, counts: _Counts) -> tuple[int, int]:
@@ -77,7 +64,7 @@ def _count_leaves(position: Position, counts: _Counts) -> tuple[int, int]:
         if child.children:
             found = _count_leaves(child, counts)
         else:
-            found = (int(child.served > 0), int(child.served > 0 and is_file(key)))
+            found = (int(child.served > 0), int(child.served > 0 and (is_file(key) or _is_object(child, position))))
         counts[id(child)] = found
         leaves, files = leaves + found[0], files + found[1]
     return leaves, files
@@ -87,12 +74,12 @@ def _fold_files(position: Position, counts: _Counts) -> bool:
     holding = {key: child for key, child in position.children.items() if _holds_files(counts.get(id(child), (0, 0)))}
     if len(holding) < CHILDREN_MIN:
         return False
-    files = directories = 0
+    files = objects = directories = 0
     for key, child in holding.items():
-        own, parents = _count_files(key, child)
-        files, directories = files + own, directories + parents
+        own, stored, parents = _count_files(key, child)
+        files, objects, directories = files + own, objects + stored, directories + parents
     directories += any(not child.children for child in holding.values())
-    if files < FILES_MIN or directories < DIRECTORIES_MIN:
+    if files < NAMED_FILES_MIN or files + objects < FILES_MIN or directories < DIRECTORIES_MIN:
         return False
     if sum(_is_written(child) for child in holding.values()) * 2 > len(holding):
         target = position.children.setdefault(VALUE, Position())
@@ -117,7 +104,12 @@ def _fold(position: Position, folded: dict[Key, Position]) -> None:
 
 
 def _is_written(child: Position) -> bool:
-    return any(one.served_calls and one.route.method in _WRITES for one in child.routes) and bool(child.children)
+    return bool(child.list_served_methods() & _WRITES) and bool(child.children)
+
+
+def _is_object(child: Position, parent: Position) -> bool:
+    """Whether clients write here and read it again, in what is no collection that the API lists."""
+    return {"PUT", "GET"} <= child.list_served_methods() and not parent.list_served_methods()
 
 
 def _holds_files(count: tuple[int, int]) -> bool:
@@ -126,15 +118,16 @@ def _holds_files(count: tuple[int, int]) -> bool:
     return files > 0 and files >= FILES_SHARE * leaves
 
 
-def _count_files(key: Key, child: Position) -> tuple[int, int]:
-    """Files at and below a child, and the directories below `child` that they are in."""
-    files, directories = 0, set()
+def _count_files(key: Key, child: Position) -> tuple[int, int, int]:
+    """Files and other stored objects at and below a child, and the directories below `child` that they are in."""
+    files, objects, directories = 0, 0, set()
     for last, node, parent in _walk(key, child):
-        if is_file(last) and node.served and not node.children:
-            files += 1
+        is_stored = parent is not None and _is_object(node, parent)
+        if node.served and not node.children and (is_file(last) or is_stored):
+            files, objects = files + is_file(last), objects + (not is_file(last))
             if parent is not None:
                 directories.add(id(parent))
-    return files, len(directories)
+    return files, objects, len(directories)
 
 
 def _walk(key: Key, child: Position) -> Iterator[tuple[Key, Position, Position | None]]:
@@ -143,6 +136,31 @@ def _walk(key: Key, child: Position) -> Iterator[tuple[Key, Position, Position |
         one = pending.pop()
         yield one
         pending += [(below, node, one[1]) for below, node in one[1].children.items()]
+
+
+def _fold_answers(position: Position) -> bool:
+    own = position.list_rich_answers()
+    if not own:
+        return False
+    paths = list(_list_paths(position))
+    same = {path for path in paths if _find_below(position, path).list_rich_answers() & own}
+    if len(same) < CHILDREN_MIN or len({len(path) for path in same}) < LENGTHS_MIN:
+        return False
+    others = [path for path in paths if path not in same]
+    names = frozenset(path[-1][1] for path in others if path[:-1] in same and path[-1][0] == LITERAL)
+    if len(same) < FILES_SHARE * (len(same) + sum(path[-1][1] not in names for path in others)):
+        return False
+    target = Position()
+    for key in list(position.children):
+        _move_below(position.children.pop(key), names, target)
+    position.children[PATH_KEY] = target
+    return True
+
+
+def _find_below(position: Position, path: _Path) -> Position:
+    for key in path:
+        position = position.children[key]
+    return position
 
 
 def _fold_prefixes(position: Position) -> None:
@@ -195,6 +213,10 @@ def _find_following_names(position: Position) -> frozenset[str]:
     counts = {name: sum(name in own for own in following.values()) for name in names}
     kept = frozenset(name for name, count in counts.items() if count >= NAMES_SHARE * len(following))
     lengths = {len(prefix) for prefix in following}
+    # What makes some prefixes longer must vary too: `/{ledger}/api/report` beside `/{ledger}/report` is an API.
+    longer = [prefix for prefix in following if len(prefix) > min(lengths)]
+    if len({prefix[-1] for prefix in longer}) * 2 < len(longer):
+        return frozenset()
     is_path = len(kept) >= NAMES_MIN and len(following) >= PREFIXES_MIN and len(lengths) >= LENGTHS_MIN
     return frozenset(names) if is_path else frozenset()
 
@@ -214,7 +236,8 @@ def _has_varied_depth(position: Position) -> bool:
 
 
 def _is_text(key: Key) -> bool:
-    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1])
+    """Whether a segment may be part of a path that a client chose. What begins with a sign is the server's own."""
+    return key[0] == WORD or (key[0] == LITERAL and "{}" not in key[1] and key[1][:1].isalnum())
 
 
 def _list_paths(position: Position, before: _Path = ()) -> Iterator[_Path]:

@@ -19,7 +19,15 @@ comes first in the key, because every list first asks which hosts were called as
 
 from collections.abc import Iterable, Mapping
 
-from collector.core.kinds import find_bit, is_authenticated, is_client_error, is_error, is_judged, is_success
+from collector.core.kinds import (
+    POSSIBLE_CREDENTIAL,
+    find_bit,
+    has_credentials,
+    is_client_error,
+    is_error,
+    is_judged,
+    is_success,
+)
 from collector.storage.columns import COLUMNS, Adding, RowColumn
 from collector.storage.tables.layout import (
     DEDUPLICATE,
@@ -107,11 +115,13 @@ _SUMMARY = {
     "success_calls": ("sum, UInt64", f"sumIf(m.calls, {is_success('m')})"),
     "client_error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_client_error('m')})"),
     "error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_error('m')})"),
-    "authenticated_calls": ("sum, UInt64", f"sumIf(m.calls, {is_authenticated('m')})"),
+    "authenticated_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND {has_credentials('m.authentication')})"),
     "authentication": ("groupBitOr, UInt32", f"groupBitOrIf(m.authentication, {_JUDGED})"),
     "duration": ("sumMap, Tuple(Array(UInt16), Array(UInt64))", "sumMap(m.duration)"),
     "judged_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED})"),
     "protocols": ("groupBitOr, UInt32", f"groupBitOr({find_bit('m')})"),
+    # With possible credentials alone: authenticated once they are proven (collector/inventory/credentials.py).
+    "possible_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND m.authentication = {POSSIBLE_CREDENTIAL})"),
 }
 # Of calls from before there was the column, all that were served count.
 _DEFAULTS = {"judged_calls": " DEFAULT success_calls"}
@@ -317,6 +327,19 @@ TABLES = (
         """,
         key="endpoint_id",
         shard_by="cityHash64(endpoint_id)",
+    ),
+    # Routes with carriers of possible credentials that are credentials there (collector/inventory/credentials.py).
+    Table(
+        name="proven_carriers",
+        columns="""
+            route_id UInt64
+            carriers String
+            time DateTime('UTC')
+        """,
+        key="route_id, carriers",
+        shard_by="route_id",
+        engine="ReplacingMergeTree(time)",
+        expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
     ROWS_MINUTE,
     ROWS_HOUR,

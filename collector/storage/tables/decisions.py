@@ -145,6 +145,7 @@ TABLES = (
             window_end Float64
             calm_seconds Float64
             measure Float64
+            is_sure Bool
             outcome LowCardinality(String)
             rule_id String
         """,

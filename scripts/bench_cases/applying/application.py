@@ -109,13 +109,14 @@ def run_application(application: Application, home: Path, data: Path, port: int)
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         try:
-            _wait_until_ready(process, port, log, application.name)
+            wait_until_ready(process, port, log, application.name)
             yield
         finally:
             _end(process)
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path, name: str) -> None:
+def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path, name: str) -> None:
+    """Returns once the port is open. Raises ApplicationError."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:

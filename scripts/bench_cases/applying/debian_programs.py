@@ -25,8 +25,7 @@ PUSHGATEWAY: Final = Application(
     routes=(
         "GET /metrics", "GET /-/healthy", "GET /-/ready", "GET /api/v1/status", "GET /api/v1/metrics", "GET /",
         "PUT /metrics/job/{job}", "POST /metrics/job/{job}", "DELETE /metrics/job/{job}",
-        "PUT /metrics/job/{job}/{labels:path}", "POST /metrics/job/{job}/{labels:path}",
-        "DELETE /metrics/job/{job}/{labels:path}",
+        *(f"{method} /metrics/job/{{job}}/{{label}}/{{value}}" for method in ("PUT", "POST", "DELETE")),
     ),
     findings=OPEN_CHANGES,
 )  # fmt: skip
@@ -97,4 +96,29 @@ REGISTRY: Final = Application(
     findings=OPEN_CHANGES,
 )  # fmt: skip
 
-DEBIAN_PROGRAMS: Final = (PROMETHEUS, PUSHGATEWAY, CADDY, INFLUXDB, ETCD, SYNCTHING, REGISTRY)
+VICTORIA_METRICS: Final = Application(
+    name="victoria-metrics",
+    debian=("victoria-metrics",),
+    python=("requests",),
+    routes=(
+        "POST /write", "POST /api/v1/import", "POST /api/v1/import/prometheus", "POST /api/v1/import/csv",
+        "GET /internal/force_flush", "GET /api/v1/query", "POST /api/v1/query", "GET /api/v1/query_range",
+        "GET /prometheus/api/v1/query", "GET /prometheus/api/v1/query_range", "GET /api/v1/labels",
+        "GET /api/v1/label/{name}/values", "GET /api/v1/series", "GET /api/v1/status/tsdb", "GET /api/v1/export",
+        "GET /federate", "GET /health", "GET /metrics", "GET /targets", "GET /flags", "GET /vmui/",
+        "GET /api/v1/status/active_queries", "GET /-/reload", "POST /api/v1/admin/tsdb/delete_series",
+        "GET /snapshot/create", "GET /snapshot/list", "GET /snapshot/delete",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
+DEBIAN_PROGRAMS: Final = (
+    PROMETHEUS,
+    PUSHGATEWAY,
+    CADDY,
+    INFLUXDB,
+    ETCD,
+    SYNCTHING,
+    REGISTRY,
+    VICTORIA_METRICS,
+)

@@ -91,4 +91,32 @@ MAILDEV: Final = Application(
     | {("personal_data_without_authentication", f"GET {path}") for path in ("/email", "/email/{id}")},
 )  # fmt: skip
 
-NODE_PROGRAMS: Final = (JSON_SERVER, TIDDLYWIKI, DYNALITE, S3RVER, PRISM, POUCHDB, MAILDEV)
+AZURITE: Final = Application(
+    name="azurite",
+    node=("azurite",),
+    python=("azure-storage-blob",),
+    routes=(
+        "GET /{account}/", "GET /{account}/{container}", "PUT /{account}/{container}",
+        "DELETE /{account}/{container}", "HEAD /{account}/{container}", "GET /{account}/{container}/{blob:path}",
+        "PUT /{account}/{container}/{blob:path}", "HEAD /{account}/{container}/{blob:path}",
+        "DELETE /{account}/{container}/{blob:path}",
+    ),
+    authentication={"*": "hmac_signature"},
+)  # fmt: skip
+
+NODE_RED: Final = Application(
+    name="node-red",
+    node=("node-red",),
+    python=("requests", "websocket-client"),
+    routes=(
+        "GET /", "GET /settings", "GET /settings/user", "GET /flows", "POST /flows", "GET /flows/state", "GET /icons",
+        "GET /theme", "GET /nodes", "GET /nodes/{module}", "GET /nodes/{module}/{set}", "PUT /nodes/{module}/{set}",
+        "GET /context/global", "GET /context/flow/{id}", "GET /locales/{namespace}", "GET /comms", "POST /flow",
+        "GET /flow/{id}", "PUT /flow/{id}", "DELETE /flow/{id}",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
+NODE_PROGRAMS: Final = (
+    JSON_SERVER, TIDDLYWIKI, DYNALITE, S3RVER, PRISM, POUCHDB, MAILDEV, AZURITE, NODE_RED,
+)  # fmt: skip

@@ -58,16 +58,28 @@ def record_packets(port: int, file: Path) -> Iterator[None]:
         process.wait()
 
 
+# tshark reports requests of methods that it does not know as data (MKCALENDAR: RFC 4791). Their head begins a segment.
+_UNKNOWN_METHODS = "^(MKCALENDAR|MKADDRESSBOOK|QUERY) "
+_HEADERS = "1"  # RFC 9113 section 6.2.
+
+
 def read_calls(file: Path, port: int) -> list[ObservedCall]:
     """All HTTP/1 and HTTP/2 calls of a capture; those of a connection in the order of their requests."""
-    fields = ("tcp.stream", "http.request.method", "http.request.uri", "http.response.code")
+    fields = ("tcp.stream", "http.request.method", "http.request.uri", "http.response.code", "tcp.payload")
+    is_unknown = f'tcp.dstport == {port} and tcp.payload matches "{_UNKNOWN_METHODS}"'
     requests: dict[str, list[tuple[str, str]]] = {}
     statuses: dict[str, list[int]] = {}
-    for stream, method, uri, code in _list_rows(file, port, "http.request or http.response", fields):
-        if method:
+    for stream, method, uri, code, payload in _list_rows(
+        file, port, f"http.request or http.response or ({is_unknown})", fields
+    ):
+        if code:
+            if not code.startswith("1") or code == "101":
+                statuses.setdefault(stream, []).append(int(code))
+        elif method:
             requests.setdefault(stream, []).append((method, uri))
-        if code and (not code.startswith("1") or code == "101"):
-            statuses.setdefault(stream, []).append(int(code))
+        else:
+            own_method, own_uri, _ = bytes.fromhex(payload).decode("latin-1").split(" ", 2)
+            requests.setdefault(stream, []).append((own_method, own_uri))
     calls = []
     for stream, asked in requests.items():
         answers = statuses.get(stream, [])
@@ -77,15 +89,20 @@ def read_calls(file: Path, port: int) -> list[ObservedCall]:
 
 
 def _read_http2(file: Path, port: int) -> list[ObservedCall]:
-    fields = ("tcp.stream", "http2.streamid", "http2.headers.method", "http2.headers.path", "http2.headers.status")
+    names = ("http2.headers.method", "http2.headers.path", "http2.headers.status")
+    fields = ("tcp.stream", "http2.type", "http2.streamid", *names)
     requests: dict[tuple[str, str], tuple[str, str]] = {}
     statuses: dict[tuple[str, str], int] = {}
-    for stream, ids, methods, paths, codes in _list_rows(file, port, "http2.headers", fields):
-        for number in ids.split(","):
-            if methods:
-                requests[stream, number] = (methods.split(",")[0], paths.split(",")[0])
-            elif codes:
-                statuses[stream, number] = int(codes.split(",")[0])
+    for stream, types, ids, methods, paths, codes in _list_rows(file, port, "http2.headers", fields):
+        frames = zip(types.split(","), ids.split(","), strict=False)
+        # A packet may have frames of several streams; trailers are a second HEADERS frame without a status.
+        numbers = list(dict.fromkeys(number for kind, number in frames if kind == _HEADERS))
+        if methods:
+            asked = zip(methods.split(","), paths.split(","), strict=False)
+            requests |= {(stream, number): one for number, one in zip(numbers, asked, strict=False)}
+        elif codes:
+            answers = zip(numbers, codes.split(","), strict=False)
+            statuses |= {(stream, number): int(code) for number, code in answers}
     return [ObservedCall(method, strip_query(path), statuses.get(key, 0)) for key, (method, path) in requests.items()]
 
 

@@ -108,8 +108,8 @@ DATASETTE: Final = Application(
     python=("datasette", "requests", "setuptools<81"),
     routes=(
         "GET /", "GET /-/versions.json", "GET /-/plugins.json", "GET /-/databases.json", "GET /-/settings.json",
-        "GET /{database}", "GET /{database}.json", "GET /{database}/{table}", "GET /{database}/{table}.json",
-        "GET /{database}/{table}/{pk}", "GET /{database}/{table}/{pk}.json", "GET /-/static/{path:path}",
+        "GET /-/static/{path:path}", "GET /{database}.json", "GET /{database}", "GET /{database}/{table}.json",
+        "GET /{database}/{table}", "GET /{database}/{table}/{pk}.json", "GET /{database}/{table}/{pk}",
     ),
 )  # fmt: skip
 
@@ -134,6 +134,64 @@ GRADIO: Final = Application(
     findings=OPEN_CHANGES,
 )  # fmt: skip
 
+JUPYTER: Final = Application(
+    name="jupyter",
+    python=("jupyter-server", "ipykernel", "requests", "websocket-client"),
+    routes=(
+        "GET /api", "GET /api/status", "GET /api/me", "GET /api/kernelspecs", "GET /api/terminals",
+        "POST /api/contents/{path:path}/checkpoints", "GET /api/contents/{path:path}/checkpoints", "GET /api/contents",
+        "GET /api/contents/{path:path}", "PUT /api/contents/{path:path}", "PATCH /api/contents/{path:path}",
+        "DELETE /api/contents/{path:path}", "GET /files/{path:path}", "GET /api/sessions", "POST /api/sessions",
+        "GET /api/sessions/{session}", "DELETE /api/sessions/{session}", "GET /api/kernels",
+        "GET /api/kernels/{kernel_id}", "GET /api/kernels/{kernel_id}/channels",
+        "POST /api/kernels/{kernel_id}/interrupt",
+    ),
+    authentication={"*": "api_key_header|bearer_opaque|other"},  # `Authorization: token ..`
+)  # fmt: skip
+
+DEVPI: Final = Application(
+    name="devpi",
+    python=("devpi-server", "requests", "setuptools<81"),
+    routes=(
+        "GET /", "GET /+api", "GET /+status", "POST /+login", "GET /{user}", "PUT /{user}", "PATCH /{user}",
+        "GET /{user}/{index}", "PUT /{user}/{index}", "POST /{user}/{index}/", "DELETE /{user}/{index}",
+        "GET /{user}/{index}/+api", "GET /{user}/{index}/+simple/", "GET /{user}/{index}/+simple/{project}/",
+        "GET /{user}/{index}/+f/{relpath:path}", "GET /{user}/{index}/{project}",
+        "GET /{user}/{index}/{project}/{version}",
+    ),
+    authentication={
+        "*": "basic|api_key_header",
+        **dict.fromkeys(("GET /", "GET /+api", "GET /+status", "POST /+login", "PUT /{user}"), "none"),
+        **dict.fromkeys(("GET /{user}/{index}/+f/{relpath:path}", "GET /{user}/{index}/+simple/{project}/"), "none"),
+        "GET /{user}/{index}/+simple/": "none",
+    },
+)  # fmt: skip
+
+FAVA: Final = Application(
+    name="fava",
+    python=("fava", "requests"),
+    routes=(
+        "GET /", "GET /static/{filename:path}", "GET /{ledger}/account/{name}/", "PUT /{ledger}/api/add_entries",
+        *(f"GET /{{ledger}}/api/{name}" for name in (
+            "changed", "errors", "balance_sheet", "income_statement", "trial_balance", "ledger_data", "payee_accounts",
+            "query",
+        )),
+        "GET /{ledger}/{report_name}/",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
+GLANCES: Final = Application(
+    name="glances",
+    python=("glances[web]", "requests"),
+    routes=(
+        "GET /status", "GET /api/4/status", "GET /api/4/all", "GET /api/4/pluginslist",
+        "GET /api/4/{plugin}/history/{nb}", "GET /api/4/{plugin}/history", "GET /api/4/{plugin}/limits",
+        "GET /api/4/{plugin}/views", "GET /api/4/{plugin}/{item}", "GET /api/4/{plugin}",
+    ),
+)  # fmt: skip
+
 PYTHON_PROGRAMS: Final = (
     HTTPBIN, PYPISERVER, MOTO, RADICALE, WSGIDAV, KINTO, SQLITE_WEB, ISSO, DATASETTE, SUPERVISOR, GRADIO,
+    JUPYTER, DEVPI, FAVA, GLANCES,
 )  # fmt: skip

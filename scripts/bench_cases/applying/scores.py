@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from scripts.bench_cases.applying.application import Application
@@ -41,14 +42,19 @@ def score(
     alerts: Iterable[Mapping[str, Any]],
 ) -> Score:
     """Endpoints, findings and alerts are those of the API, of this application's port."""
+    endpoints = [one for one in endpoints if not one.get("operation")]  # Their calls are those of their parents.
     table = [(route, _compile(route)) for route in application.routes]
     served = Counter(
         route for call in calls if 100 < call.status < 400 and (route := find_route(table, call.method, call.path))
     )
     successes = {_shape(one): one for one in endpoints if _count_successes(one)}
-    shapes = {_normalise(route): route for route in application.routes}
+    paths: dict[str | None, list[str]] = {}
+    for call in (call for call in calls if 100 < call.status < 400):
+        paths.setdefault(find_route(table, call.method, call.path), []).append(f"{call.method} {call.path}")
+    shapes = {shape: route for route, pattern in table for shape in _list_shapes(route, pattern, paths.get(route, ()))}
+    shapes |= {_normalise(route): route for route in application.routes}
     right = [shape for shape in successes if shape in shapes]
-    found = [route for route in served if _normalise(route) in successes]
+    found = {shapes[shape] for shape in right} & set(served)
     answered = {shape: one for shape, one in successes.items() if one["status"]["2xx"]}
     kinds = [_is_authentication_right(application, shapes.get(shape), one) for shape, one in answered.items()]
     weights = [int(one["calls"]) for one in answered.values()]
@@ -64,7 +70,7 @@ def score(
         findings_true=len(named) - len(false),
         findings_false=tuple(sorted(false)),
         wrong_endpoints=tuple(sorted(shape for shape in successes if shape not in shapes)),
-        missed_routes=tuple(sorted(route for route in served if _normalise(route) not in successes)),
+        missed_routes=tuple(sorted(set(served) - found)),
         alerts=tuple(f"{one['kind']}: {one['title']}" for one in alerts),
     )  # fmt: skip
 
@@ -75,11 +81,21 @@ def find_route(table: Sequence[tuple[str, "re.Pattern[str]"]], method: str, path
     return next((route for route, pattern in table if pattern.fullmatch(line)), None)
 
 
+def _list_shapes(route: str, pattern: "re.Pattern[str]", paths: Iterable[str]) -> set[str]:
+    """How an endpoint of the route may be written. A parameter that had one value may be that value, for nobody can see
+    that it is a parameter."""
+    matches = [match.groups() for path in paths if (match := pattern.fullmatch(path))]
+    parts = _PARAMETER.split(route)
+    values = [set(column) for column in zip(*matches, strict=True)] or [set()] * (len(parts) - 1)
+    choices = product(*(("{}", *own) if len(own) == 1 else ("{}",) for own in values))
+    return {"".join(part + text for part, text in zip(parts, (*texts, ""), strict=True)) for texts in choices}
+
+
 def _compile(route: str) -> "re.Pattern[str]":
     parts, end = [], 0
     for match in _PARAMETER.finditer(route):
         parts.append(re.escape(route[end : match.start()]))
-        parts.append(".+" if match[0].endswith(":path}") else "[^/]+")
+        parts.append("(.+)" if match[0].endswith(":path}") else "([^/]+)")
         end = match.end()
     return re.compile("".join(parts) + re.escape(route[end:]))
 

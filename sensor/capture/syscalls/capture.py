@@ -12,7 +12,7 @@ from typing import Final
 from common.figures import Figure, make_totals
 from sensor.capture.packets.capture import READ_LIMIT
 from sensor.capture.packets.port_counts import StreamCalls, read_port_counts
-from sensor.capture.source import Capture
+from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.local_clients import LocalClients
 from sensor.capture.syscalls.streams import Conversations, Verdict, unpack_event
 from sensor.core.calls import Exchange
@@ -59,6 +59,7 @@ class SyscallCapture(Capture):
         self._local = LocalClients(self._conversations.leave)
         self._stream_calls = StreamCalls()
         self._listening: set[int] = set()
+        self._lost_calls = 0
         self._last_counters: dict[SyscallCounter, int] = {}
         self._last_coverage: list[PortCount] = []
         self._is_closed = False
@@ -136,9 +137,11 @@ class SyscallCapture(Capture):
         return calls * UNKNOWN_NS_PER_CALL
 
     def counts(self) -> tuple[StageCount, ...]:
-        """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
+        """The accounts of `kernel` and `exchange`. What a full ring lost are events, of which a call has several."""
         told, count = self.syscall_counters(), self._stage.count()
-        dropped = {"over_budget": told[SyscallCounter.REFUSED], "ring_full": told[SyscallCounter.EVENTS_LOST]}
+        lost = estimate_lost_calls(told[SyscallCounter.EVENTS_LOST], told[SyscallCounter.EVENTS], count.seen)
+        self._lost_calls = max(self._lost_calls, lost)
+        dropped = {"over_budget": told[SyscallCounter.REFUSED], "ring_full": self._lost_calls}
         seen = count.seen + sum(dropped.values())
         return (StageCount(stage="kernel", seen=seen, used=count.seen, dropped=tuple(dropped.items())), count)
 

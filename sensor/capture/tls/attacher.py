@@ -17,13 +17,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from common.token_bucket import TokenBucket
 from sensor.capture.tls.duty import DutyCycle
-from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.finder import Found
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
+from sensor.capture.tls.sandbox import SearchError
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.ebpf.uprobes import TlsProgram
 
@@ -60,6 +61,17 @@ class ProbedFile:
     pids: tuple[int, ...]
     sites: tuple[Site, ...]  # Of the probes that are in it; empty where it is not read.
     reason: str
+
+
+class Searcher(Protocol):
+    """Finds the places in a file (sensor.capture.tls.sandbox.FileSearcher)."""
+
+    def search(self, fd: int, name: str) -> Found:
+        """Raises OSError, SearchError."""
+
+    def close_idle(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class _ChangedError(Exception):
@@ -115,6 +127,7 @@ class Attacher:
         prober: TlsProgram,
         close_probes: Callable[[Iterable[int]], None],
         processes: ProcessFiles,
+        searcher: Searcher,
         monotonic: Callable[[], float],
         unread: UnreadProcesses | None = None,
         duty: DutyCycle | None = None,
@@ -125,6 +138,7 @@ class Attacher:
         self._prober = prober
         self._close_probes = close_probes
         self._processes = processes
+        self._searcher = searcher
         self._monotonic = monotonic
         self._held: dict[FileId, _Held] = {}
         # Of which nothing is probed: no TLS, a library that is not read, or one that the kernel refused.
@@ -171,6 +185,7 @@ class Attacher:
             self._change_places(held, -1)
             os.close(held.fd)
         self._held.clear()
+        self._searcher.close()
         self._files, self.shares, self.over = (), {}, {}
         self._unread.update(None)
 
@@ -204,6 +219,7 @@ class Attacher:
                 self._release(file)
         self._without = {file: sites for file, sites in self._without.items() if file in mapped}
         self._take_up_all([one for file, one in mapped.items() if file not in self._held and file not in self._without])
+        self._searcher.close_idle()
         if self._duty is not None:
             self._duty.forget({pid for one in mapped.values() for pid in one.pids})
         self.take_turns()
@@ -356,10 +372,14 @@ class Attacher:
     def _search(self, one: MappedFile, fd: int) -> tuple[tuple[Site, ...], str]:
         """The places of the file, none where nothing is probed, and its library. Raises OSError."""
         try:
-            found = search_file(fd, one.name.rpartition("/")[2])
+            found = self._searcher.search(fd, one.name.rpartition("/")[2])
             sites, work = found.sites, found.work
         except OSError:
             raise
+        except SearchError as error:
+            self.failed_total += 1
+            logger.warning("TLS of %s is not read: %s", one.name, error)
+            sites, work = Sites(library="unknown", reason=f"It was not searched: {error}."), WORK_PER_SECOND
         except Exception:
             # Anybody's file: what is wrong with one must not keep the others from being read.
             self.failed_total += 1

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
-from sensor.capture.source import Capture
+from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.duty import DutyCycle
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
+from sensor.capture.tls.sandbox import FileSearcher
 from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
@@ -76,6 +77,9 @@ class PortEstimates:
     def __init__(self) -> None:
         self._open: dict[Port, _Estimate] = {}
         self._before: dict[Port, tuple[int, int]] = {}  # Turns and calls, as of the last time.
+        self._lost = 0  # Calls of all ports, as of the last time.
+        self._gaps: dict[Port, int] = {}  # Turns that are no calls, as of the last time,
+        self._looks: dict[Port, tuple[PortReading, int]] = {}  # and as of now.
 
     def update(
         self,
@@ -83,10 +87,11 @@ class PortEstimates:
         counts: Iterable[PortCount],
         readings: Mapping[Port, PortReading],
         shares: Mapping[int, float],
+        lost_calls: int = 0,
     ) -> None:
-        """The kernel's counts and what was read, both since the start; `shares`: of the processes that make more calls
-        than are read (`DutyCycle.over`). Once a second: what is over is noticed a second late, and then estimated from
-        the second before."""
+        """The kernel's counts and what was read, both since the start, as are `lost_calls`: those of all ports;
+        `shares`: of the processes that make more calls than are read (`DutyCycle.over`). Once a second: what is over is
+        noticed a second late, and then estimated from the second before."""
         for count in counts:
             port = (count.cgroup_id, count.port)
             reading = readings.get(port)
@@ -97,6 +102,7 @@ class PortEstimates:
             self._before[port] = count.exchanges, reading.calls
             over = reading.processes & shares.keys()
             reading.share = min((shares[pid] for pid in over), default=1.0)
+            self._looks[port] = reading, count.exchanges - reading.calls - reading.estimated
             if over:
                 if one is None:
                     one = self._open[port] = _Estimate(calls, turns, now)
@@ -113,6 +119,19 @@ class PortEstimates:
                 reading.estimated += missing
             if now >= one.ends_at:
                 del self._open[port]
+        self._share_loss(lost_calls)
+
+    def _share_loss(self, lost_calls: int) -> None:
+        """Lost calls belong to the ports where the kernel counted more turns than calls were read since the last
+        time."""
+        new, self._lost = lost_calls - self._lost, lost_calls
+        missing = {port: gap - self._gaps.get(port, 0) for port, (_, gap) in self._looks.items()}
+        self._gaps = {port: gap for port, (_, gap) in self._looks.items()}
+        total = sum(gap for gap in missing.values() if gap > 0)
+        if new > 0 and total:
+            for port, gap in missing.items():
+                self._looks[port][0].lost += max(0, round(min(new, total) * gap / total))
+        self._looks.clear()
 
 
 # Events taken from the ring at once: 8 to 40 ms of work.
@@ -182,6 +201,7 @@ class TlsCapture(Capture):
                 uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
                 read_scope=read_scope,
             ),
+            searcher=FileSearcher(),
             monotonic=time.monotonic,
             unread=unread,
             duty=duty,
@@ -192,6 +212,7 @@ class TlsCapture(Capture):
             unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
         )
         self._split = PortSplit()
+        self._lost_calls = 0
         self._estimates = PortEstimates()
         self.way, self.fallback_reason, self.limitation = below.way, below.fallback_reason, below.limitation
         self.maps, self.bell = below.maps, below.bell
@@ -274,16 +295,22 @@ class TlsCapture(Capture):
             self._duty.limit(calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
-        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused."""
+        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused. Where processes
+        are read in turns, what is over the budget is estimated and not lost."""
         count, totals = self._reader.stage.count(), self._read_counters()
-        dropped = {
-            **dict(count.dropped),
-            "over_budget": totals[SyscallCounter.REFUSED],
-            "ring_full": totals[SyscallCounter.EVENTS_LOST],
-        }
+        dropped = {**dict(count.dropped), "ring_full": self._count_lost(totals)}
+        if self._duty is None:
+            dropped["over_budget"] = totals[SyscallCounter.REFUSED]
         seen = count.used + sum(dropped.values())
         tls = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
         return (*self._below.counts(), tls)
+
+    def _count_lost(self, totals: Sequence[int]) -> int:
+        """Calls whose events found the ring full; it never falls."""
+        events, calls = totals[SyscallCounter.EVENTS], self._reader.stage.count().used
+        lost = estimate_lost_calls(totals[SyscallCounter.EVENTS_LOST], events, calls)
+        self._lost_calls = max(self._lost_calls, lost)
+        return self._lost_calls
 
     def coverage(self) -> Sequence[PortCount]:
         """Ports, with what is read of the encrypted ones."""
@@ -296,7 +323,8 @@ class TlsCapture(Capture):
 
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""
-        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over)
+        lost = self._count_lost(self._read_counters())
+        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over, lost)
 
     def figures(self) -> tuple[Figure, ...]:
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher
@@ -333,6 +361,11 @@ class TlsCapture(Capture):
                 "turns",
                 "Times that probes went into a process that is read by turns.",
                 self._duty.turns if self._duty else 0,
+            ),
+            (
+                "over_budget_calls",
+                "Calls beyond the budget: estimated where processes are read by turns, else lost.",
+                counters[SyscallCounter.REFUSED],
             ),
             ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
         )

@@ -23,6 +23,7 @@ class PortReading:
     share: float = 1.0  # Of the time in which it is read, now.
     turns: int = 0  # Of client and server while it was read a part of the time,
     estimated: int = 0  # and calls of that time that were not read.
+    lost: int = 0  # Calls whose events found the ring full.
 
 
 @dataclass(slots=True)
@@ -73,6 +74,7 @@ class PortSplit:
             joined_late=parts.late,
             calls=reading.calls,
             exchanges=reading.estimated,
+            lost_calls=reading.lost,
             read_by=", ".join(sorted(reading.libraries)),
             read_share=reading.share,
         )

@@ -2,9 +2,7 @@
 it.
 """
 
-from typing import Final
-
-NOT_FOUND: Final = "No library of TLS that can be read was found in its process."
+from sensor.coverage.report import NO_LIBRARY
 
 
 class UnreadProcesses:
@@ -20,4 +18,4 @@ class UnreadProcesses:
 
     def why(self, pid: int) -> str:
         """What of it is not read, in a sentence; empty where all is, or where nobody looks."""
-        return "" if self._reasons is None else self._reasons.get(pid, NOT_FOUND)
+        return "" if self._reasons is None else self._reasons.get(pid, NO_LIBRARY)

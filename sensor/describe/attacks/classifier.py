@@ -18,7 +18,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from sensor.describe.attacks.classes import (
     Attack,
@@ -33,6 +33,7 @@ from sensor.describe.attacks.classes import (
 from sensor.describe.attacks.conduct import find_misconduct
 from sensor.describe.attacks.matching import Rule, RuleMatcher, RuleSet
 from sensor.describe.attacks.own_rules import OWN_RULES
+from sensor.describe.attacks.prose import is_document, is_search, shorten, strip_marks, strip_markup
 
 _QUOTING: Final = str.maketrans("", "", "\"'\\^")
 _HIDING: Final = ("'", '"', "\\", "^", "$", "``", "//", "  ")  # One of these is in whatever is hidden so.
@@ -55,7 +56,6 @@ def strip_quoting(text: str) -> str | None:
 
 
 PARTS_MAX: Final = 64
-_TEXT_MAX: Final = 4_096  # Characters of one field.
 _NAME: Final = re.compile(r"""(?<![\w*])name\s*=\s*(?:"((?:[^"\\]|\\.){0,256})"|([^;\s"]{1,256}))""", re.IGNORECASE)
 _FILE: Final = re.compile(
     r"""filename(?:\*\s*=\s*[\w-]*'[\w-]*'([^;\s]{0,256})|\s*=\s*(?:"((?:[^"\\]|\\.){0,256})"|([^;\s"]{1,256})))""",
@@ -89,12 +89,13 @@ def list_fields(body: str) -> Iterator[Value]:
         if charset is not None:
             yield Value(Part.CHARSET, charset[1])
         if rest:
-            yield Value(Part.TEXT, rest[0][:_TEXT_MAX].strip("\r\n"))
+            yield Value(Part.TEXT, shorten(rest[0].strip("\r\n")))
 
 
-VALUE_BYTES_MAX = 8_192  # Of one value; what is longer is read so far.
 VALUES_MAX = 200  # Of one request.
+_PAIRS_MAX: Final = 96  # Names and values of a form.
 _ROUNDS = 3
+_SEGMENTS_MAX: Final = 32  # Of a path that may be in base64.
 _DEPTH_MAX = 8
 _SEPARATOR = re.compile(r"[&;](?=[^&;=]*=)|&")
 _COOKIES = re.compile(r";\s*")
@@ -102,15 +103,33 @@ _REFERRED: Final = re.compile(r"[?&]")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|%u([0-9a-fA-F]{4})")
 _COMMENT = re.compile(r"/\*!?\d*(.{0,200}?)\*/", re.DOTALL)
 _FORM_PARTS: Final = frozenset({Part.QUERY_NAME, Part.QUERY, Part.FIELD})
+_NAMED_PARTS: Final = frozenset({Part.QUERY_NAME, Part.FIELD})
+_PAIR: Final = re.compile(r"[\w.%\[\]-]{1,64}=(.+)", re.DOTALL)  # What shows only after decoding.
 _OTHER_BODIES: Final = ("{", "[", "<", "")  # How bodies begin that are no form, and do not say what they are.
 # Two bytes that old decoders took for `.`, `/` and `\`.
-_OVERLONG = {b"\xc0\xae": b".", b"\xc0\xaf": b"/", b"\xc1\x9c": b"\\", b"\xc0\x2f": b"/", b"\xc0\x5c": b"\\"}
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{10,}={0,2}\Z")
+_OVERLONG = {
+    b"\xc0\xae": b".",
+    b"\xc0\xaf": b"/",
+    b"\xc1\x9c": b"\\",
+    b"\xc0\x2e": b".",
+    b"\xc0\x2f": b"/",
+    b"\xc0\x5c": b"\\",
+}
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{7,}={0,2}\Z")
+_BASE64_MIN: Final = 7
+# How nine or more characters of printable ASCII begin in base64; one random text of 3,000 does, too.
+PRINTED_BASE64: Final = (
+    r"(?-i:(?:^|[/?=&])(?:[I-Za-f][C-HS-Xi-nyz0-3][ABEFIJMNQRUVYZcdghklopstwx014589][\w-]){3}[\w-]*(?:[/?&=]|$))"
+)
+_HIDDEN: Final = Rule("base64", AttackClass.PROTOCOL, PRINTED_BASE64, is_sure=False)  # Worth a look, no attack.
 _PRINTED_MIN: Final = 0.9  # Of what base64 gives, or it was none.
-# Marks that databases and browsers fold to those of ASCII, and entities that browsers know in small letters only.
-_FOLDED: Final = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
+# Marks that databases and browsers fold to those of ASCII, or do not see.
+_FOLDED: Final = str.maketrans(
+    "\u2018\u2019\u02bc\u201c\u201d\u2215\u2044\u2216", "'''\"\"//\\", "\u200b\u200c\u200d\u2060\ufeff"
+)
 # `<` and `>` with the high bit set, which readers of seven bits drop.
 _HIGH_BIT: Final = re.compile("\u00bc(\\w[^\u00bc\u00be]*)\u00be([^\u00bc\u00be]*)\u00bc/(\\w+)[^\u00bc\u00be]?\u00be")
+# Entities that browsers know in small letters only.
 _ENTITIES: Final = re.compile(r"&(tab|newline|colon);", re.IGNORECASE)
 
 
@@ -118,7 +137,10 @@ def list_values(request: Request) -> list[Value]:
     """Names and values of a request, decoded, at most VALUES_MAX."""
     found: list[Value] = []
     for part, text in _split(request):
-        found += (Value(part, value) for value in read_value(text, is_form=part in _FORM_PARTS))
+        values = read_value(text, is_form=part in _FORM_PARTS)
+        if part in _NAMED_PARTS and (len(values) > 1 or values[:1] != [text]):
+            values += [pair[1] for value in values if (pair := _PAIR.match(value)) is not None]
+        found += (Value(part, value) for value in values)
         if len(found) >= VALUES_MAX:
             break
     return found[:VALUES_MAX]
@@ -137,24 +159,31 @@ def read_value(value: str, *, is_form: bool = True) -> list[str]:
 
 def decode(value: str, *, is_form: bool = True) -> str:
     """As a server, its framework and a browser may decode it one after the other. Never raises."""
-    # JSON may hold half a pair of surrogates, which has no UTF-8.
-    text = value[:VALUE_BYTES_MAX].encode("utf-8", "replace").decode("utf-8")
+    text = shorten(value)
+    if not text.isascii():  # JSON may hold half a pair of surrogates, which has no UTF-8.
+        text = text.encode("utf-8", "replace").decode("utf-8")
     if is_form:
         text = text.replace("+", " ")
     for _ in range(_ROUNDS):
         raw = unquote_to_bytes(text)
-        for overlong, plain in _OVERLONG.items():
-            raw = raw.replace(overlong, plain)
+        if b"\xc0" in raw or b"\xc1" in raw:
+            for overlong, plain in _OVERLONG.items():
+                raw = raw.replace(overlong, plain)
         plainer = raw.decode("utf-8", "replace")
+        if "\\" in plainer or "%u" in plainer:
+            plainer = _ESCAPE.sub(_read_escape, plainer).encode("utf-8", "replace").decode("utf-8")
         if plainer == text:
             break
         text = plainer
     if "&" in text:
         text = html.unescape(_ENTITIES.sub(lambda found: {"t": "\t", "n": "\n", "c": ":"}[found[1][0].lower()], text))
-    text = _ESCAPE.sub(lambda found: chr(int(next(group for group in found.groups() if group), 16)), text)
     if text.isascii():
         return text
     return unicodedata.normalize("NFKC", _HIGH_BIT.sub(r"<\1>\2</\3>", text)).translate(_FOLDED)
+
+
+def _read_escape(found: re.Match[str]) -> str:
+    return chr(int(next(group for group in found.groups() if group), 16))
 
 
 def _read_all(text: str) -> list[str]:
@@ -170,7 +199,11 @@ def _read_all(text: str) -> list[str]:
 
 def _split(request: Request) -> Iterator[Value]:
     yield Value(Part.PATH, request.path)
-    for pair in _SEPARATOR.split(request.query):
+    for segment in request.path.split("/", _SEGMENTS_MAX + 1)[1 : _SEGMENTS_MAX + 1]:
+        hidden = _read_base64(unquote(segment)) if len(segment) >= _BASE64_MIN else ""
+        if hidden:
+            yield Value(Part.PATH, hidden)
+    for pair in _cut(_SEPARATOR.split(request.query)):
         name, _, value = pair.partition("=")
         if name:
             yield Value(Part.QUERY_NAME, name)
@@ -188,6 +221,11 @@ def _split(request: Request) -> Iterator[Value]:
         yield from _split_body(request.body, request.content_type)
 
 
+def _cut(pairs: list[str]) -> list[str]:
+    """The first and the last pairs: what is between them may be padding."""
+    return pairs if len(pairs) <= _PAIRS_MAX else pairs[: _PAIRS_MAX // 2] + pairs[-_PAIRS_MAX // 2 :]
+
+
 def _split_body(body: str, content_type: str) -> Iterator[Value]:
     if is_multipart(content_type):
         yield from list_fields(body)
@@ -196,7 +234,7 @@ def _split_body(body: str, content_type: str) -> Iterator[Value]:
     if not is_form or "=" not in body:
         yield Value(Part.FIELD if is_form else Part.TEXT, body)
     else:
-        for pair in body.split("&"):
+        for pair in _cut(body.split("&")):
             yield from (Value(Part.FIELD, text) for text in pair.split("=", 1) if text)
 
 
@@ -244,6 +282,7 @@ _NARROW = frozenset({AttackClass.LOG4SHELL, AttackClass.XXE})  # What is like th
 _WORD = re.compile(r"[\w.-]*\Z", re.ASCII)  # Rules with gaps are not asked of it.
 # A product of a User-Agent (RFC 9110, section 10.1.5): a name, a slash and a version that begins with a digit.
 _PRODUCT = re.compile(r"\b[A-Za-z][\w.-]*/v?\d[\w.+~-]*", re.ASCII)
+_LOOSE_MIN: Final = 3  # Loose rules of one class that count in prose.
 _SHORT = 3  # Words of so many letters are no payload.
 
 
@@ -254,7 +293,7 @@ class AttackClassifier:
         """`keyed_hash` gives 64 bits, never 0. Rules that RE2 has no syntax for are left out and counted."""
         self._hash = keyed_hash
         rules = (*core_rules, *OWN_RULES)
-        self._everywhere = RuleMatcher([rule for rule in rules if rule.part is None])
+        self._everywhere = RuleMatcher([_HIDDEN, *(rule for rule in rules if rule.part is None)])
         placed = {rule.part for rule in rules if rule.part is not None}
         self._placed = {part: RuleSet([rule for rule in rules if rule.part is part]) for part in placed}
         self.left_out = [*self._everywhere.left_out, *(name for own in self._placed.values() for name in own.left_out)]
@@ -292,7 +331,8 @@ class AttackClassifier:
         kind = min(votes, key=lambda kind: (kind not in _NARROW, -votes[kind], _ORDER[kind]))
         return self._make_attack(kind, len(matched) > 1 or any(rule.is_sure for rule in matched), text)
 
-    def _match(self, text: str, part: Part) -> list[Rule]:
+    def _match(self, text: str, part: Part, *, is_bare: bool = False) -> list[Rule]:
+        """Rules that match; `is_bare`: what only formats was removed already."""
         whole = text
         if part is Part.AGENT:
             text = _PRODUCT.sub(" ", text)  # `Docker-Client/27.3`, `APT-HTTP/1.3` are no commands and no protocols.
@@ -306,6 +346,22 @@ class AttackClassifier:
             found += [rule for rule in self._everywhere.match(bare) if rule.attack_class is AttackClass.RCE]
         if part is Part.ORIGIN:
             found = [rule for rule in found if rule.attack_class is not AttackClass.SSRF]
+        found = [rule for rule in found if rule is not _HIDDEN]
+        return self._weigh(found, text, part, is_bare=is_bare) if found else found
+
+    def _weigh(self, found: list[Rule], text: str, part: Part, *, is_bare: bool) -> list[Rule]:
+        """Those of the matching rules that count in a text of this kind: ordinary markup and prose match many."""
+        bare = text if is_bare else strip_markup(text)
+        is_prose = is_document(bare)
+        if is_prose and not is_bare:
+            bare = strip_marks(bare)
+        if bare != text:
+            return self._match(bare, part, is_bare=True)
+        if is_prose:
+            loose = Counter(kind for _, kind in {(rule.name, rule.attack_class) for rule in found if rule.is_loose})
+            return [rule for rule in found if not rule.is_loose or loose[rule.attack_class] >= _LOOSE_MIN]
+        if is_search(text):
+            return [rule for rule in found if not rule.is_loose or rule.attack_class is not AttackClass.SQLI]
         return found
 
     def _find_misconduct(self, request: Request) -> tuple[Attack, str] | None:

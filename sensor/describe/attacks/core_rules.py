@@ -25,13 +25,17 @@ _LEVEL = re.compile(r"paranoia-level/(\d)")
 _LEVEL_MAX = 3
 _LOOSE: Final = frozenset(
     {
-        "921110", "921151", "931130", "932100", "932105", "932106", "932110", "932115", "932130", "932150", "932190",
-        "932200", "933100", "933190", "933210", "941130", "941150", "941170", "941210", "941310", "941330", "941340",
-        "941380", "942110", "942120", "942190", "942200", "942230", "942251", "942260", "942300", "942330", "942340",
-        "942360", "942361", "942370", "942400", "942410", "942420", "942421", "942430", "942431", "942432", "942440",
-        "942460", "942490", "942510", "942511", "943110", "943120",
+        "921110", "921151", "931120", "931130", "932100", "932105", "932106", "932110", "932115", "932130", "932150",
+        "932190", "932200", "933100", "933190", "933210", "941130", "941150", "941170", "941210", "941310", "941330",
+        "941340", "941380", "942110", "942120", "942170", "942190", "942200", "942230", "942251", "942260", "942270",
+        "942300", "942310", "942330", "942340", "942360", "942361", "942370", "942390", "942400", "942410", "942420",
+        "942421", "942430", "942431", "942432", "942440", "942460", "942490", "942510", "942511", "943110", "943120",
     }
 )  # fmt: skip
+# Rules of the first level that match what people write about programs.
+_LOOSE_IN_PROSE: Final = frozenset({"932140", "933160", "934100", "941140", "942140", "942170", "942270", "942350"})
+_MAIL: Final = "9323"  # Rules for lines of SMTP, IMAP and POP3.
+_WORDY: Final = frozenset({AttackClass.SQLI, AttackClass.RCE, AttackClass.XSS})  # Classes of words of a language.
 # What the set left out of its expressions after the package's version, and what stands there since.
 _AMENDED: Final = (
     ("(?:[acm]tim|inod)e|(?:_exist|perm)s|group", "_exists"),  # That a file has a time or a mode says little.
@@ -63,20 +67,21 @@ class _Phrases:
     before: str = ""
     behind: str = ""
     part: Part | None = None
+    is_loose: bool = False
 
 
 _PHRASES: Final = (
     _Phrases("913100", "scanners-user-agents.data", AttackClass.PROBING, part=Part.AGENT),
     _Phrases("913120", "scanners-urls.data", AttackClass.PROBING),
-    _Phrases("930120", "lfi-os-files.data", AttackClass.TRAVERSAL),
-    _Phrases("930130", "restricted-files.data", AttackClass.PROBING, part=Part.PATH),
+    _Phrases("930120", "lfi-os-files.data", AttackClass.TRAVERSAL, r"(?:^|[^\w.])"),
+    _Phrases("930130", "restricted-files.data", AttackClass.PROBING, r"(?:^|[^\w.])", part=Part.PATH),
     _Phrases("932120", "windows-powershell-commands.data", AttackClass.RCE, r"\b", r"\b"),
-    _Phrases("932160", "unix-shell.data", AttackClass.RCE),
+    _Phrases("932160", "unix-shell.data", AttackClass.RCE, behind=r"(?:[^a-z]|$)"),
     _Phrases("932180", "restricted-upload.data", AttackClass.RCE, part=Part.FILE),
     _Phrases("933120", "php-config-directives.data", AttackClass.RCE, r"(?:^|[\s;&?])", r"\s*="),
     _Phrases("933130", "php-variables.data", AttackClass.RCE),
     _Phrases("933150", "php-function-names-933150.data", AttackClass.RCE),
-    _Phrases("933151", "php-function-names-933151.data", AttackClass.RCE, r"\b", r"\s*\("),
+    _Phrases("933151", "php-function-names-933151.data", AttackClass.RCE, r"\b", r"\s*\(", is_loose=True),
     _Phrases("944130", "java-classes.data", AttackClass.RCE),
 )
 
@@ -109,7 +114,7 @@ def _read_phrases(directory: Path, phrases: _Phrases) -> Rule | None:
     lines = (line.strip() for line in path.read_text("utf-8").splitlines())
     words = "|".join(re.escape(line) for line in lines if line and not line.startswith("#"))
     pattern = f"{phrases.before}(?:{words}){phrases.behind}"
-    return Rule(phrases.name, phrases.attack_class, pattern, is_sure=True, part=phrases.part)
+    return Rule(phrases.name, phrases.attack_class, pattern, True, phrases.part, phrases.is_loose)
 
 
 def _read_rules(text: str) -> list[Rule]:
@@ -128,7 +133,10 @@ def _read_rules(text: str) -> list[Rule]:
         pattern = found["rx"].replace('\\"', '"')
         for old, new in _AMENDED:
             pattern = pattern.replace(old, new)
-        rules.append(Rule(name, kind, pattern, level[1] == "1", part if part is not Part.TEXT else None))
+        is_sure = level[1] == "1"
+        is_wordy = not is_sure and kind in _WORDY and not name.startswith(_MAIL)
+        is_loose = is_wordy or name in _LOOSE_IN_PROSE
+        rules.append(Rule(name, kind, pattern, is_sure, part if part is not Part.TEXT else None, is_loose))
     return rules
 
 

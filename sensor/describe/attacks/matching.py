@@ -27,9 +27,10 @@ class Rule:
     pattern: str
     is_sure: bool  # It alone is enough for high confidence.
     part: Part | None = None  # Only values that stand there; None: wherever.
+    is_loose: bool = False  # Prose about programs and code match it, too.
 
 
-SPANS_MAX: Final = 16
+SPANS_MAX: Final = 17
 _PHRASES_BYTES: Final = 8 << 20  # That RE2 may use for one set; what is past it is forgotten and made anew.
 SET_BYTES: Final = 5 << 20
 _PHRASES_MIN: Final = 4_000  # Characters of an expression that is a list.

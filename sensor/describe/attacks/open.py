@@ -5,7 +5,7 @@ from typing import Final
 from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import Attack, Request, is_passed_over
-from sensor.describe.attacks.classifier import AttackClassifier
+from sensor.describe.attacks.classifier import PRINTED_BASE64, AttackClassifier
 from sensor.describe.attacks.conduct import find_misconduct
 from sensor.describe.attacks.core_rules import load_core_rules, load_database_errors
 from sensor.describe.attacks.matching import ExpressionSet
@@ -17,6 +17,7 @@ _WORTH: Final = (
     r"[^\w .,:;/=+()*@&?~-]|\s--?\w|;\w|\.\.|//|::|^(?:env|set|sudo|time|exec|strace|visudo|whoami)\b",
     r"java|com\.sun|org\.apache|ansible|chef|proc/|/sys/|/etc/|/dev/|/tmp/|/bin/|wp-|\.(?:php|pht|phar|asp|jsp|cgi|war)",
     r"ro0ab|kztaa|cs7qa|cnvud|udw50|1bnrp",
+    PRINTED_BASE64,
     r"sqlmap|nikto|nessus|nmap|scan|acunetix|dirb|fuzz|masscan|nuclei|hydra|arachni",
 )
 _WORTH_BYTES: Final = 1 << 20

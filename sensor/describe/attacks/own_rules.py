@@ -90,10 +90,11 @@ _TAGS = (
 )
 _EVENTS = "error|load|click|mouse\\w+|focus|blur|toggle|start|end|key\\w+|change|submit|resize|scroll|pointer\\w+"
 _COMMANDS = (
-    "cat|ls|id|whoami|uname|ping|nc|ncat|curl|wget|bash|sh|dir|type|net|ipconfig|ifconfig|sleep|echo|nslookup|"
-    "python\\d?|perl|php|ruby|powershell|cmd|chmod|rm|netstat|ps|env|set|printenv|system|find|grep|systeminfo|ver|"
-    "timeout|dig|tftp|ftp|reg|which|tasklist|iwr|iex|iwmi"
+    "cat|ls|id|whoami|uname|ping|nc|ncat|curl|wget|sh|dir|type|net|ipconfig|ifconfig|sleep|echo|nslookup|cmd|chmod|"
+    "rm|netstat|ps|env|set|printenv|system|find|grep|systeminfo|ver|timeout|dig|tftp|ftp|reg|which|tasklist|iwr|iex|iwmi"
 )
+# Names that stand in titles, so that they count with an argument or at the end only.
+_INTERPRETERS = "bash|python\\d?|perl|php|ruby|powershell"
 _TOOLS = (
     "sqlmap|nikto|nmap|nuclei|acunetix|netsparker|dirbuster|gobuster|feroxbuster|wpscan|masscan|zgrab|wfuzz|ffuf|havij|"
     "burp ?(?:suite|collaborator)|openvas|arachni|w3af|jaeles|commix|dirsearch|whatweb|joomscan|xsser"
@@ -129,6 +130,13 @@ _COLLECTORS = (
 _UPLOADS = (
     "php(?:\\d*|t)|phtml|pht|phar|phps|inc|jspx?|jspf|jsw|jsv|war|aspx?|ashx|asmx|asa|cer|cfml?|cgi|pl|htaccess|shtml"
 )
+# What servers keep in /etc.
+_ETC = (
+    "passwd|g?shadow|group|hosts?\\b|hostname|issue|motd|fstab|mtab|crontab|cron\\.|profile|bash|sudoers|resolv|network|services|"
+    "[\\w-]*release|ss[hl]/|pam\\.d|init|rc\\d?\\.|sysconfig|default/|security|nginx|apache|httpd|lighttpd|php|mysql|my\\.cnf|"
+    "postgresql|redis|samba|snmp|[\\w-]*ftpd|logrotate|r?syslog|kubernetes|docker|openvpn|ldap|environment|aliases|exports|"
+    "modules|mail|postfix|exim|[\\w./-]+\\.(?:conf|cfg|cnf|ini|pem|key)\\b|[?*\\[]"
+)
 _KEPT = (
     "bak|backup|old|orig|save|swp|sql|sqlite\\d?|mdb|dbf|db|rdb|dump|conf|config|cfg|ini|inc|pem|pfx|p12|jks|kdbx|env|"
     "htaccess|htpasswd|licx|vbs?proj|csproj|webinfo|asa|axd|ds_store|tfstate|tfvars|ovpn"
@@ -139,13 +147,13 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         AttackClass.SQLI,
         (
             rf"""['"`)]\s*(?:\|\||&&|\b(?:or|and|xor|having|div)\b)\s*(?:not\s+)?[\w'"(.@-]+['")]*\s*(?:{_COMPARISONS}|\(|--|#|/\*|$)""",
-            r"""['"`)]\s*(?:\bunion\W+(?:all\W+|distinct\W+)?(?:select|values|table)\b|\border\s+by\s+\d|\bgroup\s+by\b.*\bhaving\b|\blimit\s+\d|\bprocedure\s+analyse|\bwaitfor\s+delay|;\s*(?:select|insert|update|delete|drop|alter|create|exec|declare|set|call|copy|grant|begin|shutdown|waitfor|if)\s)""",
+            r"""['"`)]\s*(?:\bunion\W+(?:all\W+|distinct\W+)?(?:select|values|table)\b|\border\s+by\s+\d|\bgroup\s+by\b.*\bhaving\b|\blimit\s+\d|\bprocedure\s+analyse|\bwaitfor\s+delay|;\s*(?:select|insert|update|delete|drop|alter|create|exec|declare|grant|shutdown|waitfor)\s)|['"`]\s*;\s*(?:set|call|copy|begin|if)\s""",
             r"""\bunion(?:\s|\()+(?:all\s*|distinct\s*)?\(?\s*select\b""",
             r"""\bselect\b.{1,200}\bfrom\b\s*[\w(]""",
             rf"""\b(?:{_FUNCTIONS})\s*\(.*\)|\b(?:user|version|database)\s*\(\s*\)|\b(?:char|concat|ascii)\s*\(\s*(?:0x|\d|\w+\()""",
             r"""\b(?:or|and|having|where|xor)\b[\s(]+['"]?[\w-]+['"]?\s*(?:=|<|>|!=|between\b)\s*['"(]?[\w-]+""",
             r"""\b(?:or|and)\b[\s(]+['"][^'"]*['"]?\s*(?:=|like\b)\s*['"]""",
-            r"""(?:['")\];]|\d\s)\s*--\s*(?:-\s*)?$|['")]\s*#\s*$|['"]\s*/\*""",
+            r"""(?:['")\];]|\d[ \t])[ \t]*--[ \t]*(?:-[ \t]*)?$|['")]\s*#\s*$|['"]\s*/\*""",
             r""";\s*(?:drop|insert|update|delete|shutdown|exec|select|declare|create|alter)\b""",
             rf"""['"`]\s*(?:{_OPERATORS}).{{0,80}}(?:--|/\*|#\s*$)|['"]\s*\?\s*--""",
             r"""^[^'"`\s]+['"`]\s*;\s*$|^[^'"]{0,40}(?:['"]\.['"]?){4}[^'"]{0,40}$|\\['"`]\s*(?:and|or)(?:\b|[`'"])""",
@@ -158,6 +166,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             rf"""^\w+__\w+__(?:{_LOOKUPS})$""",
             r"""^(?:ms(?:db|ys\w+)|mysql\.\w+|northwind|tempdb|master\.\.\w+|(?:information|performance)_schema|pg_(?:catalog|toast)|sqlite_(?:master|temp_master)|sys(?:objects|columns|users|databases))$""",
             rf"""(?:\w|\))::(?:{_CASTS})\b|\bdiv\s*\(\s*\d|\boverlay\s*\([^)]*\bplacing\b""",
+            r"""\b(?:or|and|xor|having)\b[\s(]*(?:not\b[\s(]*)?['"(]*\d+['")]*\s*(?:=|<|>|<>|!=|\blike\b)\s*['"(]*\d|['"]\s*\)*\s*(?:\b(?:or|and|xor)\b|\|\||&&)\s*\(*\s*['"]\w*['"]\s*(?:=|<|>|\blike\b)|\binto\s+(?:out|dump)file\b\s*\(?\s*['"]|\bunion\b(?:\W|\bdistinct\b|\ball\b){1,40}\bselect\b""",
             r"""\border\s+by\s+\d+\s*(?:--|#|$)|\binformation_schema\b|\bxp_cmdshell\b|\bexec\s+(?:master\b|[xs]p_\w)|@@version\b|\binto\s+(?:out|dump)file\b""",
         ),
     ),
@@ -167,24 +176,30 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             rf"""<(?:{_TAGS})\b[^>]*(?:\bon\w+\s*=|javascript:\s*[^;\s"']|\bsrc\s*=\s*["']?(?:javascript|data|x\b))""",
             r"""</?script\b|<(?:iframe|object|embed|svg|math|meta|base|bgsound|layer|isindex|marquee)\b""",
             rf"""\bon(?:{_EVENTS})\s*=\s*["'`]?\s*\w*\s*[(`.\w]""",
-            r"""\bjavascript\s*:\s*[^;\s"',}]{2}|\bexpression\s*\(|\balert\s*[(`]|\bconfirm\s*[(`]|\bprompt\s*[(`]|\bdocument\.(?:cookie|domain|write)\b""",
-            r"""\bstring\.fromcharcode\b|\beval\s*\(|\burl\s*\(\s*javascript|\bj\s*a\s+v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:|\bv\s*b\s*s\s+c\s*r\s*i\s*p\s*t\s*:|\+adw-|<!--|^\s*--!?>|<img[^>]+src\s*=\s*["']?[^h/"'\s]""",
+            r"""\bjavascript\s*:\s*(?:[^\w\s;"',}]|\w[\w.$]*(?:[\[`=;?]|\s*\.\s*\w)|\s*(?:void|print)\b)|\bexpression\s*\(|\balert\s*[(`]|\bconfirm\s*[(`]|\bprompt\s*[(`]|\bdocument\.(?:cookie|domain|write)\b""",
+            r"""\b(?:alert|confirm|prompt|eval|print)\b\s*(?:(?:\?\.|\.)\s*(?:call|apply|bind)\s*)?(?:/\*.{0,40}\*/|//[^\n]{0,40}\n|\?\.)?\s*`|\b(?:alert|confirm|prompt|eval)\s*(?:\?\.|\.)\s*(?:call|apply|bind|constructor|name|valueof)\b|\(\s*(?:alert|confirm|prompt|eval)\s*\)\s*[(`]|\b(?:alert|confirm|prompt|eval)\s*\]?\s*\?\.\s*[(`\[]""",
+            r"""\b(?:alert|confirm|prompt|eval)\s*(?:/\*.{0,40}?\*/|//[^\n]{0,40}\n)\s*\(|\ba\s{1,3}l\s{1,3}e\s{1,3}r\s{1,3}t\b|\[\s*['"`/]?(?:alert|confirm|prompt|eval)['"`/]?\s*\]|[=:]\s*(?:alert|confirm|prompt|eval)\s*[,;)&}\]|](?:\s*\w*\s*[(`]|\s*throw\b)""",
+            r"""\b(?:self|window|top|parent|frames|this|globalthis|document)\s*\[\s*(?:['"`/]\s*\w{0,12}['"`/]|\w+\s*[+(]|/|\\)|\.\s*(?:sort|map|find|filter|some|every|foreach|reduce|from|of|constructor|call|apply)\s*`|\.\s*(?:sort|map|find|filter|some|every|foreach|from|reduce|with|findindex|flatmap)\s*\(\s*(?:\d+\s*,\s*)?(?:alert|confirm|prompt|eval|print)\s*\)""",
+            r"""\bonerror\s*[=\]]|\bthrow(?:\s*onerror\b|\s*\{|\s+/|/\w*/\s*[.,;)])|\bset(?:timeout|interval)\s*(?:\(\s*['"`\w]|`)|\bimport\s*\(\s*['"`]|\bnew\s+xmlhttprequest\b|\bfetch\s*\(\s*['"`]|\blocation(?:\.\w+)?\s*=\s*['"`]?\s*(?:javascript|data|name|https?:|//)|\.\s*(?:inner|outer)html\s*=|\breturn\s+this\s*;""",
+            r"""\bj\s*a\s+v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:|\bv\s*b\s*s\s+c\s*r\s*i\s*p\s*t\s*:|\bjavascript\s*:\s*(?:[\w.$]+\s?\(|\s*(?:alert|confirm|prompt|eval)\b)|\b(?:alert|confirm|prompt|eval)\s*(?:\(\s*(?:\d+|document\.\w+|['"/`]?xss\w*['"/`]?|string\.\w+\([^)]*\))\s*\)|`\w*`)""",
+            r"""\bstring\.fromcharcode\b|\beval\s*\(|\burl\s*\(\s*javascript|\+adw-|<!--|^\s*--!?>|<img[^>]+src\s*=\s*["']?[^h/"'\s]""",
         ),
     ),
     (
         AttackClass.TRAVERSAL,
         (
-            r"""\.\.[\\/]|[\\/]\.\.(?:[\\/]|$)|\.\.;/|\.{3,}[\\/]|^\.{4,}\w""",
-            r"""^/?(?:etc|proc|windows|winnt)[\\/]|^/var/log/|\bboot\.ini\b|\bweb-inf\b|^[a-z]:[\\/](?:windows(?:$|[\\/](?:$|[\w-]+\.(?:ini|log|inf|xml|sav)|[a-rt-z]|system32[\\/](?:$|[\w-]+[\\/]|[\w-]+\.(?:txt|rtf|inf|xml|ini|log|dat|sav|evtx?)))|[^\\/])|winnt|boot|inetpub|users|program|xampp|wamp|etc|[\w.-]+$)|^\\\\\w|\x00""",
+            r"""\.\.[\\/]|[\\/]\.\.(?:[\\/]|$)|(?:\.\.2f){2}|(?:\.\.5c){2}|\.\.;/|\.{3,}[\\/]|^\.{4,}\w""",
+            rf"""^/?(?:etc[\\/](?:{_ETC})|proc[\\/]|winnt[\\/])|^/var/log/|\bboot\.ini\b|\bweb-inf\b|^[a-z]:[\\/](?:windows(?:$|[\\/](?:$|[\w-]+\.(?:ini|log|inf|xml|sav)|[a-rt-z]|system32[\\/](?:$|[\w-]+[\\/]|[\w-]+\.(?:txt|rtf|inf|xml|ini|log|dat|sav|evtx?)))|[^\\/])|winnt|boot|inetpub|users|program|xampp|wamp|etc|[\w.-]+$)|^\\\\\w|\x00""",
+            r"""(?:^|[\s"'=(,>|;/])\\\\(?:[\w:.-]+(?:@\w+)?\\[\w$.-]+|[?.]\\)|[\\/][a-z]\$[\\/]|^(?:smb|unc|webdavs?)://|^//(?:\d{1,3}\.){3}\d{1,3}/""",
             r"""(?:^|/)(?:proc|sys)/(?:self|\d+|class|kernel|net|interrupts|cpuinfo|meminfo|version|mounts|environ|cmdline)\b""",
         ),
     ),
     (
         AttackClass.RCE,
         (
-            rf"""(?:[;&|`\n]|\$\(|&&|\|\|)\s*(?:/?(?:usr/)?s?bin/)?(?:{_COMMANDS})(?:\s|$|[;|&`)])""",
-            rf"""`\s*(?:{_COMMANDS}|{PROGRAMS})(?:\s[^`]*)?`|^\s*(?:cat|ls|head|tail|cp|mv|find|less|more|rm|dd|tac|cut)\s+(?:-\w+\s+)*[/~.]{{1,2}}\w""",
-            r"""^/?(?:usr/)?bin/(?:id|ls|cat|sh|bash|uname)\b|\$\((?:\w+|\{)|^`[a-z/]+(?:\s[^`]*)?`$|<!--#(?:exec|include|echo)""",
+            rf"""(?:[;&|`\n]|\$\(|&&|\|\|)\s*(?:/?(?:usr/)?s?bin/)?(?:(?:{_COMMANDS})(?:\s|$|[;|&`)])|(?:{_INTERPRETERS})(?:\s+(?:-\w|[/~.$'"]|\w+\.\w)|\s*$|[;|&`)]))""",
+            rf"""`\s*(?:{_COMMANDS}|{_INTERPRETERS}|{PROGRAMS})(?:\s[^`]*)?`|^\s*(?:cat|ls|head|tail|cp|mv|find|less|more|rm|dd|tac|cut)\s+(?:-\w+\s+)*[/~.]{{1,2}}\w""",
+            rf"""^/?(?:usr/)?bin/(?:id|ls|cat|sh|bash|uname)\b|\$\(\s*(?:{_COMMANDS}|{PROGRAMS}|{WORDS})(?:\s|\)|$)|\$\(\s*[</({{]|^`[a-z/]+(?:\s[^`\n]*)?`$""",
             rf"""^\s*(?:(?:{LAUNCHERS})\s+)*(?:{PROGRAMS})\s+(?:--?\w|[/~]\w|[|<>]|\w+\.(?:ya?ml|rb|sh|py|pl)\b)""",
             rf"""^\s*(?:{LAUNCHERS})\s+(?:-\w+\s+)?(?:{PROGRAMS}|cat|id|find)(?:\s|$)""",
             rf"""(?:[;|`]|&&|\$\()\s*(?:{WORDS})\s+(?:--?\w|[/~.$]\w|\d+\s*$)""",
@@ -192,9 +207,9 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""^(?:visudo|whoami|ifconfig|chef-shell|ansible-console)$|^java\.[\w.]*(?:runtime|processbuilder)""",
             r"""^\s*(?:visudo|whoami|[;&|]\s*who|sudo\s+\S+|set\s+[-+]o\s+\w+)\s*$|^(?:whoami|uname|id)\s*;""",
             r"""(?:^|[;&|])\s*alias\s+(?:[-+]\w+\+?\s+)?['"]?[\w.-]+['"]?\s*=|\bexec\s+\d+<>|/dev/(?:tcp|udp)/""",
-            r"""/\w*\?{2,}|/\?+\w*/|/\w+[?*]\w*/\w+[?*]\w|/\w*\[[a-z/?-]*[a-z?][a-z/?-]*\]+\w*(?:/|\s|$)|/\w+[?*]\w*/[?*]+\w|\w\$\(\)|\w\$[@*!?]\w|\w\$\$\w|\w\$_\w.{0,80}?\w\$_\w|\w``[\w\s]|\{\w*\$\w""",
-            rf"""[;&|`\n]\s*(?:{PROGRAMS}|{WORDS})\s+[-/~$<>]|[;&|`]\s*(?:{PROGRAMS})\s*(?:$|[;|&)'"`]|\s\w)|;.{{0,40}}\bwhoami\b|\{{,?(?:{_COMMANDS}|{PROGRAMS})(?:,[^}}\s]*)+\}}|\{{,\w|\{{\w+,[-/]\w""",
-            r"""^~[-+]\d*$|^!-\d|\w<<<\s*['"\w]|(?:&&|[;|])\s*\$(?:\w|\{)|^\s*(?:p?kill|killall)\s+-\w|^\\(?:ls|id|cat|who|ps|rm)(?:\s|$)|\b\w+\{[a-z]*,[a-z]+\}[a-z]|(?:""\w){3}|(?:''\w){3}|^\s*if\s+(?:/i\s+)?(?:not\s+)?(?:exist|defined|errorlevel)\s+\S""",
+            r"""/\w*\?{2,}|/\?+\w*/|/\w+[?*]\w*/\w+[?*]\w|/\w*\[[a-z/?-]*[a-z?][a-z/?-]*\]+\w*(?:/|\s|$)|/\w+[?*]\w*/[?*]+\w|\w\$\(\)|\w\$[@*!?]\w|\w\$\$\w|\w\$_\w.{0,80}?\w\$_\w|\w``[\w\s]|\{\w*\$\w+\}""",
+            rf"""[;&|`\n]\s*(?:{PROGRAMS}|{WORDS})\s+(?:--?\w|[/~$<>])|[;&|`]\s*(?-i:{PROGRAMS})\s*(?:$|[;|&)'"`]|\s\w)|;.{{0,40}}\bwhoami\b|\{{,?(?:{_COMMANDS}|{PROGRAMS})(?:,[^}}\s]*)+\}}|\{{,\w|\{{\w+,[-/]\w""",
+            r"""^~[-+]\d*$|^!-\d|\w<<<\s*['"\w]|(?:&&|[;|])\s*\$(?:\w+(?:$|[^\w=])|\{)|^\s*(?:p?kill|killall)\s+-\w|^\\(?:ls|id|cat|who|ps|rm)(?:\s|$)|\b\w+\{[a-z]*,[a-z]+\}[a-z]|(?:""\w){3}|(?:''\w){3}|^\s*if\s+(?:/i\s+)?(?:not\s+)?(?:exist|defined|errorlevel)\s+\S""",
             r"""^\s*\w+=['"]?\w{1,8}['"]?;\s*\w*\$\w""",
             rf"""(?:^|[&|;\n])\s*(?:{WINDOWS_PROGRAMS})(?:\.exe)?(?:\s+[-/%<>|\w]|\s*/\w)""",
             r"""^\$\[\s*\]$|\$\[\s*\d+\s*[-+*/]\s*\d|[<>]\(\s*[a-z/][^)]{0,80}\)|\$\(\(.+\)\)|\$\{\w*[:/#%^,@!][^}]*\}|;(?:\s|\\n)*\.\s*(?:archive|backup|clone|databases|dump|excel|import|load|once|output|read|restore|save|schema|sh(?:ell)?|system|tables?)\b""",
@@ -209,13 +224,16 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""\bwhile\s*\(\s*(?:[+-]|!\s*(?:false|null|nan|undefined|[^\w\s]|\d)|\(|infinity\b|\d|true|this\b|new\s|string\b|number\b|\[|\{|'|"|`)[^)]{0,40}\)\s*(?:[;){]|$)""",
             r"""\$\w*:(?:__proto__|constructor|prototype|module)\b|__proto__|\bconstructor\s*\]?\s*(?:\.|\[['"]?)\s*prototype\b""",
             r"""@\{\s*\[|\bcore::\w+""",
+            r"""[;&|]\s*(?:/(?:usr/)?bin/)?(?:cat|ls|id|whoami|uname|wget|curl|nc|ncat|ping|sleep|bash|sh|rm|nslookup|ifconfig|netstat)\s*(?:[;&|]|$|\s[-/$~]|\s\d+(?:\.\d|\s*[;&|]|$)|\s(?:https?://|\w+\.\w))""",
+            r"""^\s*net\s+(?:user|localgroup|group|share|use|view)\b[^\n]{0,80}[/\\]|^\s*reg\s+(?:add|query|delete|save)\s+["']?hk|^\s*(?:type|dir|copy|more|del)\s+(?:[a-z]:\\|%\w+%)|^\s*(?:curl|wget)\s+(?:-\S+\s+)*(?:https?|ftp)://|^\s*perl\s+-e\b|[;&|]\s*sysinfo\b""",
+            r"""<!--\s*#\s*(?:exec|include|echo|set|config|fsize|flastmod|printenv|if)\b""",
         ),
     ),
     (
         AttackClass.SSRF,
         (
             r"""(?:^|=|//|@)(?:169\.254\.169\.254|metadata\.google|127\.\d+\.\d+\.\d+|localhost[:/]|0+\.0+\.0+\.0+|0+177\.|0x7f|2130706433|\[::)""",
-            r"""^(?:gopher|dict|ldap|tftp|sftp|jar|netdoc|phar|expect)://|^file:/|^php://|^data:text/html""",
+            r"""^(?:gopher|dict|ldap|tftp|sftp|jar|netdoc|phar|expect)://|^file:[/$\\%]|^(?:/{3,}|/\\+|\\\\?/)[\w-]+\.[\w.-]+|^php://|^data:(?://|text/html)""",
             rf"""(?:^|//|@)(?:{_INNER_HOSTS})(?:[:/?#]|$)|(?:^|//|@|\.)(?:{_COLLECTORS})\b""",
             r"""^(?:https?|ftps?|wss?)://(?:\d{8,10}|0x[0-9a-f]{8}|0\d+(?:\.\d+){1,3}|\[[0-9a-f:.]+\])(?:[:/?#]|$)""",
             r"""^(?:https?|ftps?)://[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){3,}/|\bftps?://\d{1,3}(?:\.\d{1,3}){3}\b""",
@@ -225,21 +243,28 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         AttackClass.SSTI,
         (
             r"""\{\{[^}]*(?:\d\s*[-+*/]\s*['"]?\d|config|self\b|request\b|__|\||\(|\[)[^}]*\}\}""",
-            r"""\$\{[^}]*(?:\d\s*[*+]\s*\d|\(|\bt\()[^}]*\}|<%=\s*(?:\w*[^\w\s%]|\w+\s+\w)[^%]*%>|<%\s*(?:if|for|while|import|end|unless|@)\b[^%]*%>|#\{[^}]*(?:\d\s*[*+]|\(|\.)[^}]*\}|\{%.*%\}|\{/?php\}""",
+            r"""\$\{[^}]*(?:\d\s*[*+]\s*\d|\(|\bt\()[^}]*\}|<%=\s*(?:\w*[^\w\s%]|\w+\s+\w|\w+\s*[-+*/]\s*\w)[^%]*%>|<%\s*(?:if|for|while|import|end|unless|@)\b[^%]*%>|#\{[^}]*(?:\d\s*[*+]|\()[^}]*\}|\{%.*%\}|\{/?php\}|[*@~]\{\s*['"\w(]+\s*[-+*/.]\s*[\w'"]|@\(\s*\d+\s*[-+*/]\s*\d+\s*\)|\{\$smarty\b|\{\{\s*\w+\s*\}\}.{0,4}\{\{""",r"""\{\{\s*['"\[][^}]*\}\}""",
         ),
     ),
-    (AttackClass.XXE, (r"""<!(?:entity|doctype|element|attlist)\b|<\?xml[^>]*>.*<!|\bxi:include\b""",)),
+    (AttackClass.XXE, (
+            r"""<!(?:entity|element|attlist)\b|<!doctype\s+(?:[^>]*(?:\[|\bsystem\b)|[^h>\s][^>\s]*\s+public\b|%)|<\?xml[^>]*>.*<!|\bxi:include\b""",
+            rf"""<(?:\w+:)?(?:include|import|redefine|override)\b[^>]*\b(?:schemalocation|href)\s*=\s*["']?(?:https?|ftp|file|//|\\\\|php|jar|netdoc|\.\.)|\bnonamespaceschemalocation\s*=\s*["']?\s*(?:https?|ftp|file|//|\\\\|php|jar)|\bschemalocation\s*=\s*["'][^"']*\b(?:file|ftp|php|jar|gopher|https?://(?:[\d\[]|{_INNER_HOSTS}|{_COLLECTORS}))|<\?xml-stylesheet\b[^>]*href\s*=\s*["']?(?:https?|ftp|file|//|javascript)|\bdocument\s*\(\s*["'](?:https?|file|ftp|/)""",
+    )),
     (
         AttackClass.NOSQL,
         (
             r"""\[?\$(?:where|ne|gt|lt|gte|lte|regex|in|nin|exists|or|and|not|eq|elemmatch|expr)\b["'\]]?(?:$|\s*[:=(])""",
             r"""^"\s*[:,]\s*["\[{]""",
+            r"""['"]\s*;\s*return\b|^\w*;\s*return\s+\w|[,{]\s*\$comment\b|^\s*\|\|\s*\d+\s*==?=?\s*\d""",
             r"""\bthis\.\w+\s*(?:==|!=|\.match)|['"]\s*\|\|\s*['"]?\w*['"]?\s*==""",
         ),
     ),
     (
         AttackClass.LDAP,
-        (r"""\(\s*[|&!]\s*\(\w|\*\)\s*\(|\)\s*\(\s*[|&!]\s*\(?|\(\w+=\*\)|\*\(\||\)\((?:cn|uid|mail|objectclass)=|\*\(\)\|""",),
+        (r"""\(\s*[|&!]\s*\(\w|\*\)\s*\(|\)\s*\(\s*[|&!]\s*\(?|\(\w+=\*\)|\*\(\||\)\((?:cn|uid|mail|objectclass)=|\*\(\)\|""",
+            r"""[(\w]:(?:dn:)?(?:\d+(?:\.\d+){2,}|\w*match|dn)?:=|\(\s*\w[\w;-]*\s*(?:~=|>=|<=)[^()]*\)|\)\s*\(\s*\w[\w;-]*\s*(?:[~<>:]=|=\s*(?:[*)]|$))|\*\)+\s*\(+\s*[|&!]|^\*\s*\(+\s*[|&!]|\*\)+\s*(?:%00|\x00)|\)\)\s*\(\s*[|&!]""",
+            r"""['"]\s*\]?\s*(?:or|and|\|)\s+(?:[\w-]+\(\s*[^()]*\)|//\*?|\w+\[)\s*[=<>!\[|]|\b(?:or|and)\s+(?:name|local-name|position|count|string-length|substring|starts-with|contains|text)\s*\(|\]\s*\|\s*//|/child::|/parent::|/descendant::|/following-sibling::|//\*\[""",
+        ),
     ),
     (AttackClass.LOG4SHELL, (r"""\$\{[^}]*(?:jndi|lower:|upper:|env:|sys:|::-|date:)""",)),
     (
@@ -247,6 +272,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         (
             r"""[\r\n]\s*(?:set-cookie|location|content-(?:type|length)|http/1)[^\n]*:""",
             r"""[\r\n]\s*(?:[a-z]{1,4}\d{1,5}\s+(?:append|authenticate|capability|copy|create|delete|examine|expunge|fetch|list|login|lsub|rename|search|select|status|store|uid)\b|rcpt\s+to:|mail\s+from:|(?:apop|ehlo|helo|vrfy|expn|auth)\s+\S|(?:retr|dele|list|uidl|top)\s+\d)""",
+            r"""^[^\r\n]{0,200}[\r\n]+(?:b?cc|reply-to)\s*:\s*\S+@|\r\n\.\r\n""",
             r"""[\r\n]\s*\w{1,6}\s+(?:uid\s+)?(?:store|fetch|copy)\s+[\d:*]+\s+[-+(\w]""",
             r"""[\r\n]\s*(?-i:HELP|DATA|QUIT|RSET|NOOP|STAT|CAPA|EHLO|HELO|STARTTLS)(?:\s+[A-Z]\w*)?\s*$""",
         ),
@@ -268,23 +294,40 @@ _PLACED: Final[tuple[tuple[Part, AttackClass, str], ...]] = (
     ),
     (Part.PATH, AttackClass.PROBING, r"""/\.\w+(?:rc|ignore|config|history|profile|log|ini|ya?ml|toml|keys?)$"""),
     (Part.PATH, AttackClass.PROBING, rf"""/[^/]*\.(?:{_KEPT})(?:~|$)|~$|/(?:errors?|debug)[._]log\b"""),
+    (
+        Part.PATH,
+        AttackClass.PROBING,
+        r"""/(?:back-?ups?|dump|db|database|www|wwwroot|htdocs|public_html|site|sql|old|archive)\d*\.(?:zip|t?gz|tar(?:\.\w+)?|rar|7z|bz2)$|/(?:c99|r57|wso|b374k|webshell|shell|cmd|eval-stdin|alfa|adminer)[\w-]*\.(?:php\d?|aspx?|jspx?)$|\.(?:php\d?|phtml|aspx?|jspx?)(?:[;#\x00-\x1f]|[^\x00-\x7f])+\.\w{2,4}$""",
+    ),
     (Part.PATH, AttackClass.PROBING, r"""\.(?:sql|dump|bak|db)\.(?:zip|t?gz|bz2|xz|7z|tar|rar|zst)$|^/@(?:id|fs)/"""),
-    (Part.PATH, AttackClass.SSRF, r"""/(?:https?|ftp|gopher|file)(?::|%3a)/+[\w\[]"""),
+    (
+        Part.PATH,
+        AttackClass.SSRF,
+        rf"""/(?:gopher|file|dict|tftp|(?:https?|ftp):/+(?:[\d\[]|{_INNER_HOSTS}|{_COLLECTORS}))(?::|%3a|/|$)""",
+    ),
     (Part.PATH, AttackClass.SPLITTING, r"""[\x01-\x1f\x7f]"""),
     (Part.AGENT, AttackClass.SPLITTING, r"""[\x01-\x08\x0e-\x1f\x7f]"""),
     (Part.QUERY_NAME, AttackClass.SPLITTING, r"""[\x01-\x1f\x7f]"""),
+    *((part, AttackClass.TRAVERSAL, r"""^/?(?:etc|windows)[\\/]""") for part in (Part.TEXT, Part.QUERY, Part.FIELD)),
     (Part.QUERY, AttackClass.SSRF, r"""^data:[\w+.-]+/[\w+.-]+(?:[;,]|$)"""),
     (
         Part.CHARSET,
         AttackClass.PROTOCOL,
         r"""^(?:utf-?(?:7|16|32)\w*|shift[-_]jis|euc-\w+|iso-2022-\w+|hz-\w+|ibm\d+|ebcdic\w*|cp\d{3}|x-\w+)$""",
     ),
-    (Part.QUERY, AttackClass.SPLITTING, r"""[\r\n]\s*[a-z][\w-]*[\s]*:\s*\S|\r[^\n]*=|\n\w+=\S"""),
+    (Part.QUERY, AttackClass.SPLITTING, r"""^[^{]*[\r\n]\s*[a-z][\w-]*[\s]*:\s*\S|\r[^\n]*=|\n\w+=\S"""),
     (Part.AGENT, AttackClass.PROBING, rf"""\b(?:{_TOOLS})\b"""),
 )
 
+# Rules that match what people write about programs.
+_LOOSE: Final = """
+sqli-1 sqli-4 sqli-5 sqli-6 sqli-9 sqli-10 sqli-11 sqli-12 sqli-20 sqli-22 rce-1 rce-2 rce-3 rce-11 rce-12
+rce-13 rce-15 rce-16 rce-19 rce-24 rce-25 xss-4 xss-6 xss-7 xss-8 xss-10 ssti-2 ssti-3 xxe-1 traversal-3
+ldap-2 ldap-3
+"""
+
 OWN_RULES: Final = tuple(
-    Rule(f"{kind.value}-{number}", kind, pattern, is_sure=False)
+    Rule(f"{kind.value}-{number}", kind, pattern, is_sure=False, is_loose=f"{kind.value}-{number}" in _LOOSE.split())
     for kind, patterns in _PATTERNS
     for number, pattern in enumerate(patterns, 1)
 ) + tuple(

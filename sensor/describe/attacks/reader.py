@@ -31,6 +31,7 @@ from sensor.describe.attacks.classes import (
 )
 from sensor.describe.attacks.conduct import is_judged, is_method
 from sensor.describe.attacks.matching import ExpressionSet
+from sensor.describe.attacks.prose import TEXT_MAX, shorten
 
 EVIDENCE_BODY_BYTES_MAX: Final = 65_536  # Of a response that is searched.
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
@@ -150,7 +151,7 @@ def _is_delayed(value: str, answer: Answer) -> bool:
 
 CONSUMER_SHARE: Final = 4  # Of the node's budget a consumer has the fourth part.
 CONSUMERS_MAX: Final = 8_192  # Whose use of a second is known; past it, all further ones have one share together.
-BODY_BYTES_MAX: Final = 8_192  # Of a request's body.
+BODY_BYTES_MAX: Final = 65_536  # Of a request's body, as many as are copied; padding in it is skipped (`prose`).
 HEADER_BYTES_MAX: Final = 2_048
 HEADERS_MAX: Final = 4_096  # Lines remembered.
 _SECOND_NS: Final = 1_000_000_000
@@ -228,7 +229,8 @@ class AttackReader:
         if not self._limit:
             return 0
         body = self._read_body(request)
-        is_plain = _PLAIN_QUERY.match(request.query) and _PLAIN.match(request.path) and not body
+        query = request.query
+        is_plain = _PLAIN_QUERY.match(query) and _PLAIN.match(request.path) and not (body or _is_linked(request))
         lines = self._list_lines(request)
         odd = [line for line in lines if self._is_odd(line)]
         is_target_odd = self._classifier.is_odd(f"{request.path}?{request.query}") if is_plain else True
@@ -282,10 +284,10 @@ class AttackReader:
         return self._classifier.find(Request(method="GET", headers=((name, value),))) is not None
 
     @staticmethod
-    def _read_body(request: AttackedRequest) -> bytes:
+    def _read_body(request: AttackedRequest) -> str:
         if request.read_bodies is None or not _READ_TYPES.match(request.content_type):
-            return b""
-        return request.read_bodies(True)[:BODY_BYTES_MAX]
+            return ""
+        return shorten(request.read_bodies(True)[:BODY_BYTES_MAX].decode("utf-8", "replace"))
 
     def _may_spend(self, consumer: int, size: int, time_ns: int) -> bool:
         second = time_ns // _SECOND_NS
@@ -296,13 +298,21 @@ class AttackReader:
         if consumer not in self._by_consumer and len(self._by_consumer) >= CONSUMERS_MAX:
             consumer = 0
         own = self._by_consumer.get(consumer, 0)
-        if self._used + size > self._limit or own + size > max(self._limit // CONSUMER_SHARE, BODY_BYTES_MAX):
+        if self._used + size > self._limit or own + size > max(self._limit // CONSUMER_SHARE, TEXT_MAX):
             self._account.skipped += 1
             return False
         self._by_consumer[consumer] = own + size
         self._used += size
         self._account.read_bytes += size
         return True
+
+
+def _is_linked(request: AttackedRequest) -> bool:
+    """Whether a link of some page may have chosen the session that the query names."""
+    if not _SESSION.search(request.query):
+        return False
+    in_head = b"\nReferer:" in request.head or b"\nreferer:" in request.head
+    return in_head or any(name == b"referer" for name, _ in request.headers)
 
 
 def _read_line(line: bytes) -> tuple[str, str] | None:
@@ -312,7 +322,7 @@ def _read_line(line: bytes) -> tuple[str, str] | None:
     return name.decode("latin-1").lower(), value.strip(b" \t").decode("utf-8", "replace")
 
 
-def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: list[bytes], body: bytes) -> Request:
+def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: list[bytes], body: str) -> Request:
     """What is to be looked at: of the headers only the odd, and who sent the client where a session is named."""
     if _SESSION.search(request.query):
         odd = odd + [line for line in lines if line not in odd and line.lower().startswith(_SENDERS)]
@@ -322,6 +332,6 @@ def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: 
         query=request.query,
         method=request.method,
         headers=tuple(field for field in fields if field is not None),
-        body=body.decode("utf-8", "replace"),
+        body=body,
         content_type=request.content_type,
     )

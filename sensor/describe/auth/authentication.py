@@ -1,13 +1,14 @@
 """Finds the credentials of a request: a `RequestHead` in, `Evidence` out (the kind and raw value of each credential).
 
-Names decide, by the tables of `sensor.describe.auth.schemes`. A value that looks random is not evidence. A JWT is
-evidence, because of its form.
+Names decide, by the tables of `sensor.describe.auth.schemes`. A JWT is evidence, because of its form. A value that
+looks random is not evidence: under a name that says nothing it is `POSSIBLE_CREDENTIAL`. The collector then compares
+calls with and without it (collector/inventory/credentials.py).
 
 Values stay on the node. `sensor.describe.auth.principal` turns them into keyed hashes.
 """
 
 import re
-from functools import lru_cache
+from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +16,7 @@ import msgspec
 
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.describe.auth import schemes
-from sensor.describe.auth.schemes import HeaderRole, classify_header_name, flatten_name
+from sensor.describe.auth.schemes import HeaderRole, classify_header_name
 from sensor.http.http1.head import Header, RequestHead
 
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
@@ -38,18 +39,28 @@ _JWT = re.compile(rb"e[yw][A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{2,}\.[A-Za-z0-9_\-]
 _OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
 _DIGIT = re.compile(rb"[0-9]")
 _LETTER = re.compile(rb"[A-Za-z]")
-_VERSION_OR_DATE = re.compile(rb"\d{4}-\d\d-\d\d|\d+(\.\d+)+")
+_VERSION = re.compile(rb"\d+(\.\d+)+")
+_DATE = re.compile(rb"(?<![0-9A-Za-z])\d{4}-\d\d-\d\d(?![0-9A-Za-z])")
 # `token=next:...` pages through a list.
 _PAGE_TOKEN = re.compile(rb"(next|prev|previous|page|cursor|after|before|offset|start)[:=_.|]", re.IGNORECASE)
 
 
+class Place(StrEnum):
+    """Where in a request a credential is."""
+
+    HEADER = "header"
+    QUERY = "query"
+    COOKIE = "cookie"
+
+
 class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """One credential found. `value` never leaves the node."""
+    """One credential found, or what might be one. `value` never leaves the node."""
 
     kind: Kind
-    name: bytes  # Lower-case header name, query parameter or cookie.
+    name: bytes  # Header name in lower case, query parameter or cookie.
     value: bytes
     is_cut: bool  # The copy limit may have cut the value.
+    place: Place = Place.HEADER
 
     def __repr__(self) -> str:
         return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
@@ -75,7 +86,7 @@ def is_jwt(value: bytes) -> bool:
 
 def is_opaque(value: bytes) -> bool:
     """Whether `value` looks random: long, one word, letters and digits mixed, no date, version or address."""
-    if len(value) < _OPAQUE_BYTES or not _OPAQUE.match(value) or _VERSION_OR_DATE.match(value):
+    if len(value) < _OPAQUE_BYTES or not _OPAQUE.match(value) or _VERSION.match(value) or _DATE.search(value):
         return False
     digits, letters = len(_DIGIT.findall(value)), len(_LETTER.findall(value))
     return digits >= 2 and letters >= 2 and digits + letters >= len(value) * 3 // 4 and b"://" not in value
@@ -216,8 +227,10 @@ def _read_header(role: HeaderRole, name: bytes, value: bytes, is_cut: bool) -> t
         bare = value[7:].strip() if value[:7].lower() == b"bearer " else value
         if is_jwt(bare):
             kind = Kind.JWT_CUSTOM_HEADER
-        elif (role.is_key and len(value) >= _KEY_BYTES) or (role.is_documented and is_opaque(bare)):
+        elif role.is_key and len(value) >= _KEY_BYTES:
             kind = Kind.API_KEY_HEADER
+        elif is_opaque(bare):
+            kind = Kind.API_KEY_HEADER if role.is_documented else Kind.POSSIBLE_CREDENTIAL
         else:
             return ()
     return (Evidence(kind, name, value, is_cut),)
@@ -232,25 +245,19 @@ def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
             continue
         kind = _classify_cookie(raw, text)
         if kind:
-            found.append(Evidence(kind, raw.lower(), text, is_cut and index == len(pairs) - 1))
+            found.append(Evidence(kind, raw, text, is_cut and index == len(pairs) - 1, Place.COOKIE))
     return found
 
 
 def _classify_cookie(raw: bytes, value: bytes) -> Kind:
-    flat = flatten_name(raw)
-    if flat in schemes.SESSION_COOKIES:
+    is_kept = len(raw) <= _CACHED_NAME_BYTES  # Hostile names would fill the cache.
+    kind = schemes.classify_cookie_name(raw) if is_kept else schemes.classify_cookie_name.__wrapped__(raw)
+    if kind is not None:
+        return kind
+    if is_jwt(value):
         return Kind.COOKIE_SESSION
-    if flat in schemes.KEY_COOKIES:
-        return Kind.API_KEY_COOKIE
-    if flat.startswith(schemes.NO_SESSION_COOKIE_STARTS) or "csrf" in flat or "xsrf" in flat:
-        return Kind.NONE
-    if flat.startswith(schemes.SESSION_COOKIE_STARTS) or flat.endswith(schemes.SESSION_COOKIE_ENDINGS):
-        return Kind.COOKIE_SESSION
-    if raw.lower().endswith((b".sid", b"_sid", b"-sid")):
-        return Kind.COOKIE_SESSION
-    if flat.endswith(("apikey", "apitoken", "accesstoken")):
-        return Kind.API_KEY_COOKIE
-    return Kind.COOKIE_SESSION if is_jwt(value) else Kind.NONE
+    text = unquote_to_bytes(value.strip(b'"'))
+    return Kind.POSSIBLE_CREDENTIAL if is_opaque(text) else Kind.NONE
 
 
 def _read_query(query: str) -> list[Evidence]:
@@ -259,16 +266,15 @@ def _read_query(query: str) -> list[Evidence]:
     names = {pair.partition("=")[0].lower() for pair in pairs}
     if "x-amz-signature" in names:
         value = "&".join(pair for pair in pairs if pair.lower().startswith("x-amz-"))
-        return [Evidence(Kind.AWS_SIGV4_QUERY, b"x-amz-signature", value.encode("latin-1"), False)]
+        return [_read_signature(Kind.AWS_SIGV4_QUERY, b"X-Amz-Signature", value)]
     if ("sig" in names and names & {"sv", "se"}) or (
         "signature" in names and names & {"expires", "x-goog-credential", "key-pair-id"}
     ):
-        value = query
-        return [Evidence(Kind.HMAC_SIGNATURE, b"sig", value.encode("latin-1"), False)]
+        return [_read_signature(Kind.HMAC_SIGNATURE, b"sig" if "sig" in names else b"Signature", query)]
     if "x-goog-signature" in names:
-        return [Evidence(Kind.HMAC_SIGNATURE, b"x-goog-signature", query.encode("latin-1"), False)]
+        return [_read_signature(Kind.HMAC_SIGNATURE, b"X-Goog-Signature", query)]
     if "oauth_signature" in names:
-        return [Evidence(Kind.OAUTH1, b"oauth_signature", query.encode("latin-1"), False)]
+        return [_read_signature(Kind.OAUTH1, b"oauth_signature", query)]
     for pair in pairs:
         name, _, raw = pair.partition("=")
         if len(raw) < _KEY_BYTES:
@@ -276,9 +282,17 @@ def _read_query(query: str) -> list[Evidence]:
         if not is_key_parameter(name):
             continue
         value_bytes = unquote_to_bytes(raw.encode("latin-1"))
-        if is_jwt(value_bytes) or _is_key_value(value_bytes):
-            found.append(Evidence(Kind.API_KEY_QUERY, name.lower().encode("latin-1"), value_bytes, False))
+        if schemes.is_session_parameter(name):
+            kind = Kind.POSSIBLE_CREDENTIAL if is_opaque(value_bytes) and "eio" not in names else Kind.NONE
+        else:
+            kind = Kind.API_KEY_QUERY if is_jwt(value_bytes) or _is_key_value(value_bytes) else Kind.NONE
+        if kind:
+            found.append(Evidence(kind, name.encode("latin-1"), value_bytes, False, Place.QUERY))
     return found
+
+
+def _read_signature(kind: Kind, name: bytes, value: str) -> Evidence:
+    return Evidence(kind, name, value.encode("latin-1"), False, Place.QUERY)
 
 
 def is_context_parameter(name: str) -> bool:
@@ -288,16 +302,8 @@ def is_context_parameter(name: str) -> bool:
 
 
 def is_key_parameter(name: str) -> bool:
-    """Whether the name of a query parameter announces a key."""
-    return len(name) <= _CACHED_NAME_BYTES and _is_key_name(name)
-
-
-@lru_cache(maxsize=_NAME_CACHE_ENTRIES)
-def _is_key_name(name: str) -> bool:
-    flat = flatten_name(name.encode("latin-1"))
-    return flat not in schemes.QUERY_NO_KEYS and (
-        flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)
-    )
+    """Whether the name of a query parameter announces a key or the id of a session."""
+    return len(name) <= _CACHED_NAME_BYTES and (schemes.is_key_parameter(name) or schemes.is_session_parameter(name))
 
 
 def _is_key_value(value: bytes) -> bool:

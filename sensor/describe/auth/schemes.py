@@ -6,18 +6,21 @@ because one scheme is spelled in many ways.
 `classify_header_name` says what the name of a header says of credentials: a name in lower case in, a `HeaderRole` out.
 A header is a credential in three cases: its carrier is standard, a vendor documents it as its key, or a word of its
 name announces one. No value makes any other header a credential. Request ids, protocol sessions, byte ranges and
-checksums look as random as keys do. A JWT is the exception, because its form identifies it.
+checksums look as random as keys do. A JWT is the exception, because its form identifies it. Cookies and query
+parameters follow the same rule, and the word `session` announces a credential in a cookie.
 
 Names are split at every character that is not a letter, and before a credential's word at the end of a word:
 `appsecrettoken` is `app`, `secret`, `token`. Header names arrive in lower case, so capitals cannot split them.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from sensor.core.calls import AuthenticationKind as Kind
+from sensor.http.http1.head import UNREAD_NAMES
 
 # `Authorization` schemes: IANA HTTP Authentication Scheme registry, plus the ones vendors document for their own APIs.
 AUTHORIZATION_SCHEMES: Final = {
@@ -181,7 +184,7 @@ SESSION_COOKIES: Final = frozenset(
     )
 )  # fmt: skip
 # The same by how the flattened name starts or ends (WordPress adds a hash of its address, Rails and others the
-# application's name).
+# application's name). Endings decide before the trackers below, of which few are sessions of a login.
 SESSION_COOKIE_STARTS: Final = (
     "wordpressloggedin", "wordpresssec", "aspnetcoreidentity", "aspnetcorecookies", "shibsession", "ssess",
     "aspsessionid", "ory",
@@ -196,16 +199,23 @@ KEY_COOKIES: Final = frozenset(
 )  # fmt: skip
 # Never a session: analytics, consent, load balancers, bot managers, CSRF. Sources: the vendors' cookie declarations.
 NO_SESSION_COOKIE_STARTS: Final = (
-    "ga", "gid", "gat", "gcl", "fbp", "fbc", "utm", "hj", "hs", "mp", "amplitude", "ajs", "optimizely", "cfbm",
+    "amplitude", "ajs", "optimizely", "cfbm",
     "cfduid", "cfuvid", "cfclearance", "awsalb", "awselb", "arraffinity", "bigip", "incapses", "visid", "nlbi", "akbm",
     "bmsz", "abck", "akavpau", "route", "serverid", "xsrf", "csrf", "antiforgery", "requestverification",
     "aspnetcoreantiforgery", "cookieconsent", "optanon", "euconsent", "intercom", "zendesk", "drift", "driftt",
-    "datadog", "dds", "ddcookie", "newrelic", "nr", "plausible", "matomo", "pk", "clarity", "clck", "clsk", "uet",
-    "muid", "scs", "tt", "li",
+    "datadog", "dds", "ddcookie", "newrelic", "nreum", "plausible", "matomo", "clarity", "clck", "clsk", "uet", "muid",
 )  # fmt: skip
+# The same by the first word, as few letters begin many names: `_hjSession_3`, `_ga_ABC`, `li_gc`, `_pk_id.1`.
+NO_SESSION_COOKIE_WORDS: Final = frozenset(
+    ("ga", "gid", "gat", "gcl", "fbp", "fbc", "utm", "hj", "hs", "mp", "nr", "pk", "scs", "tt", "li", "dd", "uet")
+)
+# Query parameters that may hold the session of a login, as those of a protocol do (Engine.IO, MCP). Flattened.
+SESSION_PARAMETERS: Final = frozenset(("sid", "sess", "sessid", "session", "sessionid", "usersession", "phpsessid"))
 
 _NOT_ALPHANUMERIC = re.compile(r"[^A-Za-z0-9]+")
 _NOT_LETTERS = re.compile(r"[^a-z]+")
+_FIRST_WORD = re.compile(rb"[^A-Za-z]*([A-Z]?[a-z]+|[A-Z]+)")
+_NAMES_KEPT: Final = 4_096  # Of cookies and parameters; what is past them is classified anew.
 
 # Words that announce a credential, each with headers that are documented so.
 CREDENTIAL_WORDS: Final = frozenset(
@@ -245,6 +255,10 @@ _OTHER_KEYS: Final = frozenset(
         "entity", "item", "issue", "record", "document", "resource", "property",  # App Engine, Jira
         "feature", "flag", "config", "locale", "translation", "tenant",
         "request", "operation", "transaction", "job", "task",
+        "primary", "foreign", "secondary", "composite", "group", "bucket", "batch", "segment", "index", "order",
+        "dedupe", "metric", "menu", "map", "lock", "ratelimit", "limit",
+        "sse",  # S3: x-amz-copy-source-sse-customer-key
+        "form", "xrf",  # Splunk X-Splunk-Form-Key and Qlik X-Qlik-Xrfkey: against forged requests
         "websocket",  # RFC 6455
     )
 )  # fmt: skip
@@ -256,10 +270,11 @@ _OTHER_TOKENS: Final = frozenset(
         "lock", "lease", "fencing", "consistency",  # WebDAV Lock-Token (RFC 4918); SpiceDB
         "push", "fcm", "apns", "device", "registration",  # Firebase, Apple
         "captcha", "recaptcha", "hcaptcha", "turnstile",  # Google, hCaptcha, Cloudflare
-        "idempotency", "request", "cancel", "cancellation", "upload",
+        "idempotency", "request", "cancel", "cancellation", "upload", "delta", "skip", "change", "snapshot", "causal",
+        "watermark", "forgery", "form", "concurrency", "version", "sequence",
     )
 )  # fmt: skip
-_OTHER_MEANINGS: Final = {"key": _OTHER_KEYS, "token": _OTHER_TOKENS}
+_OTHER_MEANINGS: Final = {"key": _OTHER_KEYS, "keys": _OTHER_KEYS, "token": _OTHER_TOKENS}
 _NO_WORDS: Final = frozenset[str]()
 
 # Last words of names whose value is an id, a measure, a kind or a place: `X-Auth-Token-Type` does not hold a token.
@@ -274,7 +289,11 @@ OTHER_ENDINGS: Final = frozenset(
         "realm", "status", "state", "result", "error", "required", "enabled", "provider", "source", "agent",
         "delivery",  # X-GitHub-Delivery
         "time", "ms", "date", "age", "ttl", "expires", "expiry", "expiration", "duration", "timeout",
-        "url", "uri", "host", "ip", "region", "zone", "language", "encoding",
+        "prefix", "suffix", "alias", "label", "usage", "policy", "path", "at", "in", "by",
+        "url", "uri", "host", "ip", "region", "zone", "language", "encoding", "serial",
+        # Who or what is meant, without proof: oauth2-proxy X-Auth-Request-User, OpenAI-Organization, Stripe-Account.
+        "user", "users", "group", "groups", "role", "roles", "login", "account", "org", "organization", "organisation",
+        "project", "workspace", "tenant", "client",
     )
 )  # fmt: skip
 # Words that say the same anywhere in a name. Sources: the IANA field name registry, W3C Trace Context, B3, Jaeger, and
@@ -284,7 +303,7 @@ OTHER_WORDS: Final = frozenset(
         "trace", "traceparent", "tracestate", "span", "correlation", "invocation", "baggage",
         "csrf", "xsrf", "antiforgery", "nonce", "timestamp", "idempotency", "idempotent",
         "etag", "checksum", "digest", "fingerprint", "content", "cache", "referer", "referrer", "forwarded",
-        "anonymous", "visitor", "tracking", "analytics", "experiment", "device",
+        "anonymous", "visitor", "tracking", "analytics", "experiment", "device", "crumb", "meta", "upload",
     )
 )  # fmt: skip
 # Names without such a word. Sources as above, and the networks and meshes that add them.
@@ -297,6 +316,11 @@ OTHER_HEADERS: Final = frozenset(
         b"dnt", b"save-data", b"downlink", b"rtt", b"ect", b"service-worker", b"purpose", b"x-purpose",  # Browsers
         b"x-requested-with", b"x-http-method-override",  # Frameworks
         b"x-atlassian-token",  # `no-check`: against forged requests
+        b"x-amz-security-token", b"x-amz-target",  # Beside a signature of AWS; the operation
+        b"x-ms-session-token",  # Azure Cosmos DB: how new what is read must be
+        b"mcp-session-id", b"x-transmission-session-id", b"x-plex-session-identifier",  # Sessions of protocols
+        b"zotero-write-token", b"x-algolia-usertoken",  # Against repeated writes; a pseudonym for statistics
+        b"sec-token-binding",  # RFC 8473: binds a token that is elsewhere
         b"b3", b"x-datadog-tags", b"newrelic", b"x-newrelic-transaction",
         b"x-goog-api-client", b"x-goog-user-project", b"x-goog-request-params",
         b"cf-ray", b"cf-ipcountry", b"cdn-loop", b"x-varnish", b"x-azure-ref", b"x-azure-fdid", b"x-azure-socketip",
@@ -304,7 +328,7 @@ OTHER_HEADERS: Final = frozenset(
         b"x-heroku-dynos-in-use",
     )
 )  # fmt: skip
-# Names that browsers reserve (Fetch standard, section 2.2.2), and those that go with a signature of AWS.
+# Without a credential's word: names that browsers reserve (Fetch standard, section 2.2.2), and those of AWS.
 _OTHER_STARTS: Final = (b"sec-", b"x-amz-", b"amz-")
 
 # Headers that a vendor's API description or guide declares as its key, though no word of the name says so. Others use
@@ -318,6 +342,8 @@ DOCUMENTED_KEYS: Final = frozenset(
         "xmetabasesession",  # Metabase API
         "xhoneycombteam",  # Honeycomb
         "xrhidentity",  # Red Hat Hybrid Cloud Console
+        "xjfrogartapi",  # JFrog Artifactory
+        "xovhapplication", "xovhconsumer",  # OVHcloud
     )
 )  # fmt: skip
 
@@ -351,6 +377,43 @@ def split_name(name: bytes) -> list[str]:
     return words
 
 
+@lru_cache(maxsize=_NAMES_KEPT)
+def classify_cookie_name(name: bytes) -> Kind | None:
+    """Kind of a cookie by its name as it is sent; NONE: never a credential; None: the name decides nothing."""
+    flat = flatten_name(name)
+    if flat in SESSION_COOKIES:
+        return Kind.COOKIE_SESSION
+    if flat in KEY_COOKIES:
+        return Kind.API_KEY_COOKIE
+    first = _FIRST_WORD.match(name)
+    is_tracker = first is not None and first[1].decode().lower() in NO_SESSION_COOKIE_WORDS
+    if is_tracker or "csrf" in flat or "xsrf" in flat:
+        return Kind.NONE
+    if flat.startswith(SESSION_COOKIE_STARTS) or flat.endswith(SESSION_COOKIE_ENDINGS):
+        return Kind.COOKIE_SESSION
+    if flat.startswith(NO_SESSION_COOKIE_STARTS):
+        return Kind.NONE
+    if name.lower().endswith((b".sid", b"_sid", b"-sid")):
+        return Kind.COOKIE_SESSION
+    words = split_name(name)
+    if _says_credential(words):
+        return Kind.NONE if _says_other(words) else Kind.API_KEY_COOKIE
+    return Kind.NONE if not OTHER_WORDS.isdisjoint(words) else None
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def is_key_parameter(name: str) -> bool:
+    """Whether the name of a query parameter announces a key."""
+    flat = flatten_name(name.encode("latin-1"))
+    return flat not in QUERY_NO_KEYS and (flat in QUERY_KEYS or flat.endswith(QUERY_KEY_ENDINGS))
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def is_session_parameter(name: str) -> bool:
+    """Whether a query parameter is the id of a session, of a login or of a protocol."""
+    return flatten_name(name.encode("latin-1")) in SESSION_PARAMETERS
+
+
 def classify_header_name(name: bytes) -> HeaderRole:
     """Role of a header by its name in lower case. Some microseconds: callers keep the answer."""
     flat = flatten_name(name)
@@ -363,13 +426,20 @@ def classify_header_name(name: bytes) -> HeaderRole:
     if flat in DOCUMENTED_KEYS:
         return HeaderRole(Kind.NONE, is_documented=True)
     words = split_name(name)
-    if name in OTHER_HEADERS or name.startswith(_OTHER_STARTS) or _says_other(words):
+    is_key = _says_credential(words)
+    if name in OTHER_HEADERS or name in UNREAD_NAMES or _says_other(words):
         return HeaderRole(Kind.NONE, is_ignored=True)
-    return HeaderRole(Kind.NONE, is_key=_says_credential(words))
+    if not is_key and (name.startswith(_OTHER_STARTS) or not CREDENTIAL_WORDS.isdisjoint(words)):
+        return HeaderRole(Kind.NONE, is_ignored=True)  # The key or token of something else.
+    return HeaderRole(Kind.NONE, is_key=is_key)
 
 
 def _says_other(words: list[str]) -> bool:
-    return bool(words) and (words[-1] in OTHER_ENDINGS or not OTHER_WORDS.isdisjoint(words))
+    """The id of a session says nothing: behaviour shows whether it is that of a login."""
+    if not OTHER_WORDS.isdisjoint(words):
+        return True
+    is_session = words[-1:] == ["sessionid"] or words[-2:] == ["session", "id"]
+    return bool(words) and words[-1] in OTHER_ENDINGS and not is_session
 
 
 def _says_credential(words: list[str]) -> bool:

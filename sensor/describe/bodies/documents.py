@@ -1,18 +1,12 @@
 """Reads a decoded body as named values and a number of records: JSON, JSON lines, CSV, forms, HTML, XML and text.
 
 Other media types, such as images, are not read. A body that is cut gives what came before the cut, and the number of
-records is that of this part.
-
-Records: a list, a list in a usual envelope, or one object. An envelope is known by its keys (JSON:API, OData, HAL,
-Relay, Spring, Elasticsearch and others), or by having only page fields beside its one list. Everything else is one
-record.
+records is that of this part (sensor/describe/bodies/records.py). Streams of messages are
+sensor/describe/bodies/streams.py, pages and texts sensor/describe/bodies/markup.py.
 
 XML, parsed by Expat (xml.etree): an element is its text, or an object if it has attributes or elements. Elements of one
 name beside each other are a list. An attribute may name a text (`<field name="email">`). Prefixes are dropped. Of a
 long list only the records that are looked at become values. A document that declares entities is not parsed.
-
-HTML, broken XML and plain text: a value is named by the cell, label or element before it, or by the words before a
-colon. The page is cut at its tags, in time linear in its length.
 
 Multipart forms (RFC 7578): fields by name, with files as `Binary`.
 """
@@ -21,156 +15,17 @@ import csv
 import io
 import re
 from collections.abc import Callable
-from html import unescape
-from itertools import pairwise
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 import msgspec
 from pydantic_core import from_json
 
-# Pieces of a page that are looked at, from its beginning; the classifier asks 8 values of each name.
-PIECES_MAX: Final = 1_000
-LABEL_WORDS_MAX: Final = 6
-LABEL_CHARACTERS_MAX: Final = 60
-# Of plain text, what is looked at as one: the classifier reads so far.
-PART_CHARACTERS: Final = 4_096
-_UNSHOWN = re.compile(r"<(script|style)\b[^>]{0,500}>.{0,65536}?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^<>]{0,2000}>")
-_FIELD = re.compile(r"<input\b([^<>]{0,1000})>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"""\b(name|value)\s*=\s*(?:"([^"<>]{0,500})"|'([^'<>]{0,500})')""", re.IGNORECASE)
-_NAMED = re.compile(r"(?:^|[\s;,|(])([A-Za-z][A-Za-z _.-]{1,40}?)[ \t]{0,2}[:=][ \t]{0,2}([^\s,;<>\"'|]{3,100})")
-_ELEMENT = re.compile(r"<(?:[\w.-]{1,60}:)?([\w.-]{1,60})\b[^<>]{0,500}>([^<>]{1,500})</")
-
-Values = list[dict[str, str]]
-
-
-def read_html(text: str) -> Values:
-    """A page: texts by the text before them, inputs by their names."""
-    shown = _UNSHOWN.sub(" ", text)
-    found = [dict([_read_input(match.group(1))]) for match in _FIELD.finditer(shown)]
-    pieces = [piece for piece in (unescape(part).strip() for part in _TAG.split(shown)) if piece]
-    for before, piece in pairwise(["", *pieces[:PIECES_MAX]]):
-        found.append({_as_label(before): piece})
-        found += _read_named(piece)
-    return found
-
-
-def read_elements(text: str) -> Values:
-    """Of XML that is broken: elements with a text, by their names (else sensor/describe/bodies/documents.py)."""
-    return [{match.group(1): unescape(match.group(2)).strip()} for match in _ELEMENT.finditer(text)]
-
-
-def read_text(text: str) -> Values:
-    """Plain text in parts, and what its lines name."""
-    parts = [text[start : start + PART_CHARACTERS] for start in range(0, len(text), PART_CHARACTERS)]
-    found: Values = [{str(number): part} for number, part in enumerate(parts)]
-    for part in parts:
-        found += _read_named(part)
-    return found
-
-
-def _read_named(text: str) -> Values:
-    return [{match.group(1): match.group(2)} for match in _NAMED.finditer(text)]
-
-
-def _read_input(attributes: str) -> tuple[str, str]:
-    given = {
-        match.group(1).lower(): match.group(2) or match.group(3) or "" for match in _ATTRIBUTE.finditer(attributes)
-    }
-    return given.get("name", ""), unescape(given.get("value", ""))
-
-
-def _as_label(text: str) -> str:
-    is_label = len(text) <= LABEL_CHARACTERS_MAX and len(text.split()) <= LABEL_WORDS_MAX
-    return text.rstrip(":* ") if is_label else ""
-
-
-class Text(str):
-    """Text without a type of its own: of a form, a query, a header."""
-
-    __slots__ = ()
-
-
-class Binary(bytes):
-    """Bytes that are not read: a file in a form, a field of protobuf, a body of another type."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"Binary({len(self)} bytes)"
-
-
-ENVELOPE_DEPTH_MAX: Final = 4
-# Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
-CLASSIFIED_RECORDS_MAX: Final = 8
-Item = TypeVar("Item")
-# Keys whose value is the answer itself, the surest first.
-_ENVELOPES: Final = (
-    *("data", "items", "results", "result", "value", "values", "records", "rows", "entries", "edges", "nodes"),
-    *("elements", "objects", "resources", "content", "contents", "documents", "docs", "hits", "list", "collection"),
-    *("response", "payload", "_embedded", "page_items", "body"),
-)
-# Beside a list: what is said of the page and not of a record.
-_PAGE_KEYS: Final = frozenset(
-    (
-        *("count", "total", "total_count", "totalcount", "totalitems", "total_items", "totalresults", "total_results"),
-        *("totalelements", "totalpages", "total_pages", "size", "page", "pages", "page_size", "pagesize", "per_page"),
-        *("perpage", "limit", "offset", "start", "skip", "top", "first", "last", "next", "prev", "previous", "self"),
-        *("cursor", "next_cursor", "nextcursor", "next_page_token", "nextpagetoken", "next_token", "nexttoken"),
-        *("has_more", "hasmore", "has_next", "hasnext", "more", "pageinfo", "page_info", "pagination", "paging"),
-        *("meta", "metadata", "_meta", "_metadata", "links", "_links", "status", "success", "ok", "code", "message"),
-        *("error", "errors", "took", "timed_out", "took_ms", "version", "kind", "object", "type", "timestamp"),
-        *("request_id", "requestid", "@odata.context", "@odata.count", "@odata.nextlink", "has_previous", "number"),
-        *("query", "filters", "sort", "included", "jsonapi", "empty", "numberofelements", "pageable", "max_score"),
-    )
-)
-
-
-def is_of_page(name: str) -> bool:
-    """Whether a field of this name beside a list says something of the page and not of a record."""
-    return name.lower() in _PAGE_KEYS
-
-
-def spread(items: list[Item]) -> list[Item]:
-    """Those that are looked at."""
-    if len(items) <= CLASSIFIED_RECORDS_MAX:
-        return items
-    return [items[i * len(items) // CLASSIFIED_RECORDS_MAX] for i in range(CLASSIFIED_RECORDS_MAX)]
-
-
-def find_records(value: object) -> list[object] | None:
-    """The list that is the answer; None where the document is one record."""
-    for _ in range(ENVELOPE_DEPTH_MAX):
-        if isinstance(value, list):
-            return value
-        if not isinstance(value, dict):
-            return None
-        inner = _open(value)
-        if inner is None:
-            return None
-        value = inner
-    return value if isinstance(value, list) else None
-
-
-def _open(document: dict[object, object]) -> object | None:
-    """What is in an envelope; None where it is none."""
-    keys = {str(key).lower(): key for key in document}
-    own = [key for key in keys if key not in _PAGE_KEYS]
-    for name in _ENVELOPES:
-        # A record may have a field of such a name; an envelope has little else.
-        if name in keys and len(own) <= 1 and isinstance(document[keys[name]], list | dict):
-            return document[keys[name]]
-    if len(own) == 1:
-        inner = document[keys[own[0]]]
-        # {"users": [..], "total": 7}; and one step of {"data": {"users": {"edges": [..]}}}.
-        if isinstance(inner, list) and all(isinstance(one, dict) for one in inner[:1]):
-            return inner
-        if isinstance(inner, dict) and len(keys) == 1:
-            return inner if _open(inner) is not None else None
-    return None
-
+from sensor.describe.bodies.markup import read_elements, read_html, read_text
+from sensor.describe.bodies.records import ENVELOPE_DEPTH_MAX, find_records, is_of_page, name_rows, spread
+from sensor.describe.bodies.streams import read_messages, split_envelopes, split_events, split_lines, split_sequence
+from sensor.sensitive.kinds import Binary, Text
 
 PARTS_MAX: Final = 128
 TEXT_BYTES_MAX: Final = 4_096  # Of one field that is looked at.
@@ -220,7 +75,7 @@ def read_xml(data: bytes, *, is_complete: bool) -> Elements | None:
     """None where there is no element. Never raises."""
     root, is_broken = _parse(data, is_complete=is_complete)
     if root is None or is_broken:
-        values: list[object] = [dict(one) for one in read_elements(data.decode("utf-8", "replace"))]
+        values = read_elements(data.decode("utf-8", "replace"))
         if root is not None:
             values.append({_strip(root.tag): _Converter().convert(root, 0)})
         return Elements(values, None, False) if values else None
@@ -318,6 +173,9 @@ def _strip(name: object) -> str:
     return name.rpartition("}")[2] if isinstance(name, str) else ""
 
 
+# Types of RPCs whose messages are JSON, each behind a flag and its length.
+_ENVELOPED: Final = ("application/connect+", "application/grpc+", "application/grpc-web+")
+_LISTS: Final = re.compile(rb"\[\s*\[")
 FORM_FIELDS_MAX: Final = 512
 CSV_COLUMNS_MAX: Final = 256
 _BLANKS: Final = b" \t\r\n"
@@ -348,6 +206,13 @@ def read_document(data: bytes, media_type: str, *, is_complete: bool) -> Documen
     return None if reader is None else reader(data, is_complete)
 
 
+def read_tree(tree: dict[str, object] | list[object]) -> Document:
+    """A document of messages that were parsed elsewhere; of several each is a record."""
+    if isinstance(tree, list):
+        return Document(spread(tree), len(tree), True, spread(tree))
+    return _make_document(tree, may_have_tables=False)
+
+
 def is_protobuf(media_type: str) -> bool:
     """Whether a type that is not read is known to be protobuf; messages of gRPC are, unless they say otherwise."""
     return media_type in _PROTOBUF or media_type.endswith("+proto")
@@ -371,7 +236,9 @@ def _read_plain(data: bytes, is_complete: bool) -> Document:
 def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Document] | None:
     reader = _READERS.get(media_type)
     if reader is None and media_type.endswith("+json"):
-        reader = _read_json
+        reader = _read_enveloped if media_type.startswith(_ENVELOPED) else _read_json
+    if reader is None and media_type.endswith("+json-seq"):
+        reader = _read_sequence
     if reader is None and media_type.endswith("+xml"):
         reader = _read_elements
     if media_type in ("", "text/plain") and data.lstrip(_BLANKS)[:1] in (b"{", b"["):
@@ -382,8 +249,20 @@ def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Docume
 
 
 def _read_json(data: bytes, is_complete: bool) -> Document:
-    # A cut string or number is left out: it may be another than it seems.
-    value = from_json(data, allow_partial=not is_complete)
+    try:
+        # A cut string or number is left out: it may be another than it seems.
+        value = from_json(data, allow_partial=not is_complete)
+    except ValueError:
+        if b"\n" not in data.strip(_BLANKS):
+            raise
+        return _read_messages(split_lines(data, is_complete=is_complete))  # Some streams of lines say they are JSON.
+    return _make_document(value, may_have_tables=_LISTS.search(data) is not None)
+
+
+def _make_document(value: object, *, may_have_tables: bool) -> Document:
+    table = name_rows(value) if may_have_tables else None
+    if table is not None:
+        return Document(table.value, table.records, True, table.value)
     records = find_records(value)
     if records is None:
         return Document(value, 1, tree=value)
@@ -391,12 +270,33 @@ def _read_json(data: bytes, is_complete: bool) -> Document:
 
 
 def _read_lines(data: bytes, is_complete: bool) -> Document:
-    lines = data.splitlines()
-    if lines and not is_complete and not data.endswith(b"\n"):
-        lines.pop()
-    lines = [line for line in lines if line.strip(b"\x1e \t")]
-    values = [from_json(line.lstrip(b"\x1e")) for line in spread(lines)]
-    return Document(values, len(lines), True, values)
+    return _read_messages(split_lines(data, is_complete=is_complete))
+
+
+def _read_sequence(data: bytes, is_complete: bool) -> Document:
+    return _read_messages(split_sequence(data, is_complete=is_complete))
+
+
+def _read_events(data: bytes, is_complete: bool) -> Document:
+    messages = split_events(data, is_complete=is_complete)
+    if messages and not any(message[:1] in (b"{", b"[", b'"') for message in messages):
+        return Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
+    return _read_messages(messages)
+
+
+def _read_enveloped(data: bytes, is_complete: bool) -> Document:
+    return _read_messages(split_envelopes(data))
+
+
+def _read_messages(messages: list[bytes]) -> Document:
+    """Of several messages each is a record; one is a document; pieces of one text are put together."""
+    found = read_messages(messages)
+    if found.single is not None:
+        return _make_document(found.single, may_have_tables=True)
+    if not found.joined:
+        return Document(found.values, found.records, found.is_list, found.tree)
+    texts = [{name: read_text(one) if isinstance(one, str) else one} for name, one in found.joined]
+    return Document([found.values, *texts], found.records, found.is_list, found.tree)
 
 
 def _read_csv(data: bytes, is_complete: bool) -> Document:
@@ -441,7 +341,7 @@ def _read_multipart(data: bytes, is_complete: bool) -> Document:
 _PROTOBUF: Final = frozenset(
     (
         "application/grpc", "application/grpc-web", "application/proto", "application/protobuf",
-        "application/x-protobuf", "application/vnd.google.protobuf",
+        "application/x-protobuf", "application/vnd.google.protobuf", "application/connect+proto",
     )
 )  # fmt: skip
 _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
@@ -456,10 +356,13 @@ _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "application/x-ndjson": _read_lines,
     "application/ndjson": _read_lines,
     "application/jsonl": _read_lines,
+    "text/jsonl": _read_lines,
+    "application/x-jsonl": _read_lines,
     "application/x-jsonlines": _read_lines,
     "application/json-lines": _read_lines,
     "application/jsonlines": _read_lines,
-    "application/json-seq": _read_lines,
+    "application/json-seq": _read_sequence,
+    "text/event-stream": _read_events,
     "application/stream+json": _read_lines,
     "text/csv": _read_csv,
     "application/csv": _read_csv,

@@ -21,16 +21,19 @@ import msgspec
 from common.figures import Figure, make_totals
 from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.describe.auth.authentication import is_key_header
-from sensor.describe.bodies.decoding import Payload, decode, read_payload
-from sensor.describe.bodies.documents import Binary, Document, is_protobuf, read_document
+from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
+from sensor.describe.bodies.documents import Document, is_protobuf, read_document, read_tree
+from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
+from sensor.describe.bodies.streams import split_envelopes
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
     DATA_CLASSES,
     HEAD_READ,
     PLACE_SHIFT,
+    Binary,
     CallFact,
     DataClass,
     DataKind,
@@ -147,7 +150,6 @@ _WORDS: Final = (
     ("decoded_limit", "Bodies of which only the beginning was read: decoded, they are too long."),
     ("not_its_type", "Bodies that are not what their media type says."),
     ("type_not_read", "Bodies of media types that the sensor does not read."),
-    ("protobuf", "Bodies of protobuf: described by field number, and not classified."),
 )
 
 
@@ -167,6 +169,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     head_bytes: int = 0
     consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
     authentication: int = AuthenticationKind.UNKNOWN
+    path: str = ""  # Names the types of an RPC's messages.
     is_description: bool = False  # Its path is one under which descriptions of APIs are served.
 
     def __repr__(self) -> str:
@@ -192,6 +195,8 @@ class DocumentSink(Protocol):
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
     ) -> None: ...
 
+    def has_operations(self, route_id: int) -> bool: ...
+
 
 class _Read(msgspec.Struct, frozen=True, gc=False):
     """One body of which something can be reported: its kinds of data where it was read."""
@@ -209,6 +214,7 @@ class BodyReader:
         """`custom`: classes of data that the operator named."""
         self._custom = custom
         self._fields = AskedBook()
+        self._types = MessageTypes()
         self._sampler = BodySampler(rule)
         self._sink = sink
         self._heads = BodySampler(rule)
@@ -223,8 +229,8 @@ class BodyReader:
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
         question = find_payload(call, is_request=True)
-        request = self._classify(question, _read_type(question), Side(call.route_id, is_request=True))
-        response = self._classify(answer, media_type, Side(call.route_id, is_request=False))
+        request = self._classify(question, _read_type(question), Side(call.route_id, is_request=True), call.path)
+        response = self._classify(answer, media_type, Side(call.route_id, is_request=False), call.path)
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
         if request is not None and request.document is not None:
@@ -238,6 +244,8 @@ class BodyReader:
         if self._sink is not None:
             request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
             self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            if self._sink.has_operations(call.route_id):
+                self._sampler.sample_more(call.route_id)
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
@@ -269,7 +277,7 @@ class BodyReader:
         unread = ((word, text, self.unread[word]) for word, text in _WORDS)
         return make_totals((("read", "Bodies that were classified.", self.read_count), *unread), "bodies_")
 
-    def _classify(self, payload: Payload | None, media_type: str, side: Side) -> _Read | None:
+    def _classify(self, payload: Payload | None, media_type: str, side: Side, path: str) -> _Read | None:
         if payload is None or not payload.data:
             return None
         decoded = decode(payload.data, payload.content_encoding, is_complete=payload.is_complete)
@@ -278,21 +286,18 @@ class BodyReader:
         if not decoded.data:
             return None
         try:
-            document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
+            if is_protobuf(media_type):
+                document = self._read_protobuf(decoded, media_type, path, is_request=side.is_request)
+            else:
+                document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
         except ValueError:
             self.unread["not_its_type"] += 1
             return None
         content_type = payload.content_type[:_CONTENT_TYPE_BYTES]
         if document is None:
-            tree: object = Binary()
-            if is_protobuf(media_type):
-                self.unread["protobuf"] += 1
-                tree = read_protobuf(decoded.data, media_type, is_complete=decoded.is_complete)
-            else:
-                self.unread["type_not_read"] += 1
-            if tree is None:
-                return None
-            return _Read(None, frozenset(), False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
+            self.unread["type_not_read"] += 1
+            seen = BodyDocument(media_type, content_type, Binary(), decoded.is_complete)
+            return _Read(None, frozenset(), False, seen)
         self.read_count += 1
         found = find_sensitive(
             document.values,
@@ -304,6 +309,22 @@ class BodyReader:
         data = frozenset(finding.kind for finding in found)
         seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
         return _Read(document, data, decoded.is_complete, seen)
+
+    def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
+        """Raises ValueError where it is not protobuf, or compressed. Descriptions of other messages are kept."""
+        if path in REFLECTION_METHODS and not is_request:
+            for message in split_envelopes(decoded.data):
+                self._types.learn_answer(message)
+        tree = read_protobuf(
+            decoded.data,
+            media_type,
+            is_complete=decoded.is_complete,
+            types=self._types,
+            type_name=self._types.find_type(path, is_request=is_request),
+        )
+        if tree is None:
+            raise ValueError("no message of protobuf")
+        return read_tree(tree)
 
     def _count(self, call: BodyCall, document: Document, *, is_complete: bool) -> tuple[int, BodyFlag]:
         """Records returned; of a body that was cut, as many as the rest would hold at this rate."""

@@ -19,16 +19,16 @@ import msgspec
 
 from common.figures import Figure, list_figures, make_gauges, total
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
-from sensor.describe.bodies.documents import Text
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
-from sensor.describe.schemas.tally import OperationCount, Sample, Tally
+from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Telling, Tree, judge_name
 from sensor.http.http1.head import RequestHead
 from sensor.routes.schema_names import is_schema_name
 from sensor.routes.vocabulary import Vocabulary
+from sensor.sensitive.kinds import Text
 
 Parameters = dict[str, object]
 _PAIRS_MAX: Final = 64  # Of one query or cookie header.
@@ -91,6 +91,7 @@ FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
 # Of a route that serves a description; between, nothing of it is read.
 DESCRIPTION_NS: Final = 60 * 1_000_000_000
 OTHER_OPERATION: Final = "{word}"
+_NAMED_IN_HEADS: Final = frozenset(("soap", "action"))  # By SOAPAction, X-Amz-Target, a query.
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
 
 
@@ -116,7 +117,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     generation: int
     version: int  # Rises with each state of this process.
-    samples: int  # Heads, or bodies, that were read.
+    samples: int  # Heads, or bodies, that were read; of operations the calls that these stand for.
     left_out: int  # Values that no bound let in.
     fields: tuple[Field, ...] = ()
     operations: tuple[OperationCount, ...] = ()
@@ -164,6 +165,7 @@ class SchemaBook:
         self._vocabulary = vocabulary
         self._export_openapi_outlines = export_openapi_outlines
         self._sampler = BodySampler(rule)
+        self.weights = SampleWeights()
         self._entries: dict[_Key, _Entry] = {}
         self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
         self._nodes = 0
@@ -182,7 +184,9 @@ class SchemaBook:
         time_unix_ns: int,
         authentication: int = 0,
     ) -> None:
-        """The parameters of a request that was served. Never raises. Cost: some 30 us, of few calls."""
+        """The parameters of a request that was served. Never raises. Cost: some 30 us, of few calls; each call of a
+        route that has operations is counted."""
+        self.weights.count(route_id)
         is_served = _is_served(status_code)
         # What was refused teaches no parameters, but an operation that is known was called.
         if not is_served and (route_id, SchemaPart.OPERATIONS, 0, "", "") not in self._entries:
@@ -192,8 +196,8 @@ class SchemaBook:
         if is_served:
             self._learn_parameters(route_id, head, consumer)
             self._count_tokens(route_id, find_token_facts(head))
-        operations = find_in_head(head.query, head.get(b"soapaction"))
-        if operations:
+        operations = find_in_head(head.query, head.get(b"soapaction"), head.get(b"x-amz-target"))
+        if operations or head.method == "GET":  # Of others the body may say more.
             sample = Sample(
                 status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
             )
@@ -222,8 +226,8 @@ class SchemaBook:
         if is_served:
             self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, request, call.consumer)
         operations = find_in_document(request.tree, request.content_type)
-        if not operations:
-            return
+        if not operations and self._is_named_in_heads(call.route_id):
+            return  # Its head has been counted.
         sample = Sample(
             status_code=call.status_code,
             consumer=call.consumer,
@@ -311,14 +315,32 @@ class SchemaBook:
             known = self._entries.get(key)
             named = [one for one in named if known is not None and one in known.operations]
         if not named:
+            self._count_other(route_id, sample)
             return
+        self._sampler.sample_more(route_id)
         entry = self._find(key)
-        entry.samples += 1
         entry.is_changed = True
+        tallies = []
         for one in named:
             if one not in entry.operations and len(entry.operations) >= MAX_OPERATIONS:
                 one = msgspec.structs.replace(one, name=OTHER_OPERATION)
-            entry.operations.setdefault(one, Tally()).add(sample)
+            tallies.append(entry.operations.setdefault(one, Tally()))
+        entry.samples += self.weights.add(route_id, tuple(tallies), sample)
+
+    def _count_other(self, route_id: int, sample: Sample) -> None:
+        """A sample that asks for no operation, of a route that has some."""
+        entry = self._entries.get((route_id, SchemaPart.OPERATIONS, 0, "", ""))
+        if entry is not None:
+            entry.samples += self.weights.add(route_id, (), sample)
+            entry.is_changed = True
+
+    def _is_named_in_heads(self, route_id: int) -> bool:
+        entry = self._entries.get((route_id, SchemaPart.OPERATIONS, 0, "", ""))
+        return entry is not None and any(one.protocol in _NAMED_IN_HEADS for one in entry.operations)
+
+    def has_operations(self, route_id: int) -> bool:
+        """Whether calls of a route asked for operations."""
+        return route_id in self.weights
 
     def _count_tokens(self, route_id: int, facts: Sequence[TokenFact]) -> None:
         if not facts:
@@ -379,6 +401,8 @@ class SchemaBook:
         for key, entry in list(self._entries.items()):
             if not entry.is_changed and now_ns - entry.reported_ns < REPEAT_NS:
                 continue
+            if key[1] is SchemaPart.OPERATIONS:
+                entry.samples += self.weights.weigh(key[0])
             schema = self._write(key, entry)
             entry.is_changed, entry.reported_ns = False, now_ns
             if message and size + len(schema.fields) > MESSAGE_FIELDS:

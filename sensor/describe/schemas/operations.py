@@ -1,9 +1,11 @@
-"""Finds operations that share one path: GraphQL operations, JSON-RPC methods, MCP tools and SOAP actions.
+"""Finds operations that share one path: GraphQL operations, JSON-RPC methods, MCP tools, SOAP actions, and actions that
+a header or a parameter names.
 
 Takes heads and parsed bodies, gives `Operation`s, and never raises.
 
 Sources: GraphQL over HTTP (draft of the GraphQL foundation), JSON-RPC 2.0, Model Context Protocol (2025-06-18, tools,
-prompts and resources), SOAP 1.1 section 6.1.1 and SOAP 1.2 part 2 section 6.5.3.
+prompts and resources), SOAP 1.1 section 6.1.1 and SOAP 1.2 part 2 section 6.5.3, the protocols awsJson and awsQuery of
+smithy.io.
 """
 
 import re
@@ -21,6 +23,9 @@ _COMMENT: Final = re.compile(r"#[^\n]*")
 _FIRST_FIELD: Final = re.compile(r"\{\s*(?:[_A-Za-z][_0-9A-Za-z]*\s*:\s*)?([_A-Za-z][_0-9A-Za-z]*)")
 _ACTION: Final = re.compile(rb'action\s*=\s*"([^"]{1,256})"', re.IGNORECASE)
 _LAST_PART: Final = re.compile(r"[^/#:]+\Z")
+# `DynamoDB_20120810.GetItem`, `GetItem`; as a parameter it is written like this and has this name, in this case.
+_CAMEL: Final = re.compile(r"(?:[\w.]{1,128}\.)?([A-Z][A-Za-z0-9]{2,63})\Z", re.ASCII)
+_ACTION_PARAMETER: Final = "Action"
 # Requests of MCP that name what they call, and where.
 _MCP: Final = {"tools/call": ("tool", "name"), "prompts/get": ("prompt", "name"), "resources/read": ("resource", "")}
 _MCP_METHODS: Final = frozenset(
@@ -32,8 +37,9 @@ _MCP_METHODS: Final = frozenset(
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """`protocol`: graphql, json_rpc, mcp, soap. `kind`: query, mutation, subscription; tool, prompt, resource, method;
-    method; action. `name` is as the client wrote it: private until `sensor.describe.schemas.book` has judged it."""
+    """`protocol`: graphql, json_rpc, mcp, soap, action. `kind`: query, mutation, subscription; tool, prompt, resource,
+    method; method; action. `name` is as the client wrote it: private until `sensor.describe.schemas.book` has assessed
+    it."""
 
     protocol: str
     kind: str
@@ -49,17 +55,21 @@ def find_in_document(document: object, content_type: bytes = b"") -> list[Operat
     return _find_one(document)
 
 
-def find_in_head(query: str, soap_action: bytes) -> list[Operation]:
-    """Operations that a request's head asks for: GraphQL by GET, SOAP 1.1."""
+def find_in_head(query: str, soap_action: bytes, target: bytes = b"") -> list[Operation]:
+    """Operations that a request's head asks for: GraphQL by GET, SOAP 1.1, `Action=`, `X-Amz-Target` (`target`)."""
     if soap_action:
         return _name_action(soap_action.strip(b'" '))
-    if "query=" not in query and "operationName=" not in query:
+    if target:
+        return _find_action(target.decode("latin-1"))
+    if not any(f"{name}=" in query for name in ("query", "operationName", _ACTION_PARAMETER)):
         return []
     try:
         fields = parse_qs(query, max_num_fields=_QUERY_FIELDS_MAX)
     except ValueError:
         return []
     texts = {name: values[0] for name, values in fields.items()}
+    if action := _find_action(texts.get(_ACTION_PARAMETER)):
+        return action
     return _find_graphql(texts) if "{" in texts.get("query", "") or "extensions" in texts else []
 
 
@@ -95,7 +105,12 @@ def _find_one(document: object) -> list[Operation]:
     method = document.get("method")
     if isinstance(method, str) and method and (document.get("jsonrpc") == "2.0" or {"params", "id"} <= document.keys()):
         return [_name_call(method, document.get("params"))]
-    return _find_graphql(document)
+    return _find_action(document.get(_ACTION_PARAMETER)) or _find_graphql(document)
+
+
+def _find_action(text: object) -> list[Operation]:
+    match = _CAMEL.match(text) if isinstance(text, str) else None
+    return [Operation("action", "action", match[1])] if match else []
 
 
 def _name_call(method: str, params: object) -> Operation:

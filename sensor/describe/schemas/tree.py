@@ -23,9 +23,9 @@ from typing import Final
 import msgspec
 
 from sensor.core.calls import SegmentKind
-from sensor.describe.bodies.documents import Text
 from sensor.routes.segments import classify_segment
 from sensor.routes.vocabulary import Vocabulary, split_word
+from sensor.sensitive.kinds import Text
 from sensor.sensitive.names import find_rule
 from sensor.sensitive.values import find_kinds
 

@@ -135,8 +135,11 @@ _HTTP_METHODS: Final = frozenset(
 )
 _METHODS: Final = _HTTP_METHODS | _RTSP_METHODS
 _PROTOCOL_METHODS: Final = {b"HTTP": _HTTP_METHODS, b"RTSP": _RTSP_METHODS, b"ICE": frozenset((b"SOURCE",))}
+# What follows the line `PRI * HTTP/2.0` (RFC 9113, section 3.4).
+HTTP2_PREFACE_END: Final = b"\r\nSM\r\n\r\n"
 # RFC 9112 section 2.3, plus what llhttp takes.
 _STRICT_VERSIONS: Final = frozenset((b"0.9", b"1.0", b"1.1", b"2.0"))
+_VERSION_CUT: Final = re.compile(rb"(?:\d\.?)?\Z")  # Which version it is shows once all of it is there.
 # Methods of HTTP/0.9 in the field: a lone `GET /path` line. Others are other protocols.
 _HTTP09_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST"))
 
@@ -179,7 +182,7 @@ class StartLine(msgspec.Struct, frozen=True, gc=False):
     """Of a request: method and target; of a response: status code and reason."""
 
     is_request: bool
-    protocol: bytes  # `HTTP`; strictly also `RTSP`, `ICE`.
+    protocol: bytes  # `HTTP`; strictly also `RTSP`, `ICE`, or empty where a request line names none (HTTP/0.9).
     version: bytes  # `1.1`
     method: bytes = b""
     target: bytes = b""
@@ -201,7 +204,7 @@ def read_request_line_strictly(line: bytes, *, is_whole: bool = True) -> StartLi
     if pattern.match(target) is None:
         return Fault.TARGET
     if not space:
-        return StartLine(True, b"HTTP", b"0.9", method, target) if is_whole else None
+        return StartLine(True, b"", b"0.9", method, target) if is_whole else None
     rest = rest.lstrip(b" ")
     protocol, slash, version = rest.partition(b"/")
     if not slash:
@@ -210,7 +213,7 @@ def read_request_line_strictly(line: bytes, *, is_whole: bool = True) -> StartLi
     if method not in _PROTOCOL_METHODS.get(protocol, ()):
         return Fault.START_LINE
     if not is_whole and len(version) < 3:
-        return None if any(known.startswith(version) for known in _STRICT_VERSIONS) else Fault.VERSION
+        return None if _VERSION_CUT.match(version) else Fault.VERSION
     if version not in _STRICT_VERSIONS:
         return Fault.VERSION
     if method == b"PRI":
@@ -232,8 +235,7 @@ def read_status_line_strictly(line: bytes, *, is_whole: bool = True) -> StartLin
         if line.startswith(protocol + b"/") or (not is_whole and sample.startswith(line)):
             rest = line[len(protocol) + 1 :]
             if rest[:3] not in _STRICT_VERSIONS or rest[3:4] not in (b" ", b""):
-                is_begin = not is_whole and any(known.startswith(rest[:4]) for known in _STRICT_VERSIONS)
-                return None if is_begin else Fault.VERSION
+                return None if not is_whole and _VERSION_CUT.match(rest) else Fault.VERSION
             is_begin = not is_whole and (rest[4:].isdigit() or not rest[4:]) and len(rest) < 8
             return None if is_begin else Fault.STATUS_CODE
     return Fault.START_LINE

@@ -5,6 +5,7 @@ Sans-io, for captured packets and decrypted TLS. It never raises on bytes: what 
 
     state       reads                                           then
     START       blank lines, the start line                     LINES
+    PREFACE     strictly the rest of HTTP/2's preface           STOPPED
     LINES       field lines                                     by the framing (sensor.http.http1.grammar), or START
     LENGTH      a known number of bytes                         START
     CHUNK       a size line                                     CHUNK_DATA, or TRAILER after size 0
@@ -35,6 +36,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sensor.http.http1.grammar import (
+    HTTP2_PREFACE_END,
     RULES,
     Body,
     Expect,
@@ -122,6 +124,7 @@ class MessageState(Enum):
     """Of the reading of one direction."""
 
     START = "start"
+    PREFACE = "preface"
     LINES = "lines"
     LENGTH = "length"
     CHUNK = "chunk"
@@ -332,7 +335,7 @@ class MessageReader:
         if b"\r" in line:
             found.append(Fault.BARE_CR)
             line = line.replace(b"\r", b" ")  # As section 2.2 bids.
-        elif not has_cr:
+        elif not has_cr and not self._is_bare_request(line):
             found.append(Fault.BARE_LF)
         if found and self._note(found, events):
             return
@@ -349,8 +352,18 @@ class MessageReader:
             case _:
                 self._end_chunk_line(line, events)
 
+    def _is_bare_request(self, line: bytes) -> bool:
+        """Whether the strict reading takes a line feed alone: after a request line of HTTP/0.9 only."""
+        if self.state is not MessageState.START or not (self._is_strict and self._is_request):
+            return False
+        start = read_request_line_strictly(line)
+        return isinstance(start, StartLine) and not start.protocol
+
     def _end_start_line(self, line: bytes, events: EventSink) -> None:
         result = read_start_line(line, is_request=self._is_request, is_strict=self._is_strict)
+        if result is Fault.HTTP2_PREFACE and self._is_strict:
+            self.state, self._left = MessageState.PREFACE, len(HTTP2_PREFACE_END)
+            return
         if isinstance(result, Fault):
             self._fail(result, events)
             return
@@ -416,6 +429,8 @@ class MessageReader:
                 return at + taken
             case MessageState.CHUNK_END:
                 return self._end_chunk(data, at, events)
+            case MessageState.PREFACE:
+                return self._end_preface(data, at, events)
             case MessageState.CLOSE:
                 self._count(data[at:], events)
             case MessageState.HELD:
@@ -457,6 +472,17 @@ class MessageReader:
             self._fail(Fault.CHUNK_END, events)
             return at
         self._wire_bytes += 1
+        return at + 1
+
+    def _end_preface(self, data: bytes, at: int, events: EventSink) -> int:
+        """Takes the next byte of the rest of HTTP/2's preface; gives where it ended."""
+        expected = HTTP2_PREFACE_END[-self._left]
+        self._left -= 1
+        self._wire_bytes += 1
+        if data[at] != expected:
+            self._fail(Fault.VERSION, events)
+        elif not self._left:
+            self._fail(Fault.HTTP2_PREFACE, events)
         return at + 1
 
     def _end_counted(self, events: EventSink) -> None:

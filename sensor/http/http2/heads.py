@@ -120,8 +120,8 @@ _headers: Final = _Headers()
 
 def read_request(block: HeaderBlock) -> StreamRequest | Malformed:
     """The head of a request; a block that was read before costs nothing."""
-    reading: StreamRequest | Malformed | None = block.reading
-    if reading is None:
+    reading = block.reading
+    if not isinstance(reading, (StreamRequest, Malformed)):
         reading = block.reading = _read_request(block)
     return reading
 
@@ -253,8 +253,8 @@ def is_request(block: HeaderBlock) -> bool | None:
 
 def read_response(block: HeaderBlock) -> StreamResponse:
     """The facts of a response's head or trailers; a block that was read before costs nothing."""
-    reading: StreamResponse | None = block.reading
-    if reading is None:
+    reading = block.reading
+    if not isinstance(reading, StreamResponse):
         reading = block.reading = _read_response(block)
     return reading
 

@@ -82,3 +82,10 @@ def test_no_path_leads_past_the_token(rest: str, method: str) -> None:
     with pytest.raises(StopIteration):
         coroutine.send(None)
     assert not calls or scope["path"] in PUBLIC or rest.startswith("static/")
+
+
+@pytest.mark.parametrize(("scheme", "value"), [("https", "max-age=31536000"), ("http", None)])
+def test_only_a_page_that_came_by_tls_asks_for_tls(scheme: str, value: str | None) -> None:
+    with TestClient(make_app(), base_url=f"{scheme}://127.0.0.1", follow_redirects=False) as opened:
+        for path in ("/login", "/api/v1/healthz", "/api/v1/endpoints"):
+            assert opened.get(path).headers.get("strict-transport-security") == value

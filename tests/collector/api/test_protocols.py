@@ -37,7 +37,7 @@ def make_seed() -> Seed:
     chat = seed.endpoint(3, "GET", "/chat")
     messages = {"counted_messages_calls": 1, "request_messages": 5, "response_messages": 8}
     lasting = {"streams": 1, "stream_duration_sum_us": 60_000_000, "time_to_first_byte_sum_us": 4_000}
-    seed.calls(chat, 1, kind=WEBSOCKET, status_code=101, **messages, **lasting, **NO_HISTOGRAM)
+    seed.calls(chat, 1, kind=WEBSOCKET, status_code=101, authentication=JWT, **messages, **lasting, **NO_HISTOGRAM)
     events = seed.endpoint(4, "GET", "/events")
     seed.calls(events, 2, response_content_type="text/event-stream", time_to_first_byte_sum_us=6_000, **NO_HISTOGRAM)
     plain = seed.endpoint(5, "GET", "/orders/{order_id}")
@@ -102,6 +102,7 @@ def test_a_stream_has_the_time_it_was_open_and_no_latency(by_template: dict[str,
     assert watch["messages"] == {"calls": 2, "request": 2, "response": 17}
     assert watch["has_unknown_fields"] and not watch["is_inferred"] and not watch["is_lossy"]
     assert (chat["protocols"], chat["streams"]["open_seconds"], chat["time_to_first_byte_ms"]) == (["websocket"], 60, 4)
+    assert (chat["tier"], chat["status"]["2xx"]) == ("confirmed", 1)
     assert chat["messages"] == {"calls": 1, "request": 5, "response": 8}
     assert (events["protocols"], events["time_to_first_byte_ms"]) == (["server-sent events"], 3)
     assert all(one["latency_ms"] is None for one in (watch, chat, events))
@@ -131,8 +132,8 @@ def test_coverage_leaves_out_the_calls_that_nobody_saw_into(by_template: dict[st
         ({"protocol": "http/2"}, {"/orders/{order_id}"}),
         ({"protocol": "http/1.1", "q": "order_id"}, {"/orders/{order_id}"}),
         ({"protocol": "grpc-web"}, set()),
-        ({"auth": "full"}, {"/orders/{order_id}", "/shop.v1.Orders/Get"}),
-        ({"auth": "unknown"}, {"/busy", "/shop.v1.Orders/Watch", "/chat"}),
+        ({"auth": "full"}, {"/orders/{order_id}", "/shop.v1.Orders/Get", "/chat"}),
+        ({"auth": "unknown"}, {"/busy", "/shop.v1.Orders/Watch"}),
     ],
 )
 def test_filters(client: TestClient, asked: dict[str, str], templates: set[str], since: str) -> None:

@@ -130,6 +130,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
         "docker.io/library/nginx",
         "1.27",
         "72",
+        "api_key_header, none",
     ]
     printed = io.StringIO()
     Console(file=printed, width=width).print(table.draw_table(columns, cells, width))

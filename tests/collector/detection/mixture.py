@@ -43,7 +43,7 @@ def _list_honest(random: np.random.Generator, at: int) -> list[Row]:
                 status=200 if random.random() < 0.95 else 404,
             )
         )
-    rows.append(Row(route=_LOGIN, window=at, method="POST", address="91.3.0.1", status=200))
+    rows.append(Row(route=_LOGIN, window=at, method="POST", address="91.3.0.1", passwords=1))
     rows.append(Row(route=0, window=at, calls=int(random.integers(1, 30)), role=2))
     rows.append(Row(route=1, window=at, calls=int(random.integers(1, 30)), hop=2))
     rows.append(Row(route=2, window=at - 60, calls=3, consumer=7, length=60))

@@ -11,6 +11,7 @@ from collector.detection.engine import Engine
 from collector.storage.columns import RowBatch, fill_columns
 
 START = 1_700_000_000  # On a 10 s window.
+PASSWORD = 1 * 64 + 12  # In the body of a request (proto DataPlace * 64 + DataKind).
 CODES = 700_000  # Numbers of routes from here on are of paths that begin with `otp`,
 ADMINISTRATION = 800_000  # and from here on with `admin`.
 
@@ -41,6 +42,8 @@ class Row:
     numbers: int = 0  # Calls to objects that numbers name.
     steps: int = 0  # Of them, to the next number.
     software: str = ""
+    passwords: int = 0  # Calls whose body was read and held a password,
+    bodies: int = 0  # and those whose body was read and held none.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -106,6 +109,12 @@ def make_batch(
         attacks=np.array([len(row.payloads) for row in rows], np.uint64),
         attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
         payloads=make_sets([row.payloads for row in rows]),
+        request_bodies_read=column("passwords", np.uint64) + column("bodies", np.uint64),
+        data=Ragged(
+            offsets=np.concatenate([[0], np.cumsum([row.passwords > 0 for row in rows])]).astype(np.int64),
+            values=np.array([PASSWORD for row in rows if row.passwords], np.uint64),
+            counts=np.array([row.passwords for row in rows if row.passwords], np.uint64),
+        ),
     )
     return RowBatch(
         node=node,

@@ -7,6 +7,7 @@ import pytest
 from collector.alerting.alert import AlertKind
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
+from collector.detection.framework.rows import FLAG_ESTIMATED
 from collector.receiver.segment import Position
 from common.settings import ConsumerColumn
 from tests.collector.detection.states import decode_state, encode_state
@@ -59,11 +60,12 @@ def test_every_call_is_used_or_counted_as_dropped() -> None:
         Row(route=0, consumer=1, calls=7, role=2),
         Row(route=0, consumer=1, calls=11, hop=2),
         Row(route=0, consumer=1, calls=13, window=START + 1_000),
+        Row(route=9, calls=23, flags=FLAG_ESTIMATED),
     ]
     engine.feed(make_batch(rows), START + 11)
     engine.feed(make_batch([Row(route=0, consumer=1, calls=17, window=START + 7_200)]), START + 7_211)
     engine.feed(make_batch([Row(route=0, consumer=1, calls=19)]), START + 7_211)
-    assert engine.dropped_calls == {"client_side": 7, "proxy": 11, "late": 19, "ahead": 13}
+    assert engine.dropped_calls == {"client_side": 7, "proxy": 11, "estimated": 23, "late": 19, "ahead": 13}
     assert engine.used_calls == 5 + 17
 
 

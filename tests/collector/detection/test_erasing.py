@@ -13,6 +13,7 @@ GUESSER, OTHER = "45.1.1.1", "45.1.1.2"
 def test_an_address_that_guessed_is_erased_from_the_detectors_own_table_too() -> None:
     scene = EngineScene()
     guesses = [Row(route=9, method="POST", address=one, status=401, calls=3) for one in (GUESSER, OTHER)]
+    guesses.append(Row(route=9, method="POST", address="81.1.1.1", passwords=1))
     scene.engine.feed(make_batch(guesses), START + 11)
     assert GUESSER.encode() in read_columns(scene.save())
     assert scene.engine.erase(f"address:{GUESSER}") >= 3  # Consumer, pair, and source of guesses.

@@ -286,6 +286,7 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
         "detector_calls_used": HONEST * 36,
         "detector_calls_dropped/client_side": 0,
         "detector_calls_dropped/proxy": 0,
+        "detector_calls_dropped/estimated": 0,
         "detector_calls_dropped/late": HONEST * 4,
         "detector_calls_dropped/ahead": 0,
         "detector_subjects_evicted": 0,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertSignal
+from collector.core.rows import ServiceLoss
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.loss import NODES_MAX, NodeLoss
@@ -88,6 +89,35 @@ def test_loss_of_tls_is_not_that_of_calls_in_the_clear() -> None:
         )
     assert share(engine, 1) == 0
     assert share(engine, 2) > 0.8
+
+
+def of_service(batch: RowBatch, port: int, lost: int, *, is_encrypted: bool = False) -> RowBatch:
+    """The rows as of another port, and what was lost there."""
+    routes = tuple(replace(route, service=replace(route.service, port=port)) for route in batch.routes)
+    loss = ServiceLoss(service=routes[0].service, is_encrypted=is_encrypted, lost_calls=lost)
+    return replace(batch, routes=routes, service_losses=(loss,) if lost else ())
+
+
+def test_loss_of_one_service_is_not_that_of_its_neighbours() -> None:
+    """Three services of one node over TLS, one of which lost calls; and its calls in the clear, which lost none."""
+    engine = Engine()
+    for window in range(0, 100, 10):
+        feed(
+            engine,
+            of_service(make("n", window, (1, 1, 100), flags=FLAG_ENCRYPTED), 8443, 0),
+            of_service(make("n", window, (2, 2, 100), flags=FLAG_ENCRYPTED), 9443, 50, is_encrypted=True),
+            of_service(make("n", window, (3, 3, 100)), 9443, 0),
+        )
+    assert share(engine, 2) == pytest.approx(1 / 3, abs=0.02)
+    assert share(engine, 1) == share(engine, 3) == 0
+    again = Engine()
+    decode_state(encode_state(engine, Checkpoint(position=Position(1, 0), next_signal=1)), again)
+    assert again.losses.nodes.dump().keys() == engine.losses.nodes.dump().keys()
+    feed(again, of_service(make("n", 100, (2, 2, 100), flags=FLAG_ENCRYPTED), 9443, 0))
+    assert 0.1 < share(again, 2) < 0.34
+    for window in range(110, 900, 10):
+        feed(again, of_service(make("n", window, (2, 2, 100), flags=FLAG_ENCRYPTED), 9443, 0))
+    assert share(again, 2) < 0.001
 
 
 def test_alert_speaks_of_the_loss_of_its_own_calls() -> None:

@@ -1,7 +1,9 @@
-"""Which trees of routes are one value, and which are APIs."""
+"""Which names and trees of routes are values, and which are APIs."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -23,9 +25,9 @@ def _segment(text: str) -> Segment:
     return Segment(2, "", hash(text) & 0xFFFFFFFF, len(text)) if text.startswith("~") else Segment(1, text, 0, 0)
 
 
-def map_calls(*calls: str) -> dict[str, set[str]]:
+def map_calls(*calls: str, answers: Mapping[str, str] = MappingProxyType({}), served: int = 2) -> dict[str, set[str]]:
     """Templates of calls `METHOD /path`, each served twice, with the calls that got them. A word with `~` is one that
-    the sensor keeps to itself; a trailing slash stays."""
+    the sensor keeps to itself; a trailing slash stays. `answers` by the end of a path."""
     routes = {}
     for number, call in enumerate(calls, 1):
         method, path = call.split(" ")
@@ -34,7 +36,8 @@ def map_calls(*calls: str) -> dict[str, set[str]]:
             route_id=number, service=SERVICE, host="h", method=method, segments=segments,
             has_trailing_slash=path.endswith("/"),
         )  # fmt: skip
-        routes[number] = RouteEvidence(route=route, calls=2, served_calls=2)
+        answer = next((text for end, text in answers.items() if path.endswith(end)), "")
+        routes[number] = RouteEvidence(route=route, calls=2, served_calls=served, answer=answer)
     found: dict[str, set[str]] = {}
     for number, name in map_endpoints(routes.values(), {}).items():
         found.setdefault(f"{calls[number - 1].split(' ')[0]} {name.template}", set()).add(calls[number - 1])
@@ -137,7 +140,115 @@ def test_words_that_are_written_like_the_ids_beside_them_are_values() -> None:
 
 def test_a_trailing_slash_stays_where_all_served_calls_had_it() -> None:
     assert set(map_calls("GET /api/orders/", "POST /api/orders/")) == {"GET /api/orders/", "POST /api/orders/"}
-    assert set(map_calls("GET /api/orders/", "POST /api/orders")) == {"GET /api/orders", "POST /api/orders"}
+    assert set(map_calls("GET /api/orders/", "POST /api/orders")) == {"GET /api/orders/", "POST /api/orders"}
+
+
+def _list_calls(paths: str, *names: str) -> list[str]:
+    return [call.replace("NAME", name) for name in names for call in paths.split(", ")]
+
+
+TABLES = ("orders", "coupons", "payments", "users")
+RICH = "application/json " + ",".join(f"/field_{number}" for number in range(9))
+
+
+def test_names_that_clients_make_with_the_same_below_them_are_values() -> None:
+    paths = "PUT /boxes/NAME, GET /boxes/NAME, GET /boxes/NAME/items, PUT /boxes/NAME/items/7"
+    found = map_calls("GET /boxes", *_list_calls(paths, "articles", "links"))
+    assert set(found) == {
+        "GET /boxes", "PUT /boxes/{box_name}", "GET /boxes/{box_name}", "GET /boxes/{box_name}/items",
+        "PUT /boxes/{box_name}/items/{item_id}",
+    }  # fmt: skip
+    resources = "GET /NAME, POST /NAME, GET /NAME/7, PUT /NAME/7"
+    assert len(map_calls(*_list_calls(resources, "orders", "users", "items", "teams", "events"))) == 20
+
+
+def test_names_that_are_deleted_one_by_one_are_values_of_their_collection() -> None:
+    members = _list_calls("GET /folders/NAME, DELETE /folders/NAME", "photos", "music", "papers", "notes")
+    assert set(map_calls("GET /folders", *members)) == {
+        "GET /folders", "GET /folders/{folder_name}", "DELETE /folders/{folder_name}"
+    }  # fmt: skip
+    settings = _list_calls("GET /settings/NAME, PUT /settings/NAME", "mail", "theme", "region", "limits")
+    assert len(map_calls("GET /settings", *settings)) == 9
+
+
+def test_a_name_that_is_called_as_the_values_beside_it_is_one() -> None:
+    calls = _list_calls("GET /tags/NAME, HEAD /tags/NAME, PUT /tags/NAME", "7", "latest")
+    assert set(map_calls(*calls)) == {"GET /tags/{tag_id}", "HEAD /tags/{tag_id}", "PUT /tags/{tag_id}"}
+    assert "DELETE /tags/all" in map_calls("GET /tags/7", "PUT /tags/7", "DELETE /tags/7", "DELETE /tags/all")
+
+
+def test_names_with_the_same_answers_below_them_are_values() -> None:
+    calls = _list_calls(
+        "GET /NAME/content, GET /NAME/query, GET /NAME/structure", "orders", "coupons", "payments", "users"
+    )
+    html = {"": "text/html "}
+    assert len(map_calls(*calls, answers=html)) == 3
+    assert len(map_calls(*calls)) == 12
+    assert len(map_calls(*calls, answers={"/query": "text/html "})) == 3  # No other was read.
+    own = {f"/{name}/content": f"application/json /{name}" for name in TABLES}
+    own |= {f"/{name}/query": f"application/json /{name},/total" for name in TABLES}
+    assert len(map_calls(*calls, answers=own)) == 12
+
+
+def test_names_that_answer_with_the_same_many_fields_are_values() -> None:
+    calls = _list_calls("GET /nodes/NAME", "inject", "debug", "split", "join")
+    assert list(map_calls(*calls, answers={"": RICH})) == ["GET /nodes/{node_name}"]
+    assert len(map_calls(*calls, answers={"": "application/json /code,/data,/message"})) == 4
+
+
+def test_one_answer_at_every_depth_is_a_whole_path() -> None:
+    tree = ("/tree", "/tree/trips", "/tree/trips/rome", "/tree/trips/rome/plan", "/tree/budget")
+    versions = ("/tree/trips/rome/plan/versions", "/tree/budget/versions")
+    answers = {"/versions": "application/json /[],/[]/id", "": RICH}
+    found = map_calls(*(f"GET {path}" for path in (*tree, *versions)), answers=answers)
+    assert set(found) == {"GET /tree", "GET /tree/{path}", "GET /tree/{path}/versions"}
+    assert len(map_calls(*(f"GET {path}" for path in tree), answers={"": "application/json /code,/data"})) == len(tree)
+
+
+def test_numbered_names_are_values_however_they_were_answered() -> None:
+    calls = [f"GET /rooms/r-{number}/plan" for number in range(8)]
+    assert list(map_calls(*calls, served=0)) == ["GET /rooms/{room_name}/plan"]
+
+
+def test_a_fixed_segment_on_the_way_is_no_path() -> None:
+    paths = "GET /NAME/report, GET /NAME/balance, GET /NAME/journal, GET /NAME/api/report, GET /NAME/api/balance"
+    books = ("~a", "~b", "~c", "~d", "~e")
+    found = map_calls(*_list_calls(paths, *books))
+    assert set(found) == {path.replace("NAME", "{name}") for path in paths.split(", ")}
+
+
+def test_three_names_with_very_much_that_answers_alike_are_values() -> None:
+    paths = ", ".join(f"GET /NAME/{name}" for name in ("report", "balance", "journal", "events", "errors", "query"))
+    calls = [*_list_calls(paths, "home", "club", "shop"), "GET /static/app"]
+    assert len(map_calls(*calls, answers={"": "text/html "})) == 7
+    assert len(map_calls(*_list_calls("GET /NAME/list, GET /NAME/count", "home", "club", "shop"), "GET /health")) == 7
+
+
+def test_three_numbered_names_that_clients_make_are_values() -> None:
+    calls = _list_calls("PUT /workers/NAME", "worker-0", "worker-1", "worker-2")
+    assert list(map_calls(*calls)) == ["PUT /workers/{worker_name}"]
+    assert len(map_calls(*(call.replace("PUT", "GET") for call in calls))) == 3
+
+
+def test_objects_that_clients_store_at_any_depth_are_a_whole_path() -> None:
+    names = ("a.pdf", "b.txt", "raw/part", "raw/deep/part", "raw/deep/other")
+    keys = [f"{method} /{box}/{name}" for box in ("invoices", "photos", "backups") for name in names
+            for method in ("PUT", "GET")]  # fmt: skip
+    boxes = [f"{method} /{box}" for box in ("invoices", "photos", "backups") for method in ("PUT", "GET")]
+    assert set(map_calls(*keys, *boxes)) == {"PUT /{name}", "GET /{name}", "PUT /{name}/{path}", "GET /{name}/{path}"}
+
+
+def test_the_name_of_a_file_that_clients_write_is_a_value() -> None:
+    assert set(map_calls("PUT /home/{}.ics", "GET /home/{}.ics")) == {"PUT /home/{home_name}", "GET /home/{home_name}"}
+    assert set(map_calls("GET /home/{}.ics")) == {"GET /home/{home_id}.ics"}
+    assert set(map_calls("PUT /home/{}.json", "GET /home/7")) == {"PUT /home/{home_id}.json", "GET /home/{home_id}"}
+
+
+def test_the_servers_own_names_are_no_part_of_a_path() -> None:
+    calls = _list_calls(
+        "GET /NAME/+simple/tools, GET /NAME/tools, GET /NAME/+api", "~a/dev", "~b/dev", "~c/dev", "~d/dev"
+    )
+    assert "GET /{path}/kit" not in map_calls(*calls)
 
 
 @pytest.mark.store
@@ -149,7 +260,7 @@ def test_routes_are_compared_again_once_their_calls_are_known(tmp_path: Path, mo
         routes = [
             Route(
                 route_id=number, service=SERVICE, host="h", method="GET", has_trailing_slash=False,
-                segments=(_segment("members"), _segment(f"user-{number}")),
+                segments=(_segment("members"), _segment(f"~user-{number}")),
             )
             for number in range(1, 9)
         ]  # fmt: skip

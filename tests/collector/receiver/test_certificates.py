@@ -11,6 +11,7 @@ from collector.receiver.reports import PROTOCOL_VERSION
 from collector.receiver.sensors import SensorRegistry
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext, IngestCounts
+from collector.receiver.witness import WitnessBook
 from collector.trust.identity import SensorCertificate
 from tests.figures import read_values
 
@@ -53,6 +54,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         authorities=lambda: b"",
         clock=lambda: NOW,
         reveals=SimpleNamespace(list_questions=list),
+        witnesses=WitnessBook(lambda *_: None, lambda: 0.0),
         counts=IngestCounts(),
     )
     return CollectorService(cast(IngestContext, context))

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.receiver import convert
-from collector.receiver.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
+from collector.receiver.convert import (
+    SERVICE_LOSS_LIMIT,
+    Refusal,
+    check_protobuf,
+    convert_batch,
+    convert_bytes,
+    count_unknown,
+)
 from collector.storage.columns import COLUMNS, RowBatch
 from tests.collector.wire_batches import NOW, make_batch
 
@@ -36,6 +43,22 @@ def test_batch_without_rows_carries_its_loss() -> None:
     assert isinstance(rows, RowBatch)
     assert (len(rows), rows.lost_calls, rows.seen_calls) == (0, 5, 9)
     assert (rows.tls_lost_calls, rows.tls_seen_calls) == (2, 3)
+
+
+def test_what_a_service_lost_is_taken_and_bounded() -> None:
+    batch = data_pb2.Batch(node="n", boot_id="b", sequence=1)
+    loss = batch.service_losses.add(is_encrypted=True, lost_calls=9)
+    loss.service.workload, loss.service.port = "shop", 8443
+    rows = convert_batch(batch, NOW)
+    assert isinstance(rows, RowBatch)
+    (taken,) = rows.service_losses
+    assert (taken.service.workload, taken.service.port, taken.is_encrypted, taken.lost_calls) == ("shop", 8443, True, 9)
+    loss.lost_calls = 2**40
+    assert isinstance(convert_batch(batch, NOW), Refusal)
+    del batch.service_losses[:]
+    for _ in range(SERVICE_LOSS_LIMIT + 1):
+        batch.service_losses.add(lost_calls=1)
+    assert isinstance(convert_batch(batch, NOW), Refusal)
 
 
 def test_unknown_enum_values_and_fields_are_kept_and_counted() -> None:

@@ -8,7 +8,6 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.core.rows import Route, Segment, Service
 from collector.receiver.convert import Refusal
 from collector.receiver.reports import (
     RevealBook,
@@ -105,16 +104,9 @@ def test_bad_hello_is_refused_by_name(hello: stream_pb2.Hello, named: str) -> No
     assert isinstance(refusal, Refusal) and named in refusal.reason
 
 
-def make_route(*segments: Segment) -> Route:
-    service = Service(cluster="", namespace="", workload="w", workload_kind=1, host_name="h", port=1)
-    return Route(route_id=1, service=service, host="h", method="GET", segments=segments, has_trailing_slash=False)
-
-
 def test_words_are_taken_only_when_asked() -> None:
     book = RevealBook(question_limit=3)
-    book.add_routes(
-        [make_route(*(Segment(2, "", n, 5) for n in (1, 2, 3, 4)), Segment(2, "told", 9, 4), Segment(1, "x", 0, 0))]
-    )
+    book.ask([1, 2, 3, 4])
     assert list(book.list_questions()) == [[2, 3, 4]]
     words = convert_revealed(stream_pb2.Revealed(key_id=1, hashes=[3, 77], texts=["orders", "spam"]), NOW)
     assert not isinstance(words, Refusal)
@@ -126,7 +118,7 @@ def test_words_are_taken_only_when_asked() -> None:
 
 def test_questions_come_in_portions() -> None:
     book = RevealBook()
-    book.add_routes([make_route(Segment(2, "", n, 5)) for n in range(1, 2_302)])
+    book.ask(range(1, 2_302))
     assert [len(portion) for portion in book.list_questions()] == [1_000, 1_000, 301]
 
 

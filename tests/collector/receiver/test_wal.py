@@ -359,11 +359,15 @@ def test_ledger_knows_exactly_what_was_added(sequences: list[int], rng: random.R
 
 
 def test_ledger_is_bounded() -> None:
-    ledger = SequenceLedger(pair_limit=3, range_limit=4)
+    ledger = SequenceLedger(node_limit=3, process_limit=2, range_limit=4)
     for sequence in range(1, 100, 2):
         ledger.add("n", "b", sequence)
     assert len(ledger.dump()[0][2]) == 4
     assert ledger.is_known("n", "b", 99) and not ledger.is_known("n", "b", 98)
-    for node in "abcd":
+    for process in "cde":
+        ledger.add("n", process, 1)
+    ledger.add("m", "b", 1)
+    assert len(ledger) == 3 and not ledger.is_known("n", "b", 99) and ledger.is_known("n", "d", 1)
+    for node in "abc":
         ledger.add(node, "b", 1)
-    assert len(ledger) == 3 and not ledger.is_known("n", "b", 99)
+    assert len(ledger) == 3 and not ledger.is_known("n", "e", 1)

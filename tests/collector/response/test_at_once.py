@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from collector.alerting.alert import AlertKind
+from collector.core.config import BlockSettings
 from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
 from collector.response.block_factory import BlockRequest
@@ -47,6 +48,7 @@ class Meeting:
 
 def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
     return Responder(
+        limits=BlockSettings(),
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
@@ -70,15 +72,15 @@ def at_once(work: Callable[[], object], count: int = AT_ONCE) -> list[object]:
         return list(threads.map(run, range(count)))
 
 
-@pytest.mark.parametrize("is_four_eyes", [False, True])
-def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, is_four_eyes: bool) -> None:
-    responder = make_responder(tmp_path, Meeting(AT_ONCE), is_four_eyes=is_four_eyes)
+@pytest.mark.parametrize("requires_second_approval", [False, True])
+def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, requires_second_approval: bool) -> None:
+    responder = make_responder(tmp_path, Meeting(AT_ONCE), requires_second_approval=requires_second_approval)
     results = at_once(lambda: responder.block(BlockRequest(consumer=THIEF)))
     (block,) = responder.list_blocks()
     told = {str(result) for result in results if isinstance(result, ConflictError)}
     assert len([result for result in results if isinstance(result, ConflictError)]) == AT_ONCE - 1
     assert len(told) == 1 and block.id in told.pop()
-    assert block.state is (BlockState.PROPOSED if is_four_eyes else BlockState.LIVE)
+    assert block.state is (BlockState.PROPOSED if requires_second_approval else BlockState.LIVE)
     assert len(responder.list_audit(100)) == 1
     assert BlockStore(tmp_path / "blocks.json").list_blocks() == [block]
 
@@ -113,7 +115,7 @@ def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decision", ["lift", "approve", "reject"])
 def test_a_block_is_decided_on_once(tmp_path: Path, decision: str) -> None:
-    responder = make_responder(tmp_path, Meeting(1), is_four_eyes=True)
+    responder = make_responder(tmp_path, Meeting(1), requires_second_approval=True)
     block = responder.block(BlockRequest(consumer=THIEF))
     if decision == "lift":
         responder.approve(block.id, by="ada", is_second_person=True)

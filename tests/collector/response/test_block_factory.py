@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from collector.core.config import BlockSettings
 from collector.core.errors import ConflictError
-from collector.response.block import UnknownClientError, parse_target
+from collector.response.block import BlockError, UnknownClientError, parse_target
 from collector.response.block_factory import BlockFactory, BlockRequest
 from collector.response.block_store import BlockStore
 from collector.response.preview import BlockCheck, Previewer
@@ -33,7 +34,7 @@ class Clusters:
 
 def make_factory(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
     previewer = cast(Previewer, Clusters(known, called))
-    return BlockFactory(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
+    return BlockFactory(previewer=previewer, clock=lambda: 0.0, limits=BlockSettings(), requires_second_approval=False)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,33 @@ def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> N
     path.write_text(json.dumps([entry]))
     before = BlockStore(path).find(block.id)
     assert before is not None and before.clusters == () and before.order.holds_in("west")
+
+
+@pytest.mark.parametrize(
+    ("consumer", "reason"),
+    [
+        ("0.0.0.0/0", "0.0.0.0/0 is wider than /24, the collector's limit"),
+        ("::/0", "::/0 is wider than /56"),
+        ("10.0.0.0/8", "wider than /24"),
+        ("::ffff:0:0/96", "0.0.0.0/0 is wider than /24"),
+        ("203.0.113.9", "203.0.113.9/32 is never blocked, by the collector's settings"),
+        ("203.0.113.8/29", "never blocked"),
+        ("203.0.113.0/24", ""),
+        ("2001:db8::/56", ""),
+        ("198.51.100.7", ""),
+    ],
+)
+def test_what_no_proxy_may_be_given(consumer: str, reason: str) -> None:
+    limits = BlockSettings(never_block_cidrs=("203.0.113.8/29",))
+    factory = BlockFactory(
+        previewer=cast(Previewer, Clusters(("east",), ("east",))),
+        clock=lambda: 0.0,
+        limits=limits,
+        requires_second_approval=False,
+    )
+    try:
+        block = factory.make(BlockRequest(consumer=consumer, is_confirmed=True), [])
+    except BlockError as error:
+        assert reason and reason in str(error)
+    else:
+        assert not reason and block.target.value == consumer

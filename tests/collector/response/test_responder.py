@@ -11,6 +11,7 @@ import pytest
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence
 from collector.api.services import ApiSettings, Services
+from collector.core.config import BlockSettings
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
 from collector.response.block_store import AuditLog, BlockStore
@@ -66,6 +67,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
     return Responder(
+        limits=BlockSettings(),
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
@@ -79,7 +81,7 @@ def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace,
 @pytest.fixture(params=[False])
 def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Room]:
     time = SimpleNamespace(now=float(NOW), step=0.0)
-    responder = make_responder(tmp_path, store, time, is_four_eyes=request.param)
+    responder = make_responder(tmp_path, store, time, requires_second_approval=request.param)
     told: list[int] = []
     responder.on_change(lambda: told.append(len(responder.orders())))
     app = build_app(
@@ -229,7 +231,7 @@ def test_what_sensors_tell_is_shown_and_declined_is_noted_once(room: Room) -> No
 
 
 @pytest.mark.parametrize("room", [True], indirect=True)
-def test_four_eyes(room: Room) -> None:
+def test_second_approval(room: Room) -> None:
     block = room.block(by="ada")
     assert block["state"] == "proposed" and room.told == []
     room.post(f"blocks/{block['id']}/approve", 422, by="ada")

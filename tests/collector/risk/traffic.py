@@ -121,8 +121,25 @@ class Sensor:
         request_head, asked = _make_request(case, number, self.time_ns / 1e9)
         response_head, told = _make_response(case, status, self.time_ns / 1e9)
         asked, told = asked[: case.get("body_cut")], told[: case.get("body_cut")]
-        head_cut = case.get("head_cut")
         client = case.get("client", "8.8.8.8")
+        client = f"{client.rpartition('.')[0]}.{int(client.rpartition('.')[2]) + number % CLIENTS}"
+        return self.see_bytes(
+            case["id"], (request_head, asked), (response_head, told), client=client, status=status,
+            head_cut=case.get("head_cut"),
+        )  # fmt: skip
+
+    def see_bytes(
+        self,
+        service: str,
+        request: tuple[bytes, bytes],
+        response: tuple[bytes, bytes],
+        *,
+        client: str,
+        status: int,
+        head_cut: int | None = None,
+    ) -> CallRecord | Undescribed:
+        """One call of a service by its bytes on the wire: head and body of request and response."""
+        (request_head, asked), (response_head, told) = request, response
         exchange = make_exchange(
             time_unix_ns=self.time_ns,
             connection=self._calls + 1,
@@ -131,8 +148,8 @@ class Sensor:
             cgroup_id=1,
             peer_cgroup_id=0,
             local_address="10.9.9.9",
-            local_port=self._ports[case["id"]],
-            remote_address=f"{client.rpartition('.')[0]}.{int(client.rpartition('.')[2]) + number % CLIENTS}",
+            local_port=self._ports[service],
+            remote_address=client,
             remote_port=40_000,
             request_head=request_head[:head_cut],
             is_request_head_truncated=head_cut is not None,

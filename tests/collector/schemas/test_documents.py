@@ -27,13 +27,15 @@ def fill(store: EmbeddedStore) -> None:
     """A service with parameters of every place, bodies of several types, and operations."""
     seed = Seed()
     orders = seed.endpoint(1, "POST", "/orders/{order_id}")
-    seed.calls(orders, 40, authentication=1 << 3)
+    seed.calls(orders, 40, authentication=1 << 3, carriers="header authorization bearer")
     seed.calls(orders, 2, status_code=404)
     seed.calls(seed.endpoint(2, "GET", "/orders/{order_name}"), 7, status_code=204)
     seed.calls(seed.endpoint(3, "POST", "/graphql"), 30)
     seed.calls(seed.endpoint(4, "PROPFIND", "/files"), 3)
     seed.calls(seed.endpoint(5, "GET", "/wp-admin"), 3, status_code=404)
-    seed.calls(seed.endpoint(6, "GET", "/orders", host="b.example"), 3, authentication=1 << 5)
+    seed.calls(
+        seed.endpoint(6, "GET", "/orders", host="b.example"), 3, authentication=1 << 5, carriers="header x-shop-key"
+    )
     seed.write(store)
     write_watch(store)
     nodes = [Node("a"), Node("b")]
@@ -44,7 +46,7 @@ def fill(store: EmbeddedStore) -> None:
         )  # fmt: skip
         nodes[0].call(1, "/orders/7", told={"error": {"message": "no"}}, status=404)
         nodes[0].call(3, "/graphql", asked={"query": "query ListOrders { a }", "variables": {}}, told={"data": {}})
-    nodes[0].call(6, "/orders?limit=3", "X-Api-Key: k", told=[{"id": 1}])
+    nodes[0].call(6, "/orders?limit=3", "X-Shop-Key: k", told=[{"id": 1}])
     nodes[0].call(1, "/orders/7", asked={"name": "x y"}, media_type="application/x-www-form-urlencoded")
     store.insert_records("schemas", tell_all(nodes))
 
@@ -108,8 +110,13 @@ def test_openapi_is_valid_and_holds_what_was_served(client: TestClient) -> None:
     assert set(item["post"]["responses"]) == {"200", "404"}
     assert "content" not in item["get"]["responses"]["204"]
     schemes = document["components"]["securitySchemes"]
-    assert schemes["bearer_jwt"] == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    assert schemes["api_key_header"] == {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    assert schemes == {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "header_x_shop_key": {"type": "apiKey", "in": "header", "name": "X-Shop-Key"},
+    }
+    assert item["post"]["security"] == [{"bearer": []}]
+    names = {(one["in"], one["name"]) for one in document["paths"]["/orders"]["get"]["parameters"]}
+    assert names == {("query", "limit")}, "a key is no parameter too"
     assert document["servers"] == [{"url": "http://b.example"}, {"url": "http://shop.example"}]
 
 
@@ -119,6 +126,13 @@ def test_postman(client: TestClient) -> None:
     assert len(requests) == 5  # Four endpoints, and the operation of one by itself.
     (order,) = [one for one in requests if one["method"] == "POST" and one["url"]["path"][0] == "orders"]
     assert order["url"]["path"] == ["orders", ":order_id"]
+    assert order["auth"] == {
+        "type": "bearer", "bearer": [{"key": "token", "value": "{{bearer_token}}", "type": "string"}]
+    }  # fmt: skip
+    (listed,) = [one for one in requests if one["method"] == "GET" and one["url"]["path"] == ["orders"]]
+    assert listed["header"] == [{"key": "X-Shop-Key", "value": "{{header_x_shop_key}}", "disabled": False}]
+    variables = {one["key"]: one["value"] for one in collection["variable"]}
+    assert variables.keys() == {"baseUrl", "bearer_token", "header_x_shop_key"} and not variables["bearer_token"]
     assert order["url"]["variable"] == [{"key": "order_id", "value": "string"}]
     assert json.loads(order["body"]["raw"]) == {"items": [{"count": 0, "sku": "string"}]}
 

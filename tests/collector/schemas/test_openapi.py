@@ -23,6 +23,18 @@ JSON = st.recursive(
     max_leaves=12,
 )
 
+CREDENTIALS = st.sampled_from(
+    (
+        ("", 0),
+        ("header authorization bearer", 1 << 3),
+        ("header authorization basic,cookie sessionid", 1 << 1 | 1 << 8),
+        ("header authorization token", 1 << 5),
+        ("header {word:0a1b2c3d}", 1 << 23),
+        ("cookie {integer}", 1 << 8),
+        ("query api_key", 1 << 6),
+    )
+)
+
 
 def _template(segments: list[str]) -> str:
     """Names of parameters are unique, as naming makes them."""
@@ -46,7 +58,7 @@ def endpoints(draw: st.DrawFn) -> list[Described]:
             calls=number,
             last_seen=1,
             statuses=draw(st.dictionaries(st.sampled_from((0, 101, 200, 204, 404, 599, 799)), st.just(3))),
-            authentication=draw(st.integers(0, 1 << 18)),
+            credentials=tuple(draw(st.lists(CREDENTIALS, max_size=4))),
             authenticated_share=draw(st.none() | st.floats(0, 1)),
         )
         for number in range(draw(st.integers(0, 5)))

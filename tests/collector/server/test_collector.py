@@ -81,7 +81,7 @@ def test_an_endpoint_of_several_nodes_is_one_and_of_two_clusters_two(collector: 
         )
         for number, route in enumerate(batch.routes):
             route.route_id = first_route + number
-        talk(collector.ready["grpc"], [make_hello(node), wrap(batch)])
+        talk(collector.ready["grpc"], [make_hello(node, cluster=cluster), wrap(batch)])
 
     def list_calls() -> dict[tuple[str, str], int]:
         items = collector.get("/endpoints?host=several.test").json()["items"]

@@ -90,6 +90,7 @@ def test_a_word_kept_before_a_crash_names_its_routes_once(store: ClickHouseStore
     catalogue, reveals = start_catalogue(store)
     assert list_templates(store) == {1: "/pending", 2: "/{word}"}
     assert catalogue.list_endpoints()[1] != first.list_endpoints()[1]
+    catalogue.group()
     assert list(reveals.list_questions()) == [[88]]
     written = store.query("SELECT max(version) FROM endpoint_routes")
     start_catalogue(store)
@@ -100,7 +101,7 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
     """Users by names of their own: words at first, one parameter once there are many, and that over a second start."""
     users = Segment(1, "users", 0, 0)
     names = [make_route(n, users, Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
-    catalogue, _ = start_catalogue(store)
+    catalogue, reveals = start_catalogue(store)
     ids: set[str] = set()
     for count in (1, 6):
         new = names[:count] if count == 1 else names[1:]
@@ -109,6 +110,7 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
         call_routes(store, new)
         moved = catalogue.group()
         assert moved == (0 if count == 1 else 6)
+        assert list(reveals.list_questions()) == ([[1_001]] if count == 1 else [])  # Values are not asked for.
         assert set(list_templates(store).values()) == {"/users/{word}" if count == 1 else "/users/{user_name}"}
         assert len(set(catalogue.list_endpoints().values())) == 1
         ids = ids | set(catalogue.list_endpoints().values())
@@ -121,6 +123,25 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
     again.learn({1_001: "alice"})
     assert again.group() == 0
     assert set(list_templates(store).values()) == {"/users/{user_name}"}
+
+
+def test_paths_of_soap_are_names(store: ClickHouseStore) -> None:
+    """Six services by words that the sensor keeps to itself are values, unless samples show that they are SOAP."""
+    services = [make_route(n, Segment(1, "services", 0, 0), Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
+    catalogue, _ = start_catalogue(store)
+    store.insert_arrow("routes", build_routes([(route, NOW) for route in services]))
+    catalogue.map_routes(services)
+    call_routes(store, services)
+    catalogue.group()
+    assert set(list_templates(store).values()) == {"/services/{service_name}"}
+    for route in services:
+        store.execute(
+            "INSERT INTO operation_samples (route_id, protocol, kind, name, calls, time) "
+            "VALUES ({route_id:UInt64}, 'soap', 'action', 'GetOrder', 1, now('UTC'))",
+            {"route_id": route.route_id},
+        )
+    catalogue.group(is_all=True)
+    assert set(list_templates(store).values()) == {"/services/{word}"}
 
 
 def call_routes(store: ClickHouseStore, routes: Sequence[Route]) -> None:

@@ -1,21 +1,39 @@
 """One-time tokens, revocations, and how many failures an address has."""
 
+import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
+from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError
-from collector.trust.enroller import ALL_FAILURES, HOST_FAILURES, HOSTS_LIMIT, FailureAllowance
+from collector.trust.enroller import (
+    ALL_FAILURES,
+    HOST_FAILURES,
+    HOSTS_LIMIT,
+    Application,
+    Enroller,
+    FailureAllowance,
+)
 from collector.trust.enrollment import (
     KEPT_SECONDS,
     EnrollmentRefusedError,
+    TokenReviewer,
     list_enrollments,
     make_enrollment,
     take_enrollment,
 )
+from collector.trust.files import TRUST_DIRECTORY, Trust
 from collector.trust.identity import BACKDATE_SECONDS, SensorCertificate
 from collector.trust.revocation import (
+    ISSUED_FILE,
+    REVOCATIONS_FILE,
     IssuedCertificate,
     allow,
     forget_expired,
@@ -26,6 +44,7 @@ from collector.trust.revocation import (
     revoke,
 )
 from collector.trust.tls_terminator import REMEMBERED_LIMIT, RefusalLog
+from tests.collector.running import clean_environment
 
 NOW = 1_000_000.0
 
@@ -170,3 +189,45 @@ def test_issued_certificates_are_listed_until_they_end(tmp_path: Path) -> None:
     assert [item.serial for item in list_issued(path)] == ["0", "1", "2"]
     forget_expired(path, NOW + 1)
     assert [item.serial for item in list_issued(path)] == ["2"]
+
+
+def test_a_token_for_any_node_gives_no_certificate_of_one_that_has_one(tmp_path: Path) -> None:
+    for node, reason in (("", "taken"), ("n", "")):
+        token = make(tmp_path, node=node)
+        try:
+            take_enrollment(tmp_path, token, now=NOW, node="n", cluster="", is_taken=True)
+        except EnrollmentRefusedError as error:
+            assert error.reason == reason and "--node n" in str(error)
+        else:
+            assert not reason
+
+
+@pytest.mark.parametrize("cluster, reason", [("east", "revoked"), ("west", "other_cluster"), ("", "other_cluster")])
+def test_a_revoked_node_stays_revoked_whatever_cluster_it_names(tmp_path: Path, cluster: str, reason: str) -> None:
+    trust = Trust(CollectorSettings(data_dir=tmp_path), ["localhost"], lambda: NOW)
+    trust.directory.mkdir()
+    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, node=("east", "node-7"))
+    reviewer = cast(TokenReviewer, SimpleNamespace(find_node=AsyncMock(return_value="node-7")))
+    enroller = Enroller(trust=trust, reviewer=reviewer, cluster="east", clock=lambda: NOW)
+    application = Application(host="10.0.0.9", cluster=cluster, node="node-7", request=b"", token="of its Pod")
+    with pytest.raises(EnrollmentRefusedError) as refused:
+        asyncio.run(enroller.enroll(application))
+    assert refused.value.reason == reason
+
+
+def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
+    directory = tmp_path / TRUST_DIRECTORY
+    directory.mkdir()
+    issued = IssuedCertificate(serial="1", cluster="east", node="n", issued_at=NOW, not_after=NOW + 9, way="token")
+    record_issued(directory / ISSUED_FILE, issued)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", "from common.main import main; main()", "certificates", "revoke"]
+        command += ["--data-dir", str(tmp_path), *arguments]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    code, said = run("--node", "n")
+    assert code == 1 and "node n of cluster (none) has no certificate; it is of east" in said
+    assert run("--node", "n", "--cluster", "east")[0] == 0
+    assert load_revocations(directory / REVOCATIONS_FILE).is_node_revoked(cluster="east", node="n")

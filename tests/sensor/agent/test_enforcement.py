@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from common.keyed_hash import hash_siphash
 from sensor.agent.enforcement import LEARNING_SECONDS, Enforcement
 from sensor.core.calls import CallRecord, Ends, Role
 from sensor.core.config import EnforcementSettings, SensorSettings
-from sensor.core.keyed import hash_siphash
 from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import Block, BlockKind
 from sensor.http.hpack import encode_huffman

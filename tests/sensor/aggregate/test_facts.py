@@ -49,6 +49,7 @@ actors = st.builds(
     protocol_version=st.sampled_from(["1.0", "1.1"]),
     request_content_type=st.sampled_from(["", "text/html", "application/json"]),
     client_software=st.sampled_from(["", "curl 0a1b2c3d", "0a1b2c3d"]),
+    carriers=st.sampled_from(["", "header x-api-key", "cookie {integer}"]),
 )
 
 
@@ -174,7 +175,8 @@ def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
         np.array([pack_manner(actor.authentication, actor.kind, actor.principal_kind) for actor in stream], np.uint64),
     )
     types = np.array(
-        [facts.request_type(actor.request_content_type, actor.client_software) for actor in stream], np.int64
+        [facts.request_type(actor.request_content_type, actor.client_software, actor.carriers) for actor in stream],
+        np.int64,
     )
     numbers = facts.actors(row, types).tolist()
     assert numbers[:100] == known

@@ -1,6 +1,7 @@
 """Identities one by one and many at once: the same table."""
 
 import numpy as np
+import pytest
 
 from common.settings import ConsumerColumn
 from sensor.aggregate.dictionary import Identities, IdentityRow, pack_manner
@@ -43,6 +44,24 @@ def test_one_by_one_is_as_all_at_once() -> None:
     # Either way finds what the other put.
     assert (single.number_all(arrays, 3) == by_one).all()
     assert [many.number(identity, 3) for identity in identities] == at_once.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        (AuthenticationKind.BASIC, AuthenticationKind.OTHER),
+        (AuthenticationKind.BASIC | AuthenticationKind.POSSIBLE_CREDENTIAL, AuthenticationKind.OTHER),
+        (AuthenticationKind.POSSIBLE_CREDENTIAL, AuthenticationKind.NONE),
+    ],
+)
+def test_where_kinds_are_lost_a_credential_stays_one_and_a_possible_one_is_not(
+    kind: AuthenticationKind, least: AuthenticationKind
+) -> None:
+    table, _ = make_identities(0)
+    number = table.number(IdentityRow(0, 0, 0, 0, 1, pack_manner(kind, CallKind.HTTP, PrincipalKind.UNSPECIFIED)), 1)
+    other = int(table.columns.other[number])
+    assert table.columns.authentication[other] == kind
+    assert table.columns.authentication[table.columns.other[other]] == least
 
 
 def test_another_order_names_the_consumers_of_known_identities_too() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.core.keyed import KeyedHash, hash_siphash
+from common.keyed_hash import hash_siphash
+from sensor.core.keyed import KeyedHash
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "siphash.json").read_text())["vectors"]
 

@@ -11,6 +11,7 @@ from sensor.core.calls import Service, WorkloadKind
 from sensor.coverage.report import (
     MAX_HANDSHAKE_ROWS,
     MAX_ROWS,
+    NO_LIBRARY,
     NOTHING_HIDDEN,
     Hidden,
     PortMemory,
@@ -190,6 +191,25 @@ def test_encrypted_says_what_was_heard_and_what_may_be_http() -> None:
     assert (rows[9000].estimated_calls, rows[9000].handshakes) == (5, heard)
 
 
+def test_hellos_that_no_server_answered_are_no_tls() -> None:
+    tried = Handshakes(count=1, protocols=(("h2", 1),))
+    often = Handshakes(count=3, protocols=(("h2", 3),))
+    counts = [
+        count(5000, connections=4),
+        PortCount(port=5000, kind=PortProtocol.ENCRYPTED, connections=9, bytes=9, exchanges=9, handshakes=tried),
+        PortCount(port=9000, kind=PortProtocol.ENCRYPTED, connections=3, bytes=9, handshakes=often),
+        PortCount(port=9001, kind=PortProtocol.ENCRYPTED, connections=1, bytes=9, handshakes=tried),
+    ]
+    rows = {(row.service.port, row.protocol): row for row in cover(counts, [])}
+    assert set(rows) == {
+        (5000, PortProtocol.HTTP), (5000, PortProtocol.OTHER), (9000, PortProtocol.OTHER),
+        (9001, PortProtocol.ENCRYPTED),
+    }  # fmt: skip
+    refused = rows[5000, PortProtocol.OTHER]
+    assert (refused.connections, refused.estimated_calls, refused.is_http_like) == (9, 0, False)
+    assert "no server answered" in refused.reason
+
+
 def test_called_hosts_are_rows_of_their_own() -> None:
     called = PortCount(
         port=443,
@@ -287,6 +307,20 @@ def test_an_encrypted_port_says_why_its_process_is_not_read() -> None:
     reasons = {row.protocol: row.reason for row in rows}
     assert "Process 7 is written in Java." in reasons[PortProtocol.ENCRYPTED]
     assert "Process 7" not in reasons[PortProtocol.HTTPS]
+
+
+def test_the_reason_of_a_process_that_was_seen_counts_more_than_none() -> None:
+    process = Process(pid=7, start_ticks=1, name="app", executable="app", cgroup_path="/", cgroup_v1_paths=())
+    reasons = {7: NO_LIBRARY, 8: "Java encrypts in code."}
+    (row,) = cover_ports(
+        [count(443, PortProtocol.ENCRYPTED)],
+        [replace(make_listener(443, inode=pid), process=replace(process, pid=pid)) for pid in reasons],
+        name_service=name_service,
+        name_client=lambda cgroup_id: UNKNOWN,
+        unknown_service=UNKNOWN,
+        why_unread=reasons.__getitem__,
+    )
+    assert "Java" in row.reason and NO_LIBRARY not in row.reason
 
 
 def test_ports_of_apidae_are_listed_and_in_no_share() -> None:

@@ -75,7 +75,7 @@ def test_every_field_of_a_record():
         kind=CallKind.HTTP, rpc_status=None, request_messages=None, response_messages=None,
         is_stream=False, has_unknown_fields=False, is_inferred=False, body=None,
         payload=0, client_software=f"curl {keyed_hash(MARKS) >> 32:08x}", is_encrypted=True,
-        route=record.target.route,
+        carriers="header authorization basic,header x-api-key", route=record.target.route,
     )  # fmt: skip
     assert (record.target.route.service, record.target.route.host, record.target.route.method) == (
         SERVICE,

@@ -4,7 +4,9 @@ import pytest
 
 from sensor.core.calls import AuthenticationKind, CallKind, CallRecord, Exchange, RawBodies, Role, Segment, SegmentKind
 from sensor.core.calls import Ends as Endpoints
+from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
+from sensor.describe.attacks.open import open_attacks
 from sensor.describe.describer import Describer, DescribeSettings
 from sensor.http.http2.exchange import build_stream_exchange
 from sensor.http.http2.streams import StreamCall
@@ -119,10 +121,10 @@ def test_websocket_over_http2(describer: Describer) -> None:
     assert (record.protocol.request_messages, record.protocol.response_messages) == (2, 1)
 
 
-def join_late(ends: Ends, turns: int) -> list[StreamCall]:
+def join_late(ends: Ends, turns: int, method: bytes = b"POST") -> list[StreamCall]:
     """Two methods in turn, whose fields all stand in tables that were filled before."""
     paths = [b"/p.S/A", b"/p.S/B"]
-    warm = [[(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"h"),
+    warm = [[(b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"h"),
              (b"authorization", b"Bearer token")] for path in paths]  # fmt: skip
     for fields in warm:
         ends.request.encode(fields)
@@ -145,6 +147,18 @@ def test_unknown_endpoints_of_a_connection_are_told_apart_by_their_object(descri
     # Another connection's placeholders stand for something else.
     others = [describe(describer, call, connection=8).target.object_hash for call in calls]
     assert not set(objects) & set(others)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PATCH"])  # The second stands in a table that the sensor never saw.
+def test_an_unknown_head_is_no_attack(method: bytes) -> None:
+    keyed_hash = KeyedHash(1, b"0123456789abcdef")
+    account = AttackAccount()
+    attacks = open_attacks(keyed_hash, bytes_per_second=1_000_000, account=account)
+    templater = Templater(load_vocabulary(), keyed_hash)
+    describer = Describer(templater, _Identity(), keyed_hash, DescribeSettings(), attacks=attacks)
+    records = [describe(describer, call) for call in join_late(Ends(is_joined=True, client=None), 4, method)]
+    assert [record.contents.payload for record in records] == [0] * 4 and account.attacks == 0
+    assert {record.target.route.method for record in records} == {"_OTHER" if method == b"PATCH" else "POST"}
 
 
 def test_of_an_unknown_head_nobody_says_that_it_had_no_credentials(describer: Describer) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sensor.core.keyed import hash_siphash
+from common.keyed_hash import hash_siphash
 from sensor.ebpf.abi import EnforcementMark
 from sensor.enforce.block import BlockKind, Scope
 from sensor.enforce.reset import UNKNOWN_COOKIE

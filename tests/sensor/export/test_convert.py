@@ -1,7 +1,8 @@
 """Window rows as they travel: read back from the bytes, they are the same rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -24,7 +25,7 @@ from sensor.core.calls import (
     WorkloadKind,
 )
 from sensor.export import convert
-from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
+from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, ServiceWay, find_partition
 from tests.sensor.records import START_NS, change_fields, make_record, make_route, make_service, records
 from tests.sensor.rows import Row
 from tests.sensor.rows import read_rows as read_columns
@@ -37,7 +38,12 @@ def make_rows(stream: Sequence[CallRecord]) -> RowColumns:
     return aggregator.flush()
 
 
-def serialise(rows: RowColumns, converter: BatchConverter | None = None, seen: int = 0) -> list[SerialisedBatch]:
+def serialise(
+    rows: RowColumns,
+    converter: BatchConverter | None = None,
+    seen: int = 0,
+    losses: Mapping[ServiceWay, int] = MappingProxyType({}),
+) -> list[SerialisedBatch]:
     converter = converter or BatchConverter(node="node-1", boot_id="boot-1")
     return converter.convert(
         rows,
@@ -48,6 +54,7 @@ def serialise(rows: RowColumns, converter: BatchConverter | None = None, seen: i
         seen_calls_total=seen,
         tls_lost_calls_total=seen // 50,
         tls_seen_calls_total=seen // 2,
+        service_losses=losses,
     )
 
 
@@ -137,14 +144,17 @@ def test_what_bodies_told_survives_the_wire(stream: list[CallRecord]) -> None:
     assert sorted(read, key=repr) == sorted(told, key=repr)
 
 
-def test_client_software_survives_the_wire() -> None:
-    told = {"curl 0a1b2c3d": 1, "": 2, "5c2e91d0": 3}
-    records = [make_record(principal=principal, client_software=software) for software, principal in told.items()]
-    (batch,) = convert_rows(make_rows(records))
-    read = zip(batch.rows.principal, batch.rows.client_software, strict=True)
-    assert {batch.strings[software]: principal for principal, software in read} == told
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [("client_software", ("curl 0a1b2c3d", "", "5c2e91d0")), ("carriers", ("cookie sid", "", "header x-api-key"))],
+)
+def test_what_a_request_says_of_its_sender_survives_the_wire(column: str, texts: tuple[str, ...]) -> None:
+    told = {text: principal for principal, text in enumerate(texts, 1)}
+    (batch,) = convert_rows(make_rows([make_record(principal=told[text], **{column: text}) for text in texts]))
+    read = zip(batch.rows.principal, getattr(batch.rows, column), strict=True)
+    assert {batch.strings[text]: principal for principal, text in read} == told
     (older,) = convert_rows(make_rows([make_record()]))
-    assert not older.rows.client_software
+    assert not getattr(older.rows, column)
 
 
 def test_rows_without_bodies_have_no_columns_for_them() -> None:
@@ -247,6 +257,25 @@ def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
         for rows, seen in ((web, 100), (api, 150), (web, 300), (both, 300))
     ]
     assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(15, 150), (0, 0)]]
+
+
+def test_what_a_service_lost_is_sent_once_and_with_its_own_rows() -> None:
+    converter = BatchConverter(node="n", boot_id="b")
+    web, api = make_record(), make_record(route=make_route(2, workload="api"))
+    losses: dict[ServiceWay, int] = {(make_service("api"), True): 7, (make_service("api"), False): 2}
+
+    def send(*stream: CallRecord) -> list[tuple[str, bool, int]]:
+        payloads = [
+            data_pb2.Batch.FromString(one.payload) for one in serialise(make_rows(stream), converter, 0, losses)
+        ]
+        losses_sent = [loss for batch in payloads for loss in batch.service_losses]
+        return [(loss.service.workload, loss.is_encrypted, loss.lost_calls) for loss in losses_sent]
+
+    assert send(web) == []
+    assert send(web, api) == [("api", True, 7), ("api", False, 2)]
+    assert send(api) == []
+    losses[make_service("api"), True] = 10
+    assert send(api) == [("api", True, 3)]
 
 
 def test_what_was_lost_of_tls_is_apart_and_its_rows_say_what_they_are() -> None:

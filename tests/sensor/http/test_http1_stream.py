@@ -114,6 +114,32 @@ def test_responses(data: bytes, expect: Expect, messages: list[object]) -> None:
     assert summarize(read(data, is_request=False, expect=expect)) == messages
 
 
+@pytest.mark.parametrize(
+    ("data", "messages"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", ["abandoned", Fault.HTTP2_PREFACE]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", ["abandoned"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", ["abandoned", Fault.VERSION]),
+        (b"PRI * HTTP/1.1\r\nHost: a\r\n\r\n", ["abandoned", Fault.VERSION]),
+        (b"GET / HTTP/5.", ["abandoned"]),
+        (b"GET / HTTP/5.0", ["abandoned", Fault.VERSION]),
+        (b"GET / HTTP/x", ["abandoned", Fault.VERSION]),
+        (b"HTTP/5", ["abandoned"]),
+        (b"HTTP/5.0", ["abandoned", Fault.VERSION]),
+        (b"GET /old\n\r\n", [("GET", b"", True)]),
+        (b"GET /old\nHost: a\r\n\r\n", [("GET", b"", True)]),
+        (b"GET /old HTTP/0.9\n\r\n", ["abandoned", Fault.BARE_LF]),
+        (b"GET /old HTTP/1.1\n\r\n", ["abandoned", Fault.BARE_LF]),
+        (b"HTTP/1.1 200 OK\n\r\n", ["abandoned", Fault.BARE_LF]),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 10_000])
+def test_strict_start_lines(data: bytes, messages: list[object], step: int) -> None:
+    reader = Reader(is_request=data[:4] != b"HTTP", is_strict=True)
+    events = [event for at in range(0, len(data), step) for event in reader.collect(reader.feed, data[at : at + step])]
+    assert summarize([*events, *reader.collect(reader.finish)]) == messages
+
+
 @pytest.mark.parametrize("name", SMUGGLING)
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_smuggling_invents_no_second_request_and_is_flagged(name: str, step: int) -> None:

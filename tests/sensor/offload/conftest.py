@@ -141,7 +141,7 @@ def tell(record: CallRecord) -> tuple[object, ...]:
     actor = ActorFacts(
         who.principal, who.principal_kind, who.credential, who.is_truncated, ends.client_address, ends.client_workload,
         who.authentication, ends.protocol_version, record.contents.request_content_type, record.protocol.kind,
-        ends.client_software,
+        ends.client_software, who.carriers,
     )  # fmt: skip
     return (target.route.route_id, int(ends.role), int(ends.hop), record.figures.status_code, target.object_hash,
             target.object_number, actor)  # fmt: skip

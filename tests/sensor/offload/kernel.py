@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.keyed_hash import hash_siphash
 from sensor.core.addresses import pack_address
 from sensor.core.calls import Exchange, Role
-from sensor.core.keyed import fold, hash_siphash
+from sensor.core.keyed import fold
 from sensor.ebpf import hashes
 from sensor.ebpf.abi import (
     EDGE,

@@ -148,3 +148,13 @@ def test_a_path_that_spells_unknown_is_none_that_is() -> None:
     assert spelt.route.route_id != unknown.route.route_id
     assert templater.route_unknown(SERVICE, "h", "POST", b"placeholder", 200) == unknown
     assert templater.route_unknown(SERVICE, "h", "POST", b"another", 200).object_hash != unknown.object_hash
+
+
+@pytest.mark.parametrize("word", ["red", "lib", "port", "town", "will"])
+def test_words_of_english_are_no_names_because_a_list_has_them(word: str) -> None:
+    assert not VOCABULARY.is_name(word)
+
+
+@pytest.mark.parametrize("name", ["anna", "johnsmith", "j-garcia", "ruth", "rose", "chen42"])
+def test_names_are_never_revealed(name: str) -> None:
+    assert VOCABULARY.is_name(name)

@@ -140,6 +140,40 @@ def test_reveal_needs_three_served_consumers_and_keeps_the_id():
     assert "zorblatt" not in repr(templater.reveal)
 
 
+def test_words_of_the_dictionary_are_revealed_to_one_consumer_and_names_are_not():
+    templater = _templater()
+    words = {text: _route(templater, f"/zorblatt/{text}").route.segments[-1].hash for text in ("aardvark", "zorblatt")}
+    assert templater.apply_reveal(words.values()) == {words["aardvark"]: "aardvark"}
+    assert not load_vocabulary().is_api_word("aardvark")
+    assert not load_vocabulary().is_dictionary_word("aardvark-7")
+    johnson = _route(templater, "/zorblatt/johnson-aardvark").route.segments[-1].hash
+    assert templater.apply_reveal([johnson]) == {}
+
+
+def test_a_refused_word_counts_like_a_served_one_and_a_missing_one_does_not():
+    templater = _templater()
+    known = {"zorblatt": 403, "zorblam": 401, "zorblin": 302, "zorblok": 101}
+    for text, status in (known | {"zorblux": 404, "zorblet": 500}).items():
+        for consumer in range(3):
+            word = _route(templater, f"/{text}", status=status, consumer=consumer).route.segments[0].hash
+        assert bool(templater.apply_reveal([word])) is (text in known), status
+
+
+@pytest.mark.parametrize("text", ["Assets:Bank", "@user10:lab.test", "user10:Lab", "a@b"])
+def test_a_value_with_a_colon_or_an_at_sign_is_no_literal(text):
+    assert classify_segment(text, load_vocabulary()).kind is not SegmentKind.LITERAL
+
+
+@pytest.mark.parametrize("text", ["lib", "exe", "red", "-", "+login", "_api"])
+def test_directories_colours_and_signed_names_are_literals(text):
+    assert classify_segment(text, load_vocabulary()).kind is SegmentKind.LITERAL
+
+
+def test_a_custom_method_is_a_literal():
+    assert classify_segment("orders:search", load_vocabulary()) == Shape(SegmentKind.LITERAL, "orders:search", "")
+    assert classify_segment("7:cancel", load_vocabulary()) == Shape(SegmentKind.LITERAL, "{}:cancel", "7")
+
+
 def test_names_are_never_revealed():
     templater = _templater()
     for consumer in range(5):

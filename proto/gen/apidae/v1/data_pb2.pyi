@@ -77,6 +77,7 @@ class AuthenticationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUTHENTICATION_KIND_JWT_KNOWN_KEY: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_JWT_NO_EXPIRY: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_JWT_LONG_LIVED: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_POSSIBLE_CREDENTIAL: _ClassVar[AuthenticationKind]
 
 class CallKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -267,6 +268,7 @@ AUTHENTICATION_KIND_JWT_UNSIGNED: AuthenticationKind
 AUTHENTICATION_KIND_JWT_KNOWN_KEY: AuthenticationKind
 AUTHENTICATION_KIND_JWT_NO_EXPIRY: AuthenticationKind
 AUTHENTICATION_KIND_JWT_LONG_LIVED: AuthenticationKind
+AUTHENTICATION_KIND_POSSIBLE_CREDENTIAL: AuthenticationKind
 CALL_KIND_UNSPECIFIED: CallKind
 CALL_KIND_GRPC: CallKind
 CALL_KIND_GRPC_WEB: CallKind
@@ -429,7 +431,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count", "client_software", "carriers")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -488,6 +490,7 @@ class Rows(_message.Message):
     FOUND_CODE_FIELD_NUMBER: _ClassVar[int]
     FOUND_COUNT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    CARRIERS_FIELD_NUMBER: _ClassVar[int]
     route: _containers.RepeatedScalarFieldContainer[int]
     window_offset_seconds: _containers.RepeatedScalarFieldContainer[int]
     window_length_seconds: _containers.RepeatedScalarFieldContainer[int]
@@ -546,10 +549,11 @@ class Rows(_message.Message):
     found_code: _containers.RepeatedScalarFieldContainer[int]
     found_count: _containers.RepeatedScalarFieldContainer[int]
     client_software: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ...) -> None: ...
+    carriers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ..., carriers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls")
+    __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls", "service_losses")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -566,6 +570,7 @@ class Batch(_message.Message):
     SEEN_CALLS_FIELD_NUMBER: _ClassVar[int]
     TLS_LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
     TLS_SEEN_CALLS_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_LOSSES_FIELD_NUMBER: _ClassVar[int]
     node: str
     boot_id: str
     sequence: int
@@ -582,4 +587,15 @@ class Batch(_message.Message):
     seen_calls: int
     tls_lost_calls: int
     tls_seen_calls: int
-    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., partition: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ..., tls_lost_calls: _Optional[int] = ..., tls_seen_calls: _Optional[int] = ...) -> None: ...
+    service_losses: _containers.RepeatedCompositeFieldContainer[ServiceLoss]
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., partition: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ..., tls_lost_calls: _Optional[int] = ..., tls_seen_calls: _Optional[int] = ..., service_losses: _Optional[_Iterable[_Union[ServiceLoss, _Mapping]]] = ...) -> None: ...
+
+class ServiceLoss(_message.Message):
+    __slots__ = ("service", "is_encrypted", "lost_calls")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    IS_ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
+    LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
+    service: Service
+    is_encrypted: bool
+    lost_calls: int
+    def __init__(self, service: _Optional[_Union[Service, _Mapping]] = ..., is_encrypted: _Optional[bool] = ..., lost_calls: _Optional[int] = ...) -> None: ...

@@ -36,7 +36,7 @@ class Scene(AbuseScene):
         known = {"consumer": user, "address": address, "authentication": BEARER}
         yield Row(route=0, calls=3, objects=tuple(user * 10 + n for n in range(3)), **known)
         yield Row(route=1, calls=2, objects=(5_000 + (user + hour) % 7, 5_100 + hour % 5), **known)
-        yield Row(route=9, method="POST", address=address, status=401 if (user + hour) % 9 == 0 else 200)
+        yield Row(route=9, method="POST", address=address, status=401 if (user + hour) % 9 == 0 else 200, passwords=1)
 
 
 @pytest.fixture(scope="module")
@@ -198,14 +198,32 @@ def test_forced_browsing_that_is_refused_is_told_and_a_session_that_ran_out_is_n
     assert scene.run([pages]) == []
     ran_out = [[Row(route=600 + n, address=f"45.7.1.{1 + n % 2}", status=401) for n in range(40)]]
     assert scene.run(ran_out, start=LATER + 600) == []
-    refused = [
-        [Row(route=800 + n * 5 + i, address="45.8.1.1", status=401 + 2 * (i % 2)) for i in range(5)] for n in range(6)
-    ]
+    refused = [[Row(route=800 + n * 5 + i, address="45.8.1.1", status=401) for i in range(5)] for n in range(6)]
     dead = [[Row(route=900, address="45.9.1.1", status=403, calls=50)] for _ in range(30)]
     keyed = [[Row(route=1_000 + i, address="45.9.1.2", authentication=BEARER, status=403) for i in range(40)]]
     assert kinds(scene.run(dead + keyed, start=LATER + DAY)) == {AlertKind.BFLA}
     signals = scene.run(refused, start=LATER + 2 * DAY)
     assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.8.1.1")}
+
+
+def test_what_everybody_is_refused_is_a_policy_and_no_scan(scene: Scene) -> None:
+    examples = [[Row(route=800 + n * 5 + i, address="45.8.1.1", status=403) for i in range(5)] for n in range(12)]
+    assert scene.run(examples) == []
+
+
+def test_a_scanner_is_reported_in_the_words_of_its_answers(scene: Scene) -> None:
+    titles = {
+        status: {
+            report_signal(one).title
+            for one in scene.run(
+                [[Row(route=n * 5 + i, address=f"45.8.1.{status % 9}", status=status) for i in range(5)]
+                for n in range(status, status + 12)], start=LATER + status * 100,
+            )
+        }
+        for status in (401, 404, 405)
+    }  # fmt: skip
+    assert all("ask everybody for a login" in title for title in titles[401]) and titles[401]
+    assert all(title.endswith("paths that do not exist") for title in titles[404] | titles[405]) and titles[405]
 
 
 def test_a_stolen_key_is_told_and_a_telephone_is_not(scene: Scene) -> None:

@@ -49,7 +49,7 @@ def call_honestly(who: int) -> list[Row]:
     address = f"81.1.{who}.1"
     return [
         call(who, calls=3, objects=tuple(who * 10 + n for n in range(3)), address=address),
-        Row(route=LOGIN, method="POST", address=address),
+        Row(route=LOGIN, method="POST", address=address, passwords=1),
     ]
 
 

@@ -34,3 +34,17 @@ def test_a_body_with_a_hole_is_read_up_to_it() -> None:
     assert cut[0]["apidae.lossy"]
     assert cut[0]["apidae.response.records_basis"] == "estimated"
     assert abs(int(str(cut[0]["apidae.response.records"])) - 300) < 15
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_stream_of_events_is_read_also_where_it_breaks_off(is_whole: bool) -> None:
+    person = {"name": "Anna Meier", "email": "anna@kanarienvogel.example"}
+    body = b"".join(b"id: %d\ndata: %s\n\n" % (n, json.dumps(person).encode()) for n in range(40))
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = head + chunk(body, 90)
+    talk = Talk().open().ask(GET).answer(answer if is_whole else answer[: len(answer) // 2])
+    lines, _ = run((talk.close() if is_whole else talk.reset()).packets, is_raw=True)
+    assert lines[0]["apidae.response.body.data_kinds"] == ["email", "person_name"]
+    if is_whole:
+        assert lines[0]["apidae.response.records"] == 40
+    assert "kanarienvogel" not in json.dumps(lines)

@@ -12,7 +12,8 @@ from sensor.capture.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_A
 from sensor.capture.tls.duty import DutyCycle, DutySettings
 from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.processes import ProcessFiles
-from sensor.capture.tls.unread import NOT_FOUND, UnreadProcesses
+from sensor.capture.tls.unread import UnreadProcesses
+from sensor.coverage.report import NO_LIBRARY
 from tests.sensor.capture.tls.poison import poison
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
@@ -67,6 +68,17 @@ class Prober:
         return set(self.pids.values())
 
 
+class SearcherHere:
+    """Searches in this process, by a function that a test may replace."""
+
+    def __init__(self) -> None:
+        self.search: Callable[[int, str], Found] = search_file
+
+    def close_idle(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Node:
     """Processes that map what they are told to, and an attacher that looks at them. They have one root."""
 
@@ -76,10 +88,12 @@ class Node:
         self.now = 1_000.0
         self.prober = Prober()
         self.unread = UnreadProcesses()
+        self.searcher = SearcherHere()
         self.attacher = Attacher(
             prober=self.prober,
             close_probes=self.prober.close,
             processes=ProcessFiles(str(self.root), min_age_seconds=0, uptime=lambda: self.now),
+            searcher=self.searcher,
             monotonic=lambda: self.now,
             unread=self.unread,
             duty=DutyCycle(DutySettings(calls_per_second=1_000, calls_burst=2_000)),
@@ -138,12 +152,10 @@ def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
     assert node.prober.open == held
     (file,) = node.attacher.files
     assert (file.library, file.pids, file.reason) == ("OpenSSL", (10, 11), "")
-    assert (node.unread.why(10), node.unread.why(99)) == ("", NOT_FOUND)
+    assert (node.unread.why(10), node.unread.why(99)) == ("", NO_LIBRARY)
 
 
-def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(node: Node) -> None:
     node.run(10, "/lib/libssl-hostile.so", LIBSSL)
     node.run(11, "/lib/libssl.so.3", LIBSSL)
 
@@ -152,7 +164,7 @@ def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(
             raise OverflowError("a bug")
         return search_file(fd, name)
 
-    monkeypatch.setattr(module, "search_file", break_at_the_hostile_one)
+    node.searcher.search = break_at_the_hostile_one
     node.attacher.look()
     assert (node.unread.why(10), node.unread.why(11)) == (BROKEN, "")
     assert node.attacher.failed_total == 1
@@ -209,9 +221,7 @@ def test_a_file_that_is_changed_while_probes_go_in_has_none(node: Node) -> None:
     assert node.read_probed() == {"/lib/libssl.so.3"}
 
 
-def test_a_file_that_was_replaced_after_it_was_opened_is_probed_itself(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_was_replaced_after_it_was_opened_is_probed_itself(node: Node) -> None:
     """Its path leads to another one by then, which a probe by path would go into."""
     path = node.find("/lib/libssl.so.3")
     node.run(10, "/lib/libssl.so.3", LIBSSL)
@@ -223,10 +233,10 @@ def test_a_file_that_was_replaced_after_it_was_opened_is_probed_itself(
         os.utime(fd, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
         return found
 
-    monkeypatch.setattr(module, "search_file", replace)
+    node.searcher.search = replace
     node.attacher.look()
     assert not node.prober.open, "its time of change is another one"
-    monkeypatch.setattr(module, "search_file", search_file)
+    node.searcher.search = search_file
     node.prober.on_open = lambda: path.rename(path.with_name("before"))
     node.attacher.look()
     assert set(node.prober.offsets) == {inode}
@@ -272,9 +282,9 @@ def test_searching_is_bounded_a_second_and_shared(node: Node, monkeypatch: pytes
         searched.append(name)
         return Found(sites=search_file(fd, name).sites, work=WORK_PER_SECOND)
 
-    monkeypatch.setattr(module, "search_file", search)
     monkeypatch.setattr(module, "WORK_AT_START", 10 * WORK_PER_SECOND)
     node = Node(make_directory(node.root / "another"))
+    node.searcher.search = search
     for number in range(50):
         node.run(10 + number, f"/evil/libssl-{number}.so", Path("/bin/true"), f"/pods/evil/{number}")
     node.attacher.look()

@@ -27,6 +27,22 @@ class Port:
         self.estimates.update(self.now, [count], {PORT: self.reading}, shares)
 
 
+def test_lost_calls_are_of_the_port_where_turns_are_missing() -> None:
+    """Two ports, one of which has turns that are no calls from the beginning."""
+    estimates, readings = PortEstimates(), {(7, port): PortReading(processes={10}) for port in (443, 8443)}
+    turns = {443: 0, 8443: 50}
+    for second, (lost, missing) in enumerate(((0, 0), (0, 0), (40, 42), (40, 0), (60, 18))):
+        for port, reading in zip((443, 8443), readings.values(), strict=True):
+            turns[port] += 100
+            reading.calls += 100 - missing * (port == 443)
+        counts = [
+            PortCount(port=port, kind=PortProtocol.ENCRYPTED, connections=2, bytes=0, cgroup_id=7, exchanges=made)
+            for port, made in turns.items()
+        ]
+        estimates.update(100.0 + second, counts, readings, {}, lost)
+    assert {port: reading.lost for (_, port), reading in readings.items()} == {443: 40 + 18, 8443: 0}
+
+
 def test_what_is_always_read_is_not_estimated() -> None:
     port = Port()
     for _ in range(5):

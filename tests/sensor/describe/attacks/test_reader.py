@@ -1,5 +1,8 @@
 """Requests held against the rules: what is told of them, what confirms them, what the budget leaves out."""
 
+import base64
+import hashlib
+
 import pytest
 
 from common.figures import list_figures
@@ -9,8 +12,8 @@ from sensor.coverage.limits import cover_attacks
 from sensor.coverage.row import PortProtocol
 from sensor.describe.attacks.classes import _CLASS_NUMBERS, EVIDENCE_MASK, AttackClass, AttackEvidence
 from sensor.describe.attacks.classifier import AttackClassifier
+from sensor.describe.attacks.prose import TEXT_MAX
 from sensor.describe.attacks.reader import (
-    BODY_BYTES_MAX,
     CONSUMER_SHARE,
     Answer,
     AttackedRequest,
@@ -161,7 +164,7 @@ def test_an_answer_far_larger_than_the_routes_confirms() -> None:
 
 
 def test_the_budget_is_the_consumers_and_the_nodes_and_what_is_skipped_is_counted() -> None:
-    room = Room(bytes_per_second=CONSUMER_SHARE * BODY_BYTES_MAX)
+    room = Room(bytes_per_second=CONSUMER_SHARE * TEXT_MAX)
     long = "id=1'+OR+'1'='1&x=" + "%20" * 1_000
     told = [room.read(long) > 0 for _ in range(4)]
     assert told == [True, True, False, False]  # A consumer's share is 8 KiB.
@@ -172,8 +175,55 @@ def test_the_budget_is_the_consumers_and_the_nodes_and_what_is_skipped_is_counte
     assert (row.protocol, row.connections) == (PortProtocol.MISSED, 2)
     for consumer in range(20):
         room.read(long, consumer=consumer, second=3)
-    assert room.account.read_bytes <= 3 * CONSUMER_SHARE * BODY_BYTES_MAX
+    assert room.account.read_bytes <= 3 * CONSUMER_SHARE * TEXT_MAX
     assert "attacks_skipped" in {figure.name for figure in list_figures(room.account, "attacks_")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a=" + b"A" * 40_000 + b"<script>alert(1)</script>",
+        b'{"a": "' + b"x" * 20_000 + b'", "b": "1\' or \'1\'=\'1"}',
+        b"a=1&" + b"note=many+words&" * 2_000 + b"id=1'+union+select+password+from+users--",
+    ],
+)
+def test_payloads_behind_padding_are_found(body: bytes) -> None:
+    assert Room().read(asked=body, content_type="application/x-www-form-urlencoded") > 0
+
+
+def test_padding_costs_as_much_as_a_short_body() -> None:
+    room = Room()
+    room.read(asked=b"a=" + b"A" * 60_000 + b";cat /etc/passwd", content_type="application/x-www-form-urlencoded")
+    assert room.account.attacks == 1
+    assert room.account.read_bytes < 200
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "1' or '1'='1' -- x", ";cat /etc/passwd", "../../etc/passwd"]
+)
+@pytest.mark.parametrize("place", ["path", "query", "name", "cookie", "header"])
+def test_payloads_in_base64_are_found_in_targets_that_look_plain(text: str, place: str) -> None:
+    hidden = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    lines = {"cookie": f"Cookie: a={hidden}", "header": f"X-State: {hidden}"}
+    head = f"GET / HTTP/1.1\r\n{lines[place]}\r\n\r\n".encode() if place in lines else b""
+    query = {"query": f"next={hidden}", "name": hidden}.get(place, "")
+    path = f"/items/{hidden}" if place == "path" else "/items"
+    assert Room().read(query, path=path, head=head) > 0
+
+
+def test_a_session_that_another_sites_link_chose_is_found_in_a_plain_query() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: shop.example\r\nReferer: https://%s/a\r\n\r\n"
+    assert read_class(Room().read("PHPSESSID=abc", head=head % b"other.test")) is AttackClass.FIXATION
+    assert Room().read("PHPSESSID=abc", head=head % b"www.shop.example") == 0
+    assert Room().read("PHPSESSID=abc", head=head.replace(b"Referer", b"X-A") % b"other.test") == 0
+
+
+def test_ids_and_tokens_are_not_looked_at() -> None:
+    room = Room()
+    for number in range(200):
+        token = base64.urlsafe_b64encode(hashlib.sha256(b"%d" % number).digest()).decode().rstrip("=")
+        room.read(f"token_hint={token}", path=f"/v1/files/{token}/versions/3fa85f64-5717-4562-b3fc-2c963f66afa6")
+    assert room.account.attacks == 0
 
 
 def test_nothing_of_a_payload_is_in_any_repr() -> None:

@@ -43,7 +43,7 @@ def _jwt(signature: str, **claims: object) -> str:
         ("Authorization: Negotiate YII=", Kind.NEGOTIATE),
         ("Authorization: Wonder thing", Kind.OTHER),
         ("X-Api-Key: abcdef0123456789", Kind.API_KEY_HEADER),
-        ("X-Vendor-Thing: 8f3kD92kd0sLq83hf7a2", Kind.NONE),
+        ("X-Vendor-Thing: 8f3kD92kd0sLq83hf7a2", Kind.POSSIBLE_CREDENTIAL),
         ("Cookie: theme=dark; PHPSESSID=abc", Kind.COOKIE_SESSION),
         ("Cookie: _ga=GA1.2.3.4; AWSALB=8f3kD92kd0sLq83hf7a2", Kind.NONE),
         ("X-Request-Token-Trace-Id: 8f3kD92kd0sLq83hf7a2", Kind.NONE),

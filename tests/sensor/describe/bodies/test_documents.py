@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.describe.bodies.documents import CLASSIFIED_RECORDS_MAX, find_records, read_document
+from sensor.describe.bodies.documents import read_document
+from sensor.describe.bodies.records import CLASSIFIED_RECORDS_MAX, find_records
 
 ROWS = [{"id": i, "mail": f"u{i}@example.org"} for i in range(7)]
 ORDER = {"id": 1, "customer": {"name": "x"}, "lines": [{"sku": "a"}, {"sku": "b"}]}

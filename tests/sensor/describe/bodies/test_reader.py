@@ -137,7 +137,7 @@ def test_a_cut_body_of_a_stream_is_estimated() -> None:
     assert abs(facts.records - 40) <= 2
 
 
-def test_protobuf_is_counted_as_such() -> None:
-    reader, body = BodyReader(ALL), Payload(b"\0\0\0\0\2\x08\x01", True, b"application/grpc", b"")
+def test_what_is_not_protobuf_is_counted() -> None:
+    reader, body = BodyReader(ALL), Payload(b"\1\0\0\0\2\x08\x01", True, b"application/grpc", b"")
     assert reader.read(BodyCall(9, 200, b"", b"", 50, 50, 1, None, (body, body), 20)) is None
-    assert reader.unread == {"protobuf": 2}
+    assert reader.unread == {"not_its_type": 2}

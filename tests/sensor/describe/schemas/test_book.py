@@ -7,14 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.describe.bodies.documents import Text
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
-from sensor.describe.schemas.operations import find_in_document, find_in_head, find_told
+from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told
 from sensor.describe.schemas.tree import MAX_FIELDS, Telling, Tree, judge_name, name_type
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.kinds import Text
 
 VOCABULARY = load_vocabulary()
 ALL = SampleRule(first_count=1 << 30)
@@ -157,6 +157,21 @@ def test_operations() -> None:
     assert find_in_head("query=%7B%20orders%20%7D", b"")[0].name == "orders"
 
 
+def test_an_action_in_a_header_a_query_or_a_form_is_an_operation() -> None:
+    action = [Operation("action", "action", "GetItem")]
+    assert find_in_head("", b"", b"DynamoDB_20120810.GetItem") == action
+    assert find_in_head("Version=2010-05-08&Action=GetItem", b"") == action
+    assert find_in_document({"Action": "GetItem", "Version": "2010-05-08"}) == action
+    for query in ("action=save", "Action=7", "Action=x9f3k2q7z1", "Actions=GetItem"):
+        assert find_in_head(query, b"") == [], query
+    book = _book()
+    book.learn_head(7, 200, _head("/", "X-Amz-Target: Tables_20260101.PutItem"), 1, 1)
+    (counted,) = [schema.operations for schema in _take(book) if schema.part is SchemaPart.OPERATIONS]
+    assert [(one.protocol, one.kind, one.name, one.calls) for one in counted] == [("action", "action", "PutItem", 1)]
+    book.learn_bodies(_call(), _document({"Key": {"id": 7}}), None, ())  # The body of such a call is no other sample.
+    assert [one for one in _take(book) if one.part is SchemaPart.OPERATIONS] == []
+
+
 def test_operations_are_counted_with_errors_and_names_that_are_values_hidden() -> None:
     book = _book()
     answer = _document({"errors": [{"message": "no"}]})
@@ -186,7 +201,7 @@ def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
     assert (paid.authentication, paid.data) == (((8, 3),), ((65, 3), (129, 3)))
     assert (paid.requests_read, paid.responses_read, paid.consumers) == (4, 3, 3)
     assert (paid.first_seen, paid.last_seen) == (51, 60)
-    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 5)
+    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 6)
     own = {(schema.part, schema.operation): _fields(schema) for schema in told if schema.operation}
     assert own[SchemaPart.REQUEST_BODY, "graphql mutation PayOrder"]["/order_id"] == (3, 0, {"integer/int32": 3})
     assert "/state" in own[SchemaPart.RESPONSE_BODY, "graphql mutation PayOrder"]
