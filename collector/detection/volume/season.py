@@ -301,8 +301,8 @@ class SeasonDetector(LevelDetector):
         self._age[slots] += 1
 
     def covers(self, slots: Slots) -> Bools:
-        """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
-        and calm enough. By the hour a subject would be judged twice where its nights are calm."""
+        """Which subjects these windows evaluate well enough for longer ones to stay silent: old and, over the day, busy
+        and calm enough. By the hour a subject would be evaluated twice where its nights are calm."""
         is_busy = self._usual.take(slots) ** 2 >= _COVERED_CALLS
         is_calm = self._noise[0].take(slots) <= _COVERED_NOISE
         is_covered: Bools = (self._age.take(slots) >= self._grace_windows) & is_busy & is_calm

@@ -7,7 +7,7 @@ A family is one way in which services are called; its parameters are drawn by se
 |---|---|---|---|
 | poisson | 0.01-1,000 | Poisson | day, week |
 | clumped | 0.05-500 | gamma-Poisson of shape 2-50, its level wanders for hours | day, week |
-| sessions | 0.02-50 | visits of a geometric number of calls; rare crowds that fade | day |
+| sessions | 0.02-50 | visits of a geometric number of calls; rare peaks that fade | day |
 | jobs | 0.02-20 | Poisson, and jobs each 5 to 60 minutes that vary little | none, nightly jobs |
 | machines | 0.05-200 | calls at fixed intervals, less uneven than Poisson | none |
 | releases | 0.1-100 | gamma-Poisson; the level changes by up to a quarter each few days | day, week |
