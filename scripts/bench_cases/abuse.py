@@ -1,11 +1,12 @@
 """Abuse on days that nobody looked at: fifteen kinds of attacks, varied by seed, through the product's own code.
 
-    scripts/bench abuse [--seeds 1-10] [--keep DIRECTORY]
+    scripts/bench abuse [--application shop] [--seeds 1-10] [--keep DIRECTORY]
 
 A made day of a service (abusing/) goes line by line through `tests.accuracy`: sensor, wire, detectors, life of alerts.
 An attack is found when an alert names one of its addresses or tokens between its first call and 600 s after its last;
 whoever else is named is accused falsely. Prints a JSON line a seed, and one with the mean and the worst recall, and the
-accused to a thousand honest callers. `--keep`: the days, answers and their truth stay there.
+accused to a thousand honest callers. The detectors were set on the shop; the other applications have callers of other
+kinds (abusing/applications.py). `--keep`: the days, answers and their truth stay there.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
+from scripts.bench_cases.abusing.applications import APPLICATIONS, SHOP
 from scripts.bench_cases.abusing.attacks import Attack, attack
 from scripts.bench_cases.abusing.day import Day, order
 from scripts.seeds import read_seeds
@@ -37,9 +39,9 @@ class Score:
     median_share_seen: float | None  # Of the calls of an attack that was told, those until then.
 
 
-def measure(seed: int, directory: Path) -> tuple[int, Score]:
+def measure(seed: int, directory: Path, application: str = SHOP) -> tuple[int, Score]:
     """One seed's day: how many calls it has, and what was told of it."""
-    day = Day(seed)
+    day = Day(seed, application)
     attacks = attack(day)
     lines, answers = directory / f"{seed}.jsonl", directory / f"{seed}.out"
     with lines.open("w", encoding="utf-8") as file:
@@ -97,12 +99,13 @@ def main() -> None:
     """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=read_seeds, default=range(1, 11), help="one, or from-to")
+    parser.add_argument("--application", choices=(SHOP, *APPLICATIONS), default=SHOP, help="whose callers")
     parser.add_argument("--keep", type=Path, help="an existing directory")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         told = []
         for seed in arguments.seeds:
-            calls, one = measure(seed, arguments.keep or Path(scratch))
+            calls, one = measure(seed, arguments.keep or Path(scratch), arguments.application)
             told.append(one)
             print(json.dumps({"seed": seed, "calls": calls, **dataclasses.asdict(one)}), flush=True)
     recalls = [one.recall for one in told]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from scripts.bench_cases.abusing.applications import APPLICATIONS, SHOP
 from scripts.bench_cases.abusing.costs import Costs
 from scripts.bench_cases.abusing.line import DAY, START, Line
 from scripts.bench_cases.abusing.renewals import Renewals
@@ -28,6 +29,7 @@ class Day:
     """The honest side. `lines` are in no order."""
 
     seed: int
+    application: str = SHOP  # Of applications.py; the detectors were set on the shop.
     lines: list[Line] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -35,10 +37,14 @@ class Day:
         self.costs = Costs(self.seed)
         self.shape: Shape = SHAPES[self.seed % len(SHAPES)]
         self.people = random.randrange(220, 380)
-        self.accounts: list[Account] = make_accounts(random, int(self.people * random.uniform(1.5, 2.5)))
+        most = random.uniform(1.5, 2.5) * (self.people if self.application == SHOP else 380)
+        self.accounts: list[Account] = make_accounts(random, int(most))
         self.articles = [f"{random.getrandbits(88):022x}" for _ in range(250)]
         self.busy = random.uniform(0.7, 1.5)  # Sessions, to those of an ordinary day.
         self._peak = random.uniform(10, 16)  # The hour.
+        if self.application != SHOP:
+            APPLICATIONS[self.application](self)
+            return
         failing = random.randrange(5, 20) * 3_600 + random.randrange(3_600)
         self._failing = (self.shape.writes[0], failing, failing + random.randrange(600, 2_400))
         offices = [self.draw_address() for _ in range(2)]

@@ -148,3 +148,49 @@ def test_the_way_back_from_a_peak_is_not_told_but_an_outage_hours_later_is() -> 
     calm = ordinary[24:]
     list_told(detector, calm, 3 * DAY_WINDOWS + 36)
     assert list_told(detector, [0] * 6, 3 * DAY_WINDOWS + 36 + len(calm))[:1] == [False]
+
+
+def run_hours(calls: np.ndarray) -> np.ndarray:
+    """Scores of hours x series."""
+    detector, slots = SeasonDetector(window_seconds=3_600), np.arange(calls.shape[1])
+    detector.grow(len(slots))
+    scores = np.zeros_like(calls)
+    for place, values in enumerate(calls):
+        window = START // 12 + place
+        seen = Observation(slots=slots, window=window, values=values, floor=np.zeros(len(slots)), age=place)
+        scores[place] = detector.score(seen).score
+        detector.learn(seen)
+    return scores
+
+
+def test_an_outage_is_found_where_seldom_bursts_are_large() -> None:
+    random, days, many = np.random.default_rng(1), 40, 32
+    hours, visit = 24 * days, 12
+    mean = 60 * np.exp(0.5 * np.cos(2 * np.pi * (np.arange(hours) % 24 - 14) / 24))
+    visits = random.poisson(mean[:, None] / visit, (hours, many))
+    calls = (visits + random.negative_binomial(visits + 1e-9, 1 / visit)).astype(np.float64)
+    fall = hours - 24
+    for one in range(many):
+        for at in random.integers(0, fall - 24, random.poisson(days / 4)):
+            calls[at : at + 3, one] += 60 * random.pareto(1.2) + 60
+    calls[fall : fall + 3] = 0
+    scores = run_hours(calls)
+    assert np.mean(scores[fall : fall + 4].max(axis=0) >= 1) >= 0.5  # Without a budget 0.28.
+    assert np.sum(scores[hours // 3 : fall] >= 1) / (days * 2 / 3 * many) <= 1.0  # Hours a day.
+
+
+def test_a_budget_is_no_reason_to_report_what_hardly_moves() -> None:
+    calls = 6_000.0 + np.random.default_rng(1).integers(-30, 31, (24 * 60, 8))
+    calls[:, :4] = 6_000.0
+    assert not np.any(run_hours(calls) >= 1)
+
+
+def test_what_jobs_do_by_the_minute_is_evaluated_in_longer_windows() -> None:
+    random = np.random.default_rng(2)
+    detector, slots = SeasonDetector(window_seconds=60), np.arange(2)
+    detector.grow(2)
+    for window in range(3_000):
+        job = 2_000.0 if window % 4 == 0 else 20.0
+        values = random.poisson([150.0, job]).astype(np.float64)
+        detector.learn(Observation(slots=slots, window=window, values=values, floor=np.zeros(2), age=window))
+    assert detector.covers(slots).tolist() == [True, False]

@@ -1,0 +1,1 @@
+"""Series of request rates, and changes put into them."""
