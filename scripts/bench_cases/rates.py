@@ -1,15 +1,13 @@
 """Changes in request rates that no threshold was set on: how many are found, at how many false alarms a day.
 
-    scripts/bench rates [--seed 1] [--series 6] [--data DIRECTORY] [--steps 60 300 3600] [--held-out]
+    scripts/bench rates [--seed 1] [--series 6] [--data DIRECTORY] [--steps 60 300 3600]
 
 Series of several sources (rating/series.py: made families, and files of DIRECTORY) get changes of seven kinds
 (rating/changes.py). The product's detectors of endpoints evaluate all series at once, each as one endpoint. A change
 is found when a run of alarms (gaps of three buckets at most) touches it or begins within five buckets of its end.
 Any other run is a false alarm, unless it touches a bucket that was odd before.
 
-Prints a JSON line a source: recall, false alarms a day and a series, recall by kind. `*` is all. With `--held-out` the
-detectors' budget of crossings is chosen for each source by the others alone: of several the one that finds most there
-at 0.3 false alarms a day. So each source is new to what evaluates it.
+Prints a JSON line a source: recall, false alarms a day and a series, recall by kind. `*` is all.
 """
 
 import argparse
@@ -22,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from collector.detection.volume.level import Observation
-from collector.detection.volume.season import CROSSINGS_A_DAY, SeasonDetector
+from collector.detection.volume.season import SeasonDetector
 from collector.detection.volume.volume import ENDPOINT_WINDOWS
 from scripts.bench_cases.rating.changes import ChangedSeries, change_series
 from scripts.bench_cases.rating.series import DAY, F64, STEPS, make_series, read_series
@@ -30,8 +28,6 @@ from scripts.bench_cases.rating.series import DAY, F64, STEPS, make_series, read
 Scored = dict[str, list[tuple[ChangedSeries, F64]]]
 _WEEK = 7 * DAY
 _GAP, _LATE = 3, 5  # Buckets.
-_BUDGET = 0.3  # False alarms a day.
-_BUDGETS = (0.2, 0.5, 1.2)  # Crossings a day to choose from.
 
 
 @dataclass(slots=True)
@@ -85,12 +81,12 @@ def list_runs(alarms: np.ndarray) -> list[tuple[int, int]]:
     return [(first, last) for first, last in runs]
 
 
-def score_series(many: list[ChangedSeries], crossings_a_day: float = CROSSINGS_A_DAY) -> list[F64]:
+def score_series(many: list[ChangedSeries]) -> list[F64]:
     """The highest score of the windows that close with each bucket. All series are of one step. They are moved by whole
     weeks, so that they run at the same time."""
     step = many[0].series.step
     lengths_used = [length for length in ENDPOINT_WINDOWS if length >= step]
-    detectors = [SeasonDetector(window_seconds=length, crossings_a_day=crossings_a_day) for length in lengths_used]
+    detectors = [SeasonDetector(window_seconds=length) for length in lengths_used]
     for detector in detectors:
         detector.grow(len(many))
     starts = np.array([one.series.start % _WEEK // step for one in many])
@@ -136,27 +132,14 @@ def tally(pairs: Iterable[tuple[ChangedSeries, F64]]) -> Tally:
     return total
 
 
-def score_all(changed: list[ChangedSeries], crossings_a_day: float) -> Scored:
+def score_all(changed: list[ChangedSeries]) -> Scored:
     """By source."""
     scored: Scored = defaultdict(list)
     for step in sorted({one.series.step for one in changed}):
         many = [one for one in changed if one.series.step == step]
-        for pair in zip(many, score_series(many, crossings_a_day), strict=True):
+        for pair in zip(many, score_series(many), strict=True):
             scored[pair[0].series.source].append(pair)
     return scored
-
-
-def hold_out(by_budget: dict[float, Scored]) -> Scored:
-    """Each source's scores with the budget that is best for the others."""
-    chosen: Scored = {}
-    for source in next(iter(by_budget.values())):
-        others = {
-            budget: tally(pair for name, pairs in scored.items() if name != source for pair in pairs)
-            for budget, scored in by_budget.items()
-        }
-        allowed = [budget for budget, found in others.items() if found.alarms_a_day <= _BUDGET] or [min(others)]
-        chosen[source] = by_budget[max(allowed, key=lambda budget: others[budget].recall)][source]
-    return chosen
 
 
 def main() -> None:
@@ -166,14 +149,11 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=6, help="of each made family")
     parser.add_argument("--data", type=Path, help="a directory of recorded series")
     parser.add_argument("--steps", type=int, nargs="*", default=STEPS, help="seconds")
-    parser.add_argument("--held-out", action="store_true", help="each source with what is best for the others")
     arguments = parser.parse_args()
     series = list(make_series(arguments.seed, arguments.series))
     series += list(read_series(arguments.data)) if arguments.data else []
     changed = [change_series(one, arguments.seed) for one in series if one.step in arguments.steps]
-    budgets = _BUDGETS if arguments.held_out else (CROSSINGS_A_DAY,)
-    by_budget = {budget: score_all(changed, budget) for budget in budgets}
-    scored = hold_out(by_budget) if arguments.held_out else by_budget[CROSSINGS_A_DAY]
+    scored = score_all(changed)
     for source, pairs in scored.items():
         print(json.dumps({"source": source, **tally(pairs).describe()}), flush=True)
     everything = tally(pair for pairs in scored.values() for pair in pairs)

@@ -80,7 +80,7 @@ PLANS = {
     300: Plan(
         half_lives_seconds=(1_500.0, 5_400.0),
         measures=(
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.0, span=1, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=6.6, span=2, clip=50.0, level=1),
             Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=4, clip=2.0, level=1),
             Measure(statistic=Statistic.MEAN, is_above=False, bar=3.84, span=2, clip=50.0, level=1),
             Measure(statistic=Statistic.MEAN, is_above=False, bar=3.25, span=4, clip=2.0),

@@ -9,10 +9,6 @@ The measures of the plan (collector/detection/volume/plan.py) are kept of the re
 tail of each. The score is the rarest measure's evidence over its bar. A subject that was reported is reported again
 only for much more, and for less as hours pass. The way back counts as the same, so one event is one crossing.
 
-Each subject has a budget of crossings a day. What it does not use lowers its bar, and each crossing takes some of that
-back (after Gibbs and Candes 2021, adaptive conformal inference). So the bars of PLANS are the highest, not the only
-ones: the tails of a quiet subject, or of one with seldom and large bursts, are never as the law has them.
-
 `SeasonProfile`: the mean departure from the day's mean by hour of day, weekdays and weekends apart, shrunk to 0 while
 few days were seen. `WeekProfile`: what each hour of the week adds, as the mean of its last weeks. It counts only as far
 as the weeks of that day predicted the next one, because what is learned of one day a week is noise first. Hours and
@@ -179,18 +175,11 @@ class SeasonProfile(DetectorState):
 _SHAPE = 25.0
 _GRACE_WINDOWS = 10  # Of a subject, at the least.
 _COVERED_CALLS = 10.0  # A window: with fewer, Poisson noise hides what a longer window would show.
-_COVERED_NOISE = 4.0  # In Poisson's: with more, as of jobs, the noise does.
 _USUAL_HALF_LIFE_SECONDS = 2 * DAY_SECONDS
 _LEVEL_GAIN_MAX = 0.3
 _NOISE_PRIOR = 3.0
 _LASTING_MAX = 30.0  # Windows' worth: silence beyond it is no odder.
 _LOSS_WIDTH = 2.0
-CROSSINGS_A_DAY = 0.5  # Of a subject in windows of one length: its budget.
-_CROSSING_NATS = 0.4  # What one takes from the allowance.
-_ALLOWANCE_MAX = 6.0  # Nats.
-_ALLOWED_HEIGHT = 2.0  # Widths of the noise: what is lower is normal, however seldom it is.
-_ALLOWED_DEPARTURE = 1.2  # After the transform: a quarter of a large count.
-_CROSSING_WINDOWS = 3  # Crossings that lie no further apart are one.
 _REPORTED_RISE = 2.0  # Times what was reported, right after it was.
 _NEVER = -(1 << 40)  # Window of what was never reported.
 
@@ -204,7 +193,6 @@ class SeasonDetector(LevelDetector):
     _running = column(np.float64, "measures")
     _age = column(np.float64)
     _usual = column(np.float64)  # Mean of the root of the calls, in which Poisson noise is even.
-    _allowance = column(np.float64)  # Nats by which the bar is lower.
     _reported = column(np.float64, 2)  # Above, below: over the bar.
     _reported_at = column(np.int64, 2, fill=_NEVER)
 
@@ -215,13 +203,11 @@ class SeasonDetector(LevelDetector):
         local_time: LocalTime | None = None,
         plan: Plan | None = None,
         grace_seconds: int = 0,
-        crossings_a_day: float = CROSSINGS_A_DAY,
     ) -> None:
         """`local_time`: of hours and days; without one they are those of UTC. `plan`: another than that of PLANS.
-        `grace_seconds`: of a subject, where the common grace period is too short. `crossings_a_day`: the budget."""
+        `grace_seconds`: of a subject, where the common grace period is too short."""
         self.window_seconds = window_seconds
         self._grace_windows = max(_GRACE_WINDOWS, grace_seconds // window_seconds)
-        self._crossings = crossings_a_day * window_seconds / DAY_SECONDS  # A window.
         self._plan: Plan = plan or PLANS[window_seconds]
         measures = self._plan.measures
         super().__init__(levels=len(self._plan.half_lives_seconds), measures=len(measures))
@@ -235,7 +221,6 @@ class SeasonDetector(LevelDetector):
         self._rows = {
             kind: np.array([i for i, m in enumerate(measures) if m.statistic is kind], np.int64) for kind in Statistic
         }
-        self._is_lasting = np.array([[measure.statistic is Statistic.LASTING] for measure in measures])
         self._span = np.array([measure.span for measure in measures])[:, None]
         self._keep = 1 - 1 / np.maximum(self._span, 1.0)
         self._gain = np.sqrt((1 + self._keep) / (1 - self._keep))
@@ -301,11 +286,10 @@ class SeasonDetector(LevelDetector):
         self._age[slots] += 1
 
     def covers(self, slots: Slots) -> Bools:
-        """Which subjects these windows evaluate well enough for longer ones to stay silent: old and, over the day, busy
-        and calm enough. By the hour a subject would be evaluated twice where its nights are calm."""
+        """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
+        enough. By the hour a subject would be judged twice where its nights are calm."""
         is_busy = self._usual.take(slots) ** 2 >= _COVERED_CALLS
-        is_calm = self._noise[0].take(slots) <= _COVERED_NOISE
-        is_covered: Bools = (self._age.take(slots) >= self._grace_windows) & is_busy & is_calm
+        is_covered: Bools = (self._age.take(slots) >= self._grace_windows) & is_busy
         return is_covered
 
     def read_factors(self, window: int) -> F64:
@@ -349,7 +333,7 @@ class SeasonDetector(LevelDetector):
         if observation.loss is not None:
             width = width * (1 + _LOSS_WIDTH * observation.loss)
         running = self._run(observation.slots, observation.values, predicted, width)
-        judged = (predicted, width, running, self._weigh(observation.slots, running, width))
+        judged = (predicted, width, running, self._weigh(observation.slots, running))
         self._judged = (key, judged)
         return judged
 
@@ -388,13 +372,9 @@ class SeasonDetector(LevelDetector):
         heights[own] *= self._gain[own]
         return heights
 
-    def _weigh(self, slots: Slots, running: F64, width: F64) -> F64:
+    def _weigh(self, slots: Slots, running: F64) -> F64:
         """The rarest measure over its bar: above, below, x n."""
-        heights = self._measure(running)
-        evidence = self._tail.weigh(slots, heights)
-        departure = np.abs(running) * width[self._of_level]
-        is_notable = (heights >= _ALLOWED_HEIGHT) & ((departure >= _ALLOWED_DEPARTURE) | self._is_lasting)
-        ratios = np.where(is_notable, evidence + self._allowance.take(slots), evidence) / self._bar
+        ratios = self._tail.weigh(slots, self._measure(running)) / self._bar
         is_above = self._sign[:, 0] > 0
         return np.stack([ratios[is_above].max(axis=0), ratios[~is_above].max(axis=0)])
 
@@ -410,11 +390,6 @@ class SeasonDetector(LevelDetector):
         """Remember what crossed in this window."""
         is_reported = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
         faded = self._reported.take(slots, axis=1) * self._fade_reported(slots, window)
-        is_new = is_reported.any(axis=0) & (
-            window - self._reported_at.take(slots, axis=1).max(axis=0) > _CROSSING_WINDOWS
-        )
-        allowance = self._allowance.take(slots) + _CROSSING_NATS * (self._crossings - is_new)
-        self._allowance[slots] = np.clip(allowance, 0.0, _ALLOWANCE_MAX)
         self._reported[:, slots] = np.where(is_reported, np.maximum(ratios, faded), self._reported.take(slots, axis=1))
         self._reported_at[:, slots] = np.where(is_reported, window, self._reported_at.take(slots, axis=1))
 
@@ -426,7 +401,7 @@ class SeasonDetector(LevelDetector):
 
     def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: Bools) -> F64:
         """What one window would have to show, by the first measure of its side; for people."""
-        heights = self._tail.invert(slots, self._bar - self._allowance.take(slots))
+        heights = self._tail.invert(slots, np.broadcast_to(self._bar, (len(self._bar), len(slots))))
         limits = []
         for sign in (1.0, -1.0):
             first = int((self._sign[:, 0] == sign).nonzero()[0][0])

@@ -59,13 +59,7 @@ class ServiceVolume(Detector):
         self._leaders = _Leaders()
         self.table.follow(self._leaders)
         seasons = [
-            SeasonDetector(
-                window_seconds=length,
-                local_time=local_time,
-                plan=plan,
-                grace_seconds=GRACE_SECONDS,
-                crossings_a_day=0.0,  # The sum of endpoints that use their budgets has none of its own.
-            )
+            SeasonDetector(window_seconds=length, local_time=local_time, plan=plan, grace_seconds=GRACE_SECONDS)
             for length, plan in SERVICE_PLANS.items()
         ]
         self._windowed = {
