@@ -130,9 +130,15 @@ _NOT_DIGITS = re.compile(r"[^0-9]+")
 _ISSUER = re.compile(r"4|5[0-8]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[4-9]|30[0-5]|6")
 
 
+# A card's number is written in one piece, or in such groups with one kind of separator: numbers of a drawing are not.
+_CARD_GROUPS = re.compile(r"\d+|\d{3,6}(?: \d{3,6})+|\d{3,6}(?:-\d{3,6})+")
+
+
 def _is_card(text: str) -> bool:
     digits = _NOT_DIGITS.sub("", text)
-    return 13 <= len(digits) <= 19 and bool(_ISSUER.match(digits)) and not _is_epoch(digits) and luhn.is_valid(digits)
+    if not 13 <= len(digits) <= 19 or not _CARD_GROUPS.fullmatch(text) or not _ISSUER.match(digits):
+        return False
+    return not _is_epoch(digits) and luhn.is_valid(digits)
 
 
 def _is_epoch(digits: str) -> bool:

@@ -21,6 +21,9 @@ KEY = "k_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
         ("left-pad@4.11.1", set()),
         ("nginx@sha256:a3cce64da3a73ed919b46892", set()),
         ("4111 1111 1111 1111", {"CREDIT_CARD"}),
+        ("3782-822463-10005", {"CREDIT_CARD"}),
+        ("c4 1-11 1-1-1 1 1 1 1 1 1 1 1 1", set()),  # Numbers of a drawing.
+        ("4111-1111 1111-1111", set()),
         ("4111 1111 1111 1112", set()),
         ("1701250727677379", set()),  # Microseconds since 1970.
         ("GB82 WEST 1234 5698 7654 32", {"IBAN"}),
