@@ -126,16 +126,28 @@ class Enroller:
 
     def _enroll_by_token(self, application: Application) -> bytes:
         now, (cluster, node) = self._clock(), (application.cluster, application.node)
-        issued = list_issued(self._trust.directory / ISSUED_FILE)
         taken = take_enrollment(
             self._trust.directory / ENROLLMENTS_DIRECTORY,
             application.token,
             now=now,
             node=node,
             cluster=cluster,
-            is_taken=any((one.cluster, one.node) == (cluster, node) and one.not_after > now for one in issued),
+            is_taken=self._has_certificate(cluster, node, now),
         )
         return self._issue(application, f"token {taken.number}")
+
+    def _has_certificate(self, cluster: str, node: str, now: float) -> bool:
+        """Whether a node has a certificate that is valid and not revoked."""
+        directory = self._trust.directory
+        revocations = load_revocations(directory / REVOCATIONS_FILE)
+        revoked_at = revocations.nodes.get((cluster, node), -1.0)
+        return any(
+            (one.cluster, one.node) == (cluster, node)
+            and one.not_after > now
+            and one.issued_at > revoked_at
+            and one.serial not in revocations.serials
+            for one in list_issued(directory / ISSUED_FILE)
+        )
 
     async def _enroll_by_kubernetes(self, application: Application) -> bytes:
         if self._reviewer is None:

@@ -86,7 +86,10 @@ def site(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shop = Shop()
     config = tmp_path_factory.mktemp("settings") / "sensor.toml"
     config.write_text(SETTINGS)
-    _, address = product.start_collector()
+    # A collector without bounds of its own, as one that somebody else has.
+    hostile = config.with_name("collector.toml")
+    hostile.write_text("[blocks]\nmin_ipv4_prefix_bits = 8\n")
+    _, address = product.start_collector("--config", str(hostile))
     product.start_sensor(address, "--config", str(config))
     yield Site(product, address.url, shop, config, address)
     shop.stop()
@@ -273,7 +276,7 @@ def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop])
     list."""
     for n in range(30):
         site.ask("POST", "blocks", consumer=f"203.0.113.{n}", seconds=600)
-    for consumer in ("127.0.0.250", "0.0.0.0/1", "127.0.0.0/8"):
+    for consumer in ("127.0.0.250", "126.0.0.0/8", "127.0.0.0/8"):
         site.ask("POST", "blocks", consumer=consumer, seconds=600, is_confirmed=True)
 
     def count() -> list[int]:

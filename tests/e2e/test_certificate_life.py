@@ -58,7 +58,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     data = tmp_path_factory.mktemp("data")
     with serve_reviews(tmp_path_factory.mktemp("account")) as reviews:
         settings = data / "collector.toml"
-        settings.write_text('kubernetes_enrollment_accounts = ["apidae/sensor"]\nkubernetes = "off"\n')
+        settings.write_text(
+            f'kubernetes_enrollment_accounts = ["apidae/sensor"]\nkubernetes = "off"\ncluster = "{IDENTITY.cluster}"\n'
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             patch.setenv("KUBERNETES_SERVICE_PORT", str(reviews.port))
@@ -86,14 +88,14 @@ def test_off_loopback_certificates_are_the_default(own: Own, tmp_path: Path) -> 
     assert not (own.data / "sensor.token").exists()
     said = greet(loopback(own.address), tmp_path, ca_file=own.data / "tls" / "ca.crt")
     assert "UNAUTHENTICATED: The sensor has no certificate" in said
-    token = command(own.data, "enrollment", "create")
+    token = command(own.data, "enrollment", "create", *NODE)
     assert enroll(loopback(own.address), tmp_path / "state", token).returncode == 0
     assert greet(loopback(own.address), tmp_path) == ""
 
 
 def test_a_certificate_is_renewed_beside_the_stream(own: Own, tmp_path: Path) -> None:
     address, clock = loopback(own.address), LaterClock()
-    token = command(own.data, "enrollment", "create")
+    token = command(own.data, "enrollment", "create", *NODE)
     assert enroll(address, tmp_path / "state", token).returncode == 0
     file = tmp_path / "state" / "certificate.pem"
     first, first_key = read_serial(file), file.read_bytes().partition(b"-----END")[0]
@@ -159,7 +161,7 @@ def test_a_collector_that_was_installed_anew_takes_its_nodes_again(own: Own, tmp
 
 def test_the_authority_is_rotated_and_nobody_is_left_behind(own: Own, tmp_path: Path) -> None:
     address = loopback(own.address)
-    token, later = (command(own.data, "enrollment", "create") for _ in range(2))
+    token, later = (command(own.data, "enrollment", "create", *NODE) for _ in range(2))
     assert enroll(address, tmp_path / "state", token).returncode == 0
     trusted = tmp_path / "state" / "collector-ca.pem"
     before = trusted.read_bytes()

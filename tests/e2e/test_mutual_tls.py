@@ -18,7 +18,7 @@ from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.certificates import make_certificate
-from tests.e2e.enrolled import command, dialling, enroll, greet, read_serial, wait_for_line
+from tests.e2e.enrolled import NODE, command, dialling, enroll, greet, read_serial, wait_for_line
 from tests.sensor.export.sending import IDENTITY, make_keeper
 from tests.waiting import DEADLINE_SECONDS
 
@@ -72,7 +72,7 @@ def test_an_enrolled_sensor_is_welcome(collector: RunningCollector, state: Path)
 @pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
-    token = command(data, "enrollment", "create")
+    token = command(data, "enrollment", "create", *NODE)
     assert enroll(address, tmp_path / "first", token).returncode == 0
     again = enroll(address, tmp_path / "second", token)
     assert again.returncode == 1
@@ -89,7 +89,7 @@ def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path:
 @pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
-    token = command(data, "enrollment", "create", "--ttl", "1")
+    token = command(data, "enrollment", "create", "--ttl", "1", *NODE)
     time.sleep(1.0)
     done = enroll(address, tmp_path / "state", token)
     assert done.returncode == 1
@@ -224,7 +224,7 @@ def test_tls_and_clear_text_do_not_meet(
 @pytest.mark.full("collector.trust", "collector.server", "sensor.export")
 def test_revocation_ends_a_stream(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
-    token = command(data, "enrollment", "create")
+    token = command(data, "enrollment", "create", *NODE)
     assert enroll(address, tmp_path / "state", token).returncode == 0
     keeper = make_keeper(tmp_path, parse_target(address))
 

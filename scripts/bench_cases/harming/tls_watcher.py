@@ -25,6 +25,7 @@ from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
 from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.sandbox import FileSearcher
 from sensor.capture.tls.reader import TlsReader
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
@@ -67,7 +68,13 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
         proc = str(make_proc(Path(name), pids))
         while not stopping.is_set():
             files = ProcessFiles(proc, min_age_seconds=0, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
-            attacher = Attacher(prober=program, close_probes=close_probes, processes=files, monotonic=time.monotonic)
+            attacher = Attacher(
+                prober=program,
+                close_probes=close_probes,
+                processes=files,
+                searcher=FileSearcher(),
+                monotonic=time.monotonic,
+            )
             program.attach()
             attacher.start()
             cycles += 1

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -231,3 +232,23 @@ def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
     assert code == 1 and "node n of cluster (none) has no certificate; it is of east" in said
     assert run("--node", "n", "--cluster", "east")[0] == 0
     assert load_revocations(directory / REVOCATIONS_FILE).is_node_revoked(cluster="east", node="n")
+
+
+def test_a_revoked_certificate_takes_no_name(tmp_path: Path) -> None:
+    trust = Trust(CollectorSettings(data_dir=tmp_path), ["localhost"], lambda: NOW)
+    trust.directory.mkdir()
+    enroller = Enroller(trust=trust, reviewer=None, cluster="", clock=lambda: NOW)
+
+    def has_certificate(now: float = NOW) -> bool:
+        return enroller._has_certificate("east", "n", now)
+
+    assert not has_certificate()
+    issued = IssuedCertificate(serial="a1", cluster="east", node="n", issued_at=NOW, not_after=NOW + 90, way="token")
+    record_issued(trust.directory / ISSUED_FILE, issued)
+    assert has_certificate() and not has_certificate(NOW + 90)
+    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, serial="a1")
+    assert not has_certificate()
+    record_issued(trust.directory / ISSUED_FILE, replace(issued, serial="a2"))
+    assert has_certificate()
+    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, node=("east", "n"))
+    assert not has_certificate()
