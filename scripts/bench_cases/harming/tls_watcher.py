@@ -25,8 +25,8 @@ from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
 from sensor.capture.tls.processes import ProcessFiles
-from sensor.capture.tls.sandbox import FileSearcher
 from sensor.capture.tls.reader import TlsReader
+from sensor.capture.tls.sandbox import FileSearcher
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
