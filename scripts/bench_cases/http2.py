@@ -264,6 +264,11 @@ class ReplayDescriber(Describer):
         """There are none."""
         return make_calls(0)
 
+    has_operations = False  # No schemas are learned, so no route has any.
+
+    def count_rows(self, calls: Calls) -> None:
+        """Nothing."""
+
 
 def read_stories(directory: Path) -> Iterator[list[bytes]]:
     """The blocks of each story."""
