@@ -26,6 +26,7 @@ import time
 from typing import Final
 
 import msgspec
+import numpy.ma  # noqa: F401 - numpy imports it at its first use, and a confined process opens no file.
 
 from sensor.capture.tls.finder import Found, search_file
 

@@ -43,6 +43,16 @@ def test_it_finds_what_is_found_here(searcher: FileSearcher) -> None:
     assert search(searcher, LIBSSL) == here
 
 
+@pytest.mark.parametrize("path", ["/usr/bin/node", "/usr/lib/x86_64-linux-gnu/libgnutls.so.30", "/usr/bin/curl"])
+def test_no_module_is_imported_while_it_searches(searcher: FileSearcher, path: str) -> None:
+    """The first search of a program, of each kind: it could open no module any more."""
+    if not Path(path).exists():
+        pytest.skip(f"{path} is not installed")
+    with Path(path).open("rb") as file:
+        here = search_file(file.fileno(), Path(path).name)
+    assert search(searcher, Path(path)) == here
+
+
 def test_a_file_that_cannot_be_read_is_an_error_of_the_file(searcher: FileSearcher, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         search(searcher, tmp_path)
