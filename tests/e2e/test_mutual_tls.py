@@ -256,18 +256,18 @@ def test_who_dials_beside_the_gate_is_refused(collector: RunningCollector, tmp_p
 
 
 def find_inner_port(collector: RunningCollector) -> int:
-    """The port on which the collector listens besides those it told; 0 where it was not seen, for connections come and
+    """The port on which the collector listens besides those it names; 0 where it was not seen, for connections come and
     go while they are listed."""
     sockets = set()
     for entry in Path(f"/proc/{collector.process.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             sockets.add(str(entry.readlink()))
-    told = {int(collector.ready[name].rpartition(":")[2]) for name in ("grpc", "http")}
+    named = {int(collector.ready[name].rpartition(":")[2]) for name in ("grpc", "http")}
     lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     for line in lines:
         fields = line.split()
         port = int(fields[1].partition(":")[2], 16)
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets and port not in told:
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets and port not in named:
             return port
     return 0
 
