@@ -124,11 +124,12 @@ def _count_successes(endpoint: Mapping[str, Any]) -> int:
 
 
 def _is_authentication_right(application: Application, route: str | None, endpoint: Mapping[str, Any]) -> bool:
-    """An endpoint that is no route is compared with what the application asks of all others."""
+    """An endpoint that is no route is compared with what the application asks of all others. A possible credential
+    beside the right kind says nothing of it: it counts as none."""
     wanted = application.authentication.get(route or "", application.authentication.get("*", "none"))
     kinds = {str(kind) for kind, count in (endpoint["authentication"].get("kinds") or {}).items() if count}
     accepted = set(wanted.split("|"))
-    return bool(kinds & accepted) and kinds <= accepted | {"none"}
+    return bool(kinds & accepted) and kinds <= accepted | {"none", "possible_credential"}
 
 
 def _divide(count: int, total: int) -> float | None:
