@@ -95,6 +95,7 @@ class Witness:
         self._clock = clock
         self._counts = counts
         self._routes: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # By the id computed here.
+        self._folded: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # Of this day, by the same.
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
         self._waiting: list[SchemaRecord] = []
 
@@ -107,6 +108,7 @@ class Witness:
         day = int(self._clock() // DAY_SECONDS)
         if day != self.use.day:
             self.use = DailyUse(day=day)
+            self._folded.clear()
 
     def bind_services(self, services: Sequence[data_pb2.Service], greeting: Greeting) -> None:
         """Writes the node's own names over what it may not say."""
@@ -144,7 +146,7 @@ class Witness:
         self.start_day()
         self.use.bytes += batch.ByteSize()
         self._bind_remote_services(batch, greeting)
-        self.bind_services(batch.services, greeting)
+        self.bind_services([*batch.services, *(loss.service for loss in batch.service_losses)], greeting)
         secret = secrets.get(batch.key_id)
         for route in batch.routes:
             for segment in route.segments:
@@ -175,13 +177,16 @@ class Witness:
             if computed != wire.route_id:
                 self._counts.routes_renumbered += 1
                 self._renumbered[wire.route_id] = computed
-            if computed not in self._routes:
+            if computed not in self._routes and computed not in self._folded:
                 self.use.routes += 1
                 if self.use.routes > ROUTES_A_DAY:
                     self._counts.routes_folded += 1
-                    other = other or _find_string(batch.strings, OTHER)
-                    computed = _fold(wire, route, other)
-                self._routes[computed] = None
+                    self._folded[computed] = None
+                else:
+                    self._routes[computed] = None
+            if computed in self._folded:
+                other = other or _find_string(batch.strings, OTHER)
+                computed = _fold(wire, route, other)
             wire.route_id = computed
 
     def admit_schemas(self, records: Sequence[SchemaRecord]) -> list[SchemaRecord]:

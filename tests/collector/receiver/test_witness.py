@@ -69,6 +69,20 @@ def set_kubernetes(namespace: str, workload: str) -> Callable[[data_pb2.Batch], 
     return change
 
 
+def test_lost_calls_are_of_the_nodes_own_services() -> None:
+    def lose(batch: data_pb2.Batch) -> None:
+        for workload in ("cart", "pay"):
+            service = data_pb2.Service(cluster="west", namespace="shop", workload=workload, port=80)
+            service.workload_kind = data_pb2.WORKLOAD_KIND_KUBERNETES
+            batch.service_losses.add(service=service, lost_calls=2**39)
+
+    services = [loss.service for loss in Fleet().take(make_own_batch(lose)).service_losses]
+    assert [(one.cluster, one.namespace, one.workload, one.host_name) for one in services] == [
+        ("east", "shop", "cart", ""),
+        ("east", "", "shop/pay", "node-1"),
+    ]
+
+
 def test_what_is_the_nodes_own_stays_as_it_is() -> None:
     fleet = Fleet()
     service = fleet.take(make_own_batch()).routes[0].service
@@ -199,6 +213,9 @@ def test_routes_beyond_a_days_quota_are_counted_together(monkeypatch: pytest.Mon
     assert [len(route.segments) for route in rows.routes] == [2, 1]
     assert rows.routes[1].host == "other" and rows.calls.sum() == 6
     assert fleet.witness.use.list_exceeded() == ("2 routes (limit 1)",)
+    rows = fleet.take(make_own_batch())  # The same again is no more.
+    assert [len(route.segments) for route in rows.routes] == [2, 1]
+    assert fleet.witness.use.routes == 2 and fleet.book.counts.routes_folded == 1
     fleet.now += module.DAY_SECONDS
     fleet.witness.start_day()
     assert fleet.witness.use.list_exceeded() == ()
