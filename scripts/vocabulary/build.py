@@ -7,7 +7,7 @@ DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `
 Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken
 when it occurs in the paths or operation names of two services, or of one and in the dictionary, or stands in
 extra.txt. Two services: a word of one vendor is a product's name. `--english` prints the words of the dictionary that
-are neither API words nor names nor in private.txt, without their inflections.
+are neither API words nor names nor in private.txt, without their inflections and without Roman numerals.
 """
 
 import gzip
@@ -23,6 +23,7 @@ from sensor.routes.vocabulary import is_inflected, load_vocabulary
 _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 _MINIMUM_SERVICES = 2
+_ROMAN = re.compile(r"m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})")
 _SHORT = 3  # Characters; so short a word may be anybody's initials.
 
 
@@ -74,7 +75,8 @@ def list_english(dictionary: set[str]) -> list[str]:
     own = {
         word
         for word in dictionary - _read_list("private.txt")
-        if word.isascii() and len(word) > _SHORT and not vocabulary.is_api_word(word) and not vocabulary.is_name(word)
+        if word.isascii() and len(word) > _SHORT and not _ROMAN.fullmatch(word)
+        if not vocabulary.is_api_word(word) and not vocabulary.is_name(word)
     }
     return sorted(word for word in own if not is_inflected(word, frozenset(own - {word})))
 
