@@ -50,6 +50,8 @@ BEHIND: Final = ("nice", "-n", "10")
 NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but what it takes is not here.
 # pytest's closing line: `== 3 failed, 20 passed, 1 skipped in 4.21s (0:00:04) ==`, without the signs under -q.
 _CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
+# `FAILED tests/x.py::test_y[a b] - AssertionError: ..`, of which the last part may be missing.
+_FAILURE: Final = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
 _COUNTED_AS: Final = {"xfailed": "skipped", "xpassed": "failed", "error": "failed", "errors": "failed"}
 _NO_TESTS: Final = 5  # pytest's exit status where the arguments chose none.
@@ -76,6 +78,7 @@ class Result:
     status: int
     closing: str  # Empty: it ended without one.
     seconds: float
+    failures: tuple[str, ...] = ()  # Names of tests.
 
     @property
     def is_passed(self) -> bool:
@@ -155,8 +158,9 @@ def run_lanes(lanes: Sequence[Sequence[Part]], within_seconds: float = math.inf)
 
 
 def describe(result: Result) -> str:
-    """One line: how a part ended."""
-    return f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip()
+    """One line: how a part ended, and one for each test that failed."""
+    line = f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip()
+    return "\n".join((line, *(f"  failed: {name}" for name in result.failures)))
 
 
 def _find_log(name: str) -> Path:
@@ -187,12 +191,14 @@ def run_part(part: Part, out: IO[str] | None) -> Result:
             if out is not None:
                 out.write(line)
                 out.flush()
+    printed = log.read_text(errors="replace")
     return Result(
         name=part.name,
         is_tests=part.is_tests,
         status=process.returncode,
-        closing=find_closing(log.read_text(errors="replace")) if part.is_tests else "",
+        closing=find_closing(printed) if part.is_tests else "",
         seconds=time.monotonic() - started,
+        failures=find_failures(printed) if part.is_tests else (),
     )
 
 
@@ -200,6 +206,11 @@ def find_closing(log: str) -> str:
     """pytest's closing line in what it printed; empty where there is none."""
     found = [line for line in log.splitlines() if _CLOSING.match(line)]
     return found[-1] if found else ""
+
+
+def find_failures(log: str) -> tuple[str, ...]:
+    """The tests that pytest's summary names; one that failed twice, in itself and in what follows it, is named once."""
+    return tuple(dict.fromkeys(_FAILURE.findall(log)))
 
 
 def add_up(results: Sequence[Result], seconds: float) -> str:

@@ -13,7 +13,9 @@ from scripts.testing.parts import (
     Part,
     Result,
     add_up,
+    describe,
     find_closing,
+    find_failures,
     plan,
     run_lanes,
     run_part,
@@ -77,6 +79,18 @@ def test_the_gate_leaves_out_what_is_not_selected_and_everything_leaves_out_noth
 def test_closing_lines_add_up(log: str, closing: str, sum_: str) -> None:
     assert find_closing(log) == closing
     assert add_up([make_result(0, closing)], 4.2) == f"== {sum_} in 4.20s =="
+
+
+def test_a_part_names_what_failed() -> None:
+    log = """collecting
+FAILED tests/a.py::test_b[x y-z] - AssertionError: assert 1 - 2 == 3
+ERROR tests/a.py::test_b[x y-z] - OSError
+FAILED tests/c.py::test_d
+=== 2 failed, 1 error in 3.00s ===
+"""
+    assert find_failures(log) == ("tests/a.py::test_b[x y-z]", "tests/c.py::test_d")
+    failed = Result(name="a", is_tests=True, status=1, closing="", seconds=1, failures=find_failures(log))
+    assert describe(failed).splitlines()[1:] == [f"  failed: {name}" for name in failed.failures]
 
 
 def test_what_is_no_tests_counts_where_it_fails() -> None:
