@@ -30,7 +30,8 @@ class Services(DetectorState):
                 continue
             service = events.batch.routes[route].service
             name = name_service(service)
-            key = hash_text(f"{service.cluster}/{name}")
+            # A host's service may have a slash in its name: it is no workload of a namespace.
+            key = hash_text(f"{service.cluster}/{len(service.namespace)}/{name}")
             self._keys[slot] = key
             self._names[key] = name
 
