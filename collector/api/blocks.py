@@ -11,7 +11,7 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word
+from collector.api.parameters import APPROVAL_TOKEN, ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
 from collector.receiver.policy import NO_CLUSTER
@@ -226,7 +226,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     @router.post("", summary="Block a client", status_code=201)
     def block_client(body: BlockBody) -> BlockModel:
         """Stop a client at every sensor that allows it, or propose it where two people are needed."""
-        return act(lambda: responder.block(BlockRequest(**dict(body))))
+        return act(lambda: responder.block(BlockRequest(by=body.by, **body.model_dump(exclude={"asked_by"}))))
 
     @router.post("/preview", summary="Preview a block")
     def preview_block(body: PreviewBody) -> BlockPreviewModel:
@@ -270,7 +270,8 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     ) -> BlockModel:
         """Have it begin."""
         is_second = approval_token is not None and hmac.compare_digest(approval.encode(), approval_token.encode())
-        return act(lambda: responder.approve(block_id, by=body.by, is_second_person=is_second))
+        by = name_actor(body.asked_by, APPROVAL_TOKEN if is_second else "")
+        return act(lambda: responder.approve(block_id, by=by, is_second_person=is_second))
 
     @router.post("/{block_id}/reject", summary="Reject a proposed block")
     def reject_block(block_id: str, body: ActionBody) -> BlockModel:

@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 
 from collector.alerting.alert import AlertKind
+from collector.api.parameters import APPROVAL_TOKEN, name_actor
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
@@ -95,7 +96,6 @@ def _group(reasons: Iterable[tuple[str, str]]) -> tuple[NodeRefusal, ...]:
     return tuple(sorted(found, key=lambda one: (-one.nodes_total, one.reason)))
 
 
-ACTOR = "page"
 AUDIT_SHOWN = 50
 OVER_SHOWN = 50
 PATH = "/response"
@@ -175,7 +175,7 @@ def add_response(
                 seconds=_read_seconds(form.get("seconds", "")) or 0,
                 reason=form.get("reason", "")[:2_000],
                 alert_id=form.get("alert", "")[:64],
-                by=ACTOR,
+                by=name_actor(),
                 is_confirmed=form.get("confirmed") == "yes",
             )
         )
@@ -188,17 +188,20 @@ def add_response(
         given = _read_seconds(seconds)
         if given is not None and not SECONDS_MIN <= given <= SECONDS_MAX:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {given}.")
-        responder.move_rung(AlertKind(kind), step=LadderStep(step), seconds=given, by=ACTOR)
+        responder.move_rung(AlertKind(kind), step=LadderStep(step), seconds=given, by=name_actor())
+
+    def approve(form: Mapping[str, str]) -> object:
+        is_second = is_second_person(form)
+        by = name_actor(credential=APPROVAL_TOKEN if is_second else "")
+        return responder.approve(form.get("id", ""), by=by, is_second_person=is_second)
 
     actions: dict[str, Callable[[Mapping[str, str]], object]] = {
         "block": block,
-        "lift": lambda form: responder.lift(form.get("id", ""), by=ACTOR),
-        "lift-all": lambda form: responder.lift_all(by=ACTOR),
+        "lift": lambda form: responder.lift(form.get("id", ""), by=name_actor()),
+        "lift-all": lambda form: responder.lift_all(by=name_actor()),
         "ladder": decide,
-        "reject": lambda form: responder.reject(form.get("id", ""), by=ACTOR),
-        "approve": lambda form: responder.approve(
-            form.get("id", ""), by=ACTOR, is_second_person=is_second_person(form)
-        ),
+        "reject": lambda form: responder.reject(form.get("id", ""), by=name_actor()),
+        "approve": approve,
     }
 
     @router.post(PATH + "/{action}")

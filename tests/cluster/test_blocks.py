@@ -113,7 +113,7 @@ def test_a_credential_of_a_pod_is_stopped_in_the_servers_network(shop: Shop) -> 
     shop.end_calling(honest)
     told = wait_until(lambda: shop.list_stopping(5), "it is counted")
     assert [(node["node"], node["failed_resets"]) for node in told] == [("node-2", 0)]
-    assert shop.ask("POST", "blocks/lift", by="ada") == {"lifted": 1}
+    assert shop.ask("POST", "blocks/lift", asked_by="ada") == {"lifted": 1}
     wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")
 
 
@@ -123,5 +123,5 @@ def test_a_pods_address_is_stopped_in_its_cluster(shop: Shop) -> None:
     assert shop.call(shop.thief, STOLEN) == ["reset"] * 5
     assert shop.call(shop.thief, BESIDE) == ["reset"] * 5
     shop.end_calling(honest)
-    shop.ask("POST", "blocks/lift", by="ada")
+    shop.ask("POST", "blocks/lift", asked_by="ada")
     wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")
