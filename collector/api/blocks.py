@@ -1,7 +1,7 @@
 """/blocks and /ladder: whom the sensors stop, whom a block would hit, who decided it, and how far alerts may act."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from collector.alerting.alert import AlertKind
-from collector.api.base_model import Model, OptionalTime, Ratio, Time
+from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, Time
 from collector.api.parameters import APPROVAL_TOKEN, ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
@@ -21,7 +21,10 @@ from collector.response.deny_lists import ExportFormat, ExportSettings, export_b
 from collector.response.ladder import ENDPOINTS_MAX, LadderStep, Rung
 from collector.response.responder import Responder
 
-_CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
+_CONSUMER = (
+    "An address, a network, or a consumer: address:.., credential:.., principal:.., or a workload of Kubernetes as "
+    "workload:NAMESPACE/NAME or workload:NAMESPACE/KIND/NAME"
+)
 
 _Cluster = Annotated[Text, Field(min_length=1, max_length=253)]
 _CLUSTERS: Any = Field(default=(), max_length=CLUSTERS_MAX, description="As sensors name them; none: all. `-`: hosts.")
@@ -59,6 +62,11 @@ class BlockModel(Model):
     ended_by: str
     ended_at: OptionalTime
     is_confirmed: bool
+    accused: str = Field(description="The address that an alert names, where the block is of its holder's workload.")
+    held_by: str = Field(description="Who holds an address that is blocked, and who held it in the 24 hours before.")
+    ends_with: str = Field(description="The Pod with which the block of its address ends; empty where none holds it.")
+    addresses: tuple[str, ...] = Field(description="Of a workload: what its Pods hold now, and sensors stop.")
+    witnesses: tuple[str, ...] = Field(description="Nodes whose sensors' word it rests on, of an alert's.")
     stopped_connections: int
     stopped_bytes: int
     nodes: tuple[NodeStatusModel, ...]
@@ -101,6 +109,9 @@ class BlockPreviewModel(Model):
     first_seen: OptionalTime
     needs_confirmation: str = Field(description="Why `is_confirmed` is needed; empty where it is not.")
     notes: tuple[str, ...]
+    holders: tuple[HolderModel, ...] = Field(description="Who held an address in the last 24 hours, the newest first.")
+    held_by: str = Field(description="The same in words.", examples=["pod shop/cart-7d since 05:42 UTC"])
+    addresses: tuple[str, ...] = Field(description="Of a workload: what its Pods hold now.")
 
 
 class AuditEntryModel(Model):
@@ -189,15 +200,29 @@ class ExportParameters(Parameters):
     )
 
 
-def view_block(responder: Responder, block: Block) -> BlockModel:
-    """A block with what the sensors make of it."""
+def view_blocks(responder: Responder, blocks: Sequence[Block]) -> tuple[BlockModel, ...]:
+    """Blocks with who holds their addresses, and what the sensors make of them."""
+    held_by = responder.describe_holders(blocks)
+    return tuple(_view_block(responder, block, held_by.get(block.id, "")) for block in blocks)
+
+
+def _view_block(responder: Responder, block: Block, held_by: str) -> BlockModel:
     statuses = responder.list_statuses(block.id)
     stopped = {
         name: getattr(block, name) + sum(getattr(status, name) for _, status in statuses)
         for name in ("stopped_connections", "stopped_bytes")
     }
-    nodes = [{"node": node, **asdict(status)} for node, status in statuses]
-    return BlockModel.model_validate({**asdict(block), **stopped, "consumer": block.target.consumer, "nodes": nodes})
+    shown = {
+        **asdict(block),
+        **stopped,
+        "consumer": block.target.consumer,
+        "held_by": held_by,
+        "ends_with": str(block.holder or ""),
+        "addresses": responder.list_addresses(block),
+        "witnesses": block.nodes,
+        "nodes": [{"node": node, **asdict(status)} for node, status in statuses],
+    }
+    return BlockModel.model_validate(shown)
 
 
 def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
@@ -207,7 +232,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
 
     def act(work: Callable[[], Block]) -> BlockModel:
         try:
-            return view_block(responder, work())
+            return view_blocks(responder, [work()])[0]
         except BlockError as error:
             raise Problem(422, str(error)) from error
 
@@ -215,7 +240,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:
         """All that are proposed or live, and those lately over; the newest first."""
         return BlockListModel(
-            items=tuple(view_block(responder, block) for block in responder.list_blocks()),
+            items=view_blocks(responder, responder.list_blocks()),
             nodes=tuple(
                 EnforcingNodeModel(node=node, is_enabled=report.is_enabled, reason=report.reason)
                 for node, report in responder.list_nodes()
@@ -260,7 +285,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
         block = responder.find(block_id)
         if block is None:
             raise Problem(404, f"There is no block {show(block_id)}; look it up in /api/v1/blocks.")
-        return view_block(responder, block)
+        return view_blocks(responder, [block])[0]
 
     @router.post("/{block_id}/approve", summary="Approve a proposed block")
     def approve_block(

@@ -18,7 +18,8 @@ from collector.cli.client import (
 )
 
 BLOCK_COLUMNS = describe_columns(
-    "id state consumer services/4 clusters/4 stopped=stopped_connections expires_at/1 by=approved_by/3 reason/2"
+    "id state consumer held_by/4 services/5 clusters/5 nodes=witnesses/5 stopped=stopped_connections expires_at/1 "
+    "by=approved_by/3 reason/2"
 )
 LADDER_COLUMNS = describe_columns("kind step seconds/1 endpoints/3 by=set_by/2")
 AUDIT_COLUMNS = describe_columns("time by action target why/1")
@@ -33,7 +34,10 @@ def register_block(app: typer.Typer) -> None:
     @command(app, "block", prints=False)
     def block(
         api: Api,
-        consumer: Annotated[str, typer.Argument(help="An address, a network, credential:HASH or principal:HASH.")],
+        consumer: Annotated[
+            str,
+            typer.Argument(help="Address, network, workload:NAMESPACE/NAME, credential:HASH or principal:HASH."),
+        ],
         service: Annotated[list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT]; may be repeated.")] = None,
         cluster: Annotated[
             list[str] | None, typer.Option(help="Where it holds, `-` for hosts outside of any; may be repeated.")

@@ -32,6 +32,7 @@ class BlockKind(StrEnum):
     ADDRESS = "address"
     CREDENTIAL = "credential"
     PRINCIPAL = "principal"
+    WORKLOAD = "workload"  # Never on the wire: sensors get the addresses of its Pods.
 
 
 _KINDS: Final = {

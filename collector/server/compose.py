@@ -7,19 +7,20 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from collector.alerting.alert import Alert
+from collector.alerting.alert import Alert, Report
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
+from collector.alerting.wording import name_holder
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.core.config import CollectorSettings
 from collector.core.keys import (
@@ -31,6 +32,7 @@ from collector.core.keys import (
     load_token,
     read_token,
 )
+from collector.core.kinds import ConsumerKind
 from collector.detection.changes.detector import ChangeDetector, FactTable
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
@@ -50,6 +52,7 @@ from collector.inventory.templates.mapping import EndpointMapping
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
+from collector.receiver.policy import NO_CLUSTER
 from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook
 from collector.receiver.sensors import SensorRegistry, SensorStatus
@@ -58,6 +61,7 @@ from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
+from collector.response.holders import Holders, describe_holders
 from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
@@ -66,6 +70,7 @@ from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
+from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
@@ -156,11 +161,15 @@ class Collector:
         self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
         audit = AuditLog(directory / AUDIT_FILE)
+        self._clusters = _compose_clusters(settings, self.store)
+        self._holders = Holders(self._clusters, self.store)
         self.responder = Responder(
             store=BlockStore(directory / BLOCKS_FILE),
             audit=audit,
             ladder=Ladder(directory / LADDER_FILE),
-            previewer=Previewer(self.store),
+            previewer=Previewer(self.store, self._holders),
+            holders=self._holders,
+            find_clusters=self._find_clusters,
             clock=clock,
             limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
@@ -177,7 +186,6 @@ class Collector:
         self._alert_actions = AlertActions(self.responder.take_alert)
         self._compose_detection()
         self._compose_risks()
-        self._clusters = _compose_clusters(settings, self.store)
         self.witnesses = WitnessBook(self.find_placement, clock)
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
@@ -267,6 +275,7 @@ class Collector:
             detection=self._detection,
             clock=self._clock,
             notify=self._answer,
+            name_holder=self._name_holder,
             expect=lambda alert: self.detectors.expect(alert),
         )
         self.detectors = DetectorProcess(
@@ -276,6 +285,24 @@ class Collector:
             consumer_order=self.settings.consumer_order,
             time_zone=self.settings.time_zone,
         )
+
+    def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))
+
+    def _name_holder(self, report: Report) -> Report:
+        """With the Pods that held the address it accuses, in the clusters of the nodes that saw it."""
+        kind, _, address = report.consumer.partition(":")
+        if kind != ConsumerKind.ADDRESS or not self._clusters:
+            return report
+        places = self._find_clusters(report.nodes)
+        try:
+            holders = self._holders.list_past(address, report.window_start, report.window_end, places)
+        except StoreError:  # Better an alert without the name than none.
+            return report
+        if not holders:
+            return report
+        labels = dict.fromkeys(holder.label for holder in holders)
+        return name_holder(report, ", ".join(labels), describe_holders(holders, self._clock()))
 
     def _answer(self, alert: Alert) -> None:
         if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:

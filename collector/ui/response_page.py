@@ -122,6 +122,8 @@ def add_response(
             "complaint": complaint,
             "open": open_blocks,
             "over": [block for block in blocks if block.ended_at][:OVER_SHOWN],
+            "held_by": responder.describe_holders(open_blocks),
+            "addresses": {block.id: responder.list_addresses(block) for block in open_blocks},
             "views": {block.id: view_statuses(responder.list_statuses(block.id)) for block in open_blocks},
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),

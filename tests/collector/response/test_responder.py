@@ -15,6 +15,7 @@ from collector.core.config import BlockSettings
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
 from collector.response.block_store import AuditLog, BlockStore
+from collector.response.holders import Holders
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
@@ -71,7 +72,8 @@ def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace,
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
-        previewer=Previewer(store),
+        previewer=Previewer(store, holders := Holders(more.pop("watches", ()), store)),
+        holders=holders,
         clock=lambda: time.now + time.step,
         monotonic=lambda: time.now,
         **more,
