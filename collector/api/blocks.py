@@ -62,10 +62,13 @@ class BlockModel(Model):
     ended_by: str
     ended_at: OptionalTime
     is_confirmed: bool
-    accused: str = Field(description="The address that an alert names, where the block is of its holder's workload.")
+    accused: str = Field(
+        description="Whom an alert names (address:..), where the block is of the workload that held the address."
+    )
     held_by: str = Field(description="Who holds an address that is blocked, and who held it in the 24 hours before.")
     ends_with: str = Field(description="The Pod with which the block of its address ends; empty where none holds it.")
     addresses: tuple[str, ...] = Field(description="Of a workload: what its Pods hold now, and sensors stop.")
+    is_exported: bool = Field(description="Proxies get it too: an address, of at most half of all calls or confirmed.")
     witnesses: tuple[str, ...] = Field(description="Nodes whose sensors' word it rests on, of an alert's.")
     stopped_connections: int
     stopped_bytes: int
@@ -219,6 +222,7 @@ def _view_block(responder: Responder, block: Block, held_by: str) -> BlockModel:
         "held_by": held_by,
         "ends_with": str(block.holder or ""),
         "addresses": responder.list_addresses(block),
+        "is_exported": block.is_exported,
         "witnesses": block.nodes,
         "nodes": [{"node": node, **asdict(status)} for node, status in statuses],
     }

@@ -21,6 +21,7 @@ SECONDS_MAX: Final = 7 * 86_400
 SCOPES_MAX: Final = 64
 CLUSTERS_MAX: Final = 64
 NAME_CHARACTERS_MAX: Final = 253  # Sensors refuse every block where one names a service by more.
+EXPORT_SHARE_MAX: Final = 0.5  # Of all calls; a sensor measures its own share, and proxies measure none.
 PART_MARK: Final = "/"  # Between a block's id and an address of its workload, where sensors get several.
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 
@@ -100,7 +101,8 @@ class Block:
     is_confirmed: bool = False  # Who asked has seen that others would be hit.
     clusters: tuple[str, ...] = ()  # Where it holds, as sensors name them (`-`: none); none: in all of them.
     holder: PodHolder | None = None  # Of an address: the Pod with which the block ends.
-    accused: str = ""  # The address that an alert names, where the block is of its holder's workload.
+    accused: str = ""  # The consumer that an alert names, where the block is of its holder's workload.
+    share: float = 0.0  # Of all calls at servers in the 24 hours before it began.
     nodes: tuple[str, ...] = ()  # Whose sensors' word it rests on, where an alert proposed it.
     stopped_connections: int = 0  # At all nodes; counted up once it is over.
     stopped_bytes: int = 0
@@ -122,6 +124,11 @@ class Block:
         """Whether what it stops changes with who holds which address."""
         return self.holder is not None or self.target.kind is BlockKind.WORKLOAD
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether proxies get it too."""
+        return self.target.is_by_address and (self.share <= EXPORT_SHARE_MAX or self.is_confirmed)
+
     def make_order(self, address: str = "") -> BlockOrder:
         """What sensors get; of a workload, of one `address` of its Pods."""
         return BlockOrder(
@@ -133,6 +140,7 @@ class Block:
             scopes=tuple(parse_service(text) for text in self.services),
             expires_at=self.expires_at,
             is_confirmed=self.is_confirmed,
+            is_exported=self.is_exported,
             clusters=self.clusters,
         )
 
@@ -201,7 +209,7 @@ def collect_denied(orders: Sequence[BlockOrder], cluster: str) -> Denied:
     everywhere: set[str] = set()
     found: defaultdict[Place, set[str]] = defaultdict(set)
     for order in orders:
-        if order.kind is not BlockKind.ADDRESS or not order.holds_in(cluster):
+        if order.kind is not BlockKind.ADDRESS or not order.is_exported or not order.holds_in(cluster):
             continue
         network = str(ipaddress.ip_network(order.value))
         if not order.scopes:

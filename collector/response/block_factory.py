@@ -112,12 +112,12 @@ class BlockFactory:
                 raise BlockError(f"{target.value} was held by {holder}, which is gone.")
             return replace(block, holder=holder)
         workload = BlockTarget(kind=BlockKind.WORKLOAD, value=str(holder.workload_name))
-        why = f"{target.value} was held by {holder}; addresses of Pods are reused, so the block is of the workload."
+        why = f"{target.consumer} was held by {holder}; addresses of Pods are reused, so the block is of the workload."
         return replace(
             block,
             target=workload,
             clusters=(holder.cluster,),
-            accused=target.value,
+            accused=target.consumer,
             reason=f"{block.reason} {why}".strip(),
         )
 
@@ -175,7 +175,7 @@ class BlockFactory:
         credentials: tuple[int, ...] = ()
         if target.kind is BlockKind.PRINCIPAL:
             credentials = self._previewer.list_credentials(target.value, self._clock())
-        return replace(block, key_id=check.key_id, credentials=credentials)
+        return replace(block, key_id=check.key_id, credentials=credentials, share=check.share)
 
     def find_home(self, target: BlockTarget) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from collector.alerting.alert import Report
+from collector.alerting.wording import name_holder
+from collector.core.kinds import ConsumerKind
 from collector.inventory.endpoints.peers import Call, Holder, read_address_book
 from collector.kubernetes.rows import HeldAddresses, Peer, PeerKind, PodHolder, WorkloadName
 from collector.receiver.policy import NO_CLUSTER
+from collector.storage.base import StoreError
 from collector.storage.records import Reader
 
 _DAY_SECONDS: Final = 86_400
@@ -103,6 +107,20 @@ class Holders:
         store."""
         return [describe_holders(held, now) for held in self._read_past(asked, now - _DAY_SECONDS, now)]
 
+    def name_accused(self, report: Report, clusters: Sequence[str], now: float) -> Report:
+        """A report with who held the address that it accuses, while the calls were made."""
+        kind, _, address = report.consumer.partition(":")
+        if kind != ConsumerKind.ADDRESS:
+            return report
+        try:
+            holders = self.list_past(address, report.window_start, report.window_end, clusters)
+        except StoreError:  # Better an alert without the name than no alert.
+            return report
+        if not holders:
+            return report
+        label = ", ".join(dict.fromkeys(holder.label for holder in holders))
+        return name_holder(report, label, describe_holders(holders, now))
+
     def _read_past(self, asked: Sequence[tuple[str, Sequence[str]]], start: float, end: float) -> list[list[Holder]]:
         if not self._watches:
             return [[] for _ in asked]
@@ -158,14 +176,22 @@ def make_holder(peer: Peer | Holder) -> PodHolder:
 
 
 def describe_holders(holders: Sequence[Holder], now: float) -> str:
-    """`pod shop/scraper-7d of shop/Deployment/scraper since 05:42 (before: pod churn/c32)`; empty where nobody held it.
-    The newest come first."""
+    """`pod shop/scraper-7d of shop/Deployment/scraper since 05:42 UTC (before: pod churn/c32)`; empty where nobody held
+    it. Those that hold it come first, then the newest. Of several clusters each has its name."""
     if not holders:
         return ""
-    newest, *before = holders
-    text = _name(newest)
-    text += f" until {_write_time(newest.until, now)}" if newest.until else f" since {_write_time(newest.since, now)}"
-    return f"{text} (before: {', '.join(_name(one) for one in before)})" if before else text
+    has_many = len({holder.cluster for holder in holders}) > 1
+
+    def name(holder: Holder) -> str:
+        return _name(holder) + (f" in {holder.cluster or NO_CLUSTER}" if has_many else "")
+
+    current = [holder for holder in holders if not holder.until]
+    first = current or holders[:1]
+    before = [holder for holder in holders if holder not in first]
+    text = ", ".join(
+        f"{name(one)} {'until' if one.until else 'since'} {_write_time(one.until or one.since, now)}" for one in first
+    )
+    return f"{text} (before: {', '.join(map(name, before))})" if before else text
 
 
 def _name(holder: Holder) -> str:

@@ -12,10 +12,10 @@ from collector.inventory.endpoints.outbound import ROLE_SERVER
 from collector.inventory.endpoints.peers import Holder
 from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
 from collector.inventory.endpoints.predicates import NAMES
-from collector.inventory.query import Since, series_span, span_since
+from collector.inventory.query import Since, Span, series_span, span_since
 from collector.kubernetes.rows import PeerKind
 from collector.receiver.policy import NO_CLUSTER, BlockKind
-from collector.response.block import CLUSTERS_MAX, BlockTarget
+from collector.response.block import CLUSTERS_MAX, EXPORT_SHARE_MAX, BlockTarget
 from collector.response.holders import Holders, describe_holders
 from collector.storage.records import Reader, select
 
@@ -26,6 +26,7 @@ _ON_SHARED_CONNECTIONS: Final = (
     "With a confirmation those connections are cut, and the others on them lose what is under way."
 )
 CREDENTIALS_MAX: Final = 64
+SHARE_CALLS_MIN: Final = 20  # With fewer calls a share says nothing; sensors have the same bound.
 _WHO: Final = (
     "multiIf(r.principal != 0, concat('principal:', leftPad(lower(hex(r.principal)), 16, '0')), "
     "r.credential != 0, concat('credential:', leftPad(lower(hex(r.credential)), 16, '0')), '')"
@@ -67,6 +68,7 @@ class BlockCheck:
 
     key_id: int
     needs_confirmation: str
+    share: float = 0.0  # Of all calls at servers in the last 24 hours; 0 where they are too few.
 
 
 class Previewer:
@@ -102,7 +104,7 @@ class Previewer:
             first_seen=self._find_first(where, parameters),
             key_id=0 if target.is_by_address else int(totals["key_id"]),
             needs_confirmation=self._find_confirmation(target, clusters, clients_total, holders, now),
-            notes=_write_notes(target, own, shared, holders),
+            notes=_write_notes(target, own, own / total if total else 0.0, shared, holders),
             holders=holders,
             held_by=describe_holders(holders, now),
             addresses=self._list_addresses(target, clusters),
@@ -113,15 +115,24 @@ class Previewer:
         span = series_span(span_since(Since.DAY, now))
         where, parameters = self._find_rows(target, clusters, span.start)
         (row,) = self._select(
-            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest FROM rows_minute AS r
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
+            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest, sum(r.calls) AS own
+            FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
             {"start": span.start, "end": span.end, **parameters},
         )
         holders = self._list_holders(target, clusters, now)
         return BlockCheck(
             key_id=0 if target.is_by_address else int(row["newest"]),
             needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), holders, now),
+            share=self._measure_share(int(row["own"]), span) if target.is_by_address else 0.0,
         )
+
+    def _measure_share(self, own: int, span: Span) -> float:
+        """Of all calls at servers; of a client that only sensors stop nobody asks."""
+        (row,) = self._select(
+            f"SELECT sum(r.calls) AS total FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}",
+            {"start": span.start, "end": span.end},
+        )
+        return own / int(row["total"]) if int(row["total"]) >= SHARE_CALLS_MIN else 0.0
 
     def list_clusters(self, now: float) -> tuple[str, ...]:
         """Whose sensors were heard in the last 24 hours, by name."""
@@ -183,17 +194,17 @@ class Previewer:
         node = next(iter(nodes), "") or self._holders.find_node(target.value, clusters)
         if node:
             return f"{target.value} is an address of node {node}; all that call with it would be stopped"
-        if len(holders) > 1:
-            return (
-                f"{target.value} changed hands in the last 24 hours, and its calls are those of "
-                f"{len(holders)} holders: {describe_holders(holders, now)}"
-            )
         if ip_network(target.value).num_addresses > 1:
             return f"{target.value} is a network; whoever calls from it would be stopped"
         if target.is_local and not clusters and len(known := self.list_clusters(now)) > 1:
             return (
                 f"{target.value} may be somebody else's in each of {len(known)} clusters "
                 f"({', '.join(known[:NAMED_MAX])}), and it would be stopped in all; name those that are meant"
+            )
+        if len(holders) > len({holder.cluster for holder in holders}):
+            return (
+                f"{target.value} changed hands in the last 24 hours, and its calls are those of "
+                f"{len(holders)} holders: {describe_holders(holders, now)}"
             )
         return ""
 
@@ -288,9 +299,11 @@ def _match_target(target: BlockTarget) -> tuple[str, dict[str, Any]]:
 
 
 def _write_notes(
-    target: BlockTarget, own: int, shared: tuple[Hit, ...], holders: tuple[Holder, ...]
+    target: BlockTarget, own: int, share: float, shared: tuple[Hit, ...], holders: tuple[Holder, ...]
 ) -> tuple[str, ...]:
     notes = []
+    if target.is_by_address and share > EXPORT_SHARE_MAX:
+        notes.append("It made over half of all calls: proxies do not get this block unless it is confirmed.")
     if target.kind is BlockKind.WORKLOAD:
         notes.append("It holds for the addresses that its Pods hold; a new Pod is stopped within seconds.")
     elif holders and holders[0].kind is PeerKind.POD and not holders[0].until:

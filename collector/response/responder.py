@@ -254,13 +254,13 @@ class Responder:
         is_spared = find_within(network, limits.never_block_cidrs) is not None
         return not is_spared and not explain_limit(network, limits, whose="the collector's")
 
-    def find_reason(self, consumer: str, alert_id: str) -> str:
-        """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
+    def find_proposal(self, consumer: str, alert_id: str) -> Block | None:
+        """The proposed block of an alert, or of a client where no alert is named."""
         for block in self.list_blocks():
             is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
             if block.state is BlockState.PROPOSED and is_meant:
-                return block.reason
-        return ""
+                return block
+        return None
 
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
         """What each node makes of a live block."""

@@ -20,7 +20,6 @@ from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
-from collector.alerting.wording import name_holder
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.core.config import CollectorSettings
 from collector.core.keys import (
@@ -32,7 +31,6 @@ from collector.core.keys import (
     load_token,
     read_token,
 )
-from collector.core.kinds import ConsumerKind
 from collector.detection.changes.detector import ChangeDetector, FactTable
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
@@ -61,7 +59,7 @@ from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
-from collector.response.holders import Holders, describe_holders
+from collector.response.holders import Holders
 from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
@@ -70,7 +68,6 @@ from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
-from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
@@ -290,19 +287,8 @@ class Collector:
         return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))
 
     def _name_holder(self, report: Report) -> Report:
-        """With the Pods that held the address it accuses, in the clusters of the nodes that saw it."""
-        kind, _, address = report.consumer.partition(":")
-        if kind != ConsumerKind.ADDRESS or not self._clusters:
-            return report
-        places = self._find_clusters(report.nodes)
-        try:
-            holders = self._holders.list_past(address, report.window_start, report.window_end, places)
-        except StoreError:  # Better an alert without the name than none.
-            return report
-        if not holders:
-            return report
-        labels = dict.fromkeys(holder.label for holder in holders)
-        return name_holder(report, ", ".join(labels), describe_holders(holders, self._clock()))
+        """With who held the address that it accuses, in the clusters of the nodes that saw it."""
+        return self._holders.name_accused(report, self._find_clusters(report.nodes), self._clock())
 
     def _answer(self, alert: Alert) -> None:
         if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:

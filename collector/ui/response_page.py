@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -21,7 +21,7 @@ from collector.api.parameters import APPROVAL_TOKEN, name_actor
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
-from collector.response.block import SECONDS_MAX, SECONDS_MIN, BlockError
+from collector.response.block import SECONDS_MAX, SECONDS_MIN, Block, BlockError
 from collector.response.block_factory import BlockRequest
 from collector.response.ladder import LadderStep
 from collector.response.responder import Responder
@@ -141,6 +141,9 @@ def add_response(
     @router.get(PATH + "/preview")
     def show_preview(request: Request) -> Response:
         consumer, alert = request.query_params.get("consumer", ""), request.query_params.get("alert", "")
+        proposal = responder.find_proposal(consumer, alert)
+        if proposal is not None and proposal.accused == consumer:
+            return RedirectResponse(f"{PATH}/preview?{_ask_again(proposal)}", status_code=303)
         try:
             given = request.query_params.get("clusters")
             clusters = responder.find_home(consumer) if given is None else _split(given)
@@ -150,7 +153,7 @@ def add_response(
         shown = {
             "preview": preview,
             "alert_id": alert,
-            "reason": responder.find_reason(consumer, alert),
+            "reason": proposal.reason if proposal is not None else "",
             "nodes": view_nodes(responder.list_nodes()),
             "chosen": clusters,
             "clusters": responder.list_clusters(),
@@ -212,6 +215,12 @@ def add_response(
             raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
         form = await read_form(request)
         return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
+
+
+def _ask_again(proposal: Block) -> str:
+    """The question about whom a proposal is of: the workload that held the accused address."""
+    asked = {"consumer": proposal.target.consumer, "clusters": " ".join(proposal.clusters), "alert": proposal.alert_id}
+    return urlencode(asked)
 
 
 def _read_seconds(text: str) -> int | None:

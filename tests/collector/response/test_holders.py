@@ -2,24 +2,26 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from collector.alerting.alert import AlertKind
+from collector.alerting.alert import AlertKind, Report
 from collector.api.services import ApiSettings, Services
 from collector.core.config import BlockSettings
+from collector.inventory.endpoints.peers import Holder
 from collector.kubernetes.addresses import AddressBook, Targets
-from collector.kubernetes.rows import HeldAddresses
+from collector.kubernetes.rows import HeldAddresses, PeerKind
 from collector.kubernetes.state import Pod, read_pod
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState
 from collector.response.block_factory import BlockRequest
 from collector.response.block_store import AuditLog, BlockStore
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
-from collector.response.holders import Holders
+from collector.response.holders import Holders, describe_holders
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
@@ -117,6 +119,22 @@ class Site:
         )
 
 
+def open_client(site: Site, store: EmbeddedStore) -> TestClient:
+    """Over HTTP."""
+    app = build_app(
+        Services(
+            store=store,
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=None, version="0.2.0", htmx_path=Path("/nonexistent")),
+            clock=lambda: site.time.now,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            responder=site.responder,
+        )
+    )
+    return TestClient(app, base_url="http://localhost")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
     opened = EmbeddedStore(tmp_path / "store")
@@ -200,7 +218,7 @@ def test_what_is_accused_by_address_is_proposed_as_the_workload_that_held_it(sit
     site.watch.put(make("scraper-7d4-a"))
     site.accuse(POD)
     (proposed,) = site.responder.list_blocks()
-    assert (proposed.target.consumer, proposed.clusters, proposed.accused) == (SCRAPER, ("east",), POD)
+    assert (proposed.target.consumer, proposed.clusters, proposed.accused) == (SCRAPER, ("east",), f"address:{POD}")
     assert "was held by pod shop/scraper-7d4-a of shop/Deployment/scraper; addresses of Pods are" in proposed.reason
     assert proposed.nodes == ("node-1", "node-2")
     site.watch.remove("scraper-7d4-a")
@@ -310,19 +328,8 @@ def test_preview_list_and_page_name_who_holds_an_address_now_and_before(site: Si
     site.watch.put(make("c32", owner=None), now=NOW - 900)
     site.watch.remove("c32", now=NOW - 600)
     site.watch.put(make("scraper-7d4-a"), now=NOW - 300)
-    app = build_app(
-        Services(
-            store=store,
-            alerts=MemoryAlerts(),
-            settings=ApiSettings(token=None, version="0.2.0", htmx_path=Path("/nonexistent")),
-            clock=lambda: site.time.now,
-            readiness=lambda: "",
-            metrics=lambda: b"",
-            responder=site.responder,
-        )
-    )
     words = "pod shop/scraper-7d4-a of shop/Deployment/scraper since 2020-01-01 05:42 UTC (before: pod shop/c32)"
-    with TestClient(app, base_url="http://localhost") as client:
+    with open_client(site, store) as client:
         preview = client.post("/api/v1/blocks/preview", json={"consumer": POD}).json()
         assert preview["held_by"] == words and [one["name"] for one in preview["holders"]] == ["scraper-7d4-a", "c32"]
         assert "changed hands in the last 24 hours" in preview["needs_confirmation"]
@@ -342,3 +349,88 @@ def test_a_preview_of_a_workload_counts_the_calls_of_its_pods_alone(site: Site, 
     site.watch.put(make("honest-0", NEXT, owner=("StatefulSet", "honest")), now=NOW - 900)
     preview = site.responder.preview(SCRAPER, ())
     assert (preview.calls, preview.share) == (60, pytest.approx(0.5))
+
+
+def test_proxies_get_no_block_of_who_makes_most_calls_unless_it_is_confirmed(
+    store: EmbeddedStore, tmp_path: Path
+) -> None:
+    """Sensors have such a limit of their own, each for its node."""
+    seed = Seed()
+    seed.calls(seed.endpoint(2, "GET", "/pay"), 400, client_address="203.0.113.9", minutes_ago=2)
+    seed.write(store)
+    site = Site(tmp_path, store)
+
+    def export() -> list[str]:
+        lines = export_blocks(site.responder.orders(), ExportFormat.HAPROXY, ExportSettings()).splitlines()
+        return [line for line in lines if not line.startswith("#")]
+
+    block = site.responder.block(BlockRequest(consumer="203.0.113.9"))
+    assert site.list_stopped() == ("203.0.113.9",) and export() == []
+    assert "over half of all calls" in " ".join(site.responder.preview("203.0.113.9").notes)
+    site.responder.lift(block.id, by="ada")
+    site.responder.block(BlockRequest(consumer="203.0.113.9", is_confirmed=True))
+    site.responder.block(BlockRequest(consumer=POD))
+    assert export() == [f"{POD}/32", "203.0.113.9/32"]
+    blocks = site.responder.list_blocks()
+    assert [block.is_exported for block in blocks] == [True, True, False]
+
+
+def test_the_page_leads_from_an_accused_address_to_the_workload_that_is_proposed(
+    site: Site, store: EmbeddedStore
+) -> None:
+    site.watch.put(make("scraper-7d4-a"))
+    site.accuse(POD)
+    with open_client(site, store) as client:
+        question = f"/response/preview?consumer=address:{POD}&alert=x1"
+        answer = client.get(question, follow_redirects=False)
+        assert answer.status_code == 303
+        page = client.get(answer.headers["location"]).text
+    assert f"Block {SCRAPER}?" in page and f"Its Pods hold {POD}." in page
+
+
+def make_past(cluster: str, name: str, since: int, until: int = 0, kind: PeerKind = PeerKind.POD) -> Holder:
+    namespace, owner = ("shop", ("Pod", name)) if kind is PeerKind.POD else ("", ("", ""))
+    return Holder(
+        cluster=cluster, kind=kind, namespace=namespace, name=name, workload_kind=owner[0], workload=owner[1],
+        node="", services=(), workloads=(), since=since, until=until,
+    )  # fmt: skip
+
+
+def test_holders_in_words() -> None:
+    now = 86_400.0 * 20_000
+    day = int(now)
+    east, west = make_past("east", "a", day - 3_600), make_past("", "b", day - 7_200)
+    gone = make_past("east", "c", day - 9_000, day - 4_000)
+    assert describe_holders([], now) == ""
+    assert describe_holders([east, gone], now) == "pod shop/a since 23:00 UTC (before: pod shop/c)"
+    assert describe_holders([east, west], now) == "pod shop/a in east since 23:00 UTC, pod shop/b in - since 22:00 UTC"
+    assert describe_holders([gone], now) == "pod shop/c until 22:53 UTC"
+    node = make_past("east", "node-1", day - 200_000, kind=PeerKind.NODE)
+    assert describe_holders([node], now) == "node node-1 since 2024-10-01 16:26 UTC"
+
+
+def make_report(consumer: str, start: float, end: float) -> Report:
+    alert = make_alert("x1", consumer=consumer, title=f"{consumer} reads 57 different objects", why="57 objects.")
+    named = {name: getattr(alert, name) for name in ("kind", "severity", "title", "why", "consumer")}
+    return Report(**named, window_start=start, window_end=end, calm_seconds=60)
+
+
+def test_an_alert_names_who_held_the_address_then(site: Site) -> None:
+    site.watch.put(make("c32", owner=None), now=NOW - 900)
+    site.watch.remove("c32", now=NOW - 600)
+    late = make("scraper-7d4-a", started=datetime.fromtimestamp(NOW - 300, UTC).isoformat())
+    site.watch.put(late, now=NOW - 300)
+
+    def name(consumer: str, start: float, end: float, *clusters: str) -> Report:
+        return site.responder._holders.name_accused(make_report(consumer, start, end), clusters, NOW)
+
+    before = name(f"address:{POD}", NOW - 800, NOW - 700, "east")
+    assert before.title == f"address:{POD} (shop/c32) reads 57 different objects"
+    assert before.held_by.startswith("pod shop/c32 until ") and before.why == (
+        f"57 objects. The address was held by {before.held_by}."
+    )
+    after = name(f"address:{POD}", NOW - 100, NOW - 50)
+    assert "(shop/scraper) reads" in after.title and "pod shop/scraper-7d4-a of shop/Deployment" in after.held_by
+    assert after.consumer == f"address:{POD}"
+    for other in (name(f"address:{POD}", NOW - 100, NOW, "west"), name("principal:00", NOW - 100, NOW)):
+        assert other.held_by == "" and other.title == f"{other.consumer} reads 57 different objects"
