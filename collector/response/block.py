@@ -129,8 +129,9 @@ class Block:
         """Whether proxies get it too."""
         return self.target.is_by_address and (self.share <= EXPORT_SHARE_MAX or self.is_confirmed)
 
-    def make_order(self, address: str = "") -> BlockOrder:
-        """What sensors get; of a workload, of one `address` of its Pods."""
+    def make_order(self, address: str = "", cluster: str = "") -> BlockOrder:
+        """What sensors get; of a workload, of one `address` that its Pods hold in a cluster: elsewhere it may be
+        somebody else's."""
         return BlockOrder(
             id=f"{self.id}{PART_MARK}{address}" if address else self.id,
             kind=BlockKind.ADDRESS if address else self.target.kind,
@@ -141,7 +142,7 @@ class Block:
             expires_at=self.expires_at,
             is_confirmed=self.is_confirmed,
             is_exported=self.is_exported,
-            clusters=self.clusters,
+            clusters=(cluster,) if cluster else self.clusters,
         )
 
 

@@ -240,9 +240,12 @@ class Responder:
     def _make_orders(self, block: Block) -> tuple[BlockOrder, ...]:
         """None where the settings forbid it, or while nobody knows who holds its address."""
         if block.target.kind is BlockKind.WORKLOAD:
-            name, places = block.target.workload, block.clusters
-            addresses = {one for place in places for one in self._holders.list_addresses(name, place)}
-            return tuple(block.make_order(one) for one in sorted(addresses) if self._may_block(one))
+            return tuple(
+                block.make_order(address, place)
+                for place in block.clusters
+                for address in self._holders.list_addresses(block.target.workload, place)
+                if self._may_block(address)
+            )
         if block.holder is not None and not self._holders.is_held(block.target.value, block.holder):
             return ()
         is_allowed = block.target.kind is not BlockKind.ADDRESS or self._may_block(block.target.value)

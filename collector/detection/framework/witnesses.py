@@ -2,7 +2,8 @@
 
 By slot of endpoints, consumers and pairs it keeps the last `NODES_KEPT` nodes with the hour of their last row. A signal
 gets the nodes of its subject, and the other nodes that saw calls of the same service at that time. A service that
-several nodes serve is rarely called through one alone, so the word of one node about it is weak.
+several nodes serve is rarely called through one alone, so the word of one node about it is weak. A service of a host is
+that node's alone, whatever others are called.
 """
 
 from collections.abc import Iterable, Sequence
@@ -125,7 +126,8 @@ class Witnesses(DetectorState):
     def _list_serving(self, endpoint: int, consumer: int, since_hour: int) -> set[int]:
         """Nodes of the service of an endpoint, or of those that a consumer calls."""
         called = [endpoint] if endpoint >= 0 else self._subjects.list_endpoints(consumer)
-        members = {slot for one in called if self._services.key(one) for slot in self._services.list_members(one)}
+        shared = [one for one in called if self._services.can_have_replicas(one)]
+        members = {int(slot) for one in shared for slot in self._services.list_members(one)}
         return self.endpoints.list_numbers(members, since_hour)
 
 

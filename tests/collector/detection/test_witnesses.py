@@ -1,11 +1,13 @@
 """Signals name the nodes whose sensors saw it, and the other nodes that serve the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from collector.alerting.alert import AlertKind, AlertSignal, Basis, Direction, Report, Signal
 from collector.alerting.wording import name_holder, report_signal
-from collector.core.rows import Route, Service
+from collector.core.rows import Service
 from collector.detection.engine import Engine
 from collector.detection.framework import witnesses as module
 from collector.detection.framework.witnesses import NODES_KEPT, SubjectNodes
@@ -25,9 +27,13 @@ def feed(engine: Engine, *batches: RowBatch) -> list[Signal]:
     return signals
 
 
-def make(node: str, *rows: tuple[int, int], at: int = 0) -> RowBatch:
-    """Rows of (route, consumer) of a node."""
-    return make_batch([Row(route=r, consumer=c, window=START + at) for r, c in rows], node=node)
+CART = Service(cluster="", namespace="shop", workload="cart", workload_kind=5, host_name="", port=80)
+
+
+def make(node: str, *rows: tuple[int, int], at: int = 0, service: Service = CART) -> RowBatch:
+    """Rows of (route, consumer) of a node, at one service."""
+    batch = make_batch([Row(route=r, consumer=c, window=START + at) for r, c in rows], node=node)
+    return replace(batch, routes=tuple(replace(route, service=service) for route in batch.routes))
 
 
 def ask(engine: Engine, route: int, consumer: int = SCRAPER) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -104,26 +110,18 @@ def test_more_nodes_than_there_are_numbers_begin_anew(monkeypatch: pytest.Monkey
 
 def test_a_service_that_was_moved_to_a_node_is_no_replica_of_the_one_it_claims() -> None:
     """What collector/receiver/witness.py makes of rows of another node's service."""
-    claimed = Service(cluster="", namespace="shop", workload="cart", workload_kind=5, host_name="", port=80)
     moved = Service(cluster="", namespace="", workload="shop/cart", workload_kind=0, host_name="evil", port=80)
-
-    def make_of(node: str, service: Service, number: int, consumer: int) -> RowBatch:
-        batch = make_batch([Row(route=number, consumer=consumer)], node=node)
-        (route,) = batch.routes
-        named = Route(
-            route_id=route.route_id,
-            service=service,
-            host=route.host,
-            method=route.method,
-            segments=route.segments,
-            has_trailing_slash=False,
-        )
-        return RowBatch(**{**{n: getattr(batch, n) for n in batch.__dataclass_fields__}, "routes": (named,)})
-
     engine = Engine()
-    feed(engine, make_of("honest", claimed, 1, 1), make_of("evil", moved, 2, SCRAPER))
+    feed(engine, make("honest", (1, 1)), make("evil", (2, SCRAPER), service=moved))
     assert ask(engine, 1, 0) == (("honest",), ())
     assert ask(engine, 2) == (("evil",), ())
+
+
+def test_services_of_two_hosts_are_two_whatever_they_are_called() -> None:
+    first, second = (replace(CART, namespace="", workload="nginx", workload_kind=1, host_name=n) for n in ("a", "b"))
+    engine = Engine()
+    feed(engine, make("a", (1, SCRAPER), service=first), make("b", (2, 1), service=second))
+    assert ask(engine, 1) == (("a",), ())
 
 
 def test_an_alert_says_that_one_node_alone_saw_it() -> None:

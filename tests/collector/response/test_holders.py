@@ -86,8 +86,8 @@ class Site:
 
     def __init__(self, directory: Path, store: EmbeddedStore, **limits: Any) -> None:
         self.time = SimpleNamespace(now=float(NOW))
-        self.watch = Watch(store)
-        holders = Holders([self.watch], store)
+        self.watch, self.west = Watch(store), Watch(store, "west")
+        holders = Holders([self.watch, self.west], store)
         self.responder = Responder(
             limits=BlockSettings(**limits),
             store=BlockStore(directory / "blocks.json"),
@@ -434,3 +434,16 @@ def test_an_alert_names_who_held_the_address_then(site: Site) -> None:
     assert after.consumer == f"address:{POD}"
     for other in (name(f"address:{POD}", NOW - 100, NOW, "west"), name("principal:00", NOW - 100, NOW)):
         assert other.held_by == "" and other.title == f"{other.consumer} reads 57 different objects"
+
+
+def test_a_workload_of_two_clusters_is_stopped_in_each_at_its_own_addresses(
+    site: Site, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Previewer, "list_clusters", lambda previewer, now: ("east", "west"))
+    site.watch.put(make("scraper-7d4-a"))
+    site.west.put(make("scraper-7d4-w", NEXT), make("honest-0", POD, owner=("StatefulSet", "honest")))
+    with pytest.raises(BlockError, match="in east, west; name its kind and its cluster"):
+        site.responder.block(BlockRequest(consumer=SCRAPER))
+    site.responder.block(BlockRequest(consumer=SCRAPER, clusters=("east", "west")))
+    orders = [(order.value, order.clusters) for order in site.responder.orders()]
+    assert orders == [(POD, ("east",)), (NEXT, ("west",))]
