@@ -1,7 +1,7 @@
 """Finds groups of consumers that share objects: colleagues of one tenant, a family, one person with two devices.
 
 Two consumers share where each of them read what the other had read before, several objects in all, and these are a part
-of what either came to after others. So a thief shares with nobody: its victims do not come to what it took. Neither
+of what either came to after others. So an attacker shares with nobody: its victims do not come to what it took. Neither
 does a partner that reads what all have, because each of them is a small part of that. Who shares with one of a group is
 of the group.
 """

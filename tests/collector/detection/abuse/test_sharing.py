@@ -42,7 +42,7 @@ def test_colleagues_who_come_to_what_each_other_read_are_one_group() -> None:
     assert readers.count_members(*range(1, 7)) == 6
 
 
-def test_a_thief_is_of_no_group_and_makes_none() -> None:
+def test_an_attacker_is_of_no_group_and_makes_none() -> None:
     """It reads three objects of each of 40 people, before them or after them."""
     readers = Readers()
     for person in range(1, 41):
