@@ -78,6 +78,8 @@ REQUESTS = [
     (b"CONNECT a:1 HTTP/1.1\r\n\r\n", ParseFlag.CONNECT, 0),
     (b"M-SEARCH * HTTP/1.1\r\n\r\n", 0, 0),
     (b"GET /a b c HTTP/1.1\r\n\r\n", 0, 0),
+    (b"GET   /a?" + b"q" * 300 + b"  HTTP/1.1\r\n\r\n", 0, 0),
+    (b"GET\t/a\x0b \x0cHTTP/1.0\t\r\n\r\n", ParseFlag.OLD, 0),
     (b"POST / HTTP/1.1\r\ncontent-LENGTH:  0123 \r\n\r\n", ParseFlag.LENGTH, 123),
     (b"POST / HTTP/1.1\r\nX-Content-Length: 9\r\nContent-Lengthy: 8\r\nContent_Length: 7\r\n\r\n", 0, 0),
     (b"POST / HTTP/1.1\r\nContent-Length : 7\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
