@@ -47,8 +47,8 @@ static __always_inline void add_unread(struct conn *c, u32 reason, u64 calls, u6
 }
 
 /* What a step passed over, and whether it read the head of an answer to nothing (end_response_head). */
-static __always_inline void note_step(struct conn *c, const struct flow *f, const struct before_step *b) {
-  u64 is_lost = is_none(V(f->parse.state) ^ S_LOST), is_answer = V(f->is_response) & 1;
+static __always_inline void note_step(struct conn *c, const struct flow *f, const struct before_step *b, u32 direction) {
+  u64 is_lost = is_none(V(f->parse.state) ^ S_LOST), is_answer = direction & 1; /* EGRESS. */
   u64 is_tried = 1 - is_none(V(c->tries) ^ b->tries), is_new = is_none(b->kind ^ K_NEW);
   u64 bytes = V(f->offset) - b->offset;
   u64 is_asked = 1 - is_answer;
@@ -91,7 +91,7 @@ static __always_inline void flush_unread(struct __sk_buff *skb, struct conn *c, 
   if (!V(c->is_unread))
     return;
   c->is_unread = 0;
-  if ((c->kind == K_HTTP && c->request_direction != INGRESS) || !is_listening(c->local_port))
+  if (c->kind == K_HTTP ? c->request_direction != INGRESS : !is_listening(c->local_port))
     return;
   struct unread_key key = {.cgroup_id = c->cgroup_id, .port = c->local_port};
   u8 server[16] = {};
