@@ -324,7 +324,7 @@ def read_chunk_line(line: bytes) -> tuple[int, Fault | None] | Fault:
     return size, Fault.CHUNK_EXTENSION if match[3] else Fault.CHUNK_SIZE_SPACE
 
 
-# Node takes 2,000 field lines, nginx and Apache 100; what comes after is not kept.
+# Node takes 2,000 field lines, Apache 100, others as many as a head holds; of what comes after only framing is read.
 MAX_FIELDS: Final = 2_000
 
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
@@ -407,7 +407,7 @@ class Fields:
         value = value.strip(b" \t")
         if len(self.lines) < MAX_FIELDS:
             self.lines.append((name, value))
-        elif Fault.HEAD_SIZE not in self.faults:
+        elif self._is_strict and Fault.HEAD_SIZE not in self.faults:
             self.faults.append(Fault.HEAD_SIZE)
         self._note(name.lower(), value)
 

@@ -52,6 +52,7 @@ HEAD_BYTES_KEPT: Final = 32 << 10
 MAX_HEADERS: Final = 512
 # Fields that say which service is called and who calls, the surest first; other names by a word in them.
 _IDENTIFYING: Final = (b"host", b"authorization", b"proxy-authorization", b"cookie", b"content-type", b"x-api-key")
+_COOKIE_RANK: Final = _IDENTIFYING.index(b"cookie")
 _IDENTIFYING_WORD: Final = re.compile(rb"auth|key|token|secret|session|sign|jwt|credential|user|forwarded|real-ip")
 # RFC 9110 names no bound; longest registered method (UPDATEREDIRECTREF) has 17 characters.
 MAX_METHOD_BYTES: Final = 32
@@ -271,8 +272,10 @@ def shorten_head(data: bytes) -> bytes:
             rest.append((rank, line))
     rest.sort(key=lambda one: one[0])
     left = HEAD_BYTES_KEPT
-    for _, line in rest:
-        if len(line) + 2 <= left:
+    for rank, line in rest:
+        if len(line) + 2 > left:  # Whole cookies are known one by one, a part of another value says nothing.
+            line = line[: left - 2].rpartition(b";")[0] if rank == _COOKIE_RANK and left > 2 else b""
+        if line:
             kept.append(line)
             left -= len(line) + 2
     return b"\r\n".join(kept) + (b"\r\n\r\n" if is_whole else b"\r\n")

@@ -117,6 +117,14 @@ def test_a_long_query_is_read_to_the_limit_and_does_not_hide_what_follows():
     assert (head.host, head.version, head.get(b"authorization")) == ("shop", "1.1", b"Bearer abc")
 
 
+def test_of_a_longer_cookie_field_the_first_cookies_are_kept():
+    raw = b"GET / HTTP/1.1\r\nCookie: sid=1; " + b"; ".join(b"c%d=1" % n for n in range(9_000)) + b"\r\nHost: h\r\n\r\n"
+    head = parse_request_head(shorten_head(raw), True)
+    assert isinstance(head, RequestHead)
+    assert head.host == "h"
+    assert head.get(b"cookie").startswith(b"sid=1; c0=1; ") and head.get(b"cookie").endswith(b"=1")
+
+
 def test_fields_past_the_most_that_are_kept_are_read_where_they_identify():
     raw = b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 2 * MAX_HEADERS + IDENTITY + b"\r\n"
     head = parse_request_head(raw, False)
