@@ -39,7 +39,7 @@ NAMES: Final = {
 _MEANING: Final = {
     UnreadReason.POSITION: "A request was malformed, or bytes were missed: what followed there was not read.",
     UnreadReason.SEGMENT: "A client sent more requests in one segment than the sensor follows.",
-    UnreadReason.NOT_HTTP: "This port speaks HTTP, and a client's first bytes were none.",
+    UnreadReason.NOT_HTTP: "This port speaks HTTP, and a client's first bytes are not HTTP.",
     UnreadReason.HEAD: "Only fields that say who calls what are read behind the first 32 KiB of a head, up to 256 KiB.",
 }
 

@@ -88,7 +88,7 @@ def test_by_system_calls(syscalls: SyscallCapture, name: str) -> None:
 
 
 def test_beyond_its_budget_a_head_keeps_its_beginning(watch: Watch) -> None:
-    """Its first packets are paid for, and the others are not: the call is told by what was copied."""
+    """Its first packets are paid for, and the others are not: the call is read by what was copied."""
     watch.teacher.set(heads_per_second=1, heads_burst=20)
     head = b"GET /long HTTP/1.1\r\nHost: shop\r\n" + b"X-Pad: %s\r\n" % (b"p" * 1_000) * 60 + b"\r\n"
     answer = response(200)
