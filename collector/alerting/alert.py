@@ -226,7 +226,7 @@ class AlertKind(StrEnum):
         "unread_traffic", KindGroup.ABUSE, Subject.ADDRESS, "", 2, severity=Severity.MEDIUM
     ).in_words(
         title="makes at least {count} calls that sensors cannot read ({detail})",
-        unit="calls that were answered or tried and that nobody could read",
+        unit="calls that were answered and that nobody could read",
         advice="See in the server's log what it asked for; block the address if nobody knows why.",
     )
     # Data of people without credentials, from outside.

@@ -30,6 +30,8 @@ class UnreadReason(enum.IntEnum):
     HEAD = 4  # Of a request head, past what is read.
 
 
+# Statuses by which servers refuse what they cannot read either, or send unasked: 400, 408, 414, 431 and 505.
+REFUSALS: Final = frozenset((400, 408, 414, 431, 505))
 NAMES: Final = {
     UnreadReason.POSITION: "bytes behind a lost position",
     UnreadReason.SEGMENT: "bytes behind too many pipelined requests",
@@ -55,7 +57,7 @@ class UnreadEnd(NamedTuple):
 
 
 class UnreadCount(NamedTuple):
-    """Calls that were answered or tried there, at least, and bytes that the client sent."""
+    """Calls that were answered, at least, and bytes that the client sent."""
 
     calls: int
     bytes: int

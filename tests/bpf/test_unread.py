@@ -91,6 +91,29 @@ def test_a_lone_line_of_http_0_9_is_counted(capture: PacketCapture) -> None:
         wait_for(capture, port, lambda found: bool(found) and found[UnreadReason.NOT_HTTP].calls == 3)
 
 
+def test_what_a_server_refuses_is_no_hidden_call(capture: PacketCapture) -> None:
+    """Who sends it garbage hides nothing."""
+    drain(capture)
+    refusal = response(400)
+
+    def refuse(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            connection.sendall(refusal)
+
+    with serving(refuse) as port:
+        capture.set_listening([port])
+        for data in (HIDDEN, b"SSH-2.0-scan\r\n", GET):
+            with connected(port) as client:
+                for _ in range(5):
+                    client.sendall(data)
+                    assert client.recv(1_000) == refusal
+                    client.sendall(HIDDEN)
+                    assert client.recv(1_000) == refusal
+        time.sleep(0.2)
+        found = read_unread(capture, port)
+        assert sum(count.calls for count in found.values()) == 0 and found[UnreadReason.POSITION].bytes
+
+
 def test_what_servers_and_clients_do_by_accident_is_not_counted(capture: PacketCapture) -> None:
     """An answer to nobody (408), a client that says nothing, an aborted head, calls of all kinds."""
     drain(capture)

@@ -1,7 +1,7 @@
 """Detects clients that hide calls from the sensors: what they send is answered, and no call explains it.
 
-It counts the calls that sensors say a client made unread, at least: answers without a request, first bytes that are no
-request, and heads past what is read. Positions are lost innocently too: a sensor begins within a connection, or its
+It counts the calls that sensors say a client made unread, at least: answers without a request, and heads past what is
+read. Positions are lost innocently too: a sensor begins within a connection, or its
 node drops packets. So a client is reported only if all of these hold:
 
 - its count is above a ceiling that no such accident reaches, and above what its peers do

@@ -23,7 +23,7 @@ from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
 from sensor.core.addresses import name_address
 from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
-from sensor.coverage.unread import UnreadEnd, UnreadReason, UnreadTotals
+from sensor.coverage.unread import REFUSALS, UnreadEnd, UnreadReason, UnreadTotals
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
@@ -375,8 +375,9 @@ class Conversations:
 
     def _note_answer(self, connection: Connection, transaction: Transaction) -> None:
         """An answer that no request explains. The first of a connection may be of one that was joined within a call."""
-        was_refused = connection.http1.stopped[0] is not None
-        if transaction.response is not None and (transaction.number or was_refused):
+        has_stopped = connection.http1.stopped[0] is not None
+        head = transaction.response.head if transaction.response is not None else None
+        if head is not None and head.start.status_code not in REFUSALS and (transaction.number or has_stopped):
             self._note_unread(connection, UnreadReason.POSITION, calls=1, size=0)
 
     def _note_unread(self, connection: Connection, reason: UnreadReason, *, calls: int, size: int) -> None:

@@ -341,7 +341,7 @@ struct unread_key {
 };
 
 struct unread_count {
-  u64 calls; /* Answers that no request explains; of UNREAD_NOT_HTTP segments, of UNREAD_HEAD heads. */
+  u64 calls; /* Answers that no request explains; of UNREAD_HEAD heads. */
   u64 bytes; /* That the client sent. */
 };
 

@@ -3,8 +3,8 @@
  * What the connections of a server carried and no call explains, by client: who hides calls from the sensor shows here. Answers are counted
  * too: a server that answers what was not read got a request there.
  *
- * A connection that was open before the sensor looked begins in the middle of a call: its first answer says nothing. Nor does 408, which
- * servers send unasked.
+ * A connection that was open before the sensor looked begins in the middle of a call: its first answer says nothing. Nor does one by which
+ * a server refuses what it cannot read either (sensor/coverage/unread.py, REFUSALS).
  *
  * `walk` has few of the verifier's steps left. So it adds to sums in the connection, without a branch, and the programs before and behind it
  * put them into the map.
@@ -15,8 +15,6 @@
 #include "packet.h"
 #include "ports.h"
 #include "walk.h"
-
-#define REQUEST_TIMEOUT 408
 
 /* What: bytes and answers of no call, by client of a port. Life: the least recent is evicted; the sensor adds up what it read. */
 BPF_TABLE("lru_hash", struct unread_key, struct unread_count, unread, 4096);
@@ -46,26 +44,33 @@ static __always_inline void add_unread(struct conn *c, u32 reason, u64 calls, u6
   c->is_unread |= calls | bytes;
 }
 
-/* What a step passed over, and whether it read the head of an answer to nothing (end_response_head). */
+/* 1: the server took the request for one. */
+static __always_inline u64 is_answered(u64 status) {
+  return is_none(is_none(status ^ 400) | is_none(status ^ 408) | is_none(status ^ 414) | is_none(status ^ 431) | is_none(status ^ 505));
+}
+
+/* What a step skipped, and whether it read the head of an answer to nothing (end_response_head), or an answer without one. */
 static __always_inline void note_step(struct conn *c, const struct flow *f, const struct before_step *b, u32 direction) {
   u64 is_lost = is_none(V(f->parse.state) ^ S_LOST), is_answer = direction & 1; /* EGRESS. */
   u64 is_tried = 1 - is_none(V(c->tries) ^ b->tries), is_new = is_none(b->kind ^ K_NEW);
   u64 bytes = V(f->offset) - b->offset;
   u64 is_asked = 1 - is_answer;
-  add_unread(c, UNREAD_NOT_HTTP, is_tried & is_asked, bytes & -(is_tried & is_asked));
   u64 is_orphan = is_lost & is_answer & (1 - is_none(b->state ^ S_LOST)) & V(f->parse.flags) /* P_CONFIRMED */ & is_none(V(f->is_active)) &
-                  (1 - is_none(V(f->parse.status) ^ REQUEST_TIMEOUT)) & is_none(is_new & (V(c->is_late) | (1 - is_none(V(c->tries)))));
-  add_unread(c, UNREAD_POSITION, is_orphan, bytes & -(is_lost & is_asked));
+                  is_answered(V(f->parse.status));
+  u64 is_begun = is_new & (1 - is_none(b->tries)); /* By something that is no request. */
+  add_unread(c, UNREAD_NOT_HTTP, (is_tried & is_answer & is_begun) | (is_orphan & is_begun), bytes & -(is_tried & is_asked));
+  add_unread(c, UNREAD_POSITION, is_orphan & is_none(is_begun | (is_new & V(c->is_late))), bytes & -(is_lost & is_asked));
 }
 
 /* At the start of a segment behind a lost position: whether another answer begins here. */
 static __always_inline void note_answer(struct __sk_buff *skb, struct conn *c, const struct flow *f) {
-  u64 word = 0;
+  u64 words[2] = {};
   if (V(f->parse.state) != S_LOST || !V(f->is_response))
     return;
-  if (bpf_skb_load_bytes(skb, V(f->offset), &word, 8) < 0)
+  if (bpf_skb_load_bytes(skb, V(f->offset), words, 12) < 0)
     return;
-  add_unread(c, UNREAD_POSITION, is_none((word & 0xffffffffffffffULL) ^ HTTP1_WORD), 0);
+  u64 digits = words[1] >> 8, status = (digits & 15) * 100 + (digits >> 8 & 15) * 10 + (digits >> 16 & 15);
+  add_unread(c, UNREAD_POSITION, is_none((words[0] & 0xffffffffffffffULL) ^ HTTP1_WORD) & is_answered(status), 0);
 }
 
 static __always_inline void put_unread(struct unread_key *key, struct conn *c, const u32 reason) {
