@@ -136,7 +136,7 @@ def cover_unread(losses: ClientLosses) -> Iterator[PortCoverage]:
         yield PortCoverage(
             service=service,
             protocol=PortProtocol.MISSED,
-            role=CoverageRole.LISTENING,
+            role=CoverageRole.NODE,  # The port has a row of its own, and is counted by it.
             connections=total.calls,
             bytes=total.bytes,
             address=NAMES[reason],
