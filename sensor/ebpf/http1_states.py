@@ -6,7 +6,7 @@ byte and no byte is looked at twice, so a head may be cut anywhere and no bytes 
 
 Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what
 servers accept beyond it. These are bare LF as a line end (2.2), blank lines before a start line (2.2), runs of blanks
-in a request line (3), spaces in a target, and obsolete line folding (5.2). A trailer section is read as field lines.
+in a request line, bare CR among them (3), spaces in a target, and obsolete line folding (5.2). A trailer section is read as field lines.
 
 Where programs that accept a request may disagree on its end, the machine goes on and sets `ParseFlag.AMBIGUOUS` (the
 faults of sensor/http/http1/grammar.py). The walker then takes no second request out of the same flight.
@@ -118,6 +118,7 @@ _NAMES = (
     "METHOD",
     *(f"METHOD_{name}_{i}" for name in _METHODS for i in range(1, len(name) + 1)),
     "TARGET_START",
+    "TARGET_CR",
     *(f"REQUEST_VERSION_{i}" for i in range(len(_VERSION) + 1)),
     "REQUEST_EOL",
     "REQUEST_LF",
@@ -183,6 +184,8 @@ def _method(name: str, matched: int, byte: int) -> _Step:
     """After `matched` letters of method `name` (METHOD: any other)."""
     if byte in _BLANKS and matched:
         return "TARGET_START", (_METHODS[name] if matched == len(name) else None) if name in _METHODS else None
+    if byte == _CR and matched and name not in _METHODS:
+        return "TARGET_START", Action.AMBIGUOUS
     if byte not in _TCHAR:
         return _REJECT
     for known in _METHODS if matched == 0 else (name,):
@@ -205,11 +208,21 @@ def _request_line(state: str, byte: int) -> _Step:
         case "TARGET_START":
             if byte in _BLANKS:
                 return "TARGET_START", None
+            if byte == _CR:
+                return "TARGET_START", Action.AMBIGUOUS
             return ("TARGET", None) if _is_visible(byte) else _REJECT
         case "TARGET":
             if byte in _BLANKS:
                 return "REQUEST_VERSION_0", None
+            if byte == _CR:
+                return "TARGET_CR", None
             return ("TARGET", None) if _is_visible(byte) else _REJECT
+        case "TARGET_CR":  # A blank, or the end of a request line of HTTP/0.9.
+            if byte in _BLANKS or byte == _CR:
+                return "REQUEST_VERSION_0", Action.AMBIGUOUS
+            if byte == ord(_VERSION[0]):
+                return "REQUEST_VERSION_1", Action.AMBIGUOUS
+            return ("TARGET", Action.AMBIGUOUS) if _is_visible(byte) else _REJECT
         case "REQUEST_EOL":
             if byte == _LF:
                 return "LINE", Action.CONFIRM_BARE
@@ -225,6 +238,8 @@ def _request_line(state: str, byte: int) -> _Step:
         return f"REQUEST_VERSION_{matched + 1}", None
     if byte in _BLANKS:
         return "REQUEST_VERSION_0", None
+    if byte == _CR:
+        return "TARGET_CR", None
     return ("TARGET", None) if _is_visible(byte) else _REJECT
 
 
