@@ -6,7 +6,8 @@ byte and no byte is looked at twice, so a head may be cut anywhere and no bytes 
 
 Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what
 servers accept beyond it. These are bare LF as a line end (2.2), blank lines before a start line (2.2), runs of blanks
-in a request line, bare CR among them (3), spaces in a target, and obsolete line folding (5.2). A trailer section is read as field lines.
+in a request line, bare CR among them (3), spaces in a target, and obsolete line folding (5.2). A trailer section is
+read as field lines.
 
 Where programs that accept a request may disagree on its end, the machine goes on and sets `ParseFlag.AMBIGUOUS` (the
 faults of sensor/http/http1/grammar.py). The walker then takes no second request out of the same flight.
