@@ -1,5 +1,6 @@
 """Long request heads and odd request lines: each way of capture reads the same of them, and it names who calls what."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from sensor.core.clock import Clock
 from sensor.coverage.unread import UnreadCount, UnreadReason
 from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.http.http1.head import HEAD_BYTES_KEPT, RequestHead, parse_request_head
+from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, drain
 from tests.bpf.test_capture import answering
 from tests.bpf.wire import receive_exactly, response, serving, talk
@@ -89,10 +91,14 @@ def test_by_system_calls(syscalls: SyscallCapture, name: str) -> None:
 
 def test_beyond_its_budget_a_head_keeps_its_beginning(watch: Watch) -> None:
     """Its first packets are paid for, and the others are not: the call is read by what was copied."""
-    watch.teacher.set(heads_per_second=1, heads_burst=20)
     head = b"GET /long HTTP/1.1\r\nHost: shop\r\n" + b"X-Pad: %s\r\n" % (b"p" * 1_000) * 60 + b"\r\n"
     answer = response(200)
-    with serving(answering([len(head)], (answer,))) as port:
+    with in_cgroup("longhead"):  # Whose budget nobody has spent.
+        served = serving(answering([len(head)], (answer,)))
+        port = served.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(served.__exit__)
+        watch.teacher.set(heads_per_second=1, heads_burst=20)
         talk(port, tuple(head[at : at + 2_000] for at in range(0, len(head), 2_000)), len(answer))
         records, exchanges = watch.collect_all(port, 1)
     assert len(records) == 0
