@@ -24,7 +24,7 @@ NAMED_MAX: Final = 3
 class UnreadReason(enum.IntEnum):
     """Why bytes of a client belong to no call; values are those of the kernel's enum and of the wire."""
 
-    POSITION = 1  # Behind a fault of HTTP/1, or missed bytes: nobody knows where the next request begins.
+    POSITION = 1  # Behind a fault of HTTP/1, missed bytes, or the most requests that are followed.
     SEGMENT = 2  # Behind the last message that the kernel reads of a segment.
     NOT_HTTP = 3  # The first bytes of a connection are no request of HTTP/1 or 2.
     HEAD = 4  # Of a request head, past what is read.
@@ -33,13 +33,13 @@ class UnreadReason(enum.IntEnum):
 # Statuses by which servers refuse what they cannot read either, or send unasked: 400, 408, 414, 431 and 505.
 REFUSALS: Final = frozenset((400, 408, 414, 431, 505))
 NAMES: Final = {
-    UnreadReason.POSITION: "bytes behind a lost position",
+    UnreadReason.POSITION: "calls whose requests were not read",
     UnreadReason.SEGMENT: "bytes behind too many pipelined requests",
     UnreadReason.NOT_HTTP: "connections that do not begin with HTTP",
     UnreadReason.HEAD: "request heads past what is read",
 }
 _MEANING: Final = {
-    UnreadReason.POSITION: "A request was malformed, or bytes were missed: what followed there was not read.",
+    UnreadReason.POSITION: "Requests were malformed, too many at once, or missed: what followed there was not read.",
     UnreadReason.SEGMENT: "A client sent more requests in one segment than the sensor follows.",
     UnreadReason.NOT_HTTP: "This port speaks HTTP, and a client's first bytes are not HTTP.",
     UnreadReason.HEAD: "Only fields that say who calls what are read behind the first 32 KiB of a head, up to 256 KiB.",

@@ -91,7 +91,9 @@ def test_a_client_whose_calls_cannot_be_read_is_named(inventory: Inventory, port
 
     def cover() -> list[dict[str, object]]:
         return [
-            one for one in inventory.list_items("/coverage/ports") if one["address"] == "bytes behind a lost position"
+            one
+            for one in inventory.list_items("/coverage/ports")
+            if one["address"] == "calls whose requests were not read"
         ]
 
     wait_until(lambda: bool(cover()), "the coverage")

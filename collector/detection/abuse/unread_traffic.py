@@ -35,7 +35,7 @@ _HALF_LIFE_SECONDS: Final = 600
 _OWN_SHARE: Final = 0.5
 # By the wire's UnreadReason.
 _REASONS: Final = {
-    1: "behind a fault in a request",
+    1: "behind a fault in a request, or too many of them",
     2: "behind too many requests in one segment",
     3: "where a connection does not begin with HTTP",
     4: "in request heads past what is read",

@@ -31,10 +31,12 @@ struct before_step {
   u32 state;
   u32 kind;
   u32 tries;
+  u32 untold;
 };
 
 static __always_inline struct before_step look_before(const struct conn *c, const struct flow *f) {
-  struct before_step b = {.offset = V(f->offset), .state = V(f->parse.state), .kind = V(c->kind), .tries = V(c->tries)};
+  struct before_step b = {
+      .offset = V(f->offset), .state = V(f->parse.state), .kind = V(c->kind), .tries = V(c->tries), .untold = V(c->untold)};
   return b;
 }
 
@@ -49,7 +51,8 @@ static __always_inline u64 is_answered(u64 status) {
   return is_none(is_none(status ^ 400) | is_none(status ^ 408) | is_none(status ^ 414) | is_none(status ^ 431) | is_none(status ^ 505));
 }
 
-/* What a step skipped, and whether it read the head of an answer to nothing (end_response_head), or an answer without one. */
+/* What a step skipped, and whether it read the head of an answer to nothing (end_response_head), an answer without one, or the end of one
+ * whose call is counted and not read (end_response). */
 static __always_inline void note_step(struct conn *c, const struct flow *f, const struct before_step *b, u32 direction) {
   u64 is_lost = is_none(V(f->parse.state) ^ S_LOST), is_answer = direction & 1; /* EGRESS. */
   u64 is_tried = 1 - is_none(V(c->tries) ^ b->tries), is_new = is_none(b->kind ^ K_NEW);
@@ -59,7 +62,8 @@ static __always_inline void note_step(struct conn *c, const struct flow *f, cons
                   is_answered(V(f->parse.status));
   u64 is_begun = is_new & (1 - is_none(b->tries)); /* By something that is no request. */
   add_unread(c, UNREAD_NOT_HTTP, (is_tried & is_answer & is_begun) | (is_orphan & is_begun), bytes & -(is_tried & is_asked));
-  add_unread(c, UNREAD_POSITION, is_orphan & is_none(is_begun | (is_new & V(c->is_late))), bytes & -(is_lost & is_asked));
+  u64 ended = (V(c->untold) - b->untold) * is_answer * is_answered(V(f->parse.status));
+  add_unread(c, UNREAD_POSITION, ended + (is_orphan & is_none(is_begun | (is_new & V(c->is_late)))), bytes & -(is_lost & is_asked));
 }
 
 /* At the start of a segment behind a lost position: whether another answer begins here. */

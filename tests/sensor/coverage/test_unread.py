@@ -48,6 +48,6 @@ def test_a_row_sums_up_a_service_and_names_who_sent_most() -> None:
     counts = {END._replace(client_address=f"10.0.1.{n}"): UnreadCount(n, 10 * n) for n in range(1, 10)}
     (row,) = cover_unread(name(counts))
     assert (row.protocol, row.connections, row.bytes) == (PortProtocol.MISSED, 45, 450)
-    assert row.address == "bytes behind a lost position" and row.service == make_service("web")
+    assert row.address == "calls whose requests were not read" and row.service == make_service("web")
     named = "10.0.1.9 (9 calls, 90 bytes), 10.0.1.8 (8 calls, 80 bytes), 10.0.1.7 (7 calls, 70 bytes)"
     assert row.reason.endswith(f"Most is of {named}.")

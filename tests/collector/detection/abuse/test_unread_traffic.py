@@ -30,7 +30,7 @@ def test_a_client_whose_calls_are_answered_and_not_read_is_named() -> None:
     report = report_signal(signal)
     assert (signal.consumer, signal.ceiling) == (f"address:{HIDDEN}", 50)
     assert 60 < signal.count <= 70  # Older ones weigh less.
-    assert "shop:8000, behind a fault in a request" in report.title
+    assert "shop:8000, behind a fault in a request, or too many of them" in report.title
     assert not signal.is_notice and signal.kind.row.can_block
 
 
