@@ -135,29 +135,3 @@ def test_what_servers_and_clients_do_by_accident_is_not_counted(capture: PacketC
             client.recv(1_000)
         time.sleep(0.5)
         assert read_unread(capture, port) == {}
-
-
-def test_calls_past_the_most_that_may_be_open_are_counted_by_client(capture: PacketCapture) -> None:
-    """130 requests at once, all answered: the last two are counted and not read."""
-    drain(capture)
-    sent = GET * 65
-
-    def serve(connection: socket.socket) -> None:
-        received = 0
-        while received < 2 * len(sent):
-            received += len(connection.recv(65_536))
-        for _ in range(130):
-            connection.sendall(ANSWER)
-
-    with serving(serve) as port:
-        capture.set_listening([port])
-        with connected(port) as client:
-            for half in (GET * 60, GET * 70):
-                client.sendall(half)
-                time.sleep(0.1)
-            received = 0
-            while received < 130 * len(ANSWER):
-                received += len(client.recv(65_536))
-        wait_for(capture, port, lambda found: UnreadReason.POSITION in found)
-        time.sleep(0.1)
-        assert read_unread(capture, port) == {UnreadReason.POSITION: UnreadCount(2, 0)}
