@@ -221,6 +221,14 @@ class AlertKind(StrEnum):
         unit="paths it had not asked for before",
         advice="Block the address, and look at what it found.",
     )
+    # An address sends requests that sensors cannot read, and is answered.
+    UNREAD_TRAFFIC = KindRow(
+        "unread_traffic", KindGroup.ABUSE, Subject.ADDRESS, "", 2, severity=Severity.MEDIUM
+    ).in_words(
+        title="makes at least {count} calls that sensors cannot read ({detail})",
+        unit="calls that were answered and that nobody could read",
+        advice="See in the server's log what it asked for; block the address if nobody knows why.",
+    )
     # Data of people without credentials, from outside.
     UNAUTHENTICATED_SENSITIVE_DATA = KindRow(
         "unauthenticated_sensitive_data", KindGroup.RISK, Subject.ENDPOINT, "API2:2023"

@@ -26,11 +26,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLoss:
-    """Calls of a service that its sensor lost since it said so last: those that TLS carried, or those in the clear."""
+    """Calls of a service that its sensor lost since it said so last: those that TLS carried, or those in the clear. If
+    a client is named, those that it made unread, at least."""
 
     service: Service
     is_encrypted: bool
     lost_calls: int
+    client_address: str = ""  # Of its end of the connection.
+    reason: int = 0  # The wire's UnreadReason.
+    unread_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from collector.detection.abuse.query_cost import QueryCostDetector
 from collector.detection.abuse.resource_consumption import ResourceConsumptionDetector
 from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDetector
 from collector.detection.abuse.scanning import ScanningDetector
+from collector.detection.abuse.unread_traffic import UnreadTrafficDetector
 from collector.detection.framework.detector import Detector
 from collector.detection.framework.loss import Losses
 from collector.detection.framework.rows import FLAG_ESTIMATED, Events
@@ -113,6 +114,7 @@ class Engine(DetectorState):
             BolaDetector(*shared),
             InjectionDetector(*shared),
             MassAssignmentDetector(*shared),
+            UnreadTrafficDetector(*shared),
         ]
         self.detectors = {detector.name: detector for detector in in_order}
 
@@ -160,7 +162,9 @@ class Engine(DetectorState):
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
-        events = Events(batch, chosen, received_at)
+        events = Events(
+            batch, chosen, received_at, [loss for part in parts or (batch,) for loss in part.service_losses]
+        )
         signals = self._close_windows(events.time)  # First, so that rows of one batch do not fall out of the ring.
         self.subjects.place(events)
         self.losses.take(events, parts or (batch,))

@@ -7,6 +7,7 @@ them at the start. Unknown enum values, bits and fields of a newer sensor are ke
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ ROUTE_LIMIT: Final = 10_000
 SEGMENT_LIMIT: Final = 64  # A path of 8 KiB could have more; the sensor folds the rest.
 STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
 SERVICE_LOSS_LIMIT: Final = 1_024
+_UNREAD_BYTES_LIMIT: Final = 1 << 50
 
 
 # Fields of a Batch that a RowBatch has as they are.
@@ -139,8 +141,23 @@ def _check_head(batch: data_pb2.Batch) -> None:
 def _convert_loss(loss: data_pb2.ServiceLoss) -> ServiceLoss:
     if loss.lost_calls >= CALLS_LIMIT:
         raise RefusalError(f"service_losses.lost_calls is {loss.lost_calls}; the limit is {CALLS_LIMIT}.")
-    service = convert_service(loss.service)
-    return ServiceLoss(service=service, is_encrypted=loss.is_encrypted, lost_calls=loss.lost_calls)
+    if loss.unread_bytes >= _UNREAD_BYTES_LIMIT:
+        raise RefusalError(f"service_losses.unread_bytes is {loss.unread_bytes}; the limit is {_UNREAD_BYTES_LIMIT}.")
+    return ServiceLoss(
+        service=convert_service(loss.service),
+        is_encrypted=loss.is_encrypted,
+        lost_calls=loss.lost_calls,
+        client_address=_check_address(loss.client_address),
+        reason=loss.unread_reason,
+        unread_bytes=loss.unread_bytes,
+    )
+
+
+def _check_address(text: str) -> str:
+    try:
+        return str(ip_address(text)) if text else ""
+    except ValueError:
+        raise RefusalError("service_losses.client_address is not an IP address.") from None
 
 
 def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:

@@ -106,6 +106,7 @@ class CaptureSession:
         self._send = send
         self._is_attached = True
         self._records_second = 0
+        self._unread_sum = 0  # Calls and bytes that no call explains, when they were named last.
         self.is_behind = False  # The last turn left events to the next one.
         self.has_installed = True  # The last turn brought new entries for the kernel route cache.
         gaps.begin()
@@ -158,6 +159,11 @@ class CaptureSession:
         if lost_calls != pipeline.lost_before_calls:
             pipeline.service_losses = self.processor.name_losses(capture.coverage())
         pipeline.lost_before_calls = lost_calls
+        unread = capture.unread()
+        unread_sum = sum(count.calls + count.bytes for count in unread.values())
+        if unread_sum != self._unread_sum:
+            self._unread_sum = unread_sum
+            pipeline.client_losses = self._node.name_unread(unread, capture.coverage())
         for count in counts:
             if count.stage == TLS_STAGE:
                 pipeline.tls_lost_calls, pipeline.tls_seen_calls = count.dropped_total, count.seen
@@ -243,7 +249,8 @@ class CaptureSession:
     def coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them."""
         restraint = self._governor.report_restraint()
-        covered = self._node.cover(self.capture.coverage(), self.capture.counters(), restraint)
+        capture = self.capture
+        covered = self._node.cover(capture.coverage(), capture.counters(), restraint, capture.unread())
         return note_limitation(covered, self.capture.limitation)
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -15,6 +15,8 @@ from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.limits import Restraint, cover_attacks, cover_failures, cover_restraint, list_limits
 from sensor.coverage.report import Hidden, PortMemory, UnixPort, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
+from sensor.coverage.unread import ClientLosses, Unread, cover_unread, name_unread
+from sensor.describe.client_address import ClientAddresses
 from sensor.describe.filter import ExclusionAccount
 from sensor.ebpf.abi import Counter
 from sensor.ebpf.bpf_syscall import count_sockmap_programs
@@ -60,6 +62,7 @@ class Node:
         # Whose calls are excluded as Apidae's own; None where a setting includes them.
         self.own_traffic = None if settings.include_own_traffic else tables.own_traffic
         self._memory = PortMemory()
+        self._proxies = ClientAddresses(map(str, settings.trusted_proxy_cidrs))
         self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
         self.unread = UnreadProcesses()
         self.exclusions = ExclusionAccount()
@@ -168,9 +171,10 @@ class Node:
         ]
 
     def cover(
-        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
+        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint, unread: Unread
     ) -> Sequence[PortCoverage]:
-        """Every port, with what is read of it, what the kernel side missed, and what the budget held back."""
+        """Every port, with what is read of it, what the kernel side missed, what clients sent that no call explains,
+        and what the budget held back."""
         unknown_service = self.identity.unknown_service
         rows = cover_ports(
             counts,
@@ -185,11 +189,21 @@ class Node:
         )
         missed = (
             *list_limits(counters, unknown_service),
+            *cover_unread(self.name_unread(unread, counts)),
             *cover_restraint(restraint, unknown_service),
             *self.gaps.cover(unknown_service),
             *cover_failures(self._failures.counts, unknown_service),
         )
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.exclusions.cover(unknown_service)]
+
+    def name_unread(self, unread: Unread, counts: Sequence[PortCount]) -> ClientLosses:
+        """What clients sent that no call explains, by service."""
+        return name_unread(
+            unread,
+            counts,
+            name_service=lambda cgroup_id, port: self.identity.server(cgroup_id, port, "")[0],
+            is_proxy=self._proxies.is_trusted,
+        )
 
     def _is_listed(self, process: Process | None) -> bool:
         """Whether unix sockets of a process are: those in the scope, without Apidae's own."""

@@ -25,6 +25,7 @@ from sensor.core.config import SensorSettings
 from sensor.core.health import StageCount, StageCounter
 from sensor.core.keyed import InstallationKey, KeyedHash
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
+from sensor.coverage.unread import ClientLosses
 from sensor.describe.attacks.open import open_attacks
 from sensor.describe.attacks.ssrf import RequestForgery
 from sensor.describe.bodies.reader import BodyReader
@@ -285,6 +286,7 @@ class Pipeline:
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
         self.service_losses: Mapping[ServiceWay, int] = {}  # Of those, what is known to be of a service.
+        self.client_losses: ClientLosses = {}  # What clients sent that no call explains.
 
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
@@ -436,6 +438,7 @@ class Pipeline:
             tls_lost_calls_total=max(0, self.tls_lost_calls - tls_named),
             tls_seen_calls_total=max(0, self.tls_seen_calls - tls_named),
             service_losses=self.service_losses,
+            client_losses=self.client_losses,
         )
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -13,6 +13,7 @@ from sensor.core.calls import Exchange
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.coverage.row import PortCount
+from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import RECORD, Counter, OverflowTotals, Records
 from sensor.ebpf.ring import Bell
 from sensor.http.http2.exchange import OpenCall, StreamExchange
@@ -72,6 +73,10 @@ class Capture(ABC):
     @abstractmethod
     def coverage(self) -> Sequence[PortCount]:
         """Connections and bytes by port and protocol."""
+
+    @abstractmethod
+    def unread(self) -> Unread:
+        """What clients of this node's servers sent that no call explains, since the load."""
 
     @abstractmethod
     def figures(self) -> tuple[Figure, ...]:

@@ -204,8 +204,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     ends: Ends
     figures: CallFigures
     call: int  # 0, 1, 2 .. within the connection.
-    request_head: bytes = b""  # Up to 8 KiB, request line included.
-    is_request_head_truncated: bool = False
+    request_head: bytes = b""  # Up to 64 KiB, request line included (sensor.http.http1.head, `shorten_head`).
+    is_request_head_truncated: bool = False  # A part of it is missing.
     response_head: bytes = b""  # Up to 1 KiB; empty when aborted before a response.
     hashes: KernelHashes = NO_HASHES
     bodies: RawBodies | None = None  # Of a sampled call that is final.

@@ -67,7 +67,7 @@ class ClientAddresses:
     def find(self, head: RequestHead, peer: str) -> str:
         """Address of the client; `peer` itself unless it is a trusted hop that names another. Free without trusted
         networks."""
-        if not self._networks or not self._is_trusted(peer):
+        if not self._networks or not self.is_trusted(peer):
             return peer
         return self.find_by_hops(self.read_hops(head), peer)
 
@@ -84,7 +84,7 @@ class ClientAddresses:
 
     def find_by_hops(self, hops: Sequence[bytes], peer: str) -> str:
         """The same as `find`, of a head read earlier."""
-        if not hops or not self._is_trusted(peer):
+        if not hops or not self.is_trusted(peer):
             return peer
         client = peer
         for hop in reversed(hops):
@@ -92,11 +92,12 @@ class ClientAddresses:
             if not address:
                 return client
             client = address
-            if not self._is_trusted(address):
+            if not self.is_trusted(address):
                 return client
         return client
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Whether it is a trusted proxy's."""
         known = self._trusted.get(address)
         if known is None:
             try:

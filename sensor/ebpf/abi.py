@@ -323,6 +323,7 @@ class Counter(IntEnum):
     STOPS_LOST = 30
     MATCHED = 31
     SHARES_SPENT = 32
+    UNREAD = 33
 
 
 COUNTERS_SIZE = 64
@@ -347,6 +348,11 @@ PEER_KEY = struct.Struct("<Q16sH2B4x")  # cgroup_id, address, port, family, kind
 PORT_COUNT = struct.Struct("<6Q")  # connections, bytes, late, calls, lost, exchanges.
 PORTS_SIZE: Final = 8_192
 PEERS_SIZE: Final = 8_192
+
+# struct unread_key and struct unread_count.
+UNREAD_KEY = struct.Struct("<Q16sH2B4x")  # cgroup_id, address, port, family, reason.
+UNREAD_COUNT = struct.Struct("<2Q")  # calls, bytes.
+UNREAD_SIZE: Final = 4_096
 
 
 ENFORCEMENT: Final = struct.Struct("<3Q16s")  # generation, alive_until_ns, marks, sip_key.

@@ -237,7 +237,7 @@ TAIL_CALLS = (
 PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
-    *("ports", "peers", "websockets", "listening"),
+    *("ports", "peers", "unread", "websockets", "listening"),
     # The kernel route cache (cache_maps.h, conn.h), which user space fills.
     *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks", "clients"),
     # What is blocked (enforce.h).

@@ -5,8 +5,9 @@ the end of a head, the framing of the body, and the status. User space reads eve
 byte and no byte is looked at twice, so a head may be cut anywhere and no bytes are kept.
 
 Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what
-servers accept beyond it. These are bare LF as a line end (2.2), blank lines before a start line (2.2), spaces in a
-target, and obsolete line folding (5.2). A trailer section is read as field lines.
+servers accept beyond it. These are bare LF as a line end (2.2), blank lines before a start line (2.2), runs of blanks
+in a request line, bare CR among them (3), spaces in a target, and obsolete line folding (5.2). A trailer section is
+read as field lines.
 
 Where programs that accept a request may disagree on its end, the machine goes on and sets `ParseFlag.AMBIGUOUS` (the
 faults of sensor/http/http1/grammar.py). The walker then takes no second request out of the same flight.
@@ -103,8 +104,9 @@ _EFFECTS: dict[Action, Effect] = {
 _ACTIONS_MAX = 32
 
 
-# States in which only a line's end matters come first: the walker skips them eight bytes at a time.
-_SKIPPING = ("SKIP", "REASON")
+# States in which only some bytes matter come first, for the walker skips the others eight at a time: to a line's end,
+# and of a target to a blank or a control character.
+_SKIPPING = ("SKIP", "REASON", "TARGET")
 _CONTENT_LENGTH = "content-length"
 _TRANSFER_ENCODING = "transfer-encoding"
 _CHUNKED = "chunked"
@@ -117,7 +119,7 @@ _NAMES = (
     "METHOD",
     *(f"METHOD_{name}_{i}" for name in _METHODS for i in range(1, len(name) + 1)),
     "TARGET_START",
-    "TARGET",
+    "TARGET_CR",
     *(f"REQUEST_VERSION_{i}" for i in range(len(_VERSION) + 1)),
     "REQUEST_EOL",
     "REQUEST_LF",
@@ -158,6 +160,7 @@ _TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh
 _DIGITS = frozenset(b"0123456789")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _CR, _LF, _SP, _HT = 13, 10, 32, 9
+_BLANKS = b"\t\v\f "  # Between the parts of a request line, as servers take them: RFC 9112, section 3.
 
 _Step = tuple[str, Action | None]
 _REJECT: _Step = ("LOST", Action.REJECT)
@@ -180,8 +183,10 @@ def _rest_of_line(byte: int, action: Action | None = None) -> _Step:
 
 def _method(name: str, matched: int, byte: int) -> _Step:
     """After `matched` letters of method `name` (METHOD: any other)."""
-    if byte == _SP and matched:
+    if byte in _BLANKS and matched:
         return "TARGET_START", (_METHODS[name] if matched == len(name) else None) if name in _METHODS else None
+    if byte == _CR and matched and name not in _METHODS:
+        return "TARGET_START", Action.AMBIGUOUS
     if byte not in _TCHAR:
         return _REJECT
     for known in _METHODS if matched == 0 else (name,):
@@ -202,15 +207,27 @@ def _request_line(state: str, byte: int) -> _Step:
         case "METHOD":
             return _method("METHOD", 1, byte)
         case "TARGET_START":
+            if byte in _BLANKS:
+                return "TARGET_START", None
+            if byte == _CR:
+                return "TARGET_START", Action.AMBIGUOUS
             return ("TARGET", None) if _is_visible(byte) else _REJECT
         case "TARGET":
-            if byte == _SP:
+            if byte in _BLANKS:
                 return "REQUEST_VERSION_0", None
+            if byte == _CR:
+                return "TARGET_CR", None
             return ("TARGET", None) if _is_visible(byte) else _REJECT
+        case "TARGET_CR":  # A blank, or the end of a request line of HTTP/0.9.
+            if byte in _BLANKS or byte == _CR:
+                return "REQUEST_VERSION_0", Action.AMBIGUOUS
+            if byte == ord(_VERSION[0]):
+                return "REQUEST_VERSION_1", Action.AMBIGUOUS
+            return ("TARGET", Action.AMBIGUOUS) if _is_visible(byte) else _REJECT
         case "REQUEST_EOL":
             if byte == _LF:
                 return "LINE", Action.CONFIRM_BARE
-            if byte == _SP:
+            if byte in _BLANKS:
                 return "REQUEST_EOL", None
             return ("REQUEST_LF", None) if byte == _CR else _REJECT
         case "REQUEST_LF":
@@ -220,8 +237,10 @@ def _request_line(state: str, byte: int) -> _Step:
         return ("REQUEST_EOL", Action.OLD if byte == ord("0") else None) if byte in _DIGITS else _REJECT
     if byte == ord(_VERSION[matched]):
         return f"REQUEST_VERSION_{matched + 1}", None
-    if byte == _SP:
+    if byte in _BLANKS:
         return "REQUEST_VERSION_0", None
+    if byte == _CR:
+        return "TARGET_CR", None
     return ("TARGET", None) if _is_visible(byte) else _REJECT
 
 

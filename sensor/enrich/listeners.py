@@ -82,7 +82,7 @@ class ListenerTable:
         """The listener of a connection to `address`:`port`, from the last reading only."""
         snapshot = self._snapshot
         fitting = [
-            (_fit(listener, cgroup_id, address, snapshot.addresses), -listener.inode, listener)
+            (_fit(listener, cgroup_id, address or listener.address, snapshot.addresses), -listener.inode, listener)
             for listener in snapshot.by_port.get(port, ())
         ]
         best = max(fitting, default=None, key=lambda entry: entry[:2])

@@ -17,6 +17,7 @@ is, because varints may be longer than needed. Source: protobuf.dev/programming-
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -43,6 +44,7 @@ from sensor.aggregate.rows import (
 from sensor.core.arrays import Index, Ragged, find_order, find_runs, measure_runs, number_runs, number_values
 from sensor.core.calls import Route, Segment, Service
 from sensor.core.health import StageCount, StageCounter
+from sensor.coverage.unread import ENDS_MAX, NAMED_MAX, NO_UNREAD, ClientLoss, ClientLosses, UnreadCount
 
 _LENGTH_DELIMITED: Final = 2
 _LOW_BITS: Final = 0x7F
@@ -262,6 +264,8 @@ class SerialisedBatch:
 ServiceWay = tuple[Service, bool]  # Whether TLS carries the calls.
 SERVICE_LOSSES_MAX: Final = 256  # Of one batch; the others go with the next.
 _TOLD_LOSSES_MAX: Final = 4_096
+CLIENT_LOSSES_MAX: Final = 64  # Of one batch, the same.
+_TOLD_CLIENTS_MAX: Final = 2 * ENDS_MAX  # More than there are totals: whoever is forgotten here was forgotten there.
 
 
 @dataclass(slots=True, kw_only=True)
@@ -274,6 +278,7 @@ class _Task:
     clock_segment: int
     totals: tuple[int, int, int, int]  # Calls lost and seen, and of these the ones over TLS.
     service_losses: Mapping[ServiceWay, int]  # In none of these.
+    client_losses: ClientLosses  # Nor are these.
     failures: int = 0
 
 
@@ -289,6 +294,7 @@ class BatchConverter:
         # Totals (lost, seen, and both of TLS) as each partition was last sent them.
         self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
         self._told_losses: BoundedDict[ServiceWay, int] = BoundedDict(_TOLD_LOSSES_MAX)
+        self._told_clients: BoundedDict[ClientLoss, UnreadCount] = BoundedDict(_TOLD_CLIENTS_MAX)
         # Partition and bytes, by route id.
         self._routes: BoundedDict[int, tuple[int, int]] = BoundedDict(ROUTES_MAX)
         self._packed_routes = PackedRoutes()
@@ -305,6 +311,7 @@ class BatchConverter:
         tls_lost_calls_total: int = 0,
         tls_seen_calls_total: int = 0,
         service_losses: Mapping[ServiceWay, int] = MappingProxyType({}),
+        client_losses: ClientLosses = MappingProxyType({}),
     ) -> list[SerialisedBatch]:
         """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
         row."""
@@ -315,6 +322,7 @@ class BatchConverter:
             clock_segment=clock_segment,
             totals=(lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total),
             service_losses=service_losses,
+            client_losses=client_losses,
         )
         try:
             parts = list(self._split(columns))
@@ -372,9 +380,21 @@ class BatchConverter:
         for (service, is_encrypted), own in losses.items():
             one = message.service_losses.add(is_encrypted=is_encrypted, lost_calls=own)
             write_service(service, one.service)
+        clients = self._list_client_losses(task.client_losses, partition)
+        for client, count in clients.items():
+            one = message.service_losses.add(
+                is_encrypted=client.is_encrypted,
+                lost_calls=count.calls,
+                client_address=client.client_address,
+                unread_reason=data_pb2.UnreadReason.ValueType(client.reason),
+                unread_bytes=count.bytes,
+            )
+            write_service(client.service, one.service)
         batch = _serialise(message, task.columns, places, self._packed_routes)
         for key in losses:
             self._told_losses.renew(key, task.service_losses[key])
+        for client in clients:
+            self._told_clients.renew(client, task.client_losses[client])
         self._sequence += 1
         self._told[partition] = task.totals
         return batch
@@ -384,6 +404,25 @@ class BatchConverter:
         new = {key: total - self._told_losses.get(key, 0) for key, total in totals.items()}
         own = [(key, lost) for key, lost in new.items() if lost > 0 and find_partition(key[0]) == partition]
         return dict(own[:SERVICE_LOSSES_MAX])
+
+    def _list_client_losses(self, totals: ClientLosses, partition: int) -> dict[ClientLoss, UnreadCount]:
+        """What clients of a partition's services sent unread since that was sent last: of each service the most."""
+        new: dict[ClientLoss, UnreadCount] = {}
+        for key, total in totals.items():
+            if find_partition(key.service) != partition:
+                continue
+            sent = self._told_clients.get(key, NO_UNREAD)
+            if total.calls < sent.calls or total.bytes < sent.bytes:  # It was forgotten meanwhile.
+                sent = NO_UNREAD
+            if total != sent:
+                new[key] = UnreadCount(total.calls - sent.calls, total.bytes - sent.bytes)
+        named: Counter[Service] = Counter()
+        chosen: dict[ClientLoss, UnreadCount] = {}
+        for key, count in sorted(new.items(), key=lambda one: one[1], reverse=True):
+            named[key.service] += 1
+            if named[key.service] <= NAMED_MAX and len(chosen) < CLIENT_LOSSES_MAX:
+                chosen[key] = count
+        return chosen
 
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
         """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""

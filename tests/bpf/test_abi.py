@@ -4,10 +4,12 @@ import re
 import shutil
 import struct
 import subprocess
+from enum import IntEnum
 from pathlib import Path
 
 import pytest
 
+from sensor.coverage.unread import UnreadReason
 from sensor.ebpf import abi
 from sensor.ebpf import abi as stop_abi
 from sensor.ebpf.compile import BPF_DIRECTORY, TAIL_CALLS
@@ -39,6 +41,8 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "stream_record": (" ".join(abi.STREAM_RECORD.names or ()), struct.Struct("<3Q6I2H4s")),
     "port_key": ("cgroup_id port kind", abi.PORT_KEY),
     "peer_key": ("cgroup_id address port family kind", abi.PEER_KEY),
+    "unread_key": ("cgroup_id address port family reason", abi.UNREAD_KEY),
+    "unread_count": ("calls bytes", abi.UNREAD_COUNT),
     "port_count": ("connections bytes late calls lost exchanges", abi.PORT_COUNT),
     "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B2sI16sQ")),
     "root_key": ("cgroup_id host method address port role family", abi.ROOT_KEY),
@@ -164,9 +168,10 @@ def _enum(text: str, name: str) -> dict[str, int]:
         ("counter", "C_", abi.Counter),
         ("conn_kind", "K_", abi.ConnectionKind),
         ("block_use", "BLOCK_", abi.BlockUse),
+        ("unread_reason", "UNREAD_", UnreadReason),
     ],
 )
-def test_enums(enum: str, prefix: str, twin: type[abi.Counter]) -> None:
+def test_enums(enum: str, prefix: str, twin: type[IntEnum]) -> None:
     members = _enum("".join((BPF_DIRECTORY / name).read_text() for name in ("events.h", "http2_events.h")), enum)
     members.pop("C_COUNT", None)
     assert {name.removeprefix(prefix): value for name, value in members.items()} == {m.name: m.value for m in twin}

@@ -15,6 +15,7 @@ from sensor.core.health import StageCount
 from sensor.core.keyed import InstallationKey
 from sensor.coverage.limits import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
+from sensor.coverage.unread import ClientLosses, Unread, UnreadCount, UnreadEnd
 from sensor.describe.describer import Undescribed
 from sensor.ebpf.abi import RECORD, Counter
 from sensor.enforce.block import Block, EnforcementReport
@@ -46,6 +47,7 @@ class FakeCapture(Capture):
         self.error: Exception | None = None
         self.moves: list[str] = []
         self.listening: set[int] = set()
+        self.hidden: dict[UnreadEnd, UnreadCount] = {}
 
     def read(self) -> list[Exchange | StreamExchange]:
         if self.error:
@@ -101,6 +103,9 @@ class FakeCapture(Capture):
 
     def coverage(self) -> Sequence[PortCount]:
         return ()
+
+    def unread(self) -> Unread:
+        return self.hidden
 
     def figures(self) -> tuple[Figure, ...]:
         return ()
@@ -161,12 +166,15 @@ class FakeNode:
         return [80]
 
     def cover(
-        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
+        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint, unread: Unread
     ) -> Sequence[PortCoverage]:
         if self.is_failing:
             self.failures += 1
             raise RuntimeError("a bug")
         return ()
+
+    def name_unread(self, unread: Unread, counts: Sequence[PortCount]) -> ClientLosses:
+        return {}
 
 
 class FakeEnforcement:

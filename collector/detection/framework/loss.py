@@ -61,6 +61,8 @@ class _Account:
     def _add_services(self, fade: float, batch: RowBatch) -> None:
         new: dict[int, float] = {}
         for loss in batch.service_losses:
+            if loss.client_address:  # What a client hides is an alert of its own and widens nothing.
+                continue
             key = _key_service(loss.service, is_encrypted=loss.is_encrypted)
             new[key] = new.get(key, 0.0) + loss.lost_calls
         is_estimated = batch.flags & FLAG_ESTIMATED > 0

@@ -9,6 +9,7 @@ without an actor have no consumer: key 0.
 import hashlib
 import ipaddress
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeVar
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.core.kinds import POSSIBLE_CREDENTIAL
+from collector.core.rows import ServiceLoss
 from collector.detection.framework.distinct import Groups, find_distinct, is_any_of, list_distinct, mix
 from collector.detection.framework.state import F64, U64, Bools, Slots
 from collector.storage.columns import RowBatch
@@ -84,9 +86,12 @@ class Events:
     objects: TouchedRows
     novel: F64  # Objects the pair had not touched before.
 
-    def __init__(self, batch: RowBatch, rows: Slots, received_at: int | Slots) -> None:
-        """`received_at`: of all rows of the batch or of each, unix seconds."""
+    def __init__(
+        self, batch: RowBatch, rows: Slots, received_at: int | Slots, losses: Sequence[ServiceLoss] = ()
+    ) -> None:
+        """`received_at`: of all rows of the batch or of each, unix seconds. `losses`: what came with them."""
         self.batch = batch
+        self.losses = losses
         self.rows = rows
         self._received_at = received_at
         self.is_used = np.zeros(len(rows), np.bool_)  # Which were added to a window of their endpoint.

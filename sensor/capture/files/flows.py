@@ -19,6 +19,7 @@ from sensor.core.calls import CallFigures, Ends, Exchange, Role
 from sensor.http.bodies import BodyRoom
 from sensor.http.hpack import HuffmanStrings
 from sensor.http.http1.grammar import RULES, Fault
+from sensor.http.http1.head import shorten_head
 from sensor.http.http1.pairs import Transaction
 from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
 from sensor.http.http2.streams import StreamCall
@@ -178,8 +179,7 @@ def format_address(packed: bytes) -> str:
     return str(address)
 
 
-# bpf/conn.h, REQUEST_COPY and RESPONSE_COPY.
-REQUEST_HEAD_BYTES: Final = 8_192
+# bpf/conn.h, RESPONSE_COPY.
 RESPONSE_HEAD_BYTES: Final = 1_024
 
 
@@ -208,6 +208,7 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
     if request is None or request.head is None or Fault.HEAD_CUT in request.faults:
         return None
     raw = request.head.raw
+    head = shorten_head(raw)
     status_code, response_head, response_bytes = 0, b"", 0
     first_ns = last_ns = request.started_ns
     if response is not None:
@@ -240,8 +241,8 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         name_ends(flow),
         figures,
         transaction.number,
-        raw[:REQUEST_HEAD_BYTES],
-        len(raw) > REQUEST_HEAD_BYTES,
+        head,
+        len(head) < len(raw),
         response_head,
         bodies=join_bodies(request, response),
         request_messages=messages[0],

@@ -15,12 +15,14 @@ from sensor.capture.packets.exchange import ExchangeAssembler
 from sensor.capture.packets.port_counts import StreamCalls, read_port_counts, take_first_bytes
 from sensor.capture.packets.table_file import TableFile
 from sensor.capture.source import NO_RECORDS, Capture
+from sensor.core.addresses import name_address
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount, StageCounter
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import PortCount
+from sensor.coverage.unread import Unread, UnreadCount, UnreadEnd, UnreadReason
 from sensor.ebpf.abi import (
     CLIENT_END,
     COUNTERS_SIZE,
@@ -30,6 +32,9 @@ from sensor.ebpf.abi import (
     RECORD,
     STREAM_RECORD,
     STREAM_RECORDS_BYTES,
+    UNREAD_COUNT,
+    UNREAD_KEY,
+    UNREAD_SIZE,
     Counter,
     OverflowTotals,
     Records,
@@ -104,6 +109,7 @@ class PacketCapture(Capture):
             pieces=self.pieces,
         )
         self._lost_events = 0
+        self._read_unread = 0  # Counter.UNREAD when the map was read last.
         self._listening: set[int] = set()
         self._last_counters: dict[Counter, int] = {}
         self._last_counts: tuple[StageCount, ...] = ()
@@ -265,6 +271,18 @@ class PacketCapture(Capture):
             self._stream_calls,
             self._clock.monotonic_ns(),
         )
+
+    def unread(self) -> Unread:
+        """What clients sent that no call explains, since the load; after `close` the last totals."""
+        totals = self._assembler.unread
+        if not self._is_closed and self._read_unread != (count := self.counters()[Counter.UNREAD]):
+            self._read_unread = count
+            fd = self._program.maps["unread"]
+            for key, value in read_batch(fd, UNREAD_KEY.size, UNREAD_COUNT.size, UNREAD_SIZE):
+                cgroup_id, address, port, family, reason = UNREAD_KEY.unpack(key)
+                end = UnreadEnd(cgroup_id, port, name_address(family, address), UnreadReason(reason))
+                totals.observe(end, UnreadCount(*UNREAD_COUNT.unpack(value)))
+        return totals.totals
 
     def figures(self) -> tuple[Figure, ...]:
         per_call = (

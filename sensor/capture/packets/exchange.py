@@ -24,8 +24,10 @@ import msgspec
 from sensor.core.addresses import name_address
 from sensor.core.calls import NO_HASHES, CallFigures, Ends, Exchange, KernelHashes, Role
 from sensor.core.health import StageCounter, take_each
+from sensor.coverage.unread import UnreadEnd, UnreadReason, UnreadTotals
 from sensor.ebpf.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
 from sensor.ebpf.pieces import Pieces
+from sensor.http.http1.head import HEAD_BYTES_KEPT, shorten_head
 
 # Connections remembered, and their heads together; a usual one has half a kilobyte.
 OPEN_MAX: Final = 16_384
@@ -91,7 +93,7 @@ logger = logging.getLogger(__name__)
 EARLY_AFTER_NS: Final = 1_000_000_000
 # Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up: nobody sees how it ends.
 PENDING_MAX: Final = 16_384
-# Their heads together; a hostile client could send 8 KiB heads on every connection it opens.
+# Their heads together; a hostile client could send long heads on every connection it opens.
 PENDING_BYTES_MAX: Final = 16 << 20
 
 DROP_HEAD_LOST: Final = "request_head_lost"
@@ -111,6 +113,8 @@ def _join(head: bytes, event: KernelEvent, data: bytes) -> tuple[bool, bytes]:
     """A head with its next part; False, and without it, where the ring had no room for one before."""
     if event.flags & _FIRST:
         return True, data
+    if event.flags & _TRUNCATED and not data:
+        return True, head
     return (True, head + data) if event.position == len(head) else (False, head)
 
 
@@ -150,6 +154,7 @@ class ExchangeAssembler:
         self._pending_bytes = 0
         self._calls: dict[int, list[int]] = {}  # Pending calls of each connection, ascending.
         self.upgrades = Upgrades()
+        self.unread = UnreadTotals()
         self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
         self._doubtful_ns = -1
 
@@ -214,6 +219,20 @@ class ExchangeAssembler:
         pending.head = event
         pending.is_truncated = bool(event.flags & _TRUNCATED)
         pending.is_complete = is_whole and bool(event.flags & _LAST)
+        if pending.is_complete and len(pending.request) > HEAD_BYTES_KEPT:
+            self._shorten_head(pending, event)
+
+    def _shorten_head(self, pending: _Pending, event: KernelEvent) -> None:
+        short = shorten_head(pending.request)
+        left_out = len(pending.request) - len(short)
+        self._pending_bytes -= left_out
+        pending.request = short
+        if event.role == Role.SERVER:
+            address = name_address(event.family, event.remote_address)
+            end = UnreadEnd(event.cgroup_id, event.local_port, address, UnreadReason.HEAD)
+            # The kernel has counted the head where it did not copy all of it.
+            self.unread.add(end, calls=not pending.is_truncated, size=left_out)
+        pending.is_truncated = True
 
     def _take_answer(self, event: KernelEvent, data: bytes, out: list[Exchange]) -> None:
         key = (event.connection, event.call)

@@ -20,6 +20,7 @@ from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount, StageCounter, take_each
 from sensor.coverage.row import PortCount
+from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import (
     SYSCALL_CONN,
     SYSCALL_COUNTER_PARTS,
@@ -150,6 +151,9 @@ class SyscallCapture(Capture):
         if self._is_closed:
             return self._last_coverage
         return read_port_counts(self._program.maps["ports"], streams=self._stream_calls)
+
+    def unread(self) -> Unread:
+        return self._conversations.unread.totals
 
     def figures(self) -> tuple[Figure, ...]:
         counters = self.syscall_counters()

@@ -23,9 +23,11 @@ from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
 from sensor.core.addresses import name_address
 from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
+from sensor.coverage.unread import REFUSALS, UnreadEnd, UnreadReason, UnreadTotals
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
+from sensor.http.http1.head import shorten_head
 from sensor.http.http1.pairs import Http1Connection, Message, Transaction
 from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
@@ -83,8 +85,7 @@ MAX_CONNECTIONS: Final = 16_384
 PATIENCE_NS: Final = 50_000_000
 # Reads that wait for what was written before them, of one connection; one is the rule.
 MAX_WAITING: Final = 64
-# As capture by packets cuts them (bpf/conn.h, REQUEST_COPY and RESPONSE_COPY).
-REQUEST_HEAD_BYTES: Final = 8_192
+# As capture by packets cuts it (bpf/conn.h, RESPONSE_COPY).
 RESPONSE_HEAD_BYTES: Final = 1_024
 # Longer than any frame of HTTP/2: what is missing where nobody looked.
 _CUT_BYTES: Final = 1 << 25
@@ -125,8 +126,12 @@ class Conversations:
         stage: StageCounter,
         refuse: Callable[[SyscallEvent, Verdict], None],
         find_room: Callable[[int], BodyRoom] | None = None,
+        is_encrypted: bool = False,
     ) -> None:
-        """`find_room` gives where the bodies of a cgroup's calls are kept; without it none is."""
+        """`find_room` gives where the bodies of a cgroup's calls are kept; without it none is. `is_encrypted`: TLS
+        carries the calls."""
+        self._is_encrypted = is_encrypted
+        self.unread = UnreadTotals()
         self._find_room = find_room
         self._to_unix_ns = to_unix_ns
         self._stage = stage
@@ -368,8 +373,23 @@ class Conversations:
             self._tell(connection, connection.http1.finish(is_closed=False, is_lost=True), out)
         self._forget(connection)
 
+    def _note_answer(self, connection: Connection, transaction: Transaction) -> None:
+        """An answer that no request explains. The first of a connection may be of one that was joined within a call."""
+        has_stopped = connection.http1.stopped[0] is not None
+        head = transaction.response.head if transaction.response is not None else None
+        if head is not None and head.start.status_code not in REFUSALS and (transaction.number or has_stopped):
+            self._note_unread(connection, UnreadReason.POSITION, calls=1, size=0)
+
+    def _note_unread(self, connection: Connection, reason: UnreadReason, *, calls: int, size: int) -> None:
+        ends = _find_ends(connection)
+        if ends.role is Role.SERVER and ends.remote_port and (calls or size):
+            end = UnreadEnd(ends.cgroup_id, ends.local_port, ends.remote_address, reason, self._is_encrypted)
+            self.unread.add(end, calls=calls, size=size)
+
     def _forget(self, connection: Connection) -> None:
         socket = connection.event.socket
+        if not connection.is_http2 and not connection.http1.is_upgraded:
+            self._note_unread(connection, UnreadReason.POSITION, calls=0, size=connection.http1.unread_request_bytes)
         del self._connections[socket]
         self._open.pop(socket, None)
         self._holding.discard(socket)
@@ -393,11 +413,15 @@ class Conversations:
         if request is None or request.head is None or Fault.HEAD_CUT in request.faults:
             if is_final:
                 self._stage.drop(DROP_HEAD_LOST)
+                self._note_answer(connection, transaction)
             return None
         if is_final:
             self._stage.use()
         connection.calls += not is_rest
         raw = request.head.raw
+        head = shorten_head(raw)
+        if is_final and len(head) < len(raw):
+            self._note_unread(connection, UnreadReason.HEAD, calls=1, size=len(raw) - len(head))
         status_code, response_head, response_bytes = 0, b"", 0
         first_ns = last_ns = request.started_ns
         if response is not None:
@@ -422,8 +446,8 @@ class Conversations:
             _find_ends(connection),
             figures,
             connection.calls - 1,
-            raw[:REQUEST_HEAD_BYTES],
-            len(raw) > REQUEST_HEAD_BYTES,
+            head,
+            len(head) < len(raw),
             response_head,
             bodies=join_bodies(request, response) if is_final else None,
         )

@@ -32,6 +32,7 @@ from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
+from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import (
     ESTIMATED_CLASS,
     OVERFLOW_KEY,
@@ -320,6 +321,9 @@ class TlsCapture(Capture):
         if self._calls_per_second == self._most_calls_per_second:
             return covered
         return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in covered]
+
+    def unread(self) -> Unread:
+        return {**self._below.unread(), **self._reader.unread}
 
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""

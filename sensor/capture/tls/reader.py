@@ -18,6 +18,7 @@ from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.split import PortReading
 from sensor.core.calls import Exchange, Role
 from sensor.core.health import TLS_STAGE, StageCounter, take_each
+from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.websocket import is_client_frame
@@ -54,7 +55,9 @@ class TlsReader:
         self._refuse = refuse
         self._bodies = bodies
         find_room = bodies.find_room if bodies is not None else None
-        self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
+        self._conversations = Conversations(
+            to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room, is_encrypted=True
+        )
         self._local = LocalClients(
             self._conversations.leave, is_served_here=self._is_served_here, on_forgotten=self._forget_session
         )
@@ -69,6 +72,11 @@ class TlsReader:
     def local_clients(self) -> int:
         """Calls left to their server's end."""
         return self._local.calls
+
+    @property
+    def unread(self) -> Unread:
+        """What clients sent that no call explains."""
+        return self._conversations.unread.totals
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: of the connections."""

@@ -7,25 +7,7 @@
 #define APIDAE_CALL_EVENTS_H
 
 #include "consumer.h"
-
-/* ---- addresses ------------------------------------------------------------------------------------------------------------------ */
-
-/* Of the packet in hand: `from` and `to` have 16 bytes each, zeroed. Gives the family. */
-static __always_inline u8 read_addresses(struct __sk_buff *skb, u8 *from, u8 *to) {
-  u8 ip[40];
-  if (bpf_skb_load_bytes(skb, 0, ip, 40) < 0)
-    return 0;
-  u8 family = ip[0] >> 4;
-  if (family == 4) {
-    __builtin_memcpy(from, ip + 12, 4);
-    __builtin_memcpy(to, ip + 16, 4);
-  } else {
-    __builtin_memcpy(from, ip + 8, 16);
-    __builtin_memcpy(to, ip + 24, 16);
-  }
-  return family;
-}
-
+#include "unread.h"
 
 static __always_inline int is_egress(struct __sk_buff *skb) { return read_direction(skb) == EGRESS; }
 
@@ -198,6 +180,8 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
   e.position = V(f->copied);
   u32 size = V(f->draft_size), from = V(f->draft_from);
   f->copied += size;
+  if (V(f->draft_flags) & F_TRUNCATED)
+    f->copied = REQUEST_COPY; /* What follows would leave a hole. */
   if (V(f->draft_kind) == E_REQUEST_HEAD) {
     if (is_egress(skb))
       e.family = read_addresses(skb, e.local_address, e.remote_address);
@@ -214,16 +198,28 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
   return is_put;
 }
 
-/* Decides with the first part of a request head whether it goes up at all. */
+/* Decides with the first part of a request head whether it goes up at all, and with each part past the deposit whether more of it does. */
 static __always_inline void begin_head(const struct bpf_sock *sk, const struct conn *c, struct flow *f, const struct settings *set, u64 now) {
-  if (!(V(f->draft_flags) & F_FIRST) || !V(set->is_recognising))
+  u32 is_first = V(f->draft_flags) & F_FIRST, size = V(f->draft_size), copied = V(f->copied);
+  if (!V(set->is_recognising) || (!is_first && (V(f->is_muted) || copied + size <= HEAD_DEPOSIT || !size)))
     return;
-  /* What comes in parts is paid for as the most that may come. */
-  u32 is_part = !(V(f->draft_flags) & F_LAST), bytes = V(f->draft_size) + is_part * REQUEST_COPY;
-  f->is_muted = !V(f->is_paid) && !take_consumer_head(sk, c, f, set, bytes, now);
+  u32 is_part = is_first && !(V(f->draft_flags) & F_LAST);
+  u32 is_paid = (is_first && V(f->is_paid)) || take_consumer_head(sk, c, f, set, size + is_part * HEAD_DEPOSIT, now);
   f->is_paid = 0;
-  if (!V(f->is_muted))
-    count(C_HEADS);
+  if (is_first) {
+    f->is_muted = !is_paid;
+    if (is_paid)
+      count(C_HEADS);
+  } else if (!is_paid) {
+    f->draft_size = 0;
+    f->draft_flags |= F_TRUNCATED;
+  }
+}
+
+/* What of a head goes up no more. */
+static __always_inline void note_head(struct conn *c, const struct flow *f) {
+  u64 flags = V(f->draft_flags), is_cut = (flags & F_TRUNCATED) / F_TRUNCATED * is_none(V(f->is_muted));
+  add_unread(c, UNREAD_HEAD, is_cut * ((flags & F_LAST) / F_LAST), is_cut * (V(f->offset) - V(f->head_from) - V(f->draft_size)));
 }
 
 static __always_inline void end_head(struct flow *f, struct call *s) {
@@ -255,9 +251,11 @@ static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, str
   struct call *s = slot(sk, c, number);
   if (s && s->number != number)
     s = 0;
-  if (V(f->draft_kind) == E_REQUEST_HEAD)
+  if (V(f->draft_kind) == E_REQUEST_HEAD) {
     begin_head(sk, c, f, set, now);
-  else if (s && V(s->flags) & CALL_RECORD)
+    note_head(c, f);
+  }
+  if (V(f->draft_kind) != E_REQUEST_HEAD && s && V(s->flags) & CALL_RECORD)
     f->draft_kind = E_RECORD + (V(f->draft_kind) == E_RESPONSE_HEAD);
   if (V(f->draft_kind) >= E_RECORD) {
     if (s)

@@ -15,7 +15,9 @@
 #define WAIT_MAX 40     /* Segments ignored while a missing one is awaited. */
 #define TRIES_MAX 8     /* Messages looked at before a connection is given up as not HTTP. */
 #define METHOD_MAX 32   /* The longest registered method has 17 letters. */
-#define REQUEST_COPY 8192
+#define REQUEST_COPY 262144 /* Of a head, within the budget of its bytes. As MAX_HEAD_BYTES of sensor/http/http1/stream.py. */
+#define HEAD_PIECE 65536    /* Of a packet. */
+#define HEAD_DEPOSIT 8192   /* What a head that comes in several packets pays for at first. */
 #define RESPONSE_COPY 1024
 #define PORT_FLUSH_BYTES (1 << 18)
 #define PORT_FLUSH_CALLS 16
@@ -162,6 +164,8 @@ struct conn {
   u8 stop_kind;        /* enum stop_kind, of `stop_counted`. */
   u8 is_spared;        /* Its peer is never blocked. */
   u32 lost;            /* As of struct frames_event. */
+  struct unread_count unread[UNREAD_REASONS]; /* Not yet in the map `unread` (unread.h), by enum unread_reason. */
+  u64 is_unread;       /* There is something. */
   struct call calls[QUEUE_INLINE];
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Fills events and puts them into the ring, in the smallest of six sizes that holds them: a reservation's size must be a constant. */
+/* Fills events and puts them into the ring, in the smallest of eight sizes that holds them: a reservation's size must be a constant. */
 #ifndef APIDAE_EMIT_H
 #define APIDAE_EMIT_H
 
@@ -16,6 +16,8 @@ RESERVATION(512)
 RESERVATION(1024)
 RESERVATION(2048)
 RESERVATION(8192)
+RESERVATION(16384)
+RESERVATION(65536)
 
 /* bcc rewrites ring calls in functions, not in macros. */
 static __always_inline void *reserve_0(void) { return events.ringbuf_reserve(sizeof(struct http_event)); }
@@ -24,6 +26,8 @@ static __always_inline void *reserve_512(void) { return events.ringbuf_reserve(s
 static __always_inline void *reserve_1024(void) { return events.ringbuf_reserve(sizeof(struct event_1024)); }
 static __always_inline void *reserve_2048(void) { return events.ringbuf_reserve(sizeof(struct event_2048)); }
 static __always_inline void *reserve_8192(void) { return events.ringbuf_reserve(sizeof(struct event_8192)); }
+static __always_inline void *reserve_16384(void) { return events.ringbuf_reserve(sizeof(struct event_16384)); }
+static __always_inline void *reserve_65536(void) { return events.ringbuf_reserve(sizeof(struct event_65536)); }
 static __always_inline struct call_record *reserve_record(void) { return records.ringbuf_reserve(sizeof(struct call_record)); }
 static __always_inline void submit_record(struct call_record *record) { records.ringbuf_submit(record, WAKE_WAITING); }
 static __always_inline void submit(void *event) { events.ringbuf_submit(event, WAKE_WAITING); }
@@ -64,7 +68,11 @@ static __always_inline int put(struct __sk_buff *skb, const struct http_event *e
     FILL(1024);
   if (n <= 2048)
     FILL(2048);
-  FILL(8192);
+  if (n <= 8192)
+    FILL(8192);
+  if (n <= 16384)
+    FILL(16384);
+  FILL(65536);
 }
 
 #endif

@@ -23,6 +23,8 @@ static __always_inline void draft_head(struct flow *f, u32 end) {
     f->draft_flags |= F_TRUNCATED;
     return;
   }
+  if (limit - copied > HEAD_PIECE)
+    limit = copied + HEAD_PIECE;
   if (size > limit - copied) {
     size = limit - copied;
     f->draft_flags |= F_TRUNCATED;

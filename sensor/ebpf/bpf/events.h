@@ -317,7 +317,32 @@ enum counter {
   C_STOPS_LOST,          /* Connections to be reset that found their ring full. */
   C_MATCHED,             /* Calls of HTTP/2 that came as one record. */
   C_SHARES_SPENT,        /* Heads beyond the budget of a consumer or address that had had its share of it. */
+  C_UNREAD,              /* Times that something was added to `unread`. */
   C_COUNT,
+};
+
+/* Why bytes of a client are of no call. */
+enum unread_reason {
+  UNREAD_POSITION = 1, /* Behind a fault or bytes that were missed: it is not known where the next request begins. */
+  UNREAD_SEGMENT = 2,  /* Behind the last message that is read of a segment. */
+  UNREAD_NOT_HTTP = 3, /* The first bytes of a connection are no request. */
+  UNREAD_HEAD = 4,     /* Of a request head, past what is copied. */
+};
+#define UNREAD_REASONS 5
+
+/* Whose they are. */
+struct unread_key {
+  u64 cgroup_id;  /* Of the server, as is `port`. */
+  u8 address[16]; /* Of the client; IPv4 in the first four bytes. */
+  u16 port;
+  u8 family;
+  u8 reason;
+  u8 _pad[4];
+};
+
+struct unread_count {
+  u64 calls; /* Answers that no request explains; of UNREAD_HEAD heads. */
+  u64 bytes; /* That the client sent. */
 };
 
 /* What a connection carries; part of the key of the `ports` map. */

@@ -14,6 +14,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
   struct hand h;
   if (!take_hand(skb, &h, 0))
     return PASS;
+  flush_unread(skb, h.c, h.direction);
   struct flow *other = &h.c->flow[!h.direction];
   u32 request_direction = h.c->request_direction & 1;
   if (h.c->kind != K_HTTP || (closing == CLOSE_FIN && h.direction == request_direction)) {

@@ -93,4 +93,20 @@ static __always_inline int parse_packet(struct __sk_buff *skb, struct packet *p,
   return 1;
 }
 
+/* Of the packet in hand: `from` and `to` have 16 bytes each, zeroed. Gives the family. */
+static __always_inline u8 read_addresses(struct __sk_buff *skb, u8 *from, u8 *to) {
+  u8 ip[40];
+  if (bpf_skb_load_bytes(skb, 0, ip, 40) < 0)
+    return 0;
+  u8 family = ip[0] >> 4;
+  if (family == 4) {
+    __builtin_memcpy(from, ip + 12, 4);
+    __builtin_memcpy(to, ip + 16, 4);
+  } else {
+    __builtin_memcpy(from, ip + 8, 16);
+    __builtin_memcpy(to, ip + 24, 16);
+  }
+  return family;
+}
+
 #endif

@@ -12,6 +12,7 @@
 #include "ports.h"
 #include "sockets.h"
 #include "walk.h"
+#include "unread.h"
 
 #define PASS 1
 
@@ -91,6 +92,7 @@ static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *
   if (V(f->offset) < skb->len) {
     call_walk(skb, is_deferred);
     count(C_TAIL_FAILED);
+    add_unread(c, UNREAD_SEGMENT, 0, (skb->len - V(f->offset)) * (1 - (V(f->is_response) & 1)));
     lose_position(sk, c, f);
   }
   if (c->kind == K_HTTP && is_flush_due(c, f))

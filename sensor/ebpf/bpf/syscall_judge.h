@@ -25,7 +25,7 @@ static __always_inline int judge(u64 word, u32 size) {
     if (i >= size)
       return 3;
     u8 c = word >> (8 * i);
-    if (c == ' ' && i >= 3)
+    if ((c == ' ' || c == '\t' || c == '\v' || c == '\f') && i >= 3)
       return 1;
     if (!is_method_byte(c))
       return 0;

@@ -161,7 +161,9 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 _FRAMING_LIKE = re.compile(rb"(?i)[\x00-\x20\"']*(?:content[-_]length|transfer[-_]encoding)[^:\x21-\x7e]*(?::|\Z)")
 _STATUS_LINE = re.compile(rb"(HTTP|RTSP|ICE)/(\d)\.(\d) (\d{3})(?: (.*)|\Z)", re.DOTALL)
 _STATUS_LINE_LENIENT = re.compile(rb"HTTP/(1)\.(\d) (\S{3,8})(?: (.*)|\Z)", re.DOTALL)
-_REQUEST_LINE_LENIENT = re.compile(rb"([" + _TCHAR + rb"]{1,32})[ \t]+(\S.*?)[ \t]+HTTP/(\d)\.(\d)[ \t]*\Z", re.DOTALL)
+_REQUEST_LINE_LENIENT = re.compile(
+    rb"([" + _TCHAR + rb"]{1,32})[ \t\v\f]+(\S.*?)[ \t\v\f]+HTTP/(\d)\.(\d)[ \t\v\f]*\Z", re.DOTALL
+)
 
 # chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ), RFC 9112 section 7.1.1, without the BWS.
 _QUOTED = rb'"(?:[\t\x20!\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*'
@@ -322,7 +324,7 @@ def read_chunk_line(line: bytes) -> tuple[int, Fault | None] | Fault:
     return size, Fault.CHUNK_EXTENSION if match[3] else Fault.CHUNK_SIZE_SPACE
 
 
-# Node takes 2,000 field lines, nginx and Apache 100; what comes after is not kept.
+# Node takes 2,000 field lines, Apache 100, others as many as a head holds; of what comes after only framing is read.
 MAX_FIELDS: Final = 2_000
 
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
@@ -405,7 +407,7 @@ class Fields:
         value = value.strip(b" \t")
         if len(self.lines) < MAX_FIELDS:
             self.lines.append((name, value))
-        elif Fault.HEAD_SIZE not in self.faults:
+        elif self._is_strict and Fault.HEAD_SIZE not in self.faults:
             self.faults.append(Fault.HEAD_SIZE)
         self._note(name.lower(), value)
 

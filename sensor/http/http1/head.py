@@ -10,7 +10,8 @@ for, not whether they are legal. RFC 9112 is the grammar, and the parser is as l
     target       = origin-form / absolute-form / authority-form / asterisk-form      section 3.2
 
 The copy limit may cut a head (`is_truncated`). Then its last line may not be whole, and readers of that header must
-treat it as cut. Header values stay bytes, names are lower case.
+treat it as cut. Header values stay bytes, names are lower case. A long head that came whole is shortened instead
+(`shorten_head`): fields that say who calls what are kept, wherever they stand.
 
 The heads of one client differ in a few lines only. So `_HeaderLines` caches the `Header` of recent lines, with what
 `sensor.describe` derived from them. Headers that nothing downstream reads are dropped. A head then costs 2 us instead
@@ -23,6 +24,7 @@ JA4H). The kernel folds the same into a profile (bpf/fields.h), so one profile h
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -42,9 +44,16 @@ def read_mark(name: bytes, value: bytes) -> bytes:
     return b"%s %s" % (name, product[0] if product else b"")
 
 
-# nginx takes 100 header lines by default in HTTP/2, Apache 100 (LimitRequestFields), Node 2,000; an 8 KiB head holds
-# ~2,700 at most.
+# Bytes of a head that are read in their order, and of its first line. nginx takes four buffers of 8 KiB, Node 16 KiB.
+# Go takes 1 MiB and Apache 800 KiB: of what is behind, fields that identify are read.
+HEAD_BYTES_KEPT: Final = 32 << 10
+# nginx takes 100 header lines by default in HTTP/2, Apache 100 (LimitRequestFields), Node 2,000; 32 KiB hold ~10,000 at
+# most. Behind these, fields that identify are read.
 MAX_HEADERS: Final = 512
+# Fields that say which service is called and who calls, the surest first; other names by a word in them.
+_IDENTIFYING: Final = (b"host", b"authorization", b"proxy-authorization", b"cookie", b"content-type", b"x-api-key")
+_COOKIE_RANK: Final = _IDENTIFYING.index(b"cookie")
+_IDENTIFYING_WORD: Final = re.compile(rb"auth|key|token|secret|session|sign|jwt|credential|user|forwarded|real-ip")
 # RFC 9110 names no bound; longest registered method (UPDATEREDIRECTREF) has 17 characters.
 MAX_METHOD_BYTES: Final = 32
 # DNS names have at most 253 characters (RFC 1035, section 2.3.4); a port adds 6.
@@ -224,6 +233,54 @@ def _split_lenient(data: bytes, is_truncated: bool) -> tuple[list[bytes], bool]:
     return lines, is_truncated
 
 
+def _rank_name(name: bytes) -> int | None:
+    """How well a field of this name (lower case) identifies, 0 best; None: not at all."""
+    if name in _IDENTIFYING:
+        return _IDENTIFYING.index(name)
+    return len(_IDENTIFYING) if _IDENTIFYING_WORD.search(name) else None
+
+
+def bound_headers(headers: list[Header]) -> list[Header]:
+    """The first MAX_HEADERS, and as many of those behind them that identify."""
+    if len(headers) <= MAX_HEADERS:
+        return headers
+    ranked = [(rank, header) for header in headers[MAX_HEADERS:] if (rank := _rank_name(header.name)) is not None]
+    ranked.sort(key=lambda one: one[0])
+    return headers[:MAX_HEADERS] + [header for _, header in ranked[:MAX_HEADERS]]
+
+
+def shorten_head(data: bytes) -> bytes:
+    """A request head of at most twice HEAD_BYTES_KEPT: the first line, fields in their order as far as there is room,
+    and behind them those that identify. `data` is the whole head, or as much of it as was copied. Cost: 20 ns a byte,
+    of heads beyond HEAD_BYTES_KEPT alone."""
+    if len(data) <= HEAD_BYTES_KEPT:
+        return data
+    lines = [line.removesuffix(b"\r") for line in data.lstrip(b"\r\n").split(b"\n")]
+    first, fields = lines[0], lines[1:-1]  # The last is empty, or cut.
+    is_whole = not lines[-1] and bool(fields) and not fields[-1]
+    if len(first) > HEAD_BYTES_KEPT:
+        version = first.rpartition(b" ")[2]
+        first = first[:HEAD_BYTES_KEPT] + (b" " + version if version.startswith(b"HTTP/") else b"")
+    kept, left, rest = [first], HEAD_BYTES_KEPT - len(first), []
+    for line in fields:
+        if not line:
+            continue
+        if len(line) + 2 <= left:
+            kept.append(line)
+            left -= len(line) + 2
+        elif (rank := _rank_name(line.partition(b":")[0].strip(b" \t").lower())) is not None:
+            rest.append((rank, line))
+    rest.sort(key=lambda one: one[0])
+    left = HEAD_BYTES_KEPT
+    for rank, line in rest:
+        if len(line) + 2 > left:  # Whole cookies are known one by one, a part of another value says nothing.
+            line = line[: left - 2].rpartition(b";")[0] if rank == _COOKIE_RANK and left > 2 else b""
+        if line:
+            kept.append(line)
+            left -= len(line) + 2
+    return b"\r\n".join(kept) + (b"\r\n\r\n" if is_whole else b"\r\n")
+
+
 @lru_cache(maxsize=_VALUE_CACHE_ENTRIES)
 def normalize_host(raw: bytes) -> str:
     """Host authority in lower case without a default port or trailing dot; empty when it is not one."""
@@ -336,8 +393,7 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
     headers: list[Header] = []
     own_marks: list[bytes] = []
     find = _lines.find
-    del lines[MAX_HEADERS:], lines[0]
-    for line in lines:
+    for line in islice(lines, 1, None):
         header = find(line)
         if header is UNREAD_HEADER:
             continue
@@ -358,7 +414,7 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
         version,
         host or "",
         content_type or "",
-        headers,
+        bound_headers(headers),
         is_cut,
         (),
         () if is_cut else tuple(own_marks),

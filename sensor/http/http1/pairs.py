@@ -168,6 +168,11 @@ class Http1Connection:
         return self._requests.unread_bytes + self._responses.unread_bytes
 
     @property
+    def unread_request_bytes(self) -> int:
+        """Those that the client sent."""
+        return self._requests.unread_bytes
+
+    @property
     def stopped(self) -> tuple[Fault | None, Fault | None]:
         """What ended the reading of requests and of responses."""
         return self._requests.fault, self._responses.fault

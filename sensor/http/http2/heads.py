@@ -29,6 +29,7 @@ from sensor.http.http1.head import (
     Header,
     Malformed,
     RequestHead,
+    bound_headers,
     normalize_host,
     read_mark,
     read_media_type,
@@ -155,9 +156,8 @@ def _read_request(block: HeaderBlock) -> StreamRequest | Malformed:
                 slots[role] = value
         elif slots[role] is None:
             slots[role] = value
-    del headers[MAX_HEADERS:]
     known_marks = () if unknown_fields or is_agent_unknown else tuple(own_marks)
-    return _make_request(block, slots, headers, tuple(free[:MAX_HEADERS]), unknown_fields, known_marks)
+    return _make_request(block, slots, bound_headers(headers), tuple(free[:MAX_HEADERS]), unknown_fields, known_marks)
 
 
 def _make_request(

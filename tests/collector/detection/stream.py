@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from collector.alerting.alert import AlertSignal
-from collector.core.rows import Ragged, Route, Segment, Service
+from collector.core.rows import Ragged, Route, Segment, Service, ServiceLoss
 from collector.detection.engine import Engine
 from collector.storage.columns import RowBatch, fill_columns
 
@@ -45,6 +45,7 @@ class Row:
     software: str = ""
     passwords: int = 0  # Calls whose body was read and held a password,
     bodies: int = 0  # and those whose body was read and held none.
+    unread: int = 0  # Calls from its address beside it that its sensor could not read.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -136,6 +137,18 @@ def make_batch(
         seen_calls=sum(row.calls for row in rows),
         tls_lost_calls=tls_lost,
         tls_seen_calls=tls_seen,
+        service_losses=tuple(
+            ServiceLoss(
+                service=make_route(row.route).service,
+                is_encrypted=False,
+                lost_calls=row.unread,
+                client_address=row.address,
+                reason=1,
+                unread_bytes=100 * row.unread,
+            )
+            for row in rows
+            if row.unread
+        ),
         strings=strings,
         routes=tuple(make_route(*route) for route in routes),
         route=np.array([routes.index((row.route, row.method)) for row in rows], np.uint32),

@@ -61,6 +61,19 @@ def test_what_a_service_lost_is_taken_and_bounded() -> None:
     assert isinstance(convert_batch(batch, NOW), Refusal)
 
 
+def test_a_client_that_made_calls_unread_is_taken_and_has_an_address() -> None:
+    batch = data_pb2.Batch(node="n", boot_id="b", sequence=1)
+    loss = batch.service_losses.add(lost_calls=9, client_address="2001:DB8::1", unread_reason=2, unread_bytes=700)
+    rows = convert_batch(batch, NOW)
+    assert isinstance(rows, RowBatch)
+    (taken,) = rows.service_losses
+    assert (taken.client_address, taken.reason, taken.unread_bytes) == ("2001:db8::1", 2, 700)
+    loss.unread_bytes = 2**50
+    assert isinstance(convert_batch(batch, NOW), Refusal)
+    loss.unread_bytes, loss.client_address = 1, "<b>"
+    assert isinstance(convert_batch(batch, NOW), Refusal)
+
+
 def test_unknown_enum_values_and_fields_are_kept_and_counted() -> None:
     batch = make_batch()
     batch.rows.role[0] = 99

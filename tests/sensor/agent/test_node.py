@@ -108,7 +108,7 @@ def make_process(pid: int, name: str) -> Process:
 
 def cover(node: Node) -> set[tuple[str, PortProtocol]]:
     counts = [PortCount(port=port, kind=PortProtocol.HTTP, connections=1, bytes=1) for port in (80,)]
-    rows = node.cover(counts, dict.fromkeys(Counter, 0), Restraint(held_seconds=0, limits=()))
+    rows = node.cover(counts, dict.fromkeys(Counter, 0), Restraint(held_seconds=0, limits=()), {})
     return {
         (row.service.workload if row.protocol is not PortProtocol.UNIX else row.address, row.protocol) for row in rows
     }

@@ -45,6 +45,13 @@ def test_other_address_and_other_port_do_not_answer(node: Node) -> None:
     assert found_inode(node, 1, "10.0.0.5") is None
 
 
+def test_without_an_address_one_that_is_bound_exactly_answers_too(node: Node) -> None:
+    """Of what is only counted by port nobody knows the address."""
+    node.sockets.sockets[1] = [make_socket(80, 501, address="127.0.0.1", cgroup_id=7)]
+    assert found_inode(node, 7, "") == 501
+    assert found_inode(node, 8, "") is None
+
+
 def test_other_cgroup_does_not_answer_but_an_untold_one_may(node: Node) -> None:
     node.sockets.sockets[1] = [make_socket(80, 501, cgroup_id=7)]
     assert found_inode(node, 8, "10.0.0.5") is None

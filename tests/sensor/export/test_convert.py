@@ -24,6 +24,7 @@ from sensor.core.calls import (
     SegmentKind,
     WorkloadKind,
 )
+from sensor.coverage.unread import ClientLoss, ClientLosses, UnreadCount, UnreadReason
 from sensor.export import convert
 from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, ServiceWay, find_partition
 from tests.sensor.records import START_NS, change_fields, make_record, make_route, make_service, records
@@ -43,6 +44,7 @@ def serialise(
     converter: BatchConverter | None = None,
     seen: int = 0,
     losses: Mapping[ServiceWay, int] = MappingProxyType({}),
+    client_losses: ClientLosses = MappingProxyType({}),
 ) -> list[SerialisedBatch]:
     converter = converter or BatchConverter(node="node-1", boot_id="boot-1")
     return converter.convert(
@@ -55,6 +57,7 @@ def serialise(
         tls_lost_calls_total=seen // 50,
         tls_seen_calls_total=seen // 2,
         service_losses=losses,
+        client_losses=client_losses,
     )
 
 
@@ -276,6 +279,26 @@ def test_what_a_service_lost_is_sent_once_and_with_its_own_rows() -> None:
     assert send(api) == []
     losses[make_service("api"), True] = 10
     assert send(api) == [("api", True, 3)]
+
+
+def test_clients_of_which_most_is_unread_are_named_with_their_services_rows() -> None:
+    converter = BatchConverter(node="n", boot_id="b")
+    web, api = make_record(), make_record(route=make_route(2, workload="api"))
+    clients = [ClientLoss(make_service("api"), False, f"10.0.0.{n}", UnreadReason.POSITION) for n in range(9)]
+    losses = {client: UnreadCount(n + 1, 100 * n) for n, client in enumerate(clients)}
+
+    def send(record: CallRecord) -> list[tuple[str, int, int, int]]:
+        batches = serialise(make_rows([record]), converter, client_losses=losses)
+        sent = [loss for one in batches for loss in data_pb2.Batch.FromString(one.payload).service_losses]
+        return [(one.client_address, one.lost_calls, one.unread_bytes, one.unread_reason) for one in sent]
+
+    position = data_pb2.UNREAD_REASON_POSITION
+    assert send(web) == []
+    assert send(api) == [(f"10.0.0.{n}", n + 1, 100 * n, position) for n in (8, 7, 6)]
+    losses[clients[8]] = UnreadCount(19, 900)
+    assert send(api)[0] == ("10.0.0.8", 10, 100, position)
+    losses[clients[8]] = UnreadCount(2, 5)  # It was forgotten, and came again.
+    assert ("10.0.0.8", 2, 5, position) in send(api) + send(api) + send(api)
 
 
 def test_what_was_lost_of_tls_is_apart_and_its_rows_say_what_they_are() -> None:

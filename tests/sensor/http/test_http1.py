@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 
 from sensor.http.http1.head import (
     _LINE_CACHE_ENTRIES,
+    HEAD_BYTES_KEPT,
+    MAX_HEADERS,
     Malformed,
     RequestHead,
     _lines,
     parse_request_head,
     read_response_content_type,
+    shorten_head,
 )
 
 TARGETS = [
@@ -80,6 +83,60 @@ def test_cut_head_says_so():
     assert isinstance(head, RequestHead)
     assert head.is_last_header_cut
     assert parse_request_head(b"GET /a/b", True) == Malformed("request_line_truncated")
+
+
+IDENTITY = b"Host: shop\r\nAuthorization: Bearer abc\r\nCookie: sid=1\r\nX-Api-Key: k\r\nX-Session-Token: t\r\n"
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        b"".join(b"X-Pad-%d: %s\r\n" % (number, b"p" * 900) for number in range(200)),
+        b"A: b\r\n" * 20_000,
+        b"X-Auth-Pad: " + b"p" * 60_000 + b"\r\n" + b"".join(b"X-Key-%d: k\r\n" % number for number in range(9_000)),
+        b"X-Pad: " + b"p" * 200_000 + b"\n",
+    ],
+)
+def test_who_calls_what_is_read_wherever_it_stands_in_a_long_head(padding):
+    for raw in (b"GET /a?b=1 HTTP/1.1\r\n" + padding + IDENTITY + b"\r\n",
+                b"GET /a?b=1 HTTP/1.1\r\n" + IDENTITY + padding + b"\r\n"):  # fmt: skip
+        short = shorten_head(raw)
+        assert len(short) <= 2 * HEAD_BYTES_KEPT + 2
+        head = parse_request_head(short, True)
+        assert isinstance(head, RequestHead)
+        assert (head.path, head.query, head.host, head.is_last_header_cut) == ("/a", "b=1", "shop", False)
+        assert (head.get(b"authorization"), head.get(b"cookie")) == (b"Bearer abc", b"sid=1")
+
+
+def test_a_long_query_is_read_to_the_limit_and_does_not_hide_what_follows():
+    attack = b"&q=1%20UNION%20SELECT%20*"
+    raw = b"GET /search?p=" + b"x" * 30_000 + attack + b"x" * 90_000 + b" HTTP/1.1\r\n" + IDENTITY + b"\r\n"
+    head = parse_request_head(shorten_head(raw), True)
+    assert isinstance(head, RequestHead)
+    assert attack.decode() in head.query and len(head.query) < HEAD_BYTES_KEPT
+    assert (head.host, head.version, head.get(b"authorization")) == ("shop", "1.1", b"Bearer abc")
+
+
+def test_of_a_longer_cookie_field_the_first_cookies_are_kept():
+    raw = b"GET / HTTP/1.1\r\nCookie: sid=1; " + b"; ".join(b"c%d=1" % n for n in range(9_000)) + b"\r\nHost: h\r\n\r\n"
+    head = parse_request_head(shorten_head(raw), True)
+    assert isinstance(head, RequestHead)
+    assert head.host == "h"
+    assert head.get(b"cookie").startswith(b"sid=1; c0=1; ") and head.get(b"cookie").endswith(b"=1")
+
+
+def test_fields_past_the_most_that_are_kept_are_read_where_they_identify():
+    raw = b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 2 * MAX_HEADERS + IDENTITY + b"\r\n"
+    head = parse_request_head(raw, False)
+    assert isinstance(head, RequestHead)
+    assert (head.host, head.get(b"authorization"), head.get(b"x-api-key")) == ("shop", b"Bearer abc", b"k")
+    assert len(head.headers) == MAX_HEADERS + 4
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_shortening_never_raises_and_leaves_short_heads_alone(data, times):
+    assert shorten_head(data) == data
+    assert len(shorten_head(data * times)) <= 2 * HEAD_BYTES_KEPT + 300
 
 
 def test_response_content_type():

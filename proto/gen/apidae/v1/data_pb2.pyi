@@ -225,6 +225,14 @@ class AttackEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTACK_EVIDENCE_LARGE: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_INSIDE_CONTACTED: _ClassVar[AttackEvidence]
     ATTACK_EVIDENCE_METADATA_CONTACTED: _ClassVar[AttackEvidence]
+
+class UnreadReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNREAD_REASON_UNSPECIFIED: _ClassVar[UnreadReason]
+    UNREAD_REASON_POSITION: _ClassVar[UnreadReason]
+    UNREAD_REASON_SEGMENT: _ClassVar[UnreadReason]
+    UNREAD_REASON_NOT_HTTP: _ClassVar[UnreadReason]
+    UNREAD_REASON_HEAD: _ClassVar[UnreadReason]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -405,6 +413,11 @@ ATTACK_EVIDENCE_DELAYED: AttackEvidence
 ATTACK_EVIDENCE_LARGE: AttackEvidence
 ATTACK_EVIDENCE_INSIDE_CONTACTED: AttackEvidence
 ATTACK_EVIDENCE_METADATA_CONTACTED: AttackEvidence
+UNREAD_REASON_UNSPECIFIED: UnreadReason
+UNREAD_REASON_POSITION: UnreadReason
+UNREAD_REASON_SEGMENT: UnreadReason
+UNREAD_REASON_NOT_HTTP: UnreadReason
+UNREAD_REASON_HEAD: UnreadReason
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
@@ -611,11 +624,17 @@ class Batch(_message.Message):
     def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., partition: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ..., tls_lost_calls: _Optional[int] = ..., tls_seen_calls: _Optional[int] = ..., service_losses: _Optional[_Iterable[_Union[ServiceLoss, _Mapping]]] = ...) -> None: ...
 
 class ServiceLoss(_message.Message):
-    __slots__ = ("service", "is_encrypted", "lost_calls")
+    __slots__ = ("service", "is_encrypted", "lost_calls", "client_address", "unread_reason", "unread_bytes")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     IS_ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
     LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_REASON_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     service: Service
     is_encrypted: bool
     lost_calls: int
-    def __init__(self, service: _Optional[_Union[Service, _Mapping]] = ..., is_encrypted: _Optional[bool] = ..., lost_calls: _Optional[int] = ...) -> None: ...
+    client_address: str
+    unread_reason: UnreadReason
+    unread_bytes: int
+    def __init__(self, service: _Optional[_Union[Service, _Mapping]] = ..., is_encrypted: _Optional[bool] = ..., lost_calls: _Optional[int] = ..., client_address: _Optional[str] = ..., unread_reason: _Optional[_Union[UnreadReason, str]] = ..., unread_bytes: _Optional[int] = ...) -> None: ...

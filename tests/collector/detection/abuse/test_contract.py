@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from collector.alerting.alert import AbuseSignal, AlertKind
 from collector.alerting.wording import report_signal
-from collector.detection.abuse import bola, credential_rotation, credential_stuffing, injection, scanning
+from collector.detection.abuse import (
+    bola,
+    credential_rotation,
+    credential_stuffing,
+    injection,
+    scanning,
+    unread_traffic,
+)
 from collector.detection.abuse.detector import AbuseDetector
 from collector.detection.engine import Engine
 from collector.detection.framework.state import Arrays
@@ -116,10 +123,14 @@ CASES = {
         kind=AlertKind.MASS_ASSIGNMENT,
         steps=[[call(ACTOR, found=(10 * 64 + 2 * n, 10 * 64 + 2 * n + 1))] for n in range(1, 6)],
     ),
+    "unread_traffic": Case(
+        kind=AlertKind.UNREAD_TRAFFIC,
+        steps=[[Row(route=ITEMS, address=OUTSIDE, unread=60), *call_honestly(1)] for _ in range(12)],
+    ),
 }  # fmt: skip
 UNYOUNG = {"resource_consumption", "injection", "credential_rotation"}  # What needs no hour, or says nothing within it.
 
-AT_ONCE = {"query_cost", "mass_assignment"}  # One row is enough.
+AT_ONCE = {"query_cost", "mass_assignment", "unread_traffic"}  # One row is enough.
 
 every_detector = pytest.mark.parametrize("name", CASES)
 
@@ -293,6 +304,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(credential_rotation, "SOURCES_MAX", FEW // 2)  # It evaluates the first of many newcomers.
     monkeypatch.setattr(credential_rotation, "SEATS_MAX", FEW)
     monkeypatch.setattr(injection, "SENDERS_MAX", FEW)
+    monkeypatch.setattr(unread_traffic, "SOURCES_MAX", FEW)
     scene = Scene()
     scene.engine = Engine(endpoints_max=FEW, consumers_max=FEW, pairs_max=2 * FEW)
     return scene

@@ -10,6 +10,7 @@ from sensor.capture.packets import exchange as exchange_module
 from sensor.capture.packets.exchange import DROP_HEAD_LOST, ExchangeAssembler
 from sensor.core.calls import Role
 from sensor.core.health import StageCounter
+from sensor.coverage.unread import UnreadCount, UnreadEnd, UnreadReason
 from sensor.ebpf.abi import EVENT, EventFlag, EventKind, KernelEvent
 from tests.sensor.records import make_exchange
 
@@ -68,6 +69,33 @@ def assembler(stage: StageCounter) -> ExchangeAssembler:
     return ExchangeAssembler(
         to_unix_ns=lambda ns: ns + SECOND_NS, stage=stage, take_first_bytes=lambda event, data: None
     )
+
+
+def test_a_head_in_long_parts_is_joined_and_shortened(assembler: ExchangeAssembler) -> None:
+    raw = b"GET /long HTTP/1.1\r\n" + b"X-Pad: %s\r\n" % (b"p" * 50_000) + b"Host: shop\r\n\r\n"
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, FIRST, raw[:40_000]),
+            event(EventKind.REQUEST_HEAD, LAST, raw[40_000:], position=40_000),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]
+    )
+    assert exchange.request_head == b"GET /long HTTP/1.1\r\nHost: shop\r\n\r\n"
+    assert exchange.is_request_head_truncated
+    end = UnreadEnd(3, 80, "10.1.2.3", UnreadReason.HEAD)
+    assert assembler.unread.totals == {end: UnreadCount(1, len(raw) - len(exchange.request_head))}
+
+
+def test_a_head_of_which_no_more_is_copied_keeps_what_was(assembler: ExchangeAssembler) -> None:
+    """The budget refused the second part: its event has no data, and a place that fits nothing."""
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, FIRST, b"GET /cut HTTP/1.1\r\nHost: sh"),
+            event(EventKind.REQUEST_HEAD, LAST | EventFlag.TRUNCATED, position=262_144),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]
+    )
+    assert exchange.request_head == b"GET /cut HTTP/1.1\r\nHost: sh" and exchange.is_request_head_truncated
 
 
 def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter) -> None:

@@ -9,6 +9,7 @@ from sensor.capture.syscalls import streams as conversations_module
 from sensor.capture.syscalls.streams import DROP_CUT, PATIENCE_NS, Conversations, Verdict
 from sensor.core.calls import Exchange, Role
 from sensor.core.health import StageCounter
+from sensor.coverage.unread import UnreadCount, UnreadEnd, UnreadReason
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
@@ -95,6 +96,39 @@ def conversations(stage: StageCounter, verdicts: list[Verdict]) -> Conversations
 @pytest.fixture
 def socket(conversations: Conversations) -> Socket:
     return Socket(conversations)
+
+
+def test_answers_to_what_was_not_read_are_counted_by_client(conversations: Conversations, socket: Socket) -> None:
+    """To some servers any white space of Unicode is a blank of the request line."""
+    socket.take(READ, REQUEST)
+    socket.take(WRITE, RESPONSE)
+    for _ in range(3):
+        socket.take(READ, REQUEST.replace(b" /", b"\x1c/"))
+        socket.take(WRITE, RESPONSE)
+    socket.take(SyscallKind.CLOSED)
+    end = UnreadEnd(3, 80, "10.1.2.3", UnreadReason.POSITION)
+    count = conversations.unread.totals[end]
+    assert count.calls == 3 and count.bytes >= 2 * len(REQUEST)
+
+
+def test_a_connection_that_is_joined_within_a_call_hides_nothing(conversations: Conversations, socket: Socket) -> None:
+    socket.take(WRITE, RESPONSE)
+    socket.take(READ, REQUEST)
+    socket.take(WRITE, RESPONSE)
+    socket.take(SyscallKind.CLOSED)
+    assert conversations.unread.totals == {}
+
+
+def test_a_long_head_is_read_as_capture_by_packets_reads_it(conversations: Conversations, socket: Socket) -> None:
+    pad = b"X-Pad: " + b"p" * 15_000 + b"\r\n"
+    socket.take(READ, b"GET /long HTTP/1.1\r\n")
+    for _ in range(4):
+        socket.take(READ, pad)
+    socket.take(READ, b"Host: shop\r\n\r\n")
+    (exchange,) = socket.take(WRITE, RESPONSE)
+    assert exchange.request_head.endswith(b"Host: shop\r\n\r\n") and exchange.is_request_head_truncated
+    end = UnreadEnd(3, 80, "10.1.2.3", UnreadReason.HEAD)
+    assert conversations.unread.totals == {end: UnreadCount(1, 2 * len(pad))}
 
 
 def test_a_call_at_its_server(socket: Socket, stage: StageCounter) -> None:
