@@ -20,8 +20,8 @@ class StoreError(Exception):
 
 
 class RefusedStatementError(StoreError):
-    """The engine does not take a statement or a parameter as it is. That is our mistake, and it stays one when it is
-    tried again."""
+    """The engine does not take a statement, a parameter or a value as it is. That is our mistake, and it stays one when
+    it is tried again."""
 
 
 class Store(Protocol):
@@ -41,7 +41,7 @@ class Store(Protocol):
 
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
         """Append frozen dataclasses whose field names are columns of `table`; an empty sequence is no insert. Raises
-        StoreError.
+        StoreError; where a value does not fit its column, RefusedStatementError, and then nothing was appended.
         """
         ...
 
