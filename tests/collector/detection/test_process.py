@@ -149,7 +149,7 @@ class Failing(Fed):
         return found
 
 
-def test_a_batch_on_which_a_detector_fails_is_left_out_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_batch_on_which_a_detector_fails_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
     wal = Wal(tmp_path, readers=["detectors"], essential="detectors")
     one = follow(tmp_path, [], Failing())
     for sequence in range(1, 6):
