@@ -84,14 +84,19 @@ class DailyUse:
     bytes: int = 0
     foreign: dict[str, None] = field(default_factory=dict)  # Names of others' services that it spoke for, a few.
 
-    def list_exceeded(self) -> tuple[str, ...]:
-        """In words, what is beyond its bound."""
+    def list_exceeded(self) -> tuple[tuple[str, str], ...]:
+        """In words, what is beyond its bound, and what becomes of it."""
         bounds = (
-            ("routes", self.routes, ROUTES_A_DAY),
-            ("revealed words", self.words, WORDS_A_DAY),
-            ("bytes", self.bytes, BYTES_A_DAY),
+            (
+                "routes",
+                self.routes,
+                ROUTES_A_DAY,
+                "Calls of further routes are counted under one route of their service.",
+            ),
+            ("revealed words", self.words, WORDS_A_DAY, "Further words are not taken."),
+            ("bytes", self.bytes, BYTES_A_DAY, "All of it is kept: see that the disk has room for it."),
         )
-        return tuple(f"{used:,} {what} (limit {limit:,})" for what, used, limit in bounds if used > limit)
+        return tuple((f"{used:,} {what} (limit {limit:,})", then) for what, used, limit, then in bounds if used > limit)
 
 
 FOREIGN_NAMED: Final = 5

@@ -9,7 +9,7 @@ from collector.inventory.templates.catalogue import Catalogue
 from collector.receiver.reports import CoverageRecord, FormerName, RevealedWord, WorkloadRecord
 from collector.receiver.sensors import SensorRegistry
 from collector.schemas.service import SchemaQueue
-from collector.storage.base import RefusedStatementError, Store
+from collector.storage.base import Store, insert_most
 from collector.storage.disk import DiskReserve
 from common.figures import Figure, list_figures, make_totals, total
 
@@ -84,17 +84,8 @@ class ReportQueue:
             del self._words[: len(words)]
 
     def _insert(self, table: str, records: Sequence[Any]) -> None:
-        """Write records; one that the store cannot take is counted, and does not keep the others out. Raises
-        StoreError."""
-        try:
-            self._store.insert_records(table, records)
-        except RefusedStatementError:
-            if len(records) == 1:
-                self._counts.records_refused += 1
-                return
-            middle = len(records) // 2
-            self._insert(table, records[:middle])
-            self._insert(table, records[middle:])
+        """Raises StoreError."""
+        self._counts.records_refused += insert_most(self._store, table, records)
 
     def figures(self) -> Iterable[Figure]:
         """For metrics."""

@@ -54,3 +54,16 @@ class Store(Protocol):
     def close(self) -> None:
         """Release the engine; no method may be called after."""
         ...
+
+
+def insert_most(store: Store, table: str, records: Sequence[Any]) -> int:
+    """Append records; one that the table cannot hold keeps no other out. Gives how many were refused. Raises
+    StoreError."""
+    try:
+        store.insert_records(table, records)
+    except RefusedStatementError:
+        if len(records) == 1:
+            return 1
+        middle = len(records) // 2
+        return insert_most(store, table, records[:middle]) + insert_most(store, table, records[middle:])
+    return 0
