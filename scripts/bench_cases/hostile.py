@@ -154,7 +154,7 @@ ATTACKS: Final[dict[str, Callable[[str, Begin], Awaitable[None]]]] = {
 
 
 def attack(name: str, address: str, begun: Any) -> None:
-    """In a process of its own, until it is ended. It gives way: elsewhere it would have a machine of its own."""
+    """In a process of its own, until it is ended; at the lowest priority, since elsewhere it has its own machine."""
     os.nice(19)
 
     async def run() -> None:
