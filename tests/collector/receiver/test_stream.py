@@ -144,16 +144,16 @@ def test_a_node_beyond_its_share_is_held_back_and_no_other_is(monkeypatch: pytes
     """All streams of a node together: another stream gives no second share."""
     size = wrap(1).ByteSize()
     monkeypatch.setattr(witnesses, "BYTES_BURST", size + 1)
-    monkeypatch.setattr(witnesses, "BYTES_RATE", 20 * size)
+    monkeypatch.setattr(witnesses, "BYTES_RATE", 4 * size)
     service = make_service()
 
     async def run() -> None:
         await service.connect(None, Call(wrap(1), node="honest"))
         assert service.context.counts.held_seconds == 0
-        await service.connect(None, Call(wrap(1), wrap(2)))
+        await service.connect(None, Call(wrap(1), wrap(2), wrap(3)))
         held = service.context.counts.held_seconds
         assert held > 0
-        await service.connect(None, Call(wrap(3)))
+        await service.connect(None, Call(wrap(4), wrap(5), wrap(6)))
         assert service.context.counts.held_seconds > held
         held = service.context.counts.held_seconds
         await service.connect(None, Call(node="honest"))
