@@ -48,11 +48,18 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def read_whole(path: Path) -> bytes:
+    """The content of a file of ours. Raises OSError, also where the name is a symbolic link: it leads to what somebody
+    else chose."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read()
+
+
 def read_json(path: Path, convert: Callable[[Any], T], damaged: Exception) -> T | None:
     """What `convert` makes of the JSON in a file; None where there is no file. Raises OSError, and `damaged` as
     `parse_json` does."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         return None
     return parse_json(content, convert, damaged)

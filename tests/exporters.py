@@ -210,7 +210,8 @@ async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
         await entrance.start(life._ingest)
         try:
             entrance.admission.refusals.record("expired", "192.0.2.1", "a sensor is refused")
-            life._ingest._streams.add(_Stream())  # type: ignore[arg-type]
+            life._ingest._streams[_Stream()] = None  # type: ignore[index]
+            life._ingest.context.failures["batch"] += 1
             collector.detectors.counts = Counts(totals=DetectorTotals(), dropped_calls={"late": 0})
             return list(figures.collect_families("apidae_collector_", life._list_figures()))
         finally:

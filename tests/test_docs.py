@@ -198,3 +198,13 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
         "#four: page.md has no such heading",
         "gone.md: there is no such file",
     ]
+
+
+def test_each_claim_of_the_threat_model_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs/use/security.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)", tests))
+    rows = [line for line in text[text.index("## Threat model") :].splitlines() if re.match(r"\| [A-Z]", line)]
+    claims = {row: re.findall(r"`(test_\w+)`", row) for row in rows[1:]}
+    assert len(claims) > 15
+    assert not [row for row, named in claims.items() if not named or not defined.issuperset(named)]

@@ -262,7 +262,7 @@ class AlertKind(StrEnum):
     )
     # A sensor adds more in a day than one node may.
     SENSOR_QUOTA = KindRow("sensor_quota", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(
-        advice="See what calls the node's services by so many paths; routes over the quota are counted together."
+        advice="See what the node's services and their callers do, and who has the node's certificate."
     )
     # A sensor's ends soon and was not renewed.
     SENSOR_CERTIFICATE = KindRow("sensor_certificate", KindGroup.SELF, Subject.NODE, severity=Severity.MEDIUM).in_words(

@@ -175,10 +175,8 @@ def _report_claims(node: str, use: DailyUse, now: float) -> Report:
 
 def _report_quota(node: str, use: DailyUse, now: float) -> Report:
     title = f"Sensor {node} sent more than one node may in a day"
-    why = (
-        f"Since midnight UTC: {', '.join(use.list_exceeded())}. Calls of further routes are counted under one route "
-        "of their service, and further words are not taken."
-    )
+    exceeded = use.list_exceeded()
+    why = f"Since midnight UTC: {', '.join(what for what, _ in exceeded)}. {' '.join(then for _, then in exceeded)}"
     return _report(AlertKind.SENSOR_QUOTA, title, why, now, node=node)
 
 

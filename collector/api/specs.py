@@ -162,7 +162,7 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
                 return _make_model(one, assessor.results)
         raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
 
-    @router.delete("/specs/{name}", summary="Take an API description out")
+    @router.delete("/specs/{name:path}", summary="Take an API description out")
     def delete_spec(name: str) -> RemovedModel:
         """With all its versions."""
         if not table.delete(name):
@@ -170,7 +170,7 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
         assessor.look()
         return RemovedModel(name=name)
 
-    @router.get("/specs/{name}/report", summary="Compare a description with what is seen")
+    @router.get("/specs/{name:path}/report", summary="Compare a description with what is seen")
     def report_spec(name: str, _: Annotated[NoParameters, Query()]) -> SpecReportModel:
         """Documented endpoints with their drift, shadows, zombies and orphans."""
         found = reporter.report(name)

@@ -139,6 +139,8 @@ def revoke(
             add(directory / REVOCATIONS_FILE, now=time.time(), node=(cluster, node) if node else None, serial=serial)
         except ValueError:
             raise ValueError(f"--serial is {serial!r}; give the hexadecimal digits of a serial number") from None
+    if node and not clusters:
+        print(f"No certificate of node {node} is known; the revocation is for one to come.", file=sys.stderr)
     what = f"Node {node}" if node else f"Certificate {serial}"
     print(f"{what} is revoked; a stream that is open ends within seconds.")
 

@@ -13,6 +13,7 @@ The log is read each half second, and what came meanwhile is processed together.
 written beside the checkpoint. It is restored where the clocks prove to have been wrong.
 """
 
+import json
 import logging
 import multiprocessing
 import os
@@ -63,6 +64,7 @@ from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from collector.storage.columns import RowBatch
+from common.durable import write_durably
 from common.figures import Figure, list_figures, make_labelled, make_totals
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
@@ -106,9 +108,12 @@ class Follower:
     unsaved_bytes: int = 0  # Of batches that were judged since.
     _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
     _cuts: CutJournal = field(init=False)
+    _failed_path: Path = field(init=False)
+    _failed: frozenset[Position] = frozenset()  # Ends of batches on which a detector failed.
 
     def __post_init__(self) -> None:
         self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
+        self._failed_path = self.checkpoint_path.with_suffix(".failed")
 
     def resume(self) -> str:
         """Load the checkpoint; without one the log is read from its oldest batch, and so it is where the state cannot
@@ -127,6 +132,7 @@ class Follower:
             self.next_signal = self.taken = checkpoint.next_signal
             self.jumps = checkpoint.jumps
         self._try_disk(lambda: self._cuts.resume(self.position))
+        self._failed = _load_failed(self._failed_path)
         return sentence
 
     @property
@@ -158,14 +164,27 @@ class Follower:
         self.unsaved_bytes += size
         # Without its end in the file these batches may be judged in other groups after a crash.
         self._try_disk(lambda: self._cuts.add(entries[-1].end))
+        try:
+            self._feed(entries)
+        except (OSError, EOFError):
+            raise  # The disk, or the parent is gone.
+        except Exception:
+            # Half of them may be in the state. So this process ends, and the next one goes on from the checkpoint
+            # without what was read here.
+            ends = self._failed | {entry.end for entry in entries}
+            failed = sorted((end.segment, end.offset) for end in ends if end > self.saved_position)
+            write_durably(self._failed_path, json.dumps(failed).encode())
+            raise
+        self.position = max(self.position, entries[-1].end)
+        return True
+
+    def _feed(self, entries: Iterable[Entry]) -> None:
         for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
             self._mind_time(group)
             signals = self.engine.feed(*group.merge(), group.batches)
             if signals:
                 self.tell(Told(self.next_signal, tuple(signals)))
                 self.next_signal += len(signals)
-        self.position = max(self.position, entries[-1].end)
-        return True
 
     def save(self) -> bool:
         """Write a checkpoint and move the log's cursor, if every signal told was taken and the disk takes it."""
@@ -260,9 +279,12 @@ class Follower:
         return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps)
 
     def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
-        """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
-        is counted."""
+        """Batches and when they were received. One that is refused (it was not when it came: another version wrote it),
+        or on which a detector failed, is counted."""
         for entry in entries:
+            if entry.end in self._failed:
+                self.refused_batches += 1
+                continue
             converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
             if isinstance(converted, RowBatch):
                 yield converted, entry.received_unix_ns // _NANOSECONDS
@@ -283,6 +305,14 @@ class Follower:
             disk_errors=self.disk_errors,
         )
         return Counts(totals=totals, dropped_calls=engine.dropped_calls)
+
+
+def _load_failed(path: Path) -> frozenset[Position]:
+    """What `step` wrote; nothing where there is no such file, or it is damaged."""
+    try:
+        return frozenset(Position(*end) for end in json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ hundred bytes of the ten thousand that the API server sends.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import field
@@ -20,6 +20,10 @@ from common.kubernetes.objects import Metadata, Part, Workload, find_workload, r
 from common.kubernetes.reflector import OBJECTS_MAX, WatchCounts
 
 Labels = dict[str, str]
+
+
+# The API server lets no other in; a table's column holds no other.
+PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
 class _Object(Part, frozen=True, kw_only=True):
@@ -32,8 +36,8 @@ class _Object(Part, frozen=True, kw_only=True):
 
 
 class ContainerPort(Part, frozen=True, kw_only=True):
-    container_port: int = 0
-    host_port: int | None = None
+    container_port: PortNumber = 0
+    host_port: PortNumber | None = None
     protocol: str = "TCP"
 
 
@@ -67,9 +71,9 @@ class PodObject(_Object, frozen=True, kw_only=True):
 
 
 class ServicePort(Part, frozen=True, kw_only=True):
-    port: int
+    port: PortNumber
     name: str = ""
-    node_port: int | None = None
+    node_port: PortNumber | None = None
 
 
 class LoadBalancerIngress(Part, frozen=True, kw_only=True):
@@ -109,7 +113,7 @@ class SliceEndpoint(Part, frozen=True, kw_only=True):
 
 class SlicePort(Part, frozen=True, kw_only=True):
     name: str | None = None
-    port: int | None = None
+    port: PortNumber | None = None
 
 
 class EndpointSliceObject(_Object, frozen=True, kw_only=True):
@@ -188,7 +192,7 @@ class AllowedRoutes(Part, frozen=True, kw_only=True):
 
 class Listener(Part, frozen=True, kw_only=True):
     name: str
-    port: int
+    port: PortNumber
     protocol: str
     hostname: str | None = None
     allowed_routes: AllowedRoutes | None = None
@@ -216,7 +220,7 @@ class ParentReference(Part, frozen=True, kw_only=True):
     kind: str = "Gateway"
     namespace: str | None = None
     section_name: str | None = None
-    port: int | None = None
+    port: PortNumber | None = None
 
 
 class HttpPathMatch(Part, frozen=True, kw_only=True):
@@ -237,7 +241,7 @@ class HttpBackend(Part, frozen=True, kw_only=True):
     name: str
     kind: str = "Service"
     namespace: str | None = None
-    port: int | None = None
+    port: PortNumber | None = None
 
 
 class HttpRouteRule(Part, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from collector.kubernetes.exposure import Exposure, ExposureBook
 from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import HeldAddresses, Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept
-from collector.storage.base import Store, StoreError
+from collector.storage.base import Store, StoreError, insert_most
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
 from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
 
@@ -212,10 +212,10 @@ class ClusterWatcher:
         peers, exposures = self._book.take_changed(self._clock()), self._exposures.take_changed()
         try:
             if peers:
-                await asyncio.to_thread(self._store.insert_records, "peer_addresses", peers)
+                self.counts.skipped += await asyncio.to_thread(insert_most, self._store, "peer_addresses", peers)
                 peers = []
             if exposures:
-                await asyncio.to_thread(self._store.insert_records, "exposures", exposures)
+                self.counts.skipped += await asyncio.to_thread(insert_most, self._store, "exposures", exposures)
             self._reason = ""
         except StoreError as error:
             self._book.give_back(peers)

@@ -5,6 +5,7 @@ sent again while its first copy is being written waits for the same write, so it
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,8 @@ from collector.receiver.wal import Append, Wal
 INTERVAL_SECONDS = 0.1
 # Waiting for the disk, all streams together; past it sensors are told to come again.
 PENDING_LIMIT_BYTES = 64 * 1024 * 1024
+# Of these, of one node: twice what a sensor has in flight. The rest is for others.
+PENDING_OF_NODE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 class CommitOutcome(Enum):
@@ -47,6 +50,7 @@ class GroupCommit:
         self._queue: list[Append] = []
         self._futures: dict[tuple[str, str, int], asyncio.Future[Committed]] = {}
         self._pending_bytes = 0
+        self._pending_of_node: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._is_stopping = False
 
@@ -60,12 +64,15 @@ class GroupCommit:
         if self._wal.ledger.is_known(*key):
             future.set_result(Committed(CommitOutcome.DUPLICATE))
             return future
-        if self._pending_bytes + len(append.payload) > PENDING_LIMIT_BYTES or self._is_stopping:
+        size = len(append.payload)
+        is_full = self._pending_bytes + size > PENDING_LIMIT_BYTES
+        if is_full or self._pending_of_node[append.node] + size > PENDING_OF_NODE_LIMIT_BYTES or self._is_stopping:
             future.set_result(Committed(CommitOutcome.RETRY, "The collector is behind with its disk; send again."))
             return future
         self._futures[key] = future
         self._queue.append(append)
-        self._pending_bytes += len(append.payload)
+        self._pending_bytes += size
+        self._pending_of_node[append.node] += size
         self._wake.set()
         return future
 
@@ -96,6 +103,9 @@ class GroupCommit:
             result = Committed(CommitOutcome.RETRY, f"The collector cannot write its log ({why}).")
         for append in appends:
             self._pending_bytes -= len(append.payload)
+            self._pending_of_node[append.node] -= len(append.payload)
+            if not self._pending_of_node[append.node]:
+                del self._pending_of_node[append.node]
             future = self._futures.pop((append.node, append.boot_id, append.sequence))
             if not future.done():
                 future.set_result(result)

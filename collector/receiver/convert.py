@@ -5,6 +5,7 @@ Nothing here raises on wire bytes. Columns are copied by `np.array(field)`, whic
 them at the start. Unknown enum values, bits and fields of a newer sensor are kept, and `count_unknown` counts them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -33,6 +34,7 @@ STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
 SERVICE_LOSS_LIMIT: Final = 1_024
 _UNREAD_BYTES_LIMIT: Final = 1 << 50
 
+logger = logging.getLogger(__name__)
 
 # Fields of a Batch that a RowBatch has as they are.
 _HEAD: Final = (
@@ -65,14 +67,19 @@ def check_protobuf() -> None:
 
 
 def convert_bytes(payload: bytes, now_unix_seconds: float) -> RowBatch | Refusal:
-    """A serialised Batch, as it is kept in the write-ahead log; see `convert_batch`."""
+    """A serialised Batch, as it is kept in the write-ahead log; see `convert_batch`. Whatever stands there, one batch
+    stops nobody who reads the log."""
     if len(payload) > MESSAGE_LIMIT_BYTES:
         return Refusal(f"The batch has {len(payload)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
     try:
         batch = data_pb2.Batch.FromString(payload)
     except DecodeError:
         return Refusal("The batch is not a serialised apidae.v1.Batch.")
-    return convert_batch(batch, now_unix_seconds)
+    try:
+        return convert_batch(batch, now_unix_seconds)
+    except Exception as error:
+        logger.exception("A batch of the log cannot be read")
+        return Refusal(f"The batch cannot be read ({type(error).__name__}).")
 
 
 def convert_batch(batch: data_pb2.Batch, now_unix_seconds: float) -> RowBatch | Refusal:
@@ -187,10 +194,15 @@ def convert_service(service: data_pb2.Service) -> Service:
         cluster=service.cluster[:NAME_LIMIT_BYTES],
         namespace=service.namespace[:NAME_LIMIT_BYTES],
         workload=service.workload[:NAME_LIMIT_BYTES],
-        workload_kind=service.workload_kind,
+        workload_kind=bound_enum(service.workload_kind),
         host_name=service.host_name[:NAME_LIMIT_BYTES],
         port=min(service.port, 65_535),
     )
+
+
+def bound_enum(number: int) -> int:
+    """An enum's value as a byte: the wire has any 32-bit number there, also one below 0."""
+    return min(max(number, 0), 255)
 
 
 def _convert_routes(
@@ -216,7 +228,7 @@ def _convert_routes(
                 host=strings[route.host],
                 method=strings[route.method],
                 segments=tuple(
-                    Segment(segment.kind, strings[segment.text], segment.hash, segment.length)
+                    Segment(bound_enum(segment.kind), strings[segment.text], segment.hash, segment.length)
                     for segment in route.segments
                 ),
                 has_trailing_slash=route.has_trailing_slash,

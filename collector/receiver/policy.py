@@ -114,17 +114,17 @@ def _write_order(order: BlockOrder) -> stream_pb2.Block:
     )
 
 
-def convert_enforcement(report: stream_pb2.EnforcementReport) -> EnforcementReport:
-    """A report, cut to its bounds."""
+def convert_enforcement(report: stream_pb2.EnforcementReport, now_unix_seconds: float) -> EnforcementReport:
+    """A report, cut to its bounds; a time that is yet to come is now."""
     return EnforcementReport(
         epoch=min(report.epoch, _COUNT_LIMIT),
         is_enabled=report.is_enabled,
         reason=report.reason[:TEXT_LIMIT_BYTES],
-        blocks=tuple(_convert_status(status) for status in report.blocks[:STATUSES_LIMIT]),
+        blocks=tuple(_convert_status(status, now_unix_seconds) for status in report.blocks[:STATUSES_LIMIT]),
     )
 
 
-def _convert_status(status: stream_pb2.BlockStatus) -> BlockStatus:
+def _convert_status(status: stream_pb2.BlockStatus, now: float) -> BlockStatus:
     return BlockStatus(
         id=status.id[:NAME_LIMIT_BYTES],
         is_enforced=status.state == stream_pb2.BLOCK_STATE_ENFORCED,
@@ -133,7 +133,7 @@ def _convert_status(status: stream_pb2.BlockStatus) -> BlockStatus:
         stopped_bytes=min(status.stopped_bytes, _COUNT_LIMIT),
         failed_resets=min(status.failed_resets, _COUNT_LIMIT),
         spared_requests=min(status.spared_requests, _COUNT_LIMIT),
-        first_stop_at=min(status.first_stop_unix_ms, _COUNT_LIMIT) / 1_000,
+        first_stop_at=min(status.first_stop_unix_ms / 1_000, now),
     )
 
 

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from threading import Lock
 from typing import Any
 
 from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
-from collector.receiver.convert import Refusal, convert_service
+from collector.receiver.convert import Refusal, bound_enum, convert_service
 from collector.receiver.sensors import Greeting, HealthReport
 from common.bounded import BoundedDict
 
@@ -30,6 +31,7 @@ FIRST_STAGE = (
     "kernel"  # Where every call enters (sensor/capture/packets/capture.py); the later stages see what it passed on.
 )
 _COUNT_LIMIT = 2**63
+_LAG_LIMIT_MS = 31 * 86_400_000  # Rows older than 7 days are not taken, so more says nothing more.
 _CAPTURE_WAYS = {
     stream_pb2.CAPTURE_WAY_CGROUP_SKB: "cgroup_skb",
     stream_pb2.CAPTURE_WAY_SYSCALLS: "syscalls",
@@ -97,11 +99,11 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
         for stage in health.stages[:STAGE_LIMIT]
     ]
     return HealthReport(
-        state=min(max(health.state, 0), 255),
+        state=bound_enum(health.state),
         reason=health.reason[:TEXT_LIMIT_BYTES],
         capture=_CAPTURE_WAYS.get(health.capture, ""),
         fallback_reason=health.fallback_reason[:TEXT_LIMIT_BYTES],
-        lag_ms=min(health.lag_ms, _COUNT_LIMIT),
+        lag_ms=min(health.lag_ms, _LAG_LIMIT_MS),
         spool_bytes=health.spool_bytes,
         memory_bytes=health.memory_bytes,
         cpu_ns=health.cpu_ns,
@@ -168,17 +170,17 @@ def convert_coverage(
 
 def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: datetime) -> CoverageRecord:
     service = convert_service(port.service)
-    protocol = _small(port.protocol)
+    protocol = bound_enum(port.protocol)
     return CoverageRecord(
         node=node,
         boot_id=boot_id,
         cluster=service.cluster,
         namespace=service.namespace,
         workload=service.workload,
-        workload_kind=_small(service.workload_kind),
+        workload_kind=bound_enum(service.workload_kind),
         host_name=service.host_name,
         port=service.port,
-        role=_small(port.role) or _LISTENING,
+        role=bound_enum(port.role) or _LISTENING,
         protocol=protocol,
         address=port.address[:NAME_LIMIT_BYTES],
         is_http_like=int(port.is_http_like or protocol in _HTTP_PROTOCOLS),
@@ -192,10 +194,6 @@ def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: d
         handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
         time=now,
     )
-
-
-def _small(number: int) -> int:
-    return min(max(number, 0), 255)
 
 
 def _write_handshakes(handshakes: stream_pb2.Handshakes, now: datetime) -> str:
@@ -238,7 +236,7 @@ LABEL_LIMIT = 32
 # A key has at most 253 + 1 + 63 characters, a value 63.
 LABEL_LIMIT_BYTES = 400
 _POD_LIMIT = 65_535
-FORMER_NAME_LIMIT = 1_000
+FORMER_NAME_LIMIT = 1_000  # Of one message: more than a node has containers.
 _FORMER_NAME = re.compile(r"[0-9a-f]{12}|pod-[0-9a-f-]{32,36}")
 
 
@@ -275,7 +273,7 @@ def convert_former_names(
     """Former names of a node's workloads, in that node's cluster; others than ids of containers are left out, for a
     sensor may only give a name to what it could not name."""
     now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
-    return [
+    names = (
         FormerName(
             cluster=greeting.cluster,
             node=greeting.node,
@@ -286,9 +284,10 @@ def convert_former_names(
         )
         for told in coverage.workloads[:WORKLOAD_LIMIT]
         if told.namespace
-        for former in told.former_names[:FORMER_NAME_LIMIT]
+        for former in told.former_names
         if _FORMER_NAME.fullmatch(former)
-    ]
+    )
+    return list(islice(names, FORMER_NAME_LIMIT))
 
 
 def convert_workloads(coverage: stream_pb2.Coverage, *, node: str, now_unix_seconds: float) -> list[WorkloadRecord]:

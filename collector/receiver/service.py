@@ -32,7 +32,7 @@ from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
 from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from common.figures import Figure, list_figures, make_gauges, total
+from common.figures import Figure, list_figures, make_gauges, make_labelled, total
 from common.kubernetes.reflector import AccessError, ApiError
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"
@@ -139,6 +139,8 @@ def _shorten(text: str) -> str:
 
 SERVICE_NAME = "apidae.v1.CollectorService"
 METHOD_NAME = "Connect"
+# Of one node at once: a sensor has one, and its successor another.
+STREAMS_OF_NODE_LIMIT = 4
 GRPC_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
 FEATURES = ("blocks", "reveal", "triggers")
 HELLO_TIMEOUT_SECONDS = 10.0
@@ -147,7 +149,7 @@ HELLO_TIMEOUT_SECONDS = 10.0
 class CollectorService:
     def __init__(self, context: IngestContext) -> None:
         self.context = context
-        self._streams: set[SensorStream] = set()
+        self._streams: dict[SensorStream, None] = {}  # The oldest first.
 
     @property
     def streams(self) -> int:
@@ -159,7 +161,9 @@ class CollectorService:
         text = "Seconds until the first certificate of a connected sensor expires."
         left = [("sensor_certificate_left_seconds", text, min(ends) - self.context.clock())] if ends else []
         streams = ("streams", "Sensors that are connected.", self.streams)
-        return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]))
+        text = "Messages of sensors that could not be processed, by kind; each was dropped."
+        failed = make_labelled("ingest_messages_failed", text, "kind", self.context.failures.items())
+        return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]), *failed)
 
     def change_policy(self, policy: SensorPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
@@ -202,11 +206,20 @@ class CollectorService:
         assert not isinstance(admitted, Refused)
         greeting = await self._greet(call, admitted)
         stream = SensorStream(self.context, call, greeting, admitted)
-        self._streams.add(stream)
+        self._make_room(stream.node)
+        self._streams[stream] = None
         try:
             await stream.run()
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
+
+    def _make_room(self, node: str) -> None:
+        """End the oldest stream of a node that has as many as one may have."""
+        own = [stream for stream in self._streams if stream.node == node]
+        for stream in own[: len(own) - STREAMS_OF_NODE_LIMIT + 1] if len(own) >= STREAMS_OF_NODE_LIMIT else ():
+            self.context.counts.streams_displaced += 1
+            del self._streams[stream]
+            stream.end("The node opened another stream, and had as many as one node may have.")
 
     async def _greet(self, call: Any, certificate: SensorCertificate | None) -> Greeting:
         try:

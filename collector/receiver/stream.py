@@ -2,12 +2,20 @@
 it.
 
 A batch is acknowledged when it is durable (collector/receiver/commit.py).
+
+No message ends more than itself: what cannot be processed is counted by kind and dropped. A large message is processed
+in a thread, so that the event loop serves other sensors meanwhile. All streams of a node share what one node may use
+(`Witness.find_wait`). Past it they are not read, which holds their sensor back and loses nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,7 +25,7 @@ from google.protobuf.message import DecodeError
 from collector.core.keys import InstallationKey
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
-from collector.receiver.convert import Refusal, convert_batch, count_unknown
+from collector.receiver.convert import Refusal, UnknownCounts, convert_batch, count_unknown
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
@@ -45,6 +53,8 @@ from common.figures import total
 DIFFERENCE_FEATURE = "policy_difference"  # Of a sensor that takes differences.
 # Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
 IN_FLIGHT_LIMIT = 64
+# From here on a message is processed in a thread: some 20 ms of work.
+THREAD_BYTES = 256 * 1024
 RETRY_AFTER_MS = 1_000
 REVEAL_INTERVAL_SECONDS = 5.0
 
@@ -71,6 +81,8 @@ class IngestCounts:
     revealed_refused: int = total("Answers with words of paths that were refused as malformed.")
     policies_applied: int = total("Policies that sensors put in force.")
     policies_refused: int = total("Policies that sensors refused.")
+    streams_displaced: int = total("Streams that were ended because their node opened more than one node may have.")
+    held_seconds: float = total("Seconds in which streams were not read, since their node had used up its share.")
     acks_unsent: int = total("Acknowledgements that could not be sent: the sensor had left, and sends the batch again.")
 
 
@@ -89,13 +101,26 @@ class IngestContext:
     own_traffic: Callable[[], OwnTraffic]
     reveals: RevealBook
     witnesses: WitnessBook
-    on_coverage: Callable[[list[CoverageRecord]], None]
-    on_workloads: Callable[[list[WorkloadRecord]], None]
+    # The newest report of a node takes the place of its last one.
+    on_coverage: Callable[[str, list[CoverageRecord]], None]
+    on_workloads: Callable[[str, list[WorkloadRecord]], None]
     on_former_names: Callable[[list[FormerName]], None]
     on_revealed: Callable[[list[RevealedWord]], None]
-    on_schemas: Callable[[list[SchemaRecord]], None]
+    on_schemas: Callable[[Sequence[SchemaRecord]], None]
     on_enforcement: Callable[[str, EnforcementReport], None]
     counts: IngestCounts = field(default_factory=IngestCounts)
+    failures: Counter[str] = field(default_factory=Counter)  # Messages that could not be processed, by kind.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PreparedBatch:
+    """A batch that is ready for the log; `schemas` waited for its routes."""
+
+    append: Append
+    rows: int
+    unknown: UnknownCounts
+    is_of_known_key: bool
+    schemas: Sequence[SchemaRecord]
 
 
 class SensorStream:
@@ -126,6 +151,9 @@ class SensorStream:
         try:
             while not self._end_reason and (message := await self._read_or_end(ended)) is not None:
                 await self._take(message)
+                if (wait := self._witness.find_wait()) > 0:
+                    self._context.counts.held_seconds += wait
+                    await asyncio.wait({ended}, timeout=wait)
             if self._tasks:
                 await asyncio.wait(self._tasks)
             if self._end_reason:
@@ -141,7 +169,9 @@ class SensorStream:
         """There is another policy: send it soon."""
         self._is_policy_due.set()
 
-    def end(self) -> None:
+    def end(self, reason: str = "") -> None:
+        """End the stream; with a reason, as refused."""
+        self._end_reason = self._end_reason or reason
         self._is_ended.set()
 
     def check_certificate(self) -> None:
@@ -152,8 +182,7 @@ class SensorStream:
         if reason:
             logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.name, reason)
             self._context.counts.streams_ended_by_certificate += 1
-            self._end_reason = f"The stream ends, for {reason}; enrol this sensor again."
-            self.end()
+            self.end(f"The stream ends, for {reason}; enrol this sensor again.")
 
     async def _read_or_end(self, ended: "asyncio.Task[bool]") -> bytes | None:
         """The next message; None at the end of the stream."""
@@ -166,104 +195,159 @@ class SensorStream:
         message = reading.result() if reading.done() else None
         return message if isinstance(message, bytes) else None
 
-    def _take_coverage(self, coverage: stream_pb2.Coverage) -> None:
+    @property
+    def node(self) -> str:
+        """The name under which the node's rows are kept."""
+        return self._greeting.name
+
+    async def _take(self, message: bytes) -> None:
+        """One message; whatever is wrong with it is counted, and the stream goes on."""
+        if len(message) > MESSAGE_LIMIT_BYTES:
+            await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
+            return
+        async with self._witness.lock:
+            is_large = len(message) >= THREAD_BYTES
+            kind, result = await asyncio.to_thread(self._process, message) if is_large else self._process(message)
+        if isinstance(result, stream_pb2.Ack):
+            await self._refuse(result.sequence, result.reason, result.boot_id)
+        elif isinstance(result, _PreparedBatch):
+            await self._submit(result)
+        else:
+            started = time.thread_time()
+            try:
+                result()
+            except Exception as error:
+                self._count_failure(kind, error)
+            self._witness.spend(time.thread_time() - started, 0)
+
+    def _process(self, message: bytes) -> "tuple[str, _PreparedBatch | stream_pb2.Ack | Callable[[], None]]":
+        """The kind of a message, and the batch, the refusal, or what to do with it in the event loop. Any thread; never
+        raises."""
+        kind, batch, started = "unknown", data_pb2.Batch(), time.thread_time()
+        try:
+            request = parse_request(message)
+            if request is None:
+                return kind, stream_pb2.Ack(reason="The message is not a serialised apidae.v1.ConnectRequest.")
+            kind, batch = request.WhichOneof("message") or kind, request.batch
+            return kind, self._prepare_batch(batch) if kind == "batch" else self._prepare_report(request, kind)
+        except Exception as error:
+            self._count_failure(kind, error)
+            if kind != "batch":
+                return kind, _do_nothing
+            reason = "The collector could not process the batch; its log says where."
+            return kind, stream_pb2.Ack(boot_id=batch.boot_id, sequence=batch.sequence, reason=reason)
+        finally:
+            self._witness.spend(time.thread_time() - started, len(message))
+
+    def _count_failure(self, kind: str, error: Exception) -> None:
+        """The first of a kind is logged, without any text of the message."""
+        failures = self._context.failures
+        failures[kind] += 1
+        if failures[kind] == 1:
+            where = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            logger.error("A %s of the sensor on %r failed (%s):\n%s", kind, self.node, type(error).__name__, where)
+
+    def _prepare_report(self, request: stream_pb2.ConnectRequest, kind: str) -> Callable[[], None]:
+        """What is to be done with a message that is no batch."""
         context, greeting, witness = self._context, self._greeting, self._witness
         now = context.clock()
-        witness.bind_services([port.service for port in coverage.ports], greeting)
-        context.on_coverage(
-            convert_coverage(coverage, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=now)
-        )
-        workloads = convert_workloads(coverage, node=greeting.name, now_unix_seconds=now)
-        context.on_workloads(witness.admit_workloads(workloads, greeting))
-        context.on_former_names(witness.admit_former_names(convert_former_names(coverage, greeting, now), greeting))
+        match kind:
+            case "health":
+                return partial(context.sensors.record_health, self.node, convert_health(request.health))
+            case "coverage":
+                return self._prepare_coverage(request.coverage, now)
+            case "revealed":
+                words = convert_revealed(request.revealed, now)
+                if isinstance(words, Refusal):
+                    return self._count_revealed_refused
+                admitted = witness.admit_words(words, self._secrets)
+                return lambda: context.on_revealed(context.reveals.take(admitted))
+            case "schemas":
+                records = convert_schemas(
+                    request.schemas, node=self.node, boot_id=greeting.boot_id, now_unix_seconds=now
+                )
+                return partial(context.on_schemas, witness.admit_schemas(records))
+            case "enforcement":
+                return partial(context.on_enforcement, self.node, convert_enforcement(request.enforcement, now))
+            case "policy_result":
+                return partial(self._take_policy_result, convert_policy_result(request.policy_result))
+            case _:
+                return self._count_unknown_message  # Of a newer sensor, or a second Hello.
 
-    def _take_schemas(self, schemas: stream_pb2.Schemas) -> None:
-        context, greeting = self._context, self._greeting
-        records = convert_schemas(
-            schemas, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=context.clock()
-        )
-        if admitted := self._witness.admit_schemas(records):
-            context.on_schemas(admitted)
+    def _prepare_coverage(self, coverage: stream_pb2.Coverage, now: float) -> Callable[[], None]:
+        context, greeting, witness = self._context, self._greeting, self._witness
+        witness.bind_services([port.service for port in coverage.ports], greeting)
+        ports = convert_coverage(coverage, node=self.node, boot_id=greeting.boot_id, now_unix_seconds=now)
+        workloads = convert_workloads(coverage, node=self.node, now_unix_seconds=now)
+        workloads = witness.admit_workloads(workloads, greeting)
+        names = witness.admit_former_names(convert_former_names(coverage, greeting, now), greeting)
+
+        def report() -> None:
+            context.on_coverage(self.node, ports)
+            context.on_workloads(self.node, workloads)
+            context.on_former_names(names)
+
+        return report
+
+    def _count_revealed_refused(self) -> None:
+        self._context.counts.revealed_refused += 1
+
+    def _count_unknown_message(self) -> None:
+        self._context.counts.messages_unknown += 1
 
     @property
     def _secrets(self) -> dict[int, bytes]:
         return {key.key_id: key.secret for key in self._context.keys}
 
-    async def _take(self, message: bytes) -> None:
-        """One message; whatever is wrong with it is counted, and the stream goes on."""
-        context, node = self._context, self._greeting.name
-        counts = context.counts
-        if len(message) > MESSAGE_LIMIT_BYTES:
-            await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
-            return
-        request = parse_request(message)
-        if request is None:
-            await self._refuse(0, "The message is not a serialised apidae.v1.ConnectRequest.")
-            return
-        match request.WhichOneof("message"):
-            case "batch":
-                await self._take_batch(request.batch)
-            case "health":
-                context.sensors.record_health(node, convert_health(request.health))
-            case "coverage":
-                self._take_coverage(request.coverage)
-            case "revealed":
-                words = convert_revealed(request.revealed, context.clock())
-                if isinstance(words, Refusal):
-                    counts.revealed_refused += 1
-                else:
-                    context.on_revealed(context.reveals.take(self._witness.admit_words(words, self._secrets)))
-            case "schemas":
-                self._take_schemas(request.schemas)
-            case "enforcement":
-                context.on_enforcement(node, convert_enforcement(request.enforcement))
-            case "policy_result":
-                self._take_policy_result(convert_policy_result(request.policy_result))
-            case _:
-                # Of a newer sensor, or a second Hello.
-                counts.messages_unknown += 1
-
-    async def _take_batch(self, batch: data_pb2.Batch) -> None:
-        counts, context, witness = self._context.counts, self._context, self._witness
-        witness.bind_batch(batch, self._greeting, self._secrets)
-        rows = convert_batch(batch, context.clock())
-        if isinstance(rows, Refusal):
-            await self._refuse(batch.sequence, rows.reason, batch.boot_id)
-            return
-        if rows.node != self._greeting.node:
-            await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
-            return
-        batch.node = self._greeting.name
+    def _prepare_batch(self, batch: data_pb2.Batch) -> _PreparedBatch | stream_pb2.Ack:
+        context, witness, secrets = self._context, self._witness, self._secrets
+        now = context.clock()
+        witness.bind_batch(batch, self._greeting, secrets)
+        rows = convert_batch(batch, now)
+        reason = rows.reason if isinstance(rows, Refusal) else ""
+        if not reason and batch.node != self._greeting.node:
+            reason = "The batch names another node than its Hello."
+        if isinstance(rows, Refusal) or reason:
+            return stream_pb2.Ack(boot_id=batch.boot_id, sequence=batch.sequence, reason=reason)
+        batch.node = self.node
         witness.number_routes(batch, rows.routes)
-        counts.batches_seen += 1
-        unknown = count_unknown(batch)
-        if rows.key_id not in {key.key_id for key in self._context.keys}:
-            # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
-            counts.batches_of_unknown_key += 1
-        counts.unknown_fields += unknown.fields
-        counts.unknown_values += unknown.values
-        counts.rows_seen += len(rows)
-        await self._slots.acquire()
-        append = Append(
-            node=batch.node,
-            boot_id=rows.boot_id,
-            sequence=rows.sequence,
-            received_unix_ns=int(context.clock() * 1e9),
-            payload=batch.SerializeToString(),
+        return _PreparedBatch(
+            append=Append(
+                node=batch.node,
+                boot_id=rows.boot_id,
+                sequence=rows.sequence,
+                received_unix_ns=int(now * 1e9),
+                payload=batch.SerializeToString(),
+            ),
+            rows=len(rows),
+            unknown=count_unknown(batch),
+            is_of_known_key=rows.key_id in secrets,
+            schemas=witness.admit_schemas(()),
         )
-        future = context.commit.submit(append)
-        self._spawn(self._acknowledge(append, future))
-        if admitted := witness.admit_schemas(()):
-            context.on_schemas(admitted)
 
-    async def _acknowledge(self, append: Append, future: "asyncio.Future[Committed]") -> None:
+    async def _submit(self, batch: _PreparedBatch) -> None:
+        counts, append = self._context.counts, batch.append
+        counts.batches_seen += 1
+        # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
+        counts.batches_of_unknown_key += not batch.is_of_known_key
+        counts.unknown_fields += batch.unknown.fields
+        counts.unknown_values += batch.unknown.values
+        counts.rows_seen += batch.rows
+        await self._slots.acquire()
+        future = self._context.commit.submit(append)
+        # Without the payload: a sensor that reads no acknowledgements keeps 64 of these waiting.
+        self._spawn(self._acknowledge(append.boot_id, append.sequence, future))
+        if batch.schemas:
+            self._context.on_schemas(batch.schemas)
+
+    async def _acknowledge(self, boot_id: str, sequence: int, future: "asyncio.Future[Committed]") -> None:
         counts = self._context.counts
         try:
             # Shielded: another stream may wait for the same write.
             result = await asyncio.shield(future)
             if result.outcome is CommitOutcome.DURABLE:
                 counts.batches_durable += 1
-                self._context.sensors.record_batch(append.node)
+                self._context.sensors.record_batch(self.node)
             elif result.outcome is CommitOutcome.DUPLICATE:
                 counts.batches_duplicate += 1
             else:
@@ -271,8 +355,8 @@ class SensorStream:
             await self._write(
                 stream_pb2.ConnectResponse(
                     ack=stream_pb2.Ack(
-                        boot_id=append.boot_id,
-                        sequence=append.sequence,
+                        boot_id=boot_id,
+                        sequence=sequence,
                         status=result.outcome.value,
                         reason=result.reason,
                         retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
@@ -347,6 +431,10 @@ class SensorStream:
             # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
             self._context.counts.acks_unsent += 1
             logger.debug("An acknowledgement was not sent: %s", error)
+
+
+def _do_nothing() -> None:
+    """With a message that could not be processed."""
 
 
 def parse_request(message: bytes) -> stream_pb2.ConnectRequest | None:

@@ -13,8 +13,13 @@ anybody reads it:
 
 `DailyUse` bounds what one node may add in a day. Routes beyond it are counted under one route of their service, and
 further words are not taken. Bytes beyond it are reported alone: to refuse them would lose calls.
+
+Each node has a share of the collector's processor and of its log, by the second (`find_wait`). Whatever one sensor
+sends, the acknowledgements of the others come in time.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -30,11 +35,18 @@ from collector.receiver.sensors import Greeting
 from common.bounded import BoundedDict
 from common.figures import total
 from common.keyed_hash import compute_route_id, hash_value
+from common.token_bucket import TokenBucket
 
 DAY_SECONDS: Final = 86_400
 ROUTES_A_DAY: Final = 30_000  # A sensor itself has at most 40,000 nodes of path tries.
 WORDS_A_DAY: Final = 20_000  # What a sensor may reveal in all.
 BYTES_A_DAY: Final = 16 * 2**30  # 1,000 rows a second all day are 12 GB.
+# Seconds of work a second, and at once. A node of 1,000 rows a second needs 0.005.
+WORK_RATE: Final = 0.1
+WORK_BURST_SECONDS: Final = 1.0
+# Of messages, a second and at once. The same node needs 140 KB; one that was away for a day sends at this rate.
+BYTES_RATE: Final = 4 * 2**20
+BYTES_BURST: Final = 64 * 2**20
 ROUTES_REMEMBERED: Final = 2 * ROUTES_A_DAY
 SCHEMAS_WAITING: Final = 5_000  # A sensor sends what its routes look like before the rows of their first window.
 SCHEMA_CHARACTERS_WAITING: Final = 4 * 2**20
@@ -72,21 +84,27 @@ class DailyUse:
     bytes: int = 0
     foreign: dict[str, None] = field(default_factory=dict)  # Names of others' services that it spoke for, a few.
 
-    def list_exceeded(self) -> tuple[str, ...]:
-        """In words, what is beyond its bound."""
+    def list_exceeded(self) -> tuple[tuple[str, str], ...]:
+        """In words, what is beyond its bound, and what becomes of it."""
         bounds = (
-            ("routes", self.routes, ROUTES_A_DAY),
-            ("revealed words", self.words, WORDS_A_DAY),
-            ("bytes", self.bytes, BYTES_A_DAY),
+            (
+                "routes",
+                self.routes,
+                ROUTES_A_DAY,
+                "Calls of further routes are counted under one route of their service.",
+            ),
+            ("revealed words", self.words, WORDS_A_DAY, "Further words are not taken."),
+            ("bytes", self.bytes, BYTES_A_DAY, "All of it is kept: see that the disk has room for it."),
         )
-        return tuple(f"{used:,} {what} (limit {limit:,})" for what, used, limit in bounds if used > limit)
+        return tuple((f"{used:,} {what} (limit {limit:,})", then) for what, used, limit, then in bounds if used > limit)
 
 
 FOREIGN_NAMED: Final = 5
 
 
 class Witness:
-    """Of one node; it outlives the node's streams. Used in the event loop."""
+    """Of one node; it outlives the node's streams. Used in the event loop, or in one thread at a time while `lock` is
+    held."""
 
     def __init__(self, name: str, find_placement: FindPlacement, clock: Callable[[], float], counts: WitnessCounts):
         self.name = name
@@ -98,6 +116,18 @@ class Witness:
         self._folded: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # Of this day, by the same.
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
         self._waiting: list[SchemaRecord] = []
+        self.lock = asyncio.Lock()
+        self._work = TokenBucket(WORK_RATE, WORK_BURST_SECONDS, time.monotonic)
+        self._bytes = TokenBucket(BYTES_RATE, BYTES_BURST, time.monotonic)
+
+    def spend(self, work_seconds: float, message_bytes: int) -> None:
+        """What a message of the node cost."""
+        self._work.spend(work_seconds)
+        self._bytes.spend(message_bytes)
+
+    def find_wait(self) -> float:
+        """Seconds until the node has its share again; 0 while it has."""
+        return max(self._work.find_wait(0), self._bytes.find_wait(0))
 
     def remember(self, route_id: int) -> None:
         """A route that the node called before the collector's start."""

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,8 @@ CLAIM_BYTES = 8 * 1024 * 1024
 KNOWN_ROUTE_LIMIT = 1_000_000
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,11 +130,11 @@ class StoreWriter:
         start, end = self._reader.cursor.position, entries[-1].end
         if not is_claimed:
             self._reader.claim(end)
-        batches = self._convert(entries)
+        batches, rows = _keep_written(self._convert(entries), build_rows)
         self._store_routes(batches)
         token = f"{self._log_id}:{start}-{end}"
-        if any(len(batch) for batch in batches):
-            self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
+        if rows is not None and rows.num_rows:
+            self._store.insert_arrow("rows_minute", rows, token)
         self._reader.commit(end)
         self._oldest_unix_ns = 0
         self.counts.batches_seen += len(entries)
@@ -159,13 +162,30 @@ class StoreWriter:
                 new[route.route_id] = (route, min(first_seen, earlier[1]) if earlier else first_seen)
         if not new:
             return
-        routes = [route for route, _ in new.values()]
-        self._store.insert_arrow("routes", build_routes(new.values()))
-        self._map_endpoints(routes)
+        written, table = _keep_written(list(new.values()), build_routes)
+        if table is not None:
+            self._store.insert_arrow("routes", table)
+        self._map_endpoints([route for route, _ in written])
         if len(self._known) + len(new) > KNOWN_ROUTE_LIMIT:
             self._known.clear()
         self._known.update(new)
         self.counts.routes_stored += len(new)
+
+
+def _keep_written(items: list[T], build: Callable[[Sequence[T]], Any]) -> tuple[list[T], Any]:
+    """Those of which a table can be made, and the table; None of nothing. One that a column cannot hold is a fault of
+    ours, and keeps no other out."""
+    if not items:
+        return [], None
+    try:
+        return items, build(items)
+    except Exception:
+        if len(items) == 1:
+            logger.exception("A batch or route of the log cannot be stored")
+            return [], None
+    middle = len(items) // 2
+    kept = [*_keep_written(items[:middle], build)[0], *_keep_written(items[middle:], build)[0]]
+    return kept, build(kept) if kept else None
 
 
 def run_writer(

@@ -6,7 +6,7 @@ flush.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -25,7 +25,6 @@ from collector.schemas.merging import (
     merge_parts,
     merge_tokens,
 )
-from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
 
 ENDPOINTS_MAX = 2_000  # Of one document; the most called.
@@ -235,12 +234,12 @@ class SchemaQueue:
                 elif known is None or known.version < record.version:
                     self._waiting[record.key] = record
 
-    def flush(self, writer: Store) -> None:
-        """Write what waits. Blocks. Raises StoreError, and then it waits on."""
+    def flush(self, insert: Callable[[str, Sequence[SchemaRecord]], None]) -> None:
+        """Write what waits. Blocks. Raises what `insert` raises, and then it waits on."""
         with self._lock:
             taken, self._waiting = self._waiting, {}
         try:
-            writer.insert_records("schemas", list(taken.values()))
+            insert("schemas", list(taken.values()))
         except Exception:
             self.add(list(taken.values()))
             raise

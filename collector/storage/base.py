@@ -20,8 +20,8 @@ class StoreError(Exception):
 
 
 class RefusedStatementError(StoreError):
-    """The engine does not take a statement or a parameter as it is. That is our mistake, and it stays one when it is
-    tried again."""
+    """The engine does not take a statement, a parameter or a value as it is. That is our mistake, and it stays one when
+    it is tried again."""
 
 
 class Store(Protocol):
@@ -41,7 +41,7 @@ class Store(Protocol):
 
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
         """Append frozen dataclasses whose field names are columns of `table`; an empty sequence is no insert. Raises
-        StoreError.
+        StoreError; where a value does not fit its column, RefusedStatementError, and then nothing was appended.
         """
         ...
 
@@ -54,3 +54,16 @@ class Store(Protocol):
     def close(self) -> None:
         """Release the engine; no method may be called after."""
         ...
+
+
+def insert_most(store: Store, table: str, records: Sequence[Any]) -> int:
+    """Append records; one that the table cannot hold keeps no other out. Gives how many were refused. Raises
+    StoreError."""
+    try:
+        store.insert_records(table, records)
+    except RefusedStatementError:
+        if len(records) == 1:
+            return 1
+        middle = len(records) // 2
+        return insert_most(store, table, records[:middle]) + insert_most(store, table, records[middle:])
+    return 0

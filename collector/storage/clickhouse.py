@@ -8,6 +8,7 @@ cap, and inserts must be synchronous for tokens to count.
 import dataclasses
 import queue
 import re
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
@@ -123,7 +124,11 @@ class ClickHouseStore:
         names = [field.name for field in dataclasses.fields(records[0])]
         columns = [[_plain(getattr(record, name)) for record in records] for name in names]
         with self._borrow() as client:
-            client.insert(table, columns, column_names=names, column_oriented=True)
+            try:
+                client.insert(table, columns, column_names=names, column_oriented=True)
+            except (DataError, struct.error, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+                # A value that its column's type cannot hold, found while the rows were written.
+                raise RefusedStatementError(f"{table}: {str(error).splitlines()[0][:200]}") from error
 
     def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
         if not rows.num_rows:

@@ -151,7 +151,7 @@ def issue_sensor_certificate(
         csr = x509.load_der_x509_csr(request)
         is_proven = csr.is_signature_valid
         public = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature, TypeError) as error:
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature, TypeError, x509.InvalidVersion) as error:
         raise AuthorityError("the certificate request cannot be read; install one version on both sides") from error
     if not is_proven:
         raise AuthorityError("the certificate request is not signed by its own key")

@@ -11,6 +11,8 @@ while it is open. A process on this machine that dials gRPC's loopback port dire
 A connection is bounded in time and bytes until somebody is admitted on it, by certificate or token. Enrolment fits into
 these bounds. Past the number of connections, one on which nobody was admitted is closed for the next.
 
+One node has a few admitted connections. Another one closes its oldest.
+
 `RefusalLog` counts every refusal. It logs each address and reason once a minute, so that a sensor that tries every 30
 s, or a scanner, does not fill the log.
 """
@@ -68,6 +70,8 @@ ADMISSION_BYTES: Final = 64 * 1024
 CONNECTIONS_LIMIT: Final = 20_000
 # Of these, not admitted yet and of one network; a whole cluster may dial again at once from behind one address.
 WAITING_LIMIT: Final = 2_000
+# Admitted ones of one certificate's node: a sensor has one, a renewal of its certificate another.
+NODE_LIMIT: Final = 8
 _BUFFER_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 1_024
 
@@ -128,6 +132,7 @@ class TerminatorLimits:
 
     connections: int = CONNECTIONS_LIMIT
     waiting_of_network: int = WAITING_LIMIT
+    of_node: int = NODE_LIMIT
     handshake_seconds: float = HANDSHAKE_SECONDS
     admission_seconds: float = ADMISSION_SECONDS
     admission_bytes: int = ADMISSION_BYTES
@@ -192,6 +197,22 @@ class TlsTerminator:
             passage.is_admitted = True
             passage.deadline.reschedule(None)
             self._table.serve(passage.connection)
+            self._close_oldest(passage)
+
+    def _close_oldest(self, passage: _Passage) -> None:
+        """Where the node of an admitted connection has more than one node may have."""
+        certificate = passage.peer.certificate
+        if certificate is None:
+            return
+        own = [
+            one
+            for one in self._passages.values()
+            if one.is_admitted and one.peer.certificate is not None and one.peer.certificate.nodes == certificate.nodes
+        ]
+        for one in own[: max(0, len(own) - self._limits.of_node)]:
+            one.is_admitted = False
+            self._refuse("too_many_of_node", one.connection, f"its node has {len(own)} connections")
+            one.connection.end()
 
     def close(self) -> None:
         """Give the port back."""

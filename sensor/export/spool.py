@@ -30,6 +30,7 @@ from struct import Struct
 from typing import Final
 from uuid import UUID
 
+from common.durable import read_whole
 from common.figures import total
 from sensor.core.health import StageCount, StageCounter
 
@@ -232,7 +233,7 @@ class Spool:
         self._drop_oldest()
 
     def _load_segment(self, path: Path) -> None:
-        content = path.read_bytes()
+        content = read_whole(path)
         segment = _Segment(path=path, size_bytes=len(content))
         self._segments.append(segment)
         stem = path.stem

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from common.durable import read_json, write_durably
+from common.durable import read_json, read_whole, write_durably
 from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.keyed import InstallationKey
@@ -59,7 +59,7 @@ class StateDirectory:
     def read_bytes(self, name: str) -> bytes | None:
         """A file's content; None where there is none. Raises `StateError` where it cannot be read."""
         try:
-            return (self.path / name).read_bytes()
+            return read_whole(self.path / name)
         except FileNotFoundError:
             return None
         except OSError as error:

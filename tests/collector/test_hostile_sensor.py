@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
+from collector.receiver.service import STREAMS_OF_NODE_LIMIT
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_pod
-from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
+from tests.collector.running import Conversation, RunningCollector, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
 from tests.waiting import wait_until
 
@@ -124,6 +125,38 @@ def test_it_is_an_alert(collector: RunningCollector) -> None:
     wait_until(lambda: bool(list_claims()))
     (alert,) = list_claims()
     assert EVIL in alert["title"] and "shop/cart" in alert["why"]
+
+
+def test_honest_sensors_are_acknowledged_beside_a_hostile_one(collector: RunningCollector) -> None:
+    """Batches without end, streams that say nothing, one whose acknowledgements nobody reads, and no new alert about
+    anybody else."""
+
+    def list_alerts() -> set[str]:
+        return {alert["id"] for alert in collector.get("/alerts?limit=500").json()["items"] if EVIL not in str(alert)}
+
+    before, honest_before = list_alerts(), list_calls(collector)
+    silent = [
+        Conversation(collector.ready["grpc"], greet(EVIL)) for _ in range(8)
+    ]  # As many as one connection may have.
+    flooding = silent.pop()
+    batch = make_cart_batch(EVIL, 1, workload="toy")
+    for number in range(400):
+        batch.sequence = 1_000 + number
+        batch.strings[3] = f"path-{number}"
+        flooding.say(wrap(batch))
+    answers = [talk(collector.ready["grpc"], [greet(HONEST), wrap(make_cart_batch(HONEST, 100 + n))]) for n in range(5)]
+    assert [ack.status for one in answers for ack in list_acks(one)] == [ACCEPTED] * 5
+    wait_until(lambda: read_metric(collector, "ingest_streams_displaced_total") >= 8 - STREAMS_OF_NODE_LIMIT)
+    for conversation in (*silent, flooding):
+        conversation.close()
+
+    def find_honest() -> dict[tuple[str, str, str], int]:
+        return {key: calls for key, calls in list_calls(collector).items() if key[1] == "shop/cart@"}
+
+    was = {key: calls for key, calls in honest_before.items() if key[1] == "shop/cart@"}
+    wait_until(lambda: sum(find_honest().values()) == sum(was.values()) + 5 * 6)
+    assert find_honest().keys() == was.keys()
+    assert list_alerts() == before
 
 
 def test_processes_of_one_node_push_out_no_others(collector: RunningCollector) -> None:

@@ -105,6 +105,17 @@ def test_whatever_the_bytes_they_are_read_or_damaged(content: bytes) -> None:
         assert error is DAMAGED
 
 
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.json", tmp_path / "of-somebody-else.json"
+    other.write_bytes(b"[1]")
+    path.symlink_to(other)
+    with pytest.raises(OSError) as error:
+        read_json(path, list, DAMAGED)
+    assert error.value.errno == errno.ELOOP
+    write_durably(path, b"[2]")  # It takes the link's place.
+    assert read_json(path, list, DAMAGED) == [2] and other.read_bytes() == b"[1]"
+
+
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     write_durably(tmp_path / "a", b'{"epoch": 7}')
     assert read_json(tmp_path / "a", lambda found: int(found["epoch"]), DAMAGED) == 7

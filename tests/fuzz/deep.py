@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 _ROOMS = (
     "sensor.http", "sensor.capture.files", "sensor.capture.http2", "sensor.capture.syscalls", "sensor.capture.tls",
     "sensor.describe", "sensor.enrich", "sensor.export", "sensor.offload.name_table",
-    "collector.receiver.convert", "collector.specs.document",
+    "collector.receiver", "collector.kubernetes", "collector.schemas.merging", "collector.trust.enrollment",
+    "collector.specs.document",
 )  # fmt: skip
 
 

@@ -139,6 +139,39 @@ def test_what_was_judged_together_is_judged_together_after_a_crash(tmp_path: Pat
     wal.close()
 
 
+class Failing(Fed):
+    """An engine with a fault that the rows of one minute show, after it took half of them."""
+
+    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
+        found = super().feed(batch, received_at, parts)
+        if (batch.window_start == START + 60 * 5).any():
+            raise IndexError("a fault of ours")
+        return found
+
+
+def test_a_batch_on_which_a_detector_fails_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
+    wal = Wal(tmp_path, readers=["detectors"], essential="detectors")
+    one = follow(tmp_path, [], Failing())
+    for sequence in range(1, 6):
+        append(wal, sequence, sequence)
+        with suppress(IndexError):
+            one.step()
+    engine = Failing()
+    two = follow(tmp_path, [], engine)  # The process that is started again.
+    append(wal, 6, 6)
+    append(wal, 7, 7)
+    while two.step():
+        pass
+    assert [window for window, _ in engine.groups] == [START + 60 * window for window in (1, 2, 3, 4, 6, 7)]
+    assert two.refused_batches == 1
+    assert two.position == wal.position
+    two.taken = two.next_signal
+    assert two.save()
+    three = follow(tmp_path, [], Failing())
+    assert not three.step()
+    wal.close()
+
+
 def test_where_the_log_lost_what_was_read_the_rest_is_read(tmp_path: Path) -> None:
     wal = Wal(tmp_path, readers=[], essential="detectors", segment_bytes=100)
     follow(tmp_path, []).save()

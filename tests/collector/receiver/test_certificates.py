@@ -1,6 +1,7 @@
 """What the collector knows of the certificates of the sensors that are connected."""
 
 import asyncio
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -56,6 +57,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         reveals=SimpleNamespace(list_questions=list),
         witnesses=WitnessBook(lambda *_: None, lambda: 0.0),
         counts=IngestCounts(),
+        failures=Counter(),
     )
     return CollectorService(cast(IngestContext, context))
 

@@ -4,8 +4,11 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from collector.receiver import commit
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
@@ -110,3 +113,17 @@ def test_stop_writes_what_waits_and_takes_no_more() -> None:
     wal, _, results = run(work)
     assert [result.outcome for result in results] == [CommitOutcome.DURABLE, CommitOutcome.RETRY]
     assert wal.writes == [[1]]
+
+
+def test_one_node_fills_no_room_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "PENDING_OF_NODE_LIMIT_BYTES", 35)
+
+    async def work(group: GroupCommit) -> list[Committed]:
+        other = replace(make(1), node="other")
+        waiting = [group.submit(one) for one in (*(make(n) for n in range(1, 6)), other)]
+        first = await asyncio.gather(*waiting)
+        return [*first, await group.submit(make(6))]
+
+    _, _, results = run(work)
+    durable, retry = CommitOutcome.DURABLE, CommitOutcome.RETRY
+    assert [result.outcome for result in results] == [durable] * 3 + [retry] * 2 + [durable] * 2

@@ -9,15 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.receiver.convert import Refusal
+from collector.receiver.policy import convert_enforcement
 from collector.receiver.reports import (
+    FORMER_NAME_LIMIT,
     RevealBook,
     RevealedWord,
     convert_coverage,
+    convert_former_names,
     convert_health,
     convert_hello,
     convert_revealed,
     convert_workloads,
 )
+from collector.receiver.sensors import Greeting
 from tests.collector.wire_batches import NOW
 
 
@@ -144,3 +148,24 @@ def test_arbitrary_messages_never_raise(payload: bytes) -> None:
             case stream_pb2.Revealed():
                 words = convert_revealed(message, NOW)
                 assert isinstance(words, Refusal) or all(isinstance(word, RevealedWord) for word in words)
+
+
+def test_times_that_cannot_be_are_bounded() -> None:
+    assert convert_health(stream_pb2.Health(lag_ms=2**63)).lag_ms == 31 * 86_400_000
+    report = stream_pb2.EnforcementReport()
+    report.blocks.add(id="b", first_stop_unix_ms=2**64 - 1)
+    report.blocks.add(id="c", first_stop_unix_ms=(NOW - 5) * 1_000)
+    found = convert_enforcement(report, NOW)
+    assert [block.first_stop_at for block in found.blocks] == [NOW, NOW - 5]
+
+
+def test_former_names_of_a_message_are_bounded() -> None:
+    coverage = stream_pb2.Coverage()
+    for number in range(20):
+        told = coverage.workloads.add(namespace="shop", workload=f"w{number}")
+        told.former_names.extend(f"{number:06x}{n:06x}" for n in range(500))
+    greeting = Greeting(
+        cluster="c", node="n", boot_id="b", key_id=1, version="", kernel_release="", policy_epoch=0,
+        features=frozenset(), name="n",
+    )  # fmt: skip
+    assert len(convert_former_names(coverage, greeting, NOW)) == FORMER_NAME_LIMIT

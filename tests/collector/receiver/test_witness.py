@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from apidae.v1 import data_pb2
 
+from collector.alerting.self_monitoring import look_at_claims
 from collector.receiver import witness as module
 from collector.receiver.convert import convert_batch
 from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
-from collector.receiver.witness import Witness, WitnessBook
+from collector.receiver.witness import DailyUse, Witness, WitnessBook
 from collector.storage.columns import RowBatch
 from common.keyed_hash import hash_value
 from tests.collector.wire_batches import NOW, make_batch
@@ -225,7 +226,7 @@ def test_routes_beyond_a_days_quota_are_counted_together(monkeypatch: pytest.Mon
     rows = fleet.take(make_own_batch())
     assert [len(route.segments) for route in rows.routes] == [2, 1]
     assert rows.routes[1].host == "other" and rows.calls.sum() == 6
-    assert fleet.witness.use.list_exceeded() == ("2 routes (limit 1)",)
+    assert [what for what, _ in fleet.witness.use.list_exceeded()] == ["2 routes (limit 1)"]
     rows = fleet.take(make_own_batch())  # The same again is no more.
     assert [len(route.segments) for route in rows.routes] == [2, 1]
     assert fleet.witness.use.routes == 2 and fleet.book.counts.routes_folded == 1
@@ -241,7 +242,18 @@ def test_words_beyond_a_days_quota_are_not_taken(monkeypatch: pytest.MonkeyPatch
     words = [RevealedWord(hash=hash_value(SECRET, t.encode()), text=t, key_id=1, time=when) for t in texts]
     assert len(fleet.witness.admit_words(words, {1: SECRET})) == 2
     assert fleet.book.counts.words_over_quota == 1
-    assert fleet.witness.use.list_exceeded() == ("3 revealed words (limit 2)",)
+    assert [what for what, _ in fleet.witness.use.list_exceeded()] == ["3 revealed words (limit 2)"]
+
+
+def test_the_alert_says_what_became_of_what_was_beyond() -> None:
+    """Of bytes alone nothing was refused, so nothing of routes and words is said."""
+    assert not look_at_claims([("n", DailyUse(day=1, bytes=module.BYTES_A_DAY))], 1.0).reports
+    (report,) = look_at_claims([("n", DailyUse(day=1, bytes=module.BYTES_A_DAY + 1))], 1.0).reports
+    assert "bytes (limit" in report.why and "is kept" in report.why
+    assert "routes" not in report.why and "words" not in report.why
+    both = DailyUse(day=1, bytes=module.BYTES_A_DAY + 1, routes=module.ROUTES_A_DAY + 1)
+    (report,) = look_at_claims([("n", both)], 1.0).reports
+    assert "is kept" in report.why and "counted under one route" in report.why
 
 
 def test_a_malformed_batch_is_left_to_the_converter() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from collector.core.rows import Route
+from collector.receiver import writer as writers
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
 from collector.receiver.writer import StoreWriter, run_writer
 from collector.storage.base import StoreError
+from collector.storage.columns import RowBatch
 from tests.collector.wire_batches import NOW, make_batch
 
 
@@ -221,3 +223,38 @@ def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_p
     stopping.set()
     thread.join(60)
     assert store.count("rows_minute") > rows
+
+
+def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
+    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = writers.build_rows
+
+    def build_most(batches: Sequence[RowBatch]) -> Any:
+        if any(batch.sequence == 3 for batch in batches):
+            raise OverflowError("a number too large")
+        return build(batches)
+
+    monkeypatch.setattr(writers, "build_rows", build_most)
+    fill(wal, *range(1, 8))
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    assert writer.drain() == 7
+    assert store.count("rows_minute") == 6 * 6 and store.routes
+    assert (writer.counts.batches_stored, writer.counts.batches_refused) == (6, 1)
+
+
+def test_kinds_below_zero_are_stored(wal: Wal, tmp_path: Path) -> None:
+    """The wire's enums have 32 bits and a sign; the tables' have a byte."""
+    batch = make_batch()
+    batch.services[0].workload_kind = -1
+    batch.routes[0].segments[0].kind = -(2**31)
+    payload = batch.SerializeToString()
+    entry = Append(node="n", boot_id="b", sequence=1, received_unix_ns=NOW * 1_000_000_000, payload=payload)
+    wal.append([entry])
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    assert writer.drain() == 1
+    assert (len(store.routes), store.count("rows_minute")) == (2, 6)

@@ -109,7 +109,7 @@ def test_the_queue_keeps_what_the_store_did_not_take() -> None:
     queue.add(node.tell())
     for _ in range(2):
         try:
-            queue.flush(store)
+            queue.flush(store.insert_records)
         except RuntimeError:
             store.is_failing = False
             node.call(1, "/a?page=2")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from apidae.v1 import stream_pb2
@@ -208,6 +209,15 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     )  # fmt: skip
     assessor.look()
     assert "JSON" in client.get("/api/v1/specs").json()["traffic_errors"]["shop.example/openapi.json"]
+
+
+def test_a_description_of_any_name_can_be_compared_and_removed(client: TestClient) -> None:
+    for name in ("../../../etc/x", "a/b/report", "50% of <it>"):
+        body = {"document": describe("/orders"), "name": name, "service": "orders", "by": "ada"}
+        assert client.post("/api/v1/specs", json=body).status_code == 200
+        place = f"/api/v1/specs/{quote(name, safe='')}"
+        assert client.get(f"{place}/report").json()["name"] == name
+        assert client.delete(place).status_code == 200
 
 
 def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_come(

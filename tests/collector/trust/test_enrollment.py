@@ -230,7 +230,9 @@ def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
 
     code, said = run("--node", "n")
     assert code == 1 and "node n of cluster (none) has no certificate; it is of east" in said
-    assert run("--node", "n", "--cluster", "east")[0] == 0
+    assert run("--node", "n", "--cluster", "east") == (0, "")
+    code, said = run("--node", "m")  # Mistyped, or one that is to have none.
+    assert code == 0 and "No certificate of node m is known" in said
     assert load_revocations(directory / REVOCATIONS_FILE).is_node_revoked(cluster="east", node="n")
 
 

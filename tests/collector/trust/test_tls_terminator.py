@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from collector.trust.tls_terminator import RefusalLog, TerminatorLimits, TlsTerminator
+from collector.trust.identity import SensorCertificate
+from collector.trust.tls_terminator import Peer, RefusalLog, TerminatorLimits, TlsTerminator
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 
@@ -173,3 +174,27 @@ def test_where_all_are_sensors_the_next_is_turned_away_and_counted(certificate: 
             return dict(door.refusals.counts)
 
     assert asyncio.run(run()) == {"tls_too_many": 1}
+
+
+def test_one_node_has_some_admitted_connections_and_no_more(certificate: Certificate) -> None:
+    async def run() -> dict[str, int]:
+        async with open_door(certificate, of_node=2) as door, contextlib.AsyncExitStack() as s:
+            readers = []
+            for node in ("honest", "evil", "evil", "evil", "evil"):
+                reader, writer = await door.pass_on(b"a")
+                s.callback(writer.close)
+                readers.append((reader, writer))
+                passage = door.terminator._passages[door.passed[-1]]
+                shown = SensorCertificate(
+                    serial=1, not_before=0.0, not_after=1e12, cluster="c", nodes=frozenset((node,))
+                )
+                passage.peer = Peer(host="127.0.0.1", port=1, certificate=shown)
+                door.terminator.admit(door.passed[-1])
+            for reader, _ in readers[1:3]:
+                assert await reader.read() == b""
+            for reader, writer in (readers[0], *readers[3:]):
+                writer.write(b"still here")
+                assert await reader.readexactly(10) == b"still here"
+            return dict(door.refusals.counts)
+
+    assert asyncio.run(run()) == {"tls_too_many_of_node": 2}

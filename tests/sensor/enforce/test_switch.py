@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -35,3 +36,13 @@ def test_an_empty_file_and_an_unreadable_one_are_off(tmp_path: Path) -> None:
     switch.path.unlink()
     switch.path.mkdir()
     assert "cannot be read" in switch.read()
+
+
+def test_a_link_in_place_of_the_switch_is_not_written_through(tmp_path: Path) -> None:
+    other = tmp_path / "of-somebody-else"
+    other.write_text("kept")
+    switch = Switch(tmp_path)
+    switch.path.symlink_to(other)
+    with pytest.raises(OSError):
+        switch.turn_off("drill")
+    assert other.read_text() == "kept" and switch.read()

@@ -1,0 +1,181 @@
+"""One stream: a message that cannot be processed ends nothing, and one node uses no more than its share."""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import pytest
+from apidae.v1 import stream_pb2
+
+from collector.receiver import service as services
+from collector.receiver import stream as streams
+from collector.receiver import witness as witnesses
+from collector.receiver.commit import CommitOutcome, Committed
+from collector.receiver.own_traffic import OwnTraffic
+from collector.receiver.policy import SensorPolicy
+from collector.receiver.reports import PROTOCOL_VERSION, RevealBook
+from collector.receiver.sensors import SensorRegistry
+from collector.receiver.service import CollectorService
+from collector.receiver.stream import IngestContext
+from collector.receiver.witness import WitnessBook
+from collector.trust.admission import Admission
+from collector.trust.revocation import Revocations
+from collector.trust.tls_terminator import RefusalLog
+from tests.collector.wire_batches import NOW, make_batch
+
+SECRET = "hunter2"
+
+
+class Call:
+    """A sensor's side of a stream that says these messages and leaves; `is_open`: it stays instead."""
+
+    def __init__(self, *messages: stream_pb2.ConnectRequest, node: str = "node-a", is_open: bool = False) -> None:
+        hello = stream_pb2.Hello(protocol=PROTOCOL_VERSION, node=node, boot_id="b", version="1")
+        self._messages = [stream_pb2.ConnectRequest(hello=hello), *messages]
+        self._is_open = is_open
+        self.heard: list[stream_pb2.ConnectResponse] = []
+        self.end = ""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    async def read(self) -> bytes | None:
+        if self._messages:
+            return self._messages.pop(0).SerializeToString()
+        if self._is_open:
+            await asyncio.Event().wait()
+        return None
+
+    async def write(self, response: stream_pb2.ConnectResponse) -> None:
+        self.heard.append(response)
+
+    async def abort(self, code: object, reason: str) -> None:
+        self.end = reason
+
+    def list_refused(self) -> list[tuple[int, str]]:
+        acks = [one.ack for one in self.heard if one.WhichOneof("message") == "ack"]
+        return [(ack.sequence, ack.reason) for ack in acks if ack.status == stream_pb2.ACK_STATUS_REFUSED]
+
+
+class InstantCommit:
+    """Stands for the log."""
+
+    def submit(self, append: object) -> "asyncio.Future[Committed]":
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        future.set_result(Committed(CommitOutcome.DURABLE))
+        return future
+
+
+def make_service() -> CollectorService:
+    sensors = SensorRegistry(lambda: NOW)
+    context = IngestContext(
+        commit=cast(Any, InstantCommit()),
+        sensors=sensors,
+        keys=(),
+        policy=SensorPolicy(epoch=1, consumer_order=()),
+        admission=Admission(
+            token=None,
+            takes_certificates=False,
+            find_peer=None,
+            on_admitted=lambda _: None,
+            find_revocations=Revocations,
+            refusals=RefusalLog(lambda: 0.0),
+            clock=lambda: NOW,
+        ),
+        authorities=lambda: b"",
+        clock=lambda: NOW,
+        own_traffic=OwnTraffic,
+        reveals=RevealBook(),
+        witnesses=WitnessBook(lambda *_: None, lambda: NOW),
+        on_coverage=lambda *_: None,
+        on_workloads=lambda *_: None,
+        on_former_names=lambda _: None,
+        on_revealed=lambda _: None,
+        on_schemas=lambda _: None,
+        on_enforcement=lambda *_: None,
+    )
+    return CollectorService(context)
+
+
+def wrap(sequence: int) -> stream_pb2.ConnectRequest:
+    return stream_pb2.ConnectRequest(batch=make_batch(sequence=sequence))
+
+
+def fail(*_: object, **__: object) -> None:
+    raise ValueError(SECRET)
+
+
+def test_a_message_that_cannot_be_processed_is_counted_and_the_stream_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streams, "convert_health", fail)
+    service = make_service()
+    health = stream_pb2.ConnectRequest(health=stream_pb2.Health(reason=SECRET))
+    enforcement = stream_pb2.ConnectRequest(enforcement=stream_pb2.EnforcementReport())
+    service.context.on_enforcement = fail
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(service.connect(None, Call(health, health, enforcement, wrap(1))))
+    assert service.context.failures == {"health": 2, "enforcement": 1}
+    assert service.context.counts.batches_durable == 1
+    assert len(caplog.records) == 2 and SECRET not in caplog.text  # Once of a kind, without what stood in it.
+
+
+def test_a_batch_that_cannot_be_processed_is_refused_so_that_it_does_not_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "count_unknown", fail)
+    service, call = make_service(), Call(wrap(7))
+    asyncio.run(service.connect(None, call))
+    assert call.list_refused() == [(7, "The collector could not process the batch; its log says where.")]
+    assert (service.context.counts.batches_refused, service.context.failures) == (1, {"batch": 1})
+
+
+def test_a_large_batch_is_processed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "THREAD_BYTES", 100)
+    service = make_service()
+    asyncio.run(service.connect(None, Call(wrap(1), wrap(2))))
+    assert service.context.counts.batches_durable == 2
+
+
+def test_a_node_beyond_its_share_is_held_back_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All streams of a node together: another stream gives no second share."""
+    size = wrap(1).ByteSize()
+    monkeypatch.setattr(witnesses, "BYTES_BURST", size + 1)
+    monkeypatch.setattr(witnesses, "BYTES_RATE", 4 * size)
+    service = make_service()
+
+    async def run() -> None:
+        await service.connect(None, Call(wrap(1), node="honest"))
+        assert service.context.counts.held_seconds == 0
+        await service.connect(None, Call(wrap(1), wrap(2), wrap(3)))
+        held = service.context.counts.held_seconds
+        assert held > 0
+        await service.connect(None, Call(wrap(4), wrap(5), wrap(6)))
+        assert service.context.counts.held_seconds > held
+        held = service.context.counts.held_seconds
+        await service.connect(None, Call(node="honest"))
+        assert service.context.counts.held_seconds == held
+
+    asyncio.run(run())
+
+
+def test_a_node_that_opens_many_streams_has_its_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make_service()
+
+    async def run() -> None:
+        limit = services.STREAMS_OF_NODE_LIMIT
+        calls = [Call(is_open=True) for _ in range(limit + 3)]
+        other = Call(node="honest", is_open=True)
+        tasks = [asyncio.create_task(service.connect(None, call)) for call in (other, *calls)]
+        while service.context.counts.streams_displaced < 3 or not all(task.done() for task in tasks[1:4]):
+            await asyncio.sleep(0)
+        assert [bool(call.end) for call in (other, *calls)] == [False, True, True, True, *[False] * limit]
+        assert service.streams == limit + 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
