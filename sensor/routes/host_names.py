@@ -3,7 +3,7 @@
 Clients choose the Host header, so the names of a server that answers each of them have no end. Names that were served
 (2xx) go before names that never were. Among served ones, a name's strength decides: its served calls, which lose half
 of their weight in `HALF_LIFE_NS`, times the square of the networks that called it, at most `MAX_NETWORKS`. So a virtual
-host of today and yesterday outlasts names that a client made up, and no name keeps its place for ever. Of calls that
+host that is called each day outlasts names that a client made up, and no name keeps its place for ever. Of calls that
 the kernel matches, the samples count.
 
 Where all places are taken by served names, a new one takes a place in one of two ways:

@@ -160,7 +160,7 @@ class Templater:
         object_hash = 0
         number: int | None = None
         # The loop of the hot path: words that are known take one look-up, plain numbers three.
-        place = ""  # The segment before.
+        place = ""  # The segment before, past those that servers leave out.
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)
@@ -191,7 +191,8 @@ class Templater:
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
                     hashed = self._hash.compute(value.encode("utf-8", "replace"))
                 object_hash = fold(object_hash, hashed) if object_hash else hashed
-            place = text
+            if text and text != ".":
+                place = text
         route = table.find_route(host, node, (method, has_trailing_slash), is_served)
         if route is None:
             return self._other(table.service, method, is_served)

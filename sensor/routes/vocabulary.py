@@ -12,6 +12,7 @@ import re
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
+from urllib.parse import unquote
 
 # The longest literal segment of the development documents has 62 characters; longer ones are values.
 MAX_WORD_CHARACTERS: Final = 80
@@ -149,6 +150,8 @@ def is_public_word(text: str) -> bool:
 
 
 def _ends_in(text: str, places: frozenset[str]) -> bool:
-    parts = split_word(text)
-    is_service = "." in text and text.rpartition(".")[2][:1].isupper()  # Of an RPC: a method is behind it.
+    """Of a segment as it stands in the path, percent-encoded and with matrix parameters."""
+    name = unquote(text).partition(";")[0]
+    parts = split_word(name)
+    is_service = "." in name and name.rpartition(".")[2][:1].isupper()  # Of an RPC: a method is behind it.
     return bool(parts) and parts[-1] in places and not is_service

@@ -78,7 +78,7 @@ def test_a_flood_of_names_moves_no_real_host(clients: int) -> None:
 
 
 def test_a_real_host_gets_in_where_all_calls_come_from_one_gateway() -> None:
-    """The flood, too: nobody can tell a first call from one of the flood, so that of a new host is in `other`."""
+    """The flood, too: a first call looks like one of the flood, so that of a new host is in `other`."""
     traffic = Traffic()
     traffic.serve(OLD, [GATEWAY], times=ESTABLISHED_CALLS)
     for part in range(20):
@@ -129,7 +129,7 @@ def test_a_host_that_loses_its_place_and_gets_it_again_is_the_same_endpoint() ->
     assert served <= MAX_HOSTS + 1
 
 
-def test_names_that_were_never_served_give_way_first() -> None:
+def test_names_that_were_never_served_are_evicted_first() -> None:
     traffic = Traffic()
     for number in range(MAX_HOSTS):
         traffic.call(f"x{number}.invalid", FLOODER, status=404)

@@ -133,6 +133,11 @@ def test_no_word_is_revealed_where_it_says_something_of_a_person(place: str) -> 
     assert not serve(templater, f"/v2/{place}/aardvark", make_callers(9))
 
 
+@pytest.mark.parametrize("place", ["Users", "%75sers", "users;page=1", "users/", "users/.", "list-users", "by_name"])
+def test_a_private_place_is_found_however_it_is_written(place: str) -> None:
+    assert not serve(_templater(), f"/v1/{place}/zorblatt", make_callers(9))
+
+
 def test_a_private_word_is_an_object_like_any_other() -> None:
     """The kernel computes it from the text."""
     templater = _templater()
