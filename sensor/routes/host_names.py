@@ -8,7 +8,7 @@ the kernel matches, the samples count.
 
 Where all places are taken by served names, a new one takes a place in one of two ways:
 
-- It is more than `MARGIN` times as strong as the weakest name. Calls of names that wait for a place are counted, too
+- It is at least `MARGIN` times as strong as the weakest name. Calls of names that wait for a place are counted, too
   (the counters of Space-Saving, Metwally et al. 2005, with forward decay, Cormode et al. 2009). With the margin a flood
   of ever new names changes no place, and whoever repeats each name needs twice as many calls for each further change.
 - Its client has brought at least two names less than the client that has brought most, counting names that one network
@@ -32,6 +32,7 @@ ESTABLISHED_CALLS: Final = 3
 MAX_WAITING: Final = 16_384
 # Half lives that a clock may jump: the weight of one call stays a number.
 _EXPONENT_MAX: Final = 500.0
+_MINUTE_NS: Final = 60_000_000_000
 
 
 class HostUse:
@@ -55,7 +56,7 @@ class HostUse:
         """One served call."""
         self.weight += weight
         self.calls += 1
-        if len(self.networks) < MAX_NETWORKS and network not in self.networks:
+        if network not in self.networks and len(self.networks) < MAX_NETWORKS:
             self.networks += (network,)
 
     @property
@@ -70,7 +71,7 @@ WaitingHosts = BoundedDict[int, HostUse]
 class HostNames:
     """The names of one service."""
 
-    __slots__ = ("_brought", "_first_ns", "_least", "_served", "_unserved", "_waiting")
+    __slots__ = ("_brought", "_first_ns", "_least", "_served", "_unserved", "_waiting", "_weighed_ns", "_weight")
 
     def __init__(self, waiting: WaitingHosts) -> None:
         """`waiting`: names of all services that have no place."""
@@ -80,6 +81,7 @@ class HostNames:
         self._brought: dict[int, int] = {}  # Names that are not established, by network.
         self._least = 0.0  # No served name is weaker.
         self._first_ns: int | None = None
+        self._weighed_ns, self._weight = 0, 1.0  # The weight of a call of that time.
 
     def count(self, host: str, network: int, time_ns: int) -> None:
         """One served call of a host that has a place. Cost: 0.5 us."""
@@ -128,10 +130,10 @@ class HostNames:
         """The name that gives its place to one with this use and one more call. Cost: 1 us, 30 us where one does."""
         networks = len(use.networks) + (network not in use.networks and len(use.networks) < MAX_NETWORKS)
         strength = (use.weight + weight) * networks**2
-        if strength > MARGIN * self._least:
+        if strength >= MARGIN * self._least:
             weakest = min(self._served, key=lambda name: self._served[name].strength)
             self._least = self._served[weakest].strength
-            if strength > MARGIN * self._least:
+            if strength >= MARGIN * self._least:
                 return weakest
         most = max(self._brought, key=self._brought.__getitem__, default=network)
         if self._brought.get(most, 0) < self._brought.get(network, 0) + 2:
@@ -155,8 +157,12 @@ class HostNames:
             use.bringer = None
 
     def _weigh(self, time_ns: int) -> float:
-        """The weight of a call of this time against one of the first."""
+        """The weight of a call of this time against one of the first, to the minute."""
+        if 0 <= time_ns - self._weighed_ns < _MINUTE_NS:
+            return self._weight
         if self._first_ns is None:
             self._first_ns = time_ns
         half_lives = (time_ns - self._first_ns) / HALF_LIFE_NS
-        return float(2.0 ** max(-_EXPONENT_MAX, min(half_lives, _EXPONENT_MAX)))
+        self._weighed_ns = time_ns
+        self._weight = float(2.0 ** max(-_EXPONENT_MAX, min(half_lives, _EXPONENT_MAX)))
+        return self._weight
