@@ -148,7 +148,7 @@ def test_a_private_word_is_an_object_like_any_other() -> None:
     assert private[0].route.segments[-1].hash != public.route.segments[-1].hash
 
 
-@pytest.mark.parametrize("place", ["password", "unlock", "pin", "secrets", "diagnosis", "religion", "reset_token"])
+@pytest.mark.parametrize("place", ["password", "unlock", "pin", "secrets", "diagnosis", "religion", "passwordReset"])
 def test_an_api_word_is_hidden_where_a_secret_may_stand_unless_it_is_done_there(place: str) -> None:
     templater = _templater()
     assert is_secret_place(place)
