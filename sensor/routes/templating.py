@@ -160,7 +160,7 @@ class Templater:
         object_hash = 0
         number: int | None = None
         # The loop of the hot path: words that are known take one look-up, plain numbers three.
-        place = ""  # The segment before, past those that servers leave out.
+        place = ""  # The segment before, without the empty ones that servers skip.
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)

@@ -1,7 +1,7 @@
 """A client that floods a server with invented hosts, each answered with 2xx: hosts that are in use keep their names,
 one that starts later gets its own, and every call is counted.
 
-All clients are one workload here, which is the hardest case: nobody can tell their calls apart.
+All clients are one workload here, which is the hardest case: nothing distinguishes their calls.
 """
 
 import socket

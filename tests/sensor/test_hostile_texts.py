@@ -42,7 +42,7 @@ from tests.sensor.sensor_fakes import make_users_exchange
 
 NOW = Clock().unix_ns() // 10**9
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
-CONSUMERS = 3  # Who share a word for hours: then it may be told.
+CONSUMERS = 3  # Who share a word for hours: then it may leave.
 HOSTILE = (
     bytes(one for one in range(1, 128) if one != 0x2F),
     bytes(range(128, 256)),
