@@ -42,6 +42,11 @@ def explain_limit(network: Network, limits: NetworkLimits, *, whose: str) -> str
     return f"{network} is never blocked, by {whose} settings" if is_within(network, limits.never_block_cidrs) else ""
 
 
+def find_within(network: Network, others: Iterable[Network]) -> Network | None:
+    """The first of the others that a network holds."""
+    return next((other for other in others if is_within(other, (network,))), None)
+
+
 def is_within(network: Network, others: Iterable[Network]) -> bool:
     """Whether one of the others holds all of a network."""
     return any(

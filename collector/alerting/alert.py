@@ -349,7 +349,10 @@ class Observation:
     endpoint_id: str = ""  # Empty for consumer and sensor alerts.
     route_ids: tuple[int, ...] = ()
     consumer: str = ""  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
+    held_by: str = ""  # Of an address: the Pod that held it then.
     node: str = ""  # Sensor alerts.
+    nodes: tuple[str, ...] = ()  # Whose sensors saw it, at most the last four.
+    other_nodes: tuple[str, ...] = ()  # Whose sensors saw calls of the same service, and nothing of it; at most four.
     window_start: float
     window_end: float
     observed_rate: float = 0.0  # Calls a second over the window.
@@ -447,6 +450,8 @@ class _Signal(msgspec.Struct, frozen=True, kw_only=True):
     calls: int  # Of the window; of abuse those that made it too much, of latency those that succeeded.
     loss_ratio: float
     quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is sent.
+    nodes: tuple[str, ...] = ()  # Whose sensors saw it, at most the last four.
+    other_nodes: tuple[str, ...] = ()  # Whose sensors saw calls of the same service, and nothing of it.
 
 
 class AlertSignal(_Signal, frozen=True, kw_only=True, tag=True):

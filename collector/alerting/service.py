@@ -41,15 +41,18 @@ class AlertService:
         notify: Callable[[Alert], None],
         expect: Callable[[Alert], None],
         detection: Detection,
+        name_holder: Callable[[Report], Report] = lambda report: report,
     ) -> None:
-        """`detection` filters what detectors report; `notify` queues an alert for the notifiers; `expect` gives it to
-        the detectors. None of these blocks for long. `clock`: unix seconds."""
+        """`name_holder` says who held an address that a report accuses; `detection` filters what detectors report;
+        `notify` queues an alert for the notifiers; `expect` gives it to the detectors. None of these blocks for long.
+        `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
         self._notify = notify
         self._expect = expect
         self._detection = detection
+        self._name_holder = name_holder
         self._lock = threading.RLock()
         self._silences = Silences()
         self._silenced_at = 0.0  # The last decision: the store keeps the newest, also where the clock stands still.
@@ -81,7 +84,7 @@ class AlertService:
         """The same of what was found elsewhere than in the detectors' process."""
         with self._lock:
             filtered = self._detection.filter_reports(list(reports), self._lifecycle.is_open)
-        self.take_reports([one.report for one in filtered if one.outcome is ReportOutcome.SENT])
+        self.take_reports([self._name_holder(one.report) for one in filtered if one.outcome is ReportOutcome.SENT])
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""

@@ -3,6 +3,7 @@
 The reader has not read how the detectors work. There are words for volume, for abuse, and for errors and latency.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -67,11 +68,23 @@ def report_signal(signal: Signal) -> Report:
     """A detector's signal as a report."""
     match signal:
         case AbuseSignal():
-            return _report_abuse(signal)
+            report = _report_abuse(signal)
         case HealthSignal():
-            return _report_health(signal)
+            report = _report_health(signal)
         case AlertSignal():
-            return _report_volume(signal)
+            report = _report_volume(signal)
+    if len(report.nodes) != 1 or not report.other_nodes:
+        return report
+    others = ", ".join(report.other_nodes)
+    alone = f" Only the sensor of {report.nodes[0]} saw it, though {others} saw calls of the service too."
+    return replace(report, why=report.why + alone)
+
+
+def name_holder(report: Report, label: str, held_by: str) -> Report:
+    """The same report with who held the address that it accuses: in a few characters, and in full."""
+    accused = f"{report.consumer} ({label})"
+    why = f"{report.why} The address was held by {held_by}."
+    return replace(report, title=report.title.replace(report.consumer, accused, 1), why=why, held_by=held_by)
 
 
 def format_span(seconds: int) -> str:
@@ -94,7 +107,8 @@ def format_time(time: int) -> str:
 
 def _copy(signal: Signal) -> dict[str, Any]:
     """What a report takes from its signal as it is."""
-    return {name: getattr(signal, name) for name in ("kind", "endpoint_id", "route_ids", "calls", "loss_ratio")}
+    names = ("kind", "endpoint_id", "route_ids", "calls", "loss_ratio", "nodes", "other_nodes")
+    return {name: getattr(signal, name) for name in names}
 
 
 def _name_loss(ratio: float, consequence: str = "") -> str:

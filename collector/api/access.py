@@ -29,6 +29,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from collector.api.parameters import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, set_credential
 from collector.api.problem import internal_problem, problem_response, show
 from common.bounded import BoundedDict
 
@@ -169,6 +170,12 @@ class Authenticator:
             return "The API token is wrong; use the one in the collector's file api.token, or in its api_token_file."
         return ""
 
+    def name_credential(self, request: HTTPConnection) -> str:
+        """By which credential an admitted request acts."""
+        if self._token is None:
+            return NO_CREDENTIAL
+        return API_TOKEN if "authorization" in request.headers else PAGE_SESSION
+
     def sign_in(self, candidate: str) -> str | None:
         """The id of a new session, for the token; None for anything else."""
         if not self._is_token(candidate):
@@ -238,9 +245,12 @@ class Access:
             return
         path: str = scope["path"]
         is_public = path in HEALTH_PATHS or path in SIGN_IN_PATHS or path.startswith(STATIC_PREFIX)
-        if not is_public and (refusal := self._authenticator.find_refusal(HTTPConnection(scope))):
+        request = HTTPConnection(scope)
+        if not is_public and (refusal := self._authenticator.find_refusal(request)):
             await _refuse_stranger(scope, refusal)(scope, receive, send)
             return
+        # Read in the routes' threads, which run in a copy of this context.
+        set_credential(NO_CREDENTIAL if is_public else self._authenticator.name_credential(request))
         limit = self._limits.public_body if is_public else self._limits.large_bodies.get(path, self._limits.body)
         body = await _read_body(path, receive, limit)
         if body is None:

@@ -53,7 +53,12 @@ class AlertModel(Model):
     endpoint_id: str
     route_ids: tuple[HexId, ...] = Field(description="What was called there, at most 64; good for /endpoints/{id}.")
     consumer: str
-    node: str
+    held_by: str = Field(description="Who held the address of `consumer` then, where a cluster's API server said so.")
+    node: str = Field(description="Of a sensor's own alert.")
+    nodes: tuple[str, ...] = Field(description="Whose sensors saw it: the last, at most four.")
+    other_nodes: tuple[str, ...] = Field(
+        description="Whose sensors saw calls of the same service, and nothing of it; at most four."
+    )
     opened_at: Time
     updated_at: Time
     closed_at: Time | None

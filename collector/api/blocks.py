@@ -1,7 +1,7 @@
 """/blocks and /ladder: whom the sensors stop, whom a block would hit, who decided it, and how far alerts may act."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -10,8 +10,8 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from collector.alerting.alert import AlertKind
-from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word
+from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, Time
+from collector.api.parameters import APPROVAL_TOKEN, ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
 from collector.receiver.policy import NO_CLUSTER
@@ -21,7 +21,10 @@ from collector.response.deny_lists import ExportFormat, ExportSettings, export_b
 from collector.response.ladder import ENDPOINTS_MAX, LadderStep, Rung
 from collector.response.responder import Responder
 
-_CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
+_CONSUMER = (
+    "An address, a network, or a consumer: address:.., credential:.., principal:.., or a workload of Kubernetes as "
+    "workload:NAMESPACE/NAME or workload:NAMESPACE/KIND/NAME"
+)
 
 _Cluster = Annotated[Text, Field(min_length=1, max_length=253)]
 _CLUSTERS: Any = Field(default=(), max_length=CLUSTERS_MAX, description="As sensors name them; none: all. `-`: hosts.")
@@ -59,6 +62,14 @@ class BlockModel(Model):
     ended_by: str
     ended_at: OptionalTime
     is_confirmed: bool
+    accused: str = Field(
+        description="Whom an alert names (address:..), where the block is of the workload that held the address."
+    )
+    held_by: str = Field(description="Who holds an address that is blocked, and who held it in the 24 hours before.")
+    ends_with: str = Field(description="The Pod with which the block of its address ends; empty where none holds it.")
+    addresses: tuple[str, ...] = Field(description="Of a workload: what its Pods hold now, and sensors stop.")
+    is_exported: bool = Field(description="Proxies get it too: an address, of at most half of all calls or confirmed.")
+    witnesses: tuple[str, ...] = Field(description="Nodes whose sensors' word it rests on, of an alert's.")
     stopped_connections: int
     stopped_bytes: int
     nodes: tuple[NodeStatusModel, ...]
@@ -101,6 +112,9 @@ class BlockPreviewModel(Model):
     first_seen: OptionalTime
     needs_confirmation: str = Field(description="Why `is_confirmed` is needed; empty where it is not.")
     notes: tuple[str, ...]
+    holders: tuple[HolderModel, ...] = Field(description="Who held an address in the last 24 hours, the newest first.")
+    held_by: str = Field(description="The same in words.", examples=["pod shop/cart-7d since 05:42 UTC"])
+    addresses: tuple[str, ...] = Field(description="Of a workload: what its Pods hold now.")
 
 
 class AuditEntryModel(Model):
@@ -189,15 +203,30 @@ class ExportParameters(Parameters):
     )
 
 
-def view_block(responder: Responder, block: Block) -> BlockModel:
-    """A block with what the sensors make of it."""
+def view_blocks(responder: Responder, blocks: Sequence[Block]) -> tuple[BlockModel, ...]:
+    """Blocks with who holds their addresses, and what the sensors make of them."""
+    held_by = responder.describe_holders(blocks)
+    return tuple(_view_block(responder, block, held_by.get(block.id, "")) for block in blocks)
+
+
+def _view_block(responder: Responder, block: Block, held_by: str) -> BlockModel:
     statuses = responder.list_statuses(block.id)
     stopped = {
         name: getattr(block, name) + sum(getattr(status, name) for _, status in statuses)
         for name in ("stopped_connections", "stopped_bytes")
     }
-    nodes = [{"node": node, **asdict(status)} for node, status in statuses]
-    return BlockModel.model_validate({**asdict(block), **stopped, "consumer": block.target.consumer, "nodes": nodes})
+    shown = {
+        **asdict(block),
+        **stopped,
+        "consumer": block.target.consumer,
+        "held_by": held_by,
+        "ends_with": str(block.holder or ""),
+        "addresses": responder.list_addresses(block),
+        "is_exported": block.is_exported,
+        "witnesses": block.nodes,
+        "nodes": [{"node": node, **asdict(status)} for node, status in statuses],
+    }
+    return BlockModel.model_validate(shown)
 
 
 def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
@@ -207,7 +236,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
 
     def act(work: Callable[[], Block]) -> BlockModel:
         try:
-            return view_block(responder, work())
+            return view_blocks(responder, [work()])[0]
         except BlockError as error:
             raise Problem(422, str(error)) from error
 
@@ -215,7 +244,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:
         """All that are proposed or live, and those lately over; the newest first."""
         return BlockListModel(
-            items=tuple(view_block(responder, block) for block in responder.list_blocks()),
+            items=view_blocks(responder, responder.list_blocks()),
             nodes=tuple(
                 EnforcingNodeModel(node=node, is_enabled=report.is_enabled, reason=report.reason)
                 for node, report in responder.list_nodes()
@@ -226,7 +255,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     @router.post("", summary="Block a client", status_code=201)
     def block_client(body: BlockBody) -> BlockModel:
         """Stop a client at every sensor that allows it, or propose it where two people are needed."""
-        return act(lambda: responder.block(BlockRequest(**dict(body))))
+        return act(lambda: responder.block(BlockRequest(by=body.by, **body.model_dump(exclude={"asked_by"}))))
 
     @router.post("/preview", summary="Preview a block")
     def preview_block(body: PreviewBody) -> BlockPreviewModel:
@@ -260,7 +289,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
         block = responder.find(block_id)
         if block is None:
             raise Problem(404, f"There is no block {show(block_id)}; look it up in /api/v1/blocks.")
-        return view_block(responder, block)
+        return view_blocks(responder, [block])[0]
 
     @router.post("/{block_id}/approve", summary="Approve a proposed block")
     def approve_block(
@@ -270,7 +299,8 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     ) -> BlockModel:
         """Have it begin."""
         is_second = approval_token is not None and hmac.compare_digest(approval.encode(), approval_token.encode())
-        return act(lambda: responder.approve(block_id, by=body.by, is_second_person=is_second))
+        by = name_actor(body.asked_by, APPROVAL_TOKEN if is_second else "")
+        return act(lambda: responder.approve(block_id, by=by, is_second_person=is_second))
 
     @router.post("/{block_id}/reject", summary="Reject a proposed block")
     def reject_block(block_id: str, body: ActionBody) -> BlockModel:

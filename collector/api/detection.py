@@ -133,7 +133,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
     def add_known_good(body: KnownGoodBody) -> KnownGoodModel:
         """What it names raises no alert until it expires; it is counted."""
         try:
-            rule = detection.add_rule(**{**dict(body), "kind": body.kind or ""})
+            rule = detection.add_rule(by=body.by, **{**body.model_dump(exclude={"asked_by"}), "kind": body.kind or ""})
         except ValueError as error:
             raise Problem(422, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
         return _view(rule, None, clock())

@@ -4,8 +4,9 @@ Unknown names are refused.
 """
 
 import re
+from contextvars import ContextVar
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, Strict
 
@@ -110,6 +111,26 @@ class NoParameters(Parameters):
     """For routes that take none."""
 
 
+# Names of credentials: who is responsible for what a request changes. Nobody can choose another one.
+API_TOKEN: Final = "api-token"
+APPROVAL_TOKEN: Final = "approval-token"
+PAGE_SESSION: Final = "page-session"
+NO_CREDENTIAL: Final = "no-auth"  # Authentication is off, or the request needs none.
+_credential: ContextVar[str] = ContextVar("credential", default=NO_CREDENTIAL)
+
+
+def name_actor(asked_by: str = "", credential: str = "") -> str:
+    """Who does what the current request asks for, as kept: the name of its credential, or of a stronger one that it
+    shows; behind it in whose name, which is only said."""
+    actor = credential or _credential.get()
+    return f"{actor}, asked by {asked_by}" if asked_by else actor
+
+
+def set_credential(name: str) -> None:
+    """By which credential the current request acts."""
+    _credential.set(name)
+
+
 class Body(Parameters):
     """JSON as it is: `true` is no number, and `"1"` is none."""
 
@@ -117,11 +138,19 @@ class Body(Parameters):
 
 
 class ActionBody(Body):
-    """Who acts on an alert."""
+    """What somebody does. Who that is says the credential."""
 
-    by: Text = Field(
-        default="api", min_length=1, max_length=ACTOR_CHARACTERS_MAX, description="Who did it, for the others."
+    asked_by: Text = Field(
+        default="",
+        max_length=ACTOR_CHARACTERS_MAX,
+        description="In whose name, as free text; it is kept behind the name of the credential.",
+        examples=["ada"],
     )
+
+    @property
+    def by(self) -> str:
+        """Who acts, as kept."""
+        return name_actor(self.asked_by)
 
 
 class SilenceBody(ActionBody):

@@ -6,13 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
-from collector.api.parameters import (
-    ACTOR_CHARACTERS_MAX,
-    NOTE_CHARACTERS_MAX,
-    Body,
-    NoParameters,
-    Word,
-)
+from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Word
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Text
 from collector.risk.assessment import RiskAssessor
@@ -102,11 +96,10 @@ class FindingDetailModel(Model):
     changes: tuple[FindingChangeModel, ...]
 
 
-class Decision(Body):
+class Decision(ActionBody):
     """What a person says of a finding."""
 
     state: Word[FindingState]
-    by: Text = Field(min_length=1, max_length=ACTOR_CHARACTERS_MAX, description="Who.")
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
 
 

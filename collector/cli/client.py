@@ -48,9 +48,14 @@ def name_decider(given: str = "") -> str:
         return f"uid:{os.getuid()}"
 
 
-ByOption = Annotated[
+AskedByOption = Annotated[
     str,
-    typer.Option("--by", callback=name_decider, show_default="your user name", help="Name to keep with the decision."),
+    typer.Option(
+        "--asked-by",
+        callback=name_decider,
+        show_default="your user name",
+        help="In whose name; kept behind the name of the token.",
+    ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", envvar="APIDAE_URL", help="Address of the collector's HTTP side.")]
 TokenOption = Annotated[str, typer.Option("--token", envvar="APIDAE_TOKEN", help="API token; none with --no-auth.")]

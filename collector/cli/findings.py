@@ -13,7 +13,7 @@ import typer
 
 from collector.cli.client import (
     Api,
-    ByOption,
+    AskedByOption,
     LimitOption,
     Output,
     command,
@@ -55,14 +55,16 @@ def register_risk(app: typer.Typer) -> None:
         rule: str = "",
         endpoint: Annotated[str, typer.Option("--endpoint-id", "--endpoint", help="Id of an endpoint.")] = "",
         decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
         note: Annotated[str, typer.Option(help="With --set: why.")] = "",
         limit: LimitOption = 50,
     ) -> None:
         """List what rules found, or decide on one: --set ID=accepted --by ada --note 'public by design'."""
         if decide:
             name, _, wanted = decide.partition("=")
-            answer = api.act(f"findings/{quote(name, safe='')}/state", {"state": wanted, "by": by, "note": note})
+            answer = api.act(
+                f"findings/{quote(name, safe='')}/state", {"state": wanted, "asked_by": asked_by, "note": note}
+            )
             api.print_items([answer], FINDING_COLUMNS)
             return
         asked = {"q": query, "state": state, "severity": severity, "rule": rule, "endpoint_id": endpoint}
@@ -84,11 +86,11 @@ def register_detection(app: typer.Typer) -> None:
     def sensitivity(
         api: Api,
         set_level: Annotated[str, typer.Option("--set", help="quiet, normal or paranoid.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Show the level and how many alerts a day each would have given here; or choose one."""
         if set_level:
-            found = api.act("detection/sensitivity", {"level": set_level, "by": by})
+            found = api.act("detection/sensitivity", {"level": set_level, "asked_by": asked_by})
         else:
             found = api.fetch("detection/sensitivity")
         api.print_items(found["previews"], PREVIEW_COLUMNS)
@@ -107,15 +109,15 @@ def register_detection(app: typer.Typer) -> None:
         endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
         kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
         days: Annotated[int, typer.Option(min=1, max=400, help="Until it expires.")] = 30,
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """List the known-good rules, which suppress alerts; or add or end one."""
         if end:
-            items = [api.act(f"detection/known-good/{quote(end, safe='')}/end", {"by": by})]
+            items = [api.act(f"detection/known-good/{quote(end, safe='')}/end", {"asked_by": asked_by})]
         elif add:
             named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
             named |= {"kind": kind} if kind else {}
-            body = {**named, "note": add, "by": by, "seconds": days * _DAY}
+            body = {**named, "note": add, "asked_by": asked_by, "seconds": days * _DAY}
             items = [api.act("detection/known-good", body)]
         else:
             items = api.fetch("detection/known-good")["items"]
@@ -129,10 +131,10 @@ def register_detection(app: typer.Typer) -> None:
             float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
         ] = 0.0,
         reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Silence an alert: its subject raises no more alerts, for some hours or until `unsilence`."""
-        body: dict[str, object] = {"by": by, "reason": reason}
+        body: dict[str, object] = {"asked_by": asked_by, "reason": reason}
         action = "mute" if hours else "expected"
         body |= {"seconds": round(hours * _HOUR)} if hours else {}
         found = api.act(f"alerts/{quote(alert, safe='')}/{action}", body)
@@ -143,10 +145,10 @@ def register_detection(app: typer.Typer) -> None:
     def unsilence(
         api: Api,
         alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Undo a silence: the alert's subject raises alerts again."""
-        found = api.act(f"alerts/{quote(alert, safe='')}/unsilence", {"by": by})
+        found = api.act(f"alerts/{quote(alert, safe='')}/unsilence", {"asked_by": asked_by})
         typer.echo(f"{found['id']}: {found['state']}")
 
     @command(app, "verdict", prints=False)
@@ -154,10 +156,10 @@ def register_detection(app: typer.Typer) -> None:
         api: Api,
         alert: Annotated[str, typer.Argument(help="Id of an alert.")],
         what: Annotated[str, typer.Argument(help="false_alarm, confirmed, or none to take it back.")],
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Record whether an alert was right; it changes later alerts."""
-        body = {"verdict": "" if what == "none" else what, "by": by}
+        body = {"verdict": "" if what == "none" else what, "asked_by": asked_by}
         found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
         typer.echo(f"{found['id']}: {found['verdict'] or 'no verdict'}")
 

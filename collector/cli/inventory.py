@@ -10,7 +10,7 @@ import typer
 
 from collector.cli.client import (
     Api,
-    ByOption,
+    AskedByOption,
     command,
     describe_columns,
 )
@@ -28,44 +28,48 @@ def register_template(app: typer.Typer) -> None:
     add_list(templates, "templates list")
 
     @command(templates, "rename", prints=False)
-    def rename(api: Api, endpoint: EndpointArgument, place: PlaceArgument, name: str, by: ByOption = "") -> None:
+    def rename(
+        api: Api, endpoint: EndpointArgument, place: PlaceArgument, name: str, asked_by: AskedByOption = ""
+    ) -> None:
         """Give a parameter another name."""
-        _edit(api, endpoint, "rename", {"place": place, "name": name, "by": by})
+        _edit(api, endpoint, "rename", {"place": place, "name": name, "asked_by": asked_by})
 
     @command(templates, "split", prints=False)
-    def split(api: Api, endpoint: EndpointArgument, place: PlaceArgument, value: str, by: ByOption = "") -> None:
+    def split(
+        api: Api, endpoint: EndpointArgument, place: PlaceArgument, value: str, asked_by: AskedByOption = ""
+    ) -> None:
         """Give one value of a parameter an endpoint of its own."""
-        _edit(api, endpoint, "split", {"place": place, "value": value, "by": by})
+        _edit(api, endpoint, "split", {"place": place, "value": value, "asked_by": asked_by})
 
     @command(templates, "merge", prints=False)
     def merge(
         api: Api,
         endpoints: Annotated[list[str], typer.Argument(help="Ids of endpoints.")],
         name: Annotated[str, typer.Option(help="Of the parameter.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Make several endpoints one."""
-        _print_edit(api.act("template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
+        _print_edit(api.act("template-edits/merge", {"endpoints": endpoints, "name": name, "asked_by": asked_by}))
 
     @command(templates, "keep-host", prints=False)
     def keep_host(
         api: Api,
         endpoint: EndpointArgument,
         host: Annotated[str, typer.Argument(help="Which keeps its own name; default: all that the pattern has.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Keep hosts apart that were taken for one, as {tenant}.example.com."""
-        _edit(api, endpoint, "keep-host", {"host": host, "by": by})
+        _edit(api, endpoint, "keep-host", {"host": host, "asked_by": asked_by})
 
     @command(templates, "pin", prints=False)
-    def pin(api: Api, endpoint: EndpointArgument, by: ByOption = "") -> None:
+    def pin(api: Api, endpoint: EndpointArgument, asked_by: AskedByOption = "") -> None:
         """Keep a template whatever is learned."""
-        _edit(api, endpoint, "pin", {"by": by})
+        _edit(api, endpoint, "pin", {"asked_by": asked_by})
 
     @command(templates, "undo", prints=False)
-    def undo(api: Api, edit: str, by: ByOption = "") -> None:
+    def undo(api: Api, edit: str, asked_by: AskedByOption = "") -> None:
         """Undo an edit."""
-        _print_edit(api.act(f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
+        _print_edit(api.act(f"template-edits/{quote(edit, safe='')}/undo", {"asked_by": asked_by}))
 
 
 def _edit(api: Api, endpoint: str, action: str, body: dict[str, Any]) -> None:

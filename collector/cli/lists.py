@@ -11,7 +11,7 @@ import typer
 from collector.api.lists import AlertQuery, IncidentQuery
 from collector.cli.client import (
     Api,
-    ByOption,
+    AskedByOption,
     Column,
     LimitOption,
     command,
@@ -105,7 +105,7 @@ LISTS: Mapping[str, ListCommand] = {
         path="alerts",
         query=AlertQuery,
         columns=describe_columns(
-            "id/6 state severity confidence kind/5 title opened_at observed_rate/3 expected_rate/4 "
+            "id/6 state severity confidence kind/5 title nodes/5 opened_at observed_rate/3 expected_rate/4 "
             "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
             "reason=silence.reason/7"
         ),
@@ -197,13 +197,13 @@ def register_lists(app: typer.Typer) -> None:
     def notifiers(
         api: Api,
         test: Annotated[str, typer.Option("--test", help="Send a test alert to this one now.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """List the notifiers and their counts, or test one. A failed test exits with 1."""
         if not test:
             api.print_items(api.fetch("notifiers")["items"], NOTIFIER_COLUMNS)
             return
-        answer = api.act(f"notifiers/{quote(test, safe='')}/test", {"by": by})
+        answer = api.act(f"notifiers/{quote(test, safe='')}/test", {"asked_by": asked_by})
         if answer["outcome"] != "delivered":
             raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
         typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")

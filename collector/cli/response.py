@@ -11,14 +11,15 @@ import typer
 
 from collector.cli.client import (
     Api,
-    ByOption,
+    AskedByOption,
     command,
     describe_columns,
     fail,
 )
 
 BLOCK_COLUMNS = describe_columns(
-    "id state consumer services/4 clusters/4 stopped=stopped_connections expires_at/1 by=approved_by/3 reason/2"
+    "id state consumer held_by/4 services/5 clusters/5 nodes=witnesses/5 stopped=stopped_connections expires_at/1 "
+    "by=approved_by/3 reason/2"
 )
 LADDER_COLUMNS = describe_columns("kind step seconds/1 endpoints/3 by=set_by/2")
 AUDIT_COLUMNS = describe_columns("time by action target why/1")
@@ -33,7 +34,10 @@ def register_block(app: typer.Typer) -> None:
     @command(app, "block", prints=False)
     def block(
         api: Api,
-        consumer: Annotated[str, typer.Argument(help="An address, a network, credential:HASH or principal:HASH.")],
+        consumer: Annotated[
+            str,
+            typer.Argument(help="Address, network, workload:NAMESPACE/NAME, credential:HASH or principal:HASH."),
+        ],
         service: Annotated[list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT]; may be repeated.")] = None,
         cluster: Annotated[
             list[str] | None, typer.Option(help="Where it holds, `-` for hosts outside of any; may be repeated.")
@@ -43,7 +47,7 @@ def register_block(app: typer.Typer) -> None:
         alert: Annotated[str, typer.Option(help="Id of the alert that it answers.")] = "",
         is_preview: Annotated[bool, typer.Option("--preview", help="Only show whom it would have blocked.")] = False,
         is_confirmed: Annotated[bool, typer.Option("--confirm", help="Although others would be hit.")] = False,
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Block a client at every sensor that enforces."""
         if is_preview:
@@ -59,7 +63,7 @@ def register_block(app: typer.Typer) -> None:
             "reason": reason,
             "alert_id": alert,
             "is_confirmed": is_confirmed,
-            "by": by,
+            "asked_by": asked_by,
         }
         _print_line(api.act("blocks", wish))
 
@@ -68,28 +72,28 @@ def register_block(app: typer.Typer) -> None:
         api: Api,
         block_id: Annotated[str, typer.Argument(help="Of a proposed block.")],
         approval_token: ApprovalOption = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Approve a proposed block."""
         headers = {"apidae-approval": approval_token} if approval_token else {}
-        _print_line(api.act(f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
+        _print_line(api.act(f"blocks/{quote(block_id, safe='')}/approve", {"asked_by": asked_by}, headers))
 
     @command(app, "lift", prints=False)
     def lift(
         api: Api,
         block_id: Annotated[str, typer.Argument(help="Of a live block, or of a proposed one to reject it.")] = "",
         is_all: Annotated[bool, typer.Option("--all", help="Lift everything that is live.")] = False,
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """End one block, or all."""
         if is_all == bool(block_id):
             raise fail("Name one block to lift, or give --all; `apidae blocks` lists them.")
         if is_all:
-            typer.echo(json.dumps(api.act("blocks/lift", {"by": by})))
+            typer.echo(json.dumps(api.act("blocks/lift", {"asked_by": asked_by})))
             return
         place = f"blocks/{quote(block_id, safe='')}"
         verb = "reject" if api.fetch(place)["state"] == "proposed" else "lift"
-        _print_line(api.act(f"{place}/{verb}", {"by": by}))
+        _print_line(api.act(f"{place}/{verb}", {"asked_by": asked_by}))
 
     @command(app, "blocks")
     def blocks(api: Api, is_audit: Annotated[bool, typer.Option("--audit", help="The audit log.")] = False) -> None:
@@ -112,7 +116,7 @@ def register_block(app: typer.Typer) -> None:
         endpoint: Annotated[
             list[str] | None, typer.Option(help="Id of one where young clients are stopped too.")
         ] = None,
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Show or set what each kind of alert may do by itself."""
         if not kind:
@@ -120,7 +124,7 @@ def register_block(app: typer.Typer) -> None:
             return
         if not step:
             raise fail(f"Say how far {kind} may go: --step observe, alert, propose or enforce.")
-        rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "by": by}
+        rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "asked_by": asked_by}
         api.print_items([api.put(f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS)
 
 
@@ -142,10 +146,10 @@ def erase(
     consumer: Annotated[str, typer.Argument(help="kind:value, as in `apidae consumers`.")],
     reason: Annotated[str, typer.Option(help="For the audit log; its name is blanked there.")] = "",
     lifts_blocks: Annotated[bool, typer.Option("--lift-blocks", help="Lift what stops it now.")] = False,
-    by: ByOption = "",
+    asked_by: AskedByOption = "",
 ) -> None:
     """Erase one consumer: rows, log, detectors' state, alerts, blocks. It is known again when it calls again."""
-    wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "by": by}
+    wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "asked_by": asked_by}
     erased = api.act("erasures", wish, timeout_seconds=TIMEOUT_SECONDS)
     for table, count in erased["rows"].items():
         typer.echo(f"{table}: {count} rows")

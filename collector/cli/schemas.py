@@ -14,7 +14,7 @@ import typer
 
 from collector.cli.client import (
     Api,
-    ByOption,
+    AskedByOption,
     Output,
     SinceOption,
     command,
@@ -124,10 +124,10 @@ def register_spec(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.", exists=True)],
         name: Annotated[str, typer.Option(help="Default: its title.")] = "",
         service: Annotated[str, typer.Option(help="Which service it describes; default: by its hosts.")] = "",
-        by: ByOption = "",
+        asked_by: AskedByOption = "",
     ) -> None:
         """Put a description in force; the same name is a newer version."""
-        body = {"document": file.read_text(), "name": name, "service": service, "by": by}
+        body = {"document": file.read_text(), "name": name, "service": service, "asked_by": asked_by}
         answer = api.act("specs", body)
         typer.echo(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
 

@@ -17,7 +17,7 @@ from collector.detection.read_boundaries import Jumps
 from collector.receiver.segment import Position
 from common.durable import write_durably
 
-VERSION = 12
+VERSION = 13
 _JUMPS = "jumps."
 _COMPRESSION_LEVEL: Final = 1  # Of zlib, 1 to 9.
 

@@ -34,6 +34,7 @@ from collector.detection.framework.rows import FLAG_ESTIMATED, Events
 from collector.detection.framework.slots import Subjects
 from collector.detection.framework.state import Arrays, DetectorState, Slots, StateError, number
 from collector.detection.framework.subject_index import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectIndex
+from collector.detection.framework.witnesses import Witnesses
 from collector.detection.health.health import HealthDetector
 from collector.detection.volume.service_volume import ServiceVolume
 from collector.detection.volume.silence import SilenceDetector
@@ -50,7 +51,7 @@ _TIME_ZONE = "time_zone"
 class Engine(DetectorState):
     """All detectors of one installation (or of the partitions one collector owns)."""
 
-    parts = ("subjects", "losses", "detectors")
+    parts = ("subjects", "losses", "witnesses", "detectors")
     used_calls = number(0)
     _client_side_calls = number(0)
     _proxy_calls = number(0)
@@ -90,6 +91,7 @@ class Engine(DetectorState):
         pairs = self.pairs = PairVolume(subjects, losses, rarity, walks, consumers, endpoints)
         windowed = list(endpoints.windowed.values())
         health = HealthDetector(subjects, losses.endpoints, [one.windows for one in windowed])
+        self.witnesses = Witnesses(subjects, health.services)
         self.services = ServiceVolume(subjects, health.services, windowed, losses.endpoints, self._local_time)
         self.silence = SilenceDetector(
             subjects, losses, pairs.windowed[3_600], windowed, consumers.report, self._local_time
@@ -159,9 +161,10 @@ class Engine(DetectorState):
         if not len(chosen):
             return []
         events = Events(batch, chosen, received_at)
-        signals = self.advance(events.time)  # First, so that rows of one batch do not fall out of the ring.
+        signals = self._close_windows(events.time)  # First, so that rows of one batch do not fall out of the ring.
         self.subjects.place(events)
         self.losses.take(events, parts or (batch,))
+        self.witnesses.take(events, parts or (batch,))
         if len(events.by_pair.rows):
             self.subjects.count_consumers(self.watermark)  # First, so that all use the same count.
         for detector in self.detectors.values():
@@ -169,10 +172,13 @@ class Engine(DetectorState):
         used_calls = int(events.calls[events.is_used].sum())
         self.used_calls += used_calls
         self._late_calls += int(events.calls.sum()) - used_calls
-        return signals
+        return self.witnesses.attach(signals)
 
     def advance(self, watermark: int) -> list[Signal]:
         """Close what may close when the newest row starts at `watermark` (unix seconds)."""
+        return self.witnesses.attach(self._close_windows(watermark))
+
+    def _close_windows(self, watermark: int) -> list[Signal]:
         self.subjects.watermark = max(self.watermark, watermark)
         signals: list[Signal] = []
         for volume in (self.pairs, self.consumers, self.endpoints):

@@ -9,10 +9,10 @@ better than selectors: they have named target ports as numbers, Pod by Pod, and 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from collector.kubernetes.rows import Peer, PeerKind
+from collector.kubernetes.rows import HeldAddresses, Peer, PeerKind
 from collector.kubernetes.state import (
     BackendPort,
     ClusterState,
@@ -126,6 +126,16 @@ class AddressBook:
                 self._put(replace(peer, cluster=self._cluster))
             elif known.workloads != peer.workloads:
                 self._put(replace(known, workloads=peer.workloads))
+
+    def list_held(self, pods: Mapping[Key, Pod]) -> HeldAddresses:
+        """What these Pods hold now. It copies what it reads, and so is for any thread."""
+        nodes = {address: pod.node for pod in pods.values() for address in pod.node_addresses}
+        held = []
+        for peer in tuple(self._open.values()):
+            pod = pods.get((peer.namespace, peer.name)) if peer.kind == PeerKind.POD.value and not peer.port else None
+            if pod is not None and not pod.is_host_network and peer.address in pod.addresses:
+                held.append(peer)
+        return HeldAddresses(pods=tuple(peer for peer in held if peer.address not in nodes), nodes=nodes)
 
     def take_changed(self, now: float) -> list[Peer]:
         """What began, changed or ended since the last time, as rows for the store: newer than those before, also where

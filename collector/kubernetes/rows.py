@@ -3,9 +3,10 @@ reaches it. The store keeps facts as JSON.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class FactKind(StrEnum):
@@ -88,3 +89,51 @@ class Peer:
     def holding(self) -> tuple[str, int, str, str, str]:
         """What is held, and by whom: one interval at a time."""
         return self.address, self.port, self.kind, self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAddresses:
+    """What is held at one moment: by Pods for themselves, and by nodes, whose addresses many share."""
+
+    pods: tuple[Peer, ...]
+    nodes: Mapping[str, str]  # Names by address.
+
+
+_OWN_KINDS: Final = ("", "Pod", "StaticPod")  # Of Pods that no workload makes again.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadName:
+    """`NAMESPACE/KIND/NAME`; `kind` as Kubernetes spells it, empty: whichever."""
+
+    namespace: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.namespace, self.kind, self.name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodHolder:
+    """The Pod that holds an address since a time (unix seconds): the next one there is another, whatever its name."""
+
+    cluster: str  # As blocks name it.
+    namespace: str
+    name: str
+    workload_kind: str
+    workload: str
+    since: int
+
+    @property
+    def has_workload(self) -> bool:
+        """Whether something makes another Pod like it."""
+        return self.workload_kind not in _OWN_KINDS
+
+    @property
+    def workload_name(self) -> WorkloadName:
+        """What it belongs to."""
+        return WorkloadName(namespace=self.namespace, kind=self.workload_kind, name=self.workload)
+
+    def __str__(self) -> str:
+        return f"pod {self.namespace}/{self.name}" + (f" of {self.workload_name}" if self.has_workload else "")

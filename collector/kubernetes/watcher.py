@@ -19,7 +19,7 @@ from collector.kubernetes import state as objects
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import Exposure, ExposureBook
 from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
-from collector.kubernetes.rows import Peer
+from collector.kubernetes.rows import HeldAddresses, Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept
 from collector.storage.base import Store, StoreError
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
@@ -75,6 +75,7 @@ class ClusterWatcher:
         self._exposures = ExposureBook(cluster)
         self._placements = Placements(clock)
         self._state = ClusterState(self._follow_pod, self.counts)
+        self._has_pods, self._pod_changes = False, 0
 
     def start(self) -> None:
         """Begin in a thread of its own."""
@@ -96,6 +97,16 @@ class ClusterWatcher:
         return False if self._is_complete else None
 
     @property
+    def changes(self) -> int:
+        """Rises with every change of what Pods hold, once it is known."""
+        return self._pod_changes + self._has_pods
+
+    def list_held(self) -> HeldAddresses | None:
+        """What Pods and nodes hold now; None until the Pods were listed. Without an API server the last that it said
+        holds."""
+        return self._book.list_held(dict(self._state.pods)) if self._has_pods else None
+
+    @property
     def status(self) -> ClusterStatus:
         """How it is now."""
         failing = [watch.reason for watch in self._watches if watch.reason]
@@ -114,6 +125,7 @@ class ClusterWatcher:
     def _follow_pod(self, before: Pod | None, after: Pod | None) -> None:
         self._book.follow(before, after, self._clock())
         self._placements.follow(before, after)
+        self._pod_changes += 1
 
     async def _run(self) -> None:
         await self._load()
@@ -145,11 +157,15 @@ class ClusterWatcher:
             path=path,
             type=kind,
             read=read_kept,
-            replace=partial(self._state.replace, kind),
+            replace=partial(self._replace, kind),
             put=partial(self._state.put, kind),
             remove=partial(self._state.remove, kind),
             is_required=is_required,
         )
+
+    def _replace(self, kind: type[Any], listed: Sequence[Any]) -> None:
+        self._state.replace(kind, listed)
+        self._has_pods = self._has_pods or kind is objects.PodObject
 
     async def _load(self) -> None:
         """What the store holds as current; again until it answers."""

@@ -32,6 +32,7 @@ class BlockKind(StrEnum):
     ADDRESS = "address"
     CREDENTIAL = "credential"
     PRINCIPAL = "principal"
+    WORKLOAD = "workload"  # Never on the wire: sensors get the addresses of its Pods.
 
 
 _KINDS: Final = {
@@ -62,6 +63,7 @@ class BlockOrder:
     scopes: tuple[BlockScope, ...]
     expires_at: float
     is_confirmed: bool = False  # A person has seen whom else it hits.
+    is_exported: bool = True  # Proxies get it too.
     clusters: tuple[str, ...] = ()  # Where it holds; none: in all of them.
 
     def holds_in(self, cluster: str) -> bool:

@@ -7,7 +7,7 @@ with the collector is missed. Times are unix seconds of the collector's clock.
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 _PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
@@ -159,6 +159,11 @@ class SensorRegistry:
     def list_statuses(self) -> list[SensorStatus]:
         with self._lock:
             return sorted(self._statuses.values(), key=lambda status: status.node)
+
+    def find_clusters(self, nodes: Sequence[str]) -> set[str]:
+        """Of nodes by the names of their rows."""
+        with self._lock:
+            return {self._statuses[node].cluster for node in nodes if node in self._statuses}
 
     def take_changed(self) -> list[SensorStatus]:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Final
 
 from collector.core.kinds import ConsumerKind
 from collector.inventory.consumers.consumer import ConsumerError, parse_consumer
+from collector.kubernetes.rows import PodHolder, WorkloadName
 from collector.receiver.policy import BlockKind, BlockOrder, BlockScope
 
 SECONDS_MIN: Final = 10
@@ -20,6 +21,8 @@ SECONDS_MAX: Final = 7 * 86_400
 SCOPES_MAX: Final = 64
 CLUSTERS_MAX: Final = 64
 NAME_CHARACTERS_MAX: Final = 253  # Sensors refuse every block where one names a service by more.
+EXPORT_SHARE_MAX: Final = 0.5  # Of all calls; a sensor measures its own share, and proxies measure none.
+PART_MARK: Final = "/"  # Between a block's id and an address of its workload, where sensors get several.
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 
 
@@ -43,7 +46,7 @@ class UnknownClientError(BlockError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockTarget:
-    """A client as sensors know it. `value`: an address or network, or 16 hex digits."""
+    """A client. `value`: an address or network, 16 hex digits, or `NAMESPACE/KIND/NAME` of a workload."""
 
     kind: BlockKind
     value: str
@@ -52,6 +55,22 @@ class BlockTarget:
     def consumer(self) -> str:
         """`kind:value`, as consumers are written."""
         return f"{self.kind}:{self.value}"
+
+    @property
+    def is_by_address(self) -> bool:
+        """Whether sensors know it by addresses."""
+        return self.kind in (BlockKind.ADDRESS, BlockKind.WORKLOAD)
+
+    @property
+    def is_address(self) -> bool:
+        """One address, which somebody may hold."""
+        return self.kind is BlockKind.ADDRESS and "/" not in self.value
+
+    @property
+    def workload(self) -> WorkloadName:
+        """The name of a workload."""
+        namespace, *kind, name = self.value.split("/")
+        return WorkloadName(namespace=namespace, kind="".join(kind), name=name)
 
     @property
     def is_local(self) -> bool:
@@ -81,6 +100,10 @@ class Block:
     ended_at: float = 0.0
     is_confirmed: bool = False  # Who asked has seen that others would be hit.
     clusters: tuple[str, ...] = ()  # Where it holds, as sensors name them (`-`: none); none: in all of them.
+    holder: PodHolder | None = None  # Of an address: the Pod with which the block ends.
+    accused: str = ""  # The consumer that an alert names, where the block is of its holder's workload.
+    share: float = 0.0  # Of all calls at servers in the 24 hours before it began.
+    nodes: tuple[str, ...] = ()  # Whose sensors' word it rests on, where an alert proposed it.
     stopped_connections: int = 0  # At all nodes; counted up once it is over.
     stopped_bytes: int = 0
 
@@ -97,18 +120,29 @@ class Block:
         return replace(self, began_at=self.began_at + seconds, expires_at=self.expires_at + seconds)
 
     @property
-    def order(self) -> BlockOrder:
-        """What sensors get."""
+    def follows_holder(self) -> bool:
+        """Whether what it stops changes with who holds which address."""
+        return self.holder is not None or self.target.kind is BlockKind.WORKLOAD
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether proxies get it too."""
+        return self.target.is_by_address and (self.share <= EXPORT_SHARE_MAX or self.is_confirmed)
+
+    def make_order(self, address: str = "", cluster: str = "") -> BlockOrder:
+        """What sensors get; of a workload, of one `address` that its Pods hold in a cluster: elsewhere it may be
+        somebody else's."""
         return BlockOrder(
-            id=self.id,
-            kind=self.target.kind,
-            value=self.target.value,
+            id=f"{self.id}{PART_MARK}{address}" if address else self.id,
+            kind=BlockKind.ADDRESS if address else self.target.kind,
+            value=address or self.target.value,
             key_id=self.key_id,
             credentials=self.credentials,
             scopes=tuple(parse_service(text) for text in self.services),
             expires_at=self.expires_at,
             is_confirmed=self.is_confirmed,
-            clusters=self.clusters,
+            is_exported=self.is_exported,
+            clusters=(cluster,) if cluster else self.clusters,
         )
 
 
@@ -124,8 +158,13 @@ def parse_target(text: str) -> BlockTarget:
         name = parse_consumer(text)
     except ConsumerError as error:
         raise BlockError(f"{error}.") from None
-    if name.kind not in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
-        raise BlockError(f"A {name.kind} cannot be blocked by sensors; block an address, a credential or a principal.")
+    if name.kind is ConsumerKind.WORKLOAD:
+        parts = name.value.split("/")
+        if len(parts) not in (2, 3) or not all(0 < len(part) <= NAME_CHARACTERS_MAX for part in parts):
+            shown = name.value[:80]
+            raise BlockError(f"The workload {shown!r} is not NAMESPACE/[KIND/]NAME, as in shop/Deployment/cart.")
+    elif name.kind not in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
+        raise BlockError(f"No {name.kind} can be blocked; block an address, workload, credential or principal.")
     return BlockTarget(kind=BlockKind(name.kind.value), value=name.value)
 
 
@@ -171,7 +210,7 @@ def collect_denied(orders: Sequence[BlockOrder], cluster: str) -> Denied:
     everywhere: set[str] = set()
     found: defaultdict[Place, set[str]] = defaultdict(set)
     for order in orders:
-        if order.kind is not BlockKind.ADDRESS or not order.holds_in(cluster):
+        if order.kind is not BlockKind.ADDRESS or not order.is_exported or not order.holds_in(cluster):
             continue
         network = str(ipaddress.ip_network(order.value))
         if not order.scopes:

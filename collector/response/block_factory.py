@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from collector.core.errors import ConflictError
+from collector.kubernetes.rows import PeerKind, PodHolder
 from collector.receiver.policy import BlockKind
 from collector.response.block import (
     CLUSTERS_MAX,
@@ -22,15 +23,17 @@ from collector.response.block import (
     parse_target,
 )
 from collector.response.block_store import OPEN_MAX
+from collector.response.holders import Holders, make_holder
 from collector.response.preview import BlockCheck, Previewer
-from common.networks import NetworkLimits, explain_limit
+from common.networks import NetworkLimits, explain_limit, find_within
 
 AUTOMATIC: Final = "apidae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRequest:
-    """What somebody asks to have stopped; `consumer` is `kind:value`, an address or a network."""
+    """What somebody asks to have stopped; `consumer` is `kind:value`, an address or a network. Of an alert: `accused`,
+    when the calls were made (unix seconds), and `nodes` that saw them, in the clusters `seen_in`."""
 
     consumer: str
     services: tuple[str, ...] = ()
@@ -40,6 +43,9 @@ class BlockRequest:
     alert_id: str = ""
     by: str = "api"
     is_confirmed: bool = False
+    accused: tuple[float, float] | None = None
+    nodes: tuple[str, ...] = ()
+    seen_in: tuple[str, ...] = ()
 
 
 class BlockFactory:
@@ -51,21 +57,24 @@ class BlockFactory:
         self,
         *,
         previewer: Previewer,
+        holders: Holders,
         clock: Callable[[], float],
         limits: NetworkLimits,
         requires_second_approval: bool,
     ) -> None:
         self._previewer = previewer
+        self._holders = holders
         self._limits = limits
         self._clock = clock
         self._requires_second_approval = requires_second_approval
 
     def propose(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
-        """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
-        BlockError, ConflictError, StoreError."""
+        """A proposal that `complete` makes one that can begin. Asks the store only where clusters are named, or where
+        a Pod's address changed hands. Raises BlockError, ConflictError, StoreError."""
+        target = parse_target(request.consumer)
         block = Block(
             id=uuid.uuid4().hex,
-            target=parse_target(request.consumer),
+            target=target,
             key_id=0,
             credentials=(),
             services=request.services,
@@ -77,10 +86,67 @@ class BlockFactory:
             proposed_by=request.by,
             proposed_at=self._clock(),
             is_confirmed=request.is_confirmed,
+            nodes=request.nodes,
         )
         self._check_limits(block)
+        block = self._follow_holder(block, request)
         self.check_open(block, open_blocks)
         return block
+
+    def _follow_holder(self, block: Block, request: BlockRequest) -> Block:
+        """The same block, bound to who holds the address; of an alert's, of the workload that held it then."""
+        target = block.target
+        if target.kind is BlockKind.WORKLOAD:
+            return self._find_workload(block)
+        clusters = block.clusters or request.seen_in
+        if not target.is_address or self._holders.find_node(target.value, clusters):
+            return block
+        holders = self._holders.find_pods(target.value, clusters)
+        if request.accused is not None:
+            holders = self._find_accused(target.value, clusters, holders, request.accused)
+        if len(holders) != 1:
+            return block  # Nobody's, or one of several: a person looks.
+        (holder,) = holders
+        if request.accused is None or not holder.has_workload:
+            if not self._holders.is_held(target.value, holder):
+                raise BlockError(f"{target.value} was held by {holder}, which is gone.")
+            return replace(block, holder=holder)
+        workload = BlockTarget(kind=BlockKind.WORKLOAD, value=str(holder.workload_name))
+        why = f"{target.consumer} was held by {holder}; addresses of Pods are reused, so the block is of the workload."
+        return replace(
+            block,
+            target=workload,
+            clusters=(holder.cluster,),
+            accused=target.consumer,
+            reason=f"{block.reason} {why}".strip(),
+        )
+
+    def _find_accused(
+        self, address: str, clusters: tuple[str, ...], now: list[PodHolder], accused: tuple[float, float]
+    ) -> list[PodHolder]:
+        """The Pods that held an address while the calls were made, one of each workload."""
+        start, end = accused
+        if not self._holders.has_watches or (len(now) == 1 and now[0].since <= start):
+            return now
+        past = self._holders.list_past(address, start, end, clusters)
+        if any(holder.kind is not PeerKind.POD for holder in past):
+            return []
+        found = [make_holder(holder) for holder in past] or now
+        return list({(one.cluster, one.workload_name): one for one in reversed(found)}.values())
+
+    def _find_workload(self, block: Block) -> Block:
+        """With its cluster and kind. Raises BlockError where they are not clear."""
+        name = block.target.workload
+        found = self._holders.find_kinds(name, block.clusters)
+        kinds = set[str]().union(*found.values())
+        if not kinds:
+            raise BlockError(f"No Pod of {name} runs in a watched cluster; copy the name from a preview or an alert.")
+        if len(kinds) > 1 or (len(found) > 1 and not block.clusters):
+            names = ", ".join(f"{name.namespace}/{kind}/{name.name}" for kind in sorted(kinds))
+            raise BlockError(f"{name} may be {names} in {', '.join(sorted(found))}; name its kind and its cluster.")
+        full = replace(name, kind=kinds.pop())
+        target = BlockTarget(kind=BlockKind.WORKLOAD, value=str(full))
+        return replace(block, target=target, clusters=tuple(sorted(found)))
 
     def make(self, request: BlockRequest, open_blocks: Sequence[Block]) -> Block:
         """A proposal that can begin. Asks the store, which takes a while: whoever keeps it calls `check_open` again,
@@ -101,7 +167,7 @@ class BlockFactory:
 
     def _complete(self, block: Block, check: BlockCheck) -> Block:
         target = block.target
-        if target.kind is not BlockKind.ADDRESS and not check.key_id:
+        if not target.is_by_address and not check.key_id:
             where = f" in {', '.join(block.clusters)}" if block.clusters else ""
             raise UnknownClientError(
                 f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
@@ -109,7 +175,7 @@ class BlockFactory:
         credentials: tuple[int, ...] = ()
         if target.kind is BlockKind.PRINCIPAL:
             credentials = self._previewer.list_credentials(target.value, self._clock())
-        return replace(block, key_id=check.key_id, credentials=credentials)
+        return replace(block, key_id=check.key_id, credentials=credentials, share=check.share)
 
     def find_home(self, target: BlockTarget) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;
@@ -148,6 +214,9 @@ class BlockFactory:
         network = ip_network(block.target.value) if block.target.kind is BlockKind.ADDRESS else None
         if network is not None and (reason := explain_limit(network, self._limits, whose="the collector's")):
             raise BlockError(f"{reason} (blocks.* in its settings).")
+        # Sensors spare what is in it, proxies cannot.
+        if network is not None and (spared := find_within(network, self._limits.never_block_cidrs)):
+            raise BlockError(f"{network} holds {spared}, which is never blocked (blocks.never_block_cidrs).")
         for service in block.services:
             parse_service(service)
         if block.clusters:

@@ -70,6 +70,7 @@ class BlockStore:
                 block,
                 credentials=tuple(one for one in block.credentials if one not in credentials),
                 reason=pattern.sub("erased", block.reason),
+                accused=pattern.sub("erased", block.accused),
             )
             for block in before.values()
             if not pattern.fullmatch(block.target.consumer)

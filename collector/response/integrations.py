@@ -234,6 +234,9 @@ def describe(action: str, block: Block) -> dict[str, object]:
         "kind": block.target.kind,
         "value": block.target.value,
         **{name: getattr(block, name) for name in _SENT_FIELDS},
+        "ends_with": str(block.holder or ""),
+        "accused": block.accused,
+        "witnesses": block.nodes,
         "by": block.ended_by or block.approved_by or block.proposed_by,
     }
 

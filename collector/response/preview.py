@@ -9,11 +9,14 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.peers import Holder
 from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
 from collector.inventory.endpoints.predicates import NAMES
-from collector.inventory.query import Since, series_span, span_since
+from collector.inventory.query import Since, Span, series_span, span_since
+from collector.kubernetes.rows import PeerKind
 from collector.receiver.policy import NO_CLUSTER, BlockKind
-from collector.response.block import CLUSTERS_MAX, BlockTarget
+from collector.response.block import CLUSTERS_MAX, EXPORT_SHARE_MAX, BlockTarget
+from collector.response.holders import Holders, describe_holders
 from collector.storage.records import Reader, select
 
 NAMED_MAX: Final = 20
@@ -23,6 +26,7 @@ _ON_SHARED_CONNECTIONS: Final = (
     "With a confirmation those connections are cut, and the others on them lose what is under way."
 )
 CREDENTIALS_MAX: Final = 64
+SHARE_CALLS_MIN: Final = 20  # With fewer calls a share says nothing; sensors have the same bound.
 _WHO: Final = (
     "multiIf(r.principal != 0, concat('principal:', leftPad(lower(hex(r.principal)), 16, '0')), "
     "r.credential != 0, concat('credential:', leftPad(lower(hex(r.credential)), 16, '0')), '')"
@@ -53,26 +57,31 @@ class BlockPreview:
     key_id: int
     needs_confirmation: str  # Why; empty where it needs none.
     notes: tuple[str, ...]
+    holders: tuple[Holder, ...]  # Of an address in the span, the newest first.
+    held_by: str  # The same in words.
+    addresses: tuple[str, ...]  # Of a workload: what its Pods hold now.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCheck:
-    """Of a preview, what decides. `key_id` 0: an address, or a client that made no call."""
+    """Of a preview, what decides. `key_id` 0: an address, a workload, or a client that made no call."""
 
     key_id: int
     needs_confirmation: str
+    share: float = 0.0  # Of all calls at servers in the last 24 hours; 0 where they are too few.
 
 
 class Previewer:
     """Answers from the store. Raises StoreError."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, holders: Holders) -> None:
         self._reader = reader
+        self._holders = holders
 
     def preview(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> BlockPreview:
         """The last 24 hours up to `now`, in these clusters; none: in all."""
         span = series_span(span_since(Since.DAY, now))
-        where, parameters = _find_rows(target, clusters)
+        where, parameters = self._find_rows(target, clusters, span.start)
         asked = {"start": span.start, "end": span.end, "limit": NAMED_MAX, **parameters}
         totals = self._select(
             f"""SELECT sumIf(r.calls, {where}) AS own, sum(r.calls) AS total, maxIf(r.key_id, {where}) AS key_id,
@@ -81,7 +90,8 @@ class Previewer:
             asked,
         )[0]
         own, total, clients_total = int(totals["own"]), int(totals["total"]), int(totals["clients"])
-        shared = () if target.kind is BlockKind.ADDRESS else self._find_shared(target, where, asked)
+        shared = () if target.is_by_address else self._find_shared(target, where, asked)
+        holders = self._list_holders(target, clusters, now)
         return BlockPreview(
             target=target.consumer,
             calls=own,
@@ -92,25 +102,37 @@ class Previewer:
             clusters=self._list_clusters(target, asked),
             shared_addresses=shared,
             first_seen=self._find_first(where, parameters),
-            key_id=0 if target.kind is BlockKind.ADDRESS else int(totals["key_id"]),
-            needs_confirmation=self._find_confirmation(target, clusters, clients_total, now),
-            notes=_write_notes(target, own, shared),
+            key_id=0 if target.is_by_address else int(totals["key_id"]),
+            needs_confirmation=self._find_confirmation(target, clusters, clients_total, holders, now),
+            notes=_write_notes(target, own, own / total if total else 0.0, shared, holders),
+            holders=holders,
+            held_by=describe_holders(holders, now),
+            addresses=self._list_addresses(target, clusters),
         )
 
     def check(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> "BlockCheck":
         """What must be known before a block begins, by a query or two: they are waited for while the client goes on."""
         span = series_span(span_since(Since.DAY, now))
-        where, parameters = _find_rows(target, clusters)
+        where, parameters = self._find_rows(target, clusters, span.start)
         (row,) = self._select(
-            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest FROM rows_minute AS r
-            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
+            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest, sum(r.calls) AS own
+            FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
             {"start": span.start, "end": span.end, **parameters},
         )
-        is_address = target.kind is BlockKind.ADDRESS
+        holders = self._list_holders(target, clusters, now)
         return BlockCheck(
-            key_id=0 if is_address else int(row["newest"]),
-            needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), now),
+            key_id=0 if target.is_by_address else int(row["newest"]),
+            needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), holders, now),
+            share=self._measure_share(int(row["own"]), span) if target.is_by_address else 0.0,
         )
+
+    def _measure_share(self, own: int, span: Span) -> float:
+        """Of all calls at servers; of a client that only sensors stop nobody asks."""
+        (row,) = self._select(
+            f"SELECT sum(r.calls) AS total FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}",
+            {"start": span.start, "end": span.end},
+        )
+        return own / int(row["total"]) if int(row["total"]) >= SHARE_CALLS_MIN else 0.0
 
     def list_clusters(self, now: float) -> tuple[str, ...]:
         """Whose sensors were heard in the last 24 hours, by name."""
@@ -139,14 +161,39 @@ class Previewer:
 
     def find_first_seen(self, target: BlockTarget) -> float:
         """Unix seconds of the first call that is kept; 0 where there is none."""
-        where, parameters = _find_rows(target, ())
+        where, parameters = self._find_rows(target, ())
         return self._find_first(where, parameters)
 
-    def _find_confirmation(self, target: BlockTarget, clusters: tuple[str, ...], clients_total: int, now: float) -> str:
-        if target.kind is not BlockKind.ADDRESS:
+    def _list_holders(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> tuple[Holder, ...]:
+        """Who held an address in the last 24 hours."""
+        if not target.is_address:
+            return ()
+        return tuple(self._holders.list_past(target.value, now - DAY_SECONDS, now, clusters))[:NAMED_MAX]
+
+    def _list_addresses(self, target: BlockTarget, clusters: tuple[str, ...]) -> tuple[str, ...]:
+        if target.kind is not BlockKind.WORKLOAD:
+            return ()
+        places = clusters or tuple(self._holders.find_kinds(target.workload, ()))
+        return tuple(one for place in places for one in self._holders.list_addresses(target.workload, place))
+
+    def _find_confirmation(
+        self,
+        target: BlockTarget,
+        clusters: tuple[str, ...],
+        clients_total: int,
+        holders: tuple[Holder, ...],
+        now: float,
+    ) -> str:
+        if not target.is_by_address:
             return ""
         if clients_total > 1:
             return f"{target.value} carried {clients_total} clients in the last 24 hours; all of them would be stopped"
+        if target.kind is BlockKind.WORKLOAD:
+            return ""
+        nodes = [holder.name for holder in holders if holder.kind is PeerKind.NODE]
+        node = next(iter(nodes), "") or self._holders.find_node(target.value, clusters)
+        if node:
+            return f"{target.value} is an address of node {node}; all that call with it would be stopped"
         if ip_network(target.value).num_addresses > 1:
             return f"{target.value} is a network; whoever calls from it would be stopped"
         if target.is_local and not clusters and len(known := self.list_clusters(now)) > 1:
@@ -154,7 +201,35 @@ class Previewer:
                 f"{target.value} may be somebody else's in each of {len(known)} clusters "
                 f"({', '.join(known[:NAMED_MAX])}), and it would be stopped in all; name those that are meant"
             )
+        if len(holders) > len({holder.cluster for holder in holders}):
+            return (
+                f"{target.value} changed hands in the last 24 hours, and its calls are those of "
+                f"{len(holders)} holders: {describe_holders(holders, now)}"
+            )
         return ""
+
+    def _find_rows(self, target: BlockTarget, clusters: tuple[str, ...], start: int = 0) -> tuple[str, dict[str, Any]]:
+        """The condition on a target's rows from `start` (unix seconds) on in these clusters (none: in all), and its
+        parameters."""
+        names = ["" if name == NO_CLUSTER else name for name in clusters]
+        if target.kind is BlockKind.WORKLOAD:
+            name = target.workload
+            asked = {"namespace": name.namespace, "workload": name.name, "kind": name.kind}
+            rows = self._select(_HELD, {**asked, "start": max(start, 0), "clusters": names})
+            where, parameters = (
+                _WHILE_HELD,
+                {
+                    "held": [str(row["address"]) for row in rows],
+                    "since": [int(row["since"]) for row in rows],
+                    "until": [int(row["until"]) for row in rows],
+                },
+            )
+        else:
+            where, parameters = _match_target(target)
+        if not names:
+            return where, parameters
+        inside = "SELECT m.route_id FROM endpoint_routes AS m FINAL WHERE has({clusters:Array(String)}, m.cluster)"
+        return f"({where} AND r.route_id IN ({inside}))", {**parameters, "clusters": names}
 
     def _select(self, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         return select(self._reader, statement, parameters)
@@ -172,7 +247,7 @@ class Previewer:
 
     def _list_clusters(self, target: BlockTarget, asked: dict[str, Any]) -> tuple[Hit, ...]:
         """Where it called, most calls first."""
-        where, parameters = _find_rows(target, ())
+        where, parameters = self._find_rows(target, (), asked["start"])
         hits = self._list_hits("n.cluster", where, {**asked, **parameters, "limit": CLUSTERS_MAX}, is_of_route=True)
         return tuple(replace(hit, name=hit.name or NO_CLUSTER) for hit in hits)
 
@@ -200,14 +275,16 @@ class Previewer:
         return float(rows[0]["first"]) if rows and rows[0]["first"] else 0.0
 
 
-def _find_rows(target: BlockTarget, clusters: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """The condition on a target's rows in these clusters (none: in all), and its parameters."""
-    where, parameters = _match_target(target)
-    if not clusters:
-        return where, parameters
-    names = ["" if name == NO_CLUSTER else name for name in clusters]
-    inside = "SELECT m.route_id FROM endpoint_routes AS m FINAL WHERE has({clusters:Array(String)}, m.cluster)"
-    return f"({where} AND r.route_id IN ({inside}))", {**parameters, "clusters": names}
+_HELD: Final = """
+SELECT address, since, until FROM peer_addresses FINAL
+WHERE kind = 'pod' AND port = 0 AND namespace = {namespace:String} AND workload = {workload:String}
+    AND (workload_kind = {kind:String} OR {kind:String} = '') AND (until = 0 OR until >= {start:UInt32})
+    AND (empty({clusters:Array(String)}) OR has({clusters:Array(String)}, cluster))
+ORDER BY since DESC LIMIT 10000"""
+# A row begins with its minute or hour, in which a Pod may have begun as well.
+_WHILE_HELD: Final = """arrayExists((held, since, until) -> r.client_address = held
+    AND toUnixTimestamp(r.last_seen) >= since AND (until = 0 OR toUnixTimestamp(r.first_seen) < until),
+    {held:Array(String)}, {since:Array(UInt32)}, {until:Array(UInt32)})"""
 
 
 def _match_target(target: BlockTarget) -> tuple[str, dict[str, Any]]:
@@ -221,11 +298,19 @@ def _match_target(target: BlockTarget) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _write_notes(target: BlockTarget, own: int, shared: tuple[Hit, ...]) -> tuple[str, ...]:
+def _write_notes(
+    target: BlockTarget, own: int, share: float, shared: tuple[Hit, ...], holders: tuple[Holder, ...]
+) -> tuple[str, ...]:
     notes = []
+    if target.is_by_address and share > EXPORT_SHARE_MAX:
+        notes.append("It made over half of all calls: proxies do not get this block unless it is confirmed.")
+    if target.kind is BlockKind.WORKLOAD:
+        notes.append("It holds for the addresses that its Pods hold; a new Pod is stopped within seconds.")
+    elif holders and holders[0].kind is PeerKind.POD and not holders[0].until:
+        notes.append("It ends with this Pod. Block its workload, or a credential, to stop the Pod that follows it.")
     if not own:
         notes.append("It made no call in the last 24 hours that a sensor could read.")
-    if target.kind is not BlockKind.ADDRESS:
+    if not target.is_by_address:
         notes.append(_ON_SHARED_CONNECTIONS)
     if shared:
         notes.append(

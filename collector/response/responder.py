@@ -1,7 +1,8 @@
 """The responder: the one place where blocks are proposed, begun, lifted and sent to sensors. Thread-safe.
 
 People come by the API, alerts by `take_alert`, sensors' reports by `take_report`, and time by `tick`. Each change is in
-the store of blocks and in the audit log before sensors get it (`on_change`, which must not block).
+the store of blocks and in the audit log before sensors get it (`on_change`, which must not block). Once a second blocks
+follow who holds which address (collector/response/holders.py).
 
 `Reports` has what sensors report of the blocks they hold: who enforces, who does not and why, and what was stopped. A
 sensor counts from when it took a block, and from 0 again after a restart or a change of its switch. Earlier counts are
@@ -14,18 +15,28 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from typing import Final
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.core.errors import ConflictError, UnknownError
-from collector.receiver.policy import BlockOrder, BlockStatus, EnforcementReport
-from collector.response.block import Block, BlockError, BlockState, BlockTarget, UnknownClientError, parse_target
+from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
+from collector.response.block import (
+    PART_MARK,
+    Block,
+    BlockError,
+    BlockState,
+    BlockTarget,
+    UnknownClientError,
+    parse_target,
+)
 from collector.response.block_factory import AUTOMATIC, BlockFactory, BlockRequest
 from collector.response.block_store import AuditEntry, AuditLog, BlockStore
+from collector.response.holders import Holders
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung
 from collector.response.preview import BlockPreview, Previewer
 from common.bounded import BoundedDict
-from common.networks import NetworkLimits
+from common.networks import NetworkLimits, explain_limit, find_within
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.
 # A sensor reports every 5 s.
@@ -67,19 +78,20 @@ class Reports:
         self._monotonic = monotonic
         # And when it came; the longest silent first.
         self._nodes: BoundedDict[str, tuple[EnforcementReport, float]] = BoundedDict(NODES_MAX)
-        self._blocks: dict[str, dict[str, _Counted]] = {}  # By block, then node.
+        # By block, then node, then the id that sensors got: one for each address of a workload.
+        self._blocks: dict[str, dict[str, dict[str, _Counted]]] = {}
 
     def take(self, node: str, report: EnforcementReport, is_live: Callable[[str], bool]) -> list[BlockStatus]:
         """A report; of blocks that are not live nothing is kept. Gives what the node declines since this report."""
         before, _ = self._nodes.get(node, (_NOTHING, 0.0))
         self._nodes.renew(node, (report, self._monotonic()))
         for status in before.blocks:
-            if counted := self._blocks.get(status.id, {}).get(node):
+            if counted := self._blocks.get(find_block_id(status.id), {}).get(node, {}).get(status.id):
                 counted.is_reported = False
         for status in report.blocks:
-            if is_live(status.id):
-                nodes = self._blocks.setdefault(status.id, {})
-                nodes.setdefault(node, _Counted(last=status)).take(status)
+            if is_live(block_id := find_block_id(status.id)):
+                parts = self._blocks.setdefault(block_id, {}).setdefault(node, {})
+                parts.setdefault(status.id, _Counted(last=status)).take(status)
         declined = {status.id for status in before.blocks if not status.is_enforced}
         return [status for status in report.blocks if not status.is_enforced and status.id not in declined]
 
@@ -90,12 +102,10 @@ class Reports:
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
         """What each node that got a block makes of it."""
         found = []
-        for node, counted in self._blocks.get(block_id, {}).items():
-            status = counted.status
+        for node, parts in self._blocks.get(block_id, {}).items():
+            status = _join_parts(block_id, list(parts.values()))
             if self._is_silent(node):
                 status = replace(status, is_enforced=False, reason=SILENT_REASON)
-            elif not counted.is_reported:
-                status = replace(status, is_enforced=False, reason=NOT_HELD_REASON)
             found.append((node, status))
         return found
 
@@ -110,6 +120,25 @@ class Reports:
 
     def _is_silent(self, node: str) -> bool:
         return node not in self._nodes or self._monotonic() - self._nodes[node][1] >= SILENT_SECONDS
+
+
+def find_block_id(sent: str) -> str:
+    """The block of an id that sensors got."""
+    return sent.partition(PART_MARK)[0]
+
+
+def _join_parts(block_id: str, parts: Sequence[_Counted]) -> BlockStatus:
+    """One block at one node: enforced where all that the node holds of it is."""
+    held = [part.status for part in parts if part.is_reported]
+    everything = [part.status for part in parts]
+    reason = next((status.reason for status in held if not status.is_enforced), "" if held else NOT_HELD_REASON)
+    return BlockStatus(
+        id=block_id,
+        is_enforced=not reason and all(status.is_enforced for status in held),
+        reason=reason,
+        first_stop_at=min((status.first_stop_at for status in everything if status.first_stop_at), default=0.0),
+        **{name: sum(getattr(status, name) for status in everything) for name in _COUNTS},
+    )
 
 
 logger = logging.getLogger(__name__)
@@ -150,17 +179,21 @@ class Responder:
         audit: AuditLog,
         ladder: Ladder,
         previewer: Previewer,
+        holders: Holders,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = read_seconds,
         limits: NetworkLimits,
         requires_second_approval: bool = False,
+        find_clusters: Callable[[Sequence[str]], tuple[str, ...]] = lambda nodes: (),
     ) -> None:
+        """`find_clusters` gives the clusters of nodes, as blocks name them."""
         self._store = store
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
         self._factory = BlockFactory(
             previewer=previewer,
+            holders=holders,
             clock=clock,
             limits=limits,
             requires_second_approval=requires_second_approval,
@@ -173,6 +206,11 @@ class Responder:
         self._offset = clock() - monotonic()
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[str, Block], None]] = []
+        self._holders = holders
+        self._find_clusters = find_clusters
+        self._limits = limits
+        self._followed: tuple[object, ...] = ()  # Who held what when blocks were last made to follow it,
+        self._bound: tuple[BlockOrder, ...] = ()  # and what was sent of those blocks.
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called after each change of what is live, in the thread of the change."""
@@ -197,20 +235,53 @@ class Responder:
     def orders(self) -> tuple[BlockOrder, ...]:
         """What sensors are to stop now."""
         with self._lock:
-            return tuple(block.order for block in self._store.list_live())
+            return tuple(order for block in self._store.list_live() for order in self._make_orders(block))
 
-    def find_reason(self, consumer: str, alert_id: str) -> str:
-        """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
+    def _make_orders(self, block: Block) -> tuple[BlockOrder, ...]:
+        """None where the settings forbid it, or while nobody knows who holds its address."""
+        if block.target.kind is BlockKind.WORKLOAD:
+            return tuple(
+                block.make_order(address, place)
+                for place in block.clusters
+                for address in self._holders.list_addresses(block.target.workload, place)
+                if self._may_block(address)
+            )
+        if block.holder is not None and not self._holders.is_held(block.target.value, block.holder):
+            return ()
+        is_allowed = block.target.kind is not BlockKind.ADDRESS or self._may_block(block.target.value)
+        return (block.make_order(),) if is_allowed else ()
+
+    def _may_block(self, address: str) -> bool:
+        """The settings may have changed since it began."""
+        network, limits = ip_network(address), self._limits
+        is_spared = find_within(network, limits.never_block_cidrs) is not None
+        return not is_spared and not explain_limit(network, limits, whose="the collector's")
+
+    def find_proposal(self, consumer: str, alert_id: str) -> Block | None:
+        """The proposed block of an alert, or of a client where no alert is named."""
         for block in self.list_blocks():
             is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
             if block.state is BlockState.PROPOSED and is_meant:
-                return block.reason
-        return ""
+                return block
+        return None
 
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
         """What each node makes of a live block."""
         with self._lock:
             return self._reports.list_statuses(block_id)
+
+    def describe_holders(self, blocks: Sequence[Block]) -> dict[str, str]:
+        """Who holds the addresses of open blocks, and who did in the 24 hours before, by block. Raises StoreError."""
+        asked = [block for block in blocks if block.target.is_address and not block.ended_at]
+        texts = self._holders.describe([(block.target.value, block.clusters) for block in asked], self._clock())
+        return {block.id: text for block, text in zip(asked, texts, strict=True)}
+
+    def list_addresses(self, block: Block) -> tuple[str, ...]:
+        """What the Pods of a blocked workload hold now."""
+        if block.target.kind is not BlockKind.WORKLOAD:
+            return ()
+        name = block.target.workload
+        return tuple(one for place in block.clusters for one in self._holders.list_addresses(name, place))
 
     def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
         """What each node enforces at all."""
@@ -339,7 +410,14 @@ class Responder:
     def _answer(self, alert: Alert, rung: Rung) -> bool:
         """False where the rung was moved while the store was asked."""
         request = BlockRequest(
-            consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC
+            consumer=alert.consumer,
+            seconds=rung.seconds,
+            reason=alert.why,
+            alert_id=alert.id,
+            by=AUTOMATIC,
+            accused=(alert.window_start, alert.window_end),
+            nodes=alert.nodes,
+            seen_in=self._find_clusters(alert.nodes),
         )
         with self._lock:
             if self._has_block(alert):
@@ -367,6 +445,8 @@ class Responder:
     def _leaves_to_person(self, target: BlockTarget, alert: Alert, rung: Rung) -> bool:
         if alert.confidence is Confidence.LOW:
             return True  # A notice accuses nobody.
+        if len(alert.nodes) == 1 and alert.other_nodes:
+            return True  # One node's word about a service that others serve too: it may be invented.
         if ANY_ENDPOINT in rung.endpoints or (alert.endpoint_id and alert.endpoint_id in rung.endpoints):
             return False
         first = self._previewer.find_first_seen(target)
@@ -379,6 +459,34 @@ class Responder:
             self._follow_clock(now)
             over = [block for block in self._store.list_live() if block.expires_at <= now]
             self._end(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
+            self._follow_holders()
+
+    def _follow_holders(self) -> None:
+        """Blocks of a Pod's address end with the Pod; those of workloads get the addresses that their Pods hold."""
+        bound = [block for block in self._store.list_open() if block.follows_holder]
+        version = (self._holders.version, tuple(block.id for block in bound))
+        if version == self._followed:
+            return
+        self._followed = version
+        gone = [
+            block
+            for block in bound
+            if block.holder is not None and self._holders.is_held(block.target.value, block.holder) is False
+        ]
+        for state, ended in ((BlockState.LIVE, BlockState.EXPIRED), (BlockState.PROPOSED, BlockState.REJECTED)):
+            self._end(
+                [block for block in gone if block.state is state],
+                ended,
+                AUTOMATIC,
+                lambda block: f"{block.holder} no longer holds {block.target.value}",
+            )
+        if self._list_bound() != self._bound:
+            self._report_change()
+
+    def _list_bound(self) -> tuple[BlockOrder, ...]:
+        """What sensors are to stop now of blocks that follow holders."""
+        bound = (block for block in self._store.list_live() if block.follows_holder)
+        return tuple(order for block in bound for order in self._make_orders(block))
 
     def _follow_clock(self, now: float) -> None:
         """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
@@ -397,7 +505,7 @@ class Responder:
         """What a sensor makes of its blocks; what it declines is in the audit log once."""
         with self._lock:
             for status in self._reports.take(node, report, self._is_live):
-                block = self._store.find(status.id)
+                block = self._store.find(find_block_id(status.id))
                 if block is not None and report.is_enabled:
                     self._note(f"sensor {node}", "declined", block, status.reason)
 
@@ -439,7 +547,7 @@ class Responder:
         ended: list[tuple[Block, str]] = []
         now = self._clock()
         for block in blocks:
-            over, why = block.end(state, by, now), ""
+            over, why = block.end(state, by, now), write_why(block)
             if block.state is BlockState.LIVE:
                 statuses = [status for _, status in self._reports.list_statuses(block.id)]
                 over = replace(
@@ -448,7 +556,7 @@ class Responder:
                     stopped_bytes=sum(status.stopped_bytes for status in statuses),
                 )
                 stopped = f"{over.stopped_connections} connections were stopped on {len(statuses)} nodes"
-                why = "; ".join(filter(None, (write_why(block), stopped)))
+                why = "; ".join(filter(None, (why, stopped)))
             ended.append((over, why))
         if ended:
             self._save(ended, by, state.value)
@@ -465,6 +573,7 @@ class Responder:
             self._note(by, action, block, why)
 
     def _report_change(self) -> None:
+        self._bound = self._list_bound()
         for listener in self._listeners:
             listener()
 

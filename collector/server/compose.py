@@ -7,13 +7,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from collector.alerting.alert import Alert
+from collector.alerting.alert import Alert, Report
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
@@ -50,6 +50,7 @@ from collector.inventory.templates.mapping import EndpointMapping
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
+from collector.receiver.policy import NO_CLUSTER
 from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook
 from collector.receiver.sensors import SensorRegistry, SensorStatus
@@ -58,6 +59,7 @@ from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
 from collector.response.block_store import AuditLog, BlockStore
+from collector.response.holders import Holders
 from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.preview import Previewer
@@ -156,11 +158,15 @@ class Collector:
         self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
         audit = AuditLog(directory / AUDIT_FILE)
+        self._clusters = _compose_clusters(settings, self.store)
+        self._holders = Holders(self._clusters, self.store)
         self.responder = Responder(
             store=BlockStore(directory / BLOCKS_FILE),
             audit=audit,
             ladder=Ladder(directory / LADDER_FILE),
-            previewer=Previewer(self.store),
+            previewer=Previewer(self.store, self._holders),
+            holders=self._holders,
+            find_clusters=self._find_clusters,
             clock=clock,
             limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
@@ -177,7 +183,6 @@ class Collector:
         self._alert_actions = AlertActions(self.responder.take_alert)
         self._compose_detection()
         self._compose_risks()
-        self._clusters = _compose_clusters(settings, self.store)
         self.witnesses = WitnessBook(self.find_placement, clock)
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
@@ -267,6 +272,7 @@ class Collector:
             detection=self._detection,
             clock=self._clock,
             notify=self._answer,
+            name_holder=self._name_holder,
             expect=lambda alert: self.detectors.expect(alert),
         )
         self.detectors = DetectorProcess(
@@ -276,6 +282,13 @@ class Collector:
             consumer_order=self.settings.consumer_order,
             time_zone=self.settings.time_zone,
         )
+
+    def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))
+
+    def _name_holder(self, report: Report) -> Report:
+        """With who held the address that it accuses, in the clusters of the nodes that saw it."""
+        return self._holders.name_accused(report, self._find_clusters(report.nodes), self._clock())
 
     def _answer(self, alert: Alert) -> None:
         if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:

@@ -19,13 +19,12 @@ from collector.alerting.service import AlertService
 from collector.api.alerts import read_page
 from collector.api.calls import view_evidence
 from collector.api.lists import AlertQuery
-from collector.api.parameters import NOTE_CHARACTERS_MAX
+from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.api.problem import Problem, describe_validation
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.filters import LIMIT_MAX
 from collector.ui.rendering import own_path, read_form, render
 
-ACTOR = "page"
 MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
 PATH = "/alerts"
 _ASKED_FIRST = frozenset({Severity.HIGH})
@@ -75,10 +74,12 @@ def add_alerts(
         return render(templates, "alert.html", {**values(request), **shown})
 
     actions: dict[str, Callable[[str, str], object]] = {
-        "acknowledge": lambda alert_id, reason: alerts.acknowledge(alert_id, by=ACTOR),
-        "mute": lambda alert_id, reason: alerts.mute(alert_id, by=ACTOR, until=clock() + MUTE_SECONDS, reason=reason),
-        "expected": lambda alert_id, reason: alerts.mark_expected(alert_id, by=ACTOR, reason=reason),
-        "unsilence": lambda alert_id, reason: alerts.unsilence(alert_id, by=ACTOR),
+        "acknowledge": lambda alert_id, reason: alerts.acknowledge(alert_id, by=name_actor()),
+        "mute": lambda alert_id, reason: alerts.mute(
+            alert_id, by=name_actor(), until=clock() + MUTE_SECONDS, reason=reason
+        ),
+        "expected": lambda alert_id, reason: alerts.mark_expected(alert_id, by=name_actor(), reason=reason),
+        "unsilence": lambda alert_id, reason: alerts.unsilence(alert_id, by=name_actor()),
     }
 
     @router.post(PATH + "/{alert_id}/{action}")

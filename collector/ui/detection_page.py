@@ -10,11 +10,10 @@ from jinja2 import Environment
 
 from collector.alerting.detection import Detection
 from collector.alerting.notifiers.delivery import MEANINGS, Notifier, try_notifier
+from collector.api.parameters import name_actor
 from collector.api.problem import Problem
 from collector.core.kinds import LEVELS, Sensitivity
 from collector.ui.rendering import read_form, render
-
-ACTOR = "page"
 
 
 def add_detection(
@@ -39,7 +38,7 @@ def add_detection(
 
     @router.post("/detection/notifiers/{name}/test")
     async def test_notifier(request: Request, name: str) -> Response:
-        outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=ACTOR, now=clock()))
+        outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=name_actor(), now=clock()))
         if outcome is None:
             raise Problem(404, f"There is no notifier {name!r}; go back and reload.")
         return await run_in_threadpool(lambda: show(request, {name: MEANINGS[outcome]}))
@@ -49,10 +48,10 @@ def add_detection(
         level = (await read_form(request)).get("level", "")
         if level not in set(LEVELS):
             raise Problem(422, f"There is no level {level!r}; use one of {', '.join(LEVELS)}.")
-        await run_in_threadpool(lambda: detection.choose(Sensitivity(level), by=ACTOR))
+        await run_in_threadpool(lambda: detection.choose(Sensitivity(level), by=name_actor()))
         return RedirectResponse("/detection", status_code=303)
 
     @router.post("/detection/known-good/{rule_id}/end")
     async def end_rule(request: Request, rule_id: str) -> Response:
-        await run_in_threadpool(lambda: detection.end_rule(rule_id, by=ACTOR))
+        await run_in_threadpool(lambda: detection.end_rule(rule_id, by=name_actor()))
         return RedirectResponse("/detection", status_code=303)

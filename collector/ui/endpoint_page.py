@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from collector.api.parameters import NOTE_CHARACTERS_MAX
+from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.endpoints.endpoint import Endpoint
@@ -120,24 +120,25 @@ def read_edits(editor: TemplateEditor | None, endpoint: Endpoint, complaint: str
 def add_edit_actions(
     router: APIRouter,
     editor: TemplateEditor,
-    actor: str,
     show: Callable[[Request, str, str], Response],
 ) -> None:
     """What the buttons do. `show` gives the endpoint's page with what was wrong."""
 
     def undo(_: str, form: Mapping[str, str]) -> object:
-        return editor.undo(form.get("edit", ""), by=actor)
+        return editor.undo(form.get("edit", ""), by=name_actor())
 
     actions: dict[str, Callable[[str, Mapping[str, str]], object]] = {
         "rename": lambda name, form: editor.rename(
-            name, place=_read_place(form), name=form.get("name", "").strip(), by=actor
+            name, place=_read_place(form), name=form.get("name", "").strip(), by=name_actor()
         ),
-        "split": lambda name, form: editor.split(name, place=_read_place(form), value=form.get("value", ""), by=actor),
+        "split": lambda name, form: editor.split(
+            name, place=_read_place(form), value=form.get("value", ""), by=name_actor()
+        ),
         "merge": lambda name, form: editor.merge(
-            [name, form.get("other", "")], name=form.get("name", "").strip(), by=actor
+            [name, form.get("other", "")], name=form.get("name", "").strip(), by=name_actor()
         ),
-        "keep-host": lambda name, form: editor.keep_host(name, host=form.get("host", ""), by=actor),
-        "pin": lambda name, form: editor.pin(name, by=actor),
+        "keep-host": lambda name, form: editor.keep_host(name, host=form.get("host", ""), by=name_actor()),
+        "pin": lambda name, form: editor.pin(name, by=name_actor()),
         "undo": undo,
     }
 
@@ -181,7 +182,7 @@ def _list_findings(risks: RiskAssessor, endpoint_id: str) -> list[Finding]:
     return sorted(found, key=lambda one: (order.index(one.state), one.title, one.service))
 
 
-def add_finding_actions(router: APIRouter, risks: RiskAssessor, actor: str) -> None:
+def add_finding_actions(router: APIRouter, risks: RiskAssessor) -> None:
     """What the buttons of a finding do."""
 
     @router.post("/findings/{finding_id}/{state}")
@@ -190,7 +191,7 @@ def add_finding_actions(router: APIRouter, risks: RiskAssessor, actor: str) -> N
             raise Problem(404, f"There is no state {state!r}; use one of {', '.join(FindingState)}.")
         form = await read_form(request)
         note = form.get("note", "")[:NOTE_CHARACTERS_MAX] or "On the page, without a note."
-        done = await run_in_threadpool(risks.decide, finding_id, FindingState(state), by=actor, note=note)
+        done = await run_in_threadpool(risks.decide, finding_id, FindingState(state), by=name_actor(), note=note)
         if done is None:
             raise Problem(404, f"There is no finding {finding_id!r}; go back and reload.")
         return RedirectResponse(own_path(form.get("next", "/")), status_code=303)

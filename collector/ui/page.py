@@ -19,7 +19,7 @@ from collector.inventory.endpoints.filters import METHODS, EndpointQuery
 from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.query import CursorError, Since, series_span, span_since
 from collector.inventory.sensors import SensorState
-from collector.ui.alert_page import ACTOR, add_alerts
+from collector.ui.alert_page import add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import ENDPOINT_COLUMNS, build_list_values, link_to, list_trouble, word_refusal
 from collector.ui.coverage_page import build_coverage_values
@@ -195,10 +195,10 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
 def _add_actions(router: APIRouter, page: _Page) -> None:
     """What the buttons of an endpoint and of a finding do."""
     if page.services.editor is not None:
-        add_edit_actions(router, page.services.editor, ACTOR, page.show_endpoint)
+        add_edit_actions(router, page.services.editor, page.show_endpoint)
 
     if page.services.risks is not None:
-        add_finding_actions(router, page.services.risks, ACTOR)
+        add_finding_actions(router, page.services.risks)
 
 
 def _add_session(router: APIRouter, page: _Page) -> None:

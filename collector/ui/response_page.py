@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -17,10 +17,11 @@ from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 
 from collector.alerting.alert import AlertKind
+from collector.api.parameters import APPROVAL_TOKEN, name_actor
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
-from collector.response.block import SECONDS_MAX, SECONDS_MIN, BlockError
+from collector.response.block import SECONDS_MAX, SECONDS_MIN, Block, BlockError
 from collector.response.block_factory import BlockRequest
 from collector.response.ladder import LadderStep
 from collector.response.responder import Responder
@@ -95,7 +96,6 @@ def _group(reasons: Iterable[tuple[str, str]]) -> tuple[NodeRefusal, ...]:
     return tuple(sorted(found, key=lambda one: (-one.nodes_total, one.reason)))
 
 
-ACTOR = "page"
 AUDIT_SHOWN = 50
 OVER_SHOWN = 50
 PATH = "/response"
@@ -122,6 +122,8 @@ def add_response(
             "complaint": complaint,
             "open": open_blocks,
             "over": [block for block in blocks if block.ended_at][:OVER_SHOWN],
+            "held_by": responder.describe_holders(open_blocks),
+            "addresses": {block.id: responder.list_addresses(block) for block in open_blocks},
             "views": {block.id: view_statuses(responder.list_statuses(block.id)) for block in open_blocks},
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
@@ -139,6 +141,9 @@ def add_response(
     @router.get(PATH + "/preview")
     def show_preview(request: Request) -> Response:
         consumer, alert = request.query_params.get("consumer", ""), request.query_params.get("alert", "")
+        proposal = responder.find_proposal(consumer, alert)
+        if proposal is not None and proposal.accused == consumer:
+            return RedirectResponse(f"{PATH}/preview?{_ask_again(proposal)}", status_code=303)
         try:
             given = request.query_params.get("clusters")
             clusters = responder.find_home(consumer) if given is None else _split(given)
@@ -148,7 +153,7 @@ def add_response(
         shown = {
             "preview": preview,
             "alert_id": alert,
-            "reason": responder.find_reason(consumer, alert),
+            "reason": proposal.reason if proposal is not None else "",
             "nodes": view_nodes(responder.list_nodes()),
             "chosen": clusters,
             "clusters": responder.list_clusters(),
@@ -175,7 +180,7 @@ def add_response(
                 seconds=_read_seconds(form.get("seconds", "")) or 0,
                 reason=form.get("reason", "")[:2_000],
                 alert_id=form.get("alert", "")[:64],
-                by=ACTOR,
+                by=name_actor(),
                 is_confirmed=form.get("confirmed") == "yes",
             )
         )
@@ -188,17 +193,20 @@ def add_response(
         given = _read_seconds(seconds)
         if given is not None and not SECONDS_MIN <= given <= SECONDS_MAX:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {given}.")
-        responder.move_rung(AlertKind(kind), step=LadderStep(step), seconds=given, by=ACTOR)
+        responder.move_rung(AlertKind(kind), step=LadderStep(step), seconds=given, by=name_actor())
+
+    def approve(form: Mapping[str, str]) -> object:
+        is_second = is_second_person(form)
+        by = name_actor(credential=APPROVAL_TOKEN if is_second else "")
+        return responder.approve(form.get("id", ""), by=by, is_second_person=is_second)
 
     actions: dict[str, Callable[[Mapping[str, str]], object]] = {
         "block": block,
-        "lift": lambda form: responder.lift(form.get("id", ""), by=ACTOR),
-        "lift-all": lambda form: responder.lift_all(by=ACTOR),
+        "lift": lambda form: responder.lift(form.get("id", ""), by=name_actor()),
+        "lift-all": lambda form: responder.lift_all(by=name_actor()),
         "ladder": decide,
-        "reject": lambda form: responder.reject(form.get("id", ""), by=ACTOR),
-        "approve": lambda form: responder.approve(
-            form.get("id", ""), by=ACTOR, is_second_person=is_second_person(form)
-        ),
+        "reject": lambda form: responder.reject(form.get("id", ""), by=name_actor()),
+        "approve": approve,
     }
 
     @router.post(PATH + "/{action}")
@@ -207,6 +215,12 @@ def add_response(
             raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
         form = await read_form(request)
         return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
+
+
+def _ask_again(proposal: Block) -> str:
+    """The question about whom a proposal is of: the workload that held the accused address."""
+    asked = {"consumer": proposal.target.consumer, "clusters": " ".join(proposal.clusters), "alert": proposal.alert_id}
+    return urlencode(asked)
 
 
 def _read_seconds(text: str) -> int | None:

@@ -113,7 +113,7 @@ def test_a_credential_of_a_pod_is_stopped_in_the_servers_network(shop: Shop) -> 
     shop.end_calling(honest)
     told = wait_until(lambda: shop.list_stopping(5), "it is counted")
     assert [(node["node"], node["failed_resets"]) for node in told] == [("node-2", 0)]
-    assert shop.ask("POST", "blocks/lift", by="ada") == {"lifted": 1}
+    assert shop.ask("POST", "blocks/lift", asked_by="ada") == {"lifted": 1}
     wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")
 
 
@@ -123,5 +123,38 @@ def test_a_pods_address_is_stopped_in_its_cluster(shop: Shop) -> None:
     assert shop.call(shop.thief, STOLEN) == ["reset"] * 5
     assert shop.call(shop.thief, BESIDE) == ["reset"] * 5
     shop.end_calling(honest)
-    shop.ask("POST", "blocks/lift", by="ada")
+    shop.ask("POST", "blocks/lift", asked_by="ada")
     wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")
+
+
+def test_a_blocked_workload_stays_blocked_at_its_next_address_alone(shop: Shop) -> None:
+    scraper = shop._add("scraper", 1)
+    assert shop.call(scraper, BESIDE) == ["200"] * 5
+    block = shop.ask("POST", "blocks", consumer="workload:shop/scraper", seconds=60)
+    assert (block["consumer"], block["clusters"]) == ("workload:shop/StatefulSet/scraper", [CLUSTER])
+    wait_until(lambda: shop.call(scraper, BESIDE, 1) == ["reset"], "the workload is stopped")
+    former = scraper.interface.address_4
+    shop.cluster.delete_pod(scraper)
+    again = shop._add("scraper", 1)
+    host = int(former.rpartition(".")[2])
+    honest = shop.cluster.add_pod("late-0", node=1, owner=("StatefulSet", "late"), workload="late", host=host)
+    assert honest.interface.address_4 == former != again.interface.address_4
+    wait_until(lambda: shop.call(again, BESIDE, 1) == ["reset"], "its next Pod is stopped")
+    wait_until(lambda: shop.call(honest, HONEST, 1) == ["200"], "who inherited the address is served")
+    assert shop.call(again, BESIDE) == ["reset"] * 5 and shop.call(honest, HONEST) == ["200"] * 5
+    assert set(shop.ask("GET", f"blocks/{block['id']}")["addresses"]) >= {again.interface.address_4}
+    shop.ask("POST", "blocks/lift", asked_by="ada")
+    wait_until(lambda: shop.call(again, BESIDE, 1) == ["200"], "it is served again")
+
+
+def test_a_block_of_a_pods_address_ends_with_the_pod(shop: Shop) -> None:
+    scraper = shop._add("tool", 1)
+    block = shop.ask("POST", "blocks", consumer=scraper.interface.address_4, clusters=[CLUSTER], seconds=60)
+    assert block["ends_with"] == "pod shop/tool-0 of shop/StatefulSet/tool"
+    wait_until(lambda: shop.call(scraper, BESIDE, 1) == ["reset"], "the Pod is stopped")
+    host = int(scraper.interface.address_4.rpartition(".")[2])
+    shop.cluster.delete_pod(scraper)
+    honest = shop.cluster.add_pod("next-0", node=1, owner=("StatefulSet", "next"), workload="next", host=host)
+    wait_until(lambda: shop.call(honest, HONEST, 1) == ["200"], "who inherited the address is served")
+    ended = wait_until(lambda: [one for one in shop.ask("GET", "blocks")["items"] if one["ended_at"]], "it ended")
+    assert {one["id"]: one["state"] for one in ended}[block["id"]] == "expired"

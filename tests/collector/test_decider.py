@@ -12,10 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector.cli.client import ByOption, name_decider
+from collector.cli.client import AskedByOption, name_decider
 from tests.collector.running import RunningCollector, clean_environment
 
 UNKNOWN_UID: Final = 54_321
+DECIDER = f"no-auth, asked by uid:{UNKNOWN_UID}"
 # getpass.getuser() takes the first of these that is set.
 NAMES: Final = ("LOGNAME", "USER", "LNAME", "USERNAME")
 COMMAND_SECONDS: Final = 60.0
@@ -48,18 +49,18 @@ def run_as_nobody_known(collector: RunningCollector, *arguments: str, status: in
 def test_every_command_that_decides_works_without_a_user_name(collector: RunningCollector) -> None:
     wish = ("--seconds", "600", "--reason", "test", "--confirm")
     block: dict[str, Any] = json.loads(run_as_nobody_known(collector, "block", "203.0.113.7", *wish))
-    assert block["approved_by"] == f"uid:{UNKNOWN_UID}"
+    assert block["approved_by"] == DECIDER
     assert "is live, not proposed" in run_as_nobody_known(collector, "approve", block["id"], status=1)
     lifted = json.loads(run_as_nobody_known(collector, "lift", block["id"]))
-    assert lifted["ended_by"] == f"uid:{UNKNOWN_UID}"
+    assert lifted["ended_by"] == DECIDER
     rung = json.loads(run_as_nobody_known(collector, "ladder", "scanning", "--step", "observe", "--output", "json"))
-    assert rung[0]["set_by"] == f"uid:{UNKNOWN_UID}"
+    assert rung[0]["set_by"] == DECIDER
     run_as_nobody_known(collector, "erase", "address:203.0.113.7")
     decisions = collector.get("/blocks/audit").json()["items"]
-    assert {one["by"] for one in decisions} == {f"uid:{UNKNOWN_UID}"} and decisions[0]["action"] == "erased"
+    assert {one["by"] for one in decisions} == {DECIDER} and decisions[0]["action"] == "erased"
     level = ("sensitivity", "--set", "normal")
     run_as_nobody_known(collector, *level)
-    assert collector.get("/detection/sensitivity").json()["changed_by"] == f"uid:{UNKNOWN_UID}"
+    assert collector.get("/detection/sensitivity").json()["changed_by"] == DECIDER
 
 
 def test_decider_is_who_is_given_then_the_user_then_the_uid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +77,8 @@ def test_commands_take_the_name_as_an_option() -> None:
     app = typer.Typer()
 
     @app.command()
-    def decide(by: ByOption = "") -> None:
-        typer.echo(by)
+    def decide(asked_by: AskedByOption = "") -> None:
+        typer.echo(asked_by)
 
-    assert CliRunner().invoke(app, ["--by", "bob"]).output == "bob\n"
+    assert CliRunner().invoke(app, ["--asked-by", "bob"]).output == "bob\n"
     assert CliRunner().invoke(app, []).output == f"{name_decider()}\n"

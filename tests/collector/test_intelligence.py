@@ -44,10 +44,10 @@ def test_all_of_it_survives(tmp_path: Path) -> None:
     schemas: list[stream_pb2.ConnectRequest] = [write_schemas(part) for part in node.book.take(1)]
     talk(collector.ready["grpc"], [make_hello(), wrap(make_current(1)), *schemas, *schemas])
     wait_until(lambda: bool(_find(collector)))
-    _post(collector, "/specs", {"document": json.dumps(SPEC), "service": "web", "by": "ada"})
+    _post(collector, "/specs", {"document": json.dumps(SPEC), "service": "web", "asked_by": "ada"})
     endpoint = _find(collector)
     assert (endpoint["spec"]["status"], endpoint["spec"]["http_route"]) == ("documented", "/users/{id}")
-    _post(collector, f"/endpoints/{endpoint['id']}/rename", {"place": 1, "name": "account", "by": "ada"})
+    _post(collector, f"/endpoints/{endpoint['id']}/rename", {"place": 1, "name": "account", "asked_by": "ada"})
     wait_until(lambda: bool(collector.get(f"/endpoints/{_find(collector)['id']}/schema").json()["responses"]))
     time.sleep(1.5)  # A flush of what waits.
     collector.kill()
@@ -62,6 +62,6 @@ def test_all_of_it_survives(tmp_path: Path) -> None:
     document = collector.get("/services/web:8080/openapi.json").json()
     assert "/users/{account}" in document["paths"]
     (edit,) = collector.get("/template-edits").json()["items"]
-    _post(collector, f"/template-edits/{edit['id']}/undo", {"by": "bob"})
+    _post(collector, f"/template-edits/{edit['id']}/undo", {"asked_by": "bob"})
     assert _find(collector)["template"] == "/users/{user_id}"
     assert collector.stop() == 0

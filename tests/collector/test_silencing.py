@@ -95,21 +95,21 @@ def site(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def silence_by_api(site: Site) -> None:
-    answer = site.client.post("/api/v1/alerts/a001/expected", json={"by": "ann", "reason": HOSTILE})
+    answer = site.client.post("/api/v1/alerts/a001/expected", json={"asked_by": "ann", "reason": HOSTILE})
     assert (answer.status_code, answer.json()["state"]) == (200, "silenced")
 
 
 def undo_by_api(site: Site) -> None:
-    assert site.client.post("/api/v1/alerts/a001/unsilence", json={"by": "bob"}).json()["state"] == "open"
+    assert site.client.post("/api/v1/alerts/a001/unsilence", json={"asked_by": "bob"}).json()["state"] == "open"
 
 
 def silence_by_command(site: Site) -> None:
-    shown = site.run("silence", "a001", "--by", "ann", "--reason", HOSTILE)
+    shown = site.run("silence", "a001", "--asked-by", "ann", "--reason", HOSTILE)
     assert (shown.exit_code, shown.stdout) == (0, "a001: expected until `apidae unsilence a001`\n")
 
 
 def undo_by_command(site: Site) -> None:
-    assert site.run("unsilence", "a001", "--by", "bob").stdout == "a001: open\n"
+    assert site.run("unsilence", "a001", "--asked-by", "bob").stdout == "a001: open\n"
 
 
 def silence_by_page(site: Site) -> None:
@@ -130,9 +130,9 @@ def undo_by_page(site: Site) -> None:
 
 
 WAYS = {
-    "api": (silence_by_api, undo_by_api, "ann"),
-    "command": (silence_by_command, undo_by_command, "ann"),
-    "page": (silence_by_page, undo_by_page, "page"),
+    "api": (silence_by_api, undo_by_api, "no-auth, asked by ann"),
+    "command": (silence_by_command, undo_by_command, "no-auth, asked by ann"),
+    "page": (silence_by_page, undo_by_page, "no-auth"),
 }
 
 
@@ -168,7 +168,7 @@ def test_only_what_is_grave_is_asked_about_first(site: Site) -> None:
     done = site.client.post("/alerts/a002/mute", data={"next": "/"})
     assert (done.status_code, done.headers["location"]) == (303, "/alerts/a002?next=%2F")
     (item,) = site.ask(state="silenced")
-    assert (item["id"], item["silence"]["kind"], item["silence"]["by"]) == ("a002", "muted", "page")
+    assert (item["id"], item["silence"]["kind"], item["silence"]["by"]) == ("a002", "muted", "no-auth")
     question = site.client.post("/alerts/a001/mute", data={"next": "https://evil.example/"})
     assert (question.status_code, "Mute this alert for 24 hours?" in question.text) == (200, True)
     assert "evil.example" not in question.text

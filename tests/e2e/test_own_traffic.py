@@ -115,7 +115,7 @@ class Stage:
                 client.get(f"/api/v1/services/apidae:{self.impostor}/openapi.json")
             before = self.receiver.received
             for _ in range(POSTS):
-                assert client.post("/api/v1/notifiers/webhook/test", json={"by": "test"}).json()["outcome"]
+                assert client.post("/api/v1/notifiers/webhook/test", json={"asked_by": "test"}).json()["outcome"]
             assert self.receiver.received == before + POSTS
         headers = {"User-Agent": "apidae", "X-Apidae": "own"}
         for port in (self.impostor, self.receiver.server_address[1]):

@@ -178,6 +178,14 @@ class SubjectIndex(DetectorState):
         """The three tables."""
         return (self.endpoints, self.consumers, self.pairs)
 
+    def list_endpoints(self, consumer: int) -> list[int]:
+        """The endpoints that a consumer called, by slots; none for -1."""
+        if consumer < 0:
+            return []
+        own = self.pair_endpoint[self.pair_consumer == consumer]
+        found: list[int] = own[own >= 0].tolist()
+        return found
+
     def place(self, events: Events) -> None:
         """Give the rows of a batch their subjects; new ones get slots."""
         batch, route, time = events.batch, events.route, self.watermark

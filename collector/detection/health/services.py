@@ -17,6 +17,7 @@ class Services(DetectorState):
     """By endpoint slot. As many names as endpoints, at the most."""
 
     _keys = column(np.uint64)  # 0: not known yet.
+    _of_host = column(np.bool_)  # One host's own: others of that name are other services.
     _names = record(dict[int, str])
     _episodes = record(dict[int, tuple[int, int]])  # By key: slot of the leader, time of what was odd last.
 
@@ -30,13 +31,18 @@ class Services(DetectorState):
                 continue
             service = events.batch.routes[route].service
             name = name_service(service)
-            key = hash_text(f"{service.cluster}/{name}")
-            self._keys[slot] = key
+            # A host's service may have a slash in its name: it is no workload of a namespace.
+            key = hash_text(f"{service.cluster}/{len(service.namespace)}/{name}")
+            self._keys[slot], self._of_host[slot] = key, bool(service.host_name)
             self._names[key] = name
 
     def key(self, slot: int) -> int:
         """Of an endpoint's service."""
         return int(self._keys[slot])
+
+    def can_have_replicas(self, slot: int) -> bool:
+        """Whether several nodes may serve it: it is known, and not one host's own."""
+        return bool(self._keys[slot]) and not self._of_host[slot]
 
     def keys(self, slots: Slots) -> U64:
         """Of endpoints' services; 0 where one is not known."""

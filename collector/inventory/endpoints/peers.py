@@ -82,6 +82,10 @@ class AddressHolders:
             exact = self._select(call, "", call.port)  # The port of every node.
         return (exact or anyone)[:HOLDERS_SHOWN]
 
+    def list_holders(self, call: Call) -> tuple[Holder, ...]:
+        """All who held an address for themselves while the calls were made, earliest first."""
+        return self._select(call, call.address, 0)
+
     def _select(self, call: Call, address: str, port: int) -> tuple[Holder, ...]:
         return tuple(
             holder

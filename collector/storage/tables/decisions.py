@@ -52,6 +52,9 @@ TABLES = (
             verdict_at Nullable(Float64)
             verdict_by String
             measure_limit Float64
+            held_by String
+            nodes Array(String)
+            other_nodes Array(String)
             version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
         """,
         key="id",

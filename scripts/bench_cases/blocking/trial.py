@@ -40,13 +40,13 @@ class Api:
         return answer.json()
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = self._client.post(path, json={"by": "bench", **body})
+        answer = self._client.post(path, json={"asked_by": "bench", **body})
         if answer.is_error:
             raise RuntimeError(answer.text)
         return answer.json()
 
     def put(self, path: str, **body: Any) -> Any:
-        answer = self._client.put(path, json={"by": "bench", **body})
+        answer = self._client.put(path, json={"asked_by": "bench", **body})
         if answer.is_error:
             raise RuntimeError(answer.text)
         return answer.json()

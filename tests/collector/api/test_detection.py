@@ -106,20 +106,20 @@ def test_the_level_is_shown_with_previews_and_chosen(office: Office) -> None:
         "normal": 1.0,
         "paranoid": 1.0,
     }
-    chosen = office.post("detection/sensitivity", level="quiet", by="ann")
-    assert (chosen["level"], chosen["configured"], chosen["changed_by"]) == ("quiet", "normal", "ann")
+    chosen = office.post("detection/sensitivity", level="quiet", asked_by="ann")
+    assert (chosen["level"], chosen["configured"], chosen["changed_by"]) == ("quiet", "normal", "no-auth, asked by ann")
     refused = office.post("detection/sensitivity", status=422, level="loud")
     assert "quiet" in refused["detail"]
 
 
 def test_a_rule_is_added_counts_and_ends(office: Office) -> None:
-    rule = office.post("detection/known-good", note="crawler", network="198.51.100.0/28", seconds=600, by="ann")
+    rule = office.post("detection/known-good", note="crawler", network="198.51.100.0/28", seconds=600, asked_by="ann")
     assert rule["is_in_force"] is True
     office.desk.take_signals([make_signal(8)])
     (listed,) = office.get("detection/known-good")["items"]
-    assert (listed["id"], listed["reports"], listed["created_by"]) == (rule["id"], 1, "ann")
-    ended = office.post(f"detection/known-good/{rule['id']}/end", by="bob")
-    assert (ended["is_in_force"], ended["ended_by"]) == (False, "bob")
+    assert (listed["id"], listed["reports"], listed["created_by"]) == (rule["id"], 1, "no-auth, asked by ann")
+    ended = office.post(f"detection/known-good/{rule['id']}/end", asked_by="bob")
+    assert (ended["is_in_force"], ended["ended_by"]) == (False, "no-auth, asked by bob")
     assert "not in force" in office.post(f"detection/known-good/{rule['id']}/end", status=409)["detail"]
     assert "no rule 'nothing'" in office.post("detection/known-good/nothing/end", status=404)["detail"]
     assert "names nothing" in office.post("detection/known-good", status=422, note="x")["detail"]
@@ -130,8 +130,8 @@ def test_a_rule_is_added_counts_and_ends(office: Office) -> None:
 
 def test_a_verdict_is_given_and_taken_back(office: Office) -> None:
     (alert,) = office.get("alerts")["items"]
-    judged = office.post(f"alerts/{alert['id']}/verdict", verdict="confirmed", by="ann")
-    assert (judged["verdict"], judged["verdict_by"]) == ("confirmed", "ann")
+    judged = office.post(f"alerts/{alert['id']}/verdict", verdict="confirmed", asked_by="ann")
+    assert (judged["verdict"], judged["verdict_by"]) == ("confirmed", "no-auth, asked by ann")
     assert office.post(f"alerts/{alert['id']}/verdict", verdict="")["verdict"] == ""
     assert "no alert" in office.post("alerts/x/verdict", status=404, verdict="confirmed")["detail"]
 
@@ -151,7 +151,9 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
         assert done.exit_code == 0, done.output
         return done.output
 
-    assert "The level is paranoid, chosen by eve" in call("sensitivity", "--set", "paranoid", "--by", "eve")
+    assert "The level is paranoid, chosen by no-auth, asked by eve" in call(
+        "sensitivity", "--set", "paranoid", "--asked-by", "eve"
+    )
     assert "paranoid" in call("sensitivity", "-o", "csv")
     added = call("known-good", "--add", "tests", "--workload", "ci/*", "--kind", "scanning", "--days", "2", "-o", "csv")
     identity = added.splitlines()[1].split(",")[0]
@@ -163,7 +165,7 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_page_shows_levels_and_rules_as_text_and_chooses(office: Office) -> None:
-    office.post("detection/known-good", note="<script>x</script>", consumer="principal:00", by="ann")
+    office.post("detection/known-good", note="<script>x</script>", consumer="principal:00", asked_by="ann")
     page = office.client.get("/detection").text
     assert "<script>x" not in page
     assert "&lt;script&gt;x" in page
@@ -179,10 +181,10 @@ def test_the_page_shows_levels_and_rules_as_text_and_chooses(office: Office) -> 
 
 
 def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None:
-    assert office.post("notifiers/recorder/test", by="ann") == {
+    assert office.post("notifiers/recorder/test", asked_by="ann") == {
         "outcome": "delivered", "meaning": "It took the test alert.",
     }  # fmt: skip
-    assert "it may be: recorder" in office.post("notifiers/x/test", status=404, by="ann")["detail"]
+    assert "it may be: recorder" in office.post("notifiers/x/test", status=404, asked_by="ann")["detail"]
     page = office.client.get("/detection").text
     assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
     assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
@@ -190,7 +192,8 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
     assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
     assert office.client.post("/detection/notifiers/x/test").status_code == 404
     assert [(one.state, one.severity, one.why) for one in office.sender.taken] == [
-        (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.") for who in ("ann", "page", "page")
+        (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.")
+        for who in ("no-auth, asked by ann", "no-auth", "no-auth")
     ]
     (listed,) = office.get("notifiers")["items"]
     assert (listed["last_outcome"], listed["seen"]) == ("refused", 0)

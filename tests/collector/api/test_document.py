@@ -50,7 +50,7 @@ BODIES = (
 )
 # A value that is good, by field.
 GOOD: dict[str, Any] = {
-    "by": "me",
+    "asked_by": "me",
     "consumer": "address:203.0.113.9",
     "document": "{}",
     "endpoints": ["a", "b"],

@@ -83,8 +83,8 @@ def test_notifiers_are_listed_and_tested(client: TestClient) -> None:
         0,
         None,
     )
-    answer = client.post("/api/v1/notifiers/alertmanager/test", json={"by": "ann"}).json()
+    answer = client.post("/api/v1/notifiers/alertmanager/test", json={"asked_by": "ann"}).json()
     assert answer["outcome"] == "refused"
     assert client.get("/api/v1/notifiers").json()["items"][0]["last_outcome"] == "refused"
-    missing = client.post("/api/v1/notifiers/pager/test", json={"by": "ann"})
+    missing = client.post("/api/v1/notifiers/pager/test", json={"asked_by": "ann"})
     assert (missing.status_code, "it may be: alertmanager" in missing.json()["detail"]) == (404, True)

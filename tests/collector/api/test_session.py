@@ -189,7 +189,19 @@ def test_a_form_has_a_limit(site: Site) -> None:
 def test_other_sites_change_nothing(open_door: Site, headers: dict[str, str], status: int) -> None:
     answer = open_door.client.post("/alerts/a1/acknowledge", headers=headers)
     assert answer.status_code == status
-    assert (open_door.alerts.alerts["a1"].acknowledged_by == "page") == (status == 303)
+    assert (open_door.alerts.alerts["a1"].acknowledged_by == "no-auth") == (status == 303)
+
+
+def test_who_did_it_is_the_credential_whatever_a_request_says(site: Site) -> None:
+    path, claim = "/api/v1/alerts/a1/acknowledge", {"asked_by": "apidae"}
+    answer = site.client.post(path, json=claim, headers={"authorization": f"Bearer {TOKEN}"})
+    assert answer.json()["acknowledged_by"] == "api-token, asked by apidae"
+    site.sign_in()
+    assert site.client.post(path, json=claim).json()["acknowledged_by"] == "page-session, asked by apidae"
+    site.client.post("/alerts/a1/acknowledge")
+    assert site.alerts.alerts["a1"].acknowledged_by == "page-session"
+    forged = site.client.post(path, json={"by": "apidae"})
+    assert forged.status_code == 422 and "by" in forged.text
 
 
 @pytest.mark.parametrize(

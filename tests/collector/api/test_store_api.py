@@ -183,8 +183,9 @@ def test_alerts_and_what_people_decide(client: TestClient) -> None:
     first = client.get("/api/v1/alerts", params={"limit": 1}).json()
     second = client.get("/api/v1/alerts", params={"limit": 1, "cursor": first["next_cursor"]}).json()
     assert [first["items"][0]["id"], second["items"][0]["id"], second["next_cursor"]] == ["a1", "a2", None]
-    assert client.post("/api/v1/alerts/a2/acknowledge", json={"by": "ann"}).json()["acknowledged_by"] == "ann"
-    muted = client.post("/api/v1/alerts/a2/mute", json={"seconds": 60, "by": "ann", "reason": "Known"}).json()
+    seen = client.post("/api/v1/alerts/a2/acknowledge", json={"asked_by": "ann"}).json()
+    assert seen["acknowledged_by"].endswith(", asked by ann")
+    muted = client.post("/api/v1/alerts/a2/mute", json={"seconds": 60, "asked_by": "ann", "reason": "Known"}).json()
     assert (muted["state"], muted["silence"]["kind"], muted["silence"]["reason"]) == ("silenced", "muted", "Known")
     assert client.post("/api/v1/alerts/a9/expected", json={}).status_code == 404
 

@@ -216,12 +216,17 @@ def test_over_the_api(installation: Installation) -> None:
     )
     with TestClient(app, headers={"authorization": "Bearer t"}) as client:
         endpoint = installation.endpoint(route)
-        renamed = client.post(f"/api/v1/endpoints/{endpoint}/rename", json={"place": 1, "name": "account", "by": "ada"})
+        renamed = client.post(
+            f"/api/v1/endpoints/{endpoint}/rename", json={"place": 1, "name": "account", "asked_by": "ada"}
+        )
         assert (renamed.status_code, renamed.json()["template"]) == (200, "/users/{account}")
         edit = renamed.json()["id"]
-        assert client.post(f"/api/v1/template-edits/{edit}/undo", json={"by": "bob"}).json()["undone_by"] == "bob"
+        assert (
+            client.post(f"/api/v1/template-edits/{edit}/undo", json={"asked_by": "bob"}).json()["undone_by"]
+            == "api-token, asked by bob"
+        )
         assert [one["kind"] for one in client.get("/api/v1/template-edits").json()["items"]] == ["rename"]
-        refused = client.post("/api/v1/endpoints/nothing/pin", json={"by": "ada"})
+        refused = client.post("/api/v1/endpoints/nothing/pin", json={"asked_by": "ada"})
         assert (refused.status_code, "no endpoint" in refused.json()["detail"]) == (404, True)
 
 

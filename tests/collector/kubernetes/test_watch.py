@@ -241,3 +241,33 @@ def test_a_fault_of_ours_ends_no_watch(
         assert started.counts.failures == 1
     finally:
         started.stop()
+
+
+def test_what_pods_hold_now_is_known_once_they_are_listed_and_follows_them(
+    api: ApiServer, running: ClusterWatcher
+) -> None:
+    agent = {"is_host_network": True, "node_addresses": ("10.0.0.7",), "addresses": ("10.0.0.7",)}
+    api.put(make_pod("agent", **agent))  # type: ignore[arg-type]
+    seen: list[int] = []
+
+    def list_names() -> dict[str, str]:
+        held = running.list_held()
+        seen.append(running.changes)
+        return {peer.address: peer.name for peer in held.pods} if held else {}
+
+    wait_until(lambda: list_names() == {"10.1.0.5": "orders-1"}, "the first list")
+    held = running.list_held()
+    assert held is not None and held.nodes == {"10.0.0.1": "node-1", "10.0.0.7": "node-1"}
+    api.delete(make_pod("orders-1"))
+    api.put(make_pod("orders-2", addresses=("10.1.0.6",)))
+    wait_until(lambda: list_names() == {"10.1.0.6": "orders-2"}, "its successor")
+    assert seen == sorted(seen) and seen[-1] > seen[0]
+    api.put(make_pod("orders-3", addresses=("10.0.0.7",)))  # It claims a node's address.
+    api.put(make_pod("orders-4", addresses=("10.1.0.8",)))
+    wait_until(lambda: "10.1.0.8" in list_names(), "the last one")
+    assert "10.0.0.7" not in list_names()
+
+
+def test_before_the_first_list_nothing_is_known_of_what_pods_hold(store: MemoryStore, tmp_path: Path) -> None:
+    watch = ClusterWatcher(cluster="east", kubeconfig=tmp_path / "none", store=store)  # type: ignore[arg-type]
+    assert watch.list_held() is None and watch.changes == 0

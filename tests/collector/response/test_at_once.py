@@ -18,9 +18,11 @@ from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
 from collector.response.block_factory import BlockRequest
 from collector.response.block_store import AuditLog, BlockStore
+from collector.response.holders import Holders
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import BlockCheck, Previewer
 from collector.response.responder import Responder
+from collector.storage.records import Reader
 from tests.collector.api.fakes import make_alert
 
 THIEF = "203.0.113.7"
@@ -53,6 +55,7 @@ def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=cast(Previewer, meeting),
+        holders=Holders((), cast(Reader, None)),
         clock=lambda: 1_000_000.0,
         monotonic=lambda: 1_000_000.0,
         **more,

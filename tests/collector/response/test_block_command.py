@@ -79,7 +79,7 @@ def run(*arguments: str, status: int = 0) -> str:
 def test_block_says_all_of_the_wish(collector: Collector) -> None:
     printed = run("block", "203.0.113.7", *WISH, "--confirm")
     (_, path, body, _) = collector.asked[0]
-    assert path == "blocks" and body.pop("by")
+    assert path == "blocks" and body.pop("asked_by")
     assert body == {
         "consumer": "203.0.113.7",
         "services": ["shop/cart"],

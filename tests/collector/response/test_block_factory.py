@@ -11,7 +11,9 @@ from collector.core.errors import ConflictError
 from collector.response.block import BlockError, UnknownClientError, parse_target
 from collector.response.block_factory import BlockFactory, BlockRequest
 from collector.response.block_store import BlockStore
+from collector.response.holders import Holders
 from collector.response.preview import BlockCheck, Previewer
+from collector.storage.records import Reader
 
 POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
 
@@ -34,7 +36,13 @@ class Clusters:
 
 def make_factory(*known: str, called: tuple[str, ...] = ("east",)) -> BlockFactory:
     previewer = cast(Previewer, Clusters(known, called))
-    return BlockFactory(previewer=previewer, clock=lambda: 0.0, limits=BlockSettings(), requires_second_approval=False)
+    return BlockFactory(
+        previewer=previewer,
+        holders=Holders((), cast(Reader, None)),
+        clock=lambda: 0.0,
+        limits=BlockSettings(),
+        requires_second_approval=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,14 +68,18 @@ def test_where_it_called_is_not_known_yet() -> None:
 def test_two_clusters_are_two_blocks() -> None:
     factory = make_factory("east", "west")
     east = factory.make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
-    assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
+    assert (
+        east.make_order().holds_in("east")
+        and not east.make_order().holds_in("west")
+        and not east.make_order().holds_in("")
+    )
     factory.make(BlockRequest(consumer=POD, clusters=("west",)), (east,))
     with pytest.raises(ConflictError, match=f"already, by block {east.id}"):
         factory.make(BlockRequest(consumer=POD, clusters=("east",)), (east,))
 
 
 def test_hosts_outside_of_clusters_are_named_too() -> None:
-    order = make_factory("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).order
+    order = make_factory("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).make_order()
     assert order.holds_in("") and not order.holds_in("east")
 
 
@@ -80,7 +92,7 @@ def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> N
     del entry["clusters"]
     path.write_text(json.dumps([entry]))
     before = BlockStore(path).find(block.id)
-    assert before is not None and before.clusters == () and before.order.holds_in("west")
+    assert before is not None and before.clusters == () and before.make_order().holds_in("west")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,8 @@ def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> N
         ("::ffff:0:0/96", "0.0.0.0/0 is wider than /24"),
         ("203.0.113.9", "203.0.113.9/32 is never blocked, by the collector's settings"),
         ("203.0.113.8/29", "never blocked"),
-        ("203.0.113.0/24", ""),
+        ("203.0.113.0/24", "holds 203.0.113.8/29, which is never blocked"),
+        ("203.0.112.0/24", ""),
         ("2001:db8::/56", ""),
         ("198.51.100.7", ""),
     ],
@@ -101,6 +114,7 @@ def test_what_no_proxy_may_be_given(consumer: str, reason: str) -> None:
     limits = BlockSettings(never_block_cidrs=("203.0.113.8/29",))
     factory = BlockFactory(
         previewer=cast(Previewer, Clusters(("east",), ("east",))),
+        holders=Holders((), cast(Reader, None)),
         clock=lambda: 0.0,
         limits=limits,
         requires_second_approval=False,

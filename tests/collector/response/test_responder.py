@@ -15,6 +15,7 @@ from collector.core.config import BlockSettings
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState, parse_service, parse_target
 from collector.response.block_store import AuditLog, BlockStore
+from collector.response.holders import Holders
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
@@ -71,7 +72,8 @@ def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace,
         store=BlockStore(directory / "blocks.json"),
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
-        previewer=Previewer(store),
+        previewer=Previewer(store, holders := Holders(more.pop("watches", ()), store)),
+        holders=holders,
         clock=lambda: time.now + time.step,
         monotonic=lambda: time.now,
         **more,
@@ -117,16 +119,16 @@ def test_a_preview_names_the_clients_and_changes_nothing(room: Room) -> None:
 
 
 def test_a_block_lives_and_is_lifted(room: Room) -> None:
-    block = room.block(seconds=600, reason="it reads all", services=["shop/cart:8080"], by="ada")
+    block = room.block(seconds=600, reason="it reads all", services=["shop/cart:8080"], asked_by="ada")
     assert block["state"] == "live" and room.told == [1]
     (order,) = room.responder.orders()
     assert (order.kind, order.value, order.expires_at) == (BlockKind.ADDRESS, THIEF, NOW + 600)
     assert (order.scopes[0].namespace, order.scopes[0].workload, order.scopes[0].port) == ("shop", "cart", 8080)
-    lifted = room.post(f"blocks/{block['id']}/lift", by="bob")
-    assert (lifted["state"], lifted["ended_by"]) == ("lifted", "bob") and room.told == [1, 0]
+    lifted = room.post(f"blocks/{block['id']}/lift", asked_by="bob")
+    assert (lifted["state"], lifted["ended_by"]) == ("lifted", "no-auth, asked by bob") and room.told == [1, 0]
     assert "is lifted, not live" in room.post(f"blocks/{block['id']}/lift", 409)["detail"]
     actions = [(entry["action"], entry["by"]) for entry in room.client.get("/api/v1/blocks/audit").json()["items"]]
-    assert actions == [("lifted", "bob"), ("began", "ada")]
+    assert actions == [("lifted", "no-auth, asked by bob"), ("began", "no-auth, asked by ada")]
 
 
 def test_a_shared_address_needs_a_confirmation(room: Room) -> None:
@@ -232,12 +234,12 @@ def test_what_sensors_tell_is_shown_and_declined_is_noted_once(room: Room) -> No
 
 @pytest.mark.parametrize("room", [True], indirect=True)
 def test_second_approval(room: Room) -> None:
-    block = room.block(by="ada")
+    block = room.block(asked_by="ada")
     assert block["state"] == "proposed" and room.told == []
-    room.post(f"blocks/{block['id']}/approve", 422, by="ada")
-    room.post(f"blocks/{block['id']}/approve", 422, headers={"apidae-approval": "guess"}, by="ada")
-    approved = room.post(f"blocks/{block['id']}/approve", headers={"apidae-approval": "second-person"}, by="bob")
-    assert (approved["state"], approved["approved_by"]) == ("live", "bob") and room.told == [1]
+    room.post(f"blocks/{block['id']}/approve", 422, asked_by="ada")
+    room.post(f"blocks/{block['id']}/approve", 422, headers={"apidae-approval": "guess"}, asked_by="ada")
+    approved = room.post(f"blocks/{block['id']}/approve", headers={"apidae-approval": "second-person"}, asked_by="bob")
+    assert (approved["state"], approved["approved_by"]) == ("live", "approval-token, asked by bob") and room.told == [1]
 
 
 def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> bool:
@@ -272,7 +274,7 @@ def test_a_storm_of_alerts_asks_the_store_nothing(room: Room, monkeypatch: pytes
     assert {(block.state, block.key_id, block.credentials) for block in blocks.values()} == {("proposed", 0, ())}
 
     def approve(consumer: str, status: int = 200) -> dict[str, Any]:
-        return room.post(f"blocks/{blocks[consumer].id}/approve", status, by="ada")
+        return room.post(f"blocks/{blocks[consumer].id}/approve", status, asked_by="ada")
 
     # What a block needs to know is asked when it begins.
     approve(PRINCIPAL)
@@ -294,9 +296,9 @@ def test_decisions_are_told_as_they_are_audited(room: Room) -> None:
     told: list[tuple[str, str]] = []
     room.responder.on_decision(lambda action, block: told.append((action, block.state)))
     block = room.block()
-    room.post(f"blocks/{block['id']}/lift", by="ada")
+    room.post(f"blocks/{block['id']}/lift", asked_by="ada")
     room.block()
-    room.post("blocks/lift", by="ada")
+    room.post("blocks/lift", asked_by="ada")
     room.block()
     room.time.now += 100_000
     room.responder.tick()
@@ -309,7 +311,7 @@ def test_an_alert_proposes_once_and_stops_nobody(room: Room) -> None:
     (block,) = room.client.get("/api/v1/blocks").json()["items"]
     assert (block["state"], block["consumer"], block["alert_id"]) == ("proposed", PRINCIPAL, "x1")
     assert room.told == []
-    assert room.post(f"blocks/{block['id']}/approve", by="ada")["state"] == "live"
+    assert room.post(f"blocks/{block['id']}/approve", asked_by="ada")["state"] == "live"
 
 
 def test_who_fell_silent_is_not_to_be_stopped(room: Room) -> None:
@@ -322,7 +324,7 @@ def test_who_fell_silent_is_not_to_be_stopped(room: Room) -> None:
 
 def test_a_person_who_blocks_answers_the_proposal(room: Room) -> None:
     raise_alert(room)
-    room.block(PRINCIPAL, by="ada")
+    room.block(PRINCIPAL, asked_by="ada")
     assert [block.state for block in room.responder.list_blocks()] == ["live", "rejected"]
     raise_alert(room)
     assert len(room.responder.list_blocks()) == 2
@@ -330,7 +332,7 @@ def test_a_person_who_blocks_answers_the_proposal(room: Room) -> None:
 
 @pytest.mark.parametrize("step", [LadderStep.OBSERVE, LadderStep.ALERT])
 def test_lower_steps_propose_nothing(room: Room, step: LadderStep) -> None:
-    answer = room.client.put("/api/v1/ladder/enumeration", json={"step": step, "by": "ada"})
+    answer = room.client.put("/api/v1/ladder/enumeration", json={"step": step, "asked_by": "ada"})
     assert answer.json()["step"] == step
     raise_alert(room)
     assert room.responder.list_blocks() == []
@@ -370,9 +372,9 @@ def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:
 
 
 def test_the_ladder_outlives_a_restart(room: Room) -> None:
-    room.client.put("/api/v1/ladder/scanning", json={"step": "enforce", "seconds": 60, "by": "ada"})
+    room.client.put("/api/v1/ladder/scanning", json={"step": "enforce", "seconds": 60, "asked_by": "ada"})
     rung = Ladder(room.directory / "ladder.json").find(AlertKind.SCANNING)
-    assert (rung.step, rung.seconds, rung.set_by) == (LadderStep.ENFORCE, 60, "ada")
+    assert (rung.step, rung.seconds, rung.set_by) == (LadderStep.ENFORCE, 60, "no-auth, asked by ada")
     assert Ladder(room.directory / "ladder.json").find(AlertKind.ENUMERATION).step is LadderStep.PROPOSE
 
 
@@ -386,7 +388,7 @@ def test_the_page_decides_how_far_alerts_go(room: Room) -> None:
     form = {"kind": "scanning", "step": "enforce", "seconds": "600"}
     assert room.client.post("/response/ladder", data=form, follow_redirects=False).status_code == 303
     rung = room.responder.ladder.find(AlertKind.SCANNING)
-    assert (rung.step, rung.seconds, rung.endpoints, rung.set_by) == (LadderStep.ENFORCE, 600, listed, "page")
+    assert (rung.step, rung.seconds, rung.endpoints, rung.set_by) == (LadderStep.ENFORCE, 600, listed, "no-auth")
     for wrong in ({"step": "all"}, {"kind": "x"}, {"seconds": "1"}):
         answer = room.client.post("/response/ladder", data={**form, **wrong}, follow_redirects=False)
         assert answer.status_code == 422 and 'role="alert"' in answer.text

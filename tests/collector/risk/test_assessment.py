@@ -65,7 +65,9 @@ class Desk:
         return answer.json()
 
     def decide(self, finding: str, state: str, note: str = "by design") -> Any:
-        answer = self.client.post(f"/api/v1/findings/{finding}/state", json={"state": state, "by": "ada", "note": note})
+        answer = self.client.post(
+            f"/api/v1/findings/{finding}/state", json={"state": state, "asked_by": "ada", "note": note}
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -188,7 +190,7 @@ def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     assert "credit_card" in finding["note"]
     changes = desk.get(f"findings/{before['id']}")["changes"]
     assert [one["state"] for one in changes] == ["open", "accepted", "open"]
-    assert [one["actor"] for one in changes] == ["apidae", "ada", "apidae"]
+    assert [one["actor"] for one in changes] == ["apidae", "no-auth, asked by ada", "apidae"]
 
 
 def test_fixed_opens_again_only_by_later_calls(desk: Desk) -> None:
@@ -262,7 +264,7 @@ def test_a_login_that_went_is_found(desk: Desk) -> None:
 
 
 def test_a_decision_on_nothing_is_refused(desk: Desk) -> None:
-    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "by": "a", "note": "b"})
+    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "asked_by": "a", "note": "b"})
     assert answer.status_code == 404
-    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "by": "a"})
+    answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "asked_by": "a"})
     assert answer.status_code == 422 and "note" in answer.text

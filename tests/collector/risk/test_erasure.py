@@ -122,7 +122,7 @@ def test_an_address_goes_too_and_nothing_is_found_twice(running: Running) -> Non
     address = running.names["erase-address"]
     assert running.find_files(address)
     for _ in range(2):
-        answer = running.post("/erasures", {"consumer": address, "by": "ada"})
+        answer = running.post("/erasures", {"consumer": address, "asked_by": "ada"})
         assert answer.status_code == 200, answer.text
     assert not any(answer.json()["rows"].values()) and answer.json()["log_batches"] == 0
     assert running.find_files(address) == set()

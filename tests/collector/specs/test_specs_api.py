@@ -92,7 +92,7 @@ def _list(client: TestClient, spec: str) -> list[str]:
 
 def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files: Path, store: EmbeddedStore) -> None:
     assert _list(client, "none") == ["/admin", "/carts", "/openapi.json", "/orders", "/wp-login"]
-    first = {"document": describe("/orders", "/carts", "/invoices"), "service": "orders", "by": "ada"}
+    first = {"document": describe("/orders", "/carts", "/invoices"), "service": "orders", "asked_by": "ada"}
     uploaded = client.post("/api/v1/specs", json=first)
     assert uploaded.status_code == 200, uploaded.text
     assert (uploaded.json()["name"], uploaded.json()["operations"]) == ("Orders", 3)
@@ -100,7 +100,11 @@ def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files
     assert _list(client, "shadow") == ["/admin", "/openapi.json"]
     assert _list(client, "none") == ["/wp-login"]
 
-    second = {"document": describe("/orders", version="2", security=[{"k": []}]), "service": "orders", "by": "ada"}
+    second = {
+        "document": describe("/orders", version="2", security=[{"k": []}]),
+        "service": "orders",
+        "asked_by": "ada",
+    }
     assert client.post("/api/v1/specs", json=second).json()["versions"] == 2
     assert _list(client, "zombie") == ["/carts"]
     report = client.get("/api/v1/specs/Orders/report").json()
@@ -141,7 +145,7 @@ def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files
 
 
 def test_what_is_refused(client: TestClient) -> None:
-    answer = client.post("/api/v1/specs", json={"document": "{}", "by": "ada"})
+    answer = client.post("/api/v1/specs", json={"document": "{}", "asked_by": "ada"})
     assert answer.status_code == 422
     assert "send OpenAPI 2.0" in answer.json()["detail"]
     assert client.get("/api/v1/specs/nothing/report").status_code == 404
@@ -180,7 +184,7 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     _serve(store, clock, "/orders", version=2)  # A newer text: what only the older one has is a zombie.
     assessor.look()
     assert _list(client, "zombie") == ["/carts", "/openapi.json"]
-    body = {"document": describe("/orders", "/admin"), "service": "orders", "by": "ada"}
+    body = {"document": describe("/orders", "/admin"), "service": "orders", "asked_by": "ada"}
     given = client.post("/api/v1/specs", json=body).json()["name"]
     assert _list(client, "documented") == ["/admin", "/orders"] and _list(client, "zombie") == []
     assert _list(client, "shadow") == ["/carts", "/openapi.json"]
@@ -267,7 +271,9 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
     assert not call_own(100), "120 of 380"
     assert (list_portal("shadow"), list_portal("documented")) == ([], [])
 
-    given = client.post("/api/v1/specs", json={"document": describe(*paths), "service": "portal", "by": "ada"}).json()
+    given = client.post(
+        "/api/v1/specs", json={"document": describe(*paths), "service": "portal", "asked_by": "ada"}
+    ).json()
     assert (given["is_in_force"], given["fit"]) == (True, "")
     assert list_portal("shadow") == ["/login", "/me"]
     client.delete(f"/api/v1/specs/{given['name']}")

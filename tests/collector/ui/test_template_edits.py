@@ -85,7 +85,7 @@ def test_buttons(client: TestClient, installation: Installation) -> None:
         assert client.post(f"/endpoints/{name}/undo", data={"edit": edit.id}).status_code == 303
     assert installation.templates() == {1: "/users/{user_id}", 2: "/users/me", 3: "/users/you"}
     assert client.post(f"/endpoints/{installation.endpoint(1)}/pin").status_code == 303
-    assert installation.editor.list_edits()[0].by == "page"
+    assert installation.editor.list_edits()[0].by == "page-session"
 
 
 @pytest.mark.parametrize(
