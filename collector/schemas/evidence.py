@@ -157,6 +157,6 @@ def _explain(kinds: Mapping[str, int], words: int) -> str:
     if words > 1:
         reasons.append(f"{words} different words with the same below them stood here")
     elif words == 1 and not reasons:
-        reasons.append("its word was not revealed: fewer than three consumers were served it, or it looks like a name")
+        reasons.append("its word was not revealed: too few callers share it, or it looks like a value")
     sentence = "; ".join(reasons) or "no call of this is kept any more"
     return sentence[0].upper() + sentence[1:] + "."

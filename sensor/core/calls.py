@@ -273,6 +273,17 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):
     carriers: str = ""  # Where they were, as sensor.describe.auth.carriers names it.
 
 
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Who made a call, as numbers that distinguish callers in this process and leave it never; 0: not known."""
+
+    consumer: int  # By the order of the policy.
+    network: int  # The workload, else the network of the address.
+    principal: int  # Whom the credential belongs to; the network where there is none.
+
+
+NOBODY: Final = Origin(0, 0, 0)
+
+
 class CallTarget(msgspec.Struct, frozen=True, gc=False):
     """The route of a call, and which object of it."""
 

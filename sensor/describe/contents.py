@@ -6,7 +6,7 @@
 
 from functools import partial
 
-from sensor.core.calls import BodyFacts, Contents, Exchange, Role
+from sensor.core.calls import NOBODY, BodyFacts, Contents, Exchange, Origin, Role
 from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
 from sensor.describe.bodies.decoding import Payload, decode
 from sensor.describe.bodies.reader import BodyCall, BodyReader, find_payload
@@ -35,13 +35,13 @@ class ContentReader:
         head: RequestHead,
         stream: StreamCall | None,
         route_id: int,
-        consumer: int,
+        origin: Origin,
         authentication: int,
         response_content_type: str,
     ) -> Contents:
         """What a call carried. Its head is read at the server only, because there it is read once."""
         figures = exchange.figures
-        call = _make_body_call(exchange, head, stream, route_id, consumer, authentication)
+        call = _make_body_call(exchange, head, stream, route_id, origin, authentication)
         body: BodyFacts | None = None
         payload = 0
         if self._bodies is not None and figures.is_final:
@@ -62,7 +62,7 @@ class ContentReader:
             )
             payload = self._attacks.read(
                 AttackedRequest(
-                    consumer,
+                    origin.consumer,
                     "" if head.method == UNKNOWN_METHOD else head.method,
                     "" if head.path == UNKNOWN_PATH else head.path,
                     head.query,
@@ -81,7 +81,7 @@ class ContentReader:
         """Query and body of a request, as they came."""
         if exchange.bodies is None and (stream is None or stream.bodies is None):
             return head.query
-        call = _make_body_call(exchange, head, stream, 0, 0, 0)
+        call = _make_body_call(exchange, head, stream, 0, NOBODY, 0)
         body = _decode_body(call, True) if call is not None else b""
         return f"{head.query}\n{body.decode('utf-8', 'replace')}"
 
@@ -91,7 +91,7 @@ def _make_body_call(
     head: RequestHead,
     stream: StreamCall | None,
     route_id: int,
-    consumer: int,
+    origin: Origin,
     authentication: int,
 ) -> BodyCall | None:
     """What the readers of bodies take; None where no bodies came."""
@@ -112,7 +112,7 @@ def _make_body_call(
         bodies=None if payloads else exchange.bodies,
         payloads=payloads,
         head_bytes=head_bytes,
-        consumer=consumer,
+        origin=origin,
         authentication=authentication,
         path=head.path,
         is_description=names_description(head.path),

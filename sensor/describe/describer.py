@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from common.settings import CONSUMER_ORDER, ConsumerColumn
+from sensor.core.addresses import find_network
 from sensor.core.calls import (
     STATUS_NOT_READ,
     AuthenticationKind,
@@ -23,9 +24,11 @@ from sensor.core.calls import (
     CallRecord,
     CallTarget,
     Credentials,
+    Ends,
     Exchange,
     Hop,
     NamedEnds,
+    Origin,
     PrincipalKind,
     Role,
     Service,
@@ -209,9 +212,10 @@ class Describer:
         consumer = self._find_consumer(
             credentials.principal, credentials.credential, ends.client_address, ends.client_workload
         )
-        target = self._find_target(exchange, head, facts, service, figures.status_code, consumer, credentials)
+        origin = _find_origin(consumer, credentials, ends, exchange.ends)
+        target = self._find_target(exchange, head, facts, service, figures.status_code, origin, credentials)
         contents = self._contents.read(
-            exchange, head, stream, target.route.route_id, consumer, credentials.authentication, response_content_type
+            exchange, head, stream, target.route.route_id, origin, credentials.authentication, response_content_type
         )
         record = CallRecord(figures, ends, credentials, target, facts.protocol, contents)
         if self._forgery is None:
@@ -226,24 +230,26 @@ class Describer:
         facts: CallFacts,
         service: Service,
         status_code: int,
-        consumer: int,
+        origin: Origin,
         credentials: Credentials,
     ) -> CallTarget:
         """Route and object; the schemas learn the head under that route."""
         figures = exchange.figures
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
-        outcome = find_outcome(status_code, facts.protocol.rpc_status)
+        outcome, time_ns = find_outcome(status_code, facts.protocol.rpc_status), figures.time_unix_ns
         if facts.unknown:
-            target = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
+            target = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome, origin, time_ns)
         else:
-            target = self._templater.route(service, head.host, method, head.path, outcome, consumer, facts.naming)
+            target = self._templater.route(
+                service, head.host, method, head.path, outcome, origin, time_ns, facts.naming
+            )
             if self._schemas is not None and figures.is_final:
                 self._schemas.learn_head(
                     target.route.route_id,
                     figures.status_code,
                     head,
-                    consumer,
-                    figures.time_unix_ns,
+                    origin,
+                    time_ns,
                     credentials.authentication,
                 )
         return fold_objects(head.query, target, self._hash) if head.query else target
@@ -296,6 +302,14 @@ def _correct_figures(figures: CallFigures) -> CallFigures:
     if figures.status_code or not figures.is_lossy:
         return figures
     return msgspec.structs.replace(figures, status_code=STATUS_NOT_READ, is_aborted=False)
+
+
+def _find_origin(consumer: int, credentials: Credentials, ends: NamedEnds, seen: Ends) -> Origin:
+    """Who called. A proxy's workload says nothing of a client that the proxy names."""
+    peer = seen.remote_address if seen.role is Role.SERVER else seen.local_address
+    workload = ends.client_workload if ends.client_address == peer else ""
+    network = hash(workload or find_network(ends.client_address)) if workload or ends.client_address else 0
+    return Origin(consumer, network, credentials.principal or credentials.credential or network)
 
 
 def _make_consumer_finder(order: tuple[ConsumerColumn, ...]) -> Callable[[int, int, str, str], int]:

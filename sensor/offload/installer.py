@@ -20,14 +20,15 @@ from sensor.ebpf import hashes
 from sensor.ebpf.abi import METHOD_BYTES, SegmentClass, TokenKind
 from sensor.offload.kernel_cache import CachedRoute, EdgeKey, KernelCache, Profile, Root, RootKey
 from sensor.offload.name_table import NamesKnown, NameTable, PlainHead, read_plain_head
+from sensor.routes.host_names import OTHER
 from sensor.routes.segments import MAX_SEGMENT_CHARACTERS
 from sensor.routes.templating import Templater
-from sensor.routes.trie import MAX_VERSION_DIGITS, OTHER, VERSION_DEPTH, Step, Trace
+from sensor.routes.trie import MAX_VERSION_DIGITS, VERSION_DEPTH, Step, Trace
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
-# Heads copied at once of a route with a hashed word. Whether the word may be revealed depends on how many consumers
-# were served (sensor.routes.vocabulary), and records do not say that.
+# Heads copied at once of a route with a hashed word. Whether the word may be revealed depends on who was served
+# (sensor.routes.reveal), and records do not say that.
 WORD_HEADS: Final = 8
 # Where Python's own rule asks for nothing but the class (`is_decided` says what else).
 CLASSES: Final = {
@@ -85,12 +86,11 @@ class EntryInstaller:
             return  # The profile of this head does not stand for all of it.
         if not hashes.profile or not hashes.host:
             return
-        trace = self._trace(head, record)
+        key, trace = _find_root_key(exchange, head), self._trace(head, record)
         if trace is None:
+            self._check_host(key, record)
             return
-        is_installed = self._install_path(
-            _find_root_key(exchange, head), exchange, record, head, trace, next_head_ns, first_samples, more_samples
-        )
+        is_installed = self._install_path(key, exchange, record, head, trace, next_head_ns, first_samples, more_samples)
         if is_installed and not record.contents.payload:  # Of an attack each head is copied, within the budget.
             self._install_profile(exchange, record)
 
@@ -110,6 +110,12 @@ class EntryInstaller:
         values += [value.encode("latin-1") for value in read_objects(head.query.decode("latin-1"))]
         object_hash = fold_all(self._hash(value) for value in values)
         return trace if object_hash == record.target.object_hash else None
+
+    def _check_host(self, key: RootKey, record: CallRecord) -> None:
+        """The kernel forgets a host that lost its place among the names of its service."""
+        root = self._cache.find_root(key) if record.target.route.host == OTHER else None
+        if root is not None and not self._templater.holds(root.service, root.trie):
+            self._contradict(root)
 
     def _install_path(
         self,

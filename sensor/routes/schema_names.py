@@ -5,7 +5,7 @@ and also the content type that makes the call an RPC. The server's answer decide
 
 - The method itself answered: its name is revealed, unless its form is that of an id, a key or an address.
 - The answer speaks the protocol, but the sensor cannot see whether the server knows the method: a name is revealed if
-  it is made of words, and no word is a person's name. In `package.Service/Method` the method may have any name.
+  it is made of API words and words of the dictionary. In `package.Service/Method` the first may have other words, too.
 - Everything else (not implemented, not allowed, not read): the segments are treated like those of any path.
 
 A name that is not revealed stays a word of the path, reported by its hash (docs/use/privacy.md).
@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from sensor.core.calls import SegmentKind
 from sensor.routes.segments import classify_segment, is_version
+from sensor.routes.shared_use import Telling
 from sensor.routes.vocabulary import Vocabulary, split_word
 from sensor.sensitive.values import find_kinds
 
@@ -32,6 +33,8 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Numbers in names are short and belong to a word: OAuth2, V1Beta1, Sha256Sum.
 _ODD_NUMBER: Final = re.compile(r"\d{4}|_\d")
 _VOWEL: Final = re.compile(r"[aeiouy]")
+# Shorter words are abbreviations, which say nothing of anybody: KV, Txn.
+_MIN_WORD_CHARACTERS: Final = 4
 # Words that are not known and as long have a vowel.
 _MIN_UNKNOWN_CHARACTERS: Final = 5
 _MAX_WORD_CHARACTERS: Final = 24
@@ -58,9 +61,9 @@ def find_names(service: str, method: str, naming: Naming, vocabulary: Vocabulary
     if naming is Naming.SERVED:
         revealed = _is_plain(names[0]), _is_plain(names[1])
     elif naming is Naming.ANSWERED:
-        is_service = is_schema_name(names[0], vocabulary)
-        is_method = is_service and is_full_method(*names) and _is_plain(names[1])
-        revealed = is_service, is_method or is_schema_name(names[1], vocabulary)
+        service_telling, method_telling = (judge_schema_name(name, vocabulary) for name in names)
+        is_qualified = is_full_method(*names) and service_telling is Telling.SHARED
+        revealed = is_qualified or service_telling is Telling.NOW, method_telling is Telling.NOW
     else:
         revealed = False, False
     return names[0] if revealed[0] else "", names[1] if revealed[1] else ""
@@ -92,12 +95,21 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def is_schema_name(text: str, vocabulary: Vocabulary) -> bool:
-    """Whether a name of a service or method is made of words, none of them a person's name."""
+def judge_schema_name(text: str, vocabulary: Vocabulary) -> Telling:
+    """When a name of a service, method or operation may leave that a caller sent and no server confirmed: at once if it
+    is made of known words, and never if it is not made of words, or of persons' names only."""
     parts = text.split(".")
-    if len(text) > MAX_NAME_CHARACTERS or len(parts) > MAX_PARTS:
+    is_short = len(text) <= MAX_NAME_CHARACTERS and len(parts) <= MAX_PARTS
+    if not is_short or not all(_is_part(part, vocabulary) for part in parts) or find_kinds(text):
+        return Telling.NEVER
+    words = (word for part in parts if not is_version(part) for word in split_word(part))
+    return Telling.NOW if all(_is_known(word, vocabulary) for word in words) else Telling.SHARED
+
+
+def _is_known(word: str, vocabulary: Vocabulary) -> bool:
+    if vocabulary.is_name(word):
         return False
-    return all(_is_part(part, vocabulary) for part in parts) and not find_kinds(text)
+    return len(word) < _MIN_WORD_CHARACTERS or word.isdigit() or vocabulary.is_dictionary_word(word)
 
 
 def _is_part(part: str, vocabulary: Vocabulary) -> bool:

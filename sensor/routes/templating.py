@@ -2,30 +2,24 @@
 
 Takes what a request line says and whether it was served. Gives a `Route` and the object that the path's parameters
 name. Shapes come from `sensor.routes.segments`, positions from `sensor.routes.trie`, host names from
-`sensor.routes.vocabulary`.
+`sensor.routes.host_names`.
 
-Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.vocabulary` reveals them.
+Words that are not plainly API words enter a route as a keyed hash, until `sensor.routes.reveal` reveals them.
 Everything is bounded. What does not fit goes to the `other` route of its (service, method) and is counted.
-
-`Reveal`: a collector may ask for the text of other words that it takes for fixed names. It gets those that the server
-answered as if they existed, to three consumers or more, and that do not look like values. One consumer is enough where
-all parts are words of the dictionary. It also gets names of RPCs that their server knows
-(sensor/routes/schema_names.py). The count keeps on the node what one or two callers know, such as a secret link. The
-form keeps names, ids and addresses there, however many call them, and the place what stands behind `users` or `token`.
-A text once revealed may be revealed again.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from common.bounded import BoundedDict
-from sensor.core.calls import CallTarget, Route, Segment, SegmentKind, Service
+from sensor.core.calls import CallTarget, Origin, Route, Segment, SegmentKind, Service
 from sensor.core.keyed import KeyedHash, fold
+from sensor.routes.host_names import OTHER
+from sensor.routes.reveal import Reveal, hash_private_word
 from sensor.routes.schema_names import Naming, find_names
 from sensor.routes.segments import Shape, classify_segment, is_mount
 from sensor.routes.trie import (
     MAX_VERSION_DIGITS,
-    OTHER,
     VERSION_DEPTH,
     Node,
     ServiceTable,
@@ -37,7 +31,7 @@ from sensor.routes.trie import (
     make_route,
     trace_path,
 )
-from sensor.routes.vocabulary import Vocabulary, is_private_place, split_word
+from sensor.routes.vocabulary import Vocabulary, is_private_place, is_public_word, is_secret_place
 
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
@@ -54,69 +48,9 @@ _UNKNOWN_SEGMENT: Final = Segment(SegmentKind.LITERAL, "<unknown>")
 _UNKNOWN_KEY: Final = "/<unknown>"
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
-
-
-# Consumers that must have been served a word before its text may leave the node (docs/use/privacy.md).
-MIN_CONSUMERS: Final = 3
 # A server that has no such path hardly ever answers so: served, redirected, or refused for who asks or how.
 _REFUSED: Final = frozenset((401, 403, 405))
 _SWITCHING_PROTOCOLS: Final = 101
-# Words remembered; an entry costs ~300 bytes. The oldest goes first: an active word is soon back.
-MAX_CANDIDATES: Final = 20_000
-MAX_REVEALED: Final = 20_000
-MAX_REVEALED_CHARACTERS: Final = 64
-
-
-def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
-    """Whether a word's text looks like part of an API: letters with separators, few digits, no person's name."""
-    if len(text) > MAX_REVEALED_CHARACTERS or not text.isascii():
-        return False
-    if not all(character.isalnum() or character in "-_.$~!" for character in text):
-        return False
-    digits = sum(character.isdigit() for character in text)
-    return digits <= 4 and digits * 2 < len(text) and not vocabulary.is_name(text) and len(split_word(text)) <= 12
-
-
-class Reveal:
-    """Counts who was served which word, and answers requests for texts."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._candidates: BoundedDict[int, tuple[str, set[int]]] = BoundedDict(MAX_CANDIDATES)
-        self.revealed: dict[int, str] = {}
-
-    def observe(self, text: str, word_hash: int, consumer: int) -> None:
-        """Notes that a path with this word was answered to `consumer` as one that exists."""
-        entry = self._candidates.get(word_hash)
-        if entry is None:
-            self._candidates[word_hash] = (text, {consumer})
-        elif len(entry[1]) < MIN_CONSUMERS:
-            entry[1].add(consumer)
-
-    def allow(self, word_hash: int, text: str) -> None:
-        """Reveals a word whoever was served it: a server has shown that it is a name of its schema."""
-        if len(self.revealed) < MAX_REVEALED:
-            self.revealed[word_hash] = text
-
-    def answer(self, hashes: Iterable[int]) -> dict[int, str]:
-        """Texts of those of `hashes` that may be revealed, by hash."""
-        revealed = {}
-        for word_hash in hashes:
-            text = self.revealed.get(word_hash)
-            if text is None:
-                entry = self._candidates.get(word_hash)
-                if entry is None or not is_tellable(entry[0], self._vocabulary):
-                    continue
-                text = entry[0]
-                if len(entry[1]) < MIN_CONSUMERS and not self._vocabulary.is_dictionary_word(text):
-                    continue
-                if len(self.revealed) < MAX_REVEALED:
-                    self.revealed[word_hash] = text
-            revealed[word_hash] = text
-        return revealed
-
-    def __repr__(self) -> str:
-        return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"
 
 
 class Templater:
@@ -146,32 +80,41 @@ class Templater:
         method: str,
         path: str,
         status_code: int,
-        consumer: int,
+        origin: Origin,
+        time_ns: int,
         naming: Naming = Naming.NONE,
     ) -> CallTarget:
-        """Route and object of one call. `consumer` is any hash that distinguishes callers; it serves the reveal rule
-        only. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
+        """Route and object of one call of `origin` at a time (unix ns), which decide what is revealed and which hosts
+        are kept. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
         is_served = _is_served(status_code)
         table = self._tables.find(service)
-        name, root = self._find_root(table, host, is_served)
+        name, root = self._find_root(table, host, is_served, origin, time_ns)
         if root is None:
             return self._other(service, method, is_served)
         texts, has_trailing_slash = _split(path)
         names = self._find_names(texts, naming) if naming else _NO_NAMES
-        witness = consumer if is_served or 300 <= status_code < 400 or status_code in _REFUSED else None
-        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, witness, names)
+        is_real = is_served or 300 <= status_code < 400 or status_code in _REFUSED
+        use = (origin, time_ns) if is_real else None
+        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, use, names)
 
     def route_unknown(
-        self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
+        self,
+        service: Service,
+        host: str,
+        method: str,
+        placeholder: bytes,
+        status_code: int,
+        origin: Origin,
+        time_ns: int,
     ) -> CallTarget:
         """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
         that unknown endpoints are distinguished, and as bounded as objects are."""
         is_served = _is_served(status_code)
         table = self._tables.find(service)
-        name, root = self._find_root(table, host, is_served)
+        name, root = self._find_root(table, host, is_served, origin, time_ns)
         if root is None:
             return self._other(service, method, is_served)
         node = root.children.get(_UNKNOWN_KEY)
@@ -184,12 +127,12 @@ class Templater:
             return self._other(service, method, is_served)
         return CallTarget(route, self._hash(placeholder), None)
 
-    def _find_root(self, table: ServiceTable, host: str, is_served: bool) -> tuple[str, Node | None]:
+    def _find_root(
+        self, table: ServiceTable, host: str, is_served: bool, origin: Origin, time_ns: int
+    ) -> tuple[str, Node | None]:
         """The name reported for a host, and its trie; None where there is no room for one."""
-        name, root = host, table.roots.get(host)
-        if root is None or (is_served and not root.is_served):
-            name, root = table.admit(host, is_served)
-            self.folded_calls += name is OTHER
+        name, root = table.find_root(host, is_served, origin, time_ns)
+        self.folded_calls += name is OTHER
         return name, root
 
     def _find_names(self, texts: list[str], naming: Naming) -> Mapping[int, str]:
@@ -208,25 +151,26 @@ class Templater:
         texts: list[str],
         has_trailing_slash: bool,
         is_served: bool,
-        witness: int | None,
+        use: tuple[Origin, int] | None,
         names: Mapping[int, str],
     ) -> CallTarget:
-        """`witness` is a consumer to whom the server showed that the path exists."""
+        """`use`: who was shown that the path exists, and when (unix ns)."""
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         object_hash = 0
         number: int | None = None
         # The loop of the hot path: words that are known take one look-up, plain numbers three.
+        place = ""  # The segment before, without the empty ones that servers skip.
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)
             if names and depth in names:
-                child = self._step_name(table, parent, text, names[depth], child, is_served)
+                child = self._step_name(table, parent, place, text, names[depth], child, is_served)
             if child is None and text.isdigit() and (len(text) > MAX_VERSION_DIGITS or depth > VERSION_DEPTH):
                 child = parent.shapes.get(_INTEGER_KEY) if text.isascii() else None
             if child is None:
                 shape = self._classify(text)
-                child = self._step(table, parent, depth, text, shape, is_served)
+                child = self._step(table, parent, depth, place, text, shape, is_served)
                 if child is None:
                     return self._other(table.service, method, is_served)
                 if child.slot is not Slot.WORD:
@@ -238,13 +182,17 @@ class Templater:
                 segment = node.segments[-1]
                 if segment.kind is SegmentKind.WORD:
                     number, hashed = None, segment.hash
-                    if witness is not None and not (depth and is_private_place(texts[depth - 1])):
-                        self.reveal.observe(text, hashed, witness)
+                    if is_private_place(place):
+                        hashed = self._hash.compute((self._classify(text).value or text).encode("utf-8", "replace"))
+                    elif use is not None:
+                        self.reveal.observe(text, hashed, parent, *use)
                 else:
                     is_number = segment.kind is SegmentKind.INTEGER and value.isdigit()
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
                     hashed = self._hash.compute(value.encode("utf-8", "replace"))
                 object_hash = fold(object_hash, hashed) if object_hash else hashed
+            if text and text != ".":
+                place = text
         route = table.find_route(host, node, (method, has_trailing_slash), is_served)
         if route is None:
             return self._other(table.service, method, is_served)
@@ -259,6 +207,10 @@ class Templater:
             return None
         return trace_path(root, texts, (method, has_trailing_slash), self._classify)
 
+    def holds(self, service: Service, root: Node) -> bool:
+        """Whether a trie is still one of a host that has a place."""
+        return any(held is root for held in self._tables.find(service).roots.values())
+
     def _classify(self, text: str) -> Shape:
         shape = self._shapes.get(text)
         if shape is None:
@@ -271,13 +223,16 @@ class Templater:
         return shape
 
     def _step(
-        self, table: ServiceTable, node: Node, depth: int, text: str, shape: Shape, is_served: bool
+        self, table: ServiceTable, node: Node, depth: int, place: str, text: str, shape: Shape, is_served: bool
     ) -> Node | None:
-        """The child for a segment that is no known literal or word of `node`; None where there is no room for it."""
+        """The child for a segment that is no known literal or word of `node`; None where there is no room for it.
+        `place` is the segment before it."""
         kind = shape.kind
         if depth <= VERSION_DEPTH and is_version_here(node, depth, text) and node.has_room(Slot.VERSION, is_served):
             segment = Segment(SegmentKind.LITERAL, text)
             return table.add_child(node, text, segment, Slot.VERSION, is_served)
+        if kind is SegmentKind.LITERAL and is_secret_place(place) and not is_public_word(shape.text):
+            kind = SegmentKind.WORD  # It may be a password or an illness, whatever API words there are.
         if kind is SegmentKind.LITERAL:
             segment = Segment(SegmentKind.LITERAL, shape.text)
             is_pattern = "{}" in shape.text
@@ -289,7 +244,7 @@ class Templater:
             segment = _PARAMETER_SEGMENT
         elif kind is SegmentKind.WORD or (depth == 0 and kind is SegmentKind.TOKEN and is_mount(text)):
             if node.has_room(Slot.WORD, is_served):
-                segment = self._word_segment(shape.value or text)
+                segment = self._word_segment(shape.value or text, place)
                 return table.add_child(node, text, segment, Slot.WORD, is_served)
             segment = _PARAMETER_SEGMENT
         else:
@@ -298,7 +253,14 @@ class Templater:
         return known if known is not None else table.add_child(node, None, segment, Slot.SHAPE, is_served)
 
     def _step_name(
-        self, table: ServiceTable, node: Node, text: str, name: str, child: Node | None, is_served: bool
+        self,
+        table: ServiceTable,
+        node: Node,
+        place: str,
+        text: str,
+        name: str,
+        child: Node | None,
+        is_served: bool,
     ) -> Node | None:
         """The child for a name of an RPC, given the child that `text` has: a literal if its `name` is revealed, else a
         word. None where there is no room."""
@@ -307,7 +269,7 @@ class Templater:
                 segment = Segment(SegmentKind.LITERAL, name)
                 return table.add_child(node, text, segment, Slot.LITERAL, is_served)
             if node.has_room(Slot.WORD, is_served):
-                return table.add_child(node, text, self._word_segment(text), Slot.WORD, is_served)
+                return table.add_child(node, text, self._word_segment(text, place), Slot.WORD, is_served)
         elif name and child.slot is Slot.WORD and not child.segments[-1].text:
             # It was called before the server had shown that it knows the name.
             word_hash = child.segments[-1].hash
@@ -316,9 +278,9 @@ class Templater:
             self.reveals += 1
         return child
 
-    def _word_segment(self, text: str) -> Segment:
+    def _word_segment(self, text: str, place: str) -> Segment:
         encoded = text.encode("utf-8", "replace")
-        hashed = self._hash(encoded)
+        hashed = hash_private_word(self._hash, encoded) if is_private_place(place) else self._hash(encoded)
         return Segment(SegmentKind.WORD, self.reveal.revealed.get(hashed, ""), hashed, len(encoded))
 
     def _other(self, service: Service, method: str, is_served: bool) -> CallTarget:

@@ -19,9 +19,6 @@ passed is spared once). An evicted service begins anew with the same route ids.
 Clients fill these tables. Each service takes from its own allowance and from the sensor's. What was seen served (2xx)
 takes from another pair than what never was. So neither one service nor a scanner uses up what the others need.
 Everything is given back when a table is evicted.
-
-`HostNames`: an attacker can choose the Host header, so a service has at most 100 host names, then `other`. A host that
-was served (2xx) goes first: others get what is left, and the oldest of them is dropped when served ones need the room.
 """
 
 from array import array
@@ -34,8 +31,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from common.bounded import BoundedDict
 from common.keyed_hash import compute_route_id
-from sensor.core.calls import Route, Segment, SegmentKind, Service
+from sensor.core.calls import Origin, Route, Segment, SegmentKind, Service
+from sensor.routes.host_names import MAX_WAITING, HostNames, WaitingHosts
 from sensor.routes.segments import Shape, is_mount, is_release
 
 # Different unknown words at one position before it is a parameter: an API that names its resources by words of its own
@@ -94,6 +93,13 @@ class Node:
         if counts is None:
             return True
         return counts[slot] < _BOUNDS[slot] and (is_served or counts[slot + _UNSERVED] < _BOUNDS[slot + _UNSERVED])
+
+    def count_words(self, *, with_unserved: bool) -> int:
+        """Different unknown words here that were served, and those that never were."""
+        counts = self._counts
+        if counts is None:
+            return 0
+        return counts[Slot.WORD] + (counts[Slot.WORD + _UNSERVED] if with_unserved else 0)
 
     def add(self, child: "Node", text: str | None) -> None:
         """A child by its raw text, or by the shape of its last segment."""
@@ -222,39 +228,6 @@ def _begins_api(node: Node, depth: int) -> bool:
     )
 
 
-MAX_HOSTS: Final = 100  # Per service: real ones have a handful; virtual hosting above it is folded.
-OTHER: Final = "other"
-
-
-class HostNames:
-    """The names of one service. A name admitted as served is never folded again."""
-
-    __slots__ = ("_served", "_unserved")
-
-    def __init__(self) -> None:
-        self._served: set[str] = set()
-        self._unserved: dict[str, None] = {}
-
-    def admit(self, host: str, is_served: bool) -> tuple[str, str | None]:
-        """(the name to report: `host`, or `other` past the cap; the name evicted for it). Amortised one look-up."""
-        if host in self._served:
-            return host, None
-        if is_served and len(self._served) < MAX_HOSTS:
-            self._served.add(host)
-            self._unserved.pop(host, None)
-            evicted = None
-            if len(self._served) + len(self._unserved) > MAX_HOSTS:
-                evicted = next(iter(self._unserved))
-                del self._unserved[evicted]
-            return host, evicted
-        if host in self._unserved:
-            return host, None
-        if not is_served and len(self._served) + len(self._unserved) < MAX_HOSTS:
-            self._unserved[host] = None
-            return host, None
-        return OTHER, None
-
-
 class Allowance:
     """Counts what was taken, at most `limit`; with a `parent`, at most what that has left as well."""
 
@@ -354,16 +327,24 @@ class ServiceTable:
 
     __slots__ = ("_hosts", "budget", "is_recent", "roots", "service")
 
-    def __init__(self, service: Service, budget: Budget) -> None:
+    def __init__(self, service: Service, budget: Budget, waiting: WaitingHosts) -> None:
         self.service = service
         self.budget = budget
         self.is_recent = True
         self.roots: dict[str, Node] = {}
-        self._hosts = HostNames()
+        self._hosts = HostNames(waiting)
 
-    def admit(self, host: str, is_served: bool) -> tuple[str, Node | None]:
-        """The name to report for a host, and its trie; None where there is no room for one."""
-        name, evicted = self._hosts.admit(host, is_served)
+    def find_root(self, host: str, is_served: bool, origin: Origin, time_ns: int) -> tuple[str, Node | None]:
+        """The name to report for the host of a call, and its trie; None where there is no room for one."""
+        root = self.roots.get(host)
+        if root is None or (is_served and not root.is_served):
+            return self._admit(host, is_served, origin, time_ns)
+        if is_served:
+            self._hosts.count(host, origin.network, time_ns)
+        return host, root
+
+    def _admit(self, host: str, is_served: bool, origin: Origin, time_ns: int) -> tuple[str, Node | None]:
+        name, evicted = self._hosts.admit(host, is_served, origin.network, time_ns)
         if evicted is not None:
             self._drop(evicted)
         root = self.roots.get(name)
@@ -440,6 +421,7 @@ class ServiceTables:
     def __init__(self, limits: TableLimits) -> None:
         self._limits = limits
         self._tables: dict[Service, ServiceTable] = {}
+        self._waiting: WaitingHosts = BoundedDict(MAX_WAITING)
         self.budget = Budget(limits)
         self.evicted_services = 0
 
@@ -461,7 +443,7 @@ class ServiceTables:
     def _add(self, service: Service) -> ServiceTable:
         if len(self._tables) >= self._limits.services:
             self._evict()
-        table = self._tables[service] = ServiceTable(service, Budget(self._limits, self.budget))
+        table = self._tables[service] = ServiceTable(service, Budget(self._limits, self.budget), self._waiting)
         return table
 
     def _evict(self) -> None:

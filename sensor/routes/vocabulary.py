@@ -4,17 +4,21 @@
 Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
 `words/names.txt` (given names and surnames), or is made of such names, is never revealed. `words/english.txt` has the
 other words of a small English dictionary: they are no API words, but say nothing of who uses them. scripts/vocabulary
-makes these files. `words/private_places.txt` has the names of segments behind which no word is revealed.
+makes these files. `words/private_places.txt` and `words/secret_places.txt` have the names of segments behind which no
+word is revealed; behind those of the second, an API word has to be one of `words/public_words.txt`.
 """
 
 import re
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
+from urllib.parse import unquote
 
 # The longest literal segment of the development documents has 62 characters; longer ones are values.
 MAX_WORD_CHARACTERS: Final = 80
 MAX_WORD_PARTS: Final = 12
+# More words of the dictionary one behind the other may be a passphrase.
+MAX_DICTIONARY_PARTS: Final = 3
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _WORDLIKE = re.compile(r"[.$~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.!$~][A-Za-z0-9]+)*[-_.$]?\Z")
@@ -65,9 +69,9 @@ class Vocabulary:
         return len(digits) <= 2 and all(self._is_known(part) for part in letters)
 
     def is_dictionary_word(self, text: str) -> bool:
-        """Whether `text` is made of API words and words of the dictionary, and holds no number."""
+        """Whether `text` is made of few API words and words of the dictionary, and holds no number."""
         parts = split_word(text)
-        return 0 < len(parts) <= MAX_WORD_PARTS and all(
+        return 0 < len(parts) <= MAX_DICTIONARY_PARTS and all(
             len(part) > 1 and (self._is_known(part) or is_inflected(part, self._english)) for part in parts
         )
 
@@ -123,12 +127,31 @@ def load_vocabulary() -> Vocabulary:
 
 
 @cache
-def _read_private_places() -> frozenset[str]:
-    return _read_words("private_places.txt")
+def _read_places(*names: str) -> frozenset[str]:
+    return frozenset().union(*map(_read_words, names))
 
 
 @lru_cache(maxsize=4_096)
 def is_private_place(text: str) -> bool:
     """Whether a word right behind this segment may be a person's name, a secret or a state: its last part says so."""
-    parts = split_word(text)
-    return bool(parts) and parts[-1] in _read_private_places()
+    return _ends_in(text, _read_places("private_places.txt", "secret_places.txt"))
+
+
+@lru_cache(maxsize=4_096)
+def is_secret_place(text: str) -> bool:
+    """Whether it may be a secret or a state, which people make of words that APIs use, too."""
+    return _ends_in(text, _read_places("secret_places.txt"))
+
+
+def is_public_word(text: str) -> bool:
+    """Whether an API word is one where a secret may stand as well. A pattern (`{}.json`) shows no value."""
+    words = _read_places("public_words.txt")
+    return "{}" in text or all(part.isdigit() or part in words for part in split_word(text))
+
+
+def _ends_in(text: str, places: frozenset[str]) -> bool:
+    """Of a segment as it stands in the path, percent-encoded and with matrix parameters."""
+    name = unquote(text).partition(";")[0]
+    parts = split_word(name)
+    is_service = "." in name and name.rpartition(".")[2][:1].isupper()  # Of an RPC: a method is behind it.
+    return bool(parts) and parts[-1] in places and not is_service

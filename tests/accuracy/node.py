@@ -63,8 +63,9 @@ class Seen:
 class Node:
     """A sensor that sees one service, and what a collector makes of its batches."""
 
-    def __init__(self, name: str, *, reads_bodies: bool = False) -> None:
-        """`reads_bodies`: and what they made the service do."""
+    def __init__(self, name: str, *, reads_bodies: bool = False, call_ns: int = 10**9 // CALLS_PER_SECOND) -> None:
+        """`reads_bodies`: and what they made the service do; `call_ns`: between two calls that have no time of their
+        own."""
         keyed_hash = KeyedHash(1, b"accuracy runner!")
         self.templater = Templater(load_vocabulary(), keyed_hash)
         bodies = BodyReader(SampleRule()) if reads_bodies else None
@@ -75,17 +76,18 @@ class Node:
         self._aggregator = Aggregator()
         self._converter = BatchConverter(node="node", boot_id="00000000000000000000000000000001")
         self._calls = 0
+        self._call_ns = call_ns
         self.last_route_id = 0  # Of the last call seen: how the runner tells lines apart, no part of the wire.
 
     def see(self, head: bytes, status_code: int, client: int) -> Iterator[RowBatch]:
         """One call from client number `client`; gives the batches that leave because of it."""
-        time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
+        time_ns = START_SECONDS * 10**9 + self._calls * self._call_ns
         address = f"198.51.100.{client % 250 + 1}"
         yield from self.see_exchange(_exchange(head, status_code, address, self._calls, time_ns, response_bytes=200))
 
     def see_exchange(self, exchange: Exchange | StreamExchange) -> Iterator[RowBatch]:
         """One call as capture tells it; gives the batches that leave because of it."""
-        time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
+        time_ns = START_SECONDS * 10**9 + self._calls * self._call_ns
         record = self._describer.describe(exchange)
         self._calls += 1
         if isinstance(record, Undescribed):
@@ -130,7 +132,7 @@ class Node:
             rows, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=self._calls
         )
         for batch in batches:
-            now = START_SECONDS + self._calls // CALLS_PER_SECOND if time is None else time
+            now = START_SECONDS + self._calls * self._call_ns // 10**9 if time is None else time
             received = convert_bytes(batch.payload, now + 10)
             if not isinstance(received, RowBatch):
                 raise AssertionError(f"the collector refused a batch of its own sensor: {received}")

@@ -1,8 +1,8 @@
 """Task `templates`: paths in, the template that the inventory holds for each at the end out.
 
-A node per service, as in an installation; consumer n mod 50. After all input the collector asks to reveal the words
-it does not know, maps the routes to endpoints and drops endpoints that answered nothing but 404. The runner learns
-which route a line had from the sensor; the collector's code gets row batches only.
+A node per service, as in an installation; consumer n mod 50, and a call each 20 s of virtual time. After all input the
+collector asks to reveal the words it does not know, maps the routes to endpoints and drops endpoints that answered
+nothing but 404. The runner learns which route a line had from the sensor; the collector's code gets row batches only.
 """
 
 import json
@@ -17,6 +17,7 @@ from collector.storage.columns import RowBatch
 from tests.accuracy.node import Node
 
 CONSUMERS = 50
+CALL_NS = 20 * 10**9
 NOT_FOUND = 404
 
 
@@ -51,7 +52,7 @@ class _Inventory:
 
 def infer(lines: list[tuple[int, dict[str, object]]], name: str) -> dict[int, str | None]:
     """Template of each (line number, line) of one service."""
-    node, inventory = Node(name), _Inventory()
+    node, inventory = Node(name, call_ns=CALL_NS), _Inventory()
     seen: dict[int, int] = {}
     for number, line in lines:
         head = f"{line['m']} {line['path']} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode()

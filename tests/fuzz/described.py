@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from collector.receiver.convert import Refusal, convert_bytes
 from collector.storage.columns import RowBatch
-from sensor.core.calls import AuthenticationKind
+from sensor.core.calls import AuthenticationKind, Origin
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import AttackClass, Request
 from sensor.describe.attacks.classifier import AttackClassifier
@@ -67,7 +67,7 @@ def fuzz_body(data: bytes) -> None:
     tree = Tree(_vocabulary())
     message = read_protobuf(decoded.data, media_type, is_complete=decoded.is_complete)
     if message is not None:
-        tree.learn(message, consumer=1, is_cut=not decoded.is_complete)
+        tree.learn(message, Origin(1, 1, 1), 1, is_cut=not decoded.is_complete)
     try:
         document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
     except ValueError:
@@ -75,7 +75,7 @@ def fuzz_body(data: bytes) -> None:
     if document is not None:
         assert document.records is None or document.records >= 0
         find_sensitive(document.values)
-        tree.learn(document.tree, consumer=1, is_cut=not is_complete)
+        tree.learn(document.tree, Origin(1, 1, 1), 1, is_cut=not is_complete)
         assert all(isinstance(one, Operation) and one.name for one in find_in_document(document.tree))
         has_failed(document.tree)
     assert len(tree.list_fields()) <= MAX_FIELDS

@@ -21,6 +21,7 @@ from sensor.core.calls import (
     Hop,
     KernelHashes,
     NamedEnds,
+    Origin,
     PrincipalKind,
     Role,
     Route,
@@ -36,6 +37,12 @@ _Whole = TypeVar("_Whole", Exchange, CallRecord)
 SECOND_NS = 1_000_000_000
 # A whole minute, so that windows and merged windows begin here.
 START_NS = 1_700_000_040 * SECOND_NS
+
+
+def make_origin(network: int = 1, principal: int | None = None) -> Origin:
+    """A caller at a network, which is its principal too unless one is named."""
+    number = network if principal is None else principal
+    return Origin(consumer=number, network=network, principal=number)
 
 
 def make_service(workload: str = "nginx.service", port: int = 80) -> Service:

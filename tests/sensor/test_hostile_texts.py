@@ -34,6 +34,7 @@ from sensor.enrich.hidden import parse_unix
 from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.export.messages import write_coverage, write_schemas
+from sensor.routes.shared_use import MIN_SPAN_NS
 from tests.sensor.enrich.test_identity import Node as FakeNode
 from tests.sensor.records import ROUTE, change_fields, make_exchange, make_record, make_service
 from tests.sensor.scopes import watch_host
@@ -41,7 +42,7 @@ from tests.sensor.sensor_fakes import make_users_exchange
 
 NOW = Clock().unix_ns() // 10**9
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
-CONSUMERS = 3  # Who share a word: then it may be told.
+CONSUMERS = 3  # Who share a word for hours: then it may leave.
 HOSTILE = (
     bytes(one for one in range(1, 128) if one != 0x2F),
     bytes(range(128, 256)),
@@ -283,6 +284,7 @@ def test_texts_of_clients_and_servers(way: Way, text: bytes, other: bytes) -> No
     line = text.translate(None, b"\r\n ") or b"x"
     exchanges: list[Exchange] = []
     for consumer in range(CONSUMERS):
+        time_ns = way.clock.unix_ns() - (CONSUMERS - 1 - consumer) * MIN_SPAN_NS
         head = (
             b"POST /" + line + b"?" + line + b"=" + line + b" HTTP/1.1\r\nHost: " + line + b"\r\nUser-Agent: " + line
             + b"\r\nContent-Type: application/json; a=" + line + b"\r\nCookie: " + line + b"=1\r\n" + line
@@ -301,7 +303,7 @@ def test_texts_of_clients_and_servers(way: Way, text: bytes, other: bytes) -> No
             exchanges.append(
                 change_fields(
                     make_users_exchange(),
-                    time_unix_ns=way.clock.unix_ns(),
+                    time_unix_ns=time_ns,
                     remote_address=f"10.0.0.{consumer + 1}",
                     request_head=request,
                     response_head=response,

@@ -18,7 +18,8 @@ from sensor.core.calls import AuthenticationKind as Kind
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth import schemes
 from sensor.describe.auth.authentication import Evidence, Place
-from sensor.describe.schemas.tree import MAX_DIGITS, WORD_PATTERN, Telling, judge_name
+from sensor.describe.schemas.tree import MAX_DIGITS, WORD_PATTERN, judge_name
+from sensor.routes.shared_use import Telling
 from sensor.routes.vocabulary import load_vocabulary
 from sensor.sensitive.values import find_kinds
 

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from common.figures import Figure, make_totals
-from sensor.core.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
+from sensor.core.calls import NOBODY, AuthenticationKind, BodyFacts, BodyFlag, Exchange, Origin, RawBodies
 from sensor.describe.auth.authentication import is_key_header
 from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
@@ -173,7 +173,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     # Of HTTP/2 instead: both bodies, whose framing the reader of streams has undone, and bytes of the response's head.
     payloads: tuple[Payload, Payload] | None = None
     head_bytes: int = 0
-    consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
+    origin: Origin = NOBODY
     authentication: int = AuthenticationKind.UNKNOWN
     path: str = ""  # Names the types of an RPC's messages.
     is_description: bool = False  # Its path is one under which descriptions of APIs are served.
@@ -264,7 +264,7 @@ class BodyReader:
                 self._sampler.sample_more(call.route_id)
         if request is not None and request.seen.is_complete and is_counted(call.status_code):
             answered = response.seen.tree if response is not None else None
-            odd = self._writes.see(call.route_id, call.consumer, request.seen.tree, answered)
+            odd = self._writes.see(call.route_id, call.origin.consumer, request.seen.tree, answered)
             codes |= odd
             flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
         # What was read and holds no list, such as a page for people, is not estimated by the lists of its route.

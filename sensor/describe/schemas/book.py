@@ -18,15 +18,17 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from common.figures import Figure, list_figures, make_gauges, total
+from sensor.core.calls import Origin
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
-from sensor.describe.schemas.tree import Field, Telling, Tree, judge_name
+from sensor.describe.schemas.tree import Field, Tree, judge_name
 from sensor.http.http1.head import RequestHead
-from sensor.routes.schema_names import is_schema_name
+from sensor.routes.schema_names import judge_schema_name
+from sensor.routes.shared_use import Telling
 from sensor.routes.vocabulary import Vocabulary
 from sensor.sensitive.kinds import Text
 
@@ -180,7 +182,7 @@ class SchemaBook:
         route_id: int,
         status_code: int,
         head: RequestHead,
-        consumer: int,
+        origin: Origin,
         time_unix_ns: int,
         authentication: int = 0,
     ) -> None:
@@ -194,21 +196,21 @@ class SchemaBook:
         if not self._sampler.is_due(route_id, 200 if is_served else 400, "", 0, time_unix_ns):
             return
         if is_served:
-            self._learn_parameters(route_id, head, consumer)
+            self._learn_parameters(route_id, head, origin, time_unix_ns)
             self._count_tokens(route_id, find_token_facts(head))
         operations = find_in_head(head.query, head.get(b"soapaction"), head.get(b"x-amz-target"))
         if operations or head.method == "GET":  # Of others the body may say more.
             sample = Sample(
-                status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
+                status_code=status_code, origin=origin, authentication=authentication, time_unix_ns=time_unix_ns
             )
             self._count_operations(route_id, operations, sample)
 
-    def _learn_parameters(self, route_id: int, head: RequestHead, consumer: int) -> None:
+    def _learn_parameters(self, route_id: int, head: RequestHead, origin: Origin, time_ns: int) -> None:
         query, headers, cookies = read_parameters(head)
-        self._learn((route_id, SchemaPart.QUERY, 0, "", ""), query, consumer, is_empty=not query)
+        self._learn((route_id, SchemaPart.QUERY, 0, "", ""), query, origin, time_ns, is_empty=not query)
         if headers is not None and cookies is not None:
-            self._learn((route_id, SchemaPart.HEADER, 0, "", ""), headers, consumer, is_empty=not headers)
-            self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, consumer, is_empty=not cookies)
+            self._learn((route_id, SchemaPart.HEADER, 0, "", ""), headers, origin, time_ns, is_empty=not headers)
+            self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, origin, time_ns, is_empty=not cookies)
 
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
@@ -217,20 +219,20 @@ class SchemaBook:
         scripts/bench bodies."""
         status_class = call.status_code // 100
         if response is not None:
-            self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, response, call.consumer)
+            self._learn_body(call, SchemaPart.RESPONSE_BODY, status_class, response)
             if call.is_description and call.status_code == 200 and self._export_openapi_outlines:
                 self._learn_description(call, response)
         if request is None:
             return
         is_served = _is_served(call.status_code)
         if is_served:
-            self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, request, call.consumer)
+            self._learn_body(call, SchemaPart.REQUEST_BODY, 0, request)
         operations = find_in_document(request.tree, request.content_type)
         if not operations and self._is_named_in_heads(call.route_id):
             return  # Its head has been counted.
         sample = Sample(
             status_code=call.status_code,
-            consumer=call.consumer,
+            origin=call.origin,
             authentication=call.authentication,
             time_unix_ns=call.time_ns,
             has_error=response is not None and has_failed(response.tree),
@@ -267,7 +269,7 @@ class SchemaBook:
         if name == OTHER_OPERATION or known is None:
             return
         place = next((n for n, one in enumerate(known.operations) if _same(one, operation, name)), MAX_OPERATIONS)
-        if place >= MAX_DESCRIBED_OPERATIONS:
+        if place >= MAX_DESCRIBED_OPERATIONS or not self._is_shown(name, list(known.operations.values())[place]):
             return
         label = f"{operation.protocol} {operation.kind} {name}"
         for part, status_class, document in (
@@ -277,28 +279,28 @@ class SchemaBook:
             value = None if document is None else find_told(document.tree, operation.protocol, operation.kind)
             if document is not None and value is not None:
                 key = call.route_id, part, status_class, document.media_type, label
-                self._learn(key, value, call.consumer, is_cut=not document.is_complete)
+                self._learn(key, value, call.origin, call.time_ns, is_cut=not document.is_complete)
 
-    def _learn_body(
-        self, route_id: int, part: SchemaPart, status_class: int, document: BodyDocument, consumer: int
-    ) -> None:
-        types = self._media_types.setdefault((route_id, part, status_class), set())
+    def _learn_body(self, call: BodyCall, part: SchemaPart, status_class: int, document: BodyDocument) -> None:
+        types = self._media_types.setdefault((call.route_id, part, status_class), set())
         if document.media_type not in types:
             if len(types) >= MAX_MEDIA_TYPES:
                 self._counts.types_left_out += 1
                 return
             types.add(document.media_type)
-        key = route_id, part, status_class, document.media_type, ""
-        self._learn(key, document.tree, consumer, is_cut=not document.is_complete)
+        key = call.route_id, part, status_class, document.media_type, ""
+        self._learn(key, document.tree, call.origin, call.time_ns, is_cut=not document.is_complete)
 
-    def _learn(self, key: _Key, value: object, consumer: int, *, is_cut: bool = False, is_empty: bool = False) -> None:
+    def _learn(
+        self, key: _Key, value: object, origin: Origin, time_ns: int, *, is_cut: bool = False, is_empty: bool = False
+    ) -> None:
         """`is_empty`: nothing to describe, but a share of what others have."""
         if is_empty and key not in self._entries:
             return
         entry = self._find(key)
         nodes = entry.tree.nodes
         if self._nodes < MAX_NODES or is_empty:
-            entry.tree.learn(value, consumer=consumer, is_cut=is_cut)
+            entry.tree.learn(value, origin, time_ns, is_cut=is_cut)
             entry.samples += 1
             entry.is_changed = True
             self._counts.read += 1
@@ -358,10 +360,32 @@ class SchemaBook:
         telling, pattern = judge_name(text, self._vocabulary)
         return text if telling is Telling.NOW else f"{{{pattern}}}"
 
-    def _name_operation(self, name: str) -> str:
-        """Names of a schema leave as those of an RPC's methods do; others are one operation."""
+    def _judge_operation(self, name: str) -> Telling:
         parts = [part for part in name.replace("/", ".").replace("-", ".").replace(":", ".").split(".") if part]
-        return name if parts and all(is_schema_name(part, self._vocabulary) for part in parts) else OTHER_OPERATION
+        tellings = {judge_schema_name(part, self._vocabulary) for part in parts}
+        if not parts or Telling.NEVER in tellings:
+            return Telling.NEVER
+        return Telling.SHARED if Telling.SHARED in tellings else Telling.NOW
+
+    def _name_operation(self, name: str) -> str:
+        """The name under which it is counted on the node; those that never leave are one operation."""
+        return OTHER_OPERATION if self._judge_operation(name) is Telling.NEVER else name
+
+    def _is_shown(self, name: str, tally: Tally) -> bool:
+        return name == OTHER_OPERATION or tally.use.is_shared or self._judge_operation(name) is Telling.NOW
+
+    def _write_operations(self, entry: _Entry) -> tuple[OperationCount, ...]:
+        """Operations as they may be reported now: those whose name may not leave are one of their kind."""
+        shown: dict[Operation, Tally] = {}
+        hidden: dict[Operation, Tally] = {}
+        for one, tally in entry.operations.items():
+            if one.name != OTHER_OPERATION and self._is_shown(one.name, tally):
+                shown[one] = tally
+            else:
+                other = msgspec.structs.replace(one, name=OTHER_OPERATION)
+                hidden.setdefault(other, Tally()).add_all(tally)
+        counts = (tally.write(one.protocol, one.kind, one.name) for one, tally in (shown | hidden).items())
+        return tuple(sorted(counts, key=lambda one: (one.protocol, one.kind, one.name)))
 
     def _find(self, key: _Key) -> _Entry:
         entry = self._entries.get(key)
@@ -416,7 +440,6 @@ class SchemaBook:
     def _write(self, key: _Key, entry: _Entry) -> Schema:
         self._version += 1
         route_id, part, status_class, media_type, operation = key
-        operations = (tally.write(one.protocol, one.kind, one.name) for one, tally in entry.operations.items())
         return Schema(
             route_id=route_id,
             part=part,
@@ -427,7 +450,7 @@ class SchemaBook:
             samples=entry.samples,
             left_out=entry.tree.left_out,
             fields=entry.tree.list_fields() if part not in _WITHOUT_FIELDS else (),
-            operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
+            operations=self._write_operations(entry),
             operation=operation,
             document=entry.document,
             tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),

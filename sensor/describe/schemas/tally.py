@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from common.bounded import BoundedDict
 from sensor.core.arrays import Keys
+from sensor.core.calls import Origin
+from sensor.routes.shared_use import SharedUse
 
 # Callers of one operation that are distinguished; past them there are `at least` so many. 2 KB an operation at most.
 MAX_CONSUMERS: Final = 64
@@ -32,11 +34,11 @@ SAMPLES_PER_SECOND: Final = 20
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a sampled call besides its operations. Private to the node: `consumer` is a number of this
-    node's, 0 where it is not known; `authentication` the wire's bits; `data` codes of kinds of data in bodies."""
+    """What is known of a sampled call besides its operations. Private to the node. `authentication`: the wire's bits;
+    `data`: codes of kinds of data in bodies."""
 
     status_code: int
-    consumer: int
+    origin: Origin
     authentication: int
     time_unix_ns: int
     has_error: bool = False
@@ -147,7 +149,9 @@ class SampleWeights:
 
 @dataclass(slots=True)
 class Tally:
-    """Of one operation of a route. Not thread-safe."""
+    """Of one operation of a route. Not thread-safe. `use`: who was served it."""
+
+    use: SharedUse = field(default_factory=SharedUse)
 
     _counts: Counter[str] = field(default_factory=Counter)
     _authentication: Counter[int] = field(default_factory=Counter)
@@ -172,13 +176,31 @@ class Tally:
         )
         if is_served:
             self._authentication[sample.authentication] += weight
+            self.use.note(sample.origin, sample.time_unix_ns)
         for code in sample.data:
             if code in self._data or len(self._data) < MAX_DATA_CODES:
                 self._data[code] += weight
-        if sample.consumer and len(self._consumers) < MAX_CONSUMERS:
-            self._consumers.add(sample.consumer)
-        self._first_ns = min(self._first_ns or sample.time_unix_ns, sample.time_unix_ns)
-        self._last_ns = max(self._last_ns, sample.time_unix_ns)
+        self._add_consumers(sample.origin.consumer)
+        self._add_span(sample.time_unix_ns, sample.time_unix_ns)
+
+    def add_all(self, other: "Tally") -> None:
+        """The calls of another operation, which is reported with this one."""
+        self._counts.update(other._counts)
+        self._authentication.update(other._authentication)
+        for code, calls in other._data.items():
+            if code in self._data or len(self._data) < MAX_DATA_CODES:
+                self._data[code] += calls
+        self._add_consumers(*other._consumers)
+        self._add_span(other._first_ns, other._last_ns)
+
+    def _add_consumers(self, *consumers: int) -> None:
+        for consumer in consumers:
+            if consumer and len(self._consumers) < MAX_CONSUMERS:
+                self._consumers.add(consumer)
+
+    def _add_span(self, first_ns: int, last_ns: int) -> None:
+        self._first_ns = min(self._first_ns or first_ns, first_ns)
+        self._last_ns = max(self._last_ns, last_ns)
 
     def write(self, protocol: str, kind: str, name: str) -> OperationCount:
         """As it is reported under these names."""

@@ -5,14 +5,14 @@ order and on any nodes, merge by addition. A field's share is `present` of the w
 that was cut counts for types and not for shares.
 
 Names of fields are chosen when an API is written, but keys of a map are data: `{"4f1e..": {...}}`, `{"alice": 7}`. A
-name leaves at once only where all of it is API words. Other words leave after three consumers used them, as words of
-paths do (sensor/routes/vocabulary.py). Ids and names of persons leave only as their pattern.
+name leaves at once only where all of it is API words. Other words leave once callers share them, as words of paths do
+(sensor/routes/shared_use.py). Ids and names of persons leave only as their pattern. So do keys of a map: unknown names
+right behind `users` and the like, and more than `MAX_SIBLINGS` of an object that few of its documents have.
 
 Types and formats are words of JSON Schema: `string/uuid`, `integer`. Formats are those of OpenAPI's registry that a
 text shows by its form. Text of a query, header or form has no type of its own, so it is read as what it looks like.
 """
 
-import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ from typing import Final
 
 import msgspec
 
-from sensor.core.calls import SegmentKind
+from sensor.core.calls import NOBODY, Origin, SegmentKind
 from sensor.routes.segments import classify_segment
-from sensor.routes.vocabulary import Vocabulary, split_word
+from sensor.routes.shared_use import MAX_SIBLINGS, SharedUse, Telling
+from sensor.routes.vocabulary import Vocabulary, is_private_place, split_word
 from sensor.sensitive.kinds import Text
 from sensor.sensitive.names import find_rule
 from sensor.sensitive.values import find_kinds
@@ -58,14 +59,6 @@ _PATTERNS: Final = {
     SegmentKind.TOKEN: "token",
 }
 WORD_PATTERN: Final = "word"
-
-
-class Telling(enum.Enum):
-    """When a name may leave."""
-
-    NOW = enum.auto()
-    SHARED = enum.auto()  # After three consumers.
-    NEVER = enum.auto()  # Only its pattern.
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
@@ -188,8 +181,6 @@ MAX_FIELDS: Final = 400  # Of one tree.
 MAX_ITEMS: Final = 8  # Looked at of one list, evenly spread.
 MAX_JUDGED_CHARACTERS: Final = 256  # Of a key; what is longer is no name.
 MAX_VALUES: Final = 1_000  # Looked at of one document.
-# Consumers that must have sent a name that is no API word, or a value of a closed set, before it leaves the node.
-MIN_CONSUMERS: Final = 3
 # A closed set has few values, each of which was seen often.
 MAX_ENUM: Final = 16
 MIN_ENUM_SEEN: Final = 20
@@ -217,16 +208,15 @@ class Node:
     objects: int = 0
     types: dict[str, int] = field(default_factory=dict)
     children: "dict[str, Node]" = field(default_factory=dict)
-    is_shared: bool = False  # Its name may leave only after several consumers sent it.
-    consumers: tuple[int, ...] = ()  # The first few who did.
-    values: dict[str, set[int]] = field(default_factory=dict)
+    use: SharedUse | None = None  # Of its name, if that may leave only once callers share it.
+    values: dict[str, SharedUse] = field(default_factory=dict)
     is_open: bool = False
 
 
 class Tree:
     """The merged documents of one part of a route. Not thread-safe."""
 
-    __slots__ = ("_budget", "_consumer", "_vocabulary", "left_out", "nodes", "root")
+    __slots__ = ("_budget", "_origin", "_time_ns", "_vocabulary", "left_out", "nodes", "root")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -234,11 +224,11 @@ class Tree:
         self.nodes = 1
         self.left_out = 0  # Values that no bound let in.
         self._budget = 0
-        self._consumer = 0
+        self._origin, self._time_ns = NOBODY, 0
 
-    def learn(self, value: object, *, consumer: int, is_cut: bool = False) -> None:
-        """Add one document. `consumer`: 0 where it is not known. `is_cut`: it ends before its end. Never raises."""
-        self._budget, self._consumer = MAX_VALUES, consumer
+    def learn(self, value: object, origin: Origin, time_ns: int, *, is_cut: bool = False) -> None:
+        """Add one document, sent at a time (unix ns). `is_cut`: it ends before its end. Never raises."""
+        self._budget, self._origin, self._time_ns = MAX_VALUES, origin, time_ns
         self._add(self.root, "", value, 0, is_cut)
 
     def _add(self, node: Node, name: str, value: object, depth: int, is_cut: bool) -> None:
@@ -269,9 +259,8 @@ class Tree:
             if child is None:
                 continue
             child.present += not is_cut
-            is_asked = child.is_shared and bool(self._consumer) and len(child.consumers) < MIN_CONSUMERS
-            if is_asked and self._consumer not in child.consumers:
-                child.consumers += (self._consumer,)
+            if child.use is not None:
+                child.use.note(self._origin, self._time_ns)
             self._add(child, name, inner, depth + 1, is_cut and place == last)
 
     def _add_list(self, node: Node, name: str, value: list[object], depth: int, is_cut: bool) -> None:
@@ -287,8 +276,8 @@ class Tree:
         """The field of a name that is new here, or is a value."""
         telling, pattern = judge_name(name[:MAX_JUDGED_CHARACTERS], self._vocabulary)
         child = self._find_child(node, f"{{{pattern}}}" if telling is Telling.NEVER else name)
-        if child is not None and telling is Telling.SHARED:
-            child.is_shared = True
+        if child is not None and child.use is None and telling is Telling.SHARED:
+            child.use = SharedUse()
         return child
 
     def _find_child(self, node: Node, step: str) -> Node | None:
@@ -316,31 +305,41 @@ class Tree:
                 node.is_open = True
                 node.values = {}
                 return
-            seen = node.values[value] = set()
-        if self._consumer and len(seen) < MIN_CONSUMERS:
-            seen.add(self._consumer)
+            seen = node.values[value] = SharedUse()
+        seen.note(self._origin, self._time_ns)
 
     def list_fields(self) -> tuple[Field, ...]:
         """All fields as they may be reported now, parents first, by path; names that may not leave become one key."""
         fields: list[Field] = []
-        self._tell([self.root], "", fields)
+        self._tell([self.root], "", "", fields)
         return tuple(fields)
 
-    def _tell(self, nodes: Sequence[Node], path: str, fields: list[Field]) -> None:
+    def _tell(self, nodes: Sequence[Node], path: str, last: str, fields: list[Field]) -> None:
+        """`last`: the last step of the path."""
         fields.append(_merge(nodes, path))
         steps: dict[str, list[Node]] = {}
         for node in nodes:
+            is_map = _is_map(node, last)
             for step, child in node.children.items():
-                steps.setdefault(self._show(step, child), []).append(child)
+                steps.setdefault(self._show(step, child, is_map), []).append(child)
         for step in sorted(steps):
-            self._tell(steps[step], f"{path}/{step}", fields)
+            self._tell(steps[step], f"{path}/{step}", step, fields)
 
-    def _show(self, step: str, child: Node) -> str:
+    def _show(self, step: str, child: Node, is_map: bool) -> str:
         if step == ITEM or step.startswith("{"):
             return step
         telling, pattern = judge_name(step, self._vocabulary)
-        is_told = telling is Telling.NOW or len(child.consumers) >= MIN_CONSUMERS
-        return step if is_told else f"{{{pattern}}}"
+        is_shown = telling is Telling.NOW or (child.use is not None and child.use.is_shared and not is_map)
+        return step if is_shown else f"{{{pattern}}}"
+
+
+def _is_map(node: Node, name: str) -> bool:
+    """Whether unknown names of an object are keys: there are many that few of its documents have, or it is a list of
+    users and the like by its name."""
+    if name.endswith("s") and is_private_place(name):
+        return True
+    rare = (child for child in node.children.values() if child.use is not None and child.present * 2 < node.objects)
+    return sum(1 for _ in rare) > MAX_SIBLINGS
 
 
 def _merge(nodes: Sequence[Node], path: str) -> Field:
@@ -364,6 +363,6 @@ def _close(node: Node) -> tuple[str, ...]:
     seen = node.types.get("string", 0)
     if seen < max(MIN_ENUM_SEEN, MIN_SEEN_PER_VALUE * len(node.values)):
         return ()
-    if any(len(consumers) < MIN_CONSUMERS for consumers in node.values.values()):
+    if not all(use.is_shared for use in node.values.values()):
         return ()
     return tuple(sorted(node.values))

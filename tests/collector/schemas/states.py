@@ -12,6 +12,7 @@ from sensor.export.messages import write_schemas
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.routes.vocabulary import load_vocabulary
 from tests.collector.inventory.seed import NOW
+from tests.sensor.records import make_origin
 
 
 class Node:
@@ -31,11 +32,12 @@ class Node:
         head = parse_request_head(text.encode(), False)
         assert isinstance(head, RequestHead)
         time_ns = int(NOW - seconds_ago) * 10**9
-        self.book.learn_head(route_id, status, head, consumer, time_ns, authentication)
+        origin = make_origin(consumer)
+        self.book.learn_head(route_id, status, head, origin, time_ns, authentication)
         named = media_type.encode()
         documents = [None if tree is None else BodyDocument(media_type, named, tree, True) for tree in (asked, told)]
         sizes = 0, 0
-        call = BodyCall(route_id, status, b"", b"", *sizes, time_ns, None, None, 0, consumer, authentication)
+        call = BodyCall(route_id, status, b"", b"", *sizes, time_ns, None, None, 0, origin, authentication)
         self.book.learn_bodies(call, *documents, data)
 
     def tell(self) -> list[SchemaRecord]:

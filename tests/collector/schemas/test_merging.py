@@ -75,14 +75,16 @@ def test_tokens_add_up_over_processes_and_are_no_operations() -> None:
 
 def test_a_closed_set_is_the_union_of_what_processes_know() -> None:
     nodes = [Node("a"), Node("b")]
-    for number in range(90):
-        nodes[0].call(1, "/a", told={"status": ("active", "pending")[number % 2]}, consumer=number // 2 % 4 + 1)
-        nodes[1].call(1, "/a", told={"status": ("active", "closed")[number % 2]}, consumer=number // 2 % 4 + 1)
+    for number in range(90):  # Over an hour and a half.
+        caller, seconds_ago = number // 2 % 4 + 1, 60 * (90 - number)
+        for node, other in zip(nodes, ("pending", "closed"), strict=True):
+            told = {"status": ("active", other)[number % 2]}
+            node.call(1, "/a", told=told, consumer=caller, seconds_ago=seconds_ago)
     (body,) = _read(tell_all(nodes)).find(Part.RESPONSE_BODY, 2)
     assert render(body.root)["properties"]["status"]["enum"] == ["active", "closed", "pending"]
-    other = Node("c")
-    other.call(1, "/a", told={"status": "alice"})
-    (body,) = _read(tell_all([*nodes, other]) + [one for node in nodes for one in _again(node)]).find(
+    third = Node("c")
+    third.call(1, "/a", told={"status": "alice"})
+    (body,) = _read(tell_all([*nodes, third]) + [one for node in nodes for one in _again(node)]).find(
         Part.RESPONSE_BODY, 2
     )
     assert "enum" not in render(body.root)["properties"]["status"]

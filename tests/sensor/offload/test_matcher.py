@@ -2,6 +2,7 @@
 
 import random
 from base64 import urlsafe_b64encode
+from collections import Counter
 
 import pytest
 
@@ -9,6 +10,7 @@ from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallFlag, Cal
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
 from sensor.offload.installer import WORD_HEADS
 from sensor.offload.kernel_cache import MapName
+from sensor.routes.host_names import MAX_HOSTS
 from tests.sensor.offload.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.offload.kernel import Call
 from tests.sensor.rows import find_actor
@@ -302,16 +304,42 @@ def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
 
 
 def test_a_revealed_word_is_told_at_once(sensor: Sensor) -> None:
-    for number in range(3):
-        sensor.take(make("/zorbax", f"Authorization: Bearer token{number}abcdefgh"))
-    teach(sensor, make("/zorbax", "Authorization: Bearer token1abcdefgh"))
-    sensor.take(make("/zorbax", "Authorization: Bearer token1abcdefgh"))
+    teach(sensor, make("/aardvark"))
+    sensor.take(make("/aardvark"))
     (row,) = sensor.convert()
     hashed = sensor.facts.find_route(int(row["route"])).segments[0].hash
-    assert sensor.templater.apply_reveal([hashed]) == {hashed: "zorbax"}
-    sensor.take(make("/zorbax", "Authorization: Bearer token1abcdefgh"))
+    assert sensor.templater.apply_reveal([hashed]) == {hashed: "aardvark"}
+    sensor.take(make("/aardvark"))
     (row,) = sensor.convert()
-    assert sensor.facts.find_route(int(row["route"])).segments[0].text == "zorbax"
+    assert sensor.facts.find_route(int(row["route"])).segments[0].text == "aardvark"
+
+
+def test_callers_share_a_word_though_the_kernel_matches_their_calls(sensor: Sensor) -> None:
+    """Of calls that are alike the kernel copies samples, and these show who calls and for how long."""
+    ways = Counter[str]()
+    for second in range(0, 3_700, 5):
+        sensor.now_ns = 1_000 + second * 10**9
+        call = make("/zorbax", time_ns=sensor.now_ns, remote_address=f"198.51.100.{second // 5 % 7}")
+        ways[sensor.take(call)] += 1
+    assert ways["record"] > 300
+    hashed = sensor.describe(make("/zorbax")).target.route.segments[0].hash
+    assert sensor.templater.apply_reveal([hashed]) == {hashed: "zorbax"}
+
+
+def test_the_kernel_forgets_a_host_that_lost_its_place(sensor: Sensor) -> None:
+    lost = make(host="lost.example")
+    teach(sensor, lost)
+    for number in range(2 * MAX_HOSTS):  # Each stronger than the one that was called by one address.
+        for address in ("198.51.100.8", "198.51.100.9"):
+            for _ in range(20):
+                sensor.describe(make(host=f"h{number % (MAX_HOSTS + 40)}.example", remote_address=address))
+    assert sensor.templater.folded_calls > 0
+    roots = sensor.figure("taught_roots")
+    assert sensor.describe(lost).target.route.host == "other"
+    later = make(host="lost.example", time_ns=10 * SAMPLE_NS)
+    assert sensor.take(later) == "head"  # A sample.
+    assert sensor.figure("taught_roots") == roots - 1
+    assert sensor.take(later) == "head"
 
 
 def test_media_types_are_those_of_the_last_slow_answer(sensor: Sensor) -> None:

@@ -5,21 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.core.calls import Segment, SegmentKind
-from sensor.routes.schema_names import Naming, find_names, is_schema_name
+from sensor.routes.schema_names import Naming, find_names, judge_schema_name
+from sensor.routes.shared_use import Telling
 from sensor.routes.templating import Templater
 from sensor.routes.trie import UNSERVED_SERVICE_PART, TableLimits
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import START_NS, make_origin
 from tests.sensor.routes.test_templating import SERVICE, _templater
 
 VOCABULARY = load_vocabulary()
 TOLD = (
-    "grpc.health.v1.Health", "Check", "Watch", "helloworld.Greeter", "SayHello", "BatchCreateNotes",
-    "etcdserverpb.KV", "Range", "Txn", "DeleteRange", "google.devtools.containeranalysis.v1beta1.GrafeasV1Beta1",
-    "opentelemetry.proto.collector.trace.v1.TraceService", "Export",
-    "envoy.service.discovery.v3.AggregatedDiscoveryService", "StreamAggregatedResources", "hipstershop.CartService",
-    "FullDuplexCall", "runtime.v1.RuntimeService", "RunPodSandbox", "routeguide.RouteGuide", "ListFeatures",
-    "temporal.api.workflowservice.v1.WorkflowService", "PollWorkflowTaskQueue", "cosmos.bank.v1beta1.Query",
+    "grpc.health.v1.Health", "Check", "Watch", "SayHello", "BatchCreateNotes", "Range", "Txn",
+    "DeleteRange", "opentelemetry.proto.collector.trace.v1.TraceService", "Export", "KV",
+    "envoy.service.discovery.v3.AggregatedDiscoveryService", "StreamAggregatedResources", "FullDuplexCall",
+    "runtime.v1.RuntimeService", "temporal.api.workflowservice.v1.WorkflowService", "PollWorkflowTaskQueue",
     "AllBalances", "OAuth2", "Sha256Sum", "get_user",
+)  # fmt: skip
+SHARED = (
+    "etcdserverpb.KV", "hipstershop.CartService", "helloworld.Greeter",
+    "GetKowalczyk", "GetZorblatt", "sendToTimbuktuville", "GetJordanOrders",
 )  # fmt: skip
 KEPT = (
     "john", "JohnSmith", "anna_schmidt", "martin", "john.smith", "user_4711", "tok_8f3a", "deadbeefcafe12",
@@ -28,23 +32,25 @@ KEPT = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TOLD)
-def test_names_of_real_schemas_are_told(name: str) -> None:
-    assert is_schema_name(name, VOCABULARY)
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_what_looks_like_a_value_is_kept(name: str) -> None:
-    assert not is_schema_name(name, VOCABULARY)
+@pytest.mark.parametrize(
+    ("telling", "name"),
+    [
+        *((Telling.NOW, name) for name in TOLD),
+        *((Telling.SHARED, name) for name in SHARED),
+        *((Telling.NEVER, name) for name in KEPT),
+    ],
+)
+def test_names_of_known_words_leave_at_once_and_values_never(telling: Telling, name: str) -> None:
+    assert judge_schema_name(name, VOCABULARY) is telling
 
 
 @given(st.text(max_size=200))
 def test_never_raises(text: str) -> None:
-    is_schema_name(text, VOCABULARY)
+    judge_schema_name(text, VOCABULARY)
 
 
 def route(templater: Templater, path: str, status: int = 200, naming: Naming = Naming.SERVED):
-    return templater.route(SERVICE, "h", "POST", path, status, 1, naming=naming)
+    return templater.route(SERVICE, "h", "POST", path, status, make_origin(), START_NS, naming=naming)
 
 
 def find_texts(templater: Templater, path: str, status: int = 200, naming: Naming = Naming.SERVED) -> list[str]:
@@ -79,9 +85,15 @@ def test_a_method_that_the_server_knows_is_a_literal_whatever_its_name(name: str
     assert segments == (Segment(SegmentKind.LITERAL, "zorp.v1.Blatt"), Segment(SegmentKind.LITERAL, text))
 
 
-@pytest.mark.parametrize("name", ["Say0", "A1", "Get_2fa", "Bar", "Strngth"])
-def test_a_method_of_a_service_with_a_package_is_a_literal_once_the_protocol_answered(name: str) -> None:
-    assert find_texts(_templater(), f"/zorp.v1.Blatt/{name}", naming=Naming.ANSWERED) == ["zorp.v1.Blatt", name]
+@pytest.mark.parametrize("name", ["Say0", "KV", "ListOrders", "Bar", "BatchCreateNotes"])
+def test_a_name_of_known_words_is_a_literal_once_the_protocol_answered(name: str) -> None:
+    assert find_texts(_templater(), f"/shop.v1.Orders/{name}", naming=Naming.ANSWERED) == ["shop.v1.Orders", name]
+
+
+def test_another_name_is_a_literal_only_once_its_server_knows_it() -> None:
+    templater, path = _templater(), "/zorp.v1.Blatt/GetKowalczyk"
+    assert find_texts(templater, path, naming=Naming.ANSWERED) == ["zorp.v1.Blatt", ""]
+    assert find_texts(templater, path, naming=Naming.SERVED) == ["zorp.v1.Blatt", "GetKowalczyk"]
 
 
 @pytest.mark.parametrize("name", ["ada@example.org", "deadbeefcafe12deadbeef", "4111111111111111", "a{}b", "<unknown>"])
@@ -94,7 +106,7 @@ def test_what_has_the_form_of_a_value_is_never_revealed(name: str) -> None:
 @pytest.mark.parametrize("path", ["/users/zorpblatt", "/users/JohnSmith", "/api.v2/Maria", "/john.smith/Zorp"])
 def test_a_caller_that_calls_a_path_an_rpc_reveals_nothing(path: str) -> None:
     """The server speaks plain HTTP: its answers do not show an RPC."""
-    plain = _templater().route(SERVICE, "h", "POST", path, 200, 1).route
+    plain = _templater().route(SERVICE, "h", "POST", path, 200, make_origin(), START_NS).route
     assert route(_templater(), path, 200, Naming.NONE).route == plain
     assert "Maria" not in find_texts(_templater(), "/api.v2/Maria", naming=Naming.ANSWERED)
     assert "john.smith" not in find_texts(_templater(), "/john.smith/Zorp", naming=Naming.ANSWERED)
@@ -142,12 +154,15 @@ def test_a_path_before_the_names_is_read_as_any_path() -> None:
 
 def test_a_path_that_spells_unknown_is_none_that_is() -> None:
     templater = _templater()
-    unknown = templater.route_unknown(SERVICE, "h", "POST", b"placeholder", 200)
+    unknown = templater.route_unknown(SERVICE, "h", "POST", b"placeholder", 200, make_origin(), START_NS)
     assert unknown.route.segments == (Segment(SegmentKind.LITERAL, "<unknown>"),)
-    spelt = templater.route(SERVICE, "h", "POST", "/<unknown>", 200, 1)
+    spelt = templater.route(SERVICE, "h", "POST", "/<unknown>", 200, make_origin(), START_NS)
     assert spelt.route.route_id != unknown.route.route_id
-    assert templater.route_unknown(SERVICE, "h", "POST", b"placeholder", 200) == unknown
-    assert templater.route_unknown(SERVICE, "h", "POST", b"another", 200).object_hash != unknown.object_hash
+    assert templater.route_unknown(SERVICE, "h", "POST", b"placeholder", 200, make_origin(), START_NS) == unknown
+    assert (
+        templater.route_unknown(SERVICE, "h", "POST", b"another", 200, make_origin(), START_NS).object_hash
+        != unknown.object_hash
+    )
 
 
 @pytest.mark.parametrize("word", ["red", "lib", "port", "town", "will"])

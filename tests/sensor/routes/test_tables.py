@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from sensor.core.calls import Route, SegmentKind, Service, WorkloadKind
 from sensor.core.keyed import KeyedHash
+from sensor.routes.host_names import MAX_HOSTS, OTHER
 from sensor.routes.templating import Templater
 from sensor.routes.trie import (
-    MAX_HOSTS,
     MAX_VERSIONS,
     MAX_WORDS,
-    OTHER,
     SERVICE_PART,
     UNSERVED_SERVICE_PART,
     ServiceTables,
@@ -21,6 +20,7 @@ from sensor.routes.trie import (
     walk_nodes,
 )
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import START_NS, make_origin
 
 LIMITS = TableLimits(services=3, routes=24, unserved_routes=16, nodes=40, unserved_nodes=24)
 TEXTS = st.sampled_from(["users", "orders", "v1", "zorblatt", "7", "a.json", "42.json", "", "\x00", "%41"]) | st.text(
@@ -48,7 +48,7 @@ def _service(number: int) -> Service:
 
 
 def _call(templater: Templater, path: str, status: int, port: int = 80, host: str = "h") -> Route:
-    return templater.route(_service(port), host, "GET", path, status, 1).route
+    return templater.route(_service(port), host, "GET", path, status, make_origin(), START_NS).route
 
 
 def _words(count: int) -> list[str]:

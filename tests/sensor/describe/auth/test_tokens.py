@@ -11,6 +11,7 @@ from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import make_origin
 
 
 def encode(part: object) -> str:
@@ -30,7 +31,7 @@ def make_head(
 def tell(head: RequestHead) -> set[tuple[str, str]]:
     """As it leaves the node."""
     book = SchemaBook(load_vocabulary(), SampleRule(first_count=1 << 30))
-    book.learn_head(7, 200, head, 1, 1)
+    book.learn_head(7, 200, head, make_origin(), 1)
     schemas = [schema for message in book.take(1) for schema in message]
     return {(claim, value) for schema in schemas for claim, value, _ in schema.tokens}
 

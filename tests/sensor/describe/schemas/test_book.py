@@ -4,20 +4,27 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor.core.calls import Origin
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told
-from sensor.describe.schemas.tree import MAX_FIELDS, Telling, Tree, judge_name, name_type
+from sensor.describe.schemas.tree import MAX_FIELDS, Tree, judge_name, name_type
 from sensor.http.http1.head import RequestHead, parse_request_head
+from sensor.routes.shared_use import MAX_SIBLINGS, MIN_SPAN_NS, Telling
 from sensor.routes.vocabulary import load_vocabulary
 from sensor.sensitive.kinds import Text
+from tests.sensor.records import make_origin
 
 VOCABULARY = load_vocabulary()
 ALL = SampleRule(first_count=1 << 30)
+HOUR = MIN_SPAN_NS // 10**9
+ONE_ADDRESS = [make_origin(1, token) for token in range(101, 106)]
+PRIVATE_NAMES = ("kowalczyk", "kowalczykField", "chlamydia", "methotrexate", "zoroastrian", "zorblatt", "timbuktuville")
 
 
 def _book() -> SchemaBook:
@@ -29,12 +36,18 @@ def _document(tree: object, media_type: str = "application/json", *, is_complete
 
 
 def _call(status: int = 200, consumer: int = 1, *, seconds: int = 1, authentication: int = 0) -> BodyCall:
-    return BodyCall(7, status, b"", b"", 0, 0, seconds * 10**9, None, None, 0, consumer, authentication)
+    return _call_of(make_origin(consumer), status, seconds=seconds, authentication=authentication)
+
+
+def _call_of(origin: Origin, status: int = 200, *, seconds: int = 1, authentication: int = 0) -> BodyCall:
+    return BodyCall(7, status, b"", b"", 0, 0, seconds * 10**9, None, None, 0, origin, authentication)
 
 
 def _learn(book: SchemaBook, told: object, *, consumers: Iterable[int] = (1,), status: int = 200) -> None:
-    for consumer in consumers:
-        book.learn_bodies(_call(status, consumer), None, _document(told), ())
+    """Each of the consumers has the same answer twice, an hour apart."""
+    for seconds in (1, 1 + HOUR):
+        for consumer in consumers:
+            book.learn_bodies(_call(status, consumer, seconds=seconds), None, _document(told), ())
 
 
 def _take(book: SchemaBook) -> list[Schema]:
@@ -47,7 +60,8 @@ def _fields(schema: Schema) -> dict[str, tuple[int, int, dict[str, int]]]:
 
 def test_types_and_shares_of_a_body() -> None:
     book = _book()
-    _learn(book, {"items": [{"id": 1, "email": "a@example.org"}, {"id": 2}], "total": 2.5})
+    document = _document({"items": [{"id": 1, "email": "a@example.org"}, {"id": 2}], "total": 2.5})
+    book.learn_bodies(_call(), None, document, ())
     (schema,) = _take(book)
     assert (schema.part, schema.status_class, schema.samples) == (SchemaPart.RESPONSE_BODY, 2, 1)
     assert _fields(schema) == {
@@ -62,7 +76,7 @@ def test_types_and_shares_of_a_body() -> None:
 
 def test_of_a_cut_object_no_share_is_learned() -> None:
     tree = Tree(VOCABULARY)
-    tree.learn([{"id": 1, "name": "x"}, {"id": 2}], consumer=1, is_cut=True)
+    tree.learn([{"id": 1, "name": "x"}, {"id": 2}], make_origin(), 1, is_cut=True)
     fields = {one.path: one for one in tree.list_fields()}
     assert (fields["/[]"].objects, fields["/[]/id"].present, fields["/[]/name"].present) == (1, 1, 1)
     assert dict(fields["/[]/id"].types) == {"integer/int32": 2}
@@ -79,13 +93,42 @@ def test_keys_that_are_values_are_told_by_their_pattern() -> None:
     assert {"/accounts/{uuid}", "/accounts/{integer}", "/accounts/{word}/balance"} <= paths
 
 
-def test_an_unknown_word_is_told_once_three_consumers_had_it() -> None:
+def test_an_unknown_name_leaves_once_callers_share_it() -> None:
     book = _book()
     assert judge_name("zorblattField", VOCABULARY)[0] is Telling.SHARED
     _learn(book, {"zorblattField": 1}, consumers=(1, 2))
     assert "/{word}" in _fields(_take(book)[0])
-    _learn(book, {"zorblattField": 1}, consumers=(3,))
-    assert _fields(_take(book)[0])["/zorblattField"] == (3, 0, {"integer/int32": 3})
+    book.learn_bodies(_call(200, 3, seconds=HOUR), None, _document({"zorblattField": 1}), ())
+    assert "/{word}" in _fields(_take(book)[0])
+    book.learn_bodies(_call(200, 3, seconds=HOUR + 1), None, _document({"zorblattField": 1}), ())
+    assert _fields(_take(book)[0])["/zorblattField"] == (6, 0, {"integer/int32": 6})
+
+
+@pytest.mark.parametrize("name", PRIVATE_NAMES)
+def test_one_address_with_five_tokens_makes_no_name_of_a_field_leave(name: str) -> None:
+    book = _book()
+    for day in range(30):
+        for origin in ONE_ADDRESS:
+            call = _call_of(origin, seconds=1 + day * 24 * HOUR)
+            book.learn_bodies(call, _document({name: 1}), _document({name: 1}), ())
+            head = _head(f"/a?{name}=1", f"X-{name}: 1", f"Cookie: {name}=1")
+            book.learn_head(7, 200, head, origin, call.time_ns)
+    parts = _take(book)
+    assert len(parts) == 5
+    assert all(name.lower() not in field.path.lower() for part in parts for field in part.fields)
+
+
+def test_names_that_few_documents_have_are_keys_of_a_map() -> None:
+    letters = "bcdfghjklmnpqr"
+    names = [f"zor{letter}ula" for letter in letters]
+    book = _book()
+    for name in names:
+        _learn(book, {"places": {name: 1}, "users": {"zorblatt": 1}}, consumers=(1, 2, 3))
+    assert {path for path in _fields(_take(book)[0]) if path.count("/") == 2} == {"/places/{word}", "/users/{word}"}
+    book = _book()
+    _learn(book, {"places": dict.fromkeys(names, 1)}, consumers=(1, 2, 3))  # Each document has them: a record.
+    assert len(names) > MAX_SIBLINGS
+    assert {f"/places/{name}" for name in names} <= _fields(_take(book)[0]).keys()
 
 
 def test_a_closed_set_needs_api_words_often_and_of_several_consumers() -> None:
@@ -121,10 +164,14 @@ def _head(target: str, *lines: str) -> RequestHead:
 def test_parameters_of_heads() -> None:
     book = _book()
     book.learn_head(
-        7, 200, _head("/a?page=2&active=true", "X-Tenant-Id: 17", "Cookie: session_id=abc; theme=dark"), 1, 1
+        7,
+        200,
+        _head("/a?page=2&active=true", "X-Tenant-Id: 17", "Cookie: session_id=abc; theme=dark"),
+        make_origin(),
+        1,
     )
-    book.learn_head(7, 200, _head("/a?page=3"), 1, 1)
-    book.learn_head(7, 404, _head("/a?probe=1"), 1, 1)
+    book.learn_head(7, 200, _head("/a?page=3"), make_origin(), 1)
+    book.learn_head(7, 404, _head("/a?probe=1"), make_origin(), 1)
     parts = {schema.part: _fields(schema) for schema in _take(book)}
     assert parts[SchemaPart.QUERY]["/page"] == (2, 0, {"integer/int32": 2})
     assert parts[SchemaPart.QUERY]["/active"] == (1, 0, {"boolean": 1})
@@ -165,7 +212,7 @@ def test_an_action_in_a_header_a_query_or_a_form_is_an_operation() -> None:
     for query in ("action=save", "Action=7", "Action=x9f3k2q7z1", "Actions=GetItem"):
         assert find_in_head(query, b"") == [], query
     book = _book()
-    book.learn_head(7, 200, _head("/", "X-Amz-Target: Tables_20260101.PutItem"), 1, 1)
+    book.learn_head(7, 200, _head("/", "X-Amz-Target: Tables_20260101.PutItem"), make_origin(), 1)
     (counted,) = [schema.operations for schema in _take(book) if schema.part is SchemaPart.OPERATIONS]
     assert [(one.protocol, one.kind, one.name, one.calls) for one in counted] == [("action", "action", "PutItem", 1)]
     book.learn_bodies(_call(), _document({"Key": {"id": 7}}), None, ())  # The body of such a call is no other sample.
@@ -182,6 +229,35 @@ def test_operations_are_counted_with_errors_and_names_that_are_values_hidden() -
         ("mutation", "PayOrder", 1, 1),
         ("query", "{word}", 1, 0),
     ]
+
+
+def test_an_operation_of_unknown_words_leaves_once_callers_share_it() -> None:
+    """A client names its operations of GraphQL and its tools as it likes."""
+    asked = (
+        {"query": "query GetKowalczyk { a }", "variables": {"order_id": 7}},
+        {"jsonrpc": "2.0", "method": "getKowalczyk", "id": 1},
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "kowalczyk_notes"}},
+    )
+
+    def name_operations(origins: Iterable[Origin], *days: float) -> set[tuple[str, str]]:
+        book = _book()
+        for day in days:
+            for origin in origins:
+                for document in asked:
+                    call = _call_of(origin, seconds=1 + int(day * 24 * HOUR))
+                    book.learn_bodies(call, _document(document), None, ())
+        parts = _take(book)
+        (counted,) = [part.operations for part in parts if part.part is SchemaPart.OPERATIONS]
+        assert sum(one.calls for one in counted) == len(days) * len(list(origins)) * len(asked)
+        names = {f"{one.protocol} {one.kind} {one.name}" for one in counted}
+        assert {part.operation for part in parts if part.operation} <= names  # And none that is hidden.
+        return {(one.protocol, one.name) for one in counted}
+
+    hidden = {("graphql", "{word}"), ("json_rpc", "{word}"), ("mcp", "{word}")}
+    assert name_operations(ONE_ADDRESS, *range(30)) == hidden
+    assert name_operations([make_origin(number) for number in (1, 2, 3)], 0) == hidden
+    shown = {("graphql", "GetKowalczyk"), ("json_rpc", "getKowalczyk"), ("mcp", "kowalczyk_notes")}
+    assert name_operations([make_origin(number) for number in (1, 2, 3)], 0, 0.5, 1) == shown
 
 
 def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
@@ -234,7 +310,7 @@ def test_the_book_is_bounded() -> None:
     tree = Tree(VOCABULARY)
     names = ["order", "item", "price", "user", "status", "name", "city", "page", "total", "count", "email", "phone"]
     for first in names:
-        tree.learn({first: {f"{second}_{third}": 1 for second in names for third in names}}, consumer=1)
+        tree.learn({first: {f"{second}_{third}": 1 for second in names for third in names}}, make_origin(), 1)
     assert tree.nodes <= MAX_FIELDS
     assert tree.left_out
 
@@ -252,7 +328,7 @@ def test_no_order_of_documents_changes_what_is_told(documents: list[object], ord
     for _ in range(2):
         tree = Tree(VOCABULARY)
         for document in documents:
-            tree.learn(document, consumer=1)
+            tree.learn(document, make_origin(), 1)
         told.append(tree.list_fields())
         order.shuffle(documents)
     assert told[0] == told[1]

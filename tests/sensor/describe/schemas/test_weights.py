@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from sensor.core.calls import NOBODY
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.book import SchemaBook, SchemaPart
@@ -18,6 +19,7 @@ from sensor.describe.schemas.tally import Sample, SampleWeights, Tally
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.offload.matcher import BODY_FIRST_SAMPLES, BODY_SAMPLE_NS, SAMPLES_PER_SECOND
 from sensor.routes.vocabulary import load_vocabulary
+from tests.sensor.records import make_origin
 
 SECOND_NS = 1_000_000_000
 ROUTE = 7
@@ -104,7 +106,7 @@ class Node:
                 self.leaf.next_ns, self.leaf.first = 0, granted - 1
 
     def _describe(self, name: str, now_ns: int) -> None:
-        self.book.learn_head(ROUTE, 200, HEAD, 1, now_ns)
+        self.book.learn_head(ROUTE, 200, HEAD, make_origin(), now_ns)
         if not self.sampler.is_due(ROUTE, 200, "application/json", 300, now_ns):
             return
         self.drawn[name] += 1
@@ -171,7 +173,7 @@ def test_what_comes_first_is_not_counted_too_high() -> None:
 
 
 def make_sample(at: float) -> Sample:
-    return Sample(status_code=200, consumer=0, authentication=0, time_unix_ns=round(at * SECOND_NS))
+    return Sample(status_code=200, origin=NOBODY, authentication=0, time_unix_ns=round(at * SECOND_NS))
 
 
 def test_the_samples_of_a_second_share_the_calls_since_those_before() -> None:
