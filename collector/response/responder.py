@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
+from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockOrder, BlockStatus, EnforcementReport
 from collector.response.block import Block, BlockError, BlockState, BlockTarget, UnknownClientError, parse_target
@@ -329,6 +330,8 @@ class Responder:
             return self._answer(alert, rung)
         except UnknownClientError:
             return False
+        except StoppedError:
+            return True  # The process ends.
         except (BlockError, ConflictError) as error:
             logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
         except Exception:
