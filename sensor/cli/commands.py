@@ -29,7 +29,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 import typer
 
 from common.flags import with_flags
-from common.log_lines import open_log
+from common.log_lines import escape, open_log
 from common.settings import ConfigError, split_address
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
@@ -364,7 +364,7 @@ def _tell_time() -> str:
 
 
 def _fail(sentence: str) -> NoReturn:
-    typer.echo(f"apidae: {sentence}", err=True)
+    typer.echo(f"apidae: {escape(sentence)}", err=True)
     raise typer.Exit(1)
 
 
