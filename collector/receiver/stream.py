@@ -225,8 +225,8 @@ class SensorStream:
 
     async def _take_batch(self, batch: data_pb2.Batch) -> None:
         counts, context, witness = self._context.counts, self._context, self._witness
-        witness.bind_batch(batch, self._greeting, self._secrets)
-        rows = convert_batch(batch, context.clock())
+        witness.bind_batch(batch, self._greeting)
+        rows = convert_batch(batch, context.clock(), context.witnesses.known_routes)
         if isinstance(rows, Refusal):
             await self._refuse(batch.sequence, rows.reason, batch.boot_id)
             return
@@ -234,7 +234,7 @@ class SensorStream:
             await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
             return
         batch.node = self._greeting.name
-        witness.number_routes(batch, rows.routes)
+        witness.check_routes(batch, rows.routes, self._secrets)
         counts.batches_seen += 1
         unknown = count_unknown(batch)
         if rows.key_id not in {key.key_id for key in self._context.keys}:
@@ -243,13 +243,15 @@ class SensorStream:
         counts.unknown_fields += unknown.fields
         counts.unknown_values += unknown.values
         counts.rows_seen += len(rows)
+        payload = batch.SerializeToString()
+        witness.use.bytes += len(payload)
         await self._slots.acquire()
         append = Append(
             node=batch.node,
             boot_id=rows.boot_id,
             sequence=rows.sequence,
             received_unix_ns=int(context.clock() * 1e9),
-            payload=batch.SerializeToString(),
+            payload=payload,
         )
         future = context.commit.submit(append)
         self._spawn(self._acknowledge(append, future))

@@ -24,6 +24,7 @@ from apidae.v1 import data_pb2
 
 from collector.core.rows import Route, Segment
 from collector.receiver.columns import NAME_LIMIT_BYTES, copy_column
+from collector.receiver.convert import RouteCache
 from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
@@ -35,6 +36,7 @@ DAY_SECONDS: Final = 86_400
 ROUTES_A_DAY: Final = 30_000  # A sensor itself has at most 40,000 nodes of path tries.
 WORDS_A_DAY: Final = 20_000  # What a sensor may reveal in all.
 BYTES_A_DAY: Final = 16 * 2**30  # 1,000 rows a second all day are 12 GB.
+CHECKED_ROUTES: Final = 30_000
 ROUTES_REMEMBERED: Final = 2 * ROUTES_A_DAY
 SCHEMAS_WAITING: Final = 200
 SCHEMA_CHARACTERS_WAITING: Final = 4 * 2**20
@@ -85,15 +87,33 @@ class DailyUse:
 FOREIGN_NAMED: Final = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRoute:
+    """What is known of a route that was checked, under the installation key `key_id`."""
+
+    route: Route
+    key_id: int
+    computed_id: int
+    untrue_words: tuple[int, ...]  # Places of segments whose text does not have their hash.
+
+
 class Witness:
     """Of one node; it outlives the node's streams. Used in the event loop."""
 
-    def __init__(self, name: str, find_placement: FindPlacement, clock: Callable[[], float], counts: WitnessCounts):
+    def __init__(
+        self,
+        name: str,
+        find_placement: FindPlacement,
+        clock: Callable[[], float],
+        counts: WitnessCounts,
+        checked: BoundedDict[int, "CheckedRoute"],
+    ) -> None:
         self.name = name
         self.use = DailyUse()
         self._find_placement = find_placement
         self._clock = clock
         self._counts = counts
+        self._checked = checked
         self._routes: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # By the id computed here.
         self._folded: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # Of this day, by the same.
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
@@ -140,40 +160,42 @@ class Witness:
         if service.workload_kind == _KUBERNETES:
             service.workload_kind = data_pb2.WORKLOAD_KIND_UNSPECIFIED
 
-    def bind_batch(self, batch: data_pb2.Batch, greeting: Greeting, secrets: Mapping[int, bytes]) -> None:
-        """Services first, then texts of words by `secrets` (by key id). Nothing here raises: what is malformed is left
-        to `convert_batch`."""
+    def bind_batch(self, batch: data_pb2.Batch, greeting: Greeting) -> None:
+        """The services. Nothing here raises: what is malformed is left to `convert_batch`."""
         self.start_day()
-        self.use.bytes += batch.ByteSize()
         self._bind_remote_services(batch, greeting)
         self.bind_services([*batch.services, *(loss.service for loss in batch.service_losses)], greeting)
-        secret = secrets.get(batch.key_id)
-        for route in batch.routes:
-            for segment in route.segments:
-                if segment.kind == _WORD and segment.text:
-                    text = batch.strings[segment.text] if segment.text < len(batch.strings) else ""
-                    if secret is None or hash_value(secret, text.encode()) != segment.hash:
-                        self._counts.words_untrue += 1
-                        segment.text = 0
 
     @staticmethod
     def _bind_remote_services(batch: data_pb2.Batch, greeting: Greeting) -> None:
         """A service without any name but its address is at the other end of a client's calls. As a server it would be
         the node's own."""
+        nameless = {
+            number: service
+            for number, service in enumerate(batch.services)
+            if not service.host_name and not service.namespace and service.workload_kind != _KUBERNETES
+        }
         routes, roles = copy_column(batch.rows, "route"), copy_column(batch.rows, "role")
-        if len(routes) != len(roles):
+        if not nameless or len(routes) != len(roles):
             return
-        for route in np.unique(routes[roles != _CLIENT]):
-            if route < len(batch.routes) and (number := batch.routes[route].service) < len(batch.services):
-                service = batch.services[number]
-                if not service.host_name and not service.namespace and service.workload_kind != _KUBERNETES:
-                    service.host_name = greeting.node
+        numbers = np.array([route.service for route in batch.routes], np.uint32)
+        served = routes[roles != _CLIENT]
+        for number in np.unique(numbers[served[served < len(numbers)]]).tolist():
+            if number in nameless:
+                nameless[number].host_name = greeting.node
 
-    def number_routes(self, batch: data_pb2.Batch, routes: Sequence[Route]) -> None:
-        """Writes the ids of `routes`, to which the batch was converted, into it; folds those beyond the quota."""
-        other = 0
+    def check_routes(self, batch: data_pb2.Batch, routes: Sequence[Route], secrets: Mapping[int, bytes]) -> None:
+        """Of `routes`, to which the batch was converted: writes their ids into it, takes out texts of words that do not
+        have their hash by `secrets` (by key id), and folds those beyond the quota."""
+        other, key_id, checked = 0, batch.key_id, self._checked
         for wire, route in zip(batch.routes, routes, strict=True):
-            computed = _compute(route)
+            known = checked.get(id(route))
+            if known is None or known.route is not route or known.key_id != key_id:
+                known = checked[id(route)] = _check(route, key_id, secrets.get(key_id))
+            for place in known.untrue_words:
+                self._counts.words_untrue += 1
+                wire.segments[place].text = 0
+            computed = known.computed_id
             if computed != wire.route_id:
                 self._counts.routes_renumbered += 1
                 self._renumbered[wire.route_id] = computed
@@ -252,6 +274,9 @@ class WitnessBook:
 
     def __init__(self, find_placement: FindPlacement, clock: Callable[[], float]) -> None:
         self.counts = WitnessCounts()
+        # Of all nodes: their last batches, 30 MB at most.
+        self.known_routes = RouteCache(CHECKED_ROUTES)
+        self._checked: BoundedDict[int, CheckedRoute] = BoundedDict(CHECKED_ROUTES)
         self._find_placement = find_placement
         self._clock = clock
         self._witnesses: BoundedDict[str, Witness] = BoundedDict(NODES_LIMIT)
@@ -260,7 +285,8 @@ class WitnessBook:
         """That of a node, by the name under which its rows are kept."""
         witness = self._witnesses.use(name)
         if witness is None:
-            witness = self._witnesses[name] = Witness(name, self._find_placement, self._clock, self.counts)
+            witness = Witness(name, self._find_placement, self._clock, self.counts, self._checked)
+            self._witnesses[name] = witness
         return witness
 
     def load(self, called: Iterable[tuple[str, int]]) -> None:
@@ -274,8 +300,16 @@ class WitnessBook:
         return [(one.name, one.use) for one in tuple(self._witnesses.values()) if one.use.day == day]
 
 
-def _compute(route: Route) -> int:
-    return compute_route_id(route.service, route.host, route.method, route.segments, route.has_trailing_slash)
+def _check(route: Route, key_id: int, secret: bytes | None) -> CheckedRoute:
+    untrue = tuple(
+        place
+        for place, segment in enumerate(route.segments)
+        if segment.kind == _WORD
+        and segment.text
+        and (secret is None or hash_value(secret, segment.text.encode()) != segment.hash)
+    )
+    computed = compute_route_id(route.service, route.host, route.method, route.segments, route.has_trailing_slash)
+    return CheckedRoute(route=route, key_id=key_id, computed_id=computed, untrue_words=untrue)
 
 
 def _find_string(strings: MutableSequence[str], text: str) -> int:

@@ -208,9 +208,9 @@ class _Life:
                 logger.error("%s", failure)
             end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
             cancelling = asyncio.create_task(self._cancel_work())
+            server.should_exit = True
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
-            server.should_exit = True
             housekeeping.cancel()
             await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
             self._is_ending.set()

@@ -84,7 +84,7 @@ def make_hello(node: str = "node-a", protocol: int = 1, cluster: str = "c", **fi
 class Conversation:
     """One stream, a message at a time; `hear` gives None at its end."""
 
-    def __init__(self, address: str, hello: stream_pb2.ConnectRequest) -> None:
+    def __init__(self, address: str, hello: stream_pb2.ConnectRequest, token: str = "") -> None:
         self._channel = grpc.insecure_channel(address)
         self._said: queue.Queue[stream_pb2.ConnectRequest | None] = queue.Queue()
         connect = self._channel.stream_stream(
@@ -92,7 +92,9 @@ class Conversation:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=stream_pb2.ConnectResponse.FromString,
         )
-        self._heard = connect(iter(self._said.get, None), timeout=600)  # Of the whole stream, on a busy host.
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        # The time is that of the whole stream, on a busy host.
+        self._heard = connect(iter(self._said.get, None), metadata=metadata, timeout=600)
         self.say(hello)
 
     def say(self, message: stream_pb2.ConnectRequest) -> None:

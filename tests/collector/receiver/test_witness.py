@@ -44,10 +44,10 @@ class Fleet:
         return (node, namespace, workload) == ("node-1", "shop", "cart") if cluster == "east" else None
 
     def take(self, batch: data_pb2.Batch) -> RowBatch:
-        self.witness.bind_batch(batch, GREETING, {1: SECRET})
-        rows = convert_batch(batch, self.now)
+        self.witness.bind_batch(batch, GREETING)
+        rows = convert_batch(batch, self.now, self.book.known_routes)
         assert isinstance(rows, RowBatch)
-        self.witness.number_routes(batch, rows.routes)
+        self.witness.check_routes(batch, rows.routes, {1: SECRET})
         rows = convert_batch(batch, self.now)
         assert isinstance(rows, RowBatch)
         return rows
@@ -127,7 +127,7 @@ def test_a_service_that_is_an_address_is_at_the_other_end_or_the_nodes_own() -> 
 def test_without_a_watch_of_the_cluster_the_sensor_is_believed_and_counted() -> None:
     fleet = Fleet()
     batch = make_own_batch(set_kubernetes("shop", "pay"))
-    fleet.witness.bind_batch(batch, replace(GREETING, cluster="unwatched"), {})
+    fleet.witness.bind_batch(batch, replace(GREETING, cluster="unwatched"))
     assert batch.services[0].workload == "pay" and batch.services[0].cluster == "unwatched"
     assert fleet.book.counts.services_unproved == 1
 
@@ -236,5 +236,5 @@ def test_a_malformed_batch_is_left_to_the_converter() -> None:
     batch.routes[0].service = 9
     batch.rows.route[0] = 500
     batch.rows.role.append(1)
-    Fleet().witness.bind_batch(batch, GREETING, {})
+    Fleet().witness.bind_batch(batch, GREETING)
     assert not isinstance(convert_batch(batch, NOW), RowBatch)
