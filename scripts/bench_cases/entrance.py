@@ -26,10 +26,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
+from collector.server.run import STOP_SECONDS_MAX
+from collector.storage.clickhouse import SESSION_SETTINGS
 from collector.storage.embedded import EmbeddedStore
 from scripts.bench_cases import inventory
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
@@ -39,7 +41,7 @@ HEALTH_SECONDS, BATCH_SECONDS = 0.05, 0.2
 HALF_OPEN, SLOW_READERS, LISTS = 3_000, 200, 30
 BODY_BYTES = 900_000_000
 OPERATIONS = 9_999
-SEEDED_HOURS = 3
+SEEDED_HOURS, SEED_SECONDS_MAX = 3, 600
 
 
 class Observer:
@@ -296,6 +298,7 @@ def seed_store(directory: Path, routes: int) -> None:
     if (directory / "seeded").exists():
         return
     inventory.HOURS = SEEDED_HOURS
+    cast(dict[str, Any], SESSION_SETTINGS)["max_execution_time"] = SEED_SECONDS_MAX
     store = EmbeddedStore(directory / "store")
     inventory.seed(store, routes, int(time.time()))
     store.close()
@@ -304,7 +307,8 @@ def seed_store(directory: Path, routes: int) -> None:
 
 def measure(directory: Path, seconds: float, names: list[str]) -> None:
     """Prints a line for each attack."""
-    collector = RunningCollector(directory, "--sensor-auth", "token")
+    own = {"collector.server.run.STOP_SECONDS_MAX": STOP_SECONDS_MAX}  # Not that of tests.
+    collector = RunningCollector(directory, "--sensor-auth", "token", constants=own)
     watched = Watched(collector.process.pid)
     address = collector.ready["http"]
     sensor_token, token = ((directory / f"{name}.token").read_text().strip() for name in ("sensor", "api"))
