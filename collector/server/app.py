@@ -104,6 +104,8 @@ def _refer(meaning: str) -> dict[str, Any]:
 
 
 GZIP_BYTES_MIN = 1_024
+# In the event loop: level 9 takes three times as long for 2 % less.
+GZIP_LEVEL = 4
 
 DESCRIPTION = """The inventory of every HTTP API that the sensors see: endpoints, consumers, alerts, coverage.
 
@@ -127,7 +129,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(SecurityHeaders),
-            Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN),
+            Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL),
             *([Middleware(LoopbackHost)] if services.authenticator.is_open else []),
             Middleware(SameSite),
             Middleware(
