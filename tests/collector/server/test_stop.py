@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from collector.core.budget import BudgetBook, check_budget
@@ -73,3 +74,17 @@ def test_the_exit_status_says_what_began_the_end_and_whether_work_was_cut_off(tm
         began = time.monotonic()
         assert collector.stop() == EXIT_CUT_OFF
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.e2e
+def test_a_stop_ends_a_statement_of_the_engine(tmp_path: Path) -> None:
+    """The client of the statement hears of the stop, and nothing has to be cut off."""
+    endless = "SELECT count() FROM numbers(1000000000000) WHERE modulo(cityHash64(number), 7) = 3"
+    collector = RunningCollector(tmp_path, "--no-auth", constants={"collector.specs.report._SAYING": endless})
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(collector.get("/specs")))
+    asking.start()
+    time.sleep(1)  # Long enough for the statement to begin; the stop ends it before it begins, too.
+    assert collector.stop() == 0
+    asking.join(60)
+    assert answers[0].status_code == 503 and "the collector is stopping" in answers[0].json()["detail"]
