@@ -69,6 +69,9 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
                         on_error(error)
 
 
+# After so long a thread that computes gives the interpreter to one that waits for it. The event loop waits so at each
+# of its turns, and a health check needs several. Python's default is ten times as long.
+SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 3.0
 # From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
 STOP_SECONDS_MAX = 9.5
@@ -93,6 +96,7 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
     or ValueError."""
     check_certificate(settings)
     allow_open_files()
+    sys.setswitchinterval(SWITCH_SECONDS)
     http_socket = bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(Collector, settings)
@@ -209,6 +213,7 @@ class _Life:
             end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
             cancelling = asyncio.create_task(self._cancel_work())
             server.should_exit = True
+            self._ingest.end_streams()  # Else each would last for the whole grace.
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
             housekeeping.cancel()
