@@ -29,7 +29,7 @@ from common.figures import total
 
 BATCH_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50 us each.
-LAST_SECONDS = 2.0  # After the stop: an hour's backlog must not keep the process.
+LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the process.
 # One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
 CLAIM_BYTES = 8 * 1024 * 1024
 # Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
