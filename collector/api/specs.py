@@ -175,7 +175,8 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
         """With all its versions."""
         if not table.delete(name):
             raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
-        assessor.look()
+        with suppress(OverTimeError):  # It is out, and housekeeping goes on with the rest.
+            assessor.look()
         return RemovedModel(name=name)
 
     @router.get("/specs/{name}/report", summary="Compare a description with what is seen")
