@@ -172,7 +172,7 @@ class SpecAssessor:
             return len(changed)
 
     def _compare(self, revisions: Sequence[Revision], endpoints: list[SeenEndpoint]) -> dict[str, EndpointSpec]:
-        """What the descriptions say of each endpoint. A text that turns out to be too costly is left out from then on,
+        """What the descriptions say of each endpoint. A text that turns out to be too costly is skipped from then on,
         until it is another."""
         newest = {one.name: one.spec for one in reversed(revisions)}
         self._costly = {name: spec for name, spec in self._costly.items() if newest.get(name) is spec}

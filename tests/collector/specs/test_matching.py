@@ -211,7 +211,7 @@ def test_a_segment_of_many_parameters_takes_linear_time() -> None:
     assert Index(revision, [""], Effort()).find("GET", "/" + "a" * 60) is None
 
 
-def test_a_description_of_many_patterns_beside_each_other_is_left_out() -> None:
+def test_a_description_of_many_patterns_beside_each_other_is_skipped() -> None:
     paths = {f"/{{id}}.x{number}": {"get": {}} for number in range(9_999)}
     revision = _revision(_document(paths=paths), service="shop")
     book = SpecBook([revision], [])
