@@ -256,10 +256,11 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
+    columns = store.query_columns(_ENDPOINTS)
     endpoints: list[SeenEndpoint] = []
-    for row in select(store, _ENDPOINTS):
+    for values in zip(*columns.values(), strict=True):  # Row by row: all of them as dicts are 100 MB.
         check_budget()
-        endpoints.append(read_record(SeenEndpoint, row))
+        endpoints.append(read_record(SeenEndpoint, dict(zip(columns, values, strict=True))))
     return endpoints
 
 
