@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.alerting.service import AlertService
+from collector.core.budget import use_budget
 from collector.core.errors import ConflictError
 from collector.core.kinds import ConsumerKind
 from collector.inventory.consumers.consumer import ConsumerName
@@ -273,6 +274,7 @@ class Eraser:
     notified: Callable[..., int]
     lock: threading.Lock
 
+    @use_budget(None)  # It is done as a whole, however long it takes.
     def erase(self, consumer: ConsumerName, wish: Erasing) -> Erased:
         """Everywhere, and wait until it is so. Raises ValueError for who is nobody, ConflictError, StoreError,
         TimeoutError, OSError; after any of the last three another run does the rest.

@@ -22,6 +22,7 @@ PACKAGES = {
             "durable",
             "figures",
             "keyed_hash",
+            "log_lines",
             "networks",
             "privileges",
             "settings",

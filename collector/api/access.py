@@ -4,7 +4,9 @@ This is the one place that decides who may enter. The order is fixed, and nothin
 
 1. The API token or a session. Without it: 401 or the way to the sign-in. The body is not read.
 2. The body, counted and timed while it comes: 413, 408.
-3. Room among the requests in progress: 503. What needs no token takes no room and needs none.
+3. A turn among the requests of all clients (collector/api/request_queue.py), else 503. Then a budget of time: past it
+   503, and what the request asked of the store is ended. So it is where its client leaves, unless it changes something.
+   What needs no token takes no turn and needs none.
 
 Health checks, the sign-in and the page's files need no token. Everything else does, also what does not exist.
 `collector.server.http_server` bounds connections and the time of a request head.
@@ -31,6 +33,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.parameters import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, set_credential
 from collector.api.problem import internal_problem, problem_response, show
+from collector.api.request_queue import BusyError, QueueLimits, RequestQueue
+from collector.core.budget import Budget, BudgetBook
+from collector.core.connections import find_network
 from common.bounded import BoundedDict
 
 CONTENT_SECURITY_POLICY = (
@@ -225,18 +230,24 @@ class RequestLimits:
     large_bodies: Mapping[str, BodyLimit] = field(
         default_factory=lambda: {f"{API_PREFIX}/specs": BodyLimit(bytes=5 * 1024 * 1024, seconds=60.0)}
     )
-    # Worked on at once. Of these 40 run, one in each thread of Starlette's pool; the others wait for a thread.
-    requests: int = 128
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    # From its turn to its response. Clients wait longer (35 s of the `apidae` command).
+    work_seconds: float = 20.0
+    # Between two tries to end the work of a client that left.
+    cancel_seconds: float = 0.2
 
 
 class Access:
     """An ASGI layer; it goes before the application and after the guards that read no body."""
 
-    def __init__(self, app: ASGIApp, *, authenticator: Authenticator, limits: RequestLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, *, authenticator: Authenticator, budgets: BudgetBook, limits: RequestLimits
+    ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._budgets = budgets
         self._limits = limits
-        self._working = 0
+        self._queue = RequestQueue(limits.queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -261,15 +272,34 @@ class Access:
         if is_public:
             await self._answer(scope, _replay(body, receive), send)
             return
-        if self._working >= self._limits.requests:
-            sentence = f"{self._working} requests are being worked on, which is the limit; try again in a second."
-            await problem_response(503, sentence, {"retry-after": "1"})(scope, receive, send)
-            return
-        self._working += 1
         try:
-            await self._answer(scope, _replay(body, receive), send)
-        finally:
-            self._working -= 1
+            async with self._queue.enter(_name_client(scope)):
+                await self._work(scope, _replay(body, receive), receive, send)
+        except BusyError as error:
+            self._budgets.counts.requests_busy += 1
+            await problem_response(503, f"{error}; try again in a second.", {"retry-after": "1"})(scope, receive, send)
+
+    async def _work(self, scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
+        """Answer within the budget of one request."""
+        with self._budgets.open(seconds=self._limits.work_seconds) as budget:
+            watching: asyncio.Task[None] | None = None
+            if scope["method"] in SAFE_METHODS:  # A change is made as a whole, whoever waits for it.
+                watching = asyncio.create_task(self._cancel_abandoned(budget, receive))
+            try:
+                await self._answer(scope, replay, send)
+            finally:
+                if watching is not None:
+                    watching.cancel()
+                self._budgets.counts.requests_over_time += budget.is_over_time
+
+    async def _cancel_abandoned(self, budget: Budget, receive: Receive) -> None:
+        """Ends the work of a request whose client leaves."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._budgets.counts.requests_abandoned += 1
+        while True:
+            await asyncio.to_thread(budget.cancel)
+            await asyncio.sleep(self._limits.cancel_seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A loop's boundary: a mistake of ours ends one request, not the connection."""
@@ -287,6 +317,18 @@ class Access:
                 raise
             logger.exception("%s %s failed", scope["method"], show(scope["path"]))
             await internal_problem()(scope, receive, send)
+
+
+def _name_client(scope: Scope) -> str:
+    """Whose turn a request takes: that of the session by which it came in, else of a network, as for connections."""
+    request = HTTPConnection(scope)
+    if "authorization" not in request.headers and (session := request.cookies.get(COOKIE_NAME)):
+        return session
+    host = request.client.host if request.client is not None else ""
+    try:
+        return find_network(host)
+    except ValueError:
+        return host
 
 
 def _refuse_stranger(scope: Scope, refusal: str) -> Response:

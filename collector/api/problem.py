@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from collector.api.base_model import Model
+from collector.core.budget import OverTimeError, StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.query import CursorError
@@ -20,6 +21,9 @@ from collector.storage.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# Parameters by which a question gets cheaper, those first that help most.
+NARROWING = ("since", "start", "service", "endpoint", "consumer", "address", "host", "node", "limit")
+NARROWING_SHOWN_MAX = 3
 SHOWN_CHARACTERS_MAX = 80  # Of a refused value; the rest is the client's to know.
 
 logger = logging.getLogger(__name__)
@@ -164,6 +168,18 @@ def add_problem_handlers(app: FastAPI) -> None:
         sentence = str(error).removesuffix(".")
         return problem_response(status, f"{sentence[:1].upper()}{sentence[1:]}.")
 
+    async def on_over_time(request: Request, error: Exception) -> Response:
+        logger.warning("%s %s was given up: %s", request.method, show(request.scope["path"]), error)
+        known = _known_parameters(request)
+        narrowing = [name for name in NARROWING if name in known][:NARROWING_SHOWN_MAX]
+        advice = (
+            f"narrow it with {' or '.join(narrowing)}" if narrowing else "try again when the collector is less busy"
+        )
+        return problem_response(503, f"{str(error).removesuffix('.')}, which is the limit; {advice}.")
+
+    async def on_stopped(_: Request, error: Exception) -> Response:
+        return problem_response(503, str(error), {"retry-after": "5"})
+
     async def on_store(request: Request, error: Exception) -> Response:
         assert isinstance(error, StoreError)
         logger.error("%s %s could not be answered: %s", request.method, show(request.scope["path"]), error)
@@ -177,6 +193,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(CursorError, on_cursor)
     for kind in _STATUSES:
         app.add_exception_handler(kind, on_refusal)
+    app.add_exception_handler(OverTimeError, on_over_time)
+    app.add_exception_handler(StoppedError, on_stopped)
     app.add_exception_handler(StoreError, on_store)
 
 

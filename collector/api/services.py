@@ -9,6 +9,7 @@ from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
+from collector.core.budget import BudgetBook
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.consumers.consumers import ConsumerInventory
@@ -79,6 +80,7 @@ class Services:
     detection: tuple[Detection, AlertService] | None = None
     editor: TemplateEditor | None = None
     erase: Erase | None = None
+    budgets: BudgetBook = field(default_factory=BudgetBook)
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)

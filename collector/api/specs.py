@@ -1,6 +1,7 @@
 """/specs: API descriptions, and how endpoints differ from them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from collector.api.base_model import Model, Time
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
+from collector.core.budget import OverTimeError, use_budget
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import Text
@@ -37,7 +39,8 @@ class SpecModel(Model):
     name: str
     is_in_force: bool = Field(description="Whether endpoints are compared with it.")
     fit: str = Field(
-        description="Of one seen in traffic: how it fits the calls of its service, and what follows; else empty."
+        description="Of one seen in traffic: how it fits the calls of its service, and what follows. Of any: why it is "
+        "not compared. Else empty."
     )
     title: str
     version: str = Field(description="As the document says.")
@@ -155,11 +158,16 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
             spec = table.upload(name=body.name, document=body.document, service=body.service, source="api", by=body.by)
         except SpecError as error:
             raise Problem(422, str(error)) from error
-        assessor.look()
+        except OverTimeError as error:
+            sentence = "The document took too long to read; send it as JSON, or split it."
+            raise Problem(422, sentence) from error
+        with suppress(OverTimeError):  # It is stored, and housekeeping goes on with it.
+            assessor.look()
         name = body.name or spec.title
-        for one in table.list_specs():
-            if one.name == name:
-                return _make_model(one, assessor.results)
+        with use_budget(None):
+            found = [one for one in table.list_specs() if one.name == name]
+        if found:
+            return _make_model(found[0], assessor.results)
         raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
 
     @router.delete("/specs/{name:path}", summary="Take an API description out")
@@ -167,7 +175,8 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
         """With all its versions."""
         if not table.delete(name):
             raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
-        assessor.look()
+        with suppress(OverTimeError):  # It is out, and housekeeping goes on with the rest.
+            assessor.look()
         return RemovedModel(name=name)
 
     @router.get("/specs/{name:path}/report", summary="Compare a description with what is seen")
@@ -193,6 +202,6 @@ def _make_model(spec: ListedSpec, results: Mapping[str, FitResult]) -> SpecModel
     result = results.get(spec.name)
     return SpecModel(
         **asdict(spec),
-        is_in_force=not spec.is_from_traffic or (result is not None and bool(result.fit.heads)),
+        is_in_force=bool(result.fit.heads) if result is not None else not spec.is_from_traffic,
         fit=result.reason if result is not None else "",
     )

@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from common.log_lines import escape
+
 TIMEOUT_SECONDS = 35.0  # Above the store's own limit of 30 s, so that its sentence arrives.
 
 
@@ -207,8 +209,14 @@ def command(
 
 def fail(sentence: str) -> typer.Exit:
     """Prints the sentence; the caller raises what it gets."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)
     return typer.Exit(1)
+
+
+def say(sentence: str, *, err: bool = False) -> None:
+    """Prints a sentence, which may quote what clients, services and sensors send, as one line that steers no
+    terminal."""
+    typer.echo(escape(sentence), err=err)
 
 
 def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Table:

@@ -1,7 +1,8 @@
 """The collector's commands: `apidae collector`, and those that ask a running one (collector/cli).
 
 Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one sentence
-when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for an unknown flag.
+when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for an unknown flag, 3
+where a stop had to cut work off after 10 s.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import typer
 from collector.cli import findings, inventory, lists, response, schemas, trust
 from collector.core.config import CollectorSettings, load_settings
 from common.flags import with_flags
+from common.log_lines import escape, open_log
 from common.settings import ConfigError
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
@@ -56,9 +58,7 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
         settings = load_settings(flags, config_path=config)
     except ConfigError as error:
         _fail(error)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler])
+    open_log(settings.log_level.value)
     # The store's client tells each try in lines of its own, with traces; what failed is in our sentence and counters.
     for noisy in ("urllib3.connectionpool", "clickhouse_connect"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -76,6 +76,10 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
     except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).debug("The start failed.", exc_info=True)
         _fail(error)
+    # Everything is closed. To free hundreds of MB object by object would take seconds more than a stop has.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 @with_flags(CollectorSettings, ("data_dir",))
@@ -91,26 +95,6 @@ def rotate_key(flags: dict[str, Any], config: Config = None) -> None:
     print(f"The installation key is number {key.key_id} now; the one before stays in use for 8 days.")
 
 
-class LineFormatter(logging.Formatter):
-    """One line a record, whatever text from outside its message holds: a line end, or a sequence that steers the
-    terminal, is written as its escape. Lines of a traceback begin with a tab, so none looks like a record."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name for it
-        """The record's line."""
-        record.message = _escape(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name for it
-        """The traceback behind it."""
-        return "\n".join(f"\t{_escape(line)}" for line in super().formatException(ei).split("\n"))
-
-
-def _escape(text: str) -> str:
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
 def _fail(error: Exception) -> NoReturn:
-    print(f"apidae collector: {error}", file=sys.stderr)
+    print(f"apidae collector: {escape(str(error))}", file=sys.stderr)
     raise typer.Exit(1)

@@ -18,6 +18,7 @@ from collector.cli.client import (
     Output,
     command,
     describe_columns,
+    say,
 )
 from collector.core.rates import word_measure
 
@@ -41,7 +42,7 @@ def register_risk(app: typer.Typer) -> None:
         if api.output is Output.JSON:
             typer.echo(json.dumps(found, indent=2))
             return
-        typer.echo(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
+        say(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
         api.print_items(found["terms"], TERM_COLUMNS)
         if found["findings"] and api.output is Output.TABLE:
             api.print_items(found["findings"], FINDING_COLUMNS)
@@ -96,7 +97,7 @@ def register_detection(app: typer.Typer) -> None:
         api.print_items(found["previews"], PREVIEW_COLUMNS)
         days = found["history_seconds"] / _DAY
         whence = f"chosen by {found['changed_by']}" if found["changed_at"] else "by the settings"
-        typer.echo(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
+        say(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
 
     @command(app, "known-good")
     def known_good(
@@ -139,7 +140,7 @@ def register_detection(app: typer.Typer) -> None:
         body |= {"seconds": round(hours * _HOUR)} if hours else {}
         found = api.act(f"alerts/{quote(alert, safe='')}/{action}", body)
         until = found["silence"]["until"] or f"`apidae unsilence {found['id']}`"
-        typer.echo(f"{found['id']}: {found['silence']['kind']} until {until}")
+        say(f"{found['id']}: {found['silence']['kind']} until {until}")
 
     @command(app, "unsilence", prints=False)
     def unsilence(
@@ -149,7 +150,7 @@ def register_detection(app: typer.Typer) -> None:
     ) -> None:
         """Undo a silence: the alert's subject raises alerts again."""
         found = api.act(f"alerts/{quote(alert, safe='')}/unsilence", {"asked_by": asked_by})
-        typer.echo(f"{found['id']}: {found['state']}")
+        say(f"{found['id']}: {found['state']}")
 
     @command(app, "verdict", prints=False)
     def verdict(
@@ -161,7 +162,7 @@ def register_detection(app: typer.Typer) -> None:
         """Record whether an alert was right; it changes later alerts."""
         body = {"verdict": "" if what == "none" else what, "asked_by": asked_by}
         found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
-        typer.echo(f"{found['id']}: {found['verdict'] or 'no verdict'}")
+        say(f"{found['id']}: {found['verdict'] or 'no verdict'}")
 
 
 EVIDENCE_COLUMNS = describe_columns(
@@ -182,7 +183,7 @@ def register_evidence(app: typer.Typer) -> None:
         """List the calls behind an alert by minute or hour, with what was observed, expected and allowed."""
         found = api.fetch(f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
         for sentence in _describe(found):
-            typer.echo(sentence, err=True)
+            say(sentence, err=True)
         api.print_items(found["items"], EVIDENCE_COLUMNS)
 
 

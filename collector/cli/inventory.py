@@ -13,6 +13,7 @@ from collector.cli.client import (
     AskedByOption,
     command,
     describe_columns,
+    say,
 )
 from collector.cli.lists import add_list
 
@@ -79,9 +80,7 @@ def _edit(api: Api, endpoint: str, action: str, body: dict[str, Any]) -> None:
 def _print_edit(edit: dict[str, Any]) -> None:
     state = "undone" if edit["undone_at"] else edit["kind"]
     since = f"; all calls since {edit['exact_since']}" if edit["exact_since"] else ""
-    typer.echo(
-        f"{edit['id']}: {state} {edit['method']} {edit['host']}{edit['template']}{since}. {edit['note']}".strip()
-    )
+    say(f"{edit['id']}: {state} {edit['method']} {edit['host']}{edit['template']}{since}. {edit['note']}".strip())
 
 
 DIFF_COLUMNS = describe_columns(

@@ -17,6 +17,7 @@ from collector.cli.client import (
     command,
     describe_columns,
     fail,
+    say,
 )
 from collector.inventory.consumers.consumers import ConsumerQuery
 from collector.inventory.coverage.sql import PortQuery
@@ -206,7 +207,7 @@ def register_lists(app: typer.Typer) -> None:
         answer = api.act(f"notifiers/{quote(test, safe='')}/test", {"asked_by": asked_by})
         if answer["outcome"] != "delivered":
             raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
-        typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
+        say(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
 
 
 def add_list(app: typer.Typer, name: str) -> None:
@@ -220,7 +221,7 @@ def add_list(app: typer.Typer, name: str) -> None:
                 return
         answer = api.fetch(described.path, {one: str(value) for one, value in given.items()})
         for sentence in described.notes(answer):
-            typer.echo(sentence, err=True)
+            say(sentence, err=True)
         api.print_items(list(answer["items"]), described.columns)
 
     options = [

@@ -15,6 +15,7 @@ from collector.cli.client import (
     command,
     describe_columns,
     fail,
+    say,
 )
 
 BLOCK_COLUMNS = describe_columns(
@@ -104,7 +105,7 @@ def register_block(app: typer.Typer) -> None:
         found = api.fetch("blocks")
         for node in found["nodes"]:
             if node["reason"]:
-                typer.echo(f"Node {node['node']}: {node['reason']}", err=True)
+                say(f"Node {node['node']}: {node['reason']}", err=True)
         api.print_items(found["items"], BLOCK_COLUMNS)
 
     @command(app, "ladder")
@@ -152,6 +153,6 @@ def erase(
     wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "asked_by": asked_by}
     erased = api.act("erasures", wish, timeout_seconds=TIMEOUT_SECONDS)
     for table, count in erased["rows"].items():
-        typer.echo(f"{table}: {count} rows")
+        say(f"{table}: {count} rows")
     for name in ("log_batches", "detector_subjects", "alerts", "notifications", "blocks", "audit_lines"):
-        typer.echo(f"{name.replace('_', ' ')}: {erased[name]}")
+        say(f"{name.replace('_', ' ')}: {erased[name]}")

@@ -19,6 +19,7 @@ from collector.cli.client import (
     SinceOption,
     command,
     describe_columns,
+    say,
 )
 from collector.cli.lists import add_list
 from collector.schemas.json_schema import name_type
@@ -129,13 +130,13 @@ def register_spec(app: typer.Typer) -> None:
         """Put a description in force; the same name is a newer version."""
         body = {"document": file.read_text(), "name": name, "service": service, "asked_by": asked_by}
         answer = api.act("specs", body)
-        typer.echo(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
+        say(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
 
     @command(specs, "delete", prints=False)
     def delete(api: Api, name: str) -> None:
         """Delete a description with all its versions."""
         api.remove(f"specs/{quote(name, safe='')}")
-        typer.echo(f"{name} is out.")
+        say(f"{name} is out.")
 
     @command(specs, "report")
     def report(api: Api, name: str) -> None:

@@ -10,15 +10,20 @@ anybody. There is no room only where every connection is being served.
 
 import asyncio
 import ipaddress
+import itertools
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from common.figures import total
 
 _SUBNET_BITS: Final = 64  # Whoever has one IPv6 address has all of its /64.
+# Between two turns of the loop. Where threads compete for the interpreter a turn takes milliseconds, and with one
+# connection a turn whoever came behind a thousand others waited for seconds.
+TAKEN_AT_ONCE: Final = 64
 # Where the process has no descriptor left, until another try.
 OUT_OF_SOCKETS_SECONDS: Final = 0.1
 
@@ -129,8 +134,21 @@ async def accept_connections(
     listener.setblocking(False)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    # Of tasks that did not begin; those that are cancelled do not close theirs.
+    unbegun: set[socket.socket] = set()
+
+    async def begin(accepted: socket.socket, connection: Connection) -> None:
+        unbegun.discard(accepted)
+        await take(accepted, connection)
+
+    def finish(accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if accepted in unbegun:
+            unbegun.discard(accepted)
+            accepted.close()
+
     try:
-        while True:
+        for turn in itertools.count(1):
             try:
                 accepted, address = await loop.sock_accept(listener)
             except OSError as error:
@@ -143,12 +161,13 @@ async def accept_connections(
                 on_refused(connection, f"{len(table)} connections are open")
                 accepted.close()
                 continue
-            task = asyncio.create_task(take(accepted, connection))
+            unbegun.add(accepted)
+            task = asyncio.create_task(begin(accepted, connection))
             connection.end = task.cancel
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            # A task that is cancelled before it began would leave its socket open.
-            await asyncio.sleep(0)
+            task.add_done_callback(partial(finish, accepted))
+            if turn % TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
     finally:
         for task in tasks:
             task.cancel()

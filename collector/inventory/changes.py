@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+from collector.core.budget import check_budget
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, decide_level
 from collector.inventory.endpoints.operations import (
     OPERATION_ID,
@@ -190,34 +191,57 @@ class InventoryDiff:
 
 
 def compare_dates(reader: Reader, start: date, end: date) -> InventoryDiff:
-    """Raises StoreError."""
-    before, after = _read_states(reader, start), _read_states(reader, end)
-    appeared = [state for name, state in after.items() if name not in before]
-    gone = [state for name, state in before.items() if name not in after]
-    changed = [
-        ChangedEndpoint(before=before[name], after=state)
-        for name, state in after.items()
-        if name in before and before[name].authentication is not state.authentication
-    ]
+    """Raises StoreError, BudgetError. Of all endpoints no more than the level of their credentials is read, and the
+    rest of those that are shown."""
+    before, after = _read_levels(reader, start), _read_levels(reader, end)
+    appeared = [name for name in after if name not in before]
+    gone = [name for name in before if name not in after]
+    changed = [name for name, level in after.items() if name in before and before[name] is not level]
+    past = _read_states(reader, start, [*gone[:CHANGES_MAX], *changed[:CHANGES_MAX]])
+    new = _read_states(reader, end, [*appeared[:CHANGES_MAX], *changed[:CHANGES_MAX]])
     return InventoryDiff(
         start=start,
         end=end,
-        appeared=tuple(appeared[:CHANGES_MAX]),
-        gone=tuple(gone[:CHANGES_MAX]),
-        changed=tuple(changed[:CHANGES_MAX]),
+        appeared=tuple(new[name] for name in appeared[:CHANGES_MAX] if name in new),
+        gone=tuple(past[name] for name in gone[:CHANGES_MAX] if name in past),
+        changed=tuple(
+            ChangedEndpoint(before=past[name], after=new[name])
+            for name in changed[:CHANGES_MAX]
+            if name in past and name in new
+        ),
         is_cut=max(len(appeared), len(gone), len(changed)) > CHANGES_MAX,
     )
 
 
-def _read_states(reader: Reader, day: date) -> dict[str, PastEndpoint]:
+def _read_levels(reader: Reader, day: date) -> dict[str, AuthenticationLevel]:
     """By id, of the week up to the end of this day (UTC)."""
+    levels: dict[str, AuthenticationLevel] = {}
+    for states in _list_states(reader):
+        found = reader.query_columns(f"SELECT id, assessed, authenticated FROM ({states})", _make_week(day))
+        for name, assessed, authenticated in zip(*found.values(), strict=True):
+            check_budget()
+            levels[name] = decide_level(authenticated / assessed if assessed else None)
+    return levels
+
+
+def _read_states(reader: Reader, day: date, ids: Sequence[str]) -> dict[str, PastEndpoint]:
+    """Those of some ids."""
+    asked = {**_make_week(day), "ids": list(ids)}
+    found = [
+        row
+        for states in (_list_states(reader) if ids else ())
+        for row in select(reader, f"SELECT * FROM ({states}) WHERE id IN {{ids:Array(String)}}", asked)
+    ]
+    return {row["id"]: _read(row, _read_days(row)) for row in found}
+
+
+def _list_states(reader: Reader) -> tuple[str, ...]:
+    return (_STATES, _OPERATIONS) if has_operations(reader) else (_STATES,)
+
+
+def _make_week(day: date) -> dict[str, Any]:
     end = datetime.combine(day, time(), UTC) + timedelta(days=1)
-    start = max(0, int((end - timedelta(days=WINDOW_DAYS)).timestamp()))
-    span = {"start": start, "end": int(end.timestamp())}
-    rows = select(reader, _STATES, span)
-    if has_operations(reader):
-        rows += select(reader, _OPERATIONS, span)
-    return {row["id"]: _read(row, _read_days(row)) for row in rows}
+    return {"start": max(0, int((end - timedelta(days=WINDOW_DAYS)).timestamp())), "end": int(end.timestamp())}
 
 
 GONE_SECONDS: Final = 30 * 86_400

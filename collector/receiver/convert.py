@@ -5,11 +5,12 @@ Nothing here raises on wire bytes. Columns are copied by `np.array(field)`, whic
 them at the start. Unknown enum values, bits and fields of a newer sensor are kept, and `count_unknown` counts them.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from apidae.v1 import data_pb2
@@ -26,6 +27,7 @@ from collector.receiver.columns import (
     copy_column,
 )
 from collector.storage.columns import CALLS_LIMIT, RowBatch
+from common.bounded import BoundedDict
 
 PARTITION_COUNT: Final = 64
 ROUTE_LIMIT: Final = 10_000
@@ -82,10 +84,13 @@ def convert_bytes(payload: bytes, now_unix_seconds: float) -> RowBatch | Refusal
         return Refusal(f"The batch cannot be read ({type(error).__name__}).")
 
 
-def convert_batch(batch: data_pb2.Batch, now_unix_seconds: float) -> RowBatch | Refusal:
-    """Check everything, then convert. About 0.3 us a row; never raises on any Batch."""
+def convert_batch(
+    batch: data_pb2.Batch, now_unix_seconds: float, known: "RouteCache | None" = None
+) -> RowBatch | Refusal:
+    """Check everything, then convert. About 0.3 us a row; never raises on any Batch. `known`: routes of earlier
+    batches."""
     try:
-        return _convert(batch, int(now_unix_seconds))
+        return _convert(batch, int(now_unix_seconds), known or RouteCache(ROUTE_LIMIT))
     except RefusalError as refusal:
         return Refusal(str(refusal))
 
@@ -104,11 +109,11 @@ def count_unknown(batch: data_pb2.Batch) -> UnknownCounts:
     return UnknownCounts(fields=fields, values=values)
 
 
-def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
+def _convert(batch: data_pb2.Batch, now: int, known: "RouteCache") -> RowBatch:
     _check_head(batch)
     strings = _convert_strings(batch.strings)
     services = _convert_services(batch.services)
-    routes = _convert_routes(batch.routes, services, strings)
+    routes = _convert_routes(batch.routes, services, strings, known)
     columns = convert_columns(
         batch.rows,
         base_unix_seconds=batch.base_time_unix_seconds,
@@ -205,33 +210,59 @@ def bound_enum(number: int) -> int:
     return min(max(number, 0), 255)
 
 
+class RouteCache:
+    """Routes by all that the wire says of them. A sensor sends the same ones in batch after batch, and what is here is
+    converted no second time: a route that is the same object is the same route."""
+
+    def __init__(self, limit: int) -> None:
+        self._routes: BoundedDict[tuple[Any, ...], Route] = BoundedDict(limit)
+        self._services: BoundedDict[Service, int] = BoundedDict(limit)
+        self._numbers = itertools.count()
+
+    def number_service(self, service: Service) -> int:
+        """A number that no other service has; a short key."""
+        number = self._services.get(service)
+        if number is None:
+            number = self._services[service] = next(self._numbers)
+        return number
+
+    def convert(self, route: data_pb2.Route, service: Service, number: int, strings: tuple[str, ...]) -> Route:
+        """Raises IndexError where the route points past the strings."""
+        segments = [(bound_enum(one.kind), strings[one.text], one.hash, one.length) for one in route.segments]
+        host, method = strings[route.host], strings[route.method]
+        key = (route.route_id, number, host, method, route.has_trailing_slash, *segments)
+        known = self._routes.get(key)
+        if known is None:
+            known = self._routes[key] = Route(
+                route_id=route.route_id,
+                service=service,
+                host=host,
+                method=method,
+                segments=tuple(Segment(*one) for one in segments),
+                has_trailing_slash=route.has_trailing_slash,
+            )
+        return known
+
+
 def _convert_routes(
-    routes: Sequence[data_pb2.Route], services: list[Service], strings: tuple[str, ...]
+    routes: Sequence[data_pb2.Route], services: list[Service], strings: tuple[str, ...], known: RouteCache
 ) -> tuple[Route, ...]:
     if len(routes) > ROUTE_LIMIT:
         raise RefusalError(f"routes has {len(routes)} entries; the limit is {ROUTE_LIMIT}.")
+    numbers = [known.number_service(service) for service in services]
     converted = []
     for index, route in enumerate(routes):
+        number = route.service
         if route.route_id == 0:
             raise RefusalError(f"routes[{index}].route_id is 0.")
-        if route.service >= len(services):
-            raise RefusalError(f"routes[{index}].service is {route.service}; there are {len(services)} services.")
+        if number >= len(services):
+            raise RefusalError(f"routes[{index}].service is {number}; there are {len(services)} services.")
         if len(route.segments) > SEGMENT_LIMIT:
             raise RefusalError(f"routes[{index}] has {len(route.segments)} segments; the limit is {SEGMENT_LIMIT}.")
-        texts = max(route.host, route.method, max((segment.text for segment in route.segments), default=0))
-        if texts >= len(strings):
-            raise RefusalError(f"routes[{index}] points at string {texts}; there are {len(strings)} strings.")
-        converted.append(
-            Route(
-                route_id=route.route_id,
-                service=services[route.service],
-                host=strings[route.host],
-                method=strings[route.method],
-                segments=tuple(
-                    Segment(bound_enum(segment.kind), strings[segment.text], segment.hash, segment.length)
-                    for segment in route.segments
-                ),
-                has_trailing_slash=route.has_trailing_slash,
-            )
-        )
+        try:
+            converted.append(known.convert(route, services[number], numbers[number], strings))
+        except IndexError:
+            texts = max(route.host, route.method, max((segment.text for segment in route.segments), default=0))
+            sentence = f"routes[{index}] points at string {texts}; there are {len(strings)} strings."
+            raise RefusalError(sentence) from None
     return tuple(converted)

@@ -45,7 +45,7 @@ from collector.receiver.reports import (
 from collector.receiver.schemas import SchemaRecord, convert_schemas
 from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.wal import Append
-from collector.receiver.witness import WitnessBook
+from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
 from common.figures import total
@@ -206,8 +206,10 @@ class SensorStream:
             await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
             return
         async with self._witness.lock:
-            is_large = len(message) >= THREAD_BYTES
-            kind, result = await asyncio.to_thread(self._process, message) if is_large else self._process(message)
+            if len(message) >= THREAD_BYTES:
+                kind, result = await asyncio.to_thread(self._process, message, RouteMemory())
+            else:
+                kind, result = self._process(message, self._context.witnesses.routes)
         if isinstance(result, stream_pb2.Ack):
             await self._refuse(result.sequence, result.reason, result.boot_id)
         elif isinstance(result, _PreparedBatch):
@@ -220,7 +222,9 @@ class SensorStream:
                 self._count_failure(kind, error)
             self._witness.spend(time.thread_time() - started, 0)
 
-    def _process(self, message: bytes) -> "tuple[str, _PreparedBatch | stream_pb2.Ack | Callable[[], None]]":
+    def _process(
+        self, message: bytes, routes: RouteMemory
+    ) -> "tuple[str, _PreparedBatch | stream_pb2.Ack | Callable[[], None]]":
         """The kind of a message, and the batch, the refusal, or what to do with it in the event loop. Any thread; never
         raises."""
         kind, batch, started = "unknown", data_pb2.Batch(), time.thread_time()
@@ -229,7 +233,7 @@ class SensorStream:
             if request is None:
                 return kind, stream_pb2.Ack(reason="The message is not a serialised apidae.v1.ConnectRequest.")
             kind, batch = request.WhichOneof("message") or kind, request.batch
-            return kind, self._prepare_batch(batch) if kind == "batch" else self._prepare_report(request, kind)
+            return kind, self._prepare_batch(batch, routes) if kind == "batch" else self._prepare_report(request, kind)
         except Exception as error:
             self._count_failure(kind, error)
             if kind != "batch":
@@ -299,25 +303,27 @@ class SensorStream:
     def _secrets(self) -> dict[int, bytes]:
         return {key.key_id: key.secret for key in self._context.keys}
 
-    def _prepare_batch(self, batch: data_pb2.Batch) -> _PreparedBatch | stream_pb2.Ack:
+    def _prepare_batch(self, batch: data_pb2.Batch, routes: RouteMemory) -> _PreparedBatch | stream_pb2.Ack:
         context, witness, secrets = self._context, self._witness, self._secrets
         now = context.clock()
-        witness.bind_batch(batch, self._greeting, secrets)
-        rows = convert_batch(batch, now)
+        witness.bind_batch(batch, self._greeting)
+        rows = convert_batch(batch, now, routes.converted)
         reason = rows.reason if isinstance(rows, Refusal) else ""
         if not reason and batch.node != self._greeting.node:
             reason = "The batch names another node than its Hello."
         if isinstance(rows, Refusal) or reason:
             return stream_pb2.Ack(boot_id=batch.boot_id, sequence=batch.sequence, reason=reason)
         batch.node = self.node
-        witness.number_routes(batch, rows.routes)
+        witness.check_routes(batch, rows.routes, secrets, routes)
+        payload = batch.SerializeToString()
+        witness.use.bytes += len(payload)
         return _PreparedBatch(
             append=Append(
                 node=batch.node,
                 boot_id=rows.boot_id,
                 sequence=rows.sequence,
                 received_unix_ns=int(now * 1e9),
-                payload=batch.SerializeToString(),
+                payload=payload,
             ),
             rows=len(rows),
             unknown=count_unknown(batch),

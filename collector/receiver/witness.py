@@ -29,6 +29,7 @@ from apidae.v1 import data_pb2
 
 from collector.core.rows import Route, Segment
 from collector.receiver.columns import NAME_LIMIT_BYTES, copy_column
+from collector.receiver.convert import RouteCache
 from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
@@ -47,6 +48,7 @@ WORK_BURST_SECONDS: Final = 1.0
 # Of messages, a second and at once. The same node needs 140 KB; one that was away for a day sends at this rate.
 BYTES_RATE: Final = 4 * 2**20
 BYTES_BURST: Final = 64 * 2**20
+CHECKED_ROUTES: Final = 30_000
 ROUTES_REMEMBERED: Final = 2 * ROUTES_A_DAY
 SCHEMAS_WAITING: Final = 5_000  # A sensor sends what its routes look like before the rows of their first window.
 SCHEMA_CHARACTERS_WAITING: Final = 4 * 2**20
@@ -100,6 +102,25 @@ class DailyUse:
 
 
 FOREIGN_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRoute:
+    """What is known of a route that was checked, under the installation key `key_id`."""
+
+    route: Route
+    key_id: int
+    computed_id: int
+    untrue_words: tuple[int, ...]  # Places of segments whose text does not have their hash.
+
+
+class RouteMemory:
+    """Routes of earlier batches, so that what a batch repeats is converted and checked once. Of all nodes: their last
+    batches, 30 MB at most. Used by one thread."""
+
+    def __init__(self) -> None:
+        self.converted = RouteCache(CHECKED_ROUTES)
+        self.checked: BoundedDict[int, CheckedRoute] = BoundedDict(CHECKED_ROUTES)
 
 
 class Witness:
@@ -170,40 +191,44 @@ class Witness:
         if service.workload_kind == _KUBERNETES:
             service.workload_kind = data_pb2.WORKLOAD_KIND_UNSPECIFIED
 
-    def bind_batch(self, batch: data_pb2.Batch, greeting: Greeting, secrets: Mapping[int, bytes]) -> None:
-        """Services first, then texts of words by `secrets` (by key id). Nothing here raises: what is malformed is left
-        to `convert_batch`."""
+    def bind_batch(self, batch: data_pb2.Batch, greeting: Greeting) -> None:
+        """The services. Nothing here raises: what is malformed is left to `convert_batch`."""
         self.start_day()
-        self.use.bytes += batch.ByteSize()
         self._bind_remote_services(batch, greeting)
         self.bind_services([*batch.services, *(loss.service for loss in batch.service_losses)], greeting)
-        secret = secrets.get(batch.key_id)
-        for route in batch.routes:
-            for segment in route.segments:
-                if segment.kind == _WORD and segment.text:
-                    text = batch.strings[segment.text] if segment.text < len(batch.strings) else ""
-                    if secret is None or hash_value(secret, text.encode()) != segment.hash:
-                        self._counts.words_untrue += 1
-                        segment.text = 0
 
     @staticmethod
     def _bind_remote_services(batch: data_pb2.Batch, greeting: Greeting) -> None:
         """A service without any name but its address is at the other end of a client's calls. As a server it would be
         the node's own."""
+        nameless = {
+            number: service
+            for number, service in enumerate(batch.services)
+            if not service.host_name and not service.namespace and service.workload_kind != _KUBERNETES
+        }
         routes, roles = copy_column(batch.rows, "route"), copy_column(batch.rows, "role")
-        if len(routes) != len(roles):
+        if not nameless or len(routes) != len(roles):
             return
-        for route in np.unique(routes[roles != _CLIENT]):
-            if route < len(batch.routes) and (number := batch.routes[route].service) < len(batch.services):
-                service = batch.services[number]
-                if not service.host_name and not service.namespace and service.workload_kind != _KUBERNETES:
-                    service.host_name = greeting.node
+        numbers = np.array([route.service for route in batch.routes], np.uint32)
+        served = routes[roles != _CLIENT]
+        for number in np.unique(numbers[served[served < len(numbers)]]).tolist():
+            if number in nameless:
+                nameless[number].host_name = greeting.node
 
-    def number_routes(self, batch: data_pb2.Batch, routes: Sequence[Route]) -> None:
-        """Writes the ids of `routes`, to which the batch was converted, into it; folds those beyond the quota."""
-        other = 0
+    def check_routes(
+        self, batch: data_pb2.Batch, routes: Sequence[Route], secrets: Mapping[int, bytes], memory: RouteMemory
+    ) -> None:
+        """Of `routes`, to which the batch was converted: writes their ids into it, takes out texts of words that do not
+        have their hash by `secrets` (by key id), and folds those beyond the quota."""
+        other, key_id, checked = 0, batch.key_id, memory.checked
         for wire, route in zip(batch.routes, routes, strict=True):
-            computed = _compute(route)
+            known = checked.get(id(route))
+            if known is None or known.route is not route or known.key_id != key_id:
+                known = checked[id(route)] = _check(route, key_id, secrets.get(key_id))
+            for place in known.untrue_words:
+                self._counts.words_untrue += 1
+                wire.segments[place].text = 0
+            computed = known.computed_id
             if computed != wire.route_id:
                 self._counts.routes_renumbered += 1
                 self._renumbered[wire.route_id] = computed
@@ -284,6 +309,7 @@ class WitnessBook:
 
     def __init__(self, find_placement: FindPlacement, clock: Callable[[], float]) -> None:
         self.counts = WitnessCounts()
+        self.routes = RouteMemory()  # Of the event loop.
         self._find_placement = find_placement
         self._clock = clock
         self._witnesses: BoundedDict[str, Witness] = BoundedDict(NODES_LIMIT)
@@ -306,8 +332,16 @@ class WitnessBook:
         return [(one.name, one.use) for one in tuple(self._witnesses.values()) if one.use.day == day]
 
 
-def _compute(route: Route) -> int:
-    return compute_route_id(route.service, route.host, route.method, route.segments, route.has_trailing_slash)
+def _check(route: Route, key_id: int, secret: bytes | None) -> CheckedRoute:
+    untrue = tuple(
+        place
+        for place, segment in enumerate(route.segments)
+        if segment.kind == _WORD
+        and segment.text
+        and (secret is None or hash_value(secret, segment.text.encode()) != segment.hash)
+    )
+    computed = compute_route_id(route.service, route.host, route.method, route.segments, route.has_trailing_slash)
+    return CheckedRoute(route=route, key_id=key_id, computed_id=computed, untrue_words=untrue)
 
 
 def _find_string(strings: MutableSequence[str], text: str) -> int:

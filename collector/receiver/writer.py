@@ -11,6 +11,7 @@ comes again. That happens on a full disk, so nothing is inserted while the disk 
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from common.figures import total
 
 BATCH_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50 us each.
+LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the process.
 # One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
 CLAIM_BYTES = 8 * 1024 * 1024
 # Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
@@ -94,8 +96,9 @@ class StoreWriter:
         )
         self._known = {int(row[0]) for row in rows}
 
-    def drain(self) -> int:
-        """Store what the log holds now, in claims of bounded size. Returns the batches stored or refused.
+    def drain(self, has_to_end: Callable[[], bool] = lambda: False) -> int:
+        """Store what the log holds now, in claims of bounded size, until `has_to_end`. Returns the batches stored or
+        refused.
 
         Raises StoreError or OSError; the range that failed, or that a crash interrupted, stays claimed, and the next
         call begins with it.
@@ -107,7 +110,10 @@ class StoreWriter:
             if end is not None and not self._find_shortage():
                 total = self._store_range(self._read_until(end), is_claimed=True)
                 logger.info("Stored %d batches of a range that was interrupted.", total)
-            while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
+            while not has_to_end() and not self._find_shortage():
+                entries = self._reader.read(CLAIM_BYTES, until=self._find_durable())
+                if not entries:
+                    break
                 total += self._store_range(entries, is_claimed=False)
             return total
 
@@ -197,17 +203,25 @@ def run_writer(
     interval_seconds: float = BATCH_SECONDS,
 ) -> None:
     """The writer's thread: drain at most once an interval, and soon after a batch comes where none came before it; go
-    on after errors, drain a last time at the stop.
+    on after errors. At the stop it goes on for `LAST_SECONDS`; the next start stores the rest.
 
     `on_error` is called with every failure (StoreError, OSError, or one of Arrow's), `on_drained` when something was
     stored, and when nothing fails any more.
     """
     has_failed, rest_seconds = False, min(interval_seconds, IDLE_SECONDS)
+    ends_at: float | None = None
+
+    def has_to_end() -> bool:
+        nonlocal ends_at
+        if is_stopping.is_set() and ends_at is None:
+            ends_at = time.monotonic() + LAST_SECONDS
+        return ends_at is not None and time.monotonic() > ends_at
+
     while True:
         is_last = is_stopping.wait(rest_seconds)
         rest_seconds = interval_seconds
         try:
-            if writer.drain() or has_failed:
+            if writer.drain(has_to_end) or has_failed:
                 has_failed = False
                 on_drained()
             else:

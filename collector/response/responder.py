@@ -19,6 +19,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
+from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
 from collector.response.block import (
@@ -400,6 +401,8 @@ class Responder:
             return self._answer(alert, rung)
         except UnknownClientError:
             return False
+        except StoppedError:
+            return True  # The process ends.
         except (BlockError, ConflictError) as error:
             logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
         except Exception:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
+from collector.core.budget import check_budget
+
 # Texts that a process must have seen before its silence about a closed set counts against it, as in the sensor.
 MIN_ENUM_SEEN: Final = 20
 MAX_ENUM: Final = 16
@@ -96,6 +98,7 @@ def merge_parts(stored: Iterable[StoredSchema]) -> tuple[PartSchema, ...]:
     """Schemas by part, status class and media type; the result depends on no order."""
     groups: dict[tuple[Part, int, str], list[StoredSchema]] = {}
     for one in stored:
+        check_budget()
         if one.part not in (Part.OPERATIONS, Part.TOKENS):
             groups.setdefault((one.part, one.status_class, one.media_type), []).append(one)
     return tuple(

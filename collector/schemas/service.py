@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
+from collector.core.budget import check_budget
 from collector.core.kinds import find_authentication, find_outcome, is_authenticated, is_judged
 from collector.inventory.endpoints.endpoint import Endpoint, EndpointOperation
 from collector.inventory.endpoints.operations import OperationSamples, find_operations_of, has_operations
@@ -87,6 +88,7 @@ def list_some(reader: Reader, ids: list[str]) -> tuple[Described, ...]:
 
 
 def _read(row: Mapping[str, Any]) -> Described:
+    check_budget()
     codes, calls = row["statuses"]
     statuses: dict[int, int] = defaultdict(int)
     for code, count in zip(codes, calls, strict=True):

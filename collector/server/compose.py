@@ -21,6 +21,7 @@ from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
+from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings
 from collector.core.keys import (
     API_TOKEN_FILE,
@@ -154,6 +155,7 @@ class Collector:
             clock=clock,
         )
         self._open_store()
+        self.budgets = BudgetBook()
         self.sensors = SensorRegistry(clock)
         self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
@@ -180,7 +182,7 @@ class Collector:
             clock=clock,
         )
         self._notifiers = notifiers
-        self._alert_actions = AlertActions(self.responder.take_alert)
+        self._alert_actions = AlertActions(self._act_on_alert)
         self._compose_detection()
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
@@ -223,6 +225,11 @@ class Collector:
             Feature(figures=coverage.figures),
             _cap_disk(settings, self.store),
         )
+
+    def _act_on_alert(self, alert: Alert) -> bool:
+        """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
+        with self.budgets.open():
+            return self.responder.take_alert(alert)
 
     def find_placement(self, cluster: str, node: str, namespace: str, workload: str) -> bool | None:
         """Whether a workload has or had Pods on a node; None where no watch of its cluster knows."""
@@ -350,6 +357,7 @@ class Collector:
             detection=(self._detection, self.alert_service),
             editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
             erase=eraser.erase,
+            budgets=self.budgets,
         )
 
     def list_figures(self) -> Iterator[Figure]:
@@ -375,6 +383,7 @@ class Collector:
                 ),
             )
         )
+        yield from list_figures(self.budgets.counts, "http_")
         yield from list_figures(self.writer.counts, "writer_")
         yield from list_figures(self.writer.log_counts, "log_")
         for feature in self.features:

@@ -16,12 +16,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch, look_at_claims
 from collector.api.services import Services
+from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.core.rates import Interval
@@ -46,9 +47,14 @@ ROUND_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]) -> None:
+async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None], budgets: BudgetBook) -> None:
     """Do the jobs that are due, each second and in their order, until cancelled. What fails is given to `on_error`, and
-    the next is done."""
+    the next is done. A stop of the budgets ends the one that runs."""
+
+    def do(work: Callable[[], object]) -> None:
+        with budgets.open():
+            work()
+
     timed = [(job, Interval(job.seconds, is_late=job.is_late)) for job in jobs]
     while True:
         await asyncio.sleep(ROUND_SECONDS)
@@ -56,14 +62,23 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
             if interval.take():
                 for work in job.works:
                     try:
-                        await asyncio.to_thread(work)
+                        await asyncio.to_thread(do, work)
+                    except StoppedError:
+                        return
                     except Exception as error:
                         on_error(error)
 
 
+# After so long a thread that computes gives the interpreter to one that waits for it. The event loop waits so at each
+# of its turns, and a health check needs several. Python's default is ten times as long.
+SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 3.0
 # From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
-STOP_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 9.5
+# Exit status where something of the collector's own ended, and where the stop had to cut work off.
+EXIT_FAILED, EXIT_CUT_OFF = 1, 3
+# Between two tries to end what runs under a budget.
+_CANCEL_SECONDS = 0.2
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
 _POLL_SECONDS = 0.5
@@ -81,6 +96,7 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
     or ValueError."""
     check_certificate(settings)
     allow_open_files()
+    sys.setswitchinterval(SWITCH_SECONDS)
     http_socket = bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(Collector, settings)
@@ -168,7 +184,8 @@ class _Life:
         commit = asyncio.create_task(self._commit.run())
         own = Job(works=(self._watch, self._read_keys, self._entrance.look, self._apply_trust))
         jobs = [own, *(job for feature in collector.features for job in feature.jobs)]
-        housekeeping = asyncio.create_task(repeat_jobs(jobs, partial(self._count, "housekeeping_errors")))
+        count = partial(self._count, "housekeeping_errors")
+        housekeeping = asyncio.create_task(repeat_jobs(jobs, count, collector.budgets))
         server = self._http = self._build_http()
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = self._loop
@@ -180,18 +197,25 @@ class _Life:
         collector.responder.on_change(send_soon)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
+        own_tasks = {"HTTP server": http, "log": commit, "housekeeping": housekeeping}
+        failure = ""
         try:
             while not server.started and not http.done():
                 await asyncio.sleep(0.01)
             self._announce(grpc_port)
             stopped = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({stopped, http, commit, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, *own_tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
+            failure = "" if self._stop.is_set() else _describe_end(own_tasks)
         finally:
-            end_at_deadline(STOP_SECONDS_MAX)
+            if failure:
+                logger.error("%s", failure)
+            end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
+            cancelling = asyncio.create_task(self._cancel_work())
+            server.should_exit = True
+            self._ingest.end_streams()  # Else each would last for the whole grace.
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
-            server.should_exit = True
             housekeeping.cancel()
             await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
             self._is_ending.set()
@@ -201,6 +225,18 @@ class _Life:
                 await asyncio.to_thread(collector.reports.flush)
             for feature in reversed(collector.features):
                 await asyncio.to_thread(feature.stop)
+            await cancelling
+        if failure:
+            raise RuntimeError(failure)
+
+    async def _cancel_work(self) -> None:
+        """End requests and housekeeping that are under way, until none is."""
+        budgets = self._collector.budgets
+        while True:
+            await asyncio.to_thread(budgets.stop)
+            if not len(budgets):
+                return
+            await asyncio.sleep(_CANCEL_SECONDS)
 
     def _watch(self) -> None:
         """What is wrong with sensors, certificates and storage, into alerts."""
@@ -348,12 +384,23 @@ def _first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0] or type(error).__name__
 
 
-def end_at_deadline(seconds: float) -> None:
-    """Ends this process then, if it has not ended: a thread in a long question cannot be stopped, and would keep it."""
+def _describe_end(tasks: Mapping[str, asyncio.Task[None]]) -> str:
+    """Which of the collector's own tasks ended, and why, in one sentence."""
+    for name, task in tasks.items():
+        if task.done():
+            error = None if task.cancelled() else task.exception()
+            reason = f" ({_first_line(error)})" if error is not None else ""
+            return f"The collector's {name} ended by itself{reason}; start the collector again."
+    return ""
+
+
+def end_at_deadline(seconds: float, status: int) -> None:
+    """Ends this process then with an exit status, if it has not ended: a thread cannot be stopped from outside, and one
+    that does not look at its budget would keep the process."""
 
     def end() -> None:
         logger.warning("Work was still under way %.0f s after the stop; it is cut off.", seconds)
-        os._exit(0)
+        os._exit(status)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -15,13 +15,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from collector.core.budget import check_budget, hold
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
 from collector.inventory.query import Versions
 from collector.receiver.schemas import DESCRIPTION
-from collector.specs.document import TEXT_BYTES_MAX, SpecError
+from collector.specs.document import TEXT_BYTES_MAX, Spec, SpecError
 from collector.specs.fit import Extent, FitResult, assess_served
-from collector.specs.matching import Fit, SeenEndpoint, SpecBook, assess_endpoint
+from collector.specs.matching import TOO_COSTLY, Fit, Revision, SeenEndpoint, SpecBook, assess_endpoint
 from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
 from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
@@ -29,12 +30,14 @@ from collector.storage.records import Reader, read_record, select
 # Where services serve their own description: the usual names.
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
 ROUTES_MAX: Final = 1_000
+SERVED_OF_SERVICE_MAX: Final = 20
 _SEEN: Final = f"""
 SELECT s.route_id AS route_id, any(n.service) AS service, any(n.host) AS host, any(n.url_template) AS template,
     argMax(s.fields, (s.time, s.version)) AS document
 FROM schemas AS s FINAL INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = s.route_id
 WHERE s.part = {DESCRIPTION} AND n.method = 'GET' AND match(n.url_template, {{names:String}})
-GROUP BY s.route_id ORDER BY service, host, template, route_id LIMIT {ROUTES_MAX}"""
+GROUP BY s.route_id ORDER BY service, host, template, route_id
+LIMIT {SERVED_OF_SERVICE_MAX} BY service LIMIT {ROUTES_MAX}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,11 @@ class SpecFitRecord:
     version: int
 
 
+NOT_COMPARED: Final = FitResult(
+    fit=Fit(prefix="", is_keeping_base=True, heads=frozenset()), extent=Extent.NONE, reason=TOO_COSTLY
+)
+
+
 class SpecAssessor:
     """Thread-safe. Blocks. Raises StoreError."""
 
@@ -136,13 +144,15 @@ class SpecAssessor:
         self._told: dict[str, EndpointSpec] = {}
         self._extents: dict[str, Extent] = {}  # As stored.
         self._is_loaded = False
-        self.results: dict[str, FitResult] = {}  # Of descriptions seen in traffic, by name, of the last look.
+        # Of descriptions seen in traffic, and of those that are not compared, by name, of the last look.
+        self.results: dict[str, FitResult] = {}
+        self._costly: dict[str, Spec] = {}  # Newest texts that are not compared, by name.
         self.file_errors: dict[str, str] = {}  # By path, of the last look.
         self.traffic_errors: dict[str, str] = {}  # By host and path.
 
     def look(self) -> int:
         """Read files that changed, assess all endpoints, write what changed; gives how many did."""
-        with self._lock:
+        with hold(self._lock):
             self._read_files()
             self.traffic_errors = self._traffic.look()
             if not self._is_loaded:
@@ -152,17 +162,34 @@ class SpecAssessor:
             if not revisions and not self._told:
                 self.results = {}
                 return 0
-            endpoints = list_endpoints(self._store)
-            self.results = assess_served(revisions, endpoints, self._extents)
+            found = self._compare(revisions, list_endpoints(self._store))
             self._write_extents()
-            book = SpecBook(revisions, endpoints, self.fits)
-            found = {one.id: assess_endpoint(one, book) for one in endpoints}
             changed = {
                 endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
             }
             self._store.insert_records("endpoint_specs", self._make_records(changed))
             self._told |= changed
             return len(changed)
+
+    def _compare(self, revisions: Sequence[Revision], endpoints: list[SeenEndpoint]) -> dict[str, EndpointSpec]:
+        """What the descriptions say of each endpoint. A text that turns out to be too costly is skipped from then on,
+        until it is another."""
+        newest = {one.name: one.spec for one in reversed(revisions)}
+        self._costly = {name: spec for name, spec in self._costly.items() if newest.get(name) is spec}
+        while True:
+            compared = [one for one in revisions if one.name not in self._costly]
+            results = assess_served(compared, endpoints, self._extents)
+            costly = {name for name, one in results.items() if one.reason == TOO_COSTLY}
+            self.results = results | dict.fromkeys(self._costly, NOT_COMPARED)
+            if not costly:
+                book = SpecBook(compared, endpoints, self.fits)
+                found = {one.id: assess_endpoint(one, book) for one in endpoints}
+                costly = book.list_exhausted()
+                if not costly:
+                    return found
+            for name in costly:
+                logger.warning("The API description %s is not in force. %s", name, TOO_COSTLY)
+                self._costly[name] = newest[name]
 
     @property
     def fits(self) -> dict[str, Fit]:
@@ -229,7 +256,12 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
 
 def list_endpoints(store: Store) -> list[SeenEndpoint]:
     """All endpoints, by id. Raises StoreError."""
-    return [read_record(SeenEndpoint, row) for row in select(store, _ENDPOINTS)]
+    columns = store.query_columns(_ENDPOINTS)
+    endpoints: list[SeenEndpoint] = []
+    for values in zip(*columns.values(), strict=True):  # Row by row: all of them as dicts are 100 MB.
+        check_budget()
+        endpoints.append(read_record(SeenEndpoint, dict(zip(columns, values, strict=True))))
+    return endpoints
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from collector.core.budget import check_budget
+
 TEXT_BYTES_MAX: Final = 4 << 20
+NODES_MAX: Final = 300_000  # Of YAML: some 3.8 MB of text, and 85 MB of memory while it is read.
 OPERATIONS_MAX: Final = 10_000
 REFERENCES_MAX: Final = 16  # In a row.
 SERVERS_MAX: Final = 32
@@ -127,6 +130,8 @@ def _parse(text: str) -> Json:
     try:
         root = json.loads(text) if text.lstrip()[:1] == "{" else yaml.load(text, Loader=_Loader)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
+        if isinstance(error, SpecError):
+            raise
         raise SpecError(f"The document is neither JSON nor YAML ({str(error).splitlines()[0][:200]}).") from None
     if not isinstance(root, dict):
         raise SpecError("The document is no object; send an OpenAPI document.")
@@ -134,7 +139,33 @@ def _parse(text: str) -> Json:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without dates: `2024-01-01` in a description stays text."""
+    """Without dates: `2024-01-01` in a description stays text. With bounds: an alias counts as all that it repeats."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._node_count = 0  # As if every alias were written out.
+        self._sizes: dict[int, int] = {}  # Of nodes that an alias may repeat, by their identity.
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node, with all that is in it."""
+        check_budget()
+        before = self._node_count
+        event: yaml.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        assert node is not None
+        if isinstance(event, yaml.AliasEvent):
+            size = self._sizes.get(id(node))
+            if size is None:
+                raise SpecError(f"The document has an alias within itself (*{event.anchor}); write it out.")
+            self._node_count += size
+        else:
+            self._node_count += 1
+            if event.anchor:
+                self._sizes[id(node)] = self._node_count - before
+        if self._node_count > NODES_MAX:
+            raise SpecError(f"The document has more than {NODES_MAX} values, aliases written out; send JSON.")
+        node.start_mark = node.end_mark = None  # Most of the memory that a node takes.
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -206,6 +237,7 @@ def _read_operations(root: Json, paths: Json, is_old: bool) -> Iterator[SpecOper
             operation = item.get(method)
             if not isinstance(operation, dict):
                 continue
+            check_budget()
             if count >= OPERATIONS_MAX:
                 raise SpecError(f"The document has more than {OPERATIONS_MAX} operations; split it.")
             count += 1

@@ -23,7 +23,17 @@ from enum import StrEnum
 from typing import Final
 
 from collector.specs.document import Spec
-from collector.specs.matching import PARAMETER, Fit, Index, Match, Revision, SeenEndpoint, split_path
+from collector.specs.matching import (
+    PARAMETER,
+    TOO_COSTLY,
+    Effort,
+    Fit,
+    Index,
+    Match,
+    Revision,
+    SeenEndpoint,
+    split_path,
+)
 
 CALLS_SHARE_MIN: Final = 0.5
 ENDPOINTS_SHARE_MIN: Final = 0.25
@@ -149,7 +159,10 @@ def _count_documents(revisions: Iterable[Revision]) -> dict[str, int]:
 
 def _assess(versions: Sequence[Revision], called: list[SeenEndpoint], before: Extent, *, is_only: bool) -> FitResult:
     spec, service = versions[0].spec, versions[0].service
-    best = _compare_best(versions, called, before)
+    effort = Effort()
+    best = _compare_best(versions, called, before, effort)
+    if effort.is_exhausted:
+        return FitResult(fit=replace(best.fit, heads=frozenset()), extent=Extent.NONE, reason=TOO_COSTLY)
     found, part = best.service, best.fit.heads
     calls = f"{found.matched_calls:,} of the {found.calls:,} calls of {service} match it"
     operations = f"{len(best.called):,} of its {best.operations:,} operations are called there"
@@ -172,11 +185,13 @@ def _find_factor(before: Extent, *staying: Extent) -> float:
     return STAYING if before in staying else 1.0
 
 
-def _compare_best(versions: Sequence[Revision], called: list[SeenEndpoint], before: Extent) -> _Comparison:
+def _compare_best(
+    versions: Sequence[Revision], called: list[SeenEndpoint], before: Extent, effort: Effort
+) -> _Comparison:
     """Under the base paths that fit, the described ones first; under those that most calls match, where none do."""
     best: _Comparison | None = None
     for prefix, is_keeping_base in _list_prefixes(versions[0]):
-        found = _compare(versions, called, prefix, is_keeping_base)
+        found = _compare(versions, called, prefix, is_keeping_base, effort)
         if found.is_of_service(_find_factor(before, Extent.SERVICE)):
             return found
         if best is None or found.service.matched_calls > best.service.matched_calls:
@@ -196,11 +211,11 @@ def _list_prefixes(revision: Revision) -> list[tuple[str, bool]]:
 
 
 def _compare(
-    versions: Sequence[Revision], called: list[SeenEndpoint], prefix: str, is_keeping_base: bool
+    versions: Sequence[Revision], called: list[SeenEndpoint], prefix: str, is_keeping_base: bool, effort: Effort
 ) -> _Comparison:
     """What only an older version has matches too: it is called still."""
     fit = Fit(prefix=prefix, is_keeping_base=is_keeping_base, heads=frozenset())
-    indexes = [Index(one, fit.list_base_paths(one.spec)) for one in versions]
+    indexes = [Index(one, fit.list_base_paths(one.spec), effort) for one in versions]
     fit = replace(fit, heads=frozenset[tuple[str, ...]]().union(*(_find_heads(one.routes) for one in indexes)))
     operations = versions[0].spec.operations
     bases = fit.list_base_paths(versions[0].spec)

@@ -9,12 +9,19 @@ far as it fits that service's calls (collector/specs/fit.py). It counts where no
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from collector.core.budget import check_budget
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, SpecStatus
 from collector.specs.document import Spec, SpecOperation
 
+# In one description: 100 for each of 50,000 endpoints, and some seconds of a processor.
+COMPARISONS_MAX: Final = 5_000_000
+TOO_COSTLY: Final = (
+    f"Not compared: it takes more than {COMPARISONS_MAX:,} comparisons with the endpoints of its service; write path "
+    "parameters as whole segments, or split it."
+)
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")
 
 
@@ -78,36 +85,100 @@ class Match:
     http_route: str
 
 
-class Index:
-    """The operations of one revision by method and number of segments."""
+@dataclass(slots=True)
+class _Node:
+    """One place of a path: what may follow, and the operation that ends here."""
 
-    def __init__(self, revision: Revision, base_paths: Sequence[str]) -> None:
+    literals: dict[str, "_Node"] = field(default_factory=dict)
+    # Segments with parameters, by their text with `{}` for each: the literal parts between these.
+    patterns: dict[str, tuple[list[str], "_Node"]] = field(default_factory=dict)
+    match: Match | None = None
+
+
+@dataclass(slots=True)
+class Effort:
+    """Comparisons that are left for all searches in one description. Most take one for each segment. But where many
+    patterns stand beside each other, one search would take as many as there are operations."""
+
+    left: int = COMPARISONS_MAX
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left; then nothing more is found."""
+        return self.left <= 0
+
+
+class Index:
+    """The operations of one revision as trees of path segments, one for each method and number of segments. A search
+    follows the literal segment and every pattern that fits."""
+
+    def __init__(self, revision: Revision, base_paths: Sequence[str], effort: Effort) -> None:
         self.revision = revision
-        self._operations: dict[tuple[str, int], list[tuple[list[str], Match]]] = defaultdict(list)
+        self.effort = effort
+        self.routes: list[list[str]] = []  # All paths as segments, with base path.
+        self._trees: dict[tuple[str, int], _Node] = defaultdict(_Node)
         for operation in revision.spec.operations:
             for base in base_paths:
                 route = base + operation.path
                 segments = split_path(route)
-                found = Match(revision=revision, operation=operation, http_route=route)
-                self._operations[operation.method, len(segments)].append((segments, found))
-
-    @property
-    def routes(self) -> list[list[str]]:
-        """All paths as segments, with base path."""
-        return [segments for found in self._operations.values() for segments, _ in found]
+                self.routes.append(segments)
+                node = self._trees[operation.method, len(segments)]
+                for segment in segments:
+                    node = _follow(node, segment)
+                # The first of several that are alike.
+                node.match = node.match or Match(revision=revision, operation=operation, http_route=route)
 
     def find(self, method: str, template: str) -> Match | None:
-        """The operation that fits best. HEAD is its GET where it is not described (RFC 9110, 9.3.2)."""
+        """The operation that fits best. HEAD is its GET where it is not described (RFC 9110, 9.3.2). Raises
+        BudgetError."""
+        check_budget()
         seen = split_path(template)
+        tree = self._trees.get((method, len(seen)))
+        found = self._search(tree, seen) if tree is not None else None
+        if found is None and method == "HEAD":
+            return self.find("GET", template)
+        return found
+
+    def _search(self, tree: _Node, seen: Sequence[str]) -> Match | None:
+        """Depth first, literals before patterns, and nothing that cannot have more literals than what was found."""
         best: Match | None = None
         best_literals = -1
-        for segments, match in self._operations.get((method, len(seen)), ()):
-            literals = _fit(segments, seen)
-            if literals > best_literals:
-                best, best_literals = match, literals
-        if best is None and method == "HEAD":
-            return self.find("GET", template)
-        return best
+        waiting = [(tree, 0, 0)]
+        while waiting and not self.effort.is_exhausted:
+            node, place, literals = waiting.pop()
+            self.effort.left -= 1 + len(node.patterns)
+            if literals + len(seen) - place <= best_literals:
+                continue
+            if place == len(seen):
+                best, best_literals = node.match, literals
+                continue
+            segment = seen[place]
+            fitting = [inner for parts, inner in node.patterns.values() if _fits_parts(parts, segment)]
+            waiting += ((inner, place + 1, literals) for inner in reversed(fitting))
+            if (literal := node.literals.get(segment)) is not None:
+                waiting.append((literal, place + 1, literals + 1))
+        return None if self.effort.is_exhausted else best
+
+
+def _follow(node: _Node, segment: str) -> _Node:
+    """The node behind a described segment; it is made where it is not there."""
+    if not PARAMETER.search(segment):
+        return node.literals.setdefault(segment, _Node())
+    return node.patterns.setdefault(PARAMETER.sub("{}", segment), (PARAMETER.split(segment), _Node()))[1]
+
+
+def _fits_parts(parts: Sequence[str], seen: str) -> bool:
+    """Whether a segment has these literal parts in order and something between them: `{id}.json` fits `{file_id}.json`
+    and `report.json`, not `{id}`. In linear time, for both texts are made by others."""
+    if not (seen.startswith(parts[0]) and seen.endswith(parts[-1])):
+        return False
+    place, end = len(parts[0]), len(seen) - len(parts[-1])
+    for part in parts[1:-1]:
+        found = seen.find(part, place + 1)
+        if found < 0:
+            return False
+        place = found + len(part)
+    return place < end
 
 
 class SpecBook:
@@ -116,10 +187,41 @@ class SpecBook:
     def __init__(
         self, revisions: Sequence[Revision], endpoints: Iterable[SeenEndpoint], fits: Mapping[str, Fit] | None = None
     ) -> None:
-        """`fits`: of those that were seen in traffic, by name; one without is about nothing."""
+        """`fits`: of those that were seen in traffic, by name; one without is about nothing. Raises BudgetError."""
         self._fits = fits or {}
-        self._indexes = [Index(revision, self.find_base_paths(revision)) for revision in revisions]
+        efforts: dict[str, Effort] = defaultdict(Effort)
+        self._indexes = [Index(one, self.find_base_paths(one), efforts[one.name]) for one in revisions]
         self._scopes = self._find_scopes(list(endpoints))
+        # Numbers of indexes by what an endpoint must have: a service or workload, a host, or the best fitting service.
+        self._numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for number, index in enumerate(self._indexes):
+            for key in self._list_keys(index.revision):
+                self._numbers[key].append(number)
+
+    def list_exhausted(self) -> set[str]:
+        """Names of descriptions that took more comparisons than they may; they are about nothing."""
+        return {index.revision.name for index in self._indexes if index.effort.is_exhausted}
+
+    def _list_keys(self, revision: Revision) -> list[tuple[str, str]]:
+        if revision.service:
+            return [("service", revision.service)]
+        if revision.spec.hosts:
+            return [("host", host) for host in revision.spec.hosts]
+        return [("scope", scope)] if (scope := self._scopes.get(revision.name)) is not None else []
+
+    def _list_covering(self, endpoint: SeenEndpoint) -> list[Index]:
+        """The indexes of descriptions that are about an endpoint, in their order."""
+        host = PARAMETER.sub("{}", endpoint.host)
+        keys = {
+            ("service", endpoint.service),
+            ("service", endpoint.workload),
+            ("host", host),
+            ("host", host.rpartition(":")[0]),
+            ("scope", endpoint.service),
+        }
+        numbers = sorted({number for key in keys for number in self._numbers.get(key, ())})
+        found = (self._indexes[number] for number in numbers)
+        return [index for index in found if not index.effort.is_exhausted and self.covers(endpoint, index.revision)]
 
     def _find_scopes(self, endpoints: list[SeenEndpoint]) -> dict[str, str]:
         """Of descriptions that name neither service nor host: the service they fit most."""
@@ -141,13 +243,14 @@ class SpecBook:
     def is_in_force(self, revision: Revision) -> bool:
         """Whether it is about any endpoint that there may be."""
         fit = self._fits.get(revision.name)
-        return not revision.place or (fit is not None and bool(fit.heads))
+        return bool(fit.heads) if fit is not None else not revision.place
 
     def covers(self, endpoint: SeenEndpoint, revision: Revision) -> bool:
         """Whether a description is about this endpoint's service."""
+        if not self.is_in_force(revision):
+            return False
         if revision.place:
-            fit = self._fits.get(revision.name)
-            return fit is not None and revision.service == endpoint.service and fit.has(endpoint.template)
+            return revision.service == endpoint.service and self._fits[revision.name].has(endpoint.template)
         if revision.service:
             return revision.service in (endpoint.service, endpoint.workload)
         if revision.spec.hosts:
@@ -157,7 +260,7 @@ class SpecBook:
 
     def find(self, endpoint: SeenEndpoint) -> tuple[Match | None, Match | None, str]:
         """(operation in force, operation of an older version only, name of a description that covers it)."""
-        covering = [index for index in self._indexes if self.covers(endpoint, index.revision)]
+        covering = self._list_covering(endpoint)
         given = [index for index in covering if not index.revision.place]
         if any(index.revision.is_current for index in given):
             covering = given
@@ -206,20 +309,3 @@ def _describe(match: Match, *, is_zombie: bool) -> EndpointSpec:
 def split_path(path: str) -> list[str]:
     """Segments of a path."""
     return [segment for segment in path.split("/") if segment]
-
-
-def _fit(described: list[str], seen: list[str]) -> int:
-    """Literals that are equal; -1 where the paths are not the same."""
-    literals = 0
-    for one, other in zip(described, seen, strict=True):
-        if one == other and not PARAMETER.search(one):
-            literals += 1
-        elif not PARAMETER.search(one) or not _fits_part(one, other):
-            return -1
-    return literals
-
-
-def _fits_part(described: str, seen: str) -> bool:
-    """`{id}.json` fits `{file_id}.json` and `report.json`, not `{id}`."""
-    pattern = ".+".join(re.escape(part) for part in PARAMETER.split(described))
-    return re.fullmatch(pattern, seen) is not None

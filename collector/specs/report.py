@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from collector.core.budget import check_budget
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
 from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
 from collector.specs.assessment import SERVED_NAMES, list_endpoints
@@ -153,6 +154,7 @@ def _find(book: SpecBook, endpoint: SeenEndpoint) -> Match | None:
 
 
 def _compare(described: Described | None, schema: EndpointSchema, match: Match | None) -> tuple[Drift, ...]:
+    check_budget()
     if described is None or match is None:
         return ()
     seen = Seen(

@@ -9,9 +9,11 @@ import dataclasses
 import queue
 import re
 import struct
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -19,24 +21,32 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
+from collector.core.budget import check_budget, find_budget
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout
 
 _CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
-CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
+# One each for the writer, housekeeping, the detectors' alerts, and for each request that may run at once
+# (collector/api/request_queue.py): whoever writes never waits for whoever reads.
+CLIENT_COUNT = 6
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
 QUERY_TIMEOUT_SECONDS = 30
+# Of a statement with a time limit, which somebody asked for. The longest lists of ours have 200,000 rows.
+STATEMENT_MEMORY_BYTES = 400_000_000
+STATEMENT_ROWS_MAX = 250_000
 # Of the engine's errors (ErrorCodes.cpp): what whoever asked can do about some of them.
 _CODE = re.compile(r"Code: (\d+)\.")
 _ADVICE: Mapping[int, str] = {
     159: "it took too long, so ask for a shorter time",
     160: "it would take too long, so ask for a shorter time",
     241: "it is out of memory, so ask for a shorter time or set store_url to a ClickHouse server",
+    396: "it has too many rows, so ask for a shorter time",
 }
 # Statements and parameters that the engine cannot read, or that name what is not there.
 _REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
+_LOOK_SECONDS = 0.1  # Between two looks of a caller under a budget who waits for a client.
 # The reason inside urllib3's long text on a connection that did not come about.
 _NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
 
@@ -71,7 +81,10 @@ class ClickHouseStore:
         self._clients: list[Any] = []
         self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self._ending = threading.Lock()  # Of the client that ends statements of others.
         try:
+            self._ender = open_client()
+            self._clients.append(self._ender)
             for _ in range(CLIENT_COUNT):
                 client = open_client()
                 self._clients.append(client)
@@ -94,12 +107,12 @@ class ClickHouseStore:
         return self._layout
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        with self._borrow() as client:
-            return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
+        with self._borrow() as client, self._bound() as settings:
+            return list(client.query(sql, parameters=dict(parameters or {}), settings=settings).result_rows)
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        with self._borrow() as client:
-            result = client.query(sql, parameters=dict(parameters or {}))
+        with self._borrow() as client, self._bound() as settings:
+            result = client.query(sql, parameters=dict(parameters or {}), settings=settings)
             if result.column_names:
                 columns = result.result_columns or [[] for _ in result.column_names]
                 return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
@@ -143,14 +156,41 @@ class ClickHouseStore:
 
     @contextmanager
     def _borrow(self) -> Iterator[Any]:
-        """A client of the pool; what it raises becomes a StoreError."""
-        client = self._idle.get()
+        """A client of the pool; what it raises becomes a StoreError, or a BudgetError where that is the reason."""
+        client = self._take_client()
         try:
             yield client
         except (ClickHouseError, RuntimeError, OSError) as error:
+            check_budget()
             raise make_store_error(error) from error
         finally:
             self._idle.put(client)
+
+    def _take_client(self) -> Any:
+        while True:
+            check_budget()
+            with suppress(queue.Empty):
+                return self._idle.get(timeout=None if find_budget() is None else _LOOK_SECONDS)
+
+    @contextmanager
+    def _bound(self) -> Iterator[dict[str, Any]]:
+        """Settings of a statement under the caller's budget. Within it, cancelling the budget ends the statement."""
+        budget = find_budget()
+        if budget is None:
+            yield {}
+            return
+        settings: dict[str, Any] = {"log_comment": budget.label}
+        if (left := budget.left_seconds) is not None:
+            settings["max_execution_time"] = max(left, _LOOK_SECONDS)
+            settings["max_memory_usage"] = STATEMENT_MEMORY_BYTES
+            settings["max_result_rows"] = STATEMENT_ROWS_MAX
+        with budget.interrupted_by(partial(self._end_statement, budget.label)):
+            yield settings
+
+    def _end_statement(self, label: str) -> None:
+        """Asks the engine to end what runs under a label; a store that does not allow it has its time limit."""
+        with self._ending, suppress(ClickHouseError, RuntimeError, OSError):
+            self._ender.command(f"KILL QUERY WHERE Settings['log_comment'] = '{label}' ASYNC")
 
 
 def open_server(url: str) -> ClickHouseStore:

@@ -2,6 +2,9 @@
 
     scripts/bench transport [--batches N]
 
+The first lines are of the work on a batch between both: parsed, converted and serialised, with and without the check of
+what its sensor may say (collector/receiver/witness.py), for batches with different numbers of routes.
+
 `clear`: gRPC on loopback; `grpc`: TLS that gRPC ends; `gate`: TLS that collector/trust/tls_terminator.py ends in
 front of it. A batch has 68,000 bytes, as 1,000 rows take; random ones, so that nothing is compressed on the way.
 """
@@ -21,13 +24,21 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from apidae.v1 import data_pb2
 
+from collector.receiver.convert import RouteCache, convert_batch, count_unknown
+from collector.receiver.sensors import Greeting
+from collector.receiver.witness import WitnessBook
+from collector.storage.columns import RowBatch
 from collector.trust.authority import issue_server_certificate, make_authority
 from collector.trust.tls_terminator import RefusalLog, TerminatorLimits, TlsTerminator
+from common.keyed_hash import compute_route_id
+from tests.collector.wire_batches import NOW, make_batch
 
 BATCH_BYTES = 68_000
 STREAMS = 8
 WAYS = ("clear", "grpc", "gate")
+ROUTES, CHECKED_BATCHES = (10, 100, 300), 200
 _METHOD = "/bench/send"
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
@@ -128,6 +139,66 @@ def open_gate(directory: Path) -> TlsTerminator:
     return TlsTerminator(listener, find_context=lambda: context, refusals=RefusalLog(time.monotonic), limits=limits)
 
 
+def make_routed_batch(routes: int) -> bytes:
+    """Of 1,000 rows over so many routes of four segments, with the ids that the collector computes."""
+    batch = make_batch(rows=1_000, node="node-1")
+    batch.services[0].cluster, batch.services[0].host_name = "c", "node-1"
+    del batch.routes[:]
+    for number in range(routes):
+        route = batch.routes.add(route_id=1, service=0, host=1, method=2)
+        for place in range(3):
+            batch.strings.append(f"segment{number}-{place}")
+            route.segments.add(kind=data_pb2.SEGMENT_KIND_LITERAL, text=len(batch.strings) - 1)
+        route.segments.add(kind=data_pb2.SEGMENT_KIND_INTEGER)
+    batch.rows.route[:] = [row % routes for row in range(1_000)]
+    converted = convert_batch(batch, NOW)
+    assert isinstance(converted, RowBatch)
+    for wire, one in zip(batch.routes, converted.routes, strict=True):
+        wire.route_id = compute_route_id(one.service, one.host, one.method, one.segments, one.has_trailing_slash)
+    return batch.SerializeToString()
+
+
+def measure_check(routes: int, batches: int) -> dict[str, Any]:
+    """CPU of a batch between the transport and the log, the best of five rounds."""
+    wire, book = make_routed_batch(routes), WitnessBook(lambda *_: True, lambda: NOW)
+    witness, plain = book.open("node-1"), RouteCache(routes)
+    greeting = Greeting(
+        cluster="c",
+        node="node-1",
+        boot_id="boot-1",
+        key_id=1,
+        version="",
+        kernel_release="",
+        policy_epoch=0,
+        features=frozenset(),
+        name="node-1",
+    )
+
+    def work(*, is_checked: bool) -> float:
+        begin = time.process_time()
+        for _ in range(batches):
+            batch = data_pb2.Batch.FromString(wire)
+            if is_checked:
+                witness.bind_batch(batch, greeting)
+            rows = convert_batch(batch, NOW, book.routes.converted if is_checked else plain)
+            assert isinstance(rows, RowBatch)
+            if is_checked:
+                witness.check_routes(batch, rows.routes, {}, book.routes)
+            count_unknown(batch)
+            batch.SerializeToString()
+        return (time.process_time() - begin) / batches * 1e6
+
+    without = min(work(is_checked=False) for _ in range(5))
+    checked = min(work(is_checked=True) for _ in range(5))
+    return {
+        "way": "work",
+        "routes": routes,
+        "cpu_us_per_batch": round(checked),
+        "cpu_us_unchecked": round(without),
+        "check_ratio": round((checked - without) / checked, 3),
+    }
+
+
 def measure_cpu() -> float:
     """Of this process and its threads, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -138,6 +209,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=3_000, help="of each way; a multiple of 8")
     batches = parser.parse_args().batches // STREAMS * STREAMS
+    for routes in ROUTES:
+        print(json.dumps(measure_check(routes, CHECKED_BATCHES)), flush=True)
     with tempfile.TemporaryDirectory() as name:
         make_files(Path(name))
         for way in WAYS:

@@ -16,7 +16,8 @@ _HEAD: Final = """# Commands
 `scripts/generate` makes this page from the programs; `apidae COMMAND --help` says the same.
 
 - Commands with `--url` and `--token` ask a running collector. Set `APIDAE_URL` and `APIDAE_TOKEN` once instead.
-- The exit status is 0 on success, 1 after an error and 2 for a wrong command line.
+- The exit status is 0 on success, 1 after an error and 2 for a wrong command line. `apidae collector` ends with 3 where
+  its stop had to cut work off after 10 s.
 - Every command also has `--help`.
 """
 

@@ -1,8 +1,8 @@
 """The sensor's commands: run a sensor, preflight, pause, resume, detach, enrol, and the local enforcement switch.
 
-Standard output is for programs: one JSON line when the sensor captures. Standard error has the log as JSON lines, and
-one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for
-an unknown flag.
+Standard output is for programs: one JSON line when the sensor captures. Standard error has the log, and one sentence
+when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for an unknown
+flag.
 
 `apidae enroll` takes a one-time token and stores this node's certificate in the state directory. The token comes from a
 file, from APIDAE_ENROLLMENT_TOKEN, or from the terminal or a pipe. It never comes from the command line, where `ps`
@@ -29,6 +29,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 import typer
 
 from common.flags import with_flags
+from common.log_lines import escape, open_log
 from common.settings import ConfigError, split_address
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
@@ -363,33 +364,13 @@ def _tell_time() -> str:
 
 
 def _fail(sentence: str) -> NoReturn:
-    typer.echo(f"apidae: {sentence}", err=True)
+    typer.echo(f"apidae: {escape(sentence)}", err=True)
     raise typer.Exit(1)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339), level, logger, message; of a failure how often it came so far, and its
-    traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info and record.exc_info[1] is not None:
-            line["failures"] = getattr(record, "failures", 1)
-            line["traceback"] = format_failure(record.exc_info[1])
-        return json.dumps(line)
 
 
 def _configure_logging(settings: SensorSettings) -> Failures:
     """The log on standard error; gives the filter that counts what fails."""
-    handler, failures = logging.StreamHandler(sys.stderr), Failures()
-    handler.setFormatter(JsonFormatter())
-    handler.addFilter(failures)
-    logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler], force=True)
+    failures = Failures()
+    open_log(settings.log_level.value, describe_failure=format_failure, record_filter=failures)
     threading.excepthook = log_thread_failure
     return failures

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
+from collector.core.budget import check_budget
 from collector.core.kinds import BITS, RPC_BITS, Protocol
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
@@ -268,6 +269,7 @@ class Catalogue:
             raise
         moved = 0
         for routes in siblings.values():
+            check_budget()
             evidence = [
                 RouteEvidence(
                     route=route,

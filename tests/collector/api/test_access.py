@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from collector.api.access import Access, Authenticator, RequestLimits
+from collector.core.budget import BudgetBook
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
 
@@ -76,7 +77,9 @@ def test_no_path_leads_past_the_token(rest: str, method: str) -> None:
     async def send(message: Message) -> None:
         pass
 
-    layer = Access(app, authenticator=Authenticator(token=TOKEN, clock=lambda: 0.0), limits=RequestLimits())
+    layer = Access(
+        app, authenticator=Authenticator(token=TOKEN, clock=lambda: 0.0), budgets=BudgetBook(), limits=RequestLimits()
+    )
     scope = {"type": "http", "method": method, "path": f"/{rest}", "query_string": b"", "headers": []}
     coroutine = layer(scope, receive, send)
     with pytest.raises(StopIteration):

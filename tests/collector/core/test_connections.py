@@ -1,6 +1,7 @@
 """The table of open connections: who gives way to whom."""
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -104,3 +105,44 @@ def test_where_the_system_gives_no_socket_who_waits_longest_gives_its_own() -> N
     asyncio.run(main())
     assert ended == ["a", "b"]
     assert told[0] == (None, "Invalid argument")
+
+
+def test_many_that_wait_are_taken_in_few_turns_and_who_is_displaced_before_it_began_is_closed() -> None:
+    """Turns of the loop, for each takes milliseconds where threads compete for the interpreter."""
+    count, limit = 300, 3
+
+    async def run() -> tuple[int, int]:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(count)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(count)]
+        table = ConnectionTable(limit=limit, waiting_limit=limit)
+
+        async def take(accepted: socket.socket, connection: Connection) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                accepted.close()
+                table.close(connection)
+
+        accepting = asyncio.create_task(accept_connections(listener, table, take, lambda *_: None))
+        turns = 0
+        while table.counts.seen < count:
+            await asyncio.sleep(0)
+            turns += 1
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        closed = 0
+        for client in clients:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                closed += client.recv(1) == b""
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        for client in (*clients, listener):
+            client.close()
+        return turns, closed
+
+    turns, closed = asyncio.run(run())
+    assert turns < count // 10
+    assert closed == count - limit

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.cli.client import FORMULA_STARTS, write_cell
+from collector.cli.client import FORMULA_STARTS, say, write_cell
 from collector.inventory.endpoints.endpoint import compute_percentiles, compute_quantiles
 from collector.inventory.query import Cursor, CursorError, read_cursor, write_cursor
 
@@ -54,3 +54,11 @@ def test_no_cell_starts_a_formula_or_steers_a_terminal(text: str) -> None:
 @pytest.mark.parametrize("text", [" =1+1", "\u3000=1", "\uff1d1", "\t=1", "@x", "-1+1|cmd"])
 def test_formulas_behind_spaces_and_in_full_width_are_texts(text: str) -> None:
     assert str(write_cell(text)).startswith(("'", "\ufffd"))
+
+
+def test_a_sentence_that_quotes_others_is_one_line_that_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("Node n: no\n\x1b[2KAll is well\r\u202e\x9b1m", err=True)
+    say("Zürich: 3 Zeilen")
+    printed = capsys.readouterr()
+    assert printed.err == "Node n: no\\n\\x1b[2KAll is well\\r\\u202e\\x9b1m\n"
+    assert printed.out == "Zürich: 3 Zeilen\n"

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from apidae.v1 import data_pb2
 
 from collector.alerting.self_monitoring import look_at_claims
+from collector.core.rows import Service
 from collector.receiver import witness as module
 from collector.receiver.convert import convert_batch
 from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
@@ -15,7 +17,7 @@ from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
 from collector.receiver.witness import DailyUse, Witness, WitnessBook
 from collector.storage.columns import RowBatch
-from common.keyed_hash import hash_value
+from common.keyed_hash import compute_route_id, hash_value
 from tests.collector.wire_batches import NOW, make_batch
 
 SECRET = b"0123456789abcdef"
@@ -45,10 +47,10 @@ class Fleet:
         return (node, namespace, workload) == ("node-1", "shop", "cart") if cluster == "east" else None
 
     def take(self, batch: data_pb2.Batch) -> RowBatch:
-        self.witness.bind_batch(batch, GREETING, {1: SECRET})
-        rows = convert_batch(batch, self.now)
+        self.witness.bind_batch(batch, GREETING)
+        rows = convert_batch(batch, self.now, self.book.routes.converted)
         assert isinstance(rows, RowBatch)
-        self.witness.number_routes(batch, rows.routes)
+        self.witness.check_routes(batch, rows.routes, {1: SECRET}, self.book.routes)
         rows = convert_batch(batch, self.now)
         assert isinstance(rows, RowBatch)
         return rows
@@ -128,7 +130,7 @@ def test_a_service_that_is_an_address_is_at_the_other_end_or_the_nodes_own() -> 
 def test_without_a_watch_of_the_cluster_the_sensor_is_believed_and_counted() -> None:
     fleet = Fleet()
     batch = make_own_batch(set_kubernetes("shop", "pay"))
-    fleet.witness.bind_batch(batch, replace(GREETING, cluster="unwatched"), {})
+    fleet.witness.bind_batch(batch, replace(GREETING, cluster="unwatched"))
     assert batch.services[0].workload == "pay" and batch.services[0].cluster == "unwatched"
     assert fleet.book.counts.services_unproved == 1
 
@@ -261,5 +263,41 @@ def test_a_malformed_batch_is_left_to_the_converter() -> None:
     batch.routes[0].service = 9
     batch.rows.route[0] = 500
     batch.rows.role.append(1)
-    Fleet().witness.bind_batch(batch, GREETING, {})
+    Fleet().witness.bind_batch(batch, GREETING)
     assert not isinstance(convert_batch(batch, NOW), RowBatch)
+
+
+def test_what_was_checked_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+
+    def compute(service: Service, host: str, *rest: Any) -> int:
+        computed.append(host)
+        return compute_route_id(service, host, *rest)
+
+    monkeypatch.setattr(module, "compute_route_id", compute)
+    fleet = Fleet()
+    first = fleet.take(make_own_batch())
+    again = fleet.take(make_own_batch())
+    assert [route.route_id for route in again.routes] == [route.route_id for route in first.routes]
+    assert len(computed) == len(first.routes)
+    # The same id of the sensor's and another host: another route.
+    other = fleet.take(make_own_batch(lambda batch: batch.strings.__setitem__(1, "other.test")))
+    assert {route.route_id for route in other.routes}.isdisjoint(route.route_id for route in first.routes)
+    assert len(computed) == 2 * len(first.routes)
+
+
+def test_a_text_is_checked_under_the_key_of_its_batch() -> None:
+    def reveal(key_id: int) -> Callable[[data_pb2.Batch], None]:
+        def change(batch: data_pb2.Batch) -> None:
+            batch.key_id = key_id
+            batch.strings.append("orders")
+            segment = batch.routes[0].segments[1]
+            segment.kind, segment.text = data_pb2.SEGMENT_KIND_WORD, len(batch.strings) - 1
+            segment.hash = hash_value(SECRET, b"orders")
+
+        return change
+
+    fleet = Fleet()
+    texts = [fleet.take(make_own_batch(reveal(key_id))).routes[0].segments[1].text for key_id in (1, 2, 1, 2)]
+    assert texts == ["orders", "", "orders", ""]
+    assert fleet.book.counts.words_untrue == 2

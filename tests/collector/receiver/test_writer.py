@@ -258,3 +258,18 @@ def test_kinds_below_zero_are_stored(wal: Wal, tmp_path: Path) -> None:
     writer.learn_routes()
     assert writer.drain() == 1
     assert (len(store.routes), store.count("rows_minute")) == (2, 6)
+
+
+def test_a_backlog_does_not_keep_a_process_that_ends(wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that is under way is stored; the rest is there at the next start."""
+    monkeypatch.setattr("collector.receiver.writer.CLAIM_BYTES", 1)
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1, 2, 3)
+    answers = iter([False, True])
+    assert writer.drain(lambda: next(answers)) == 1
+    again = make_writer(wal, store, tmp_path)
+    again.learn_routes()
+    assert again.drain() == 2
+    assert store.count("rows_minute") == 3 * 6

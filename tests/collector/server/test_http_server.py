@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from collector.api.access import BodyLimit, RequestLimits
+from collector.api.request_queue import QueueLimits
 from collector.core.connections import Connection
 from collector.server.http_server import HttpConnection, HttpLimits, HttpServer
 from tests.collector.http_serving import (
@@ -305,7 +306,9 @@ def test_requests_that_wait_for_the_store_do_not_stop_health_checks() -> None:
     store = StuckReader()
 
     async def run() -> tuple[list[int], list[int], list[int]]:
-        app = make_app(store=store, limits=RequestLimits(requests=60))
+        app = make_app(
+            store=store, limits=RequestLimits(queue=QueueLimits(entered=60, waiting_seconds=DEADLINE_SECONDS))
+        )
         async with serve(app) as (_, port):
             close = "Connection: close"
             question = write_head("GET", "/api/v1/sensors", close, token=TOKEN)

@@ -1,12 +1,20 @@
-"""The collector ends within its deadline, whatever its threads are doing."""
+"""The collector ends within its deadline, whatever its threads are doing, and its exit status says how."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.collector.running import clean_environment
+from collector.core.budget import BudgetBook, check_budget
+from collector.server.compose import Job
+from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED, repeat_jobs
+from tests.collector.running import RunningCollector, clean_environment
+from tests.waiting import wait_in_loop
 
 _PROGRAM = """
 import threading, time
@@ -14,16 +22,69 @@ from concurrent.futures import ThreadPoolExecutor
 from collector.server.run import end_at_deadline
 threading.Thread(target=time.sleep, args=(BUSY,)).start()
 ThreadPoolExecutor().submit(time.sleep, BUSY)
-end_at_deadline(DEADLINE)
+end_at_deadline(DEADLINE, 3)
 """
 
 
-@pytest.mark.parametrize(("busy", "deadline", "is_cut"), [(600, 1, True), (0, 600, False)])
-def test_a_process_ends_at_its_deadline_or_before(busy: int, deadline: int, is_cut: bool) -> None:
+@pytest.mark.parametrize(("busy", "deadline", "status"), [(600, 1, 3), (0, 600, 0)])
+def test_a_process_ends_at_its_deadline_or_before(busy: int, deadline: int, status: int) -> None:
     program = _PROGRAM.replace("BUSY", str(busy)).replace("DEADLINE", str(deadline))
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0 and time.monotonic() - began < 120
-    assert ("Work was still under way 1 s after the stop" in done.stderr) is is_cut
+    assert done.returncode == status and time.monotonic() - began < 120
+    assert ("Work was still under way 1 s after the stop" in done.stderr) is bool(status)
+
+
+def test_a_stop_ends_housekeeping_that_is_under_way() -> None:
+    book, errors, begun = BudgetBook(), list[Exception](), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        while True:
+            check_budget()
+            time.sleep(0.001)
+
+    async def main() -> None:
+        repeating = asyncio.create_task(repeat_jobs([Job(works=(work,))], errors.append, book))
+        await wait_in_loop(begun.is_set)
+        book.stop()
+        await repeating
+
+    asyncio.run(main())
+    assert not errors and len(book) == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("make_break", ["jobs", "thread"])
+def test_the_exit_status_says_what_began_the_end_and_whether_work_was_cut_off(tmp_path: Path, make_break: str) -> None:
+    """A task of the collector's own that ends is a failure. After a signal, only work that was cut off is."""
+    constants: dict[str, object] = {"collector.server.run.STOP_SECONDS_MAX": 2.0}
+    if make_break == "jobs":
+        constants["collector.server.run.ROUND_SECONDS"] = "no number"
+    else:
+        constants["collector.server.run._POLL_SECONDS"] = 3_600.0  # The detectors' thread does not see the stop.
+    collector = RunningCollector(tmp_path, "--no-auth", constants=constants)
+    if make_break == "jobs":
+        assert collector.process.wait(60) == EXIT_FAILED
+        collector.stop()
+        assert "housekeeping ended by itself" in "".join(collector.errors)
+    else:
+        began = time.monotonic()
+        assert collector.stop() == EXIT_CUT_OFF
+        assert time.monotonic() - began < 60
+
+
+@pytest.mark.e2e
+def test_a_stop_ends_a_statement_of_the_engine(tmp_path: Path) -> None:
+    """The client of the statement hears of the stop, and nothing has to be cut off."""
+    endless = "SELECT count() FROM numbers(1000000000000) WHERE modulo(cityHash64(number), 7) = 3"
+    collector = RunningCollector(tmp_path, "--no-auth", constants={"collector.specs.report._SAYING": endless})
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(collector.get("/specs")))
+    asking.start()
+    time.sleep(1)  # Long enough for the statement to begin; the stop ends it before it begins, too.
+    assert collector.stop() == 0
+    asking.join(60)
+    assert answers[0].status_code == 503 and "the collector is stopping" in answers[0].json()["detail"]

@@ -249,3 +249,11 @@ def test_calls_of_another_service_do_not_count() -> None:
     own = _revise(_write(["/orders", "/carts"]))
     seen = [*_see({"/orders": 9, "/carts": 9}, service="elsewhere:80"), *_see({"/a": 1, "/b": 1})]
     assert _assess(own, seen).extent is Extent.NONE
+
+
+def test_a_document_that_is_too_costly_to_compare_is_not_in_force_and_says_why() -> None:
+    paths = [f"/v1/{{id}}.x{number}" for number in range(9_999)]
+    seen = _see({f"/v1/page{number}": 1 for number in range(600)})
+    assessed = _assess(_revise(_write(paths, servers=[{"url": "https://gateway.example"}])), seen)
+    assert (assessed.extent, assessed.fit.heads) == (Extent.NONE, frozenset())
+    assert "takes more than 5,000,000 comparisons" in assessed.reason

@@ -1,13 +1,27 @@
 """Which operation an endpoint is, and what follows: documented, shadow, zombie; by service, host and best fit."""
 
 import json
+import re
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from collector.core.budget import BudgetBook, StoppedError
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.specs.document import SpecError, read_spec
-from collector.specs.matching import Revision, SeenEndpoint, SpecBook, assess_endpoint
+from collector.specs.matching import (
+    PARAMETER,
+    Effort,
+    Index,
+    Revision,
+    SeenEndpoint,
+    SpecBook,
+    assess_endpoint,
+    split_path,
+)
 
 PATHS: dict[str, Any] = {
     "/orders/{id}": {"get": {"operationId": "getOrder", "responses": {}}},
@@ -158,3 +172,102 @@ def test_odd_parts_are_skipped_and_loops_end() -> None:
     )
     assert [one.path for one in spec.operations] == ["/a"]
     assert spec.resolve({"$ref": "#/x"}) == {}
+
+
+_SEGMENTS = st.sampled_from(["a", "b", "{x}", "{y}", "a{x}", "{x}.json", "{x}{y}", "a{x}b{y}"])
+_PATHS = st.lists(st.lists(_SEGMENTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts)), max_size=8)
+_SEEN = st.lists(
+    st.sampled_from(["a", "b", "ab", "aab", "{id}", "x.json", ".json", "{id}.json"]), min_size=1, max_size=3
+)
+
+
+@given(paths=_PATHS, seen=_SEEN)
+def test_what_is_found_has_as_many_literals_as_any_operation_that_fits(paths: list[str], seen: list[str]) -> None:
+    """Compared with every operation in turn, by regular expressions."""
+
+    def count_literals(path: str) -> int:
+        described = split_path(path)
+        if len(described) != len(seen):
+            return -1
+        literals = 0
+        for one, other in zip(described, seen, strict=True):
+            is_literal = not PARAMETER.search(one)
+            pattern = ".+".join(re.escape(part) for part in PARAMETER.split(one))
+            if not (one == other if is_literal else re.fullmatch(pattern, other)):
+                return -1
+            literals += is_literal
+        return literals
+
+    revision = _revision(_document(paths={path: {"get": {}} for path in paths}), service="shop")
+    found = Index(revision, [""], Effort()).find("GET", "/" + "/".join(seen))
+    most = max(map(count_literals, paths), default=-1)
+    assert (count_literals(found.http_route) if found is not None else -1) == most
+
+
+def test_a_segment_of_many_parameters_takes_linear_time() -> None:
+    """A regular expression would try 40 places for each of 20 parameters, and hold every other thread meanwhile."""
+    path = "/" + "".join(f"{{p{number}}}a" for number in range(20)) + "!"
+    revision = _revision(_document(paths={path: {"get": {}}}), service="shop")
+    assert Index(revision, [""], Effort()).find("GET", "/" + "a" * 60) is None
+
+
+def test_a_description_of_many_patterns_beside_each_other_is_skipped() -> None:
+    paths = {f"/{{id}}.x{number}": {"get": {}} for number in range(9_999)}
+    revision = _revision(_document(paths=paths), service="shop")
+    book = SpecBook([revision], [])
+    seen = [_seen(f"/page{number}.html") for number in range(1_000)]
+    statuses = [assess_endpoint(one, book).status for one in seen]
+    assert book.list_exhausted() == {"shop"}
+    assert statuses[0] is SpecStatus.SHADOW and statuses[-1] is SpecStatus.NONE
+
+
+def test_a_large_description_is_compared_with_many_endpoints() -> None:
+    paths = {f"/v1/items{number}/{{id}}": {"get": {}} for number in range(9_999)}
+    book = SpecBook([_revision(_document(paths=paths), service="shop")], [])
+    seen = [_seen(f"/v1/items{number}/{{item_id}}") for number in range(0, 20_000, 2)]
+    found = Counter(assess_endpoint(one, book).status for one in seen)
+    assert not book.list_exhausted()
+    assert found == {SpecStatus.DOCUMENTED: 5_000, SpecStatus.SHADOW: 5_000}
+
+
+def test_comparing_ends_with_the_budget() -> None:
+    book = SpecBook([_revision(_document(), service="shop")], [])
+    with BudgetBook().open() as budget, pytest.raises(StoppedError):
+        budget.cancel()
+        assess_endpoint(_seen("/orders/latest"), book)
+
+
+def _repeat(first: str, line: str) -> str:
+    """Eight values, each of which names the one before ten times."""
+    lines = [line.format(n=n, before=", ".join([f"*a{n - 1}"] * 10)) for n in range(1, 9)]
+    return "\n".join([f"a0: &a0 {first}", *lines, "openapi: 3.1.0", "info: {title: *a8}", "paths: {}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (_repeat("[x, x]", "a{n}: &a{n} [{before}]"), "more than 300000 values, aliases written out"),
+        (_repeat("{k: v}", "a{n}: &a{n} {{<<: [{before}], k{n}: v}}"), "more than 300000 values, aliases written out"),
+        ("openapi: 3.1.0\ninfo: &i {title: *i}\npaths: {}", r"an alias within itself \(\*i\)"),
+        ("openapi: 3.1.0\npaths: [" + "1, " * 300_001 + "]", "more than 300000 values"),
+    ],
+)
+def test_yaml_that_grows_when_it_is_read_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        read_spec(text)
+
+
+def test_aliases_of_an_ordinary_document_are_read() -> None:
+    text = "openapi: 3.0.3\npaths:\n  /a: &a {get: {deprecated: true}}\n  /b: *a\n  /c: {<<: *a, put: {}}\n"
+    assert [(one.method, one.path) for one in read_spec(text).operations] == [
+        ("GET", "/a"),
+        ("GET", "/b"),
+        ("GET", "/c"),
+        ("PUT", "/c"),
+    ]
+
+
+def test_reading_ends_with_the_budget() -> None:
+    with BudgetBook().open() as budget, pytest.raises(StoppedError):
+        budget.cancel()
+        read_spec("openapi: 3.1.0\npaths: {}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sensor.cli.commands import JsonFormatter
+from common.log_lines import LineFormatter
 from sensor.core.health import (
     LOG_INTERVAL_SECONDS,
     MAX_KINDS,
@@ -38,7 +38,7 @@ class Log:
         self.lines: list[dict[str, object]] = []
         self.handler = logging.Handler()
         self.handler.emit = lambda record: self.lines.append(json.loads(self.handler.format(record)))  # type: ignore[method-assign]
-        self.handler.setFormatter(JsonFormatter())
+        self.handler.setFormatter(LineFormatter(is_json=True, describe_failure=format_failure))
         self.handler.addFilter(self.failures)
         self.logger = logging.getLogger("sensor.room")
 
