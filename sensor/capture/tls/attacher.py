@@ -21,11 +21,11 @@ from typing import Final, Protocol
 
 from common.token_bucket import TokenBucket
 from sensor.capture.tls.duty import DutyCycle
-from sensor.capture.tls.finder import Found
+from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
-from sensor.capture.tls.sandbox import SearchError
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.core.sandbox import SandboxError, Task
 from sensor.ebpf.uprobes import TlsProgram
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,10 @@ class ProbedFile:
 
 
 class Searcher(Protocol):
-    """Finds the places in a file (sensor.capture.tls.sandbox.FileSearcher)."""
+    """Finds the places in a file (sensor.core.sandbox.Sandbox)."""
 
-    def search(self, fd: int, name: str) -> Found:
-        """Raises OSError, SearchError."""
+    def run(self, task: Task[Found], fd: int, argument: str) -> Found:
+        """Raises OSError, SandboxError."""
 
     def close_idle(self) -> None: ...
 
@@ -372,11 +372,11 @@ class Attacher:
     def _search(self, one: MappedFile, fd: int) -> tuple[tuple[Site, ...], str]:
         """The places of the file, none where nothing is probed, and its library. Raises OSError."""
         try:
-            found = self._searcher.search(fd, one.name.rpartition("/")[2])
+            found = self._searcher.run(search_file, fd, one.name.rpartition("/")[2])
             sites, work = found.sites, found.work
         except OSError:
             raise
-        except SearchError as error:
+        except SandboxError as error:
             self.failed_total += 1
             logger.warning("TLS of %s is not read: %s", one.name, error)
             sites, work = Sites(library="unknown", reason=f"It was not searched: {error}."), WORK_PER_SECOND

@@ -74,6 +74,9 @@ class SearcherHere:
     def __init__(self) -> None:
         self.search: Callable[[int, str], Found] = search_file
 
+    def run(self, task: Callable[[int, str], Found], fd: int, argument: str) -> Found:
+        return self.search(fd, argument)
+
     def close_idle(self) -> None: ...
 
     def close(self) -> None: ...

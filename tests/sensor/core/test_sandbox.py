@@ -1,0 +1,108 @@
+"""Files of others are read where they can do no harm: without rights, within bounds, and each for itself."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.core import sandbox
+from sensor.core.sandbox import Sandbox, SandboxError
+from tests.sensor.core import sandbox_tasks as tasks
+
+HOSTILE = [task for name, task in vars(tasks).items() if getattr(task, "__module__", "") == tasks.__name__]
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    opened = Sandbox(*HOSTILE, seconds_max=1)
+    yield opened
+    opened.close()
+
+
+def run(box: Sandbox, task: Callable[[int, str], str], argument: str = "it", path: Path | None = None) -> str:
+    descriptor = os.open(path or sys.executable, os.O_RDONLY)
+    try:
+        return box.run(task, descriptor, argument)
+    finally:
+        os.close(descriptor)
+
+
+EXPECTED = "it: b'\\x7fELF\\x02\\x01\\x01\\x00'"
+
+
+def test_a_task_reads_the_file_that_was_opened(box: Sandbox) -> None:
+    assert run(box, tasks.read_start) == EXPECTED
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_the_file(box: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="directory"):
+        run(box, tasks.read_start, path=tmp_path)
+
+
+def test_the_program_ends_when_it_is_idle_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Sandbox(tasks.read_start)
+    assert run(box, tasks.read_start) == EXPECTED
+    first = box._program
+    box.close_idle()
+    assert box._program is first and first is not None
+    monkeypatch.setattr(sandbox, "IDLE_SECONDS", 0)
+    box.close_idle()
+    assert box._program is None and first.returncode is not None
+    assert run(box, tasks.read_start) == EXPECTED
+    box.close()
+
+
+def test_a_program_that_was_killed_costs_one_file() -> None:
+    box = Sandbox(tasks.read_start)
+    assert run(box, tasks.read_start) == EXPECTED
+    assert box._program is not None
+    box._program.kill()
+    box._program.wait()
+    with pytest.raises(SandboxError, match="gave no answer"):
+        run(box, tasks.read_start)
+    assert run(box, tasks.read_start) == EXPECTED
+    box.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "refusal"),
+    [
+        (tasks.take_memory, "took more than 256 MB"),
+        (tasks.share_memory, "took more than 256 MB"),
+        (tasks.take_time, "took too much"),
+        (tasks.end, "ended its worker"),
+        (tasks.answer_at_length, "took too much"),
+        (tasks.answer_in_another_form, "another form"),
+        (tasks.answer_raw, "another form"),
+        (tasks.open_file, "Operation not permitted"),
+        (tasks.run_program, "Operation not permitted"),
+        (tasks.connect, "Operation not permitted"),
+        (tasks.start_process, "Operation not permitted"),
+        (tasks.signal_parent, "Operation not permitted"),
+        (tasks.limit_others, "Operation not permitted"),
+    ],
+)
+def test_what_a_worker_may_not_do(box: Sandbox, task: Callable[[int, str], str], refusal: str) -> None:
+    """Whatever the file makes it do; the next file is read as if nothing had been."""
+    with pytest.raises((SandboxError, OSError), match=refusal):
+        run(box, task, str(os.getpid()))
+    assert run(box, tasks.read_start) == EXPECTED
+
+
+def test_a_worker_reaches_no_log_and_no_other_answer(box: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
+    box.close()  # Its next program has the log of this test.
+    assert run(box, tasks.write_elsewhere) == "reached []"
+    assert run(box, tasks.answer_twice) == "sent []"
+    assert run(box, tasks.read_start) == EXPECTED
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root has capabilities, others have none to give up")
+def test_it_has_no_capabilities(box: Sandbox) -> None:
+    run(box, tasks.read_start)
+    assert box._program is not None
+    status = Path(f"/proc/{box._program.pid}/status").read_text()
+    lines = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert lines["CapPrm"] == lines["CapEff"] == "0" * 16 and lines["NoNewPrivs"] == "1"
