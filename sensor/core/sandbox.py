@@ -67,7 +67,9 @@ class Sandbox:
         """Starts nothing before the first file. `tasks` are functions of modules; `seconds_max`: of processor time, of
         a file."""
         self._numbers = {task: number for number, task in enumerate(tasks)}
-        self._decoders = {task: msgspec.msgpack.Decoder(get_type_hints(task)["return"]) for task in tasks}
+        self._decoders = {
+            task: msgspec.msgpack.Decoder(get_type_hints(task, include_extras=True)["return"]) for task in tasks
+        }
         self._seconds_max = seconds_max
         self._program: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None

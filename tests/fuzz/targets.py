@@ -35,7 +35,7 @@ from sensor.http.tls_hello import (
     parse_client_hello,
     parse_server_hello,
 )
-from tests.fuzz import captured, described, files, streams
+from tests.fuzz import captured, described, files, names, streams
 
 
 def fuzz_http1_head(data: bytes) -> None:
@@ -194,4 +194,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     **described.TARGETS,
     **files.TARGETS,
     **captured.TARGETS,
+    **names.TARGETS,
 }

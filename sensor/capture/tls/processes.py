@@ -28,6 +28,7 @@ from typing import Final
 from sensor.core.printable import make_path_printable
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import parse_cgroups
+from sensor.enrich.user_files import open_plain
 
 # Deeper ones count as the one above: a Pod's container lies at the fourth or fifth level.
 MAX_LEVELS: Final = 16
@@ -341,6 +342,6 @@ def _open(way: str, file: FileId) -> int:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or _make_id(file.device, status) != file:
             raise FileNotFoundError(errno.ENOENT, "another file is there by now", way)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        return open_plain(handle)
     finally:
         os.close(handle)

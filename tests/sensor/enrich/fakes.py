@@ -3,9 +3,17 @@ share.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
+from sensor.enrich import containers
 from sensor.enrich.sockets import NamespaceSockets, SocketReading, TcpSocket
+from sensor.enrich.user_files import FileReader
+
+# With a sandbox of its own, where no time passes and so nobody's is up.
+READER: Final = FileReader(lambda: 0.0)
+read_container = partial(containers.read_container, read=READER.read)
 
 
 class FakeClock:
