@@ -162,7 +162,7 @@ FILE_SECONDS_MAX: Final = 1
 # Who makes the sensor read files: time a second that goes to them, what they may save up, and answers that are kept.
 PAYERS_MAX: Final = 1_024
 PAYER_CORE_SHARE: Final = 0.01
-PAYER_SECONDS_MAX: Final = 2.0
+PAYER_SECONDS_MAX: Final = 1.0
 ANSWERS_MAX: Final = 32
 _LEVELS: Final = 3
 _MISSING: Final = object()

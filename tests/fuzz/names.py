@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import msgspec
 from apidae.v1 import stream_pb2
@@ -15,7 +15,6 @@ from apidae.v1 import stream_pb2
 from collector.receiver.reports import convert_coverage
 from common.kubernetes.objects import Part
 from sensor.core.printable import NAME_BYTES_MAX, make_printable
-from sensor.core.sandbox import Task
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.cgroup import own_path
 from sensor.enrich.cgroup_tree import list_mounts
@@ -25,23 +24,12 @@ from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.kubernetes.pod import PodObject, list_workloads, read_pod
 from sensor.enrich.processes import ProcessTable
 from sensor.enrich.program_files import ProgramFiles
-from sensor.enrich.user_files import UserTree
 from sensor.export.messages import write_coverage
-from tests.sensor.enrich.fakes import FakeClock, FakeSockets
+from tests.sensor.enrich.fakes import FakeClock, FakeSockets, read_here
 
-_T = TypeVar("_T")
 _FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONTAINER: Final = "c" * 64
 _NOW: Final = 1_800_000_000
-
-
-def read_here(tree: UserTree, path: str, task: Task[_T], argument: str = "", *, payer: str) -> _T | None:
-    """As a worker of the sandbox does it, in this process."""
-    try:
-        with tree.open_file(path, TASKS[task]) as descriptor:
-            return task(descriptor, argument)
-    except OSError:
-        return None
 
 
 def check_texts(*texts: str) -> None:
