@@ -32,10 +32,11 @@ from sensor.core.printable import NAME_BYTES_MAX
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.containers import ContainerTable, read_container
-from sensor.enrich.hidden import parse_unix
+from sensor.enrich.hidden import list_unix_listeners
 from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
 from sensor.enrich.program_files import ProgramFiles
 from sensor.enrich.programs import name_program
+from sensor.enrich.sockets import UnixSocket
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.export.messages import write_coverage, write_schemas
 from tests.sensor.enrich.fakes import read_here
@@ -207,8 +208,10 @@ def test_texts_of_containers_and_packages(name: bytes, other: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(names)
 def test_paths_of_unix_sockets(name: bytes) -> None:
-    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 7 /run/%s\n" % name[:100]
-    listeners = [one for part in line.splitlines(keepends=True) for one in parse_unix([part])]
+    path = UnixSocket(name=b"/run/" + name[:100], kind=1, state=10, inode=7, uid=0)
+    abstract = UnixSocket(name=b"\0" + name[:100], kind=1, state=10, inode=8, uid=0)
+    listeners = list_unix_listeners([path, abstract])
+    assert len(listeners) == 2
     ports = [
         PortCoverage(
             service=make_service(), protocol=PortProtocol.UNIX, connections=1, bytes=0, address=one.path, reason=""
