@@ -94,7 +94,7 @@ class Sandbox:
             if not answer.error:
                 found: _T = self._decoders[task].decode(answer.content)
                 return found
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:  # Of msgspec, and of text that is not UTF-8.
             raise SandboxError("the worker of the file gave an answer of another form") from error
         raise OSError(answer.error) if answer.is_os_error else SandboxError(answer.error)
 

@@ -191,10 +191,10 @@ def _read(fd: int) -> bytes:
 
 
 def _decode(content: bytes | msgspec.Raw, kind: type[_T]) -> _T:
-    """JSON of that type; an empty one where it is none."""
+    """JSON of that type; an empty one where it cannot be read."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):  # Of msgspec, and of text that is not UTF-8.
         return kind()
 
 

@@ -117,7 +117,7 @@ def dump_unix_sockets() -> list[UnixSocket]:
 
 
 def parse_unix_sockets(message: bytes) -> Iterator[UnixSocket]:
-    """The sockets with names of one message; what is cut or foreign is passed over."""
+    """The sockets with names of one message, without what is cut or foreign."""
     for kind, body in _parts(message):
         if kind != SOCK_DIAG_BY_FAMILY or len(body) < _UNIX_SOCKET.size:
             continue

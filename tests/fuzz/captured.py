@@ -1,5 +1,5 @@
 """What is fuzzed between the kernel and a call: what processes read and wrote (in the clear, by TLS), frames that the
-kernel cut, heads that are taught."""
+kernel cut, heads that the kernel matches."""
 
 from collections.abc import Callable, Iterator
 from typing import Final

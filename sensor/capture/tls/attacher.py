@@ -446,7 +446,7 @@ def check_found(found: Found, size: int) -> None:
         and all(_is_place(site, size) for site in (*sites.sites, *sites.plain))
     )
     if not is_plausible:
-        raise SandboxError("its search gave places that are none")
+        raise SandboxError("its search gave impossible places")
 
 
 def _is_place(site: Site, size: int) -> bool:

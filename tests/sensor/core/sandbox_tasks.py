@@ -9,6 +9,8 @@ import socket
 import sys
 from typing import Any
 
+import msgspec
+
 from sensor.core import sandbox
 
 NAME = "small answer"
@@ -93,6 +95,12 @@ def answer_in_another_form(fd: int, argument: str) -> str:
 def answer_raw(fd: int, argument: str) -> str:
     """Bytes that are no answer at all."""
     os.write(1, b"\xc1" * 100)
+    os._exit(0)
+
+
+def answer_in_no_utf8(fd: int, argument: str) -> str:
+    """A text, as its length says, of a byte that is not UTF-8."""
+    os.write(1, msgspec.msgpack.encode({"content": b"\xa1\xfe"}))
     os._exit(0)
 
 

@@ -76,6 +76,7 @@ def test_a_program_that_was_killed_costs_one_file() -> None:
         (tasks.answer_at_length, "took too much"),
         (tasks.answer_in_another_form, "another form"),
         (tasks.answer_raw, "another form"),
+        (tasks.answer_in_no_utf8, "another form"),
         (tasks.open_file, "Operation not permitted"),
         (tasks.run_program, "Operation not permitted"),
         (tasks.connect, "Operation not permitted"),

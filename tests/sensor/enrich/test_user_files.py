@@ -1,4 +1,4 @@
-"""Files that users and containers of a node chose: what is none makes nothing wait, stray, act or raise."""
+"""Files that users and containers of a node chose: nothing of them makes the sensor wait, stray, act or fail."""
 
 import fcntl
 import json

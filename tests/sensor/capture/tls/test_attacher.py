@@ -422,7 +422,7 @@ def test_places_that_no_search_gives_are_not_probed(node: Node, change: dict[str
     node.searcher.search = forge
     node.attacher.look()
     assert not node.prober.open and node.attacher.failed_total == 1
-    assert node.unread.why(10) == "It was not searched: its search gave places that are none."
+    assert node.unread.why(10) == "It was not searched: its search gave impossible places."
 
 
 @pytest.mark.parametrize(
