@@ -32,6 +32,8 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
 
+from sensor.core.printable import make_printable
+
 # Of one file, beside what the program has: memory of every kind (RLIMIT_AS).
 MEMORY_BYTES_MAX: Final = 256 << 20
 # Processor time of one file, and so many times as much by the clock, on a node that is busy.
@@ -41,6 +43,10 @@ IDLE_SECONDS: Final = 30.0
 # A message of a socket has at most some 200 KB where nobody raised net.core.wmem_max.
 ANSWER_BYTES_MAX: Final = 1 << 17
 _ARGUMENT_BYTES_MAX: Final = 4_096
+# What of the environment finds modules; the rest may hold tokens. Libraries of numpy start threads, which a fork would
+# not have.
+_VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
+_OWN_VARIABLES: Final = {"OPENBLAS_NUM_THREADS": "1"}
 
 _T = TypeVar("_T")
 # What a worker does with a descriptor and a text. It may raise OSError where the file cannot be read.
@@ -96,7 +102,8 @@ class Sandbox:
                 return found
         except (ValueError, RecursionError) as error:  # Of msgspec, and of text that is not UTF-8.
             raise SandboxError("the worker of the file gave an answer of another form") from error
-        raise OSError(answer.error) if answer.is_os_error else SandboxError(answer.error)
+        error_text = make_printable(answer.error)
+        raise OSError(error_text) if answer.is_os_error else SandboxError(error_text)
 
     def close_idle(self) -> None:
         """Ends the program where no file was read for a while."""
@@ -120,10 +127,9 @@ class Sandbox:
         names = [f"{task.__module__}:{task.__name__}" for task in self._numbers]
         with theirs:
             self._program = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._seconds_max), *names],
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(self._seconds_max), *names],
                 pass_fds=[theirs.fileno()],
-                # Libraries of numpy start threads, which a fork would not have.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                env={name: os.environ[name] for name in _VARIABLES if name in os.environ} | _OWN_VARIABLES,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )

@@ -104,5 +104,15 @@ def answer_in_no_utf8(fd: int, argument: str) -> str:
     os._exit(0)
 
 
+def read_environment(fd: int, argument: str) -> str:
+    return str(os.environ.get(argument))
+
+
+def refuse_at_length(fd: int, argument: str) -> str:
+    """With a reason of its own words, which is shown."""
+    os.write(1, msgspec.msgpack.encode({"error": "\x1b[31m" * 5_000, "is_os_error": bool(argument)}))
+    os._exit(0)
+
+
 def end(fd: int, argument: str) -> str:
     os._exit(3)

@@ -11,6 +11,7 @@ from sensor.core import sandbox
 from sensor.core.sandbox import Sandbox, SandboxError
 from tests.sensor.core import sandbox_tasks as tasks
 
+ROOT = Path(__file__).parents[3]
 HOSTILE = [task for name, task in vars(tasks).items() if getattr(task, "__module__", "") == tasks.__name__]
 
 
@@ -90,6 +91,36 @@ def test_what_a_worker_may_not_do(box: Sandbox, task: Callable[[int, str], str],
     with pytest.raises((SandboxError, OSError), match=refusal):
         run(box, task, str(os.getpid()))
     assert run(box, tasks.read_start) == EXPECTED
+
+
+@pytest.mark.parametrize(("argument", "kind"), [("", SandboxError), ("file", OSError)])
+def test_a_reason_is_printable_and_bounded(box: Sandbox, argument: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as error:
+        run(box, tasks.refuse_at_length, argument)
+    assert str(error.value).isprintable() and len(str(error.value)) <= 300
+
+
+def test_a_worker_has_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APIDAE_TOKEN", "s3cret")
+    box = Sandbox(tasks.read_environment)
+    assert run(box, tasks.read_environment, "APIDAE_TOKEN") == "None"
+    box.close()
+
+
+def test_no_module_of_the_working_directory_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which others may be able to write, and which `python -m` would take first."""
+    (tmp_path / "msgspec.py").write_text("from pathlib import Path\nPath('taken').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    box = Sandbox(tasks.read_start)
+    assert run(box, tasks.read_start) == EXPECTED
+    box.close()
+    assert not (tmp_path / "taken").exists()
+
+
+def test_every_program_that_is_started_leaves_the_working_directory_out() -> None:
+    sources = [path.read_text() for side in ("sensor", "collector") for path in (ROOT / side).rglob("*.py")]
+    assert sum('sys.executable, "-P", "-m"' in source for source in sources) >= 3
+    assert not any('sys.executable, "-m"' in source for source in sources)
 
 
 def test_a_worker_reaches_no_log_and_no_other_answer(box: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
