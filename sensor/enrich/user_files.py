@@ -35,7 +35,7 @@ STEPS_MAX: Final = 64
 # Of a mount table; a node with a hundred Pods has some 100 KB. What is mounted later in it is not entered.
 _MOUNTS_BYTES_MAX: Final = 1 << 20
 # A network's may not answer for minutes, and a user's own may never. Those of a virtual machine's host do.
-_LOCAL_TYPES: Final = frozenset(
+LOCAL_TYPES: Final = frozenset(
     (
         *(b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"zfs", b"f2fs", b"bcachefs", b"jfs", b"squashfs", b"erofs"),
         *(b"overlay", b"tmpfs", b"ramfs", b"rootfs", b"virtiofs", b"9p"),
@@ -117,7 +117,7 @@ class UserTree:
     def _check(self, handle: int, top_mount: bytes) -> int:
         """The mode of a step; the mount is looked at first, for another one may not answer. Raises OSError."""
         mount = _find_mount(handle)
-        if self._types.get(mount) not in _LOCAL_TYPES or (self._owner is not None and mount != top_mount):
+        if self._types.get(mount) not in LOCAL_TYPES or (self._owner is not None and mount != top_mount):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         status = os.fstat(handle)
         if self._owner is not None and (status.st_uid != self._owner or stat.S_ISLNK(status.st_mode)):
