@@ -57,6 +57,10 @@ class SandboxError(Exception):
     """A file could not be read: it took too much, or it ended its worker. One sentence."""
 
 
+class NoAnswerError(SandboxError):
+    """The program that starts workers gave no answer, through no fault of the file."""
+
+
 class _Answer(msgspec.Struct):
     content: bytes = b""
     error: str = ""
@@ -94,7 +98,7 @@ class Sandbox:
             reply = b""
         if not reply:
             self.close()
-            raise SandboxError("the program that reads files gave no answer")
+            raise NoAnswerError("the program that reads files gave no answer")
         try:
             answer = msgspec.msgpack.decode(reply, type=_Answer)
             if not answer.error:
@@ -236,7 +240,9 @@ def give_up_capabilities() -> None:
 
 
 def confine(seconds_max: int) -> None:
-    """So much memory and time, and no system calls but those above. Raises OSError where the kernel refuses."""
+    """So much memory and time, and no system calls but those above; where memory is short, the kernel ends this process
+    before the sensor. Raises OSError where the kernel refuses."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
     has_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for limit, most in (
         (resource.RLIMIT_AS, has_bytes + MEMORY_BYTES_MAX),

@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol, TypeVar
 from common.bounded import BoundedDict
 from common.figures import Figure, make_labelled
 from common.token_bucket import TokenBucket
-from sensor.core.sandbox import Sandbox, SandboxError, Task
+from sensor.core.sandbox import NoAnswerError, Sandbox, SandboxError, Task
 from sensor.enrich.file_contents import TASKS
 
 # A path of a container's file has some ten, and a link or two.
@@ -184,7 +184,7 @@ class FileReader:
         self._sandbox = Sandbox(*TASKS, seconds_max=FILE_SECONDS_MAX)
         self._lock = threading.Lock()
         self._payers: BoundedDict[str, tuple[TokenBucket, BoundedDict[Any, Any]]] = BoundedDict(PAYERS_MAX)
-        self._unread = Counter(refused=0, over_budget=0)
+        self._unread = Counter(refused=0, over_budget=0, unanswered=0)
 
     def read(self, tree: UserTree, path: str, task: Task[_T], argument: str = "", *, payer: str) -> _T | None:
         """What a task of `sensor.enrich.file_contents` makes of a file; None where it cannot or may not be read. A file
@@ -211,6 +211,9 @@ class FileReader:
         began, found = self._clock(), None
         try:
             found = self._sandbox.run(task, descriptor, argument)
+        except NoAnswerError:
+            self._unread["unanswered"] += 1
+            return None
         except SandboxError:
             self._unread["refused"] += 1
         finally:
@@ -230,7 +233,7 @@ class FileReader:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        text = "Files of users and containers whose names were not read: their worker was ended, or their time was up."
+        text = "Files of users and containers that were not read for names, by reason."
         return make_labelled("unread_files", text, "reason", self._unread.items())
 
 

@@ -3,13 +3,15 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sensor.core import sandbox
-from sensor.core.sandbox import Sandbox, SandboxError
+from sensor.core.sandbox import NoAnswerError, Sandbox, SandboxError
 from tests.sensor.core import sandbox_tasks as tasks
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = [task for name, task in vars(tasks).items() if getattr(task, "__module__", "") == tasks.__name__]
@@ -61,7 +63,7 @@ def test_a_program_that_was_killed_costs_one_file() -> None:
     assert box._program is not None
     box._program.kill()
     box._program.wait()
-    with pytest.raises(SandboxError, match="gave no answer"):
+    with pytest.raises(NoAnswerError):
         run(box, tasks.read_start)
     assert run(box, tasks.read_start) == EXPECTED
     box.close()
@@ -129,6 +131,25 @@ def test_a_worker_reaches_no_log_and_no_other_answer(box: Sandbox, capfd: pytest
     assert run(box, tasks.answer_twice) == "sent []"
     assert run(box, tasks.read_start) == EXPECTED
     assert capfd.readouterr().err == ""
+
+
+def read_score(pid: str) -> int:
+    """How soon the kernel ends a process where memory is short; 0 of one that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+    except OSError:
+        return 0
+
+
+def test_the_kernel_ends_a_worker_before_the_sensor(box: Sandbox) -> None:
+    run(box, tasks.read_start)
+    assert box._program is not None
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, box, tasks.take_time)
+        children = Path(f"/proc/{box._program.pid}/task/{box._program.pid}/children")
+        wait_until(lambda: [read_score(pid) for pid in children.read_text().split()] == [1_000], "who goes first")
+        with pytest.raises(SandboxError):
+            running.result()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root has capabilities, others have none to give up")

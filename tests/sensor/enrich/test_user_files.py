@@ -317,6 +317,18 @@ def test_a_container_uses_up_its_own_time_and_nobody_elses(tmp_path: Path) -> No
     assert counts["over_budget"] > 90 and counts["refused"] + counts["over_budget"] == 100
 
 
+def test_a_file_is_read_again_where_nobody_answered(tmp_path: Path, reader: FileReader) -> None:
+    tree = UserTree(tmp_path, OWN_MOUNTS)
+    write(tmp_path / "p", '{"name": "web"}')
+    write(tmp_path / "q", "{}")
+    assert reader.read(tree, "q", read_package_name, payer="/it") == ""
+    program = reader._sandbox._program
+    assert program is not None
+    program.kill()
+    program.wait()
+    assert [reader.read(tree, "p", read_package_name, payer="/it") for _ in range(2)] == [None, "web"]
+
+
 def test_answers_of_a_container_are_bounded(tmp_path: Path, reader: FileReader) -> None:
     tree = UserTree(tmp_path, OWN_MOUNTS)
     for number in range(ANSWERS_MAX + 10):
