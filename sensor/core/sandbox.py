@@ -242,7 +242,8 @@ def give_up_capabilities() -> None:
 def confine(seconds_max: int) -> None:
     """So much memory and time, and no system calls but those above; where memory is short, the kernel ends this process
     before the sensor. Raises OSError where the kernel refuses."""
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):  # Not every user may.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     has_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for limit, most in (
         (resource.RLIMIT_AS, has_bytes + MEMORY_BYTES_MAX),
