@@ -295,7 +295,8 @@ class Reflector(Generic[T, Kept]):
             _refuse(status.code, status)
         if event.type != "BOOKMARK":
             self._use(event.object, self._resource.remove if event.type == "DELETED" else self._resource.put)
-        self._version = _decode(_Versioned, event.object).metadata.resource_version
+        with contextlib.suppress(ApiError):  # Of one that was skipped; the next one has a version.
+            self._version = _decode(_Versioned, event.object).metadata.resource_version
 
     def _use(self, raw: msgspec.Raw, use: Callable[[Kept], None]) -> None:
         """One object that is not as it should be keeps no other from being followed."""
@@ -354,7 +355,7 @@ def _decode(kind: type[T], content: bytes | msgspec.Raw) -> T:
     """Raises ApiError. It shows how an answer begins that is not JSON: a proxy's page, or another server's."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # Of msgspec, and of text that is not UTF-8.
         answer = bytes(content)
         begun = answer[:_SHOWN_BYTES].decode("utf-8", "replace")
         shown = "" if answer[:1] == b"{" else f" that begin with {begun!r}"
@@ -370,7 +371,7 @@ def _check(status: int, content: bytes) -> None:
         return
     try:
         answer = msgspec.json.decode(content, type=_Status)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         answer = _Status()
     _refuse(status, answer)
 

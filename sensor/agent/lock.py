@@ -34,8 +34,10 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from sensor.core.health import HealthReport
+from sensor.core.printable import make_printable
 from sensor.core.state import SensorState
 from sensor.enrich.cgroup_tree import CgroupScope
+from sensor.enrich.sockets import dump_unix_sockets
 
 ABSTRACT_NAME = "apidae-sensor"
 LOCK_FILE_NAME = "sensor.lock"
@@ -44,7 +46,6 @@ STATE_LOCK_FILE_NAME = "state.lock"
 # one's pid.
 _BACKLOG = 4_096
 _MAX_FILE_BYTES = 4_096
-_UNIX_TABLE: Final = Path("/proc/thread-self/net/unix")
 _PEER_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid.
 
 
@@ -239,7 +240,7 @@ def _refuse_holder(name: str, watched: str, *, is_bound: bool = False) -> None:
     except ConnectionRefusedError:
         if not is_bound:
             return
-        pid, uid = 0, None
+        pid, uid = 0, _list_names().get(name)
     if uid in (None, 0, os.geteuid()):
         raise LockError(
             f"Another sensor already runs on this node ({LockHolder(pid=pid)}) and watches {watched}: two would "
@@ -247,14 +248,14 @@ def _refuse_holder(name: str, watched: str, *, is_bound: bool = False) -> None:
         )
 
 
-def _list_names() -> set[str]:
-    """Abstract names of this network namespace (proc_pid_net(5)), as they are bound now."""
+def _list_names() -> dict[str, int | None]:
+    """The users who bound abstract names of this network namespace, as they are bound now, by name; None where the
+    kernel does not say."""
     try:
-        lines = _UNIX_TABLE.read_text(errors="backslashreplace").splitlines()
+        sockets = dump_unix_sockets()
     except OSError:
-        return set()
-    fields = (line.split(maxsplit=7) for line in lines)
-    return {each[7][1:] for each in fields if len(each) > 7 and each[7].startswith("@")}
+        return {}
+    return {make_printable(one.name[1:]): one.uid for one in sockets if one.name[:1] == b"\0"}
 
 
 def _ask_holder(name: str) -> tuple[int, int | None]:

@@ -82,6 +82,7 @@ class Node:
             self._cgroup_watch.stop()
         if self._cluster is not None:
             self._cluster.stop()
+        self._tables.reader.close()
 
     def identify_own_traffic(self, collector: CollectorTraffic) -> None:
         """What the collector says of its own traffic from now on."""
@@ -139,7 +140,10 @@ class Node:
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
-        for read in (self.identity.refresh, self._refresh_own_traffic, self._hidden.refresh, self._read_pids):
+        for read in (
+            *(self.identity.refresh, self._refresh_own_traffic, self._hidden.refresh, self._read_pids),
+            self._tables.reader.close_idle,
+        ):
             try:
                 read()
             except Exception:

@@ -1,4 +1,5 @@
-"""Makes names that others choose printable: cgroups, units, containers, programs, sockets and Pods.
+"""Makes text that others choose printable: names of cgroups, units, containers, programs, sockets and Pods, and what a
+collector says.
 
 Linux takes any bytes but a slash and a zero byte as a name. Whoever may make a cgroup, a file or a socket chooses them.
 So each reader of names makes them printable where they enter, with the functions here only. Bytes that are not UTF-8
@@ -12,17 +13,19 @@ from typing import Final
 
 # As the collector bounds names, so that no name makes it refuse a batch. A cgroup or a file has at most 255 bytes.
 NAME_BYTES_MAX: Final = 253
+# Why a collector refuses something.
+SENTENCE_BYTES_MAX: Final = 1_000
 
 
-def make_printable(name: bytes | str) -> str:
-    """The name in printable characters, at most NAME_BYTES_MAX bytes of UTF-8; `\\xff` stands for the byte 0xff and
+def make_printable(name: bytes | str, bytes_max: int = NAME_BYTES_MAX) -> str:
+    """The name in printable characters, at most `bytes_max` bytes of UTF-8; `\\xff` stands for the byte 0xff and
     `\\x1b` for an escape character. Text is what JSON held, never text that `os.fsdecode` made. 0.2 us."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     if not text.isprintable():
-        text = "".join(one if one.isprintable() else _escape(one) for one in text[:NAME_BYTES_MAX])
-    if 4 * len(text) <= NAME_BYTES_MAX:
+        text = "".join(one if one.isprintable() else _escape(one) for one in text[:bytes_max])
+    if 4 * len(text) <= bytes_max:
         return text
-    return text[:NAME_BYTES_MAX].encode()[:NAME_BYTES_MAX].decode("utf-8", "ignore")
+    return text[:bytes_max].encode()[:bytes_max].decode("utf-8", "ignore")
 
 
 def make_path_printable(path: bytes) -> str:

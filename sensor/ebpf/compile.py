@@ -357,7 +357,7 @@ class ImageCache:
             with contextlib.suppress(OSError):
                 os.utime(path)
             return image
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             return None
 
     def keep_image(self, digest: str, image: Image) -> None:

@@ -117,7 +117,7 @@ def _explain_refusal(error: str) -> str:
 
 def compile_build(build: Build) -> Image:
     """The image, made in a child. Raises LoadError."""
-    command = [sys.executable, "-m", "sensor.ebpf.compile"]
+    command = [sys.executable, "-P", "-m", "sensor.ebpf.compile"]
     try:
         done = subprocess.run(
             command,

@@ -77,8 +77,8 @@ def find_fault(blocks: tuple[Block, ...]) -> str:
     seen: set[str] = set()
     for block in blocks:
         name = repr(block.id[:_SHOWN_CHARACTERS])
-        if not block.id or len(block.id) > TEXT_LIMIT or block.id in seen:
-            return f"the block id {name} is empty, too long or given twice"
+        if not block.id or len(block.id) > TEXT_LIMIT or not block.id.isprintable() or block.id in seen:
+            return f"the block id {name} is empty, not printable, too long or given twice"
         seen.add(block.id)
         if fault := _find_block_fault(block):
             return f"block {name} {fault}"

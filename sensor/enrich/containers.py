@@ -13,36 +13,33 @@ No runtime socket is asked, because that would need its rights. Where no file ha
 
 Rootless containers have the same files in the user's home: .local/share/docker or `data-root` of
 .config/docker/daemon.json (docs.docker.com, rootless mode), and .local/share/containers/storage or `graphroot` of
-.config/containers/storage.conf (containers-storage.conf(5)). A user may put a pipe, a link, a device or a file system
-of their own (FUSE) there, to make the reader wait or stray. So every step of a path is opened without following links
-(O_PATH, O_NOFOLLOW). It must be the user's and lie on the home's own mount, which must be a local file system. Only a
-regular file of bounded size is read. Sources: open(2), proc_pid_fdinfo(5), proc_pid_mountinfo(5), passwd(5).
+.config/containers/storage.conf (containers-storage.conf(5)). All has to be the user's and on the home's own mount
+(`sensor.enrich.user_files`). Source of homes: passwd(5).
 
 Attributes are OpenTelemetry's container.image.name, container.image.tags and container.image.repo_digests.
 """
 
-import json
-import os
 import re
-import stat
 import threading
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from common.bounded import BoundedDict
-from sensor.enrich.kubernetes.pod import WORKLOADS_MAX, WorkloadFacts
-
-# A docker config with many labels is some 20 KB; an index of a thousand podman containers 500 KB.
-MAX_FILE_BYTES: Final = 8 << 20
-_MAX_STEPS: Final = 16
-# A network's may not answer for minutes, and a user's own may never.
-_LOCAL_TYPES: Final = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "overlay", "tmpfs")
+from sensor.core.sandbox import Task
+from sensor.enrich.file_contents import (
+    PodmanContainer,
+    PodmanImage,
+    list_docker_references,
+    read_data_root,
+    read_docker_container,
+    read_graph_root,
+    read_podman_container,
+    read_podman_image,
 )
+from sensor.enrich.kubernetes.pod import WORKLOADS_MAX, WorkloadFacts
+from sensor.enrich.user_files import ReadFile, UserTree
 
 
 def find_home(uid: int, *, root: Path = Path("/")) -> str:
@@ -57,65 +54,6 @@ def find_home(uid: int, *, root: Path = Path("/")) -> str:
     except OSError:
         pass
     return ""
-
-
-def read_user_file(home: Path, relative: PurePosixPath, uid: int) -> bytes | None:
-    """The content of a user's regular file below `home`; None where there is none that may be read. Never raises for
-    what the user did."""
-    parts = relative.parts
-    if not parts or len(parts) > _MAX_STEPS or ".." in parts or relative.is_absolute():
-        return None
-    try:
-        with _open_path(str(home)) as top:
-            mount = _mount_of(top)
-            if not _is_local(mount) or os.fstat(top).st_uid != uid:
-                return None
-            return _read_below(top, parts, uid, mount)
-    except OSError:
-        return None
-
-
-def _read_below(directory: int, parts: tuple[str, ...], uid: int, mount: str) -> bytes | None:
-    with _open_path(parts[0], directory) as found:
-        if _mount_of(found) != mount:
-            return None
-        status = os.fstat(found)
-        if status.st_uid != uid:
-            return None
-        if len(parts) > 1:
-            return _read_below(found, parts[1:], uid, mount) if stat.S_ISDIR(status.st_mode) else None
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-            return None
-        # The very file that was looked at, whatever its name means by now.
-        with open(f"/proc/self/fd/{found}", "rb") as file:  # noqa: PTH123 - a descriptor, not a path.
-            return file.read(MAX_FILE_BYTES)
-
-
-@contextmanager
-def _open_path(name: str, directory: int | None = None) -> Iterator[int]:
-    """A descriptor that stands for the file without opening it."""
-    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _mount_of(descriptor: int) -> str:
-    """The id of the mount on which a descriptor's file lies."""
-    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "mnt_id":
-            return value.strip()
-    return ""
-
-
-def _is_local(mount: str) -> bool:
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split(" ", 1)[0] == mount:
-            return rest.split(" ", 1)[0] in _LOCAL_TYPES
-    return False
 
 
 NAME_ATTRIBUTE: Final = "container.image.name"
@@ -187,12 +125,12 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # Docker's and pod
 _ID = re.compile(r"[0-9a-f]{64}")
 _DOCKER_ROOTS = ("var/lib/docker", "var/snap/docker/common/var-lib-docker")
 _STORAGE_ROOT = "var/lib/containers/storage"
-_DOCKER_HOME, _DOCKER_CONFIG = Path(".local/share/docker"), Path(".config/docker/daemon.json")
-_STORAGE_HOME, _STORAGE_CONFIG = Path(".local/share/containers/storage"), Path(".config/containers/storage.conf")
+_DOCKER_HOME, _DOCKER_CONFIG = ".local/share/docker", ".config/docker/daemon.json"
+_STORAGE_HOME, _STORAGE_CONFIG = ".local/share/containers/storage", ".config/containers/storage.conf"
 _STORAGE_DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+_OWN_MOUNTS: Final = Path("/proc/self/mountinfo")
 
-# Of a path: the file's content, None where it may not be read.
-Read = Callable[[Path], bytes | None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,117 +141,93 @@ class Container:
     image: ContainerImage | None = None
 
 
-def read_container(container_id: str, uid: int | None = None, *, root: Path = Path("/")) -> Container:
+def read_container(container_id: str, uid: int | None = None, *, read: ReadFile, root: Path = Path("/")) -> Container:
     """The container of an id; its name is the one that a person gave it, or its short id.
 
     `uid` is the user who runs it without root, else None; `root` is where the host's files are mounted. Never raises.
     """
     if not _ID.fullmatch(container_id):
         return Container(name=container_id)
-    for container in _list_known(container_id, uid, root):
+    for container in _list_known(container_id, uid, root, read):
         if _SAFE_NAME.fullmatch(container.name):
             return container
     return Container(name=container_id[:SHORT_ID_CHARACTERS])
 
 
-def _list_known(container_id: str, uid: int | None, root: Path) -> Iterator[Container]:
+def _list_known(container_id: str, uid: int | None, root: Path, read: ReadFile) -> Iterator[Container]:
     if uid is None:
-        for data_root in _docker_roots(root):
-            yield from _read_docker(data_root, container_id, _read)
-        for storage in _storage_roots(root):
-            yield from _read_podman(storage, container_id, _read)
+        files = _RuntimeFiles(UserTree(root, _OWN_MOUNTS), read, container_id)
+        for data_root in _docker_roots(files):
+            yield from files.read_docker(data_root)
+        for storage in _storage_roots(files):
+            yield from files.read_podman(storage)
         yield from _read_nerdctl(root, container_id)
         return
     home = find_home(uid, root=root)
     if not home:
         return
-
-    def read(path: Path) -> bytes | None:
-        return read_user_file(root / home.lstrip("/"), PurePosixPath(path), uid)
-
-    for data_root in _user_roots(_DOCKER_HOME, _text_of(_parse(read(_DOCKER_CONFIG)), "data-root"), home):
-        yield from _read_docker(data_root, container_id, read)
-    configured = _text_of(_parse_toml(read(_STORAGE_CONFIG)).get("storage"), "graphroot")
-    for storage in _user_roots(_STORAGE_HOME, configured, home):
-        yield from _read_podman(storage, container_id, read)
+    tree = UserTree(root / home.lstrip("/"), _OWN_MOUNTS, owner=uid)
+    files = _RuntimeFiles(tree, read, container_id, payer=f"user {uid}")
+    for data_root in _user_roots(_DOCKER_HOME, files.read(_DOCKER_CONFIG, read_data_root), home):
+        yield from files.read_docker(data_root)
+    for storage in _user_roots(_STORAGE_HOME, files.read(_STORAGE_CONFIG, read_graph_root), home):
+        yield from files.read_podman(storage)
 
 
-def _user_roots(usual: Path, configured: str, home: str) -> Iterator[Path]:
+def _user_roots(usual: str, configured: str | None, home: str) -> Iterator[str]:
     """Relative to the home: what lies elsewhere is not the user's alone."""
     yield usual
-    other = configured.replace("$HOME", home)
+    other = (configured or "").replace("$HOME", home)
     if other.startswith(f"{home}/"):
-        yield Path(other.removeprefix(f"{home}/"))
+        yield other.removeprefix(f"{home}/")
 
 
-def _read_docker(data_root: Path, container_id: str, read: Read) -> Iterator[Container]:
-    config = _parse(read(data_root / "containers" / container_id / "config.v2.json"))
-    if isinstance(config, dict):
-        name = str(config.get("Name", "")).removeprefix("/")
-        yield Container(name=name, image=_read_docker_image(data_root, config, read))
-
-
-def _docker_roots(root: Path) -> Iterator[Path]:
-    yield from (root / path for path in _DOCKER_ROOTS)
-    configured = _text_of(_parse(_read(root / "etc/docker/daemon.json")), "data-root")
+def _docker_roots(files: "_RuntimeFiles") -> Iterator[str]:
+    yield from _DOCKER_ROOTS
+    configured = files.read("etc/docker/daemon.json", read_data_root)
     if configured:
-        yield root / configured.lstrip("/")
+        yield configured
 
 
-def _read_docker_image(data_root: Path, config: Mapping[str, Any], read: Read) -> ContainerImage | None:
-    given = _text_of(config.get("Config"), "Image")
-    digest = _text_of(config.get("ImageManifest"), "digest")  # Where images are kept in containerd.
-    image_id = _text_of(config, "Image")
-    known = _list_docker_references(data_root, _text_of(config, "Driver"), image_id, read) if image_id else ()
-    return read_image((given, *known), digests=(digest,))
-
-
-def _list_docker_references(data_root: Path, driver: str, image_id: str, read: Read) -> list[str]:
-    """What an image is called, with tags before digests."""
-    if not _SAFE_NAME.fullmatch(driver):
-        return []
-    file = _parse(read(data_root / "image" / driver / "repositories.json"))
-    repositories = file.get("Repositories") if isinstance(file, dict) else None
-    if not isinstance(repositories, dict):
-        return []
-    found = [
-        reference
-        for references in repositories.values()
-        if isinstance(references, dict)
-        for reference, of_image in references.items()
-        if of_image == image_id
-    ]
-    return sorted(found, key=lambda reference: ("@" in reference, reference))
-
-
-def _read_podman(storage: Path, container_id: str, read: Read) -> Iterator[Container]:
-    for file_name in ("containers.json", "volatile-containers.json"):
-        for driver in _STORAGE_DRIVERS:
-            for entry in _items_of(_parse(read(storage / f"{driver}-containers" / file_name))):
-                if isinstance(entry, dict) and entry.get("id") == container_id:
-                    image = _read_podman_image(storage / f"{driver}-images" / "images.json", entry, read)
-                    for name in _items_of(entry.get("names")):
-                        yield Container(name=str(name), image=image)
-
-
-def _storage_roots(root: Path) -> Iterator[Path]:
-    yield root / _STORAGE_ROOT
-    storage = _parse_toml(_read(root / "etc/containers/storage.conf")).get("storage")
-    configured = _text_of(storage, "graphroot").lstrip("/")
+def _storage_roots(files: "_RuntimeFiles") -> Iterator[str]:
+    yield _STORAGE_ROOT
+    configured = (files.read("etc/containers/storage.conf", read_graph_root) or "").lstrip("/")
     if configured and configured != _STORAGE_ROOT:
-        yield root / configured
+        yield configured
 
 
-def _read_podman_image(images: Path, entry: Mapping[str, Any], read: Read) -> ContainerImage | None:
-    try:
-        metadata = json.loads(_text_of(entry, "metadata") or "{}")
-    except (ValueError, RecursionError):
-        metadata = {}
-    image_id = _text_of(entry, "image")
-    index = _items_of(_parse(read(images))) if image_id else []
-    found = [one for one in index if isinstance(one, dict) and one.get("id") == image_id]
-    names = [str(name) for one in found for name in _items_of(one.get("names"))]
-    return read_image((_text_of(metadata, "image-name"), *names), digests=[_text_of(one, "digest") for one in found])
+class _RuntimeFiles:
+    """The files of runtimes that say something of one container."""
+
+    def __init__(self, tree: UserTree, read: ReadFile, container_id: str, payer: str = "") -> None:
+        self._tree, self._read, self._id, self._payer = tree, read, container_id, payer or container_id
+
+    def read(self, path: str, task: Task[_T], argument: str = "") -> _T | None:
+        return self._read(self._tree, path, task, argument, payer=self._payer)
+
+    def read_docker(self, data_root: str) -> Iterator[Container]:
+        found = self.read(f"{data_root}/containers/{self._id}/config.v2.json", read_docker_container)
+        if found is None:
+            return
+        references: list[str] = []
+        if found.image_id and _SAFE_NAME.fullmatch(found.driver):
+            path = f"{data_root}/image/{found.driver}/repositories.json"
+            references = self.read(path, list_docker_references, found.image_id) or []
+        image = read_image((found.image, *references), digests=(found.digest,))
+        yield Container(name=found.name.removeprefix("/"), image=image)
+
+    def read_podman(self, storage: str) -> Iterator[Container]:
+        for file_name in ("containers.json", "volatile-containers.json"):
+            for driver in _STORAGE_DRIVERS:
+                found = self.read(f"{storage}/{driver}-containers/{file_name}", read_podman_container, self._id)
+                if found is not None and found.names:
+                    image = self._read_podman_image(f"{storage}/{driver}-images/images.json", found)
+                    yield from (Container(name=name, image=image) for name in found.names)
+
+    def _read_podman_image(self, index: str, container: PodmanContainer) -> ContainerImage | None:
+        known = self.read(index, read_podman_image, container.image_id) if container.image_id else None
+        known = known or PodmanImage()
+        return read_image((container.image, *known.names), digests=(known.digest,))
 
 
 def _read_nerdctl(root: Path, container_id: str) -> Iterator[Container]:
@@ -331,40 +245,6 @@ def _read_nerdctl(root: Path, container_id: str) -> Iterator[Container]:
                 yield Container(name=path.name)
         except OSError:
             continue
-
-
-def _text_of(holder: object, key: str) -> str:
-    """A text in an object; empty where there is none."""
-    value = holder.get(key) if isinstance(holder, dict) else None
-    return value if isinstance(value, str) else ""
-
-
-def _items_of(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _read(path: Path) -> bytes | None:
-    """A file of the host's; None where it is absent, unreadable or too large."""
-    try:
-        return path.read_bytes() if path.stat().st_size <= MAX_FILE_BYTES else None
-    except OSError:
-        return None
-
-
-def _parse(content: bytes | None) -> Any:
-    """JSON; None where there is none."""
-    try:
-        return None if content is None else json.loads(content)
-    except (ValueError, RecursionError):  # Nested too deep.
-        return None
-
-
-def _parse_toml(content: bytes | None) -> dict[str, Any]:
-    """TOML; empty where there is none."""
-    try:
-        return {} if content is None else tomllib.loads(content.decode())
-    except (ValueError, RecursionError):
-        return {}
 
 
 KIND: Final = "Container"

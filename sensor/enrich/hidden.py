@@ -1,32 +1,32 @@
 """Lists what bypasses the network hooks or cannot be read there: unix sockets, datagram sockets, kernel TLS, sockmaps.
 
-Once a minute, one reading enters every network namespace (setns), and reads sock_diag and /proc/thread-self/net/unix
-(proc(5)). Owners of new sockets are looked up in /proc/PID/fd. An accepted unix socket has its listener's path, so open
-connections are counted by path.
+Once a minute, one reading enters every network namespace (setns), and reads sock_diag. Owners of new sockets are looked
+up in /proc/PID/fd. An accepted unix socket has its listener's path, so open connections are counted by path.
 """
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from sensor.core.printable import make_printable
 from sensor.enrich.listeners import Listener, build_listener, choose_owner
 from sensor.enrich.processes import Process, ProcessTable
 from sensor.enrich.sockets import (
+    ESTABLISHED,
+    LISTEN,
     MAX_NAMESPACES,
     NamespaceSockets,
     TcpSocket,
+    UnixSocket,
     count_kernel_tls,
     dump_addresses,
     dump_datagram_sockets,
+    dump_unix_sockets,
     visit_namespaces,
 )
 
-_ACCEPTS: Final = 1 << 16  # __SO_ACCEPTCON
-_STREAM, _SEQUENCED = 1, 5
-_CONNECTED: Final = 3
 # Listeners of a namespace that are reported; a desktop has some hundred.
 MAX_LISTENERS = 4_096
 
@@ -40,25 +40,17 @@ class UnixListener:
     open_connections: int
 
 
-def parse_unix(lines: Iterable[bytes]) -> list[UnixListener]:
-    """The listeners by path; lines that are no sockets are passed over."""
+def list_unix_listeners(sockets: Iterable[UnixSocket]) -> list[UnixListener]:
+    """The listeners by path, with what is connected to them."""
     listeners: dict[int, str] = {}
     connected: Counter[str] = Counter()
-    for line in lines:
-        fields = line.split(maxsplit=7)
-        if len(fields) < 8:
-            continue  # The heading, or a socket without a name.
-        try:
-            flags, kind, state = int(fields[3], 16), int(fields[4], 16), int(fields[5], 16)
-            inode = int(fields[6])
-        except ValueError:
+    for one in sockets:
+        if one.kind not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
             continue
-        path = make_printable(fields[7].strip())
-        if kind not in (_STREAM, _SEQUENCED):
-            continue
-        if flags & _ACCEPTS and len(listeners) < MAX_LISTENERS:
-            listeners[inode] = path
-        elif state == _CONNECTED:
+        path = make_printable(b"@" + one.name[1:] if one.name[:1] == b"\0" else one.name)
+        if 1 << one.state == LISTEN and len(listeners) < MAX_LISTENERS:
+            listeners[one.inode] = path
+        elif 1 << one.state == ESTABLISHED:
             connected[path] += 1
     found = [
         UnixListener(path=path, inode=inode, open_connections=connected[path]) for inode, path in listeners.items()
@@ -67,7 +59,6 @@ def parse_unix(lines: Iterable[bytes]) -> list[UnixListener]:
 
 
 REREAD_SECONDS = 60.0
-_UNIX_TABLE = Path("/proc/thread-self/net/unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +115,16 @@ class HiddenTable:
         for hidden in namespaces:
             kernel_tls.update(hidden.kernel_tls)
             inodes.update(listener.inode for listener in hidden.unix)
-            inodes.update(socket.inode for socket in hidden.datagrams.sockets)
+            inodes.update(one.inode for one in hidden.datagrams.sockets)
         self._find_owners(inodes)
         return HiddenReading(
             unix=tuple(
                 (listener, self._owners.get(listener.inode)) for hidden in namespaces for listener in hidden.unix
             ),
             datagrams=tuple(
-                build_listener(socket, hidden.datagrams, self._owners.get(socket.inode), 1)
+                build_listener(one, hidden.datagrams, self._owners.get(one.inode), 1)
                 for hidden in namespaces
-                for socket in hidden.datagrams.sockets
+                for one in hidden.datagrams.sockets
             ),
             kernel_tls=tuple(sorted(kernel_tls.items())),
             sockmap_programs=self._count_sockmaps(),
@@ -156,8 +147,7 @@ def _place(hidden: NamespaceHidden, namespace: int) -> NamespaceHidden:
 def _read_here() -> NamespaceHidden:
     """Of the calling thread's namespace. Raises OSError."""
     sockets: list[TcpSocket] = dump_datagram_sockets()
-    with _UNIX_TABLE.open("rb") as lines:
-        unix = tuple(parse_unix(lines))
+    unix = tuple(list_unix_listeners(dump_unix_sockets()))
     datagrams = NamespaceSockets(
         namespace=0, addresses=dump_addresses() if sockets else frozenset(), sockets=tuple(sockets)
     )

@@ -15,7 +15,9 @@ from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.own_traffic import OwnTraffic
 from sensor.enrich.processes import ProcessTable
+from sensor.enrich.program_files import ProgramFiles
 from sensor.enrich.sockets import KernelSockets
+from sensor.enrich.user_files import FileReader
 
 if TYPE_CHECKING:
     from sensor.enrich.kubernetes.cluster import Cluster
@@ -32,6 +34,7 @@ class NodeTables:
     hidden: HiddenTable
     own_traffic: OwnTraffic
     cgroup_watch: CgroupWatch | None  # None where there is no cgroup v2.
+    reader: FileReader
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: what of the node was not read, so that services or clients have no name."""
@@ -56,7 +59,7 @@ class NodeTables:
         )
         text = "Cgroups not watched for new ones: those are found by the next walk."
         unwatched = ("unwatched_cgroups", text, watch.left_out_count if watch is not None else 0)
-        return (*make_gauges(gauges), *make_totals([unwatched]))
+        return (*make_gauges(gauges), *make_totals([unwatched]), *self.reader.figures())
 
 
 def build_node(
@@ -75,12 +78,13 @@ def build_node(
     `cgroup_mount` is `find_cgroup2_mount`'s, None where there is none; `host_root` is where the host's files are
     mounted, for names and images of containers; `pods`: who Kubernetes says they are.
     """
-    processes = ProcessTable(proc)
+    reader = FileReader(clock)
+    processes = ProcessTable(proc, partial(ProgramFiles, reader.read))
     sockets = KernelSockets(processes.network_namespaces, root=proc)
     listeners = ListenerTable(sockets, processes, clock=clock)
     cgroups = CgroupTree(cgroup_mount, clock=clock)
     watch = CgroupWatch(cgroup_mount, on_added=cgroups.add, on_lost=cgroups.walk) if cgroup_mount else None
-    containers = ContainerTable(partial(read_container, root=host_root))
+    containers = ContainerTable(partial(read_container, read=reader.read, root=host_root))
     identity = NodeIdentity(
         cluster=cluster,
         node=node,
@@ -101,4 +105,5 @@ def build_node(
         hidden=hidden,
         own_traffic=OwnTraffic(listeners, processes, cgroups, clock=clock),
         cgroup_watch=watch,
+        reader=reader,
     )

@@ -7,12 +7,12 @@ the answer is None or empty, never an exception. Processes of other users need `
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensor.core.printable import make_path_printable, make_printable
-from sensor.enrich.programs import ProgramFiles, name_program
+from sensor.enrich.programs import Files, name_program
 
 # Descriptors read of one process: a server opens its listeners before its connections, so they have low numbers.
 MAX_DESCRIPTORS_PER_PROCESS = 4_096
@@ -48,8 +48,11 @@ class SocketScan:
 class ProcessTable:
     """The processes of one node."""
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
+    def __init__(self, root: Path = Path("/proc"), open_files: Callable[[Path, str], Files] | None = None) -> None:
+        """`open_files` gives the files of a process, by its directory and its cgroup; without it, programs are named by
+        their command lines alone."""
         self._root = str(root)
+        self._open_files = open_files
 
     def pids(self) -> list[int]:
         """All process ids, ascending."""
@@ -68,6 +71,7 @@ class ProcessTable:
         executable = make_path_printable(_read_link(f"{self._root}/{pid}/exe"))
         command_line = _read(f"{self._root}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES)
         unified, version1 = parse_cgroups(_read(f"{self._root}/{pid}/cgroup", 1 << 16))
+        cgroup = unified if unified != "/" or not version1 else version1[0]
         return Process(
             pid=pid,
             start_ticks=start_ticks,
@@ -75,7 +79,7 @@ class ProcessTable:
                 executable=executable,
                 command_line=_split_arguments(command_line),
                 command=command,
-                files=ProgramFiles(Path(self._root) / str(pid)),
+                files=self._open_files(Path(self._root) / str(pid), cgroup) if self._open_files else None,
             ),
             executable=executable.rpartition("/")[2].removesuffix(" (deleted)"),
             cgroup_path=unified,

@@ -2,21 +2,15 @@
 
 `name_program` uses the executable's path, the command line and the kernel's command name. It gives the executable's
 name, or for an interpreter that of the script, module, jar or class. Servers that run an application have the name of
-the application. `ProgramFiles` looks for a better name in the process's files: its package, the manifest of its jar,
-its only web application. Only names of files, modules and packages are used, cut to `MAX_NAME_CHARACTERS` and to
-characters of file names. So an argument that holds a secret is never part of a name.
+the application. `Files` may have a better name: of the package, the manifest of the jar, or the only web application.
+Only names of files, modules and packages are used, cut to `MAX_NAME_CHARACTERS` and to characters of file names. So an
+argument that holds a secret is never part of a name.
 """
 
-import contextlib
-import json
-import os
 import re
-import stat
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 # Longer than any program a distribution ships; bounds what an odd command line can put into the inventory.
 MAX_NAME_CHARACTERS = 64
@@ -133,97 +127,27 @@ _FLAGS: Final = frozenset(
 )
 # Modules and files that are called so in every application: their directory distinguishes them.
 _COMMON_STEMS: Final = frozenset(("app", "application", "asgi", "index", "main", "run", "server", "service", "wsgi"))
-_COMMON_DIRECTORIES: Final = frozenset(
-    ("", "app", "bin", "code", "dist", "home", "opt", "root", "src", "srv", "tmp", "usr")
-)
 _JAR: Final = re.compile(r"(.+?)(?:-\d[\w.+-]*)?\.(?:jar|war)\Z", re.IGNORECASE)
 _BASE: Final = re.compile(r"-D(?P<name>catalina|jetty)\.base=(?P<directory>/.*)")
-_OWN_WEBAPPS: Final = frozenset(("ROOT", "docs", "examples", "host-manager", "manager"))
-_MANIFEST: Final = "META-INF/MANIFEST.MF"
-_MANIFEST_TITLE: Final = re.compile(r"^Implementation-Title: *(\S[^\r\n]*)", re.MULTILINE)
-_FILE_BYTES_MAX: Final = 65_536
-_JAR_BYTES_MAX: Final = 1 << 28
-_PARENTS_MAX: Final = 4  # Directories from a script up to its package.json.
 
 
-class ProgramFiles:
-    """The files of a process, through its directory in /proc. Whoever runs the process may have made them: only plain
-    files are read, within bounds, and an error is an empty answer."""
-
-    def __init__(self, process: Path) -> None:
-        self._process = process
+class Files(Protocol):
+    """The files of a process. Whoever runs it may have made them: an error is an empty answer."""
 
     def find_directory(self) -> str:
         """The name of its working directory; empty where that says nothing."""
-        name = self._find_working_directory().name
-        return "" if name in _COMMON_DIRECTORIES else name
 
     def find_package(self, script: str) -> str:
         """The name in the package.json that is nearest above a script of Node.js, or above the working directory."""
-        place = self._find_working_directory() / (self._follow(script) if script else "x")
-        for directory in list(place.parents)[:_PARENTS_MAX]:
-            with contextlib.suppress(ValueError, AttributeError, TypeError):
-                name = json.loads(self._read(directory / "package.json")).get("name")
-                return str(name).rpartition("/")[2] if name else ""
-        return ""
 
     def read_title(self, jar: str) -> str:
         """The Implementation-Title of a jar; empty where it has none."""
-        try:
-            with self._open(self._find_working_directory() / jar) as file:
-                if os.fstat(file.fileno()).st_size > _JAR_BYTES_MAX:
-                    return ""
-                with zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
-                    title = _MANIFEST_TITLE.search(manifest.read(_FILE_BYTES_MAX).decode("utf-8", "replace"))
-        except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile):
-            return ""
-        return title[1].strip() if title else ""
 
     def list_webapps(self, base: str) -> list[str]:
         """Applications in the directory `webapps` of a server of servlets, without those it comes with."""
-        try:
-            entries = self._locate(PurePosixPath(base) / "webapps").iterdir()
-            found = {entry.name.removesuffix(".war") for entry in entries}
-        except OSError:
-            return []
-        return sorted(found - _OWN_WEBAPPS)
-
-    def _find_working_directory(self) -> PurePosixPath:
-        try:
-            return PurePosixPath((self._process / "cwd").readlink())
-        except OSError:
-            return PurePosixPath("/")
-
-    def _follow(self, script: str) -> str:
-        """A command in node_modules/.bin is a link to the script of its package."""
-        try:
-            target = self._locate(self._find_working_directory() / script).readlink()
-        except OSError:
-            return script
-        return os.path.normpath(PurePosixPath(script).parent / target)
-
-    def _locate(self, path: PurePosixPath) -> Path:
-        return self._process / "root" / str(path).lstrip("/")
-
-    def _open(self, path: PurePosixPath) -> BinaryIO:
-        """Raises OSError for what is no plain file; a pipe or a device could wait for ever."""
-        descriptor = os.open(self._locate(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(f"{path} is not a plain file")
-        return os.fdopen(descriptor, "rb")
-
-    def _read(self, path: PurePosixPath) -> bytes:
-        try:
-            with self._open(path) as file:
-                return file.read(_FILE_BYTES_MAX)
-        except OSError:
-            return b""
 
 
-def name_program(
-    *, executable: str, command_line: Sequence[str], command: str, files: ProgramFiles | None = None
-) -> str:
+def name_program(*, executable: str, command_line: Sequence[str], command: str, files: Files | None = None) -> str:
     """The program's name: `nginx`, `app.py`, `shop.main`, `orders`; `unknown` where nothing is readable.
 
     `executable` is the target of /proc/PID/exe or empty, `command` the name in /proc/PID/stat. Never raises, never
@@ -240,7 +164,7 @@ def name_program(
     return _clean(file_name) or UNNAMED
 
 
-def _name_script(interpreter: Interpreter, command_line: Sequence[str], files: ProgramFiles | None) -> str:
+def _name_script(interpreter: Interpreter, command_line: Sequence[str], files: Files | None) -> str:
     """What the interpreter runs; empty where it runs program text or nothing."""
     title = _TITLE.match(" ".join(filter(None, command_line)))
     if title and not interpreter.executable.fullmatch(title["name"]):
@@ -281,7 +205,7 @@ def _find_script(interpreter: Interpreter, command_line: Sequence[str]) -> tuple
     return "", []
 
 
-def _name_application(arguments: Sequence[str], files: ProgramFiles | None) -> str:
+def _name_application(arguments: Sequence[str], files: Files | None) -> str:
     """The module of the application that a server was started with; empty where there is none."""
     found = next(_find_applications(arguments), "")
     if found in _COMMON_STEMS and files is not None:
@@ -300,7 +224,7 @@ def _find_applications(arguments: Sequence[str]) -> Iterator[str]:
         before = argument
 
 
-def _name_archive(script: str, command_line: Sequence[str], files: ProgramFiles | None) -> str:
+def _name_archive(script: str, command_line: Sequence[str], files: Files | None) -> str:
     """The artifact of a jar, the only application of a server of servlets, or else the class."""
     base = next((match for argument in command_line if (match := _BASE.match(argument))), None)
     if base is not None:

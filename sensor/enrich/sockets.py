@@ -1,10 +1,11 @@
-"""Reads the TCP and UDP sockets of the whole node, in every network namespace that a process lives in.
+"""Reads the TCP, UDP and unix sockets of the whole node, in every network namespace that a process lives in.
 
 `KernelSockets` reads them from the kernel, with one visit per namespace. On cgroups v1, containers differ only by
 namespace: all listen on 0.0.0.0:80 in the root cgroup. So the addresses of the namespace come with the sockets.
 
 Requests are NETLINK_SOCK_DIAG dumps (sock_diag(7), include/uapi/linux/inet_diag.h, stable since Linux 3.3, with the
-cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure.
+cgroup id of a socket since 5.7; include/uapi/linux/unix_diag.h). What parses them is pure. Unix sockets have no other
+source: in the text of /proc/net/unix, a path with a line end can make up another socket.
 
 setns(2) moves the calling thread only. So the work runs in a thread that ends with it and never returns to other work.
 It needs CAP_SYS_ADMIN.
@@ -49,6 +50,10 @@ _SOCKET_HEAD = struct.Struct("=BBBB")
 _SOCKET_PORTS = struct.Struct("!HH")
 _SOCKET_TAIL = struct.Struct("=IQIIIII")
 _SOCKET_BYTES = 72
+_UNIX_REQUEST = struct.Struct("=BBHIIIQ")  # struct unix_diag_req: family, protocol, pad, states, ino, show, cookie
+_UNIX_SOCKET = struct.Struct("=BBBBIQ")  # struct unix_diag_msg: family, type, state, pad, ino, cookie
+_UNIX_SHOWN = 0x41  # UDIAG_SHOW_NAME, UDIAG_SHOW_UID
+_UNIX_NAME, _UNIX_UID = 0, 7
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE_BYTES = 1 << 16
 # A dump of more sockets is cut and the answer says so: 131,072 listeners or connections of 100 bytes are 13 MB.
@@ -86,6 +91,44 @@ def dump_sockets(states: int) -> list[TcpSocket]:
 def dump_datagram_sockets() -> list[TcpSocket]:
     """As `dump_sockets`, the UDP sockets that are bound to a port and not connected. Raises OSError."""
     return [found for found in _dump_sockets(socket.IPPROTO_UDP, UNCONNECTED) if found.port and not found.remote_port]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixSocket:
+    """One unix socket that has a name."""
+
+    name: bytes  # Without the zero byte behind a path; with the one before an abstract name.
+    kind: int  # socket.SOCK_STREAM, ..
+    state: int  # As of TCP.
+    inode: int
+    uid: int | None  # Of its maker; None before Linux 5.3.
+
+
+def dump_unix_sockets() -> list[UnixSocket]:
+    """Those of the calling thread's network namespace. Raises OSError."""
+    found: list[UnixSocket] = []
+    with open_netlink(NETLINK_SOCK_DIAG) as channel:
+        body = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 0xFFFF_FFFF, 0, _UNIX_SHOWN, 0)
+        for message in _dump(channel, SOCK_DIAG_BY_FAMILY, body):
+            found.extend(parse_unix_sockets(message))
+            if len(found) >= MAX_SOCKETS:
+                return found[:MAX_SOCKETS]
+    return found
+
+
+def parse_unix_sockets(message: bytes) -> Iterator[UnixSocket]:
+    """The sockets with names of one message, without what is cut or foreign."""
+    for kind, body in _parts(message):
+        if kind != SOCK_DIAG_BY_FAMILY or len(body) < _UNIX_SOCKET.size:
+            continue
+        family, of_kind, state, _, inode, _ = _UNIX_SOCKET.unpack_from(body)
+        attributes = _attributes(body[_UNIX_SOCKET.size :])
+        name, uid = attributes.get(_UNIX_NAME, b""), attributes.get(_UNIX_UID, b"")
+        if name[:1] != b"\0":
+            name = name.partition(b"\0")[0]
+        if family == socket.AF_UNIX and name:
+            maker = int.from_bytes(uid, sys.byteorder) if len(uid) == 4 else None
+            yield UnixSocket(name=name, kind=of_kind, state=state, inode=inode, uid=maker)
 
 
 def count_kernel_tls() -> Counter[tuple[int, int]]:

@@ -31,6 +31,7 @@ import grpc.aio
 from apidae.v1 import enroll_pb2
 
 from sensor.core.clock import Clock
+from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.export.state import StateDirectory, StateError
 from sensor.export.target import DialCredentials, Target, open_channel
 
@@ -226,7 +227,7 @@ async def _call(target: Target, credentials: DialCredentials, method: str, reque
 
 
 def _tell(target: Target, error: grpc.aio.AioRpcError) -> EnrollmentError:
-    code, details = error.code(), error.details() or "no details"
+    code, details = error.code(), make_printable(error.details() or "no details", SENTENCE_BYTES_MAX)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return EnrollmentError(
             f"the collector at {target} gives no certificates; set its sensor_auth to certificate or any", is_final=True

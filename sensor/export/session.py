@@ -20,6 +20,7 @@ from apidae.v1 import stream_pb2
 
 from sensor.core.clock import Clock
 from sensor.core.health import HealthReport
+from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.coverage.row import PortCoverage
 from sensor.describe.schemas.book import Schema
 from sensor.enforce.block import EnforcementReport
@@ -50,9 +51,10 @@ class SessionError(Exception):
 
 
 class StatusError(SessionError):
-    """The stream ended with a gRPC status."""
+    """The stream ended with a gRPC status, whose details are whatever the other side wrote."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        details = make_printable(details, SENTENCE_BYTES_MAX)
         super().__init__(f"{code.name}: {details}")
         self.code = code
         self.details = details
@@ -386,9 +388,9 @@ class Session:
             case stream_pb2.ACK_STATUS_REFUSED:
                 if self._spool.refuse(key):
                     self.acknowledged_count += 1
-                    self._on_refusal(ack.reason)
+                    self._on_refusal(make_printable(ack.reason, SENTENCE_BYTES_MAX))
             case stream_pb2.ACK_STATUS_REDIRECT:
-                raise RedirectError(ack.redirect_to)
+                raise RedirectError(make_printable(ack.redirect_to))
             case stream_pb2.ACK_STATUS_RETRY:
                 self._retry(entry, ack.retry_after_ms)
             case _:

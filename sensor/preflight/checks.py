@@ -76,7 +76,7 @@ def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
     except ScopeError as error:
         scope = error
     directory = scope.directory if isinstance(scope, CgroupScope) else None
-    tried = run_trial([sys.executable, "-m", "sensor.preflight.trial", *([str(directory)] if directory else [])])
+    tried = run_trial([sys.executable, "-P", "-m", "sensor.preflight.trial", *([str(directory)] if directory else [])])
     return Environment(
         system=platform.system(),
         kernel_release=platform.release(),

@@ -307,7 +307,7 @@ def _parse_text(text: str) -> _Container | None:
         return None
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return value if value and isinstance(value, dict | list) else None
 

@@ -14,8 +14,9 @@ import pytest
 
 from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
 from sensor.capture.tls.attacher import Attacher
+from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
-from sensor.capture.tls.sandbox import FileSearcher
+from sensor.core.sandbox import Sandbox
 from sensor.ebpf.uprobes import close_probes
 from tests.sensor.capture.tls.poison import poison
 
@@ -70,7 +71,7 @@ class Node:
             prober=self.program,
             close_probes=close_probes,
             processes=ProcessFiles(str(self._proc), min_age_seconds=0, uptime=lambda: 1e9),
-            searcher=FileSearcher(),
+            searcher=Sandbox(search_file),
             monotonic=time.monotonic,
         )
         stack.callback(self.attacher.stop)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sensor.core.printable import make_printable
 from tests.bpf.cgroups import find_own
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pod_programs import Cgroups
@@ -175,3 +176,22 @@ def test_names_heal_when_the_api_is_back(node: Node) -> None:
     )
     assert not node.endpoints(**unnamed)
     assert node.inventory.get(f"/endpoints/{before['id']}")["service"]["workload"] == "late"
+
+
+def test_a_pod_of_any_owner_is_named_in_print_and_the_others_stay_exact(node: Node) -> None:
+    """Of an owner the API server checks nothing but that it has a name, and of an annotation's value nothing."""
+    owner = make_owner("\x1b[31mKind\n" * 9, "\u202e<svg onload=alert(1)>\x00\u2028" * 9)
+    evil = make_pod("evil-0", owner=owner, annotations={"apidae.io/watch": "\x07\x1b]0;title"})
+    node.api.put(evil)
+    _, port = node.cgroups.serve(find_cgroup(evil))
+    _, good_port = node.cgroups.serve(find_cgroup(WEB))
+    for each in (port, good_port):
+        node.cgroups.call(find_cgroup(CART), each, "cart/1.0", ["/orders/1"] * CALLS)
+
+    def count(**service: str) -> int:
+        ports = {port, good_port}
+        return sum(one["calls"] for one in node.endpoints(**service) if one["service"]["port"] in ports)
+
+    wait_until(lambda: count(workload=make_printable(owner["name"])) == CALLS, "the calls of the hostile Pod")
+    wait_until(lambda: count(workload="web") == CALLS, "those of the other")
+    assert node.sensor.is_running and "traceback" not in node.sensor.log_path.read_text()

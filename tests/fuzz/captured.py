@@ -1,9 +1,7 @@
 """What is fuzzed between the kernel and a call: what processes read and wrote (in the clear, by TLS), frames that the
-kernel cut, heads that are taught, files in which a user's containers are named."""
+kernel cut, heads that the kernel matches."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from sensor.capture.http2.assembler import StreamAssembler
@@ -12,7 +10,6 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange
 from sensor.core.health import StageCounter
 from sensor.ebpf.abi import FRAMES_EVENT, SYSCALL_EVENT, EventKind, Library, SyscallEvent, SyscallKind
-from sensor.enrich.containers import SHORT_ID_CHARACTERS, read_container
 from sensor.http.http1.head import RequestHead, parse_request_head
 from sensor.http.http2.exchange import StreamExchange
 from sensor.offload.name_table import read_plain_head
@@ -25,7 +22,6 @@ _KINDS: Final = (
     *(SyscallKind.READ, SyscallKind.WRITE) * 5,
     *(SyscallKind.EOF, SyscallKind.SHUT, SyscallKind.READ, SyscallKind.CLOSED, SyscallKind.CUT, SyscallKind.WRITE),
 )
-_CONTAINER: Final = "c" * 64
 
 
 def _tell(data: bytes) -> Iterator[memoryview]:
@@ -115,28 +111,9 @@ def fuzz_plain_head(data: bytes) -> None:
         assert parsed.path == plain.path
 
 
-def fuzz_container_files(data: bytes) -> None:
-    """A user's file says what it likes: a name by the runtimes' rule, or the short id."""
-    with TemporaryDirectory(dir=_FAST) as name:
-        root = Path(name)
-        for path in (
-            f"var/lib/docker/containers/{_CONTAINER}/config.v2.json", "var/lib/docker/image/overlay2/repositories.json",
-            "var/lib/containers/storage/overlay-containers/containers.json",
-            "var/lib/containers/storage/overlay-images/images.json", "etc/docker/daemon.json",
-            "etc/containers/storage.conf",
-        ):  # fmt: skip
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(data)
-        found = read_container(_CONTAINER, root=root)
-    assert found.name.isascii() and 0 < len(found.name) <= 128
-    assert found.name == _CONTAINER[:SHORT_ID_CHARACTERS] or found.name.isprintable()
-
-
-_FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "conversations": fuzz_conversations,
     "tls_reader": fuzz_tls_reader,
     "kernel_frames": fuzz_kernel_frames,
     "plain_head": fuzz_plain_head,
-    "container_files": fuzz_container_files,
 }

@@ -24,7 +24,7 @@ from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.client_address import ClientAddresses, read_networks
 from sensor.describe.schemas.operations import Operation, find_in_document, has_failed
 from sensor.describe.schemas.tree import MAX_FIELDS, Tree
-from sensor.export.messages import read_policy, read_reveal_request, read_welcome
+from sensor.export.messages import read_policy, read_reveal_request, read_welcome, write_policy_result
 from sensor.export.policy import Policy, apply_update
 from sensor.export.spool import Spool
 from sensor.http.http1.head import Malformed, parse_request_head
@@ -116,8 +116,13 @@ def fuzz_orders(data: bytes) -> None:
     """What a collector sends a sensor is followed or refused in words."""
     policy = Policy(epoch=3)
     try:
-        result = apply_update(policy, read_policy(stream_pb2.Policy.FromString(data)))
-        assert result.is_applied or (result.policy is policy and result.reason)
+        update = read_policy(stream_pb2.Policy.FromString(data))
+        result = apply_update(policy, update)
+        assert result.is_applied or (result.policy is policy and result.reason.isprintable() and result.reason)
+        if result.is_applied:
+            assert all(block.id.isprintable() for block in update.blocks or ())
+        told = stream_pb2.ConnectRequest.FromString(write_policy_result(result).SerializeToString()).policy_result
+        assert (told.epoch, told.is_applied, told.reason) == (update.epoch, result.is_applied, result.reason)
     except DecodeError:
         pass
     try:

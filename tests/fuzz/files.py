@@ -9,7 +9,8 @@ from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX
 from sensor.capture.tls.finder import search_content
 from sensor.core.printable import NAME_BYTES_MAX
 from sensor.describe.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
-from sensor.enrich.hidden import MAX_LISTENERS, parse_unix
+from sensor.enrich.hidden import MAX_LISTENERS, list_unix_listeners
+from sensor.enrich.sockets import parse_unix_sockets
 from tests.sensor.capture.tls.contents import make_source
 
 
@@ -23,8 +24,8 @@ def fuzz_program(data: bytes) -> None:
 
 
 def fuzz_unix_sockets(data: bytes) -> None:
-    """The kernel's table, whose last column is as users like it."""
-    found = parse_unix(data.splitlines(keepends=True))
+    """The kernel's answer, in which names are as users like them."""
+    found = list_unix_listeners(parse_unix_sockets(data))
     assert len(found) <= MAX_LISTENERS
     assert all(len(one.path.encode()) <= NAME_BYTES_MAX and one.path.isprintable() for one in found)
     assert all(one.open_connections >= 0 for one in found)

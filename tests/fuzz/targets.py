@@ -35,7 +35,7 @@ from sensor.http.tls_hello import (
     parse_client_hello,
     parse_server_hello,
 )
-from tests.fuzz import captured, described, files, received, streams
+from tests.fuzz import captured, described, files, names, received, streams
 
 
 def fuzz_http1_head(data: bytes) -> None:
@@ -195,4 +195,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     **files.TARGETS,
     **captured.TARGETS,
     **received.TARGETS,
+    **names.TARGETS,
 }

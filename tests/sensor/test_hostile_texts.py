@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,11 +31,16 @@ from sensor.core.keyed import InstallationKey
 from sensor.core.printable import NAME_BYTES_MAX
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.hidden import parse_unix
+from sensor.enrich.containers import ContainerTable, read_container
+from sensor.enrich.hidden import list_unix_listeners
 from sensor.enrich.kubernetes.pod import Pod, PodObject, list_workloads, read_pod
+from sensor.enrich.program_files import ProgramFiles
+from sensor.enrich.programs import name_program
+from sensor.enrich.sockets import UnixSocket
 from sensor.export.convert import BatchConverter, SerialisedBatch
 from sensor.export.messages import write_coverage, write_schemas
 from sensor.routes.shared_use import MIN_SPAN_NS
+from tests.sensor.enrich.fakes import read_here
 from tests.sensor.enrich.test_identity import Node as FakeNode
 from tests.sensor.records import ROUTE, change_fields, make_exchange, make_record, make_service
 from tests.sensor.scopes import watch_host
@@ -168,11 +174,45 @@ def test_names_of_processes(name: bytes, other: bytes) -> None:
         send_names(services, [node.identity.name_process(one.process) for one in listeners if one.process])
 
 
+CONTAINER = "c" * 64
+
+
+@settings(max_examples=60, deadline=None)
+@given(names, names)
+def test_texts_of_containers_and_packages(name: bytes, other: bytes) -> None:
+    """What a runtime keeps of a container and its image, and the package of a program."""
+    text, image = name.decode(errors="replace"), other.decode(errors="replace")
+    with directory() as root:
+        for file_name, content in (
+            (f"var/lib/docker/containers/{CONTAINER}/config.v2.json",
+             {"Name": text, "Image": image, "Driver": text, "Config": {"Image": image}}),
+            ("var/lib/containers/storage/overlay-containers/containers.json",
+             [{"id": CONTAINER, "names": [text, image], "image": image, "metadata": json.dumps({"image-name": text})}]),
+            ("proc/70/root/srv/package.json", {"name": text}),
+        ):  # fmt: skip
+            (root / file_name).parent.mkdir(parents=True, exist_ok=True)
+            (root / file_name).write_text(json.dumps(content))
+        (root / "proc/70/mountinfo").symlink_to("/proc/self/mountinfo")
+        table = ContainerTable(partial(read_container, read=read_here, root=root))
+        workload = table.name(CONTAINER)
+        files = ProgramFiles(read_here, root / "proc/70", "/")
+        program = name_program(
+            executable="/usr/bin/node", command_line=["node", "/srv/server.js"], command="node", files=files
+        )
+        send_names([make_service(workload=workload), make_service(workload=program)], [workload])
+        facts = table.workloads(cluster="", zone="")
+        for sent in read_back(write_coverage([], facts, time_unix_ns=1)).coverage.workloads:
+            for one in (sent.workload, *sent.labels):
+                assert one.isprintable() and len(one.encode()) <= 1_024
+
+
 @settings(max_examples=60, deadline=None)
 @given(names)
 def test_paths_of_unix_sockets(name: bytes) -> None:
-    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 7 /run/%s\n" % name[:100]
-    listeners = [one for part in line.splitlines(keepends=True) for one in parse_unix([part])]
+    path = UnixSocket(name=b"/run/" + name[:100], kind=1, state=10, inode=7, uid=0)
+    abstract = UnixSocket(name=b"\0" + name[:100], kind=1, state=10, inode=8, uid=0)
+    listeners = list_unix_listeners([path, abstract])
+    assert len(listeners) == 2
     ports = [
         PortCoverage(
             service=make_service(), protocol=PortProtocol.UNIX, connections=1, bytes=0, address=one.path, reason=""

@@ -24,9 +24,10 @@ from typing import Final
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
+from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
-from sensor.capture.tls.sandbox import FileSearcher
+from sensor.core.sandbox import Sandbox
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
@@ -72,7 +73,7 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
                 prober=program,
                 close_probes=close_probes,
                 processes=files,
-                searcher=FileSearcher(),
+                searcher=Sandbox(search_file),
                 monotonic=time.monotonic,
             )
             program.attach()

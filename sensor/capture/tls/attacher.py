@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from common.token_bucket import TokenBucket
+from sensor.capture.tls.code import is_instruction
 from sensor.capture.tls.duty import DutyCycle
-from sensor.capture.tls.finder import Found
+from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX
+from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
-from sensor.capture.tls.sandbox import SearchError
 from sensor.capture.tls.unread import UnreadProcesses
-from sensor.ebpf.uprobes import TlsProgram
+from sensor.core.sandbox import SandboxError, Task
+from sensor.ebpf.uprobes import OWN_PROBES, UPROBES, TlsProgram
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +45,9 @@ MAX_APART: Final = 32
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
 BROKEN: Final = "Looking for its library of TLS failed, see the sensor's log: a bug of Apidae, please report it."
-# Files remembered that have no probes, while somebody runs them: some 300 bytes each.
-MAX_WITHOUT: Final = 65_536
+# Places of one file: a library has some hundred.
+MAX_SITES: Final = 4_096
+MAX_REASON_CHARACTERS: Final = 1_024
 # Units of work (sensor.capture.tls.elf) that searching files may take: a second, saved up, and at the start. A unit is
 # about a third of a nanosecond; a node has some hundred files, most of which take less than ten million.
 WORK_PER_SECOND: Final = 150_000_000
@@ -64,10 +67,10 @@ class ProbedFile:
 
 
 class Searcher(Protocol):
-    """Finds the places in a file (sensor.capture.tls.sandbox.FileSearcher)."""
+    """Finds the places in a file (sensor.core.sandbox.Sandbox)."""
 
-    def search(self, fd: int, name: str) -> Found:
-        """Raises OSError, SearchError."""
+    def run(self, task: Task[Found], fd: int, argument: str) -> Found:
+        """Raises OSError, SandboxError."""
 
     def close_idle(self) -> None: ...
 
@@ -141,7 +144,8 @@ class Attacher:
         self._searcher = searcher
         self._monotonic = monotonic
         self._held: dict[FileId, _Held] = {}
-        # Of which nothing is probed: no TLS, a library that is not read, or one that the kernel refused.
+        # Of which nothing is probed: no TLS, a library that is not read, or one that the kernel refused. No more than
+        # are mapped, whose number is shared by cgroup (sensor.capture.tls.processes).
         self._without: dict[FileId, Sites] = {}
         self._places = CgroupShares()  # Files with probes.
         self._heaviest: FileId | None = None  # One of the cgroup that has most of them, once it was asked for.
@@ -324,7 +328,7 @@ class Attacher:
             by_cgroup.setdefault(self._searched.find_lightest(one.cgroups), []).append(one)
         waiting = [(self._searched.rank(cgroup), cgroup) for cgroup in by_cgroup]
         heapq.heapify(waiting)
-        while waiting and self._work.tokens > 0 and len(self._without) < MAX_WITHOUT and not self._stopping.is_set():
+        while waiting and self._work.tokens > 0 and not self._stopping.is_set():
             rank, cgroup = heapq.heappop(waiting)
             if rank == self._searched.rank(cgroup):
                 before = self._worked
@@ -372,11 +376,12 @@ class Attacher:
     def _search(self, one: MappedFile, fd: int) -> tuple[tuple[Site, ...], str]:
         """The places of the file, none where nothing is probed, and its library. Raises OSError."""
         try:
-            found = self._searcher.search(fd, one.name.rpartition("/")[2])
+            found = self._searcher.run(search_file, fd, one.name.rpartition("/")[2])
+            check_found(found, one.file.size)
             sites, work = found.sites, found.work
         except OSError:
             raise
-        except SearchError as error:
+        except SandboxError as error:
             self.failed_total += 1
             logger.warning("TLS of %s is not read: %s", one.name, error)
             sites, work = Sites(library="unknown", reason=f"It was not searched: {error}."), WORK_PER_SECOND
@@ -427,6 +432,31 @@ class Attacher:
         if self._heaviest is None:
             self._heaviest = max(self._held, key=lambda file: self._places.rank(self._held[file].cgroup))
         return self._held[self._heaviest]
+
+
+def check_found(found: Found, size: int) -> None:
+    """Raises SandboxError for what no search gives: a hostile file may have taken over the worker that gave it."""
+    sites = found.sites
+    is_plausible = (
+        0 <= found.work <= WORK_MAX + READ_BYTES_MAX
+        and sites.library.isprintable()
+        and sites.reason.isprintable()
+        and len(sites.library) + len(sites.reason) <= MAX_REASON_CHARACTERS
+        and len(sites.sites) + len(sites.plain) <= MAX_SITES
+        and all(_is_place(site, size) for site in (*sites.sites, *sites.plain))
+    )
+    if not is_plausible:
+        raise SandboxError("its search gave impossible places")
+
+
+def _is_place(site: Site, size: int) -> bool:
+    """Whether a place may have a probe: a whole instruction of the file, and a program of ours."""
+    return (
+        site.program in UPROBES
+        and 0 <= site.offset < size
+        and 0 <= site.cookie < OWN_PROBES
+        and is_instruction(site.code)
+    )
 
 
 def _read_status(fd: int) -> _Status:

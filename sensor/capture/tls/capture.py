@@ -22,15 +22,16 @@ from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.duty import DutyCycle
+from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
-from sensor.capture.tls.sandbox import FileSearcher
 from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
+from sensor.core.sandbox import Sandbox
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import (
@@ -202,7 +203,7 @@ class TlsCapture(Capture):
                 uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
                 read_scope=read_scope,
             ),
-            searcher=FileSearcher(),
+            searcher=Sandbox(search_file),
             monotonic=time.monotonic,
             unread=unread,
             duty=duty,

@@ -34,6 +34,7 @@ GO_RESULTS: Final = ("a", "b", "r14")
 # A function longer than this is not looked at; those that are probed have 100 to 13,000 bytes and 2,700 instructions.
 MAX_FUNCTION_BYTES: Final = 32_768
 MAX_FUNCTION_INSTRUCTIONS: Final = 8_192
+MAX_INSTRUCTION_BYTES: Final = 15
 # Instructions between a check of the stack and the call or jump that it leads to; compilers make three to ten.
 _MAX_DETOUR: Final = 64
 _NOTRACK: Final = 0x3E
@@ -82,6 +83,14 @@ def disassemble(code: bytes, address: int) -> "list[capstone.CsInsn] | None":
     instructions = list(decoder.disasm(code, address, MAX_FUNCTION_INSTRUCTIONS))
     end = sum(instruction.size for instruction in instructions)
     return instructions if end == len(code) else None
+
+
+def is_instruction(code: bytes) -> bool:
+    """Whether these bytes are one whole instruction."""
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return len(code) <= MAX_INSTRUCTION_BYTES and any(
+        size == len(code) for _, size, _, _ in decoder.disasm_lite(code, 0, 1)
+    )
 
 
 def find_beginning(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[str]) -> Place:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import numpy.ma  # numpy imports it at its first use, and a confined process opens no file.
 import re2
 
 from sensor.capture.tls import openssl as boring

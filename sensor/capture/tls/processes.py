@@ -28,6 +28,7 @@ from typing import Final
 from sensor.core.printable import make_path_printable
 from sensor.enrich.budget import Budget
 from sensor.enrich.processes import parse_cgroups
+from sensor.enrich.user_files import LOCAL_TYPES, open_plain
 
 # Deeper ones count as the one above: a Pod's container lies at the fourth or fifth level.
 MAX_LEVELS: Final = 16
@@ -94,7 +95,7 @@ _LIBRARY_NAME: Final = re.compile(rb"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so
 # a name may have any other byte.
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(/.*)", re.DOTALL)
 # A line of /proc/PID/mountinfo: numbers of the mount and of what it is mounted in, its device, .. its kind.
-_OVERLAY: Final = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - overlay ", re.DOTALL)
+_MOUNT: Final = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - (\S+) ", re.DOTALL)
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -282,7 +283,7 @@ class ProcessFiles:
             return None
         files: dict[FileId, _Mapping] = {}
         seen: set[tuple[bytes, ...]] = set()
-        overlays: set[int] | None = None
+        mounts: dict[int, bytes] | None = None
         for line in content.split(b"\n"):
             match = _MAPPING.fullmatch(line)
             if match is None or len(seen) >= MAX_FILES:
@@ -293,11 +294,14 @@ class ProcessFiles:
                 continue
             seen.add((major, minor, number))
             device = os.makedev(int(major, 16), int(minor, 16))
-            if not os.major(device) and overlays is None:  # Of no disk's own.
-                overlays = self._list_overlays(pid)
+            if not os.major(device) and mounts is None:  # Of no disk's own.
+                mounts = self._list_mounts(pid)
+            kind = mounts.get(device, b"") if mounts is not None else b""
+            if kind and kind not in LOCAL_TYPES:
+                continue  # A user's own file system may never answer who looks at its files.
             # Without the zeros that lead low addresses in maps.
             ways = (f"map_files/{int(start, 16):x}-{int(end, 16):x}", f"root{os.fsdecode(path)}")
-            file = self._identify(pid, ways, device, int(number), is_overlay=device in (overlays or ()))
+            file = self._identify(pid, ways, device, int(number), is_overlay=kind == b"overlay")
             if file is not None:
                 files[file] = _Mapping(name=make_path_printable(path), ways=ways)
         return files
@@ -313,14 +317,14 @@ class ProcessFiles:
                 return _make_id(0 if is_overlay else device, status)
         return None
 
-    def _list_overlays(self, pid: int) -> set[int]:
-        """Devices of the overlays that a process has mounted."""
+    def _list_mounts(self, pid: int) -> dict[int, bytes]:
+        """Kinds of the file systems that a process has mounted, by device."""
         try:
             content = self._read(pid, "mountinfo")
         except OSError:
-            return set()
-        mounts = (_OVERLAY.match(line) for line in content.split(b"\n"))
-        return {os.makedev(int(mount[1]), int(mount[2])) for mount in mounts if mount is not None}
+            return {}
+        mounts = (_MOUNT.match(line) for line in content.split(b"\n"))
+        return {os.makedev(int(mount[1]), int(mount[2])): mount[3] for mount in mounts if mount is not None}
 
 
 def _make_id(device: int, status: os.stat_result) -> FileId:
@@ -341,6 +345,6 @@ def _open(way: str, file: FileId) -> int:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or _make_id(file.device, status) != file:
             raise FileNotFoundError(errno.ENOENT, "another file is there by now", way)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        return open_plain(handle)
     finally:
         os.close(handle)

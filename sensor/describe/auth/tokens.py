@@ -88,7 +88,7 @@ def _read(token: bytes) -> Iterator[TokenFact]:
     try:
         algorithm = _read_header.decode(_decode(first)).alg
         claims = _read_claims.decode(_decode(second))
-    except (ValueError, msgspec.DecodeError):
+    except ValueError:
         return
     if not signature:
         algorithm = "none"

@@ -227,5 +227,5 @@ def _parse(text: str) -> object:
         return None
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None

@@ -34,7 +34,7 @@ from common.kubernetes.reflector import (
     WatchCounts,
     ask,
 )
-from sensor.core.printable import make_printable
+from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
@@ -190,7 +190,10 @@ class Cluster:
                 name="labels of namespaces",
                 path="/api/v1/namespaces",
                 type=_NamespaceObject,
-                read=lambda raw: (raw.metadata.name, (raw.metadata.labels or {}).get(WATCH_KEY, "")),
+                read=lambda raw: (
+                    make_printable(raw.metadata.name),
+                    make_printable((raw.metadata.labels or {}).get(WATCH_KEY, "")),
+                ),
                 replace=self._replace_namespaces,
                 put=lambda label: self._replace_namespaces([*self._namespaces.items(), label]),
                 remove=lambda label: self._replace_namespaces(
@@ -244,11 +247,12 @@ class Cluster:
     @property
     def degradation(self) -> str:
         """What does not work now, in one sentence; empty where everything does."""
-        if self.pod_watch.reason:
-            return f"Pods are not followed ({self.pod_watch.reason}): new ones are named by their container ids"
-        if self.namespace_watch.reason:
-            return f"labels of namespaces are not followed ({self.namespace_watch.reason})"
-        return ""
+        pods, namespaces = (
+            make_printable(watch.reason, SENTENCE_BYTES_MAX) for watch in (self.pod_watch, self.namespace_watch)
+        )
+        if pods:
+            return f"Pods are not followed ({pods}): new ones are named by their container ids"
+        return f"labels of namespaces are not followed ({namespaces})" if namespaces else ""
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

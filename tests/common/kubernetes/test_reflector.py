@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx2
+import msgspec
 import pytest
 
 from common.kubernetes.objects import Metadata, Part
-from common.kubernetes.reflector import ApiError, ask, open_client
+from common.kubernetes.reflector import ApiError, Reflector, Resource, _Event, ask, open_client
 from tests.cluster.api_server import ApiServer
 
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
@@ -52,6 +54,30 @@ def test_json_is_not_shown_in_an_error(api: ApiServer, tmp_path: Path) -> None:
     with pytest.raises(ApiError, match=r"of \d+ bytes, is not what") as error:
         ask_node(api, tmp_path, Strict)
     assert "metadata" not in str(error.value)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("content", [b'{"metadata": {"name": "\xfe"}}', b'{"message": "\xfe"}', b"[" * 100_000])
+def test_an_answer_that_cannot_be_decoded_is_an_error_of_the_server(status: int, content: bytes) -> None:
+    def connect() -> httpx2.AsyncClient:
+        answer = httpx2.MockTransport(lambda request: httpx2.Response(status, content=content))
+        return httpx2.AsyncClient(transport=answer, base_url="http://api")
+
+    with pytest.raises(ApiError):
+        asyncio.run(ask(connect, "/api/v1/nodes/n1", Named))
+
+
+@pytest.mark.parametrize("content", [b"7", b'{"metadata": 7}', b'{"metadata": {"name": "\xfe"}}'])
+def test_an_object_that_cannot_be_decoded_ends_no_watch(content: bytes) -> None:
+    put: list[Named] = []
+    resource = Resource(
+        name="nodes", path="/", type=Named, read=lambda raw: raw, replace=put.extend, put=put.append, remove=put.remove
+    )
+    reflector = Reflector(resource, lambda: httpx2.AsyncClient())
+    for each in (content, b'{"metadata": {"name": "n1", "resourceVersion": "7"}}'):
+        reflector._apply(_Event(type="ADDED", object=msgspec.Raw(each)))
+    assert [one.metadata.name for one in put] == ["n1"]
+    assert (reflector.counts.skipped, reflector._version) == (1, "7")
 
 
 def test_a_server_that_is_away_is_named(api: ApiServer, tmp_path: Path) -> None:

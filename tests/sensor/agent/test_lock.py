@@ -186,9 +186,26 @@ def test_sensors_share_no_directory(tmp_path: Path, make_lock: MakeLock, mount: 
 
 def test_name_of_another_kind_of_socket_is_refused(tmp_path: Path, make_lock: MakeLock, name: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
-        bound.bind(f"\0{name}")  # Bound and not listening: the kernel does not tell whose it is.
+        bound.bind(f"\0{name}")  # Bound and not listening: its user is known, its process is not.
         with pytest.raises(LockError, match="in another pid namespace"):
             make_lock(tmp_path).acquire()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to bind it as somebody else")
+@pytest.mark.parametrize("is_listening", [True, False])
+def test_a_user_who_binds_the_name_keeps_no_sensor_from_starting(
+    tmp_path: Path, make_lock: MakeLock, name: str, *, is_listening: bool
+) -> None:
+    program = (
+        "import socket, sys; bound = socket.socket(socket.AF_UNIX); bound.bind('\\0' + sys.argv[1]);"
+        f"{is_listening} and bound.listen(); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-S", "-c", program, name]
+    with subprocess.Popen(command, user=65_534, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as squatter:
+        assert squatter.stdout is not None and squatter.stdout.readline()
+        with make_lock(tmp_path):
+            pass
+        squatter.kill()
 
 
 def test_a_name_on_which_nobody_listens_is_no_other_scope(

@@ -17,12 +17,13 @@ from sensor.enrich.hidden import HiddenReading, UnixListener
 from sensor.enrich.kubernetes.pod import Pod
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process
+from sensor.enrich.user_files import ReadFile
 from tests.sensor.scopes import watch_cgroup, watch_host
 
 
 def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container = Container(name="web", image=ContainerImage(name="nginx"))
-    monkeypatch.setattr("sensor.enrich.node.read_container", lambda container_id, uid, root: container)
+    monkeypatch.setattr("sensor.enrich.node.read_container", lambda container_id, uid, read, root: container)
     cgroup = tmp_path / f"cgroup/system.slice/docker-{'ab' * 32}.scope"
     cgroup.mkdir(parents=True)
     settings = SensorSettings(
@@ -43,11 +44,11 @@ def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.
 def test_a_container_of_a_user_is_named_by_the_users_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def read(container_id: str, uid: int | None, root: Path) -> Container:
+    def read_container(container_id: str, uid: int | None, *, read: ReadFile, root: Path) -> Container:
         asked.append((container_id, uid))
         return Container(name="shop-db")
 
-    monkeypatch.setattr("sensor.enrich.node.read_container", read)
+    monkeypatch.setattr("sensor.enrich.node.read_container", read_container)
     scope = f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{'ab' * 32}.scope/container"
     cgroup = tmp_path / "cgroup" / scope
     cgroup.mkdir(parents=True)

@@ -22,6 +22,13 @@ def test_any_name_is_printable_and_bounded(name: bytes | str) -> None:
     assert make_printable(text) == text
 
 
+@given(names | st.text(max_size=2_000), st.integers(4, 2_000))
+def test_a_text_is_as_long_as_it_may_be(name: bytes | str, bytes_max: int) -> None:
+    text = make_printable(name, bytes_max)
+    assert text.isprintable() and len(text.encode()) <= bytes_max
+    assert make_printable("a" * 3_000, bytes_max) == "a" * bytes_max
+
+
 @given(st.lists(names, max_size=8))
 def test_a_path_keeps_its_names_apart(parts: list[bytes]) -> None:
     assert make_path_printable(b"/".join(parts)).split("/") == ([make_printable(part) for part in parts] or [""])

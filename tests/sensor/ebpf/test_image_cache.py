@@ -52,6 +52,16 @@ def test_a_damaged_file_is_none(tmp_path: Path, damage: bytes) -> None:
     assert ImageCache(tmp_path).find_image("a") is None
 
 
+def test_a_name_that_is_not_utf8_is_damage(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path)
+    cache.keep_image("a", IMAGE)
+    content = (tmp_path / "a.image").read_bytes()
+    name = IMAGE.programs[0].name.encode()
+    assert name in content
+    (tmp_path / "a.image").write_bytes(content.replace(name, b"\xfe" * len(name)))
+    assert cache.find_image("a") is None
+
+
 def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
     cache.keep_image("a", IMAGE)

@@ -309,6 +309,7 @@ def test_a_reset_that_no_ring_or_queue_had_room_for_is_a_failed_one() -> None:
     "blocks",
     [
         (address("203.0.113.7", id=""),),
+        (address("203.0.113.7", id="\x1b[31m"),),
         (address("203.0.113.7"), address("203.0.113.8")),
         (Block(id="a", kind=None),),
         (Block(id="a", kind=BlockKind.ADDRESS),),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.containers import Container, ContainerImage, read_container
+from sensor.enrich.containers import Container, ContainerImage
+from tests.sensor.enrich.fakes import read_container
 
 ID = "0123456789abcdef" * 4
 IMAGE_ID = "ab" * 32

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.enrich.programs import INTERPRETERS, MAX_NAME_CHARACTERS, ProgramFiles, name_program
+from sensor.enrich.program_files import ProgramFiles
+from sensor.enrich.programs import INTERPRETERS, MAX_NAME_CHARACTERS, name_program
+from tests.sensor.enrich.fakes import READER
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,8 @@ def files(tmp_path: Path) -> ProgramFiles:
         archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\nImplementation-Title: order-service\r\n")
     for name in ("ROOT", "manager", "billing"):
         (root / "var/lib/tomcat/webapps" / name).mkdir(parents=True)
-    return ProgramFiles(process)
+    (process / "mountinfo").symlink_to("/proc/self/mountinfo")
+    return ProgramFiles(READER.read, process, "/it")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +107,8 @@ def test_files_that_are_not_plain_are_not_read(files: ProgramFiles, tmp_path: Pa
     package.unlink()
     package.symlink_to("/etc/passwd")
     assert files.find_package("server.js") == ""
-    assert ProgramFiles(tmp_path / "absent").find_package("server.js") == ""
-    assert ProgramFiles(tmp_path / "absent").read_title("app.jar") == ""
+    assert ProgramFiles(READER.read, tmp_path / "absent", "/it").find_package("server.js") == ""
+    assert ProgramFiles(READER.read, tmp_path / "absent", "/it").read_title("app.jar") == ""
 
 
 def test_nothing_readable_is_unknown() -> None:

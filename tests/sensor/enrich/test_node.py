@@ -34,6 +34,7 @@ def test_containers_are_told_with_their_images(tmp_path: Path) -> None:
         clock=FakeClock(),
     )
     service = tables.identity.server(cgroup.stat().st_ino, 80, "10.0.0.5")[0]
+    tables.reader.close()
     assert (service.workload, service.workload_kind) == ("shop-web-1", WorkloadKind.CONTAINER)
     (told,) = tables.containers.workloads(cluster="c", zone="")
     assert (told.workload, dict(told.labels)["container.image.name"]) == (service.workload, "nginx")

@@ -1,47 +1,86 @@
-"""/proc/net/unix: made lines, and the running kernel's."""
+"""Unix sockets: made ones, the kernel's answer cut anywhere, and the running kernel's."""
 
+import os
 import socket
+import struct
 from pathlib import Path
 
-from sensor.core.printable import NAME_BYTES_MAX
-from sensor.enrich.hidden import MAX_LISTENERS, parse_unix
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-TABLE = b"""Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01 100 /run/app.sock
-0000000000000000: 00000003 00000000 00000000 0001 03 101 /run/app.sock
-0000000000000000: 00000003 00000000 00000000 0001 03 102 /run/app.sock
-0000000000000000: 00000003 00000000 00000000 0001 03 103
-0000000000000000: 00000002 00000000 00000000 0002 01 104 /run/log
-0000000000000000: 00000002 00000000 00010000 0005 01 105 @abstract name
-0000000000000000: 00000002 00000000 zzz 0001 01 106 /broken
-cut
-"""
+from sensor.core.printable import NAME_BYTES_MAX
+from sensor.enrich.hidden import MAX_LISTENERS, list_unix_listeners
+from sensor.enrich.sockets import UnixSocket, dump_unix_sockets, parse_unix_sockets
+from tests.sensor.enrich.test_sock_diag import attribute, message
+
+LISTENING, CONNECTED, CLOSED = 10, 1, 7
+
+
+def make(name: bytes, inode: int, state: int = LISTENING, kind: int = socket.SOCK_STREAM) -> UnixSocket:
+    return UnixSocket(name=name, kind=kind, state=state, inode=inode, uid=0)
 
 
 def test_listeners_with_what_is_connected_to_them() -> None:
-    found = [(listener.path, listener.inode, listener.open_connections) for listener in parse_unix(TABLE.splitlines())]
+    sockets = [
+        make(b"/run/app.sock", 100),
+        make(b"/run/app.sock", 101, CONNECTED),
+        make(b"/run/app.sock", 102, CONNECTED),
+        make(b"/run/log", 104, CLOSED, socket.SOCK_DGRAM),
+        make(b"\0abstract name", 105, kind=socket.SOCK_SEQPACKET),
+    ]
+    found = [(one.path, one.inode, one.open_connections) for one in list_unix_listeners(sockets)]
     assert found == [("/run/app.sock", 100, 2), ("@abstract name", 105, 0)]
 
 
 def test_listeners_are_bounded() -> None:
-    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 %d /run/%d"
-    assert len(parse_unix(line % (n, n) for n in range(MAX_LISTENERS + 9))) == MAX_LISTENERS
+    assert len(list_unix_listeners(make(b"/run/%d" % n, n) for n in range(MAX_LISTENERS + 9))) == MAX_LISTENERS
 
 
 def test_a_path_of_any_bytes_is_printable() -> None:
-    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 7 /run/\xff\x1b[31m\r" + b"\xfe" * 98
-    (listener,) = parse_unix([line])
+    (listener,) = list_unix_listeners([make(b"/run/\xff\x1b[31m\r" + b"\xfe" * 98, 7)])
     assert listener.path.startswith("/run/\\xff\\x1b[31m\\r\\xfe")
     assert listener.path.isprintable() and len(listener.path) <= NAME_BYTES_MAX
 
 
-def test_this_kernels_table(tmp_path: Path) -> None:
-    path = tmp_path / "s"
+ANSWER = (
+    message(20, struct.pack("=BBBBIQ", socket.AF_UNIX, 1, LISTENING, 0, 501, 1) + attribute(0, b"/run/a\0"))
+    + message(
+        20,
+        struct.pack("=BBBBIQ", socket.AF_UNIX, 1, CONNECTED, 0, 502, 1)
+        + attribute(0, b"\0b\0c")
+        + attribute(7, struct.pack("=I", 1_000)),
+    )
+    + message(20, struct.pack("=BBBBIQ", socket.AF_UNIX, 1, CONNECTED, 0, 503, 1))
+    + message(3, bytes(4))
+)
+
+
+def test_the_kernels_answer_is_read() -> None:
+    first, second = parse_unix_sockets(ANSWER)
+    assert first == UnixSocket(name=b"/run/a", kind=1, state=LISTENING, inode=501, uid=None)
+    assert second == UnixSocket(name=b"\0b\0c", kind=1, state=CONNECTED, inode=502, uid=1_000)
+
+
+@given(st.integers(0, len(ANSWER)), st.binary(max_size=8), st.integers(0, len(ANSWER)))
+def test_a_cut_answer_is_read_as_far_as_it_goes(end: int, other: bytes, at: int) -> None:
+    changed = ANSWER[:at] + other + ANSWER[at + len(other) :]
+    assert len(list(parse_unix_sockets(changed[:end]))) <= 3
+
+
+def test_this_kernels_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of a path that is made like a line of /proc/net/unix is no other socket."""
+    path = b"x\n0: 2 0 10000 1 1 99 docker.sock"
+    monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
-        listener.bind(str(path))
+        listener.bind(path)
         listener.listen()
-        client.connect(str(path))
+        client.connect(path)
         accepted, _ = listener.accept()
-        with accepted, Path("/proc/net/unix").open("rb") as lines:
-            found = {one.path: one.open_connections for one in parse_unix(lines)}
-    assert found[str(path)] == 1
+        with accepted:
+            sockets = dump_unix_sockets()
+        inode = os.fstat(listener.fileno()).st_ino
+    (mine,) = [one for one in list_unix_listeners(sockets) if one.inode == inode]
+    assert mine.open_connections == 1 and mine.path.endswith("\\n0: 2 0 10000 1 1 99 docker.sock")
+    assert not [one for one in sockets if one.name == b"docker.sock"]
+    assert {one.uid for one in sockets if one.inode == inode} == {os.getuid()}

@@ -5,12 +5,15 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.printable import SENTENCE_BYTES_MAX
 from sensor.export.client import UplinkRejectedError
 from sensor.export.policy import Policy, PolicyResult, PolicyUpdate
+from sensor.export.session import StatusError
 from sensor.export.spool import Spool
 from sensor.export.target import Target, parse_target
 from tests.sensor.export.collector import FakeCollector, accept
@@ -93,6 +96,28 @@ def test_a_refusal_is_counted_by_reason(tmp_path: Path) -> None:
         assert sender.uplink.refusal_reasons == {"column calls is short": 1}
 
     with_sender(tmp_path, test)
+
+
+@pytest.mark.parametrize("said", ["\x1b[31mred\nline two\u202e", "x" * 100_000, "\u2028" * 9_000])
+def test_what_a_collector_says_is_printable_and_bounded(tmp_path: Path, said: str) -> None:
+    """It comes into the log, and onto the terminal of whoever starts a sensor."""
+
+    async def test(sender: Sender, collector: FakeCollector) -> None:
+        def answer(batch: data_pb2.Batch) -> stream_pb2.Ack:
+            return stream_pb2.Ack(
+                boot_id=batch.boot_id, sequence=batch.sequence, status=stream_pb2.ACK_STATUS_REFUSED, reason=said
+            )
+
+        collector.answer = answer
+        sender.send(1)
+        await sender.drain()
+        (reason,) = sender.uplink.refusal_reasons
+        assert reason.isprintable() and 0 < len(reason.encode()) <= SENTENCE_BYTES_MAX
+
+    with_sender(tmp_path, test)
+    error = StatusError(grpc.StatusCode.UNAUTHENTICATED, said)
+    for text in (str(error), error.details):
+        assert text.isprintable() and len(text.encode()) <= SENTENCE_BYTES_MAX + 32
 
 
 def test_reasons_are_bounded(tmp_path: Path) -> None:

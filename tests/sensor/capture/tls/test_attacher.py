@@ -3,14 +3,18 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sensor.capture.tls import attacher as module
+from sensor.capture.tls import processes
 from sensor.capture.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, WORK_PER_SECOND, Attacher
 from sensor.capture.tls.duty import DutyCycle, DutySettings
 from sensor.capture.tls.finder import Found, search_file
+from sensor.capture.tls.openssl import NO_TLS, Sites
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.coverage.report import NO_LIBRARY
@@ -73,6 +77,9 @@ class SearcherHere:
 
     def __init__(self) -> None:
         self.search: Callable[[int, str], Found] = search_file
+
+    def run(self, task: Callable[[int, str], Found], fd: int, argument: str) -> Found:
+        return self.search(fd, argument)
 
     def close_idle(self) -> None: ...
 
@@ -389,3 +396,58 @@ def test_nobody_has_turns_where_the_kernel_cannot_choose(node: Node) -> None:
     node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     assert set().union(*node.live(20, {10: 4_000})) == {EVERYBODY}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offset": 1 << 40},
+        {"offset": -1},
+        {"program": "no_program"},
+        {"cookie": 1 << 63},
+        {"code": b""},
+        {"code": b"\x90\x90"},
+        {"code": b"\x48"},
+    ],
+)
+def test_places_that_no_search_gives_are_not_probed(node: Node, change: dict[str, Any]) -> None:
+    """As of a worker that the file has taken over."""
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+
+    def forge(fd: int, name: str) -> Found:
+        found = search_file(fd, name)
+        first, *rest = found.sites.sites
+        return replace(found, sites=replace(found.sites, sites=(*rest, replace(first, **change))))
+
+    node.searcher.search = forge
+    node.attacher.look()
+    assert not node.prober.open and node.attacher.failed_total == 1
+    assert node.unread.why(10) == "It was not searched: its search gave impossible places."
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Found(sites=NO_TLS, work=-(1 << 40)),
+        Found(sites=Sites(library="\x1b[31m"), work=1),
+        Found(sites=Sites(library="x", reason="y" * 5_000), work=1),
+    ],
+)
+def test_texts_and_figures_that_no_search_gives_are_not_shown(node: Node, found: Found) -> None:
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.searcher.search = lambda fd, name: found
+    node.attacher.look()
+    assert node.attacher.failed_total == 1
+    (file,) = node.attacher.files
+    assert file.library == "unknown" and "its search gave" in file.reason
+
+
+def test_files_without_probes_keep_no_others_from_being_searched(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them one cgroup runs."""
+    monkeypatch.setattr(processes, "MAX_MAPPINGS", 20)
+    for number in range(30):
+        node.run(10 + number, f"/evil/libssl-{number}.so", Path("/bin/true"), f"/pods/evil/{number}")
+    node.attacher.look()
+    node.run(99, "/lib/libssl.so.3", LIBSSL, "/pods/good")
+    node.attacher.look()
+    assert node.read_probed() == {"/lib/libssl.so.3"}

@@ -2,14 +2,16 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import grpc
 import pytest
 
 from scripts.bench_cases.searching import search_path
-from sensor.capture.tls.finder import search_content
+from sensor.capture.tls.finder import search_content, search_file
 from sensor.capture.tls.openssl import NO_TLS, Sites
+from sensor.core.sandbox import Sandbox
 from tests.sensor.capture.tls.contents import make_source
 from tests.sensor.capture.tls.poison import poison
 
@@ -120,3 +122,21 @@ def test_a_function_that_begins_within_another_one_is_not_probed() -> None:
     poisoned = search_content(make_source(poison(content)), path.name).sites
     assert "session_shutdown" in {site.program for site in honest.sites}
     assert "session_shutdown" not in {site.program for site in (*poisoned.sites, *poisoned.plain)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        LIBRARIES / "libssl.so.3",
+        LIBRARIES / "libgnutls.so.30",
+        Path("/usr/bin/node"),
+        Path("/usr/bin/curl"),
+        Path(sys.executable),
+    ],
+)
+def test_a_confined_search_finds_the_same(path: Path) -> None:
+    """In a program of its own for each kind of file: a worker could import no module any more."""
+    here, sandbox = find(path), Sandbox(search_file)
+    with path.open("rb") as file:
+        assert sandbox.run(search_file, file.fileno(), path.name).sites == here
+    sandbox.close()

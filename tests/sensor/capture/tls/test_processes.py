@@ -114,6 +114,16 @@ def test_containers_of_one_image_run_one_file(tmp_path: Path) -> None:
     assert sorted(one.pids for one in proc.files.look()) == [(10, 11), (12,), (13,)]
 
 
+def test_a_file_on_a_users_own_file_system_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may never answer: not even what the file is may be asked."""
+    proc, asked, stat = Proc(tmp_path), list[str](), os.stat
+    proc.run(10, "7f0000000000-7f0000010000 r-xp 00001000 00:63 42 /mnt/libssl.so.3", LIBSSL, age=50)
+    (proc.root / "10/mountinfo").write_text("31 1 0:99 / /mnt rw,nosuid - fuse.sshfs me@there rw\n")
+    monkeypatch.setattr(os, "stat", lambda path, **more: (asked.append(str(path)), stat(path, **more))[1])
+    assert list(proc.look()) == [LIBSSL_NAME]
+    assert not [path for path in asked if "mnt" in path]
+
+
 def test_a_file_is_opened_by_its_mapping_whatever_its_path_leads_to(tmp_path: Path) -> None:
     """Replaced on disk, or another one was mounted over it."""
     for line in (f"{LIBSSL} (deleted)", LIBSSL):
