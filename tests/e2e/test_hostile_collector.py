@@ -131,11 +131,27 @@ def call(shop: Shop, source: str, *, is_keep_alive: bool = True) -> Caller:
     return Caller(shop.port, source, {"X-Api-Key": KEYS[source]}, is_keep_alive=is_keep_alive)
 
 
+class Behind(Loop):
+    """Makes one call for eight of the busy client, so that most calls are that one's on a slow machine too."""
+
+    def __init__(self, shop: Shop, caller: Caller) -> None:
+        self._shop = shop
+        super().__init__(caller)
+
+    def note(self, outcome: str) -> None:
+        while self._shop.served[KEYS[BUSY]] < 8 * self.caller.outcomes.total() and not self._is_ending.wait(0.01):
+            pass
+
+
 def test_honest_clients_are_served_whatever_it_says(shop: Shop, impostor: Impostor) -> None:
     honest = [
-        Loop(call(shop, source, is_keep_alive=is_keep_alive), pause)
-        for source, pause in ((PARTNER, 0.05), (BUSY, 0.01), (SMALL, 0.1))
+        loop
         for is_keep_alive in (True, False)
+        for loop in (
+            Loop(call(shop, BUSY, is_keep_alive=is_keep_alive), 0.005),
+            Behind(shop, call(shop, PARTNER, is_keep_alive=is_keep_alive)),
+            Behind(shop, call(shop, SMALL, is_keep_alive=is_keep_alive)),
+        )
     ]
     # Until shares are known, nobody is stopped; so it is about what comes after.
     wait_until(lambda: impostor.count_calls() > 300, "the sensor has told calls")
@@ -145,7 +161,7 @@ def test_honest_clients_are_served_whatever_it_says(shop: Shop, impostor: Impost
         time.sleep(1.2)  # A tick, and the resets that would follow.
     outcomes = {(loop.caller.source, loop.caller.is_keep_alive): dict(loop.stop()) for loop in honest}
     assert all(set(found) == {"200"} for found in outcomes.values()), outcomes
-    assert all(found["200"] > 50 for found in outcomes.values())
+    assert all(found["200"] > 20 for found in outcomes.values())
     refused = {result.epoch for result in impostor.fake.results if result.reason}
     assert len(refused) == 12, refused  # The four that cannot be, each three times.
     reports = impostor.fake.enforcements
