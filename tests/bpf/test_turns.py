@@ -166,7 +166,7 @@ def test_calls_behind_a_granted_upgrade_are_calls(collect: Collect, first: bytes
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"h" * 200, b"\x16\x03\x03\x00\x7a" + b"s" * 122),
         (b"SSH-2.0-client\r\n" + b"k" * 90, b"SSH-2.0-server\r\n" + b"k" * 90),
         (b"EHLO example.org\r\n", b"250-mail.example.org\r\n250 OK\r\n"),
-        (b"GET is a word\r\nand this is none of HTTP's\r\n", b"HTTPLIKE\r\n"),
+        (b"GET is a word\r\nand this is not HTTP\r\n", b"HTTPLIKE\r\n"),
         (request("GET", "/asked"), b"+OK no answer of HTTP\r\n"),
     ],
     ids=["tls", "ssh", "smtp", "word", "unanswered"],

@@ -202,7 +202,7 @@ class Http1Connection:
             self._ends[is_request] = piece.position + len(piece.data)
             feed = self._feed_request if is_request else self._feed_response
             feed(piece)
-        if self._goes_on and self.is_upgraded and self._queue:  # What was taken for requests behind it were none.
+        if self._goes_on and self.is_upgraded and self._queue:  # They were taken for requests, and are not.
             self._queue = deque(each for each in self._queue if each.response is not None)
         return self._take_done()
 
