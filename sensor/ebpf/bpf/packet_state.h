@@ -81,7 +81,7 @@ static __always_inline void call_skim(struct __sk_buff *skb) { programs.call(skb
 
 static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
 
-#define RUNS_MAX 29           /* Of the 33 that the kernel allows: `guard` takes two before, `finish` one after. */
+#define RUNS_MAX 31           /* Of the 33 that the kernel allows: `finish` takes one after. */
 #define SKIM_REQUESTS 4096    /* Bytes that a run of `skim` passes at least, of requests as short as clients send them. */
 #define SKIM_RESPONSES 16384  /* The same of responses, which have more in their heads and bodies behind them. */
 
