@@ -36,7 +36,7 @@ ROUTES_A_DAY: Final = 30_000  # A sensor itself has at most 40,000 nodes of path
 WORDS_A_DAY: Final = 20_000  # What a sensor may reveal in all.
 BYTES_A_DAY: Final = 16 * 2**30  # 1,000 rows a second all day are 12 GB.
 ROUTES_REMEMBERED: Final = 2 * ROUTES_A_DAY
-SCHEMAS_WAITING: Final = 200
+SCHEMAS_WAITING: Final = 5_000  # A sensor sends what its routes look like before the rows of their first window.
 SCHEMA_CHARACTERS_WAITING: Final = 4 * 2**20
 NODES_LIMIT: Final = 20_000
 OTHER: Final = "other"  # The host of routes beyond a quota, as of those beyond the sensor's own.
@@ -203,14 +203,16 @@ class Witness:
         return admitted
 
     def _keep_newest(self, records: list[SchemaRecord]) -> list[SchemaRecord]:
+        """Within the bounds, and of each part of a route its newest state alone."""
+        newest = {record.key: record for record in records}
         kept: list[SchemaRecord] = []
         characters = 0
-        for record in reversed(records):
+        for record in reversed(newest.values()):
             characters += len(record.fields) + len(record.operations)
             if len(kept) >= SCHEMAS_WAITING or characters > SCHEMA_CHARACTERS_WAITING:
                 break
             kept.append(record)
-        self._counts.schemas_of_others += len(records) - len(kept)
+        self._counts.schemas_of_others += len(newest) - len(kept)
         return kept[::-1]
 
     def admit_words(self, words: Sequence[RevealedWord], secrets: Mapping[int, bytes]) -> list[RevealedWord]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.detection.framework.distinct import find_first
-from collector.detection.framework.state import U64, DetectorState, Slots, column
+from collector.detection.framework.state import U64, Bools, DetectorState, Slots, column
 
 BITS = 512  # A power of two.
 _WORDS = BITS // 64
@@ -34,6 +34,15 @@ class NoveltyBitmap(DetectorState):
             if len(full):
                 self.forget(full)
         return result
+
+    def take_out(self, slots: Slots, value: int) -> Bools:
+        """Whether (slots[i], value) was seen before, of distinct slots; from now on it was not, as far as hashes on the
+        same bit go."""
+        bit = value & (BITS - 1)
+        words, mask = self._words[:, bit >> 6], np.uint64(1 << (bit & 63))
+        is_known: Bools = (words[slots] & mask) != 0
+        words[slots[is_known]] &= ~mask
+        return is_known
 
     def find_novel(self, slots: Slots, hashes: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indexes of the elements that were not seen before, the first of those that are the same, by slot, and the

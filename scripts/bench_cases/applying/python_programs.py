@@ -100,7 +100,10 @@ ISSO: Final = Application(
         "POST /id/{id}/dislike", "POST /count", "GET /latest", "GET /config", "POST /preview", "GET /info",
         "GET /feed",
     ),
-    authentication={"PUT /id/{id}": "cookie_session", "DELETE /id/{id}": "cookie_session"},
+    # A client that has written sends its cookie with every call.
+    authentication={
+        "PUT /id/{id}": "cookie_session", "DELETE /id/{id}": "cookie_session", "*": "none|cookie_session",
+    },
 )  # fmt: skip
 
 DATASETTE: Final = Application(

@@ -89,7 +89,9 @@ def list_fields(body: str) -> Iterator[Value]:
         if charset is not None:
             yield Value(Part.CHARSET, charset[1])
         if rest:
-            yield Value(Part.TEXT, shorten(rest[0].strip("\r\n")))
+            contents = shorten(rest[0].strip("\r\n"))
+            # A zero ends a path where a field has one. Contents of files are full of them.
+            yield Value(Part.TEXT, contents if file is None else contents.replace("\0", " "))
 
 
 VALUES_MAX = 200  # Of one request.

@@ -19,6 +19,14 @@ from sensor.describe.auth import schemes
 from sensor.describe.auth.schemes import HeaderRole, classify_header_name
 from sensor.http.http1.head import Header, RequestHead
 
+# What a server signed and gives back to itself, under any name: payload and HMAC (SHA-1, SHA-256, SHA-512). In order:
+# itsdangerous and Flask, Django's signing, Express, Rails.
+_SIGNED: Final = re.compile(
+    rb"(?:[\w=-]{4,}\.[\w-]{5,8}\.(?:[\w-]{27}|[\w-]{43}|[\w-]{86})"
+    rb"|[\w=-]{4,}:[\w-]{5,8}:(?:[\w-]{27}|[\w-]{43})"
+    rb"|s:[\w-]{8,}\.[A-Za-z0-9+/]{43}"
+    rb"|[\w+/=-]{16,}--(?:[0-9a-f]{40}|[0-9a-f]{64}))\Z"
+)
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
 MAX_COOKIES: Final = 200
 MAX_QUERY_PARAMETERS: Final = 200
@@ -254,9 +262,9 @@ def _classify_cookie(raw: bytes, value: bytes) -> Kind:
     kind = schemes.classify_cookie_name(raw) if is_kept else schemes.classify_cookie_name.__wrapped__(raw)
     if kind is not None:
         return kind
-    if is_jwt(value):
-        return Kind.COOKIE_SESSION
     text = unquote_to_bytes(value.strip(b'"'))
+    if is_jwt(value) or _SIGNED.match(text):
+        return Kind.COOKIE_SESSION
     return Kind.POSSIBLE_CREDENTIAL if is_opaque(text) else Kind.NONE
 
 

@@ -267,7 +267,8 @@ class BodyReader:
             odd = self._writes.see(call.route_id, call.consumer, request.seen.tree, answered)
             codes |= odd
             flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
-        if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
+        # What was read and holds no list, such as a page for people, is not estimated by the lists of its route.
+        if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED | BodyFlag.RESPONSE_READ):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
                 records, flags = estimated.records, flags | estimated.flags

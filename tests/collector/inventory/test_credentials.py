@@ -28,7 +28,7 @@ SERVICES: dict[str, list[Call]] = {
         ("/catalogue", [f"X-Quuxel: {RANDOM}"], 200, "8.8.8.8", 12),
     ],
     "numbers": [
-        ("/comments/{n}", ["Cookie: {n}=IjE3Ig.Zk3Nvw.9sQ2d0JvYkxw7aQbT3u1s8r0Xyz"], 200, "8.8.8.8", 12),
+        ("/comments/{n}", ["Cookie: {n}=IjE3Ig.Zk3Nvw.9sQ2d0JvYkxw7aQbT3u1s8r0XyzAB4"], 200, "8.8.8.8", 12),
         ("/comments/{n}", [], 403, "8.8.8.8", 8),
     ],
     "never": [

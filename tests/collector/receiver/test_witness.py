@@ -194,6 +194,19 @@ def test_schemas_are_of_routes_that_the_node_called(monkeypatch: pytest.MonkeyPa
     assert fleet.book.counts.schemas_of_others == 8  # Ten and the one of route 5, less three that wait.
 
 
+def test_schemas_of_a_burst_of_new_routes_wait_for_their_rows() -> None:
+    """A person clicks through an application: 70 routes with five parts each, ten seconds before their window ends."""
+    fleet = Fleet()
+    for version in (1, 2):
+        states = [replace(make_schema(number), version=version) for number in range(1_000, 1_350)]
+        assert fleet.witness.admit_schemas(states) == []
+    for number in range(1_000, 1_350):
+        fleet.witness.remember(number)
+    admitted = fleet.witness.admit_schemas(())
+    assert [(record.route_id, record.version) for record in admitted] == [(number, 2) for number in range(1_000, 1_350)]
+    assert fleet.book.counts.schemas_of_others == 0
+
+
 def test_workloads_and_former_names_are_of_the_node() -> None:
     fleet, when = Fleet(), datetime.fromtimestamp(NOW, UTC)
     facts = {"node": "node-1", "kind": "Deployment", "labels": (), "zone": "", "pods": 1, "time": when}

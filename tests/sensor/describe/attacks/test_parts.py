@@ -251,6 +251,16 @@ def test_a_form_gives_names_files_and_values() -> None:
     assert len(list(list_fields(body.replace("\r\n", "\n")))) == 6  # As servers may not, but some do.
 
 
+def test_contents_of_an_uploaded_file_may_have_zeros() -> None:
+    """Packages and pictures do. A zero in a field, and a script behind the picture, are attacks all the same."""
+    head = 'Content-Disposition: form-data; name="content"; filename="parser-1.0.whl"\r\n\r\n'
+    package = "PK\x03\x04\x14\0\0\0\0\0\ufffd\x06~]\ufffd\x0c\0\0\0\x0f\0\0\0parser.pyANSWER = 42\nPK\x01\x02\0"
+    assert ALL.classify(Request(body=make_form(head + package), content_type=MULTIPART)) is None
+    field = 'Content-Disposition: form-data; name="file"\r\n\r\nreport.php\0.png'
+    for payload in (field, head + package + "<?php system($_GET['c']); ?>"):
+        assert ALL.classify(Request(body=make_form(payload), content_type=MULTIPART)) is not None
+
+
 def test_a_plus_is_a_blank_in_forms_only() -> None:
     values = list_values(Request("/a+b", "c+d=e+f", headers=(("x-a", "g+h"),), body="i+j=k", content_type=FORM))
     assert [value.text for value in values] == ["/a+b", "c d", "e f", "g+h", "i j", "k"]

@@ -106,7 +106,11 @@ def test_the_session_of_a_protocol_in_the_query_is_at_most_a_possible_credential
 @pytest.mark.parametrize(
     ("cookie", "kind", "carrier"),
     [
-        ("17=IjE3Ig.Zk3Nvw.9sQ2d0JvYkxw7aQbT3u1s8r0Xyz", Kind.POSSIBLE_CREDENTIAL, "cookie {integer}"),
+        ("17=IjE3Ig.Zk3Nvw.9sQ2d0JvYkxw7aQbT3u1s8r0Xyz", Kind.COOKIE_SESSION, "cookie {integer}"),
+        ("17=IjE3Ig:Zk3Nvw:9sQ2d0JvYkxw7aQbT3u1s8r0Xyz", Kind.COOKIE_SESSION, "cookie {integer}"),
+        (f"17=s%3A8f3kD92kd0sLq83h.{'aZ3+' * 10}aZ3", Kind.COOKIE_SESSION, "cookie {integer}"),
+        (f"17=QmFzZTY0IHNlc3Npb24=--{'0f' * 20}", Kind.COOKIE_SESSION, "cookie {integer}"),
+        ("17=IjE3Ig.Zk3Nvw.9sQ2d0JvYkxw7aQbT3u1s8r0XyzAB4", Kind.POSSIBLE_CREDENTIAL, "cookie {integer}"),
         ("license_session=abc", Kind.COOKIE_SESSION, "cookie license_session"),
         ("JSESSIONID=8F3C", Kind.COOKIE_SESSION, "cookie JSESSIONID"),
         ("refresh_token=8f3kD92kd0sLq83hf7a2", Kind.API_KEY_COOKIE, "cookie refresh_token"),

@@ -85,6 +85,16 @@ def test_between_samples_records_are_estimated() -> None:
     assert reader.read_count == 2
 
 
+def test_a_page_for_people_is_not_counted_by_the_lists_of_its_route() -> None:
+    """One route answers programs with a list and browsers with a large page."""
+    reader = BodyReader(ALL)
+    assert reader.read(_call(response_head(length=len(BODY)), BODY)) is not None
+    page = b"<!doctype html><html><body>" + b"<p>A line of help.</p>" * 5_000 + b"</body></html>"
+    facts = reader.read(_call(response_head(media_type="text/html", length=len(page)), page, time_ns=2))
+    assert facts is not None
+    assert (facts.records, facts.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED)) == (0, BodyFlag.NONE)
+
+
 @pytest.mark.parametrize(
     ("head", "raw", "word"),
     [
