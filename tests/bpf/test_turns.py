@@ -225,7 +225,7 @@ def test_pipelined_requests_are_read_or_counted_as_lost(
     total, is_estimated = count * turns + 1, after[Counter.TAIL_FAILED] > before[Counter.TAIL_FAILED]
     assert is_estimated or targets[-1] == "GET /after"
     assert targets[:20] == [f"GET /p/{number}" for number in range(20)]
-    assert len(targets) + lost == pytest.approx(total, rel=0.02 * is_estimated)
+    assert len(targets) + lost == pytest.approx(total, rel=0.03 * is_estimated)
     assert after[Counter.DROPPED_DEPTH] - before[Counter.DROPPED_DEPTH] == lost
     assert after[Counter.CALLS] - before[Counter.CALLS] == len(targets) + lost
 
