@@ -233,6 +233,7 @@ BPF_DIRECTORY = Path(__file__).resolve().parent / "bpf"
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
     *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress", "match_streams"),
+    "skim",
 )
 PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (

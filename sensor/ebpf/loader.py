@@ -43,8 +43,11 @@ RECORDS_BYTES: Final = 4 << 20
 FRAMES_BYTES: Final = 8 << 20
 # Programs that only a sensor calls which enforces.
 GUARDS: Final = ("guard", "guard_streams")
-# Without it calls of HTTP/2 all come up: not worth a start, should a kernel refuse it.
-MATCHER: Final = "match_streams"
+# Programs without which the others work, should a kernel refuse one, and what is the worse for it.
+DISPENSABLE: Final = {
+    "match_streams": "calls of HTTP/2 will cost more",
+    "skim": "many requests in one segment will be counted by their answers only",
+}
 
 
 class LoadError(RuntimeError):
@@ -175,10 +178,11 @@ def _wire(image: Image, *, is_enforcing: bool) -> LoadedImage:
     try:
         loaded = _load_without(image, left_out)
     except ImageError as error:
-        if MATCHER not in str(error):
+        refused = [name for name in DISPENSABLE if f"program {name}:" in str(error)]
+        if not refused:
             raise
-        logger.warning("calls of HTTP/2 will cost more, for the kernel refuses to match them: %s", error)
-        left_out = (*left_out, MATCHER)
+        logger.warning("%s, for the kernel refuses a program: %s", DISPENSABLE[refused[0]], error)
+        left_out = (*left_out, *DISPENSABLE)
         loaded = _load_without(image, left_out)
     update_map(loaded.maps["machines"], bytes(4), build_machine().packed())
     for number, name in enumerate(image.tail_calls):

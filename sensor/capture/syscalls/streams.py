@@ -68,7 +68,7 @@ class Connection:
 
     def __init__(self, event: SyscallEvent, room: BodyRoom | None) -> None:
         self.event = event  # The first, for its addresses.
-        self.http1 = Http1Connection(bodies=room)
+        self.http1 = Http1Connection(bodies=room, goes_on=True)
         # By kind of event: this one's, and the one that it tells of.
         self.sides = {event.kind: Side(event.sequence), READ + WRITE - event.kind: Side(event.other)}
         self.request_kind = 0  # READ at a server, WRITE at a client; 0: not known yet.

@@ -95,6 +95,10 @@ struct flow {
   u8 is_suspicious;
   u8 parts;     /* Of its cgroup's budget, what this head may fill (consumer.h). */
   u8 looks;     /* Heads of this packet that `recognise` has looked at. */
+  u8 runs;      /* Programs that were called for this packet. */
+  u16 messages; /* That began in this packet. */
+  u32 from;     /* Where its first byte that is new lies. */
+  u32 mean;     /* Bytes of a response, where the position was lost last among many. */
   u8 draft_role;
   u8 is_due;    /* A record for the response in hand, if it does not end within the packet. */
   u8 preface;   /* Bytes of HTTP/2's preface that were in the packets before. */
@@ -163,6 +167,8 @@ struct conn {
   u32 stop_counted;    /* The last one that counted this connection. */
   u8 stop_kind;        /* enum stop_kind, of `stop_counted`. */
   u8 is_spared;        /* Its peer is never blocked. */
+  u8 is_blind;         /* Bytes of the client were passed over: there may be requests among them. */
+  u8 is_tunnel;        /* An upgrade was granted (101, CONNECT), and no answer since says what follows: HTTP/1 as long as it reads so. */
   u32 lost;            /* As of struct frames_event. */
   struct unread_count unread[UNREAD_REASONS]; /* Not yet in the map `unread` (unread.h), by enum unread_reason. */
   u64 is_unread;       /* There is something. */
@@ -190,7 +196,7 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 16);
+BPF_PROG_ARRAY(programs, 17);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
@@ -228,6 +234,7 @@ enum program {
   PROGRAM_GUARD_STREAMS,
   PROGRAM_INGRESS, /* Again, behind `guard`. */
   PROGRAM_MATCH_STREAMS,
+  PROGRAM_SKIM,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

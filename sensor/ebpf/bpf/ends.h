@@ -93,16 +93,40 @@ static __always_inline void hold_request(struct __sk_buff *skb, struct bpf_sock 
   f->offset = skb->len;
   f->bytes += here;
   end_request(sk, c, f);
+  c->is_blind |= here > 0;
   f->parse.state = S_HELD;
 }
 
 static __always_inline void lose_position(struct bpf_sock *sk, struct conn *c, struct flow *f) {
   f->parse.state = S_LOST;
+  c->is_blind |= !f->is_response;
   count(C_RESYNC);
+  u32 messages = V(f->messages);
+  if (V(f->is_response) && !V(f->is_active) && messages) {
+    f->mean = (V(f->offset) - V(f->from)) / messages | 1;
+    f->bytes = 0;
+  }
   u32 number = f->is_response ? V(c->tail) : V(c->head) - 1;
   struct call *s = slot(sk, c, number);
   if (s && f->is_active && !f->is_untold)
     s->flags |= CALL_LOSSY;
+}
+
+/* Past a lost position come as many responses as their bytes make: to requests past the queue, or to others that were passed over. */
+static __always_inline void estimate_lost(struct conn *c, struct flow *f) {
+  u32 mean = V(f->mean), overflow = V(c->overflow);
+  if (V(f->parse.state) != S_LOST || !V(f->is_response) || !mean)
+    return;
+  u32 calls = V(f->bytes) / mean, waiting = calls < overflow ? calls : overflow;
+  f->bytes -= (u64)calls * mean;
+  if (!V(c->is_blind))
+    calls = waiting;
+  if (!calls)
+    return;
+  __sync_fetch_and_add(&c->overflow, -waiting);
+  c->untold += calls;
+  count_many(C_CALLS, calls);
+  count_many(C_DROPPED_DEPTH, calls);
 }
 
 #endif

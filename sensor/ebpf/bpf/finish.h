@@ -46,6 +46,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
     h.c->tail = number + 1;
     tell(skb, h.sk, h.c, h.f, h.set, h.now);
   }
+  estimate_lost(h.c, responses);
   u64 untold = V(h.c->overflow);
   if (V(h.c->tail) != V(h.c->head)) {
     if (is_held)

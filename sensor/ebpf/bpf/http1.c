@@ -8,7 +8,8 @@
  *
  * Path of a packet: ingress()/egress() find the connection (sockets.h) and put the segment in order (order.h). By tail calls, because one
  * program would pass the verifier's million steps: recognise() with route() and answer() read the plain heads of requests and responses,
- * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), body() copies the bodies of samples, finish() ends what
+ * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), skim() counts those that walk() does not
+ * reach, body() copies the bodies of samples, finish() ends what
  * a FIN or RST leaves.
  *
  * Returns 1, let through, but where a verdict of the sensor stops the segment (enforce.h).
@@ -30,6 +31,7 @@
 #include "encrypted.h"
 #include "quic.h"
 #include "enforce.h"
+#include "skim.h"
 #include "streamed.h"
 #include "http2_match.h"
 
@@ -76,9 +78,9 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
       call_encrypted(skb, &p, direction);
     return PASS;
   }
+  if (V(c->is_tunnel))
+    enter_tunnel(skb, c, &p, direction);
   if (c->kind > K_HTTP) {
-    if (c->kind == K_UPGRADED && p.length)
-      find_upgrade(skb, c, p.offset, direction);
     if (f->unflushed > PORT_FLUSH_BYTES || (p.flags & (TCP_FIN | TCP_RST)))
       flush_port(c, f);
     if (p.flags & TCP_RST)
@@ -149,6 +151,8 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     }
     f->is_tried = 0;
     f->looks = 0;
+    f->runs = f->messages = 0;
+    f->from = f->offset;
     f->is_begun = 0;
     if (V(f->is_copied) && !is_deferred)
       call_body(skb);
@@ -169,11 +173,6 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
 
 int ingress(struct __sk_buff *skb) { return enter(skb, INGRESS); }
 int egress(struct __sk_buff *skb) { return enter(skb, EGRESS); }
-
-static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
-  u32 state = V(f->parse.state);
-  return state != S_NONE && !is_body(state) && !f->is_active && !f->draft_kind && V(c->kind) <= K_HTTP;
-}
 
 #define MESSAGES 3 /* Steps a run, of up to SCAN_STEPS each; up to 33 runs a packet. */
 
@@ -283,6 +282,7 @@ int answer(struct __sk_buff *skb) {
 
 int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
+int skim(struct __sk_buff *skb) { return skim_packet(skb); }
 int finish(struct __sk_buff *skb) { return finish_conn(skb); }
 int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
 int match_streams(struct __sk_buff *skb) { return match_packet(skb); }

@@ -106,15 +106,16 @@ static __always_inline int find_http2(struct __sk_buff *skb, struct bpf_sock *sk
   return 1;
 }
 
-/* After a 101: the client's preface, or the server's SETTINGS. */
+/* After a 101 or CONNECT: the client's preface, or the server's SETTINGS. */
 static __always_inline void find_upgrade(struct __sk_buff *skb, struct conn *c, u32 offset, u32 direction) {
   u8 kind = FRAME_KINDS, is_client = direction == c->request_direction;
   if (c->frame_looks >= FRAME_LOOKS_MAX)
     return;
   c->frame_looks++;
-  if (is_client ? !match_preface(skb, offset, 0)
+  if (is_client ? match_preface(skb, offset, 0) < (c->kind == K_HTTP ? PREFACE_ENOUGH : 1)
                 : find_frames(skb, offset, STREAM_MAX, &kind) < SIGN_OPEN || kind != FRAME_SETTINGS)
     return;
+  c->is_tunnel = 0;
   begin_streams(skb, c, S_UPGRADED | (c->request_direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS), 0, direction);
 }
 

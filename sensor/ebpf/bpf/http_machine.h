@@ -73,18 +73,33 @@ static __always_inline void parse_start(struct parse *p, u8 state) {
   p->state = state;
 }
 
+/* Bytes from `at` on that do not matter in a state that skips: to the line's end, in a target to its end, or seven. */
+static __always_inline u32 count_skipped(const u8 *bytes, u32 at, u32 state) {
+  u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));
+  u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r')), is_target = state == S_TARGET;
+  asm volatile("" : "+r"(is_target)); /* No branch: the verifier would follow both. */
+  ends |= unseen_marks(word) & -is_target;
+  return first_byte(ends | 1ULL << 63);
+}
+
+/* What an action does; 0 does nothing. */
+static __always_inline void machine_act(const struct machine *m, struct parse *p, u8 byte, u8 action) {
+  const struct effect *e = &m->effects[action & (ACTIONS_MAX - 1)];
+  u64 digit = m->digit[byte], length = V(p->length);
+  u64 is_full = ((length >> 56) + 255) >> 8; /* 1 from 2^56 on, without a branch. */
+  p->length = (length * e->length_factor + (digit & e->length_mask)) | is_full << 60;
+  p->status = V(p->status) * e->status_factor + (digit & e->status_mask);
+  u32 flags = V(p->flags);
+  p->flags = flags | e->flags | (((flags & e->conflict) + 255) >> 8) * P_AMBIGUOUS;
+  p->action = action * e->is_stop;
+}
+
 /* Takes the next byte of the window, or up to seven that do not matter and the one after; `bytes` has 8 readable bytes after the window.
  * 0: the window is used up. */
 static __always_inline int machine_step(const struct machine *m, struct parse *p, const u8 *bytes) {
   u32 at = V(p->at), state = V(p->state);
-  if (state - 1 < S_SKIPPING_LAST) { /* To the line's end, in a target to its end; or seven on. */
-    u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));
-    u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r'));
-    u64 is_target = state == S_TARGET;
-    asm volatile("" : "+r"(is_target)); /* No branch: the verifier would follow both. */
-    ends |= unseen_marks(word) & -is_target;
-    p->at = at + first_byte(ends | 1ULL << 63);
-  }
+  if (state - 1 < S_SKIPPING_LAST)
+    p->at = at + count_skipped(bytes, at, state);
   at = V(p->at);
   if (at >= V(p->end))
     return 0;
@@ -94,17 +109,32 @@ static __always_inline int machine_step(const struct machine *m, struct parse *p
   u8 action = entry >> 8;
   p->state = entry;
   p->at = at + 1;
-  if (!action)
-    return 1;
-  const struct effect *e = &m->effects[action & (ACTIONS_MAX - 1)];
-  u64 digit = m->digit[byte], length = V(p->length);
-  u64 is_full = ((length >> 56) + 255) >> 8; /* 1 from 2^56 on, without a branch. */
-  p->length = (length * e->length_factor + (digit & e->length_mask)) | is_full << 60;
-  p->status = V(p->status) * e->status_factor + (digit & e->status_mask);
-  u32 flags = V(p->flags);
-  p->flags = flags | e->flags | (((flags & e->conflict) + 255) >> 8) * P_AMBIGUOUS;
-  p->action = e->is_stop ? action : 0;
+  if (action)
+    machine_act(m, p, byte, action);
   return 1;
+}
+
+/* 1 where a < b, else 0, of numbers below 2^63; without a branch, which clang makes of a comparison wherever it sees one. */
+static __always_inline u64 is_below(u64 a, u64 b) {
+  asm volatile("" : "+r"(a), "+r"(b));
+  u64 is = (a - b) >> 63;
+  asm volatile("" : "+r"(is));
+  return is;
+}
+
+/* The same without a branch, so that the verifier follows one path through many steps; nothing happens at the window's end, nor once an
+ * action has stopped the machine. */
+static __always_inline void machine_glide(const struct machine *m, struct parse *p, const u8 *bytes) {
+  u32 at = V(p->at), state = V(p->state), end = V(p->end), stopped = V(p->action);
+  u64 is_on = is_below(at, end) & is_below(stopped, 1);
+  at += count_skipped(bytes, at, state) * (is_below((u32)(state - 1), S_SKIPPING_LAST) & is_on);
+  is_on &= is_below(at, end);
+  u8 byte = bytes[at & (WINDOW - 1)];
+  u32 entry = m->next[(state & (STATES_MAX - 1)) << CLASS_BITS | (m->byte_class[byte] & ((1 << CLASS_BITS) - 1))];
+  p->state = state + ((entry & 0xff) - state) * is_on;
+  p->at = at + is_on;
+  machine_act(m, p, byte, (entry >> 8) * is_on);
+  p->action = V(p->action) + stopped;
 }
 
 /* Ends a window of which all was stepped through or an action stopped; gives the bytes consumed (a skip may pass the end). */

@@ -18,6 +18,7 @@ static __always_inline void take_unseen(struct conn *c, struct flow *f, u32 n) {
   }
   if (state != S_BODY_CLOSE && state != S_LOST && state != S_HELD) {
     f->parse.state = S_LOST;
+    c->is_blind |= !f->is_response;
     count(C_RESYNC);
   }
 }

@@ -63,6 +63,7 @@ static __always_inline int take_hand(struct __sk_buff *skb, struct hand *h, cons
   if (!h->c || !h->set)
     return 0;
   h->f = &h->c->flow[h->direction];
+  h->f->runs++;
   return 1;
 }
 
@@ -77,7 +78,19 @@ static __always_inline void call_recognise(struct __sk_buff *skb) { programs.cal
 
 static __always_inline void call_body(struct __sk_buff *skb) { programs.call(skb, PROGRAM_BODY); }
 
+static __always_inline void call_skim(struct __sk_buff *skb) { programs.call(skb, PROGRAM_SKIM); }
+
 static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
+
+#define RUNS_MAX 31           /* Of the 33 that the kernel allows: `finish` takes one after. */
+#define SKIM_REQUESTS 4096    /* Bytes that a run of `skim` passes at least, of requests as short as clients send them. */
+#define SKIM_RESPONSES 16384  /* The same of responses, which have more in their heads and bodies behind them. */
+
+/* 1: no more runs are left than `skim` needs for what follows in the packet. */
+static __always_inline int is_skim_due(struct __sk_buff *skb, const struct flow *f) {
+  u32 rest = skb->len - V(f->offset), a_run = V(f->is_response) ? SKIM_RESPONSES : SKIM_REQUESTS;
+  return V(f->runs) + rest / a_run + 1 >= RUNS_MAX;
+}
 
 /* On with what is left of the packet; else its end. */
 static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f,
@@ -90,10 +103,13 @@ static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *
     return PASS;
   }
   if (V(f->offset) < skb->len) {
+    if (!is_deferred && c->kind == K_HTTP && is_skim_due(skb, f))
+      call_skim(skb);
     call_walk(skb, is_deferred);
     count(C_TAIL_FAILED);
     add_unread(c, UNREAD_SEGMENT, 0, (skb->len - V(f->offset)) * (1 - (V(f->is_response) & 1)));
     lose_position(sk, c, f);
+    f->bytes += skb->len - V(f->offset);
   }
   if (c->kind == K_HTTP && is_flush_due(c, f))
     flush_port(c, f);

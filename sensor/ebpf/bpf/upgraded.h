@@ -191,6 +191,14 @@ static __always_inline int upgraded_packet(struct __sk_buff *skb) {
   return release(base);
 }
 
+/* A packet of a connection whose upgrade was granted: it may begin HTTP/2; with its end, no HTTP/1 came. */
+static __always_inline void enter_tunnel(struct __sk_buff *skb, struct conn *c, const struct packet *p, u32 direction) {
+  if (p->length)
+    find_upgrade(skb, c, p->offset, direction);
+  else if (c->kind == K_HTTP && V(c->head) == V(c->tail))
+    c->kind = K_UPGRADED;
+}
+
 /* A packet of such a connection, in this program: does not return where the next one takes over. */
 static __always_inline void enter_upgraded(struct __sk_buff *skb, const struct packet *p, u32 direction) {
   u32 closing = p->flags & TCP_RST ? CLOSE_RESET : p->flags & TCP_FIN ? CLOSE_FIN : CLOSE_NOT;

@@ -14,11 +14,7 @@
 
 /* ---- heads ---------------------------------------------------------------------------------------------------------------------- */
 
-static __always_inline void start_message(struct __sk_buff *skb, struct conn *c, struct flow *f, u32 direction, u64 now) {
-  u16 word = 0;
-  if (c->kind == K_NEW)
-    bpf_skb_load_bytes(skb, V(f->offset), &word, 2);
-  u8 is_response = c->kind == K_HTTP ? direction != c->request_direction : word == 0x5448 /* "HT", not "HE"AD */;
+static __always_inline void begin_message(struct flow *f, u8 is_response, u64 now) {
   f->is_response = is_response;
   f->first_ns = now;
   f->body = 0;
@@ -26,7 +22,15 @@ static __always_inline void start_message(struct __sk_buff *skb, struct conn *c,
   f->is_told = 0;
   f->is_wanted = 0;
   f->head_from = f->offset;
+  f->messages++;
   parse_start(&f->parse, is_response ? S_RESPONSE : S_REQUEST);
+}
+
+static __always_inline void start_message(struct __sk_buff *skb, struct conn *c, struct flow *f, u32 direction, u64 now) {
+  u16 word = 0;
+  if (c->kind == K_NEW)
+    bpf_skb_load_bytes(skb, V(f->offset), &word, 2);
+  begin_message(f, c->kind == K_HTTP ? direction != c->request_direction : word == 0x5448 /* "HT", not "HE"AD */, now);
 }
 
 /* 0: past the queue; the call will be counted, not told. */
@@ -121,11 +125,29 @@ static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_s
   }
 }
 
-/* A response that answers nothing we saw: joined in the middle of a call, or sent unasked (408). Not a call. */
-static __always_inline void orphan(struct flow *f) {
+/* What follows a granted upgrade does not read as HTTP/1: it is another protocol from the message's beginning on, as far as that lies in the
+ * packet in hand. What was taken for its requests were none. */
+static __always_inline void leave_tunnel(struct conn *c, struct flow *f) {
+  u32 head = V(c->head), tail = V(c->tail);
+  c->kind = K_UPGRADED;
+  f->offset = V(f->head_from);
+  if (head != tail || f->is_told)
+    draft(f, E_FORGET, 0, tail);
+  c->head = tail;
+  c->overflow = 0;
+}
+
+/* A response that answers nothing we saw. 1: its request is among what was passed over, and is counted as one past the queue. Else it was
+ * joined in the middle of a call, or sent unasked (408), and is not a call. */
+static __always_inline int take_orphan(struct conn *c, struct flow *f) {
   count(C_ORPHANS);
+  if (V(c->is_blind)) {
+    __sync_fetch_and_add(&c->overflow, 1);
+    return 1;
+  }
   f->bytes = 0;
   f->parse.state = S_LOST;
+  return 0;
 }
 
 static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key,
@@ -143,18 +165,21 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     }
   }
   u32 number = V(c->tail), status = V(f->parse.status);
-  if (number == V(c->head)) {
-    if (!V(c->overflow))
-      return orphan(f);
-    f->is_untold = 1;
-  }
   if (status < 200 && status != 101) { /* Interim: the final response follows, and its bytes are added. */
     f->parse.state = S_NONE;
     return;
   }
+  if (number == V(c->head)) {
+    if (!V(c->overflow) && V(c->is_tunnel))
+      return leave_tunnel(c, f);
+    if (!V(c->overflow) && !take_orphan(c, f))
+      return;
+    f->is_untold = 1;
+  }
   struct call *s = f->is_untold ? 0 : slot(sk, c, number);
   u8 call_flags = s ? s->flags : 0, flags = V(f->parse.flags);
-  u32 is_upgrade = status == 101 || (call_flags & CALL_CONNECT && status < 300);
+  u32 is_tunnel = call_flags & CALL_CONNECT && status < 300, is_upgrade = status == 101 || is_tunnel;
+  c->is_tunnel = is_upgrade;
   f->is_active = 1;
   if (s) {
     s->status = status;
@@ -164,7 +189,8 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     want_body(f, s, status);
   }
   f->left = flags & P_LENGTH ? V(f->parse.length) : 0;
-  if (is_upgrade || call_flags & CALL_NO_BODY || status == 204 || status == 304)
+  /* A server that frames a body behind its 2xx to CONNECT is none that opens a tunnel (RFC 9110 9.3.6). */
+  if (status == 101 || call_flags & CALL_NO_BODY || status == 204 || status == 304 || (is_tunnel && !(flags & (P_CHUNKED | P_LENGTH))))
     f->left = 0;
   else if (flags & P_CHUNKED) {
     f->parse.state = S_CHUNK_SIZE;
@@ -183,7 +209,7 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     f->parse.state = S_BODY_LENGTH;
   else
     end_response(sk, c, f, now);
-  if (is_upgrade)
+  if (is_upgrade && V(c->flow[c->request_direction & 1].parse.state) == S_LOST) /* What the client sent at once is no HTTP/1. */
     c->kind = K_UPGRADED;
 }
 
@@ -198,7 +224,10 @@ static __always_inline void end_message(struct bpf_sock *sk, struct conn *c, str
 
 static __always_inline void reject(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f) {
   if (c->kind == K_HTTP) {
-    lose_position(sk, c, f);
+    if (V(c->is_tunnel) && !V(f->is_active))
+      leave_tunnel(c, f);
+    else
+      lose_position(sk, c, f);
     return;
   }
   end_flow(f);
@@ -218,6 +247,7 @@ static __always_inline void skip_body(struct __sk_buff *skb, struct bpf_sock *sk
     take = f->left < here ? f->left : here;
     f->left -= take;
   } else if (state == S_HELD) {
+    c->is_blind = 1;
     struct call *s = slot(sk, c, V(c->head) - 1);
     if (s && V(c->head) != V(c->tail))
       s->request_bytes += take;
@@ -233,6 +263,11 @@ static __always_inline void skip_body(struct __sk_buff *skb, struct bpf_sock *sk
 
 static __always_inline int is_body(u32 state) {
   return state == S_BODY_LENGTH || state == S_CHUNK_DATA || state == S_BODY_CLOSE || state == S_LOST || state == S_HELD;
+}
+
+static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
+  u32 state = V(f->parse.state);
+  return state != S_NONE && !is_body(state) && !f->is_active && !f->draft_kind && V(c->kind) <= K_HTTP;
 }
 
 /* 1: the segment's `here` bytes are body and nothing else, more of it follows, and nobody wants a copy: so are most of a long body's, and
@@ -281,9 +316,8 @@ static __always_inline void scan(struct __sk_buff *skb, struct flow *f, const st
     if (!machine_step(m, &f->parse, f->window) && !refill(skb, f))
       return;
     if (V(f->parse.action))
-      break;
+      return;
   }
-  consume(f);
 }
 
 /* The end of a head or, within a message, of its trailer section. */
@@ -308,6 +342,21 @@ static __always_inline void start_chunk(struct __sk_buff *skb, struct bpf_sock *
     hold_request(skb, sk, c, f);
 }
 
+/* What stopped the machine, if anything did. */
+static __always_inline void act(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key, u64 now) {
+  consume(f);
+  u8 action = V(f->parse.action);
+  if (action == A_HEAD_END || action == A_HEAD_END_BARE) {
+    end_fields(skb, sk, c, f, key, read_direction(skb), now);
+  } else if (action == A_CHUNK_END || action == A_CHUNK_END_BARE) {
+    start_chunk(skb, sk, c, f);
+  } else if (action == A_REJECT && f->is_active && !f->is_response) {
+    hold_request(skb, sk, c, f);
+  } else if (action == A_REJECT || (V(f->parse.state) == S_METHOD && V(f->parse.head_bytes) > METHOD_MAX)) {
+    reject(skb, sk, c, f);
+  }
+}
+
 static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, const struct machine *m,
                                  u64 key, u64 now) {
   u32 state = V(f->parse.state);
@@ -322,16 +371,7 @@ static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, str
   f->parse.action = 0;
   f->parse.at = f->parse.end = 0;
   scan(skb, f, m);
-  u8 action = V(f->parse.action);
-  if (action == A_HEAD_END || action == A_HEAD_END_BARE) {
-    end_fields(skb, sk, c, f, key, read_direction(skb), now);
-  } else if (action == A_CHUNK_END || action == A_CHUNK_END_BARE) {
-    start_chunk(skb, sk, c, f);
-  } else if (action == A_REJECT && f->is_active && !f->is_response) {
-    hold_request(skb, sk, c, f);
-  } else if (action == A_REJECT || (V(f->parse.state) == S_METHOD && V(f->parse.head_bytes) > METHOD_MAX)) {
-    reject(skb, sk, c, f);
-  }
+  act(skb, sk, c, f, key, now);
 }
 
 static __always_inline int is_known_method(u64 word) {
@@ -345,12 +385,15 @@ static __always_inline int is_known_method(u64 word) {
  * without framing, an ambiguous request, or a request body that was promised (Expect: 100-continue), refused and never sent. */
 static __always_inline void resume(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 now) {
   u32 state = V(f->parse.state), offset = V(f->offset);
+  estimate_lost(c, f);
   if (!is_body(state) || state == S_CHUNK_DATA || skb->len - offset < 8)
     return;
   u64 word = 0;
   bpf_skb_load_bytes(skb, offset, &word, 8);
   u32 head = V(c->head), depth = head - V(c->tail);
   if (f->is_response) {
+    if (!V(f->is_active))
+      depth += V(c->is_blind) + V(c->overflow);
     if (state == S_BODY_LENGTH || (word & 0xffffffffffffffULL) != HTTP1_WORD || depth < (f->is_active ? 2 : 1))
       return;
     if (f->is_active)

@@ -442,8 +442,10 @@ class Fields:
         if start.is_request:
             return self._decide_request(start, is_upgrade and self._is_strict, expect)
         status = start.status_code
-        if status == _SWITCHING or (expect is Expect.TUNNEL and 200 <= status < 300):
+        if status == _SWITCHING:
             return Framing(Body.NONE, is_upgrade=True)
+        if expect is Expect.TUNNEL and 200 <= status < 300:
+            return self._decide_tunnel()
         is_interim = 100 <= status < 200
         if is_interim or status in _BODILESS_STATUS or expect is Expect.NO_BODY:
             return Framing(Body.NONE, is_interim=is_interim, is_last=not self._keeps_alive(start))
@@ -452,6 +454,14 @@ class Fields:
         if self.codings or self.length is None:
             return Framing(Body.CLOSE, is_last=True)
         return self._decide_length(start, is_upgrade=False)
+
+    def _decide_tunnel(self) -> Framing:
+        """RFC 9110, section 9.3.6: what is framed there is ignored. A server that frames it all the same opens no
+        tunnel."""
+        if self.is_chunked and not self._is_strict:
+            return Framing(Body.CHUNKED, is_upgrade=True)
+        length = 0 if self._is_strict or self.codings else self.length or 0
+        return Framing(Body.LENGTH if length else Body.NONE, length, is_upgrade=True)
 
     def _decide_request(self, start: StartLine, is_upgrade: bool, expect: Expect) -> Framing:
         is_connect = start.method == b"CONNECT"

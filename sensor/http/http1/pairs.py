@@ -138,10 +138,17 @@ class Http1Connection:
     """Mutable state of one connection."""
 
     def __init__(
-        self, *, is_joined: bool = False, has_decoded_sizes: bool = False, bodies: BodyRoom | None = None
+        self,
+        *,
+        is_joined: bool = False,
+        has_decoded_sizes: bool = False,
+        bodies: BodyRoom | None = None,
+        goes_on: bool = False,
     ) -> None:
         """`is_joined`: the beginning was missed. `has_decoded_sizes`: of compressed bodies, which costs decoding.
-        `bodies`: where the beginnings of bodies find room; without it none is kept."""
+        `bodies`: where the beginnings of bodies find room; without it none is kept. `goes_on`: what follows a granted
+        upgrade is read as long as it is HTTP/1."""
+        self._goes_on = goes_on
         has_data = has_decoded_sizes or bodies is not None
         self._requests = MessageReader(is_request=True, has_data=has_data, is_joined=is_joined)
         self._responses = MessageReader(is_request=False, expect=self._expect, has_data=has_data, is_joined=is_joined)
@@ -185,7 +192,7 @@ class Http1Connection:
     @property
     def is_upgraded(self) -> bool:
         """What follows is another protocol."""
-        return self._responses.state is MessageState.OPAQUE
+        return MessageState.OPAQUE in (self._responses.state, self._requests.state)
 
     def take_piece(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
         """Takes the next piece of a direction; gives the transactions that are over."""
@@ -200,6 +207,8 @@ class Http1Connection:
             self._ends[is_request] = piece.position + len(piece.data)
             feed = self._feed_request if is_request else self._feed_response
             feed(piece)
+        if self._goes_on and self.is_upgraded and self._queue:  # They were taken for requests, and are not.
+            self._queue = deque(each for each in self._queue if each.response is not None)
         return self._take_done()
 
     def finish(self, *, is_closed: bool = True, is_lost: bool = False) -> list[Transaction]:
@@ -356,6 +365,9 @@ class Http1Connection:
         if waiting is None:
             if head.framing.is_interim:
                 return
+            if self._responses.is_tunnel:  # Nothing was asked: it only looks like an answer.
+                self._requests.interrupt(self._request_sink, MessageState.OPAQUE)
+                return
             waiting = Transaction(None)
             waiting.is_lossy = self._is_shaken
             # Before the requests that it does not answer.
@@ -366,9 +378,12 @@ class Http1Connection:
         waiting.response = response
         waiting.is_lossy |= self._is_shaken
         self._answering = waiting
+        is_open = self._goes_on and self._requests.state is not MessageState.LOST
+        self._requests.is_tunnel = self._responses.is_tunnel = head.framing.is_upgrade and is_open
         if head.framing.is_upgrade:
             waiting.is_upgraded = True
-            self._requests.interrupt(self._request_sink, MessageState.OPAQUE)
+            if not is_open:
+                self._requests.interrupt(self._request_sink, MessageState.OPAQUE)
 
     def _lose_answer(self) -> None:
         """A response whose head was cut: it was the answer of the request that waits."""

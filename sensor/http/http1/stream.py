@@ -15,7 +15,7 @@ Sans-io, for captured packets and decrypted TLS. It never raises on bytes: what 
     CLOSE       everything                                      the end of the stream
     HELD        nothing, see below                              START, by `release`
     LOST        nothing, until a segment starts like a message  START
-    OPAQUE      nothing: another protocol follows
+    OPAQUE      nothing: another protocol follows (`is_tunnel`: what does not read as a message is of one)
     AFTER_LAST  what follows the last message                   strictly STOPPED, leniently START
     STOPPED     nothing: the fault is fatal, strictly any fault
 
@@ -185,6 +185,9 @@ MAX_CHUNK_LINE_BYTES: Final = 16 << 10  # Size and extensions; hyper and nginx s
 # How a segment starts that starts a message.
 _REQUEST_START = re.compile(rb"[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]")
 _RESPONSE_START = re.compile(rb"HTTP/1\.\d \d")
+# What a start line begins with that is not whole yet: method (RFC 9110, section 5.6.2) and target, or version.
+_REQUEST_BEGUN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [^\x00-\x1f\x7f]*\r?)?\Z")
+_RESPONSE_BEGUN = re.compile(rb"H(?:T(?:T(?:P(?:/(?:1(?:\..*)?)?)?)?)?)?\Z", re.DOTALL)
 
 
 _LINE_STATES: Final = frozenset((MessageState.START, MessageState.LINES, MessageState.CHUNK, MessageState.TRAILER))
@@ -217,6 +220,7 @@ class MessageReader:
         self.position = 0  # Bytes and gaps taken.
         self.fault: Fault | None = None  # That stopped the reading.
         self.unread_bytes = 0  # Of no message: lost, opaque, after a stop.
+        self.is_tunnel = False  # An upgrade was granted, and HTTP/1 may go on.
         self._has_read = False  # A head, so the stream is HTTP/1.
         self._line = b""  # Cut.
         self._framing: Framing | None = None
@@ -323,10 +327,15 @@ class MessageReader:
             self._fail(Fault.CHUNK_SIZE if is_chunk else Fault.HEAD_SIZE, events)
         elif feed < 0:
             self._line = line
+            if self.is_tunnel and self.state is MessageState.START and not self._may_begin(line):
+                self._fail(Fault.START_LINE, events)
         else:
             self._line = b""
             self._end_line(line, events)
         return end
+
+    def _may_begin(self, line: bytes) -> bool:
+        return (_REQUEST_BEGUN if self._is_request else _RESPONSE_BEGUN).match(line) is not None
 
     def _end_line(self, raw: bytes, events: EventSink) -> None:
         has_cr = raw.endswith(b"\r\n")
@@ -528,6 +537,10 @@ class MessageReader:
             self.state = MessageState.LOST
 
     def _stop(self, fault: Fault, events: EventSink) -> None:
+        if self.is_tunnel:
+            self._abandon(events)
+            self.state = MessageState.OPAQUE
+            return
         if self._has_read and not self._is_strict:
             self._abandon(events)
             self.state = MessageState.LOST
@@ -546,7 +559,7 @@ class MessageReader:
             return
         events.append(End(self._body_bytes, self._wire_bytes, self._gap_bytes, is_complete, faults))
         self._clear()
-        if framing.is_upgrade:
+        if framing.is_upgrade and not self.is_tunnel:
             self.state = MessageState.OPAQUE
         elif framing.is_last and (self._is_strict or not framing.is_interim):
             self.state = MessageState.AFTER_LAST

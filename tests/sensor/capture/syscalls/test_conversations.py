@@ -358,7 +358,40 @@ def test_an_upgrade_ends_the_reading(socket: Socket, verdicts: list[Verdict]) ->
     socket.take(READ, REQUEST[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     told = socket.take(WRITE, b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert [each.figures.status_code for each in told] == [101]
+    assert socket.take(READ, b"\x81\x85maskhello") == []
     assert verdicts == [Verdict.UPGRADED]
+
+
+CONNECT = b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n"
+GRANTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "granted",
+    [GRANTED, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"],
+    ids=["connect", "framed", "upgrade"],
+)
+def test_calls_behind_a_granted_upgrade_are_calls(socket: Socket, verdicts: list[Verdict], granted: bytes) -> None:
+    assert socket.take(READ, CONNECT) == []
+    told = socket.take(WRITE, granted)
+    for _ in range(3):
+        assert socket.take(READ, REQUEST[:1]) == []
+        assert socket.take(READ, REQUEST[1:]) == []
+        told += socket.take(WRITE, RESPONSE)
+    assert [each.call for each in told] == [0, 1, 2, 3]
+    assert not any(each.figures.is_lossy or each.figures.is_aborted for each in told)
+    assert verdicts == []
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01" + b"h" * 99, b"SSH-2.0-client\r\n", REQUEST])
+def test_a_tunnel_is_no_call(socket: Socket, verdicts: list[Verdict], sent: bytes, is_pipelined: bool) -> None:
+    told = socket.take(READ, CONNECT + sent if is_pipelined else CONNECT) + socket.take(WRITE, GRANTED)
+    if not is_pipelined:
+        told += socket.take(READ, sent)
+    told += socket.take(WRITE, b"+OK this is no HTTP\r\n")
+    assert [each.figures.status_code for each in told] == [200]
+    assert verdicts and set(verdicts) == {Verdict.UPGRADED}
 
 
 def test_connections_are_bounded(conversations: Conversations, monkeypatch: pytest.MonkeyPatch) -> None:

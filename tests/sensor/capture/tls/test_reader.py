@@ -199,4 +199,5 @@ def test_after_an_upgrade_nothing_more_is_asked_for() -> None:
     session.tell(
         SyscallKind.WRITE, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
     )
+    session.tell(SyscallKind.READ, b"\x81\x85maskhello")
     assert refused[:1] == [Verdict.UPGRADED]
