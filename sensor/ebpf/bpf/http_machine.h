@@ -73,11 +73,18 @@ static __always_inline void parse_start(struct parse *p, u8 state) {
   p->state = state;
 }
 
+/* 1 where a < b, else 0, of numbers below 2^63; without a branch, which clang makes of a comparison wherever it sees one. */
+static __always_inline u64 is_below(u64 a, u64 b) {
+  asm volatile("" : "+r"(a), "+r"(b));
+  u64 is = (a - b) >> 63;
+  asm volatile("" : "+r"(is));
+  return is;
+}
+
 /* Bytes from `at` on that do not matter in a state that skips: to the line's end, in a target to its end, or seven. */
-static __always_inline u32 count_skipped(const u8 *bytes, u32 at, u32 state) {
+static __always_inline u32 count_skipped(const u8 *bytes, u32 at, u64 is_target) {
   u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));
-  u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r')), is_target = state == S_TARGET;
-  asm volatile("" : "+r"(is_target)); /* No branch: the verifier would follow both. */
+  u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r'));
   ends |= unseen_marks(word) & -is_target;
   return first_byte(ends | 1ULL << 63);
 }
@@ -98,8 +105,11 @@ static __always_inline void machine_act(const struct machine *m, struct parse *p
  * 0: the window is used up. */
 static __always_inline int machine_step(const struct machine *m, struct parse *p, const u8 *bytes) {
   u32 at = V(p->at), state = V(p->state);
-  if (state - 1 < S_SKIPPING_LAST)
-    p->at = at + count_skipped(bytes, at, state);
+  if (state - 1 < S_SKIPPING_LAST) {
+    u64 is_target = state == S_TARGET;
+    asm volatile("" : "+r"(is_target)); /* No branch: the verifier would follow both. */
+    p->at = at + count_skipped(bytes, at, is_target);
+  }
   at = V(p->at);
   if (at >= V(p->end))
     return 0;
@@ -114,20 +124,12 @@ static __always_inline int machine_step(const struct machine *m, struct parse *p
   return 1;
 }
 
-/* 1 where a < b, else 0, of numbers below 2^63; without a branch, which clang makes of a comparison wherever it sees one. */
-static __always_inline u64 is_below(u64 a, u64 b) {
-  asm volatile("" : "+r"(a), "+r"(b));
-  u64 is = (a - b) >> 63;
-  asm volatile("" : "+r"(is));
-  return is;
-}
-
 /* The same without a branch, so that the verifier follows one path through many steps; nothing happens at the window's end, nor once an
  * action has stopped the machine. */
 static __always_inline void machine_glide(const struct machine *m, struct parse *p, const u8 *bytes) {
   u32 at = V(p->at), state = V(p->state), end = V(p->end), stopped = V(p->action);
   u64 is_on = is_below(at, end) & is_below(stopped, 1);
-  at += count_skipped(bytes, at, state) * (is_below((u32)(state - 1), S_SKIPPING_LAST) & is_on);
+  at += count_skipped(bytes, at, is_below(state ^ S_TARGET, 1)) * (is_below((u32)(state - 1), S_SKIPPING_LAST) & is_on);
   is_on &= is_below(at, end);
   u8 byte = bytes[at & (WINDOW - 1)];
   u32 entry = m->next[(state & (STATES_MAX - 1)) << CLASS_BITS | (m->byte_class[byte] & ((1 << CLASS_BITS) - 1))];

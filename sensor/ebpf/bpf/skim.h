@@ -126,6 +126,7 @@ static __always_inline int skim_packet(struct __sk_buff *skb) {
   untold = V(h.c->untold) - untold;
   count_many(C_CALLS, untold);
   count_many(C_DROPPED_DEPTH, untold);
+  add_unread(h.c, UNREAD_SEGMENT, untold, 0);
   if (V(h.f->draft_kind))
     tell(skb, h.sk, h.c, h.f, h.set, h.now);
   u32 state = V(h.f->parse.state);
