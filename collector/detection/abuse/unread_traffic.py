@@ -9,7 +9,8 @@ node drops packets. So a client is reported only if all of these hold:
 - somebody else calls the same service and is read
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -52,6 +53,8 @@ class UnreadTrafficDetector(AbuseDetector):
     kinds = frozenset({AlertKind.UNREAD_TRAFFIC})
     parts = ("_sources", "_ceiling")
     _heard = record(dict[str, _Heard])  # By service.
+    # By service: since when, and unread calls by address, until somebody else is read there.
+    _waiting = record(dict[str, tuple[int, dict[str, float]]])
     _details = record(dict[int, str])  # By client, of its last loss.
 
     def __init__(self, subjects: SubjectIndex, losses: Losses, rarity: Rarity) -> None:
@@ -60,31 +63,47 @@ class UnreadTrafficDetector(AbuseDetector):
         self._ceiling = Ceiling(PLAN, self._sources)
 
     def find(self, events: Events) -> list[Finding]:
-        losses = [loss for loss in events.losses if loss.client_address and loss.lost_calls]
-        for loss in losses:
-            self._note_loss(loss, events.time)
+        for loss in events.losses:
+            if loss.client_address and loss.lost_calls:
+                self._note_loss(loss, events.time)
         if self._heard:
             self._note_callers(events)
-        if not losses:
+        services, unread = self._take_comparable(events.time)
+        if not unread:
             return []
-        addresses = np.array([hash_text(loss.client_address) for loss in losses], np.uint64)
-        distinct, first, inverse = np.unique(addresses, return_index=True, return_inverse=True)
+        addresses = list(unread)
         found = self._sources.touch_named(
-            distinct,
+            np.array([hash_text(address) for address in addresses], np.uint64),
             events.time,
-            lambda index: SubjectName(consumer=f"address:{losses[int(first[index])].client_address}"),
+            lambda index: SubjectName(consumer=f"address:{addresses[index]}"),
         )
-        calls = np.array([loss.lost_calls for loss in losses], np.float64)
         self._ceiling.refresh(events.time)
-        slots, sums = sum_by_slot(found[inverse], calls)
-        return list(self._report_clients(self._ceiling.add(slots, sums, events.time), losses, events.time))
+        slots, sums = sum_by_slot(found, np.array(list(unread.values()), np.float64))
+        excess = self._ceiling.add(slots, sums, events.time)
+        calls_by_slot = dict(zip(slots.tolist(), sums.tolist(), strict=True))
+        return list(self._report_clients(excess, services, calls_by_slot, events.time))
 
-    def _report_clients(self, excess: Excess, losses: Sequence[ServiceLoss], time: int) -> Iterator[Finding]:
+    def _take_comparable(self, time: int) -> tuple[dict[int, set[str]], dict[str, float]]:
+        """What waited of services where a client that is read called: services by client, and unread calls by
+        address."""
+        services = defaultdict[int, set[str]](set)
+        unread = defaultdict[str, float](float)
+        for service, (since, waiting) in list(self._waiting.items()):
+            is_comparable = self._is_read(service, time)
+            if is_comparable or time - since > _KEEP_SECONDS:
+                del self._waiting[service]
+            for address, calls in waiting.items() if is_comparable else ():
+                services[hash_text(address)].add(service)
+                unread[address] += calls
+        return services, unread
+
+    def _report_clients(
+        self, excess: Excess, services: Mapping[int, Collection[str]], calls: Mapping[int, float], time: int
+    ) -> Iterator[Finding]:
         for index, slot in enumerate(excess.slots.tolist()):
             subject = self._sources.name(slot)
             client = int(self._sources.keys[slot])
-            own = [loss for loss in losses if hash_text(loss.client_address) == client]
-            if not any(self._stands_out(_name(loss.service), client, time) for loss in own):
+            if not any(self._stands_out(service, client) for service in services[client]):
                 continue
             yield Finding(
                 kind=AlertKind.UNREAD_TRAFFIC,
@@ -93,21 +112,21 @@ class UnreadTrafficDetector(AbuseDetector):
                 ceiling=float(excess.ceilings[index]),
                 seconds=excess.plan[int(excess.horizon[index])].seconds,
                 basis=excess.basis[index],
-                calls=float(sum(loss.lost_calls for loss in own)),
+                calls=calls[slot],
                 is_internal=False,
                 is_notice=False,
                 detail=self._details.get(client, ""),
             )
 
-    def _stands_out(self, service: str, client: int, time: int) -> bool:
-        """Whether most of what is unread of a service is this client's, and somebody else is read there."""
-        if service not in self._heard:
-            return False
-        _, unread, callers = self._heard[service]
-        is_most = unread.get(client, 0.0) >= _OWN_SHARE * sum(unread.values())
-        return is_most and any(
-            caller not in unread and time - last <= _KEEP_SECONDS for caller, last in callers.items()
-        )
+    def _is_read(self, service: str, time: int) -> bool:
+        """Whether somebody called a service lately of whom nothing is unread."""
+        _, unread, callers = self._heard.get(service, (time, {}, {}))
+        return any(caller not in unread and time - last <= _KEEP_SECONDS for caller, last in callers.items())
+
+    def _stands_out(self, service: str, client: int) -> bool:
+        """Whether most of what is unread of a service is this client's."""
+        _, unread, _ = self._heard.get(service, (0, {}, {}))
+        return unread.get(client, 0.0) >= _OWN_SHARE * sum(unread.values())
 
     def _note_loss(self, loss: ServiceLoss, time: int) -> None:
         service, client = _name(loss.service), hash_text(loss.client_address)
@@ -121,6 +140,11 @@ class UnreadTrafficDetector(AbuseDetector):
         self._heard = {name: one for name, one in self._heard.items() if time - one[0] <= _KEEP_SECONDS}
         if len(self._heard) > _SERVICES_MAX:
             del self._heard[min(self._heard, key=lambda name: self._heard[name][0])]
+        _, waiting = self._waiting.setdefault(service, (time, {}))
+        if loss.client_address in waiting or len(waiting) < _CLIENTS_MAX:
+            waiting[loss.client_address] = waiting.get(loss.client_address, 0.0) + loss.lost_calls
+        if len(self._waiting) > _SERVICES_MAX:
+            del self._waiting[next(iter(self._waiting))]
         what = f"{name_service(loss.service)}, {_REASONS.get(loss.reason, 'for no known reason')}"
         self._details.pop(client, None)
         self._details[client] = what

@@ -57,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self.handle_call()
 
+    def do_CONNECT(self) -> None:
+        self.handle_call()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 

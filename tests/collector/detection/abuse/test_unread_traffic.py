@@ -34,6 +34,12 @@ def test_a_client_whose_calls_are_answered_and_not_read_is_named() -> None:
     assert not signal.is_notice and signal.kind.row.can_block
 
 
+def test_others_that_are_read_may_call_before_or_after() -> None:
+    """What is unread comes at once, and nothing of it later."""
+    (signal,) = play([hide(900)], [Row(route=0, address=OTHER)], [Row(route=0, address=OTHER)])
+    assert signal.consumer == f"address:{HIDDEN}" and signal.count > 800
+
+
 @pytest.mark.parametrize(
     "steps",
     [
