@@ -103,8 +103,13 @@ SCRIPTS = (
     ),
     Script(
         name="switched_protocols",
-        steps=(Client(UPGRADE), Server(SWITCH), Client(LOOKS_LIKE_A_REQUEST), Server(LOOKS_LIKE_A_RESPONSE)),
+        steps=(Client(UPGRADE), Server(SWITCH), Client(b"\x81\x82\0\0\0\0hi"), Server(b"\x81\x02hi")),
         expected=(get(101, UPGRADE, SWITCH),),
+    ),
+    Script(
+        name="went_on_after_101",
+        steps=(Client(UPGRADE), Server(SWITCH), Client(GET), Server(OK)),
+        expected=(get(101, UPGRADE, SWITCH), get()),
     ),
     Script(
         name="bodies_that_look_like_heads",

@@ -81,6 +81,13 @@ class Upgrades:
             response_messages=None if event.host == NO_MESSAGES else event.host,
         )
 
+    def resume(self, connection: int) -> Exchange | None:
+        """The second part of a call whose connection went on with HTTP/1.1 after all."""
+        exchange = self._take(connection)
+        if exchange is None:
+            return None
+        return msgspec.structs.replace(exchange, figures=msgspec.structs.replace(exchange.figures, calls=0))
+
     def _take(self, connection: int) -> Exchange | None:
         exchange = self._open.pop(connection, None)
         if exchange is not None:
@@ -250,6 +257,8 @@ class ExchangeAssembler:
             self._stage.drop(DROP_HEAD_LOST)
         else:
             self._stage.use()
+            if self.upgrades and (earlier := self.upgrades.resume(event.connection)):
+                out.append(earlier)
             exchange = self._build(pending, event, calls=0 if pending.was_reported else 1, is_final=True)
             out.append(self.upgrades.begin(exchange) if event.flags & _UPGRADED else exchange)
         self._forget_through(event.connection, event.call, out)
