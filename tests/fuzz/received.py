@@ -31,7 +31,7 @@ from collector.receiver.segment import locate_segment
 from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, _PreparedBatch
 from collector.receiver.wal import Append, Wal
-from collector.receiver.witness import WitnessBook
+from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.block_store import BlockStore
 from collector.response.ladder import Ladder
@@ -106,7 +106,7 @@ def fuzz_sensor_message(data: bytes) -> None:
     )  # fmt: skip
     stream = SensorStream(cast(IngestContext, context), None, _GREETING, None)
     context.witnesses.open("node-a").remember(11)
-    _, result = stream._process(make_message(data, now=NOW))
+    _, result = stream._process(make_message(data, now=NOW), RouteMemory())
     if isinstance(result, _PreparedBatch):
         batch = convert_bytes(result.append.payload, NOW)
         assert isinstance(batch, RowBatch)

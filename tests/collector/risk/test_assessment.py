@@ -190,7 +190,7 @@ def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     assert "credit_card" in finding["note"]
     changes = desk.get(f"findings/{before['id']}")["changes"]
     assert [one["state"] for one in changes] == ["open", "accepted", "open"]
-    assert [one["actor"] for one in changes] == ["apidae", "no-auth, asked by ada", "apidae"]
+    assert [one["actor"] for one in changes] == ["apidae", "api-token, asked by ada", "apidae"]
 
 
 def test_fixed_opens_again_only_by_later_calls(desk: Desk) -> None:

@@ -213,7 +213,7 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
 
 def test_a_description_of_any_name_can_be_compared_and_removed(client: TestClient) -> None:
     for name in ("../../../etc/x", "a/b/report", "50% of <it>"):
-        body = {"document": describe("/orders"), "name": name, "service": "orders", "by": "ada"}
+        body = {"document": describe("/orders"), "name": name, "service": "orders", "asked_by": "ada"}
         assert client.post("/api/v1/specs", json=body).status_code == 200
         place = f"/api/v1/specs/{quote(name, safe='')}"
         assert client.get(f"{place}/report").json()["name"] == name
