@@ -43,6 +43,8 @@ PASS_MAX: Final = 5_000
 # Measured by one statement.
 CHUNK: Final = 500
 RECENT_SECONDS: Final = 600
+# An endpoint is assessed until so long after its last call: schemas, proofs and rows of busy nodes come later than it.
+LATE_SECONDS: Final = 300
 # What a person marked as fixed is assessed by calls since then, as long as minute rows are kept and so many a pass.
 FIXED_LOOK_MAX: Final = 50
 FIXED_SECONDS: Final = 86_400
@@ -103,7 +105,7 @@ class RiskAssessor:
         recent = self._read_recent(now)
         computed = self._computed
         due = sorted(
-            (name for name, (last_seen, _) in recent.items() if last_seen > computed.get(name, 0.0) - MINUTE_SECONDS),
+            (name for name, (last_seen, _) in recent.items() if last_seen > computed.get(name, 0.0) - LATE_SECONDS),
             key=lambda name: (computed.get(name, 0.0), name),  # Neighbours together: so the store reads less.
         )
         taken, self.waiting_count = due[:PASS_MAX], max(0, len(due) - PASS_MAX)

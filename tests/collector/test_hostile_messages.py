@@ -55,7 +55,13 @@ def test_extreme_messages_end_nothing(tmp_path: Path) -> None:
     talk(address, [make_hello("honest"), honest])
     block = httpx.post(
         f"http://{collector.ready['http']}/api/v1/blocks",
-        json={"consumer": "address:10.0.0.9", "seconds": 3_600, "reason": "test", "asked_by": "ada", "is_confirmed": True},
+        json={
+            "consumer": "address:10.0.0.9",
+            "seconds": 3_600,
+            "reason": "test",
+            "asked_by": "ada",
+            "is_confirmed": True,
+        },
         timeout=60,
     )
     assert block.status_code == 201, block.text

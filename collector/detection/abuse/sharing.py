@@ -14,9 +14,9 @@ from collector.detection.framework.slots import SlotTable
 from collector.detection.framework.state import U64, Bools, DetectorState, Slots, column
 
 PAIRS_MAX = 100_000  # Of consumers, 6 MB; who shared least recently is forgotten.
-# Objects of the other that each of a pair came to. An owner comes once to what an attacker read before it, by chance.
-SHARED_EACH = 2
-SHARED_PART = 0.04  # Of the pair together, of all objects that each came to after others.
+# Objects that both read, of a pair that shares. An owner comes by chance to one that an attacker read before it.
+SHARED_MIN = 5
+SHARED_PART = 0.04  # The same, of all objects that each came to after others.
 MEMBERS_MAX = 500  # Of a group. What more share is public.
 MERGES_MAX = 64  # Of one batch, each takes a look at all consumers; others are found at their next object.
 
@@ -75,7 +75,9 @@ class SharingGroups(DetectorState):
         np.add.at(self._pairs.came, ((reader > other).astype(np.int64), pairs), 1)
         own, theirs = self._consumers.find_keys(reader), self._consumers.find_keys(other)
         came, least = self._pairs.came.take(pairs, axis=1), np.maximum(self._came_count[own], self._came_count[theirs])
-        shares = (theirs >= 0) & (came.min(axis=0) >= SHARED_EACH) & (came.sum(axis=0) >= SHARED_PART * least)
+        shares = (
+            (theirs >= 0) & (came.min(axis=0) > 0) & (came.sum(axis=0) >= np.maximum(SHARED_MIN, SHARED_PART * least))
+        )
         groups, their_groups = self.find(reader), self.find(other)
         shares &= groups != their_groups
         merged: list[tuple[int, int]] = []

@@ -91,7 +91,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             is_assessed = all(one["id"] in open_ids for one in others)
             if is_proven and is_assessed and not any(one and one["id"] in open_ids for one in proven):
                 break
-            assert time.monotonic() < deadline, by_name
+            levels = {name: (one["authentication"]["level"], one["id"] in open_ids) for name, one in by_name.items()}
+            assert time.monotonic() < deadline, levels
             time.sleep(0.2)
         yield {
             "endpoints": by_name,

@@ -164,6 +164,16 @@ def test_open_password_hashes_are_critical_and_a_registration_is_not_open(desk: 
     assert [report.endpoint_id for report in desk.reports] == ["ep0001"]
 
 
+def test_an_endpoint_is_assessed_until_what_comes_late_is_there(desk: Desk) -> None:
+    """Its schemas, and the proof of its credentials, may come minutes after its last call."""
+    _open_users(desk)
+    assert desk.assessor.look() == 1
+    desk.now += 200
+    assert desk.assessor.look() == 1
+    desk.now += 400
+    assert desk.assessor.look() == 0
+
+
 def test_accepted_stays_until_it_grows(desk: Desk) -> None:
     _open_users(desk)
     desk.assessor.look()
