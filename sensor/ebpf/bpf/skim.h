@@ -10,7 +10,7 @@
 #include "packet_state.h"
 #include "call_events.h"
 
-#define SKIM_PARTS 40 /* A run: what the packet has of a body, or SKIM_STEPS steps of a message's lines. */
+#define SKIM_PARTS 10 /* A run: what the packet has of a body, or SKIM_STEPS steps of a message's lines. */
 #define SKIM_STEPS 24 /* A byte that matters, or up to eight of others. */
 
 /* Calls that wait for their responses are past the queue from now on: these are among what is passed over. */
