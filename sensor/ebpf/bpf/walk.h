@@ -308,7 +308,7 @@ static __always_inline int refill(struct __sk_buff *skb, struct flow *f) {
   return 1;
 }
 
-#define SCAN_STEPS 128
+#define SCAN_STEPS 104
 
 /* Runs the machine over the packet until an action stops it, the packet ends, or the steps do. */
 static __always_inline void scan(struct __sk_buff *skb, struct flow *f, const struct machine *m) {
