@@ -26,7 +26,7 @@ from rich.text import Text
 
 from common.log_lines import escape
 
-TIMEOUT_SECONDS = 35.0  # Above the store's own limit of 30 s, so that its sentence arrives.
+TIMEOUT_SECONDS = 35.0  # Above the 10 s for a turn and 20 s of work, so that the sentence arrives.
 
 
 URL = "http://127.0.0.1:8080"

@@ -19,7 +19,7 @@ from sensor.ebpf.abi import PORT_COUNT, Counter
 from sensor.ebpf.compile import BPF_DIRECTORY
 from sensor.ebpf.http1_states import build_machine
 from tests.bpf.test_upgraded import ANSWERED, ASKED, SIZES, converse, count
-from tests.bpf.wire import chunked, request, response
+from tests.bpf.wire import NO_HTTP, chunked, request, response
 
 CLIENT, SERVER = 0, 1  # enum direction of a server's end.
 FIN = 1
@@ -133,17 +133,7 @@ def test_calls_behind_a_granted_upgrade_are_calls(play: Play, first: bytes, gran
 
 
 @pytest.mark.parametrize("is_pipelined", [False, True])
-@pytest.mark.parametrize(
-    ("sent", "received"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"h" * 200, b"\x16\x03\x03\x00\x7a" + b"s" * 122),
-        (b"SSH-2.0-client\r\n" + b"k" * 90, b"SSH-2.0-server\r\n" + b"k" * 90),
-        (b"EHLO example.org\r\n", b"250-mail.example.org\r\n250 OK\r\n"),
-        (b"GET is a word\r\nand this is not HTTP\r\n", b"HTTPLIKE\r\n"),
-        (request("GET", "/asked"), b"+OK no answer of HTTP\r\n"),
-    ],
-    ids=["tls", "ssh", "smtp", "word", "unanswered"],
-)
+@pytest.mark.parametrize(("sent", "received"), NO_HTTP.values(), ids=NO_HTTP)
 def test_a_tunnel_is_no_call(play: Play, sent: bytes, received: bytes, is_pipelined: bool) -> None:
     begun = [CONNECT + sent, GRANTED + received] if is_pipelined else [CONNECT, GRANTED, sent, received]
     packets = [(number % 2, 0, data) for number, data in enumerate([*begun, sent, received])]

@@ -13,7 +13,7 @@ from sensor.ebpf.abi import Counter
 from tests.bpf.conftest import Collect
 from tests.bpf.recognised import drain
 from tests.bpf.test_capture import answering, rows
-from tests.bpf.wire import chunked, connected, receive_exactly, request, response, send_parts, serving, talk
+from tests.bpf.wire import NO_HTTP, chunked, connected, receive_exactly, request, response, send_parts, serving, talk
 
 pytestmark = pytest.mark.kernel
 
@@ -162,17 +162,7 @@ def test_calls_behind_a_granted_upgrade_are_calls(collect: Collect, first: bytes
 
 
 @pytest.mark.parametrize("is_pipelined", [False, True])
-@pytest.mark.parametrize(
-    ("sent", "received"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"h" * 200, b"\x16\x03\x03\x00\x7a" + b"s" * 122),
-        (b"SSH-2.0-client\r\n" + b"k" * 90, b"SSH-2.0-server\r\n" + b"k" * 90),
-        (b"EHLO example.org\r\n", b"250-mail.example.org\r\n250 OK\r\n"),
-        (b"GET is a word\r\nand this is not HTTP\r\n", b"HTTPLIKE\r\n"),
-        (request("GET", "/asked"), b"+OK no answer of HTTP\r\n"),
-    ],
-    ids=["tls", "ssh", "smtp", "word", "unanswered"],
-)
+@pytest.mark.parametrize(("sent", "received"), NO_HTTP.values(), ids=NO_HTTP)
 def test_a_tunnel_is_no_call(
     capture: PacketCapture, collect: Collect, sent: bytes, received: bytes, is_pipelined: bool
 ) -> None:

@@ -92,3 +92,13 @@ def talk(port: int, parts: tuple[bytes, ...], expected: int, host: str = "127.0.
     with connected(port, host) as connection:
         send_parts(connection, *parts)
         return receive_exactly(connection, expected)
+
+
+# What a tunnel may carry: the client's bytes and the server's.
+NO_HTTP = {
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"h" * 200, b"\x16\x03\x03\x00\x7a" + b"s" * 122),
+    "ssh": (b"SSH-2.0-client\r\n" + b"k" * 90, b"SSH-2.0-server\r\n" + b"k" * 90),
+    "smtp": (b"EHLO example.org\r\n", b"250-mail.example.org\r\n250 OK\r\n"),
+    "word": (b"GET is a word\r\nand this is not HTTP\r\n", b"HTTPLIKE\r\n"),
+    "unanswered": (request("GET", "/asked"), b"+OK no answer of HTTP\r\n"),
+}

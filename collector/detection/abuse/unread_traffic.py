@@ -1,8 +1,8 @@
 """Detects clients that hide calls from the sensors: what they send is answered, and no call explains it.
 
 It counts the calls that sensors say a client made unread, at least: answers without a request, and heads past what is
-read. Positions are lost innocently too: a sensor begins within a connection, or its
-node drops packets. So a client is reported only if all of these hold:
+read. Positions are lost innocently too: a sensor begins within a connection, or its node drops packets. So what is
+unread of a service waits until somebody else is read there, and a client is reported only if all of these hold:
 
 - its count is above a ceiling that no such accident reaches, and above what its peers do
 - at least half of what is unread of the service is its own

@@ -112,7 +112,8 @@ class Witnesses(DetectorState):
             elif consumer and (slot := consumers.get(("", consumer), -1)) >= 0:
                 own = self.consumers.list_numbers([slot], since)
             else:
-                own = self.endpoints.list_numbers([s for s in [endpoints.get((endpoint, ""), -1)] if s >= 0], since)
+                slot = endpoints.get((endpoint, ""), -1)
+                own = self.endpoints.list_numbers([slot] if slot >= 0 else [], since)
             others = self._list_serving(endpoints.get((endpoint, ""), -1), consumers.get(("", consumer), -1), since)
             attached.append(
                 msgspec.structs.replace(
