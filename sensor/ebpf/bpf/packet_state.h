@@ -83,8 +83,10 @@ static __always_inline void call_skim(struct __sk_buff *skb) { programs.call(skb
 static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
 
 #define RUNS_MAX 31           /* Of the 33 that the kernel allows: `finish` takes one after. */
-#define SKIM_REQUESTS 4096    /* Bytes that a run of `skim` passes at least, of requests as short as clients send them. */
-#define SKIM_RESPONSES 16384  /* The same of responses, which have more in their heads and bodies behind them. */
+/* Bytes for which a run of `skim` is kept. It passes fewer where messages are very short: then the position is lost, and the answers that
+ * are left are estimated (`estimate_lost`). More runs for it, or larger ones, change such a sum by 2 %, and older verifiers refuse them. */
+#define SKIM_REQUESTS 4096
+#define SKIM_RESPONSES 16384 /* They have more in their heads, and bodies. */
 
 /* 1: no more runs are left than `skim` needs for what follows in the packet. */
 static __always_inline int is_skim_due(struct __sk_buff *skb, const struct flow *f) {
