@@ -77,7 +77,7 @@ def prepare_root(architecture: Architecture, directory: Path) -> Path:
     there. Raises NoKernelError where it cannot be made."""
     if architecture is AMD64:
         return Path("/")
-    lock = _select_lock()
+    lock = select_lock()
     wanted = json.dumps([_DEBIAN, _SUITE, blake2b(lock.encode()).hexdigest()])
     root, stamp = directory / "root", directory / "root.made"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -90,7 +90,8 @@ def prepare_root(architecture: Architecture, directory: Path) -> Path:
     return root
 
 
-def _select_lock() -> str:
+def select_lock() -> str:
+    """Names and hashes of the packages that run the tests of the sensor."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return select((ROOT / "requirements/test.lock").read_text(), list_roots(project, "sensor") | _TESTS)
 

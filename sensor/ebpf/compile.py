@@ -425,6 +425,30 @@ class ImageCache:
                 (self._directory / (digest + _SUFFIX)).unlink()
 
 
+# Images that came with the package (scripts/compile), for machines without a compiler.
+SHIPPED_DIRECTORY: Final = Path(__file__).resolve().parent / "images"
+_SHIPPED: Final = "shipped"  # In place of the compiler: whichever made them, they fit these sources.
+
+
+def find_shipped(build: Build) -> Image | None:
+    """The image of a build that came with the package, where one did and fits its sources and this machine."""
+    return ImageCache(SHIPPED_DIRECTORY).find_image(make_digest(build, compiler=_SHIPPED))
+
+
+def has_shipped() -> bool:
+    """Whether the programs on packets came with the package. Those on system calls and TLS then did too."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return find_shipped(build_http1(page, page, is_loopback_local=True)) is not None
+
+
+def ship_image(build: Build, image: Image, machine: str, directory: Path = SHIPPED_DIRECTORY) -> Path:
+    """Keeps an image for the package, for machines of a kind (`uname -m`); the file."""
+    directory.mkdir(exist_ok=True)
+    path = directory / (make_digest(build, machine, _SHIPPED) + _SUFFIX)
+    path.write_bytes(msgspec.msgpack.encode(image))
+    return path
+
+
 def link_images(kept: Path, place: Path) -> None:
     """Makes `place` a directory with links to the images that are kept in another: a cache there finds them, and keeps
     and drops none of them."""
@@ -433,13 +457,14 @@ def link_images(kept: Path, place: Path) -> None:
         (place / image.name).symlink_to(image.absolute())
 
 
-def make_digest(build: Build) -> str:
-    """Of everything that decides what the compiler makes."""
+def make_digest(build: Build, machine: str = "", compiler: str = "") -> str:
+    """Of everything that decides what the compiler makes; by default for this machine, by its own compiler."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(BPF_DIRECTORY.rglob("*.[ch]")):
         digest.update(str(path.relative_to(BPF_DIRECTORY)).encode() + b"\0" + path.read_bytes())
     digest.update(msgspec.msgpack.encode((build.source, build.flags, build.programs, build.tail_calls)))
-    digest.update(msgspec.msgpack.encode((sorted(build.constants), os.uname().machine, _find_compiler())))
+    made_by = (machine or os.uname().machine, compiler or _find_compiler())
+    digest.update(msgspec.msgpack.encode((sorted(build.constants), *made_by)))
     return digest.hexdigest()
 
 

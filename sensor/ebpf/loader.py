@@ -28,6 +28,7 @@ from sensor.ebpf.compile import (
     LoadedImage,
     build_http1,
     fill_image,
+    find_shipped,
     load_image,
     make_digest,
 )
@@ -147,9 +148,12 @@ def _lift_memory_limit() -> None:
 def load_build(
     build: Build, cache_directory: Path | None, wire: Callable[[Image], LoadedImage] = load_image
 ) -> LoadedImage:
-    """The programs and maps of a build, compiled or from the cache; `wire` loads an image and fills what its programs
-    need from the start. Raises LoadError."""
+    """The programs and maps of a build: of the image that came with the package, from the cache, or compiled. `wire`
+    loads an image and fills what its programs need from the start. Raises LoadError."""
     _lift_memory_limit()
+    shipped = find_shipped(build)
+    if shipped is not None:
+        return _load_image(shipped, build, wire)
     digest, cache = make_digest(build), ImageCache(cache_directory)
     image = cache.find_image(digest)
     if image is not None:
@@ -158,12 +162,16 @@ def load_build(
         except ImageError:
             cache.drop_image(digest)
     image = compile_build(build)
-    try:
-        loaded = wire(fill_image(image, build))
-    except ImageError as error:
-        raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
+    loaded = _load_image(image, build, wire)
     cache.keep_image(digest, image)
     return loaded
+
+
+def _load_image(image: Image, build: Build, wire: Callable[[Image], LoadedImage]) -> LoadedImage:
+    try:
+        return wire(fill_image(image, build))
+    except ImageError as error:
+        raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
 
 
 def _load_without(image: Image, left_out: Sequence[str]) -> LoadedImage:

@@ -285,7 +285,7 @@ class ProbeSettings:
             source=source,
             flags=["-Wno-everything"],
             programs=dict(programs),
-            constants=found | constants,
+            constants={**found, **constants},
             rings={"events": self.ring_bytes},
         )
 
