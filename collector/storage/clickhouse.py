@@ -27,7 +27,7 @@ from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout
 
 _CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
-# One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run at once
+# One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run
 # (collector/api/request_queue.py): whoever writes never waits for whoever reads.
 CLIENT_COUNT = 6
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
