@@ -37,7 +37,7 @@ class HttpLimits:
     # For a client to read some more of its response.
     unread_seconds: float = 30.0
     # Of all responses together that their clients do not read: some 20 of the longest. Past it, of the network that
-    # leaves most unread the connection that does so longest is closed.
+    # leaves most unread the connection that does so longest is closed, unless it is the only one.
     unread_bytes: int = 32 * 2**20
     # After a response that did not wait for the request's body, to be read before the connection is closed.
     linger_seconds: float = 2.0
@@ -131,7 +131,7 @@ class HttpServer(uvicorn.Server):
         if not size:
             return
         self._unread[connection] = size
-        while sum(self._unread.values()) > self.limits.unread_bytes:
+        while len(self._unread) > 1 and sum(self._unread.values()) > self.limits.unread_bytes:
             unread: Counter[str] = Counter()
             for one, left in self._unread.items():
                 unread[one.network] += left

@@ -131,7 +131,8 @@ class ClickHouseStore:
 
     def stream_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, list[Any]]]:
         with self._borrow() as client, self._bound() as bounds:
-            settings = {"max_execution_time": STREAM_TIMEOUT_SECONDS, **bounds, "max_block_size": STREAM_ROWS}
+            settings = {"max_execution_time": STREAM_TIMEOUT_SECONDS, **bounds}
+            settings |= {"max_block_size": STREAM_ROWS, "max_result_rows": 0}
             stream = client.query_column_block_stream(sql, parameters=dict(parameters or {}), settings=settings)
             with stream:
                 for block in stream:

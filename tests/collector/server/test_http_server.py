@@ -333,6 +333,9 @@ def test_responses_that_nobody_reads_share_one_budget() -> None:
         def list_aborted() -> list[bool]:
             return [transport.is_aborted for _, transport in left]
 
+        alone, transport = leave_unread("192.0.2.9", 200_000)
+        assert not transport.is_aborted and not server.unread_count
+        alone.connection_lost(None)
         left = [leave_unread("192.0.2.1", 40_000), *(leave_unread("127.0.0.1", 30_000) for _ in range(2))]
         assert list_aborted() == [False] * 3
         left.append(leave_unread("127.0.0.1", 30_000))

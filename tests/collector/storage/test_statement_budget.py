@@ -65,6 +65,12 @@ def test_a_question_has_bounds_of_rows_and_memory(store: Store, sql: str, advice
     assert advice in raised.value.advice
 
 
+def test_a_stream_may_have_more_rows_than_an_answer(store: Store) -> None:
+    with BudgetBook().open(seconds=600):
+        blocks = store.stream_columns("SELECT number AS n FROM numbers(300000)")
+        assert sum(len(block["n"]) for block in blocks) == 300_000
+
+
 def test_many_groups_take_little_memory(embedded: Store) -> None:
     """Some 1 GB where all of them are in memory."""
     many = "SELECT toString(number) AS n, groupUniqArray(number) AS same FROM numbers(3000000) GROUP BY n"
