@@ -2,8 +2,8 @@
 
 Takes a cgroup id, a port and addresses from the kernel, and gives `Service`, client workload and `Hop`. A Kubernetes
 Pod comes first, then a systemd unit, a container, and the program. A cgroup that names one of these decides at once.
-For other cgroups (the root, a slice, a socket unit, cgroups v1) the listener's process is found and asked for its
-cgroup, and last for its program.
+For other cgroups (the root, a slice, a socket unit, a container runtime's unit, cgroups v1) the listener's process is
+found and asked for its cgroup, and last for its program.
 
 The hot path is one dictionary: under 0.5 us a call. A name given to (cgroup, port, address) stays until another process
 listens there, or until Kubernetes identifies the container. `FormerNames` keeps what workloads were called before that,
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
-from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
+from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, may_hold_containers, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -154,7 +154,9 @@ class NodeIdentity:
         self._names: dict[End, _Name] = {}
         # Time of the next try, seconds until the one after, and what is reported meanwhile.
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
-        self._client_names: dict[int, str] = {}
+        # Of a cgroup, and whether it names all its processes.
+        self._client_names: dict[int, tuple[str, bool]] = {}
+        self._own_addresses: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
@@ -168,16 +170,12 @@ class NodeIdentity:
             return self._add((cgroup_id, local_port, local_address))
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
-        """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
-        or not known. 0.2 us."""
+        """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere or not
+        known. Id 0: elsewhere, unless the address is the node's own. 0.2 us."""
         if not peer_cgroup_id:
-            return ""
-        name = self._client_names.get(peer_cgroup_id)
-        if name is None:
-            name = self._name_client_cgroup(peer_cgroup_id)
-        if name:
-            return name
-        return self._clients.find(remote_address, remote_port)
+            return self._clients.find(remote_address, remote_port) if remote_address in self._own_addresses else ""
+        name, is_certain = self._client_names.get(peer_cgroup_id) or self._name_client_cgroup(peer_cgroup_id)
+        return name if is_certain else self._clients.find(remote_address, remote_port) or name
 
     @property
     def is_naming_addresses(self) -> bool:
@@ -191,8 +189,7 @@ class NodeIdentity:
 
     def is_one_workload(self, cgroup_id: int) -> bool:
         """Whether a cgroup names the workload of all its processes; else `client_workload` goes by the connection."""
-        name = self._client_names.get(cgroup_id)
-        return bool(self._name_client_cgroup(cgroup_id) if name is None else name)
+        return (self._client_names.get(cgroup_id) or self._name_client_cgroup(cgroup_id))[1]
 
     def listener_service(self, listener: Listener) -> Service:
         """The service of a listening socket, called or not; for the coverage."""
@@ -220,13 +217,15 @@ class NodeIdentity:
         return _place(self._name_process(process))
 
     def refresh(self) -> None:
-        """Reads cgroups and listeners anew, and renames the ends at which another process listens now.
+        """Reads cgroups, listeners and the node's addresses anew, and renames the ends at which another process listens
+        now.
 
         For a timer of 15 s.
         """
         self._cgroups.walk()
         self._listeners.refresh()
         self._clients.forget()
+        self._own_addresses = self._listeners.list_own_addresses()
         with self._lock:
             self._client_names, self._left_out = {}, {}
             for end, name in list(self._names.items()):
@@ -287,7 +286,9 @@ class NodeIdentity:
     def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
         """Whether a client is on this node and in no Pod, or in the server's own Pod."""
         if not peer_cgroup_id:
-            return self._pods is not None and remote_address in self._pods.node_addresses
+            return self._pods is not None and (
+                remote_address in self._pods.node_addresses or remote_address in self._own_addresses
+            )
         path = self._cgroups.path(peer_cgroup_id)
         if path is None or self._pods is None:
             return False
@@ -332,16 +333,18 @@ class NodeIdentity:
         path = self._cgroups.path(end[0])
         owner = own_path(path) if path else NOBODY
         process = listener.process if listener else None
-        if owner.kind is not OwnerKind.NONE and not owner.name.endswith(_SOCKET_UNIT):
+        is_indirect = owner.name.endswith(_SOCKET_UNIT) or may_hold_containers(owner)
+        if owner.kind is not OwnerKind.NONE and not is_indirect:
             return self._name_owner(owner, process, is_from_process=False)
         if process is not None:
             return self._name_process(process)
         return self._name_owner(owner, None, is_from_process=False) if owner.kind is not OwnerKind.NONE else _UNKNOWN
 
     def _name_process(self, process: Process) -> _Name:
-        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program."""
-        for path in (process.cgroup_path, *process.cgroup_v1_paths):
-            owner = own_path(path)
+        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program. A container's goes
+        before the unit of its runtime."""
+        owners = [own_path(path) for path in (process.cgroup_path, *process.cgroup_v1_paths)]
+        for owner in sorted(owners, key=may_hold_containers):
             if owner.kind is not OwnerKind.NONE:
                 return self._name_owner(owner, process, is_from_process=True)
         return _Name(
@@ -375,16 +378,17 @@ class NodeIdentity:
             owner=owner,
         )
 
-    def _name_client_cgroup(self, cgroup_id: int) -> str:
-        """The name of a client's cgroup; empty where it names nobody and the process has to be asked."""
+    def _name_client_cgroup(self, cgroup_id: int) -> tuple[str, bool]:
+        """The name of a client's cgroup, and whether all its processes have it; else the process has to be asked."""
         path = self._cgroups.path(cgroup_id)
         if path is None:
-            return ""
+            return "", False
         owner = own_path(path)
         name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
+        known = (name, bool(name) and not may_hold_containers(owner))
         if len(self._client_names) < MAX_CLIENT_CGROUPS:
-            self._client_names[cgroup_id] = name
-        return name
+            self._client_names[cgroup_id] = known
+        return known
 
 
 def _place(name: _Name) -> str:

@@ -104,6 +104,13 @@ class ListenerTable:
         """Whether an address is one of this node, in any network namespace in which somebody listens."""
         return address.startswith("127.") or any(address in known for known in self._snapshot.addresses.values())
 
+    def list_own_addresses(self) -> frozenset[str]:
+        """The addresses of the node's own network namespace, its first process's, without loopback: those that the
+        Kubernetes API lists and others, such as a bridge's."""
+        namespace = self._processes.find_network_namespace(1)
+        own = self.list_addresses(namespace) if namespace is not None else frozenset()
+        return frozenset(address for address in own if not address.startswith("127.") and address != "::1")
+
     def list_addresses(self, namespace: int) -> frozenset[str]:
         """The addresses of a network namespace in which somebody listens."""
         return self._snapshot.addresses.get(namespace, frozenset())

@@ -134,6 +134,41 @@ def test_a_hybrid_host_names_pods_by_version_1_cgroups(node: Node, pods: FakePod
     assert node.identity.server(node.root_id, 8080, "10.244.1.7")[0].workload == "cart"
 
 
+def test_a_hybrid_host_names_pods_that_the_runtime_left_in_its_own_unit(node: Node, pods: FakePods) -> None:
+    """runc before 1.1: of v2 the unit of containerd, of v1 the Pod's path."""
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    path, unit = find_cgroup(CART, driver="cgroupfs"), "/system.slice/containerd.service"
+    cgroup_id = node.add_cgroup(unit)
+    node.proc.add(70, sockets=(501,), cgroup=f"5:memory:{path}\n1:name=systemd:{path}\n0::{unit}\n")
+    node.proc.add(71, sockets=(502,), cgroup=f"5:memory:{unit}\n1:name=systemd:{unit}\n0::{unit}\n")
+    node.listen(8080, 501, cgroup_id=cgroup_id)
+    node.listen(1338, 502, cgroup_id=cgroup_id)
+    assert node.identity.server(cgroup_id, 8080, "10.244.0.5")[0].workload == "cart"
+    assert node.identity.server(cgroup_id, 1338, "127.0.0.1")[0].workload == "containerd.service"
+    node.listen(40_000, 501, address="10.244.0.5", cgroup_id=cgroup_id)
+    assert not node.identity.is_one_workload(cgroup_id)
+    assert node.identity.client_workload(cgroup_id, "10.244.0.5", 40_000) == "shop/cart"
+    assert node.identity.client_workload(cgroup_id, "10.244.0.5", 40_001) == "containerd.service"
+
+
+def test_addresses_of_the_nodes_own_network_are_the_nodes(node: Node, pods: FakePods) -> None:
+    """The bridge's address, from which kubelet and host programs call Pods, is not in the node's status."""
+    node.proc.add(1, executable="/usr/lib/systemd/systemd", cgroup="0::/init.scope\n", sockets=(501,), namespace=1)
+    node.proc.add(70, executable="/usr/bin/backup", sockets=(502,), namespace=1)
+    node.proc.add(80, sockets=(503,), namespace=2)
+    node.listen(22, 501, namespace=1)
+    node.listen(8080, 503, namespace=2)
+    node.sockets.addresses |= {1: frozenset({"127.0.0.1", "192.0.2.4", "10.244.0.1"}), 2: frozenset({"10.244.0.5"})}
+    server = node.add_cgroup(find_cgroup(CART))
+    pods.node_addresses = frozenset({"192.0.2.4"})
+    node.identity.refresh()
+    asked = [node.identity.is_node_client(0, address, server) for address in ("10.244.0.1", "10.244.0.5", "127.0.0.1")]
+    assert asked == [True, False, False]
+    node.listen(40_000, 502, address="10.244.0.1")
+    assert node.identity.client_workload(0, "10.244.0.1", 40_000) == "backup"
+    assert node.identity.client_workload(0, "10.244.0.5", 40_000) == ""
+
+
 def test_what_is_left_out_is_known_by_end_and_by_client(node: Node, pods: FakePods) -> None:
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, "off"))
     cgroup_id = node.add_cgroup(find_cgroup(CART))
