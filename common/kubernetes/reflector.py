@@ -44,8 +44,8 @@ OBJECTS_MAX: Final = 150_000
 WATCH_SECONDS: Final = (300, 600)  # Drawn for each watch, so that those of many clients do not end together.
 FIRST_REST_SECONDS: Final = 1.0
 MAX_REST_SECONDS: Final = 60.0
-# Where the API server does not know a kind, that changes when a person installs it.
-ABSENT_REST_SECONDS: Final = 300.0
+# Where the API server does not know a kind, that changes when a person installs it. A restart asks at once.
+ABSENT_REST_SECONDS: Final = 3_600.0
 # A server or a proxy in between that ends watches sooner than this is not asked again at once.
 MIN_WATCH_SECONDS: Final = 5.0
 # A watch of which nothing bad was heard for so long is well; that it began says little.
@@ -326,11 +326,14 @@ class Reflector(Generic[T, Kept]):
         return self._backoff.next_seconds()
 
 
-async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None) -> T:
-    """The answer about one object: a GET, or a POST of `body`. Raises AccessError and ApiError."""
+async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None, *, method: str = "") -> T:
+    """The answer about one object: a GET, or a POST of `body`, or a PATCH that merges it. Raises AccessError and
+    ApiError."""
+    method = method or ("GET" if body is None else "POST")
+    headers = {"content-type": "application/merge-patch+json"} if method == "PATCH" else None
     try:
         async with open_client() as client:
-            response = await client.request("GET" if body is None else "POST", path, json=body)
+            response = await client.request(method, path, json=body, headers=headers)
     except (httpx2.HTTPError, ConfigError, OSError) as error:
         raise ApiError(f"the API server does not answer {path} ({error or type(error).__name__})") from None
     _check(response.status_code, response.content)
