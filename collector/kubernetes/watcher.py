@@ -7,7 +7,7 @@ Exposure is assessed only while every kind is known, so that a revoked right doe
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from collector.kubernetes import state as objects
+from collector.kubernetes import objects
 from collector.kubernetes.addresses import AddressBook, Targets
-from collector.kubernetes.exposure import Exposure, ExposureBook
+from collector.kubernetes.exposure import ROUTE_KINDS, Exposure, ExposureBook
+from collector.kubernetes.objects import Object
 from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import HeldAddresses, Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept
@@ -25,16 +26,18 @@ from collector.storage.base import Store, StoreError, insert_most
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
 from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
 
-# Every kind that is followed, its path, and whether each cluster has it.
-KINDS: Final[tuple[tuple[type[Any], str, bool], ...]] = (
-    (objects.NamespaceObject, "/api/v1/namespaces", True),
-    (objects.PodObject, "/api/v1/pods", True),
-    (objects.ServiceObject, "/api/v1/services", True),
-    (objects.EndpointSliceObject, "/apis/discovery.k8s.io/v1/endpointslices", True),
-    (objects.IngressObject, "/apis/networking.k8s.io/v1/ingresses", True),
-    (objects.NetworkPolicyObject, "/apis/networking.k8s.io/v1/networkpolicies", True),
-    (objects.GatewayObject, "/apis/gateway.networking.k8s.io/v1/gateways", False),
-    (objects.HttpRouteObject, "/apis/gateway.networking.k8s.io/v1/httproutes", False),
+# What every cluster has, by its path.
+CORE_KINDS: Final[Mapping[type[Object], str]] = {
+    objects.NamespaceObject: "/api/v1/namespaces",
+    objects.PodObject: "/api/v1/pods",
+    objects.ServiceObject: "/api/v1/services",
+    objects.EndpointSliceObject: "/apis/discovery.k8s.io/v1/endpointslices",
+    objects.NetworkPolicyObject: "/apis/networking.k8s.io/v1/networkpolicies",
+}
+# Every kind that is followed: its paths, newest version first, and whether each cluster has it.
+KINDS: Final[tuple[tuple[type[Object], tuple[str, ...], bool], ...]] = (
+    *((kind, (path,), True) for kind, path in CORE_KINDS.items()),
+    *((kind.type, kind.paths, kind.is_required) for kind in ROUTE_KINDS),
 )
 FLUSH_SECONDS = 1.0
 # A look at everything that took t rests for 20 t, so that it takes at most 5 % of a core.
@@ -142,8 +145,8 @@ class ClusterWatcher:
         """Every kind, until cancelled."""
         await self._check_access()
         self._watches = [
-            Reflector(self._describe(kind, path, is_required), partial(open_client, self._kubeconfig), self.counts)
-            for kind, path, is_required in KINDS
+            Reflector(self._describe(kind, paths, is_required), partial(open_client, self._kubeconfig), self.counts)
+            for kind, paths, is_required in KINDS
         ]
         self._reason = ""
         async with asyncio.TaskGroup() as group:
@@ -151,10 +154,11 @@ class ClusterWatcher:
                 group.create_task(watch.run())
             group.create_task(self._keep())
 
-    def _describe(self, kind: type[Any], path: str, is_required: bool) -> Resource[Any, Any]:
+    def _describe(self, kind: type[Any], paths: tuple[str, ...], is_required: bool) -> Resource[Any, Any]:
         return Resource(
             name=f"Kubernetes {self._cluster}".strip(),
-            path=path,
+            path=paths[0],
+            older_paths=paths[1:],
             type=kind,
             read=read_kept,
             replace=partial(self._replace, kind),

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from collector.kubernetes.rows import Fact, FactKind
+from collector.kubernetes.rows import ROUTES, Fact, FactKind
 
 _PARAMETER_START = "{"
 _REASONS_MAX = 8
-_ROUTED = frozenset({FactKind.INGRESS, FactKind.HTTP_ROUTE})
 
 
 class ExposureLevel(StrEnum):
@@ -81,7 +80,7 @@ def judge(
 
 def leads_to(fact: Fact, template: str, method: str) -> bool:
     """Whether a fact is about calls of this template and method. What cannot be told leads there."""
-    if fact.kind not in _ROUTED or not template:
+    if fact.kind not in ROUTES or not template:
         return True
     if fact.method and method and fact.method != method:
         return False
@@ -100,8 +99,7 @@ def describe(fact: Fact) -> str:
     place = f"{fact.host}{fact.path}{'*' if fact.path_type == 'Prefix' else ''}"
     addresses = ", ".join(fact.addresses)
     where = {
-        FactKind.INGRESS: f"Ingress {fact.source}: {place}",
-        FactKind.HTTP_ROUTE: f"HTTPRoute {fact.source}: {place}",
+        **{kind: f"{name} {fact.source}: {place}" for kind, name in ROUTES.items()},
         FactKind.LOAD_BALANCER: f"LoadBalancer {fact.source}, port {fact.port}",
         FactKind.NODE_PORT: f"NodePort {fact.source}: {fact.port}",
         FactKind.EXTERNAL_IP: f"external address of {fact.source}, port {fact.port}",

@@ -15,6 +15,7 @@ from collector.core.config import BlockSettings
 from collector.inventory.endpoints.peers import Holder
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.rows import HeldAddresses, PeerKind
+from collector.kubernetes.objects import PodObject
 from collector.kubernetes.state import Pod, read_pod
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState
@@ -76,7 +77,7 @@ class Watch:
     def _write(self, now: float) -> None:
         self.changes += 1
         state = make_state()
-        state._kinds[next(kind for kind in state._kinds if kind.__name__ == "PodObject")] = dict(self.pods)
+        state._kinds[PodObject] = dict(self.pods)
         self.book.refresh(state, Targets(state), now)
         self.store.insert_records("peer_addresses", self.book.take_changed(now))
 
