@@ -14,8 +14,8 @@ from collector.api.services import ApiSettings, Services
 from collector.core.config import BlockSettings
 from collector.inventory.endpoints.peers import Holder
 from collector.kubernetes.addresses import AddressBook, Targets
-from collector.kubernetes.rows import HeldAddresses, PeerKind
 from collector.kubernetes.objects import PodObject
+from collector.kubernetes.rows import HeldAddresses, PeerKind
 from collector.kubernetes.state import Pod, read_pod
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState
