@@ -15,6 +15,7 @@ a static file from a forwarded call, and an endpoint shown twice is better than 
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,7 @@ class FormerNames:
 # Executable's file name: where it is documented to do nothing but forward.
 FORWARDING_PROGRAMS: dict[str, str] = {
     "docker-proxy": "moby cmd/docker-proxy: the userland proxy of a published port",
+    "cilium-envoy": "cilium.io, the node's proxy",
     "envoy": "envoyproxy.io",
     "haproxy": "haproxy.org",
     "linkerd2-proxy": "linkerd.io, the sidecar",
@@ -76,6 +78,7 @@ FORWARDING_PROGRAMS: dict[str, str] = {
     "sshd": "ssh(1) -R",
     "sshd-session": "ssh(1) -R, OpenSSH 9.8 and later",
     "kubectl": "kubectl port-forward and kubectl proxy",
+    "ztunnel": "istio.io, ambient: the node's proxy",
 }
 
 
@@ -156,6 +159,8 @@ class NodeIdentity:
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
         # Of a cgroup, and whether it names all its processes.
         self._client_names: dict[int, tuple[str, bool]] = {}
+        self._proxies: dict[int, str] = {}  # Uid of the Pod by cgroup, of proxies that call for others.
+        self._pod_uids: BoundedDict[int, str] = BoundedDict(MAX_CLIENT_CGROUPS)
         self._own_addresses: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
@@ -169,13 +174,25 @@ class NodeIdentity:
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere or not
-        known. Id 0: elsewhere, unless the address is the node's own. 0.2 us."""
+        known. Id 0: elsewhere, unless the address is the node's own. A proxy beside the workload, or one of the node,
+        calls for who holds the address; nobody is known of calls that it passes on into its own Pod, which is that of
+        `server_cgroup_id`. 0.2 us."""
         if not peer_cgroup_id:
             return self._clients.find(remote_address, remote_port) if remote_address in self._own_addresses else ""
         name, is_certain = self._client_names.get(peer_cgroup_id) or self._name_client_cgroup(peer_cgroup_id)
-        return name if is_certain else self._clients.find(remote_address, remote_port) or name
+        if is_certain:
+            return name
+        proxied = self._proxies.get(peer_cgroup_id)
+        if proxied is None or self._pods is None:
+            return self._clients.find(remote_address, remote_port) or name
+        if server_cgroup_id and proxied == self._find_pod(server_cgroup_id):
+            return ""
+        now_ns = time.time_ns()
+        return self._pods.address_workload(remote_address, now_ns, now_ns)
 
     @property
     def is_naming_addresses(self) -> bool:
@@ -227,7 +244,7 @@ class NodeIdentity:
         self._clients.forget()
         self._own_addresses = self._listeners.list_own_addresses()
         with self._lock:
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 listener = self._listeners.known(*end)
                 if listener is None or listener.process is None or name.process is None:
@@ -243,7 +260,7 @@ class NodeIdentity:
             return False
         with self._lock:
             self._pods_generation = pods.generation
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 if name.owner is None:
                     continue
@@ -385,10 +402,21 @@ class NodeIdentity:
             return "", False
         owner = own_path(path)
         name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
-        known = (name, bool(name) and not may_hold_containers(owner))
+        pod = self._pods.name(owner) if self._pods else None
+        is_proxy = pod is not None and pod.is_proxy
+        known = (name, bool(name) and not is_proxy and not may_hold_containers(owner))
+        if is_proxy and len(self._proxies) < MAX_CLIENT_CGROUPS:
+            self._proxies[cgroup_id] = owner.pod_uid
         if len(self._client_names) < MAX_CLIENT_CGROUPS:
             self._client_names[cgroup_id] = known
         return known
+
+    def _find_pod(self, cgroup_id: int) -> str:
+        """The uid of the Pod of a cgroup; empty where it is of none."""
+        uid = self._pod_uids.get(cgroup_id)
+        if uid is None:
+            uid = self._pod_uids[cgroup_id] = own_path(self._cgroups.path(cgroup_id) or "").pod_uid
+        return uid
 
 
 def _place(name: _Name) -> str:
