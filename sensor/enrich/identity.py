@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
-from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
+from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -175,9 +175,9 @@ class NodeIdentity:
         name = self._client_names.get(peer_cgroup_id)
         if name is None:
             name = self._name_client_cgroup(peer_cgroup_id)
-        if name:
+        if name and name not in RUNTIME_UNITS:
             return name
-        return self._clients.find(remote_address, remote_port)
+        return self._clients.find(remote_address, remote_port) or name
 
     @property
     def is_naming_addresses(self) -> bool:
@@ -287,12 +287,16 @@ class NodeIdentity:
     def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
         """Whether a client is on this node and in no Pod, or in the server's own Pod."""
         if not peer_cgroup_id:
-            return self._pods is not None and remote_address in self._pods.node_addresses
+            return self._pods is not None and self._is_node_address(remote_address, self._pods.node_addresses)
         path = self._cgroups.path(peer_cgroup_id)
         if path is None or self._pods is None:
             return False
         uid = own_path(path).pod_uid
         return not uid or uid == own_path(self._cgroups.path(server_cgroup_id) or "").pod_uid
+
+    def _is_node_address(self, address: str, known: frozenset[str]) -> bool:
+        """The API lists some addresses of the node; a bridge of Pods, from which the node calls them, it does not."""
+        return address in known or self._listeners.is_beside(address, known)
 
     def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
@@ -332,6 +336,8 @@ class NodeIdentity:
         path = self._cgroups.path(end[0])
         owner = own_path(path) if path else NOBODY
         process = listener.process if listener else None
+        if process is not None and owner.name in RUNTIME_UNITS:  # Its containers may have cgroups of v1 alone.
+            return self._name_process(process)
         if owner.kind is not OwnerKind.NONE and not owner.name.endswith(_SOCKET_UNIT):
             return self._name_owner(owner, process, is_from_process=False)
         if process is not None:
@@ -339,11 +345,13 @@ class NodeIdentity:
         return self._name_owner(owner, None, is_from_process=False) if owner.kind is not OwnerKind.NONE else _UNKNOWN
 
     def _name_process(self, process: Process) -> _Name:
-        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program."""
-        for path in (process.cgroup_path, *process.cgroup_v1_paths):
-            owner = own_path(path)
-            if owner.kind is not OwnerKind.NONE:
-                return self._name_owner(owner, process, is_from_process=True)
+        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program. The unit of a
+        runtime names it only where nothing else does."""
+        owners = [own_path(path) for path in (process.cgroup_path, *process.cgroup_v1_paths)]
+        named = [owner for owner in owners if owner.kind is not OwnerKind.NONE]
+        if named:
+            owner = next((owner for owner in named if owner.name not in RUNTIME_UNITS), named[0])
+            return self._name_owner(owner, process, is_from_process=True)
         return _Name(
             workload=process.name,
             kind=WorkloadKind.PROCESS,
