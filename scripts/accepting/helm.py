@@ -11,6 +11,8 @@ from scripts.helm.binaries import HelmMissingError, find_helm
 from scripts.helm.settings_schema import CHART
 
 SECONDS: Final = 600.0
+# The server validates what is applied; its OpenAPI document is not asked for.
+APPLYING: Final = ("--wait", "--timeout=300s", "--disable-openapi-validation")
 _MARK: Final = "acceptance"
 
 
@@ -39,7 +41,7 @@ class Release:
         """To itself with other settings of both sides, so that all Pods are replaced; ready when it returns."""
         changed = [f"{side}.podAnnotations.{_MARK}=upgraded" for side in ("sensor", "collector")]
         options = [option for one in changed for option in ("--set-string", one)]
-        self.run("upgrade", self.name, str(self.chart), "--reuse-values", "--wait", "--timeout=300s", *options)
+        self.run("upgrade", self.name, str(self.chart), "--reuse-values", *APPLYING, *options)
 
     def test(self) -> str:
         """What `helm test` prints."""

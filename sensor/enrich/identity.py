@@ -287,16 +287,20 @@ class NodeIdentity:
     def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
         """Whether a client is on this node and in no Pod, or in the server's own Pod."""
         if not peer_cgroup_id:
-            return self._pods is not None and self._is_node_address(remote_address, self._pods.node_addresses)
+            return self._pods is not None and (
+                remote_address in self._pods.node_addresses or remote_address in self.list_node_addresses()
+            )
         path = self._cgroups.path(peer_cgroup_id)
         if path is None or self._pods is None:
             return False
         uid = own_path(path).pod_uid
         return not uid or uid == own_path(self._cgroups.path(server_cgroup_id) or "").pod_uid
 
-    def _is_node_address(self, address: str, known: frozenset[str]) -> bool:
-        """The API lists some addresses of the node; a bridge of Pods, from which the node calls them, it does not."""
-        return address in known or self._listeners.is_beside(address, known)
+    def list_node_addresses(self) -> frozenset[str]:
+        """Of the node's own network, without those that its API server lists: a bridge of Pods, from which the node
+        calls them."""
+        known = self._pods.node_addresses if self._pods is not None else frozenset()
+        return self._listeners.list_beside(known) - known
 
     def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
