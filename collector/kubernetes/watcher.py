@@ -23,6 +23,7 @@ from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import HeldAddresses, Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept
 from collector.storage.base import Store, StoreError, insert_most
+from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
 from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
 
@@ -43,6 +44,7 @@ FLUSH_SECONDS = 1.0
 # A look at everything that took t rests for 20 t, so that it takes at most 5 % of a core.
 _REST_FACTOR = 20
 _OPEN_RETRY_SECONDS = 30.0
+NODES_LIMIT: Final = 20_000  # Of one cluster; Kubernetes is made for 5,000.
 _Row = TypeVar("_Row")
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class ClusterWatcher:
         self._placements = Placements(clock)
         self._state = ClusterState(self._follow_pod, self.counts)
         self._has_pods, self._pod_changes = False, 0
+        self._node_addresses: BoundedDict[str, frozenset[str]] = BoundedDict(NODES_LIMIT)  # By node.
+        self._address_changes = self._known_address_changes = 0
 
     def start(self) -> None:
         """Begin in a thread of its own."""
@@ -99,10 +103,16 @@ class ClusterWatcher:
             return True
         return False if self._is_complete else None
 
+    def set_node_addresses(self, node: str, addresses: frozenset[str]) -> None:
+        """Addresses of a node that the API server does not list, as its sensor says: of bridges, tunnels."""
+        if self._node_addresses.get(node, frozenset()) != addresses:
+            self._node_addresses[node] = addresses
+            self._address_changes += 1
+
     @property
     def changes(self) -> int:
         """Rises with every change of what Pods hold, once it is known."""
-        return self._pod_changes + self._has_pods
+        return self._pod_changes + self._has_pods + self._known_address_changes
 
     def list_held(self) -> HeldAddresses | None:
         """What Pods and nodes hold now; None until the Pods were listed. Without an API server the last that it said
@@ -201,15 +211,17 @@ class ClusterWatcher:
         looked, rest_until = -1, 0.0
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            if self._is_complete and self._state.changes != looked and time.monotonic() >= rest_until:
-                looked, start = self._state.changes, time.monotonic()
+            changes = self._state.changes + self._address_changes
+            if self._is_complete and changes != looked and time.monotonic() >= rest_until:
+                looked, start = changes, time.monotonic()
                 self._look()
                 rest_until = time.monotonic() + _REST_FACTOR * (time.monotonic() - start)
             await self._flush()
 
     def _look(self) -> None:
-        targets, now = Targets(self._state), self._clock()
-        self._book.refresh(self._state, targets, now)
+        targets, now, address_changes = Targets(self._state), self._clock(), self._address_changes
+        self._book.refresh(self._state, targets, now, dict(self._node_addresses))
+        self._known_address_changes = address_changes
         self._exposures.refresh(self._state, targets, now)
 
     async def _flush(self) -> None:

@@ -6,6 +6,7 @@ All of it is bounded. Coverage becomes rows of `coverage_rows`, Kubernetes workl
 reveal (docs/use/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
 """
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -307,6 +308,22 @@ def convert_workloads(coverage: stream_pb2.Coverage, *, node: str, now_unix_seco
         )
         for told in coverage.workloads[:WORKLOAD_LIMIT]
     ]
+
+
+NODE_ADDRESS_LIMIT = 1_024
+
+
+def convert_node_addresses(coverage: stream_pb2.Coverage) -> frozenset[str]:
+    """Addresses of a node's own network. A sensor may not speak for public ones, which are of somebody else's."""
+    found = set()
+    for told in coverage.node_addresses[:NODE_ADDRESS_LIMIT]:
+        try:
+            address = ipaddress.ip_address(told)
+        except ValueError:
+            continue
+        if not (address.is_global or address.is_loopback or address.is_link_local or address.is_unspecified):
+            found.add(str(address))
+    return frozenset(found)
 
 
 QUESTION_LIMIT = 10_000

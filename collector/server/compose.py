@@ -238,6 +238,12 @@ class Collector:
                 return watcher.find_placement(node, namespace, workload)
         return None
 
+    def set_node_addresses(self, cluster: str, node: str, addresses: frozenset[str]) -> None:
+        """What the sensor of a node says of the node's network."""
+        for watcher in self._clusters:
+            if watcher.cluster == cluster:
+                watcher.set_node_addresses(node, addresses)
+
     def _load_secret(self) -> str:
         return load_token(self._directory / WEBHOOK_SECRET_FILE).value
 

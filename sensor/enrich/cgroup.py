@@ -75,9 +75,6 @@ _POD = re.compile(
 # A unit whose processes are not the service: a container below it is named by itself, an own process by its executable.
 _RUNTIMES = "docker containerd crio cri-o podman kubelet k3s k3s-agent rke2-server rke2-agent lxc lxd incus"
 RUNTIME_UNITS: frozenset[str] = frozenset(f"{name}.service" for name in _RUNTIMES.split())
-# On a hybrid host, runc before 1.1 leaves the processes of containers in the v2 cgroup of the runtime's unit, so that
-# only their v1 cgroups name the container. The kubelet runs none itself.
-_CONTAINER_UNITS = RUNTIME_UNITS - {"kubelet.service"}
 
 
 # Units that name no service, because their name is another at each start or they hold anything a person starts.
@@ -104,11 +101,6 @@ _USER_MANAGER = re.compile(r"user@[0-9]+\.service")
 # no name.
 _CONNECTION_INSTANCE = re.compile(r"(?P<name>[^/@]+@)[0-9]+-[0-9a-f.:\[\]]*[0-9][^/@]*\.service")
 _DELETED = " (deleted)"
-
-
-def may_hold_containers(owner: CgroupOwner) -> bool:
-    """Whether processes of this owner may be those of containers, which another hierarchy of cgroups names."""
-    return owner.kind is OwnerKind.UNIT and owner.name in _CONTAINER_UNITS
 
 
 def own_path(path: str) -> CgroupOwner:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
-from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, may_hold_containers, own_path
+from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -161,7 +161,6 @@ class NodeIdentity:
         self._client_names: dict[int, tuple[str, bool]] = {}
         self._proxies: dict[int, str] = {}  # Uid of the Pod by cgroup, of proxies that call for others.
         self._pod_uids: BoundedDict[int, str] = BoundedDict(MAX_CLIENT_CGROUPS)
-        self._own_addresses: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
@@ -177,12 +176,12 @@ class NodeIdentity:
     def client_workload(
         self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
     ) -> str:
-        """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere or not
-        known. Id 0: elsewhere, unless the address is the node's own. A proxy beside the workload, or one of the node,
+        """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
+        or not known. A proxy beside the workload, or one of the node,
         calls for who holds the address; nobody is known of calls that it passes on into its own Pod, which is that of
         `server_cgroup_id`. 0.2 us."""
         if not peer_cgroup_id:
-            return self._clients.find(remote_address, remote_port) if remote_address in self._own_addresses else ""
+            return ""
         name, is_certain = self._client_names.get(peer_cgroup_id) or self._name_client_cgroup(peer_cgroup_id)
         if is_certain:
             return name
@@ -234,15 +233,13 @@ class NodeIdentity:
         return _place(self._name_process(process))
 
     def refresh(self) -> None:
-        """Reads cgroups, listeners and the node's addresses anew, and renames the ends at which another process listens
-        now.
+        """Reads cgroups and listeners anew, and renames the ends at which another process listens now.
 
         For a timer of 15 s.
         """
         self._cgroups.walk()
         self._listeners.refresh()
         self._clients.forget()
-        self._own_addresses = self._listeners.list_own_addresses()
         with self._lock:
             self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
@@ -304,13 +301,19 @@ class NodeIdentity:
         """Whether a client is on this node and in no Pod, or in the server's own Pod."""
         if not peer_cgroup_id:
             return self._pods is not None and (
-                remote_address in self._pods.node_addresses or remote_address in self._own_addresses
+                remote_address in self._pods.node_addresses or remote_address in self.list_node_addresses()
             )
         path = self._cgroups.path(peer_cgroup_id)
         if path is None or self._pods is None:
             return False
         uid = own_path(path).pod_uid
         return not uid or uid == own_path(self._cgroups.path(server_cgroup_id) or "").pod_uid
+
+    def list_node_addresses(self) -> frozenset[str]:
+        """Of the node's own network, without those that its API server lists: a bridge of Pods, from which the node
+        calls them."""
+        known = self._pods.node_addresses if self._pods is not None else frozenset()
+        return self._listeners.list_beside(known) - known
 
     def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
@@ -350,20 +353,22 @@ class NodeIdentity:
         path = self._cgroups.path(end[0])
         owner = own_path(path) if path else NOBODY
         process = listener.process if listener else None
-        is_indirect = owner.name.endswith(_SOCKET_UNIT) or may_hold_containers(owner)
-        if owner.kind is not OwnerKind.NONE and not is_indirect:
+        if process is not None and owner.name in RUNTIME_UNITS:  # Its containers may have cgroups of v1 alone.
+            return self._name_process(process)
+        if owner.kind is not OwnerKind.NONE and not owner.name.endswith(_SOCKET_UNIT):
             return self._name_owner(owner, process, is_from_process=False)
         if process is not None:
             return self._name_process(process)
         return self._name_owner(owner, None, is_from_process=False) if owner.kind is not OwnerKind.NONE else _UNKNOWN
 
     def _name_process(self, process: Process) -> _Name:
-        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program. A container's goes
-        before the unit of its runtime."""
+        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program. The unit of a
+        runtime names it only where nothing else does."""
         owners = [own_path(path) for path in (process.cgroup_path, *process.cgroup_v1_paths)]
-        for owner in sorted(owners, key=may_hold_containers):
-            if owner.kind is not OwnerKind.NONE:
-                return self._name_owner(owner, process, is_from_process=True)
+        named = [owner for owner in owners if owner.kind is not OwnerKind.NONE]
+        if named:
+            owner = next((owner for owner in named if owner.name not in RUNTIME_UNITS), named[0])
+            return self._name_owner(owner, process, is_from_process=True)
         return _Name(
             workload=process.name,
             kind=WorkloadKind.PROCESS,
@@ -404,7 +409,7 @@ class NodeIdentity:
         name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
         pod = self._pods.name(owner) if self._pods else None
         is_proxy = pod is not None and pod.is_proxy
-        known = (name, bool(name) and not is_proxy and not may_hold_containers(owner))
+        known = (name, bool(name) and not is_proxy and owner.name not in RUNTIME_UNITS)
         if is_proxy and len(self._proxies) < MAX_CLIENT_CGROUPS:
             self._proxies[cgroup_id] = owner.pod_uid
         if len(self._client_names) < MAX_CLIENT_CGROUPS:

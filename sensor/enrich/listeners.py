@@ -104,16 +104,17 @@ class ListenerTable:
         """Whether an address is one of this node, in any network namespace in which somebody listens."""
         return address.startswith("127.") or any(address in known for known in self._snapshot.addresses.values())
 
-    def list_own_addresses(self) -> frozenset[str]:
-        """The addresses of the node's own network namespace, its first process's, without loopback: those that the
-        Kubernetes API lists and others, such as a bridge's."""
-        namespace = self._processes.find_network_namespace(1)
-        own = self.list_addresses(namespace) if namespace is not None else frozenset()
-        return frozenset(address for address in own if not address.startswith("127.") and address != "::1")
-
     def list_addresses(self, namespace: int) -> frozenset[str]:
         """The addresses of a network namespace in which somebody listens."""
         return self._snapshot.addresses.get(namespace, frozenset())
+
+    def list_beside(self, others: frozenset[str]) -> frozenset[str]:
+        """Addresses of network namespaces that have one of `others` too: of the node's own, where `others` are the
+        addresses by which the cluster knows the node. Loopback and link-local ones are of every namespace, so of none.
+        """
+        known = self._snapshot.addresses.values()
+        beside = frozenset[str]().union(*(addresses for addresses in known if not addresses.isdisjoint(others)))
+        return frozenset(address for address in beside if not address.startswith(("127.", "169.254.", "fe80:", "::1")))
 
     def find(self, cgroup_id: int, port: int, address: str) -> Listener | None:
         """As `known`; a listener that is missing, or whose process is not known or has ended, is looked for once

@@ -269,6 +269,19 @@ def test_what_pods_hold_now_is_known_once_they_are_listed_and_follows_them(
     assert "10.0.0.7" not in list_names()
 
 
+def test_what_a_sensor_says_of_its_node_is_the_nodes_within_a_second(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher
+) -> None:
+    wait_until(lambda: store.find("10.96.0.10"), "a look")
+    before = running.changes
+    for _ in range(2):
+        running.set_node_addresses("node-1", frozenset({"10.1.0.1", "10.1.0.5"}))
+    wait_until(lambda: store.find("10.1.0.1"), "the bridge")
+    held = running.list_held()
+    assert held is not None and held.nodes == {"10.0.0.1": "node-1", "10.1.0.1": "node-1"}
+    assert [peer.address for peer in held.pods] == ["10.1.0.5"] and running.changes == before + 1
+
+
 def test_before_the_first_list_nothing_is_known_of_what_pods_hold(store: MemoryStore, tmp_path: Path) -> None:
     watch = ClusterWatcher(cluster="east", kubeconfig=tmp_path / "none", store=store)  # type: ignore[arg-type]
     assert watch.list_held() is None and watch.changes == 0

@@ -506,14 +506,16 @@ class Workload(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ..., former_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Coverage(_message.Message):
-    __slots__ = ("time_unix_ns", "ports", "workloads")
+    __slots__ = ("time_unix_ns", "ports", "workloads", "node_addresses")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
-    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...) -> None: ...
+    node_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., node_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SchemaField(_message.Message):
     __slots__ = ("path", "present", "objects", "types", "values", "is_open")
