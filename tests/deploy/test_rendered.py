@@ -3,6 +3,7 @@ with no more rights than it says."""
 
 import functools
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -287,3 +288,22 @@ def test_scripts_of_the_notes_are_shell(tmp_path: Path) -> None:
     notes = (CHART / "templates" / "NOTES.txt").read_text()
     script = re.search(r"sh -c '(.+)'", notes)
     assert script and subprocess.run(["sh", "-n", "-c", script[1]], check=False).returncode == 0
+
+
+def list_documented_installs() -> list[str]:
+    """The commands of the page on platforms, each in one line."""
+    page = (CHART.parents[2] / "docs" / "use" / "platforms.md").read_text()
+    return re.findall(r"^helm install .+$", page.replace("\\\n", " "), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", list_documented_installs())
+def test_documented_installs_render(command: str) -> None:
+    need_helm()
+    _, install, release, chart, *arguments = shlex.split(command)
+    assert (install, release, chart) == ("install", "apidae", "deploy/helm/apidae")
+    if "--kubeconfig" in arguments:
+        place = arguments.index("--kubeconfig")
+        del arguments[place : place + 2]
+    done = run_helm(4, "template", release, str(CHART), *arguments)
+    assert done.status == 0, done.errors
+    assert "/apidae-sensor:" in done.text
