@@ -13,7 +13,7 @@ from typing import Final
 from collector.kubernetes.addresses import Target, Targets
 from collector.kubernetes.objects import NetworkPolicyObject, PolicyIngressRule, ServiceObject, selects
 from collector.kubernetes.routes import gateway_api, ingress, istio, traefik
-from collector.kubernetes.rows import Fact, FactKind, write_facts
+from collector.kubernetes.rows import Fact, FactKind, read_facts, write_facts
 from collector.kubernetes.state import ClusterState, Pod
 
 # Any port of a workload.
@@ -202,6 +202,20 @@ def find_facts(state: ClusterState, targets: Targets) -> dict[Target, str]:
     return {target: write_facts(facts) for target, facts in found.items()}
 
 
+WORDS_MAX: Final = 10_000  # Of the paths of one cluster's routes.
+
+
+def list_words(facts: str) -> set[str]:
+    """The segments of paths in facts as JSON, without patterns. The cluster's API has them, so they are no secret."""
+    return {
+        word
+        for fact in read_facts(facts)
+        if fact.path_type != "Pattern" and not fact.is_rewritten
+        for word in fact.path.split("/")
+        if word
+    }
+
+
 class ExposureBook:
     """What was stored of each workload's port last. One thread at a time."""
 
@@ -210,6 +224,10 @@ class ExposureBook:
         self._cluster = cluster
         self._last = {Target(one.namespace, one.workload, one.port): one.facts for one in last}
         self._waiting: dict[Target, Exposure] = {}
+        self._known_words: set[str] = set()
+        self._new_words: list[str] = []
+        for facts in self._last.values():
+            self._learn_words(facts)
 
     def refresh(self, state: ClusterState, targets: Targets, now: float) -> None:
         """Compare with what was so. A workload without Pods keeps what was known of it: nobody calls it either."""
@@ -218,6 +236,7 @@ class ExposureBook:
         gone = [one for one in self._last.keys() - found.keys() if (one.namespace, one.workload) in present]
         for target, facts in (*found.items(), *((one, NO_FACTS) for one in gone)):
             if self._last.get(target) != facts:
+                self._learn_words(facts)
                 self._last[target] = facts
                 self._waiting[target] = Exposure(
                     cluster=self._cluster,
@@ -227,6 +246,16 @@ class ExposureBook:
                     time=int(now),
                     facts=facts,
                 )
+
+    def _learn_words(self, facts: str) -> None:
+        new = sorted(list_words(facts) - self._known_words)[: WORDS_MAX - len(self._known_words)]
+        self._known_words.update(new)
+        self._new_words += new
+
+    def take_words(self) -> list[str]:
+        """Words of paths since the last time."""
+        words, self._new_words = self._new_words, []
+        return words
 
     def take_changed(self) -> list[Exposure]:
         """Rows for the store since the last time."""

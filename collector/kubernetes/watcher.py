@@ -65,13 +65,21 @@ class ClusterWatcher:
     """One cluster. `start` and `stop` from any thread; `status` and `counts` too."""
 
     def __init__(
-        self, *, cluster: str, kubeconfig: Path | None, store: Store, clock: Callable[[], float] = time.time
+        self,
+        *,
+        cluster: str,
+        kubeconfig: Path | None,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        on_words: Callable[[Sequence[str]], None] = lambda words: None,
     ) -> None:
-        """`cluster` is the name that its sensors give; without a kubeconfig the Pod's service account is used."""
+        """`cluster` is the name that its sensors give; without a kubeconfig the Pod's service account is used.
+        `on_words` gets the words in paths of routes, each once, in the thread of the watch."""
         self._cluster = cluster
         self._kubeconfig = kubeconfig
         self._store = store
         self._clock = clock
+        self._on_words = on_words
         self._thread = LoopThread(self._run, f"kubernetes {cluster}".strip())
         self._watches: list[Reflector[Any, Any]] = []
         self._reason = "not started"
@@ -223,6 +231,8 @@ class ClusterWatcher:
         self._book.refresh(self._state, targets, now, dict(self._node_addresses))
         self._known_address_changes = address_changes
         self._exposures.refresh(self._state, targets, now)
+        if words := self._exposures.take_words():
+            self._on_words(words)
 
     async def _flush(self) -> None:
         peers, exposures = self._book.take_changed(self._clock()), self._exposures.take_changed()

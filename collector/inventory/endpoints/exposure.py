@@ -6,6 +6,7 @@ does not matter, because the same code answers behind the path. Either kind of e
 Internal needs evidence too.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,8 @@ from enum import StrEnum
 from collector.kubernetes.rows import ROUTES, Fact, FactKind
 
 _PARAMETER_START = "{"
+# A word that is not shown. The words of watched routes are (collector/kubernetes/exposure.py), so it is none of them.
+_HIDDEN_WORD = re.compile(r"\{word(_[0-9]+)?\}")
 _REASONS_MAX = 8
 
 
@@ -89,9 +92,12 @@ def leads_to(fact: Fact, template: str, method: str) -> bool:
     wanted, has = _split(fact.path), _split(template)
     if fact.path_type == "Exact" and len(wanted) != len(has):
         return False
-    return len(wanted) <= len(has) and all(
-        one == other or other.startswith(_PARAMETER_START) for one, other in zip(wanted, has, strict=False)
-    )
+    return len(wanted) <= len(has) and all(map(_may_be, wanted, has))
+
+
+def _may_be(word: str, segment: str) -> bool:
+    """Whether a segment of a template stands for this word of a path."""
+    return word == segment or (segment.startswith(_PARAMETER_START) and not _HIDDEN_WORD.fullmatch(segment))
 
 
 def describe(fact: Fact) -> str:
