@@ -84,6 +84,8 @@ def _prepare(run: Acceptance) -> None:
         raise AcceptanceError(f"the namespace {run.namespace} exists and is not of an acceptance: name another one")
     if found:
         run.kubernetes.run("delete", "namespace", run.namespace, "--wait=true")
+    if run.list_endpoints():
+        raise AcceptanceError(f"the inventory has calls of the namespace {run.namespace} already: name another one")
     run.kubernetes.apply(run.workloads.make_base())
     servers = run.workloads.make_servers()
     run.kubernetes.apply(servers)

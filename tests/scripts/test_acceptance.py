@@ -96,10 +96,9 @@ def test_a_visitor_calls_who_asks_for_it(shop: str, capsys: pytest.CaptureFixtur
         with pod_program.socket.create_connection((host, int(port))) as connection:
             connection.sendall(f"{shop} churn-3 2\n".encode())
             assert connection.recv(16) == b"done\n"
-    assert json.loads(capsys.readouterr().out) == {
-        "name": "churn-3",
-        "counted": {"churn-3:8080 GET /api/v1/items/{} 200": 2},
-    }
+    said = json.loads(capsys.readouterr().out)
+    assert said.pop("called_at") > 0
+    assert said == {"name": "churn-3", "counted": {"churn-3:8080 GET /api/v1/items/{} 200": 2}}
     assert pod_program.count_calls([{**target, "count": 1}]) == {f"{KEY} 200": 1}
 
 
@@ -145,7 +144,7 @@ def test_every_workload_is_an_object_that_kubernetes_takes() -> None:
         *workloads.make_base(),
         *workloads.make_servers(),
         workloads.make_report({}),
-        workloads.make_job("client", "call", is_host_network=True, targets=[]),
+        workloads.make_job("client", "call", host_of="node-1", targets=[]),
         workloads.make_deployment("scraper", "stream", address="x:1"),
         workloads.make_bare_pod("churn-1", "churn", name="churn-1"),
         workloads.make_inspector("node-1", 0, "list_left", objects=[]),
@@ -201,7 +200,7 @@ class FakeCollector:
                 "method": key.split(" ")[1],
                 "template": key.split(" ")[2].replace("{}", "{order_id}"),
                 "calls": calls,
-                "is_proxied": False,
+                "host": "orders",
                 "exposure": {"facts": []},
             }
             for key, calls in self.calls.items()
@@ -292,7 +291,7 @@ def test_missing_calls_of_any_workload_fail_the_first_row(monkeypatch: pytest.Mo
     monkeypatch.setattr("scripts.accepting.calls.REPORT_SECONDS", 0.0)
     monkeypatch.setattr("scripts.accepting.calls.PROBE_SECONDS", 0.0)
     node = {"metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}
-    items = {"nodes": [node], "pods": [{"spec": {}, "status": {"podIP": "192.0.2.9"}}]}
+    items = {"pods": [{"spec": {"nodeName": "n"}, "status": {"podIP": "192.0.2.9"}}], "node": [node]}
     items["service"] = [{"spec": {"ports": [{"nodePort": 30_000}]}}]
     cluster = FakeCluster(items, [{"counted": {f"{KEY} 200": 101}}])
     run = make_run(monkeypatch, FakeCollector({f"{KEY} 200": 1}), cluster)
