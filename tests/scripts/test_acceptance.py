@@ -187,12 +187,12 @@ class FakeCollector:
 
     namespace, release, image = "apidae", "apidae", ""
 
-    def __init__(self, calls: dict[str, int], losses: tuple[Object, ...] = ()) -> None:
-        self.calls, self.losses = calls, losses
+    def __init__(self, calls: dict[str, int], missed: tuple[Object, ...] = ()) -> None:
+        self.calls, self.missed = calls, missed
 
     def list_items(self, path: str, **_: Any) -> list[Object]:
         if path != "/endpoints":
-            return []
+            return list(self.missed) if path == "/coverage/ports" else []
         return [
             {
                 "id": key,
@@ -207,8 +207,6 @@ class FakeCollector:
         ]
 
     def get(self, path: str, **_: Any) -> Any:
-        if path == "/coverage":
-            return {"losses": list(self.losses)}
         key = path.removeprefix("/endpoints/")
         return {"status_codes": {key.split(" ")[3]: self.calls[key]}}
 
@@ -255,13 +253,16 @@ def test_a_restart_holds_only_without_a_lost_call(
     assert find_row(run, "helm upgrade").verdict is Verdict.NOT_TRIED
 
 
-@pytest.mark.parametrize(("losses", "verdict"), [((), Verdict.FAILS), (("capture gap",), Verdict.HOLDS)])
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [((), Verdict.FAILS), (("connections without memory",), Verdict.FAILS), (("time without capture",), Verdict.HOLDS)],
+)
 def test_what_a_deleted_sensor_loses_must_be_in_the_coverage(
     monkeypatch: pytest.MonkeyPatch, losses: tuple[str, ...], verdict: Verdict
 ) -> None:
     key = f"steady:8080 GET {ITEMS} 200"
     cluster = FakeCluster({"pods": [{"spec": {"nodeName": "node-1"}}]}, [{"counted": {key: 499}}])
-    said = tuple({"node": "node-1", "reason": one, "meaning": "", "count": 1} for one in losses)
+    said = tuple({"address": one, "reason": "16.9 s"} for one in losses)
     run = make_run(monkeypatch, FakeCollector({key: 600}, said), cluster)
     check_restarts(run, {}, None)
     assert find_row(run, "sensor Pod deleted").verdict is verdict
