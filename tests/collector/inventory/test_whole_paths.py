@@ -9,12 +9,13 @@ import pytest
 
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.query import Versions
-from collector.inventory.templates.catalogue import Catalogue, map_endpoints
+from collector.inventory.templates.catalogue import Catalogue, RouteTotals, map_endpoints
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.inventory.templates.path_trie import RouteEvidence
 from collector.receiver.reports import RevealBook
 from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
+from tests.collector.inventory.seed import Seed
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
 
@@ -44,6 +45,7 @@ def map_calls(*calls: str, answers: Mapping[str, str] = MappingProxyType({}), se
     return found
 
 
+PAGES = ("content", "query", "insert", "export")
 FILES = [f"GET /{folder}/{number}/page-{number}.html" for folder in ("css", "docs", "images") for number in (1, 2)]
 FILES += [f"GET /{folder}/logo-{number}.png" for folder in ("css", "docs", "images") for number in (1, 2, 3)]
 
@@ -267,9 +269,29 @@ def test_routes_are_compared_again_once_their_calls_are_known(tmp_path: Path, mo
         store.insert_arrow("routes", build_routes([(route, 1) for route in routes]))
         catalogue.map_routes(routes)
         assert catalogue.group() == 0
-        monkeypatch.setattr(catalogue, "_count_calls", lambda: dict.fromkeys(range(1, 9), (2, 2, 0)))
+        monkeypatch.setattr(catalogue, "_count_calls", lambda: dict.fromkeys(range(1, 9), RouteTotals(2, 2)))
         assert catalogue.group() == 8
         assert len(set(catalogue.list_endpoints().values())) == 1
         assert catalogue.group() == 0
+    finally:
+        store.close()
+
+
+@pytest.mark.store
+@pytest.mark.parametrize(("media_type", "endpoints"), [("text/html", 4), ("application/json", 20)])
+def test_pages_show_by_their_heads_alone_that_what_is_above_them_is_a_value(
+    media_type: str, endpoints: int, tmp_path: Path
+) -> None:
+    names = ("orders", "products", "invoices", "coupons", "carriers")
+    seed = Seed()
+    for number, path in enumerate(f"/{name}/{page}" for name in names for page in PAGES):
+        seed.calls(seed.endpoint(number + 1, "GET", path), 2, response_content_type=media_type)
+    store = EmbeddedStore(tmp_path)
+    try:
+        seed.write(store)
+        versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=time.time)
+        catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), RevealBook())
+        catalogue.group(is_all=True)
+        assert len(set(catalogue.list_endpoints().values())) == endpoints
     finally:
         store.close()
