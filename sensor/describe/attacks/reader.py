@@ -163,6 +163,7 @@ _PLAIN_QUERY: Final = re.compile(r"[\w&=-]*\Z", re.ASCII)
 _SESSION: Final = re.compile(r"sess|sid|token|cfid|viewstate", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"[\w.:-]*\Z", re.ASCII)
 _SENDERS: Final = (b"host", b"referer")
+_FORWARDED: Final = (b"forwarded:", b"x-forwarded-", b"x-real-ip:", b"via:")
 _READ_TYPES: Final = re.compile(
     r"(?:application/(?:.*json|.*xml|x-www-form-urlencoded|graphql)|text/(?:plain|xml|json)|multipart/form-data|)\Z"
 )
@@ -182,6 +183,8 @@ class AttackedRequest(msgspec.Struct, frozen=True, gc=False):
     answer: Answer
     # Bodies are decoded when they are looked at: (bytes of the request's, bytes of the response's).
     read_bodies: Callable[[bool], bytes] | None = None
+    host: str = ""
+    server: tuple[str, int] = ("", 0)  # Where the service got the call: address and port.
 
     def __repr__(self) -> str:
         return "AttackedRequest(redacted)"
@@ -334,4 +337,16 @@ def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: 
         headers=tuple(field for field in fields if field is not None),
         body=body,
         content_type=request.content_type,
+        host=request.host,
+        is_own_host=_is_own_host(request, lines),
     )
+
+
+def _is_own_host(request: AttackedRequest, lines: list[bytes]) -> bool:
+    """Whether the host that the client called is the end of the connection. A name may be any, and behind a proxy of
+    this node the address would be one that only the node can reach."""
+    address, port = request.server
+    name, _, digits = request.host.rpartition(":")
+    if not address or int(digits if digits.isdigit() else 0) != port or name.strip("[]") != address:
+        return False
+    return not any(line.lower().startswith(_FORWARDED) for line in lines)
