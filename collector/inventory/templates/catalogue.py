@@ -36,7 +36,15 @@ from collector.inventory.templates.mapping import (
     load_edits,
     name_endpoint,
 )
-from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
+from collector.inventory.templates.path_trie import (
+    PARAMETER,
+    RARE_SHARE,
+    VALUE,
+    Position,
+    RouteEvidence,
+    find_target,
+    find_values,
+)
 from collector.inventory.templates.whole_paths import fold_whole_paths
 from collector.receiver.reports import FormerName, RevealBook
 from collector.storage.base import Store, StoreError
@@ -114,10 +122,9 @@ def _build(routes: Iterable[RouteEvidence]) -> Position:
 def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> None:
     """Joins the values among the children, then goes down."""
     values = find_values(position, rare_calls=rare_calls, is_after_value=is_after_value)
-    if values:
-        target = position.children.setdefault(VALUE, Position())
-        for key in sorted(values):
-            target.absorb(position.children.pop(key))
+    for key in sorted(values):
+        source = position.children.pop(key)
+        position.children.setdefault(find_target(key, values), Position()).absorb(source)
     for key, child in position.children.items():
         _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
 

@@ -14,7 +14,7 @@ The thresholds were chosen on the traffic of 152 published API descriptions with
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +63,7 @@ class Position:
             node.calls += evidence.calls
             node.served += evidence.served_calls
             node.is_counted = node.is_counted or segment.kind == PARAMETER
-            node = node.children.setdefault(_key(segment), Position())
+            node = node.children.setdefault(find_key(segment), Position())
             node.kinds[segment.kind] = node.kinds.get(segment.kind, 0) + evidence.calls
         node.calls += evidence.calls
         node.served += evidence.served_calls
@@ -162,7 +162,8 @@ class Position:
         return calls / endpoints if endpoints else 0.0
 
 
-def _key(segment: Segment) -> Key:
+def find_key(segment: Segment) -> Key:
+    """Which child of a position a segment leads to."""
     if segment.kind == LITERAL:
         return (LITERAL, segment.text, 0)
     return (WORD, "", segment.hash) if segment.kind == WORD else VALUE
@@ -201,7 +202,7 @@ MAX_SHARED_NAMES: Final = 0.34
 MIN_EXTENSIONS: Final = 3
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
-MIN_NUMBERED_WRITTEN: Final = 3  # Where clients make or delete each of them.
+MIN_NUMBERED_NAMES: Final = 3  # Of files, and where clients make or delete each of them.
 CODE_CHARACTERS_MAX: Final = 3
 # So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
@@ -237,6 +238,16 @@ def is_file(key: Key) -> bool:
     """Whether a segment is a literal that names a file, as `report-7.pdf` and `{}.png` do."""
     match = _EXTENSION.match(key[1]) if key[0] == LITERAL else None
     return match is not None and match[1].lower() not in _FORMATS
+
+
+def find_target(key: Key, values: Collection[Key]) -> Key:
+    """Where one of the values of a position goes: what ends in a format stays apart (`{}.json`), if that is no value
+    itself."""
+    match = _EXTENSION.match(key[1]) if key[0] == LITERAL and "{}" not in key[1] else None
+    if match is None or match[1].lower() not in _FORMATS:
+        return VALUE
+    pattern: Key = (LITERAL, f"{{}}.{match[1]}", 0)
+    return VALUE if pattern in values else pattern
 
 
 def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
@@ -339,8 +350,8 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
 
 
 def _find_numbered(position: Position) -> list[Key]:
-    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`), however they were
-    answered."""
+    """Siblings that differ in a number only (`user-0` .. `user-7`, `run-1.log`), and short codes (`b4`, `e9`), however
+    they were answered."""
     groups: dict[str, list[Key]] = defaultdict(list)
     for key in position.children:
         text = key[1]
@@ -348,8 +359,8 @@ def _find_numbered(position: Position) -> list[Key]:
             groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
     values: list[Key] = []
     for group in groups.values():
-        is_written = all(_is_written(position.children[key]) for key in group)
-        values += group if len(group) >= (MIN_NUMBERED_WRITTEN if is_written else MIN_NUMBERED) else []
+        is_named = all(is_file(key) for key in group) or all(_is_written(position.children[key]) for key in group)
+        values += group if len(group) >= (MIN_NUMBERED_NAMES if is_named else MIN_NUMBERED) else []
     return values
 
 

@@ -114,7 +114,7 @@ def test_apis_are_no_paths(calls: list[str]) -> None:
     assert not any("{path}" in template for template in map_calls(*calls))
 
 
-@pytest.mark.parametrize("form", ["user-{}", "notes-{}.txt", "r{}", "v{}_draft"])
+@pytest.mark.parametrize("form", ["user-{}", "notes-{}", "r{}", "v{}_draft"])
 def test_siblings_that_differ_in_a_number_are_values_from_eight_on(form: str) -> None:
     eight = [f"GET /members/{form.format(number)}" for number in range(8)]
     assert len(map_calls(*eight)) == 1
@@ -210,6 +210,27 @@ def test_one_answer_at_every_depth_is_a_whole_path() -> None:
 def test_numbered_names_are_values_however_they_were_answered() -> None:
     calls = [f"GET /rooms/r-{number}/plan" for number in range(8)]
     assert list(map_calls(*calls, served=0)) == ["GET /rooms/{room_name}/plan"]
+
+
+def test_paths_that_are_folded_elsewhere_are_folded_everywhere() -> None:
+    names = ("readme", "trips/rome", "trips/rome/plan", "budget/june")
+    tree = [f"GET /contents/{name}" for name in names] + ["GET /contents"]
+    files = [f"GET /files/{name}" for name in names]
+    api = ["GET /orders/open", "GET /orders/late", "GET /orders/readme"]
+    found = map_calls(*tree, *files, *api, answers={"": RICH})
+    assert {"GET /contents/{path}", "GET /files/{path}", *api} <= set(found)
+    assert set(files) <= set(map_calls(*files, *api))
+
+
+def test_names_that_end_in_a_format_are_values_of_their_own() -> None:
+    calls = [f"GET /city/~{name}{end}" for name in "abcd" for end in ("", ".json")]
+    plain = ["GET /city/roads", "GET /city/trees", "GET /city/roads.json", "GET /city/trees.json"]
+    assert set(map_calls(*calls, *plain)) == {"GET /city/{city_name}", "GET /city/{city_id}.json"}
+
+
+def test_three_files_that_differ_in_a_number_are_values() -> None:
+    assert list(map_calls(*(f"GET /logs/run-{number}.log" for number in (1, 2, 3)))) == ["GET /logs/{log_name}"]
+    assert len(map_calls(*(f"GET /logs/run-{number}" for number in (1, 2, 3)))) == 3
 
 
 def test_a_fixed_segment_on_the_way_is_no_path() -> None:
