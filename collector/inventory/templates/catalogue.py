@@ -42,7 +42,7 @@ from collector.inventory.templates.path_trie import (
     VALUE,
     Position,
     RouteEvidence,
-    find_target,
+    find_targets,
     find_values,
 )
 from collector.inventory.templates.whole_paths import fold_whole_paths
@@ -122,9 +122,10 @@ def _build(routes: Iterable[RouteEvidence]) -> Position:
 def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> None:
     """Joins the values among the children, then goes down."""
     values = find_values(position, rare_calls=rare_calls, is_after_value=is_after_value)
+    targets = find_targets(values)
     for key in sorted(values):
         source = position.children.pop(key)
-        position.children.setdefault(find_target(key, values), Position()).absorb(source)
+        position.children.setdefault(targets.get(key, VALUE), Position()).absorb(source)
     for key, child in position.children.items():
         _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
 

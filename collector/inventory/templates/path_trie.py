@@ -200,6 +200,7 @@ MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
 # From so many different file extensions on, `{}.ext` siblings are one parameter.
 MIN_EXTENSIONS: Final = 3
+MIN_STEMS: Final = 2  # Names with and without a format.
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
 MIN_NUMBERED_NAMES: Final = 3  # Of files, and where clients make or delete each of them.
@@ -240,14 +241,20 @@ def is_file(key: Key) -> bool:
     return match is not None and match[1].lower() not in _FORMATS
 
 
-def find_target(key: Key, values: Collection[Key]) -> Key:
-    """Where one of the values of a position goes: what ends in a format stays apart (`{}.json`), if that is no value
-    itself."""
-    match = _EXTENSION.match(key[1]) if key[0] == LITERAL and "{}" not in key[1] else None
-    if match is None or match[1].lower() not in _FORMATS:
-        return VALUE
-    pattern: Key = (LITERAL, f"{{}}.{match[1]}", 0)
-    return VALUE if pattern in values else pattern
+def find_targets(values: Collection[Key]) -> dict[Key, Key]:
+    """Where the values of a position go that do not go to VALUE: names with a format (`roads.json`) beside the same
+    names without it are an endpoint of their own, `{}.json`."""
+    patterns: dict[Key, list[Key]] = defaultdict(list)
+    for key in values:
+        match = _EXTENSION.match(key[1]) if key[0] == LITERAL and "{}" not in key[1] else None
+        if match is not None and match[1].lower() in _FORMATS:
+            patterns[LITERAL, f"{{}}.{match[1]}", 0].append(key)
+    return {
+        key: pattern
+        for pattern, keys in patterns.items()
+        if pattern not in values and sum((LITERAL, key[1].rpartition(".")[0], 0) in values for key in keys) >= MIN_STEMS
+        for key in keys
+    }
 
 
 def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
