@@ -40,6 +40,7 @@ from collector.inventory.templates.path_trie import (
     PARAMETER,
     RARE_SHARE,
     VALUE,
+    Key,
     Position,
     RouteEvidence,
     find_targets,
@@ -115,19 +116,19 @@ def _build(routes: Iterable[RouteEvidence]) -> Position:
     for evidence in routes:
         root.insert(evidence)
     fold_whole_paths(root)
-    _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), is_after_value=False)
+    _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), before=None)
     return root
 
 
-def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> None:
+def _merge(position: Position, *, rare_calls: float, before: Key | None) -> None:
     """Joins the values among the children, then goes down."""
-    values = find_values(position, rare_calls=rare_calls, is_after_value=is_after_value)
+    values = find_values(position, rare_calls=rare_calls, before=before)
     targets = find_targets(values)
     for key in sorted(values):
         source = position.children.pop(key)
         position.children.setdefault(targets.get(key, VALUE), Position()).absorb(source)
     for key, child in position.children.items():
-        _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
+        _merge(child, rare_calls=rare_calls, before=key)
 
 
 def _has_trailing_slash(routes: Sequence[RouteEvidence], method: str) -> bool:

@@ -192,6 +192,7 @@ MIN_POPULAR_WORDS: Final = 8
 RARE_SHARE: Final = 0.25
 # So many words with the same literals below them are values, however often each is called.
 MIN_ALIKE_WORDS: Final = 4
+MIN_ALIKE_WORDS_AFTER_VERSION: Final = 8
 MIN_ALIKE_SHARE: Final = 0.7
 MIN_ALIKE_ANSWERS: Final = 2
 MIN_AGREEING_SHARE: Final = 0.8  # An error page among the answers of one is no difference.
@@ -222,6 +223,7 @@ MIN_TWIN_FORMS: Final = 3
 MIN_ANSWER_FIELDS: Final = 6
 _DIGITS: Final = re.compile(r"[0-9]+")
 _VERSION: Final = re.compile(r"[vV][0-9.]+")
+_API_VERSION: Final = re.compile(r"[vV]?[0-9]+(?:\.[0-9]+)*")
 
 _EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
 # Extensions that say in which format an API answers.
@@ -257,22 +259,22 @@ def find_targets(values: Collection[Key]) -> dict[Key, Key]:
     }
 
 
-def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
+def find_values(position: Position, *, rare_calls: float, before: Key | None) -> list[Key]:
     """Named children of `position` that are values of one parameter, each once.
 
-    `rare_calls` is a number of calls below which a literal of this service would be an odd endpoint; `is_after_value`
-    says that the segment before is a parameter itself.
+    `rare_calls` is a number of calls below which a literal of this service would be an odd endpoint; `before` is the
+    segment that leads to the position.
     """
     words = [(key, child) for key, child in position.children.items() if key[0] == WORD and child.served]
     literals = [(key, child) for key, child in position.children.items() if key[0] == LITERAL and child.served]
     values: list[Key] = []
     if words:
-        values = _find_words(position, words, is_after_value)
+        values = _find_words(position, words, before)
         if values:
-            values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
+            values += _find_joining(position, words, literals, values, 0.0 if before == VALUE else rare_calls)
     values += _find_numbers(position, literals)
     values += _find_numbered(position)
-    values += _find_written(position, words + literals, is_after_value)
+    values += _find_written(position, words + literals, before)
     values += _find_twins(words + literals)
     values += _find_files(literals, len(words))
     return list(dict.fromkeys(values))
@@ -287,23 +289,30 @@ class _WordSet:
     is_beside: bool  # Values like those of the parameter beside them.
 
 
-def _describe(words: _Children, shapes: Position | None, is_after_value: bool) -> _WordSet:
+def _describe(words: _Children, shapes: Position | None, before: Key | None) -> _WordSet:
     calls = sum(child.calls for _, child in words)
     mean = calls / len(words)
     thin_share = sum(child.calls <= THIN_CALLS for _, child in words) / len(words)
     is_spread = mean < MAX_MEAN_CALLS or thin_share >= MIN_THIN_SHARE
-    least = MIN_OPEN_WORDS_AFTER_VALUE if is_after_value else MIN_OPEN_WORDS
+    least = MIN_OPEN_WORDS_AFTER_VALUE if before == VALUE else MIN_OPEN_WORDS
+    is_version = _is_version(before)
     return _WordSet(
-        is_open=len(words) >= least and is_spread,
-        is_thin=len(words) >= MIN_THIN_WORDS and thin_share >= MOSTLY_THIN_SHARE and not is_after_value,
+        is_open=len(words) >= least and is_spread and not is_version,
+        is_thin=len(words) >= MIN_THIN_WORDS and thin_share >= MOSTLY_THIN_SHARE and before != VALUE and not is_version,
         is_beside=shapes is not None and (is_spread or calls <= MAX_BESIDE_SHARE * shapes.calls),
     )
 
 
-def _find_words(position: Position, words: _Children, is_after_value: bool) -> list[Key]:
+def _is_version(key: Key | None) -> bool:
+    """Whether a segment is the version of an API: the names of its resources follow, however few call each."""
+    return key is not None and key[0] == LITERAL and _API_VERSION.fullmatch(key[1]) is not None
+
+
+def _find_words(position: Position, words: _Children, before: Key | None) -> list[Key]:
     """Words that are values; empty where they are names."""
-    told = _describe(words, position.children.get(VALUE), is_after_value)
-    is_alike = len(words) >= MIN_ALIKE_WORDS and _are_alike(words)
+    told = _describe(words, position.children.get(VALUE), before)
+    least = MIN_ALIKE_WORDS_AFTER_VERSION if _is_version(before) else MIN_ALIKE_WORDS
+    is_alike = len(words) >= least and _are_alike(words)
     if not (position.is_counted or told.is_open or told.is_thin or told.is_beside or is_alike):
         return []
     values = [key for key in position.children if key[0] == WORD]
@@ -371,7 +380,7 @@ def _find_numbered(position: Position) -> list[Key]:
     return values
 
 
-def _find_written(position: Position, named: _Children, is_after_value: bool) -> list[Key]:
+def _find_written(position: Position, named: _Children, before: Key | None) -> list[Key]:
     """Words that clients make, change or delete by their name, in the same way: they chose the names.
 
     What is below a parameter may be a part of it that is replaced or deleted as a whole. Elsewhere they are values if
@@ -390,7 +399,7 @@ def _find_written(position: Position, named: _Children, is_after_value: bool) ->
     if len(alike) >= max(MIN_WRITTEN_ALIKE, least):
         return alike
     is_deleted = any("DELETE" in child.list_served_methods() for _, child in bare)
-    is_collection = is_deleted and not is_after_value and bool(position.list_served_methods())
+    is_collection = is_deleted and before != VALUE and bool(position.list_served_methods())
     return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, least) else []
 
 
