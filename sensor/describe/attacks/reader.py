@@ -163,7 +163,8 @@ _PLAIN_QUERY: Final = re.compile(r"[\w&=-]*\Z", re.ASCII)
 _SESSION: Final = re.compile(r"sess|sid|token|cfid|viewstate", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"[\w.:-]*\Z", re.ASCII)
 _SENDERS: Final = (b"host", b"referer")
-_FORWARDED: Final = (b"forwarded:", b"x-forwarded-", b"x-real-ip:", b"via:")
+_FORWARDED: Final = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")
+_USUAL_PORTS: Final = (80, 443)
 _READ_TYPES: Final = re.compile(
     r"(?:application/(?:.*json|.*xml|x-www-form-urlencoded|graphql)|text/(?:plain|xml|json)|multipart/form-data|)\Z"
 )
@@ -338,15 +339,17 @@ def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: 
         body=body,
         content_type=request.content_type,
         host=request.host,
-        is_own_host=_is_own_host(request, lines),
+        is_own_host=_is_own_host(request),
     )
 
 
-def _is_own_host(request: AttackedRequest, lines: list[bytes]) -> bool:
+def _is_own_host(request: AttackedRequest) -> bool:
     """Whether the host that the client called is the end of the connection. A name may be any, and behind a proxy of
     this node the address would be one that only the node can reach."""
     address, port = request.server
-    name, _, digits = request.host.rpartition(":")
-    if not address or int(digits if digits.isdigit() else 0) != port or name.strip("[]") != address:
+    written = f"[{address}]" if ":" in address else address
+    is_own = request.host == f"{written}:{port}" or (request.host == written and port in _USUAL_PORTS)
+    if not address or not is_own:
         return False
-    return not any(line.lower().startswith(_FORWARDED) for line in lines)
+    fields = request.head.split(b"\r\n")[1:] if request.head else [name for name, _ in request.headers]
+    return not any(field.lower().startswith(_FORWARDED) for field in fields)

@@ -237,6 +237,11 @@ def test_a_host_that_only_the_client_names_is_not_the_services_own() -> None:
     assert read_class(Room().read(target, host="shop.example", server=("127.0.0.1", 8080))) is AttackClass.SSRF
     head = b"GET / HTTP/1.1\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n"
     assert read_class(Room().read(target, head=head, **OWN)) is AttackClass.SSRF
+    room, fields = Room(), ((b"x-forwarded-for", b"10.1.2.3"),)
+    assert [read_class(room.read(target, fields=fields, **OWN)) for _ in range(2)] == [AttackClass.SSRF] * 2
+    plain = {"host": "127.0.0.1", "server": ("127.0.0.1", 80)}
+    assert Room().read("from=http://127.0.0.1/a", **plain) == 0
+    assert read_class(Room().read("from=http://127.0.0.1/a", **{**plain, "server": ("127.0.0.1", 8080)})) is not None
 
 
 def test_a_copy_within_the_same_server_is_no_forgery() -> None:
