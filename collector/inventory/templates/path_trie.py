@@ -216,6 +216,9 @@ MIN_WRITTEN_ALIKE: Final = 2
 _WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
 # So many with the same answers are values, if nothing else is at their position ...
 MIN_TWINS: Final = 3
+# So many with nothing below them are values where all have the same methods, so many, and the same answers.
+MIN_SAME: Final = 8
+MIN_SAME_METHODS: Final = 2
 # ... or with very much below them, or, if more, with so much.
 MANY_TWIN_FORMS: Final = 6
 MIN_TWIN_FORMS: Final = 3
@@ -423,7 +426,23 @@ def _find_twins(named: _Children) -> list[Key]:
         if not child.children:
             for answer in child.list_rich_answers():
                 answers[answer].append(key)
-    return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+    values += [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+    return values or _find_same(named)
+
+
+def _find_same(named: _Children) -> list[Key]:
+    """All names of a position where there are many, none has anything below it, and all have the same methods, at least
+    two of them, with the same answers. Pages for people may be different forms."""
+    if len(named) < MIN_SAME or any(child.children for _, child in named):
+        return []
+    answers = [child.find_answers() for _, child in named]
+    methods = named[0][1].list_served_methods()
+    is_same = all(child.list_served_methods() == methods for _, child in named) and all(
+        one == answers[0] for one in answers
+    )
+    is_page = any(answer.startswith("text/html") for answer in answers[0].values())
+    is_known = len(answers[0]) == len(methods) >= MIN_SAME_METHODS
+    return [key for key, _ in named] if is_same and is_known and not is_page else []
 
 
 def _select_agreeing(children: _Children) -> list[Key]:

@@ -228,6 +228,26 @@ def test_names_that_end_in_a_format_are_values_of_their_own() -> None:
     assert set(map_calls(*calls, *plain)) == {"GET /city/{city_name}", "GET /city/{city_id}.json"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "count", "methods", "endpoints"),
+    [
+        ("text/plain ", 8, ("GET", "POST"), 2),
+        ("application/json /state", 8, ("GET", "POST"), 2),
+        ("text/plain ", 7, ("GET", "POST"), 14),
+        ("text/plain ", 8, ("GET",), 8),
+        ("text/html ", 8, ("GET", "POST"), 16),
+        ("", 8, ("GET", "POST"), 16),
+    ],
+)
+def test_many_names_with_the_same_methods_and_answers_are_values(
+    answer: str, count: int, methods: tuple[str, ...], endpoints: int
+) -> None:
+    names = ("deploy", "rotate", "nightly", "release", "purge", "sync", "index", "backup")[:count]
+    calls = [f"{method} /hooks/{name}" for name in names for method in methods]
+    assert len(map_calls(*calls, answers={"": answer})) == endpoints
+    assert len(map_calls(*calls, "GET /hooks/deploy/runs", answers={"": answer})) == len(calls) + 1
+
+
 def test_three_files_that_differ_in_a_number_are_values() -> None:
     assert list(map_calls(*(f"GET /logs/run-{number}.log" for number in (1, 2, 3)))) == ["GET /logs/{log_name}"]
     assert len(map_calls(*(f"GET /logs/run-{number}" for number in (1, 2, 3)))) == 3
