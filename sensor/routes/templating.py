@@ -15,7 +15,7 @@ from common.bounded import BoundedDict
 from sensor.core.calls import CallTarget, Origin, Route, Segment, SegmentKind, Service
 from sensor.core.keyed import KeyedHash, fold
 from sensor.routes.host_names import OTHER
-from sensor.routes.reveal import Reveal, hash_private_word, is_tellable
+from sensor.routes.reveal import Reveal, hash_private_word
 from sensor.routes.schema_names import Naming, find_names
 from sensor.routes.segments import Shape, classify_segment, is_mount
 from sensor.routes.trie import (
@@ -302,29 +302,12 @@ class Templater:
         same ids.
         """
         revealed = self.reveal.answer(hashes)
-        self._rename_all(revealed)
-        return revealed
-
-    def reveal_paths(self, paths: Iterable[str]) -> None:
-        """Reveals the words of paths that a service describes itself: their outline leaves the node with them."""
-        revealed: dict[int, str] = {}
-        for path in paths:
-            place = ""
-            for text in path.split("/"):
-                is_word = text and "{" not in text and self._classify(text).kind is SegmentKind.WORD
-                if is_word and not is_private_place(place) and is_tellable(text, self._vocabulary):
-                    revealed[self._hash(text.encode("utf-8", "replace"))] = text
-                place = text
-        for word_hash, text in revealed.items():
-            self.reveal.allow(word_hash, text)
-        self._rename_all(revealed)
-
-    def _rename_all(self, revealed: dict[int, str]) -> None:
         if revealed:
             self.reveals += 1
             for table in self._tables.all():
                 for root in table.roots.values():
                     _rename(root, (), revealed)
+        return revealed
 
 
 def _is_served(status_code: int) -> bool:

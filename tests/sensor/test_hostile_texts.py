@@ -354,23 +354,3 @@ def test_texts_of_clients_and_servers(way: Way, text: bytes, other: bytes) -> No
         exchanges.append(make_exchange(time_unix_ns=way.clock.unix_ns(), request_head=request_head))
     for told in way.send(exchanges):
         assert told.isprintable() and len(told.encode()) <= 1_024, told
-
-
-def test_a_description_that_a_service_serves_shows_words_of_its_paths(tmp_path: Path) -> None:
-    way = Way(tmp_path)
-    body = json.dumps({"openapi": "3.1.0", "paths": {"/zorblatt/{id}": {"get": {}}}}).encode()
-
-    def call(path: bytes) -> Exchange:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return change_fields(
-            make_users_exchange(),
-            time_unix_ns=way.clock.unix_ns(),
-            request_head=b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-            response_head=head,
-            response_bytes=len(head) + len(body),
-            bodies=RawBodies(b"", body),
-        )
-
-    assert "zorblatt" not in way.send([call(b"/zorblatt/7")])
-    way.send([call(b"/openapi.json")])
-    assert "zorblatt" in way.send([call(b"/zorblatt/8")])

@@ -9,9 +9,8 @@ counts the collector adds to those of the earlier ones.
 """
 
 import enum
-import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
@@ -175,7 +174,6 @@ class SchemaBook:
         self._generation = 0
         self._version = 0
         self._counts = SchemaCounts()
-        self.on_paths: Callable[[Collection[str]], None] = lambda paths: None  # Of an API that is described anew.
 
     # Learning
 
@@ -259,10 +257,8 @@ class SchemaBook:
         entry = self._find(key)
         entry.samples += 1
         entry.read_ns = call.time_ns
-        if entry.document != outline:
-            entry.is_changed, entry.document = True, outline
-            paths = json.loads(outline).get("paths")
-            self.on_paths(paths if isinstance(paths, dict) else ())
+        entry.is_changed = entry.is_changed or entry.document != outline
+        entry.document = outline
 
     def _describe_operation(
         self, call: BodyCall, operation: Operation, request: BodyDocument, response: BodyDocument | None

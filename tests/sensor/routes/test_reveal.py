@@ -227,14 +227,6 @@ def test_one_consumer_reveals_what_the_service_or_programs_are_called(
     assert bool(templater.apply_reveal([route.segments[-1].hash])) is is_revealed
 
 
-def test_words_of_described_paths_are_revealed_and_values_are_not() -> None:
-    templater = _templater()
-    words = [call(templater, path, make_origin())[0] for path in ("/v2/zorblatt", "/v2/johnson", "/v2/users/zorblatt")]
-    templater.reveal_paths(("/v2/zorblatt/{id}", "/v2/johnson", "/v2/users/zorblatt"))
-    assert call(templater, "/v2/zorblatt", make_origin())[1] == ["v2", "zorblatt"]
-    assert templater.apply_reveal(words) == {words[0]: "zorblatt"}
-
-
 @pytest.mark.parametrize("text", ["hepatitis", "chlamydia", "pregnant", "divorce", "homosexual", "bankrupt", "muslim"])
 def test_words_about_persons_need_three_callers(text: str) -> None:
     assert not load_vocabulary().is_dictionary_word(text)

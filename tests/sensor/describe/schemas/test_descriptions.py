@@ -154,8 +154,6 @@ def serve(book: SchemaBook, tree: object, *, time_ns: int = 1, status: int = 200
 
 def test_the_book_tells_it_once_and_when_it_changed() -> None:
     book = SchemaBook(load_vocabulary(), SampleRule())
-    paths: list[list[str]] = []
-    book.on_paths = lambda described: paths.append(list(described))
     serve(book, THREE, status=404)
     serve(book, THREE, is_complete=False)
     assert take(book) == []
@@ -168,7 +166,6 @@ def test_the_book_tells_it_once_and_when_it_changed() -> None:
     serve(book, TWO, time_ns=1 + 2 * DESCRIPTION_NS)
     (changed,) = take(book)
     assert changed.document == outline(TWO) and changed.version > told.version
-    assert paths == [["/orders/{id}"], ["/things"]]  # Without the one that names a person.
     silent = SchemaBook(load_vocabulary(), SampleRule(), export_openapi_outlines=False)
     serve(silent, THREE)
     assert take(silent) == []
