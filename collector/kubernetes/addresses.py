@@ -12,16 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from collector.kubernetes.objects import EndpointSliceObject, ServiceObject, ServicePort
 from collector.kubernetes.rows import HeldAddresses, Peer, PeerKind
-from collector.kubernetes.state import (
-    BackendPort,
-    ClusterState,
-    EndpointSliceObject,
-    Key,
-    Pod,
-    ServiceObject,
-    ServicePort,
-)
+from collector.kubernetes.state import ClusterState, Key, Pod
 from common.kubernetes.objects import read_time
 
 _NO_NODES: Mapping[str, frozenset[str]] = {}
@@ -37,6 +30,17 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.workload}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A port of a Service, by its number, its name, or the Pods' port; any port where none is given."""
+
+    namespace: str
+    name: str
+    number: int = 0
+    port_name: str = ""
+    pod_port: int = 0
 
 
 class Targets:
@@ -75,15 +79,17 @@ class Targets:
         """Where a Service leads by any port."""
         return tuple(sorted({target for port in service.spec.ports or () for target in self.find(service, port)}))
 
-    def find_backend(self, namespace: str, name: str, port: BackendPort) -> tuple[Target, ...]:
-        """Where a backend of an Ingress or a route leads; its port is the Service's, by number or name."""
-        service = self._services.get((namespace, name))
+    def find_backend(self, backend: Backend) -> tuple[Target, ...]:
+        """Where a backend of an Ingress or a route leads."""
+        service = self._services.get((backend.namespace, backend.name))
         if service is None:
             return ()
         for one in service.spec.ports or ():
-            if (port.name and one.name == port.name) or (not port.name and one.port == port.number):
+            if (backend.port_name and one.name == backend.port_name) or (backend.number and one.port == backend.number):
                 return self.find(service, one)
-        return ()
+        if backend.port_name or backend.number:
+            return ()
+        return tuple(one for one in self.find_all(service) if backend.pod_port in (0, one.port))
 
 
 _NO_ADDRESS = frozenset({"", "None"})

@@ -156,6 +156,7 @@ class CoverageRecord:
     calls: int
     lost_calls: int
     estimated_calls: int
+    uncaptured_ms: int
     reason: str
     handshakes: str
     time: datetime
@@ -191,6 +192,7 @@ def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: d
         calls=min(port.calls, _COUNT_LIMIT),
         lost_calls=min(port.lost_calls, _COUNT_LIMIT),
         estimated_calls=min(port.estimated_calls, _COUNT_LIMIT),
+        uncaptured_ms=min(port.uncaptured_ms, _COUNT_LIMIT),
         reason=port.reason[:TEXT_LIMIT_BYTES],
         handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
         time=now,

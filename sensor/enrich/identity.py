@@ -2,8 +2,8 @@
 
 Takes a cgroup id, a port and addresses from the kernel, and gives `Service`, client workload and `Hop`. A Kubernetes
 Pod comes first, then a systemd unit, a container, and the program. A cgroup that names one of these decides at once.
-For other cgroups (the root, a slice, a socket unit, cgroups v1) the listener's process is found and asked for its
-cgroup, and last for its program.
+For other cgroups (the root, a slice, a socket unit, a container runtime's unit, cgroups v1) the listener's process is
+found and asked for its cgroup, and last for its program.
 
 The hot path is one dictionary: under 0.5 us a call. A name given to (cgroup, port, address) stays until another process
 listens there, or until Kubernetes identifies the container. `FormerNames` keeps what workloads were called before that,
@@ -15,6 +15,7 @@ a static file from a forwarded call, and an endpoint shown twice is better than 
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,7 @@ class FormerNames:
 # Executable's file name: where it is documented to do nothing but forward.
 FORWARDING_PROGRAMS: dict[str, str] = {
     "docker-proxy": "moby cmd/docker-proxy: the userland proxy of a published port",
+    "cilium-envoy": "cilium.io, the node's proxy",
     "envoy": "envoyproxy.io",
     "haproxy": "haproxy.org",
     "linkerd2-proxy": "linkerd.io, the sidecar",
@@ -76,6 +78,7 @@ FORWARDING_PROGRAMS: dict[str, str] = {
     "sshd": "ssh(1) -R",
     "sshd-session": "ssh(1) -R, OpenSSH 9.8 and later",
     "kubectl": "kubectl port-forward and kubectl proxy",
+    "ztunnel": "istio.io, ambient: the node's proxy",
 }
 
 
@@ -154,7 +157,10 @@ class NodeIdentity:
         self._names: dict[End, _Name] = {}
         # Time of the next try, seconds until the one after, and what is reported meanwhile.
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
-        self._client_names: dict[int, str] = {}
+        # Of a cgroup, and whether it names all its processes.
+        self._client_names: dict[int, tuple[str, bool]] = {}
+        self._proxies: dict[int, str] = {}  # Uid of the Pod by cgroup, of proxies that call for others.
+        self._pod_uids: BoundedDict[int, str] = BoundedDict(MAX_CLIENT_CGROUPS)
         self._lock = threading.Lock()
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
@@ -167,17 +173,25 @@ class NodeIdentity:
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
-        or not known. 0.2 us."""
+        or not known. A proxy beside the workload, or one of the node,
+        calls for who holds the address; nobody is known of calls that it passes on into its own Pod, which is that of
+        `server_cgroup_id`. 0.2 us."""
         if not peer_cgroup_id:
             return ""
-        name = self._client_names.get(peer_cgroup_id)
-        if name is None:
-            name = self._name_client_cgroup(peer_cgroup_id)
-        if name and name not in RUNTIME_UNITS:
+        name, is_certain = self._client_names.get(peer_cgroup_id) or self._name_client_cgroup(peer_cgroup_id)
+        if is_certain:
             return name
-        return self._clients.find(remote_address, remote_port) or name
+        proxied = self._proxies.get(peer_cgroup_id)
+        if proxied is None or self._pods is None:
+            return self._clients.find(remote_address, remote_port) or name
+        if server_cgroup_id and proxied == self._find_pod(server_cgroup_id):
+            return ""
+        now_ns = time.time_ns()
+        return self._pods.address_workload(remote_address, now_ns, now_ns)
 
     @property
     def is_naming_addresses(self) -> bool:
@@ -191,8 +205,7 @@ class NodeIdentity:
 
     def is_one_workload(self, cgroup_id: int) -> bool:
         """Whether a cgroup names the workload of all its processes; else `client_workload` goes by the connection."""
-        name = self._client_names.get(cgroup_id)
-        return bool(self._name_client_cgroup(cgroup_id) if name is None else name)
+        return (self._client_names.get(cgroup_id) or self._name_client_cgroup(cgroup_id))[1]
 
     def listener_service(self, listener: Listener) -> Service:
         """The service of a listening socket, called or not; for the coverage."""
@@ -228,7 +241,7 @@ class NodeIdentity:
         self._listeners.refresh()
         self._clients.forget()
         with self._lock:
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 listener = self._listeners.known(*end)
                 if listener is None or listener.process is None or name.process is None:
@@ -244,7 +257,7 @@ class NodeIdentity:
             return False
         with self._lock:
             self._pods_generation = pods.generation
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 if name.owner is None:
                     continue
@@ -387,16 +400,28 @@ class NodeIdentity:
             owner=owner,
         )
 
-    def _name_client_cgroup(self, cgroup_id: int) -> str:
-        """The name of a client's cgroup; empty where it names nobody and the process has to be asked."""
+    def _name_client_cgroup(self, cgroup_id: int) -> tuple[str, bool]:
+        """The name of a client's cgroup, and whether all its processes have it; else the process has to be asked."""
         path = self._cgroups.path(cgroup_id)
         if path is None:
-            return ""
+            return "", False
         owner = own_path(path)
         name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
+        pod = self._pods.name(owner) if self._pods else None
+        is_proxy = pod is not None and pod.is_proxy
+        known = (name, bool(name) and not is_proxy and owner.name not in RUNTIME_UNITS)
+        if is_proxy and len(self._proxies) < MAX_CLIENT_CGROUPS:
+            self._proxies[cgroup_id] = owner.pod_uid
         if len(self._client_names) < MAX_CLIENT_CGROUPS:
-            self._client_names[cgroup_id] = name
-        return name
+            self._client_names[cgroup_id] = known
+        return known
+
+    def _find_pod(self, cgroup_id: int) -> str:
+        """The uid of the Pod of a cgroup; empty where it is of none."""
+        uid = self._pod_uids.get(cgroup_id)
+        if uid is None:
+            uid = self._pod_uids[cgroup_id] = own_path(self._cgroups.path(cgroup_id) or "").pod_uid
+        return uid
 
 
 def _place(name: _Name) -> str:

@@ -171,7 +171,7 @@ def test_each_value_is_explained() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
     # What every chart has and Kubernetes explains, and groups that their members explain.
     known = re.compile(
-        r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|ingress|gateway|openshift"
+        r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|podMonitor|prometheusRule|dashboard|ingress|gateway|openshift"
         r"|storage|service|certManager|updateStrategy|podDisruptionBudget|issuerRef|name|kind|group|type|localhostProfile"
         r"|enabled|pullPolicy|resources|requests|limits|nodeSelector|tolerations|affinity|podLabels|podAnnotations"
         r"|priorityClassName|grpcPort|httpPort|annotations|interval|className|host|hostnames|validityDays|settings)$"

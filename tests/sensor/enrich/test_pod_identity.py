@@ -9,7 +9,7 @@ from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.identity import FORMER_NAMES_MAX, FormerNames
 from sensor.enrich.kubernetes.cluster import PodName
-from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_uid
+from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_owner, make_pod, make_uid
 from tests.sensor.enrich.test_identity import Node
 
 CART = make_deployment_pod("cart")
@@ -190,6 +190,36 @@ def test_probes_from_a_bridge_of_the_node_are_the_nodes(node: Node, pods: FakePo
     addresses = ("10.244.1.1", "fd00::1", "10.244.1.7", "127.0.0.1", "10.244.1.8", "")
     asked = [node.identity.is_node_client(0, address, server) for address in addresses]
     assert asked == [True, True, False, False, False, False]
+
+
+ZTUNNEL = make_pod("ztunnel-x", owner=make_owner("DaemonSet", "ztunnel"), namespace="istio-system")
+
+
+def test_a_proxy_calls_for_who_holds_the_address(node: Node, pods: FakePods, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mesh: sidecars call from their Pod's address, the node's proxy from that of the Pod it acts for."""
+    monkeypatch.setattr("sensor.enrich.identity.time.time_ns", lambda: 7)
+    web = make_deployment_pod("web")
+    web_place = f"shop/{web['metadata']['name']}"
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", True, "", True))
+    pods.tell(make_uid(web_place), PodName("shop", "web", False, ""))
+    pods.tell(make_uid("istio-system/ztunnel-x"), PodName("istio-system", "ztunnel", True, "", True))
+    pods.holders |= {("10.244.1.7", 7, 7): "shop/cart", ("10.244.1.8", 7, 7): "shop/web"}
+    app, sidecar = node.add_cgroup(find_cgroup(CART)), node.add_cgroup(find_cgroup(CART, "istio-proxy"))
+    other, ztunnel = node.add_cgroup(find_cgroup(web)), node.add_cgroup(find_cgroup(ZTUNNEL))
+    cases = (
+        (sidecar, "127.0.0.6", app, ""),  # Into its own Pod: the caller is elsewhere.
+        (sidecar, "10.244.1.7", app, ""),
+        (sidecar, "10.244.1.7", other, "shop/cart"),  # Out of its Pod, in clear.
+        (sidecar, "10.244.1.7", 0, "shop/cart"),  # Seen at the client.
+        (ztunnel, "10.244.1.8", app, "shop/web"),
+        (ztunnel, "10.244.2.9", app, ""),  # Of another node, which the collector knows.
+        (other, "10.244.1.8", app, "shop/web"),
+    )
+    for peer, address, server, expected in cases:
+        assert node.identity.client_workload(peer, address, 40_000, server) == expected, (peer, address, server)
+        assert node.identity.is_one_workload(peer) == (peer == other)
+    assert node.identity.server(sidecar, 15_006, "10.244.1.7")[1] is Hop.PROXY
+    assert node.identity.server(ztunnel, 15_008, "10.244.1.8")[1] is Hop.PROXY
 
 
 def test_a_unit_is_a_unit_beside_kubernetes(node: Node, pods: FakePods) -> None:
