@@ -14,7 +14,7 @@ from enum import StrEnum
 from collector.kubernetes.rows import ROUTES, Fact, FactKind
 
 _PARAMETER_START = "{"
-# A word that is not shown. The words of watched routes are (collector/kubernetes/exposure.py), so it is none of them.
+# A word that is not shown. Those of watched routes are (collector/kubernetes/exposure.py), so it is another one.
 _HIDDEN_WORD = re.compile(r"\{word(_[0-9]+)?\}")
 _REASONS_MAX = 8
 
