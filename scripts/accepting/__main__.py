@@ -11,7 +11,7 @@ from typing import Final
 
 from scripts.accepting.blocking import check_block
 from scripts.accepting.calls import check_calls
-from scripts.accepting.churning import check_churn
+from scripts.accepting.churning import GOAL_SECONDS, check_churn
 from scripts.accepting.helm import Release, find_program
 from scripts.accepting.kubernetes_client import AcceptanceError, Collector, Kubernetes
 from scripts.accepting.removal import check_removal
@@ -70,6 +70,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="TOML with the shell commands restart_api_server and restart_kubelet, which return when it is back",
     )
     parser.add_argument(
+        "--endpoint-seconds",
+        nargs=2,
+        type=float,
+        default=GOAL_SECONDS,
+        metavar=("MEDIAN", "LONGEST"),
+        help="goals from a Pod's start to its endpoint; 2 and 4 if not given",
+    )
+    parser.add_argument(
         "--uninstall", action="store_true", help="at the end uninstall the release, and look what is left"
     )
     parser.add_argument("--keep", action="store_true", help="leave the workloads")
@@ -84,6 +92,8 @@ def _prepare(run: Acceptance) -> None:
         raise AcceptanceError(f"the namespace {run.namespace} exists and is not of an acceptance: name another one")
     if found:
         run.kubernetes.run("delete", "namespace", run.namespace, "--wait=true")
+    if run.list_endpoints():
+        raise AcceptanceError(f"the inventory has calls of the namespace {run.namespace} already: name another one")
     run.kubernetes.apply(run.workloads.make_base())
     servers = run.workloads.make_servers()
     run.kubernetes.apply(servers)
@@ -109,7 +119,7 @@ def _carry_out(run: Acceptance, options: argparse.Namespace) -> None:
     if "calls" in options.only:
         check_calls(run)
     if "churn" in options.only:
-        check_churn(run)
+        check_churn(run, options.endpoint_seconds)
     if "block" in options.only:
         check_block(run)
     if "restarts" in options.only:

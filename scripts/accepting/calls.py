@@ -32,7 +32,6 @@ EXPOSURE: Final = {
     "agent": {"host_port"},
     "web": {"host_network"},
     "rpc": {"cluster_ip"},
-    "steady": {"cluster_ip"},
 }
 REPORT_CALLS: Final = 13
 REPORT_SECONDS: Final = 150.0
@@ -67,7 +66,6 @@ def make_target(run: Acceptance, service: str, count: int, template: str = ORDER
 def _make_clients(run: Acceptance) -> Iterator[Object]:
     """Prime numbers of calls, by every way that there is."""
     make, namespace = run.workloads.make_job, run.namespace
-    nodes = {node["metadata"]["name"]: node for node in run.kubernetes.list_items("nodes")}
     cart = [
         {**make_target(run, "cart", 31, ITEMS), "address": f"cart-{number}.cart.{namespace}:{PORT}"}
         for number in (0, 1)
@@ -85,13 +83,14 @@ def _make_clients(run: Acceptance) -> Iterator[Object]:
         "rpc-client", "call_rpc", address=f"rpc.{namespace}:{RPC_PORT}", workload=f"rpc:{RPC_PORT}", gets=61, watches=5
     )
     # What a node itself calls: its own host port, a node port, a server on a node's network.
-    address = next(_list_addresses(node) for node in nodes.values())
+    node = run.kubernetes.list_items("pods", "-l", "app=agent")[0]["spec"]["nodeName"]
+    address = _find_address(run.kubernetes.get("node", node))
     port = run.kubernetes.get("service", "orders")["spec"]["ports"][0]["nodePort"]
     web = run.kubernetes.list_items("pods", "-l", "app=web")[0]["status"]["podIP"]
     yield make(
         "host-client",
         "call",
-        is_host_network=True,
+        host_of=node,
         targets=[
             {**make_target(run, "orders", 19, first=2_000), "address": f"{address}:{port}"},
             {**make_target(run, "agent", 7, USERS), "address": f"{address}:{HOST_PORT}"},
@@ -104,7 +103,7 @@ def _make_clients(run: Acceptance) -> Iterator[Object]:
     )
 
 
-def _list_addresses(node: Object) -> str:
+def _find_address(node: Object) -> str:
     addresses = node["status"]["addresses"]
     return str(next(one["address"] for one in addresses if one["type"] == "InternalIP"))
 
@@ -149,18 +148,18 @@ def _check_servers(run: Acceptance, endpoints: list[Object]) -> None:
 
 
 def _check_clients(run: Acceptance) -> None:
-    """Each client by its address, and how many of its calls are under its name."""
+    """Each client by its address, and how many of its calls are under its name. Who calls from a node's network has any
+    of the node's addresses, and other programs of the node have them too."""
     wrong, named = [], 0
     for client, calls in run.clients.items():
         selector = f"job-name={client}" if client != "report" else "app=report"
         pods = run.kubernetes.list_items("pods", "-l", selector)
-        is_host = any(pod["spec"].get("hostNetwork") for pod in pods)
-        found = sum((find_callers(run, pod["status"]["podIP"]) for pod in pods), Counter[str]())
-        wanted = f"{run.namespace}/{client}"
-        own = sum(count for label, count in found.items() if label == wanted or (is_host and label.startswith("node ")))
-        named += own
-        # What comes to a node's address is the node's, and other programs of the node call too.
-        if own < calls or (not is_host and set(found) != {wanted}):
+        host = next((pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("hostNetwork")), "")
+        wanted = f"node {host}" if host else f"{run.namespace}/{client}"
+        addresses = list_node_addresses(run, host) if host else [pod["status"]["podIP"] for pod in pods]
+        found = sum((find_callers(run, address) for address in addresses), Counter[str]())
+        named += min(found[wanted], calls)
+        if found[wanted] < calls or (not host and set(found) != {wanted}):
             wrong.append(f"{client}: {dict(found)} of {calls}")
     run.table.add(
         "names of clients",
@@ -168,6 +167,15 @@ def _check_clients(run: Acceptance) -> None:
         f"{named} calls of {len(run.clients)} clients" if not wrong else "; ".join(wrong),
         holds=not wrong,
     )
+
+
+def list_node_addresses(run: Acceptance, node: str) -> list[str]:
+    """Addresses of consumers that the collector takes for a node's."""
+    return [
+        item["value"]
+        for item in run.collector.list_items("/consumers", kind="address")
+        if any(holder["kind"] == "node" and holder["label"] == node for holder in item["holders"])
+    ]
 
 
 def find_callers(run: Acceptance, address: str) -> Counter[str]:
@@ -186,11 +194,14 @@ def find_callers(run: Acceptance, address: str) -> Counter[str]:
 
 
 def _check_proxy(run: Acceptance, endpoints: list[Object]) -> None:
-    hops = [item for item in endpoints if item["service"]["workload"] == "edge"]
+    """Its own calls and those that it passed on: two endpoints, of which neither has the other's calls."""
     expected = sum(run.select("edge").values())
-    is_right = len(hops) == 1 and hops[0]["is_proxied"] and hops[0]["calls"] == expected
-    observed = [(item["template"], item["is_proxied"], item["calls"]) for item in hops]
-    run.table.add("proxy in front", f"a hop with {expected} calls", observed, holds=is_right)
+    found = {
+        name: sum(item["calls"] for item in endpoints if item["service"]["workload"] == name and item["host"] == HOST)
+        for name in ("edge", "orders")
+    }
+    observed = f"{found['edge']} at the proxy, {found['orders']} behind it"
+    run.table.add("proxy in front", f"{expected} calls at each end", observed, holds=set(found.values()) == {expected})
 
 
 def _check_exposure(run: Acceptance, endpoints: list[Object]) -> None:

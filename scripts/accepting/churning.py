@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from scripts.accepting.calls import find_callers, make_target
@@ -14,14 +15,13 @@ PODS: Final = 60
 WAVE: Final = 10
 WAVE_SECONDS: Final = 90.0
 LINGER_SECONDS: Final = 3.0
-# From the start of a Pod's program to its endpoint in the API, under its name.
-MEDIAN_GOAL_SECONDS: Final = 2.0
-LONGEST_GOAL_SECONDS: Final = 4.0
+# From the start of a Pod's program to its endpoint in the API, under its name: the median and the longest.
+GOAL_SECONDS: Final = (2.0, 4.0)
 _PAUSE_SECONDS: Final = 0.1
 
 
-def check_churn(run: Acceptance) -> None:
-    """Waves of Pods, one after the other."""
+def check_churn(run: Acceptance, goals: Sequence[float] = GOAL_SECONDS) -> None:
+    """Waves of Pods, one after the other. `goals`: seconds from a Pod's start to its endpoint, median and longest."""
     expected: Counter[str] = Counter()
     started: dict[str, float] = {}
     seen: dict[str, float] = {}
@@ -37,11 +37,13 @@ def check_churn(run: Acceptance) -> None:
                 started[name] = line["started"]
                 run.add_counted(name, [line])
         run.kubernetes.run("delete", "pods", "-l", "app=churn", "--wait=true")
+    called: dict[str, float] = {}
     for line in run.kubernetes.read_lines("deployment/visitor"):
         expected.update(line["counted"])
+        called[line["name"]] = line["called_at"]
     _check_servers(run, expected)
     _check_clients(run, addresses)
-    _check_times(run, started, seen)
+    _check_times(run, started, called, seen, goals)
 
 
 def _make_pod(run: Acceptance, number: int) -> Object:
@@ -79,11 +81,12 @@ def _watch_wave(run: Acceptance, names: set[str], seen: dict[str, float]) -> Non
 
 def _check_servers(run: Acceptance, expected: Counter[str]) -> None:
     differences = run.compare(expected)
+    served = len({key.partition(":")[0] for key in expected})
     run.table.add(
         "Pods that live for seconds",
         f"{expected.total()} calls, each at its Pod of {PODS}",
-        differences or f"{expected.total()} calls at {len({key.partition(':')[0] for key in expected})} Pods",
-        holds=not differences and expected.total() > 0,
+        differences or f"{expected.total()} calls at {served} Pods",
+        holds=not differences and served == PODS,
         details=differences,
     )
 
@@ -110,17 +113,28 @@ def _check_clients(run: Acceptance, addresses: dict[str, str]) -> None:
     )
 
 
-def _check_times(run: Acceptance, started: dict[str, float], seen: dict[str, float]) -> None:
+def _check_times(
+    run: Acceptance,
+    started: dict[str, float],
+    called: dict[str, float],
+    seen: dict[str, float],
+    goals: Sequence[float],
+) -> None:
     """The nodes' clocks against this machine's: they are taken to agree."""
     times = sorted(seen[name] - started[name] for name in started.keys() & seen.keys())
+    after_calls = sorted(seen[name] - called[name] for name in called.keys() & seen.keys())
     if len(times) < PODS:
         run.table.add("Pod start to named endpoint", f"of all {PODS}", f"only of {len(times)}", holds=False)
         return
     median, longest = statistics.median(times), times[-1]
     run.table.add(
         "Pod start to named endpoint",
-        f"median {MEDIAN_GOAL_SECONDS:.0f} s, longest {LONGEST_GOAL_SECONDS:.0f} s",
-        f"median {median:.1f} s, longest {longest:.1f} s",
-        holds=median <= MEDIAN_GOAL_SECONDS and longest <= LONGEST_GOAL_SECONDS,
+        f"median {goals[0]:.0f} s, longest {goals[1]:.0f} s",
+        f"median {median:.1f} s, longest {longest:.1f} s; after the first call {_describe(after_calls)}",
+        holds=median <= goals[0] and longest <= goals[1],
         details=times,
     )
+
+
+def _describe(times: list[float]) -> str:
+    return f"{statistics.median(times):.1f} s and {times[-1]:.1f} s" if times else "not known"

@@ -150,8 +150,9 @@ def call(targets: list[dict[str, Any]], pause_seconds: float = 0.0) -> None:
 
 
 def report(**said: Any) -> None:
-    """One line of JSON, which a later `kubectl logs` finds."""
-    print(json.dumps(said), flush=True)
+    """One line of JSON, which a later `kubectl logs` finds. Threads write it at once."""
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
 
 
 def serve_rpc(port: int) -> None:
@@ -206,7 +207,9 @@ class Visitor(socketserver.StreamRequestHandler):
         """One line, its calls, and the answer when they were made."""
         address, name, count = self.rfile.readline().decode().split()
         target = {"address": address, "workload": f"{name}:8080", "template": "/api/v1/items/{}", "count": int(count)}
-        report(name=name, counted=count_calls([target]))
+        wait_for_server(address)
+        called_at = time.time()
+        report(name=name, called_at=called_at, counted=count_calls([target]))
         self.wfile.write(b"done\n")
 
 

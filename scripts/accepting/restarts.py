@@ -15,6 +15,7 @@ CALLS: Final = 499
 PAUSE_SECONDS: Final = 0.05
 BEFORE_SECONDS: Final = 4.0  # The client has begun when something is taken away.
 COMMAND_SECONDS: Final = 600.0
+GAP: Final = "time without capture"  # Address of its row in the coverage.
 
 
 def check_restarts(run: Acceptance, commands: dict[str, str], upgrade: Callable[[], None] | None) -> None:
@@ -94,12 +95,12 @@ def _check_sensor(run: Acceptance) -> None:
     calls, lost, seconds = _call_meanwhile(
         run, "sensor", lambda: _delete_pods(run, "sensor", f"--field-selector=spec.nodeName={node}")
     )
-    losses = [loss for loss in run.collector.get("/coverage")["losses"] if loss["node"] == node]
-    gaps = [f"{loss['reason']} {loss['count']}" for loss in losses if "gap" in f"{loss['reason']} {loss['meaning']}"]
+    rows = run.collector.list_items("/coverage/ports", node=node, protocol="missed")
+    gaps = [row["reason"] for row in rows if row["address"] == GAP]
     run.table.add(
         "sensor Pod deleted",
         "what is lost is in the coverage as a gap",
         f"{lost} of {calls} lost, ready after {seconds:.0f} s; coverage: {', '.join(gaps) or 'no gap'}",
         holds=lost == 0 or bool(gaps),
-        details=losses,
+        details=rows,
     )

@@ -61,7 +61,9 @@ class Acceptance:
             service = item["service"]
             template = _PARAMETER.sub("{}", item["template"])
             key = f"{service['workload']}:{service['port']} {item['method']} {template}"
-            for status, calls in self.collector.get(f"/endpoints/{item['id']}")["status_codes"].items():
+            detail = self.collector.get(f"/endpoints/{item['id']}")
+            statuses = (detail.get("rpc") or detail)["status_codes"]  # Of an RPC its own, which clients see.
+            for status, calls in statuses.items():
                 found[f"{key} {status}"] += calls
         return found
 

@@ -78,11 +78,11 @@ class Workloads:
         spec = {"schedule": "* * * * *", "jobTemplate": {"spec": job}, "concurrencyPolicy": "Forbid"}
         return {**self._name("batch/v1", "CronJob", "report"), "spec": spec}
 
-    def make_job(self, name: str, program: str, /, *, is_host_network: bool = False, **arguments: Any) -> Object:
-        """A client, which ends."""
+    def make_job(self, name: str, program: str, /, *, host_of: str = "", **arguments: Any) -> Object:
+        """A client, which ends. `host_of`: on the network of this node."""
         pod = self.make_pod(name, program, **arguments)
-        if is_host_network:
-            pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+        if host_of:
+            pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "nodeName": host_of}
         return {**self._name("batch/v1", "Job", name), "spec": {"template": pod, "backoffLimit": 0}}
 
     def make_deployment(self, name: str, program: str, /, **arguments: Any) -> Object:

@@ -96,10 +96,9 @@ def test_a_visitor_calls_who_asks_for_it(shop: str, capsys: pytest.CaptureFixtur
         with pod_program.socket.create_connection((host, int(port))) as connection:
             connection.sendall(f"{shop} churn-3 2\n".encode())
             assert connection.recv(16) == b"done\n"
-    assert json.loads(capsys.readouterr().out) == {
-        "name": "churn-3",
-        "counted": {"churn-3:8080 GET /api/v1/items/{} 200": 2},
-    }
+    said = json.loads(capsys.readouterr().out)
+    assert said.pop("called_at") > 0
+    assert said == {"name": "churn-3", "counted": {"churn-3:8080 GET /api/v1/items/{} 200": 2}}
     assert pod_program.count_calls([{**target, "count": 1}]) == {f"{KEY} 200": 1}
 
 
@@ -145,7 +144,7 @@ def test_every_workload_is_an_object_that_kubernetes_takes() -> None:
         *workloads.make_base(),
         *workloads.make_servers(),
         workloads.make_report({}),
-        workloads.make_job("client", "call", is_host_network=True, targets=[]),
+        workloads.make_job("client", "call", host_of="node-1", targets=[]),
         workloads.make_deployment("scraper", "stream", address="x:1"),
         workloads.make_bare_pod("churn-1", "churn", name="churn-1"),
         workloads.make_inspector("node-1", 0, "list_left", objects=[]),
@@ -188,12 +187,12 @@ class FakeCollector:
 
     namespace, release, image = "apidae", "apidae", ""
 
-    def __init__(self, calls: dict[str, int], losses: tuple[Object, ...] = ()) -> None:
-        self.calls, self.losses = calls, losses
+    def __init__(self, calls: dict[str, int], missed: tuple[Object, ...] = ()) -> None:
+        self.calls, self.missed = calls, missed
 
     def list_items(self, path: str, **_: Any) -> list[Object]:
         if path != "/endpoints":
-            return []
+            return list(self.missed) if path == "/coverage/ports" else []
         return [
             {
                 "id": key,
@@ -201,15 +200,13 @@ class FakeCollector:
                 "method": key.split(" ")[1],
                 "template": key.split(" ")[2].replace("{}", "{order_id}"),
                 "calls": calls,
-                "is_proxied": False,
+                "host": "orders",
                 "exposure": {"facts": []},
             }
             for key, calls in self.calls.items()
         ]
 
     def get(self, path: str, **_: Any) -> Any:
-        if path == "/coverage":
-            return {"losses": list(self.losses)}
         key = path.removeprefix("/endpoints/")
         return {"status_codes": {key.split(" ")[3]: self.calls[key]}}
 
@@ -256,13 +253,16 @@ def test_a_restart_holds_only_without_a_lost_call(
     assert find_row(run, "helm upgrade").verdict is Verdict.NOT_TRIED
 
 
-@pytest.mark.parametrize(("losses", "verdict"), [((), Verdict.FAILS), (("capture gap",), Verdict.HOLDS)])
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [((), Verdict.FAILS), (("connections without memory",), Verdict.FAILS), (("time without capture",), Verdict.HOLDS)],
+)
 def test_what_a_deleted_sensor_loses_must_be_in_the_coverage(
     monkeypatch: pytest.MonkeyPatch, losses: tuple[str, ...], verdict: Verdict
 ) -> None:
     key = f"steady:8080 GET {ITEMS} 200"
     cluster = FakeCluster({"pods": [{"spec": {"nodeName": "node-1"}}]}, [{"counted": {key: 499}}])
-    said = tuple({"node": "node-1", "reason": one, "meaning": "", "count": 1} for one in losses)
+    said = tuple({"address": one, "reason": "16.9 s"} for one in losses)
     run = make_run(monkeypatch, FakeCollector({key: 600}, said), cluster)
     check_restarts(run, {}, None)
     assert find_row(run, "sensor Pod deleted").verdict is verdict
@@ -292,7 +292,7 @@ def test_missing_calls_of_any_workload_fail_the_first_row(monkeypatch: pytest.Mo
     monkeypatch.setattr("scripts.accepting.calls.REPORT_SECONDS", 0.0)
     monkeypatch.setattr("scripts.accepting.calls.PROBE_SECONDS", 0.0)
     node = {"metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}
-    items = {"nodes": [node], "pods": [{"spec": {}, "status": {"podIP": "192.0.2.9"}}]}
+    items = {"pods": [{"spec": {"nodeName": "n"}, "status": {"podIP": "192.0.2.9"}}], "node": [node]}
     items["service"] = [{"spec": {"ports": [{"nodePort": 30_000}]}}]
     cluster = FakeCluster(items, [{"counted": {f"{KEY} 200": 101}}])
     run = make_run(monkeypatch, FakeCollector({f"{KEY} 200": 1}), cluster)

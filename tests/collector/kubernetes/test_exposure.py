@@ -173,7 +173,7 @@ def test_words_of_paths_are_no_secret_and_come_once() -> None:
         ("/{word}/v1/orders", False),
     ],
 )
-def test_a_hidden_word_is_not_one_of_a_route(template: str, expected: bool) -> None:
+def test_a_hidden_word_matches_no_word_of_a_route(template: str, expected: bool) -> None:
     fact = Fact(kind=FactKind.INGRESS, source="shop/web", host="*", path="/api/v1/orders", path_type="Prefix")
     assert leads_to(fact, template, "GET") == expected
     assert leads_to(replace(fact, path="/api"), "/api/{word}", "GET")
