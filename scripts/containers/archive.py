@@ -215,7 +215,7 @@ def _is_own(path: str, root: Path) -> bool:
 class _Digester(io.RawIOBase):
     """Passes on what is written, with its digest and length."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes] | zstd.ZstdFile) -> None:
         super().__init__()
         self._target = target
         self._hash = hashlib.sha256()
