@@ -218,7 +218,7 @@ static __always_inline void begin_head(const struct bpf_sock *sk, const struct c
 
 /* What of a head goes up no more. */
 static __always_inline void note_head(struct conn *c, const struct flow *f) {
-  u64 flags = V(f->draft_flags), is_cut = (flags & F_TRUNCATED) / F_TRUNCATED * is_none(V(f->is_muted));
+  u64 flags = V(f->draft_flags), is_cut = (flags & F_TRUNCATED) / F_TRUNCATED * is_zero(V(f->is_muted));
   add_unread(c, UNREAD_HEAD, is_cut * ((flags & F_LAST) / F_LAST), is_cut * (V(f->offset) - V(f->head_from) - V(f->draft_size)));
 }
 

@@ -217,19 +217,29 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
 
 /* The packet's next message, which is a request, where user space may have taught it. */
 int recognise(struct __sk_buff *skb) {
+  int is_started = is_scratch_passed(skb);
+  struct scratch *s = is_started ? passed_scratch(skb) : take_scratch();
   struct hand h;
-  if (!take_hand(skb, &h, 0))
+  if (!take_hand(skb, &h, 0)) {
+    if (s)
+      free_scratch(s);
     return PASS;
-  struct scratch *s = take_scratch();
-  h.f->looks++;
-  if (s && load_head(skb, &s->head, V(h.f->offset), HEAD_MAX) && read_lines(h.sk, s, h.c, h.set)) {
-    pass_scratch(skb, s);
-    programs.call(skb, PROGRAM_ROUTE);
-    skb->cb[4] = 1;
-    count(C_TAIL_FAILED);
   }
-  if (s)
+  h.f->looks += !is_started;
+  if (s && !is_started)
+    start_lines(skb, h.sk, &s->head, h.c, h.f, h.set);
+  if (s) {
+    int goes_on = read_lines(h.sk, &s->head, h.c, h.set);
+    pass_scratch(skb, s);
+    if (goes_on)
+      call_recognise(skb);
+    else if (V(s->head.verdict) == HEAD_DONE)
+      programs.call(skb, PROGRAM_ROUTE);
+    skb->cb[4] = 1;
+    if (V(s->head.verdict) != HEAD_REFUSED)
+      count(C_TAIL_FAILED);
     free_scratch(s);
+  }
   h.f->is_tried = 1;
   call_walk(skb, 0);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
