@@ -233,9 +233,8 @@ BPF_DIRECTORY = Path(__file__).resolve().parent / "bpf"
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
     *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress", "match_streams"),
-    "skim",
+    *("skim", "egress", "report_unread"),
 )
-PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
     *("ports", "peers", "unread", "websockets", "listening"),
@@ -287,7 +286,7 @@ def build_http1(ring_pages: int, records_pages: int, is_loopback_local: bool) ->
     return Build(
         source="http1.c",
         flags=compile_flags(ring_pages, records_pages, is_loopback_local),
-        programs=dict.fromkeys(PROGRAMS, PROG_TYPE_CGROUP_SKB),
+        programs=dict.fromkeys(TAIL_CALLS, PROG_TYPE_CGROUP_SKB),
         tail_calls=list(TAIL_CALLS),
     )
 

@@ -196,7 +196,7 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 17);
+BPF_PROG_ARRAY(programs, 19);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
@@ -232,9 +232,11 @@ enum program {
   PROGRAM_ROUTE,
   PROGRAM_GUARD,
   PROGRAM_GUARD_STREAMS,
-  PROGRAM_INGRESS, /* Again, behind `guard`. */
+  PROGRAM_INGRESS, /* Again, behind `guard` or `report_unread`. */
   PROGRAM_MATCH_STREAMS,
   PROGRAM_SKIM,
+  PROGRAM_EGRESS, /* As PROGRAM_INGRESS. */
+  PROGRAM_REPORT_UNREAD,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

@@ -9,8 +9,8 @@
  * Path of a packet: ingress()/egress() find the connection (sockets.h) and put the segment in order (order.h). By tail calls, because one
  * program would pass the verifier's million steps: recognise() with route() and answer() read the plain heads of requests and responses,
  * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), skim() counts those that walk() does not
- * reach, body() copies the bodies of samples, finish() ends what
- * a FIN or RST leaves.
+ * reach, body() copies the bodies of samples, finish() ends what a FIN or RST leaves. Before all of them, where they have something to do,
+ * guard() judges the segment, and report_unread() puts what the connection could not read into its map.
  *
  * Returns 1, let through, but where a verdict of the sensor stops the segment (enforce.h).
  */
@@ -59,18 +59,15 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct conn *c = find_conn(skb, sk, &p, direction);
   if (!c || c->kind == K_LOCAL_CLIENT)
     return PASS;
-  const struct enforcement *e = find_enforcement();
-  if (e && V(e->generation) && p.length && sk->state != BPF_TCP_LISTEN) {
-    int judged = judge(skb, sk, c, &p, direction, e);
-    if (judged == J_STOP)
-      return STOP;
-    if (judged == J_GUARD)
-      call_guard(skb, p.offset);
-    if (judged == J_GUARD_STREAMS)
-      call_guard_streams(skb, p.offset);
-    skb->cb[4] = 0;
+  u32 runs = skb->cb[1]; /* Zero, as all of it, unless this program was called again. */
+  if (sk->state != BPF_TCP_LISTEN) {
+    const struct enforcement *e = find_enforcement();
+    if (e && V(e->generation) && p.length && is_guard_due(skb, sk, c, p.offset, direction, e))
+      call_guard(skb, p.offset, direction, runs);
+    if (V(c->is_unread))
+      call_report_unread(skb, direction, runs);
   }
-  flush_unread(skb, c, direction);
+  skb->cb[4] = 0;
   struct flow *f = &c->flow[direction];
   f->unflushed += p.length;
   if (c->kind == K_ENCRYPTED) {
@@ -151,7 +148,8 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     }
     f->is_tried = 0;
     f->looks = 0;
-    f->runs = f->messages = 0;
+    f->runs = runs;
+    f->messages = 0;
     f->from = f->offset;
     f->is_begun = 0;
     if (V(f->is_copied) && !is_deferred)
@@ -303,3 +301,4 @@ int body(struct __sk_buff *skb) { return take_body(skb); }
 int upgraded(struct __sk_buff *skb) { return upgraded_packet(skb); }
 int guard(struct __sk_buff *skb) { return guard_packet(skb); }
 int guard_streams(struct __sk_buff *skb) { return guard_block(skb); }
+int report_unread(struct __sk_buff *skb) { return report_packet(skb); }

@@ -6,11 +6,12 @@
  * A connection that was open before the sensor looked begins in the middle of a call: its first answer says nothing. Nor does one by which
  * a server refuses what it cannot read either (sensor/coverage/unread.py, REFUSALS).
  *
- * `walk` has few of the verifier's steps left. So it adds to sums in the connection, without a branch, and the programs before and behind it
- * put them into the map.
+ * `walk` adds to sums in the connection, without a branch. The connection's next packet, or its end, puts them into the map.
  */
 #ifndef APIDAE_UNREAD_H
 #define APIDAE_UNREAD_H
+
+#define PASS 1
 
 #include "packet.h"
 #include "ports.h"
@@ -107,6 +108,38 @@ static __always_inline void flush_unread(struct __sk_buff *skb, struct conn *c, 
   put_unread(&key, c, UNREAD_NOT_HTTP);
   put_unread(&key, c, UNREAD_HEAD);
   count(C_UNREAD);
+}
+
+/* Calls the packet's first program once more, which is `runs` tail calls from its start. */
+static __always_inline void enter_again(struct __sk_buff *skb, u32 direction, u32 runs) {
+  skb->cb[1] = runs;
+  if (direction == INGRESS)
+    programs.call(skb, PROGRAM_INGRESS);
+  else
+    programs.call(skb, PROGRAM_EGRESS);
+  count(C_TAIL_FAILED);
+}
+
+static __always_inline void call_report_unread(struct __sk_buff *skb, u32 direction, u32 runs) {
+  skb->cb[0] = direction + 1;
+  skb->cb[1] = runs + 1;
+  programs.call(skb, PROGRAM_REPORT_UNREAD);
+}
+
+/* A program of its own, since few packets need it: the verifier would follow all that comes behind for each of its ways. */
+static __always_inline int report_packet(struct __sk_buff *skb) {
+  u32 direction = (skb->cb[0] - 1) & 1;
+  struct bpf_sock *sk = skb->sk;
+  if (!sk)
+    return PASS;
+  sk = bpf_sk_fullsock(sk);
+  if (!sk)
+    return PASS;
+  struct conn *c = conns.sk_storage_get(sk, 0, 0);
+  if (c)
+    flush_unread(skb, c, direction);
+  enter_again(skb, direction, skb->cb[1] + 1);
+  return PASS;
 }
 
 #endif
