@@ -206,7 +206,7 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     if (!is_deferred && V(h.f->is_response) && may_begin(h.f, h.set))
       call_body(skb);
     if (V(h.f->draft_kind))
-      tell(skb, h.sk, h.c, h.f, h.set, h.now);
+      tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ALL);
     if (!is_deferred && may_begin(h.f, h.set))
       call_body(skb);
   }
@@ -284,7 +284,7 @@ int answer(struct __sk_buff *skb) {
   if (is_read && may_begin(h.f, h.set))
     call_body(skb);
   if (V(h.f->draft_kind))
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ANSWERS);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
 }
 
