@@ -66,6 +66,16 @@ enum call_flag {
 /* Why a packet ends its connection. */
 enum closing { CLOSE_NOT = 0, CLOSE_FIN = 1, CLOSE_RESET = 2 };
 
+/* What a step begins with (unread.h). In memory, since the verifier would follow the step once for each value of it. */
+struct before_step {
+  u32 offset;
+  u32 untold;
+  u8 state;
+  u8 kind;
+  u8 tries;
+  u8 _pad;
+};
+
 /* One direction. Only the holder of `busy` touches it. */
 struct flow {
   u64 busy;
@@ -123,6 +133,7 @@ struct flow {
   u8 is_begun;       /* One began in this packet: each takes tail calls from those that `walk` may need. */
   u8 is_noted;       /* It was counted, and so was its class. */
   u8 body_class;
+  struct before_step before;
   u8 window[WINDOW + 8];
 };
 

@@ -192,9 +192,9 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     if (!V(h.f->draft_kind) && V(h.set->is_recognising) && may_recognise(h.c, h.f, read_direction(skb)) && !is_deferred)
       call_recognise(skb);
     if (!V(h.f->draft_kind)) {
-      struct before_step before = look_before(h.c, h.f);
+      look_before(h.c, h.f);
       step(skb, h.sk, h.c, h.f, m, h.key, h.now);
-      note_step(h.c, h.f, &before, read_direction(skb));
+      note_step(h.c, h.f, read_direction(skb));
     }
     if (is_inside_head(h.c, h.f) && V(h.f->offset) >= skb->len) {
       draft(h.f, h.f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, h.f->is_response ? h.c->tail : h.c->head);
@@ -273,14 +273,14 @@ int answer(struct __sk_buff *skb) {
   if (!take_hand(skb, &h, 0))
     return PASS;
   struct scratch *s = take_scratch();
-  struct before_step before = look_before(h.c, h.f);
+  look_before(h.c, h.f);
   int is_read = s && load_head(skb, &s->head, V(h.f->offset), ANSWER_MAX) &&
                 take_answer(skb, h.sk, h.c, h.f, &s->head, h.key, h.direction, h.now);
   if (s)
     free_scratch(s);
   if (!is_read)
     call_walk(skb, 0);
-  note_step(h.c, h.f, &before, read_direction(skb));
+  note_step(h.c, h.f, read_direction(skb));
   if (is_read && may_begin(h.f, h.set))
     call_body(skb);
   if (V(h.f->draft_kind))

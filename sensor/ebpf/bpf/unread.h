@@ -20,19 +20,11 @@
 /* What: bytes and answers of no call, by client of a port. Life: the least recent is evicted; the sensor adds up what it read. */
 BPF_TABLE("lru_hash", struct unread_key, struct unread_count, unread, 4096);
 
-/* What a step begins with. */
-struct before_step {
-  u32 offset;
-  u32 state;
-  u32 kind;
-  u32 tries;
-  u32 untold;
-};
-
-static __always_inline struct before_step look_before(const struct conn *c, const struct flow *f) {
+/* Notes what a step begins with. */
+static __always_inline void look_before(const struct conn *c, struct flow *f) {
   struct before_step b = {
-      .offset = V(f->offset), .state = V(f->parse.state), .kind = V(c->kind), .tries = V(c->tries), .untold = V(c->untold)};
-  return b;
+      .offset = V(f->offset), .untold = V(c->untold), .state = V(f->parse.state), .kind = V(c->kind), .tries = V(c->tries)};
+  f->before = b;
 }
 
 static __always_inline void add_unread(struct conn *c, u32 reason, u64 calls, u64 bytes) {
@@ -48,16 +40,17 @@ static __always_inline u64 is_answered(u64 status) {
 
 /* What a step skipped, and whether it read the head of an answer to nothing (end_response_head), an answer without one, or the end of one
  * whose call is counted and not read (end_response). */
-static __always_inline void note_step(struct conn *c, const struct flow *f, const struct before_step *b, u32 direction) {
+static __always_inline void note_step(struct conn *c, const struct flow *f, u32 direction) {
+  const struct before_step *b = &f->before;
   u64 is_lost = is_zero(V(f->parse.state) ^ S_LOST), is_answer = direction & 1; /* EGRESS. */
-  u64 is_tried = 1 - is_zero(V(c->tries) ^ b->tries), is_new = is_zero(b->kind ^ K_NEW);
-  u64 bytes = V(f->offset) - b->offset;
+  u64 is_tried = 1 - is_zero(V(c->tries) ^ V(b->tries)), is_new = is_zero(V(b->kind) ^ K_NEW);
+  u64 bytes = V(f->offset) - V(b->offset);
   u64 is_asked = 1 - is_answer;
-  u64 is_orphan = is_lost & is_answer & (1 - is_zero(b->state ^ S_LOST)) & V(f->parse.flags) /* P_CONFIRMED */ & is_zero(V(f->is_active)) &
+  u64 is_orphan = is_lost & is_answer & (1 - is_zero(V(b->state) ^ S_LOST)) & V(f->parse.flags) /* P_CONFIRMED */ & is_zero(V(f->is_active)) &
                   is_answered(V(f->parse.status));
-  u64 is_begun = is_new & (1 - is_zero(b->tries)); /* By something that is no request. */
+  u64 is_begun = is_new & (1 - is_zero(V(b->tries))); /* By something that is no request. */
   add_unread(c, UNREAD_NOT_HTTP, (is_tried & is_answer & is_begun) | (is_orphan & is_begun), bytes & -(is_tried & is_asked));
-  u64 ended = (V(c->untold) - b->untold) * is_answer * is_answered(V(f->parse.status));
+  u64 ended = (V(c->untold) - V(b->untold)) * is_answer * is_answered(V(f->parse.status));
   add_unread(c, UNREAD_POSITION, ended + (is_orphan & is_zero(is_begun | (is_new & V(c->is_late)))), bytes & -(is_lost & is_asked));
 }
 
