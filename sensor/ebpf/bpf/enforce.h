@@ -2,7 +2,7 @@
 /*
  * Whether a segment is stopped. Without live rules the packet path pays one read of `enforcement`. With rules each connection to a listening
  * port is judged once a generation by its peer's address, whatever it carries; and each head of clear HTTP/1 is looked through, before the
- * program that listens can read it. Both is done by `guard`, which then calls the packet's first program again. A segment that is stopped is dropped, and an event asks the sensor to destroy its socket, which resets
+ * program that listens can read it. Both are done by `guard`, which then calls the packet's first program again. A segment that is stopped is dropped, and an event asks the sensor to destroy its socket, which resets
  * the connection: no client waits. Answers without data (RST of that destruction) always pass.
  *
  * Everything ends by itself: a verdict at its time, all of them when the sensor has not moved `alive_until_ns` on.
@@ -162,7 +162,7 @@ static __always_inline int is_before_blocks(struct bpf_sock *sk) {
   return !V(s->max_stream) && V(f->state) == FOLLOW_SYNC && !V(f->have) && !V(f->left);
 }
 
-/* Whether `guard` has to look at a segment with data of a connection that is accepted: the connection was not judged by today's rules, or
+/* Whether `guard` has to look at a segment with data of a connection that is accepted: the connection was not judged by the current rules, or
  * is blocked, or shows a credential here. */
 static __always_inline int is_guard_due(struct __sk_buff *skb, struct bpf_sock *sk, const struct conn *c, u32 offset, u32 direction,
                                         const struct enforcement *e) {
