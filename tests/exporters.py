@@ -40,7 +40,8 @@ from sensor.core.config import CaptureWay, EnforcementSettings, KubernetesUse, S
 from sensor.core.health import Failures, MetricsCollector
 from sensor.core.keyed import InstallationKey
 from sensor.core.state import SensorState
-from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram
+from sensor.ebpf.compile import FRAMES_BYTES
+from sensor.ebpf.loader import RECORDS_BYTES, LoadedProgram
 from tests.product import Product
 from tests.sensor.ebpf.rings import FakeRing
 from tests.sensor.enforce.node import FakeKernel, FakeWatch

@@ -27,6 +27,8 @@ from collector.core.rates import RATE_SECONDS_MIN, word_rate
 
 NOVEL_SHARE_HIGH: Final = 0.8  # Of the calls went to objects never touched before: what a scraper does.
 NOVEL_OBJECTS_HIGH: Final = 40
+_LASTING_SECONDS: Final = 300  # A pace in windows of this length lasts.
+_READING_METHODS: Final = frozenset(("GET", "PROPFIND", "QUERY", "REPORT", "SEARCH"))
 _RATIO_MEDIUM: Final = 3.0  # Times the expected calls of an endpoint.
 _SHARE_MEDIUM: Final = 0.2  # Of the calls fail.
 _TIMES_HIGH: Final = 3  # The limit of a GraphQL request.
@@ -128,9 +130,13 @@ def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
 def _report_volume(signal: AlertSignal) -> Report:
     is_above = signal.direction is Direction.ABOVE
     # By the installation's threshold. A scrape is sent at every level and in spite of the budget, a notice never at
-    # `quiet`: in the first hour whoever is busy looks like one.
-    is_sure = is_above and bool(signal.consumer) and is_scrape(signal.calls, signal.novel_objects)
+    # `quiet`: in the first hour whoever is busy looks like one. So does a script that runs for seconds, which only
+    # `paranoid` is sent.
+    is_brief = signal.is_notice and is_above and signal.window_seconds < _LASTING_SECONDS and not _reads_records(signal)
+    is_sure = is_above and bool(signal.consumer) and is_scrape(signal.calls, signal.novel_objects) and not is_brief
     quietest = Sensitivity.QUIET if is_sure else signal.quietest
+    if signal.is_notice:
+        quietest = louder(quietest, Sensitivity.PARANOID if is_brief else Sensitivity.NORMAL)
     return Report(
         **_copy(signal),
         severity=grade_signal(signal),
@@ -151,8 +157,14 @@ def _report_volume(signal: AlertSignal) -> Report:
         risk=signal.kind.row.owasp if is_above else "",
         measure=signal.observed_rate,
         measure_limit=signal.threshold_rate,
-        quietest=louder(quietest, Sensitivity.NORMAL) if signal.is_notice else quietest,
+        quietest=quietest,
     )
+
+
+def _reads_records(signal: AlertSignal) -> bool:
+    """Whether a caller reads one object after the other at one endpoint: one that writes as many sets something up."""
+    method = signal.endpoint_label.partition(" ")[0]
+    return method in _READING_METHODS and is_scrape(signal.calls, signal.novel_objects)
 
 
 def grade_signal(signal: AlertSignal) -> Severity:

@@ -159,6 +159,7 @@ class _Life:
                 on_coverage=collector.reports.add_coverage,
                 on_workloads=collector.reports.add_workloads,
                 on_former_names=collector.reports.add_former_names,
+                on_node_addresses=collector.set_node_addresses,
                 on_revealed=collector.reports.add_words,
                 on_schemas=collector.reports.schemas.add,
                 on_enforcement=collector.responder.take_report,

@@ -44,12 +44,13 @@ FALSE_FINDINGS_MAX: Final = 0.05
 def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[Application, int, list[ObservedCall]]]:
     """Each application with its port and the calls that its client made; those that fail are said and skipped."""
     for application in chosen:
-        port = find_free_port()
+        port, second_port = find_free_port(), find_free_port()
         capture = directory / f"{application.name}.pcapng"
         try:
             home = install(application, HOME)
-            with record_packets(port, capture), run_application(application, home, directory / application.name, port):
-                drive(application, home, directory / application.name, port)
+            data = directory / application.name
+            with record_packets(port, capture), run_application(application, home, data, port, second_port):
+                drive(application, home, data, port, second_port)
         except ApplicationError as error:
             print(json.dumps({"application": application.name, "error": str(error)}), flush=True)
             continue

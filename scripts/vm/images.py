@@ -15,8 +15,7 @@ RING_BYTES: Final = 8 << 20
 
 def describe_build() -> Build:
     """What the tests of the kernel side load."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return build_http1(RING_BYTES // page, RECORDS_BYTES // page, True)
+    return build_http1(RING_BYTES, RECORDS_BYTES, True)
 
 
 def is_emulated() -> bool:
@@ -29,14 +28,9 @@ def find_images() -> Path:
     return Path(os.environ.get(VARIABLE, CACHE_DIRECTORY))
 
 
-def keep_image(directory: Path, release: str) -> Path:
-    """Compiles once for all kernels, and keeps it as made for the kernel of that release. Gives the directory to name
-    in `VARIABLE`. Raises LoadError."""
-    build = describe_build()
-    common, own = ImageCache(directory / "common"), directory / release
-    image = common.find_image(make_digest(build))
-    if image is None:
-        image = compile_build(build)
-        common.keep_image(make_digest(build), image)
-    ImageCache(own).keep_image(make_digest(build, release), image)
-    return own
+def keep_image(directory: Path) -> Path:
+    """Compiles once for all kernels. Gives the directory, to name in `VARIABLE`. Raises LoadError."""
+    build, cache = describe_build(), ImageCache(directory)
+    if cache.find_image(make_digest(build)) is None:
+        cache.keep_image(make_digest(build), compile_build(build))
+    return directory

@@ -1,4 +1,4 @@
-"""The first files of the machine: busybox, the modules that reach the host's files, and the script that goes there.
+"""The first files of the machine: busybox, the modules that reach its files, and the script that goes there.
 
 A cpio archive as the kernel reads it (Documentation/driver-api/early-userspace/buffer-format.rst, "newc").
 """
@@ -14,21 +14,23 @@ from scripts.vm.package import Kernel, NoKernelError
 
 # What mounts the host's files (9p over virtio) and lets them be written to without harm (overlay); sock_diag for TCP.
 _MODULES: Final = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "tcp_diag")
-_BUSYBOX: Final = Path("/bin/busybox")
+_BUSYBOX: Final = "usr/bin/busybox"
 _MAGIC: Final = "070701"
 _DIRECTORY, _FILE, _DEVICE = 0o040755, 0o100755, 0o020600
 END: Final = "machine ended with status"
 
+_MOUNT: Final = "/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose"
 _INIT: Final = """#!/busybox sh
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sys /sys
 /busybox mount -t devtmpfs dev /dev
 for module in $(/busybox cat /modules/order); do /busybox insmod /modules/$module || echo "insmod $module failed"; done
-/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose host /lower || echo "9p failed"
+MOUNT host /lower || echo "9p failed"
 /busybox mount -t tmpfs tmpfs /upper
 /busybox mkdir /upper/files /upper/work
 layers=lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work
 /busybox mount -t overlay -o $layers overlay /root || echo "overlay failed"
+CHECKOUT
 for each in proc sys dev; do /busybox mount --move /$each /root/$each; done
 /busybox mount -t tmpfs tmpfs /root/run
 /busybox mkdir -p /root/tmp/machine
@@ -42,18 +44,21 @@ HIERARCHY
 /busybox chroot /root /bin/sh /tmp/machine/script
 echo "END $?"
 /busybox poweroff -f
-"""
+""".replace("MOUNT", _MOUNT)
 
 
-def build_initramfs(kernel: Kernel, script: str, *, has_cgroup2: bool) -> bytes:
-    """The archive; `script` is run by sh with the host's files as its root."""
-    if not _BUSYBOX.exists():
+def build_initramfs(kernel: Kernel, script: str, root: Path, checkout: Path | None, *, has_cgroup2: bool) -> bytes:
+    """The archive; `script` is run by sh with the files of `root` as its own. `checkout` is a directory of this host
+    that the machine has at the same place, where it is not in `root`. Raises NoKernelError."""
+    busybox = root / _BUSYBOX
+    if not busybox.exists():
         raise NoKernelError("busybox is missing: apt-get install busybox-static")
     hierarchy = "/busybox mount -t cgroup2 none /root/sys/fs/cgroup/unified" if has_cgroup2 else ""
     init = _INIT.replace("HIERARCHY", hierarchy).replace("END", END)
+    init = init.replace("CHECKOUT", f"{_MOUNT} checkout /root{checkout}" if checkout else "")
     archive = b"".join(_entry(name, _DIRECTORY) for name in ("proc", "sys", "dev", "lower", "upper", "root", "modules"))
     archive += _entry("dev/console", _DEVICE, device=(5, 1))
-    archive += _entry("busybox", _FILE, _BUSYBOX.read_bytes()) + _entry("init", _FILE, init.encode())
+    archive += _entry("busybox", _FILE, busybox.read_bytes()) + _entry("init", _FILE, init.encode())
     archive += _entry("script", _FILE, script.encode())
     order = []
     for path in _find_modules(kernel):

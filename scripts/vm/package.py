@@ -14,8 +14,8 @@ from typing import Final
 # Suites where kernels of a version are; of others the host's own are asked, and then backports, which have the newest.
 _SUITES: Final = {"5.10": ("bullseye",), "6.1": ("bookworm",), "6.12": ()}
 _NEWEST: Final = ("trixie-backports",)
+_STABLE: Final = "trixie"
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_PACKAGE: Final = re.compile(r"^linux-image-([0-9][0-9.+~a-z-]*-amd64) - ", re.MULTILINE)
 _OTHERS: Final = re.compile(r"-(cloud|rt)-|-(dbg|unsigned)$")
 _FETCH_SECONDS: Final = 600.0
 
@@ -33,14 +33,14 @@ class Kernel:
     root: Path  # Holds lib/modules.
 
 
-def fetch_kernel(version: str, directory: Path) -> Kernel:
-    """The newest stock kernel of a version (`6.12`), from `directory` where it was fetched before. Raises
-    NoKernelError."""
+def fetch_kernel(version: str, directory: Path, architecture: str = "amd64") -> Kernel:
+    """The newest stock kernel of a version (`6.12`) for Debian's `architecture`, from `directory` where it was fetched
+    before. Raises NoKernelError."""
     root = directory / version
     if not _find_images(root):
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
             raise NoKernelError("kernels come as Debian packages, and apt-get or dpkg is missing")
-        for package in _download(version, directory):
+        for package in _download(version, directory, architecture):
             _unpack(package, root)
     images = _find_images(root)
     if not images:
@@ -53,21 +53,24 @@ def _find_images(root: Path) -> list[Path]:
     return [*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")]
 
 
-def choose_package(listing: str, version: str) -> str | None:
+def choose_package(listing: str, version: str, architecture: str = "amd64") -> str | None:
     """The newest stock package of a version in the output of `apt-cache search`."""
-    names = [name for name in _PACKAGE.findall(listing) if not _OTHERS.search(name)]
+    found = re.findall(rf"^linux-image-([0-9][0-9.+~a-z-]*-{architecture}) - ", listing, re.MULTILINE)
+    names = [name for name in found if not _OTHERS.search(name)]
     fitting = [name for name in names if re.match(rf"{re.escape(version)}(?![0-9])", name)]
     newest = max(fitting, default=None, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
     return f"linux-image-{newest}" if newest else None
 
 
-def _download(version: str, directory: Path) -> list[Path]:
-    for suites in ((), _SUITES.get(version, _NEWEST)):
-        options = _options(directory, suites) if suites else []
+def _download(version: str, directory: Path, architecture: str) -> list[Path]:
+    own = () if architecture == "amd64" else (_STABLE,)  # Suites whose lists this host's apt does not have.
+    for suites in (own, _SUITES.get(version, _NEWEST)):
+        options = _options(directory, suites, architecture) if suites else []
         if suites:
             _run(["apt-get", *options, "update"])
-        listing = _run(["apt-cache", *options, "search", "--names-only", "^linux-(image|binary)-[0-9].*-amd64$"])
-        name = choose_package(listing, version)
+        pattern = f"^linux-(image|binary)-[0-9].*-{architecture}$"
+        listing = _run(["apt-cache", *options, "search", "--names-only", pattern])
+        name = choose_package(listing, version, architecture)
         if name is not None:
             packages = directory / "packages" / version
             packages.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ def _download(version: str, directory: Path) -> list[Path]:
             )
             return sorted(packages.glob("*.deb"))
     raise NoKernelError(
-        f"no package linux-image-{version}*-amd64 in this host's suites or {', '.join(suites) or 'others'}"
+        f"no package linux-image-{version}*-{architecture} in this host's suites or {', '.join(suites) or 'others'}"
     )
 
 
@@ -88,8 +91,8 @@ def _split(name: str, listing: str) -> list[str]:
     return [f"linux-binary-{release}", f"linux-modules-{release}"]
 
 
-def _options(directory: Path, suites: tuple[str, ...]) -> list[str]:
-    """Options for lists of our own: the host's mirror, other suites."""
+def _options(directory: Path, suites: tuple[str, ...], architecture: str) -> list[str]:
+    """Options for lists of our own: the host's mirror, other suites or another architecture."""
     uris = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]).split()
     if not uris:
         raise NoKernelError("this host's apt knows no mirror of Debian")
@@ -103,6 +106,8 @@ def _options(directory: Path, suites: tuple[str, ...]) -> list[str]:
         "Dir::Etc::sourceparts": "/nonexistent",
         "Dir::State::lists": base / "lists",
         "Dir::Cache": base,
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",
     }
     return [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]

@@ -6,15 +6,19 @@
 DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `kubernetes` and `stripe` (all
 Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken
 when it occurs in the paths or operation names of two services, or of one and in the dictionary, or stands in
-extra.txt. Two services: a word of one vendor is a product's name. `--english` prints the words of the dictionary that
-are neither API words nor names nor in private.txt, without their inflections and without Roman numerals.
+extra.txt. Two services: a word of one vendor is a product's name. `--english` prints the words of the dictionary, and
+those that programs are made of (names in the standard library of Python, media types), that are neither API words nor
+names nor in private.txt, without their inflections and without Roman numerals.
 """
 
 import gzip
+import importlib
 import json
+import mimetypes
 import re
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 _MINIMUM_SERVICES = 2
 _ROMAN = re.compile(r"m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})")
+_SPEAKING = frozenset(("antigravity", "idlelib", "this", "turtledemo"))  # They open windows, or print.
 _SHORT = 3  # Characters; so short a word may be anybody's initials.
 
 
@@ -69,6 +74,21 @@ def read_paths(root: Path, pattern: str, literal: str, words: Words) -> None:
             words.add(file.name, path)
 
 
+def list_program_words() -> set[str]:
+    """Words of public names in at least two modules of Python's standard library, and of media types: `mkdir`, `noop`,
+    `jpeg`."""
+    words = Words()
+    for module in sorted(sys.stdlib_module_names - _SPEAKING):
+        with suppress(Exception):  # Modules of other systems.
+            for name, member in vars(importlib.import_module(module)).items():
+                names = (name, *dir(member)) if isinstance(member, type) else (name,)
+                for one in names:  # Constants are made of abbreviations.
+                    if not (name.startswith("_") or one.startswith("_") or one.isupper()):
+                        words.add(module, one)
+    shared = {word for word, modules in words.services.items() if len(modules) >= _MINIMUM_SERVICES}
+    return shared.union(*(_PARTS.findall(text) for text in mimetypes.types_map.values()))
+
+
 def list_english(dictionary: set[str]) -> list[str]:
     """The words of the dictionary that the other lists do not have, without those that are inflections of others."""
     vocabulary = load_vocabulary()
@@ -92,8 +112,8 @@ def main() -> None:
         line for line in (root / "dictionary.txt").read_text().split("\n") if line.isalpha() and line.islower()
     }
     if "--english" in sys.argv:
-        print("# Made by scripts/vocabulary/build.py: words of SCOWL that are no API words. One a line, lower case.")
-        print("\n".join(list_english(dictionary)))
+        print("# Made by scripts/vocabulary/build.py: words of SCOWL and of programs, no API words. One a line.")
+        print("\n".join(list_english(dictionary | list_program_words())))
         return
     words = Words()
     read_aws(root, words)

@@ -72,6 +72,8 @@ class ContentReader:
                     figures.time_unix_ns,
                     answer,
                     partial(_decode_body, call) if call is not None else None,
+                    head.host,
+                    (exchange.ends.local_address, exchange.ends.local_port),
                 )
             )
         return Contents(head.content_type, response_content_type, body, payload)

@@ -53,7 +53,7 @@ STREAM_RECORD: Final = np.dtype(
         ("_pad", "u1", (4,)),
     ]
 )
-# Their ring, STREAM_RECORDS_PAGES of bpf/http2_match.h: 32,768 calls. Past half of it nothing is matched.
+# Their ring: 32,768 calls. Past half of it nothing is matched.
 STREAM_RECORDS_BYTES: Final = 2 << 20
 MATCHED_STREAMS: Final = 32  # Of a connection that wait at once, each at the place of its number.
 MESSAGES_UNCOUNTED: Final = 0xFFFF

@@ -5,9 +5,10 @@ sensor/ebpf/bpf with bcc and writes an `Image` to standard output. LLVM's 130 MB
 The sensor's own process does not import bcc.
 
 An `Image` holds the instructions of each program and the attributes of each map. The sensor loads it now and at every
-later start. Map references in the instructions are numbers of maps in the image, which become file descriptors. Storage
-maps of sockets need a BTF type of their value's size, which is made by hand here. Sources: include/uapi/linux/bpf.h,
-Documentation/bpf/btf.rst.
+later start. It is the same for every node with this kind of processor: what depends on the kernel or on settings is
+written into the instructions and maps when they are loaded (`fill_image`; bpf/constants.h). Map references in the
+instructions are numbers of maps in the image, which become file descriptors. Storage maps of sockets need a BTF type of
+their value's size, which is made by hand here. Sources: include/uapi/linux/bpf.h, Documentation/bpf/btf.rst.
 
 `ImageCache` keeps images between starts: compiling takes seconds, reading one takes milliseconds. A file name holds a
 digest of the sources, stub headers, build constants and the compiler's own file. Whoever may write to the directory may
@@ -34,6 +35,7 @@ from typing import Final
 
 import msgspec
 
+from sensor.ebpf.abi import STREAM_RECORDS_BYTES
 from sensor.ebpf.bpf_syscall import create_object, read_info
 from sensor.ebpf.http1_states import defines
 
@@ -56,6 +58,9 @@ _LOG_BYTES: Final = 1 << 16
 # them: what shares the node waits less, and the start takes little longer.
 _LOADERS_MAX: Final = 2
 NICENESS = 10
+_LOAD_64_BITS: Final = 0x18  # BPF_LD | BPF_IMM | BPF_DW: two instructions, each with half of the number.
+_PSEUDO_MAP_FD: Final = 1  # Of the source register: the number is a map's descriptor.
+_CONSTANT_MARK: Final = 0x41706964  # Upper half of CONSTANT_MARK in bpf/constants.h.
 _BTF_KIND_INT: Final = 1 << 24
 _BTF_KIND_ARRAY: Final = 3 << 24
 
@@ -72,20 +77,24 @@ class MapImage(msgspec.Struct, frozen=True):
 
 
 class ProgramImage(msgspec.Struct, frozen=True):
-    """One program. `maps`: (offset of an instruction in bytes, number of the map it names)."""
+    """One program. `maps`: (offset of an instruction in bytes, number of the map it names); `constants`: (offset,
+    number of the constant it loads)."""
 
     name: str
     instructions: bytes
     maps: list[tuple[int, int]]
     kind: int = PROG_TYPE_CGROUP_SKB  # `enum bpf_prog_type`.
+    constants: list[tuple[int, int]] = []
 
 
 class Image(msgspec.Struct, frozen=True):
-    """Everything that is loaded. Programs named in `tail_calls` are wired into the first program array, in order."""
+    """Everything that is loaded. Programs named in `tail_calls` are wired into the first program array, in order.
+    `constants` are names by number."""
 
     maps: list[MapImage]
     programs: list[ProgramImage]
     tail_calls: list[str]
+    constants: list[str] = []
 
 
 class ImageError(RuntimeError):
@@ -220,15 +229,24 @@ def describe_program(
     name: str, instructions: bytes, maps: dict[int, int], kind: int = PROG_TYPE_CGROUP_SKB
 ) -> ProgramImage:
     """A program as it was compiled against maps with these fds; `maps` gives each fd's number in the image."""
-    places = []
-    for offset in range(0, len(instructions), INSTRUCTION_BYTES):
-        code, registers, _, immediate = struct.unpack_from("<BBhi", instructions, offset)
-        if code == 0x18 and registers >> 4 == 1:  # BPF_LD | BPF_IMM | BPF_DW with BPF_PSEUDO_MAP_FD.
-            places.append((offset, maps[immediate]))
-    return ProgramImage(name, instructions, places, kind)
+    places, constants = [], []
+    offset = 0
+    while offset < len(instructions):
+        code, registers, _, low, _, high = struct.unpack_from("<BBhiii", instructions.ljust(offset + 16, b"\0"), offset)
+        if code != _LOAD_64_BITS:
+            offset += INSTRUCTION_BYTES
+            continue
+        if registers >> 4 == _PSEUDO_MAP_FD:
+            places.append((offset, maps[low]))
+        elif not registers >> 4 and high == _CONSTANT_MARK:
+            constants.append((offset, low))
+        offset += 2 * INSTRUCTION_BYTES
+    return ProgramImage(name, instructions, places, kind, constants)
 
 
 BPF_DIRECTORY = Path(__file__).resolve().parent / "bpf"
+# The ring of HTTP/2: some 40,000 events, two seconds of 10,000 calls a second.
+FRAMES_BYTES: Final = 8 << 20
 # Order of `enum program` in bpf/conn.h.
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
@@ -247,12 +265,14 @@ MAPS = (
 
 
 class Build(msgspec.Struct, frozen=True):
-    """All that decides what the compiler makes."""
+    """All that decides what the compiler makes, and then what is loaded of it."""
 
     source: str  # A file of sensor/ebpf/bpf.
     flags: list[str]
     programs: dict[str, int]  # Type by name (`enum bpf_prog_type`).
     tail_calls: list[str] = []  # Of them, in the order of the program array.
+    constants: dict[str, int] = {}  # Of this node; the compiler gets the names alone (bpf/constants.h).
+    rings: dict[str, int] = {}  # Bytes of each ring buffer: powers of two of at least a page.
 
 
 def read_source(name: str = "http1.c", seen: set[str] | None = None) -> str:
@@ -269,25 +289,29 @@ def read_source(name: str = "http1.c", seen: set[str] | None = None) -> str:
     return "".join(lines)
 
 
-def compile_flags(ring_pages: int, records_pages: int, is_loopback_local: bool) -> list[str]:
-    """Build constants; nothing is replaced in the text."""
-    return [
-        *defines(),
-        f"-DRING_PAGES={ring_pages}",
-        f"-DRECORDS_PAGES={records_pages}",
-        f"-DLOOPBACK_IS_LOCAL={int(is_loopback_local)}",
-        f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
-        "-Wno-everything",
-    ]
-
-
-def build_http1(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Build:
-    """The programs on a cgroup's packets."""
+def build_http1(ring_bytes: int, records_bytes: int, is_loopback_local: bool) -> Build:
+    """The programs on a cgroup's packets, with rings of these sizes for heads and for records."""
     return Build(
         source="http1.c",
-        flags=compile_flags(ring_pages, records_pages, is_loopback_local),
+        flags=[
+            *defines(),
+            f"-DFRAMES_BYTES={FRAMES_BYTES}",
+            f"-DSTREAM_RECORDS_BYTES={STREAM_RECORDS_BYTES}",
+            "-Wno-everything",
+        ],
         programs=dict.fromkeys(TAIL_CALLS, PROG_TYPE_CGROUP_SKB),
         tail_calls=list(TAIL_CALLS),
+        constants={
+            "RING_BYTES": ring_bytes,
+            "RECORDS_BYTES": records_bytes,
+            "LOOPBACK_IS_LOCAL": int(is_loopback_local),
+        },
+        rings={
+            "events": ring_bytes,
+            "records": records_bytes,
+            "frames": FRAMES_BYTES,
+            "stream_records": STREAM_RECORDS_BYTES,
+        },
     )
 
 
@@ -299,7 +323,9 @@ def compile_image(build: Build) -> Image:
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
     from bcc import BPF, lib
 
-    bpf = BPF(text=read_source(build.source), cflags=build.flags)
+    constants = sorted(build.constants)
+    numbered = [f"-D{name}=CONSTANT({number})" for number, name in enumerate(constants)]
+    bpf = BPF(text=read_source(build.source), cflags=[*build.flags, *numbered])
     lib.bpf_table_name.restype = ctypes.c_char_p
     lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -310,7 +336,22 @@ def compile_image(build: Build) -> Image:
         maps=[describe_map(name.decode(), fd) for name, fd in zip(names, fds, strict=True)],
         programs=[describe_program(name, bpf.dump_func(name), numbers, kind) for name, kind in build.programs.items()],
         tail_calls=build.tail_calls,
+        constants=constants,
     )
+
+
+def fill_image(image: Image, build: Build) -> Image:
+    """What is loaded on this node: with the constants and the sizes of the rings of `build`."""
+    values = [build.constants[name].to_bytes(8, "little") for name in image.constants]
+    programs = []
+    for program in image.programs:
+        code = bytearray(program.instructions)
+        for offset, number in program.constants:
+            code[offset + 4 : offset + 8] = values[number][:4]
+            code[offset + 12 : offset + 16] = values[number][4:]
+        programs.append(msgspec.structs.replace(program, instructions=bytes(code), constants=[]))
+    maps = [msgspec.structs.replace(one, max_entries=build.rings.get(one.name, one.max_entries)) for one in image.maps]
+    return msgspec.structs.replace(image, maps=maps, programs=programs, constants=[])
 
 
 def main() -> int:
@@ -383,6 +424,30 @@ class ImageCache:
                 (self._directory / (digest + _SUFFIX)).unlink()
 
 
+# Images that came with the package (scripts/compile), for machines without a compiler.
+SHIPPED_DIRECTORY: Final = Path(__file__).resolve().parent / "images"
+_SHIPPED: Final = "shipped"  # In place of the compiler: whichever made them, they fit these sources.
+
+
+def find_shipped(build: Build) -> Image | None:
+    """The image of a build that came with the package, where one did and fits its sources and this machine."""
+    return ImageCache(SHIPPED_DIRECTORY).find_image(make_digest(build, compiler=_SHIPPED))
+
+
+def has_shipped() -> bool:
+    """Whether the programs on packets came with the package. Those on system calls and TLS then did too."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return find_shipped(build_http1(page, page, is_loopback_local=True)) is not None
+
+
+def ship_image(build: Build, image: Image, machine: str, directory: Path = SHIPPED_DIRECTORY) -> Path:
+    """Keeps an image for the package, for machines of a kind (`uname -m`); the file."""
+    directory.mkdir(exist_ok=True)
+    path = directory / (make_digest(build, machine, _SHIPPED) + _SUFFIX)
+    path.write_bytes(msgspec.msgpack.encode(image))
+    return path
+
+
 def link_images(kept: Path, place: Path) -> None:
     """Makes `place` a directory with links to the images that are kept in another: a cache there finds them, and keeps
     and drops none of them."""
@@ -391,13 +456,14 @@ def link_images(kept: Path, place: Path) -> None:
         (place / image.name).symlink_to(image.absolute())
 
 
-def make_digest(build: Build, release: str = "") -> str:
-    """Of everything that decides what the compiler makes; `release`: of another kernel than the running one."""
+def make_digest(build: Build, machine: str = "", compiler: str = "") -> str:
+    """Of everything that decides what the compiler makes; by default for this machine, by its own compiler."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(BPF_DIRECTORY.rglob("*.[ch]")):
         digest.update(str(path.relative_to(BPF_DIRECTORY)).encode() + b"\0" + path.read_bytes())
-    digest.update(msgspec.msgpack.encode(build))
-    digest.update(f"{release or os.uname().release} {os.uname().machine} {_find_compiler()}".encode())
+    digest.update(msgspec.msgpack.encode((build.source, build.flags, build.programs, build.tail_calls)))
+    made_by = (machine or os.uname().machine, compiler or _find_compiler())
+    digest.update(msgspec.msgpack.encode((sorted(build.constants), *made_by)))
     return digest.hexdigest()
 
 

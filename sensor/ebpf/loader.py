@@ -27,6 +27,8 @@ from sensor.ebpf.compile import (
     ImageError,
     LoadedImage,
     build_http1,
+    fill_image,
+    find_shipped,
     load_image,
     make_digest,
 )
@@ -39,8 +41,6 @@ COMPILE_TIMEOUT_SECONDS = 600.0  # Some ten seconds of a processor, of which a b
 # The ring of records: 30,000 calls, while it is looked at every 0.1 to 0.2 s (sensor.agent.wakeup) and read at a
 # quarter of it.
 RECORDS_BYTES: Final = 4 << 20
-# The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 40,000 events, two seconds of 10,000 calls a second.
-FRAMES_BYTES: Final = 8 << 20
 # Programs that only a sensor calls which enforces.
 GUARDS: Final = ("guard", "guard_streams")
 # Programs without which the others work, should a kernel refuse one, and what is the worse for it.
@@ -148,23 +148,30 @@ def _lift_memory_limit() -> None:
 def load_build(
     build: Build, cache_directory: Path | None, wire: Callable[[Image], LoadedImage] = load_image
 ) -> LoadedImage:
-    """The programs and maps of a build, compiled or from the cache; `wire` loads an image and fills what its programs
-    need from the start. Raises LoadError."""
+    """The programs and maps of a build: of the image that came with the package, from the cache, or compiled. `wire`
+    loads an image and fills what its programs need from the start. Raises LoadError."""
     _lift_memory_limit()
+    shipped = find_shipped(build)
+    if shipped is not None:
+        return _load_image(shipped, build, wire)
     digest, cache = make_digest(build), ImageCache(cache_directory)
     image = cache.find_image(digest)
     if image is not None:
         try:
-            return wire(image)
+            return wire(fill_image(image, build))
         except ImageError:
             cache.drop_image(digest)
     image = compile_build(build)
-    try:
-        loaded = wire(image)
-    except ImageError as error:
-        raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
+    loaded = _load_image(image, build, wire)
     cache.keep_image(digest, image)
     return loaded
+
+
+def _load_image(image: Image, build: Build, wire: Callable[[Image], LoadedImage]) -> LoadedImage:
+    try:
+        return wire(fill_image(image, build))
+    except ImageError as error:
+        raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
 
 
 def _load_without(image: Image, left_out: Sequence[str]) -> LoadedImage:
@@ -213,9 +220,8 @@ def load_program(
         raise LoadError(
             f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}; name a directory of cgroup v2"
         ) from error
-    page = os.sysconf("SC_PAGE_SIZE")
     try:
-        build = build_http1(ring_bytes // page, records_bytes // page, is_root_cgroup)
+        build = build_http1(ring_bytes, records_bytes, is_root_cgroup)
         loaded = load_build(build, cache_directory, partial(_wire, is_enforcing=is_enforcing))
     except BaseException:
         os.close(cgroup)

@@ -1,15 +1,13 @@
-"""Loads bpf/syscalls.c with build constants of the running kernel, and attaches it to raw tracepoints.
+"""Loads bpf/syscalls.c with constants of the running kernel, and attaches it to raw tracepoints.
 
 Raw tracepoints (BPF_RAW_TRACEPOINT_OPEN, Linux 4.17) need neither a cgroup nor tracefs. Nothing is pinned: when the
 sensor ends, by whatever means, the kernel detaches everything.
 
 The programs follow the kernel's tables from a descriptor to a socket. The offsets of these fields come from the
 kernel's own type information (Documentation/bpf/btf.rst), so no kernel headers are needed. The file has 5 MB and is
-walked once, in some 50 ms. The parent reads it together with the numbers of system calls. So the compiling child gets
-text only.
+walked once, in some 50 ms.
 """
 
-import os
 import platform
 import struct
 from collections.abc import Mapping
@@ -145,28 +143,78 @@ _FIELDS: Final = {
 # struct sock_begin in bpf/syscall_socket.h: these fields must follow each other at these places.
 _BEGIN: Final = {"skc_daddr": 0, "skc_rcv_saddr": 4, "skc_hash": 8, "skc_dport": 12, "skc_num": 14, "skc_family": 16}
 
-# arch/x86/entry/syscalls/syscall_64.tbl; MSG_PEEK of include/linux/socket.h; the code segment of 32-bit programs,
-# arch/x86/include/asm/segment.h.
-_X86_64: Final = {
-    "NR_READ": 0,
-    "NR_WRITE": 1,
-    "NR_READV": 19,
-    "NR_WRITEV": 20,
-    "NR_SENDFILE": 40,
-    "NR_SENDTO": 44,
-    "NR_RECVFROM": 45,
-    "NR_SENDMSG": 46,
-    "NR_RECVMSG": 47,
-    "NR_SPLICE": 275,
-    "MSG_PEEK": 2,
-    "COMPAT_CS": 0x23,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Registers:
+    """How system calls of one architecture are read at their end, when their result has replaced a register."""
+
+    numbers: Mapping[str, int]  # Of the system calls, those above the highest but splice are not looked at.
+    fields: Mapping[str, tuple[str, int]]  # Constant: (field of struct pt_regs, bytes behind its beginning).
+    mode_mask: int  # Bits of O_MODE that say whether a program is one of 32 bits,
+    mode_compat: int  # and what they are then.
+
+
+# Sources: arch/x86/entry/syscalls/syscall_64.tbl, arch/x86/include/asm/segment.h (code segment of 32-bit programs);
+# include/uapi/asm-generic/unistd.h, arch/arm64/include/uapi/asm/ptrace.h (PSR_MODE32_BIT).
+_REGISTERS: Final = {
+    "x86_64": _Registers(
+        numbers={
+            "NR_READ": 0,
+            "NR_WRITE": 1,
+            "NR_READV": 19,
+            "NR_WRITEV": 20,
+            "NR_SENDFILE": 40,
+            "NR_SENDTO": 44,
+            "NR_RECVFROM": 45,
+            "NR_SENDMSG": 46,
+            "NR_RECVMSG": 47,
+            "NR_SPLICE": 275,
+        },
+        fields={
+            "O_CALL_NUMBER": ("orig_ax", 0),
+            "O_ARGUMENT_0": ("di", 0),
+            "O_ARGUMENT_1": ("si", 0),
+            "O_ARGUMENT_2": ("dx", 0),
+            "O_ARGUMENT_3": ("r10", 0),
+            "O_MODE": ("cs", 0),
+        },
+        mode_mask=0xFFFF,
+        mode_compat=0x23,
+    ),
+    "aarch64": _Registers(
+        numbers={
+            "NR_READ": 63,
+            "NR_WRITE": 64,
+            "NR_READV": 65,
+            "NR_WRITEV": 66,
+            "NR_SENDFILE": 71,
+            "NR_SPLICE": 76,
+            "NR_SENDTO": 206,
+            "NR_RECVFROM": 207,
+            "NR_SENDMSG": 211,
+            "NR_RECVMSG": 212,
+        },
+        fields={
+            "O_CALL_NUMBER": ("syscallno", 0),
+            "O_ARGUMENT_0": ("orig_x0", 0),
+            "O_ARGUMENT_1": ("regs", 8),
+            "O_ARGUMENT_2": ("regs", 16),
+            "O_ARGUMENT_3": ("regs", 24),
+            "O_MODE": ("pstate", 0),
+        },
+        mode_mask=0x10,
+        mode_compat=0x10,
+    ),
 }
+_MSG_PEEK: Final = 2  # include/linux/socket.h
 
 
-def syscall_flags(btf: Btf) -> list[str]:
-    """-D flags for this kernel. Raises BtfError, which names what it lacks."""
-    if platform.machine() != "x86_64":
-        raise BtfError(f"capture by system calls is written for x86_64 only, and this is {platform.machine()}")
+def find_constants(btf: Btf) -> dict[str, int]:
+    """What the programs have to know of this kernel. Raises BtfError, which names what it lacks."""
+    registers = _REGISTERS.get(platform.machine())
+    if registers is None:
+        known = " and ".join(_REGISTERS)
+        raise BtfError(f"capture by system calls is written for {known}, and this is {platform.machine()}")
     places = {name: btf.find_field(*field) for name, field in _FIELDS.items()}
     begin = places["O_SOCK_BEGIN"][0]
     for field, expected in _BEGIN.items():
@@ -181,8 +229,12 @@ def syscall_flags(btf: Btf) -> list[str]:
         constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestors")[0], 0
     except BtfError:
         constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find_field("cgroup", "ancestor_ids")[0], 1
-    constants |= _X86_64
-    return [f"-D{name}={value}" for name, value in sorted(constants.items())]
+    constants |= {
+        name: btf.find_field("pt_regs", field)[0] + offset for name, (field, offset) in registers.fields.items()
+    }
+    constants |= registers.numbers
+    constants |= {"MODE_MASK": registers.mode_mask, "MODE_COMPAT": registers.mode_compat, "MSG_PEEK": _MSG_PEEK}
+    return constants
 
 
 # Programs of bpf/syscalls.c, named as the tracepoints they are for.
@@ -217,28 +269,32 @@ class ProbeSettings:
     calls_per_second: int = 2_000  # Of each process that are copied; of the node twice as many.
     calls_burst: int = 5_000
 
-    def make_flags(self, *, is_loopback_local: bool) -> list[str]:
-        """-D flags of these settings and of the running kernel's types. Raises LoadError where it has none."""
+    def build(self, source: str, programs: Mapping[str, int], constants: Mapping[str, int]) -> Build:
+        """Programs of one source with these settings, the running kernel's types, and constants of their own. Raises
+        LoadError where the kernel has no types."""
         try:
-            offsets = syscall_flags(Btf.read())
+            found = find_constants(Btf.read())
         except BtfError as error:
             raise LoadError(f"system calls and TLS cannot be read here: {error}") from error
-        return [
-            *offsets,
-            f"-DRING_PAGES={self.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
-            f"-DIS_SCOPED={int(bool(self.scope_id))}",
-            f"-DLOOPBACK_IS_LOCAL={int(is_loopback_local)}",
-            f"-DCALLS_PER_SECOND={self.calls_per_second}",
-            f"-DCALLS_BURST={self.calls_burst}",
-            "-Wno-everything",
-        ]
+        found |= {
+            "IS_SCOPED": int(bool(self.scope_id)),
+            "CALLS_PER_SECOND": self.calls_per_second,
+            "CALLS_BURST": self.calls_burst,
+        }
+        return Build(
+            source=source,
+            flags=["-Wno-everything"],
+            programs=dict(programs),
+            constants={**found, **constants},
+            rings={"events": self.ring_bytes},
+        )
 
 
 def build_syscalls(settings: ProbeSettings) -> Build:
     """The programs on system calls, for the running kernel. Raises LoadError."""
     # The client end of a loopback connection is left to its server end, which is watched too.
-    flags = settings.make_flags(is_loopback_local=not settings.scope_id)
-    return Build(source="syscalls.c", flags=flags, programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT))
+    constants = {"LOOPBACK_IS_LOCAL": int(not settings.scope_id)}
+    return settings.build("syscalls.c", dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT), constants)
 
 
 def set_scope(maps: Mapping[str, int], scope_id: int) -> None:

@@ -189,10 +189,9 @@ def _open_uprobe(path: str, offset: int, program_fd: int) -> int:
 
 def build_tls(settings: ProbeSettings) -> Build:
     """The programs on libraries of TLS, for the running kernel. Raises LoadError."""
-    flags = settings.make_flags(is_loopback_local=False)
-    flags.append(f"-DHAS_COOKIES={int(_read_release() >= FIRST_LINKING)}")
+    constants = {"LOOPBACK_IS_LOCAL": 0, "HAS_COOKIES": int(_read_release() >= FIRST_LINKING)}
     kinds = dict.fromkeys(UPROBES, PROG_TYPE_KPROBE) | dict.fromkeys(SOCKET_TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)
-    return Build(source="tls.c", flags=flags, programs=kinds)
+    return settings.build("tls.c", kinds, constants)
 
 
 def load_tls(settings: ProbeSettings, cache_directory: Path | None = None) -> TlsProgram:

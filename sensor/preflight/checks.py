@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.ebpf.compile import has_shipped
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -63,6 +64,7 @@ class Environment:
     unprivileged_bpf_disabled: int | None
     jit: int | None
     bcc: Bcc
+    has_programs: bool  # The package holds them compiled for this machine, so bcc is not needed.
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
     # The same of a start's own programs, by kernel side; one that was not tried is not in it.
     programs: dict[KernelSide, str] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
         unprivileged_bpf_disabled=_read_number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         jit=_read_number("/proc/sys/net/core/bpf_jit_enable"),
         bcc=Bcc(problem=tried["bcc"], version=tried["bcc_version"], path=tried["bcc_path"]),
+        has_programs=has_shipped(),
         probes={name: tried[name] for name in TRIED_PROBES},
     )
 
@@ -296,7 +299,7 @@ def _check_architecture(environment: Environment) -> Check:
     if environment.machine == "x86_64":
         return _pass("architecture", "x86_64")
     if environment.machine == "aarch64":
-        return _warn("architecture", "aarch64", "The programs are written for it and have not been tested on it.")
+        return _warn("architecture", "aarch64", "Tested in an emulated machine only; TLS is not read.")
     return _fail("architecture", environment.machine, "The sensor runs on x86_64 and aarch64 only.")
 
 
@@ -441,6 +444,8 @@ def _check_ring(environment: Environment) -> Check:
 
 def _check_bcc(environment: Environment) -> Check:
     bcc = environment.bcc
+    if environment.has_programs:
+        return _pass("bcc", "not needed: the package holds the compiled programs")
     if not bcc.problem:
         return _pass("bcc", f"{bcc.version} in {bcc.path}")
     if bcc.problem.startswith("unrelated"):

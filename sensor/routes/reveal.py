@@ -2,7 +2,8 @@
 
 A collector asks for the text of words that it takes for fixed names. It gets those that the server answered as if they
 existed, that callers share (sensor/routes/shared_use.py), and that do not look like values. One caller is enough where
-all parts are words of the dictionary. It also gets names of RPCs that their server knows
+all parts are words of the dictionary, or of the name of the service, which leaves the node anyway, and for the name of
+an API where paths begin (`/gradio_api`). It also gets names of RPCs that their server knows
 (sensor/routes/schema_names.py). It never gets:
 
 - a word right behind `users`, `token` and the like. Its hash is one of that place (`hash_private_word`), so that the
@@ -46,11 +47,16 @@ def hash_private_word(hash_bytes: Callable[[bytes], int], encoded: bytes) -> int
     return hash_bytes(_PRIVATE_MARK + encoded)
 
 
+# How the name of an API ends that is the first segment of its paths.
+_API_NAMES: Final = frozenset(("api", "apis", "graphql", "rest", "rpc"))
+
+
 class _Candidate(msgspec.Struct):
     text: str
     use: SharedUse
     parent: Node  # Where the word was used last.
     is_value: bool = False  # It had too many siblings.
+    is_named: bool = False  # By the service, or as an API.
 
     def __repr__(self) -> str:
         return f"_Candidate(is_value={self.is_value}, text redacted)"
@@ -64,12 +70,14 @@ class Reveal:
         self._candidates: BoundedDict[int, _Candidate] = BoundedDict(MAX_CANDIDATES)
         self.revealed: dict[int, str] = {}
 
-    def observe(self, text: str, word_hash: int, parent: Node, origin: Origin, time_ns: int) -> None:
-        """Notes that a path with this word below `parent` was answered as one that exists."""
+    def observe(self, text: str, word_hash: int, parent: Node, workload: str, origin: Origin, time_ns: int) -> None:
+        """Notes that a service answered a path with this word below `parent` as one that exists."""
         candidate = self._candidates.get(word_hash)
-        if candidate is None:
-            candidate = self._candidates[word_hash] = _Candidate(text, SharedUse(), parent)
-        candidate.parent = parent
+        if candidate is None or candidate.parent is not parent:
+            if candidate is None:
+                candidate = self._candidates[word_hash] = _Candidate(text, SharedUse(), parent)
+            candidate.parent = parent
+            candidate.is_named = candidate.is_named or self._is_named(text, parent, workload)
         candidate.is_value = candidate.is_value or _has_many_words(parent, text)
         candidate.use.note(origin, time_ns)
 
@@ -99,7 +107,12 @@ class Reveal:
         if self._vocabulary.is_dictionary_word(text):
             return True
         is_value = candidate.is_value or _has_many_words(candidate.parent, text)
-        return candidate.use.is_shared and not is_value
+        return (candidate.use.is_shared or candidate.is_named) and not is_value
+
+    def _is_named(self, text: str, parent: Node, workload: str) -> bool:
+        parts = split_word(text)
+        is_api = not parent.segments and len(parts) > 1 and parts[-1] in _API_NAMES
+        return is_api or self._vocabulary.is_dictionary_word(text, split_word(workload))
 
     def __repr__(self) -> str:
         return f"Reveal({len(self._candidates)} candidates, {len(self.revealed)} revealed, texts redacted)"

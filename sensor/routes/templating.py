@@ -185,7 +185,7 @@ class Templater:
                     if is_private_place(place):
                         hashed = self._hash.compute((self._classify(text).value or text).encode("utf-8", "replace"))
                     elif use is not None:
-                        self.reveal.observe(text, hashed, parent, *use)
+                        self.reveal.observe(text, hashed, parent, table.service.workload, *use)
                 else:
                     is_number = segment.kind is SegmentKind.INTEGER and value.isdigit()
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None

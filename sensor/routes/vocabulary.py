@@ -3,12 +3,14 @@
 `Vocabulary`: a segment is an API word if each part of it is in `words/api.txt` or is an inflection of such a word.
 Parts are those of camelCase, snake_case and kebab-case, or two words written as one. A word that is in
 `words/names.txt` (given names and surnames), or is made of such names, is never revealed. `words/english.txt` has the
-other words of a small English dictionary: they are no API words, but say nothing of who uses them. scripts/vocabulary
-makes these files. `words/private_places.txt` and `words/secret_places.txt` have the names of segments behind which no
-word is revealed; behind those of the second, an API word has to be one of `words/public_words.txt`.
+other words of a small English dictionary, and of programs: they are no API words, but say nothing of who uses them.
+scripts/vocabulary makes these files. `words/private_places.txt` and `words/secret_places.txt` have the names of
+segments behind which no word is revealed; behind those of the second, an API word has to be one of
+`words/public_words.txt`.
 """
 
 import re
+from collections.abc import Collection
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
@@ -68,11 +70,12 @@ class Vocabulary:
         digits = next((part for part in parts if part.isdigit()), "")
         return len(digits) <= 2 and all(self._is_known(part) for part in letters)
 
-    def is_dictionary_word(self, text: str) -> bool:
-        """Whether `text` is made of few API words and words of the dictionary, and holds no number."""
+    def is_dictionary_word(self, text: str, others: Collection[str] = ()) -> bool:
+        """Whether `text` is made of few API words, words of the dictionary and `others`, and holds no number."""
         parts = split_word(text)
         return 0 < len(parts) <= MAX_DICTIONARY_PARTS and all(
-            len(part) > 1 and (self._is_known(part) or is_inflected(part, self._english)) for part in parts
+            len(part) > 1 and (part in others or self._is_known(part) or is_inflected(part, self._english))
+            for part in parts
         )
 
     def is_name(self, text: str) -> bool:

@@ -306,7 +306,7 @@ def _parse_text(text: str) -> _Container | None:
     if len(text) > EMBEDDED_CHARACTERS_MAX or text[-1] not in "}]":
         return None
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(str(text))  # The decoder refuses subclasses of str, such as `Text`.
     except (ValueError, RecursionError):
         return None
     return value if value and isinstance(value, dict | list) else None

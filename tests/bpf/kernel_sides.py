@@ -5,7 +5,6 @@ Nothing is kept and no kept image is read. Prints an `Outcome` as JSON.
 """
 
 import json
-import os
 import shutil
 import struct
 import sys
@@ -81,9 +80,8 @@ def _run_tls(cgroup: Path, images: Path, *, settings: ProbeSettings) -> None:
 
 
 def _describe_packets(*, is_root_cgroup: bool) -> KernelSide:
-    pages = RING_BYTES // os.sysconf("SC_PAGE_SIZE")
     return KernelSide(
-        build=partial(build_http1, pages, pages, is_root_cgroup),
+        build=partial(build_http1, RING_BYTES, RING_BYTES, is_root_cgroup),
         run=partial(_run_packets, is_root_cgroup=is_root_cgroup),
     )
 

@@ -12,7 +12,7 @@ from scripts.vm.images import find_images
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import Counter
-from sensor.ebpf.loader import FRAMES_BYTES
+from sensor.ebpf.compile import FRAMES_BYTES
 from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.heads import UNKNOWN_PATH
 from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole

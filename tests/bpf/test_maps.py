@@ -36,7 +36,7 @@ def test_names_are_an_array(capture: PacketCapture) -> None:
 def test_maps_of_128_processors_stay_small() -> None:
     """What there is once for each possible processor, and no map else, grows with the machine."""
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    image = compile_build(build_http1(64, 64, True))
+    image = compile_build(build_http1(1 << 18, 1 << 18, True))
     per_processor = sum(
         (one.value_size + 7) // 8 * 8 * one.max_entries for one in image.maps if one.kind in PER_CPU_KINDS
     )

@@ -61,7 +61,9 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
     header.write_text("#include <linux/bpf.h>\n")
     source = Path(__file__).with_name("packet_harness.c")
     flags = ("-O1", "-w", "-fno-strict-aliasing", f"-I{directory}", f"-I{BPF_DIRECTORY}")
-    subprocess.run([compiler, *flags, *describe_build().flags, "-o", harness, source], check=True)
+    build = describe_build()
+    constants = [f"-D{name}={value}" for name, value in build.constants.items()]
+    subprocess.run([compiler, *flags, *build.flags, *constants, "-o", harness, source], check=True)
 
     def run(packets: list[Packet]) -> Outcome:
         data = b"".join(struct.pack("<3I", way, flags, len(payload)) + payload for way, flags, payload in packets)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from scripts.vm.architecture import select_lock
 from scripts.vm.initramfs import _entry
 from scripts.vm.package import _split, choose_package
 from scripts.vm.steps import MARK, collect_counts, render_table
@@ -17,6 +18,9 @@ linux-image-6.12.117+deb13-rt-amd64 - Linux 6.12 for 64-bit PCs (signed), PREEMP
 linux-image-6.12.117+deb13-amd64-unsigned - Linux 6.12 for 64-bit PCs
 linux-image-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
 linux-binary-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
+linux-image-6.12.117+deb13-arm64 - Linux 6.12 for 64-bit ARMv8 machines (signed)
+linux-image-6.12.117+deb13-arm64-16k - Linux 6.12 for 64-bit ARMv8 machines (16k pages) (signed)
+linux-image-6.12.117+deb13-cloud-arm64 - Linux 6.12 for arm64 cloud (signed)
 """
 
 
@@ -33,6 +37,18 @@ linux-binary-7.3.4+deb13-amd64 - Linux 7.3.4 for 64-bit PCs
 )
 def test_the_newest_stock_kernel_of_a_version(version: str, package: str | None) -> None:
     assert choose_package(LISTING, version) == package
+
+
+def test_a_kernel_of_another_architecture() -> None:
+    assert choose_package(LISTING, "6.12", "arm64") == "linux-image-6.12.117+deb13-arm64"
+    assert choose_package(LISTING, "6.1", "arm64") is None
+
+
+def test_packages_for_another_machine_are_the_sensors_and_the_tests_by_hash() -> None:
+    names = {line.partition("==")[0] for line in select_lock().splitlines() if line[:1].isalpha()}
+    assert {"grpcio", "numpy", "capstone", "pytest", "pluggy"} <= names
+    assert not {"chdb-core", "fastapi", "ruff", "mypy"} & names
+    assert "--hash=sha256:" in select_lock()
 
 
 def test_a_kernel_in_two_packages() -> None:

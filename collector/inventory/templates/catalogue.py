@@ -12,11 +12,12 @@ order, and a second mapping changes nothing.
 `FormerNames` renames routes of a workload that a node called by a container's id while the API server was away.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from collector.core.budget import check_budget
 from collector.core.kinds import BITS, RPC_BITS, Protocol
@@ -35,7 +36,16 @@ from collector.inventory.templates.mapping import (
     load_edits,
     name_endpoint,
 )
-from collector.inventory.templates.path_trie import PARAMETER, RARE_SHARE, VALUE, Position, RouteEvidence, find_values
+from collector.inventory.templates.path_trie import (
+    PARAMETER,
+    RARE_SHARE,
+    VALUE,
+    Key,
+    Position,
+    RouteEvidence,
+    find_targets,
+    find_values,
+)
 from collector.inventory.templates.whole_paths import fold_whole_paths
 from collector.receiver.reports import FormerName, RevealBook
 from collector.storage.base import Store, StoreError
@@ -106,19 +116,19 @@ def _build(routes: Iterable[RouteEvidence]) -> Position:
     for evidence in routes:
         root.insert(evidence)
     fold_whole_paths(root)
-    _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), is_after_value=False)
+    _merge(root, rare_calls=RARE_SHARE * root.measure_endpoint_calls(), before=None)
     return root
 
 
-def _merge(position: Position, *, rare_calls: float, is_after_value: bool) -> None:
+def _merge(position: Position, *, rare_calls: float, before: Key | None) -> None:
     """Joins the values among the children, then goes down."""
-    values = find_values(position, rare_calls=rare_calls, is_after_value=is_after_value)
-    if values:
-        target = position.children.setdefault(VALUE, Position())
-        for key in sorted(values):
-            target.absorb(position.children.pop(key))
+    values = find_values(position, rare_calls=rare_calls, before=before)
+    targets = find_targets(values)
+    for key in sorted(values):
+        source = position.children.pop(key)
+        position.children.setdefault(targets.get(key, VALUE), Position()).absorb(source)
     for key, child in position.children.items():
-        _merge(child, rare_calls=rare_calls, is_after_value=key == VALUE)
+        _merge(child, rare_calls=rare_calls, before=key)
 
 
 def _has_trailing_slash(routes: Sequence[RouteEvidence], method: str) -> bool:
@@ -171,10 +181,14 @@ ROUTES_LIMIT = 100_000
 
 # Of SOAP only samples know.
 _CALLS: Final = f"""
-SELECT route_id, sum(calls), sum(success_calls), bitOr(groupBitOr(protocols), if(
+SELECT route_id, sum(calls), sum(success_calls), max(success_content_type), bitOr(groupBitOr(protocols), if(
     route_id IN (SELECT route_id FROM operation_samples WHERE protocol = 'soap'), {BITS[Protocol.SOAP]}, 0
 )) FROM routes_day GROUP BY route_id"""
 _RESPONSE_BODY: Final = 5  # The wire's SchemaPart.
+# Media types of documents without named fields: of these the head says as much as the body, which may not be read.
+_WITHOUT_FIELDS: Final = re.compile(
+    r"text/(?!.*(?:json|xml|yaml|event-stream))|image/(?!svg)|audio/|video/|font/|application/(?:octet-stream|pdf|zip|gzip)\Z"
+)
 # Of the outermost object, or of the objects of an outermost list. `fields` is as collector/schemas/merging.py reads it.
 _ANSWERS: Final = f"""
 SELECT route_id, arrayStringConcat(arraySort(groupUniqArray(answer)), ' ') FROM (
@@ -186,6 +200,22 @@ SELECT route_id, arrayStringConcat(arraySort(groupUniqArray(answer)), ' ') FROM 
 ) GROUP BY route_id"""
 
 Home = tuple[Service, str]  # Routes of one service and host are siblings.
+
+
+class RouteTotals(NamedTuple):
+    """What all callers did on one route."""
+
+    calls: int = 0
+    served_calls: int = 0  # 2xx.
+    content_type: str = ""  # Of what was answered 2xx.
+    protocols: int = 0  # Bits.
+
+    def show_answer(self) -> str:
+        """What the heads show of an answer, where its body has no fields."""
+        return f"{self.content_type} " if _WITHOUT_FIELDS.match(self.content_type) else ""
+
+
+_NO_TOTALS: Final = RouteTotals()
 
 
 class Catalogue:
@@ -273,13 +303,13 @@ class Catalogue:
             evidence = [
                 RouteEvidence(
                     route=route,
-                    calls=total,
-                    served_calls=served,
-                    is_rpc=bool(protocols & _NAMED_BITS),
-                    answer=answers.get(route.route_id, ""),
+                    calls=totals.calls,
+                    served_calls=totals.served_calls,
+                    is_rpc=bool(totals.protocols & _NAMED_BITS),
+                    answer=answers.get(route.route_id) or totals.show_answer(),
                 )
                 for route in routes
-                for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
+                for totals in (calls.get(route.route_id, _NO_TOTALS),)
             ]
             learned = map_endpoints(evidence, self._mapping.words)
             moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
@@ -324,9 +354,7 @@ class Catalogue:
                 self.changes += 1
         return len(moved)
 
-    def _select_siblings(
-        self, homes: set[Home] | None, calls: Mapping[int, tuple[int, int, int]]
-    ) -> dict[Home, list[Route]]:
+    def _select_siblings(self, homes: set[Home] | None, calls: Mapping[int, RouteTotals]) -> dict[Home, list[Route]]:
         """All routes of these homes, or of all; then it is looked anew which hosts are one."""
         condition, parameters = "1", dict[str, Any]()
         if homes is not None:
@@ -337,7 +365,7 @@ class Catalogue:
                 parameters["hosts"] = sorted({host for _, host in homes}) + self._hosts.list_raw(h for _, h in homes)
         raw = self._select_raw(condition, parameters)
         if homes is None:
-            served = [route for route in raw if calls.get(route.route_id, (0, 0, 0))[1]]
+            served = [route for route in raw if calls.get(route.route_id, _NO_TOTALS).served_calls]
             with self._lock:
                 self._hosts.learn(served)
         siblings: dict[Home, list[Route]] = defaultdict(list)
@@ -347,10 +375,9 @@ class Catalogue:
                 siblings[home].append(route)
         return siblings
 
-    def _count_calls(self) -> dict[int, tuple[int, int, int]]:
-        """(calls, those answered 2xx, bits of their protocols) by route, as far back as they are kept."""
-        rows = self._store.query(_CALLS)
-        return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+    def _count_calls(self) -> dict[int, RouteTotals]:
+        """By route, as far back as they are kept."""
+        return {int(row[0]): RouteTotals(*row[1:]) for row in self._store.query(_CALLS)}
 
     def _read_answers(self, siblings: Mapping[Home, Sequence[Route]] | None) -> dict[int, str]:
         """What these routes answer with 2xx, or all: media types, and the names of the fields of a document."""

@@ -14,7 +14,7 @@ The thresholds were chosen on the traffic of 152 published API descriptions with
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +63,7 @@ class Position:
             node.calls += evidence.calls
             node.served += evidence.served_calls
             node.is_counted = node.is_counted or segment.kind == PARAMETER
-            node = node.children.setdefault(_key(segment), Position())
+            node = node.children.setdefault(find_key(segment), Position())
             node.kinds[segment.kind] = node.kinds.get(segment.kind, 0) + evidence.calls
         node.calls += evidence.calls
         node.served += evidence.served_calls
@@ -162,7 +162,8 @@ class Position:
         return calls / endpoints if endpoints else 0.0
 
 
-def _key(segment: Segment) -> Key:
+def find_key(segment: Segment) -> Key:
+    """Which child of a position a segment leads to."""
     if segment.kind == LITERAL:
         return (LITERAL, segment.text, 0)
     return (WORD, "", segment.hash) if segment.kind == WORD else VALUE
@@ -191,6 +192,7 @@ MIN_POPULAR_WORDS: Final = 8
 RARE_SHARE: Final = 0.25
 # So many words with the same literals below them are values, however often each is called.
 MIN_ALIKE_WORDS: Final = 4
+MIN_ALIKE_WORDS_AFTER_VERSION: Final = 8
 MIN_ALIKE_SHARE: Final = 0.7
 MIN_ALIKE_ANSWERS: Final = 2
 MIN_AGREEING_SHARE: Final = 0.8  # An error page among the answers of one is no difference.
@@ -199,9 +201,10 @@ MIN_OWN_NAMES: Final = 3
 MAX_SHARED_NAMES: Final = 0.34
 # From so many different file extensions on, `{}.ext` siblings are one parameter.
 MIN_EXTENSIONS: Final = 3
+MIN_STEMS: Final = 2  # Names with and without a format.
 # So many siblings that differ in a number only are values, however small the number.
 MIN_NUMBERED: Final = 8
-MIN_NUMBERED_WRITTEN: Final = 3  # Where clients make or delete each of them.
+MIN_NUMBERED_NAMES: Final = 3  # Of files, and where clients make or delete each of them.
 CODE_CHARACTERS_MAX: Final = 3
 # So many API words that clients make or change by name are values: beside values, or as all of a collection ...
 MIN_WRITTEN: Final = 4
@@ -213,6 +216,9 @@ MIN_WRITTEN_ALIKE: Final = 2
 _WRITES: Final = frozenset(("PUT", "PATCH", "DELETE", "MKCOL", "MKCALENDAR", "PROPPATCH"))
 # So many with the same answers are values, if nothing else is at their position ...
 MIN_TWINS: Final = 3
+# So many with nothing below them are values where all have the same methods, so many, and the same answers.
+MIN_SAME: Final = 8
+MIN_SAME_METHODS: Final = 2
 # ... or with very much below them, or, if more, with so much.
 MANY_TWIN_FORMS: Final = 6
 MIN_TWIN_FORMS: Final = 3
@@ -220,6 +226,7 @@ MIN_TWIN_FORMS: Final = 3
 MIN_ANSWER_FIELDS: Final = 6
 _DIGITS: Final = re.compile(r"[0-9]+")
 _VERSION: Final = re.compile(r"[vV][0-9.]+")
+_API_VERSION: Final = re.compile(r"[vV]?[0-9]+(?:\.[0-9]+)*")
 
 _EXTENSION: Final = re.compile(r".*\.([A-Za-z][A-Za-z0-9]{1,5})\Z")
 # Extensions that say in which format an API answers.
@@ -239,22 +246,38 @@ def is_file(key: Key) -> bool:
     return match is not None and match[1].lower() not in _FORMATS
 
 
-def find_values(position: Position, *, rare_calls: float, is_after_value: bool) -> list[Key]:
+def find_targets(values: Collection[Key]) -> dict[Key, Key]:
+    """Where the values of a position go that do not go to VALUE: names with a format (`roads.json`) beside the same
+    names without it are an endpoint of their own, `{}.json`."""
+    patterns: dict[Key, list[Key]] = defaultdict(list)
+    for key in values:
+        match = _EXTENSION.match(key[1]) if key[0] == LITERAL and "{}" not in key[1] else None
+        if match is not None and match[1].lower() in _FORMATS:
+            patterns[LITERAL, f"{{}}.{match[1]}", 0].append(key)
+    return {
+        key: pattern
+        for pattern, keys in patterns.items()
+        if pattern not in values and sum((LITERAL, key[1].rpartition(".")[0], 0) in values for key in keys) >= MIN_STEMS
+        for key in keys
+    }
+
+
+def find_values(position: Position, *, rare_calls: float, before: Key | None) -> list[Key]:
     """Named children of `position` that are values of one parameter, each once.
 
-    `rare_calls` is a number of calls below which a literal of this service would be an odd endpoint; `is_after_value`
-    says that the segment before is a parameter itself.
+    `rare_calls` is a number of calls below which a literal of this service would be an odd endpoint; `before` is the
+    segment that leads to the position.
     """
     words = [(key, child) for key, child in position.children.items() if key[0] == WORD and child.served]
     literals = [(key, child) for key, child in position.children.items() if key[0] == LITERAL and child.served]
     values: list[Key] = []
     if words:
-        values = _find_words(position, words, is_after_value)
+        values = _find_words(position, words, before)
         if values:
-            values += _find_joining(position, words, literals, values, 0.0 if is_after_value else rare_calls)
+            values += _find_joining(position, words, literals, values, 0.0 if before == VALUE else rare_calls)
     values += _find_numbers(position, literals)
     values += _find_numbered(position)
-    values += _find_written(position, words + literals, is_after_value)
+    values += _find_written(position, words + literals, before)
     values += _find_twins(words + literals)
     values += _find_files(literals, len(words))
     return list(dict.fromkeys(values))
@@ -269,23 +292,30 @@ class _WordSet:
     is_beside: bool  # Values like those of the parameter beside them.
 
 
-def _describe(words: _Children, shapes: Position | None, is_after_value: bool) -> _WordSet:
+def _describe(words: _Children, shapes: Position | None, before: Key | None) -> _WordSet:
     calls = sum(child.calls for _, child in words)
     mean = calls / len(words)
     thin_share = sum(child.calls <= THIN_CALLS for _, child in words) / len(words)
     is_spread = mean < MAX_MEAN_CALLS or thin_share >= MIN_THIN_SHARE
-    least = MIN_OPEN_WORDS_AFTER_VALUE if is_after_value else MIN_OPEN_WORDS
+    least = MIN_OPEN_WORDS_AFTER_VALUE if before == VALUE else MIN_OPEN_WORDS
+    is_version = _is_version(before)
     return _WordSet(
-        is_open=len(words) >= least and is_spread,
-        is_thin=len(words) >= MIN_THIN_WORDS and thin_share >= MOSTLY_THIN_SHARE and not is_after_value,
+        is_open=len(words) >= least and is_spread and not is_version,
+        is_thin=len(words) >= MIN_THIN_WORDS and thin_share >= MOSTLY_THIN_SHARE and before != VALUE and not is_version,
         is_beside=shapes is not None and (is_spread or calls <= MAX_BESIDE_SHARE * shapes.calls),
     )
 
 
-def _find_words(position: Position, words: _Children, is_after_value: bool) -> list[Key]:
+def _is_version(key: Key | None) -> bool:
+    """Whether a segment is the version of an API: the names of its resources follow, however few call each."""
+    return key is not None and key[0] == LITERAL and _API_VERSION.fullmatch(key[1]) is not None
+
+
+def _find_words(position: Position, words: _Children, before: Key | None) -> list[Key]:
     """Words that are values; empty where they are names."""
-    told = _describe(words, position.children.get(VALUE), is_after_value)
-    is_alike = len(words) >= MIN_ALIKE_WORDS and _are_alike(words)
+    told = _describe(words, position.children.get(VALUE), before)
+    least = MIN_ALIKE_WORDS_AFTER_VERSION if _is_version(before) else MIN_ALIKE_WORDS
+    is_alike = len(words) >= least and _are_alike(words)
     if not (position.is_counted or told.is_open or told.is_thin or told.is_beside or is_alike):
         return []
     values = [key for key in position.children if key[0] == WORD]
@@ -339,8 +369,8 @@ def _find_numbers(position: Position, literals: _Children) -> list[Key]:
 
 
 def _find_numbered(position: Position) -> list[Key]:
-    """Siblings that differ in a number only (`user-0` .. `user-7`), and short codes (`b4`, `e9`), however they were
-    answered."""
+    """Siblings that differ in a number only (`user-0` .. `user-7`, `run-1.log`), and short codes (`b4`, `e9`), however
+    they were answered."""
     groups: dict[str, list[Key]] = defaultdict(list)
     for key in position.children:
         text = key[1]
@@ -348,12 +378,12 @@ def _find_numbered(position: Position) -> list[Key]:
             groups["" if len(text) <= CODE_CHARACTERS_MAX else _DIGITS.sub("{}", text)].append(key)
     values: list[Key] = []
     for group in groups.values():
-        is_written = all(_is_written(position.children[key]) for key in group)
-        values += group if len(group) >= (MIN_NUMBERED_WRITTEN if is_written else MIN_NUMBERED) else []
+        is_named = all(is_file(key) for key in group) or all(_is_written(position.children[key]) for key in group)
+        values += group if len(group) >= (MIN_NUMBERED_NAMES if is_named else MIN_NUMBERED) else []
     return values
 
 
-def _find_written(position: Position, named: _Children, is_after_value: bool) -> list[Key]:
+def _find_written(position: Position, named: _Children, before: Key | None) -> list[Key]:
     """Words that clients make, change or delete by their name, in the same way: they chose the names.
 
     What is below a parameter may be a part of it that is replaced or deleted as a whole. Elsewhere they are values if
@@ -372,7 +402,7 @@ def _find_written(position: Position, named: _Children, is_after_value: bool) ->
     if len(alike) >= max(MIN_WRITTEN_ALIKE, least):
         return alike
     is_deleted = any("DELETE" in child.list_served_methods() for _, child in bare)
-    is_collection = is_deleted and not is_after_value and bool(position.list_served_methods())
+    is_collection = is_deleted and before != VALUE and bool(position.list_served_methods())
     return [key for key, _ in bare] if is_collection and len(bare) >= max(MIN_WRITTEN, least) else []
 
 
@@ -396,7 +426,23 @@ def _find_twins(named: _Children) -> list[Key]:
         if not child.children:
             for answer in child.list_rich_answers():
                 answers[answer].append(key)
-    return values + [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+    values += [key for keys in answers.values() if len(keys) >= MIN_ALIKE_WORDS for key in keys]
+    return values or _find_same(named)
+
+
+def _find_same(named: _Children) -> list[Key]:
+    """All names of a position where there are many, none has anything below it, and all have the same methods, at least
+    two of them, with the same answers. Pages for people may be different forms."""
+    if len(named) < MIN_SAME or any(child.children for _, child in named):
+        return []
+    answers = [child.find_answers() for _, child in named]
+    methods = named[0][1].list_served_methods()
+    is_same = all(child.list_served_methods() == methods for _, child in named) and all(
+        one == answers[0] for one in answers
+    )
+    is_page = any(answer.startswith("text/html") for answer in answers[0].values())
+    is_known = len(answers[0]) == len(methods) >= MIN_SAME_METHODS
+    return [key for key, _ in named] if is_same and is_known and not is_page else []
 
 
 def _select_agreeing(children: _Children) -> list[Key]:

@@ -1,6 +1,6 @@
 """Finds where a service takes the rest of a path as one value, and folds what is below there into `{path}`.
 
-Three signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
+Four signs are looked for in the trie of a service's routes, from the root down, before single segments are compared:
 
 - **Files.** Most of what is called below a position are files (names with an extension), in several directories. File
   servers, object stores and static content look so. Only children that hold files are folded, so an API beside them
@@ -9,6 +9,8 @@ Three signs are looked for in the trie of a service's routes, from the root down
 - **Names after a path.** The same literals (`manifests`, `blobs`) follow prefixes of different lengths, which are text
   and have nothing else in common. Registries and version control look so. The path is what is before the literal:
   `/v2/{path}/manifests/{reference}`.
+- **The same paths elsewhere.** Most of what is called below a position is also called where the rest is a path by
+  another sign: a program that has files to read and to describe names them in both.
 - **One answer at every depth.** What is answered at a position, with many fields, is answered at several depths below
   it too. Trees of documents look so, as does an endpoint that echoes what it is called with.
 
@@ -22,7 +24,7 @@ from itertools import chain
 from typing import Final
 
 from collector.inventory.naming import LITERAL, PATH, WORD
-from collector.inventory.templates.path_trie import VALUE, Key, Position, is_file
+from collector.inventory.templates.path_trie import VALUE, Key, Position, find_key, is_file
 
 PATH_KEY: Final[Key] = (PATH, "", 0)
 # So many files, in so many directories, are a tree of files ...
@@ -55,6 +57,28 @@ def fold_whole_paths(root: Position) -> None:
         if not _fold_answers(position) and len(position.children) >= CHILDREN_MIN and not _fold_files(position, counts):
             _fold_prefixes(position)
         pending += [child for key, child in position.children.items() if key != PATH_KEY]
+    _fold_known(root)
+
+
+def _fold_known(root: Position) -> None:
+    """Folds where most paths are ones that were folded elsewhere."""
+    folded: set[_Path] = set()
+    others: list[Position] = []
+    pending = [(root, 0)]
+    while pending:
+        position, depth = pending.pop()
+        if PATH_KEY in position.children:
+            routes = (one.route for one in position.children[PATH_KEY].routes if one.served_calls)
+            folded.update(tuple(map(find_key, route.segments[depth:])) for route in routes)
+        elif len(position.children) >= CHILDREN_MIN:
+            others.append(position)
+        pending += [(child, depth + 1) for key, child in position.children.items() if key != PATH_KEY]
+    first = {path[0] for path in folded if path}
+    for position in others:
+        if sum(key in first for key in position.children) >= CHILDREN_MIN:
+            paths = list(_list_paths(position))
+            if sum(path in folded for path in paths) >= max(CHILDREN_MIN, NAMES_SHARE * len(paths)):
+                _fold(position, {key: child for key, child in position.children.items() if key in first})
 
 
 def _count_leaves(position: Position, counts: _Counts) -> tuple[int, int]:

@@ -113,6 +113,7 @@ _SUMMARY = {
     "last_seen": ("max, DateTime('UTC')", "max(m.last_seen)"),
     "calls": ("sum, UInt64", "sum(m.calls)"),
     "success_calls": ("sum, UInt64", f"sumIf(m.calls, {is_success('m')})"),
+    "success_content_type": ("max, String", f"maxIf(m.response_content_type, {is_success('m')})"),
     "client_error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_client_error('m')})"),
     "error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_error('m')})"),
     "authenticated_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND {has_credentials('m.authentication')})"),

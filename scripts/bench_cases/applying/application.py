@@ -29,7 +29,8 @@ class ApplicationError(Exception):
 class Application:
     """One application, and what its own documentation says of its routes.
 
-    drivers/NAME.sh starts it on $PORT in an empty directory, with its programs in the path. drivers/NAME.py calls it.
+    drivers/NAME.sh starts it on $PORT in an empty directory, with its programs in the path; $SECOND_PORT is free too.
+    drivers/NAME.py calls it, and knows both.
     A route is `METHOD /template`: `{name}` is one segment and `{name:path}` the rest. `authentication` has the kind of
     each route that needs credentials, by the API's names; `*` is for all others. `findings` are the pairs (rule, route)
     that a person would accept, `*` for any route; others count as false.
@@ -50,10 +51,11 @@ OPEN_CHANGES: Final = frozenset({("change_without_authentication", "*")})
 
 
 def install(application: Application, root: Path) -> Path:
-    """Its home below `root`; does nothing when it was installed with the same packages. Raises ApplicationError."""
+    """Its home below `root`; does nothing if it was installed there with these packages. Raises ApplicationError."""
     home = root / application.name
     stamp = home / "installed"
-    wanted = "\n".join((*application.python, *application.node, *application.debian))
+    # With the place: the programs of a moved environment name the interpreter of the old one.
+    wanted = "\n".join((str(home), *application.python, *application.node, *application.debian))
     if stamp.exists() and stamp.read_text() == wanted:
         return home
     shutil.rmtree(home, ignore_errors=True)
@@ -91,7 +93,7 @@ def find_free_port() -> int:
 
 
 @contextmanager
-def run_application(application: Application, home: Path, data: Path, port: int) -> Iterator[None]:
+def run_application(application: Application, home: Path, data: Path, port: int, second_port: int) -> Iterator[None]:
     """Started and ready on 127.0.0.1:`port`, ended at the end. Raises ApplicationError."""
     data.mkdir(parents=True)
     paths = [home / "python/bin", home / "node_modules/.bin", home / "debian/usr/bin", home / "debian/usr/sbin"]
@@ -100,6 +102,7 @@ def run_application(application: Application, home: Path, data: Path, port: int)
         "PATH": os.pathsep.join([*map(str, paths), os.environ["PATH"]]),
         "HOME": str(data),
         "PORT": str(port),
+        "SECOND_PORT": str(second_port),
         **application.environment,
     }
     log = data.parent / f"{application.name}.log"
@@ -141,11 +144,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.poll()
 
 
-def drive(application: Application, home: Path, data: Path, port: int) -> None:
+def drive(application: Application, home: Path, data: Path, port: int, second_port: int) -> None:
     """Calls it with its own client. Raises ApplicationError."""
     program = [str(home / "python/bin/python"), "-P", str(DRIVERS / f"{application.name}.py")]
     log = data.parent / f"{application.name}-client.log"
-    environment = {**os.environ, "HOME": str(data)}
+    environment = {**os.environ, "HOME": str(data), "SECOND_PORT": str(second_port)}
     with log.open("wb") as output:
         try:
             code = subprocess.run(

@@ -112,6 +112,27 @@ VICTORIA_METRICS: Final = Application(
     findings=OPEN_CHANGES,
 )  # fmt: skip
 
+WEBHOOK: Final = Application(
+    name="webhook",
+    debian=("webhook",),
+    python=("requests",),
+    routes=("GET /", "GET /hooks/{id}", "POST /hooks/{id}"),
+    findings=OPEN_CHANGES,
+)
+
+RCLONE: Final = Application(
+    name="rclone",
+    debian=("rclone",),
+    python=("requests",),
+    routes=tuple(f"POST /{command}" for command in (
+        "core/version", "core/stats", "core/memstats", "rc/list", "rc/noop", "job/list", "job/status", "options/get",
+        "config/create", "config/listremotes", "config/dump", "config/get", "config/delete", "operations/list",
+        "operations/about", "operations/stat", "operations/mkdir", "operations/copyfile", "operations/purge",
+        "sync/copy",
+    )),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
 DEBIAN_PROGRAMS: Final = (
     PROMETHEUS,
     PUSHGATEWAY,
@@ -121,4 +142,6 @@ DEBIAN_PROGRAMS: Final = (
     SYNCTHING,
     REGISTRY,
     VICTORIA_METRICS,
+    WEBHOOK,
+    RCLONE,
 )

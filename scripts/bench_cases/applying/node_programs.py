@@ -117,6 +117,20 @@ NODE_RED: Final = Application(
     findings=OPEN_CHANGES,
 )  # fmt: skip
 
+MOUNTEBANK: Final = Application(
+    name="mountebank",
+    node=("mountebank",),
+    python=("requests",),
+    routes=(
+        "GET /", "GET /imposters", "POST /imposters", "PUT /imposters", "DELETE /imposters", "GET /imposters/{id}",
+        "DELETE /imposters/{id}", "POST /imposters/{id}/stubs", "PUT /imposters/{id}/stubs",
+        "PUT /imposters/{id}/stubs/{index}", "DELETE /imposters/{id}/stubs/{index}",
+        "DELETE /imposters/{id}/savedRequests", "DELETE /imposters/{id}/savedProxyResponses", "GET /config",
+        "GET /logs",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
 NODE_PROGRAMS: Final = (
-    JSON_SERVER, TIDDLYWIKI, DYNALITE, S3RVER, PRISM, POUCHDB, MAILDEV, AZURITE, NODE_RED,
+    JSON_SERVER, TIDDLYWIKI, DYNALITE, S3RVER, PRISM, POUCHDB, MAILDEV, AZURITE, NODE_RED, MOUNTEBANK,
 )  # fmt: skip

@@ -194,7 +194,31 @@ GLANCES: Final = Application(
     ),
 )  # fmt: skip
 
+PYGEOAPI: Final = Application(
+    name="pygeoapi",
+    python=("pygeoapi", "gunicorn", "requests", "setuptools<81"),
+    routes=(
+        "GET /", "GET /conformance", "GET /openapi", "GET /collections", "GET /processes", "GET /jobs",
+        "GET /collections/{id}", "GET /collections/{id}/queryables", "GET /collections/{id}/schema",
+        "GET /collections/{id}/items", "GET /collections/{id}/items/{feature}", "GET /processes/{id}",
+        "POST /processes/{id}/execution", "GET /jobs/{id}", "GET /jobs/{id}/results", "DELETE /jobs/{id}",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
+SCRAPYD: Final = Application(
+    name="scrapyd",
+    python=("scrapyd", "requests", "setuptools<81"),
+    routes=(
+        "GET /", "GET /jobs", "GET /daemonstatus.json", "GET /listprojects.json", "GET /listversions.json",
+        "GET /listspiders.json", "GET /listjobs.json", "GET /status.json", "POST /schedule.json",
+        "POST /cancel.json", "POST /addversion.json", "POST /delversion.json", "POST /delproject.json",
+        "GET /logs/{path:path}", "GET /logs/",
+    ),
+    findings=OPEN_CHANGES,
+)  # fmt: skip
+
 PYTHON_PROGRAMS: Final = (
     HTTPBIN, PYPISERVER, MOTO, RADICALE, WSGIDAV, KINTO, SQLITE_WEB, ISSO, DATASETTE, SUPERVISOR, GRADIO,
-    JUPYTER, DEVPI, FAVA, GLANCES,
+    JUPYTER, DEVPI, FAVA, GLANCES, PYGEOAPI, SCRAPYD,
 )  # fmt: skip

@@ -47,8 +47,9 @@ from sensor.ebpf.bpf_syscall import (
     update_batch,
     update_map,
 )
+from sensor.ebpf.compile import FRAMES_BYTES
 from sensor.ebpf.hashes import hash_connection
-from sensor.ebpf.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
+from sensor.ebpf.loader import RECORDS_BYTES, LoadedProgram, load_program
 from sensor.ebpf.pieces import Pieces
 from sensor.ebpf.ring import Bell, Filling, RecordRing, Ring
 from sensor.ebpf.run_time import RunTimeMeter

@@ -126,6 +126,8 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()  # Names in lower case.
     body: str = ""
     content_type: str = ""  # Of the body, with its parameters.
+    host: str = ""  # As the client called it, with its port.
+    is_own_host: bool = False  # It is the address and port where the service got the call, whatever the client says.
 
     def __repr__(self) -> str:
         return "Request(redacted)"

@@ -101,6 +101,9 @@ _SEGMENTS_MAX: Final = 32  # Of a path that may be in base64.
 _DEPTH_MAX = 8
 _SEPARATOR = re.compile(r"[&;](?=[^&;=]*=)|&")
 _COOKIES = re.compile(r";\s*")
+_URL: Final = re.compile(r"\bhttps?://([^/?#\s@]+)(?=[/?#]|\Z)", re.IGNORECASE)
+# Where a file is copied or moved to: a URL of the server that is called (RFC 4918, section 10.3).
+_TARGET: Final = "destination"
 _REFERRED: Final = re.compile(r"[?&]")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|%u([0-9a-fA-F]{4})")
 _COMMENT = re.compile(r"/\*!?\d*(.{0,200}?)\*/", re.DOTALL)
@@ -140,6 +143,8 @@ def list_values(request: Request) -> list[Value]:
     found: list[Value] = []
     for part, text in _split(request):
         values = read_value(text, is_form=part in _FORM_PARTS)
+        if request.is_own_host:
+            values = [_drop_own_host(value, request.host) for value in values]
         if part in _NAMED_PARTS and (len(values) > 1 or values[:1] != [text]):
             values += [pair[1] for value in values if (pair := _PAIR.match(value)) is not None]
         found += (Value(part, value) for value in values)
@@ -216,11 +221,16 @@ def _split(request: Request) -> Iterator[Value]:
             for pair in _COOKIES.split(value):
                 yield from (Value(Part.TEXT, text) for text in pair.split("=", 1) if text)
         elif not is_passed_over(name, value):
-            yield Value(find_part(name), value)
+            yield Value(find_part(name), _drop_own_host(value, request.host) if name == _TARGET else value)
             if name == "referer":  # Analytics take its parameters apart.
                 yield from (Value(Part.TEXT, pair.partition("=")[2]) for pair in _REFERRED.split(value)[1:])
     if request.body:
         yield from _split_body(request.body, request.content_type)
+
+
+def _drop_own_host(text: str, host: str) -> str:
+    """A text whose URLs of `host` begin with their paths: they lead nowhere else than the call itself did."""
+    return _URL.sub(lambda found: "" if found[1].lower() == host.lower() else found[0], text) if "//" in text else text
 
 
 def _cut(pairs: list[str]) -> list[str]:

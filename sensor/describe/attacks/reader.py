@@ -163,6 +163,8 @@ _PLAIN_QUERY: Final = re.compile(r"[\w&=-]*\Z", re.ASCII)
 _SESSION: Final = re.compile(r"sess|sid|token|cfid|viewstate", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"[\w.:-]*\Z", re.ASCII)
 _SENDERS: Final = (b"host", b"referer")
+_FORWARDED: Final = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"via")
+_USUAL_PORTS: Final = (80, 443)
 _READ_TYPES: Final = re.compile(
     r"(?:application/(?:.*json|.*xml|x-www-form-urlencoded|graphql)|text/(?:plain|xml|json)|multipart/form-data|)\Z"
 )
@@ -182,6 +184,8 @@ class AttackedRequest(msgspec.Struct, frozen=True, gc=False):
     answer: Answer
     # Bodies are decoded when they are looked at: (bytes of the request's, bytes of the response's).
     read_bodies: Callable[[bool], bytes] | None = None
+    host: str = ""
+    server: tuple[str, int] = ("", 0)  # Where the service got the call: address and port.
 
     def __repr__(self) -> str:
         return "AttackedRequest(redacted)"
@@ -334,4 +338,18 @@ def _make_request(request: AttackedRequest, path: str, lines: list[bytes], odd: 
         headers=tuple(field for field in fields if field is not None),
         body=body,
         content_type=request.content_type,
+        host=request.host,
+        is_own_host=_is_own_host(request),
     )
+
+
+def _is_own_host(request: AttackedRequest) -> bool:
+    """Whether the host that the client called is the end of the connection. A name may be any, and behind a proxy of
+    this node the address would be one that only the node can reach."""
+    address, port = request.server
+    written = f"[{address}]" if ":" in address else address
+    is_own = request.host == f"{written}:{port}" or (request.host == written and port in _USUAL_PORTS)
+    if not address or not is_own:
+        return False
+    fields = request.head.split(b"\r\n")[1:] if request.head else [name for name, _ in request.headers]
+    return not any(field.lower().startswith(_FORWARDED) for field in fields)

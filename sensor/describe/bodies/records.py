@@ -226,6 +226,6 @@ def _parse(text: str) -> object:
     if text[:1] not in ("{", "["):
         return None
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(str(text))  # Not of a subclass of str.
     except (ValueError, RecursionError):
         return None

@@ -29,7 +29,6 @@
 
 #define RING_USED 0      /* BPF_RB_AVAIL_DATA */
 #define RING_READ 2      /* BPF_RB_CONS_POS */
-#define RING_BYTES (RING_PAGES * PAGE_SIZE)
 
 static __always_inline u64 ring_used(void) { return events.ringbuf_query(RING_USED); }
 

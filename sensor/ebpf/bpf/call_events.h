@@ -18,7 +18,6 @@ static __always_inline u8 find_role(struct __sk_buff *skb, const struct conn *c,
 
 /* ---- records -------------------------------------------------------------------------------------------------------------------- */
 
-#define RECORDS_BYTES (RECORDS_PAGES * PAGE_SIZE)
 /* Of the ring, what each cgroup may still have of its second half before the reader comes again. */
 #define RECORD_SHARE_PART 16
 #define RECORD_SHARE (RECORDS_BYTES / RECORD_SHARE_PART / (sizeof(struct call_record) + 8))

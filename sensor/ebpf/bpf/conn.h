@@ -208,18 +208,16 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
 BPF_PROG_ARRAY(programs, 19);
-/* What: events to the sensor. */
-BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+/* What: events to the sensor. A ring gets its size when it is made: `Build.rings` in sensor/ebpf/compile.py. */
+BPF_RINGBUF_OUTPUT(events, 1);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
-BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
+BPF_RINGBUF_OUTPUT(records, 1);
 /* What: enum counter. */
 BPF_ARRAY(counters, u64, 64);
 /* What: what was seen of each listening port, by cgroup and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
-#define FRAMES_PAGES ((8 << 20) / PAGE_SIZE) /* As FRAMES_BYTES of sensor/ebpf/loader.py. */
-
 /* What: HTTP/2, to the sensor. */
-BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);
+BPF_RINGBUF_OUTPUT(frames, 1);
 /* What: what was seen of each other host that is called encrypted. Life: the program's; past its size counted in C_PEERS_FULL. */
 BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC);
 /* What: clients' ends of encrypted connections that carry no calls any more (WebSockets), by the sensor, which read the upgrade. Life: until

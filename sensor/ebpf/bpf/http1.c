@@ -15,6 +15,7 @@
  * Returns 1, let through, but where a verdict of the sensor stops the segment (enforce.h).
  */
 #include <uapi/linux/bpf.h>
+#include "constants.h"
 #include "conn.h"
 #include "cache_maps.h"
 #include "order.h"

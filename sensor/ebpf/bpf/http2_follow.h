@@ -154,7 +154,6 @@ static __always_inline void add_header(struct frame_flow *f, u32 length, u8 kind
 /* ---- a full ring ---------------------------------------------------------------------------------------------------------------- */
 
 #define USED_BYTES 0 /* BPF_RB_AVAIL_DATA */
-#define FRAMES_BYTES (FRAMES_PAGES * PAGE_SIZE)
 /* Header blocks of a cgroup, once the reader is so far behind that the ring is half full. */
 #define BLOCKS_SECOND 1000
 

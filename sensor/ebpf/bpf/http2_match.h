@@ -23,8 +23,6 @@
 #include "http2_frames.h"
 
 #define MATCH_STEPS 32
-#define STREAM_RECORDS_PAGES ((2 << 20) / PAGE_SIZE) /* As STREAM_RECORDS_BYTES of sensor/ebpf/abi.py. */
-#define STREAM_RECORDS_BYTES (STREAM_RECORDS_PAGES * PAGE_SIZE)
 #define NO_WAKE 1             /* BPF_RB_NO_WAKEUP: it is read when its second has ended. */
 #define UNTOLD_MAX (1U << 30) /* Sequence numbers wrap. */
 #define BLOCK_FORM 0x2c       /* END_HEADERS, PADDED, PRIORITY. */
@@ -33,7 +31,7 @@
 /* What: blocks that user space has read. Life: it deletes them with their connection; past its size none are added. */
 BPF_F_TABLE("hash", struct block_key, struct block_entry, blocks, 16384, NO_PREALLOC);
 /* What: struct stream_record, to the sensor. */
-BPF_RINGBUF_OUTPUT(stream_records, STREAM_RECORDS_PAGES);
+BPF_RINGBUF_OUTPUT(stream_records, 1);
 
 static __always_inline u64 stream_records_used(void) { return stream_records.ringbuf_query(USED_BYTES); }
 

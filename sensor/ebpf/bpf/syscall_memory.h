@@ -30,8 +30,8 @@ struct vector {
   u64 base, size;
 };
 
-/* What: events to the sensor. */
-BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+/* What: events to the sensor. It gets its size when it is made: `Build.rings` in sensor/ebpf/compile.py. */
+BPF_RINGBUF_OUTPUT(events, 1);
 #define COUNTERS 16
 #define COUNTER_PARTS 16 /* A power of two. */
 

@@ -31,7 +31,7 @@ struct sock_begin {
   u8 state, reuse;
 };
 
-static __always_inline u64 read_pointer(u64 address) {
+static __always_inline u64 read_word(u64 address) {
   u64 value = 0;
   read_kernel(&value, sizeof(value), (void *)address);
   return value;
@@ -75,33 +75,33 @@ static __always_inline int read_tcp(u64 socket, struct tcp_end *end) {
 
 /* The TCP socket that a descriptor of this process names; 0 where it names none. */
 static __always_inline int find_tcp(u32 fd, struct tcp_end *end) {
-  u64 table = read_pointer(read_pointer(bpf_get_current_task() + O_TASK_FILES) + O_FILES_TABLE);
+  u64 table = read_word(read_word(bpf_get_current_task() + O_TASK_FILES) + O_FILES_TABLE);
   if (!table || fd >= read_number(table + O_TABLE_MAX))
     return 0;
-  u64 file = read_pointer(read_pointer(table + O_TABLE_FILES) + 8 * (u64)fd);
+  u64 file = read_word(read_word(table + O_TABLE_FILES) + 8 * (u64)fd);
   if (!file)
     return 0;
-  u64 socket = read_pointer(file + O_FILE_PRIVATE);
+  u64 socket = read_word(file + O_FILE_PRIVATE);
   /* Only a socket's private data points back at the file in this place. */
-  if (!socket || read_pointer(socket + O_SOCKET_FILE) != file)
+  if (!socket || read_word(socket + O_SOCKET_FILE) != file)
     return 0;
   u16 type = 0;
   read_kernel(&type, sizeof(type), (void *)(socket + O_SOCKET_TYPE));
   if (type != SOCK_STREAM)
     return 0;
-  u64 sock = read_pointer(socket + O_SOCKET_SOCK);
+  u64 sock = read_word(socket + O_SOCKET_SOCK);
   return sock && read_tcp(sock, end);
 }
 
 /* The address of the cgroup v2 in which the socket was created; 0 where it has none. */
 static __always_inline u64 find_cgroup(u64 socket) {
-  u64 cgroup = read_pointer(socket + O_SOCK_CGROUP);
+  u64 cgroup = read_word(socket + O_SOCK_CGROUP);
   return cgroup & 3 ? 0 : cgroup; /* Before 5.15 the place may hold numbers of cgroup v1. */
 }
 
 /* The number of a cgroup, by its address; 0 of none. */
 static __always_inline u64 read_cgroup_id(u64 cgroup) {
-  return cgroup ? read_pointer(read_pointer(cgroup + O_CGROUP_NODE) + O_NODE_ID) : 0;
+  return cgroup ? read_word(read_word(cgroup + O_CGROUP_NODE) + O_NODE_ID) : 0;
 }
 
 static __always_inline int is_loopback(struct tcp_end *end) {

@@ -10,7 +10,7 @@
  * other ways moved shows as a gap.
  */
 #include <uapi/linux/bpf.h>
-#include <uapi/linux/ptrace.h>
+#include "constants.h"
 #include "events.h"
 #include "syscall_events.h"
 #include "syscall_socket.h"
@@ -92,32 +92,32 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
   long moved = ctx->args[1];
   if (moved < 0)
     return 0;
-  struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
-  u64 number = 0;
-  read_kernel(&number, sizeof(number), &regs->orig_ax);
-  if (number > 47 && number != NR_SPLICE)
+  u64 registers = ctx->args[0];
+  u32 number = read_number(registers + O_CALL_NUMBER);
+  if (number > NR_RECVMSG && number != NR_SPLICE)
     return 0;
   u8 kind, way = WAY_BUFFER;
-  switch (number) {
-  case NR_READ: case NR_RECVFROM: kind = S_READ; break;
-  case NR_WRITE: case NR_SENDTO: kind = S_WRITE; break;
-  case NR_READV: kind = S_READ; way = WAY_VECTOR; break;
-  case NR_WRITEV: kind = S_WRITE; way = WAY_VECTOR; break;
-  case NR_RECVMSG: kind = S_READ; way = WAY_MESSAGE; break;
-  case NR_SENDMSG: kind = S_WRITE; way = WAY_MESSAGE; break;
-  case NR_SENDFILE: kind = S_WRITE; way = WAY_UNSEEN; break;
-  case NR_SPLICE: kind = S_READ; way = WAY_UNSEEN; break;
-  default: return 0;
-  }
-  struct pt_regs all;
-  if (read_kernel(&all, sizeof(all), regs) || all.cs == COMPAT_CS)
-    return 0; /* 32-bit programs number their calls in another way. */
-  if (!moved && (kind != S_READ || way == WAY_UNSEEN || (!all.dx && number != NR_RECVMSG)))
-    return 0; /* Else the other end sends no more. */
-  if ((number == NR_RECVFROM && all.r10 & MSG_PEEK) || (number == NR_RECVMSG && all.dx & MSG_PEEK))
+  if (number == NR_READ || number == NR_RECVFROM)
+    kind = S_READ;
+  else if (number == NR_WRITE || number == NR_SENDTO)
+    kind = S_WRITE;
+  else if (number == NR_READV || number == NR_WRITEV)
+    kind = number == NR_READV ? S_READ : S_WRITE, way = WAY_VECTOR;
+  else if (number == NR_RECVMSG || number == NR_SENDMSG)
+    kind = number == NR_RECVMSG ? S_READ : S_WRITE, way = WAY_MESSAGE;
+  else if (number == NR_SENDFILE || number == NR_SPLICE)
+    kind = number == NR_SENDFILE ? S_WRITE : S_READ, way = WAY_UNSEEN;
+  else
     return 0;
-  struct message m = {.memory = all.si, .size = moved, .count = all.dx, .way = V(way)};
-  see(&m, all.di, number == NR_SPLICE ? all.dx : all.di, moved ? V(kind) : S_EOF);
+  if ((read_word(registers + O_MODE) & MODE_MASK) == MODE_COMPAT)
+    return 0; /* 32-bit programs number their calls in another way. */
+  u64 fd = read_word(registers + O_ARGUMENT_0), size = read_word(registers + O_ARGUMENT_2);
+  if (!moved && (kind != S_READ || way == WAY_UNSEEN || (!size && number != NR_RECVMSG)))
+    return 0; /* Else the other end sends no more. */
+  if ((number == NR_RECVFROM && read_word(registers + O_ARGUMENT_3) & MSG_PEEK) || (number == NR_RECVMSG && size & MSG_PEEK))
+    return 0;
+  struct message m = {.memory = read_word(registers + O_ARGUMENT_1), .size = moved, .count = size, .way = V(way)};
+  see(&m, fd, number == NR_SPLICE ? size : fd, moved ? V(kind) : S_EOF);
   return 0;
 }
 

@@ -8,6 +8,7 @@
  */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/ptrace.h>
+#include "constants.h"
 #include "events.h"
 #include "syscall_events.h"
 #include "syscall_socket.h"

@@ -125,7 +125,7 @@ static __always_inline void bind(struct session *s, u64 socket, u8 way) {
   u64 cgroup_id = read_cgroup_id(find_cgroup(socket));
   if (cgroup_id)
     s->seen.cgroup_id = cgroup_id;
-  u64 cookie = read_pointer(socket + O_SOCK_COOKIE);
+  u64 cookie = read_word(socket + O_SOCK_COOKIE);
   if (cookie && !s->is_told)
     s->id = cookie;
 }

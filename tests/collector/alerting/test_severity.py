@@ -2,7 +2,9 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 
 from collector.alerting.alert import (
@@ -65,6 +67,25 @@ def test_a_volume_notice_is_never_high_and_says_why(novel_objects: int) -> None:
     report = report_signal(notice(novel_objects))
     assert report.severity is not Severity.HIGH and report.confidence is Confidence.LOW
     assert "Confidence is low" in report.why and "notice" not in report.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "quietest"),
+    [
+        ({"window_seconds": 10}, Sensitivity.NORMAL),
+        ({"window_seconds": 10, "endpoint_label": "PUT /things/{id}"}, Sensitivity.PARANOID),
+        ({"window_seconds": 10, "kind": AlertKind.VOLUME_CONSUMER, "endpoint_label": ""}, Sensitivity.PARANOID),
+        ({"window_seconds": 10, "novel_objects": 0}, Sensitivity.PARANOID),
+        ({"window_seconds": 300, "kind": AlertKind.VOLUME_CONSUMER, "endpoint_label": ""}, Sensitivity.NORMAL),
+        ({"window_seconds": 10, "endpoint_label": "PUT /things/{id}", "is_notice": False}, Sensitivity.QUIET),
+    ],
+)
+def test_a_script_of_seconds_is_a_notice_at_paranoid_only_unless_it_reads_records(
+    changes: dict[str, Any], quietest: Sensitivity
+) -> None:
+    report = report_signal(msgspec.structs.replace(notice(), **changes))
+    assert report.quietest is quietest
+    assert report.is_sure is (quietest is not Sensitivity.PARANOID)
 
 
 def test_a_scraper_of_the_first_hour_is_reported_whatever_the_budget() -> None:

@@ -97,6 +97,24 @@ def test_words_with_an_api_of_their_own_stay():
     assert _map(routes) == [f"/apis/w{group}/{name}" for group, names in enumerate(groups, 1) for name in names]
 
 
+def test_words_after_a_version_are_resources_unless_many_are_alike():
+    for version in ("v2", "2.0", "4"):
+        assert len(set(_map([_evidence(n, _literal(version), _word(n)) for n in range(1, 8)]))) == 7
+    values = [_evidence(n, _literal("shops"), _word(n)) for n in range(1, 8)]
+    assert set(_map(values)) == {"/shops/{shop_name}"}
+
+    def make_tenants(count: int) -> list[RouteEvidence]:
+        parts = ("orders", "users")
+        return [
+            _evidence(2 * n + place, _literal("v2"), _word(n), _literal(part), calls=20, served=20)
+            for n in range(1, count + 1)
+            for place, part in enumerate(parts)
+        ]
+
+    assert len(set(_map(make_tenants(7)))) == 14
+    assert set(_map(make_tenants(8))) == {"/v2/{name}/orders", "/v2/{name}/users"}
+
+
 def test_sub_resources_named_by_words_stay():
     routes = [_evidence(1, _literal("users"), INTEGER, calls=40, served=40)]
     routes += [_evidence(2 + n, _literal("users"), INTEGER, _word(n + 1)) for n in range(5)]

@@ -9,12 +9,13 @@ import pytest
 
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.query import Versions
-from collector.inventory.templates.catalogue import Catalogue, map_endpoints
+from collector.inventory.templates.catalogue import Catalogue, RouteTotals, map_endpoints
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.inventory.templates.path_trie import RouteEvidence
 from collector.receiver.reports import RevealBook
 from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
+from tests.collector.inventory.seed import Seed
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
 
@@ -44,6 +45,7 @@ def map_calls(*calls: str, answers: Mapping[str, str] = MappingProxyType({}), se
     return found
 
 
+PAGES = ("content", "query", "insert", "export")
 FILES = [f"GET /{folder}/{number}/page-{number}.html" for folder in ("css", "docs", "images") for number in (1, 2)]
 FILES += [f"GET /{folder}/logo-{number}.png" for folder in ("css", "docs", "images") for number in (1, 2, 3)]
 
@@ -112,7 +114,7 @@ def test_apis_are_no_paths(calls: list[str]) -> None:
     assert not any("{path}" in template for template in map_calls(*calls))
 
 
-@pytest.mark.parametrize("form", ["user-{}", "notes-{}.txt", "r{}", "v{}_draft"])
+@pytest.mark.parametrize("form", ["user-{}", "notes-{}", "r{}", "v{}_draft"])
 def test_siblings_that_differ_in_a_number_are_values_from_eight_on(form: str) -> None:
     eight = [f"GET /members/{form.format(number)}" for number in range(8)]
     assert len(map_calls(*eight)) == 1
@@ -210,6 +212,47 @@ def test_numbered_names_are_values_however_they_were_answered() -> None:
     assert list(map_calls(*calls, served=0)) == ["GET /rooms/{room_name}/plan"]
 
 
+def test_paths_that_are_folded_elsewhere_are_folded_everywhere() -> None:
+    names = ("readme", "trips/rome", "trips/rome/plan", "budget/june")
+    tree = [f"GET /contents/{name}" for name in names] + ["GET /contents"]
+    files = [f"GET /files/{name}" for name in names]
+    api = ["GET /orders/open", "GET /orders/late", "GET /orders/readme"]
+    found = map_calls(*tree, *files, *api, answers={"": RICH})
+    assert {"GET /contents/{path}", "GET /files/{path}", *api} <= set(found)
+    assert set(files) <= set(map_calls(*files, *api))
+
+
+def test_names_that_end_in_a_format_are_values_of_their_own() -> None:
+    calls = [f"GET /city/~{name}{end}" for name in "abcd" for end in ("", ".json")]
+    plain = ["GET /city/roads", "GET /city/trees", "GET /city/roads.json", "GET /city/trees.json"]
+    assert set(map_calls(*calls, *plain)) == {"GET /city/{city_name}", "GET /city/{city_id}.json"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "count", "methods", "endpoints"),
+    [
+        ("text/plain ", 8, ("GET", "POST"), 2),
+        ("application/json /state", 8, ("GET", "POST"), 2),
+        ("text/plain ", 7, ("GET", "POST"), 14),
+        ("text/plain ", 8, ("GET",), 8),
+        ("text/html ", 8, ("GET", "POST"), 16),
+        ("", 8, ("GET", "POST"), 16),
+    ],
+)
+def test_many_names_with_the_same_methods_and_answers_are_values(
+    answer: str, count: int, methods: tuple[str, ...], endpoints: int
+) -> None:
+    names = ("deploy", "rotate", "nightly", "release", "purge", "sync", "index", "backup")[:count]
+    calls = [f"{method} /hooks/{name}" for name in names for method in methods]
+    assert len(map_calls(*calls, answers={"": answer})) == endpoints
+    assert len(map_calls(*calls, "GET /hooks/deploy/runs", answers={"": answer})) == len(calls) + 1
+
+
+def test_three_files_that_differ_in_a_number_are_values() -> None:
+    assert list(map_calls(*(f"GET /logs/run-{number}.log" for number in (1, 2, 3)))) == ["GET /logs/{log_name}"]
+    assert len(map_calls(*(f"GET /logs/run-{number}" for number in (1, 2, 3)))) == 3
+
+
 def test_a_fixed_segment_on_the_way_is_no_path() -> None:
     paths = "GET /NAME/report, GET /NAME/balance, GET /NAME/journal, GET /NAME/api/report, GET /NAME/api/balance"
     books = ("~a", "~b", "~c", "~d", "~e")
@@ -267,9 +310,29 @@ def test_routes_are_compared_again_once_their_calls_are_known(tmp_path: Path, mo
         store.insert_arrow("routes", build_routes([(route, 1) for route in routes]))
         catalogue.map_routes(routes)
         assert catalogue.group() == 0
-        monkeypatch.setattr(catalogue, "_count_calls", lambda: dict.fromkeys(range(1, 9), (2, 2, 0)))
+        monkeypatch.setattr(catalogue, "_count_calls", lambda: dict.fromkeys(range(1, 9), RouteTotals(2, 2)))
         assert catalogue.group() == 8
         assert len(set(catalogue.list_endpoints().values())) == 1
         assert catalogue.group() == 0
+    finally:
+        store.close()
+
+
+@pytest.mark.store
+@pytest.mark.parametrize(("media_type", "endpoints"), [("text/html", 4), ("application/json", 20)])
+def test_pages_show_by_their_heads_alone_that_what_is_above_them_is_a_value(
+    media_type: str, endpoints: int, tmp_path: Path
+) -> None:
+    names = ("orders", "products", "invoices", "coupons", "carriers")
+    seed = Seed()
+    for number, path in enumerate(f"/{name}/{page}" for name in names for page in PAGES):
+        seed.calls(seed.endpoint(number + 1, "GET", path), 2, response_content_type=media_type)
+    store = EmbeddedStore(tmp_path)
+    try:
+        seed.write(store)
+        versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=time.time)
+        catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), RevealBook())
+        catalogue.group(is_all=True)
+        assert len(set(catalogue.list_endpoints().values())) == endpoints
     finally:
         store.close()

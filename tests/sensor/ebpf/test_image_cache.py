@@ -8,12 +8,14 @@ import pytest
 
 from sensor.ebpf.compile import (
     IMAGES_MAX,
+    Build,
     Image,
     ImageCache,
     MapImage,
     ProgramImage,
     build_http1,
     describe_program,
+    fill_image,
     make_digest,
 )
 
@@ -84,10 +86,37 @@ def test_one_that_cannot_be_made_costs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_of_what_is_compiled() -> None:
-    build = build_http1(64, 64, True)
-    others = (build_http1(128, 64, True), build_http1(64, 64, False), msgspec.structs.replace(build, source="other.c"))
-    assert make_digest(build) == make_digest(build_http1(64, 64, True))
-    assert len({make_digest(each) for each in (build, *others)}) == 4
+    build = build_http1(1 << 18, 1 << 18, True)
+    others = [
+        msgspec.structs.replace(build, **change)
+        for change in ({"source": "other.c"}, {"flags": ["-DA=1"]}, {"constants": {"A": 1}}, {"tail_calls": []})
+    ]
+    assert len({make_digest(each) for each in (build, *others)}) == 5
+
+
+def test_settings_and_kernels_share_an_image() -> None:
+    assert make_digest(build_http1(1 << 18, 1 << 18, True)) == make_digest(build_http1(1 << 20, 1 << 19, False))
+
+
+def test_constants_and_rings_are_filled_in_when_an_image_is_loaded() -> None:
+    load_constant = bytes([0x18, 0x01, 0, 0]) + (1).to_bytes(4, "little") + bytes(4) + bytes.fromhex("64697041")
+    load_number = bytes([0x18, 0x01, 0, 0, 7, 0, 0, 0]) + bytes(8)
+    program = describe_program("p", load_number + load_constant, {})
+    assert program.constants == [(16, 1)]
+    image = Image(
+        maps=[MapImage("events", 27, 0, 0, 4_096, 0), MapImage("ports", 1, 4, 4, 8, 0)],
+        programs=[program],
+        tail_calls=[],
+        constants=["A", "B"],
+    )
+    value = 0x1122334455667788
+    filled = fill_image(
+        image, Build(source="s", flags=[], programs={}, constants={"A": 5, "B": value}, rings={"events": 1 << 20})
+    )
+    assert [one.max_entries for one in filled.maps] == [1 << 20, 8]
+    code = filled.programs[0].instructions
+    assert code[:16] == load_number and code[20:24] + code[28:32] == value.to_bytes(8, "little")
+    assert image.programs[0] is program and program.instructions[20:24] == b"\1\0\0\0"
 
 
 def test_map_references_are_found() -> None:

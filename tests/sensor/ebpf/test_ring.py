@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from sensor.ebpf import ring as ring_module
 from sensor.ebpf.ring import RecordRing
 from tests.sensor.ebpf.rings import FakeRing
 
@@ -14,8 +15,9 @@ DTYPE = np.dtype([("number", "<u8"), ("rest", "u1", (120,))])
 STRIDE = 8 + DTYPE.itemsize
 
 
-@pytest.fixture
-def kernel() -> Iterator[FakeRing]:
+@pytest.fixture(params=[False, True], ids=["ordered by the processor", "ordered by barriers"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRing]:
+    monkeypatch.setattr(ring_module, "_IS_WEAKLY_ORDERED", request.param)
     ring = FakeRing(SIZE, DTYPE.itemsize)
     yield ring
     ring.close()

@@ -56,6 +56,7 @@ GOOD = Environment(
     unprivileged_bpf_disabled=2,
     jit=1,
     bcc=Bcc(problem="", version="0.31.0", path="/usr/lib/python3/dist-packages/bcc/__init__.py"),
+    has_programs=False,
     probes=dict.fromkeys(TRIED_PROBES, ""),
 )
 NET_ADMIN_ONLY = 1 << 12
@@ -134,6 +135,14 @@ def test_broken_fact_fails_with_its_fix(broken: dict[str, Any], name: str, sente
     assert sentence in failed[0].advice
     assert not is_capture_possible(checks)
     assert explain_failure(checks).startswith(f"{failed[0].name} is {failed[0].observed}. ")
+
+
+def test_no_compiler_is_needed_where_the_package_holds_the_programs() -> None:
+    absent = Bcc(problem="absent: No module named 'bcc'", version="", path="")
+    checks = check_environment(dataclasses.replace(GOOD, bcc=absent, has_programs=True))
+    assert is_capture_possible(checks)
+    (row,) = (check for check in checks if check.name == "bcc")
+    assert row.status is CheckStatus.OK and row.observed == "not needed: the package holds the compiled programs"
 
 
 @pytest.mark.parametrize("broken", NO_PACKETS)

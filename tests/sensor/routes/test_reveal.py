@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from sensor.core.calls import Origin
@@ -202,6 +203,28 @@ def test_words_of_the_dictionary_are_revealed_to_one_consumer_and_names_are_not(
     assert not vocabulary.is_dictionary_word("correct-horse-battery-staple")
     assert not serve(templater, "/zorblatt/johnson-aardvark", make_callers(9))
     assert not serve(templater, "/v1/orders/johnsmith", make_callers(9))
+
+
+@pytest.mark.parametrize(
+    ("path", "workload", "is_revealed"),
+    [
+        ("/v2/zorblatt", "zorblatt-server", True),
+        ("/v2/zorblatt-jobs", "zorblatt", True),
+        ("/v2/zorblatt", "w", False),
+        ("/v2/users/zorblatt", "zorblatt", False),
+        ("/v2/johnson", "johnson", False),
+        ("/zorblatt_api", "w", True),
+        ("/v2/zorblatt_api", "w", False),
+        ("/johnson_api", "w", False),
+        ("/v2/mkdir", "w", True),
+    ],
+)
+def test_one_consumer_reveals_what_the_service_or_programs_are_called(
+    path: str, workload: str, is_revealed: bool
+) -> None:
+    templater, service = _templater(), msgspec.structs.replace(SERVICE, workload=workload)
+    route = templater.route(service, "h", "GET", path, 200, make_origin(), START_NS).route
+    assert bool(templater.apply_reveal([route.segments[-1].hash])) is is_revealed
 
 
 @pytest.mark.parametrize("text", ["hepatitis", "chlamydia", "pregnant", "divorce", "homosexual", "bankrupt", "muslim"])

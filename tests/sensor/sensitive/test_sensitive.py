@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.sensitive.document import MAX_DEPTH, Finding, find_sensitive
-from sensor.sensitive.kinds import DATA_CLASSES, DataKind
+from sensor.sensitive.kinds import DATA_CLASSES, DataKind, Prose, Text
 from sensor.sensitive.values import find_kinds
 
 KEY = "k_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
@@ -128,3 +128,9 @@ def test_of_one_field_few_values_are_enough() -> None:
     asked = find_sensitive(rows, max_values=3)
     assert asked == find_sensitive(rows) == [Finding("$[].mail", DataKind.EMAIL)]
     assert find_sensitive(rows, max_nodes=1) == []
+
+
+@pytest.mark.parametrize("kind", [str, Text, Prose])
+def test_json_in_a_text_is_read_wherever_the_text_is_from(kind: type[str]) -> None:
+    written = kind('{"mail": "ana@example.org"}')
+    assert find_sensitive({"state": written}) == [Finding("$.state.mail", DataKind.EMAIL)]

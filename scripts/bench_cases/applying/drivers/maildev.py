@@ -1,14 +1,14 @@
 """Sends mails to MailDev and reads them over its API."""
 
+import os
 import smtplib
 import sys
 from email.message import EmailMessage
-from urllib.parse import urlsplit
 
 import requests
 
 root = sys.argv[1]
-with smtplib.SMTP("127.0.0.1", (urlsplit(root).port or 0) + 1) as server:
+with smtplib.SMTP("127.0.0.1", int(os.environ["SECOND_PORT"])) as server:
     for number in range(12):
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = (

@@ -1,1 +1,1 @@
-exec maildev --ip 127.0.0.1 --web "$PORT" --smtp $((PORT + 1))
+exec maildev --ip 127.0.0.1 --web "$PORT" --smtp $SECOND_PORT

@@ -47,6 +47,7 @@ class Room:
         consumer, second = int(changes.pop("consumer", 1)), int(changes.pop("second", 1))  # type: ignore[call-overload]
         asked, told = changes.pop("asked", None), changes.pop("told", None)
         fields = changes.pop("fields", ())
+        called = {"host": changes.pop("host", ""), "server": changes.pop("server", ("", 0))}
         content_type = str(changes.pop("content_type", "application/json"))
         changes["content_type"] = changes.pop("told_type", "")
         answer: dict[str, object] = {"status_code": 200, "response_bytes": 900, "duration_ns": 10**7}
@@ -64,6 +65,7 @@ class Room:
                 time_ns=second * SECOND,
                 answer=Answer(**answer),  # type: ignore[arg-type]
                 read_bodies=bodies,
+                **called,  # type: ignore[arg-type]
             )
         )
 
@@ -216,6 +218,36 @@ def test_a_session_that_another_sites_link_chose_is_found_in_a_plain_query() -> 
     assert read_class(Room().read("PHPSESSID=abc", head=head % b"other.test")) is AttackClass.FIXATION
     assert Room().read("PHPSESSID=abc", head=head % b"www.shop.example") == 0
     assert Room().read("PHPSESSID=abc", head=head.replace(b"Referer", b"X-A") % b"other.test") == 0
+
+
+OWN = {"host": "127.0.0.1:8080", "server": ("127.0.0.1", 8080)}
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:8080/photos/7.jpg", "http%3A%2F%2F127.0.0.1%3A8080/photos"])
+def test_a_url_of_the_service_itself_is_no_forgery(target: str) -> None:
+    assert Room().read(f"from={target}", **OWN) == 0
+    assert Room().read(asked=b'{"from": "http://127.0.0.1:8080/a"}', **OWN) == 0
+    for other in ("http://127.0.0.1:9090/a", "http://127.0.0.1:8080@127.0.0.2/", "http://169.254.169.254/latest"):
+        assert read_class(Room().read(f"from={other}", **OWN)) is AttackClass.SSRF
+
+
+def test_a_host_that_only_the_client_names_is_not_the_services_own() -> None:
+    target = "from=http://127.0.0.1:8080/admin"
+    assert read_class(Room().read(target, host="127.0.0.1:8080", server=("10.2.0.7", 8080))) is AttackClass.SSRF
+    assert read_class(Room().read(target, host="shop.example", server=("127.0.0.1", 8080))) is AttackClass.SSRF
+    head = b"GET / HTTP/1.1\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n"
+    assert read_class(Room().read(target, head=head, **OWN)) is AttackClass.SSRF
+    room, fields = Room(), ((b"x-forwarded-for", b"10.1.2.3"),)
+    assert [read_class(room.read(target, fields=fields, **OWN)) for _ in range(2)] == [AttackClass.SSRF] * 2
+    plain = {"host": "127.0.0.1", "server": ("127.0.0.1", 80)}
+    assert Room().read("from=http://127.0.0.1/a", **plain) == 0
+    assert read_class(Room().read("from=http://127.0.0.1/a", **{**plain, "server": ("127.0.0.1", 8080)})) is not None
+
+
+def test_a_copy_within_the_same_server_is_no_forgery() -> None:
+    head = b"COPY / HTTP/1.1\r\nDestination: http://dav.files.svc.cluster.local/b\r\n\r\n"
+    assert Room().read(head=head, host="dav.files.svc.cluster.local", server=("10.2.0.7", 8080)) == 0
+    assert read_class(Room().read(head=head, host="shop.example")) is AttackClass.SSRF
 
 
 def test_ids_and_tokens_are_not_looked_at() -> None:

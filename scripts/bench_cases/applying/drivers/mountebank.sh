@@ -1,0 +1,1 @@
+exec mb start --port "$PORT" --nologfile --localOnly
