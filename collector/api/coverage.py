@@ -143,6 +143,9 @@ class CoveragePointModel(Model):
     estimated_calls: int
     joined_late: int
     lost_calls: int
+    uncaptured_seconds: float = Field(
+        description="Time without capture, of all nodes together: between two sensors, and while one was paused."
+    )
 
 
 class CoverageHistoryModel(Model):

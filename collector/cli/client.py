@@ -256,13 +256,16 @@ def choose_columns(widths: Sequence[int], ranks: Sequence[int], width: int) -> l
 
 
 def pick(item: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place, several in one text, of counts their names; None where it is not there."""
+    """The value at a dotted place, several in one text, of counts their names, of a service `namespace/workload`; None
+    where it is not there."""
     value: Any = item
     for name in place.split("."):
         if isinstance(value, list):
             value = [one.get(name) for one in value if isinstance(one, Mapping)]
         else:
             value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping) and "workload" in value:
+        return "/".join(filter(None, (value.get("namespace"), value["workload"])))
     return ", ".join(map(str, value)) if isinstance(value, list | Mapping) else value
 
 

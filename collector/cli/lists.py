@@ -74,10 +74,10 @@ LISTS: Mapping[str, ListCommand] = {
         path="endpoints",
         query=EndpointQuery,
         columns=describe_columns(
-            "method host/8 template service=service.workload calls~is_estimated 2xx=status.2xx/5 4xx=status.4xx/4 "
+            "method host/8 template service calls~is_estimated 2xx=status.2xx/5 4xx=status.4xx/4 "
             "5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 credentials=authentication.level "
             "consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
-            "exposure=exposure.level/4 spec=spec.status/6 namespace=service.namespace/6 kind=kubernetes.kind/8 "
+            "exposure=exposure.level/4 spec=spec.status/6 kind=kubernetes.kind/8 "
             "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2 "
             "credential_kinds=authentication.kinds/9"
         ),
@@ -122,7 +122,7 @@ LISTS: Mapping[str, ListCommand] = {
         path="coverage/ports",
         query=PortQuery,
         columns=describe_columns(
-            "node/3 role/8 port=service.port service=service.workload address/7 protocol reading connections/2 "
+            "node/3 role/8 port=service.port service address/7 protocol reading connections/2 "
             "bytes/4 calls/5 estimated_calls/5 joined_late/9 lost_calls/9 first_seen/10 reason/1"
         ),
         views={

@@ -1,4 +1,4 @@
-"""`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, and rotation of the authority.
+"""`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, rotation of the authority, and Secrets.
 
 They work on the files in the collector's data directory, as the collector's user, also while it runs: it reads them
 every second. Standard output is for programs: one line of text, or a JSON object a line.
@@ -41,6 +41,9 @@ def register(app: typer.Typer) -> None:
     certificates.command(name="allow", help="Undo the revocation of a node.")(allow)
     certificates.command(name="rotate-authority", help="Make a new authority. The old one stays trusted for a while.")(
         rotate_authority
+    )
+    certificates.command(name="create-secrets", help="Make the Secrets of an installation in Kubernetes, once.")(
+        create_kubernetes_secrets
     )
     app.add_typer(certificates, name="certificates")
 
@@ -170,6 +173,41 @@ def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> N
         overlap = SENSOR_CERTIFICATE_SECONDS
         rotate_own_authority(_find_directory(settings) / AUTHORITY_FILE, now=time.time(), overlap_seconds=overlap)
     print(f"The authority is new; the one before is trusted for {overlap / 86_400:g} days more.")
+
+
+def create_kubernetes_secrets(
+    namespace: Annotated[str, typer.Option(help="Where they are.")],
+    authority: Annotated[str, typer.Option(help="Name of the Secret with the authority: ca.crt and ca.key.")] = "",
+    authority_config_map: Annotated[
+        str, typer.Option("--authority-config-map", help="Name of a ConfigMap with its ca.crt.")
+    ] = "",
+    tokens: Annotated[str, typer.Option(help="Name of the Secret with api-token and sensor-token.")] = "",
+    validity_days: Annotated[int, typer.Option("--validity-days", min=1, help="Of a new authority.")] = 3_650,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Default: this Pod's service account.")] = None,
+) -> None:
+    """What exists is kept; the chart runs this in a Job."""
+    import asyncio
+    from functools import partial
+
+    from collector.trust.cluster_secrets import SecretNames, create_secrets
+    from common.kubernetes.reflector import AccessError, ApiError, open_client
+
+    names = SecretNames(
+        namespace=namespace, authority=authority, authority_config_map=authority_config_map, tokens=tokens
+    )
+    with _one_sentence():
+        try:
+            made = asyncio.run(
+                create_secrets(
+                    partial(open_client, kubeconfig),
+                    names,
+                    now=time.time(),
+                    validity_seconds=validity_days * 86_400,
+                )
+            )
+        except (AccessError, ApiError) as error:
+            raise ValueError(str(error)) from None
+    print(f"Made: {', '.join(made)}." if made else "All exist.")
 
 
 def _find_directory(settings: CollectorSettings) -> Path:

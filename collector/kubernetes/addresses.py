@@ -12,17 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from collector.kubernetes.objects import EndpointSliceObject, ServiceObject, ServicePort
 from collector.kubernetes.rows import HeldAddresses, Peer, PeerKind
-from collector.kubernetes.state import (
-    BackendPort,
-    ClusterState,
-    EndpointSliceObject,
-    Key,
-    Pod,
-    ServiceObject,
-    ServicePort,
-)
+from collector.kubernetes.state import ClusterState, Key, Pod
 from common.kubernetes.objects import read_time
+
+_NO_NODES: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,6 +30,17 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.workload}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A port of a Service, by its number, its name, or the Pods' port; any port where none is given."""
+
+    namespace: str
+    name: str
+    number: int = 0
+    port_name: str = ""
+    pod_port: int = 0
 
 
 class Targets:
@@ -73,15 +79,17 @@ class Targets:
         """Where a Service leads by any port."""
         return tuple(sorted({target for port in service.spec.ports or () for target in self.find(service, port)}))
 
-    def find_backend(self, namespace: str, name: str, port: BackendPort) -> tuple[Target, ...]:
-        """Where a backend of an Ingress or a route leads; its port is the Service's, by number or name."""
-        service = self._services.get((namespace, name))
+    def find_backend(self, backend: Backend) -> tuple[Target, ...]:
+        """Where a backend of an Ingress or a route leads."""
+        service = self._services.get((backend.namespace, backend.name))
         if service is None:
             return ()
         for one in service.spec.ports or ():
-            if (port.name and one.name == port.name) or (not port.name and one.port == port.number):
+            if (backend.port_name and one.name == backend.port_name) or (backend.number and one.port == backend.number):
                 return self.find(service, one)
-        return ()
+        if backend.port_name or backend.number:
+            return ()
+        return tuple(one for one in self.find_all(service) if backend.pod_port in (0, one.port))
 
 
 _NO_ADDRESS = frozenset({"", "None"})
@@ -109,9 +117,19 @@ class AddressBook:
             if holding not in self._open:
                 self._put(peer)
 
-    def refresh(self, state: ClusterState, targets: Targets, now: float) -> None:
-        """Nodes, Services and what leads to Pods, as they are now. To be called once the lists are complete."""
-        fixed = {peer.holding: peer for peer in (*self._list_services(state, targets, now), *_list_nodes(state))}
+    def refresh(
+        self,
+        state: ClusterState,
+        targets: Targets,
+        now: float,
+        node_addresses: Mapping[str, frozenset[str]] = _NO_NODES,
+    ) -> None:
+        """Nodes, Services and what leads to Pods, as they are now. To be called once the lists are complete.
+        `node_addresses`: more addresses of nodes, by node, as their sensors say."""
+        listed = list(self._list_services(state, targets, now))
+        taken = {peer.address for peer in listed} | list_pod_addresses(state)
+        more = {node: addresses - taken for node, addresses in node_addresses.items()}
+        fixed = {peer.holding: peer for peer in (*listed, *_list_nodes(state, more))}
         pods = {peer.holding: pod for pod in state.pods.values() for peer in self._list_pod(pod, now)}
         for holding, peer in list(self._open.items()):
             if holding in pods:
@@ -132,6 +150,8 @@ class AddressBook:
         nodes = {address: pod.node for pod in pods.values() for address in pod.node_addresses}
         held = []
         for peer in tuple(self._open.values()):
+            if peer.kind == PeerKind.NODE.value:
+                nodes.setdefault(peer.address, peer.node)
             pod = pods.get((peer.namespace, peer.name)) if peer.kind == PeerKind.POD.value and not peer.port else None
             if pod is not None and not pod.is_host_network and peer.address in pod.addresses:
                 held.append(peer)
@@ -194,11 +214,17 @@ class AddressBook:
                     yield _fixed(PeerKind.SERVICE, "", port.node_port, since, namespace, name, led)
 
 
-def _list_nodes(state: ClusterState) -> Iterator[Peer]:
-    """Nodes by their Pods: a node without any is called by nobody. It is as old as its oldest Pod."""
+def list_pod_addresses(state: ClusterState) -> set[str]:
+    """Addresses that Pods have for themselves."""
+    return {address for pod in state.pods.values() if not pod.is_host_network for address in pod.addresses}
+
+
+def _list_nodes(state: ClusterState, more: Mapping[str, frozenset[str]]) -> Iterator[Peer]:
+    """Nodes by their Pods, and `more` addresses of these nodes: a node without any Pod is called by nobody. It is as
+    old as its oldest Pod."""
     since: dict[tuple[str, str], int] = {}
     for pod in state.pods.values():
-        for address in pod.node_addresses:
+        for address in {*pod.node_addresses, *more.get(pod.node, ())}:
             if pod.node:
                 at = (address, pod.node)
                 since[at] = min(since.get(at, pod.started_at), pod.started_at)

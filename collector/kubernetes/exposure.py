@@ -1,35 +1,20 @@
 """Finds how each workload's ports are reached: the state of a cluster in, changed rows for the store out. Pure.
 
-Ingresses and Gateway API routes say which host and path lead to a port. Services, Pods and NetworkPolicies say how it
-is reached otherwise. Semantics: networking.k8s.io/v1 Ingress (path types, default backend) and
-gateway.networking.k8s.io/v1 HTTPRoute (parents, listeners, hostnames, matches). A route leads somewhere only if a
-listener of a Gateway takes it.
+Ingresses and routes say which host and path lead to a port (collector/kubernetes/routes). Services, Pods and
+NetworkPolicies say how it is reached otherwise.
 """
 
 import ipaddress
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from collector.kubernetes.addresses import Target, Targets
-from collector.kubernetes.rows import Fact, FactKind, write_facts
-from collector.kubernetes.state import (
-    BackendPort,
-    ClusterState,
-    GatewayObject,
-    HttpRouteObject,
-    HttpRouteRule,
-    IngressBackend,
-    IngressObject,
-    Listener,
-    NetworkPolicyObject,
-    ParentReference,
-    Pod,
-    PolicyIngressRule,
-    ServiceObject,
-    selects,
-)
+from collector.kubernetes.objects import NetworkPolicyObject, PolicyIngressRule, ServiceObject, selects
+from collector.kubernetes.routes import gateway_api, ingress, istio, traefik
+from collector.kubernetes.rows import Fact, FactKind, read_facts, write_facts
+from collector.kubernetes.state import ClusterState, Pod
 
 # Any port of a workload.
 ALL_PORTS = 0
@@ -157,151 +142,32 @@ def _is_everything(cidr: str) -> bool:
         return False
 
 
-ANY_HOST = "*"
-_HTTP = frozenset({"HTTP", "HTTPS"})
-# Annotations of controllers that hand on another path: ingress-nginx, HAProxy, Traefik's middlewares.
-_REWRITES = frozenset(
-    (
-        "nginx.ingress.kubernetes.io/rewrite-target",
-        "haproxy-ingress.github.io/rewrite-target",
-        "haproxy.org/path-rewrite",
-        "traefik.ingress.kubernetes.io/router.middlewares",
-    )
-)
-_REGEX = re.compile(r"[\\^$*+?()\[\]{}|]")
-_ROUTE_PATH_TYPES = {"Exact": "Exact", "PathPrefix": "Prefix", "RegularExpression": "Pattern"}
-
-
-def list_ingress_facts(state: ClusterState, targets: Targets) -> Iterator[tuple[Target, Fact]]:
-    """Every host and path of every Ingress."""
-    for ingress in state.ingresses.values():
-        for host, path, path_type, backend in _list_paths(ingress):
-            service = backend.service
-            if service is None:
-                continue
-            fact = _ingress_fact(ingress, host, path, path_type)
-            for target in targets.find_backend(ingress.metadata.namespace, service.name, service.port):
-                yield target, fact
-
-
-def _list_paths(ingress: IngressObject) -> Iterator[tuple[str, str, str, IngressBackend]]:
-    spec = ingress.spec
-    for rule in spec.rules or ():
-        for one in rule.http.paths or () if rule.http else ():
-            yield rule.host or ANY_HOST, one.path or "/", _find_path_type(one.path_type, one.path), one.backend
-    if spec.default_backend is not None:
-        yield ANY_HOST, "/", "Prefix", spec.default_backend
-
-
-def _find_path_type(path_type: str, path: str) -> str:
-    """What is left to the controller is a prefix with most of them, and a pattern where it looks like one."""
-    if path_type == "ImplementationSpecific":
-        return "Pattern" if _REGEX.search(path) else "Prefix"
-    return path_type
-
-
-def _ingress_fact(ingress: IngressObject, host: str, path: str, path_type: str) -> Fact:
-    tls = {name for one in ingress.spec.tls or () for name in one.hosts or (ANY_HOST,)}
-    return Fact(
-        kind=FactKind.INGRESS,
-        source="/".join(ingress.key),
-        host=host,
-        path=path,
-        path_type=path_type,
-        is_external=True,
-        is_tls=host in tls or ANY_HOST in tls,
-        is_rewritten=not _REWRITES.isdisjoint(ingress.metadata.annotations or {}),
-        note=f"class {ingress.spec.ingress_class_name}" if ingress.spec.ingress_class_name else "",
-    )
+# Every kind that routes calls, and what they refer to.
+ROUTE_KINDS: Final = (*ingress.KINDS, *gateway_api.KINDS, *istio.KINDS, *traefik.KINDS)
 
 
 def list_route_facts(state: ClusterState, targets: Targets) -> Iterator[tuple[Target, Fact]]:
-    """Every host and match of every HTTPRoute, by each Gateway that takes it."""
-    for route in state.http_routes.values():
-        for parent in route.spec.parent_refs or ():
-            namespace = parent.namespace or route.metadata.namespace
-            gateway = state.gateways.get((namespace, parent.name)) if parent.kind == "Gateway" else None
-            if gateway is not None:
-                yield from _list_parent(state, targets, route, parent, gateway)
-
-
-def _list_parent(
-    state: ClusterState, targets: Targets, route: HttpRouteObject, parent: ParentReference, gateway: GatewayObject
-) -> Iterator[tuple[Target, Fact]]:
-    hosts: dict[str, bool] = {}
-    for listener in gateway.spec.listeners or ():
-        if _takes(state, listener, parent, route, gateway):
-            for host in _join_hosts(listener.hostname, route.spec.hostnames or ()):
-                hosts[host] = hosts.get(host, False) or listener.protocol == "HTTPS"
-    for rule in route.spec.rules or () if hosts else ():
-        facts = [_route_fact(route, gateway, rule, host, is_tls) for host, is_tls in hosts.items()]
-        for target in _list_backends(targets, route, rule):
-            yield from ((target, fact) for group in facts for fact in group)
-
-
-def _takes(
-    state: ClusterState, listener: Listener, parent: ParentReference, route: HttpRouteObject, gateway: GatewayObject
-) -> bool:
-    """Whether a listener takes a route: the right one, for HTTP, and open to the route's namespace."""
-    if listener.protocol not in _HTTP or parent.section_name not in (None, listener.name):
-        return False
-    if parent.port not in (None, listener.port):
-        return False
-    allowed = listener.allowed_routes.namespaces if listener.allowed_routes else None
-    if allowed is None or allowed.from_ == "Same":
-        return route.metadata.namespace == gateway.metadata.namespace
-    if allowed.from_ == "Selector":
-        home = state.namespaces.get(("", route.metadata.namespace))
-        return bool(home and allowed.selector and selects(allowed.selector, home.metadata.labels or {}))
-    return allowed.from_ == "All"
-
-
-def _join_hosts(listener: str | None, hosts: tuple[str, ...]) -> list[str]:
-    """The hosts that a listener and a route have in common; `*.` takes at least one label more."""
-    if not listener:
-        return list(hosts) or [ANY_HOST]
-    if not hosts:
-        return [listener]
-    common: list[str] = []
-    for host in hosts:
-        if host == listener or (listener.startswith("*.") and host.endswith(listener[1:])):
-            common.append(host)
-        elif host.startswith("*.") and listener.endswith(host[1:]):
-            common.append(listener)
-    return common
-
-
-def _list_backends(targets: Targets, route: HttpRouteObject, rule: HttpRouteRule) -> Iterator[Target]:
-    for backend in rule.backend_refs or ():
-        if backend.kind == "Service":
-            namespace = backend.namespace or route.metadata.namespace
-            yield from targets.find_backend(namespace, backend.name, BackendPort(number=backend.port))
-
-
-def _route_fact(
-    route: HttpRouteObject, gateway: GatewayObject, rule: HttpRouteRule, host: str, is_tls: bool
-) -> list[Fact]:
-    addresses = tuple(address.value for address in gateway.status.addresses or () if address.value)
-    is_rewritten = any(one.type == "URLRewrite" for one in rule.filters or ())
-    found: list[Fact] = []
-    for match in rule.matches or (None,):
-        path = match.path if match else None
-        found.append(
-            Fact(
-                kind=FactKind.HTTP_ROUTE,
-                source="/".join(route.key),
-                host=host,
-                path=path.value if path else "/",
-                path_type=_ROUTE_PATH_TYPES.get(path.type, "Pattern") if path else "Prefix",
-                method=(match.method or "") if match else "",
-                addresses=addresses,
-                is_external=True,
-                is_tls=is_tls,
-                is_rewritten=is_rewritten,
-                note=f"Gateway {'/'.join(gateway.key)}",
-            )
-        )
-    return found
+    """Every way that an object of these kinds leads."""
+    for kind in ROUTE_KINDS:
+        if kind.list_ways is None or kind.fact is None:
+            continue
+        for one in state.of(kind.type).values():
+            for way in kind.list_ways(one, state):
+                fact = Fact(
+                    kind=kind.fact,
+                    source="/".join(one.key),
+                    host=way.host,
+                    path=way.path,
+                    path_type=way.path_type,
+                    method=way.method,
+                    addresses=way.addresses,
+                    is_external=True,
+                    is_tls=way.is_tls,
+                    is_rewritten=way.is_rewritten,
+                    note=way.note,
+                )
+                for backend in way.backends:
+                    yield from ((target, fact) for target in targets.find_backend(backend))
 
 
 NO_FACTS = "[]"
@@ -329,12 +195,25 @@ def find_facts(state: ClusterState, targets: Targets) -> dict[Target, str]:
         list_service_facts(state, targets),
         list_pod_facts(state.pods.values()),
         list_policy_facts(state),
-        list_ingress_facts(state, targets),
         list_route_facts(state, targets),
     ):
         for target, fact in facts:
             found[target].add(fact)
     return {target: write_facts(facts) for target, facts in found.items()}
+
+
+WORDS_MAX: Final = 10_000  # Of the paths of one cluster's routes.
+
+
+def list_words(facts: str) -> set[str]:
+    """The segments of paths in facts as JSON, without patterns. The cluster's API has them, so they are no secret."""
+    return {
+        word
+        for fact in read_facts(facts)
+        if fact.path_type != "Pattern" and not fact.is_rewritten
+        for word in fact.path.split("/")
+        if word
+    }
 
 
 class ExposureBook:
@@ -345,6 +224,10 @@ class ExposureBook:
         self._cluster = cluster
         self._last = {Target(one.namespace, one.workload, one.port): one.facts for one in last}
         self._waiting: dict[Target, Exposure] = {}
+        self._known_words: set[str] = set()
+        self._new_words: list[str] = []
+        for facts in self._last.values():
+            self._learn_words(facts)
 
     def refresh(self, state: ClusterState, targets: Targets, now: float) -> None:
         """Compare with what was so. A workload without Pods keeps what was known of it: nobody calls it either."""
@@ -353,6 +236,7 @@ class ExposureBook:
         gone = [one for one in self._last.keys() - found.keys() if (one.namespace, one.workload) in present]
         for target, facts in (*found.items(), *((one, NO_FACTS) for one in gone)):
             if self._last.get(target) != facts:
+                self._learn_words(facts)
                 self._last[target] = facts
                 self._waiting[target] = Exposure(
                     cluster=self._cluster,
@@ -362,6 +246,16 @@ class ExposureBook:
                     time=int(now),
                     facts=facts,
                 )
+
+    def _learn_words(self, facts: str) -> None:
+        new = sorted(list_words(facts) - self._known_words)[: WORDS_MAX - len(self._known_words)]
+        self._known_words.update(new)
+        self._new_words += new
+
+    def take_words(self) -> list[str]:
+        """Words of paths since the last time."""
+        words, self._new_words = self._new_words, []
+        return words
 
     def take_changed(self) -> list[Exposure]:
         """Rows for the store since the last time."""

@@ -18,9 +18,26 @@ class FactKind(StrEnum):
     EXTERNAL_IP = "external_ip"
     INGRESS = "ingress"
     HTTP_ROUTE = "http_route"
+    GRPC_ROUTE = "grpc_route"
+    TLS_ROUTE = "tls_route"
+    OPENSHIFT_ROUTE = "openshift_route"
+    INGRESS_ROUTE = "ingress_route"
+    VIRTUAL_SERVICE = "virtual_service"
     HOST_PORT = "host_port"
     HOST_NETWORK = "host_network"
     NETWORK_POLICY = "network_policy"
+
+
+# Those that lead by host and path, by what the project calls them.
+ROUTES: Final = {
+    FactKind.INGRESS: "Ingress",
+    FactKind.HTTP_ROUTE: "HTTPRoute",
+    FactKind.GRPC_ROUTE: "GRPCRoute",
+    FactKind.TLS_ROUTE: "TLSRoute",
+    FactKind.OPENSHIFT_ROUTE: "OpenShift Route",
+    FactKind.INGRESS_ROUTE: "IngressRoute",
+    FactKind.VIRTUAL_SERVICE: "VirtualService",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

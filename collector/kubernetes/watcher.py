@@ -7,7 +7,7 @@ Exposure is assessed only while every kind is known, so that a revoked right doe
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,31 +15,36 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from collector.kubernetes import state as objects
+from collector.kubernetes import objects
 from collector.kubernetes.addresses import AddressBook, Targets
-from collector.kubernetes.exposure import Exposure, ExposureBook
+from collector.kubernetes.exposure import ROUTE_KINDS, Exposure, ExposureBook
+from collector.kubernetes.objects import Object
 from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import HeldAddresses, Peer
 from collector.kubernetes.state import ClusterState, Pod, read_kept
 from collector.storage.base import Store, StoreError, insert_most
+from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_gauges, sum_accounts
 from common.kubernetes.reflector import AccessError, LoopThread, Reflector, Resource, WatchCounts, open_client
 
-# Every kind that is followed, its path, and whether each cluster has it.
-KINDS: Final[tuple[tuple[type[Any], str, bool], ...]] = (
-    (objects.NamespaceObject, "/api/v1/namespaces", True),
-    (objects.PodObject, "/api/v1/pods", True),
-    (objects.ServiceObject, "/api/v1/services", True),
-    (objects.EndpointSliceObject, "/apis/discovery.k8s.io/v1/endpointslices", True),
-    (objects.IngressObject, "/apis/networking.k8s.io/v1/ingresses", True),
-    (objects.NetworkPolicyObject, "/apis/networking.k8s.io/v1/networkpolicies", True),
-    (objects.GatewayObject, "/apis/gateway.networking.k8s.io/v1/gateways", False),
-    (objects.HttpRouteObject, "/apis/gateway.networking.k8s.io/v1/httproutes", False),
+# What every cluster has, by its path.
+CORE_KINDS: Final[Mapping[type[Object], str]] = {
+    objects.NamespaceObject: "/api/v1/namespaces",
+    objects.PodObject: "/api/v1/pods",
+    objects.ServiceObject: "/api/v1/services",
+    objects.EndpointSliceObject: "/apis/discovery.k8s.io/v1/endpointslices",
+    objects.NetworkPolicyObject: "/apis/networking.k8s.io/v1/networkpolicies",
+}
+# Every kind that is followed: its paths, newest version first, and whether each cluster has it.
+KINDS: Final[tuple[tuple[type[Object], tuple[str, ...], bool], ...]] = (
+    *((kind, (path,), True) for kind, path in CORE_KINDS.items()),
+    *((kind.type, kind.paths, kind.is_required) for kind in ROUTE_KINDS),
 )
 FLUSH_SECONDS = 1.0
 # A look at everything that took t rests for 20 t, so that it takes at most 5 % of a core.
 _REST_FACTOR = 20
 _OPEN_RETRY_SECONDS = 30.0
+NODES_LIMIT: Final = 20_000  # Of one cluster; Kubernetes is made for 5,000.
 _Row = TypeVar("_Row")
 
 logger = logging.getLogger(__name__)
@@ -60,13 +65,21 @@ class ClusterWatcher:
     """One cluster. `start` and `stop` from any thread; `status` and `counts` too."""
 
     def __init__(
-        self, *, cluster: str, kubeconfig: Path | None, store: Store, clock: Callable[[], float] = time.time
+        self,
+        *,
+        cluster: str,
+        kubeconfig: Path | None,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        on_words: Callable[[Sequence[str]], None] = lambda words: None,
     ) -> None:
-        """`cluster` is the name that its sensors give; without a kubeconfig the Pod's service account is used."""
+        """`cluster` is the name that its sensors give; without a kubeconfig the Pod's service account is used.
+        `on_words` gets the words in paths of routes, each once, in the thread of the watch."""
         self._cluster = cluster
         self._kubeconfig = kubeconfig
         self._store = store
         self._clock = clock
+        self._on_words = on_words
         self._thread = LoopThread(self._run, f"kubernetes {cluster}".strip())
         self._watches: list[Reflector[Any, Any]] = []
         self._reason = "not started"
@@ -76,6 +89,8 @@ class ClusterWatcher:
         self._placements = Placements(clock)
         self._state = ClusterState(self._follow_pod, self.counts)
         self._has_pods, self._pod_changes = False, 0
+        self._node_addresses: BoundedDict[str, frozenset[str]] = BoundedDict(NODES_LIMIT)  # By node.
+        self._address_changes = self._known_address_changes = 0
 
     def start(self) -> None:
         """Begin in a thread of its own."""
@@ -96,10 +111,16 @@ class ClusterWatcher:
             return True
         return False if self._is_complete else None
 
+    def set_node_addresses(self, node: str, addresses: frozenset[str]) -> None:
+        """Addresses of a node that the API server does not list, as its sensor says: of bridges, tunnels."""
+        if self._node_addresses.get(node, frozenset()) != addresses:
+            self._node_addresses[node] = addresses
+            self._address_changes += 1
+
     @property
     def changes(self) -> int:
         """Rises with every change of what Pods hold, once it is known."""
-        return self._pod_changes + self._has_pods
+        return self._pod_changes + self._has_pods + self._known_address_changes
 
     def list_held(self) -> HeldAddresses | None:
         """What Pods and nodes hold now; None until the Pods were listed. Without an API server the last that it said
@@ -142,8 +163,8 @@ class ClusterWatcher:
         """Every kind, until cancelled."""
         await self._check_access()
         self._watches = [
-            Reflector(self._describe(kind, path, is_required), partial(open_client, self._kubeconfig), self.counts)
-            for kind, path, is_required in KINDS
+            Reflector(self._describe(kind, paths, is_required), partial(open_client, self._kubeconfig), self.counts)
+            for kind, paths, is_required in KINDS
         ]
         self._reason = ""
         async with asyncio.TaskGroup() as group:
@@ -151,10 +172,11 @@ class ClusterWatcher:
                 group.create_task(watch.run())
             group.create_task(self._keep())
 
-    def _describe(self, kind: type[Any], path: str, is_required: bool) -> Resource[Any, Any]:
+    def _describe(self, kind: type[Any], paths: tuple[str, ...], is_required: bool) -> Resource[Any, Any]:
         return Resource(
             name=f"Kubernetes {self._cluster}".strip(),
-            path=path,
+            path=paths[0],
+            older_paths=paths[1:],
             type=kind,
             read=read_kept,
             replace=partial(self._replace, kind),
@@ -197,16 +219,20 @@ class ClusterWatcher:
         looked, rest_until = -1, 0.0
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            if self._is_complete and self._state.changes != looked and time.monotonic() >= rest_until:
-                looked, start = self._state.changes, time.monotonic()
+            changes = self._state.changes + self._address_changes
+            if self._is_complete and changes != looked and time.monotonic() >= rest_until:
+                looked, start = changes, time.monotonic()
                 self._look()
                 rest_until = time.monotonic() + _REST_FACTOR * (time.monotonic() - start)
             await self._flush()
 
     def _look(self) -> None:
-        targets, now = Targets(self._state), self._clock()
-        self._book.refresh(self._state, targets, now)
+        targets, now, address_changes = Targets(self._state), self._clock(), self._address_changes
+        self._book.refresh(self._state, targets, now, dict(self._node_addresses))
+        self._known_address_changes = address_changes
         self._exposures.refresh(self._state, targets, now)
+        if words := self._exposures.take_words():
+            self._on_words(words)
 
     async def _flush(self) -> None:
         peers, exposures = self._book.take_changed(self._clock()), self._exposures.take_changed()

@@ -6,6 +6,7 @@ All of it is bounded. Coverage becomes rows of `coverage_rows`, Kubernetes workl
 reveal (docs/use/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
 """
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,6 +156,7 @@ class CoverageRecord:
     calls: int
     lost_calls: int
     estimated_calls: int
+    uncaptured_ms: int
     reason: str
     handshakes: str
     time: datetime
@@ -190,6 +192,7 @@ def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: d
         calls=min(port.calls, _COUNT_LIMIT),
         lost_calls=min(port.lost_calls, _COUNT_LIMIT),
         estimated_calls=min(port.estimated_calls, _COUNT_LIMIT),
+        uncaptured_ms=min(port.uncaptured_ms, _COUNT_LIMIT),
         reason=port.reason[:TEXT_LIMIT_BYTES],
         handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
         time=now,
@@ -307,6 +310,22 @@ def convert_workloads(coverage: stream_pb2.Coverage, *, node: str, now_unix_seco
         )
         for told in coverage.workloads[:WORKLOAD_LIMIT]
     ]
+
+
+NODE_ADDRESS_LIMIT = 1_024
+
+
+def convert_node_addresses(coverage: stream_pb2.Coverage) -> frozenset[str]:
+    """Addresses of a node's own network. A sensor may not speak for public ones, which are of somebody else's."""
+    found = set()
+    for told in coverage.node_addresses[:NODE_ADDRESS_LIMIT]:
+        try:
+            address = ipaddress.ip_address(told)
+        except ValueError:
+            continue
+        if not (address.is_global or address.is_loopback or address.is_link_local or address.is_unspecified):
+            found.add(str(address))
+    return frozenset(found)
 
 
 QUESTION_LIMIT = 10_000

@@ -38,6 +38,7 @@ from collector.receiver.reports import (
     convert_coverage,
     convert_former_names,
     convert_health,
+    convert_node_addresses,
     convert_policy_result,
     convert_revealed,
     convert_workloads,
@@ -105,6 +106,7 @@ class IngestContext:
     on_coverage: Callable[[str, list[CoverageRecord]], None]
     on_workloads: Callable[[str, list[WorkloadRecord]], None]
     on_former_names: Callable[[list[FormerName]], None]
+    on_node_addresses: Callable[[str, str, frozenset[str]], None]  # Of a node in a cluster.
     on_revealed: Callable[[list[RevealedWord]], None]
     on_schemas: Callable[[Sequence[SchemaRecord]], None]
     on_enforcement: Callable[[str, EnforcementReport], None]
@@ -285,11 +287,13 @@ class SensorStream:
         workloads = convert_workloads(coverage, node=self.node, now_unix_seconds=now)
         workloads = witness.admit_workloads(workloads, greeting)
         names = witness.admit_former_names(convert_former_names(coverage, greeting, now), greeting)
+        addresses = convert_node_addresses(coverage)
 
         def report() -> None:
             context.on_coverage(self.node, ports)
             context.on_workloads(self.node, workloads)
             context.on_former_names(names)
+            context.on_node_addresses(greeting.cluster, greeting.node, addresses)
 
         return report
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +54,7 @@ from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
 from collector.receiver.reader import WalReader
-from collector.receiver.reports import RevealBook
+from collector.receiver.reports import RevealBook, RevealedWord
 from collector.receiver.sensors import SensorRegistry, SensorStatus
 from collector.receiver.wal import Wal
 from collector.receiver.witness import WitnessBook
@@ -74,6 +75,7 @@ from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measu
 from collector.storage.embedded import EmbeddedStore, lock_directory
 from collector.storage.records import select_records
 from common.figures import Figure, list_figures, make_gauges, make_totals
+from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse
 
@@ -160,7 +162,7 @@ class Collector:
         self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
         audit = AuditLog(directory / AUDIT_FILE)
-        self._clusters = _compose_clusters(settings, self.store)
+        self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
         self._holders = Holders(self._clusters, self.store)
         self.responder = Responder(
             store=BlockStore(directory / BLOCKS_FILE),
@@ -237,6 +239,23 @@ class Collector:
             if watcher.cluster == cluster:
                 return watcher.find_placement(node, namespace, workload)
         return None
+
+    def _reveal_words(self, words: Sequence[str]) -> None:
+        """Show words that a watched cluster's routes have in their paths, wherever calls have them."""
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
+        self.reports.add_words(
+            [
+                RevealedWord(hash=hash_value(key.secret, word.encode()), text=word, key_id=key.key_id, time=now)
+                for key in self.keys
+                for word in words
+            ]
+        )
+
+    def set_node_addresses(self, cluster: str, node: str, addresses: frozenset[str]) -> None:
+        """What the sensor of a node says of the node's network."""
+        for watcher in self._clusters:
+            if watcher.cluster == cluster:
+                watcher.set_node_addresses(node, addresses)
 
     def _load_secret(self) -> str:
         return load_token(self._directory / WEBHOOK_SECRET_FILE).value
@@ -426,7 +445,9 @@ def _cap_disk(settings: CollectorSettings, store: ClickHouseStore) -> Feature:
     )
 
 
-def _compose_clusters(settings: CollectorSettings, store: ClickHouseStore) -> tuple[ClusterWatcher, ...]:
+def _compose_clusters(
+    settings: CollectorSettings, store: ClickHouseStore, on_words: Callable[[Sequence[str]], None]
+) -> tuple[ClusterWatcher, ...]:
     """A watch for each cluster that is to be watched."""
     if settings.kubernetes is KubernetesUse.OFF:
         return ()
@@ -436,7 +457,9 @@ def _compose_clusters(settings: CollectorSettings, store: ClickHouseStore) -> tu
     for other in settings.other_clusters:
         name, _, file = other.partition("=")
         watched.append((name, Path(file)))
-    return tuple(ClusterWatcher(cluster=name, kubeconfig=file, store=store) for name, file in watched)
+    return tuple(
+        ClusterWatcher(cluster=name, kubeconfig=file, store=store, on_words=on_words) for name, file in watched
+    )
 
 
 def _find_tokens(settings: CollectorSettings) -> Tokens:

@@ -94,13 +94,13 @@ def write_key(key: AuthorityKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def make_authority(now: float) -> Authority:
-    """A new one with a key of its own, for 10 years."""
+def make_authority(now: float, seconds: float = AUTHORITY_SECONDS) -> Authority:
+    """A new one with a key of its own, valid for so long from `now` (unix seconds) on."""
     key = ec.generate_private_key(ec.SECP256R1())
     # Numbered by its key: two authorities of one name would be taken for each other when a chain is built.
     number = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:16]
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Apidae authority {number}")])
-    return Authority(certificate=_sign_authority(key, name, issuer=None, now=now), key=key)
+    return Authority(certificate=_sign_authority(key, name, issuer=None, now=now, seconds=seconds), key=key)
 
 
 def rotate_authority(old: Authority, now: float) -> Authority:
@@ -245,10 +245,15 @@ def _digest(key: AuthorityKey) -> hashes.SHA256 | None:
 
 
 def _sign_authority(
-    key: ec.EllipticCurvePrivateKey, name: x509.Name, *, issuer: Authority | None, now: float
+    key: ec.EllipticCurvePrivateKey,
+    name: x509.Name,
+    *,
+    issuer: Authority | None,
+    now: float,
+    seconds: float = AUTHORITY_SECONDS,
 ) -> x509.Certificate:
     """The certificate of an authority's key: self-signed, or cross-signed by `issuer`."""
-    end = _time(now + AUTHORITY_SECONDS)
+    end = _time(now + seconds)
     if issuer is not None:
         end = min(end, issuer.certificate.not_valid_after_utc)
     builder = (

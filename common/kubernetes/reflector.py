@@ -44,8 +44,8 @@ OBJECTS_MAX: Final = 150_000
 WATCH_SECONDS: Final = (300, 600)  # Drawn for each watch, so that those of many clients do not end together.
 FIRST_REST_SECONDS: Final = 1.0
 MAX_REST_SECONDS: Final = 60.0
-# Where the API server does not know a kind, that changes when a person installs it.
-ABSENT_REST_SECONDS: Final = 300.0
+# Where the API server does not know a kind, that changes when a person installs it. A restart asks at once.
+ABSENT_REST_SECONDS: Final = 3_600.0
 # A server or a proxy in between that ends watches sooner than this is not asked again at once.
 MIN_WATCH_SECONDS: Final = 5.0
 # A watch of which nothing bad was heard for so long is well; that it began says little.
@@ -130,7 +130,8 @@ class Resource(Generic[T, Kept]):
     put: Callable[[Kept], None]
     remove: Callable[[Kept], None]
     selector: tuple[tuple[str, str], ...] = ()  # (fieldSelector or labelSelector, its text).
-    is_required: bool = True  # Else a cluster may do without this kind.
+    is_required: bool = True  # Else a cluster may do without this kind, or not let us read it.
+    older_paths: tuple[str, ...] = ()  # Of older versions, which are tried where the API does not know `path`.
 
 
 @dataclass(slots=True)
@@ -195,6 +196,9 @@ class Reflector(Generic[T, Kept]):
         self._clock = clock
         self._client: httpx2.AsyncClient | None = None
         self._version = ""
+        self._paths = (resource.path, *resource.older_paths)
+        self._path = resource.path
+        self._has_listed = False
         self._object = msgspec.json.Decoder(resource.type)
         self._backoff = Backoff(
             first_seconds=FIRST_REST_SECONDS, longest_seconds=MAX_REST_SECONDS, jitter=1.0, draw=draw
@@ -244,7 +248,7 @@ class Reflector(Generic[T, Kept]):
         kept: list[Kept] = []
         while True:
             self.counts.requests += 1
-            response = await client.get(self._resource.path, params=parameters)
+            response = await client.get(self._path, params=parameters)
             _check(response.status_code, response.content)
             page = _decode(_Page, response.content)
             for raw in page.items or ():
@@ -257,6 +261,7 @@ class Reflector(Generic[T, Kept]):
             parameters["continue"] = page.metadata.continue_
         self.counts.lists += 1
         self._resource.replace(kept)
+        self._has_listed = True
         self._version = page.metadata.resource_version
         self._note_success()
 
@@ -273,7 +278,7 @@ class Reflector(Generic[T, Kept]):
         }
         timeout = httpx2.Timeout(_TIMEOUT_SECONDS, read=seconds + _SILENCE_SECONDS)
         self.counts.requests += 1
-        async with client.stream("GET", self._resource.path, params=parameters, timeout=timeout) as response:
+        async with client.stream("GET", self._path, params=parameters, timeout=timeout) as response:
             if response.status_code != 200:
                 _check(response.status_code, await response.aread())
             settled = asyncio.get_running_loop().call_later(_SETTLED_SECONDS, self._note_success)
@@ -314,23 +319,35 @@ class Reflector(Generic[T, Kept]):
 
     def _note_failure(self, error: Exception) -> float:
         """Keeps account of a failure; the seconds until the next try."""
-        if isinstance(error, ApiError) and error.status == 404 and not self._resource.is_required:
+        status = error.status if isinstance(error, ApiError) else 0
+        if status == 404 and self._path != self._paths[-1]:
+            self._path, self._version = self._paths[self._paths.index(self._path) + 1], ""
+            return 0.0
+        # A right that was taken away is a failure; one that was never given is the operator's choice.
+        is_refused = status == 403 and not self._has_listed
+        if not self._resource.is_required and (status == 404 or is_refused):
+            if is_refused and not self.is_current:
+                logger.warning("%s: %s are not followed: %s", self._resource.name, self._path, error)
+            self._path, self._version = self._paths[0], ""
             self._resource.replace([])
             self.is_current, self.reason = True, ""
             return self._backoff.spread(ABSENT_REST_SECONDS)
         self.counts.failures += 1
-        reason = f"{self._resource.path}: {str(error) or type(error).__name__}"
+        reason = f"{self._path}: {str(error) or type(error).__name__}"
         if reason != self.reason:  # Once, not at each try.
             logger.warning("%s: the Kubernetes API does not answer: %s", self._resource.name, reason)
         self.is_current, self.reason = False, reason
         return self._backoff.next_seconds()
 
 
-async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None) -> T:
-    """The answer about one object: a GET, or a POST of `body`. Raises AccessError and ApiError."""
+async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None, *, method: str = "") -> T:
+    """The answer about one object: a GET, or a POST of `body`, or a PATCH that merges it. Raises AccessError and
+    ApiError."""
+    method = method or ("GET" if body is None else "POST")
+    headers = {"content-type": "application/merge-patch+json"} if method == "PATCH" else None
     try:
         async with open_client() as client:
-            response = await client.request("GET" if body is None else "POST", path, json=body)
+            response = await client.request(method, path, json=body, headers=headers)
     except (httpx2.HTTPError, ConfigError, OSError) as error:
         raise ApiError(f"the API server does not answer {path} ({error or type(error).__name__})") from None
     _check(response.status_code, response.content)

@@ -428,6 +428,10 @@ class Sensor:
         """What is stopped on this node."""
         return self._enforcement.enforcer.report()
 
+    def read_node_addresses(self) -> Sequence[str]:
+        """Addresses of this node that Kubernetes does not list."""
+        return self._node.list_addresses()
+
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         """What is reported of Kubernetes workloads and containers on this node."""
         return self._node.workloads()

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 # At most so long a start waits for the Pods of this node: longer than an API server takes, shorter than a restart may
 # leave calls unseen.
 FIRST_LIST_SECONDS: Final = 3.0
+# Reported of the node's network, 16 KB each time. Where kube-proxy keeps all Services there, more may be left.
+NODE_ADDRESSES_MAX: Final = 1_024
 
 
 class Node:
@@ -111,6 +113,10 @@ class Node:
     def rename(self) -> bool:
         """Apply what Kubernetes reported."""
         return self.identity.rename()
+
+    def list_addresses(self) -> Sequence[str]:
+        """Of the node's own network, without those that its API server lists."""
+        return sorted(self.identity.list_node_addresses())[:NODE_ADDRESSES_MAX]
 
     def workloads(self) -> Sequence[WorkloadFacts]:
         """Kinds, labels and zone of Pods' workloads; images of containers that are in none."""

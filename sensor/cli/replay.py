@@ -60,7 +60,9 @@ class CaptureIdentity:
         )
         return service, Hop.UNSPECIFIED
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         """Unknown."""
         return ""
 

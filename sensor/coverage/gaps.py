@@ -8,6 +8,7 @@ early after kill -9. A host that was down got no calls, so the gap then begins w
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -84,7 +85,8 @@ class Gaps:
             f"{begin:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC: the sensor was restarted or paused. "
             "Calls of that time are missing."
         )
-        yield build_node_row(unknown_service, ROW_NAME, reason, connections=self.count)
+        row = build_node_row(unknown_service, ROW_NAME, reason, connections=self.count)
+        yield replace(row, uncaptured_ms=self.total_ns // 1_000_000)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -390,6 +390,7 @@ def _sum(row: PortCoverage, more: PortCoverage) -> PortCoverage:
         calls=row.calls + more.calls,
         lost_calls=row.lost_calls + more.lost_calls,
         estimated_calls=row.estimated_calls + more.estimated_calls,
+        uncaptured_ms=row.uncaptured_ms + more.uncaptured_ms,
         is_http_like=row.is_http_like or more.is_http_like,
         handshakes=add_handshakes(row.handshakes, more.handshakes),
     )

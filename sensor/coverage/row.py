@@ -100,6 +100,7 @@ class PortCoverage:
     lost_calls: int = 0
     estimated_calls: int = 0
     handshakes: Handshakes = NO_HANDSHAKES
+    uncaptured_ms: int = 0  # Of the node: time without capture.
 
     @property
     def key(self) -> tuple[Service, str, PortProtocol, CoverageRole]:

@@ -118,8 +118,11 @@ class Identity(Protocol):
         """The service that answers at a local end, and whether it answers itself or passes the call on."""
         ...
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
-        """The workload of a client on this node; empty where it is elsewhere or unknown."""
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
+        """The workload of a client on this node; empty where it is elsewhere or unknown, and where the client is a
+        proxy that passes on the calls of others to its own Pod, `server_cgroup_id`."""
         ...
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
@@ -276,7 +279,9 @@ class Describer:
             service, hop = identity.server(seen.cgroup_id, seen.local_port, seen.local_address)
             client_address = self.addresses.find(head, seen.remote_address)
             if seen.peer_cgroup_id:
-                workload = identity.client_workload(seen.peer_cgroup_id, seen.remote_address, seen.remote_port)
+                workload = identity.client_workload(
+                    seen.peer_cgroup_id, seen.remote_address, seen.remote_port, seen.cgroup_id
+                )
             else:
                 time_ns = exchange.figures.time_unix_ns
                 workload = identity.address_workload(seen.remote_address, time_ns, time_ns)

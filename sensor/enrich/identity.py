@@ -2,8 +2,8 @@
 
 Takes a cgroup id, a port and addresses from the kernel, and gives `Service`, client workload and `Hop`. A Kubernetes
 Pod comes first, then a systemd unit, a container, and the program. A cgroup that names one of these decides at once.
-For other cgroups (the root, a slice, a socket unit, cgroups v1) the listener's process is found and asked for its
-cgroup, and last for its program.
+For other cgroups (the root, a slice, a socket unit, a container runtime's unit, cgroups v1) the listener's process is
+found and asked for its cgroup, and last for its program.
 
 The hot path is one dictionary: under 0.5 us a call. A name given to (cgroup, port, address) stays until another process
 listens there, or until Kubernetes identifies the container. `FormerNames` keeps what workloads were called before that,
@@ -15,13 +15,14 @@ a static file from a forwarded call, and an endpoint shown twice is better than 
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
-from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
+from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -59,6 +60,7 @@ class FormerNames:
 # Executable's file name: where it is documented to do nothing but forward.
 FORWARDING_PROGRAMS: dict[str, str] = {
     "docker-proxy": "moby cmd/docker-proxy: the userland proxy of a published port",
+    "cilium-envoy": "cilium.io, the node's proxy",
     "envoy": "envoyproxy.io",
     "haproxy": "haproxy.org",
     "linkerd2-proxy": "linkerd.io, the sidecar",
@@ -76,6 +78,7 @@ FORWARDING_PROGRAMS: dict[str, str] = {
     "sshd": "ssh(1) -R",
     "sshd-session": "ssh(1) -R, OpenSSH 9.8 and later",
     "kubectl": "kubectl port-forward and kubectl proxy",
+    "ztunnel": "istio.io, ambient: the node's proxy",
 }
 
 
@@ -154,7 +157,10 @@ class NodeIdentity:
         self._names: dict[End, _Name] = {}
         # Time of the next try, seconds until the one after, and what is reported meanwhile.
         self._retries: BoundedDict[End, tuple[float, float, tuple[Service, Hop]]] = BoundedDict(MAX_ENDS)
-        self._client_names: dict[int, str] = {}
+        # Of a cgroup, and whether it names all its processes.
+        self._client_names: dict[int, tuple[str, bool]] = {}
+        self._proxies: dict[int, str] = {}  # Uid of the Pod by cgroup, of proxies that call for others.
+        self._pod_uids: BoundedDict[int, str] = BoundedDict(MAX_CLIENT_CGROUPS)
         self._lock = threading.Lock()
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
@@ -167,17 +173,25 @@ class NodeIdentity:
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
-        or not known. 0.2 us."""
+        or not known. A proxy beside the workload, or one of the node,
+        calls for who holds the address; nobody is known of calls that it passes on into its own Pod, which is that of
+        `server_cgroup_id`. 0.2 us."""
         if not peer_cgroup_id:
             return ""
-        name = self._client_names.get(peer_cgroup_id)
-        if name is None:
-            name = self._name_client_cgroup(peer_cgroup_id)
-        if name:
+        name, is_certain = self._client_names.get(peer_cgroup_id) or self._name_client_cgroup(peer_cgroup_id)
+        if is_certain:
             return name
-        return self._clients.find(remote_address, remote_port)
+        proxied = self._proxies.get(peer_cgroup_id)
+        if proxied is None or self._pods is None:
+            return self._clients.find(remote_address, remote_port) or name
+        if server_cgroup_id and proxied == self._find_pod(server_cgroup_id):
+            return ""
+        now_ns = time.time_ns()
+        return self._pods.address_workload(remote_address, now_ns, now_ns)
 
     @property
     def is_naming_addresses(self) -> bool:
@@ -191,8 +205,7 @@ class NodeIdentity:
 
     def is_one_workload(self, cgroup_id: int) -> bool:
         """Whether a cgroup names the workload of all its processes; else `client_workload` goes by the connection."""
-        name = self._client_names.get(cgroup_id)
-        return bool(self._name_client_cgroup(cgroup_id) if name is None else name)
+        return (self._client_names.get(cgroup_id) or self._name_client_cgroup(cgroup_id))[1]
 
     def listener_service(self, listener: Listener) -> Service:
         """The service of a listening socket, called or not; for the coverage."""
@@ -228,7 +241,7 @@ class NodeIdentity:
         self._listeners.refresh()
         self._clients.forget()
         with self._lock:
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 listener = self._listeners.known(*end)
                 if listener is None or listener.process is None or name.process is None:
@@ -244,7 +257,7 @@ class NodeIdentity:
             return False
         with self._lock:
             self._pods_generation = pods.generation
-            self._client_names, self._left_out = {}, {}
+            self._client_names, self._left_out, self._proxies = {}, {}, {}
             for end, name in list(self._names.items()):
                 if name.owner is None:
                     continue
@@ -287,12 +300,20 @@ class NodeIdentity:
     def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
         """Whether a client is on this node and in no Pod, or in the server's own Pod."""
         if not peer_cgroup_id:
-            return self._pods is not None and remote_address in self._pods.node_addresses
+            return self._pods is not None and (
+                remote_address in self._pods.node_addresses or remote_address in self.list_node_addresses()
+            )
         path = self._cgroups.path(peer_cgroup_id)
         if path is None or self._pods is None:
             return False
         uid = own_path(path).pod_uid
         return not uid or uid == own_path(self._cgroups.path(server_cgroup_id) or "").pod_uid
+
+    def list_node_addresses(self) -> frozenset[str]:
+        """Of the node's own network, without those that its API server lists: a bridge of Pods, from which the node
+        calls them."""
+        known = self._pods.node_addresses if self._pods is not None else frozenset()
+        return self._listeners.list_beside(known) - known
 
     def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
@@ -332,6 +353,8 @@ class NodeIdentity:
         path = self._cgroups.path(end[0])
         owner = own_path(path) if path else NOBODY
         process = listener.process if listener else None
+        if process is not None and owner.name in RUNTIME_UNITS:  # Its containers may have cgroups of v1 alone.
+            return self._name_process(process)
         if owner.kind is not OwnerKind.NONE and not owner.name.endswith(_SOCKET_UNIT):
             return self._name_owner(owner, process, is_from_process=False)
         if process is not None:
@@ -339,11 +362,13 @@ class NodeIdentity:
         return self._name_owner(owner, None, is_from_process=False) if owner.kind is not OwnerKind.NONE else _UNKNOWN
 
     def _name_process(self, process: Process) -> _Name:
-        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program."""
-        for path in (process.cgroup_path, *process.cgroup_v1_paths):
-            owner = own_path(path)
-            if owner.kind is not OwnerKind.NONE:
-                return self._name_owner(owner, process, is_from_process=True)
+        """By the cgroup in which the process is now, of v2 and then of v1, and last by its program. The unit of a
+        runtime names it only where nothing else does."""
+        owners = [own_path(path) for path in (process.cgroup_path, *process.cgroup_v1_paths)]
+        named = [owner for owner in owners if owner.kind is not OwnerKind.NONE]
+        if named:
+            owner = next((owner for owner in named if owner.name not in RUNTIME_UNITS), named[0])
+            return self._name_owner(owner, process, is_from_process=True)
         return _Name(
             workload=process.name,
             kind=WorkloadKind.PROCESS,
@@ -375,16 +400,28 @@ class NodeIdentity:
             owner=owner,
         )
 
-    def _name_client_cgroup(self, cgroup_id: int) -> str:
-        """The name of a client's cgroup; empty where it names nobody and the process has to be asked."""
+    def _name_client_cgroup(self, cgroup_id: int) -> tuple[str, bool]:
+        """The name of a client's cgroup, and whether all its processes have it; else the process has to be asked."""
         path = self._cgroups.path(cgroup_id)
         if path is None:
-            return ""
+            return "", False
         owner = own_path(path)
         name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
+        pod = self._pods.name(owner) if self._pods else None
+        is_proxy = pod is not None and pod.is_proxy
+        known = (name, bool(name) and not is_proxy and owner.name not in RUNTIME_UNITS)
+        if is_proxy and len(self._proxies) < MAX_CLIENT_CGROUPS:
+            self._proxies[cgroup_id] = owner.pod_uid
         if len(self._client_names) < MAX_CLIENT_CGROUPS:
-            self._client_names[cgroup_id] = name
-        return name
+            self._client_names[cgroup_id] = known
+        return known
+
+    def _find_pod(self, cgroup_id: int) -> str:
+        """The uid of the Pod of a cgroup; empty where it is of none."""
+        uid = self._pod_uids.get(cgroup_id)
+        if uid is None:
+            uid = self._pod_uids[cgroup_id] = own_path(self._cgroups.path(cgroup_id) or "").pod_uid
+        return uid
 
 
 def _place(name: _Name) -> str:

@@ -108,6 +108,14 @@ class ListenerTable:
         """The addresses of a network namespace in which somebody listens."""
         return self._snapshot.addresses.get(namespace, frozenset())
 
+    def list_beside(self, others: frozenset[str]) -> frozenset[str]:
+        """Addresses of network namespaces that have one of `others` too: of the node's own, where `others` are the
+        addresses by which the cluster knows the node. Loopback and link-local ones are of every namespace, so of none.
+        """
+        known = self._snapshot.addresses.values()
+        beside = frozenset[str]().union(*(addresses for addresses in known if not addresses.isdisjoint(others)))
+        return frozenset(address for address in beside if not address.startswith(("127.", "169.254.", "fe80:", "::1")))
+
     def find(self, cgroup_id: int, port: int, address: str) -> Listener | None:
         """As `known`; a listener that is missing, or whose process is not known or has ended, is looked for once
         more.

@@ -250,13 +250,18 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
 
 
 def write_coverage(
-    ports: Sequence[PortCoverage], workloads: Sequence[WorkloadFacts] = (), *, time_unix_ns: int
+    ports: Sequence[PortCoverage],
+    workloads: Sequence[WorkloadFacts] = (),
+    node_addresses: Sequence[str] = (),
+    *,
+    time_unix_ns: int,
 ) -> stream_pb2.ConnectRequest:
     return stream_pb2.ConnectRequest(
         coverage=stream_pb2.Coverage(
             time_unix_ns=time_unix_ns,
             ports=write_rows(_write_port, ports),
             workloads=write_rows(_write_workload, workloads),
+            node_addresses=node_addresses,
         )
     )
 

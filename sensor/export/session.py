@@ -94,6 +94,8 @@ class SessionListener(Protocol):
 
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 
+    def read_node_addresses(self) -> Sequence[str]: ...
+
     def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]: ...
 
     @property
@@ -317,7 +319,8 @@ class Session:
 
     def _make_coverage(self) -> stream_pb2.ConnectRequest:
         ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
-        return messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns())
+        addresses = self._listener.read_node_addresses()
+        return messages.write_coverage(ports, workloads, addresses, time_unix_ns=self._clock.unix_ns())
 
     async def _send_schemas(self) -> None:
         """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of

@@ -123,8 +123,11 @@ class ActorTable:
     ) -> npt.NDArray[np.int64]:
         ports = np.where(is_server, records["remote_port"], records["local_port"])
         keys, firsts, inverse = number_values(connections)
+        servers = np.where(is_server, records["cgroup_id"], 0)
         names = [
-            self._identity.client_workload(int(cgroups[first]), _name_client(records[first]), int(ports[first]))
+            self._identity.client_workload(
+                int(cgroups[first]), _name_client(records[first]), int(ports[first]), int(servers[first])
+            )
             for first in firsts.tolist()
         ]
         numbers = np.array([self._number(name) for name in names], np.int64)

@@ -34,6 +34,23 @@ for path in sys.argv[3:]:
 """
 
 
+# A sidecar: PORT; passes each connection on to it, and says its own port.
+PROXY = """
+import socket, sys, threading
+def copy(source, target):
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+while True:
+    client, _ = server.accept()
+    behind = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    for pair in ((client, behind), (behind, client)):
+        threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
+
+
 class Cgroups:
     """A subtree below a cgroup, removed at the end with all that runs in it."""
 
@@ -61,6 +78,12 @@ class Cgroups:
         server = self.start(path, SERVER)
         assert server.stdout is not None
         return server, int(server.stdout.readline())
+
+    def serve_proxy(self, path: str, port: int) -> int:
+        """A sidecar in the cgroup that passes on to a port, and its own port."""
+        proxy = self.start(path, PROXY, str(port))
+        assert proxy.stdout is not None
+        return int(proxy.stdout.readline())
 
     def call(self, path: str, port: int, agent: str, paths: Sequence[str]) -> None:
         """Calls by a client in the cgroup, each answered."""

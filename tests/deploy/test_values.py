@@ -171,7 +171,7 @@ def test_each_value_is_explained() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
     # What every chart has and Kubernetes explains, and groups that their members explain.
     known = re.compile(
-        r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|ingress|gateway|openshift"
+        r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|podMonitor|prometheusRule|dashboard|ingress|gateway|openshift"
         r"|storage|service|certManager|updateStrategy|podDisruptionBudget|issuerRef|name|kind|group|type|localhostProfile"
         r"|enabled|pullPolicy|resources|requests|limits|nodeSelector|tolerations|affinity|podLabels|podAnnotations"
         r"|priorityClassName|grpcPort|httpPort|annotations|interval|className|host|hostnames|validityDays|settings)$"
@@ -187,7 +187,7 @@ def test_each_value_is_explained() -> None:
 def test_each_value_is_tried_by_an_example_and_used_by_a_template() -> None:
     defaults = default_values()
     examples = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("*-values.yaml"))]
-    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*.*"))
     templates = templates.replace("$sensor.", ".Values.sensor.").replace("$collector.", ".Values.collector.")
     templates = templates.replace("$policy.", ".Values.networkPolicy.").replace("$root.Values", ".Values")
     templates = templates.replace('index .Values $side "image"', ".Values.sensor.image .Values.collector.image")

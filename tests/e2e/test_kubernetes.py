@@ -124,6 +124,24 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
     assert client_calls["shop/web"] == CALLS
 
 
+def test_a_sidecar_is_a_hop_and_no_caller(node: Node) -> None:
+    """Client, sidecar, application: what the sidecar serves is marked, and it is not the application's caller."""
+    pod = make_deployment_pod("mesh", containers=("app", "istio-proxy"))
+    node.api.put(pod)
+    _, port = node.cgroups.serve(find_cgroup(pod))
+    proxy_port = node.cgroups.serve_proxy(find_cgroup(pod, "istio-proxy"), port)
+    paths = [f"/api/v1/parcels/{number}" for number in range(CALLS)]
+    node.cgroups.call(find_cgroup(WEB), proxy_port, "web/1.0", paths)
+
+    def read() -> dict[int, tuple[int, bool]]:
+        return {one["service"]["port"]: (one["calls"], one["is_proxied"]) for one in node.endpoints(workload="mesh")}
+
+    expected = {port: (CALLS, False), proxy_port: (CALLS, True)}
+    wait_until(lambda: read() == expected, f"{expected}: {read()}")
+    named = node.inventory.get("/consumers/address:127.0.0.1")["calls_by_workload"]
+    assert "shop/mesh" not in named and named["shop/web"] >= CALLS, named
+
+
 @pytest.mark.full("sensor.enrich")
 def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     pod = make_deployment_pod("flash", is_started=False)

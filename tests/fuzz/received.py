@@ -101,6 +101,7 @@ def fuzz_sensor_message(data: bytes) -> None:
         on_coverage=lambda _, records: rows.insert_records("coverage_rows", records),
         on_workloads=lambda _, records: rows.insert_records("workloads", records),
         on_former_names=lambda records: rows.insert_records("former_names", records),
+        on_node_addresses=lambda *_: None,
         on_revealed=lambda records: rows.insert_records("revealed_words", records),
         counts=IngestCounts(), on_schemas=schemas.extend, on_enforcement=lambda *_: None,
     )  # fmt: skip

@@ -159,6 +159,9 @@ class FakeNode:
     def figures(self) -> tuple[Figure, ...]:
         return ()
 
+    def list_addresses(self) -> Sequence[str]:
+        return ()
+
     def workloads(self) -> Sequence[WorkloadFacts]:
         return ()
 

@@ -239,6 +239,7 @@ class CoveragePoint:
     estimated_calls: int
     joined_late: int
     lost_calls: int
+    uncaptured_seconds: float  # Of all nodes together.
 
 
 # By kind: its rows among the ports, and what it means.

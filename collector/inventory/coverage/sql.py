@@ -32,7 +32,7 @@ HISTORY_BASE_SECONDS = 2 * 86_400
 
 _KEY = "node, cluster, namespace, workload, workload_kind, host_name, port, role, protocol, address"
 PORT_ID = f"lower(hex(sipHash64({_KEY})))"
-_COUNTS = ("connections", "bytes", "joined_late", "calls", "lost_calls", "estimated_calls")
+_COUNTS = ("connections", "bytes", "joined_late", "calls", "lost_calls", "estimated_calls", "uncaptured_ms")
 
 
 def _numbers(names: Mapping[int, Any], *wanted: Any) -> str:
@@ -197,23 +197,25 @@ _GREATEST = ", ".join(f"max(h.{name}) AS {name}" for name in _COUNTS)
 
 
 def history(node: str) -> str:
-    """What each step added to listening ports. Parameters: start, end, base (unix seconds), step (s), and node."""
+    """What each step added to listening ports, and the time without capture. Parameters: start, end, base (unix
+    seconds), step (s), and node."""
     of_node = "AND h.node = {node:String}" if node else ""
     return f"""
 SELECT toUnixTimestamp(toStartOfInterval(time, INTERVAL {{step:UInt32}} SECOND)) AS point,
     sumIf(more_connections, is_http_like) AS share_connections, sumIf(more_bytes, is_http_like) AS share_bytes,
     sumIf(more_connections, is_http_like AND {_READ}) AS read_connections,
     sumIf(more_bytes, is_http_like AND {_READ}) AS read_bytes,
-    sum(more_calls) AS calls, sum(more_estimated_calls) AS estimated_calls,
-    sum(more_joined_late) AS joined_late, sum(more_lost_calls) AS lost_calls
+    sumIf(more_calls, {_LISTENING}) AS calls, sumIf(more_estimated_calls, {_LISTENING}) AS estimated_calls,
+    sumIf(more_joined_late, {_LISTENING}) AS joined_late, sumIf(more_lost_calls, {_LISTENING}) AS lost_calls,
+    sum(more_uncaptured_ms) / 1000 AS uncaptured_seconds
 FROM (
-    SELECT time, protocol, is_http_like, {_GROWTH}
+    SELECT time, role, protocol, is_http_like, {_GROWTH}
     FROM (
         SELECT h.time AS time, {", ".join(f"h.{name} AS {name}" for name in _RUN.split(", "))},
             max(h.is_http_like) AS is_http_like, {_GREATEST}
         FROM coverage_hours AS h
         WHERE h.time >= fromUnixTimestamp({{base:UInt32}}) AND h.time < fromUnixTimestamp({{end:UInt32}})
-            AND h.{_LISTENING} {of_node}
+            AND (h.{_LISTENING} OR h.uncaptured_ms > 0) {of_node}
         GROUP BY time, {_RUN}
     )
     WINDOW run AS (PARTITION BY {_RUN} ORDER BY time ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)

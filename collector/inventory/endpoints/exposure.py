@@ -6,15 +6,17 @@ does not matter, because the same code answers behind the path. Either kind of e
 Internal needs evidence too.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from collector.kubernetes.rows import Fact, FactKind
+from collector.kubernetes.rows import ROUTES, Fact, FactKind
 
 _PARAMETER_START = "{"
+# A word that is not shown. Words of watched routes are shown (collector/kubernetes/exposure.py), so no route has one.
+_HIDDEN_WORD = re.compile(r"\{word(_[0-9]+)?\}")
 _REASONS_MAX = 8
-_ROUTED = frozenset({FactKind.INGRESS, FactKind.HTTP_ROUTE})
 
 
 class ExposureLevel(StrEnum):
@@ -81,7 +83,7 @@ def judge(
 
 def leads_to(fact: Fact, template: str, method: str) -> bool:
     """Whether a fact is about calls of this template and method. What cannot be told leads there."""
-    if fact.kind not in _ROUTED or not template:
+    if fact.kind not in ROUTES or not template:
         return True
     if fact.method and method and fact.method != method:
         return False
@@ -90,9 +92,12 @@ def leads_to(fact: Fact, template: str, method: str) -> bool:
     wanted, has = _split(fact.path), _split(template)
     if fact.path_type == "Exact" and len(wanted) != len(has):
         return False
-    return len(wanted) <= len(has) and all(
-        one == other or other.startswith(_PARAMETER_START) for one, other in zip(wanted, has, strict=False)
-    )
+    return len(wanted) <= len(has) and all(map(_may_be, wanted, has))
+
+
+def _may_be(word: str, segment: str) -> bool:
+    """Whether a segment of a template stands for this word of a path."""
+    return word == segment or (segment.startswith(_PARAMETER_START) and not _HIDDEN_WORD.fullmatch(segment))
 
 
 def describe(fact: Fact) -> str:
@@ -100,8 +105,7 @@ def describe(fact: Fact) -> str:
     place = f"{fact.host}{fact.path}{'*' if fact.path_type == 'Prefix' else ''}"
     addresses = ", ".join(fact.addresses)
     where = {
-        FactKind.INGRESS: f"Ingress {fact.source}: {place}",
-        FactKind.HTTP_ROUTE: f"HTTPRoute {fact.source}: {place}",
+        **{kind: f"{name} {fact.source}: {place}" for kind, name in ROUTES.items()},
         FactKind.LOAD_BALANCER: f"LoadBalancer {fact.source}, port {fact.port}",
         FactKind.NODE_PORT: f"NodePort {fact.source}: {fact.port}",
         FactKind.EXTERNAL_IP: f"external address of {fact.source}, port {fact.port}",

@@ -15,7 +15,7 @@ _KEY_COLUMNS = f"""
             protocol UInt8
             address String"""
 # Totals since the sensor's start.
-_COUNTS = ("connections", "bytes", "joined_late", "calls", "lost_calls", "estimated_calls")
+_COUNTS = ("connections", "bytes", "joined_late", "calls", "lost_calls", "estimated_calls", "uncaptured_ms")
 
 
 def _list_counts(kind: str) -> str:

@@ -75,7 +75,8 @@ BEARER_SCHEMES: Final = frozenset(
 KEY_TOKEN_SCHEMES: Final = frozenset((b"token", b"privatetoken", b"apitoken"))
 
 # Headers that a TLS terminator sets from the client's certificate, and what shows that one was presented.
-# Sources: RFC 9440, Envoy XFCC, AWS ALB mutual TLS, nginx/Apache/HAProxy/Traefik/Azure/Google Cloud/F5 guides.
+# Sources: RFC 9440, Envoy XFCC, Linkerd (l5d-client-id), AWS ALB mutual TLS, and guides of nginx, Apache, HAProxy,
+# Traefik, Azure, Google Cloud and F5.
 CERTIFICATE_HEADERS: Final = frozenset(
     (
         b"client-cert", b"x-forwarded-client-cert", b"x-amzn-mtls-clientcert", b"x-amzn-mtls-clientcert-serial-number",
@@ -87,6 +88,7 @@ CERTIFICATE_HEADERS: Final = frozenset(
         b"x-forwarded-tls-client-cert-infos", b"x-forwarded-ssl-client-cert", b"x-arr-clientcert",
         b"x-client-cert-subject-dn", b"x-client-cert-leaf", b"x-client-cert-serial-number", b"x-client-cert-hash",
         b"x-tls-client-cert", b"x-forwarded-client-cert-subject", b"x-clientcert-subject", b"x-ssl-cert",
+        b"l5d-client-id",
     )
 )  # fmt: skip
 # Where one of these says that verification failed, the headers above prove nothing.

@@ -36,7 +36,7 @@ from common.kubernetes.reflector import (
 )
 from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, PodTable, read_pod
+from sensor.enrich.kubernetes.pod import MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ class PodName:
     workload: str
     is_hop: bool  # A proxy for the Pod's other containers, or an ingress controller.
     left_out: str  # Why it is not watched; empty where it is.
+    is_proxy: bool = False  # What it calls others asked for: a sidecar, or a proxy of the node.
 
 
 class _NodeAddress(Part, frozen=True, kw_only=True):
@@ -229,8 +230,9 @@ class Cluster:
         pod = self.pods.find(container_id=owner.name, pod_uid=owner.pod_uid)
         if pod is None:
             return None
-        is_hop = pod.is_ingress or pod.container_name(owner.name) in SIDECARS
-        return PodName(pod.namespace, pod.workload, is_hop, self.selection.find_exclusion(pod))
+        is_proxy = pod.container_name(owner.name) in MESH_PROXIES
+        left_out = self.selection.find_exclusion(pod)
+        return PodName(pod.namespace, pod.workload, is_proxy or pod.is_ingress, left_out, is_proxy)
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix

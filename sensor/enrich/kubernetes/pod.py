@@ -34,16 +34,17 @@ _ENDED: Final = ("Succeeded", "Failed")
 # A label's key has at most 253 + 1 + 63 characters, its value 63; more of a Pod than this is no selection.
 MAX_LABELS: Final = 32
 
-# Containers that only pass on what comes for the Pod's other ones; names are those their injectors give.
-SIDECARS: Final = {
-    "istio-proxy": "istio.io",
+# Containers that only pass on calls of others, those of their own Pod or of the whole node; names are those that their
+# injectors and charts give.
+MESH_PROXIES: Final = {
+    "istio-proxy": "istio.io: sidecars, waypoints and ztunnel of ambient mode",
     "linkerd-proxy": "linkerd.io",
     "kuma-sidecar": "kuma.io",
     "consul-dataplane": "developer.hashicorp.com/consul",
     "envoy-sidecar": "consul-k8s before 1.0",
     "envoy": "App Mesh and hand-made sidecars",
     "osm-envoy": "openservicemesh.io",
-    "cilium-envoy": "cilium.io",
+    "cilium-envoy": "cilium.io, one a node",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store.insert_records(
         "coverage_rows", [make_coverage("api", 80, 1, 1, "::", 1, 5, 50, "", 1, node="node-2", boot_id="boot-2")]
     )
+    # What two sensors of a node report of the times before their starts, each several times.
+    for boot_id, ages, gap_ms in (("boot-2", (3 * HOUR, 2 * HOUR), 16_900), ("boot-3", (HOUR, 0), 650)):
+        for hours in ages:
+            gap = make_coverage("node", 0, 3, 9, "time without capture", 0, 1, 0, "", age + hours - 60, node="node-3")
+            store.insert_records("coverage_rows", [replace(gap, boot_id=boot_id, uncaptured_ms=gap_ms)])
     app = build_app(
         Services(
             store=store,
@@ -130,7 +136,7 @@ def test_pages_hold_every_port_once_in_one_order(client: TestClient, sort: str, 
         paged += [item["id"] for item in answer["items"]]
         cursor = answer["next_cursor"]
     assert paged == [item["id"] for item in whole["items"]]
-    assert len(set(paged)) == whole["total"] == 8
+    assert len(set(paged)) == whole["total"] == 9
 
 
 @pytest.mark.parametrize(
@@ -145,8 +151,8 @@ def test_pages_hold_every_port_once_in_one_order(client: TestClient, sort: str, 
         ({"reading": "unreadable"}, 3),
         ({"reading": "unseen"}, 1),
         ({"role": "outbound"}, 1),
-        ({"role": "node"}, 0),
-        ({"http_like": "false"}, 2),
+        ({"role": "node"}, 1),
+        ({"http_like": "false"}, 3),
         ({"node": "node-2"}, 1),
         ({"q": "%' OR 1=1 --"}, 0),
     ],
@@ -168,6 +174,13 @@ def test_history_is_what_each_hour_added(client: TestClient) -> None:
     shares = [(point["share"]["connections"], point["share"]["read_connections"]) for point in found["points"]]
     # 10 read and 20 encrypted; 20 and 40 more; nothing; 40 and 80 more and 5 of the new run.
     assert shares == [(30, 10), (60, 20), (0, 0), (125, 45)]
+
+
+def test_time_without_capture_stays_when_the_next_sensor_starts(client: TestClient) -> None:
+    """The second sensor's gap, of 16.9 s, was in no answer once a third one had started."""
+    points = client.get("/api/v1/coverage/history", params={"node": "node-3", "since": "24h"}).json()["points"]
+    assert [point["uncaptured_seconds"] for point in points if point["uncaptured_seconds"]] == [16.9, 0.65]
+    assert all(point["share"]["connections"] == 0 and point["calls"] == 0 for point in points)
 
 
 def test_other_parameters_are_refused(client: TestClient) -> None:

@@ -96,6 +96,12 @@ def test_a_place_in_a_list_is_that_of_each_of_its_items():
     assert table.pick({"holders": []}, "holders.label") == ""
 
 
+def test_a_service_is_named_with_its_namespace():
+    """The same workload in two namespaces is two services."""
+    services = [{"namespace": namespace, "workload": "orders", "port": 80} for namespace in ("shop", "")]
+    assert [table.pick({"service": one}, "service") for one in services] == ["shop/orders", "orders"]
+
+
 def test_exposure_is_a_command(apidae):
     found = apidae("exposure", "-o", "json")
     assert found.exit_code == 0 and json.loads(found.stdout) == []
@@ -125,7 +131,6 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
         "12",
         "external",
         "documented",
-        "shop",
         "Deployment",
         "docker.io/library/nginx",
         "1.27",

@@ -341,6 +341,7 @@ def make_coverage(
         calls=connections * 2 if protocol == 1 else 0,
         lost_calls=0,
         estimated_calls=connections * 3 if is_encrypted else 0,
+        uncaptured_ms=0,
         reason=reason,
         handshakes=handshakes.write() if handshakes is not None and is_encrypted else "",
         time=datetime.fromtimestamp(NOW - age_seconds, UTC),

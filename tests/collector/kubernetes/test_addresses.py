@@ -1,7 +1,7 @@
 """Who held which address when."""
 
 from collector.kubernetes.addresses import AddressBook, Targets
-from collector.kubernetes.rows import Peer
+from collector.kubernetes.rows import Peer, PeerKind
 from collector.kubernetes.state import ClusterState, Pod, read_kept, read_pod
 from common.kubernetes.objects import read_time
 from tests.collector.kubernetes.manifests import Manifest, make_pod, make_service, make_slice
@@ -126,3 +126,27 @@ def test_an_update_of_what_is_not_kept_changes_nothing() -> None:
     put(service)
     put({**service, "metadata": {**service["metadata"], "resourceVersion": "13"}})
     assert state.changes == changes + 1
+
+
+def test_what_a_nodes_sensor_adds_is_the_nodes_unless_a_pod_or_a_service_has_it() -> None:
+    """A bridge of Pods: the node calls them from an address that the API server does not list."""
+    book = AddressBook("east")
+    pod, node = make_pod("cart-1", addresses=("10.1.1.5",), node_addresses=("10.0.0.1",), node="node-1"), "node-1"
+    service = make_service("orders", address="10.96.0.10")
+    state = make_state(pod, service)
+    for one in state.pods.values():
+        book.follow(None, one, NOW)
+    said = {node: frozenset({"10.1.1.1", "10.1.1.5", "10.96.0.10"}), "elsewhere": frozenset({"10.1.2.1"})}
+    book.refresh(state, Targets(state), NOW, said)
+    kinds = {peer.address: (peer.kind, peer.name) for peer in book.take_changed(NOW)}
+    assert kinds == {
+        "10.0.0.1": (PeerKind.NODE.value, node),
+        "10.1.1.1": (PeerKind.NODE.value, node),
+        "10.1.1.5": (PeerKind.POD.value, "cart-1"),
+        "10.96.0.10": (PeerKind.SERVICE.value, "orders"),
+    }
+    held = book.list_held(state.pods)
+    assert dict(held.nodes) == {"10.0.0.1": node, "10.1.1.1": node}
+    assert [peer.address for peer in held.pods] == ["10.1.1.5"]
+    book.refresh(state, Targets(state), NOW + 5, {node: frozenset()})
+    assert [(peer.address, peer.until) for peer in book.take_changed(NOW + 5)] == [("10.1.1.1", int(NOW + 5) + 1)]

@@ -1,12 +1,19 @@
 """What leads to a workload's ports."""
 
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from collector.core.keys import InstallationKey
+from collector.inventory.endpoints.exposure import leads_to
 from collector.kubernetes.addresses import Target, Targets
 from collector.kubernetes.exposure import ExposureBook, find_facts
-from collector.kubernetes.rows import Fact, read_facts, write_facts
+from collector.kubernetes.rows import Fact, FactKind, read_facts, write_facts
+from collector.receiver.reports import RevealedWord
+from collector.server.compose import Collector
+from common.keyed_hash import hash_value
 from tests.collector.kubernetes.manifests import (
     Manifest,
     make_gateway,
@@ -142,6 +149,43 @@ def test_facts_survive_the_store() -> None:
     ports = ({"name": "http", "containerPort": 8080, "hostPort": 18080},)
     facts = facts_of(make_pod("orders-1", ports=ports), *SERVED[1:], make_ingress("web", make_path("/api")))
     assert len(facts) == 3 and read_facts(write_facts(facts)) == tuple(facts)
+
+
+def test_words_of_paths_are_no_secret_and_come_once() -> None:
+    ingress = make_ingress("web", make_path("/churn/items"), make_path("/v[0-9]+", path_type="ImplementationSpecific"))
+    state = make_state(*SERVED, ingress)
+    book = ExposureBook("east")
+    book.refresh(state, Targets(state), 1_000.0)
+    assert book.take_words() == ["churn", "items"] and book.take_words() == []
+    # After a restart too: an earlier version may have stored the facts alone.
+    assert ExposureBook("east", book.take_changed()).take_words() == ["churn", "items"]
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("/api/v1/orders", True),
+        ("/api/v1/{word}", False),  # Not orders, which would be shown.
+        ("/api/v1/{word_2}", False),
+        ("/api/v1/{order_id}", True),
+        ("/api/v1/{word_id}", True),
+        ("/api/v1/users", False),
+        ("/{word}/v1/orders", False),
+    ],
+)
+def test_a_hidden_word_matches_no_word_of_a_route(template: str, expected: bool) -> None:
+    fact = Fact(kind=FactKind.INGRESS, source="shop/web", host="*", path="/api/v1/orders", path_type="Prefix")
+    assert leads_to(fact, template, "GET") == expected
+    assert leads_to(replace(fact, path="/api"), "/api/{word}", "GET")
+
+
+def test_words_of_routes_have_the_hash_that_sensors_give_them() -> None:
+    keys = [InstallationKey(key_id=number, secret=bytes([number]) * 16) for number in (1, 2)]
+    told: list[RevealedWord] = []
+    collector = SimpleNamespace(keys=keys, _clock=lambda: 5.0, reports=SimpleNamespace(add_words=told.extend))
+    Collector._reveal_words(cast(Collector, collector), ["churn"])
+    assert [(word.key_id, word.text) for word in told] == [(1, "churn"), (2, "churn")]
+    assert all(word.hash == hash_value(key.secret, b"churn") for word, key in zip(told, keys, strict=True))
 
 
 def test_only_changes_are_told() -> None:

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from collector.kubernetes import placements as module
+from collector.kubernetes.objects import PodObject
 from collector.kubernetes.placements import REMEMBERED_SECONDS, Placements
 from collector.kubernetes.rows import Peer, PeerKind
-from collector.kubernetes.state import Pod, PodObject, read_pod
+from collector.kubernetes.state import Pod, read_pod
 from tests.collector.kubernetes.manifests import make_pod
 
 NOW = 1_800_000_000.0

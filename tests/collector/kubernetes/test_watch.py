@@ -11,6 +11,7 @@ from collector.kubernetes.watcher import ClusterWatcher
 from collector.storage.base import StoreError
 from common.kubernetes import reflector
 from common.kubernetes.reflector import AccessError, open_client
+from tests.cluster.api_objects import KINDS, Kind, ObjectStore
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
 from tests.waiting import wait_until
@@ -268,6 +269,96 @@ def test_what_pods_hold_now_is_known_once_they_are_listed_and_follows_them(
     assert "10.0.0.7" not in list_names()
 
 
+def test_what_a_sensor_says_of_its_node_is_the_nodes_within_a_second(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher
+) -> None:
+    wait_until(lambda: store.find("10.96.0.10"), "a look")
+    before = running.changes
+    for _ in range(2):
+        running.set_node_addresses("node-1", frozenset({"10.1.0.1", "10.1.0.5"}))
+    wait_until(lambda: store.find("10.1.0.1"), "the bridge")
+    held = running.list_held()
+    assert held is not None and held.nodes == {"10.0.0.1": "node-1", "10.1.0.1": "node-1"}
+    assert [peer.address for peer in held.pods] == ["10.1.0.5"] and running.changes == before + 1
+
+
 def test_before_the_first_list_nothing_is_known_of_what_pods_hold(store: MemoryStore, tmp_path: Path) -> None:
     watch = ClusterWatcher(cluster="east", kubeconfig=tmp_path / "none", store=store)  # type: ignore[arg-type]
     assert watch.list_held() is None and watch.changes == 0
+
+
+VIRTUAL_SERVICE = {
+    "apiVersion": "networking.istio.io/v1beta1",
+    "kind": "VirtualService",
+    "metadata": {"namespace": "shop", "name": "orders"},
+    "spec": {
+        "hosts": ["shop.example"],
+        "gateways": ["edge"],
+        "http": [{"route": [{"destination": {"host": "orders"}}]}],
+    },
+}
+ISTIO_GATEWAY = {
+    "apiVersion": "networking.istio.io/v1beta1",
+    "kind": "Gateway",
+    "metadata": {"namespace": "shop", "name": "edge"},
+    "spec": {"servers": [{"hosts": ["*"], "port": {"number": 80, "protocol": "HTTP"}}]},
+}
+
+
+def watch_istio(api: ApiServer, store: MemoryStore, directory: Path) -> ClusterWatcher:
+    """Of a cluster with Istio before 1.22, which has v1beta1 alone."""
+    api.put(ISTIO_GATEWAY)
+    api.put(VIRTUAL_SERVICE)
+    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
+    started = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
+    started.start()
+    return started
+
+
+@pytest.fixture
+def istio(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    monkeypatch.setattr(watcher, "FLUSH_SECONDS", 0.02)
+    monkeypatch.setattr(reflector, "FIRST_REST_SECONDS", 0.02)
+    kinds = tuple(
+        Kind(group_version="networking.istio.io/v1beta1", kind=kind, plural=plural)
+        for kind, plural in (("VirtualService", "virtualservices"), ("Gateway", "gateways"))
+    )
+    with ApiServer(objects=ObjectStore((*KINDS, *kinds))) as server:
+        for manifest in (make_pod("orders-1"), make_service(), make_slice("orders", {"orders-1": "10.1.0.5"})):
+            server.put(manifest)
+        yield server
+
+
+def test_an_older_version_is_followed_and_absent_apis_are_asked_once(
+    istio: ApiServer, store: MemoryStore, tmp_path: Path
+) -> None:
+    started = watch_istio(istio, store, tmp_path)
+    try:
+        wait_until(lambda: any("virtual_service" in row.facts for row in store.rows["exposures"]), "the exposure")
+        istio.wait_watches(KIND_COUNT + 2)
+        istio.end_watches()
+        istio.wait_watches(2 * (KIND_COUNT + 2))
+        absent = [request.path for request in istio.requests if request.status == 404]
+        assert len(absent) == len(set(absent)) and "/apis/networking.istio.io/v1/virtualservices" in absent
+        assert "/apis/route.openshift.io/v1/routes" in absent
+        assert (started.status.is_current, started.counts.failures) == (True, 0)
+    finally:
+        started.stop()
+
+
+def test_a_right_that_was_never_given_keeps_no_other_kind_away(
+    istio: ApiServer, store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cluster of others may have a role from before a kind was followed."""
+    istio.forbidden.add("virtualservices")
+    started = watch_istio(istio, store, tmp_path)
+    try:
+        wait_until(lambda: started.status.is_current and store.rows["exposures"], "the exposure")
+        # The fake knows v1beta1 alone, so only that is refused.
+        said = [record.message for record in caplog.records if "are not followed" in record.message]
+        assert len(said) == 1 and "networking.istio.io/v1beta1/virtualservices" in said[0]
+        istio.forbidden.add("services")
+        istio.end_watches()
+        wait_until(lambda: not started.status.is_current, "the right that was taken away")
+    finally:
+        started.stop()

@@ -18,6 +18,7 @@ from collector.receiver.reports import (
     convert_former_names,
     convert_health,
     convert_hello,
+    convert_node_addresses,
     convert_revealed,
     convert_workloads,
 )
@@ -169,3 +170,13 @@ def test_former_names_of_a_message_are_bounded() -> None:
         features=frozenset(), name="n",
     )  # fmt: skip
     assert len(convert_former_names(coverage, greeting, NOW)) == FORMER_NAME_LIMIT
+
+
+def test_a_node_has_addresses_of_its_own_network_alone() -> None:
+    """A public address is somebody else's, and loopback is everybody's."""
+    kept = {"10.244.0.1", "fd00::1", "100.64.0.1"}
+    others = ("8.8.8.8", "2001:4860:4860::8888", "127.0.0.1", "::1", "169.254.1.1", "fe80::1", "0.0.0.0", "bridge", "")
+    coverage = stream_pb2.Coverage(node_addresses=[*others, *kept, "FD00:0:0::1"])
+    assert convert_node_addresses(coverage) == kept
+    many = [f"10.0.{number // 256}.{number % 256}" for number in range(5_000)]
+    assert len(convert_node_addresses(stream_pb2.Coverage(node_addresses=many))) <= 1_024

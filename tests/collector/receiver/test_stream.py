@@ -93,6 +93,7 @@ def make_service() -> CollectorService:
         on_coverage=lambda *_: None,
         on_workloads=lambda *_: None,
         on_former_names=lambda _: None,
+        on_node_addresses=lambda *_: None,
         on_revealed=lambda _: None,
         on_schemas=lambda _: None,
         on_enforcement=lambda *_: None,

@@ -14,6 +14,7 @@ from collector.api.services import ApiSettings, Services
 from collector.core.config import BlockSettings
 from collector.inventory.endpoints.peers import Holder
 from collector.kubernetes.addresses import AddressBook, Targets
+from collector.kubernetes.objects import PodObject
 from collector.kubernetes.rows import HeldAddresses, PeerKind
 from collector.kubernetes.state import Pod, read_pod
 from collector.receiver.policy import BlockStatus, EnforcementReport
@@ -76,7 +77,7 @@ class Watch:
     def _write(self, now: float) -> None:
         self.changes += 1
         state = make_state()
-        state._kinds[next(kind for kind in state._kinds if kind.__name__ == "PodObject")] = dict(self.pods)
+        state._kinds[PodObject] = dict(self.pods)
         self.book.refresh(state, Targets(state), now)
         self.store.insert_records("peer_addresses", self.book.take_changed(now))
 

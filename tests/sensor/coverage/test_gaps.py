@@ -36,6 +36,18 @@ def test_the_first_sensor_of_a_node_has_no_gap(tmp_path: Path) -> None:
     assert not rows(gaps) and gaps.count == 0
 
 
+def test_its_row_says_how_long(tmp_path: Path) -> None:
+    clock = Clock()
+    before = make(tmp_path, clock)
+    before.begin()
+    before.end()
+    clock.ns += 16 * SECOND + 900_000_000
+    gaps = make(tmp_path, clock)
+    gaps.begin()
+    (row,) = rows(gaps)
+    assert (row.uncaptured_ms, row.connections) == (16_900, 1)
+
+
 def test_a_restart_is_a_gap_from_stop_to_start(tmp_path: Path) -> None:
     clock = Clock()
     before = make(tmp_path, clock)

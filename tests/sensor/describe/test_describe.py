@@ -35,7 +35,7 @@ class _Identity:
         assert (cgroup_id, local_port, local_address) == (3, 80, "192.0.2.1")
         return SERVICE, Hop.PROXY
 
-    def client_workload(self, peer_cgroup_id, remote_address, remote_port):
+    def client_workload(self, peer_cgroup_id, remote_address, remote_port, server_cgroup_id=0):
         assert (peer_cgroup_id, remote_address, remote_port) in ((4, "10.0.0.1", 5000), (3, "192.0.2.1", 80))
         return "shop"
 

@@ -27,7 +27,9 @@ class Workloads:
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
         return make_service(), Hop.ENDPOINT
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         return self.by_address.get(remote_address, "")
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:

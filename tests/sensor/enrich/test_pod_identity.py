@@ -9,7 +9,7 @@ from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.identity import FORMER_NAMES_MAX, FormerNames
 from sensor.enrich.kubernetes.cluster import PodName
-from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_uid
+from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_owner, make_pod, make_uid
 from tests.sensor.enrich.test_identity import Node
 
 CART = make_deployment_pod("cart")
@@ -134,6 +134,25 @@ def test_a_hybrid_host_names_pods_by_version_1_cgroups(node: Node, pods: FakePod
     assert node.identity.server(node.root_id, 8080, "10.244.1.7")[0].workload == "cart"
 
 
+def test_a_runtime_that_leaves_containers_in_its_own_unit_names_none_of_them(node: Node, pods: FakePods) -> None:
+    """runc before 1.1 on a hybrid host: containers are in the runtime's unit in version 2, and have a cgroup in 1."""
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    unit = "/system.slice/containerd.service"
+    cgroup_id = node.add_cgroup(unit)
+    path = find_cgroup(CART, driver="cgroupfs")
+    node.proc.add(70, sockets=(501,), cgroup=f"5:memory:{path}\n1:name=systemd:{unit}\n0::{unit}\n")
+    node.proc.add(71, sockets=(502,), cgroup=f"5:memory:{unit}\n1:name=systemd:{unit}\n0::{unit}\n")
+    node.listen(8080, 501, cgroup_id=cgroup_id)
+    node.listen(1338, 502, cgroup_id=cgroup_id)
+    assert node.identity.server(cgroup_id, 8080, "10.244.1.7")[0].workload == "cart"
+    assert node.identity.server(cgroup_id, 1338, "127.0.0.1")[0].workload == "containerd.service"
+    process = node.identity._listeners.find(cgroup_id, 8080, "10.244.1.7")
+    assert process is not None and process.process is not None
+    assert node.identity.name_process(process.process) == "shop/cart"
+    # A client there is named by its process; without one it is the runtime's, as before.
+    assert node.identity.client_workload(cgroup_id, "10.244.1.7", 40_000) == "containerd.service"
+
+
 def test_what_is_left_out_is_known_by_end_and_by_client(node: Node, pods: FakePods) -> None:
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, "off"))
     cgroup_id = node.add_cgroup(find_cgroup(CART))
@@ -154,6 +173,53 @@ def test_probes_come_from_the_node_itself_or_the_same_pod(node: Node, pods: Fake
     assert asked == [True, True, False, False]
     assert node.identity.is_node_client(0, "192.0.2.4", server)
     assert [node.identity.is_kubelet(one) for one in (kubelet, server)] == [True, False]
+
+
+def test_probes_from_a_bridge_of_the_node_are_the_nodes(node: Node, pods: FakePods) -> None:
+    """A bridge CNI: what the node sends to Pods comes from the bridge, whose address the API does not list. Captured by
+    system calls, the client has no cgroup."""
+    server = node.add_cgroup(find_cgroup(CART))
+    pods.node_addresses = frozenset({"192.0.2.4"})
+    node.listen(10_250, 501, namespace=1)
+    node.listen(8080, 502, namespace=2)
+    node.sockets.addresses = {
+        1: frozenset({"127.0.0.1", "192.0.2.4", "10.244.1.1", "fd00::1"}),
+        2: frozenset({"127.0.0.1", "10.244.1.7"}),
+    }
+    node.listeners.refresh()
+    addresses = ("10.244.1.1", "fd00::1", "10.244.1.7", "127.0.0.1", "10.244.1.8", "")
+    asked = [node.identity.is_node_client(0, address, server) for address in addresses]
+    assert asked == [True, True, False, False, False, False]
+
+
+ZTUNNEL = make_pod("ztunnel-x", owner=make_owner("DaemonSet", "ztunnel"), namespace="istio-system")
+
+
+def test_a_proxy_calls_for_who_holds_the_address(node: Node, pods: FakePods, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mesh: sidecars call from their Pod's address, the node's proxy from that of the Pod it acts for."""
+    monkeypatch.setattr("sensor.enrich.identity.time.time_ns", lambda: 7)
+    web = make_deployment_pod("web")
+    web_place = f"shop/{web['metadata']['name']}"
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", True, "", True))
+    pods.tell(make_uid(web_place), PodName("shop", "web", False, ""))
+    pods.tell(make_uid("istio-system/ztunnel-x"), PodName("istio-system", "ztunnel", True, "", True))
+    pods.holders |= {("10.244.1.7", 7, 7): "shop/cart", ("10.244.1.8", 7, 7): "shop/web"}
+    app, sidecar = node.add_cgroup(find_cgroup(CART)), node.add_cgroup(find_cgroup(CART, "istio-proxy"))
+    other, ztunnel = node.add_cgroup(find_cgroup(web)), node.add_cgroup(find_cgroup(ZTUNNEL))
+    cases = (
+        (sidecar, "127.0.0.6", app, ""),  # Into its own Pod: the caller is elsewhere.
+        (sidecar, "10.244.1.7", app, ""),
+        (sidecar, "10.244.1.7", other, "shop/cart"),  # Out of its Pod, in clear.
+        (sidecar, "10.244.1.7", 0, "shop/cart"),  # Seen at the client.
+        (ztunnel, "10.244.1.8", app, "shop/web"),
+        (ztunnel, "10.244.2.9", app, ""),  # Of another node, which the collector knows.
+        (other, "10.244.1.8", app, "shop/web"),
+    )
+    for peer, address, server, expected in cases:
+        assert node.identity.client_workload(peer, address, 40_000, server) == expected, (peer, address, server)
+        assert node.identity.is_one_workload(peer) == (peer == other)
+    assert node.identity.server(sidecar, 15_006, "10.244.1.7")[1] is Hop.PROXY
+    assert node.identity.server(ztunnel, 15_008, "10.244.1.8")[1] is Hop.PROXY
 
 
 def test_a_unit_is_a_unit_beside_kubernetes(node: Node, pods: FakePods) -> None:

@@ -79,6 +79,9 @@ class Listener:
     def read_enforcement(self) -> EnforcementReport:
         return EnforcementReport(epoch=0, is_enabled=False, reason="off", blocks=())
 
+    def read_node_addresses(self) -> Sequence[str]:
+        return ["10.244.0.1"]
+
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         return [
             WorkloadFacts(

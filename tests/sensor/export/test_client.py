@@ -60,6 +60,7 @@ def test_health_and_coverage_keep_coming(tmp_path: Path) -> None:
         assert (health.capture, health.fallback_reason) == (stream_pb2.CAPTURE_WAY_SYSCALLS, "packets are refused")
         (port,) = collector.coverages[0].ports
         assert (port.service.workload, port.service.workload_kind, port.protocol) == ("nginx.service", 1, 1)
+        assert list(collector.coverages[0].node_addresses) == ["10.244.0.1"]
 
     with_sender(tmp_path, test)
 

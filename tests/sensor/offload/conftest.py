@@ -42,7 +42,9 @@ class Node:
         )
         return service, self.hop
 
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+    def client_workload(
+        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
+    ) -> str:
         if not peer_cgroup_id:
             return ""
         return f"process{remote_port}" if peer_cgroup_id >= 100 else f"client{peer_cgroup_id}"

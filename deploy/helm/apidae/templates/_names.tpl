@@ -47,6 +47,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* The Secret with the authority that the chart's Job makes; empty where it comes from elsewhere. */ -}}
+{{- define "apidae.ownAuthority" -}}
+{{- if and (eq .Values.tls.source "chart") (not .Values.tls.existingSecret) (not .Values.tls.existingAuthority) -}}
+{{ include "apidae.name" . }}-authority
+{{- end }}
+{{- end }}
+
+{{- /* Annotations of what runs before the other objects, by its order; it is deleted afterwards. Argo CD knows these too. */ -}}
+{{- define "apidae.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
 {{- /* Where in both containers the certificate lies by which the collector is known. */ -}}
 {{- define "apidae.trusted" -}}
 /etc/apidae/{{ empty .Values.tls.existingSecret | ternary "authority" "tls" }}/ca.crt

@@ -456,7 +456,7 @@ class Handshakes(_message.Message):
     def __init__(self, count: _Optional[int] = ..., server_names: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., protocols: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., cipher_suites: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weaknesses: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weak_choices: _Optional[_Iterable[_Union[WeakChoice, _Mapping]]] = ...) -> None: ...
 
 class PortCoverage(_message.Message):
-    __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason", "role", "is_http_like", "joined_late", "calls", "lost_calls", "estimated_calls", "handshakes")
+    __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason", "role", "is_http_like", "joined_late", "calls", "lost_calls", "estimated_calls", "handshakes", "uncaptured_ms")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -470,6 +470,7 @@ class PortCoverage(_message.Message):
     LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_CALLS_FIELD_NUMBER: _ClassVar[int]
     HANDSHAKES_FIELD_NUMBER: _ClassVar[int]
+    UNCAPTURED_MS_FIELD_NUMBER: _ClassVar[int]
     service: _data_pb2.Service
     protocol: PortProtocol
     connections: int
@@ -483,7 +484,8 @@ class PortCoverage(_message.Message):
     lost_calls: int
     estimated_calls: int
     handshakes: Handshakes
-    def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[_Union[CoverageRole, str]] = ..., is_http_like: _Optional[bool] = ..., joined_late: _Optional[int] = ..., calls: _Optional[int] = ..., lost_calls: _Optional[int] = ..., estimated_calls: _Optional[int] = ..., handshakes: _Optional[_Union[Handshakes, _Mapping]] = ...) -> None: ...
+    uncaptured_ms: int
+    def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[_Union[CoverageRole, str]] = ..., is_http_like: _Optional[bool] = ..., joined_late: _Optional[int] = ..., calls: _Optional[int] = ..., lost_calls: _Optional[int] = ..., estimated_calls: _Optional[int] = ..., handshakes: _Optional[_Union[Handshakes, _Mapping]] = ..., uncaptured_ms: _Optional[int] = ...) -> None: ...
 
 class Workload(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "kind", "labels", "zone", "pods", "former_names")
@@ -506,14 +508,16 @@ class Workload(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ..., former_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Coverage(_message.Message):
-    __slots__ = ("time_unix_ns", "ports", "workloads")
+    __slots__ = ("time_unix_ns", "ports", "workloads", "node_addresses")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
-    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...) -> None: ...
+    node_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., node_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SchemaField(_message.Message):
     __slots__ = ("path", "present", "objects", "types", "values", "is_open")

@@ -60,7 +60,7 @@ def test_pods_of_this_node_are_listed_and_followed(api: ApiServer, cluster: Clus
     place = f"shop/{cart['metadata']['name']}"
     wait_until(lambda: name(cluster, place) is not None)
     assert name(cluster, place) == PodName("shop", "cart", False, "")
-    assert name(cluster, place, "istio-proxy") == PodName("shop", "cart", True, "")
+    assert name(cluster, place, "istio-proxy") == PodName("shop", "cart", True, "", True)
     api.delete(cart)
     wait_until(lambda: len(cluster.pods) == 1)
     assert name(cluster, place) is not None
