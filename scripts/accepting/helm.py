@@ -45,7 +45,7 @@ class Release:
 
     def test(self) -> str:
         """What `helm test` prints."""
-        return self.run("test", self.name, "--logs", "--timeout=180s")
+        return self.run("test", self.name, "--timeout=180s")
 
     def uninstall(self) -> None:
         """All of it."""
