@@ -21,14 +21,15 @@ class Side:
     """One extra of the distribution: its entry point has its name."""
 
     commands: tuple[str, ...]
-    # Top-level modules that only this extra brings; another missing module is a fault of ours and stays a traceback.
+    # Top-level modules that only this extra brings, or only its image has; another missing module is a fault of ours
+    # and stays a traceback.
     modules: frozenset[str]
 
 
 SIDES: Final = {
     "sensor": Side(
         commands=("sensor", "enroll", "preflight", "pause", "resume", "replay", "enforcement"),
-        modules=frozenset({"brotli", "capstone", "re2", "stdnum"}),
+        modules=frozenset({"sensor", "brotli", "capstone", "re2", "stdnum"}),
     ),
     "collector": Side(
         commands=(
@@ -66,7 +67,9 @@ SIDES: Final = {
             "verdict",
             "known-good",
         ),
-        modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
+        modules=frozenset(
+            {"collector", "chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}
+        ),
     ),
 }
 

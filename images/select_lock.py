@@ -9,6 +9,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+# What a package's metadata asks for and nothing that runs in an image imports: chdb-core wants pandas for the data
+# frames that its callers may ask for.
+UNUSED = frozenset({"pandas"})
+
 _ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==.*?(?=^[A-Za-z0-9]|\Z)", re.DOTALL | re.MULTILINE)
 _VIA = re.compile(r"# via(.*)", re.DOTALL)
 _NAME = re.compile(r"^[A-Za-z0-9._-]+")
@@ -29,7 +33,9 @@ def list_roots(project: dict, side: str) -> set[str]:
 
 
 def select(lock: str, roots: set[str]) -> str:
-    """The entries of the lock that are reached from `roots`. Raises SystemExit where a root is not locked."""
+    """The entries of the lock that are reached from `roots`, but not through what is unused.
+
+    Raises SystemExit where a root is not locked."""
     entries = {canonical(match["name"]): match[0] for match in _ENTRY.finditer(lock)}
     missing = roots - entries.keys()
     if missing:
@@ -42,7 +48,7 @@ def select(lock: str, roots: set[str]) -> str:
     grown = roots
     while grown:
         found |= grown
-        grown = {name for name, of in parents.items() if of & grown} - found
+        grown = {name for name, of in parents.items() if of & grown} - found - UNUSED
     return "".join(entries[name] for name in sorted(found))
 
 

@@ -47,6 +47,7 @@ class Stage:
     environment: dict[str, str] = field(default_factory=dict)
     user: str = "0:0"
     healthcheck: list[str] = field(default_factory=list)
+    health_seconds: dict[str, float] = field(default_factory=dict)  # By Docker's names: `Interval`.
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
@@ -104,7 +105,10 @@ def _add(stage: Stage, instruction: str, rest: str, where: str) -> None:
         case "USER":
             stage.user = rest
         case "HEALTHCHECK":
-            stage.healthcheck = json.loads(rest.partition("CMD ")[2])
+            options, _, command = rest.partition("CMD ")
+            stage.healthcheck = json.loads(command)
+            for name, seconds in re.findall(r"--([a-z-]+)=(\d+)s", options):
+                stage.health_seconds[name.title().replace("-", "")] = float(seconds)
         case "ENTRYPOINT":
             stage.entrypoint = json.loads(rest)
         case "CMD":

@@ -1,8 +1,8 @@
-"""Shows that the images work: the programs run in them as the chart runs them, and calls of this host are told.
+"""Shows that the images work: containerd runs their archives as the chart would, and calls of this host are reported.
 
-The collector runs as its image's user without a capability, the sensor with the chart's; both in PID, mount, cgroup and
-network namespaces of their own, on read-only roots, with no header or compiler of this host. What is called is a server
-of this host, outside all of these.
+The collector runs as its image's user without a capability, the sensor with the chart's; both on read-only roots and
+with the default seccomp profile, with no header or compiler of this host. What is called is a server of this host,
+outside all of these.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -21,9 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.containers.container import Container, main_process
 from scripts.containers.containerfile import Stage
 from scripts.containers.rootfs import DIRECTORY
+from scripts.containers.runtime import Container, Runtime, run_containerd
 from scripts.live.program import Program
 
 CALLS: Final = 23
@@ -34,10 +33,24 @@ PREFLIGHT_SECONDS: Final = 180.0  # It compiles and loads all programs.
 # Of preflight: what must be right in the image. Capture that falls back to system calls is a warning there.
 NEEDED_CHECKS: Final = ("capabilities", "plaintext capture (cgroup_skb)", "TLS programs")
 FALLBACK_METRIC: Final = "apidae_sensor_capture_by_system_calls"
+STOP_SECONDS: Final = 30.0
+# Lines of /proc/PID/status (proc(5)), and the numbers of capabilities (linux/capability.h) that the chart may give.
+RIGHTS: Final = "CapEff|CapBnd|NoNewPrivs|Seccomp:"
+CAPABILITIES: Final = {
+    "DAC_READ_SEARCH": 2,
+    "NET_ADMIN": 12,
+    "NET_RAW": 13,
+    "SYS_PTRACE": 19,
+    "SYS_ADMIN": 21,
+    "SYS_RESOURCE": 24,
+    "SYSLOG": 34,
+    "PERFMON": 38,
+    "BPF": 39,
+}
 SENSOR_DIRECTORIES: Final = ("/var/lib/apidae/sensor", "/run/apidae")
 DATA_DIRECTORY: Final = "/var/lib/apidae/collector"
 
-Image = tuple[Path, Stage]
+Image = tuple[Path, Stage]  # Its archive, and how it runs.
 
 
 class ProofError(Exception):
@@ -46,38 +59,59 @@ class ProofError(Exception):
 
 def prove(sensor: Image | None, collector: Image | None, capabilities: list[str]) -> Iterator[dict[str, Any]]:
     """What was shown, one at a time. Without the collector's image there is nothing to send to, and only the preflight
-    runs. Raises ProofError, ProgramError."""
-    with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory, _network() as network:
-        place = Path(directory)
-        runs = _Runs(place, network, capabilities)
+    runs. Raises ProofError, ProgramError, ContainerError, NotRunError."""
+    with (
+        tempfile.TemporaryDirectory(dir=DIRECTORY) as directory,
+        _network() as network,
+        run_containerd(Path(directory) / "containerd") as runtime,
+    ):
+        runs = _Runs(Path(directory), runtime, network, capabilities)
         if sensor:
-            yield runs.check_preflight(sensor)
+            sensor_image = runs.import_image(sensor)
+            yield runs.check_preflight(sensor_image)
         if collector:
-            with runs.start_collector(*collector) as (container, pid):
-                yield runs.check_health(container, pid)
+            with runs.start_collector(runs.import_image(collector)) as container:
+                yield runs.check_health(container)
                 yield runs.check_decision(container)
                 if sensor:
-                    with runs.start_sensor(*sensor):
+                    with runs.start_sensor(sensor_image) as sensing:
+                        yield runs.check_rights(sensing)
                         yield runs.check_calls(container)
 
 
 class _Runs:
-    def __init__(self, place: Path, network: int, capabilities: list[str]) -> None:
-        self._place, self._network, self._capabilities = place, network, capabilities
+    def __init__(self, place: Path, runtime: Runtime, network: int, capabilities: list[str]) -> None:
+        self._place, self._runtime, self._network, self._capabilities = place, runtime, network, capabilities
 
-    def _sensor_container(self, root: Path, stage: Stage) -> Container:
+    def import_image(self, image: Image) -> tuple[str, Stage]:
+        """Its name in containerd."""
+        path, stage = image
+        return self._runtime.import_archive(path), stage
+
+    def _sensor_container(self, name: str, image: tuple[str, Stage]) -> Container:
         mounts = [(Path("/proc"), "/host/proc", False), (Path("/sys/fs/cgroup"), "/host/cgroup", False)]
         for target in SENSOR_DIRECTORIES:
             origin = self._place / target.replace("/", "_")
             origin.mkdir(exist_ok=True)
             mounts.append((origin, target, True))
+        return self._make_container(name, image, mounts, self._capabilities)
+
+    def _make_container(
+        self, name: str, image: tuple[str, Stage], mounts: list[tuple[Path, str, bool]], capabilities: list[str]
+    ) -> Container:
         return Container(
-            root=root, stage=stage, capabilities=self._capabilities, mounts=mounts, network_of=self._network
+            runtime=self._runtime,
+            image=image[0],
+            stage=image[1],
+            name=name,
+            capabilities=capabilities,
+            mounts=mounts,
+            network_of=self._network,
         )
 
-    def check_preflight(self, image: Image) -> dict[str, Any]:
+    def check_preflight(self, image: tuple[str, Stage]) -> dict[str, Any]:
         """What the sensor says of this host from inside."""
-        done = self._sensor_container(*image).run(
+        done = self._sensor_container("preflight", image).run(
             *("apidae", "preflight", "--json", "--cgroup-path", "/host/cgroup"),
             timeout=PREFLIGHT_SECONDS,
             APIDAE_SENSOR_READ_TLS="true",
@@ -91,64 +125,66 @@ class _Runs:
         return {"preflight": {name: check["status"] for name, check in checks.items()}}
 
     @contextlib.contextmanager
-    def start_collector(self, root: Path, stage: Stage) -> Iterator[tuple[Container, int]]:
-        """Ready, in the network of the proof; and its pid."""
+    def start_collector(self, image: tuple[str, Stage]) -> Iterator[Container]:
+        """Ready, in the network of the proof."""
         data = self._place / "data"
         data.mkdir(mode=0o700)
-        uid, _, gid = stage.user.partition(":")
+        uid, _, gid = image[1].user.partition(":")
         os.chown(data, int(uid), int(gid))
-        container = Container(root=root, stage=stage, mounts=[(data, DATA_DIRECTORY, True)], network_of=self._network)
-        arguments = ["--no-auth", "--grpc-listen", GRPC, "--http-listen", HTTP]
-        with self._start(container, arguments, "collector") as program:
+        container = self._make_container("collector", image, [(data, DATA_DIRECTORY, True)], [])
+        with self._start(container, ["--no-auth", "--grpc-listen", GRPC, "--http-listen", HTTP]) as program:
             program.wait_for("ready", READY_SECONDS)
-            yield container, main_process(program.pid)
+            yield container
 
     @contextlib.contextmanager
-    def start_sensor(self, root: Path, stage: Stage) -> Iterator[None]:
+    def start_sensor(self, image: tuple[str, Stage]) -> Iterator[Container]:
         """Capturing."""
         arguments = ["--collector", GRPC, "--cgroup-path", "/host/cgroup", "--node", "proof"]
         arguments += ["--metrics-listen", METRICS]
-        environment = {"APIDAE_SENSOR_PROC_PATH": "/host/proc"}
-        with self._start(self._sensor_container(root, stage), arguments, "sensor", environment) as program:
+        container = self._sensor_container("sensor", image)
+        with self._start(container, arguments, APIDAE_SENSOR_PROC_PATH="/host/proc") as program:
             program.wait_for("capturing", READY_SECONDS)
-            yield
+            yield container
 
     @contextlib.contextmanager
-    def _start(
-        self, container: Container, arguments: list[str], name: str, environment: dict[str, str] | None = None
-    ) -> Iterator[Program]:
+    def _start(self, container: Container, arguments: list[str], **environment: str) -> Iterator[Program]:
         stage = container.stage
-        command = container.command([*stage.entrypoint, *stage.command, *arguments], environment)
-        program = Program(name, command, self._place / f"{name}.log")
+        command = container.make_command([*stage.entrypoint, *stage.command, *arguments], **environment)
+        program = Program(container.name, command, self._place / f"{container.name}.log")
         try:
             yield program
         finally:
-            with contextlib.suppress(OSError, IndexError):
-                os.kill(main_process(program.pid), signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                program.process.wait(30)
-            program.stop()
-            shutil.copy2(program.log_path, DIRECTORY / f"{name}.log")
+            program.stop(STOP_SECONDS)
+            shutil.copy2(program.log_path, DIRECTORY / f"{container.name}.log")
 
-    def check_health(self, container: Container, pid: int) -> dict[str, Any]:
+    def check_health(self, container: Container) -> dict[str, Any]:
         """The image's own health check, inside; and who it runs as."""
-        done = container.run(*container.stage.healthcheck)
+        done = container.execute(*container.stage.healthcheck)
         if done.returncode:
             raise ProofError(f"the collector's health check failed: {done.stderr}")
-        who = container.run("sh", "-c", "id -u; grep CapEff /proc/self/status; touch /x 2>&1")
-        uid, capabilities, refused = who.stdout.splitlines()
+        status = Path(f"/proc/{container.find_main_process()}/status").read_text()
+        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
+        return {"collector": "healthy", "resident_megabytes": resident // 1000, **self.check_rights(container)}
+
+    def check_rights(self, container: Container) -> dict[str, Any]:
+        """What a program in the container may do: what the chart says, and no more."""
+        who = container.execute("sh", "-c", f"id -u; id -un; grep -E '^({RIGHTS})' /proc/self/status; touch /x 2>&1")
+        uid, name, *lines, refused = who.stdout.splitlines() if who.stdout.count("\n") > 2 else ("", "", "")
+        rights = {key: value for key, _, value in (line.partition(":\t") for line in lines)}
+        wanted = sum(1 << CAPABILITIES[capability] for capability in container.capabilities)
         if (
             uid != container.stage.user.partition(":")[0]
-            or int(capabilities.split()[1], 16)
+            or int(rights.get("CapEff", "-1"), 16) != wanted
+            or int(rights.get("CapBnd", "-1"), 16) != wanted
+            or (rights.get("NoNewPrivs"), rights.get("Seccomp")) != ("1", "2")
             or "Read-only" not in refused
         ):
-            raise ProofError(f"the collector's container has more rights than it should: {who.stdout}")
-        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
-        return {"collector": "healthy", "uid": int(uid), "capabilities": 0, "resident_megabytes": resident // 1000}
+            raise ProofError(f"the {container.name}'s container has other rights than the chart gives: {who.stdout}")
+        return {"container": container.name, "user": name, "capabilities": len(container.capabilities), "seccomp": True}
 
     def check_decision(self, container: Container) -> dict[str, Any]:
         """A command that decides, run as the image's user, who has a name there."""
-        done = container.run("apidae", "block", "203.0.113.7", "--seconds", "60", "--reason", "proof", "--confirm")
+        done = container.execute("apidae", "block", "203.0.113.7", "--seconds", "60", "--reason", "proof", "--confirm")
         if done.returncode:
             raise ProofError(f"apidae block in the collector's image: {done.stderr}")
         return {"decided_by": json.loads(done.stdout)["approved_by"]}
@@ -162,20 +198,20 @@ class _Runs:
             deadline = time.monotonic() + TOLD_SECONDS
             told: list[dict[str, Any]] = []
             while time.monotonic() < deadline:
-                asked = container.run("apidae", "endpoints", "--output", "json", "--query", "/proof/of/images")
+                asked = container.execute("apidae", "endpoints", "--output", "json", "--query", "/proof/of/images")
                 told = json.loads(asked.stdout or "[]") if not asked.returncode else []
                 if sum(endpoint["calls"] for endpoint in told) >= CALLS:
                     break
                 time.sleep(1)
         if len(told) != 1 or told[0]["calls"] != CALLS:
-            raise ProofError(f"{CALLS} calls were made, and the collector told {told}")
+            raise ProofError(f"{CALLS} calls were made, and the collector reports {told}")
         return {"calls": told[0]["calls"], "service": told[0]["service"], "capture": _read_way(container)}
 
 
 def _read_way(container: Container) -> str:
     """How the sensor beside this container captures, by its own metrics. Raises ProofError where not by packets."""
     script = f"import urllib.request as u; print(u.urlopen('http://{METRICS}/metrics', timeout=10).read().decode())"
-    asked = container.run("/opt/apidae/bin/python", "-c", script)
+    asked = container.execute("/opt/apidae/bin/python", "-c", script)
     found = re.search(rf"^{FALLBACK_METRIC} (\S+)$", asked.stdout, re.MULTILINE)
     if found is None or float(found[1]):
         said = found[0] if found else asked.stderr or f"no {FALLBACK_METRIC}"

@@ -10,17 +10,24 @@ import os
 import shlex
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from scripts.compiled import compile_programs
 from scripts.containers.containerfile import Change, Copy, Run, Stage, read_stages
+from sensor.ebpf.compile import SHIPPED_DIRECTORY
+from sensor.ebpf.loader import LoadError
 
 ROOT: Final = Path(__file__).parents[2]
+IGNORE: Final = ROOT / ".dockerignore"
 CONTAINERFILES: Final = ROOT / "images"
 DIRECTORY: Final = ROOT / ".run" / "images"
+PROGRAMS: Final = DIRECTORY / "programs"
 SIDES: Final = ("sensor", "collector")
 # What the bases that our Containerfiles may name are to mmdebstrap.
 SUITES: Final = {"debian:trixie-slim": "trixie"}  # Whatever the digest: mmdebstrap makes its own.
+EMPTY: Final = "scratch"
 STEP_SECONDS: Final = 900
 # Of this machine: where packages come from, and what proves who they come from.
 _PASSED: Final = ("PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "http_proxy", "https_proxy", "no_proxy")
@@ -35,23 +42,29 @@ class StepError(Exception):
     """A step of a Containerfile failed; one sentence."""
 
 
-def build(side: str) -> tuple[Path, Stage]:
-    """The root file system of one side's image, and how it runs. Raises NotBuiltError, StepError."""
+def build(side: str, *, is_kept: bool = True) -> tuple[Path, Stage]:
+    """The root file system of one side's image, and how it runs; the one that was built before where nothing changed,
+    unless not `is_kept`. Raises NotBuiltError, StepError."""
     path = CONTAINERFILES / f"{side}.Containerfile"
     stages = read_stages(path)
     root = DIRECTORY / side
     stamp = DIRECTORY / f"{side}.stamp"
     digest = _digest(path, stages)
-    if root.exists() and stamp.exists() and stamp.read_text() == digest:
+    if is_kept and root.exists() and stamp.exists() and stamp.read_text() == digest:
         return root, stages[-1]
     if os.geteuid():
         raise NotBuiltError("it takes root to make a root file system: run this as root")
     stamp.unlink(missing_ok=True)
+    if side == "sensor":
+        _compile_programs()
     made: dict[str, Path] = {}
     for number, stage in enumerate(stages):
         place = root if number == len(stages) - 1 else DIRECTORY / f"{side}-{stage.name}"
         _remove(place)
-        subprocess.run(["cp", "-a", "--reflink=auto", str(_make_base(stage.base)), str(place)], check=True)
+        if stage.base == EMPTY:
+            place.mkdir()
+        else:
+            _copy_tree(_make_base(stage.base), place)
         _carry_out(stage, place, made)
         made[stage.name] = place
     for name, place in made.items():
@@ -59,6 +72,15 @@ def build(side: str) -> tuple[Path, Stage]:
             _remove(place)
     stamp.write_text(digest)
     return root, stages[-1]
+
+
+def _compile_programs() -> None:
+    """What `scripts/compile` leaves in the checkout, beside it: tests that run meanwhile see no difference."""
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    try:
+        list(compile_programs(PROGRAMS))
+    except LoadError as error:
+        raise NotBuiltError(f"the eBPF programs cannot be compiled here: {error}") from error
 
 
 def _make_base(base: str) -> Path:
@@ -72,8 +94,9 @@ def _make_base(base: str) -> Path:
         part = place.with_suffix(".part")
         _remove(part)
         DIRECTORY.mkdir(parents=True, exist_ok=True)
-        # No documentation, as in the slim image.
-        slim = '--dpkgopt=path-exclude="/usr/share/doc/*"', '--dpkgopt=path-exclude="/usr/share/man/*"'
+        # No documentation but licences, as in the slim image.
+        slim = [f'--dpkgopt=path-exclude="/usr/share/{place}/*"' for place in ("doc", "man", "locale")]
+        slim.append('--dpkgopt=path-include="/usr/share/doc/*/copyright"')
         try:
             _run(["mmdebstrap", "--quiet", "--variant=minbase", *slim, suite, str(part)], f"the base {base}")
         except StepError as error:
@@ -99,14 +122,23 @@ def _copy(step: Copy, root: Path, directory: str, made: dict[str, Path]) -> None
     target = root / os.path.join(directory, step.target).lstrip("/")  # noqa: PTH118 - an absolute target replaces.
     for source in step.sources:
         origin = (made[step.stage] if step.stage else ROOT) / source.lstrip("/")
-        if origin.is_dir():
-            # Links as they are: an environment's python is one.
-            leave = None if step.stage else shutil.ignore_patterns("__pycache__")
-            shutil.copytree(origin, target, symlinks=True, ignore=leave, dirs_exist_ok=True)
+        if origin.is_dir() and step.stage:
+            _copy_tree(origin, target)
+        elif origin.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.image")
+            shutil.copytree(origin, target, ignore=ignored, dirs_exist_ok=True)
+            if origin == ROOT / "sensor":
+                _copy_tree(PROGRAMS, target / SHIPPED_DIRECTORY.relative_to(origin))
         else:
             is_directory = step.target.endswith("/") or len(step.sources) > 1
             (target if is_directory else target.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy2(origin, target)
+
+
+def _copy_tree(origin: Path, target: Path) -> None:
+    """With owners, rights, and links as they are: an environment's python is one."""
+    target.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{origin}/.", str(target)], check=True)
 
 
 def _enter(root: Path, directory: str, command: str) -> list[str]:
@@ -132,12 +164,21 @@ def _enter(root: Path, directory: str, command: str) -> list[str]:
         "PIP_CERT": "/run/host/certificates.crt",
         "PIP_CACHE_DIR": "/run/host/pip",
         "PIP_ROOT_USER_ACTION": "ignore",
+        "SOURCE_DATE_EPOCH": str(read_source_time()),
         **{name: os.environ[name] for name in _PASSED if name in os.environ},
     }
     variables = [f"{name}={value}" for name, value in environment.items()]
     inside = ["chroot", str(root), "env", "-i", *variables, "sh", "-ec", f"cd {shlex.quote(directory)}; {command}"]
     script = "; ".join([*mounts, f"exec {shlex.join(inside)}"])
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script]
+
+
+@cache
+def read_source_time() -> int:
+    """When what is copied into images was changed last: seconds of that commit, or SOURCE_DATE_EPOCH."""
+    paths = [line[1:].partition("/*")[0] for line in IGNORE.read_text().splitlines() if line.startswith("!")]
+    asked = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct", "--", *paths]
+    return int(os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(asked, text=True).strip() or 0)
 
 
 def _run(command: list[str], what: str) -> None:
@@ -167,6 +208,6 @@ def _digest(path: Path, stages: list[Stage]) -> str:
         for source in step.sources:
             origin = ROOT / source
             for file in sorted(origin.rglob("*") if origin.is_dir() else [origin]):
-                if file.is_file() and "__pycache__" not in file.parts:
+                if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".image":
                     digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
