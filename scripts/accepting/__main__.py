@@ -159,7 +159,8 @@ def _check_helm_test(run: Acceptance, release: Release | None) -> None:
     except AcceptanceError as error:
         run.table.add("helm test", "succeeds", error, holds=False)
         return
-    run.table.add("helm test", "succeeds", said.strip().splitlines()[-1], holds="Succeeded" in said)
+    has_succeeded = "Succeeded" in said
+    run.table.add("helm test", "succeeds", "Succeeded" if has_succeeded else said.strip(), holds=has_succeeded)
 
 
 if __name__ == "__main__":

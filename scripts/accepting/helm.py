@@ -41,11 +41,11 @@ class Release:
         """To itself with other settings of both sides, so that all Pods are replaced; ready when it returns."""
         changed = [f"{side}.podAnnotations.{_MARK}=upgraded" for side in ("sensor", "collector")]
         options = [option for one in changed for option in ("--set-string", one)]
-        self.run("upgrade", self.name, str(self.chart), "--reuse-values", *APPLYING, *options)
+        self.run("upgrade", self.name, str(self.chart), "--reset-then-reuse-values", *APPLYING, *options)
 
     def test(self) -> str:
         """What `helm test` prints."""
-        return self.run("test", self.name, "--logs", "--timeout=180s")
+        return self.run("test", self.name, "--timeout=180s")
 
     def uninstall(self) -> None:
         """All of it."""

@@ -1,5 +1,5 @@
-"""An uninstall leaves nothing: no object of the release in the cluster, no map, program or link of its sensors in a
-kernel."""
+"""An uninstall leaves no object of the release in the cluster, and no map, program or link of its sensors in a kernel.
+The volume and the Secrets with authority and tokens stay, as documented."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from scripts.accepting.kubernetes_client import Object, wait_for
 from scripts.accepting.run import Acceptance
 
 KINDS: Final = (
-    "pods,services,configmaps,secrets,serviceaccounts,daemonsets,statefulsets,jobs,networkpolicies,"
+    "pods,services,configmaps,serviceaccounts,daemonsets,statefulsets,jobs,networkpolicies,"
     "poddisruptionbudgets,roles,rolebindings,clusterroles,clusterrolebindings"
 )
 GONE_SECONDS: Final = 120.0
@@ -40,7 +40,12 @@ def check_removal(run: Acceptance, release: Release | None) -> None:
     release.uninstall()
     wait_for(lambda: not list_objects(), GONE_SECONDS)
     objects = list_objects()
-    run.table.add(subjects[0], "nothing is left", f"{len(objects)} of {count}: {objects}", holds=not objects)
+    run.table.add(
+        subjects[0],
+        "nothing but volume and Secrets is left",
+        f"{len(objects)} of {count}: {objects}",
+        holds=not objects,
+    )
     left = {
         node: _inspect(run, node, number, "list_left", objects=held[node])["left"]
         for number, node in enumerate(sorted(uids))
