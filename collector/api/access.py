@@ -3,7 +3,7 @@
 This is the one place that decides who may enter. The order is fixed, and nothing is read before the step that needs it:
 
 1. The API token or a session. Without it: 401 or the way to the sign-in. The body is not read.
-2. The body, counted and timed while it comes: 413, 408.
+2. The body, counted and timed while it comes: 413, 408. Long ones share a budget of bytes until they are answered: 503.
 3. A turn among the requests of all clients (collector/api/request_queue.py), else 503. Then a budget of time: past it
    503, and what the request asked of the store is ended. So it is where its client leaves, unless it changes something.
    What needs no token takes no turn and needs none.
@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.parameters import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, set_credential
 from collector.api.problem import internal_problem, problem_response, show
-from collector.api.request_queue import BusyError, QueueLimits, RequestQueue
+from collector.api.request_queue import BodyBudget, BusyError, QueueLimits, RequestQueue
 from collector.core.budget import Budget, BudgetBook
 from collector.core.connections import find_network
 from common.bounded import BoundedDict
@@ -248,6 +248,7 @@ class Access:
         self._budgets = budgets
         self._limits = limits
         self._queue = RequestQueue(limits.queue)
+        self._bodies = BodyBudget(limits.queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -262,22 +263,40 @@ class Access:
             return
         # Read in the routes' threads, which run in a copy of this context.
         set_credential(NO_CREDENTIAL if is_public else self._authenticator.name_credential(request))
-        limit = self._limits.public_body if is_public else self._limits.large_bodies.get(path, self._limits.body)
-        body = await _read_body(path, receive, limit)
+        client = _name_client(scope)
+        large = self._limits.large_bodies.get(path)
+        try:
+            if is_public:
+                await self._enter(scope, receive, send, self._limits.public_body, None)
+            elif large is None:
+                await self._enter(scope, receive, send, self._limits.body, client)
+            else:
+                with self._bodies.open(client) as take:
+                    await self._enter(scope, receive, send, large, client, take)
+        except BusyError as error:
+            self._budgets.counts.requests_busy += 1
+            await problem_response(503, f"{error}; try again in a second.", {"retry-after": "1"})(scope, receive, send)
+
+    async def _enter(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limit: BodyLimit,
+        client: str | None,
+        take: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Read the body, wait for a turn of this client, and answer; without a client at once. Raises BusyError."""
+        body = await _read_body(scope["path"], receive, limit, take)
         if body is None:
             return  # The client left.
         if isinstance(body, Response):
             await body(scope, receive, send)
-            return
-        if is_public:
+        elif client is None:
             await self._answer(scope, _replay(body, receive), send)
-            return
-        try:
-            async with self._queue.enter(_name_client(scope)):
+        else:
+            async with self._queue.enter(client):
                 await self._work(scope, _replay(body, receive), receive, send)
-        except BusyError as error:
-            self._budgets.counts.requests_busy += 1
-            await problem_response(503, f"{error}; try again in a second.", {"retry-after": "1"})(scope, receive, send)
 
     async def _work(self, scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
         """Answer within the budget of one request."""
@@ -346,8 +365,11 @@ def _refuse_stranger(scope: Scope, refusal: str) -> Response:
     return RedirectResponse(login, status_code=303)
 
 
-async def _read_body(path: str, receive: Receive, limit: BodyLimit) -> bytes | Response | None:
-    """The whole body, why it is not taken, or None where the client left."""
+async def _read_body(
+    path: str, receive: Receive, limit: BodyLimit, take: Callable[[int], None]
+) -> bytes | Response | None:
+    """The whole body, why it is not taken, or None where the client left. Each part is taken of a budget first. Raises
+    BusyError."""
     body = bytearray()
     try:
         async with asyncio.timeout(limit.seconds):
@@ -355,7 +377,9 @@ async def _read_body(path: str, receive: Receive, limit: BodyLimit) -> bytes | R
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                body += message.get("body", b"")
+                part = message.get("body", b"")
+                take(len(part))
+                body += part
                 if len(body) > limit.bytes:
                     where = show(path)
                     return problem_response(413, f"The body is longer than {limit.bytes} bytes, the limit at {where}.")

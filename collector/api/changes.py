@@ -12,7 +12,7 @@ from collector.api.problem import Problem
 from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.filters import Parameters
-from collector.storage.records import Reader
+from collector.storage.base import Store
 
 
 class DiffParameters(Parameters):
@@ -86,7 +86,7 @@ class TombstonePageModel(Model):
     items: tuple[TombstoneModel, ...]
 
 
-def build_change_routes(*, reader: Reader, retired: RetiredEndpoints) -> APIRouter:
+def build_change_routes(*, store: Store, retired: RetiredEndpoints) -> APIRouter:
     """Routes that read changes."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 
@@ -95,7 +95,7 @@ def build_change_routes(*, reader: Reader, retired: RetiredEndpoints) -> APIRout
         """Each by the week up to the end of that day, UTC."""
         if parameters.start >= parameters.end:
             raise Problem(422, f"start is {parameters.start} and end {parameters.end}; give the earlier date as start.")
-        return InventoryDiffModel.model_validate(compare_dates(reader, parameters.start, parameters.end))
+        return InventoryDiffModel.model_validate(compare_dates(store, parameters.start, parameters.end))
 
     @router.get("/tombstones", summary="List endpoints that are gone")
     def list_tombstones(_: Annotated[NoParameters, Query()]) -> TombstonePageModel:

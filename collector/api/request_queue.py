@@ -7,7 +7,7 @@ request of another by one list at most. A request that finds no room, or waits t
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 
@@ -15,17 +15,52 @@ from dataclasses import dataclass
 class QueueLimits:
     """Bounds of requests; the defaults are the product's."""
 
-    # At once. Each may keep one statement of the store busy, beside those of the writer and of housekeeping.
-    running: int = 3
-    running_of_client: int = 2
+    # At once. Each may keep one statement of the store busy, beside those of the writer and of housekeeping, and takes
+    # up to some 100 MB of memory where there are 200,000 endpoints. The engine uses two processors for each.
+    running: int = 2
+    running_of_client: int = 1
     # Running or waiting.
     entered: int = 128
     entered_of_client: int = 64
     waiting_seconds: float = 10.0
+    # Of long bodies that are read or worked on: some six of the longest, of one client three.
+    body_bytes: int = 32 * 2**20
+    body_bytes_of_client: int = 16 * 2**20
 
 
 class BusyError(Exception):
     """There is no room, or no turn came in time; one sentence."""
+
+
+class BodyBudget:
+    """The memory of long bodies, over all clients. Used in one event loop."""
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
+        self._held: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def open(self, client: str) -> Iterator[Callable[[int], None]]:
+        """A function that takes so many more bytes for a request of a client. It raises BusyError where there is no
+        room. At the end they are given back."""
+        held = 0
+
+        def take(count: int) -> None:
+            nonlocal held
+            limits = self._limits
+            if self._held.total() + count > limits.body_bytes:
+                raise BusyError(f"Bodies of {self._held.total()} bytes are being worked on, which is nearly the limit")
+            if self._held[client] + count > limits.body_bytes_of_client:
+                raise BusyError(f"Bodies of {self._held[client]} bytes of this client are being worked on")
+            held += count
+            self._held[client] += count
+
+        try:
+            yield take
+        finally:
+            self._held[client] -= held
+            if not self._held[client]:
+                del self._held[client]
 
 
 class RequestQueue:

@@ -13,7 +13,7 @@ the estimate of its calls.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
@@ -190,38 +190,53 @@ class InventoryDiff:
     is_cut: bool
 
 
-def compare_dates(reader: Reader, start: date, end: date) -> InventoryDiff:
-    """Raises StoreError, BudgetError. Of all endpoints no more than the level of their credentials is read, and the
-    rest of those that are shown."""
-    before, after = _read_levels(reader, start), _read_levels(reader, end)
-    appeared = [name for name in after if name not in before]
-    gone = [name for name in before if name not in after]
-    changed = [name for name, level in after.items() if name in before and before[name] is not level]
-    past = _read_states(reader, start, [*gone[:CHANGES_MAX], *changed[:CHANGES_MAX]])
-    new = _read_states(reader, end, [*appeared[:CHANGES_MAX], *changed[:CHANGES_MAX]])
+def compare_dates(store: Store, start: date, end: date) -> InventoryDiff:
+    """Raises StoreError, BudgetError. Of all endpoints no more is kept than the level of their credentials at the first
+    date, and the rest is read of those that are shown."""
+    before = dict(_stream_levels(store, start))
+    appeared, changed = _Names(), _Names()
+    for name, level in _stream_levels(store, end):
+        earlier = before.pop(name, None)
+        if earlier is None:
+            appeared.add(name)
+        elif earlier is not level:
+            changed.add(name)
+    gone = _Names(kept=list(before)[:CHANGES_MAX], is_cut=len(before) > CHANGES_MAX)
+    past = _read_states(store, start, [*gone.kept, *changed.kept])
+    new = _read_states(store, end, [*appeared.kept, *changed.kept])
     return InventoryDiff(
         start=start,
         end=end,
-        appeared=tuple(new[name] for name in appeared[:CHANGES_MAX] if name in new),
-        gone=tuple(past[name] for name in gone[:CHANGES_MAX] if name in past),
+        appeared=tuple(new[name] for name in appeared.kept if name in new),
+        gone=tuple(past[name] for name in gone.kept if name in past),
         changed=tuple(
-            ChangedEndpoint(before=past[name], after=new[name])
-            for name in changed[:CHANGES_MAX]
-            if name in past and name in new
+            ChangedEndpoint(before=past[name], after=new[name]) for name in changed.kept if name in past and name in new
         ),
-        is_cut=max(len(appeared), len(gone), len(changed)) > CHANGES_MAX,
+        is_cut=appeared.is_cut or gone.is_cut or changed.is_cut,
     )
 
 
-def _read_levels(reader: Reader, day: date) -> dict[str, AuthenticationLevel]:
-    """By id, of the week up to the end of this day (UTC)."""
-    levels: dict[str, AuthenticationLevel] = {}
-    for states in _list_states(reader):
-        found = reader.query_columns(f"SELECT id, assessed, authenticated FROM ({states})", _make_week(day))
-        for name, assessed, authenticated in zip(*found.values(), strict=True):
-            check_budget()
-            levels[name] = decide_level(authenticated / assessed if assessed else None)
-    return levels
+@dataclass(slots=True)
+class _Names:
+    """The first CHANGES_MAX of a list, and whether there were more."""
+
+    kept: list[str] = field(default_factory=list)
+    is_cut: bool = False
+
+    def add(self, name: str) -> None:
+        if len(self.kept) < CHANGES_MAX:
+            self.kept.append(name)
+        else:
+            self.is_cut = True
+
+
+def _stream_levels(store: Store, day: date) -> Iterator[tuple[str, AuthenticationLevel]]:
+    """Ids with their levels, of the week up to the end of this day (UTC)."""
+    for states in _list_states(store):
+        for found in store.stream_columns(f"SELECT id, assessed, authenticated FROM ({states})", _make_week(day)):
+            for name, assessed, authenticated in zip(*found.values(), strict=True):
+                check_budget()
+                yield name, decide_level(authenticated / assessed if assessed else None)
 
 
 def _read_states(reader: Reader, day: date, ids: Sequence[str]) -> dict[str, PastEndpoint]:

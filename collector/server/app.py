@@ -187,7 +187,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:
         yield build_erasure_routes(erase=services.erase)
-    yield build_change_routes(reader=store, retired=services.retired)
+    yield build_change_routes(store=store, retired=services.retired)
     yield build_sensor_routes(sensors=services.sensors)
     if services.risks is not None:
         yield build_risk_routes(risks=services.risks)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ class HttpLimits:
     head_seconds: float = 10.0
     # For a client to read some more of its response.
     unread_seconds: float = 30.0
+    # Of all responses together that their clients do not read: some 20 of the longest. Past it, of the network that
+    # leaves most unread the connection that does so longest is closed, unless it is the only one.
+    unread_bytes: int = 32 * 2**20
     # After a response that did not wait for the request's body, to be read before the connection is closed.
     linger_seconds: float = 2.0
 
@@ -72,6 +76,8 @@ class HttpServer(uvicorn.Server):
         self.table = ConnectionTable(limit=self.limits.connections, waiting_limit=self.limits.waiting_of_network)
         self.late_count = 0  # Connections closed at a deadline.
         self.out_of_sockets_count = 0  # Times that the system gave no descriptor for one.
+        self.unread_count = 0  # Connections closed because too much was unread.
+        self._unread: dict[HttpConnection, int] = {}  # Bytes that were unread when the client fell behind.
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -83,6 +89,11 @@ class HttpServer(uvicorn.Server):
         """For metrics."""
         totals = (
             ("http_connections_late", "Connections that were closed at a deadline.", self.late_count),
+            (
+                "http_connections_unread",
+                "Connections that were closed because all clients together left too much unread.",
+                self.unread_count,
+            ),
             (
                 "http_out_of_sockets",
                 "Times that the system had no descriptor for a connection.",
@@ -114,6 +125,22 @@ class HttpServer(uvicorn.Server):
             await asyncio.gather(self._accepting, return_exceptions=True)
         await super().shutdown(sockets=sockets)
 
+    def hold_unread(self, connection: "HttpConnection", size: int) -> None:
+        """A client does not read so many bytes; 0: it does again, or is gone."""
+        self._unread.pop(connection, None)
+        if not size:
+            return
+        self._unread[connection] = size
+        while len(self._unread) > 1 and sum(self._unread.values()) > self.limits.unread_bytes:
+            unread: Counter[str] = Counter()
+            for one, left in self._unread.items():
+                unread[one.network] += left
+            worst = unread.most_common(1)[0][0]
+            longest = next(one for one in self._unread if one.network == worst)
+            del self._unread[longest]
+            self.unread_count += 1
+            longest.transport.abort()
+
     def _turn_away(self, connection: Connection | None, reason: str) -> None:
         """One without room is counted by the table."""
         self.out_of_sockets_count += connection is None
@@ -144,6 +171,11 @@ class HttpConnection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread_bytes = 0  # Of the response, when the deadline was set.
 
+    @property
+    def network(self) -> str:
+        """Whom it is counted for."""
+        return self._place.network
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The handshake is done."""
         super().connection_made(transport)
@@ -154,6 +186,7 @@ class HttpConnection(H11Protocol):
         """It is closed."""
         super().connection_lost(exc)
         self._cancel_deadline()
+        self._server.hold_unread(self, 0)
         self._server.table.close(self._place)
 
     def data_received(self, data: bytes) -> None:
@@ -183,10 +216,12 @@ class HttpConnection(H11Protocol):
         """The client does not read its response."""
         super().pause_writing()
         self._wait(self._limits.unread_seconds)
+        self._server.hold_unread(self, self._unread_bytes)
 
     def resume_writing(self) -> None:
         """It reads again."""
         super().resume_writing()
+        self._server.hold_unread(self, 0)
         self._cancel_deadline()
         self._follow()
 

@@ -8,6 +8,7 @@ pipe). The detectors' own process is spawned, because a fork of the embedded sto
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -69,6 +70,22 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
                         on_error(error)
 
 
+# Nothing else runs while the garbage collector looks at objects, some 0.4 us each. So what stays, as the names of
+# 200,000 routes, is taken out of its sight: each time it looked at these took 170 ms. Young objects are looked at as
+# they come, at most some 60,000 at once; all others when `freeze_long_lived` runs.
+GC_THRESHOLDS = (10_000, 5, 1_000_000)
+FREEZE_SECONDS = 300.0
+# Cycles among frozen objects are not found. There are few, so they are looked for once a day.
+UNFREEZE_SECONDS = 86_400.0
+
+
+def freeze_long_lived() -> None:
+    """Collect garbage, and have the collector not look again at what is left. It is still freed with its last
+    reference."""
+    gc.collect()
+    gc.freeze()
+
+
 # After so long a thread that computes gives the interpreter to one that waits for it. The event loop waits so at each
 # of its turns, and a health check needs several. Python's default is ten times as long.
 SWITCH_SECONDS = 0.0005
@@ -97,6 +114,7 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
     check_certificate(settings)
     allow_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     http_socket = bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(Collector, settings)
@@ -184,7 +202,11 @@ class _Life:
             feature.start()
         commit = asyncio.create_task(self._commit.run())
         own = Job(works=(self._watch, self._read_keys, self._entrance.look, self._apply_trust))
-        jobs = [own, *(job for feature in collector.features for job in feature.jobs)]
+        await asyncio.to_thread(freeze_long_lived)
+        # Again after the others, which keep what they found.
+        freeze = Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS)
+        unfreeze = Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True)
+        jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze]
         count = partial(self._count, "housekeeping_errors")
         housekeeping = asyncio.create_task(repeat_jobs(jobs, count, collector.budgets))
         server = self._http = self._build_http()

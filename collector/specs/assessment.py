@@ -9,7 +9,7 @@ count (collector/specs/matching.py).
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,7 +25,7 @@ from collector.specs.fit import Extent, FitResult, assess_served
 from collector.specs.matching import TOO_COSTLY, Fit, Revision, SeenEndpoint, SpecBook, assess_endpoint
 from collector.specs.table import NAME_CHARACTERS_MAX, SOURCE_TRAFFIC, SpecTable
 from collector.storage.base import Store
-from collector.storage.records import Reader, read_record, select
+from collector.storage.records import Reader, select
 
 # Where services serve their own description: the usual names.
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
@@ -92,11 +92,19 @@ class SpecTraffic:
 
 FILES_MAX: Final = 200
 SUFFIXES: Final = (".json", ".yaml", ".yml")
+# One route of each endpoint has its names; so the engine keeps no name of all endpoints at once.
 _ENDPOINTS = """
-SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.workload) AS workload, any(n.host) AS host,
-    any(n.method) AS method, any(n.url_template) AS template, sum(d.success_calls) AS served_calls
-FROM endpoint_routes AS n FINAL LEFT JOIN routes_day AS d ON d.route_id = n.route_id
-GROUP BY n.endpoint_id ORDER BY id LIMIT 200000"""
+SELECT n.endpoint_id AS id, n.service AS service, n.workload AS workload, n.host AS host, n.method AS method,
+    n.url_template AS template, e.served_calls AS served_calls
+FROM endpoint_routes AS n FINAL
+INNER JOIN (
+    SELECT max(r.route_id) AS route_id, sum(d.success_calls) AS served_calls
+    FROM endpoint_routes AS r FINAL
+    LEFT JOIN (SELECT route_id, sum(success_calls) AS success_calls FROM routes_day GROUP BY route_id) AS d
+        ON d.route_id = r.route_id
+    {condition}
+    GROUP BY r.endpoint_id
+) AS e ON e.route_id = n.route_id"""
 
 logger = logging.getLogger(__name__)
 
@@ -162,18 +170,15 @@ class SpecAssessor:
             if not revisions and not self._told:
                 self.results = {}
                 return 0
-            found = self._compare(revisions, list_endpoints(self._store))
+            changed = self._compare(revisions, SeenEndpoints(self._store))
             self._write_extents()
-            changed = {
-                endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
-            }
             self._store.insert_records("endpoint_specs", self._make_records(changed))
             self._told |= changed
             return len(changed)
 
-    def _compare(self, revisions: Sequence[Revision], endpoints: list[SeenEndpoint]) -> dict[str, EndpointSpec]:
-        """What the descriptions say of each endpoint. A text that turns out to be too costly is skipped from then on,
-        until it is another."""
+    def _compare(self, revisions: Sequence[Revision], endpoints: Iterable[SeenEndpoint]) -> dict[str, EndpointSpec]:
+        """What the descriptions say of endpoints, where it is new. A text that turns out to be too costly is skipped
+        from then on, until it is another."""
         newest = {one.name: one.spec for one in reversed(revisions)}
         self._costly = {name: spec for name, spec in self._costly.items() if newest.get(name) is spec}
         while True:
@@ -183,10 +188,11 @@ class SpecAssessor:
             self.results = results | dict.fromkeys(self._costly, NOT_COMPARED)
             if not costly:
                 book = SpecBook(compared, endpoints, self.fits)
-                found = {one.id: assess_endpoint(one, book) for one in endpoints}
+                assessed = ((one.id, assess_endpoint(one, book)) for one in endpoints)
+                changed = {name: spec for name, spec in assessed if self._told.get(name, NO_SPEC) != spec}
                 costly = book.list_exhausted()
                 if not costly:
-                    return found
+                    return changed
             for name in costly:
                 logger.warning("The API description %s is not in force. %s", name, TOO_COSTLY)
                 self._costly[name] = newest[name]
@@ -254,14 +260,25 @@ def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> Endpoint
     )
 
 
-def list_endpoints(store: Store) -> list[SeenEndpoint]:
-    """All endpoints, by id. Raises StoreError."""
-    columns = store.query_columns(_ENDPOINTS)
-    endpoints: list[SeenEndpoint] = []
-    for values in zip(*columns.values(), strict=True):  # Row by row: all of them as dicts are 100 MB.
-        check_budget()
-        endpoints.append(read_record(SeenEndpoint, dict(zip(columns, values, strict=True))))
-    return endpoints
+class SeenEndpoints:
+    """All endpoints. They are read anew each time, and some thousand at a time: all of 200,000 are 200 MB. Raises
+    StoreError, BudgetError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __iter__(self) -> Iterator[SeenEndpoint]:
+        return self._read("", {})
+
+    def find(self, endpoint_id: str) -> SeenEndpoint | None:
+        """The one of this id."""
+        return next(self._read("WHERE r.endpoint_id = {id:String}", {"id": endpoint_id}), None)
+
+    def _read(self, condition: str, parameters: Mapping[str, str]) -> Iterator[SeenEndpoint]:
+        for columns in self._store.stream_columns(_ENDPOINTS.replace("{condition}", condition), parameters):
+            for values in zip(*columns.values(), strict=True):
+                check_budget()
+                yield SeenEndpoint(**dict(zip(columns, values, strict=True)))
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

@@ -138,7 +138,7 @@ def _group_called(endpoints: Iterable[SeenEndpoint], newest: Iterable[Revision])
     and no description lists it."""
     places = {(one.service, one.place) for one in newest}
     groups: dict[str, list[SeenEndpoint]] = {service: [] for service, _ in places}
-    for one in endpoints:
+    for one in endpoints if places else ():
         is_counted = one.service in groups and one.is_served and one.method != "OPTIONS"
         if is_counted and (one.service, one.host + one.template) not in places:
             groups[one.service].append(one)

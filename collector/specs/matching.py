@@ -181,6 +181,10 @@ def _fits_parts(parts: Sequence[str], seen: str) -> bool:
     return place < end
 
 
+def _names_nobody(revision: Revision) -> bool:
+    return revision.is_current and not revision.service and not revision.spec.hosts
+
+
 class SpecBook:
     """All revisions, and which services and hosts each is about."""
 
@@ -191,7 +195,7 @@ class SpecBook:
         self._fits = fits or {}
         efforts: dict[str, Effort] = defaultdict(Effort)
         self._indexes = [Index(one, self.find_base_paths(one), efforts[one.name]) for one in revisions]
-        self._scopes = self._find_scopes(list(endpoints))
+        self._scopes = self._find_scopes(endpoints)
         # Numbers of indexes by what an endpoint must have: a service or workload, a host, or the best fitting service.
         self._numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
         for number, index in enumerate(self._indexes):
@@ -223,17 +227,15 @@ class SpecBook:
         found = (self._indexes[number] for number in numbers)
         return [index for index in found if not index.effort.is_exhausted and self.covers(endpoint, index.revision)]
 
-    def _find_scopes(self, endpoints: list[SeenEndpoint]) -> dict[str, str]:
+    def _find_scopes(self, endpoints: Iterable[SeenEndpoint]) -> dict[str, str]:
         """Of descriptions that name neither service nor host: the service they fit most."""
-        scopes: dict[str, str] = {}
-        for index in self._indexes:
-            revision = index.revision
-            if revision.service or revision.spec.hosts or not revision.is_current:
-                continue
-            fits = Counter(one.service for one in endpoints if index.find(one.method, one.template) is not None)
-            if fits:
-                scopes[revision.name] = min(fits, key=lambda service: (-fits[service], service))
-        return scopes
+        plain = [one for one in self._indexes if _names_nobody(one.revision)]
+        fits: dict[str, Counter[str]] = defaultdict(Counter)
+        for endpoint in endpoints if plain else ():
+            for index in plain:
+                if index.find(endpoint.method, endpoint.template) is not None:
+                    fits[index.revision.name][endpoint.service] += 1
+        return {name: min(found, key=lambda one: (-found[one], one)) for name, found in fits.items()}
 
     def find_base_paths(self, revision: Revision) -> tuple[str, ...]:
         """What the paths of a description begin with."""

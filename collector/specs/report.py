@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from collector.core.budget import check_budget
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
 from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
-from collector.specs.assessment import SERVED_NAMES, list_endpoints
+from collector.specs.assessment import SERVED_NAMES, SeenEndpoints
 from collector.specs.drift import Drift, Seen, find_drift
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
 from collector.specs.table import SpecTable
@@ -85,10 +85,10 @@ class SpecReporter:
         revisions = self._table.list_revisions()
         if all(one.name != name for one in revisions):
             return None
-        endpoints = list_endpoints(self._store)
+        endpoints = SeenEndpoints(self._store)
         book = SpecBook(revisions, endpoints, self._fits())
-        assessed = [(one, assess_endpoint(one, book)) for one in endpoints]
-        mine = [(one, spec) for one, spec in assessed if spec.spec == name]
+        assessed = ((one, assess_endpoint(one, book)) for one in endpoints)
+        mine = sorted(((one, spec) for one, spec in assessed if spec.spec == name), key=lambda pair: pair[0].id)
         reported = self._report_all(mine, book)
         called = {(one.method, spec.http_route) for one, spec in mine}
         orphans = [
@@ -115,12 +115,12 @@ class SpecReporter:
 
     def report_endpoint(self, endpoint_id: str) -> ReportedEndpoint | None:
         """One endpoint; None where there is none of that id."""
-        endpoints = list_endpoints(self._store)
-        found = [one for one in endpoints if one.id == endpoint_id]
-        if not found:
+        endpoints = SeenEndpoints(self._store)
+        found = endpoints.find(endpoint_id)
+        if found is None:
             return None
         book = SpecBook(self._table.list_revisions(), endpoints, self._fits())
-        return self._report_all([(found[0], assess_endpoint(found[0], book))], book)[0]
+        return self._report_all([(found, assess_endpoint(found, book))], book)[0]
 
     def list_served(self) -> tuple[ServedDescription, ...]:
         """Descriptions that were seen in traffic; what sensors could not outline, a person fetches."""

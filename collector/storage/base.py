@@ -4,7 +4,7 @@ SQL is ClickHouse's. The server binds parameters as `{name:Type}`, so they are n
 blocks and may be called from any thread. An event loop calls it through `asyncio.to_thread`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -33,6 +33,11 @@ class Store(Protocol):
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
         """The same by column name, every column as long as the result. Raises StoreError."""
+        ...
+
+    def stream_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, list[Any]]]:
+        """The same some thousand rows at a time, as far as the caller takes them; without rows nothing. The caller asks
+        nothing else meanwhile. Raises StoreError."""
         ...
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:

@@ -27,12 +27,15 @@ from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout
 
 _CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
-# One each for the writer, housekeeping, the detectors' alerts, and for each request that may run at once
+# One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run
 # (collector/api/request_queue.py): whoever writes never waits for whoever reads.
 CLIENT_COUNT = 6
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
 QUERY_TIMEOUT_SECONDS = 30
+# Of a statement whose rows somebody takes bit by bit: his work counts, too.
+STREAM_TIMEOUT_SECONDS = 600
+STREAM_ROWS = 8_192  # At a time, some 2 MB of endpoints.
 # Of a statement with a time limit, which somebody asked for. The longest lists of ours have 200,000 rows.
 STATEMENT_MEMORY_BYTES = 400_000_000
 STATEMENT_ROWS_MAX = 250_000
@@ -125,6 +128,16 @@ class ClickHouseStore:
                 if len(self._names) < STATEMENTS_MAX:
                     self._names[sql] = names
             return {name: [] for name in names}
+
+    def stream_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, list[Any]]]:
+        with self._borrow() as client, self._bound() as bounds:
+            settings = {"max_execution_time": STREAM_TIMEOUT_SECONDS, **bounds}
+            settings |= {"max_block_size": STREAM_ROWS, "max_result_rows": 0}
+            stream = client.query_column_block_stream(sql, parameters=dict(parameters or {}), settings=settings)
+            with stream:
+                for block in stream:
+                    check_budget()
+                    yield dict(zip(stream.source.column_names, block, strict=True))
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         with self._borrow() as client:

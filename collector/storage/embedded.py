@@ -7,6 +7,7 @@ So it is given room that it may not use (collector/storage/disk.py).
 
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,17 @@ MEMORY_LIMIT_BYTES = 1_500_000_000
 # Bytes; the defaults (5 GiB of marks, 8 threads) are a server's.
 _MARK_CACHE_BYTES = 64 * 1024 * 1024
 _THREAD_COUNT = 2
+# The engine's allocator keeps memory that a statement gave back for 5 s, for each processor apart. Lists of 200,000
+# endpoints, one after the other, took up to 690 MB so and 630 with this, and 600 and 500 once they were done.
+_ALLOCATOR = "narenas:1,percpu_arena:disabled,dirty_decay_ms:300"
+# Groups and sorted rows beyond it go to disk. So does a list of 200,000 endpoints by latency: it takes 132 MB of memory
+# instead of 320, and up to two thirds more processor time. Lists by other figures stay below it.
+SPILL_BYTES = 64_000_000
+SETTINGS: Mapping[str, Any] = {
+    **SESSION_SETTINGS,
+    "max_bytes_before_external_group_by": SPILL_BYTES,
+    "max_bytes_before_external_sort": SPILL_BYTES,
+}
 # The engine refuses an insert, and begins no merge, that would leave less than this.
 _CONFIGURATION = """<clickhouse><storage_configuration><disks><default>
 <keep_free_space_bytes>{floor_bytes}</keep_free_space_bytes>
@@ -41,6 +53,7 @@ class EmbeddedStore(ClickHouseStore):
         # The engine reads its options behind the path, so a path may not bring its own.
         if "?" in str(directory):
             raise StoreError(f"The data directory {directory} has a question mark in its name; choose another name.")
+        os.environ.setdefault("JE_MALLOC_CONF", _ALLOCATOR)  # Read when the engine is loaded.
         options: dict[str, Any] = {
             "max_server_memory_usage": memory_limit_bytes,
             "mark_cache_size": _MARK_CACHE_BYTES,
@@ -49,7 +62,7 @@ class EmbeddedStore(ClickHouseStore):
 
         def open_client() -> Any:
             return clickhouse_connect.get_client(
-                interface="chdb", path=str(directory / "engine"), chdb_options=options, settings=dict(SESSION_SETTINGS)
+                interface="chdb", path=str(directory / "engine"), chdb_options=options, settings=dict(SETTINGS)
             )
 
         if disk is None:

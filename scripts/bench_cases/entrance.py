@@ -31,8 +31,7 @@ from typing import Any, cast
 import grpc
 
 from collector.server.run import STOP_SECONDS_MAX
-from collector.storage.clickhouse import SESSION_SETTINGS
-from collector.storage.embedded import EmbeddedStore
+from collector.storage.embedded import SETTINGS, EmbeddedStore
 from scripts.bench_cases import inventory
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
 from tests.collector.wire_batches import make_batch
@@ -298,7 +297,7 @@ def seed_store(directory: Path, routes: int) -> None:
     if (directory / "seeded").exists():
         return
     inventory.HOURS = SEEDED_HOURS
-    cast(dict[str, Any], SESSION_SETTINGS)["max_execution_time"] = SEED_SECONDS_MAX
+    cast(dict[str, Any], SETTINGS)["max_execution_time"] = SEED_SECONDS_MAX
     store = EmbeddedStore(directory / "store")
     inventory.seed(store, routes, int(time.time()))
     store.close()

@@ -251,9 +251,8 @@ FRAMES_BYTES: Final = 8 << 20
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
     *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress", "match_streams"),
-    "skim",
+    *("skim", "egress", "report_unread"),
 )
-PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
     *("ports", "peers", "unread", "websockets", "listening"),
@@ -300,7 +299,7 @@ def build_http1(ring_bytes: int, records_bytes: int, is_loopback_local: bool) ->
             f"-DSTREAM_RECORDS_BYTES={STREAM_RECORDS_BYTES}",
             "-Wno-everything",
         ],
-        programs=dict.fromkeys(PROGRAMS, PROG_TYPE_CGROUP_SKB),
+        programs=dict.fromkeys(TAIL_CALLS, PROG_TYPE_CGROUP_SKB),
         tail_calls=list(TAIL_CALLS),
         constants={
             "RING_BYTES": ring_bytes,

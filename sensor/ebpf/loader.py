@@ -208,7 +208,7 @@ def load_program(
     *,
     is_enforcing: bool = True,
 ) -> LoadedProgram:
-    """Compiles (2-5 s, in a child; not where `cache_directory` holds the same) and loads (2-5 s); attaches nothing yet.
+    """Compiles (2-5 s, in a child; not where `cache_directory` holds the same) and loads (1-2 s); attaches nothing yet.
 
     Without `is_enforcing` what judges heads is not loaded, a seventh of the verifier's work. `ring_bytes` (heads) and
     `records_bytes` are powers of two of at least a page. With `is_root_cgroup` every local server is seen, so the

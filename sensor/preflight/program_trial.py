@@ -2,7 +2,7 @@
 
 They are not attached. Beside a running sensor, a second set would run for each packet of the node and take memory of
 each socket. `sensor.preflight.trial` shows with smaller programs that this kernel attaches such programs. A cached
-image is loaded, otherwise it is compiled (2–5 s in a child). The cache stays as it is. Loading takes 2–5 s of the
+image is loaded, otherwise it is compiled (2–5 s in a child). The cache stays as it is. Loading takes 1–2 s of the
 verifier and some 30 MB of kernel memory, as much as a sensor's maps.
 """
 

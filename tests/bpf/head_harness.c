@@ -64,8 +64,12 @@ int main(int argc, char **argv) {
       goto told;
     }
     read_line(&h);
-    if (h.verdict != HEAD_REFUSED)
-      read_fields(&h, &set);
+    if (h.verdict != HEAD_REFUSED) {
+      start_fields(&h);
+      for (u32 run = 0; run < FIELD_RUNS; run++)
+        read_fields(&h, &set);
+      check_fields(&h);
+    }
     if (h.verdict != HEAD_REFUSED)
       read_path(&h, &set);
     if (h.verdict != HEAD_REFUSED)

@@ -175,7 +175,8 @@ static int run_program(struct __sk_buff *skb, u32 direction) {
       [PROGRAM_ANSWER] = answer, [PROGRAM_FOLLOW_FRAMES] = follow_frames, [PROGRAM_COPY_FRAMES] = copy_frames,
       [PROGRAM_ENCRYPTED] = encrypted, [PROGRAM_DATAGRAM] = datagram, [PROGRAM_BODY] = body, [PROGRAM_UPGRADED] = upgraded,
       [PROGRAM_ROUTE] = route, [PROGRAM_GUARD] = guard, [PROGRAM_GUARD_STREAMS] = guard_streams, [PROGRAM_INGRESS] = ingress,
-      [PROGRAM_MATCH_STREAMS] = match_streams, [PROGRAM_SKIM] = skim,
+      [PROGRAM_MATCH_STREAMS] = match_streams, [PROGRAM_SKIM] = skim, [PROGRAM_EGRESS] = egress,
+      [PROGRAM_REPORT_UNREAD] = report_unread,
   };
   tail_calls = 0;
   if (setjmp(entrance))

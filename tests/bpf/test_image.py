@@ -9,7 +9,7 @@ import pytest
 
 from sensor.ebpf import compile as image
 from sensor.ebpf import loader
-from sensor.ebpf.compile import PROGRAMS, Build, Image, ImageError, MapImage, ProgramImage, load_image
+from sensor.ebpf.compile import TAIL_CALLS, Build, Image, ImageError, MapImage, ProgramImage, load_image
 from sensor.ebpf.loader import GUARDS, load_program
 
 pytestmark = pytest.mark.kernel
@@ -52,7 +52,7 @@ def test_what_enforces_is_loaded_only_where_it_may(tmp_path: Path, home: Path, m
         return original(program, map_fds, attach_type)
 
     monkeypatch.setattr(image, "_load_program", load)
-    for is_enforcing, expected in ((False, set(PROGRAMS) - set(GUARDS)), (True, set(PROGRAMS))):
+    for is_enforcing, expected in ((False, set(TAIL_CALLS) - set(GUARDS)), (True, set(TAIL_CALLS))):
         loaded.clear()
         load_program(home, 1 << 18, False, 1 << 18, tmp_path, is_enforcing=is_enforcing).close()
         assert set(loaded) == expected

@@ -1,43 +1,58 @@
-"""Every program passes this kernel's verifier, with room to spare: older verifiers prune less."""
+"""Every program passes this kernel's verifier, with room to spare: kernels count differently, by twice and more."""
 
+import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from scripts.vm.images import describe_build, find_images
-from sensor.ebpf.compile import PROGRAMS
-from sensor.ebpf.loader import load_build
+from scripts.vm.steps import MARK
+from sensor.ebpf.compile import TAIL_CALLS
+from sensor.ebpf.loader import GUARDS, load_build
 
 pytestmark = pytest.mark.kernel
 
-# Of the verifier's one million steps.
-STEPS_MAX = 800_000
+# Of the verifier's one million steps: a kernel that counts twice as many as this one still takes the program.
+STEPS_MAX = 500_000
+# These scan heads in 312 steps a run, which kernels before 6.8 follow three times as far.
+SCANNING = ("walk", "walk_deferred")
+SCANNING_STEPS_MAX = 800_000
+# Of all programs on packets in a sensor that does not enforce; a million take about a CPU-second.
+START_STEPS_MAX = 3_000_000
 
 
 def read_steps(programs: Mapping[str, int]) -> dict[str, int]:
-    """Steps that the verifier took with each program, by its fd; kernels before 5.16 do not tell."""
-    told = {name: Path(f"/proc/self/fdinfo/{fd}").read_text() for name, fd in programs.items()}
+    """Steps that the verifier took with each program, by its fd; kernels before 5.16 do not report them."""
+    texts = {name: Path(f"/proc/self/fdinfo/{fd}").read_text() for name, fd in programs.items()}
     return {
-        name: int(found[1]) for name, text in told.items() if (found := re.search(r"verified_insns:\s*(\d+)", text))
+        name: int(found[1]) for name, text in texts.items() if (found := re.search(r"verified_insns:\s*(\d+)", text))
     }
 
 
 def check_steps(steps: Mapping[str, int], programs: tuple[str, ...]) -> None:
-    """Fails where a program is near the limit, or its steps are not told although the kernel tells them."""
-    print({name: f"{count:,}" for name, count in steps.items()})
+    """Fails where a program is near the limit, or its steps are not reported although the kernel reports them. Prints
+    them for `scripts.vm.steps`."""
+    print(f"\n{MARK}{json.dumps({'release': os.uname().release, 'steps': dict(steps)})}")
     assert set(steps) == set(programs) or not steps
-    assert all(0 < count <= STEPS_MAX for count in steps.values()), steps
+    most = {name: SCANNING_STEPS_MAX if name in SCANNING else STEPS_MAX for name in steps}
+    assert all(0 < count <= most[name] for name, count in steps.items()), steps
 
 
 def test_all_programs_load_and_stay_below_the_limit() -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    load_build(describe_build(), find_images()).close()  # Compiled, if it was not.
+    started = time.process_time()
     loaded = load_build(describe_build(), find_images())
     try:
-        check_steps(read_steps(loaded.programs), PROGRAMS)
+        print(f"\n{time.process_time() - started:.2f} CPU-seconds for all programs on packets")
+        steps = read_steps(loaded.programs)
+        check_steps(steps, TAIL_CALLS)
+        assert sum(count for name, count in steps.items() if name not in GUARDS) <= START_STEPS_MAX
     finally:
         loaded.close()

@@ -166,7 +166,9 @@ class RealNode:
         script = f"set -e; {self._join_cgroups('')}; exec unshare --mount --cgroup --uts --ipc sh -ec '{inside}'"
         command = ["nsenter", f"--net={self._interface.path}", "sh", "-c", script]
         holder = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert holder.stdout is not None and holder.stdout.readline() == b"ready\n", f"{self.name} has no namespaces"
+        assert holder.stdout is not None
+        with holder.stdout as output:
+            assert output.readline() == b"ready\n", f"{self.name} has no namespaces"
         return holder
 
     def _enter(self, service: str) -> list[str]:

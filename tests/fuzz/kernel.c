@@ -116,8 +116,12 @@ static void check_reader(const u8 *data, u32 size, int is_answer) {
     status = read_answer(&h);
   } else {
     read_line(&h);
-    if (h.verdict != HEAD_REFUSED)
-      read_fields(&h, &set);
+    if (h.verdict != HEAD_REFUSED) {
+      start_fields(&h);
+      for (u32 run = 0; run < FIELD_RUNS; run++)
+        read_fields(&h, &set);
+      check_fields(&h);
+    }
     if (h.verdict != HEAD_REFUSED)
       read_path(&h, &set);
     if (h.verdict != HEAD_REFUSED)

@@ -5,6 +5,7 @@ import pytest
 from scripts.vm.architecture import select_lock
 from scripts.vm.initramfs import _entry
 from scripts.vm.package import _split, choose_package
+from scripts.vm.steps import MARK, collect_counts, render_table
 
 LISTING = """\
 linux-image-6.1.0-47-amd64 - Linux 6.1 for 64-bit PCs (signed)
@@ -66,3 +67,21 @@ def test_an_entry_of_the_archive_is_aligned_and_tells_its_sizes() -> None:
     assert int(entry[94:102], 16) == len("init") + 1  # c_namesize
     assert entry[110:115] == b"init\0"
     assert entry[116:121] == b"hello"
+
+
+def test_the_table_of_steps_has_what_each_kernel_reported() -> None:
+    printed = [
+        "collected 2 items",
+        f'{MARK}{{"release": "6.1.0", "steps": {{"walk": 1200, "skim": 7}}}}',
+        f'{MARK}{{"release": "6.12.1", "steps": {{"walk": 30, "entry": 5000}}}}',
+        f'{MARK}{{"release": "6.1.0", "steps": {{"entry": 900}}}}',
+        f'{MARK}{{"release": "5.12.0", "steps": {{}}}}',
+    ]
+    assert render_table(collect_counts(printed)).splitlines() == [
+        "| Program | 6.1.0 | 6.12.1 |",
+        "| --- | --- | --- |",
+        "| `entry` | 900 | 5,000 |",
+        "| `walk` | 1,200 | 30 |",
+        "| `skim` | 7 |  |",
+        "| **most** | **1,200** | **5,000** |",
+    ]

@@ -14,7 +14,7 @@ from enum import StrEnum
 from collector.kubernetes.rows import ROUTES, Fact, FactKind
 
 _PARAMETER_START = "{"
-# A word that is not shown. Words of watched routes are shown (collector/kubernetes/exposure.py), so a route has none such.
+# A word that is not shown. Words of watched routes are shown (collector/kubernetes/exposure.py), so no route has one.
 _HIDDEN_WORD = re.compile(r"\{word(_[0-9]+)?\}")
 _REASONS_MAX = 8
 

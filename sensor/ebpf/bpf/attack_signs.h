@@ -13,8 +13,8 @@
 
 /* Which signs count in the line in hand, by the kind of its name. Without branches. */
 static __always_inline void watch_value(struct head *h, u32 kind) {
-  u64 is_quoted = !(kind ^ N_HEADER_QUOTED) | !(kind ^ N_HEADER_SHAPE);
-  u64 is_free = !(kind ^ N_HEADER_IGNORED) | !(kind ^ N_HEADER_AGENT);
+  u64 is_quoted = is_zero(kind ^ N_HEADER_QUOTED) | is_zero(kind ^ N_HEADER_SHAPE);
+  u64 is_free = is_zero(kind ^ N_HEADER_IGNORED) | is_zero(kind ^ N_HEADER_AGENT);
   h->odd_first = REPEAT(0x80 - '"') - is_quoted * REPEAT('$' - '"');
   h->odd_last = REPEAT(0x80 - '&') + is_quoted * REPEAT('&' - '%');
   h->odd_brace = REPEAT(0x80 - '{') - is_quoted * REPEAT('|' - '{');
@@ -46,7 +46,7 @@ static __always_inline u64 odd_escapes(u64 high, u64 low) {
 static __always_inline u64 odd_semicolon(const struct head *h, u32 at, u64 semicolons) {
   u64 first = semicolons & -semicolons, name = load(h, at + first_byte(semicolons) + 1), lower = name | LOWER_CASE;
   u64 others = (~BETWEEN(lower & M7F, 'a', 'z') | name) & MARKS;
-  u64 end = others & -others, is_command = !!(end >> 8) & !(end & equal_bytes(name, REPEAT('=')));
+  u64 end = others & -others, is_command = is_set(end >> 8) & is_zero(end & equal_bytes(name, REPEAT('=')));
   return first & -is_command;
 }
 

@@ -168,7 +168,7 @@ static __always_inline int take_body(struct __sk_buff *skb) {
       note_class(h.sk, h.c, h.f);
   }
   if (V(h.f->draft_kind))
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ALL);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
 }
 

@@ -34,14 +34,13 @@ static __always_inline u64 ring_used(void) { return events.ringbuf_query(RING_US
 
 static __always_inline u64 owe(u64 bucket, u64 rate, u32 now_ms) {
   u64 owed = (u32)bucket, leaked = (u64)(u32)(now_ms - (u32)(bucket >> 32)) * rate / 1000;
-  return owed > leaked ? owed - leaked : 0;
+  return (owed - leaked) & -is_below(leaked, owed); /* No branch: it is asked for many times in a program. */
 }
 
 /* 1: `amount` was taken. `rate`: units a second that leak; `most`: units that may be owed afterwards. */
 static __always_inline int take_from(u64 *bucket, u64 amount, u64 rate, u64 most, u64 now) {
   u32 now_ms = now / MILLISECOND_NS;
-  if (most > OWED_MAX)
-    most = OWED_MAX;
+  most = choose(is_below(OWED_MAX, most), OWED_MAX, most);
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < BUDGET_TRIES; i++) {
     u64 seen = V(*bucket), owed = owe(seen, rate, now_ms) + amount;

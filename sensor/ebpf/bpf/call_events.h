@@ -12,8 +12,8 @@
 static __always_inline int is_egress(struct __sk_buff *skb) { return read_direction(skb) == EGRESS; }
 
 static __always_inline u8 find_role(struct __sk_buff *skb, const struct conn *c, const struct flow *f) {
-  u32 is_client = c->kind == K_NEW ? is_egress(skb) != V(f->is_response) : V(c->request_direction) == EGRESS;
-  return ROLE_SERVER + is_client;
+  u64 is_new = is_zero(V(c->kind) ^ K_NEW), is_sender = (read_direction(skb) ^ V(f->is_response)) & 1 /* EGRESS */;
+  return ROLE_SERVER + choose(is_new, is_sender, V(c->request_direction) & 1);
 }
 
 /* ---- records -------------------------------------------------------------------------------------------------------------------- */
@@ -44,9 +44,10 @@ static __always_inline struct call_record *reserve_share(u64 cgroup_id) {
   return reserve_record();
 }
 
+/* 0 where `to_ns` is not known. Without branches, as is all that every call goes through. */
 static __always_inline u32 microseconds(u64 from_ns, u64 to_ns) {
-  u64 us = to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0;
-  return us >> 32 ? 0xffffffff : us;
+  u64 us = ((to_ns - from_ns) & -is_below(from_ns, to_ns)) / 1000;
+  return us | -is_set(us >> 32);
 }
 
 /* Sums what found its ring full: a call where no record counts it, figures where they are complete. */
@@ -96,14 +97,12 @@ static __always_inline void fill_record(struct __sk_buff *skb, struct conn *c, s
   r->remote_port = c->remote_port;
   r->role = V(f->draft_role);
   r->calls = !V(f->is_counted);
-  if (s->response_time_ns)
-    r->ttfb_us = microseconds(s->request_time_ns, s->response_time_ns);
-  if (V(f->draft_flags) & F_ENDED) {
-    r->request_bytes = s->request_bytes;
-    r->response_bytes = s->response_bytes;
-    r->duration_us = microseconds(s->request_time_ns, s->end_time_ns);
-  }
+  r->ttfb_us = microseconds(s->request_time_ns, s->response_time_ns);
   u32 flags = V(f->draft_flags), call_flags = V(s->flags);
+  u64 if_ended = -(u64)((flags & F_ENDED) / F_ENDED);
+  r->request_bytes = s->request_bytes & if_ended;
+  r->response_bytes = s->response_bytes & if_ended;
+  r->duration_us = microseconds(s->request_time_ns, s->end_time_ns) & if_ended;
   r->flags = MOVE_BIT(call_flags, CALL_LOSSY, R_LOSSY) | (call_flags & CALL_SUSPICIOUS) /* R_SUSPICIOUS */ |
              (call_flags & (CALL_AMBIGUOUS | CALL_BODY)) /* R_AMBIGUOUS, R_BODY */ |
              (flags & F_ENDED) /* R_FINAL */ | MOVE_BIT(flags, F_ABORTED, R_ABORTED) | MOVE_BIT(flags, F_UPGRADED, R_UPGRADED);
@@ -153,8 +152,15 @@ static __always_inline void tell_record(struct __sk_buff *skb, struct conn *c, s
 
 /* ---- events --------------------------------------------------------------------------------------------------------------------- */
 
+/* What a program's drafts may be, a constant of each: the verifier does not follow the rest. */
+enum draft_scope {
+  DRAFTS_ENDS,    /* Without bytes of the packet. */
+  DRAFTS_ANSWERS, /* And heads of responses. */
+  DRAFTS_ALL,
+};
+
 /* 1: the event is in the ring. */
-static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, struct flow *f, const struct call *s, u64 now) {
+static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, struct flow *f, const struct call *s, u64 now, const u32 scope) {
   struct http_event e = {};
   e.kind = V(f->draft_kind);
   e.flags = V(f->draft_flags);
@@ -181,7 +187,7 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
   f->copied += size;
   if (V(f->draft_flags) & F_TRUNCATED)
     f->copied = REQUEST_COPY; /* What follows would leave a hole. */
-  if (V(f->draft_kind) == E_REQUEST_HEAD) {
+  if (scope == DRAFTS_ALL && V(f->draft_kind) == E_REQUEST_HEAD) {
     if (is_egress(skb))
       e.family = read_addresses(skb, e.local_address, e.remote_address);
     else
@@ -191,7 +197,7 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
     e.credential = f->credential;
     e.flags |= f->is_suspicious * F_SUSPICIOUS;
   }
-  int is_put = put(skb, &e, from, size);
+  int is_put = put(skb, &e, from, size, scope == DRAFTS_ENDS ? 0 : scope == DRAFTS_ANSWERS ? RESPONSE_COPY : HEAD_PIECE);
   if (!is_put)
     count(C_EVENTS_LOST);
   return is_put;
@@ -217,7 +223,7 @@ static __always_inline void begin_head(const struct bpf_sock *sk, const struct c
 
 /* What of a head goes up no more. */
 static __always_inline void note_head(struct conn *c, const struct flow *f) {
-  u64 flags = V(f->draft_flags), is_cut = (flags & F_TRUNCATED) / F_TRUNCATED * is_none(V(f->is_muted));
+  u64 flags = V(f->draft_flags), is_cut = (flags & F_TRUNCATED) / F_TRUNCATED * is_zero(V(f->is_muted));
   add_unread(c, UNREAD_HEAD, is_cut * ((flags & F_LAST) / F_LAST), is_cut * (V(f->offset) - V(f->head_from) - V(f->draft_size)));
 }
 
@@ -231,8 +237,9 @@ static __always_inline void end_head(struct flow *f, struct call *s) {
 }
 
 /* The draft's event found the ring full. */
-static __always_inline void lose_event(const struct conn *c, struct flow *f, const struct call *s, const struct settings *set) {
-  if (V(f->draft_kind) == E_REQUEST_HEAD) {
+static __always_inline void lose_event(const struct conn *c, struct flow *f, const struct call *s, const struct settings *set,
+                                       const u32 scope) {
+  if (scope == DRAFTS_ALL && V(f->draft_kind) == E_REQUEST_HEAD) {
     f->is_muted = V(set->is_recognising); /* Then the call goes on as one without a head. */
   } else if (V(f->draft_flags) & F_ENDED) {
     f->is_counted = s && V(s->flags) & CALL_ANSWERED;
@@ -245,29 +252,30 @@ static __always_inline void lose_event(const struct conn *c, struct flow *f, con
 
 /* Sends what the flow's draft asks for: an event, or a record where the call's head did not go up. */
 static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, const struct settings *set,
-                                 u64 now) {
+                                 u64 now, const u32 scope) {
   u32 number = V(f->draft_call);
   struct call *s = slot(sk, c, number);
   if (s && s->number != number)
     s = 0;
-  if (V(f->draft_kind) == E_REQUEST_HEAD) {
+  u32 is_request = scope == DRAFTS_ALL && V(f->draft_kind) == E_REQUEST_HEAD;
+  if (is_request) {
     begin_head(sk, c, f, set, now);
     note_head(c, f);
   }
-  if (V(f->draft_kind) != E_REQUEST_HEAD && s && V(s->flags) & CALL_RECORD)
+  if (!is_request && s && V(s->flags) & CALL_RECORD)
     f->draft_kind = E_RECORD + (V(f->draft_kind) == E_RESPONSE_HEAD);
   if (V(f->draft_kind) >= E_RECORD) {
     if (s)
       tell_record(skb, c, f, s);
-  } else if (V(f->draft_kind) != E_REQUEST_HEAD || !V(f->is_muted)) {
+  } else if (!is_request || !V(f->is_muted)) {
     if (V(f->draft_flags) & F_ENDED)
       count(C_CALLS);
-    if (!tell_event(skb, c, f, s, now))
-      lose_event(c, f, s, set);
+    if (!tell_event(skb, c, f, s, now, scope))
+      lose_event(c, f, s, set, scope);
     else if (s && V(f->draft_kind) == E_RESPONSE_HEAD && V(f->draft_flags) & F_LAST)
       s->flags |= CALL_ANSWERED;
   }
-  if (V(f->draft_kind) == E_REQUEST_HEAD)
+  if (scope == DRAFTS_ALL && V(f->draft_kind) == E_REQUEST_HEAD)
     end_head(f, s);
   f->draft_kind = 0;
 }

@@ -66,6 +66,16 @@ enum call_flag {
 /* Why a packet ends its connection. */
 enum closing { CLOSE_NOT = 0, CLOSE_FIN = 1, CLOSE_RESET = 2 };
 
+/* What a step begins with (unread.h). In memory, since the verifier would follow the step once for each value of it. */
+struct before_step {
+  u32 offset;
+  u32 untold;
+  u8 state;
+  u8 kind;
+  u8 tries;
+  u8 _pad;
+};
+
 /* One direction. Only the holder of `busy` touches it. */
 struct flow {
   u64 busy;
@@ -123,6 +133,7 @@ struct flow {
   u8 is_begun;       /* One began in this packet: each takes tail calls from those that `walk` may need. */
   u8 is_noted;       /* It was counted, and so was its class. */
   u8 body_class;
+  struct before_step before;
   u8 window[WINDOW + 8];
 };
 
@@ -196,7 +207,7 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 17);
+BPF_PROG_ARRAY(programs, 19);
 /* What: events to the sensor. A ring gets its size when it is made: `Build.rings` in sensor/ebpf/compile.py. */
 BPF_RINGBUF_OUTPUT(events, 1);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
@@ -230,9 +241,11 @@ enum program {
   PROGRAM_ROUTE,
   PROGRAM_GUARD,
   PROGRAM_GUARD_STREAMS,
-  PROGRAM_INGRESS, /* Again, behind `guard`. */
+  PROGRAM_INGRESS, /* Again, behind `guard` or `report_unread`. */
   PROGRAM_MATCH_STREAMS,
   PROGRAM_SKIM,
+  PROGRAM_EGRESS, /* As PROGRAM_INGRESS. */
+  PROGRAM_REPORT_UNREAD,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

@@ -50,9 +50,9 @@ static __always_inline void submit(void *event) { events.ringbuf_submit(event, W
     return 1; \
   } while (0)
 
-/* 1: the event is in the ring. `n` bytes of the packet from `from` on go with it. */
-static __always_inline int put(struct __sk_buff *skb, const struct http_event *event, u32 from, u32 n) {
-  if (!n) {
+/* 1: the event is in the ring. `n` bytes of the packet from `from` on go with it; there are never more than `most`, a constant. */
+static __always_inline int put(struct __sk_buff *skb, const struct http_event *event, u32 from, u32 n, const u32 most) {
+  if (!most || !n) {
     struct http_event *e = reserve_0();
     if (!e)
       return 0;
@@ -64,9 +64,9 @@ static __always_inline int put(struct __sk_buff *skb, const struct http_event *e
     FILL(256);
   if (n <= 512)
     FILL(512);
-  if (n <= 1024)
+  if (most <= 1024 || n <= 1024)
     FILL(1024);
-  if (n <= 2048)
+  if (most <= 2048 || n <= 2048)
     FILL(2048);
   if (n <= 8192)
     FILL(8192);

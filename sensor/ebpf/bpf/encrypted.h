@@ -141,7 +141,7 @@ static __always_inline void tell_hello(struct __sk_buff *skb, const struct conn 
     size = HELLO_COPY;
     e.flags = F_TRUNCATED;
   }
-  if (!put(skb, &e, offset, size))
+  if (!put(skb, &e, offset, size, HELLO_COPY))
     count(C_EVENTS_LOST);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Whether a segment is stopped. Without live rules the packet path pays one read of `enforcement`. With rules each connection to a listening
- * port is judged once a generation by its peer's address, whatever it carries; and each head of clear HTTP/1 goes by `guard`, before the
- * program that listens can read it. A segment that is stopped is dropped, and an event asks the sensor to destroy its socket, which resets
+ * port is judged once a generation by its peer's address, whatever it carries; and each head of clear HTTP/1 is looked through, before the
+ * program that listens can read it. Both are done by `guard`, which then calls the packet's first program again. A segment that is stopped is dropped, and an event asks the sensor to destroy its socket, which resets
  * the connection: no client waits. Answers without data (RST of that destruction) always pass.
  *
  * Everything ends by itself: a verdict at its time, all of them when the sensor has not moved `alive_until_ns` on.
@@ -139,17 +139,17 @@ static __always_inline int stop_segment(struct __sk_buff *skb, struct conn *c, u
 }
 
 /* Is this end the server's? By the port; where that has just begun to listen and user space does not know it yet, by who asked. */
-static __always_inline int is_server_end(struct __sk_buff *skb, const struct conn *c, const struct packet *p, u32 direction) {
+static __always_inline int is_server_end(struct __sk_buff *skb, const struct conn *c, u32 offset, u32 direction) {
   if (is_listened(c->local_port))
     return 1;
   if (c->kind == K_HTTP2)
     return c->stream_flags & S_CLIENT_INGRESS;
   if (c->kind == K_HTTP || (c->kind == K_ENCRYPTED && c->is_client_known))
     return c->request_direction == INGRESS;
-  if (c->kind != K_NEW || direction != INGRESS || p->length < 8)
+  if (c->kind != K_NEW || direction != INGRESS || skb->len - offset < 8)
     return 0;
   u64 word = 0;
-  bpf_skb_load_bytes(skb, p->offset, &word, 8);
+  bpf_skb_load_bytes(skb, offset, &word, 8);
   return word == PREFACE_WORD || is_known_method(word);
 }
 
@@ -162,10 +162,24 @@ static __always_inline int is_before_blocks(struct bpf_sock *sk) {
   return !V(s->max_stream) && V(f->state) == FOLLOW_SYNC && !V(f->have) && !V(f->left);
 }
 
-/* A segment with data of a connection that is accepted. */
-static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, const struct packet *p, u32 direction, const struct enforcement *e) {
-  if (!is_server_end(skb, c, p, direction))
-    return J_PASS; /* This node is the client. */
+/* Whether `guard` has to look at a segment with data of a connection that is accepted: the connection was not judged by the current rules, or
+ * is blocked, or shows a credential here. */
+static __always_inline int is_guard_due(struct __sk_buff *skb, struct bpf_sock *sk, const struct conn *c, u32 offset, u32 direction,
+                                        const struct enforcement *e) {
+  if (skb->cb[4] == GUARDED || !is_server_end(skb, c, offset, direction))
+    return 0; /* It has looked, or this node is the client. */
+  if (V(c->stop_generation) != V(e->generation) || V(c->stop_slot))
+    return 1;
+  if (direction != INGRESS || !(e->marks & EN_CREDENTIALS))
+    return 0;
+  if (V(c->kind) == K_HTTP2)
+    return e->marks & EN_STREAMED && is_before_blocks(sk);
+  return V(c->kind) <= K_HTTP && !is_body(V(c->flow[INGRESS].parse.state));
+}
+
+/* A segment for which `is_guard_due`. */
+static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, u32 offset, u32 direction,
+                                 const struct enforcement *e) {
   u64 generation = V(e->generation);
   if (c->stop_generation != generation) {
     c->stop_generation = generation;
@@ -174,12 +188,12 @@ static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, str
   u32 slot = V(c->stop_slot);
   if (slot) {
     if (is_in_force(e, c, slot)) {
-      stop_segment(skb, c, p->length, direction, slot, V(c->stop_kind) ? c->stop_kind : STOP_ADDRESS);
+      stop_segment(skb, c, skb->len - offset, direction, slot, V(c->stop_kind) ? c->stop_kind : STOP_ADDRESS);
       return J_STOP;
     }
     c->stop_slot = 0;
   }
-  if (direction != INGRESS || !(e->marks & EN_CREDENTIALS) || skb->cb[4] == GUARDED)
+  if (direction != INGRESS || !(e->marks & EN_CREDENTIALS))
     return J_PASS;
   if (V(c->kind) == K_HTTP2)
     return e->marks & EN_STREAMED && is_before_blocks(sk) ? J_GUARD_STREAMS : J_PASS;
@@ -189,8 +203,8 @@ static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, str
   if (is_body(state))
     return J_PASS;
   u64 word = 0;
-  if (p->length >= 8)
-    bpf_skb_load_bytes(skb, p->offset, &word, 8);
+  if (skb->len - offset >= 8)
+    bpf_skb_load_bytes(skb, offset, &word, 8);
   if (word == PREFACE_WORD && c->kind == K_NEW)
     return e->marks & EN_STREAMED ? J_GUARD_STREAMS : J_PASS;
   return state != S_NONE || is_known_method(word) ? J_GUARD : J_PASS;
@@ -198,7 +212,8 @@ static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, str
 
 /* ---- the heads of a segment ------------------------------------------------------------------------------------------------------- */
 
-#define GUARD_STEPS 400
+#define GUARD_STEPS 100 /* A run. */
+#define GUARD_RUNS 4
 
 enum guard_mode { G_LINE, G_NAME, G_SKIPPED, G_TARGET, G_PAIR, G_VALUE };
 /* What surrounds a value; kept in `depth`. */
@@ -327,8 +342,51 @@ static __always_inline void guard_step(struct head *h, const struct enforcement 
   }
 }
 
-/* Looks for blocked credentials in the heads of a segment; `skb->cb[1]` is where its payload begins. */
+/* A run of looking for blocked credentials in the heads of a segment. 1: it goes on. */
+static __always_inline int look_for_credentials(struct head *h, const struct enforcement *e, const struct settings *set) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < GUARD_STEPS; i++) {
+    if (V(h->verdict))
+      break;
+    guard_step(h, e, set->seed);
+  }
+  h->runs = V(h->runs) + 1;
+  return !V(h->verdict) && V(h->runs) < GUARD_RUNS;
+}
+
+/* The segment's heads, ready to be looked through; 0: they cannot be. */
+static __always_inline struct scratch *start_guarding(struct __sk_buff *skb, const struct conn *c, u32 offset) {
+  struct scratch *s = take_scratch();
+  if (!s)
+    return 0;
+  struct head *h = &s->head;
+  if (!load_head(skb, h, offset, HEAD_MAX)) {
+    free_scratch(s);
+    return 0;
+  }
+  h->at = h->runs = 0;
+  h->verdict = HEAD_GOES_ON;
+  h->mode = V(c->flow[INGRESS].parse.state) == S_NONE ? G_TARGET : G_LINE;
+  return s;
+}
+
+/* `skb->cb`: 0: direction + 1, 1: where the payload begins, 2: tail calls of this packet, 4: a scratch from the run before. */
+static __always_inline void call_guard(struct __sk_buff *skb, u32 offset, u32 direction, u32 runs) {
+  skb->cb[0] = direction + 1;
+  skb->cb[1] = offset;
+  skb->cb[2] = runs + 1;
+  programs.call(skb, PROGRAM_GUARD);
+}
+
+/* The segment goes its way. */
+static __always_inline int leave_guard(struct __sk_buff *skb, u32 direction) {
+  skb->cb[4] = GUARDED;
+  enter_again(skb, direction, skb->cb[2] + 1);
+  return PASS;
+}
+
 static __always_inline int guard_packet(struct __sk_buff *skb) {
+  u32 direction = (skb->cb[0] - 1) & 1, offset = skb->cb[1], slot = 0;
   struct bpf_sock *sk = skb->sk;
   if (!sk)
     return PASS;
@@ -338,24 +396,30 @@ static __always_inline int guard_packet(struct __sk_buff *skb) {
   struct conn *c = conns.sk_storage_get(sk, 0, 0);
   const struct enforcement *e = find_enforcement();
   const struct settings *set = find_settings();
-  struct scratch *s = take_scratch();
-  u32 slot = 0, offset = skb->cb[1];
-  if (!s)
-    goto on;
-  struct head *h = &s->head;
-  if (c && e && set && load_head(skb, h, offset, HEAD_MAX)) {
-    h->at = 0;
-    h->verdict = HEAD_GOES_ON;
-    h->mode = V(c->flow[INGRESS].parse.state) == S_NONE ? G_TARGET : G_LINE;
-#pragma clang loop unroll(disable)
-    for (u32 i = 0; i < GUARD_STEPS; i++) {
-      guard_step(h, e, set->seed);
-      if (V(h->verdict))
-        break;
+  struct scratch *s = 0;
+  if (is_scratch_passed(skb)) {
+    s = passed_scratch(skb);
+  } else if (c && e) {
+    int judged = judge(skb, sk, c, offset, direction, e);
+    if (judged == J_STOP)
+      return STOP;
+    if (judged == J_GUARD_STREAMS) {
+      skb->cb[2] = skb->cb[2] + 1;
+      programs.call(skb, PROGRAM_GUARD_STREAMS);
     }
-    slot = V(h->node);
+    if (judged == J_GUARD)
+      s = start_guarding(skb, c, offset);
   }
-  free_scratch(s);
+  if (s && c && e && set && look_for_credentials(&s->head, e, set)) {
+    pass_scratch(skb, s);
+    skb->cb[2] = skb->cb[2] + 1;
+    programs.call(skb, PROGRAM_GUARD);
+    count(C_TAIL_FAILED);
+  }
+  if (s) {
+    slot = V(s->head.node);
+    free_scratch(s);
+  }
   if (slot && c && e && is_in_force(e, c, slot)) {
     if (!c->is_spared) {
       c->stop_slot = slot;
@@ -366,16 +430,7 @@ static __always_inline int guard_packet(struct __sk_buff *skb) {
       __sync_fetch_and_add(&counted->spared, 1);
     tell_stop(skb, c, INGRESS, slot, STOP_SPARED);
   }
-on:
-  skb->cb[4] = GUARDED;
-  programs.call(skb, PROGRAM_INGRESS);
-  count(C_TAIL_FAILED);
-  return PASS;
-}
-
-static __always_inline void call_guard(struct __sk_buff *skb, u32 offset) {
-  skb->cb[1] = offset;
-  programs.call(skb, PROGRAM_GUARD);
+  return leave_guard(skb, direction);
 }
 
 #endif

@@ -7,7 +7,8 @@
 #include "varying_fields.h"
 #include "attack_signs.h"
 
-#define FIELD_STEPS 160
+#define FIELD_STEPS 40 /* A run of the program. */
+#define FIELD_RUNS 4   /* Past them the head is left to the machine. */
 
 /* Of `enum name_kind`: names of lines that are passed over, and of those of which it is part of the profile that they are there. */
 #define PRESENT_KINDS (1U << N_HEADER_PRESENT | 1U << N_HEADER_SHAPE | 1U << N_HEADER_AGENT)
@@ -19,12 +20,11 @@
 #define ENCODING_WORD 0x6e69646f636e652dULL /* "-encodin" */
 #define CHUNKED_WORD 0x64656b6e756863ULL    /* "chunked" */
 
-/* Past blanks, of which there may be seven; refused where there are more. */
+/* Past blanks, of which there may be seven; refused where there are more. Without a branch, while the head goes on. */
 static __always_inline u32 skip_blanks(struct head *h, u32 at) {
   u64 word = load(h, at);
   u64 other = ~(equal_bytes(word, REPEAT(' ')) | equal_bytes(word, REPEAT('\t'))) & MARKS;
-  if (!other)
-    refuse(h);
+  h->verdict = V(h->verdict) | (HEAD_REFUSED & -is_zero(other));
   return at + first_byte(other | 1ULL << 63);
 }
 
@@ -32,12 +32,6 @@ static __always_inline u32 skip_blanks(struct head *h, u32 at) {
 static __always_inline void skip_value(struct head *h, u32 kind) {
   watch_value(h, kind);
   h->mode = H_SKIPPED;
-}
-
-/* 1 of 0, else 0; of what is below 1 << 63. A comparison would be a branch, and the verifier goes both ways. */
-static __always_inline u64 is_zero(u64 value) {
-  asm volatile("" : "+r"(value));
-  return (value - 1) >> 63;
 }
 
 /* All bits below the first byte of the word that is a blank or a slash. */
@@ -131,7 +125,7 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
     skip_value(h, kind);
     u64 value = load(h, at + 1), is_part = is_zero(1U << (kind & 31) & PRESENT_KINDS) - 1;
     u64 other = ~(equal_bytes(value, REPEAT(' ')) | equal_bytes(value, REPEAT('\t'))) & MARKS; /* As in skip_blanks(). */
-    h->verdict = V(h->verdict) | (HEAD_REFUSED & is_part & -is_zero(other >> 7));
+    h->verdict = V(h->verdict) | (HEAD_REFUSED & is_part & -is_zero(other));
     u64 profile = V(h->profile), folded = fold(profile, name_presence(h, kind, name, at + 1 + first_byte(other | 1ULL << 63)));
     h->profile = (profile & ~is_part) | (folded & is_part);
     return;
@@ -220,7 +214,7 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     return;
   }
   if (mode == H_VALUE || mode == H_KEY) {
-    start_told(h, skip_blanks(h, V(h->to)), mode == H_KEY);
+    start_told(h, skip_blanks(h, V(h->to)), is_zero(V(h->mode) ^ H_KEY));
     return;
   }
   if (mode == H_TOLD) {
@@ -228,7 +222,7 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     return;
   }
   if (mode == H_HASHED || mode == H_SIGNED) {
-    u64 is_comma_end = -(u64)(mode == H_SIGNED);
+    u64 is_comma_end = -is_zero(V(h->mode) ^ H_SIGNED);
     u64 ends = line_ends(word) | (equal_bytes(word, REPEAT(',')) & is_comma_end);
     if (ends) {
       end_hashed(h, word, at + first_byte(ends));
@@ -275,16 +269,24 @@ static __always_inline void field_step(struct head *h, const struct settings *se
   h->at = at + 8;
 }
 
-static __always_inline void read_fields(struct head *h, const struct settings *set) {
+static __always_inline void start_fields(struct head *h) {
   h->at = V(h->fields);
   h->mode = H_LINE;
   h->verdict = HEAD_GOES_ON;
+}
+
+/* One run: the head says whether another one is needed. */
+static __always_inline void read_fields(struct head *h, const struct settings *set) {
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < FIELD_STEPS; i++) {
-    field_step(h, set);
     if (V(h->verdict))
       break;
+    field_step(h, set);
   }
+}
+
+/* Behind the last run. */
+static __always_inline void check_fields(struct head *h) {
   int is_old_coding = V(h->flags) & P_CODING && V(h->version) == '0';
   if (V(h->verdict) != HEAD_DONE || !V(h->has_host) || is_old_coding)
     refuse(h);

@@ -27,8 +27,9 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
   if (responses->is_active && V(responses->parse.state) == S_BODY_CLOSE && closing == CLOSE_FIN) {
     end_response(h.sk, h.c, responses, h.now);
     if (responses->draft_kind)
-      tell(skb, h.sk, h.c, responses, h.set, h.now);
+      tell(skb, h.sk, h.c, responses, h.set, h.now, DRAFTS_ENDS);
   }
+#pragma clang loop unroll(disable)
   for (u32 i = 0; i < FINISH_CALLS; i++) {
     u32 number = V(h.c->tail);
     if (number == V(h.c->head))
@@ -44,7 +45,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
     s->end_time_ns = h.now;
     draft(h.f, E_CALL_END, F_ENDED | F_ABORTED, number);
     h.c->tail = number + 1;
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ENDS);
   }
   estimate_lost(h.c, responses);
   u64 untold = V(h.c->overflow);

@@ -60,6 +60,7 @@ struct head {
   u8 is_odd; /* A value that its field's name would have passed over is part of the profile. */
   u8 version; /* Its last digit. */
   u8 is_recalled; /* The field lines are those of the request before. */
+  u8 runs; /* Of the program that reads the field lines. */
   u8 is_unknown; /* Some name is not in `names`, or a byte in the query needs user space. */
   u8 bytes[HEAD_MAX + 48];
 };

@@ -9,8 +9,8 @@
  * Path of a packet: ingress()/egress() find the connection (sockets.h) and put the segment in order (order.h). By tail calls, because one
  * program would pass the verifier's million steps: recognise() with route() and answer() read the plain heads of requests and responses,
  * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), skim() counts those that walk() does not
- * reach, body() copies the bodies of samples, finish() ends what
- * a FIN or RST leaves.
+ * reach, body() copies the bodies of samples, finish() ends what a FIN or RST leaves. Before all of them, where they have something to do,
+ * guard() judges the segment, and report_unread() puts what the connection could not read into its map.
  *
  * Returns 1, let through, but where a verdict of the sensor stops the segment (enforce.h).
  */
@@ -60,18 +60,15 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct conn *c = find_conn(skb, sk, &p, direction);
   if (!c || c->kind == K_LOCAL_CLIENT)
     return PASS;
-  const struct enforcement *e = find_enforcement();
-  if (e && V(e->generation) && p.length && sk->state != BPF_TCP_LISTEN) {
-    int judged = judge(skb, sk, c, &p, direction, e);
-    if (judged == J_STOP)
-      return STOP;
-    if (judged == J_GUARD)
-      call_guard(skb, p.offset);
-    if (judged == J_GUARD_STREAMS)
-      call_guard_streams(skb, p.offset);
-    skb->cb[4] = 0;
+  u32 runs = skb->cb[1]; /* Zero, as all of it, unless this program was called again. */
+  if (sk->state != BPF_TCP_LISTEN) {
+    const struct enforcement *e = find_enforcement();
+    if (e && V(e->generation) && p.length && is_guard_due(skb, sk, c, p.offset, direction, e))
+      call_guard(skb, p.offset, direction, runs);
+    if (V(c->is_unread))
+      call_report_unread(skb, direction, runs);
   }
-  flush_unread(skb, c, direction);
+  skb->cb[4] = 0;
   struct flow *f = &c->flow[direction];
   f->unflushed += p.length;
   if (c->kind == K_ENCRYPTED) {
@@ -152,7 +149,8 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     }
     f->is_tried = 0;
     f->looks = 0;
-    f->runs = f->messages = 0;
+    f->runs = runs;
+    f->messages = 0;
     f->from = f->offset;
     f->is_begun = 0;
     if (V(f->is_copied) && !is_deferred)
@@ -195,9 +193,9 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     if (!V(h.f->draft_kind) && V(h.set->is_recognising) && may_recognise(h.c, h.f, read_direction(skb)) && !is_deferred)
       call_recognise(skb);
     if (!V(h.f->draft_kind)) {
-      struct before_step before = look_before(h.c, h.f);
+      look_before(h.c, h.f);
       step(skb, h.sk, h.c, h.f, m, h.key, h.now);
-      note_step(h.c, h.f, &before, read_direction(skb));
+      note_step(h.c, h.f, read_direction(skb));
     }
     if (is_inside_head(h.c, h.f) && V(h.f->offset) >= skb->len) {
       draft(h.f, h.f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, h.f->is_response ? h.c->tail : h.c->head);
@@ -209,7 +207,7 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     if (!is_deferred && V(h.f->is_response) && may_begin(h.f, h.set))
       call_body(skb);
     if (V(h.f->draft_kind))
-      tell(skb, h.sk, h.c, h.f, h.set, h.now);
+      tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ALL);
     if (!is_deferred && may_begin(h.f, h.set))
       call_body(skb);
   }
@@ -218,19 +216,29 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
 
 /* The packet's next message, which is a request, where user space may have taught it. */
 int recognise(struct __sk_buff *skb) {
+  int is_started = is_scratch_passed(skb);
+  struct scratch *s = is_started ? passed_scratch(skb) : take_scratch();
   struct hand h;
-  if (!take_hand(skb, &h, 0))
+  if (!take_hand(skb, &h, 0)) {
+    if (s)
+      free_scratch(s);
     return PASS;
-  struct scratch *s = take_scratch();
-  h.f->looks++;
-  if (s && load_head(skb, &s->head, V(h.f->offset), HEAD_MAX) && read_lines(h.sk, s, h.c, h.set)) {
-    pass_scratch(skb, s);
-    programs.call(skb, PROGRAM_ROUTE);
-    skb->cb[4] = 1;
-    count(C_TAIL_FAILED);
   }
-  if (s)
+  h.f->looks += !is_started;
+  if (s && !is_started)
+    start_lines(skb, h.sk, &s->head, h.c, h.f, h.set);
+  if (s) {
+    int goes_on = read_lines(h.sk, &s->head, h.c, h.set);
+    pass_scratch(skb, s);
+    if (goes_on)
+      call_recognise(skb);
+    else if (V(s->head.verdict) == HEAD_DONE)
+      programs.call(skb, PROGRAM_ROUTE);
+    skb->cb[4] = 1;
+    if (V(s->head.verdict) != HEAD_REFUSED)
+      count(C_TAIL_FAILED);
     free_scratch(s);
+  }
   h.f->is_tried = 1;
   call_walk(skb, 0);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
@@ -266,18 +274,18 @@ int answer(struct __sk_buff *skb) {
   if (!take_hand(skb, &h, 0))
     return PASS;
   struct scratch *s = take_scratch();
-  struct before_step before = look_before(h.c, h.f);
+  look_before(h.c, h.f);
   int is_read = s && load_head(skb, &s->head, V(h.f->offset), ANSWER_MAX) &&
                 take_answer(skb, h.sk, h.c, h.f, &s->head, h.key, h.direction, h.now);
   if (s)
     free_scratch(s);
   if (!is_read)
     call_walk(skb, 0);
-  note_step(h.c, h.f, &before, read_direction(skb));
+  note_step(h.c, h.f, read_direction(skb));
   if (is_read && may_begin(h.f, h.set))
     call_body(skb);
   if (V(h.f->draft_kind))
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ANSWERS);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
 }
 
@@ -294,3 +302,4 @@ int body(struct __sk_buff *skb) { return take_body(skb); }
 int upgraded(struct __sk_buff *skb) { return upgraded_packet(skb); }
 int guard(struct __sk_buff *skb) { return guard_packet(skb); }
 int guard_streams(struct __sk_buff *skb) { return guard_block(skb); }
+int report_unread(struct __sk_buff *skb) { return report_packet(skb); }

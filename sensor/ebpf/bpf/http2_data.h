@@ -53,12 +53,12 @@ static __always_inline void choose_stream(struct samples *s, u32 stream) {
 
 /* 1: this DATA frame is of a sample, and its payload may go up. Without branches: the verifier follows each in every step of the loop. */
 static __always_inline u8 is_sampled(struct samples *s, u32 stream, u32 length, u32 direction) {
-  struct sampled *one = &s->streams[V(s->streams[1].stream) == stream];
-  u32 number = V(one->stream), is_it = number == stream, bytes = V(one->bytes[direction & 1]) + (length & -is_it);
-  u32 is_over = is_it & (bytes > STREAM_COPY);
+  struct sampled *one = &s->streams[is_zero(V(s->streams[1].stream) ^ stream) & (SAMPLED_STREAMS - 1)];
+  u32 number = V(one->stream), is_it = is_zero(number ^ stream), bytes = V(one->bytes[direction & 1]) + (length & -is_it);
+  u32 is_over = is_it & is_below(STREAM_COPY, bytes);
   one->bytes[direction & 1] = bytes;
   one->stream = number & (is_over - 1);
-  return is_it & !is_over;
+  return is_it & (is_over ^ 1);
 }
 
 /* So many bytes went up with a packet. Where the budget has no room for them, they were the last. */
@@ -75,9 +75,9 @@ static __always_inline void pay_data(struct samples *s, u64 cgroup_id, u32 bytes
 /* 1: the frame whose payload begins at `offset` is one message of gRPC, with nothing before or behind it. `prefix`: room for it in memory
  * that the verifier does not follow; no branches, for the same reason. */
 static __always_inline u8 is_message(struct __sk_buff *skb, u8 *prefix, u32 offset, u32 length) {
-  u32 is_here = !bpf_skb_load_bytes(skb, offset, prefix, MESSAGE_PREFIX);
+  u64 is_here = is_zero(bpf_skb_load_bytes(skb, offset, prefix, MESSAGE_PREFIX));
   u32 size = (u32)V(prefix[1]) << 24 | (u32)V(prefix[2]) << 16 | (u32)V(prefix[3]) << 8 | V(prefix[4]);
-  return is_here & (V(prefix[0]) <= 1) & (size + MESSAGE_PREFIX == length);
+  return is_here & is_below(V(prefix[0]), 2) & is_zero((size + MESSAGE_PREFIX) ^ length);
 }
 
 #endif

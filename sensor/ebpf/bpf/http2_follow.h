@@ -17,8 +17,8 @@
 
 #define OUT_MAX 1024       /* Of an event's data; a power of two. */
 #define OUT_ROOM 32        /* For the headers that may be added before it is looked at again. */
-#define FRAME_STEPS 24     /* A run, of one frame or part each. */
-#define FRAME_RUNS 29      /* A packet; the kernel allows 33 tail calls. */
+#define FRAME_STEPS 16     /* A run, of one frame or part each. */
+#define FRAME_RUNS 22      /* A packet. Of the 33 tail calls that the kernel allows, up to eight come before (enforce.h, unread.h). */
 #define RAW_BYTES_SECOND (512 << 10)
 #define COPIED_MAX (256 << 10) /* As MAX_PAYLOAD_BYTES of http2_reader.py: longer payloads are not read. */
 
@@ -63,6 +63,7 @@ struct frame_flow {
   u8 is_broken;
   u8 is_message; /* DATA in hand, as far as it was not cut: one message of gRPC. */
   u8 may_copy;   /* DATA of samples, of the packet in hand. */
+  u8 is_asking;  /* It is the client's, as far as is known. */
   u32 copied;    /* Bytes of it. */
   u32 untaught_at; /* Sequence number up to which there may be blocks that are not taught. */
   u8 header[32];
@@ -104,25 +105,26 @@ static __always_inline void lose_streams(struct conn *c, u32 n) {
   __sync_fetch_and_add(&c->lost, n);
 }
 
-/* Sends what was asked for. `out` covers the stream up to the frame in hand where that is told at its end, else up to `at`. */
+/* Sends what was asked for, without branches but one. `out` covers the stream up to the frame in hand where that is told at its end, else up to `at`. */
 static __always_inline void send_out(struct conn *c, struct frame_flow *f, u64 now) {
-  u32 size = V(f->out_size), kind = V(f->sending), is_pending = V(f->have) || (V(f->left) && !V(f->is_copied));
-  u32 end = kind == E_FRAMES && is_pending ? V(f->frame_from) : V(f->at);
+  u32 size = V(f->out_size) & (2 * OUT_MAX - 1);
+  u64 kind = V(f->sending), is_pending = is_set(V(f->have)) | (is_set(V(f->left)) & is_zero(V(f->is_copied)));
+  u64 is_frames = is_zero(kind ^ E_FRAMES), is_end = is_zero(kind ^ E_END);
+  u32 end = choose(is_frames & is_pending, V(f->frame_from), V(f->at));
   f->sending = 0;
   f->is_due = 0;
-  if (kind == E_FRAMES && !size && end == V(f->out_from))
+  if (is_frames & is_zero(size | (end ^ V(f->out_from))))
     return;
   f->event.time_ns = now;
   f->event.kind = kind;
-  f->event.flags = c->stream_flags | (V(f->ended) > 1 ? S_RESET : 0);
-  f->event.sequence = kind == E_END ? V(f->end_at) : V(f->out_from);
-  f->event.covered = kind < E_END ? end - V(f->out_from) : 0;
+  f->event.flags = c->stream_flags | (S_RESET & -is_below(1, V(f->ended)));
+  f->event.sequence = choose(is_end, V(f->end_at), V(f->out_from));
+  f->event.covered = (end - V(f->out_from)) & -is_below(kind, E_END);
   f->event.length = size;
   f->event.left = V(f->inside);
   f->event.lost = V(c->lost);
   asm volatile("" : "+r"(size));
-  if (size > OUT_MAX)
-    size = OUT_MAX;
+  size &= 2 * OUT_MAX - 1;
   if (frames.ringbuf_output(&f->event, sizeof(f->event) + size, WAKE_WAITING)) {
     lose_streams(c, V(f->opened));
   } else {
@@ -131,7 +133,7 @@ static __always_inline void send_out(struct conn *c, struct frame_flow *f, u64 n
   f->opened = 0;
   f->out_from = end;
   f->out_size = 0;
-  f->inside = V(f->is_copied) ? V(f->left) : 0;
+  f->inside = V(f->left) & -is_set(V(f->is_copied));
 }
 
 static __always_inline void add_header(struct frame_flow *f, u32 length, u8 kind, u8 flags) {
@@ -188,7 +190,7 @@ static __always_inline void advance(struct frame_flow *f, u32 n) {
 
 #define BLOCK_KINDS (1 << FRAME_HEADERS | 1 << FRAME_PUSH_PROMISE | 1 << FRAME_CONTINUATION)
 
-static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction,
+static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f,
                                               u64 now) {
   u32 have = V(f->have) & 15, n = FRAME_HEADER - have, here = skb->len - V(f->offset);
   if (n > here)
@@ -221,7 +223,7 @@ static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn
     f->is_copied = 0;
   f->is_message = 0;
   if (h.kind == FRAME_DATA && h.length) {
-    u8 is_copied = V(f->may_copy) & is_sampled(&s->samples, h.stream, h.length, direction);
+    u8 is_copied = V(f->may_copy) & is_sampled(&s->samples, h.stream, h.length, read_direction(skb));
     f->is_copied = is_copied;
     f->copied += h.length & -(u32)is_copied;
     f->is_message = is_message(skb, f->header + 16, V(f->offset), h.length) & !(h.flags & PADDED);
@@ -230,9 +232,8 @@ static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn
   if (is_read | V(f->is_copied))
     add_header(f, h.length, h.kind | mark, h.flags);
   if (h.kind == FRAME_HEADERS && h.stream > V(s->max_stream)) {
-    u32 is_client = direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS;
     s->max_stream = h.stream;
-    if (c->stream_flags & is_client) {
+    if (V(f->is_asking)) {
       f->opened++;
       if (V(s->samples.is_ready))
         choose_stream(&s->samples, h.stream);

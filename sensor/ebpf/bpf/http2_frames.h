@@ -13,16 +13,19 @@
 #define COPY_UNHELD 0xffffffff /* Another CPU is in this direction and follows it. */
 #define COPY_STEPS 6           /* Of 16 KiB: a segment of offload's largest size. */
 
-static __always_inline void take_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction,
-                                       u64 now) {
-  if (V(f->left))
+static __always_inline void take_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u64 now) {
+  if (!V(f->left))
+    take_frame_header(skb, c, s, f, now);
+  if (V(f->left) && V(f->offset) < skb->len)
     take_frame_payload(skb, f);
-  else
-    take_frame_header(skb, c, s, f, direction, now);
 }
 
+/* Of the packet in hand, as read_direction(). */
+static __always_inline u32 read_closing(struct __sk_buff *skb) { return *(volatile u32 *)&skb->cb[1]; }
+
 /* The packet is read to its end. 1: there is more to be told. */
-static __always_inline int end_packet(struct frame_flow *f, u32 closing, u32 end_at) {
+static __always_inline int end_packet(struct __sk_buff *skb, struct frame_flow *f) {
+  u32 closing = read_closing(skb), end_at = skb->cb[2] + (skb->len - skb->cb[3]);
   if (V(f->is_due)) {
     f->sending = E_FRAMES;
     return 1;
@@ -43,7 +46,7 @@ static __always_inline int end_packet(struct frame_flow *f, u32 closing, u32 end
 }
 
 static __always_inline int follow_packet(struct __sk_buff *skb) {
-  u32 direction = (skb->cb[0] - 1) & 1, closing = skb->cb[1];
+  u32 direction = (skb->cb[0] - 1) & 1;
   u64 now = bpf_ktime_get_ns();
   struct bpf_sock *sk = skb->sk;
   if (!sk)
@@ -62,7 +65,7 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
   if (skb->cb[4] == AFTER_UPGRADE) {
     find_upgrade(skb, c, skb->cb[3], direction);
     if (c->kind != K_HTTP2) {
-      call_upgraded(skb, skb->cb[2], skb->cb[3], direction, closing, AFTER_UPGRADE);
+      call_upgraded(skb, skb->cb[2], skb->cb[3], direction, skb->cb[1], AFTER_UPGRADE);
       return PASS;
     }
     skb->cb[4] = 0;
@@ -81,12 +84,13 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
     if (V(c->kind) != K_HTTP2) {
       f->out_size = f->way = f->turn = 0;
       f->sending = E_LEAVE;
-      closing = 0;
+      skb->cb[1] = CLOSE_NOT;
     } else if (skb->cb[3] >= skb->len) {
       f->offset = skb->len;
     }
     f->may_copy = used_bytes() < FRAMES_BYTES / 2;
-    if (c->stream_flags & (direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS))
+    f->is_asking = (c->stream_flags & (direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS)) != 0;
+    if (V(f->is_asking))
       prepare_sample(&s->samples, c->cgroup_id, now);
   }
 #pragma clang loop unroll(disable)
@@ -110,13 +114,13 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
       if (V(f->is_broken))
         f->turn = TURN_CUT;
       else
-        take_frame(skb, c, s, f, direction, now);
-    } else if (!end_packet(f, closing, skb->cb[2] + (skb->len - skb->cb[3]))) {
+        take_frame(skb, c, s, f, now);
+    } else if (!end_packet(skb, f)) {
       break;
     }
   }
   /* The steps may end where the packet does, before what is due of it was told. */
-  u32 is_untold = V(f->is_due) || closing > V(f->ended);
+  u32 is_untold = V(f->is_due) || read_closing(skb) > V(f->ended);
   if (V(f->way) == WAY_FOLLOW && (V(f->offset) < skb->len || V(f->sending) || V(f->turn) || is_untold)) {
     if (V(f->turn) != TURN_DONE) {
       skb->cb[4] = skb->cb[4] + 1;

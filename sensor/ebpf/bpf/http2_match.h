@@ -100,7 +100,7 @@ static __always_inline int is_all_indexed(const struct matching *m) {
     u64 signs = (rest | ((rest - 0x0101010101010101ULL) & ~rest)) & 0x8080808080808080ULL;
     odd |= signs * 0x2040810204081ULL >> 56 << 8 * i;
   }
-  return !(odd << (64 - (V(m->key.length) & 63)) % 64);
+  return is_zero(odd << (64 - (V(m->key.length) & 63)) % 64);
 }
 
 static __always_inline u16 add_message(u16 messages, u32 length, u8 is_one) {
@@ -135,9 +135,9 @@ static __always_inline void record_stream(struct conn *c, struct matching *m, st
 /* 1: the client's frame is taken. */
 static __always_inline int take_asked(struct streams *s, struct matching *m, struct waiting_stream *w, const struct frame_header *h,
                                       const struct block_entry *block, u8 is_one, u64 now) {
-  u32 is_ended = h->flags & END_STREAM;
+  u32 is_ended = V(h->flags) & END_STREAM;
   if (block) {
-    if (!(V(block->uses) & BLOCK_REQUEST) || h->stream <= V(s->max_stream) || !(h->stream & 1) || V(w->stream) || V(s->samples.is_ready))
+    if (!(V(block->uses) & BLOCK_REQUEST) || V(h->stream) <= V(s->max_stream) || !(V(h->stream) & 1) || V(w->stream) || V(s->samples.is_ready))
       return 0;
     w->started_ns = now;
     w->answered_ns = 0;
@@ -146,14 +146,14 @@ static __always_inline int take_asked(struct streams *s, struct matching *m, str
     w->request_bytes = w->response_bytes = 0;
     w->request_messages = w->response_messages = 0;
     w->is_request_ended = 0;
-    w->stream = s->max_stream = h->stream;
+    w->stream = s->max_stream = V(h->stream);
     m->waiting++;
   } else {
-    if (V(w->stream) != h->stream)
+    if (V(w->stream) != V(h->stream))
       return 0;
-    w->request_messages = add_message(V(w->request_messages), h->length, is_one);
+    w->request_messages = add_message(V(w->request_messages), V(h->length), is_one);
   }
-  w->request_bytes = V(w->request_bytes) + FRAME_HEADER + h->length;
+  w->request_bytes = V(w->request_bytes) + FRAME_HEADER + V(h->length);
   w->last_ns = now;
   if (is_ended)
     w->is_request_ended = 1;
@@ -163,8 +163,8 @@ static __always_inline int take_asked(struct streams *s, struct matching *m, str
 /* 1: the server's frame is taken. */
 static __always_inline int take_answered(struct conn *c, struct matching *m, struct waiting_stream *w, const struct frame_header *h,
                                          const struct block_entry *block, u8 is_one, u64 now) {
-  u32 is_ended = h->flags & END_STREAM, is_begun = V(w->answer) != 0;
-  if (V(w->stream) != h->stream || !V(w->is_request_ended))
+  u32 is_ended = V(h->flags) & END_STREAM, is_begun = V(w->answer) != 0;
+  if (V(w->stream) != V(h->stream) || !V(w->is_request_ended))
     return 0;
   if (block) {
     if (is_begun ? V(w->trailers) != 0 : !(V(block->uses) & BLOCK_ANSWER))
@@ -179,9 +179,9 @@ static __always_inline int take_answered(struct conn *c, struct matching *m, str
   } else {
     if (!is_begun)
       return 0;
-    w->response_messages = add_message(V(w->response_messages), h->length, is_one);
+    w->response_messages = add_message(V(w->response_messages), V(h->length), is_one);
   }
-  w->response_bytes = V(w->response_bytes) + FRAME_HEADER + h->length;
+  w->response_bytes = V(w->response_bytes) + FRAME_HEADER + V(h->length);
   w->last_ns = now;
   if (is_ended)
     record_stream(c, m, w, now);
@@ -197,48 +197,57 @@ static __always_inline void stop_matching(struct matching *m, u32 offset) {
   m->is_stopped = 1;
 }
 
+/* 1: the kind of the frame in hand is one of a set of bits. */
+static __always_inline u64 is_of_kinds(const struct matching *m, u64 kinds) {
+  u64 kind = V(m->frame.kind);
+  return is_below(kind, FRAME_KINDS) & kinds >> (kind & 15);
+}
+
 /* The packet's next frame. Once one was not taken, only what may change the table is looked for. */
-static __always_inline void match_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction,
-                                        u32 is_asking, u64 now) {
+static __always_inline void match_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u64 now) {
   struct matching *m = &s->matching;
-  struct frame_header h;
-  u32 offset = V(m->offset), is_taken = 0;
+  const struct frame_header *h = &m->frame;
+  u32 offset = V(m->offset);
   if (offset + FRAME_HEADER > skb->len || bpf_skb_load_bytes(skb, offset, m->header, FRAME_HEADER) < 0) {
     stop_matching(m, offset);
     m->is_done = m->is_untaught = 1;
     return;
   }
-  read_frame_header(m->header, &h);
-  u32 end = offset + FRAME_HEADER + h.length, is_whole = h.length <= skb->len && end <= skb->len;
+  read_frame_header(m->header, &m->frame);
+  u32 length = V(h->length), end = offset + FRAME_HEADER + length;
+  m->is_whole = is_below(length, skb->len + 1ULL) & is_below(end, skb->len + 1ULL);
+  m->is_harmless = m->is_stale = m->is_taken = m->is_one = 0;
   const struct block_entry *block = 0;
-  m->is_harmless = 0; /* There, and not on the stack, so that the verifier does not follow both values to the end. */
-  if (h.kind == FRAME_HEADERS && is_whole && (h.flags & BLOCK_FORM) == END_HEADERS) {
-    block = find_taught(skb, m, offset + FRAME_HEADER, h.length);
-    if (!block && h.length - 1 < BLOCK_BYTES)
+  if (V(h->kind) == FRAME_HEADERS && V(m->is_whole) && (V(h->flags) & BLOCK_FORM) == END_HEADERS) {
+    block = find_taught(skb, m, offset + FRAME_HEADER, length);
+    if (block)
+      m->is_stale = (V(block->at) - V(f->untaught_at)) >> 31; /* Sequence numbers wrap. */
+    else if (length - 1 < BLOCK_BYTES)
       m->is_harmless = is_all_indexed(m);
   }
-  if (!block && !V(m->is_harmless) && h.kind < FRAME_KINDS && BLOCK_KINDS >> (h.kind & 15) & 1) {
+  if (!block && is_of_kinds(m, BLOCK_KINDS) & ~V(m->is_harmless)) {
     stop_matching(m, offset);
     m->is_done = m->is_untaught = 1;
     return;
   }
-  u32 is_stale = block && (s32)(V(block->at) - V(f->untaught_at)) < 0;
-  if (!V(m->is_stopped) && is_whole && !is_stale) {
-    struct waiting_stream *w = &m->streams[h.stream >> 1 & (MATCHED_STREAMS - 1)];
-    if (h.kind < FRAME_KINDS && PASSED_KINDS >> (h.kind & 15) & 1) {
-      is_taken = 1;
-    } else if (block || (h.kind == FRAME_DATA && !(h.flags & PADDED))) { /* Not a block that is only harmless. */
-      u8 is_one = !block && is_message(skb, m->header + 16, offset + FRAME_HEADER, h.length);
-      is_taken = is_asking ? take_asked(s, m, w, &h, block, is_one, now) : take_answered(c, m, w, &h, block, is_one, now);
+  if (V(m->is_whole) & ~V(m->is_stopped) & ~V(m->is_stale)) {
+    struct waiting_stream *w = &m->streams[V(h->stream) >> 1 & (MATCHED_STREAMS - 1)];
+    if (is_of_kinds(m, PASSED_KINDS)) {
+      m->is_taken = 1;
+    } else if (block || (V(h->kind) == FRAME_DATA && !(V(h->flags) & PADDED))) { /* Not a block that is only harmless. */
+      if (!block)
+        m->is_one = is_message(skb, m->header + 16, offset + FRAME_HEADER, length);
+      m->is_taken = V(m->is_asking) ? take_asked(s, m, w, h, block, V(m->is_one), now)
+                                    : take_answered(c, m, w, h, block, V(m->is_one), now);
     }
   }
-  if (!is_taken)
-    stop_matching(m, offset);
-  if (!is_whole) {
+  if (!V(m->is_taken))
+    stop_matching(m, V(m->offset));
+  if (!V(m->is_whole)) {
     m->is_done = 1;
     return;
   }
-  m->offset = end;
+  m->offset = V(m->offset) + FRAME_HEADER + V(h->length);
 }
 
 /* 1: the packet goes on where the direction is, and what is left of the frame in hand is nothing that user space reads. */
@@ -254,8 +263,7 @@ static __always_inline void note_untaught(struct frame_flow *f, u32 end) {
 }
 
 /* Behind `match_packet`: what is known of the direction, and how much of the packet was taken. */
-static __always_inline int end_match(struct __sk_buff *skb, struct conn *c, struct matching *m, struct frame_flow *f, u32 direction, u32 is_ready,
-                                     u64 now) {
+static __always_inline int end_match(struct __sk_buff *skb, struct conn *c, struct matching *m, struct frame_flow *f, u32 direction, u64 now) {
   u32 offset = skb->cb[3], length = skb->len;
   if (!V(m->is_done) && V(m->offset) < length) { /* More frames than steps. */
     m->is_untaught = 1;
@@ -264,7 +272,7 @@ static __always_inline int end_match(struct __sk_buff *skb, struct conn *c, stru
   u32 is_stopped = V(m->is_stopped), taken = (is_stopped ? V(m->stop) : length) - offset;
   if (V(m->is_untaught))
     note_untaught(f, skb->cb[2] + (length - offset));
-  if (is_ready) {
+  if (V(m->is_ready)) {
     f->next = f->at = skb->cb[2] + taken;
     f->offset = offset + taken;
   }
@@ -314,6 +322,8 @@ static __always_inline int match_packet(struct __sk_buff *skb) {
     }
     if (is_asking)
       prepare_sample(&s->samples, c->cgroup_id, now);
+    m->is_ready = is_ready;
+    m->is_asking = is_asking;
     m->key.connection = c->id;
     m->key.direction = direction;
     m->stop = offset;
@@ -325,9 +335,9 @@ static __always_inline int match_packet(struct __sk_buff *skb) {
       asm volatile("" ::: "memory");
       if (V(m->is_done) || V(m->offset) >= length)
         break;
-      match_frame(skb, c, s, f, direction, is_asking, now);
+      match_frame(skb, c, s, f, now);
     }
-    is_stopped = end_match(skb, c, m, f, direction, is_ready, now);
+    is_stopped = end_match(skb, c, m, f, direction, now);
     __sync_lock_test_and_set(&m->busy, 0);
   } else {
     note_untaught(f, skb->cb[2] + (length - offset));

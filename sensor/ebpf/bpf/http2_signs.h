@@ -51,46 +51,37 @@ static __always_inline void read_frame_header(const u8 *bytes, struct frame_head
   h->stream = ((u32)bytes[5] << 24 | (u32)bytes[6] << 16 | (u32)bytes[7] << 8 | bytes[8]) & STREAM_MAX;
 }
 
-/* What no peer would accept is no frame. */
+/* What no peer would accept is no frame; an extension is one, and skipped (4.1). */
 static __always_inline int is_frame(const struct frame_header *h) {
-  if (h->kind >= FRAME_KINDS)
-    return 1; /* An extension: skipped (4.1). */
-  u32 bit = 1 << (h->kind & 15);
-  if ((bit & STREAM_KINDS && !h->stream) || (bit & CONNECTION_KINDS && h->stream))
-    return 0;
-  return 1;
+  u64 bit = is_below(h->kind, FRAME_KINDS) << (h->kind & 15);
+  return is_zero(bit & choose(is_set(h->stream), CONNECTION_KINDS, STREAM_KINDS));
 }
 
-/* Whether nine bytes that need not be a header look like one. */
+#define BY_KIND(kind, bits, value) ((u64)(value) << (kind) * (bits))
+/* Flags that a kind may have, six bits each. */
+#define FLAGS_OF_KINDS \
+  (BY_KIND(FRAME_DATA, 6, 0x09) | BY_KIND(FRAME_HEADERS, 6, 0x2d) | BY_KIND(FRAME_SETTINGS, 6, 0x01) | \
+   BY_KIND(FRAME_PUSH_PROMISE, 6, 0x0c) | BY_KIND(FRAME_PING, 6, 0x01) | BY_KIND(FRAME_CONTINUATION, 6, 0x04))
+/* Least bytes of its payload, four bits each, */
+#define LEAST_OF_KINDS \
+  (BY_KIND(FRAME_HEADERS, 4, 1) | BY_KIND(FRAME_PRIORITY, 4, 5) | BY_KIND(FRAME_RST_STREAM, 4, 4) | BY_KIND(FRAME_PUSH_PROMISE, 4, 4) | \
+   BY_KIND(FRAME_PING, 4, 8) | BY_KIND(FRAME_GOAWAY, 4, 8) | BY_KIND(FRAME_WINDOW_UPDATE, 4, 4) | BY_KIND(FRAME_CONTINUATION, 4, 1))
+/* which are the most too, of these, and otherwise: */
+#define FIXED_KINDS (1 << FRAME_PRIORITY | 1 << FRAME_RST_STREAM | 1 << FRAME_PING | 1 << FRAME_WINDOW_UPDATE)
+#define SETTING_BYTES 6
+#define SETTINGS_MOST (20 * SETTING_BYTES)
+#define GOAWAY_MOST 1024
+
+/* Whether nine bytes that need not be a header look like one. Without branches. */
 static __always_inline int is_plausible(const struct frame_header *h, u32 max_stream) {
-  u32 length = h->length, flags = h->flags, stream = h->stream;
-  if (stream && (!(stream & 1) || stream > max_stream))
-    return 0;
-  if (!is_frame(h) || length > GUESSED_LENGTH)
-    return 0;
-  switch (h->kind) {
-  case FRAME_DATA:
-    return !(flags & ~0x9);
-  case FRAME_HEADERS:
-    return !(flags & ~0x2d) && length;
-  case FRAME_PRIORITY:
-    return !flags && length == 5;
-  case FRAME_RST_STREAM:
-    return !flags && length == 4;
-  case FRAME_SETTINGS:
-    return !(flags & ~1) && length <= 120 && length % 6 == 0 && !(flags && length);
-  case FRAME_PUSH_PROMISE:
-    return !(flags & ~0xc) && length >= 4;
-  case FRAME_PING:
-    return !(flags & ~1) && length == 8;
-  case FRAME_GOAWAY:
-    return !flags && length >= 8 && length <= 1024;
-  case FRAME_WINDOW_UPDATE:
-    return !flags && length == 4;
-  case FRAME_CONTINUATION:
-    return !(flags & ~4) && length;
-  }
-  return 0;
+  u64 length = h->length, flags = h->flags, stream = h->stream, is_known = is_below(h->kind, FRAME_KINDS);
+  u64 kind = h->kind & -is_known, least = LEAST_OF_KINDS >> kind * 4 & 15, is_settings = is_zero(kind ^ FRAME_SETTINGS);
+  u64 most = choose(is_set(1 << kind & FIXED_KINDS), least, GUESSED_LENGTH);
+  most = choose(is_settings, SETTINGS_MOST, choose(is_zero(kind ^ FRAME_GOAWAY), GOAWAY_MOST, most));
+  u64 is_wrong = is_set(stream) & (is_below(max_stream, stream) | (~stream & 1));
+  is_wrong |= is_below(length, least) | is_below(most, length) | is_set(flags & ~(FLAGS_OF_KINDS >> kind * 6 & 0x3f));
+  is_wrong |= is_settings & (is_set(length % SETTING_BYTES) | (is_set(flags) & is_set(length)));
+  return is_known & (is_wrong ^ 1) & is_frame(h);
 }
 
 enum frame_sign {

@@ -81,6 +81,20 @@ static __always_inline u64 is_below(u64 a, u64 b) {
   return is;
 }
 
+/* 1 where a bit is set, else 0; 1 where none is. A comparison with 0, or `!`, would be a branch. */
+static __always_inline u64 is_set(u64 value) {
+  asm volatile("" : "+r"(value));
+  u64 is = value | -value;
+  asm volatile("" : "+r"(is));
+  is >>= 63;
+  asm volatile("" : "+r"(is));
+  return is;
+}
+static __always_inline u64 is_zero(u64 value) { return is_set(value) ^ 1; }
+
+/* `value` where `is` is 1, `other` where it is 0. */
+static __always_inline u64 choose(u64 is, u64 value, u64 other) { return other ^ ((value ^ other) & -is); }
+
 /* Bytes from `at` on that do not matter in a state that skips: to the line's end, in a target to its end, or seven. */
 static __always_inline u32 count_skipped(const u8 *bytes, u32 at, u64 is_target) {
   u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));

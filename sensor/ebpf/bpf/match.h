@@ -2,8 +2,8 @@
 /*
  * The programs before `walk` at the start of a request: a call that user space has taught (its service, host, method, path and everything
  * else that is read in its head) goes by a record, and its head is not looked at again. All others go on to `walk`. `recognise` reads the
- * request line and the field lines, `route` path and query: together they would pass the verifier's million steps. The scratch with the
- * head goes from one to the other, its number in skb->cb[4].
+ * request line and the field lines, again for each FIELD_STEPS, `route` path and query: together they would pass the verifier's million
+ * steps. The scratch with the head goes from one run to the next, its number in skb->cb[4].
  */
 #ifndef APIDAE_MATCH_H
 #define APIDAE_MATCH_H
@@ -15,7 +15,7 @@
 #include "repeated_fields.h"
 
 #define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */
-#define RECOGNISED_MAX 3  /* Of one segment; each takes two tail calls from those that `walk` may need. */
+#define RECOGNISED_MAX 3  /* Of one segment; each takes two to five tail calls from those that `walk` may need. */
 
 struct scratch {
   u64 busy;
@@ -68,8 +68,10 @@ static __always_inline struct scratch *take_scratch(void) {
   return 0;
 }
 
-/* To the program that is called next. */
+/* To the run that is called next. */
 static __always_inline void pass_scratch(struct __sk_buff *skb, struct scratch *s) { skb->cb[4] = 2 + V(s->number); }
+
+static __always_inline int is_scratch_passed(struct __sk_buff *skb) { return skb->cb[4] >= 2; }
 
 static __always_inline struct scratch *passed_scratch(struct __sk_buff *skb) {
   u32 key = skb->cb[4] - 2;
@@ -153,14 +155,28 @@ static __always_inline u64 next_wait(const struct settings *set, struct leaf *le
   return (set->head_sample_ns << quiet) * (1 - is_first);
 }
 
-/* 1: request line and field lines are plain. */
-static __always_inline int read_lines(struct bpf_sock *sk, struct scratch *s, const struct conn *c, const struct settings *set) {
-  struct head *h = &s->head;
+/* Reads the request line of the head at the flow's place, and takes its field lines from memory or starts to read them. */
+static __always_inline void start_lines(struct __sk_buff *skb, struct bpf_sock *sk, struct head *h, const struct conn *c,
+                                        const struct flow *f, const struct settings *set) {
+  h->runs = 0;
+  h->verdict = HEAD_REFUSED;
+  if (!load_head(skb, h, V(f->offset), HEAD_MAX))
+    return;
   read_line(h);
-  if (V(h->verdict) == HEAD_REFUSED)
+  if (V(h->verdict) != HEAD_REFUSED)
+    find_fields(sk, c, h, set);
+}
+
+/* A run of reading field lines. 1: they go on. */
+static __always_inline int read_lines(struct bpf_sock *sk, struct head *h, const struct conn *c, const struct settings *set) {
+  if (V(h->verdict))
     return 0;
-  find_fields(sk, c, h, set);
-  return V(h->verdict) != HEAD_REFUSED;
+  read_fields(h, set);
+  h->runs = V(h->runs) + 1;
+  if (!V(h->verdict) && V(h->runs) < FIELD_RUNS)
+    return 1;
+  end_reading(sk, c, h, set);
+  return 0;
 }
 
 /* The head asks for the budget: whose it is, as far as it was read. A line that looks like an attack is part of the profile too, and says

@@ -14,8 +14,6 @@
 #include "walk.h"
 #include "unread.h"
 
-#define PASS 1
-
 /* Tries to wait for the other CPU, some 200 ns apart: 50 us. */
 #define SPIN_MAX 256
 

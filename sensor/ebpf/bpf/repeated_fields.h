@@ -104,8 +104,7 @@ static __always_inline void remember(const struct head *h, struct seen *s, const
   s->is_odd = V(h->is_odd);
 }
 
-/* The field lines, read or remembered. The verifier shall not follow the reading once for each way of not remembering: nothing of them
- * is in hand meanwhile. */
+/* Takes the field lines from memory, or starts to read them. */
 static __always_inline void find_fields(struct bpf_sock *sk, const struct conn *c, struct head *h, const struct settings *set) {
   h->is_recalled = 0;
   if (V(c->head)) {
@@ -113,9 +112,13 @@ static __always_inline void find_fields(struct bpf_sock *sk, const struct conn *
     if (s)
       h->is_recalled = recall(h, s, set);
   }
-  if (V(h->is_recalled))
-    return;
-  read_fields(h, set);
+  if (!V(h->is_recalled))
+    start_fields(h);
+}
+
+/* Behind the last run that read them. */
+static __always_inline void end_reading(struct bpf_sock *sk, const struct conn *c, struct head *h, const struct settings *set) {
+  check_fields(h);
   if (!V(c->head) || V(h->verdict) != HEAD_DONE)
     return;
   struct seen *s = seens.sk_storage_get(sk, 0, 0);

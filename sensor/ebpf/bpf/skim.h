@@ -128,14 +128,14 @@ static __always_inline int skim_packet(struct __sk_buff *skb) {
   count_many(C_DROPPED_DEPTH, untold);
   add_unread(h.c, UNREAD_SEGMENT, untold, 0);
   if (V(h.f->draft_kind))
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ALL);
   u32 state = V(h.f->parse.state);
   if (V(h.f->parse.action))
     act(skb, h.sk, h.c, h.f, h.key, h.now);
   else if (is_body(state) && V(h.f->offset) < skb->len)
     skip_body(skb, h.sk, h.c, h.f, state, h.now);
   if (V(h.f->draft_kind))
-    tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    tell(skb, h.sk, h.c, h.f, h.set, h.now, DRAFTS_ALL);
   if (V(h.f->offset) >= skb->len && is_inside_head(h.c, h.f)) /* No part of it was told: nor will the rest be. */
     h.f->is_told = h.f->is_muted = 1;
   return leave_packet(skb, h.sk, h.c, h.f, 0);

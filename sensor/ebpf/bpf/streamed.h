@@ -11,7 +11,7 @@
 
 #include "enforce.h"
 
-#define STREAMED_STEPS 400
+#define STREAMED_STEPS 100 /* A run, of which there are as many as of `guard`. */
 #define STREAMED_FRAMES 8 /* Up to the first HEADERS: SETTINGS, WINDOW_UPDATE, PRIORITY. */
 #define PRIORITY_FLAG 0x20
 #define PRIORITY_BYTES 5
@@ -114,27 +114,34 @@ static __always_inline void streamed_step(struct head *h, const struct enforceme
   sip_start(&h->sip, e->sip_key[0], e->sip_key[1]);
 }
 
-/* The slot of a blocked credential in the first header block; 0: none. */
-static __always_inline u32 find_streamed(struct __sk_buff *skb, struct head *h, const struct enforcement *e, u32 offset) {
+/* The first header block, ready to be looked through. 0: it is not in this packet. */
+static __always_inline int start_block(struct __sk_buff *skb, struct head *h, u32 offset) {
   u32 size = 0, from = find_block(skb, offset, &size);
   if (!from || !size || !load_head(skb, h, from, HEAD_MAX))
     return 0;
   if (V(h->end) > size)
     h->end = size;
-  h->at = 0;
+  h->at = h->runs = 0;
   h->mode = SM_FIELD;
   h->verdict = HEAD_GOES_ON;
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < STREAMED_STEPS; i++) {
-    streamed_step(h, e);
-    if (V(h->verdict))
-      break;
-  }
-  return V(h->node);
+  return 1;
 }
 
-/* `skb->cb[1]` is where the packet's payload begins. */
+/* A run of looking for a blocked credential in it. 1: it goes on. */
+static __always_inline int look_through_block(struct head *h, const struct enforcement *e) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < STREAMED_STEPS; i++) {
+    if (V(h->verdict))
+      break;
+    streamed_step(h, e);
+  }
+  h->runs = V(h->runs) + 1;
+  return !V(h->verdict) && V(h->runs) < GUARD_RUNS;
+}
+
+/* `skb->cb` is as in `guard`. */
 static __always_inline int guard_block(struct __sk_buff *skb) {
+  u32 offset = skb->cb[1], slot = 0, is_started = is_scratch_passed(skb);
   struct bpf_sock *sk = skb->sk;
   if (!sk)
     return PASS;
@@ -143,10 +150,16 @@ static __always_inline int guard_block(struct __sk_buff *skb) {
     return PASS;
   struct conn *c = conns.sk_storage_get(sk, 0, 0);
   const struct enforcement *e = find_enforcement();
-  struct scratch *s = take_scratch();
-  u32 slot = 0, offset = skb->cb[1];
-  if (s && c && e)
-    slot = find_streamed(skb, &s->head, e, offset);
+  struct scratch *s = is_started ? passed_scratch(skb) : take_scratch();
+  if (s && c && e && (is_started || start_block(skb, &s->head, offset))) {
+    if (look_through_block(&s->head, e)) {
+      pass_scratch(skb, s);
+      skb->cb[2] = skb->cb[2] + 1;
+      programs.call(skb, PROGRAM_GUARD_STREAMS);
+      count(C_TAIL_FAILED);
+    }
+    slot = V(s->head.node);
+  }
   if (s)
     free_scratch(s);
   if (slot && c && e && !V(c->is_spared)) {
@@ -156,15 +169,7 @@ static __always_inline int guard_block(struct __sk_buff *skb) {
       return stop_segment(skb, c, skb->len - offset, INGRESS, slot, STOP_CREDENTIAL);
     }
   }
-  skb->cb[4] = GUARDED;
-  programs.call(skb, PROGRAM_INGRESS);
-  count(C_TAIL_FAILED);
-  return PASS;
-}
-
-static __always_inline void call_guard_streams(struct __sk_buff *skb, u32 offset) {
-  skb->cb[1] = offset;
-  programs.call(skb, PROGRAM_GUARD_STREAMS);
+  return leave_guard(skb, INGRESS);
 }
 
 #endif

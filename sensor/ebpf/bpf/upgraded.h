@@ -147,7 +147,7 @@ static __always_inline void tell_upgraded(struct __sk_buff *skb, struct conn *c,
   event.role = ROLE_SERVER + (requests == EGRESS);
   event.profile = find_messages(&u->flow[requests]);
   event.host = find_messages(&u->flow[!requests]);
-  if (!put(skb, &event, 0, 0))
+  if (!put(skb, &event, 0, 0, 0))
     count(C_UPGRADES_UNTOLD);
 }
 

@@ -25,23 +25,23 @@ static __always_inline u64 differ_from_signed(const struct head *h, u32 at) {
             (third ^ 0x746e656465724320ULL /* " Credent" */) | (fourth ^ 0x3d6c6169 /* "ial=" */);
   u64 digest = (first ^ 0x7520747365676944ULL /* "Digest u" */) | (second ^ 0x3d656d616e726573ULL /* "sername=" */);
   u64 message = (first ^ 0x727574616e676953ULL /* "Signatur" */) | (second ^ 0x3d644979656b2065ULL /* "e keyId=" */);
-  return !!aws & !!digest & !!message;
+  return is_set(aws) & is_set(digest) & is_set(message);
 }
 
 /* 0: the value at `at` is one to be told. Without branches. */
-static __always_inline u64 differ_from_told(const struct head *h, u64 first, u64 token, u32 is_key) {
+static __always_inline u64 differ_from_told(const struct head *h, u64 first, u64 token, u64 is_key) {
   u64 bearer = ((first | LOWER_CASE) & 0xffffffffffffffULL) ^ BEARER_WORD, start = token & 0xffff;
   bearer |= (first >> 48 & 0xff) ^ ' ';
-  u64 is_jwt = !(start ^ JWT_WORD_1) | !(start ^ JWT_WORD_2);
+  u64 is_jwt = is_zero(start ^ JWT_WORD_1) | is_zero(start ^ JWT_WORD_2);
   u64 is_blank = (blanks(token) | token) & 0x80;
-  return V(h->credential) | (!!bearer ^ is_key) | is_jwt | is_blank;
+  return V(h->credential) | (is_set(bearer) ^ is_key) | is_jwt | is_blank;
 }
 
-/* The line in hand, of which the value begins at `at`, is told, cut at its first comma, or hashed as a whole. */
-static __always_inline void start_told(struct head *h, u32 at, u32 is_key) {
-  u64 first = load(h, at), token = load(h, at + 7 * !is_key);
+/* The line in hand, of which the value begins at `at`, is told, cut at its first comma, or hashed as a whole. `is_key` is 0 or 1. */
+static __always_inline void start_told(struct head *h, u32 at, u64 is_key) {
+  u64 first = load(h, at), token = load(h, at + 7 * (is_key ^ 1));
   if (differ_from_told(h, first, token, is_key)) {
-    h->mode = is_key | differ_from_signed(h, at) ? H_HASHED : H_SIGNED;
+    h->mode = choose(is_key | differ_from_signed(h, at), H_HASHED, H_SIGNED);
     return;
   }
   h->to = V(h->from); /* Of the line, should it turn out to be another. */

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from collector.api.request_queue import BusyError, QueueLimits, RequestQueue
+from collector.api.request_queue import BodyBudget, BusyError, QueueLimits, RequestQueue
 from tests.virtual_time import run_in_virtual_time
 
 
@@ -106,3 +106,19 @@ def test_no_turn_in_time_is_a_refusal_and_takes_no_room() -> None:
         await asyncio.gather(first, third)
 
     run_in_virtual_time(main())
+
+
+def test_long_bodies_share_a_budget_and_give_it_back() -> None:
+    budget = BodyBudget(QueueLimits(body_bytes=100, body_bytes_of_client=60))
+    with budget.open("a") as take, budget.open("a") as take_again:
+        take(30)
+        take(20)
+        with pytest.raises(BusyError, match="Bodies of 50 bytes of this client"):
+            take_again(11)
+        take_again(10)
+        with budget.open("b") as take_other:
+            with pytest.raises(BusyError, match="Bodies of 60 bytes are"):
+                take_other(41)
+            take_other(40)
+    with budget.open("a") as take:
+        take(60)

@@ -117,6 +117,28 @@ def test_descriptions_of_apis_may_be_longer(account: Account) -> None:
     assert asyncio.run(run()) == [422, 413]  # The first is no JSON.
 
 
+def test_long_bodies_that_do_not_end_leave_room_for_another_client() -> None:
+    size = 2 * 2**20
+    limits = RequestLimits(queue=QueueLimits(body_bytes_of_client=3 * 2**20))
+    head = write_head("POST", "/api/v1/specs", JSON, f"Content-Length: {size}", "Connection: close", token=TOKEN)
+
+    async def run() -> tuple[bytes, bytes]:
+        async with serve(make_app(limits=limits)) as (server, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + bytes(size - 1))
+            await writer.drain()
+            await wait_in_loop(lambda: len(server.table) == 1)
+            while read_status(own := await ask(port, head + bytes(size))) == 422:
+                await asyncio.sleep(0.01)  # The first one is not read yet.
+            other = await ask(port, head + bytes(size), local_addr=("127.0.0.2", 0))
+            writer.transport.abort()
+            return own, other
+
+    own, other = asyncio.run(run())
+    assert read_status(own) == 503 and b"retry-after: 1" in own
+    assert read_status(other) == 422  # It is no JSON.
+
+
 def test_the_sign_in_takes_no_more_than_a_token() -> None:
     async def run() -> bytes:
         async with serve(make_app()) as (_, port):
@@ -270,6 +292,8 @@ class UnreadTransport(asyncio.Transport):
     def abort(self) -> None:
         self.is_aborted = True
 
+    close = abort
+
 
 def test_who_reads_slowly_has_time_as_long_as_something_is_read() -> None:
     async def main() -> None:
@@ -287,6 +311,40 @@ def test_who_reads_slowly_has_time_as_long_as_something_is_read() -> None:
         assert not transport.is_aborted
         await asyncio.sleep(61.0)
         assert transport.is_aborted
+
+    run_in_virtual_time(main())
+
+
+def test_responses_that_nobody_reads_share_one_budget() -> None:
+    """Of the network that leaves most unread the longest wait is ended, and of no other."""
+
+    async def main() -> None:
+        server = HttpServer(make_app(), files=None, grace_seconds=1.0, limits=HttpLimits(unread_bytes=100_000))
+        server.lifespan = server.config.lifespan_class(server.config)
+
+        def leave_unread(host: str, size: int) -> tuple[HttpConnection, UnreadTransport]:
+            transport = UnreadTransport()
+            connection = HttpConnection(server, Connection(host=host, port=1, end=transport.abort))
+            connection.connection_made(transport)
+            transport.left_bytes = size
+            connection.pause_writing()
+            return connection, transport
+
+        def list_aborted() -> list[bool]:
+            return [transport.is_aborted for _, transport in left]
+
+        alone, transport = leave_unread("192.0.2.9", 200_000)
+        assert not transport.is_aborted and not server.unread_count
+        alone.connection_lost(None)
+        left = [leave_unread("192.0.2.1", 40_000), *(leave_unread("127.0.0.1", 30_000) for _ in range(2))]
+        assert list_aborted() == [False] * 3
+        left.append(leave_unread("127.0.0.1", 30_000))
+        assert list_aborted() == [False, True, False, False] and server.unread_count == 1
+        left[2][0].resume_writing()
+        left.append(leave_unread("127.0.0.1", 30_000))
+        assert list_aborted() == [False, True, False, False, False]
+        for connection, _ in left:
+            connection.connection_lost(None)
 
     run_in_virtual_time(main())
 

@@ -147,6 +147,26 @@ def test_thirty_costly_lists_leave_turns_for_another_client_and_health_checks() 
     assert (health, other) == (200, 200) and lists == [200] * 30
 
 
+def test_costly_lists_of_one_client_are_worked_on_one_after_the_other() -> None:
+    """Each may take some 100 MB of memory."""
+    fixture = Fixture(queue=QueueLimits(waiting_seconds=DEADLINE_SECONDS))
+
+    async def run() -> list[int]:
+        async with serve(fixture.app) as (_, port):
+            lists = [asyncio.create_task(ask(port, question("/endpoints?since=90d"))) for _ in range(4)]
+            others = [
+                asyncio.create_task(ask(port, question("/endpoints"), local_addr=(f"127.0.0.{host}", 0)))
+                for host in (2, 3)
+            ]
+            await wait_in_loop(lambda: fixture.store.begun == 2, "one of a client and one of another run")
+            await asyncio.sleep(0.2)
+            assert fixture.store.begun == 2
+            fixture.store.may_end.set()
+            return [read_status(await one) for one in (*lists, *others)]
+
+    assert asyncio.run(run()) == [200] * 6
+
+
 def test_a_stop_ends_questions_and_refuses_later_ones() -> None:
     fixture = Fixture()
 

@@ -13,7 +13,7 @@ from collector.receiver.convert import convert_batch
 from collector.receiver.sensors import SensorStatus
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import RefusedStatementError, Store, StoreError
-from collector.storage.clickhouse import TABLES, render_statements
+from collector.storage.clickhouse import CLIENT_COUNT, STREAM_ROWS, TABLES, render_statements
 from collector.storage.columns import RowBatch
 from collector.storage.disk import Eviction, enforce_cap, measure_bytes
 from collector.storage.tables.layout import Layout
@@ -59,6 +59,22 @@ def test_summaries_hold_the_sums_of_each_route(store: Store) -> None:
             (11, 2 * (1 + 3 + 5), 2 * 1, 2 * 3, 2 * 5, 2 * 1, 8, ([71, 78], [18, 6])),
             (12, 2 * (2 + 4 + 6), 2 * (2 + 6), 0, 2 * 4, 2 * 6, 2, ([71, 78], [24, 6])),
         ]
+
+
+def test_rows_are_streamed_some_thousand_at_a_time(store: Store) -> None:
+    blocks = list(store.stream_columns("SELECT number AS n, toString(n) AS text FROM numbers(20000)"))
+    assert all(len(block["n"]) <= STREAM_ROWS for block in blocks) and len(blocks) > 2
+    assert sorted(number for block in blocks for number in block["n"]) == list(range(20_000))
+    assert blocks[0]["text"][0] == str(blocks[0]["n"][0])
+    assert list(store.stream_columns("SELECT 1 AS one WHERE one = 2")) in ([], [{"one": []}])
+
+
+def test_a_stream_that_is_not_read_to_its_end_gives_its_client_back(store: Store) -> None:
+    for _ in range(CLIENT_COUNT + 1):
+        stream = store.stream_columns("SELECT number AS n FROM numbers(1000000)")
+        assert next(stream)["n"]
+        del stream
+    assert store.query("SELECT 1") == [(1,)]
 
 
 def test_a_token_counts_once_in_every_table(store: Store) -> None:

@@ -16,7 +16,14 @@ ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE cityHash64(number) %
 _LISTED = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {label:String}"
 
 
-@pytest.mark.parametrize("ask", [lambda store: store.query(ENDLESS), lambda store: store.query_columns(ENDLESS)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.query(ENDLESS),
+        lambda store: store.query_columns(ENDLESS),
+        lambda store: list(store.stream_columns(ENDLESS)),
+    ],
+)
 def test_a_statement_ends_when_its_time_is_over(store: Store, ask: Callable[[Store], object]) -> None:
     with BudgetBook().open(seconds=0.3), pytest.raises(OverTimeError, match=r"took longer than 0\.3 s"):
         ask(store)
@@ -58,8 +65,21 @@ def test_a_question_has_bounds_of_rows_and_memory(store: Store, sql: str, advice
     assert advice in raised.value.advice
 
 
+def test_a_stream_may_have_more_rows_than_an_answer(store: Store) -> None:
+    with BudgetBook().open(seconds=600):
+        blocks = store.stream_columns("SELECT number AS n FROM numbers(300000)")
+        assert sum(len(block["n"]) for block in blocks) == 300_000
+
+
+def test_many_groups_take_little_memory(embedded: Store) -> None:
+    """Some 1 GB where all of them are in memory."""
+    many = "SELECT toString(number) AS n, groupUniqArray(number) AS same FROM numbers(3000000) GROUP BY n"
+    with BudgetBook().open(seconds=600):
+        assert embedded.query_columns(f"SELECT count() AS n FROM ({many}) WHERE same != []") == {"n": [3_000_000]}
+
+
 def test_whoever_writes_is_not_held_up_by_questions_of_a_client(embedded: Store) -> None:
-    """Three questions at once, as many as requests may run, leave statements without a budget their clients."""
+    """Three questions at once, more than requests may run, leave statements without a budget their clients."""
     book = BudgetBook()
     ended: list[BaseException] = []
 
