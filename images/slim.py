@@ -21,46 +21,23 @@ from pathlib import Path
 ROOT = Path("/")
 INFO = ROOT / "var/lib/dpkg/info"
 STATUS = ROOT / "var/lib/dpkg/status"
-# Licences stay.
-NOT_READ = ("usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion")
-NOT_READ += (
-    "usr/share/doc-base",
-    "usr/share/pixmaps",
-    "usr/share/bug",
-    "usr/share/debconf",
-    "usr/share/python3/debpython",
-)
-# What maintainer scripts made for packages that are gone.
-NOT_READ += ("var/lib/apt", "var/lib/pam", "var/lib/systemd", "var/lib/dpkg/info", "var/lib/dpkg/alternatives")
-NOT_READ += (
-    "var/cache",
-    "var/log",
-    "var/backups",
-    "etc/apt",
-    "etc/alternatives",
-    "etc/pam.d",
-    "etc/security",
-    "etc/cron.daily",
-)
-NOT_READ += (
-    "etc/systemd",
-    "etc/dpkg",
-    "etc/logrotate.d",
-    "etc/default",
-    "etc/skel",
-    "etc/machine-id",
-    "etc/ld.so.cache",
-)
-# Of the C library: character sets that no program here converts. Of Python: what only its developers run. Of OpenSSL
-# its command; where certificates lie is in the same package.
-NOT_READ += tuple(f"usr/lib/{machine}-linux-gnu/gconv" for machine in ("x86_64", "aarch64"))
-NOT_READ += ("usr/lib/python3.13/test", "usr/lib/python3.13/pydoc_data", "usr/lib/python3.13/ensurepip")
-NOT_READ += (
-    "usr/lib/python3.13/idlelib",
-    "usr/lib/python3.13/turtledemo",
-    "usr/share/i18n",
-    "usr/bin/openssl",
-    "usr/bin/c_rehash",
+PYTHON = "usr/lib/python3.13"
+NOT_READ = (
+    # Documentation; licences stay (usr/share/doc).
+    *(f"usr/share/{name}" for name in ("man", "info", "locale", "lintian", "bash-completion", "doc-base", "pixmaps")),
+    *(f"usr/share/{name}" for name in ("bug", "debconf", "python3/debpython", "i18n", "gcc", "gdb")),
+    # What maintainer scripts made, for packages that are gone or with the time of the build.
+    *(f"var/lib/{name}" for name in ("apt", "pam", "systemd", "dpkg/info", "dpkg/alternatives", "dpkg/triggers")),
+    *("var/cache", "var/log", "var/backups"),
+    *(f"etc/{name}" for name in ("apt", "alternatives", "pam.d", "security", "cron.daily", "systemd", "dpkg")),
+    *(f"etc/{name}" for name in ("logrotate.d", "default", "skel", "machine-id", "ld.so.cache", ".pwd.lock")),
+    *(f"etc/{name}-" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")),
+    # Of the C library: character sets that no program here converts, and what installs libraries.
+    *(f"usr/lib/{machine}-linux-gnu/gconv" for machine in ("x86_64", "aarch64")),
+    *("usr/sbin/ldconfig", "usr/bin/localedef"),
+    # Of Python: what only its developers run. Of OpenSSL its command; where certificates lie is in the same package.
+    *(f"{PYTHON}/{name}" for name in ("test", "pydoc_data", "ensurepip", "idlelib", "turtledemo")),
+    *("usr/bin/openssl", "usr/bin/c_rehash"),
 )
 STATUS_LEFT = ("diversions", "statoverride", "status-old", "diversions-old", "statoverride-old", "available", "lock")
 SHELL = "sh cat chown cut date df du env find grep head hostname id less ls mkdir mount netstat nslookup ps pwd"
@@ -69,7 +46,7 @@ SHELL += " readlink rm sed sleep sort stat tail tar test touch tr true uname vi 
 # of its own; the others are linked by the part that is used.
 WHEEL_DIRECTORIES = ("tests", "test", "include", "__pycache__")
 WHEEL_FILES = (".pyi", ".pyx", ".pxd", ".pxi", ".h", ".hpp", ".c", ".cc", ".cpp", ".a", ".lib")
-OWN_PACKAGES = ("common", "sensor", "collector")  # The sensor compiles its sources of C when it starts.
+OWN_PACKAGES = ("common", "sensor", "collector")  # Sources of C are compared with the programs compiled of them.
 WHEEL_PATTERNS = (
     "pyarrow/*_flight*",
     "pyarrow/libarrow_s3*",
@@ -139,7 +116,7 @@ def slim_system(roots: list[str], without: list[str]) -> None:
     for file in list((ROOT / "usr/share/doc").rglob("*")):
         if file.name != "copyright" and not file.is_dir():
             file.unlink()
-    modules = (ROOT / "usr/lib/python3", ROOT / "usr/lib/python3.13")
+    modules = (ROOT / "usr/lib/python3", ROOT / PYTHON)
     for place in modules:
         for cache in list(place.rglob("__pycache__")):
             remove(cache)

@@ -191,7 +191,7 @@ def test_wheels_lose_what_no_program_imports(tmp_path: Path) -> None:
         "pygments/lexers/__init__.py",
         "pygments/lexers/_mapping.py",
         "sensor/__init__.py",
-        # The sensor compiles these at its start.
+        # The sensor compares these with the programs compiled of them.
         "sensor/ebpf/bpf/walk.c",
         "sensor/ebpf/bpf/include/linux/bpf.h",
     }

@@ -109,7 +109,7 @@ def test_without_containerd_the_reason_is_a_sentence(tmp_path: Path, monkeypatch
 
 def test_what_containerd_refuses_is_no_want_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ctr = tmp_path / "ctr"
-    ctr.write_text("#!/bin/sh\necho 'ctr: archive/tar: invalid tar header' >&2\nexit 1\n")
+    ctr.write_text("#!/bin/sh\ncase $* in *import*) echo 'ctr: archive/tar: invalid tar header' >&2; exit 1 ;; esac\n")
     ctr.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ContainerError, match="ctr images import failed: ctr: archive/tar: invalid tar header"):
