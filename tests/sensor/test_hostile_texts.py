@@ -240,7 +240,8 @@ class Pods:
     generation, node_addresses = 0, frozenset[str]()
 
     def __init__(self, pod: Pod) -> None:
-        self.namespace, self.workload, self.is_hop, self.left_out = pod.namespace, pod.workload, False, ""
+        self.namespace, self.workload = pod.namespace, pod.workload
+        self.is_hop, self.is_proxy, self.left_out = False, False, ""
 
     def name(self, owner: CgroupOwner) -> "Pods":
         return self
