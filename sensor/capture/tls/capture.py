@@ -12,6 +12,7 @@ is the largest difference so far. It is pure, and bounded by the table of what w
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -58,6 +59,9 @@ from sensor.offload.kernel_cache import MapName
 
 # So long after the last turn what was counted before it may still be reported.
 LINGER_SECONDS: Final = 3.0
+# A process is over its budget for two seconds before it is known to be (duty.py), and its calls are refused meanwhile.
+# They are estimated from so long before.
+EARLIER_SECONDS: Final = 5.0
 
 Port = tuple[int, int]  # Cgroup and port.
 
@@ -78,8 +82,10 @@ class PortEstimates:
 
     def __init__(self) -> None:
         self._open: dict[Port, _Estimate] = {}
-        self._before: dict[Port, tuple[int, int]] = {}  # Turns and calls, as of the last time.
-        self._lost = 0  # Calls of all ports, as of the last time.
+        # Time, turns and calls of the last seconds in which it was not estimated.
+        self._before: dict[Port, deque[tuple[float, int, int]]] = {}
+        self._updated_at = 0.0  # The last time; 0: never.
+        self._lost = 0  # Calls of all ports, as of then.
         self._gaps: dict[Port, int] = {}  # Turns that are no calls, as of the last time,
         self._looks: dict[Port, tuple[PortReading, int]] = {}  # and as of now.
 
@@ -92,21 +98,30 @@ class PortEstimates:
         lost_calls: int = 0,
     ) -> None:
         """The kernel's counts and what was read, both since the start, as are `lost_calls`: those of all ports;
-        `shares`: of the processes that make more calls than are read (`DutyCycle.over`). Once a second: what is over is
-        noticed a second late, and then estimated from the second before."""
+        `shares`: of the processes that make more calls than are read (`DutyCycle.over`). Once a second."""
         for count in counts:
-            port = (count.cgroup_id, count.port)
-            reading = readings.get(port)
-            if count.kind is not PortProtocol.ENCRYPTED or count.role is not CoverageRole.LISTENING or reading is None:
+            if count.kind is not PortProtocol.ENCRYPTED or count.role is not CoverageRole.LISTENING:
                 continue
-            one = self._open.get(port)
-            turns, calls = self._before.get(port, (count.exchanges, reading.calls))
-            self._before[port] = count.exchanges, reading.calls
+            port = (count.cgroup_id, count.port)
+            reading, one = readings.get(port), self._open.get(port)
+            before = self._before.get(port)
+            if before is None:
+                before = self._before[port] = deque()
+                if self._updated_at:  # Nobody had called it then.
+                    before.append((self._updated_at, 0, 0))
+            if one is None:
+                before.append((now, count.exchanges, 0 if reading is None else reading.calls))
+                while len(before) > 2 and before[0][0] < now - EARLIER_SECONDS:
+                    before.popleft()
+            if reading is None:
+                continue
             over = reading.processes & shares.keys()
             reading.share = min((shares[pid] for pid in over), default=1.0)
             self._looks[port] = reading, count.exchanges - reading.calls - reading.estimated
             if over:
                 if one is None:
+                    _, turns, calls = before[0]
+                    before.clear()
                     one = self._open[port] = _Estimate(calls, turns, now)
                 one.ends_at = now + LINGER_SECONDS
             if one is None:
@@ -122,6 +137,7 @@ class PortEstimates:
             if now >= one.ends_at:
                 del self._open[port]
         self._share_loss(lost_calls)
+        self._updated_at = now
 
     def _share_loss(self, lost_calls: int) -> None:
         """Lost calls belong to the ports where the kernel counted more turns than calls were read since the last

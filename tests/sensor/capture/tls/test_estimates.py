@@ -1,6 +1,6 @@
 """Calls that nobody read are the kernel's turns less those that were, and only of ports that are read in turns."""
 
-from sensor.capture.tls.capture import LINGER_SECONDS, PortEstimates
+from sensor.capture.tls.capture import EARLIER_SECONDS, LINGER_SECONDS, PortEstimates
 from sensor.capture.tls.split import PortReading
 from sensor.coverage.row import PortCount, PortProtocol
 
@@ -78,3 +78,32 @@ def test_what_was_refused_before_it_had_turns_is_estimated() -> None:
     port.pass_second(turns=1_000, read=300, is_over=True)
     port.pass_second(turns=1_000, read=100, is_over=True)
     assert (port.reading.estimated, port.reading.share) == (1_600, 1.0)
+
+
+def test_calls_that_were_refused_before_anybody_knew_are_estimated() -> None:
+    port = Port()
+    port.pass_second(turns=0, read=0)
+    for _ in range(3):
+        port.pass_second(turns=1_000, read=100)
+    port.pass_second(turns=1_000, read=100, is_over=True)
+    assert port.reading.estimated == 4 * 900
+    for _ in range(int(LINGER_SECONDS) + 1):
+        port.pass_second(turns=100, read=100)
+    port.pass_second(turns=1_000, read=100, is_over=True)
+    assert port.reading.estimated == 5 * 900, "what was estimated is not estimated again"
+
+
+def test_what_nobody_read_long_before_is_not_estimated() -> None:
+    port = Port()
+    for _ in range(20):
+        port.pass_second(turns=100, read=0)
+    port.pass_second(turns=1_000, read=100, is_over=True)
+    assert port.reading.estimated == 900 + (int(EARLIER_SECONDS) - 1) * 100
+
+
+def test_the_first_calls_of_a_port_are_estimated_too() -> None:
+    port = Port()
+    port.estimates.update(port.now, [], {}, {})
+    port.pass_second(turns=1_000, read=100)
+    port.pass_second(turns=1_000, read=100, is_over=True)
+    assert port.reading.estimated == 2 * 900
