@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from collector.core.connections import Connection, ConnectionTable, accept_connections
 from common.figures import Figure, list_figures, make_gauges, make_totals
 
-_BACKLOG: Final = 1_024  # Connections that the kernel keeps until they are taken.
+_BACKLOG: Final = 4_096  # Connections that the kernel keeps until they are taken; one beyond it tries again after 1 s.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
