@@ -374,7 +374,8 @@ if __name__ == "__main__":
 logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".image"
-IMAGES_MAX: Final = 16  # Of some 400 KB each. A node needs one for each way of capture and scope, and one for TLS.
+# Of up to 460 KB each. A node needs three: packets, system calls and TLS. Others are of earlier versions.
+IMAGES_MAX: Final = 8
 
 
 class ImageCache:

@@ -313,13 +313,13 @@ def _is_version(key: Key | None) -> bool:
 
 def _find_words(position: Position, words: _Children, before: Key | None) -> list[Key]:
     """Words that are values; empty where they are names."""
-    told = _describe(words, position.children.get(VALUE), before)
+    word_set = _describe(words, position.children.get(VALUE), before)
     least = MIN_ALIKE_WORDS_AFTER_VERSION if _is_version(before) else MIN_ALIKE_WORDS
     is_alike = len(words) >= least and _are_alike(words)
-    if not (position.is_counted or told.is_open or told.is_thin or told.is_beside or is_alike):
+    if not (position.is_counted or word_set.is_open or word_set.is_thin or word_set.is_beside or is_alike):
         return []
     values = [key for key in position.children if key[0] == WORD]
-    if position.is_counted or not (told.is_open or told.is_thin):
+    if position.is_counted or not (word_set.is_open or word_set.is_thin):
         values = [key for key in values if _shares(position, key)]
     strangers = _find_strangers([(key, position.children[key]) for key in (*values, VALUE) if key in position.children])
     return [key for key in values if key not in strangers]
