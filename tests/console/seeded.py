@@ -1,0 +1,197 @@
+"""A collector with everything that pages show, on loopback: the product's own parts over its embedded store.
+
+Services in two namespaces and on a host, endpoints with data, consumers, findings, 20 open alerts, an incident of one
+actor, a silenced and a closed alert, blocks and proposals. Made once for the folder.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from collector.alerting.alert import AlertKind, AlertState, Report, Severity
+from collector.alerting.self_monitoring import StorageState
+from collector.api.services import Services
+from collector.core.config import CollectorSettings
+from collector.core.kinds import Sensitivity
+from collector.response.block_factory import BlockRequest
+from collector.server.app import build_app
+from collector.server.compose import Collector
+from collector.server.http_server import HttpServer
+from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
+from tests.waiting import wait_until
+
+OPEN_ALERTS: Final = 20
+ATTACKER: Final = "address:10.0.0.66"
+LEAK_DATA: Final = {"1": [1, 3], "2": [40, 40]}
+HOSTILE: Final = '<script>alert("x")</script>'
+
+# Method, template, workload, namespace, calls, columns of its minute rows.
+ENDPOINTS: Final[tuple[tuple[str, str, str, str, int, dict[str, Any]], ...]] = (
+    ("GET", "/users/{user_id}", "users", "shop", 900, {"data": LEAK_DATA, "response_bodies_read": 40}),
+    ("POST", "/login", "users", "shop", 120, {"status_code": 401}),
+    ("GET", "/orders/{order_id}", "orders", "shop", 2_400, {"authentication": 8, "principal": 77, "principal_kind": 1}),
+    ("POST", "/orders", "orders", "shop", 300, {"authentication": 8, "principal": 78, "principal_kind": 1}),
+    ("GET", "/v1/charges/{charge_id}", "payments", "billing", 80, {"client_workload": "shop/orders"}),
+    ("POST", "/v1/charges", "payments", "billing", 60, {"client_workload": "shop/orders", "status_code": 500}),
+    ("GET", "/reports/{report_id}/rows", "reports", "billing", 25, {"duration_max_us": 900_000}),
+    ("GET", "/health", "gateway", "", 600, {}),
+    ("GET", "/wp-admin", "gateway", "", 7, {"status_code": 404}),
+    ("GET", f"/{HOSTILE}", "gateway", "", 3, {}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeededCollector:
+    """Where it is, and what a page's address needs."""
+
+    address: str  # `http://127.0.0.1:PORT`.
+    token: str
+    services: Services
+    endpoint_id: str
+    consumer: str
+    alert_id: str
+    incident_id: str
+    server: HttpServer
+
+    @property
+    def names(self) -> dict[str, str]:
+        """For addresses in the table of pages."""
+        return {
+            "endpoint": self.endpoint_id,
+            "consumer": self.consumer,
+            "alert": self.alert_id,
+            "incident": self.incident_id,
+            "service": "shop/users:8080",
+        }
+
+    def report(self, number: int, **fields: Any) -> None:
+        """One more alert, as a detector would open it."""
+        self.services.alerts.take_reports([make_report(number, **fields)])
+
+
+@contextlib.contextmanager
+def open_seeded(directory: Path) -> Iterator[SeededCollector]:
+    """Runs until the end of the block."""
+    settings = CollectorSettings(data_dir=directory, http_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0")
+    collector = Collector(settings)
+    try:
+        services = collector.build_services(lambda: "", lambda: b"", StorageState)
+        _fill(collector, services)
+        with _serve(build_app(services)) as (server, port):
+            yield _describe(services, server, port)
+    finally:
+        collector.close()
+
+
+def _describe(services: Services, server: HttpServer, port: int) -> SeededCollector:
+    alerts = services.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=100, after=None)
+    accused = [alert for alert in alerts if alert.consumer == ATTACKER]
+    assert len(alerts) == OPEN_ALERTS, len(alerts)
+    token = services.settings.token
+    assert token is not None
+    return SeededCollector(
+        address=f"http://127.0.0.1:{port}",
+        token=token,
+        services=services,
+        endpoint_id="ep0001",
+        consumer=ATTACKER,
+        alert_id=accused[0].id,
+        incident_id=accused[0].incident_id,
+        server=server,
+    )
+
+
+def _fill(collector: Collector, services: Services) -> None:
+    seed = Seed()
+    for number, (method, template, workload, namespace, calls, columns) in enumerate(ENDPOINTS, start=1):
+        endpoint = seed.endpoint(number, method, template, workload=workload, namespace=namespace)
+        _call(seed, endpoint, calls, columns)
+    seed.write(collector.store)
+    write_watch(collector.store, silent_node=True)
+    assert services.risks is not None and services.responder is not None and services.detection is not None
+    services.risks.look()
+    services.detection[0].choose(Sensitivity.PARANOID, by="test")
+    _open_alerts(services)
+    for address, reason in (("10.0.0.66", "Reads users without a login."), ("203.0.113.7", "Guesses passwords.")):
+        request = BlockRequest(consumer=f"address:{address}", reason=reason, is_confirmed=True)
+        services.responder.block(request)
+
+
+def _call(seed: Seed, endpoint: SeedEndpoint, calls: int, columns: dict[str, Any]) -> None:
+    """For some hours, of a few clients, so that charts have a shape and lists some rows."""
+    for minutes_ago in (1, 2, 5, 30, 65, 130, 300):
+        for address, share in (("10.0.0.9", 0.6), ("10.0.0.10", 0.3), (ATTACKER.partition(":")[2], 0.1)):
+            sent = {"client_address": address, "client_software": "curl", **columns}
+            seed.calls(endpoint, max(1, int(calls * share) - minutes_ago % 7), minutes_ago=minutes_ago, **sent)
+
+
+def _open_alerts(services: Services) -> None:
+    """Twenty stay open; one is silenced, one closed. The two kinds of abuse by the attacker are one alert."""
+    alerts = services.alerts
+    alerts.take_reports([make_report(number) for number in range(OPEN_ALERTS - 3)])
+    alerts.take_reports(
+        [
+            make_report(100, kind=AlertKind.ENUMERATION, consumer=ATTACKER, endpoint_id="ep0001"),
+            make_report(101, kind=AlertKind.MASS_EXPORT, consumer=ATTACKER, endpoint_id="ep0003"),
+            make_report(102, kind=AlertKind.NEW_CONSUMER, consumer=ATTACKER, severity=Severity.LOW),
+            make_report(105, kind=AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, consumer="", endpoint_id="ep0001"),
+            make_report(103, consumer="address:10.0.0.103"),
+            make_report(104, kind=AlertKind.SENSOR_SILENT, consumer="", endpoint_id="", node="node-9"),
+        ]
+    )
+    alerts.settle(AlertKind.SENSOR_SILENT, "node-9")
+    found = alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=100, after=None)
+    silenced = next(alert for alert in found if alert.consumer == "address:10.0.0.103")
+    alerts.mute(silenced.id, by="test", until=NOW + 365 * 86_400, reason="A load test until Friday.")
+
+
+def make_report(number: int, **fields: Any) -> Report:
+    """One consumer that calls too much."""
+    consumer = f"address:10.0.1.{number}"
+    values: dict[str, Any] = {
+        "kind": AlertKind.VOLUME_PAIR,
+        "severity": Severity.HIGH,
+        "endpoint_id": f"ep{number % len(ENDPOINTS) + 1:04d}",
+        "consumer": consumer,
+        "why": f"10.4 calls a second over 60 s against 0.26 expected, of {number}.",
+        "calm_seconds": 7 * 86_400.0,
+        "window_start": NOW - 65,
+        "window_end": NOW - 5,
+        "observed_rate": 10.4,
+        "expected_rate": 0.26,
+        "threshold_rate": 2.0,
+        "score": 0.97,
+        "calls": 624,
+        "nodes": ("node-1",),
+        "advice": "Check that the caller may do this.",
+        **fields,
+    }
+    who = values["consumer"] or values.get("node") or "Somebody"
+    values.setdefault("title", f"{who} calls GET /orders/{{order_id}} 40 times as often")
+    return Report(**values)
+
+
+@contextlib.contextmanager
+def _serve(app: Any) -> Iterator[tuple[HttpServer, int]]:
+    """In a thread of its own: the browser's driver keeps the loop of this one."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = HttpServer(app, files=None, grace_seconds=1.0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="console server")
+    thread.start()
+    try:
+        wait_until(_is_started(server, thread), "the server starts")
+        yield server, listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _is_started(server: HttpServer, thread: threading.Thread) -> Callable[[], bool]:
+    return lambda: server.started or not thread.is_alive()
