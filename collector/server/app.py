@@ -41,7 +41,7 @@ from collector.api.services import Services
 from collector.api.specs import build_spec_routes
 from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
-from collector.ui.page import build_page_routes
+from collector.ui.pages import build_page_routes
 
 _PROBLEM: Final = "Problem"
 _SCHEME: Final = "token"

@@ -135,7 +135,7 @@ def test_the_page_shows_them_as_neither_errors_nor_successes(client: TestClient)
         mix = page.partition("<dt>Errors</dt>")[2].partition("</svg>")[0]
         assert ('class="server-error"' in mix) is (host != "other")
         assert "calls were not read" in page and "not read</td>" in page
-    row = client.get("/", params={"host": "other"}).text
+    row = client.get("/endpoints", params={"host": "other"}).text
     assert "≈ </span>31k" in row and "31099 not read" in row
 
 

@@ -14,7 +14,7 @@ SITE = "opt/apidae/lib/python3.13/site-packages"
     [
         (f"{SITE}/chdb/_chdb.abi3.so", "ClickHouse (chdb)"),
         (f"{SITE}/numpy.libs/libx.so", "numpy, of it OpenBLAS 24"),
-        (f"{SITE}/collector/ui/page.py", "Apidae"),
+        (f"{SITE}/collector/ui/pages.py", "Apidae"),
         (f"{SITE}/grpc/_cython/cygrpc.so", "grpc"),
         ("usr/lib/python3.13/os.py", "Python"),
         ("usr/lib/x86_64-linux-gnu/libc.so.6", "C library, OpenSSL and other libraries of Debian"),

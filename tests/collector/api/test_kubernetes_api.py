@@ -306,7 +306,7 @@ def test_an_address_is_looked_up_by_time_and_cluster(store: EmbeddedStore) -> No
 
 
 def test_the_pages_show_it(client: TestClient) -> None:
-    inventory = client.get("/").text
+    inventory = client.get("/endpoints").text
     assert "external</span>" in inventory and "service shop/users → shop/users:8081" in inventory
     page = client.get("/endpoints/ep0001").text
     assert "Exposure: external" in page and "Ingress shop/web: shop.example/api*" in page

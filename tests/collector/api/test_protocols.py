@@ -155,7 +155,7 @@ def test_errors_of_grpc_are_in_the_series_and_of_its_consumers(client: TestClien
 
 
 def test_the_page_shows_the_protocol_and_filters_by_it(client: TestClient) -> None:
-    page = client.get("/", params={"protocol": "grpc"})
+    page = client.get("/endpoints", params={"protocol": "grpc"})
     assert page.status_code == 200
     assert "/shop.v1.Orders/Get" in page.text and "/chat" not in page.text
     assert '<option value="grpc" selected>gRPC</option>' in page.text

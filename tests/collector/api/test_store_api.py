@@ -167,13 +167,13 @@ def test_sensors(client: TestClient) -> None:
     assert sensor["certificate_left_days"] == 27.0
     left = datetime.fromisoformat(sensor["certificate_not_after"]).timestamp() - NOW
     assert left == 27 * 86_400
-    assert "27 d left" in client.get("/").text
+    assert "27 d left" in client.get("/sensors").text
 
 
 def test_a_sensor_that_fell_back_to_system_calls_says_so_and_why(client: TestClient) -> None:
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert (sensor["capture"], sensor["fallback_reason"]) == ("syscalls", FALLBACK_REASON)
-    page = client.get("/").text
+    page = client.get("/sensors").text
     (warning,) = re.findall(r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', page)
     assert "captures by system calls" in warning and escape(FALLBACK_REASON) in warning
     assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in page
@@ -190,7 +190,7 @@ def test_alerts_and_what_people_decide(client: TestClient) -> None:
     assert client.post("/api/v1/alerts/a9/expected", json={}).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/endpoints/ep0006", "/endpoints/ep0001?since=7d"])
+@pytest.mark.parametrize("path", ["/", "/endpoints", "/endpoints/ep0006", "/endpoints/ep0001?since=7d"])
 def test_pages_escape_what_attackers_choose(client: TestClient, path: str) -> None:
     client.cookies.clear()
     answer = client.get(path)
@@ -237,5 +237,5 @@ def test_nothing_without_the_token(client: TestClient, path: str, header: str) -
     )
 )
 def test_no_query_breaks_it(client: TestClient, asked: dict[str, str]) -> None:
-    for path in ("/api/v1/endpoints", "/api/v1/consumers", "/"):
+    for path in ("/api/v1/endpoints", "/api/v1/consumers", "/", "/endpoints"):
         assert client.get(path, params=asked).status_code in (200, 422)

@@ -9,7 +9,7 @@ import pytest
 
 from collector.cli.lists import list_options
 from collector.inventory.filters import ListQuery, SpanParameters
-from collector.ui.columns import build_controls
+from collector.ui.components.tables import build_controls
 from scripts.reference.filters import LISTS, PAGE, format_filters
 from tests.collector.http_serving import make_app
 

@@ -1,7 +1,7 @@
 """Blocks as a person reads them, on a few nodes and on thousands."""
 
 from collector.receiver.policy import BlockStatus, EnforcementReport
-from collector.ui.response_page import NODES_NAMED_MAX, NodeRefusal, view_nodes, view_statuses
+from collector.ui.response.page import NODES_NAMED_MAX, NodeRefusal, view_nodes, view_statuses
 
 
 def status(reason: str = "", *, connections: int = 0, first: float = 0.0) -> BlockStatus:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from collector.inventory.endpoints.endpoint import SeriesPoint, StatusMix
 from collector.inventory.query import Since, series_span, span_since
-from collector.ui.chart import BARS_MAX, HEIGHT, WIDTH, draw_calls, draw_latency, split_status
+from collector.ui.components.chart import BARS_MAX, HEIGHT, WIDTH, draw_calls, draw_latency, split_status
 
 NOW = 1_800_000_000.0
 

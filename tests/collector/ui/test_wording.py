@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.ui.wording import (
+from collector.ui.components.wording import (
     show_text,
     word_age,
     word_count,

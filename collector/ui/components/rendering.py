@@ -1,0 +1,72 @@
+"""The page's templates (autoescaped Jinja2, strict about names), and what the page's routes share: own paths and forms.
+
+The words of `collector.ui.components.wording` are filters.
+"""
+
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from collector.api.problem import Problem
+from collector.core.rates import word_measure, word_rate
+from collector.inventory.endpoints.exposure import describe
+from collector.inventory.naming import name_service
+from collector.ui.components import wording
+
+
+def build_templates() -> Environment:
+    """The environment; every value is escaped, for hosts and paths come from whoever calls."""
+    templates = Environment(
+        loader=PackageLoader("collector", "ui"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_show,
+    )
+    templates.filters.update(
+        count=wording.word_count,
+        distinct=wording.word_distinct,
+        measure=word_measure,
+        rate=partial(word_rate, unit=""),
+        size=wording.word_size,
+        milliseconds=wording.word_milliseconds,
+        age=wording.word_age,
+        span=wording.word_span,
+        left_days=wording.word_left_days,
+        percent=wording.word_percent,
+        kinds=wording.word_kinds,
+        main_kind=wording.word_main_kind,
+        kind_shares=wording.word_kind_shares,
+        protocol_name=wording.word_protocol,
+        protocol_meaning=wording.word_protocol_meaning,
+        data_kind=wording.word_data_kind,
+        service_name=name_service,
+        exposure_fact=describe,
+    )
+    return templates
+
+
+def _show(value: Any) -> Any:
+    """What an expression prints; what the templates themselves wrote is markup and stays."""
+    return wording.show_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def own_path(text: str) -> str:
+    """A path on this collector, or the front page: never another site's address."""
+    is_own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
+    return text if is_own else "/"
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Fields of an urlencoded form; the last of a name counts. Raises a 422 problem when there are too many."""
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        fields = parse_qs(body, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Problem(422, "The form has more than 20 fields; send only the page's own.") from None
+    return {name: values[-1] for name, values in fields.items()}

@@ -1,0 +1,1 @@
+"""What is read, what is not, and why."""

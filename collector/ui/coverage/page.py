@@ -1,0 +1,65 @@
+"""The values of the coverage page: the share on top, its history, every port, and what was lost."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from collector.inventory.coverage.coverage import Port
+from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.coverage.sql import PortQuery
+from collector.inventory.filters import Page as ListPage
+from collector.inventory.query import CursorError, Rollup, Since, span_since
+from collector.ui.components.chart import draw_share
+from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.endpoint.sections import read_service_findings
+from collector.ui.site import Page, Site
+
+PATH = "/coverage"
+LOSSES_SHOWN = 100
+NODES_SHOWN = 200
+
+
+def build_coverage_values(
+    coverage: CoverageInventory, asked: Mapping[str, str], now: float
+) -> tuple[dict[str, Any], bool]:
+    """The template's values, and whether the query was refused: then a sentence says why, above an empty table."""
+    since = Since(asked["since"]) if asked.get("since") in set(Since) else Since.DAY
+    query, page, complaint = PortQuery(), ListPage[Port](), ""
+    try:
+        query = PortQuery.model_validate({name: value for name, value in asked.items() if name != "since"})
+        page = coverage.list_ports(query)
+    except (ValidationError, CursorError) as error:
+        complaint = word_refusal(error, PortQuery)
+    span = replace(span_since(since, now), rollup=Rollup.HOUR)
+    found = coverage.read_coverage()
+    values = {
+        **build_list_values(query, page, PORT_COLUMNS, PATH, asked),
+        "covered": found.cluster,
+        "nodes": found.nodes[:NODES_SHOWN],
+        "blind_spots": [(spot, link_to(PATH, {}, protocol=spot.protocol.value)) for spot in found.blind_spots],
+        "losses": found.losses[:LOSSES_SHOWN],
+        "chart_of_share": draw_share(coverage.read_history(span).points, span),
+        "since": since,
+        "span_links": [(span.value, link_to(PATH, asked, since=span.value)) for span in list(Since)[1:]],
+        "here": link_to(PATH, asked),
+        "complaint": complaint,
+    }
+    return values, bool(complaint)
+
+
+def add_routes(router: APIRouter, site: Site) -> None:
+    """Its route."""
+    services = site.services
+
+    @router.get(PATH)
+    def show_coverage(request: Request) -> Response:
+        query = {name: value for name, value in request.query_params.items() if value}
+        values, is_refused = build_coverage_values(services.coverage, query, services.clock())
+        values |= read_service_findings(services.risks)
+        return site.render(request, "coverage/coverage.html", values, status=422 if is_refused else 200)
+
+
+PAGE = Page(add_routes=add_routes, path=PATH, title="Coverage", group="Installation", key="c")

@@ -1,0 +1,1 @@
+"""The level of detection and known-good rules."""

@@ -1,0 +1,44 @@
+"""The list of endpoints. Where a query is refused, a sentence above an empty table says why."""
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from collector.inventory.endpoints.endpoint import Endpoint
+from collector.inventory.endpoints.filters import EndpointQuery
+from collector.inventory.filters import Page as ListPage
+from collector.inventory.query import CursorError, Since
+from collector.inventory.sensors import SensorState
+from collector.ui.components.chart import split_status
+from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.site import Page, Site
+
+PATH = "/endpoints"
+
+
+def add_routes(router: APIRouter, site: Site) -> None:
+    """Its route."""
+    services = site.services
+
+    @router.get(PATH)
+    def show_endpoints(request: Request) -> Response:
+        asked = {name: value for name, value in request.query_params.items() if value}
+        query, page, complaint = EndpointQuery(), ListPage[Endpoint](), ""
+        try:
+            query = EndpointQuery.model_validate(asked)
+            page = services.endpoints.list_endpoints(query, query.find_span(services.clock()))
+        except (ValidationError, CursorError) as error:
+            complaint = word_refusal(error, EndpointQuery)
+        sensors = services.sensors.list_sensors()
+        values = {
+            **build_list_values(query, page, ENDPOINT_COLUMNS, PATH, asked),
+            "rows": [(endpoint, split_status(endpoint.status)) for endpoint in page.items],
+            "here": link_to(PATH, asked, cursor=query.cursor),
+            "sensors": sensors,
+            "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
+            "spans": tuple(Since),
+            "complaint": complaint,
+        }
+        return site.render(request, "endpoints/list.html", values, status=422 if complaint else 200)
+
+
+PAGE = Page(add_routes=add_routes, path=PATH, title="Endpoints", group="Inventory", key="e")

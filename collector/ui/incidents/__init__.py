@@ -1,0 +1,1 @@
+"""Incidents: all that one actor did."""

@@ -1,0 +1,1 @@
+"""Blocks, proposals and their audit log."""
