@@ -1,1 +1,1 @@
-"""Demo traffic: a few real services on loopback, honest clients, and one client that takes every object by number."""
+"""Demo traffic: a small shop of real services on loopback that call each other, honest clients, and three attacks."""

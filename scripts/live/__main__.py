@@ -47,7 +47,7 @@ def remove_directory(path: Path) -> None:
 
 def run(
     demo: Annotated[
-        bool, typer.Option("--demo", help="Add sample services, honest clients and, after 20 s, a scraper.")
+        bool, typer.Option("--demo", help="Add sample services, honest clients, and from second 15 on three attacks.")
     ] = False,
     no_scraper: Annotated[bool, typer.Option("--no-scraper", help="With --demo: honest clients only.")] = False,
     data_dir: Annotated[

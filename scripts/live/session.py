@@ -1,5 +1,6 @@
 """One run of `scripts/run`: collector, sensor, demo where asked for, and a look at the inventory every second."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,17 +10,18 @@ from typing import Protocol
 
 import httpx
 
-from scripts.demo.stage import Stage
-from scripts.live.host import CollectorAddress, start_collector, start_sensor
+from scripts.demo.stage import ACTS, SENSOR_SETTINGS, Stage
+from scripts.live.host import APIDAE, CACHE_DIRECTORY, CollectorAddress, start_collector, start_sensor
 from scripts.live.inventory import AlertLine, Snapshot, read_snapshot
 from scripts.live.program import Program, ProgramError
 from scripts.live.rates import RateMeter
+from scripts.live.story import Story
 from scripts.live.table import View, count_of
 
 POLL_SECONDS = 1.0
-SCRAPER_DELAY_SECONDS = 20.0
 API_TIMEOUT_SECONDS = 5.0
-VOLUME_KINDS = ("volume_endpoint", "volume_consumer", "volume_pair")
+# What a newcomer asks next: each works in this installation, with its address behind it.
+NEXT_COMMANDS = ("endpoints --sort risk", "findings --severity critical", "alerts --state open")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +60,8 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     _programs: list[Program] = field(default_factory=list)
     _stage: Stage | None = None
-    _scraper_started_at: float | None = None
-    _flagged_seconds: float | None = None
+    _story: Story | None = None
     _told_alerts: set[str] = field(default_factory=set)
-    _notes: list[str] = field(default_factory=list)
 
     def run(self) -> int:
         """Starts, watches, stops. Raises ProgramError, NginxError, RootNeededError with a sentence for the person."""
@@ -71,6 +71,8 @@ class Session:
         except BaseException:
             self._stop()
             raise
+        if self._story is not None:
+            self._story.end()
         self._tell_totals(snapshot)
         return self._stop()
 
@@ -79,21 +81,42 @@ class Session:
         options = self.options
         logs = options.log_directory
         logs.mkdir(parents=True, exist_ok=True)
+        self.screen.tell("starting", "starting the collector ...", what="collector")
         collector, address = start_collector(options.data_directory, logs, http_listen=options.http_listen)
         self._programs.append(collector)
-        self._programs.append(start_sensor(address, options.state_directory, logs))
+        is_compiled = any(CACHE_DIRECTORY.glob("*.image"))
+        how = "loading the eBPF programs ..." if is_compiled else "compiling the eBPF programs, once (a minute) ..."
+        self.screen.tell("starting", f"starting the sensor: {how}", what="sensor")
+        self._programs.append(start_sensor(address, options.state_directory, logs, *self._write_settings(logs)))
         seconds = round(self.clock() - started, 2)
         text = f"collector and sensor ready after {seconds:.1f} s; web page {address.url}"
         self.screen.tell("started", text, seconds=seconds, url=address.url)
         if options.is_demo:
-            self._stage = Stage(logs, options.seed)
-            self._stage.start_services()
-            self._stage.start_clients()
-            self._notes += self._stage.skipped
-            ports = self._stage.ports
-            names = ", ".join(f"{name} :{port}" for name, port in ports.items())
-            self.screen.tell("demo", f"demo services on loopback: {names}", ports=ports)
+            self._start_demo(address)
+        commands = tuple(f"{os.path.relpath(APIDAE)} {command} --url {address.url}" for command in NEXT_COMMANDS)
+        text = "\n  ".join(("next, in another terminal:", *commands))
+        self.screen.tell("next", f"{text}\nor in a browser: {address.url}", commands=commands, url=address.url)
         return address
+
+    def _write_settings(self, directory: Path) -> tuple[str, ...]:
+        """The option that names the settings of the demo's sensor; without the demo the defaults hold."""
+        if not self.options.is_demo:
+            return ()
+        path = directory / "demo-sensor.toml"
+        path.write_text(SENSOR_SETTINGS)
+        return "--config", str(path.absolute())
+
+    def _start_demo(self, address: CollectorAddress) -> None:
+        self.screen.tell("starting", "starting the demo's services ...", what="demo")
+        self._stage = Stage(self.options.log_directory, self.options.seed)
+        self._stage.start_services()
+        self._stage.start_clients()
+        ports = self._stage.ports
+        names = ", ".join(f"{name} :{port}" for name, port in ports.items())
+        self.screen.tell("demo", f"demo services on loopback: {names}", ports=ports)
+        client = httpx.Client(base_url=address.url, timeout=API_TIMEOUT_SECONDS)
+        acts = ACTS if self.options.has_scraper else ()
+        self._story = Story(self._stage, client, self.screen.tell, acts, list(self._stage.skipped))
 
     def _watch(self, address: CollectorAddress) -> Snapshot:
         """Polls until stopped or the time is over; returns the last snapshot."""
@@ -105,11 +128,12 @@ class Session:
                 now = self.clock()
                 elapsed = now - started
                 self._check_programs()
-                self._start_scraper_when_due(elapsed)
+                if self._story is not None:
+                    self._story.step(elapsed)
                 snapshot = read_snapshot(client)
                 rates = meter.update({line.id: line.calls for line in snapshot.endpoints}, now)
                 self._tell_new_alerts(snapshot.alerts)
-                notes = tuple(self._notes)
+                notes = tuple(self._story.notes) if self._story else ()
                 self.screen.show(
                     View(snapshot=snapshot, rates=rates, url=address.url, elapsed_seconds=elapsed, notes=notes)
                 )
@@ -123,15 +147,6 @@ class Session:
                 code = program.process.returncode
                 raise ProgramError(f"{program.name} ended with exit code {code}:\n{program.log_tail()}")
 
-    def _start_scraper_when_due(self, elapsed_seconds: float) -> None:
-        if self._stage is None or not self.options.has_scraper or self._scraper_started_at is not None:
-            return
-        if elapsed_seconds >= SCRAPER_DELAY_SECONDS:
-            self._scraper_started_at = self._stage.start_scraper()
-            note = f"since second {elapsed_seconds:.0f} a client takes all orders by number, at 10 calls/s"
-            self._notes.append(note)
-            self.screen.tell("scraper_started", note, elapsed_seconds=round(elapsed_seconds, 1))
-
     def _tell_new_alerts(self, alerts: tuple[AlertLine, ...]) -> None:
         for alert in alerts:
             if alert.id in self._told_alerts:
@@ -139,11 +154,6 @@ class Session:
             self._told_alerts.add(alert.id)
             fields = {"kind": alert.kind, "title": alert.title, "why": alert.why, "opened_at": alert.opened_at}
             self.screen.tell("alert", f"alert: {alert.title}", **fields)
-            is_about_scraper = self._scraper_started_at is not None and alert.kind in VOLUME_KINDS
-            if is_about_scraper and self._flagged_seconds is None:
-                self._flagged_seconds = round(time.time() - (self._scraper_started_at or 0.0), 1)
-                self._notes.append(f"flagged {self._flagged_seconds:.1f} s after its start")
-                self.screen.tell("flagged", self._notes[-1], seconds=self._flagged_seconds)
 
     def _tell_totals(self, snapshot: Snapshot) -> None:
         endpoints = len(snapshot.endpoints)
@@ -162,6 +172,8 @@ class Session:
 
     def _stop(self) -> int:
         """Demo first, then the sensor (it sends what it holds), then the collector; 0 if all ended as they should."""
+        if self._story is not None:
+            self._story.client.close()
         if self._stage is not None:
             self._stage.stop()
         failed = 0

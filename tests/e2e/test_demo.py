@@ -1,74 +1,76 @@
-"""The newcomer's minute: `scripts/run --demo` shows an inventory, an export without credentials as its gravest risk,
-and flags the scraper.
+"""The newcomer's minutes: `scripts/run --demo` shows what the product does. The leak is the gravest
+risk, three kinds of alerts are open, five services call each other, and the scraper is stopped.
 """
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.demo.stage import Stage
-from tests.e2e.conftest import Product
+from scripts.live.program import Program
+from tests.e2e.inventory import Inventory
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ROOT = Path(__file__).parent.parent.parent
-DEMO_SECONDS = 50
-OPEN_DATA = "personal_data_without_authentication"
+RUN = str(ROOT / "scripts/run")
+START_SECONDS = 180  # The first start compiles.
+ACTS_SECONDS = 120
+HONEST_SECONDS = 50
+LEAK = "/internal/users/{user_id}/export"
+SERVICES = {"gateway", "accounts", "orders", "payments", "stock", "users"}
 
 
-def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """The demo for a while; its events by name."""
-    return run("--demo", "--seconds", str(DEMO_SECONDS), "--seed", "7", *arguments)
+@pytest.fixture
+def demo(capture_host: None, tmp_path: Path) -> Program:
+    """As a person starts it; stopped by the test."""
+    return Program("demo", [RUN, "--demo", "--headless", "--seed", "7"], tmp_path / "demo.log")
 
 
-def run(*arguments: str) -> dict[str, list[dict[str, Any]]]:
-    """`scripts/run` without its table; its events by name."""
-    command = [str(ROOT / "scripts/run"), "--headless", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEMO_SECONDS + 120, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    events: dict[str, list[dict[str, Any]]] = {}
-    for line in done.stdout.splitlines():
-        if line.startswith("{"):
-            event = json.loads(line)
-            events.setdefault(event["event"], []).append(event)
-    return events
+def test_the_demo_shows_leak_attacks_services_and_a_block(demo: Program) -> None:
+    try:
+        started = demo.wait_for("started", START_SECONDS)
+        commands = demo.wait_for("next", START_SECONDS)["commands"]
+        demo.wait_for("flagged", ACTS_SECONDS)
+        demo.wait_for("enforced", ACTS_SECONDS)
+        inventory = Inventory(started["url"])
+        wait_until(lambda: len(list_kinds(inventory)) >= 4, "four kinds of alerts", seconds=ACTS_SECONDS)
+        assert list_kinds(inventory) >= {"unauthenticated_sensitive_data", "credential_stuffing", "injection"}
+        assert {("personal_data_without_authentication", "critical"), ("whole_card_numbers", "high")} <= {
+            (one["rule"], one["severity"]) for one in inventory.list_items("/findings")
+        }
+        assert read_gravest(inventory) == (LEAK, "critical", "external")
+        assert {one["service"]["workload"] for one in inventory.list_items("/endpoints")} >= SERVICES
+        blocks = inventory.get("/blocks")["items"]
+        assert [one["state"] for one in blocks if one["reason"].startswith("reads")] == ["live"]
+        for command in commands:
+            subprocess.run(shlex.split(command), cwd=ROOT, check=True, capture_output=True, timeout=60)
+        inventory.close()
+    finally:
+        code = demo.stop(60)
+    events = [json.loads(line)["event"] for line in demo.log_path.read_text().splitlines() if line.startswith("{")]
+    assert (code, events[-3:]) == (0, ["lifted", "seen", "stopped"])
 
 
-def test_a_newcomer_sees_inventory_exposure_and_alert(capture_host: None) -> None:
-    run("--seconds", "1")  # The first start compiles.
-    events = run_demo()
-    seen = events["seen"][0]
-    assert seen["endpoints"] >= 6
-    assert seen["without_credentials"] >= 1
-    assert len(events["flagged"]) == 1
+def list_kinds(inventory: Inventory) -> set[str]:
+    """Kinds of the open alerts."""
+    return {alert["kind"] for alert in inventory.list_items("/alerts", state="open")}
+
+
+def read_gravest(inventory: Inventory) -> tuple[str, str, str]:
+    """Template, level of risk and exposure of the first row by risk."""
+    row = inventory.get("/endpoints", sort="risk", limit=1)["items"][0]
+    return row["template"], row["risk"]["level"], row["exposure"]["level"]
 
 
 @pytest.mark.full("collector.detection")
 def test_honest_clients_are_not_accused(capture_host: None) -> None:
-    events = run_demo("--no-scraper")
-    assert events["seen"][0]["endpoints"] >= 6
-    assert {one["kind"] for one in events.get("alert", ())} <= {"unauthenticated_sensitive_data"}
-
-
-def test_the_export_without_credentials_is_the_gravest_risk(product: Product, tmp_path: Path) -> None:
-    _, address = product.start_collector(constants={"collector.server.compose.RISK_SECONDS": 1})
-    sensor = product.start_sensor(address)
-    inventory = product.open_inventory(address)
-    stage = Stage(tmp_path, seed=7)
-    try:
-        stage.start_services()
-        stage.start_clients()
-        wait_until(lambda: inventory.list_items("/findings", rule=OPEN_DATA), "the finding")
-        wait_until(lambda: len(inventory.list_items("/endpoints")) >= 6, "the inventory of the demo")
-    finally:
-        stage.stop()
-    assert sensor.stop() == 0, sensor.log_tail()
-    gravest = inventory.get("/endpoints", sort="risk", limit=1)["items"][0]
-    assert (gravest["template"], gravest["risk"]["level"]) == ("/internal/users/{user_id}/export", "critical")
-    found = {(one["rule"], one["severity"]) for one in inventory.list_items("/findings")}
-    assert (OPEN_DATA, "critical") in found
-    assert {rule for rule, _ in found} == {OPEN_DATA, "excessive_data"}
+    command = [RUN, "--demo", "--headless", "--no-scraper", "--seed", "7", "--seconds", str(HONEST_SECONDS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, cwd=ROOT, check=True)
+    events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert {one["kind"] for one in events if one["event"] == "alert"} <= {"unauthenticated_sensitive_data"}
+    assert [one["endpoints"] >= 6 for one in events if one["event"] == "seen"] == [True]
