@@ -347,6 +347,18 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an endpoint is served; empty parts are not known."""
+
+    service: str = ""  # `namespace/workload:port`.
+    namespace: str = ""  # Of Kubernetes.
+    host: str = ""
+
+
+NOWHERE: Final = Place()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What was odd, in words and figures: the part that reports and alerts have in common. Times are unix seconds."""
 
@@ -356,6 +368,9 @@ class Observation:
     why: str  # One or two sentences: observed against expected, and on what evidence.
     endpoint_id: str = ""  # Empty for consumer and sensor alerts.
     route_ids: tuple[int, ...] = ()
+    service: str = ""  # Of the endpoint, or what the alert is about; `namespace/workload:port`.
+    namespace: str = ""
+    host: str = ""
     consumer: str = ""  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
     held_by: str = ""  # Of an address: the Pod that held it then.
     node: str = ""  # Sensor alerts.

@@ -3,20 +3,39 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, TypedDict, TypeVar, Unpack
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.silences import Silence, SilenceKind
 from collector.storage.base import Store
-from collector.storage.records import select_records
+from collector.storage.records import select, select_records
 
 RecordT = TypeVar("RecordT")
 _RESTORED_MAX = 10_000
 _ENTRIES_MAX = 1_000  # The newest of a timeline.
 _SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
 _IS_SILENCED = "has({silenced:Array(String)}, id)"
+_SHOWN_STATE = f"if({_IS_SILENCED}, 'silenced', state)"
+_RANK = f"indexOf([{_SEVERITIES}], severity)"
+# `shop/orders:8080` without the namespace and the port.
+_WORKLOAD = r"replaceRegexpOne(service, '^(?:[^/]*/)?(.*):[0-9]+$', '\\1')"
+_ROUTES = "(SELECT groupArray(route_id) FROM endpoint_routes FINAL WHERE endpoint_id = {endpoint:String})"
+# By the name of a filter (AlertFilters). The id of an endpoint changes with its template, and its routes do not.
+_CONDITIONS: Final[Mapping[str, str]] = {
+    "state": f"{_SHOWN_STATE} = {{state:String}}",
+    "kind": "kind = {kind:String}",
+    "severity": "severity = {severity:String}",
+    "confidence": "confidence = {confidence:String}",
+    "service": f"(service = {{service:String}} OR {_WORKLOAD} = {{service:String}})",
+    "namespace": "namespace = {namespace:String}",
+    "endpoint": f"(endpoint_id = {{endpoint:String}} OR hasAny(route_ids, {_ROUTES}))",
+    "consumer": "consumer = {consumer:String}",
+    "start": "(state = 'open' OR closed_at >= {start:Float64})",
+    "end": "opened_at < {end:Float64}",
+}
 # Alerts from before there were incidents are one each.
 _INCIDENTS = f"""(
     SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
@@ -38,12 +57,37 @@ _INCIDENTS = f"""(
 )"""
 
 
+class AlertSort(StrEnum):
+    """What alerts may be sorted by."""
+
+    NEWEST = "newest"
+    SEVERITY = "severity"  # Gravest first, and of these the newest.
+
+
+class AlertFilters(TypedDict, total=False):
+    """Which alerts, and in which order; empty or None: any. Times are unix seconds."""
+
+    state: AlertState | None
+    kind: AlertKind | None
+    severity: Severity | None
+    confidence: Confidence | None
+    service: str  # As listed, or a workload's name.
+    namespace: str
+    endpoint: str  # Its id, or one that it had.
+    consumer: str  # `kind:value`.
+    start: float | None  # Those that were open then or later,
+    end: float | None  # and were opened before then.
+    sort: AlertSort
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertPlace:
-    """The last alert or incident shown: the next page holds what was opened before it (ids break ties)."""
+    """The last alert or incident shown: the next page holds what was opened before it (ids break ties). `severity` is
+    there where the page is sorted by it."""
 
     opened_at: float
     id: str
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,22 +152,28 @@ class AlertTable:
     def list(
         self,
         *,
-        state: AlertState | None,
-        kind: AlertKind | None,
         limit: int,
         after: AlertPlace | None,
         silenced: Collection[str],
+        **asked: Unpack[AlertFilters],
     ) -> tuple[Alert, ...]:
-        """At most `limit` alerts by (opened_at, id) descending; `silenced`: ids of those that are."""
-        conditions, parameters = ["1"], {}  # type: tuple[list[str], dict[str, Any]]
-        if state is not None:
-            is_state = f"state = {{state:String}} AND NOT {_IS_SILENCED}"
-            conditions.append(_IS_SILENCED if state is AlertState.SILENCED else is_state)
-            parameters |= {"state": state.value, "silenced": sorted(silenced)}
-        if kind is not None:
-            conditions.append("kind = {kind:String}")
-            parameters["kind"] = kind.value
-        return self._page(Alert, "alerts FINAL", conditions, parameters, limit, after)
+        """At most `limit` alerts in the order asked for; `silenced`: ids of those that are."""
+        conditions, parameters = _narrow(asked, silenced)
+        is_graded = asked.get("sort") is AlertSort.SEVERITY
+        return self._page(Alert, "alerts FINAL", conditions, parameters, limit, after, is_graded=is_graded)
+
+    def count(
+        self, *, silenced: Collection[str], **asked: Unpack[AlertFilters]
+    ) -> dict[tuple[AlertState, Severity], int]:
+        """How many alerts there are, by state and severity."""
+        conditions, parameters = _narrow(asked, silenced)
+        rows = select(
+            self._store,
+            f"SELECT {_SHOWN_STATE} AS shown, severity, count() AS alerts FROM alerts FINAL "
+            f"WHERE {' AND '.join(conditions)} GROUP BY shown, severity",
+            {**parameters, "silenced": sorted(silenced)},
+        )
+        return {(AlertState(row["shown"]), Severity(row["severity"])): int(row["alerts"]) for row in rows}
 
     def get(self, alert_id: str) -> Alert | None:
         """One alert."""
@@ -168,10 +218,19 @@ class AlertTable:
         parameters: Mapping[str, Any],
         limit: int,
         after: AlertPlace | None,
+        *,
+        is_graded: bool = False,
     ) -> tuple[RecordT, ...]:
-        place = asdict(after) if after is not None else {}
-        beyond = ["(opened_at, id) < ({opened_at:Float64}, {id:String})"] if after is not None else []
-        source = f"{table} WHERE {' AND '.join((*conditions, *beyond))} ORDER BY opened_at DESC, id DESC"
+        keys = {"opened_at": "{opened_at:Float64}", "id": "{id:String}"}
+        place: dict[str, Any] = {}
+        if is_graded:
+            keys = {_RANK: "{rank:UInt8}", **keys}
+        if after is not None:
+            place = {"opened_at": after.opened_at, "id": after.id}
+            place |= {"rank": after.severity.rank + 1 if after.severity is not None else 0} if is_graded else {}
+            conditions = [*conditions, f"({', '.join(keys)}) < ({', '.join(keys.values())})"]
+        order = ", ".join(f"{key} DESC" for key in keys)
+        source = f"{table} WHERE {' AND '.join(conditions)} ORDER BY {order}"
         return select_records(self._store, record, source, {**parameters, **place}, limit=limit)
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
@@ -215,3 +274,10 @@ class AlertTable:
             {"subjects": list(subjects)},
         )
         return dict(zip(columns["subject"], columns["newest"], strict=True))
+
+
+def _narrow(asked: AlertFilters, silenced: Collection[str]) -> tuple[list[str], dict[str, Any]]:
+    """The conditions on alerts and their parameters."""
+    given = {name: value for name, value in asked.items() if name in _CONDITIONS and value not in ("", None)}
+    conditions = ["1", *(_CONDITIONS[name] for name in given)]
+    return conditions, {**given, **({"silenced": sorted(silenced)} if "state" in given else {})}

@@ -5,10 +5,21 @@ It writes every change to the store before it returns, and queues it for the not
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Unpack
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Report, Signal, Verdict, next_version
+from collector.alerting.alert import (
+    Alert,
+    AlertKind,
+    AlertState,
+    Report,
+    Severity,
+    Signal,
+    Verdict,
+    next_version,
+)
 from collector.alerting.detection import Detection
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import (
@@ -21,7 +32,7 @@ from collector.alerting.lifecycle import (
     write_entry,
 )
 from collector.alerting.notifiers.delivery import is_named
-from collector.alerting.repository import AlertAction, AlertPlace, AlertTable
+from collector.alerting.repository import AlertAction, AlertFilters, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
@@ -113,11 +124,21 @@ class AlertService:
             self._keep([alert] if alert is not None else [], now)
 
     def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
+        self, *, limit: int, after: AlertPlace | None = None, **asked: Unpack[AlertFilters]
     ) -> Sequence[ShownAlert]:
-        """At most `limit` alerts by (opened_at, id) descending."""
-        silenced = self._list_silenced()
-        return self._show(self._table.list(state=state, kind=kind, limit=limit, after=after, silenced=silenced))
+        """At most `limit` alerts, newest first unless another order is asked for."""
+        return self._show(self._table.list(limit=limit, after=after, silenced=self._list_silenced(), **asked))
+
+    def count_alerts(self, **asked: Unpack[AlertFilters]) -> Mapping[tuple[AlertState, Severity], int]:
+        """How many alerts there are, by state and severity."""
+        return self._table.count(silenced=self._list_silenced(), **asked)
+
+    def count_open(self) -> Mapping[Severity, int]:
+        """Alerts that are open and not silenced, by severity, without a look into the store."""
+        now = self._clock()
+        with self._lock:
+            shown = [alert for alert in self._lifecycle.open_alerts if self._find_silence(alert, now) is None]
+        return Counter(alert.severity for alert in shown)
 
     def get_alert(self, alert_id: str) -> ShownAlert | None:
         """One alert."""

@@ -1,10 +1,10 @@
 """/alerts and /incidents: what a person should look at, what people decided about it, and what one actor did.
 
-It has the routes and their pydantic models. Lists are pages, newest first.
+It has the routes and their pydantic models. Lists are pages.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -13,10 +13,10 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, S
 from collector.alerting.lifecycle import Happening, Incident
 from collector.alerting.repository import AlertPlace
 from collector.alerting.service import AlertService
-from collector.alerting.silences import SilenceKind
+from collector.alerting.silences import ShownAlert, SilenceKind
 from collector.api.base_model import HexId, Model, Time
 from collector.api.calls import EvidenceModel, view_evidence
-from collector.api.lists import AlertQuery, IncidentQuery
+from collector.api.lists import AlertQuery, AlertSelection, IncidentQuery
 from collector.api.parameters import (
     ActionBody,
     EvidenceParameters,
@@ -26,7 +26,6 @@ from collector.api.parameters import (
 )
 from collector.api.problem import Problem, show
 from collector.inventory.evidence.evidence import EvidenceReader
-from collector.inventory.filters import ListQuery
 from collector.inventory.query import Cursor
 
 
@@ -52,6 +51,9 @@ class AlertModel(Model):
     why: str = Field(description="Observed against expected, and on what evidence.")
     endpoint_id: str
     route_ids: tuple[HexId, ...] = Field(description="What was called there, at most 64; good for /endpoints/{id}.")
+    service: str = Field(description="Of the endpoint, `namespace/workload:port`; empty where it is not known.")
+    namespace: str = Field(description="Of the service, in Kubernetes.")
+    host: str = Field(description="That the endpoint is called by.")
     consumer: str
     held_by: str = Field(description="Who held the address of `consumer` then, where a cluster's API server said so.")
     node: str = Field(description="Of a sensor's own alert.")
@@ -87,23 +89,52 @@ class AlertModel(Model):
 
 
 class AlertPageModel(Model):
-    """One page of alerts, newest first."""
+    """One page of alerts."""
 
     items: tuple[AlertModel, ...]
     next_cursor: str | None
 
 
-OpenedT = TypeVar("OpenedT", Alert, Incident)
+class AlertCountsModel(Model):
+    """How many alerts have one state."""
+
+    state: AlertState
+    total: int
+    high: int
+    medium: int
+    low: int
 
 
-def read_page(
-    query: ListQuery, find: Callable[[int, AlertPlace | None], Sequence[OpenedT]]
-) -> tuple[Sequence[OpenedT], str | None]:
-    """One page and the cursor of the next; None where it is the last. `find` gives at most so many after a place.
-    Raises CursorError."""
+class AlertSummaryModel(Model):
+    """How many alerts there are, by state and severity."""
+
+    items: tuple[AlertCountsModel, ...] = Field(description="Open, silenced, closed; each is always there.")
+
+
+def read_alerts(query: AlertQuery, alerts: AlertService) -> tuple[Sequence[ShownAlert], str | None]:
+    """One page and the cursor of the next; None where it is the last. Raises CursorError."""
+    found = alerts.list_alerts(limit=query.limit + 1, after=query.read_place(), **query.list_asked())
+    return query.cut(
+        found, lambda last: query.write_place(AlertPlace(opened_at=last.opened_at, id=last.id, severity=last.severity))
+    )
+
+
+def read_incidents(query: IncidentQuery, alerts: AlertService) -> tuple[Sequence[Incident], str | None]:
+    """The same of incidents."""
     after = query.read_cursor(float)
-    found = find(query.limit + 1, None if after is None else AlertPlace(opened_at=float(after.value), id=after.id))
+    place = None if after is None else AlertPlace(opened_at=float(after.value), id=after.id)
+    found = alerts.list_incidents(state=query.state, limit=query.limit + 1, after=place)
     return query.cut(found, lambda last: Cursor(value=last.opened_at, id=last.id))
+
+
+def view_counts(counts: Mapping[tuple[AlertState, Severity], int]) -> AlertSummaryModel:
+    """Counts by state and severity."""
+    by_state = {
+        state: {severity.value: counts.get((state, severity), 0) for severity in Severity} for state in AlertState
+    }
+    return AlertSummaryModel(
+        items=tuple(AlertCountsModel(state=state, total=sum(own.values()), **own) for state, own in by_state.items())
+    )
 
 
 class IncidentModel(Model):
@@ -154,12 +185,14 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
 
     @router.get("", summary="List alerts")
     def list_alerts(query: Annotated[AlertQuery, Query()]) -> AlertPageModel:
-        """Alerts, newest first."""
-        shown, next_cursor = read_page(
-            query,
-            lambda limit, after: alerts.list_alerts(state=query.state, kind=query.kind, limit=limit, after=after),
-        )
+        """Alerts, newest or gravest first."""
+        shown, next_cursor = read_alerts(query, alerts)
         return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
+
+    @router.get("/summary", summary="Count alerts")
+    def count_alerts(selection: Annotated[AlertSelection, Query()]) -> AlertSummaryModel:
+        """How many alerts are open, silenced and closed, by severity."""
+        return view_counts(alerts.count_alerts(**selection.list_asked()))
 
     @router.get("/{alert_id}", summary="Show one alert")
     def get_alert(alert_id: str, _: Annotated[NoParameters, Query()]) -> AlertModel:
@@ -216,9 +249,7 @@ def build_incident_routes(*, alerts: AlertService) -> APIRouter:
     @router.get("", summary="List incidents")
     def list_incidents(query: Annotated[IncidentQuery, Query()]) -> IncidentPageModel:
         """Incidents, newest first."""
-        shown, next_cursor = read_page(
-            query, lambda limit, after: alerts.list_incidents(state=query.state, limit=limit, after=after)
-        )
+        shown, next_cursor = read_incidents(query, alerts)
         items = tuple(IncidentModel.model_validate(incident) for incident in shown)
         return IncidentPageModel(items=items, next_cursor=next_cursor)
 

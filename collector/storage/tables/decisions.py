@@ -55,6 +55,9 @@ TABLES = (
             held_by String
             nodes Array(String)
             other_nodes Array(String)
+            service LowCardinality(String)
+            namespace LowCardinality(String)
+            host LowCardinality(String)
             version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
         """,
         key="id",

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from collector.alerting.alert import Alert, AlertState, Severity
-from collector.api.alerts import read_page
+from collector.api.alerts import read_alerts
 from collector.api.calls import view_evidence
 from collector.api.lists import AlertQuery
 from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
@@ -45,10 +45,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         except ValidationError as error:
             located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
             raise Problem(422, describe_validation(located, list(AlertQuery.model_fields))) from None
-        found, next_cursor = read_page(
-            asked,
-            lambda limit, after: alerts.list_alerts(state=asked.state, kind=asked.kind, limit=limit, after=after),
-        )
+        found, next_cursor = read_alerts(asked, alerts)
         here = f"{PATH}?{urlencode(dict(request.query_params))}" if request.query_params else PATH
         next_link = f"{PATH}?{urlencode({**request.query_params, 'cursor': next_cursor})}" if next_cursor else ""
         shown = {"alerts": found, "state": asked.state, "states": tuple(AlertState), "here": here}

@@ -23,7 +23,7 @@ from collector.alerting.alert import (
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
-from collector.alerting.repository import AlertTable
+from collector.alerting.repository import AlertFilters, AlertPlace, AlertSort, AlertTable
 from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
 from collector.core.errors import ConflictError
@@ -556,3 +556,48 @@ def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:
     office.path.write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         office.open()
+
+
+def test_alerts_are_narrowed_sorted_by_severity_and_counted(office: Office) -> None:
+    desk = office.open()
+    shop = {"service": "shop/orders:8080", "namespace": "shop", "host": "shop.example"}
+    grades = (Severity.LOW, Severity.HIGH, Severity.MEDIUM, Severity.HIGH)
+    for n, severity in enumerate(grades, start=1):
+        desk.take_reports([report_at(office, n, severity=severity, **(shop if n < 3 else {}))])
+        office.now += 10
+    assert [alert.id for alert in desk.list_alerts(limit=9)] == ["a004", "a003", "a002", "a001"]
+    graded: list[str] = []
+    after: AlertPlace | None = None
+    while page := desk.list_alerts(limit=1, after=after, sort=AlertSort.SEVERITY):
+        graded += [alert.id for alert in page]
+        after = AlertPlace(opened_at=page[-1].opened_at, id=page[-1].id, severity=page[-1].severity)
+    assert graded == ["a004", "a002", "a003", "a001"]
+    first = desk.list_alerts(limit=9)[-1]
+    asked: list[tuple[AlertFilters, list[str]]] = [
+        ({"service": "shop/orders:8080"}, ["a002", "a001"]),
+        ({"service": "orders"}, ["a002", "a001"]),
+        ({"namespace": "shop", "severity": Severity.HIGH}, ["a002"]),
+        ({"consumer": f"principal:{3:016x}"}, ["a003"]),
+        ({"endpoint": "e4"}, ["a004"]),
+        ({"confidence": Confidence.LOW}, []),
+        ({"end": first.opened_at + 1}, ["a001"]),
+        ({"start": office.now, "end": first.opened_at + 11}, ["a002", "a001"]),
+    ]
+    for filters, ids in asked:
+        assert [alert.id for alert in desk.list_alerts(limit=9, **filters)] == ids, filters
+    desk.mark_expected("a004", by="ann")
+    assert desk.count_alerts() == {
+        (AlertState.OPEN, Severity.HIGH): 1,
+        (AlertState.OPEN, Severity.MEDIUM): 1,
+        (AlertState.OPEN, Severity.LOW): 1,
+        (AlertState.SILENCED, Severity.HIGH): 1,
+    }
+    assert desk.count_alerts(service="orders") == {
+        (AlertState.OPEN, Severity.LOW): 1,
+        (AlertState.OPEN, Severity.HIGH): 1,
+    }
+    assert desk.count_open() == {Severity.HIGH: 1, Severity.MEDIUM: 1, Severity.LOW: 1}
+    office.now += 7_200
+    desk.take_reports([])
+    assert desk.list_alerts(limit=9, start=office.now + 1) == []
+    assert len(desk.list_alerts(limit=9, start=office.now)) == 4

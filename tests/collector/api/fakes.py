@@ -1,11 +1,13 @@
 """Stand-ins for tests of the API: alerts in memory."""
 
+from collections import Counter
 from dataclasses import replace
 from operator import attrgetter
+from typing import Unpack
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerting.lifecycle import Happening, Incident, IncidentEntry, write_entry
-from collector.alerting.repository import AlertPlace
+from collector.alerting.repository import AlertFilters, AlertPlace
 from collector.alerting.service import AlertService
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, show_alert
 from collector.core.errors import ConflictError
@@ -40,6 +42,9 @@ def make_alert(alert_id: str, **columns: object) -> Alert:
     return replace(alert, **columns)  # type: ignore[arg-type]
 
 
+_COMPARED = ("state", "kind", "severity", "confidence", "service", "namespace", "consumer")
+
+
 class MemoryAlerts(AlertService):
     """An alert service over a dictionary."""
 
@@ -48,16 +53,21 @@ class MemoryAlerts(AlertService):
         self.silences: dict[str, Silence] = {}
 
     def list_alerts(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
+        self, *, limit: int, after: AlertPlace | None = None, **asked: Unpack[AlertFilters]
     ) -> list[ShownAlert]:
         found = sorted(map(self._show, self.alerts.values()), key=attrgetter("opened_at", "id"), reverse=True)
         return [
             alert
             for alert in found
-            if (state is None or alert.state is state)
-            and (kind is None or alert.kind is kind)
+            if all(getattr(alert, name) == asked.get(name) for name in _COMPARED if asked.get(name))
             and (after is None or (alert.opened_at, alert.id) < (after.opened_at, after.id))
         ][:limit]
+
+    def count_alerts(self, **asked: Unpack[AlertFilters]) -> dict[tuple[AlertState, Severity], int]:
+        return Counter((alert.state, alert.severity) for alert in self.list_alerts(limit=1_000, **asked))
+
+    def count_open(self) -> dict[Severity, int]:
+        return Counter(alert.severity for alert in self.list_alerts(limit=1_000, state=AlertState.OPEN))
 
     def _show(self, alert: Alert) -> ShownAlert:
         return show_alert(alert, self.silences.get(alert.id))
