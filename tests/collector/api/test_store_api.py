@@ -173,8 +173,8 @@ def test_sensors(client: TestClient) -> None:
 def test_a_sensor_that_fell_back_to_system_calls_says_so_and_why(client: TestClient) -> None:
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert (sensor["capture"], sensor["fallback_reason"]) == ("syscalls", FALLBACK_REASON)
-    page = client.get("/sensors").text
-    (warning,) = re.findall(r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', page)
+    overview, page = client.get("/").text, client.get("/sensors").text
+    (warning,) = re.findall(r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', overview)
     assert "captures by system calls" in warning and escape(FALLBACK_REASON) in warning
     assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in page
 
