@@ -6,7 +6,7 @@ This is the one place that decides who may enter. The order is fixed, and nothin
 2. The body, counted and timed while it comes: 413, 408. Long ones share a budget of bytes until they are answered: 503.
 3. A turn among the requests of all clients (collector/api/request_queue.py), else 503. Then a budget of time: past it
    503, and what the request asked of the store is ended. So it is where its client leaves, unless it changes something.
-   What needs no token takes no turn and needs none.
+   What needs no token takes no turn and needs none; nor does the stream of events.
 
 Health checks, the sign-in and the page's files need no token. Everything else does, also what does not exist.
 `collector.server.http_server` bounds connections and the time of a request head.
@@ -206,6 +206,8 @@ HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz", f"{API_PREFIX}/healthz",
 SIGN_IN_PATHS: Final = frozenset({"/login", "/logout", "/theme"})
 STATIC_PREFIX: Final = "/static/"
 METRICS_PATH: Final = "/metrics"
+# Answered for as long as its client listens; it takes no turn, and has a bound of its own (collector/api/events.py).
+STREAM_PATH: Final = f"{API_PREFIX}/events"
 
 logger = logging.getLogger(__name__)
 
@@ -263,10 +265,10 @@ class Access:
             return
         # Read in the routes' threads, which run in a copy of this context.
         set_credential(NO_CREDENTIAL if is_public else self._authenticator.name_credential(request))
-        client = _name_client(scope)
+        client = name_client(scope)
         large = self._limits.large_bodies.get(path)
         try:
-            if is_public:
+            if is_public or path == STREAM_PATH:
                 await self._enter(scope, receive, send, self._limits.public_body, None)
             elif large is None:
                 await self._enter(scope, receive, send, self._limits.body, client)
@@ -338,7 +340,7 @@ class Access:
             await internal_problem()(scope, receive, send)
 
 
-def _name_client(scope: Scope) -> str:
+def name_client(scope: Scope) -> str:
     """Whose turn a request takes: that of the session by which it came in, else of a network, as for connections."""
     request = HTTPConnection(scope)
     if "authorization" not in request.headers and (session := request.cookies.get(COOKIE_NAME)):

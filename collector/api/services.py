@@ -9,6 +9,7 @@ from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
+from collector.api.events import EventHub, Topic, list_fingerprints
 from collector.core.budget import BudgetBook
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumer import ConsumerName
@@ -96,3 +97,7 @@ class Services:
         self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
         self.spec_table = SpecTable(self.store, self.clock)
         self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)
+        fingerprints = list_fingerprints(lambda tables: self.store.count_writes(tables))
+        if (responder := self.responder) is not None:
+            fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())
+        self.events = EventHub(fingerprints)

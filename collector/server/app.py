@@ -30,6 +30,7 @@ from collector.api.detection import build_detection_routes
 from collector.api.edits import build_edit_routes
 from collector.api.endpoints import build_endpoint_routes
 from collector.api.erasures import build_erasure_routes
+from collector.api.events import build_event_routes
 from collector.api.exposure import build_exposure_routes
 from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.notifiers import build_notifier_routes
@@ -189,6 +190,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_erasure_routes(erase=services.erase)
     yield build_change_routes(store=store, retired=services.retired)
     yield build_sensor_routes(sensors=services.sensors)
+    yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:
         yield build_risk_routes(risks=services.risks)
 

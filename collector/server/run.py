@@ -236,6 +236,7 @@ class _Life:
             end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
             cancelling = asyncio.create_task(self._cancel_work())
             server.should_exit = True
+            self._services.events.close()
             self._ingest.end_streams()  # Else each would last for the whole grace.
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
@@ -304,7 +305,7 @@ class _Life:
         return describe_own_traffic(self._collector.process_mark, [(host, port), *([tls] if tls is not None else [])])
 
     def _build_http(self) -> HttpServer:
-        services = self._collector.build_services(
+        services = self._services = self._collector.build_services(
             lambda: "The collector is stopping." if self._stop.is_set() else "",
             lambda: render_metrics(self._list_figures),
             self._read_storage,
@@ -397,7 +398,7 @@ class _Life:
         return (
             *self._ingest.figures(),
             *self._entrance.figures(),
-            *(self._http.figures() if self._http is not None else ()),
+            *((*self._http.figures(), *self._services.events.figures()) if self._http is not None else ()),
             *list_figures(self._errors),
             *self._collector.list_figures(),
         )

@@ -4,7 +4,7 @@ SQL is ClickHouse's. The server binds parameters as `{name:Type}`, so they are n
 blocks and may be called from any thread. An event loop calls it through `asyncio.to_thread`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -54,6 +54,10 @@ class Store(Protocol):
         """Append a table whose column names are columns of `table`. A `token` seen before makes it a no-op. Raises
         StoreError.
         """
+        ...
+
+    def count_writes(self, tables: Collection[str]) -> int:
+        """How often this process appended rows to one of these tables; it asks the engine nothing."""
         ...
 
     def close(self) -> None:

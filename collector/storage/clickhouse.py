@@ -10,7 +10,7 @@ import queue
 import re
 import struct
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -85,6 +85,7 @@ class ClickHouseStore:
         self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._ending = threading.Lock()  # Of the client that ends statements of others.
+        self._writes: Counter[str] = Counter()  # By table.
         try:
             self._ender = open_client()
             self._clients.append(self._ender)
@@ -155,12 +156,18 @@ class ClickHouseStore:
             except (DataError, struct.error, ArithmeticError, AttributeError, TypeError, ValueError) as error:
                 # A value that its column's type cannot hold, found while the rows were written.
                 raise RefusedStatementError(f"{table}: {str(error).splitlines()[0][:200]}") from error
+        self._writes[table] += 1
 
     def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
         if not rows.num_rows:
             return
         with self._borrow() as client:
             client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
+        self._writes[table] += 1
+
+    def count_writes(self, tables: Collection[str]) -> int:
+        """See Store."""
+        return sum(self._writes[table] for table in tables)
 
     def close(self) -> None:
         for client in self._clients:

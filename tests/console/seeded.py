@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from collector.alerting.alert import AlertKind, AlertState, Report, Severity
 from collector.alerting.self_monitoring import StorageState
+from collector.api.events import EventHub
 from collector.api.services import Services
 from collector.core.config import CollectorSettings
 from collector.core.kinds import Sensitivity
@@ -82,7 +83,7 @@ def open_seeded(directory: Path) -> Iterator[SeededCollector]:
     try:
         services = collector.build_services(lambda: "", lambda: b"", StorageState)
         _fill(collector, services)
-        with _serve(build_app(services)) as (server, port):
+        with _serve(build_app(services), services.events) as (server, port):
             yield _describe(services, server, port)
     finally:
         collector.close()
@@ -177,7 +178,7 @@ def make_report(number: int, **fields: Any) -> Report:
 
 
 @contextlib.contextmanager
-def _serve(app: Any) -> Iterator[tuple[HttpServer, int]]:
+def _serve(app: Any, events: EventHub) -> Iterator[tuple[HttpServer, int]]:
     """In a thread of its own: the browser's driver keeps the loop of this one."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -189,6 +190,7 @@ def _serve(app: Any) -> Iterator[tuple[HttpServer, int]]:
         yield server, listener.getsockname()[1]
     finally:
         server.should_exit = True
+        events.close()
         thread.join()
         listener.close()
 
