@@ -24,6 +24,7 @@ from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.server.http_server import HttpServer
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
+from tests.console.answers import decide_answers, seed_answers
 from tests.waiting import wait_until
 
 OPEN_ALERTS: Final = 20
@@ -112,10 +113,11 @@ def _fill(collector: Collector, services: Services) -> None:
     for number, (method, template, workload, namespace, calls, columns) in enumerate(ENDPOINTS, start=1):
         endpoint = seed.endpoint(number, method, template, workload=workload, namespace=namespace)
         _call(seed, endpoint, calls, columns)
+    seed_answers(seed)
     seed.write(collector.store)
     write_watch(collector.store, silent_node=True)
     assert services.risks is not None and services.responder is not None and services.detection is not None
-    services.risks.look()
+    decide_answers(collector.store, services, [endpoint.id for endpoint in seed.endpoints])
     services.detection[0].choose(Sensitivity.PARANOID, by="test")
     _open_alerts(services)
     for address, reason in (("10.0.0.66", "Reads users without a login."), ("203.0.113.7", "Guesses passwords.")):
