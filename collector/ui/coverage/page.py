@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from collector.inventory.coverage.coverage import Port
+from collector.inventory.coverage.coverage import CoverageHistory, Port
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.filters import Page as ListPage
 from collector.inventory.query import CursorError, Rollup, Since, span_since
-from collector.ui.components.chart import draw_share
+from collector.ui.components.chart import Chart, Look, Series, Shape, draw
 from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, word_refusal
 from collector.ui.endpoint.sections import read_service_findings
 from collector.ui.site import Page, Site
@@ -41,13 +41,32 @@ def build_coverage_values(
         "nodes": found.nodes[:NODES_SHOWN],
         "blind_spots": [(spot, link_to(PATH, {}, protocol=spot.protocol.value)) for spot in found.blind_spots],
         "losses": found.losses[:LOSSES_SHOWN],
-        "chart_of_share": draw_share(coverage.read_history(span).points, span),
+        "chart_of_share": _draw_share(coverage.read_history(span)),
         "since": since,
         "span_links": [(span.value, link_to(PATH, asked, since=span.value)) for span in list(Since)[1:]],
         "here": link_to(PATH, asked),
         "complaint": complaint,
     }
     return values, bool(complaint)
+
+
+def _draw_share(history: CoverageHistory) -> Chart:
+    """Connections like HTTP, read and not read."""
+    times = range(history.points[0].time, history.points[-1].time + 1, history.step_seconds) if history.points else ()
+    known = {point.time: point.share for point in history.points}
+    read = [known[time].read_connections if time in known else 0 for time in times]
+    every = [known[time].connections if time in known else 0 for time in times]
+    return draw(
+        "HTTP connections",
+        [
+            Series(name="read", values=read, look=Look.CALLS),
+            Series(name="not read", values=[a - b for a, b in zip(every, read, strict=True)], look=Look.ERRORS),
+        ],
+        start=times[0] if times else 0,
+        step=history.step_seconds,
+        unit="connections",
+        shape=Shape.STACKED,
+    )
 
 
 def add_routes(router: APIRouter, site: Site) -> None:

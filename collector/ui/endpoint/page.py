@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from collector.alerting.alert import AlertState
 from collector.inventory.filters import SpanParameters
-from collector.inventory.query import Since, series_span, span_since
-from collector.ui.components.chart import draw_calls, draw_latency, split_status
+from collector.inventory.query import Since, span_since
+from collector.inventory.traffic.series import SeriesQuery
+from collector.ui.components.series import draw_traffic, split_status
 from collector.ui.endpoint.sections import add_edit_actions, read_edits, read_risk, read_schema
 from collector.ui.site import Page, Site
 
@@ -44,8 +45,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
             **read_risk(services.risks, detail.endpoint.id),
             **read_edits(services.editor, detail.endpoint, complaint),
             "shares": split_status(detail.endpoint.status),
-            "calls_chart": draw_calls(detail.series, series_span(span)),
-            "latency_chart": draw_latency(detail.series, series_span(span)),
+            "charts": draw_traffic(
+                services.traffic.read_series(SeriesQuery(endpoint=detail.endpoint.id, since=since), services.clock())
+            ),
             "operations": services.endpoints.list_operations(detail.endpoint, span),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }

@@ -8,7 +8,7 @@ from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import Page as ListPage
 from collector.inventory.query import CursorError, Since
 from collector.inventory.sensors import SensorState
-from collector.ui.components.chart import split_status
+from collector.ui.components.series import split_status
 from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, word_refusal
 from collector.ui.site import Page, Site
 
