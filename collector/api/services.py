@@ -23,6 +23,7 @@ from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.editor import TemplateEditor
+from collector.inventory.traffic.series import TrafficInventory
 from collector.kubernetes.watcher import ClusterStatus
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Erasing, Responder
@@ -88,6 +89,7 @@ class Services:
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
         self.consumers = ConsumerInventory(reader=self.store, who=who)
+        self.traffic = TrafficInventory(reader=self.store, who=who)
         self.calls = CallInventory(reader=self.store, who=who)
         self.evidence = EvidenceReader(calls=self.calls, clock=self.clock)
         self.sensors = SensorInventory(reader=self.store, clock=self.clock)

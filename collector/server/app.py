@@ -40,6 +40,7 @@ from collector.api.schemas import build_schema_routes
 from collector.api.sensors import build_sensor_routes
 from collector.api.services import Services
 from collector.api.specs import build_spec_routes
+from collector.api.traffic import build_traffic_routes
 from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.ui.pages import build_page_routes
@@ -166,6 +167,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         endpoints=endpoints, exposures=services.exposures, clusters=services.clusters, clock=clock
     )
     yield build_call_routes(calls=services.calls)
+    yield build_traffic_routes(traffic=services.traffic, clock=clock)
     yield build_consumer_routes(consumers=services.consumers, clock=clock)
     yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, clock=clock)
     yield build_incident_routes(alerts=services.alerts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from collector.core.kinds import ConsumerKind
 from collector.inventory.endpoints.peers import Holder
@@ -28,6 +29,13 @@ class ConsumerName:
     def is_hash(self) -> bool:
         """Whether the value is a keyed hash."""
         return self.kind in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of the condition `ConsumerSql.is_named`."""
+        if self.is_hash:
+            return {"hash": int(self.value, 16)}
+        return {} if self.kind is ConsumerKind.OTHER else {"text": self.value}
 
 
 def parse_consumer(text: str) -> ConsumerName:

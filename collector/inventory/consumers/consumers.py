@@ -76,9 +76,6 @@ class ConsumerQuery(SortedQuery, SpanParameters):
     order: Order = Order.DESCENDING
 
 
-_HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
-
-
 class ConsumerInventory:
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
@@ -112,8 +109,7 @@ SELECT * FROM (
 
     def get_consumer(self, name: ConsumerName, span: Span) -> ConsumerDetail | None:
         """One consumer, or None when it made no counted call in the span."""
-        value: dict[str, Any] = {"hash": int(name.value, 16)} if name.kind in _HASHED else {"text": name.value}
-        parameters = {**span_parameters(span), **(value if name.kind is not ConsumerKind.OTHER else {})}
+        parameters = {**span_parameters(span), **name.parameters}
         where = f" AND {self._who.is_named(name.kind)}"
         rows = select(self._reader, f"WITH {NAMES} {_figures(span, where, self._who)}", parameters)
         if not rows:
@@ -235,7 +231,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         row,
         name=name,
         principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown") if is_principal else "",
-        key_id=row["key_id"] if name.kind in _HASHED else 0,
+        key_id=row["key_id"] if name.is_hash else 0,
         calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
         figures=read_figures(row, UsedBy.CONSUMERS),
         holders=holders,

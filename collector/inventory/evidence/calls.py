@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from collector.core.kinds import ConsumerKind
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
 from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
@@ -249,10 +248,7 @@ class CallInventory:
         if question.consumer is not None:
             name = question.consumer
             conditions.append(f"({self._who.is_named(name.kind)})")
-            if name.is_hash:
-                parameters["hash"] = int(name.value, 16)
-            elif name.kind is not ConsumerKind.OTHER:
-                parameters["text"] = name.value
+            parameters |= name.parameters
         if question.address:
             conditions.append("r.client_address = {address:String}")
             parameters["address"] = question.address

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from collector.inventory.coverage.coverage import CoverageHistory, Port
-from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.coverage.coverage import Port
+from collector.inventory.coverage.reader import CoverageHistory, CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.filters import Page as ListPage
 from collector.inventory.query import CursorError, Rollup, Since, span_since

@@ -1,0 +1,278 @@
+"""Calls, errors, classes of status and latency over time: of everything, or of a service, namespace, endpoint or
+consumer.
+
+Minutes, hours and days are read from the tables that answer other questions too. The finest answers whose rows of the
+span are few enough to be summed while a person waits: of 100,000 endpoints the hours of a day, of a small installation
+or of one service the minutes. A series starts with the first call where that is later than the start of the span, so
+that a new installation does not show one bar at the right edge.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from collector.core.kinds import is_client_error, is_error, is_success
+from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerName, parse_consumer
+from collector.inventory.endpoints.endpoint import bucket_value
+from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
+from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
+from collector.inventory.filters import Condition, Filter, Parameters, SpanParameters, Text
+from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span
+from collector.storage.records import Reader, select
+from collector.storage.tables.calls import HOUR_SUMMARY_RETENTION_DAYS
+from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+
+POINTS: Final = 90  # At most, unless a step is asked for.
+POINTS_MAX: Final = 1_500
+SUMMED_MAX: Final = 1_000_000  # Rows of a span that are summed at once; of more the next coarser table answers.
+
+
+class Step(StrEnum):
+    """Seconds of one point, each a part of a day."""
+
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+    TEN_MINUTES = "10m"
+    HALF_HOUR = "30m"
+    HOUR = "1h"
+    THREE_HOURS = "3h"
+    SIX_HOURS = "6h"
+    TWELVE_HOURS = "12h"
+    DAY = "1d"
+
+    @property
+    def seconds(self) -> int:
+        return int(self[:-1]) * {"m": MINUTE_SECONDS, "h": HOUR_SECONDS, "d": DAY_SECONDS}[self[-1]]
+
+
+class SeriesError(ValueError):
+    """What was asked for cannot be answered; the sentence is for a person."""
+
+
+class TrafficFilters(Parameters):
+    """Of what the calls are; empty: of everything."""
+
+    service: Annotated[Text, Filter("(n.service = {service:String} OR n.workload = {service:String})")] = Field(
+        default="", max_length=300, description="A service as listed, or the name of a workload.", examples=["orders"]
+    )
+    namespace: Annotated[Text, Filter("n.namespace = {namespace:String}")] = Field(
+        default="", max_length=63, description="Exactly this namespace of Kubernetes."
+    )
+    endpoint: Annotated[Text, Filter("n.endpoint_id = {endpoint:String}")] = Field(
+        default="", max_length=300, description="An endpoint's id."
+    )
+    consumer: Text = Field(
+        default="",
+        max_length=CONSUMER_VALUE_CHARACTERS_MAX + 20,
+        description="`kind:value`.",
+        examples=["address:192.0.2.7"],
+    )
+
+    def build_names(self) -> list[Condition]:
+        """The conditions on names of endpoints, alias `n`."""
+        built = (
+            one.build(name, getattr(self, name))
+            for name, info in type(self).model_fields.items()
+            for one in info.metadata
+            if isinstance(one, Filter)
+        )
+        return [condition for condition in built if condition is not None]
+
+
+class SeriesQuery(TrafficFilters, SpanParameters):
+    """Of what, from when to when, and how fine."""
+
+    step: Step | None = Field(default=None, description="Of one point; default: at most 90 points.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPoint:
+    """One step. `errors` are server errors and aborted calls; `other` are 1xx, 3xx and calls that were not read.
+    The classes add up to `calls`."""
+
+    time: int
+    calls: int = 0
+    success: int = 0
+    client_error: int = 0
+    errors: int = 0
+    other: int = 0
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSeries:
+    """Every step from `start` to `end`, unix seconds, those without calls too."""
+
+    start: int
+    end: int
+    step_seconds: int
+    points: tuple[TrafficPoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A table, how long its rows are and how long they are kept, and the sums over alias `r`."""
+
+    table: str
+    row_seconds: int
+    kept_seconds: int
+    success: str
+    client_error: str
+    errors: str
+    has_consumers: bool
+
+
+def _rows(table: str, row_seconds: int, kept_seconds: int) -> _Source:
+    return _Source(
+        table=table,
+        row_seconds=row_seconds,
+        kept_seconds=kept_seconds,
+        success=f"sumIf(r.calls, {is_success('r')})",
+        client_error=f"sumIf(r.calls, {is_client_error('r')})",
+        errors=f"sumIf(r.calls, {is_error('r')})",
+        has_consumers=True,
+    )
+
+
+def _summary(table: str, row_seconds: int, kept_seconds: int) -> _Source:
+    return _Source(
+        table=table,
+        row_seconds=row_seconds,
+        kept_seconds=kept_seconds,
+        success="sum(r.success_calls)",
+        client_error="sum(r.client_error_calls)",
+        errors="sum(r.error_calls)",
+        has_consumers=False,
+    )
+
+
+# Finest first.
+_SOURCES: Final = (
+    _rows("rows_minute", MINUTE_SECONDS, MINUTE_RETENTION_HOURS * HOUR_SECONDS),
+    _summary("routes_hour", HOUR_SECONDS, HOUR_SUMMARY_RETENTION_DAYS * DAY_SECONDS),
+    _rows("rows_hour", HOUR_SECONDS, HOUR_RETENTION_DAYS * DAY_SECONDS),
+    _summary("routes_day", DAY_SECONDS, HOUR_RETENTION_DAYS * DAY_SECONDS),
+)
+
+
+class TrafficInventory:
+    """Answers questions about calls over time from the store."""
+
+    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+        self._reader = reader
+        self._who = who
+
+    def read_series(self, query: SeriesQuery, now: float) -> TrafficSeries:
+        """The series of a query. Raises SeriesError, ConsumerError and StoreError."""
+        consumer = parse_consumer(query.consumer) if query.consumer else None
+        names = query.build_names()
+        where, parameters = _restrict(names, consumer, self._who)
+        span = query.find_span(now)
+        span = replace(span, start=max(span.start, self._find_first(names, parameters)))
+        source = self._choose(span, query.step, where, parameters, now, needs_consumers=consumer is not None)
+        step = query.step.seconds if query.step else _fit_step(span, source)
+        start = span.start // step * step
+        end = -(-span.end // step) * step
+        rows = select(self._reader, _statement(source, where), {**parameters, "start": start, "end": end, "step": step})
+        found = {int(row["point"]): _read_point(row) for row in rows}
+        times = range(start, end, step)
+        return TrafficSeries(
+            start=start,
+            end=end,
+            step_seconds=step,
+            points=tuple(found.get(time, TrafficPoint(time=time)) for time in times),
+        )
+
+    def _find_first(self, names: list[Condition], parameters: Mapping[str, Any]) -> int:
+        """When the first of the routes was first called."""
+        where = f" WHERE {_of_names(names)}" if names else ""
+        (row,) = select(
+            self._reader, f"SELECT toUnixTimestamp(min(r.first_seen)) AS first FROM routes AS r{where}", parameters
+        )
+        return int(row["first"])
+
+    def _choose(
+        self,
+        span: Span,
+        step: Step | None,
+        where: str,
+        parameters: Mapping[str, Any],
+        now: float,
+        *,
+        needs_consumers: bool,
+    ) -> _Source:
+        fitting = [
+            source
+            for source in _SOURCES
+            if (source.has_consumers or not needs_consumers)
+            and span.start >= now - source.kept_seconds - DAY_SECONDS * (source.row_seconds == DAY_SECONDS)
+            and (step is None or source.row_seconds <= step.seconds)
+        ]
+        if step is not None and span.seconds / step.seconds > POINTS_MAX:
+            raise SeriesError(f"A step of {step} gives more than {POINTS_MAX} points; ask for a longer step.")
+        if not fitting:
+            raise SeriesError(
+                f"No rows as fine as {step} are kept for that long: minutes are kept for {MINUTE_RETENTION_HOURS} h, "
+                f"hours for {HOUR_RETENTION_DAYS} days. Ask for a longer step or a shorter time."
+            )
+        for source in fitting[:-1]:
+            if self._count(source, span, where, parameters) <= SUMMED_MAX:
+                return source
+        return fitting[-1]
+
+    def _count(self, source: _Source, span: Span, where: str, parameters: Mapping[str, Any]) -> int:
+        statement = f"SELECT count() AS rows FROM {source.table} AS r WHERE {IN_SPAN}{where}"
+        (row,) = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+        return int(row["rows"])
+
+
+def _of_names(names: list[Condition]) -> str:
+    conditions = " AND ".join(one.sql for one in names)
+    return f"r.route_id IN (SELECT n.route_id FROM endpoint_routes AS n FINAL WHERE {conditions})"
+
+
+def _restrict(names: list[Condition], consumer: ConsumerName | None, who: ConsumerSql) -> tuple[str, dict[str, Any]]:
+    """What follows the span in a WHERE, with its parameters."""
+    parameters: dict[str, Any] = {}
+    for one in names:
+        parameters |= one.parameters
+    where = f" AND {_of_names(names)}" if names else ""
+    if consumer is not None:
+        where += f" AND {who.is_named(consumer.kind)}"
+        parameters |= consumer.parameters
+    return where, parameters
+
+
+def _fit_step(span: Span, source: _Source) -> int:
+    """The shortest that gives at most POINTS."""
+    fitting = (one.seconds for one in Step if one.seconds >= source.row_seconds)
+    return next((one for one in fitting if span.seconds / one <= POINTS), DAY_SECONDS)
+
+
+def _statement(source: _Source, where: str) -> str:
+    return f"""
+SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
+    {source.success} AS success, {source.client_error} AS client_error, {source.errors} AS errors,
+    quantileExactWeightedArray(0.95)(r.duration.1, r.duration.2) AS p95_bucket,
+    max(notEmpty(r.duration.1)) AS is_timed
+FROM {source.table} AS r
+WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES})){where}
+GROUP BY point"""
+
+
+def _read_point(row: Mapping[str, Any]) -> TrafficPoint:
+    calls, success, client_error, errors = (int(row[name]) for name in ("calls", "success", "client_error", "errors"))
+    p95_ms = bucket_value(int(row["p95_bucket"])) * MICROSECONDS_TO_MILLISECONDS if row["is_timed"] else None
+    return TrafficPoint(
+        time=int(row["point"]),
+        calls=calls,
+        success=success,
+        client_error=client_error,
+        errors=errors,
+        other=calls - success - client_error - errors,
+        p95_ms=p95_ms,
+    )
