@@ -2,86 +2,112 @@
 
 A side whose extra is not installed keeps its commands, and each names the extra to install. A wrong command line is one
 sentence and exit code 2. Other errors are one sentence and exit code 1.
+
+A command loads what it needs and nothing else: the first word chooses the side, and the side gets the words to choose
+among its modules.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Final, NoReturn
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
+import typer.core
 
 COMMANDS_GROUP: Final = "apidae.commands"
 
 
+READ: Final = "Read"
+DECIDE: Final = "Decide"
+MANAGE: Final = "Manage"
+RUN: Final = "Run"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One extra of the distribution: its entry point has its name."""
+    """One extra of the distribution: its entry point has its name. `commands` are in the order of the help, by
+    heading."""
 
-    commands: tuple[str, ...]
+    commands: Mapping[str, tuple[str, ...]]
     # Top-level modules that only this extra brings, or only its image has; another missing module is a fault of ours
     # and stays a traceback.
     modules: frozenset[str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all its commands."""
+        return tuple(name for names in self.commands.values() for name in names)
+
 
 SIDES: Final = {
-    "sensor": Side(
-        commands=("sensor", "enroll", "preflight", "pause", "resume", "replay", "enforcement"),
-        modules=frozenset({"sensor", "brotli", "capstone", "re2", "stdnum"}),
-    ),
     "collector": Side(
-        commands=(
-            "collector",
-            "keys",
-            "enrollment",
-            "certificates",
-            "endpoints",
-            "consumers",
-            "alerts",
-            "incidents",
-            "notifiers",
-            "silence",
-            "unsilence",
-            "coverage",
-            "evidence",
-            "exposure",
-            "sensors",
-            "block",
-            "approve",
-            "lift",
-            "blocks",
-            "ladder",
-            "schema",
-            "services",
-            "export",
-            "specs",
-            "templates",
-            "diff",
-            "tombstones",
-            "risk",
-            "findings",
-            "sensitivity",
-            "erase",
-            "verdict",
-            "known-good",
-        ),
+        commands={
+            READ: ("get", "export"),
+            DECIDE: (
+                *("set", "block", "approve", "reject", "lift"),
+                *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),
+            ),
+            MANAGE: ("specs", "templates", "notifiers", "certificates", "enrollment", "keys"),
+            RUN: ("collector",),
+        },
         modules=frozenset(
             {"collector", "chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}
         ),
     ),
+    "sensor": Side(
+        commands={RUN: ("sensor", "preflight", "enroll", "pause", "resume", "enforcement", "replay")},
+        modules=frozenset({"sensor", "brotli", "capstone", "re2", "stdnum"}),
+    ),
+}
+# By command: its heading in the help, in the order of the help.
+HEADINGS: Final = {
+    name: heading
+    for heading in (READ, DECIDE, MANAGE, RUN)
+    for side in SIDES.values()
+    for name in side.commands.get(heading, ())
 }
 
 
+class Commands(typer.core.TyperGroup):
+    """The commands in the order of HEADINGS. An unknown one is looked for in the groups: `apidae endpoints` is answered
+    with `apidae get endpoints`."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Their names."""
+        order = list(HEADINGS)
+        return sorted(self.commands, key=lambda name: order.index(name) if name in order else len(order))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word; raises typer's error of usage."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            groups = [name for name, group in self.commands.items() if args[0] in getattr(group, "commands", ())]
+            if groups:
+                found = ", ".join(f"`apidae {name} {args[0]}`" for name in sorted(groups, key=list(HEADINGS).index))
+                error.message = f"There is no command {args[0]!r}; use {found}"  # type: ignore[attr-defined]
+            raise
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"apidae {version('apidae')}")
+        raise typer.Exit
+
+
 def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
-    """One Typer app of the subcommands; each entry point names a function that takes the app and adds its commands.
+    """One Typer app of the subcommands. Each entry point names a function (app, words) that adds its commands: all, or
+    those that the first of `words` needs.
 
     Where the first of `arguments` is a command, only its side is loaded: a collector needs no module of the sensor.
     """
-    asked = [name for name, side in SIDES.items() if arguments and arguments[0] in side.commands]
+    asked = [name for name, side in SIDES.items() if arguments and arguments[0] in side.names]
     app = typer.Typer(
         name="apidae",
+        cls=Commands,
         help="Sees every HTTP API your machines and clusters really serve, without touching an app.",
         no_args_is_help=True,
         add_completion=False,
@@ -92,11 +118,25 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
             continue
         try:
             register = entry_point.load()
+            register(app, tuple(arguments) if asked else ())
         except ModuleNotFoundError as error:
             _register_missing(app, entry_point.name, error)
-        else:
-            register(app)
+    for command in _list_registered(app):
+        command.rich_help_panel = HEADINGS.get(command.name or "", "")
+    app.callback()(_read_options)
     return app
+
+
+def _list_registered(app: typer.Typer) -> list[Any]:
+    return [*app.registered_commands, *app.registered_groups]
+
+
+def _read_options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
+    """Sees every HTTP API your machines and clusters really serve, without touching an app."""
 
 
 def _register_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> None:
@@ -104,7 +144,10 @@ def _register_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -
     side = SIDES.get(name)
     if side is None or (error.name or "").partition(".")[0] not in side.modules:
         raise error
-    for command in side.commands:
+    registered = {one.name for one in _list_registered(app)}
+    for command in side.names:
+        if command in registered:
+            continue
         app.command(
             name=command,
             help=f"Needs the {name} extra: pip install 'apidae[{name}]'.",

@@ -1,43 +1,35 @@
-"""What the commands that ask a collector share: requests, common options, and output as a table, JSON or CSV.
+"""What the commands that ask a collector share: requests, and the options of all of them.
 
-A request that fails prints one sentence and exits with 1. JSON is what the API says, and CSV has every column. A table
-has the columns for which the terminal is wide enough, and all of them in a pipe.
+A request that fails prints one sentence and exits with 1.
 """
 
-import csv
 import getpass
 import inspect
-import json
 import os
-import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from collector.cli.contexts import (
+    CA_FILE_VARIABLE,
+    CONTEXT_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+    TOKEN_VARIABLE,
+    URL,
+    URL_VARIABLE,
+    ContextError,
+    choose_context,
+)
+from collector.cli.output import Column, Output, Printer, describe_columns
 from common.log_lines import escape
 
+__all__ = ["Column", "Output", "describe_columns"]  # For those who write commands: one import.
 TIMEOUT_SECONDS = 35.0  # Above the 10 s for a turn and 20 s of work, so that the sentence arrives.
-
-
-URL = "http://127.0.0.1:8080"
-
-
-class Output(StrEnum):
-    """How to print."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
+CONNECTION_PANEL = "Connection"
+OUTPUT_PANEL = "Output"
 
 
 def name_decider(given: str = "") -> str:
@@ -59,52 +51,38 @@ AskedByOption = Annotated[
         help="In whose name; kept behind the name of the token.",
     ),
 ]
-UrlOption = Annotated[str, typer.Option("--url", envvar="APIDAE_URL", help="Address of the collector's HTTP side.")]
-TokenOption = Annotated[str, typer.Option("--token", envvar="APIDAE_TOKEN", help="API token; none with --no-auth.")]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
-ASKING_OPTIONS = tuple(
-    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-    for name, annotation, default in (
-        ("url", UrlOption, URL),
-        ("token", TokenOption, ""),
-        ("output", OutputOption, Output.TABLE),
-    )
-)
+
+
+def _connect_option(name: str, text: str, variable: str, metavar: str, default: str = "") -> Any:
+    """An option that the environment sets too. contexts.py reads the variable: the nearest source wins."""
+    help_text = f"{text} Environment: {variable}."
+    return Annotated[
+        str,
+        typer.Option(
+            name, metavar=metavar, help=help_text, show_default=default or False, rich_help_panel=CONNECTION_PANEL
+        ),
+    ]
+
+
+CONNECTION_OPTIONS = {
+    "url": _connect_option("--url", "Address of the collector's HTTP side.", URL_VARIABLE, "URL", URL),
+    "token": _connect_option(
+        "--token", "API token. Other users of this machine can see it; prefer --token-file.", TOKEN_VARIABLE, "TOKEN"
+    ),
+    "token_file": _connect_option("--token-file", "File with the API token.", TOKEN_FILE_VARIABLE, "PATH"),
+    "ca_file": _connect_option(
+        "--ca-file", "PEM file of the authority of the collector's certificate.", CA_FILE_VARIABLE, "PATH"
+    ),
+    "context": _connect_option(
+        "--context", "Named collector, as `apidae config contexts` lists it.", CONTEXT_VARIABLE, "NAME"
+    ),
+}
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.", rich_help_panel=OUTPUT_PANEL)]
+NoHeadersOption = Annotated[
+    bool, typer.Option("--no-headers", help="No names of columns above a table or CSV.", rich_help_panel=OUTPUT_PANEL)
+]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most this many.")]
-SinceOption = Annotated[str, typer.Option("--since", help="1h, 24h, 7d, 30d or 90d.")]
-
-
-# What a spreadsheet takes for a formula (OWASP, CSV injection), in full width too.
-FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-COLUMN_GAP = 2  # Between two columns of a table.
-NARROW_WIDTH = 24  # Columns up to it are never broken over lines; longer ones give way.
-PIPE_WIDTH = 10_000  # More than any row: where nobody looks, nothing is left out or broken.
-ESTIMATED = "≈ "
-NUMBER = re.compile(rf"(?:{ESTIMATED})?-?[0-9.e+-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading, the dotted place of its value in an item, and its turn to go where a terminal is too
-    narrow: the highest first, 0 never. `estimate` is the place of what says that the value is one.
-    """
-
-    name: str
-    place: str
-    rank: int = 0
-    estimate: str = ""
-
-
-def describe_columns(text: str) -> tuple[Column, ...]:
-    """Columns as words: `name=place~estimate/rank`, where a place equal to the name, no estimate and rank 0 are left
-    out."""
-    columns = []
-    for word in text.split():
-        named, _, rank = word.partition("/")
-        placed, _, estimate = named.partition("~")
-        name, _, place = placed.partition("=")
-        columns.append(Column(name, place or name, int(rank or 0), estimate))
-    return tuple(columns)
+SinceOption = Annotated[str, typer.Option("--since", metavar="SPAN", help="How far back: 1h, 24h, 7d, 30d or 90d.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +92,21 @@ class Api:
 
     url: str
     token: str
-    output: Output
+    output: Output = Output.TABLE
+    has_headers: bool = True
+    ca_file: str = ""
 
     def fetch(self, path: str, asked: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The JSON answer of one question."""
         return self._exchange(path, "GET", {"params": {name: value for name, value in (asked or {}).items() if value}})
+
+    def fetch_pages(self, path: str, asked: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """The answers of a list, page after page."""
+        answer = self.fetch(path, asked)
+        yield answer
+        while cursor := answer.get("next_cursor"):
+            answer = self.fetch(path, {**(asked or {}), "cursor": str(cursor)})
+            yield answer
 
     def act(
         self,
@@ -139,6 +127,34 @@ class Api:
         """The JSON answer of a DELETE."""
         return self._exchange(path, "DELETE", {})
 
+    def make_headers(self) -> dict[str, str]:
+        """What every request has. A wrong token or address is a sentence."""
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise fail(f"The API token is not printable ASCII; correct --token-file or {TOKEN_VARIABLE}.")
+        if not self.url.startswith(("http://", "https://")):
+            raise fail(f"The URL is {self.url!r}; it must begin with http:// or https://; set --url or {URL_VARIABLE}.")
+        return {"authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def make_address(self, path: str) -> str:
+        """Of a route."""
+        return f"{self.url.rstrip('/')}/api/v1/{path}"
+
+    def make_trust(self) -> Any:
+        """What httpx verifies certificates by."""
+        import ssl
+
+        if not self.url.startswith("https://"):
+            return False  # There is no certificate, and to read the system's authorities takes 50 ms.
+        if not self.ca_file:
+            return True
+        try:
+            return ssl.create_default_context(cafile=Path(self.ca_file).expanduser())
+        except OSError as error:
+            why = error.strerror or "it holds no certificate"
+            raise fail(
+                f"The CA file {self.ca_file} cannot be read ({why}); correct --ca-file or {CA_FILE_VARIABLE}."
+            ) from None
+
     def _exchange(
         self,
         path: str,
@@ -147,56 +163,88 @@ class Api:
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
-        url = self.url
-        if not (self.token.isascii() and self.token.isprintable()):
-            raise fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
-        if not url.startswith(("http://", "https://")):
-            raise fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
-        sent = {**({"authorization": f"Bearer {self.token}"} if self.token else {}), **(headers or {})}
+        import httpx  # Completion and `--help` ask nobody.
+
+        sent = {**self.make_headers(), **(headers or {})}
         try:
-            with httpx.Client(timeout=timeout_seconds) as client:
-                response = client.request(method, f"{url.rstrip('/')}/api/v1/{path}", headers=sent, **request)
+            with httpx.Client(timeout=timeout_seconds, verify=self.make_trust()) as client:
+                response = client.request(method, self.make_address(path), headers=sent, **request)
             answer = response.json()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise fail(
-                f"The collector at {url} cannot be reached ({error}); start it, or set --url or APIDAE_URL."
-            ) from error
+            raise fail(self.explain_failure(error)) from error
         except ValueError as error:
-            raise fail(f"What answers at {url} is no Apidae collector; set --url or APIDAE_URL.") from error
+            raise fail(
+                f"What answers at {self.url} is not an Apidae collector; set --url or {URL_VARIABLE}."
+            ) from error
         if response.is_error:
             detail = answer.get("detail", "") if isinstance(answer, dict) else ""
-            raise fail(f"The collector at {url} answered {response.status_code}: {detail}")
+            raise fail(self.explain_refusal(response.status_code, str(detail)))
         return dict(answer)
 
-    def print_items(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
-        """As a table, or as JSON or CSV."""
-        if self.output is Output.JSON:
-            typer.echo(json.dumps(items, indent=2))
-        elif self.output is Output.CSV:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow([column.name for column in columns])
-            writer.writerows([[write_cell(pick(item, column.place)) for column in columns] for item in items])
-        else:
-            console = Console()
-            if not console.is_terminal:
-                console = Console(width=PIPE_WIDTH)
-            cells = [[_write_word(item, column) for column in columns] for item in items]
-            console.print(draw_table(columns, cells, console.width))
+    def explain_failure(self, error: Exception) -> str:
+        """A sentence for a request that got no answer."""
+        text = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "no known authority"
+            return (
+                f"The certificate of {self.url} is not trusted ({why}); name the file of its authority by --ca-file or "
+                f"{CA_FILE_VARIABLE}."
+            )
+        if any(word in text for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")):
+            return f"The collector at {self.url} does not speak TLS on this port; use http:// or its port with TLS."
+        if self.url.startswith("http://") and "disconnected without sending a response" in text:
+            return f"What listens at {self.url} does not speak HTTP; if it is TLS, use https:// in --url."
+        return f"The collector at {self.url} cannot be reached ({text}); start it, or set --url or {URL_VARIABLE}."
+
+    def explain_refusal(self, status: int, detail: str) -> str:
+        """A sentence for an answer that is an error."""
+        if status == 401:
+            what = "did not accept the API token" if self.token else "asks for an API token"
+            return (
+                f"The collector at {self.url} {what}; name the file of its token by --token-file or "
+                f"{TOKEN_FILE_VARIABLE}, or set {TOKEN_VARIABLE}."
+            )
+        return f"The collector at {self.url} answered {status}: {detail}"
+
+    def print_items(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column], key: str = "id") -> None:
+        """As the user asked; `key` is the place of an item's name."""
+        Printer(self.output, self.has_headers).print_items(items, columns, key)
+
+    def print_document(self, document: Any) -> bool:
+        """Whether it was printed as it is, as JSON or YAML."""
+        return Printer(self.output, self.has_headers).print_document(document)
+
+
+def add_group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """A group of commands; alone it prints its help."""
+    group = typer.Typer(help=text, no_args_is_help=True)
+    app.add_typer(group, name=name)
+    return group
 
 
 def command(
     app: typer.Typer, name: str, *, prints: bool = True, help: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds a function as a command whose first parameter is the API. The command has the options of the others, --url
-    and --token, and --output where it prints items."""
+    """Adds a function as a command whose first parameter is the API. The command has the options of the others: which
+    collector to ask, and how to print where it prints items."""
+    shared: dict[str, tuple[Any, Any]] = {key: (option, "") for key, option in CONNECTION_OPTIONS.items()}
+    if prints:
+        shared |= {"output": (OutputOption, Output.TABLE), "no_headers": (NoHeadersOption, False)}
 
     def add(run: Callable[..., None]) -> Callable[..., None]:
-        def call(url: str, token: str, output: Output = Output.TABLE, **given: Any) -> None:
-            run(Api(url, token, output), **given)
+        def call(**given: Any) -> None:
+            asked = {key: given.pop(key) for key in CONNECTION_OPTIONS}
+            output, no_headers = given.pop("output", Output.TABLE), given.pop("no_headers", False)
+            run(open_api(output=output, has_headers=not no_headers, **asked), **given)
 
         own = list(inspect.signature(run).parameters.values())[1:]
-        shared = ASKING_OPTIONS if prints else ASKING_OPTIONS[:2]
-        options = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        options = [
+            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own),
+            *(
+                inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+                for key, (annotation, default) in shared.items()
+            ),
+        ]
         # What Typer makes options of.
         call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         call.__annotations__ = {one.name: one.annotation for one in options}
@@ -205,6 +253,15 @@ def command(
         return run
 
     return add
+
+
+def open_api(*, output: Output = Output.TABLE, has_headers: bool = True, **asked: Any) -> Api:
+    """The collector that the options, the environment or the context name. Raises typer.Exit with its sentence said."""
+    try:
+        chosen = choose_context(**asked)
+        return Api(chosen.url, chosen.read_token(), output, has_headers, chosen.ca_file)
+    except ContextError as error:
+        raise fail(str(error)) from None
 
 
 def fail(sentence: str) -> typer.Exit:
@@ -217,74 +274,3 @@ def say(sentence: str, *, err: bool = False) -> None:
     """Prints a sentence, which may quote what clients, services and sensors send, as one line that steers no
     terminal."""
     typer.echo(escape(sentence), err=err)
-
-
-def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Table:
-    """All items, and of the columns those that fit into `width` characters; what still does not fit is broken over
-    lines, never cut. The caption names what is left out.
-    """
-    longest = [max(map(cell_len, texts)) for texts in zip([column.name for column in columns], *cells, strict=True)]
-    shown = choose_columns(longest, [column.rank for column in columns], width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, COLUMN_GAP - 1, 0, 0), caption_justify="left")
-    for index in shown:
-        is_number = bool(cells) and all(NUMBER.fullmatch(row[index]) for row in cells)
-        table.add_column(
-            columns[index].name,
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=longest[index] <= NARROW_WIDTH,
-        )
-    for row in cells:
-        # Text, not str: rich would read brackets in an attacker's path as markup.
-        table.add_row(*(Text(row[index]) for index in shown))
-    hidden = ", ".join(column.name for index, column in enumerate(columns) if index not in shown)
-    if not cells:
-        table.caption = "nothing found"
-    elif hidden:
-        table.caption = f"too narrow for {hidden}: -o csv has all"
-    return table
-
-
-def choose_columns(widths: Sequence[int], ranks: Sequence[int], width: int) -> list[int]:
-    """Which columns to show, by index: those of the highest rank go until all fit into `width` or all left are 0."""
-    shown = list(range(len(widths)))
-    for index in sorted((i for i in shown if ranks[i]), key=lambda i: -ranks[i]):
-        if sum(widths[i] + COLUMN_GAP for i in shown) <= width:
-            break
-        shown.remove(index)
-    return shown
-
-
-def pick(item: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place, several in one text, of counts their names, of a service `namespace/workload`; None
-    where it is not there."""
-    value: Any = item
-    for name in place.split("."):
-        if isinstance(value, list):
-            value = [one.get(name) for one in value if isinstance(one, Mapping)]
-        else:
-            value = value.get(name) if isinstance(value, Mapping) else None
-    if isinstance(value, Mapping) and "workload" in value:
-        return "/".join(filter(None, (value.get("namespace"), value["workload"])))
-    return ", ".join(map(str, value)) if isinstance(value, list | Mapping) else value
-
-
-def write_cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet runs and no terminal obeys: text that starts like a formula, behind spaces too,
-    gets an apostrophe; numbers stay numbers."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = _clean(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
-
-
-def _write_word(item: Mapping[str, Any], column: Column) -> str:
-    """A cell of the table, marked where it is an estimate."""
-    value = pick(item, column.place)
-    mark = ESTIMATED if column.estimate and pick(item, column.estimate) else ""
-    return _clean(mark + (f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)))
-
-
-def _clean(text: str) -> str:
-    """Without control characters, which would steer the terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,59 +1,79 @@
-"""The collector's commands: `apidae collector`, and those that ask a running one (collector/cli).
+"""The collector's commands: `apidae collector`, the program itself, and those that ask a running one (collector/cli).
 
-Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one sentence
-when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for an unknown flag, 3
-where a stop had to cut work off after 10 s.
+What the words of the command line do not need is not loaded: a question of `get` waits for no module of the server.
+
+Standard output of `apidae collector` is for programs: one JSON line when it is ready. Standard error has the log, and
+one sentence when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2 for an
+unknown flag, 3 where a stop had to cut work off after 10 s.
 """
 
-import asyncio
 import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import findings, inventory, lists, response, schemas, trust
-from collector.core.config import CollectorSettings, load_settings
-from common.flags import with_flags
+from collector.cli import findings, inventory, lists, response, schemas
+from collector.cli.client import add_group
 from common.log_lines import escape, open_log
-from common.settings import ConfigError
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
+SERVER = ("collector", "keys")
+TRUST = ("certificates", "enrollment")
 
-def register(app: typer.Typer) -> None:
-    """Add the collector's commands."""
+
+def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
+    """Add the commands: all, or those that the first of `words` needs."""
+    first = words[0] if words else ""
+    if first in ("", *SERVER):
+        register_server(app)
+    if first in ("", *TRUST):
+        from collector.cli.trust import register_trust
+
+        register_trust(app)
+    if first in (*SERVER, *TRUST):
+        return
+    get = add_group(app, "get", "List what the collector knows.")
+    lists.register_lists(get, words[1] if len(words) > 1 and first == "get" else "")
+    findings.register_reading(get)
+    schemas.register_schema(app, get)
+    response.register_reading(get)
+    inventory.register_change(get)
+    decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
+    findings.register_decisions(app, decide)
+    response.register_response(app, decide)
+    schemas.register_specs(app)
+    inventory.register_templates(app)
+    lists.register_notifiers(app)
+
+
+def register_server(app: typer.Typer) -> None:
+    """Add the program, and the rotation of its key."""
+    from collector.core.config import CollectorSettings
+    from common.flags import with_flags
+
     app.command(
         name="collector",
         help="Run the collector: receive from sensors, keep the inventory, detect, alert, serve the API.",
-    )(run)
-    keys = typer.Typer(
-        help="The installation key, under which sensors hash consumers and objects.", no_args_is_help=True
+    )(with_flags(CollectorSettings)(run))
+    keys = add_group(app, "keys", "The installation key, under which sensors hash consumers and objects.")
+    keys.command(name="rotate", help="Make a new key. The running collector sends it to its sensors.")(
+        with_flags(CollectorSettings, ("data_dir",))(rotate_key)
     )
-    keys.command(name="rotate", help="Make a new key. The running collector sends it to its sensors.")(rotate_key)
-    app.add_typer(keys, name="keys")
-    for add_commands in (
-        trust.register,
-        lists.register_lists,
-        findings.register_evidence,
-        schemas.register_schema,
-        response.register_block,
-        schemas.register_spec,
-        findings.register_risk,
-        response.register_erase,
-        findings.register_detection,
-        inventory.register_template,
-        inventory.register_change,
-    ):
-        add_commands(app)
 
 
-@with_flags(CollectorSettings)
 def run(flags: dict[str, Any], config: Config = None) -> None:
     """Run the collector until SIGTERM or SIGINT."""
+    import asyncio
+
+    from collector.core.config import load_settings
+    from common.settings import ConfigError
+
     try:
         settings = load_settings(flags, config_path=config)
     except ConfigError as error:
@@ -82,10 +102,11 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
     os._exit(0)
 
 
-@with_flags(CollectorSettings, ("data_dir",))
 def rotate_key(flags: dict[str, Any], config: Config = None) -> None:
     """Put a new installation key before the one in use, which stays for 8 days."""
+    from collector.core.config import load_settings
     from collector.core.keys import KEYS_FILE, KeyFileError, rotate_installation_key
+    from common.settings import ConfigError
 
     try:
         settings = load_settings(flags, config_path=config)

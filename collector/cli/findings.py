@@ -1,11 +1,7 @@
-"""Commands on risk, detection and evidence, by requests to a collector.
+"""Commands on risk, detection and evidence, by requests to a collector."""
 
-`apidae risk` and `apidae findings` show why an endpoint is a risk and record decisions. `apidae
-sensitivity|known-good|verdict|silence|unsilence` set detection. `apidae evidence ALERT` shows the rows behind an alert.
-"""
-
-import json
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -15,12 +11,11 @@ from collector.cli.client import (
     Api,
     AskedByOption,
     LimitOption,
-    Output,
+    add_group,
     command,
     describe_columns,
     say,
 )
-from collector.core.rates import word_measure
 
 TERM_COLUMNS = describe_columns("term=name weight evidence lower/2 then=score_if_lowered owasp/3")
 FINDING_COLUMNS = describe_columns(
@@ -29,47 +24,42 @@ FINDING_COLUMNS = describe_columns(
 )
 
 
-def register_risk(app: typer.Typer) -> None:
-    """Add the commands."""
+class FindingState(StrEnum):
+    """What people decide of a finding."""
 
-    @command(app, "risk")
-    def risk(
-        api: Api,
-        endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as in `apidae endpoints -o json`.")],
-    ) -> None:
-        """Explain the risk of one endpoint: every term, what was seen, what would lower it."""
-        found = api.fetch(f"endpoints/{quote(endpoint, safe='')}/risk")
-        if api.output is Output.JSON:
-            typer.echo(json.dumps(found, indent=2))
-            return
-        say(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
-        api.print_items(found["terms"], TERM_COLUMNS)
-        if found["findings"] and api.output is Output.TABLE:
-            api.print_items(found["findings"], FINDING_COLUMNS)
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    FALSE_POSITIVE = "false_positive"
+    FIXED = "fixed"
 
-    @command(app, "findings")
-    def findings(
-        api: Api,
-        query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
-        state: Annotated[str, typer.Option(help="open, accepted, false_positive or fixed; default all.")] = "",
-        severity: Annotated[str, typer.Option(help="critical, high, medium or low.")] = "",
-        rule: str = "",
-        endpoint: Annotated[str, typer.Option("--endpoint-id", "--endpoint", help="Id of an endpoint.")] = "",
-        decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
-        asked_by: AskedByOption = "",
-        note: Annotated[str, typer.Option(help="With --set: why.")] = "",
-        limit: LimitOption = 50,
-    ) -> None:
-        """List what rules found, or decide on one: --set ID=accepted --by ada --note 'public by design'."""
-        if decide:
-            name, _, wanted = decide.partition("=")
-            answer = api.act(
-                f"findings/{quote(name, safe='')}/state", {"state": wanted, "asked_by": asked_by, "note": note}
-            )
-            api.print_items([answer], FINDING_COLUMNS)
-            return
-        asked = {"q": query, "state": state, "severity": severity, "rule": rule, "endpoint_id": endpoint}
-        api.print_items(api.fetch("findings", {**asked, "limit": str(limit)})["items"], FINDING_COLUMNS)
+
+class Severity(StrEnum):
+    """Of findings and alerts, the worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Level(StrEnum):
+    """How much detection reports."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    PARANOID = "paranoid"
+
+
+class Verdict(StrEnum):
+    """What an alert was."""
+
+    CONFIRMED = "confirmed"
+    FALSE_ALARM = "false_alarm"
+    NONE = "none"
+
+
+EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint, as `apidae get endpoints` lists it.")]
+AlertArgument = Annotated[str, typer.Argument(help="Id of an alert, as `apidae get alerts` lists it.")]
 
 
 PREVIEW_COLUMNS = describe_columns("level alerts_a_day high_a_day suppressed_a_day/1 budget_a_day/2")
@@ -80,54 +70,82 @@ RULE_COLUMNS = describe_columns(
 _HOUR, _DAY = 3_600, 86_400
 
 
-def register_detection(app: typer.Typer) -> None:
-    """Add the commands."""
+def register_reading(get: typer.Typer) -> None:
+    """Add what is read: risk, evidence, the level of detection and its exceptions."""
 
-    @command(app, "sensitivity")
+    @command(get, "risk")
+    def risk(api: Api, endpoint: EndpointArgument) -> None:
+        """Explain the risk of one endpoint: every term, what was seen, what would lower it."""
+        found = api.fetch(f"endpoints/{quote(endpoint, safe='')}/risk")
+        if api.print_document(found):
+            return
+        say(f"Risk {found['score']} of 100 ({found['level']}, formula {found['formula']}).", err=True)
+        api.print_items(found["terms"], TERM_COLUMNS)
+        if found["findings"] and api.output.is_table:
+            api.print_items(found["findings"], FINDING_COLUMNS)
+
+    @command(get, "evidence")
+    def evidence(api: Api, alert: AlertArgument, limit: LimitOption = 500) -> None:
+        """List the calls behind an alert by minute or hour, with what was observed, expected and allowed."""
+        found = api.fetch(f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
+        for sentence in _describe(found):
+            say(sentence, err=True)
+        api.print_items(found["items"], EVIDENCE_COLUMNS)
+
+    @command(get, "sensitivity")
+    def sensitivity(api: Api) -> None:
+        """Show the level of detection and how many alerts a day each level would have given here."""
+        _print_level(api, api.fetch("detection/sensitivity"))
+
+    @command(get, "known-good")
+    def known_good(api: Api) -> None:
+        """List the known-good rules, which suppress alerts."""
+        api.print_items(api.fetch("detection/known-good")["items"], RULE_COLUMNS)
+
+
+def _print_level(api: Api, found: Mapping[str, Any]) -> None:
+    api.print_items(found["previews"], PREVIEW_COLUMNS)
+    days = found["history_seconds"] / _DAY
+    whence = f"chosen by {found['changed_by']}" if found["changed_at"] else "by the settings"
+    say(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
+
+
+def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
+    """Add what people decide of findings and alerts."""
+
+    @command(decide, "finding")
+    def finding(
+        api: Api,
+        finding: Annotated[str, typer.Argument(help="Id of a finding, as `apidae get findings` lists it.")],
+        state: Annotated[FindingState, typer.Argument(help="What it is.")],
+        note: Annotated[str, typer.Option(help="Why.")] = "",
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """Decide on a finding: accepted, a false positive, fixed, or open again."""
+        body = {"state": state.value, "asked_by": asked_by, "note": note}
+        api.print_items([api.act(f"findings/{quote(finding, safe='')}/state", body)], FINDING_COLUMNS)
+
+    @command(decide, "sensitivity")
     def sensitivity(
         api: Api,
-        set_level: Annotated[str, typer.Option("--set", help="quiet, normal or paranoid.")] = "",
+        level: Annotated[Level, typer.Argument(help="How much detection reports.")],
         asked_by: AskedByOption = "",
     ) -> None:
-        """Show the level and how many alerts a day each would have given here; or choose one."""
-        if set_level:
-            found = api.act("detection/sensitivity", {"level": set_level, "asked_by": asked_by})
-        else:
-            found = api.fetch("detection/sensitivity")
-        api.print_items(found["previews"], PREVIEW_COLUMNS)
-        days = found["history_seconds"] / _DAY
-        whence = f"chosen by {found['changed_by']}" if found["changed_at"] else "by the settings"
-        say(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
+        """Choose the level of detection."""
+        _print_level(api, api.act("detection/sensitivity", {"level": level.value, "asked_by": asked_by}))
 
-    @command(app, "known-good")
-    def known_good(
-        api: Api,
-        add: Annotated[str, typer.Option("--add", help="Add a rule with this note; name what it is about.")] = "",
-        end: Annotated[str, typer.Option("--end", help="End the rule of this id.")] = "",
-        consumer: Annotated[str, typer.Option(help="kind:value, as `apidae consumers` says.")] = "",
-        network: Annotated[str, typer.Option(help="Of consumers named by address, as 198.51.100.0/24.")] = "",
-        workload: Annotated[str, typer.Option(help="Of consumers named by workload; * and ? stand for anything.")] = "",
-        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
-        kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
-        days: Annotated[int, typer.Option(min=1, max=400, help="Until it expires.")] = 30,
-        asked_by: AskedByOption = "",
-    ) -> None:
-        """List the known-good rules, which suppress alerts; or add or end one."""
-        if end:
-            items = [api.act(f"detection/known-good/{quote(end, safe='')}/end", {"asked_by": asked_by})]
-        elif add:
-            named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
-            named |= {"kind": kind} if kind else {}
-            body = {**named, "note": add, "asked_by": asked_by, "seconds": days * _DAY}
-            items = [api.act("detection/known-good", body)]
-        else:
-            items = api.fetch("detection/known-good")["items"]
-        api.print_items(items, RULE_COLUMNS)
+    register_known_good(app)
+
+    @command(app, "acknowledge", prints=False)
+    def acknowledge(api: Api, alert: AlertArgument, asked_by: AskedByOption = "") -> None:
+        """Record that somebody works on an alert. It stays open."""
+        found = api.act(f"alerts/{quote(alert, safe='')}/acknowledge", {"asked_by": asked_by})
+        say(f"{found['id']}: {found['state']}, acknowledged")
 
     @command(app, "silence", prints=False)
     def silence(
         api: Api,
-        alert: Annotated[str, typer.Argument(help="Id of an alert.")],
+        alert: AlertArgument,
         hours: Annotated[
             float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
         ] = 0.0,
@@ -145,7 +163,7 @@ def register_detection(app: typer.Typer) -> None:
     @command(app, "unsilence", prints=False)
     def unsilence(
         api: Api,
-        alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
+        alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae get alerts --state silenced` says.")],
         asked_by: AskedByOption = "",
     ) -> None:
         """Undo a silence: the alert's subject raises alerts again."""
@@ -155,14 +173,48 @@ def register_detection(app: typer.Typer) -> None:
     @command(app, "verdict", prints=False)
     def verdict(
         api: Api,
-        alert: Annotated[str, typer.Argument(help="Id of an alert.")],
-        what: Annotated[str, typer.Argument(help="false_alarm, confirmed, or none to take it back.")],
+        alert: AlertArgument,
+        what: Annotated[Verdict, typer.Argument(help="What it was; none takes it back.")],
         asked_by: AskedByOption = "",
     ) -> None:
         """Record whether an alert was right; it changes later alerts."""
-        body = {"verdict": "" if what == "none" else what, "asked_by": asked_by}
+        body = {"verdict": "" if what is Verdict.NONE else what.value, "asked_by": asked_by}
         found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
         say(f"{found['id']}: {found['verdict'] or 'no verdict'}")
+
+
+def register_known_good(app: typer.Typer) -> None:
+    """Add the group."""
+    group = add_group(app, "known-good", "Rules of what is known to be good; they suppress alerts.")
+
+    @command(group, "add")
+    def add(
+        api: Api,
+        note: Annotated[str, typer.Argument(help="Why, for the others.")],
+        consumer: Annotated[str, typer.Option(help="kind:value, as `apidae get consumers` lists it.")] = "",
+        network: Annotated[str, typer.Option(help="Of consumers named by address, as 198.51.100.0/24.")] = "",
+        workload: Annotated[str, typer.Option(help="Of consumers named by workload; * and ? stand for anything.")] = "",
+        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
+        days: Annotated[int, typer.Option(min=1, max=400, help="Days until it expires.")] = 30,
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """Add a rule; name what it is about by at least one option."""
+        named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
+        named |= {"kind": kind} if kind else {}
+        body = {**named, "note": note, "asked_by": asked_by, "seconds": days * _DAY}
+        api.print_items([api.act("detection/known-good", body)], RULE_COLUMNS)
+
+    @command(group, "end")
+    def end(
+        api: Api,
+        rule: Annotated[str, typer.Argument(help="Id of a rule, as `apidae get known-good` lists it.")],
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """End a rule before it expires."""
+        api.print_items(
+            [api.act(f"detection/known-good/{quote(rule, safe='')}/end", {"asked_by": asked_by})], RULE_COLUMNS
+        )
 
 
 EVIDENCE_COLUMNS = describe_columns(
@@ -171,24 +223,10 @@ EVIDENCE_COLUMNS = describe_columns(
 )
 
 
-def register_evidence(app: typer.Typer) -> None:
-    """Add the command."""
-
-    @command(app, "evidence")
-    def evidence(
-        api: Api,
-        alert: Annotated[str, typer.Argument(help="An alert's id, as `apidae alerts` lists it.")],
-        limit: LimitOption = 500,
-    ) -> None:
-        """List the calls behind an alert by minute or hour, with what was observed, expected and allowed."""
-        found = api.fetch(f"alerts/{quote(alert, safe='')}/evidence", {"limit": str(limit)})
-        for sentence in _describe(found):
-            say(sentence, err=True)
-        api.print_items(found["items"], EVIDENCE_COLUMNS)
-
-
 def _describe(found: Mapping[str, Any]) -> list[str]:
     """What stands above the rows."""
+    from collector.core.rates import word_measure
+
     lines = []
     if found["observed"] is not None:
         named = [word for word in ("observed", "expected", "limit") if found[word] is not None]

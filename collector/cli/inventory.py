@@ -1,7 +1,4 @@
-"""Commands on the inventory: `apidae templates ..` edits templates (split, merge, rename, pin, undo).
-
-`apidae diff` lists the endpoints that came, went or changed.
-"""
+"""Commands that edit templates of endpoints, and the comparison of the inventory at two dates."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,22 +8,19 @@ import typer
 from collector.cli.client import (
     Api,
     AskedByOption,
+    add_group,
     command,
     describe_columns,
     say,
 )
-from collector.cli.lists import add_list
 
 EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint.")]
 PlaceArgument = Annotated[int, typer.Argument(help="Which segment, from 0: of /users/{id} the parameter is 1.", min=0)]
 
 
-def register_template(app: typer.Typer) -> None:
-    """Add the commands."""
-    templates = typer.Typer(help="Split, merge, rename and pin templates; undo it.", no_args_is_help=True)
-    app.add_typer(templates, name="templates")
-
-    add_list(templates, "templates list")
+def register_templates(app: typer.Typer) -> None:
+    """Add the group."""
+    templates = add_group(app, "templates", "Split, merge, rename and pin templates; undo it.")
 
     @command(templates, "rename", prints=False)
     def rename(
@@ -88,11 +82,11 @@ DIFF_COLUMNS = describe_columns(
 )
 
 
-def register_change(app: typer.Typer) -> None:
-    """Add the commands."""
+def register_change(get: typer.Typer) -> None:
+    """Add the command."""
 
-    @command(app, "diff")
-    def diff(
+    @command(get, "changes")
+    def changes(
         api: Api,
         start: Annotated[str, typer.Argument(help="The earlier date, as 2026-10-01.")],
         end: Annotated[str, typer.Argument(help="The later date.")],

@@ -1,31 +1,29 @@
-"""The commands that print a list of the API: one entry of LISTS each, with options from the filters of the list."""
+"""`apidae get`: the lists of the API. Each is one entry of LISTS, with options from the filters of the list."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from urllib.parse import quote
 
 import typer
 
-from collector.api.lists import AlertQuery, IncidentQuery
-from collector.cli.client import (
-    Api,
-    AskedByOption,
-    Column,
-    LimitOption,
-    command,
-    describe_columns,
-    fail,
-    say,
-)
-from collector.inventory.consumers.consumers import ConsumerQuery
-from collector.inventory.coverage.sql import PortQuery
-from collector.inventory.endpoints.exposure_list import ExposureQuery
-from collector.inventory.endpoints.filters import EndpointQuery
-from collector.inventory.filters import ListQuery, list_members
+from collector.cli.client import Api, AskedByOption, add_group, command, fail, say
+from collector.cli.output import Column, describe_columns
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from collector.inventory.filters import ListQuery
 
 Answer = Mapping[str, Any]
+PAGE_ITEMS_MAX = 500  # What the API gives at once.
+VALUES_SHOWN = 8  # More values of an option stand in its sentence.
+FILTERS_PANEL = "Filters"
+PAGE_PANEL = "Sort and page"
+LAST_OPTIONS = ("sort", "order", "since", "start", "end", "limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +38,15 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListCommand:
-    """One command. `notes` are sentences of an answer for standard error; `views` are by flag."""
+    """One command of `apidae get`. `query` is the class of its filters, `module:class`: the command that runs loads it.
+    `key` is the place of what `-o name` prints. `notes` are sentences of an answer for standard error; `views`
+    are by flag."""
 
     help: str
     path: str
     columns: tuple[Column, ...]
-    query: type[ListQuery] | None = None
+    query: str = ""
+    key: str = "id"
     notes: Callable[[Answer], Iterator[str]] = lambda answer: iter(())
     views: Mapping[str, View] = field(default_factory=dict)
 
@@ -66,15 +67,14 @@ def _describe_specs(answer: Answer) -> Iterator[str]:
             yield f"{one['name']}: {one['fit']}"
 
 
-_NAME = "method host/3 template operation.name=operation service/1"
-# By name; of a command in a group after the group's.
+_NAME = "id method host/3 template operation.name=operation service/1"
 LISTS: Mapping[str, ListCommand] = {
     "endpoints": ListCommand(
         help="List the endpoints of the inventory.",
         path="endpoints",
-        query=EndpointQuery,
+        query="collector.inventory.endpoints.filters:EndpointQuery",
         columns=describe_columns(
-            "method host/8 template service calls~is_estimated 2xx=status.2xx/5 4xx=status.4xx/4 "
+            "id method host/8 template service/1 calls~is_estimated 2xx=status.2xx/5 4xx=status.4xx/4 "
             "5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 credentials=authentication.level "
             "consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
             "exposure=exposure.level/4 spec=spec.status/6 kind=kubernetes.kind/8 "
@@ -85,7 +85,7 @@ LISTS: Mapping[str, ListCommand] = {
     "consumers": ListCommand(
         help="List the consumers: who calls.",
         path="consumers",
-        query=ConsumerQuery,
+        query="collector.inventory.consumers.consumers:ConsumerQuery",
         columns=describe_columns(
             "consumer=id endpoints calls errors/1 denied/1 objects~has_estimated_objects held_by=holders.label/3 "
             "last_seen/2"
@@ -94,7 +94,8 @@ LISTS: Mapping[str, ListCommand] = {
     "exposure": ListCommand(
         help="List what leads to the workloads of watched Kubernetes clusters.",
         path="exposure",
-        query=ExposureQuery,
+        key="workload",
+        query="collector.inventory.endpoints.exposure_list:ExposureQuery",
         columns=describe_columns(
             "cluster/4 namespace workload port exposure=exposure.level reasons=exposure.reasons/1 "
             "since=exposure.since/3"
@@ -104,23 +105,33 @@ LISTS: Mapping[str, ListCommand] = {
     "alerts": ListCommand(
         help="List alerts, newest first.",
         path="alerts",
-        query=AlertQuery,
+        query="collector.api.lists:AlertQuery",
         columns=describe_columns(
-            "id/6 state severity confidence kind/5 title nodes/5 opened_at observed_rate/3 expected_rate/4 "
+            "id state/1 severity confidence/2 kind/5 title nodes/5 opened_at observed_rate/3 expected_rate/4 "
             "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
             "reason=silence.reason/7"
+        ),
+    ),
+    "findings": ListCommand(
+        help="List what rules found, and what people decided of it.",
+        path="findings",
+        query="collector.risk.repository:FindingQuery",
+        columns=describe_columns(
+            "id severity state/1 title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "
+            "by=changed_by/7 note/7"
         ),
     ),
     "incidents": ListCommand(
         help="List incidents, all that one actor did, newest first.",
         path="incidents",
-        query=IncidentQuery,
-        columns=describe_columns("id/6 state severity actor/2 title alerts/3 risks/4 opened_at"),
+        query="collector.api.lists:IncidentQuery",
+        columns=describe_columns("id state/1 severity actor/2 title alerts/3 risks/4 opened_at"),
     ),
     "coverage": ListCommand(
         help="List every listening port and called host: what is spoken, whether it is read, and why not.",
         path="coverage/ports",
-        query=PortQuery,
+        key="service.port",
+        query="collector.inventory.coverage.sql:PortQuery",
         columns=describe_columns(
             "node/3 role/8 port=service.port service address/7 protocol reading connections/2 "
             "bytes/4 calls/5 estimated_calls/5 joined_late/9 lost_calls/9 first_seen/10 reason/1"
@@ -153,6 +164,7 @@ LISTS: Mapping[str, ListCommand] = {
     "sensors": ListCommand(
         help="List the sensors with their state, lag and losses.",
         path="sensors",
+        key="node",
         columns=describe_columns(
             "node state capture/1 version/5 lag_ms/4 seen_calls/1 lost_calls loss_ratio/2 certificate_left_days/3 "
             "last_report_at/3 reason fallback_reason"
@@ -161,22 +173,24 @@ LISTS: Mapping[str, ListCommand] = {
     "services": ListCommand(
         help="List the services that have endpoints.",
         path="services",
+        key="service",
         columns=describe_columns("service cluster/2 namespace/1 endpoints"),
     ),
-    "tombstones": ListCommand(
-        help="List endpoints that nobody called for 30 days.",
+    "retired": ListCommand(
+        help="List retired endpoints, which nobody called for 30 days.",
         path="inventory/tombstones",
-        columns=describe_columns(f"{_NAME} calls first_seen/2 last_seen id/4"),
+        columns=describe_columns(f"{_NAME} calls first_seen/2 last_seen"),
     ),
-    "templates list": ListCommand(
-        help="List all edits, newest first.",
+    "template-edits": ListCommand(
+        help="List all edits of templates, newest first.",
         path="template-edits",
         columns=describe_columns("id kind method/1 template host/3 by/2 time/2 exact_since/3 undone_at/1 note/4"),
     ),
-    "specs list": ListCommand(
-        help="List the descriptions; on standard error what is wrong with files, where services serve one, and how "
-        "that fits their calls.",
+    "specs": ListCommand(
+        help="List the descriptions of APIs; on standard error what is wrong with files, where services serve one, and "
+        "how that fits their calls.",
         path="specs",
+        key="name",
         columns=describe_columns(
             "name version/1 service/1 in_force=is_in_force operations deprecated/2 versions/3 source/2 time/4"
         ),
@@ -188,30 +202,44 @@ NOTIFIER_COLUMNS = describe_columns(
 )
 
 
-def register_lists(app: typer.Typer) -> None:
-    """Add the lists that are no group's, and `notifiers`."""
-    for name in LISTS:
-        if " " not in name:
-            add_list(app, name)
+def register_lists(get: typer.Typer, only: str = "") -> None:
+    """Add the lists to `apidae get`; where `only` names one, that one."""
+    for name in LISTS if only not in LISTS else (only,):
+        add_list(get, name)
 
-    @command(app, "notifiers")
-    def notifiers(
+    @command(get, "notifiers")
+    def notifiers(api: Api) -> None:
+        """List the notifiers and their counts."""
+        api.print_items(api.fetch("notifiers")["items"], NOTIFIER_COLUMNS)
+
+
+def register_notifiers(app: typer.Typer) -> None:
+    """Add the group."""
+    group = add_group(app, "notifiers", "Programs and addresses that alerts are sent to.")
+
+    @command(group, "test", prints=False)
+    def test(
         api: Api,
-        test: Annotated[str, typer.Option("--test", help="Send a test alert to this one now.")] = "",
+        name: Annotated[str, typer.Argument(help="Name of a notifier, as `apidae get notifiers` lists it.")],
         asked_by: AskedByOption = "",
     ) -> None:
-        """List the notifiers and their counts, or test one. A failed test exits with 1."""
-        if not test:
-            api.print_items(api.fetch("notifiers")["items"], NOTIFIER_COLUMNS)
-            return
-        answer = api.act(f"notifiers/{quote(test, safe='')}/test", {"asked_by": asked_by})
+        """Send a test alert to one notifier now. A failed test exits with 1."""
+        answer = api.act(f"notifiers/{quote(name, safe='')}/test", {"asked_by": asked_by})
+        sentence = f"Notifier {name}: {answer['outcome']}. {answer['meaning']}"
         if answer["outcome"] != "delivered":
-            raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
-        say(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
+            raise fail(sentence)
+        say(sentence)
 
 
-def add_list(app: typer.Typer, name: str) -> None:
-    """Add the command of a list to the app or to its group."""
+def load_query(name: str) -> "type[ListQuery]":
+    """The class of a list's filters, by `module:class`."""
+    module, _, kind = name.partition(":")
+    found: type[ListQuery] = getattr(importlib.import_module(module), kind)
+    return found
+
+
+def add_list(get: typer.Typer, name: str) -> None:
+    """Add the command of a list."""
     described = LISTS[name]
 
     def print_list(api: Api, **given: Any) -> None:
@@ -219,38 +247,85 @@ def add_list(app: typer.Typer, name: str) -> None:
             if given.pop(flag.replace("-", "_")):
                 api.print_items(view.read(api.fetch(view.path)), view.columns)
                 return
-        answer = api.fetch(described.path, {one: str(value) for one, value in given.items()})
-        for sentence in described.notes(answer):
-            say(sentence, err=True)
-        api.print_items(list(answer["items"]), described.columns)
+        is_all = given.pop("all", False)
+        asked = {one: _write_value(value) for one, value in given.items()}
+        if is_all:
+            asked["limit"] = str(PAGE_ITEMS_MAX)
+        items: list[Answer] = []
+        for answer in api.fetch_pages(described.path, asked):
+            if not items:
+                for sentence in described.notes(answer):
+                    say(sentence, err=True)
+            items += answer["items"]
+            if not is_all:
+                break
+        api.print_items(items, described.columns, described.key)
+        if answer.get("next_cursor"):
+            total = answer.get("total")
+            of_all = f"{len(items):,} of {total:,} shown" if total else f"{len(items):,} shown, and there are more"
+            say(f"{of_all}; --all shows all.", err=True)
 
     options = [
-        *(list_options(described.query) if described.query is not None else ()),
-        *(_make_option(flag, view.help, False) for flag, view in described.views.items()),
+        *(list_options(load_query(described.query)) if described.query else ()),
+        *(_make_flag(flag, view.help) for flag, view in described.views.items()),
     ]
+    if described.query:
+        options.append(_make_flag("all", "All items, page after page.", PAGE_PANEL))
     api_parameter = inspect.Parameter("api", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     print_list.__signature__ = inspect.Signature([api_parameter, *options])  # type: ignore[attr-defined]
-    command(app, name.rpartition(" ")[2], help=described.help)(print_list)
+    command(get, name, help=described.help)(print_list)
 
 
-def list_options(query: type[ListQuery]) -> Iterator[inspect.Parameter]:
-    """An option for each field of a list but the cursor, filters first: one page is printed."""
-    last = ("sort", "order", "since", "limit")
-    fields = sorted(query.model_fields.items(), key=lambda pair: last.index(pair[0]) if pair[0] in last else -1)
+def list_options(query: "type[ListQuery]") -> Iterator[inspect.Parameter]:
+    """An option for each field of a list but the cursor, filters first."""
+    fields = sorted(
+        query.model_fields.items(), key=lambda pair: LAST_OPTIONS.index(pair[0]) if pair[0] in LAST_OPTIONS else -1
+    )
     for name, info in fields:
-        if name == "limit":
-            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=LimitOption, default=info.default)
-        elif name != "cursor":
-            members = list_members(info)
-            sentences = [info.description or "", f"One of {', '.join(members)}." if members else ""]
-            default = "" if info.default is None else str(info.default)
-            yield _make_option(name, " ".join(filter(None, sentences)), default)
+        if name != "cursor":
+            yield _make_option(name, info)
 
 
-def _make_option(name: str, text: str, default: str | bool) -> inspect.Parameter:
-    names = ("--query", "-q") if name == "q" else (f"--{name.replace('_', '-')}",)
-    option = typer.Option(*names, help=text)
-    annotation = Annotated[bool, option] if isinstance(default, bool) else Annotated[str, option]
+def _make_option(name: str, info: "FieldInfo") -> inspect.Parameter:
+    from collector.inventory.filters import Filter
+
+    filters = [one for one in info.metadata if isinstance(one, Filter)]
+    kinds = (info.annotation, *get_args(info.annotation))
+    enumeration = next((one for one in kinds if isinstance(one, type) and issubclass(one, StrEnum)), None)
+    number = next((one for one in kinds if one in (int, float)), None)
+    kind: Any = enumeration or number or (bool if bool in kinds else str)
+    values = [str(one) for one in enumeration] if enumeration else [one for f in filters for one in f.choices]
+    default = info.default if info.default not in ("", None) else None
+    settings: dict[str, Any] = {}
+    sentence = info.description or ""
+    if len(values) > VALUES_SHOWN:
+        settings["metavar"] = name.rpartition("_")[2].upper()
+        sentence = f"{sentence.rstrip('.')}. {'One' if enumeration else 'Such as one'} of {', '.join(values)}."
+    if values and not enumeration:
+        settings["autocompletion"] = lambda: values
+    if name in ("sort", "order") and not info.description:
+        sentence = "What to sort by." if name == "sort" else "Direction of the sort."
+    if name == "limit":
+        settings |= {"min": 1, "max": PAGE_ITEMS_MAX}
+        sentence = "At most this many."
+    flag = name.replace("_", "-")
+    option = typer.Option(
+        *(("--query", "-q") if name == "q" else (f"--{flag}/--no-{flag}",) if kind is bool else (f"--{flag}",)),
+        help=sentence.replace("[", "(").replace("]", ")"),
+        rich_help_panel=PAGE_PANEL if name in LAST_OPTIONS else FILTERS_PANEL,
+        **settings,
+    )
+    annotation = Annotated[kind | None, option] if default is None else Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _write_value(value: Any) -> str:
+    """As a query parameter has it."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _make_flag(name: str, text: str, panel: str = FILTERS_PANEL) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", help=text, rich_help_panel=panel)
     return inspect.Parameter(
-        name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+        name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[bool, option], default=False
     )

@@ -1,9 +1,7 @@
-"""Commands of response: `apidae block|lift|blocks|ladder` stop clients and lift blocks by a collector's sensors.
-
-`apidae erase CONSUMER` erases everything that a running collector keeps of one consumer.
-"""
+"""Commands of response: blocks of clients, what alerts may propose or enforce, and the erasure of a consumer."""
 
 import json
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -29,8 +27,41 @@ ApprovalOption = Annotated[
 ]
 
 
-def register_block(app: typer.Typer) -> None:
-    """Add the commands."""
+class Step(StrEnum):
+    """How far a kind of alert may go."""
+
+    OBSERVE = "observe"
+    ALERT = "alert"
+    PROPOSE = "propose"
+    ENFORCE = "enforce"
+
+
+BlockArgument = Annotated[str, typer.Argument(help="Id of a block, as `apidae get blocks` lists it.")]
+
+
+def register_reading(get: typer.Typer) -> None:
+    """Add what is read."""
+
+    @command(get, "blocks")
+    def blocks(api: Api, is_audit: Annotated[bool, typer.Option("--audit", help="The audit log.")] = False) -> None:
+        """List blocks, the newest first; or who decided what."""
+        if is_audit:
+            api.print_items(api.fetch("blocks/audit")["items"], AUDIT_COLUMNS)
+            return
+        found = api.fetch("blocks")
+        for node in found["nodes"]:
+            if node["reason"]:
+                say(f"Node {node['node']}: {node['reason']}", err=True)
+        api.print_items(found["items"], BLOCK_COLUMNS)
+
+    @command(get, "ladder")
+    def ladder(api: Api) -> None:
+        """List what each kind of alert may do by itself."""
+        api.print_items(api.fetch("ladder")["items"], LADDER_COLUMNS)
+
+
+def register_response(app: typer.Typer, decide: typer.Typer) -> None:
+    """Add what stops clients, and what removes them."""
 
     @command(app, "block", prints=False)
     def block(
@@ -43,7 +74,7 @@ def register_block(app: typer.Typer) -> None:
         cluster: Annotated[
             list[str] | None, typer.Option(help="Where it holds, `-` for hosts outside of any; may be repeated.")
         ] = None,
-        seconds: Annotated[int, typer.Option(help="How long.")] = 3_600,
+        seconds: Annotated[int, typer.Option(min=1, help="How long, in seconds.")] = 3_600,
         reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
         alert: Annotated[str, typer.Option(help="Id of the alert that it answers.")] = "",
         is_preview: Annotated[bool, typer.Option("--preview", help="Only show whom it would have blocked.")] = False,
@@ -71,7 +102,7 @@ def register_block(app: typer.Typer) -> None:
     @command(app, "approve", prints=False)
     def approve(
         api: Api,
-        block_id: Annotated[str, typer.Argument(help="Of a proposed block.")],
+        block_id: BlockArgument,
         approval_token: ApprovalOption = "",
         asked_by: AskedByOption = "",
     ) -> None:
@@ -79,54 +110,47 @@ def register_block(app: typer.Typer) -> None:
         headers = {"apidae-approval": approval_token} if approval_token else {}
         _print_line(api.act(f"blocks/{quote(block_id, safe='')}/approve", {"asked_by": asked_by}, headers))
 
+    @command(app, "reject", prints=False)
+    def reject(api: Api, block_id: BlockArgument, asked_by: AskedByOption = "") -> None:
+        """Reject a proposed block."""
+        _print_line(api.act(f"blocks/{quote(block_id, safe='')}/reject", {"asked_by": asked_by}))
+
     @command(app, "lift", prints=False)
     def lift(
         api: Api,
-        block_id: Annotated[str, typer.Argument(help="Of a live block, or of a proposed one to reject it.")] = "",
+        block_id: Annotated[str, typer.Argument(help="Id of a live block, as `apidae get blocks` lists it.")] = "",
         is_all: Annotated[bool, typer.Option("--all", help="Lift everything that is live.")] = False,
         asked_by: AskedByOption = "",
     ) -> None:
         """End one block, or all."""
         if is_all == bool(block_id):
-            raise fail("Name one block to lift, or give --all; `apidae blocks` lists them.")
+            raise fail("Name one block to lift, or give --all; `apidae get blocks` lists them.")
         if is_all:
             typer.echo(json.dumps(api.act("blocks/lift", {"asked_by": asked_by})))
             return
-        place = f"blocks/{quote(block_id, safe='')}"
-        verb = "reject" if api.fetch(place)["state"] == "proposed" else "lift"
-        _print_line(api.act(f"{place}/{verb}", {"asked_by": asked_by}))
+        _print_line(api.act(f"blocks/{quote(block_id, safe='')}/lift", {"asked_by": asked_by}))
 
-    @command(app, "blocks")
-    def blocks(api: Api, is_audit: Annotated[bool, typer.Option("--audit", help="The audit log.")] = False) -> None:
-        """List blocks, the newest first; or who decided what."""
-        if is_audit:
-            api.print_items(api.fetch("blocks/audit")["items"], AUDIT_COLUMNS)
-            return
-        found = api.fetch("blocks")
-        for node in found["nodes"]:
-            if node["reason"]:
-                say(f"Node {node['node']}: {node['reason']}", err=True)
-        api.print_items(found["items"], BLOCK_COLUMNS)
-
-    @command(app, "ladder")
+    @command(decide, "ladder")
     def ladder(
         api: Api,
-        kind: Annotated[str, typer.Argument(help="A kind of alert; none: list them all.")] = "",
-        step: Annotated[str, typer.Option(help="observe, alert, propose or enforce.")] = "",
-        seconds: Annotated[int, typer.Option(help="How long its blocks last.")] = 3_600,
+        kind: Annotated[str, typer.Argument(help="A kind of alert, as `apidae get ladder` lists it.")],
+        step: Annotated[Step, typer.Argument(help="How far it may go.")],
+        seconds: Annotated[int, typer.Option(min=1, help="How long its blocks last, in seconds.")] = 3_600,
         endpoint: Annotated[
-            list[str] | None, typer.Option(help="Id of one where young clients are stopped too.")
+            list[str] | None, typer.Option(help="Id of one where young clients are stopped too; may be repeated.")
         ] = None,
         asked_by: AskedByOption = "",
     ) -> None:
-        """Show or set what each kind of alert may do by itself."""
-        if not kind:
-            api.print_items(api.fetch("ladder")["items"], LADDER_COLUMNS)
-            return
-        if not step:
-            raise fail(f"Say how far {kind} may go: --step observe, alert, propose or enforce.")
-        rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "asked_by": asked_by}
+        """Choose what a kind of alert may do by itself."""
+        rung: dict[str, Any] = {
+            "step": step.value,
+            "seconds": seconds,
+            "endpoints": endpoint or [],
+            "asked_by": asked_by,
+        }
         api.print_items([api.put(f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS)
+
+    command(app, "erase", prints=False)(erase)
 
 
 def _print_line(block: dict[str, Any]) -> None:
@@ -137,14 +161,9 @@ def _print_line(block: dict[str, Any]) -> None:
 TIMEOUT_SECONDS = 900.0  # Tables are rewritten, and what they held before is waited for.
 
 
-def register_erase(app: typer.Typer) -> None:
-    """Add the command."""
-    command(app, "erase", prints=False)(erase)
-
-
 def erase(
     api: Api,
-    consumer: Annotated[str, typer.Argument(help="kind:value, as in `apidae consumers`.")],
+    consumer: Annotated[str, typer.Argument(help="kind:value, as in `apidae get consumers`.")],
     reason: Annotated[str, typer.Option(help="For the audit log; its name is blanked there.")] = "",
     lifts_blocks: Annotated[bool, typer.Option("--lift-blocks", help="Lift what stops it now.")] = False,
     asked_by: AskedByOption = "",

@@ -1,8 +1,4 @@
-"""Commands on schemas and descriptions of APIs.
-
-`apidae schema|export` show what endpoints look like, and write a service as an OpenAPI or Postman document.
-`apidae specs ..` manage API descriptions and show how endpoints differ from them.
-"""
+"""Commands on schemas and descriptions of APIs: what endpoints look like, export, upload and comparison."""
 
 import json
 from enum import StrEnum
@@ -15,17 +11,18 @@ import typer
 from collector.cli.client import (
     Api,
     AskedByOption,
-    Output,
     SinceOption,
+    add_group,
     command,
     describe_columns,
     say,
 )
-from collector.cli.lists import add_list
-from collector.schemas.json_schema import name_type
 
 PARAMETER_COLUMNS = describe_columns("place name type share/1 required")
 OPERATION_COLUMNS = describe_columns("protocol kind operation=name sampled_calls/1 sampled_errors/2 estimated_calls")
+
+
+SpecArgument = Annotated[str, typer.Argument(help="Name of a description, as `apidae get specs` lists it.")]
 
 
 class Format(StrEnum):
@@ -35,19 +32,18 @@ class Format(StrEnum):
     POSTMAN = "postman"
 
 
-def register_schema(app: typer.Typer) -> None:
+def register_schema(app: typer.Typer, get: typer.Typer) -> None:
     """Add the commands."""
 
-    @command(app, "schema")
+    @command(get, "schema")
     def schema(
         api: Api,
-        endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as `apidae endpoints -o json` has it.")],
+        endpoint: Annotated[str, typer.Argument(help="Id of an endpoint, as `apidae get endpoints` lists it.")],
         since: SinceOption = "24h",
     ) -> None:
         """Show the schema of one endpoint: parameters, fields of bodies, operations."""
         answer = api.fetch(f"endpoints/{quote(endpoint, safe='')}/schema", {"since": since})
-        if api.output is Output.JSON:
-            typer.echo(json.dumps(answer, indent=2))
+        if api.print_document(answer):
             return
         api.print_items(list_fields(answer), PARAMETER_COLUMNS)
         if answer["operations"]:
@@ -57,7 +53,7 @@ def register_schema(app: typer.Typer) -> None:
     def export(
         api: Api,
         form: Annotated[Format, typer.Argument(help="openapi or postman.")],
-        service: Annotated[str, typer.Argument(help="As `apidae services` lists it, or the name of its workload.")],
+        service: Annotated[str, typer.Argument(help="As `apidae get services` lists it, or the name of its workload.")],
         file: Annotated[
             Path | None, typer.Option("--file", "-f", help="Where to write; default standard output.")
         ] = None,
@@ -73,6 +69,8 @@ def register_schema(app: typer.Typer) -> None:
 
 def list_fields(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """Parameters and fields of bodies as rows: place, name, type, share, required."""
+    from collector.schemas.json_schema import name_type
+
     rows = [
         {
             "place": one["place"],
@@ -91,6 +89,8 @@ def list_fields(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _list_body(place: str, schema: dict[str, Any], path: str = "") -> list[dict[str, Any]]:
+    from collector.schemas.json_schema import name_type
+
     rows: list[dict[str, Any]] = []
     if not path:
         rows.append({"place": place, "name": "(body)", "type": name_type(schema), "share": "", "required": ""})
@@ -112,12 +112,9 @@ def _list_body(place: str, schema: dict[str, Any], path: str = "") -> list[dict[
 REPORT_COLUMNS = describe_columns("status method path what endpoint/3")
 
 
-def register_spec(app: typer.Typer) -> None:
-    """Add the commands."""
-    specs = typer.Typer(help="Compare API descriptions (OpenAPI) with the calls that were seen.", no_args_is_help=True)
-    app.add_typer(specs, name="specs")
-
-    add_list(specs, "specs list")
+def register_specs(app: typer.Typer) -> None:
+    """Add the group."""
+    specs = add_group(app, "specs", "Compare API descriptions (OpenAPI) with the calls that were seen.")
 
     @command(specs, "upload", prints=False)
     def upload(
@@ -133,17 +130,16 @@ def register_spec(app: typer.Typer) -> None:
         say(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
 
     @command(specs, "delete", prints=False)
-    def delete(api: Api, name: str) -> None:
+    def delete(api: Api, name: SpecArgument) -> None:
         """Delete a description with all its versions."""
         api.remove(f"specs/{quote(name, safe='')}")
         say(f"{name} is out.")
 
     @command(specs, "report")
-    def report(api: Api, name: str) -> None:
+    def report(api: Api, name: SpecArgument) -> None:
         """Compare a description with what is seen: shadow, zombie, orphan, drift."""
         found = api.fetch(f"specs/{quote(name, safe='')}/report")
-        if api.output is Output.JSON:
-            typer.echo(json.dumps(found, indent=2))
+        if api.print_document(found):
             return
         api.print_items(list_rows(found), REPORT_COLUMNS)
 

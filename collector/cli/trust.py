@@ -27,7 +27,7 @@ DEFAULT_TTL_SECONDS = 3_600
 TTL_SECONDS_LIMIT = 30 * 86_400
 
 
-def register(app: typer.Typer) -> None:
+def register_trust(app: typer.Typer) -> None:
     """Add both groups."""
     enrollment = typer.Typer(
         help="One-time tokens with which plain hosts get their certificates.", no_args_is_help=True

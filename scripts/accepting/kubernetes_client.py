@@ -126,8 +126,7 @@ class Collector:
 
     def run_command(self, command: str) -> Any:
         """`apidae COMMAND` in its container, as NOTES of the chart say; its JSON."""
-        trusted = "for one in authority tls; do f=/etc/apidae/$one/ca.crt; [ -e $f ] && export SSL_CERT_FILE=$f; done"
-        said = self.execute(f"{trusted}; APIDAE_TOKEN=$(cat /etc/apidae/tokens/api-token) apidae {command}")
+        said = self.execute(f"apidae {command}")
         return json.loads(said or "null")
 
     def get(self, path: str, **parameters: Any) -> Any:

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from collector.cli.client import COLUMN_GAP, choose_columns
+from collector.cli.output import COLUMN_GAP, choose_columns
 from scripts.live.inventory import AlertLine, EndpointLine, Snapshot
 
 ALERTS_SHOWN = 3

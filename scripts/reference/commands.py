@@ -29,7 +29,7 @@ def format_commands() -> str:
     lines = [_HEAD]
     for side, listed in SIDES.items():
         lines.append(f"## Commands of the {side}\n")
-        for name in listed.commands:
+        for name in listed.names:
             lines += _format_command(f"apidae {name}", group.commands[name])
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ _HEAD: Final = """# Filters of lists
 `scripts/generate` makes this page from the programs.
 
 - A filter is a query parameter of the route: `GET /api/v1/endpoints?method=GET&tier=confirmed`.
-- It is also an option of the command, as `apidae endpoints --method GET`. The option of `q` is `--query` or `-q`.
+- It is also an option of the command, as `apidae get endpoints --method GET`. The option of `q` is `--query` or `-q`.
 - Several filters hold together. A filter that is absent or empty excludes nothing.
 - How lists are paged and sorted: [the API](api.md#lists).
 """
@@ -48,7 +48,7 @@ def write_filters() -> None:
 
 def _format(path: str, query: type[ListQuery], command: str) -> Iterator[str]:
     yield f"## `{path}`\n"
-    yield f"Command: `apidae {command}`.\n"
+    yield f"Command: `apidae get {command}`.\n"
     yield "| Filter | Meaning | Values |"
     yield "|---|---|---|"
     for name, (info, _) in query.list_filters().items():

@@ -14,14 +14,14 @@ _HEAD: Final = """# Metrics
 - The collector's metrics are at `/metrics` of its API and need the API token.
 - A sensor's metrics are at `/metrics` of `metrics_listen`, without TLS. It is off by default.
 - Counters begin at the start of the process. Some begin again when the installation key changes.
-- `apidae coverage --losses` shows what a sensor lost, with advice ([coverage](../use/coverage.md)).
+- `apidae get coverage --losses` shows what a sensor lost, with advice ([coverage](../use/coverage.md)).
 
 ## Watch at least these
 
 | Metric | If it rises | What to do |
 |---|---|---|
 | `apidae_sensor_state` | 2: the sensor is paused; 3: it stops | Run `apidae resume` if nobody asked for it. |
-| `apidae_sensor_dropped_total` | calls are missing in the inventory | See `apidae coverage --losses`. |
+| `apidae_sensor_dropped_total` | calls are missing in the inventory | See `apidae get coverage --losses`. |
 | `apidae_sensor_gap_seconds_total` | nothing was captured | Replace sensors as the chart does. |
 | `apidae_sensor_failures_total` | a bug costs data | Report the traceback in the sensor's log. |
 | `apidae_sensor_lag_seconds` | rows do not reach the collector | Check the collector's log and disk. |

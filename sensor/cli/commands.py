@@ -180,8 +180,8 @@ DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the sensor's commands."""
+def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
+    """Add the sensor's commands, whatever the words of the command line."""
     app.command(name="sensor", help="See this node's HTTP calls and stream them to a collector.")(run_sensor)
     app.command(name="enroll", help="Get this node's certificate from a collector, with a one-time token.")(enroll)
     app.command(name="preflight", help="Check what works on this node; exits with 0 only if plaintext capture works.")(

@@ -53,12 +53,12 @@ def test_every_command_that_decides_works_without_a_user_name(collector: Running
     assert "is live, not proposed" in run_as_nobody_known(collector, "approve", block["id"], status=1)
     lifted = json.loads(run_as_nobody_known(collector, "lift", block["id"]))
     assert lifted["ended_by"] == DECIDER
-    rung = json.loads(run_as_nobody_known(collector, "ladder", "scanning", "--step", "observe", "--output", "json"))
+    rung = json.loads(run_as_nobody_known(collector, "set", "ladder", "scanning", "observe", "-o", "json"))
     assert rung[0]["set_by"] == DECIDER
     run_as_nobody_known(collector, "erase", "address:203.0.113.7")
     decisions = collector.get("/blocks/audit").json()["items"]
     assert {one["by"] for one in decisions} == {DECIDER} and decisions[0]["action"] == "erased"
-    level = ("sensitivity", "--set", "normal")
+    level = ("set", "sensitivity", "normal")
     run_as_nobody_known(collector, *level)
     assert collector.get("/detection/sensitivity").json()["changed_by"] == DECIDER
 

@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -17,9 +18,7 @@ from collector.alerting.alert import AlertKind, Confidence, Severity
 from collector.alerting.notifiers.templates import list_facts
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
-from collector.cli import client as asking
-from collector.cli import findings as detection
-from collector.cli import lists
+from collector.cli.commands import register
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
 from collector.storage.base import Store
@@ -48,16 +47,15 @@ class Site:
         self.client = make_client(self.office, self.desk)
 
     def run(self, *words: str) -> Result:
-        self.monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(self.client))
+        self.monkeypatch.setattr(httpx, "Client", lambda **_: Held(self.client))
         app = typer.Typer()
-        lists.register_lists(app)
-        detection.register_detection(app)
+        register(app)
         return CliRunner().invoke(app, [*words, "--url", HERE], env={"COLUMNS": "300"})
 
     def list_open(self) -> dict[str, list[str]]:
         """Ids of open alerts by who says so."""
-        listed = json.loads(self.run("alerts", "-o", "json").stdout)
-        filtered = json.loads(self.run("alerts", "--state", "open", "-o", "json").stdout)
+        listed = json.loads(self.run("get", "alerts", "-o", "json").stdout)
+        filtered = json.loads(self.run("get", "alerts", "--state", "open", "-o", "json").stdout)
         return {
             "api": sorted(item["id"] for item in self.ask(state="open")),
             "command": sorted(item["id"] for item in listed if item["state"] == "open"),
@@ -153,7 +151,7 @@ def test_all_agree_that_an_expected_alert_is_not_open_who_said_so_and_that_it_is
         assert 'id="unsilence-a001"' in listed and HOSTILE not in listed
         text = " ".join(re.sub(r"<[^>]+>", "", unescape(listed).replace(HOSTILE, "REASON")).split())
         assert f"expected by {by} now, until it is undone: REASON" in text
-        shown = site.run("alerts", "--state", "silenced").stdout
+        shown = site.run("get", "alerts", "--state", "silenced").stdout
         assert "a001" in shown and "expected" in shown and by in shown
         site.restart()
     undo(site)
@@ -219,10 +217,10 @@ def test_severity_and_confidence_are_two_fields_wherever_an_alert_is_shown(site:
     assert item["severity"] == "medium"
     page = site.client.get("/alerts").text
     assert "Severity medium, confidence low" in page and "Severity high, confidence high" in page
-    header, *lines = site.run("alerts", "-o", "csv").stdout.splitlines()
+    header, *lines = site.run("get", "alerts", "-o", "csv").stdout.splitlines()
     shown = [dict(zip(header.split(","), line.split(","), strict=False)) for line in lines]
     assert {("medium", "low"), ("high", "high")} <= {(one["severity"], one["confidence"]) for one in shown}
-    assert "confidence" in site.run("alerts").stdout.lower()
+    assert "confidence" in site.run("get", "alerts").stdout.lower()
     alert = site.desk.get_alert(item["id"])
     assert alert is not None
     assert {("Severity", "medium"), ("Confidence", "low")} <= set(list_facts(alert))

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from collector.api.services import ApiSettings, Services
-from collector.cli import client as asking
-from collector.cli import lists
+from collector.cli.commands import register
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.convert import convert_bytes
@@ -147,11 +147,11 @@ def test_the_table_marks_them(client: TestClient, monkeypatch: pytest.MonkeyPatc
         def __exit__(self, *_: object) -> None:
             """The fixture closes it."""
 
-    monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held())
+    monkeypatch.setattr(httpx, "Client", lambda **_: Held())
     app = typer.Typer()
-    lists.register_lists(app)
-    lines = CliRunner().invoke(app, ["endpoints", "--token", "t"], env={"COLUMNS": "300"}).stdout.splitlines()
+    register(app)
+    lines = CliRunner().invoke(app, ["get", "endpoints", "--token", "t"], env={"COLUMNS": "300"}).stdout.splitlines()
     (other,) = [line for line in lines if " other " in line]
     (orders,) = [line for line in lines if "shop.example" in line]
-    assert "≈ 31099" in other and "not_read" in lines[0] + lines[1]
-    assert "≈" not in orders and orders.split()[4:9] == ["17", "10", "0", "1", "4"]
+    assert "≈ 31,099" in other and "not_read" in lines[0] + lines[1]
+    assert "≈" not in orders and orders.split()[5:10] == ["17", "10", "0", "1", "4"]

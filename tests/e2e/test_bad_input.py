@@ -97,11 +97,11 @@ def refusing() -> Iterator[str]:
         (["sensor", "--collector", "h:1", "--ring-bytes", "12"], {}, ["ring_bytes is 12", "4096"]),
         (["sensor", "--collector", "h:1", "--trusted-proxy-cidrs", "x"], {}, ["trusted_proxy_cidrs is 'x'", "network"]),
         (["pause", "--run-dir", "/nonexistent"], {}, ["/nonexistent", "No sensor runs here", "apidae sensor"]),
-        (["endpoints", "--url", "http://127.0.0.1:1"], {}, ["http://127.0.0.1:1", "refused", "APIDAE_URL"]),
-        (["endpoints", "--url", "nonsense"], {}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
-        (["endpoints", "--token", "\u00e9"], {}, ["not printable ASCII", "--token"]),
-        (["alerts"], {"APIDAE_URL": "nonsense"}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
-        (["endpoints", "-o", "xml"], {}, ["'xml'", "'table', 'json', 'csv'"]),
+        (["get", "endpoints", "--url", "http://127.0.0.1:1"], {}, ["http://127.0.0.1:1", "refused", "APIDAE_URL"]),
+        (["get", "endpoints", "--url", "nonsense"], {}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
+        (["get", "endpoints", "--token", "\u00e9"], {}, ["not printable ASCII", "--token"]),
+        (["get", "alerts"], {"APIDAE_URL": "nonsense"}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
+        (["get", "endpoints", "-o", "xml"], {}, ["'xml'", "'table', 'wide', 'json', 'yaml', 'csv', 'name'"]),
         (["endpoint"], {}, ["No such command 'endpoint'", "apidae --help"]),
         (["collector", "--config", "/nonexistent.toml"], {}, ["/nonexistent.toml", "--config"]),
     ],
@@ -240,7 +240,9 @@ def test_wrong_token_and_wrong_collector(sensor: list[str], capture_host: None, 
             sentence = refuse(*sensor, "--collector", grpc, *token, first_contact_seconds=30)
             assert f"{grpc} rejects this sensor (UNAUTHENTICATED" in sentence and "--token-file" in sentence
         assert "does not speak gRPC" in refuse(*sensor, "--collector", http)
-        assert "401" in refuse("endpoints", "--url", f"http://{http}", "--token", "wrong")
+        assert "did not accept the API token" in refuse(
+            "get", "endpoints", "--url", f"http://{http}", "--token", "wrong"
+        )
         sentence = refuse("collector", "--data-dir", str(tmp_path / "data"), *FREE)
         assert f"in use by another collector (process {collector.ready['pid']})" in sentence
     finally:

@@ -27,7 +27,7 @@ def run_without(extra: str, *arguments: str) -> subprocess.CompletedProcess[str]
     ("extra", "arguments"),
     [
         ("collector", ("collector", "--data-dir", "/nonexistent")),
-        ("collector", ("endpoints", "-o", "json")),
+        ("collector", ("get", "endpoints", "-o", "json")),
         ("sensor", ("sensor", "--collector", "127.0.0.1:1")),
         ("sensor", ("preflight",)),
     ],
@@ -39,17 +39,17 @@ def test_missing_extra_is_named(extra: str, arguments: tuple[str, ...]) -> None:
     assert f"`apidae {arguments[0]}` needs" in done.stderr and f"pip install 'apidae[{extra}]'" in done.stderr
 
 
-@pytest.mark.parametrize(("extra", "other"), [("collector", "preflight"), ("sensor", "endpoints")])
+@pytest.mark.parametrize(("extra", "other"), [("collector", "preflight"), ("sensor", "get")])
 def test_other_side_works(extra: str, other: str) -> None:
     done = run_without(extra, other, "--help")
     assert done.returncode == 0
-    assert "Needs the" not in done.stdout and "--" in done.stdout
+    assert "Needs the" not in done.stdout and "--help" in done.stdout
 
 
 def test_every_command_of_a_side_is_known() -> None:
     app = build_app()
     registered = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    assert registered == {command for side in SIDES.values() for command in side.commands}
+    assert registered == {command for side in SIDES.values() for command in side.names}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], named: s
     assert named in done.stderr and "--help`" in done.stderr
 
 
-@pytest.mark.parametrize(("command", "other"), [("sensors", "sensor"), ("collector", "sensor"), ("pause", "collector")])
+@pytest.mark.parametrize(("command", "other"), [("get", "sensor"), ("collector", "sensor"), ("pause", "collector")])
 def test_a_command_loads_its_side_only(command: str, other: str) -> None:
     program = (
         "import sys; sys.argv[1:] = [sys.argv[1], '--help']\n"

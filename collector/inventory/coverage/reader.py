@@ -58,7 +58,7 @@ _HEAD_LOST = _Words(
 )
 _LOOKED_AWAY = _Words(
     meaning="A call was under way when the sensor stopped to read its connection.",
-    advice="Nothing to do where it is rare; else see why connections are no longer read (apidae coverage).",
+    advice="Nothing to do where it is rare; else see why connections are no longer read (apidae get coverage).",
 )
 _REQUEST = "request_"  # And what is wrong with it: `request_bad_host`.
 _WORDS: dict[tuple[str, str], _Words] = {

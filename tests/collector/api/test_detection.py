@@ -19,7 +19,7 @@ from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
 from collector.cli import client
-from collector.cli import findings as detection
+from collector.cli.commands import register
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
@@ -144,7 +144,7 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(client.Api, "_exchange", exchange)
     app = typer.Typer()
-    detection.register_detection(app)
+    register(app)
 
     def call(*words: str) -> str:
         done = CliRunner().invoke(app, list(words))
@@ -152,13 +152,13 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
         return done.output
 
     assert "The level is paranoid, chosen by no-auth, asked by eve" in call(
-        "sensitivity", "--set", "paranoid", "--asked-by", "eve"
+        "set", "sensitivity", "paranoid", "--asked-by", "eve"
     )
-    assert "paranoid" in call("sensitivity", "-o", "csv")
-    added = call("known-good", "--add", "tests", "--workload", "ci/*", "--kind", "scanning", "--days", "2", "-o", "csv")
+    assert "paranoid" in call("get", "sensitivity", "-o", "csv")
+    added = call("known-good", "add", "tests", "--workload", "ci/*", "--kind", "scanning", "--days", "2", "-o", "csv")
     identity = added.splitlines()[1].split(",")[0]
-    assert "ci/*" in call("known-good", "-o", "csv")
-    assert f"{identity},False" in call("known-good", "--end", identity, "-o", "csv")
+    assert "ci/*" in call("get", "known-good", "-o", "csv")
+    assert f"{identity},False" in call("known-good", "end", identity, "-o", "csv")
     (alert,) = office.get("alerts")["items"]
     assert "false_alarm" in call("verdict", alert["id"], "false_alarm")
     assert "no verdict" in call("verdict", alert["id"], "none")

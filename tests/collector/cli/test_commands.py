@@ -5,16 +5,16 @@ import io
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from collector.api.services import ApiSettings, Services
-from collector.cli import client as asking
-from collector.cli import client as table
-from collector.cli import findings as evidence
-from collector.cli.lists import LISTS, register_lists
+from collector.cli import output as table
+from collector.cli.commands import register
+from collector.cli.lists import LISTS
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
@@ -65,10 +65,9 @@ class Held:
 
 @pytest.fixture
 def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(client))
+    monkeypatch.setattr(httpx, "Client", lambda **_: Held(client))
     app = typer.Typer()
-    register_lists(app)
-    evidence.register_evidence(app)
+    register(app)
 
     def run(*words: str, token: str = TOKEN) -> Result:
         return CliRunner().invoke(app, [*words, "--token", token], env={"COLUMNS": "220"})
@@ -77,17 +76,17 @@ def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_json_is_what_the_api_says(apidae):
-    items = json.loads(apidae("endpoints", "-q", "order_id", "-o", "json").stdout)
+    items = json.loads(apidae("get", "endpoints", "-q", "order_id", "-o", "json").stdout)
     assert [(item["template"], item["calls"]) for item in items] == [("/orders/{order_id}", 100)]
 
 
 def test_the_evidence_of_an_alert_says_how_it_was_judged_above_its_rows(apidae):
-    shown = apidae("evidence", "a1")
+    shown = apidae("get", "evidence", "a1")
     assert "observed 10.4 calls/s, expected 15.6 calls/min, limit 2.0 calls/s" in shown.stderr
     assert "the same by /api/v1/calls?endpoint=ep0001&consumer=address%3A10.0.0.9&start=" in shown.stderr
-    rows = list(csv.DictReader(io.StringIO(apidae("evidence", "a1", "-o", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(apidae("get", "evidence", "a1", "-o", "csv").stdout)))
     assert [row["calls"] for row in rows] == ["100"]
-    missing = apidae("evidence", "nothing")
+    missing = apidae("get", "evidence", "nothing")
     assert (missing.exit_code, "look it up in /api/v1/alerts" in missing.stderr) == (1, True)
 
 
@@ -103,12 +102,12 @@ def test_a_service_is_named_with_its_namespace():
 
 
 def test_exposure_is_a_command(apidae):
-    found = apidae("exposure", "-o", "json")
+    found = apidae("get", "exposure", "-o", "json")
     assert found.exit_code == 0 and json.loads(found.stdout) == []
 
 
 def test_a_table_shows_hostile_text_without_obeying_it(apidae):
-    result = apidae("endpoints")
+    result = apidae("get", "endpoints")
     assert result.exit_code == 0
     assert "/orders/{order_id}" in result.stdout
     assert "\x1b" not in result.stdout
@@ -117,11 +116,22 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
 
 @pytest.mark.parametrize(
     ("width", "hidden"),
-    [(80, {"consumers", "p95_ms", "2xx", "host"}), (120, {"host", "tier", "last_seen"}), (400, set())],
+    [(80, {"consumers", "p95_ms", "2xx", "host", "service"}), (120, {"host", "tier", "last_seen"}), (400, set())],
 )
 def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
     columns = LISTS["endpoints"].columns
-    cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 5, "1.2", "none"]]
+    cells = [
+        [
+            "e5a0c3f1d2b4a697",
+            "GET",
+            "127.0.0.1:8080",
+            "/users/{user_id}/export",
+            "scripts.demo.users",
+            *["12345"] * 5,
+            "1.2",
+            "none",
+        ]
+    ]
     cells[0] += [
         "5",
         "confirmed",
@@ -142,14 +152,14 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
     head, _, row, *rest = [line for line in printed.getvalue().splitlines() if line.strip()]
     shown = set(head.split())
     assert shown.isdisjoint(hidden)
-    assert {"method", "template", "service", "calls", "credentials"} <= shown
-    assert "/users/{user_id}/export" in row and "scripts.demo.users" in row
+    assert {"id", "method", "template", "calls", "credentials"} <= shown
+    assert "/users/{user_id}/export" in row and "e5a0c3f1d2b4a697" in row
     assert all(name in " ".join(rest) for name in hidden)
     assert max(map(len, printed.getvalue().splitlines())) <= width
 
 
 def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
-    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(LISTS["endpoints"].columns) - 5)]]
+    cells = [["e1", "GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(LISTS["endpoints"].columns) - 6)]]
     printed = io.StringIO()
     Console(file=printed, width=60).print(table.draw_table(LISTS["endpoints"].columns, cells, 60))
     assert printed.getvalue().count("b") >= 90
@@ -157,11 +167,11 @@ def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
 
 
 def test_nothing_found_is_said(apidae):
-    assert "nothing found" in apidae("endpoints", "-q", "no-such-thing").stdout
+    assert "nothing found" in apidae("get", "endpoints", "-q", "no-such-thing").stdout
 
 
 def test_no_cell_of_the_csv_is_a_formula_or_steers_a_terminal(apidae):
-    rows = list(csv.DictReader(io.StringIO(apidae("endpoints", "-o", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(apidae("get", "endpoints", "-o", "csv").stdout)))
     assert {row["host"] for row in rows} == {"shop.example", f"'{HOSTILE}".replace("\x1b", "\ufffd")}
     assert rows[0]["calls"] == "100"
 
@@ -179,42 +189,40 @@ def test_no_cell_of_the_csv_is_a_formula_or_steers_a_terminal(apidae):
     ],
 )
 def test_every_command_answers(apidae, command, column, values):
-    rows = list(csv.DictReader(io.StringIO(apidae(command, "-o", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(apidae("get", command, "-o", "csv").stdout)))
     assert {row[column] for row in rows} == values
 
 
 def test_coverage_by_node_and_what_was_lost(apidae):
-    nodes = list(csv.DictReader(io.StringIO(apidae("coverage", "--nodes", "-o", "csv").stdout)))
+    nodes = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--nodes", "-o", "csv").stdout)))
     assert [row["node"] for row in nodes] == ["(all)", "node-1"]
     assert {round(float(row["read_connections"]), 3) for row in nodes} == {round(102 / 502, 3)}
-    losses = list(csv.DictReader(io.StringIO(apidae("coverage", "--losses", "-o", "csv").stdout)))
+    losses = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--losses", "-o", "csv").stdout)))
     assert {row["reason"] for row in losses} == {"ring_full", "malformed"}
     assert all(row["meaning"] and row["advice"] for row in losses)
 
 
 def test_coverage_lists_what_is_never_read(apidae):
-    rows = list(csv.DictReader(io.StringIO(apidae("coverage", "--blind-spots", "-o", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--blind-spots", "-o", "csv").stdout)))
     assert [row["kind"] for row in rows] == ["http3", "unix", "sockmap", "kernel_tls", "exclusions"]
     assert [row["places"] for row in rows] == ["1", "1", "0", "0", "0"]
     assert all(row["meaning"] for row in rows)
 
 
 def test_coverage_is_filtered(apidae):
-    rows = list(csv.DictReader(io.StringIO(apidae("coverage", "--reading", "unseen", "-o", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--reading", "unseen", "-o", "csv").stdout)))
     assert [(row["service"], row["address"]) for row in rows] == [("php", "/run/php.sock")]
 
 
 @pytest.mark.parametrize(
     ("words", "token", "sentence"),
     [
-        (("endpoints",), "wrong", "401: The API token is wrong; use the one"),
-        (("endpoints", "--sort", "size"), TOKEN, "422: The parameter 'sort' is 'size'; use one of 'calls'"),
-        (("endpoints", "--since", "2h"), TOKEN, "The parameter 'since' is '2h'"),
-        (("alerts", "--state", "shut"), TOKEN, "The parameter 'state' is 'shut'"),
+        (("endpoints",), "wrong", "did not accept the API token; name the file of its token by --token-file"),
+        (("endpoints", "--auth", "pigeon"), TOKEN, "422: The parameter 'auth' is 'pigeon'; use one of"),
     ],
 )
 def test_a_refusal_is_one_sentence(apidae, words, token, sentence):
-    result = apidae(*words, token=token)
+    result = apidae("get", *words, token=token)
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert result.stdout == ""
@@ -225,14 +233,22 @@ def test_a_refusal_is_one_sentence(apidae, words, token, sentence):
     [
         ("http://127.0.0.1:1", "", "The collector at http://127.0.0.1:1 cannot be reached"),
         ("nonsense", "", "The URL is 'nonsense'; it must begin with http:// or https://; set --url or APIDAE_URL."),
-        ("http://127.0.0.1:1", "geh\u00e9im", "The API token is not printable ASCII; correct --token or APIDAE_TOKEN."),
-        ("http://127.0.0.1:1", "geheim\nx", "The API token is not printable ASCII; correct --token or APIDAE_TOKEN."),
+        (
+            "http://127.0.0.1:1",
+            "geh\u00e9im",
+            "The API token is not printable ASCII; correct --token-file or APIDAE_TOKEN.",
+        ),
+        (
+            "http://127.0.0.1:1",
+            "geheim\nx",
+            "The API token is not printable ASCII; correct --token-file or APIDAE_TOKEN.",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
     app = typer.Typer()
-    register_lists(app)
-    result = CliRunner().invoke(app, ["endpoints", "--url", url, "--token", token])
+    register(app)
+    result = CliRunner().invoke(app, ["get", "endpoints", "--url", url, "--token", token])
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert "geh" not in result.stderr
@@ -240,7 +256,7 @@ def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
 
 
 def test_notifiers_are_listed_and_an_unknown_one_is_told_in_a_sentence(apidae):
-    assert json.loads(apidae("notifiers", "-o", "json").stdout) == []
-    failed = apidae("notifiers", "--test", "pager")
+    assert json.loads(apidae("get", "notifiers", "-o", "json").stdout) == []
+    failed = apidae("notifiers", "test", "pager")
     assert (failed.exit_code, "There is no notifier" in failed.output) == (1, True)
-    assert json.loads(apidae("incidents", "-o", "json").stdout) == []
+    assert json.loads(apidae("get", "incidents", "-o", "json").stdout) == []
