@@ -7,13 +7,15 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Unpack
 
 from collector.alerting.alert import (
+    NOWHERE,
     Alert,
     AlertKind,
     AlertState,
+    Place,
     Report,
     Severity,
     Signal,
@@ -53,10 +55,11 @@ class AlertService:
         expect: Callable[[Alert], None],
         detection: Detection,
         name_holder: Callable[[Report], Report] = lambda report: report,
+        find_place: Callable[[str, Sequence[int]], Place] = lambda endpoint_id, route_ids: NOWHERE,
     ) -> None:
-        """`name_holder` says who held an address that a report accuses; `detection` filters what detectors report;
-        `notify` queues an alert for the notifiers; `expect` gives it to the detectors. None of these blocks for long.
-        `clock`: unix seconds."""
+        """`name_holder` says who held an address that a report accuses; `find_place` where an endpoint is served.
+        `detection` filters what detectors report; `notify` queues an alert for the notifiers; `expect` gives it to the
+        detectors. None of these blocks for long. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
@@ -64,6 +67,7 @@ class AlertService:
         self._expect = expect
         self._detection = detection
         self._name_holder = name_holder
+        self._find_place = find_place
         self._lock = threading.RLock()
         self._silences = Silences()
         self._silenced_at = 0.0  # The last decision: the store keeps the newest, also where the clock stands still.
@@ -89,13 +93,22 @@ class AlertService:
 
     def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
-        self.take_found([report_signal(signal) for signal in signals])
+        self.take_found(
+            [report_signal(signal, self._find_place(signal.endpoint_id, signal.route_ids)) for signal in signals]
+        )
 
     def take_found(self, reports: Sequence[Report]) -> None:
         """The same of what was found elsewhere than in the detectors' process."""
+        placed = [self._place(report) for report in reports]
         with self._lock:
-            filtered = self._detection.filter_reports(list(reports), self._lifecycle.is_open)
+            filtered = self._detection.filter_reports(placed, self._lifecycle.is_open)
         self.take_reports([self._name_holder(one.report) for one in filtered if one.outcome is ReportOutcome.SENT])
+
+    def _place(self, report: Report) -> Report:
+        """With where its endpoint is served, unless it says so."""
+        if report.service or not report.endpoint_id:
+            return report
+        return replace(report, **asdict(self._find_place(report.endpoint_id, report.route_ids)))
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""

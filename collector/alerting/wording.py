@@ -3,11 +3,12 @@
 The reader has not read how the detectors work. There are words for volume, for abuse, and for errors and latency.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from collector.alerting.alert import (
+    NOWHERE,
     AbuseSignal,
     AlertKind,
     AlertSignal,
@@ -16,6 +17,7 @@ from collector.alerting.alert import (
     Direction,
     HealthMeasure,
     HealthSignal,
+    Place,
     Report,
     Severity,
     Signal,
@@ -54,6 +56,14 @@ _ABUSE_BASES: Final = {
     Basis.HISTORY: "what it did on past days",
     Basis.SEASON: "what it did on past days",
 }
+# Of a caller that calls more: more than what.
+_MORE: Final = {
+    Basis.PRIOR: "more than a caller that nobody knows may",
+    Basis.PEERS: "far more than its other callers do",
+    Basis.ENDPOINT: "more than all its callers together did before",
+    Basis.HISTORY: "far more than it did before",
+    Basis.SEASON: "far more than usual at this time of day",
+}
 _FAILURES: Final = {
     HealthMeasure.SERVER_ERRORS: "server errors (5xx, or the RPC's)",
     HealthMeasure.CLIENT_ERRORS: "client errors (4xx but 401, 403, 404, 405, 410 and 429, of several callers)",
@@ -66,20 +76,28 @@ _HEALTH_ADVICE: Final = {
 _NOTICE: Final = " Confidence is low: the baseline is not known yet. It accuses nobody."
 
 
-def report_signal(signal: Signal) -> Report:
-    """A detector's signal as a report."""
+def report_signal(signal: Signal, place: Place = NOWHERE) -> Report:
+    """A detector's signal as a report; `place` is where its endpoint is served."""
     match signal:
         case AbuseSignal():
-            report = _report_abuse(signal)
+            report = _report_abuse(signal, place)
         case HealthSignal():
-            report = _report_health(signal)
+            report = _report_health(signal, place)
         case AlertSignal():
-            report = _report_volume(signal)
+            report = _report_volume(signal, place)
+    report = replace(report, **asdict(place))
     if len(report.nodes) != 1 or not report.other_nodes:
         return report
     others = ", ".join(report.other_nodes)
     alone = f" Only the sensor of {report.nodes[0]} saw it, though {others} saw calls of the service too."
     return replace(report, why=report.why + alone)
+
+
+def name_endpoint(label: str, place: Place) -> str:
+    """`GET shop.example/orders/{id} of shop/orders:8080`, as far as it is known."""
+    method, _, path = label.partition(" ")
+    named = f"{method} {place.host}{path}" if path else label
+    return f"{named} of {place.service}" if place.service else named
 
 
 def name_holder(report: Report, label: str, held_by: str) -> Report:
@@ -127,7 +145,7 @@ def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
 # Volume
 
 
-def _report_volume(signal: AlertSignal) -> Report:
+def _report_volume(signal: AlertSignal, place: Place) -> Report:
     is_above = signal.direction is Direction.ABOVE
     # By the installation's threshold. A scrape is sent at every level and in spite of the budget, a notice never at
     # `quiet`: in the first hour whoever is busy looks like one. So does a script that runs for seconds, which only
@@ -141,8 +159,8 @@ def _report_volume(signal: AlertSignal) -> Report:
         **_copy(signal),
         severity=grade_signal(signal),
         is_sure=is_sure,
-        title=_title_volume(signal),
-        why=_explain_volume(signal),
+        title=_title_volume(signal, place),
+        why=_explain_volume(signal, place),
         advice=_advise_volume(signal),
         calm_seconds=calm_after_window(signal.window_seconds),
         window_start=signal.window_start,
@@ -189,21 +207,26 @@ def is_scrape(calls: float, novel_objects: float) -> bool:
     return novel_objects >= max(NOVEL_OBJECTS_HIGH, NOVEL_SHARE_HIGH * calls)
 
 
-def _name_place(signal: AlertSignal) -> str:
-    """What it is about where no consumer is named."""
-    return (signal.service or "one service") if signal.kind is AlertKind.VOLUME_SERVICE else signal.endpoint_label
+def _name_target(signal: AlertSignal, place: Place) -> str:
+    """What is called."""
+    if signal.kind is AlertKind.VOLUME_SERVICE:
+        return place.service or signal.service or "one service"
+    return name_endpoint(signal.endpoint_label, place) if signal.endpoint_label else "the API"
 
 
-def _title_volume(signal: AlertSignal) -> str:
+def _title_volume(signal: AlertSignal, place: Place) -> str:
+    """Without figures of the window, which goes on; those are in the explanation."""
+    target, is_above = _name_target(signal, place), signal.direction is Direction.ABOVE
     if not signal.consumer:
-        change = "more" if signal.direction is Direction.ABOVE else "less"
-        return f"{_name_place(signal)} is called far {change} than usual"
-    where = signal.endpoint_label or "the API"
-    if signal.direction is Direction.BELOW:
-        return f"{signal.consumer} calls {where} far less than usual"
-    if signal.seconds < RATE_SECONDS_MIN:
-        return f"{signal.consumer} calls {where} {signal.calls:,} times in {signal.seconds} s"
-    return f"{signal.consumer} calls {where} {word_rate(signal.observed_rate)}"
+        return f"{target} is called far {'more' if is_above else 'less'} than usual"
+    if not is_above:
+        return f"{signal.consumer} calls {target} far less than usual"
+    if not is_scrape(signal.calls, signal.novel_objects):
+        return f"{signal.consumer} calls {target} {_MORE[signal.basis]}"
+    order = " in order" if signal.walk else ""
+    if _reads_records(signal) or not signal.endpoint_label:
+        return f"{signal.consumer} reads one object after the other{order} at {target}"
+    return f"{signal.consumer} goes through one object after the other{order} at {target}"
 
 
 def _advise_volume(signal: AlertSignal) -> str:
@@ -216,9 +239,9 @@ def _advise_volume(signal: AlertSignal) -> str:
     return "See which consumers call it more, and whether a release explains it."
 
 
-def _explain_volume(signal: AlertSignal) -> str:
+def _explain_volume(signal: AlertSignal, place: Place) -> str:
     """Observed, expected, why, the window, the loss."""
-    who, verb = (signal.consumer, "made") if signal.consumer else (_name_place(signal), "had")
+    who, verb = (signal.consumer, "made") if signal.consumer else (_name_target(signal, place), "had")
     if signal.endpoints:
         who += f" ({signal.endpoints} endpoints together)"
     window = f"the {format_span(signal.window_seconds)} from {format_time(signal.window_start)}"
@@ -250,10 +273,13 @@ def _compare(signal: AlertSignal) -> str:
 # Abuse
 
 
-def _report_abuse(signal: AbuseSignal) -> Report:
+def _report_abuse(signal: AbuseSignal, place: Place) -> Report:
     """Without rates, which are of calls: what was counted is in the words."""
-    row, where = signal.kind.row, signal.endpoint_label or "the API"
+    row = signal.kind.row
+    where = name_endpoint(signal.endpoint_label, place) if signal.endpoint_label else "the API"
     title = row.title.format(count=_name_count(signal), where=where, detail=signal.detail)
+    if signal.walk:
+        title += ", in order"
     return Report(
         **_copy(signal),
         severity=_grade_abuse(signal),
@@ -317,12 +343,14 @@ def _explain_abuse(signal: AbuseSignal) -> str:
 # Errors and latency
 
 
-def _report_health(signal: HealthSignal) -> Report:
+def _report_health(signal: HealthSignal, place: Place) -> Report:
     """Without rates, which are of calls, and of no consumer."""
     is_latency, is_many = signal.measure is HealthMeasure.LATENCY, signal.endpoints > 1
     is_medium = signal.observed >= (_RISE_MEDIUM * signal.expected if is_latency else _SHARE_MEDIUM)
-    service = signal.service or "one service"
-    where = f"{signal.endpoints} endpoints of {service}" if is_many else f"{signal.endpoint_label} of {service}"
+    place = replace(place, service=place.service or signal.service or "one service")
+    where = (
+        f"{signal.endpoints} endpoints of {place.service}" if is_many else name_endpoint(signal.endpoint_label, place)
+    )
     change = f"take{'' if is_many else 's'} far longer" if is_latency else f"fail{'' if is_many else 's'} far more"
     return Report(
         **_copy(signal),

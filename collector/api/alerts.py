@@ -27,6 +27,7 @@ from collector.api.parameters import (
 from collector.api.problem import Problem, show
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.query import Cursor
+from collector.schemas.service import SchemaInventory
 
 
 class SilenceModel(Model):
@@ -179,7 +180,9 @@ class IncidentDetailModel(Model):
     timeline: tuple[IncidentEntryModel, ...] = Field(description="Oldest first.")
 
 
-def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
+def build_alert_routes(
+    *, alerts: AlertService, evidence: EvidenceReader, schemas: SchemaInventory, clock: Callable[[], float]
+) -> APIRouter:
     """Routes that read and answer alerts."""
     router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -201,11 +204,14 @@ def build_alert_routes(*, alerts: AlertService, evidence: EvidenceReader, clock:
 
     @router.get("/{alert_id}/evidence", summary="Show the rows behind an alert")
     def get_evidence(alert_id: str, parameters: Annotated[EvidenceParameters, Query()]) -> EvidenceModel:
-        """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
-        ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
+        """Why it was raised: observed against expected over time, what the calls were answered, which objects they
+        took, which kinds of data they held, and by which software and addresses they came.
+
+        Below are the calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it
+        opened to ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
         alert = require_alert(alerts.get_alert(alert_id), alert_id)
         found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
-        return view_evidence(alert_id, found)
+        return view_evidence(alert_id, found, lambda: schemas.read(alert.endpoint_id))
 
     @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
     def acknowledge_alert(alert_id: str, body: ActionBody) -> AlertModel:

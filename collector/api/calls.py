@@ -1,5 +1,6 @@
 """/calls: calls by minute or hour of one endpoint, one caller, or both, and the evidence of an alert."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,9 +12,13 @@ from collector.api.base_model import Model, ObjectsModel, Ratio, Time, with_figu
 from collector.api.parameters import CallParameters
 from collector.api.problem import Problem, show
 from collector.core.rates import compute_rate
+from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, Resolution
 from collector.inventory.evidence.cohort import Crowd, TraitKind, describe_trait
 from collector.inventory.evidence.evidence import AlertEvidence
+from collector.inventory.evidence.explanation import ExpectedFrom, Explanation
+from collector.schemas.kinds import find_fields
+from collector.schemas.service import NOTHING_KNOWN, EndpointSchema
 from collector.storage.columns import UsedBy
 
 
@@ -74,6 +79,66 @@ class CrowdModel(Model):
     traits: tuple[TraitModel, ...] = Field(description="What is shared now and was not before, the most shared first.")
 
 
+class AlertPointModel(Model):
+    """One step of the series."""
+
+    start: Time
+    calls: int
+    observed: float | None = Field(description="In the unit of the series; null: no call says it.")
+    expected: float | None
+    limit: float | None
+
+
+class AlertSeriesModel(Model):
+    """Observed against expected, from an hour before the alert to ten minutes after what was seen last."""
+
+    unit: str
+    step_seconds: int
+    expected_from: ExpectedFrom = Field(
+        description="`detector`: the expected value that the alert keeps; `day_before`: the same subject a day earlier."
+    )
+    points: tuple[AlertPointModel, ...]
+
+
+class TouchedObjectsModel(Model):
+    """Which objects the calls of the window took."""
+
+    objects: int
+    is_estimate: bool
+    numeric_calls: int = Field(description="To objects that numbers name.")
+    steps: int = Field(description="Of these, to the number right after or before the caller's last one.")
+    is_in_order: bool
+    named: int = Field(description="Distinct objects of the caller in rows of minutes, which name 256 each.")
+    known_before: int = Field(description="Of these, taken by the caller in the hour before.")
+    of_others: int = Field(description="Of these, taken by others alone in the hour before and since.")
+    sentence: str
+
+
+class FoundDataModel(Model):
+    """A kind of sensitive data in sampled calls."""
+
+    kind: str
+    data_class: DataClass
+    side: BodySide
+    calls: int = Field(description="Sampled calls that held it there.")
+    share: Ratio = Field(description="Of the calls whose place was read.")
+    fields: tuple[str, ...] = Field(
+        description="Of the endpoint's bodies, where name or format says so; no value leaves a node."
+    )
+
+
+class ExplanationModel(Model):
+    """Why the alert was raised. Calls of the window by value, the ten most frequent."""
+
+    series: AlertSeriesModel
+    statuses: dict[str, int] = Field(description="What the calls were answered: `2xx`, `4xx`, `aborted`, `not read`.")
+    objects: TouchedObjectsModel | None = Field(description="null where no call named an object.")
+    softwares: dict[str, int]
+    addresses: dict[str, int]
+    workloads: dict[str, int]
+    data: tuple[FoundDataModel, ...] = Field(description="Most found first; of a day where data is what it is about.")
+
+
 class EvidenceModel(Model):
     """The rows behind one alert."""
 
@@ -94,6 +159,7 @@ class EvidenceModel(Model):
     crowd: CrowdModel | None = Field(
         description="On the first page, where an endpoint alone is named and rows are of minutes."
     )
+    explanation: ExplanationModel | None = Field(description="On the first page, where the alert is about calls.")
     items: tuple[CallSumsModel, ...] = Field(description="Rows with calls, oldest first.")
     next_cursor: str | None
 
@@ -109,8 +175,10 @@ def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
     )
 
 
-def view_evidence(alert_id: str, evidence: AlertEvidence) -> EvidenceModel:
-    """One page of it."""
+def view_evidence(
+    alert_id: str, evidence: AlertEvidence, read_schema: Callable[[], EndpointSchema] = lambda: NOTHING_KNOWN
+) -> EvidenceModel:
+    """One page of it; the schema of its endpoint is read where data was found."""
     question, page, window = evidence.question, evidence.page, evidence.window
     rate = compute_rate(window.calls, evidence.window_seconds) if window is not None and evidence.is_aligned else None
     return EvidenceModel(
@@ -127,8 +195,24 @@ def view_evidence(alert_id: str, evidence: AlertEvidence) -> EvidenceModel:
         is_aligned=evidence.is_aligned,
         notes=evidence.notes,
         crowd=_view_crowd(evidence.crowd) if evidence.crowd is not None else None,
+        explanation=_view_explanation(evidence.explanation, read_schema) if evidence.explanation is not None else None,
         items=tuple(CallSumsModel.model_validate(item) for item in page.items) if page is not None else (),
         next_cursor=(page.next_cursor or None) if page is not None else None,
+    )
+
+
+def _view_explanation(explanation: Explanation, read_schema: Callable[[], EndpointSchema]) -> ExplanationModel:
+    found = explanation.bodies.data if explanation.bodies is not None else ()
+    fields = find_fields(read_schema(), [one.kind for one in found]) if found else {}
+    objects = explanation.objects
+    return ExplanationModel(
+        series=AlertSeriesModel.model_validate(explanation.series),
+        statuses=dict(explanation.statuses),
+        objects=TouchedObjectsModel(**asdict(objects), sentence=objects.describe()) if objects is not None else None,
+        softwares=dict(explanation.softwares),
+        addresses=dict(explanation.addresses),
+        workloads=dict(explanation.workloads),
+        data=tuple(FoundDataModel(**asdict(one), fields=fields.get(one.kind, ())) for one in found),
     )
 
 

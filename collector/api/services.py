@@ -20,6 +20,7 @@ from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.evidence.calls import CallInventory
 from collector.inventory.evidence.evidence import EvidenceReader
+from collector.inventory.evidence.explanation import ExplanationReader
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.editor import TemplateEditor
@@ -91,7 +92,8 @@ class Services:
         self.consumers = ConsumerInventory(reader=self.store, who=who)
         self.traffic = TrafficInventory(reader=self.store, who=who)
         self.calls = CallInventory(reader=self.store, who=who)
-        self.evidence = EvidenceReader(calls=self.calls, clock=self.clock)
+        explanations = ExplanationReader(reader=self.store, calls=self.calls)
+        self.evidence = EvidenceReader(calls=self.calls, explanations=explanations, clock=self.clock)
         self.sensors = SensorInventory(reader=self.store, clock=self.clock)
         self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
         self.exposures = ExposureInventory(reader=self.store)

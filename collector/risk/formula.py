@@ -16,10 +16,12 @@ from typing import Final
 
 import msgspec
 
-from collector.alerting.alert import AlertKind, Report, Severity
+from collector.alerting.alert import AlertKind, Place, Report, Severity
+from collector.alerting.wording import name_endpoint
 from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.spec_status import SpecStatus
+from collector.inventory.naming import name_service
 from collector.risk.finding import Circumstances, Finding, FindingState, Weights
 from collector.risk.finding import Severity as RuleSeverity
 
@@ -211,10 +213,12 @@ def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], we
     """Reports of one endpoint: at most one. An accepted finding alarms nobody."""
     is_open = [one for one in findings if one.rule == _OPEN_DATA and one.state is FindingState.OPEN]
     gravest = [one for one in findings if risk.findings and one.id == risk.findings[0]]
-    label = f"{seen.endpoint.method} {seen.endpoint.template}"
+    service = seen.endpoint.service
+    place = Place(service=name_service(service), namespace=service.namespace, host=seen.endpoint.host)
+    label = name_endpoint(f"{seen.endpoint.method} {seen.endpoint.template}", place)
     if is_open and is_open[0].severity is RuleSeverity.CRITICAL:
         finding, kind, severity = is_open[0], AlertKind.UNAUTHENTICATED_SENSITIVE_DATA, Severity.HIGH
-        title = f"{label} gives personal data to anybody"
+        title = f"{label} returns personal data to anybody, without credentials"
         why = f"{finding.why} Its risk is {risk.score} of 100."
     elif gravest and risk.level in _ALARMING:  # What a person accepted leaves no finding to act on.
         finding, kind = gravest[0], AlertKind.RISK_SCORE
@@ -236,6 +240,9 @@ def find_alarms(seen: Circumstances, risk: Risk, findings: Sequence[Finding], we
             window_start=seen.now,
             window_end=seen.now,
             endpoint_id=seen.endpoint.id,
+            service=place.service,
+            namespace=place.namespace,
+            host=place.host,
             score=risk.score / 100,
             calls=seen.endpoint.calls,
             risk=finding.owasp,

@@ -169,7 +169,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_call_routes(calls=services.calls)
     yield build_traffic_routes(traffic=services.traffic, clock=clock)
     yield build_consumer_routes(consumers=services.consumers, clock=clock)
-    yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, clock=clock)
+    yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, schemas=services.schemas, clock=clock)
     yield build_incident_routes(alerts=services.alerts)
     if services.detection is not None:
         detection, verdicts = services.detection

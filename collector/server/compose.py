@@ -42,6 +42,7 @@ from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.query import Versions
@@ -299,6 +300,7 @@ class Collector:
             clock=self._clock,
             notify=self._answer,
             name_holder=self._name_holder,
+            find_place=Places(self.store).find,
             expect=lambda alert: self.detectors.expect(alert),
         )
         self.detectors = DetectorProcess(

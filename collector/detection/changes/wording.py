@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from collector.alerting.alert import AlertKind, Report, Severity
+from collector.alerting.alert import AlertKind, Place, Report, Severity
 from collector.alerting.lifecycle import CHANGE_SECONDS
+from collector.alerting.wording import name_endpoint
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.rules import INSIDE, SESSIONS, STABLE_SECONDS, Fact, SeenEndpoint
 
@@ -41,9 +42,10 @@ def report_data(facts: Sequence[Fact], now: float) -> Report:
     """Classes of data that endpoints of one service began to return."""
     names = [f"{fact.detail} data at {fact.label}" for fact in facts[:NAMED_MAX]]
     count, endpoints = len(facts), len({fact.subject for fact in facts})
-    title = f"{facts[0].label} returns {facts[0].detail} data, which is new"
+    where = name_endpoint(facts[0].label, Place(service=_name(facts[0].scope)))
+    title = f"{where} returns {facts[0].detail} data, which is new"
     if count > 1:
-        who = f"{endpoints:,} endpoints return" if endpoints > 1 else f"{facts[0].label} returns"
+        who = f"{endpoints:,} endpoints of {_name(facts[0].scope)} return" if endpoints > 1 else f"{where} returns"
         title = f"{who} data of new classes, such as {names[0]}"
     why = (
         f"Responses of {_name(facts[0].scope)} hold it from {_day(min(fact.first_seen for fact in facts))} on, where "
@@ -95,7 +97,7 @@ def report_consumer(fact: Fact, seen: SeenEndpoint, known_count: int, now: float
         AlertKind.NEW_CONSUMER,
         [fact],
         now,
-        title=f"{who} reads {seen.label} for the first time",
+        title=f"{who} reads {_name_endpoint(seen)} for the first time",
         why=why,
         severity=Severity.MEDIUM,
         endpoint_id=seen.id,
@@ -109,7 +111,7 @@ def report_login(seen: SeenEndpoint, now: float) -> Report:
     return Report(
         kind=AlertKind.MISSING_AUTHENTICATION,
         severity=Severity.HIGH,
-        title=f"{seen.label} answers without credentials, which it had asked for",
+        title=f"{_name_endpoint(seen)} answers without credentials, which it had asked for",
         why=f"{seen.login_gone.why} Expected were credentials on nearly all (OWASP {seen.login_gone.owasp}).",
         calm_seconds=CHANGE_SECONDS,
         window_start=seen.login_gone.changed_at,
@@ -156,6 +158,10 @@ def _list(facts: Sequence[Fact]) -> list[str]:
 def _sentence(names: Sequence[str], count: int) -> str:
     more = f", and {count - len(names):,} more" if count > len(names) else ""
     return f"New: {', '.join(names)}{more}."
+
+
+def _name_endpoint(seen: SeenEndpoint) -> str:
+    return name_endpoint(seen.label, Place(service=seen.service, host=seen.host))
 
 
 def _name(scope: str) -> str:

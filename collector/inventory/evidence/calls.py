@@ -201,7 +201,7 @@ class CallInventory:
         after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
         if after is not None and not question.start <= float(after.value) < question.end:
             raise CursorError("it is of another time")
-        where, parameters = self._find(question)
+        where, parameters = self.find_rows(question)
         first = question.start if after is None else int(after.value) + question.resolution.seconds
         rows = self._select(replace(question, start=max(first, question.start)), where, parameters, question.limit + 1)
         shown = rows[: question.limit]
@@ -211,19 +211,19 @@ class CallInventory:
         return CallPage(items=tuple(shown), total=self._sum(question, where, parameters), next_cursor=next_cursor)
 
     def sum_calls(self, question: CallQuestion) -> CallSums:
-        return self._sum(question, *self._find(question))
+        return self._sum(question, *self.find_rows(question))
 
     def compare_callers(self, question: CallQuestion, split: int) -> Crowd:
         """Who called from `split` (unix seconds) to the question's end, against its start to `split`; by minutes."""
-        where, parameters = self._find(question)
+        where, parameters = self.find_rows(question)
         asked = {**parameters, "start": question.start, "end": question.end, "split": split}
         return read_crowd(self._reader, self._who, where, asked)
 
     def read_answers(self, question: CallQuestion) -> AnswerComparison:
         """What the question's caller was answered, against others at the same routes."""
-        where, parameters = self._find(replace(question, consumer=None, address=""))
-        own, named = self._find_caller(question)
-        return read_answers(self._reader, _span(question), where, " AND ".join(own), {**parameters, **named})
+        where, parameters = self.find_rows(replace(question, consumer=None, address=""))
+        own, named = self.find_caller(question)
+        return read_answers(self._reader, _span(question), where, own, {**parameters, **named})
 
     def was_dropped(self, question: CallQuestion) -> bool:
         """Whether the disk cap dropped rows of this time."""
@@ -231,19 +231,20 @@ class CallInventory:
         asked = {"table": table, "seconds": seconds, "start": question.start, "end": question.end}
         return any(int(row["dropped"]) for row in select(self._reader, _EVICTED, asked))
 
-    def _find(self, question: CallQuestion) -> tuple[str, dict[str, Any]]:
-        """The conditions on rows and their parameters."""
+    def find_rows(self, question: CallQuestion) -> tuple[str, dict[str, Any]]:
+        """The conditions on rows `r` and their parameters, but for `start` and `end`."""
         conditions = [IN_SPAN, f"r.role = {ROLE_SERVER}", f"r.hop != {HOP_PROXY}"]
         parameters: dict[str, Any] = {}
         if question.endpoint_id:
             conditions.append("r.route_id IN {routes:Array(UInt64)}")
             find = find_service_route_ids if question.whole_service else find_route_ids
             parameters["routes"] = find(self._reader, question.endpoint_id)
-        own, named = self._find_caller(question)
-        return " AND ".join([*conditions, *own]), {**parameters, **named}
+        own, named = self.find_caller(question)
+        return " AND ".join([*conditions, own]), {**parameters, **named}
 
-    def _find_caller(self, question: CallQuestion) -> tuple[list[str], dict[str, Any]]:
-        conditions: list[str] = []
+    def find_caller(self, question: CallQuestion) -> tuple[str, dict[str, Any]]:
+        """The condition on rows `r` of who called, and its parameters."""
+        conditions = ["true"]
         parameters: dict[str, Any] = {}
         if question.consumer is not None:
             name = question.consumer
@@ -255,7 +256,7 @@ class CallInventory:
         if question.software:
             conditions.append("r.client_software = {software:String}")
             parameters["software"] = question.software
-        return conditions, parameters
+        return " AND ".join(conditions), parameters
 
     def _select(self, question: CallQuestion, where: str, parameters: Mapping[str, Any], limit: int) -> list[CallSums]:
         span = _span(question)

@@ -16,6 +16,7 @@ from collector.inventory.consumers.consumer import ConsumerError, ConsumerName, 
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
 from collector.inventory.evidence.cohort import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
 from collector.inventory.evidence.cohort import Crowd
+from collector.inventory.evidence.explanation import Explanation, ExplanationReader
 
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
@@ -37,11 +38,13 @@ class AlertEvidence:
     notes: tuple[str, ...] = ()  # Sentences on how far the rows go.
     # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
     crowd: Crowd | None = None
+    explanation: Explanation | None = None  # On the first page.
 
 
 class EvidenceReader:
-    def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
+    def __init__(self, *, calls: CallInventory, explanations: ExplanationReader, clock: Callable[[], float]) -> None:
         self._calls = calls
+        self._explanations = explanations
         self._clock = clock
 
     def read(self, alert: Alert, *, limit: int, cursor: str = "") -> AlertEvidence:
@@ -72,6 +75,7 @@ class EvidenceReader:
             is_aligned=is_aligned,
             notes=notes,
             crowd=self._find_crowd(question, window),
+            explanation=None if cursor else self._explanations.read(alert, question, window, self._clock()),
         )
 
     def _choose_rows(self, question: CallQuestion) -> CallQuestion:

@@ -296,3 +296,17 @@ def test_the_page_of_an_alert_shows_its_rows_and_runs_nothing(client: TestClient
     assert HOSTILE not in sensor and "about no calls" in sensor
     assert client.get("/alerts/nothing").status_code == 404
     assert 'href="/alerts/pair"' in client.get("/").text
+
+
+def test_an_alert_says_what_was_expected_what_was_answered_and_which_objects(client: TestClient) -> None:
+    found = read(client, "pair")["explanation"]
+    series = found["series"]
+    assert (series["unit"], series["step_seconds"], series["expected_from"]) == ("calls a second", 60, "detector")
+    assert {(point["expected"], point["limit"]) for point in series["points"]} == {(0.26, 2.0)}
+    assert sum(point["calls"] for point in series["points"]) == sum(
+        row["calls"] for row in read(client, "pair")["items"]
+    )
+    assert sum(found["statuses"].values()) == read(client, "pair")["window"]["calls"]
+    assert found["addresses"] and read(client, "sensor")["explanation"] is None
+    failing = read(client, "errors")["explanation"]["series"]
+    assert failing["unit"] == "share of calls that failed" and {point["limit"] for point in failing["points"]} == {0.1}
