@@ -103,8 +103,8 @@ def build_consumer_routes(*, consumers: ConsumerInventory, clock: Callable[[], f
         if detail is None:
             raise Problem(
                 404,
-                f"No call by a consumer {show(consumer_id)} in the last {parameters.since}; "
-                "look it up in /api/v1/consumers or ask with a longer since.",
+                f"No call by a consumer {show(consumer_id)} {parameters.word_span()}; "
+                "look it up in /api/v1/consumers or ask for a longer span.",
             )
         return view_consumer_detail(detail)
 

@@ -15,7 +15,7 @@ from collector.api.base_model import Model
 from collector.core.budget import OverTimeError, StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.consumers.consumer import ConsumerError
-from collector.inventory.query import CursorError
+from collector.inventory.query import CursorError, SpanError
 from collector.inventory.templates.mapping import EditError
 from collector.storage.base import RefusedStatementError, StoreError
 
@@ -45,7 +45,11 @@ TITLES: dict[int, str] = {
 }
 
 # Errors of the product whose message is for the client.
-_STATUSES: dict[type[Exception], int] = {ConflictError: 409, UnknownError: 404, EditError: 422, ConsumerError: 422}
+_STATUSES: dict[type[Exception], int] = {
+    ConflictError: 409,
+    UnknownError: 404,
+    **dict.fromkeys((EditError, ConsumerError, SpanError), 422),
+}
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it

@@ -12,7 +12,6 @@ from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.filters import Parameters, SpanParameters
-from collector.inventory.query import span_since
 from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
@@ -122,7 +121,7 @@ def build_schema_routes(
         """Parameters with types and shares, schemas of bodies, and operations, by samples of its calls."""
         endpoint = endpoints.find_endpoint(endpoint_id, parameters, clock()).endpoint
         path = read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host)
-        operations = endpoints.list_operations(endpoint, span_since(parameters.since, clock()))
+        operations = endpoints.list_operations(endpoint, parameters.find_span(clock()))
         return view_schema(endpoint, schemas.read_endpoint(endpoint), path, operations)
 
     @router.get("/services", summary="List services")

@@ -5,7 +5,7 @@ predicate. From the field come the query parameter of the API with its descripti
 command line, the control of the page and a row of docs/reference/filters.md (docs/internals/development.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from collector.core.moments import MOMENT_CHARACTERS_MAX, MOMENT_EXAMPLES, MOMENT_FORMS, read_moment
 from collector.inventory.query import (
     CURSOR_CHARACTERS_MAX,
     Cursor,
@@ -20,6 +21,7 @@ from collector.inventory.query import (
     Span,
     digest_question,
     read_cursor,
+    span_between,
     span_since,
     write_cursor,
 )
@@ -39,7 +41,15 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_moment(value: str) -> str:
+    if value:
+        read_moment(value, 0.0)
+    return value
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
+# Kept as it was written: a relative time moves with the clock, and the question is still the same.
+Moment = Annotated[str, AfterValidator(_check_moment)]
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="Items of one page.")]
 CursorWord = Annotated[str, Field(max_length=CURSOR_CHARACTERS_MAX, description="`next_cursor` of the page before.")]
 
@@ -54,34 +64,40 @@ class Order(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """A predicate with its parameters. `columns` are the figures that it compares, which must be summed up first; a
-    predicate on names has none.
+    predicate on names has none. `within` is a predicate around those that share it, joined at `{conditions}`: one
+    subquery for all of them.
     """
 
     sql: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """How a field of a list filters. `where` is SQL with the parameter `{NAME:Type}`, a function of the value, or None
     where the list is not read by SQL. `title` names its control on the page; without one the page only shows the value.
-    `choices` are offered there, of a type that is no enumeration.
+    `choices` are offered there, of a type that is no enumeration. `is_moment`: the parameter is the value in unix
+    seconds. `is_folded`: the control is behind "More filters". `within`: see Condition.
     """
 
     where: str | Callable[[Any], Condition] | None
     columns: tuple[str, ...] = ()
     title: str = ""
     choices: tuple[str, ...] = ()
+    is_moment: bool = False
+    is_folded: bool = False
+    within: str = ""
 
-    def build(self, name: str, value: Any) -> Condition | None:
-        """The condition for a value."""
+    def build(self, name: str, value: Any, now: float = 0.0) -> Condition | None:
+        """The condition for a value; `now` is what relative times are before, in unix seconds."""
         if self.where is None or value in ("", None):
             return None
         if not isinstance(self.where, str):
             return self.where(value)
-        plain = value.value if isinstance(value, Enum) else value
-        return Condition(sql=self.where, parameters={name: plain}, columns=self.columns)
+        plain = value.value if isinstance(value, Enum) else read_moment(value, now) if self.is_moment else value
+        return Condition(sql=self.where, parameters={name: plain}, columns=self.columns, within=self.within)
 
 
 def list_members(info: FieldInfo) -> tuple[str, ...]:
@@ -114,14 +130,53 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=False)
 
 
+def merge_conditions(conditions: Iterable[Condition]) -> list[Condition]:
+    """The same, with those inside one `within` as one."""
+    merged: list[Condition] = []
+    inside: dict[str, list[Condition]] = {}
+    for one in conditions:
+        if one.within:
+            inside.setdefault(one.within, []).append(one)
+        else:
+            merged.append(one)
+    for within, several in inside.items():
+        parameters = {name: value for one in several for name, value in one.parameters.items()}
+        joined = " AND ".join(f"({one.sql})" for one in several)
+        merged.append(Condition(sql=within.replace("{conditions}", joined), parameters=parameters))
+    return merged
+
+
 class SpanParameters(Parameters):
-    """How far back to look."""
+    """Which time to look at."""
 
     since: Since = Field(default=Since.DAY, description="How far back to look; beyond 48 h by the hour.")
+    start: Moment = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description=f"Look from this time on, instead of `since`: {MOMENT_FORMS}. Spans up to 3 h are counted in whole "
+        "minutes while these are kept (48 h), up to 48 h in whole hours, and beyond in whole days, of UTC.",
+        examples=list(MOMENT_EXAMPLES),
+    )
+    end: Moment = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description="Look until this time, as in `start`; default: now.",
+        examples=["1h", "today", "2026-11-29T15:00:00Z"],
+    )
 
     def find_span(self, now: float) -> Span:
-        """The span that ends now, in unix seconds."""
-        return span_since(self.since, now)
+        """The span, where `now` is the present in unix seconds. Raises SpanError."""
+        if not self.start and not self.end:
+            return span_since(self.since, now)
+        end = read_moment(self.end, now) if self.end else int(now) + 1
+        return span_between(read_moment(self.start, now) if self.start else end - self.since.seconds, end, now)
+
+    def word_span(self) -> str:
+        """`in the last 24h`, or from when to when."""
+        if not self.start and not self.end:
+            return f"in the last {self.since}"
+        start = f"from {self.start}" if self.start else f"in the {self.since}"
+        return f"{start} to {self.end or 'now'}" if self.start else f"{start} before {self.end}"
 
 
 class ListQuery(Parameters):
@@ -148,10 +203,10 @@ class ListQuery(Parameters):
         and stay out."""
         return digest_question(type(self).__name__, self.model_dump_json(exclude={"limit", "cursor"}))
 
-    def build_conditions(self) -> list[Condition]:
-        """The predicates of the filters that are set."""
-        built = (one.build(name, getattr(self, name)) for name, (_, one) in self.list_filters().items())
-        return [condition for condition in built if condition is not None]
+    def build_conditions(self, now: float = 0.0) -> list[Condition]:
+        """The predicates of the filters that are set; `now` is the present in unix seconds, for relative times."""
+        built = (one.build(name, getattr(self, name), now) for name, (_, one) in self.list_filters().items())
+        return merge_conditions(condition for condition in built if condition is not None)
 
     def read_cursor(self, value_type: type[float] | type[str]) -> Cursor | None:
         """Where the page starts; None on the first. Raises CursorError when the cursor is not of this query."""

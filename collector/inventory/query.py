@@ -1,6 +1,6 @@
 """What questions to the inventory share: the span of time and its roll-up, cursors, and versions.
 
-A span turns `1h`, `24h` or `7d` into seconds and chooses the roll-up that answers.
+A span turns `1h`, `24h` or `7d`, or a start and an end, into seconds and chooses the roll-up that answers.
 
 A cursor is the place where the next page starts: a keyset (last sort value, last id), written as one opaque word. It
 stays right while rows come and go, because it asks for what sorts after the last row. It carries its question, so a
@@ -21,11 +21,13 @@ from enum import StrEnum
 from threading import Lock
 from typing import Final, TypeGuard
 
+from collector.core.moments import DAY_SECONDS as DAY_SECONDS
 from collector.storage.records import Reader, select
+from collector.storage.tables.calls import HOUR_SUMMARY_RETENTION_DAYS
+from collector.storage.tables.layout import MINUTE_RETENTION_HOURS
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
-DAY_SECONDS = 86_400
 SERIES_POINTS_MAX = 1_500  # 25 h by the minute; longer spans get longer steps.
 
 
@@ -44,6 +46,11 @@ class Since(StrEnum):
     MONTH = "30d"
     QUARTER = "90d"
 
+    @property
+    def seconds(self) -> int:
+        """Length."""
+        return _SPANS[self][0]
+
 
 # How long each is, and the rows that answer: the longer the span, the longer these are. A list of 100,000 endpoints
 # reads one row an endpoint and hour or day.
@@ -55,15 +62,41 @@ _SPANS: Mapping[Since, tuple[int, Rollup]] = {
     Since.QUARTER: (90 * DAY_SECONDS, Rollup.DAY),
 }
 _ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup.DAY: DAY_SECONDS}
+# Of a start and an end: how long they may be apart for minutes and for hours to answer.
+_BY_MINUTE_MAX = 3 * HOUR_SECONDS
+_BY_HOUR_MAX = 48 * HOUR_SECONDS
+# An hour less than rows of minutes are kept, and a day less than summaries of hours.
+_MINUTES_KEPT = (MINUTE_RETENTION_HOURS - 1) * HOUR_SECONDS
+_SUMMARIES_KEPT = (HOUR_SUMMARY_RETENTION_DAYS - 1) * DAY_SECONDS
+
+
+class QuestionError(ValueError):
+    """A question that cannot be asked so; the message is a sentence for the client."""
+
+
+class SpanError(QuestionError):
+    """The span holds no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """[start, end) in unix seconds; `start` is the start of a row of the roll-up that answers."""
+    """[start, end) in unix seconds; `start` is the start of a row of the roll-up that answers. `asked_at` is the
+    present when it was asked for, 0 where that is its end."""
 
     start: int
     end: int
     rollup: Rollup
+    asked_at: int = 0
+
+    @property
+    def has_minutes(self) -> bool:
+        """Whether the rows of minutes are still kept."""
+        return (self.asked_at or self.end) - self.start <= _MINUTES_KEPT
+
+    @property
+    def has_summaries(self) -> bool:
+        """Whether what lists are ranked by is still kept; else they are ranked by the rows of calls."""
+        return self.rollup is not Rollup.HOUR or (self.asked_at or self.end) - self.start <= _SUMMARIES_KEPT
 
     def count_seconds(self, first_seen: int) -> int:
         """The part of it since the first call, for rates: over the time before they would be too low. At least a row:
@@ -92,10 +125,27 @@ def span_since(since: Since, now: float) -> Span:
     )
 
 
+def span_between(start: int, end: int, now: float) -> Span:
+    """At least what was asked for, in whole rows: minutes up to 3 h, hours up to 48 h, days beyond. Raises
+    SpanError."""
+    present = (int(now) // MINUTE_SECONDS + 1) * MINUTE_SECONDS
+    if start >= min(end, present):
+        raise SpanError("`start` is not before `end` and now; choose an earlier start or a later end")
+    seconds, is_recent = min(end, present) - start, present - start <= _MINUTES_KEPT
+    rollup = Rollup.DAY
+    if seconds <= _BY_MINUTE_MAX and is_recent:
+        rollup = Rollup.MINUTE
+    elif seconds <= _BY_HOUR_MAX:
+        rollup = Rollup.HOUR
+    row = _ROW_SECONDS[rollup]
+    return Span(start=start // row * row, end=min(-(-end // row) * row, present), rollup=rollup, asked_at=present)
+
+
 def series_span(span: Span) -> Span:
-    """The same span for a time series, which has finer steps: minutes up to a day (their rows live for 48 h), hours
+    """The same span for a time series, which has finer steps: minutes up to a day, as long as their rows live, hours
     beyond."""
-    return replace(span, rollup=Rollup.HOUR if span.rollup is Rollup.DAY else Rollup.MINUTE)
+    is_fine = span.rollup is not Rollup.DAY and span.has_minutes
+    return replace(span, rollup=Rollup.MINUTE if is_fine else Rollup.HOUR)
 
 
 def series_step(span: Span) -> int:
@@ -111,7 +161,7 @@ CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is
 QUESTION_BYTES = 6
 
 
-class CursorError(ValueError):
+class CursorError(QuestionError):
     """The word is not a cursor of this question."""
 
 

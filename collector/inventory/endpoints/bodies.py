@@ -26,6 +26,10 @@ class DataClass(StrEnum):
 PERSONAL: Final = frozenset({DataClass.IDENTITY, DataClass.CONTACT, DataClass.FINANCIAL, DataClass.HEALTH})
 
 
+PERSONAL_DATA: Final = "personal"  # In filters: every kind of these classes.
+ANY_DATA: Final = "any"
+
+
 class BodySide(StrEnum):
     """Where in a call it was found."""
 
@@ -130,6 +134,18 @@ _OLD_CODES: Final = 64
 _OLD_RESPONSE_SHIFT: Final = 32
 
 
+def list_kinds(name: str) -> tuple[str, ...]:
+    """The kinds of data that a person means by the name of a kind, of a class, `personal` or `any`; none where it is
+    not known."""
+    if name == ANY_DATA:
+        return tuple(kind for kind, _ in _KINDS)
+    return tuple(
+        kind
+        for kind, data_class in _KINDS
+        if name in (kind, data_class) or (name == PERSONAL_DATA and data_class in PERSONAL)
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFound:
     kind: str
@@ -154,6 +170,11 @@ class Bodies:
     loopback_heads: int = 0  # Of those, from the host itself.
     schemas_served: int = 0  # Calls that asked a GraphQL service for its schema and got it.
     logins: int = 0  # Calls whose bodies were read and that logged their caller in.
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """`response:ssn`: each place with each kind found there."""
+        return tuple(sorted({f"{one.side}:{one.kind}" for one in self.data}))
 
     @property
     def data_classes(self) -> tuple[DataClass, ...]:

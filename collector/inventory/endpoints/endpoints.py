@@ -141,8 +141,8 @@ class EndpointInventory:
         detail = self.get_endpoint(endpoint_id, asked.find_span(now))
         if detail is None:
             raise UnknownError(
-                f"No call to an endpoint {endpoint_id[:80]!r} in the last {asked.since}; "
-                "look it up in /api/v1/endpoints or ask with a longer since."
+                f"No call to an endpoint {endpoint_id[:80]!r} {asked.word_span()}; "
+                "look it up in /api/v1/endpoints or ask for a longer span."
             )
         return detail
 

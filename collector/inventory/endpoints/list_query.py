@@ -28,6 +28,7 @@ from collector.inventory.endpoints.predicates import (
     ERROR,
     IN_SPAN,
     JUDGED,
+    OUTCOME,
     PROTOCOL_BIT,
     SUCCESS,
     ConsumerSql,
@@ -52,7 +53,10 @@ _OF_ROWS: Mapping[str, str] = {
     "protocols": f"groupBitOr({PROTOCOL_BIT})",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
+    "status": f"sumIf(r.calls, {OUTCOME} BETWEEN {{status_from:UInt16}} AND {{status_to:UInt16}})",
 }
+# Summaries of routes lack these, so rows of calls are read.
+_OF_ROWS_ONLY = frozenset({"consumers", "status"})
 _OF_SUMMARIES: Mapping[str, str] = {
     "calls": "sum(r.calls)",
     "success": "sum(r.success_calls)",
@@ -72,6 +76,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
 # 0.
 _MERGED: Mapping[str, str] = {
     **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "evaluated", "authenticated")},
+    "status": "sum(a.status)",
     "authentication": "groupBitOr(a.authentication)",
     "protocols": "groupBitOr(a.protocols)",
     "last_seen": "toUnixTimestamp(max(a.last_seen))",
@@ -87,6 +92,7 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     **_MERGED,
     "calls": "sum(a.calls * n.share)",
     **{name: f"sum(if(n.parent_id = '', toFloat64(a.{name}), a.calls * n.{name}))" for name in _OWN},
+    "status": "sumIf(a.status, n.parent_id = '')",  # Of operations no status code is known.
     "authentication": "groupBitOr(if(n.parent_id = '', a.authentication, n.authentication))",
     "protocols": "groupBitOr(bitOr(a.protocols, n.bits))",
     "last_seen": "max(if(n.parent_id = '', toUnixTimestamp(a.last_seen), n.operation_last_seen))",
@@ -157,7 +163,7 @@ def rank(
     its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read."""
     sort = SORTS[query.sort]
     has_operations = has_operations and query.operations is not OperationView.EXCLUDE
-    conditions = query.build_conditions()
+    conditions = query.build_conditions(span.asked_at or span.end)
     names = [one.sql for one in conditions if not one.columns]
     page, parameters = query.page(after, sort.value_type)
     parameters |= span_parameters(span)
@@ -169,7 +175,7 @@ def rank(
     columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
     parent = "any(n.parent_id)" if has_operations else "''"
     statement = f"""
-WITH {_name(query, names, has_operations=has_operations)}
+WITH {_name(query, names, figures, has_operations=has_operations)}
 SELECT id, sort_value, parent_id, total
 FROM (
     SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
@@ -186,19 +192,19 @@ FROM (
     return statement, parameters
 
 
-def _name(query: EndpointQuery, conditions: list[str], *, has_operations: bool) -> str:
-    """The `names` of the WITH clause: those that pass the conditions, dated where the sort is by that."""
+def _name(query: EndpointQuery, conditions: list[str], figures: set[str], *, has_operations: bool) -> str:
+    """The `names` of the WITH clause: those that pass the conditions, with the date and the score that are compared."""
     chosen: tuple[str, ...] = (_PLAIN,)
     if has_operations:
         is_alone = query.operations is OperationView.ONLY
         chosen = (_OPERATIONS,) if is_alone else (_BESIDE_OPERATIONS, _OPERATIONS)
     branches = "\n    UNION ALL\n    ".join(chosen)
     columns, source = "n.*", f"({branches}) AS n"
-    if query.sort is EndpointSort.FIRST_SEEN:
+    if "first_seen" in figures:
         date = "if(n.operation_first_seen > 0, n.operation_first_seen, f.first_seen)"
         columns += f", {date if has_operations else 'f.first_seen'} AS first_seen"
         source += f" LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
-    if query.sort is EndpointSort.RISK:  # Not computed yet: 0.
+    if "score" in figures:  # Not computed yet: 0.
         columns += ", k.score AS score"
         source += f" LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -207,7 +213,7 @@ def _name(query: EndpointQuery, conditions: list[str], *, has_operations: bool) 
 
 def _sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
     """One row a route and role."""
-    from_rows = span.rollup is Rollup.MINUTE or "consumers" in figures
+    from_rows = span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY)
     of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES
     columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
     mine = " AND r.route_id IN (SELECT route_id FROM names)" if is_filtered else ""

@@ -23,8 +23,7 @@ from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
 from collector.inventory.filters import Condition, Filter, Parameters, SpanParameters, Text
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span
 from collector.storage.records import Reader, select
-from collector.storage.tables.calls import HOUR_SUMMARY_RETENTION_DAYS
-from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import HOUR_RETENTION_DAYS, HOUR_SUMMARY_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 POINTS: Final = 90  # At most, unless a step is asked for.
 POINTS_MAX: Final = 1_500

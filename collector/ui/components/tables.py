@@ -16,8 +16,9 @@ from collector.api.problem import describe_validation
 from collector.core.kinds import Protocol
 from collector.inventory.coverage.sql import PortSort
 from collector.inventory.endpoints.filters import EndpointSort
-from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, list_members
-from collector.inventory.query import CursorError
+from collector.inventory.endpoints.bodies import BodySide
+from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, SpanParameters, list_members
+from collector.inventory.query import CursorError, QuestionError
 from collector.inventory.sensors import Sensor, SensorState
 from collector.ui.components.wording import word_protocol
 
@@ -97,28 +98,59 @@ def build_headings(
     return tuple(headings)
 
 
+_MOMENT_HINT = "2h, yesterday, 2026-11-29"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """A filter on the page: a field to search in or, with `choices` as (value, text), one to choose from. Without a
-    `title` it is shown only while it is set."""
+    `title` it is shown only while it is set. `hint` is what is written in an empty field. `without` is the same list
+    without this filter."""
 
     name: str
     title: str
     value: str
-    choices: tuple[tuple[str, str], ...]
+    choices: tuple[tuple[str, str], ...] = ()
+    hint: str = ""
+    is_folded: bool = False
+    without: str = ""
 
 
-def build_controls(query: ListQuery) -> tuple[Control, ...]:
-    """One for each filter of a list."""
-    return tuple(
-        Control(
-            name=name,
-            title=one.title,
-            value=_write_value(getattr(query, name)),
-            choices=tuple((choice, _word_choice(choice)) for choice in one.choices or list_members(info)),
+def build_controls(query: ListQuery, path: str = "", asked: Mapping[str, str] | None = None) -> tuple[Control, ...]:
+    """One for each filter of a list, the search first, and for the bounds of its span. `path` and `asked` are the
+    present list, for links without one of the filters."""
+    filters = query.list_filters()
+    controls = []
+    for name in sorted(filters, key=lambda name: name != "q"):
+        info, one = filters[name]
+        value = _write_value(getattr(query, name))
+        offered = one.choices or list_members(info)
+        if offered and value and value not in offered:
+            offered = (*offered, value)
+        controls.append(
+            Control(
+                name=name,
+                title=one.title,
+                value=value,
+                choices=tuple((choice, _word_choice(choice)) for choice in offered),
+                hint=_MOMENT_HINT if one.is_moment else "",
+                is_folded=one.is_folded,
+                without=link_to(path, asked or {}, **{name: ""}),
+            )
         )
-        for name, (info, one) in query.list_filters().items()
-    )
+    if isinstance(query, SpanParameters):
+        controls += [
+            Control(
+                name=name,
+                title=title,
+                value=getattr(query, name),
+                hint=_MOMENT_HINT,
+                is_folded=True,
+                without=link_to(path, asked or {}, **{name: ""}),
+            )
+            for name, title in (("start", "From"), ("end", "Until"))
+        ]
+    return tuple(controls)
 
 
 def build_list_values(
@@ -128,19 +160,22 @@ def build_list_values(
     return {
         "query": query,
         "page": page,
-        "controls": build_controls(query),
+        "controls": build_controls(query, path, asked),
         "headings": build_headings(columns, path, query, asked),
         "next_link": link_to(path, asked, cursor=page.next_cursor) if page.next_cursor else "",
         "first_link": link_to(path, asked) if query.cursor else "",
-        "clear_link": link_to(path, asked, **dict.fromkeys(query.list_filters(), "")),
+        "clear_link": link_to(path, asked, **dict.fromkeys((*query.list_filters(), "start", "end"), "")),
         "is_filtered": any(asked.get(name) for name in query.list_filters()),
     }
 
 
-def word_refusal(error: ValidationError | CursorError, kind: type[ListQuery]) -> str:
+def word_refusal(error: ValidationError | QuestionError, kind: type[ListQuery]) -> str:
     """Why a query cannot be, in a sentence."""
     if isinstance(error, CursorError):
         return "This page of the list is no longer there; start again from the first."
+    if isinstance(error, QuestionError):
+        sentence = str(error)
+        return f"{sentence[:1].upper()}{sentence[1:]}."
     located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
     return describe_validation(located, list(kind.model_fields))
 
@@ -150,6 +185,9 @@ def _write_value(value: object) -> str:
 
 
 def _word_choice(choice: str) -> str:
+    place, _, name = choice.rpartition(":")
+    if place in set(BodySide):
+        return f"{_word_choice(name)} in {place}s"
     return word_protocol(Protocol(choice)) if choice in set(Protocol) else choice.replace("_", " ")
 
 

@@ -11,7 +11,7 @@ from collector.inventory.coverage.coverage import Port
 from collector.inventory.coverage.reader import CoverageHistory, CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.filters import Page as ListPage
-from collector.inventory.query import CursorError, Rollup, Since, span_since
+from collector.inventory.query import QuestionError, Rollup, Since, span_since
 from collector.ui.components.chart import Chart, Look, Series, Shape, draw
 from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, word_refusal
 from collector.ui.endpoint.sections import read_service_findings
@@ -31,7 +31,7 @@ def build_coverage_values(
     try:
         query = PortQuery.model_validate({name: value for name, value in asked.items() if name != "since"})
         page = coverage.list_ports(query)
-    except (ValidationError, CursorError) as error:
+    except (ValidationError, QuestionError) as error:
         complaint = word_refusal(error, PortQuery)
     span = replace(span_since(since, now), rollup=Rollup.HOUR)
     found = coverage.read_coverage()

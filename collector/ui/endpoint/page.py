@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from collector.alerting.alert import AlertState
 from collector.inventory.filters import SpanParameters
-from collector.inventory.query import Since, span_since
+from collector.inventory.query import QuestionError, Since, span_since
 from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.series import draw_traffic, split_status
 from collector.ui.endpoint.sections import add_edit_actions, read_edits, read_risk, read_schema
@@ -25,13 +25,14 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def show(request: Request, endpoint_id: str, complaint: str = "") -> Response:
         """`complaint`: what was wrong with an edit."""
         query = {name: value for name, value in request.query_params.items() if value}
+        now = services.clock()
         try:
-            since = SpanParameters.model_validate(query).since
-        except ValidationError:
-            since = Since.DAY
-        span = span_since(since, services.clock())
+            asked = SpanParameters.model_validate(query)
+            span = asked.find_span(now)
+        except (ValidationError, QuestionError):
+            asked, span = SpanParameters(), span_since(Since.DAY, now)
         detail = services.endpoints.get_endpoint(endpoint_id, span)
-        values: dict[str, Any] = {"since": since, "spans": tuple(Since), "endpoint_id": endpoint_id}
+        values: dict[str, Any] = {"since": asked.since, "spans": tuple(Since), "endpoint_id": endpoint_id}
         if detail is None:
             return site.render(request, "endpoint/missing.html", values, status=404)
         newest = services.alerts.list_alerts(state=None, kind=None, limit=RELATED_MAX, after=None)
@@ -46,7 +47,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             **read_edits(services.editor, detail.endpoint, complaint),
             "shares": split_status(detail.endpoint.status),
             "charts": draw_traffic(
-                services.traffic.read_series(SeriesQuery(endpoint=detail.endpoint.id, since=since), services.clock())
+                services.traffic.read_series(SeriesQuery(endpoint=detail.endpoint.id, **asked.model_dump()), now)
             ),
             "operations": services.endpoints.list_operations(detail.endpoint, span),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import Page as ListPage
-from collector.inventory.query import CursorError, Since
+from collector.inventory.query import QuestionError, Since
 from collector.inventory.sensors import SensorState
 from collector.ui.components.series import split_status
 from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, word_refusal
@@ -26,7 +26,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         try:
             query = EndpointQuery.model_validate(asked)
             page = services.endpoints.list_endpoints(query, query.find_span(services.clock()))
-        except (ValidationError, CursorError) as error:
+        except (ValidationError, QuestionError) as error:
             complaint = word_refusal(error, EndpointQuery)
         sensors = services.sensors.list_sensors()
         values = {
