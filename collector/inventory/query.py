@@ -23,8 +23,7 @@ from typing import Final, TypeGuard
 
 from collector.core.moments import DAY_SECONDS as DAY_SECONDS
 from collector.storage.records import Reader, select
-from collector.storage.tables.calls import HOUR_SUMMARY_RETENTION_DAYS
-from collector.storage.tables.layout import MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600

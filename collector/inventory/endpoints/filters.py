@@ -10,6 +10,7 @@ span: one row an endpoint answers, where calls and facts of Kubernetes would hav
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -96,6 +97,9 @@ _FOUND = """n.endpoint_id IN (SELECT endpoint_id FROM findings FINAL WHERE state
     AND ({finding:String} = 'any' OR rule = {finding:String} OR severity = {finding:String}))"""
 
 
+_more = partial(Filter, is_folded=True)  # A control behind "More filters".
+
+
 def _check_status(value: str) -> str:
     if value and value != "aborted" and not _STATUS_CODE.match(value):
         raise ValueError(f"use one of {', '.join(STATUSES)}, or a status code")
@@ -175,15 +179,15 @@ class EndpointTraits(Parameters):
     method: Annotated[
         Text,
         AfterValidator(str.upper),
-        Filter("n.method = {method:String}", title="Method", is_folded=True, choices=METHODS),
+        _more("n.method = {method:String}", title="Method", choices=METHODS),
     ] = Field(default="", max_length=40, description="Exactly this method.", examples=["GET"])
     service: Annotated[
-        Text, Filter("(n.service = {service:String} OR n.workload = {service:String})", title="Service", is_folded=True)
+        Text, _more("(n.service = {service:String} OR n.workload = {service:String})", title="Service")
     ] = Field(default="", max_length=300, description="A service as listed, or the name of a workload.")
-    namespace: Annotated[Text, Filter("n.namespace = {namespace:String}", title="Namespace", is_folded=True)] = Field(
+    namespace: Annotated[Text, _more("n.namespace = {namespace:String}", title="Namespace")] = Field(
         default="", max_length=63, description="Exactly this namespace of Kubernetes."
     )
-    label: Annotated[Text, Filter(_has_label, title="Label", is_folded=True)] = Field(
+    label: Annotated[Text, _more(_has_label, title="Label")] = Field(
         default="",
         max_length=400,
         description="Label of the workload, or attribute of the container's image; `key=value` or a key.",
@@ -200,10 +204,10 @@ class EndpointTraits(Parameters):
     exposure: Annotated[ExposureLevel | None, Filter(_is_exposed, title="Reachable from")] = Field(
         default=None, description="From where it was reached on the last day: `external` is from outside."
     )
-    risk_min: Annotated[
-        int | None, Filter("k.score >= {risk_min:UInt8}", title="Risk from", is_folded=True, within=_RISKS)
-    ] = Field(default=None, ge=0, le=100, description="A risk of at least this score, 0 to 100.", examples=[70])
-    finding: Annotated[Text, Filter(_FOUND, title="Open finding", is_folded=True, choices=FINDING_CHOICES)] = Field(
+    risk_min: Annotated[int | None, _more("k.score >= {risk_min:UInt8}", title="Risk from", within=_RISKS)] = Field(
+        default=None, ge=0, le=100, description="A risk of at least this score, 0 to 100.", examples=[70]
+    )
+    finding: Annotated[Text, _more(_FOUND, title="Open finding", choices=FINDING_CHOICES)] = Field(
         default="",
         max_length=80,
         description="An open finding: `any`, one of a severity (critical, high, medium, low), or of a rule, as "
@@ -232,25 +236,25 @@ class EndpointQuery(SortedQuery, SpanParameters, EndpointTraits):
         description="A level of coverage (none, partial, full, unknown) or a kind of credential.",
         examples=["none"],
     )
-    status: Annotated[
-        Text, AfterValidator(_check_status), Filter(_has_status, title="Status", is_folded=True, choices=STATUSES)
-    ] = Field(
-        default="",
-        max_length=7,
-        description="Some calls ended so: a class, `aborted` (no answer), or a status code.",
-        examples=["5xx", "429"],
+    status: Annotated[Text, AfterValidator(_check_status), _more(_has_status, title="Status", choices=STATUSES)] = (
+        Field(
+            default="",
+            max_length=7,
+            description="Some calls ended so: a class, `aborted` (no answer), or a status code.",
+            examples=["5xx", "429"],
+        )
     )
     host: Annotated[Text, AfterValidator(str.lower), Filter("n.host = {host:String}")] = Field(
         default="", max_length=300, description="Exactly this host."
     )
     tier: Annotated[
         Tier | None,
-        Filter(f"{_TIERS} = {{tier:String}}", columns=("success", "client_error"), title="Tier", is_folded=True),
+        _more(f"{_TIERS} = {{tier:String}}", columns=("success", "client_error"), title="Tier"),
     ] = Field(default=None, description="How sure it is that the endpoint exists.")
-    protocol: Annotated[Protocol | None, Filter(_speaks, title="Protocol", is_folded=True)] = Field(
+    protocol: Annotated[Protocol | None, _more(_speaks, title="Protocol")] = Field(
         default=None, description="Spoken by some of the calls."
     )
-    spec: Annotated[SpecStatus | None, Filter(_has_spec_status, title="Described", is_folded=True)] = Field(
+    spec: Annotated[SpecStatus | None, _more(_has_spec_status, title="Described")] = Field(
         default=None, description="What API descriptions say of it."
     )
     operation: Annotated[Text, Filter("n.operation = {operation:String}")] = Field(

@@ -32,6 +32,7 @@ from collector.storage.columns import COLUMNS, Adding, RowColumn
 from collector.storage.tables.layout import (
     DEDUPLICATE,
     HOUR_RETENTION_DAYS,
+    HOUR_SUMMARY_RETENTION_DAYS,
     MINUTE_RETENTION_HOURS,
     SERVICE_COLUMNS,
     Table,
@@ -104,8 +105,6 @@ ROWS_HOUR_VIEW = View(
 )
 
 
-# Hour rows answer spans up to 48 h; the rest of the week is room for a sensor that was away.
-HOUR_SUMMARY_RETENTION_DAYS = 8
 _JUDGED = is_judged("m")
 # What all consumers together did on one route: type and expression by column, besides key and time. Credentials count
 # on what was served only.

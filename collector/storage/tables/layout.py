@@ -11,6 +11,9 @@ from dataclasses import dataclass
 # An hour of minute rows is what the disk cap drops at a time; 48 of them live at once.
 MINUTE_RETENTION_HOURS = 48
 HOUR_RETENTION_DAYS = 90
+# Of what all consumers did by route and hour, which answers spans up to 48 h; the rest of the week is room for a sensor
+# that was away.
+HOUR_SUMMARY_RETENTION_DAYS = 8
 # Insert tokens remembered a table. The writer replays at most what one WAL cursor interval holds, far below this.
 DEDUPLICATION_WINDOW = 10_000
 # A part is on disk before its insert returns, for the log forgets it then: 10 ms a batch of 10,000 rows, measured.

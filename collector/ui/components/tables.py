@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from collector.api.problem import describe_validation
 from collector.core.kinds import Protocol
 from collector.inventory.coverage.sql import PortSort
-from collector.inventory.endpoints.filters import EndpointSort
 from collector.inventory.endpoints.bodies import BodySide
+from collector.inventory.endpoints.filters import EndpointSort
 from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, SpanParameters, list_members
 from collector.inventory.query import CursorError, QuestionError
 from collector.inventory.sensors import Sensor, SensorState

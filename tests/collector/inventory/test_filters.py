@@ -17,7 +17,7 @@ from tests.collector.http_serving import make_app
 # operations are rows too.
 MOMENTS = ("first_seen_since", "last_seen_since", "last_seen_before")
 PAGING = {"limit", "cursor", "sort", "order", *SpanParameters.model_fields, "operations"}
-VALUES = {"data": "personal", "status": "404", **dict.fromkeys(MOMENTS, "2h")}
+VALUES = {"data": "personal", "status": "4xx", **dict.fromkeys(MOMENTS, "2h")}
 QUERIES = [query for query, _ in LISTS.values()]
 
 
