@@ -174,7 +174,9 @@ def test_a_sensor_that_fell_back_to_system_calls_says_so_and_why(client: TestCli
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert (sensor["capture"], sensor["fallback_reason"]) == ("syscalls", FALLBACK_REASON)
     overview, page = client.get("/").text, client.get("/sensors").text
-    (warning,) = re.findall(r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', overview)
+    (warning,) = re.findall(
+        r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', overview
+    )
     assert "captures by system calls" in warning and escape(FALLBACK_REASON) in warning
     assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in page
 

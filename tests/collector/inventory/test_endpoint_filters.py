@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from collector.api.services import ApiSettings, Services
-from collector.cli import client as asking
-from collector.cli.lists import register_lists
+from collector.cli.commands import register
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
@@ -160,11 +160,11 @@ def test_one_query_finds_open_personal_data_in_the_api_on_the_command_line_and_o
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list_numbers(client, **OPEN_PERSONAL) == {1, 2}
-    monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(client))
+    monkeypatch.setattr(httpx, "Client", lambda **_: Held(client))
     app = typer.Typer()
-    register_lists(app)
+    register(app)
     words = [word for name, value in OPEN_PERSONAL.items() for word in (f"--{name}", value)]
-    shown = CliRunner().invoke(app, ["endpoints", *words, "-o", "json", "--url", "http://127.0.0.1"])
+    shown = CliRunner().invoke(app, ["get", "endpoints", *words, "-o", "json", "--url", "http://127.0.0.1"])
     assert [item["id"] for item in json.loads(shown.stdout)] == ["ep0001", "ep0002"]
     page = client.get(f"/endpoints?{urlencode(OPEN_PERSONAL)}").text
     assert set(re.findall(r"/endpoints/(ep\d+)", page)) == {"ep0001", "ep0002"}
