@@ -45,7 +45,7 @@ class Side:
 SIDES: Final = {
     "collector": Side(
         commands={
-            READ: ("get", "export"),
+            READ: ("get", "describe", "export"),
             DECIDE: (
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),

@@ -100,6 +100,11 @@ class Api:
         """The JSON answer of one question."""
         return self._exchange(path, "GET", {"params": {name: value for name, value in (asked or {}).items() if value}})
 
+    def find(self, path: str, asked: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+        """The same, or None where the collector has no such thing (404)."""
+        params = {name: value for name, value in (asked or {}).items() if value}
+        return self._exchange(path, "GET", {"params": params}, missing=True) or None
+
     def fetch_pages(self, path: str, asked: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
         """The answers of a list, page after page."""
         answer = self.fetch(path, asked)
@@ -162,7 +167,10 @@ class Api:
         request: Mapping[str, Any],
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        *,
+        missing: bool = False,
     ) -> dict[str, Any]:
+        """The answer; where `missing` allows it, an empty one for what is not there."""
         import httpx  # Completion and `--help` ask nobody.
 
         sent = {**self.make_headers(), **(headers or {})}
@@ -176,6 +184,8 @@ class Api:
             raise fail(
                 f"What answers at {self.url} is not an Apidae collector; set --url or {URL_VARIABLE}."
             ) from error
+        if missing and response.status_code == 404:
+            return {}
         if response.is_error:
             detail = answer.get("detail", "") if isinstance(answer, dict) else ""
             raise fail(self.explain_refusal(response.status_code, str(detail)))

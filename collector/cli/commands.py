@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import findings, inventory, lists, response, schemas
+from collector.cli import describe, findings, inventory, lists, response, schemas
 from collector.cli.client import add_group
 from common.log_lines import escape, open_log
 
@@ -44,6 +44,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     schemas.register_schema(app, get)
     response.register_reading(get)
     inventory.register_change(get)
+    describe.register_describe(add_group(app, "describe", "Show all that is known of one thing."))
     decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
     findings.register_decisions(app, decide)
     response.register_response(app, decide)

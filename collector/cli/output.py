@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:  # Completion and `--help` wait for no table.
+    from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -46,7 +47,7 @@ ESTIMATED = "≈ "
 NUMBER = re.compile(rf"(?:{ESTIMATED})?-?[0-9.,]*")
 # Of a severity, and of the level of a risk.
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
-SEVERITY_COLUMNS = ("severity", "level")
+SEVERITY_COLUMNS = ("severity", "level", "risk_level")
 UNGROUPED_COLUMNS = ("port",)  # Numbers that are names.
 DIGITS = 3  # Significant ones of a number with a fraction.
 
@@ -110,13 +111,24 @@ class Printer:
         return True
 
     def _print_table(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
-        from rich.console import Console
-
-        console = Console()
-        if not console.is_terminal or self.output is Output.WIDE:
-            console = Console(width=PIPE_WIDTH)
+        console = open_console(is_wide=self.output is Output.WIDE)
         cells = [[write_word(item, column) for column in columns] for item in items]
-        console.print(draw_table(columns, cells, console.width, has_headers=self.has_headers))
+        print_lines(console, draw_table(columns, cells, console.width, has_headers=self.has_headers))
+
+
+def open_console(*, is_wide: bool = False) -> "Console":
+    """Standard output, as wide as the terminal; in a pipe nothing is too wide."""
+    from rich.console import Console
+
+    console = Console()
+    return Console(width=PIPE_WIDTH) if is_wide or not console.is_terminal else console
+
+
+def print_lines(console: "Console", shown: "RenderableType") -> None:
+    """Without the spaces and the empty lines that only pad."""
+    with console.capture() as captured:
+        console.print(shown)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines() if line.strip()))
 
 
 def draw_table(
@@ -147,7 +159,7 @@ def draw_table(
             no_wrap=longest[index] <= NARROW_WIDTH,
         )
     for row in cells:
-        table.add_row(*(_style_cell(columns[index], row[index]) for index in shown))
+        table.add_row(*(style_cell(columns[index], row[index]) for index in shown))
     hidden = ", ".join(column.name for index, column in enumerate(columns) if index not in shown)
     if not cells:
         table.caption = "nothing found"
@@ -156,7 +168,7 @@ def draw_table(
     return table
 
 
-def _style_cell(column: Column, text: str) -> "Text":
+def style_cell(column: Column, text: str) -> "Text":
     """Text, not str: rich would read brackets in an attacker's path as markup."""
     from rich.text import Text
 

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 import typer
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -260,3 +262,57 @@ def test_notifiers_are_listed_and_an_unknown_one_is_told_in_a_sentence(apidae):
     failed = apidae("notifiers", "test", "pager")
     assert (failed.exit_code, "There is no notifier" in failed.output) == (1, True)
     assert json.loads(apidae("get", "incidents", "-o", "json").stdout) == []
+
+
+def test_one_thing_is_described_in_sections_or_as_the_api_says_it(apidae):
+    shown = apidae("describe", "endpoint", "ep0001")
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"^template +/orders/\{order_id\}$", shown.stdout, re.MULTILINE)
+    assert "Busiest consumers (1)" in shown.stdout and "address:10.0.0.9" in shown.stdout
+    assert json.loads(apidae("describe", "endpoint", "ep0001", "-o", "json").stdout)["template"] == "/orders/{order_id}"
+    assert yaml.safe_load(apidae("describe", "alert", "a1", "-o", "yaml").stdout)["id"] == "a1"
+    for words in (("consumer", "address:10.0.0.9"), ("alert", "a1"), ("sensor", "node-1")):
+        assert apidae("describe", *words).exit_code == 0
+    hostile = apidae("describe", "service", "shop/orders")
+    assert hostile.exit_code in (0, 1) and "\x1b" not in hostile.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("describe", "endpoint", "nothing"), "404: No call to an endpoint 'nothing'"),
+        (("describe", "sensor", "nothing"), "There is no sensor 'nothing'; `apidae get sensors` lists them."),
+        (("describe", "alert", "a1", "-o", "csv"), "One alert is printed as table, wide, json or yaml"),
+    ],
+)
+def test_what_cannot_be_described_is_one_sentence(apidae, words, sentence):
+    result = apidae(*words)
+    assert (result.exit_code, sentence in result.stderr, result.stderr.count("\n")) == (1, True, 1)
+
+
+def test_all_pages_are_one_list_and_a_page_says_that_it_is_one(apidae):
+    page = apidae("get", "endpoints", "--limit", "1", "-o", "name")
+    assert (page.stdout, page.stderr) == ("ep0001\n", "1 of 2 shown; --all shows all.\n")
+    whole = apidae("get", "endpoints", "--all", "-o", "name", "--sort", "calls")
+    assert (whole.stdout.split(), whole.stderr) == (["ep0001", "ep0002"], "")
+
+
+def test_a_table_without_headers_is_rows_alone(apidae):
+    rows = apidae("get", "consumers", "--no-headers").stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["address:10.0.0.9", "address:10.0.0.7"]
+    assert apidae("get", "consumers", "--no-headers", "-o", "csv").stdout.startswith("address:10.0.0.9,")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((12_345, "12,345"), (1190.4, "1,190"), (3.14159, "3.14"), (0.00123, "0.00123"), (0.0, "0"), (99.96, "100")),
+        *((1e12, "1,000,000,000,000"), (1e-9, "0"), (True, "yes"), (None, ""), ("GET", "GET"), (float("inf"), "inf")),
+    ],
+)
+def test_numbers_are_for_people(value, text):
+    assert table.write_value(value) == text
+
+
+def test_ports_are_names(apidae):
+    assert " 8080 " in apidae("get", "coverage").stdout
