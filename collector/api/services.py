@@ -24,6 +24,7 @@ from collector.inventory.evidence.explanation import ExplanationReader
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.editor import TemplateEditor
+from collector.inventory.traffic.map import MapInventory
 from collector.inventory.traffic.series import TrafficInventory
 from collector.kubernetes.watcher import ClusterStatus
 from collector.response.deny_lists import ExportSettings
@@ -90,6 +91,7 @@ class Services:
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
         self.consumers = ConsumerInventory(reader=self.store, who=who)
+        self.map = MapInventory(reader=self.store, partners=partners)
         self.traffic = TrafficInventory(reader=self.store, who=who)
         self.calls = CallInventory(reader=self.store, who=who)
         explanations = ExplanationReader(reader=self.store, calls=self.calls)

@@ -39,14 +39,15 @@ class View:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListCommand:
     """One command of `apidae get`. `query` is the class of its filters, `module:class`: the command that runs loads it.
-    `key` is the place of what `-o name` prints. `notes` are sentences of an answer for standard error; `views`
-    are by flag."""
+    `key` is the place of what `-o name` prints, `items` that of the rows in an answer. `notes` are sentences of an
+    answer for standard error; `views` are by flag."""
 
     help: str
     path: str
     columns: tuple[Column, ...]
     query: str = ""
     key: str = "id"
+    items: str = "items"
     notes: Callable[[Answer], Iterator[str]] = lambda answer: iter(())
     views: Mapping[str, View] = field(default_factory=dict)
 
@@ -65,6 +66,14 @@ def _describe_specs(answer: Answer) -> Iterator[str]:
     for one in answer["items"]:
         if one["fit"]:
             yield f"{one['name']}: {one['fit']}"
+
+
+def _count_edges(answer: Answer) -> Iterator[str]:
+    if answer["total"] > len(answer["edges"]):
+        yield (
+            f"{len(answer['edges']):,} of {answer['total']:,} edges shown, with {answer['calls_shown']:,} of "
+            f"{answer['calls']:,} calls; --limit shows more."
+        )
 
 
 _NAME = "id method host/3 template operation.name=operation service/1"
@@ -176,6 +185,25 @@ LISTS: Mapping[str, ListCommand] = {
         key="service",
         columns=describe_columns("service cluster/2 namespace/1 endpoints"),
     ),
+    "map": ListCommand(
+        help="List who calls which service, most calls first.",
+        path="map",
+        key="service",
+        items="edges",
+        query="collector.inventory.traffic.map:MapQuery",
+        columns=describe_columns(
+            "client_kind/2 client service namespace/6 calls errors p95_ms/1 endpoints/3 exposure/2 data=data_classes/2"
+        ),
+        notes=_count_edges,
+    ),
+    "timeseries": ListCommand(
+        help="List calls, errors and latency over time, of everything or of a part.",
+        path="timeseries",
+        key="time",
+        items="points",
+        query="collector.inventory.traffic.series:SeriesQuery",
+        columns=describe_columns("time calls success/2 client_error/2 errors other/3 p95_ms/1"),
+    ),
     "retired": ListCommand(
         help="List retired endpoints, which nobody called for 30 days.",
         path="inventory/tombstones",
@@ -256,7 +284,7 @@ def add_list(get: typer.Typer, name: str) -> None:
             if not items:
                 for sentence in described.notes(answer):
                     say(sentence, err=True)
-            items += answer["items"]
+            items += answer[described.items]
             if not is_all:
                 break
         api.print_items(items, described.columns, described.key)
@@ -269,7 +297,7 @@ def add_list(get: typer.Typer, name: str) -> None:
         *(list_options(load_query(described.query)) if described.query else ()),
         *(_make_flag(flag, view.help) for flag, view in described.views.items()),
     ]
-    if described.query:
+    if described.query and "cursor" in load_query(described.query).model_fields:
         options.append(_make_flag("all", "All items, page after page.", PAGE_PANEL))
     api_parameter = inspect.Parameter("api", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     print_list.__signature__ = inspect.Signature([api_parameter, *options])  # type: ignore[attr-defined]

@@ -19,8 +19,10 @@ class PartnerNetworks:
         """Raises ValueError on a text that is no network."""
         self.networks = tuple(str(ip_network(text)) for text in networks)
         # Of our own making: digits, letters, dots, colons and a slash.
-        tests = " OR ".join(f"isIPAddressInRange(toString(r.client_address), '{one}')" for one in self.networks)
         is_address = "(isIPv4String(toString(r.client_address)) OR isIPv6String(toString(r.client_address)))"
+        # An engine may evaluate the range before the other condition, so it never gets what is no address.
+        address = f"if({is_address}, toString(r.client_address), '::')"
+        tests = " OR ".join(f"isIPAddressInRange({address}, '{one}')" for one in self.networks)
         self.condition = f"({is_address} AND ({tests}))" if tests else "false"
 
 

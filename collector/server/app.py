@@ -167,7 +167,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         endpoints=endpoints, exposures=services.exposures, clusters=services.clusters, clock=clock
     )
     yield build_call_routes(calls=services.calls)
-    yield build_traffic_routes(traffic=services.traffic, clock=clock)
+    yield build_traffic_routes(traffic=services.traffic, service_map=services.map, clock=clock)
     yield build_consumer_routes(consumers=services.consumers, clock=clock)
     yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, schemas=services.schemas, clock=clock)
     yield build_incident_routes(alerts=services.alerts)

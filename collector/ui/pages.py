@@ -19,6 +19,7 @@ from collector.ui.endpoints.page import PAGE as ENDPOINTS
 from collector.ui.findings.page import PAGE as FINDINGS
 from collector.ui.gallery.page import PAGE as GALLERY
 from collector.ui.incidents.page import PAGE as INCIDENTS
+from collector.ui.map.page import PAGE as MAP
 from collector.ui.overview.page import PAGE as OVERVIEW
 from collector.ui.response.page import PAGE as RESPONSE
 from collector.ui.sensors.page import PAGE as SENSORS
@@ -33,6 +34,7 @@ PAGES: Final[tuple[Page, ...]] = (
     OVERVIEW,
     ENDPOINTS,
     ENDPOINT,
+    MAP,
     ALERTS,
     INCIDENTS,
     FINDINGS,

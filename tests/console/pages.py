@@ -28,5 +28,6 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/response", unfinished=OLD_STYLE),
     ConsolePage(path="/endpoints/{endpoint}", unfinished=OLD_STYLE),
     ConsolePage(path="/incidents/{incident}", unfinished=OLD_STYLE),
+    ConsolePage(path="/map"),
     ConsolePage(path="/login", is_signed_in=False),
 )

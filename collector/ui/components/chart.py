@@ -21,8 +21,8 @@ from markupsafe import Markup
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
 from collector.ui.components.wording import word_count
 
-WIDTH = 480  # Units of the view box: about the pixels of a column, so that texts keep their size.
-HEIGHT = 190
+WIDTH = 400  # Units of the view box: about the pixels of a column, so that texts keep their size.
+HEIGHT = 180
 TICKS_MAX = 6
 MARKS_MAX = 4  # On the axis of figures, without that of 0.
 _TICKS = tuple(

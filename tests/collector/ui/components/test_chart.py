@@ -49,7 +49,7 @@ def test_every_shape_stays_inside(values: list[float | None], shape: Shape) -> N
     for one in Tree.fromstring(chart.svg).iter("rect") if chart.svg else ():
         assert float(one.get("y", "")) >= 0
         assert float(one.get("height", "")) >= 0
-        assert float(one.get("x", "")) + float(one.get("width", "")) <= 480 * 1.5
+        assert float(one.get("x", "")) + float(one.get("width", "")) <= 400 * 1.5
 
 
 def test_marks_on_the_time_axis_are_whole_hours_and_days() -> None:
