@@ -26,6 +26,7 @@ from typing import Final
 from common.rpc_status import RPC_STATUSES
 
 EVENT_STREAM = "text/event-stream"
+HOP_PROXY = 2  # proto Hop.
 KIND_GRPC, KIND_GRPC_WEB, KIND_CONNECT, KIND_WEBSOCKET = 1, 2, 3, 4  # proto CallKind.
 
 

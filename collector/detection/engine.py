@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerting.alert import AlertKind, Signal
+from collector.core.kinds import HOP_PROXY
 from collector.core.rates import UTC_NAME, LocalTime
 from collector.detection.abuse.bfla import BflaDetector
 from collector.detection.abuse.bola import BolaDetector
@@ -44,7 +45,6 @@ from collector.storage.columns import RowBatch
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
-HOP_PROXY = 2
 AHEAD_SECONDS = 5  # A row may start this long after the collector received it: clocks differ.
 _TIME_ZONE = "time_zone"
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from collector.core.budget import check_budget
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, decide_level
+from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import (
     OPERATION_ID,
     has_operations,
@@ -33,8 +34,8 @@ from collector.inventory.query import Versions
 from collector.storage.base import Store
 from collector.storage.records import Reader, select
 
-# A row for each day of each endpoint; client-side calls count only where no sensor watched the server
-# (collector/inventory/endpoints/outbound.py), by the parameters `start` and `end`. `well`: calls without an error.
+# A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
+# (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error.
 _ENDPOINT_DAYS: Final = f"""
     SELECT n.endpoint_id AS id, n.service AS service, n.host AS host, n.method AS method, n.url_template AS template,
         '' AS parent_id, '' AS protocol, '' AS kind, '' AS name, d.time AS time, d.calls AS calls,
@@ -46,7 +47,8 @@ _ENDPOINT_DAYS: Final = f"""
     INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
     LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
         ON f.route_id = d.route_id
-    WHERE (d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES}))"""
+    WHERE (d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES}))
+        AND d.route_id NOT IN ({HOP_ROUTES})"""
 
 _PROCESS: Final = "s.route_id, s.node, s.boot_id, s.generation"
 _BEFORE: Final = "ORDER BY s.time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"

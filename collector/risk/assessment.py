@@ -13,6 +13,7 @@ from collector.alerting.alert import Report
 from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import list_recent
 from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
 from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, span_since
@@ -149,7 +150,8 @@ class RiskAssessor:
         """Last call and recent credentials of every endpoint that was called lately."""
         start = (int(now) - RECENT_SECONDS) // MINUTE_SECONDS * MINUTE_SECONDS
         span = Span(start=start, end=int(now) + MINUTE_SECONDS, rollup=Rollup.MINUTE)
-        rows = select(self._store, f"{_RECENT}{counted_rows(span)}\nGROUP BY n.endpoint_id", span_parameters(span))
+        counted = f"{counted_rows(span)} AND r.route_id NOT IN ({HOP_ROUTES})"
+        rows = select(self._store, f"{_RECENT}{counted}\nGROUP BY n.endpoint_id", span_parameters(span))
         recent = {
             row["id"]: (
                 int(row["last_seen"]),

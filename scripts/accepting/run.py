@@ -52,7 +52,7 @@ class Acceptance:
 
     def list_endpoints(self) -> list[Object]:
         """Endpoints of the workloads."""
-        return self.collector.list_items("/endpoints", namespace=self.namespace)
+        return self.collector.list_items("/endpoints", namespace=self.namespace, hops="include")
 
     def count_found(self, endpoints: Iterable[Object]) -> Counter[str]:
         """What the inventory has, in the form of `counted`."""

@@ -49,7 +49,8 @@ class Shop:
         self.cluster = cluster
         self.inventory = inventory
         self.pods: dict[str, Pod] = {}
-        self.endpoints: list[dict[str, Any]] = []
+        self.endpoints: list[dict[str, Any]] = []  # Hops too.
+        self.listed: set[str] = set()  # Ids without them.
 
     def find(self, workload: str, port: int = 0, **wanted: Any) -> list[dict[str, Any]]:
         """Endpoints of a workload (and its port)."""
@@ -246,7 +247,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         cluster.stop_sensors()
         expected = sum(sum(log.values()) for log in cluster.log.values())
         wait(lambda: count_served(inventory) >= expected, f"{expected} calls", lambda: count_served(inventory))
-        made.endpoints = inventory.list_items("/endpoints")
+        made.endpoints = inventory.list_items("/endpoints", hops="include")
+        made.listed = {item["id"] for item in inventory.list_items("/endpoints")}
         yield made
 
 
@@ -320,6 +322,7 @@ def test_an_ingress_proxy_is_a_hop_and_its_client_is_the_one_outside(shop: Shop)
     assert (edge["is_proxied"], edge["calls"], edge["service"]["namespace"]) == (True, expected, "infra")
     (behind,) = shop.find("orders", host="shop.example")
     assert behind["calls"] == expected and not behind["is_proxied"]
+    assert behind["id"] in shop.listed and edge["id"] not in shop.listed
     consumers = shop.inventory.get(f"/endpoints/{behind['id']}")["top_consumers"]
     assert [(one["id"], one["calls"]) for one in consumers] == [(f"address:{OUTSIDE_ADDRESS}", expected)]
     assert behind["exposure"]["level"] == "external"
@@ -331,6 +334,7 @@ def test_a_sidecar_is_a_hop_and_the_application_the_endpoint(shop: Shop) -> None
     expected = sum(shop.cluster.total("users").values())
     assert [(item["is_proxied"], item["calls"]) for item in proxied] == [(True, expected)]
     assert [(item["is_proxied"], item["calls"]) for item in application] == [(False, expected)]
+    assert {item["id"] for item in application} <= shop.listed and not {item["id"] for item in proxied} & shop.listed
 
 
 def test_the_network_of_a_node_is_no_pod(shop: Shop) -> None:

@@ -66,7 +66,7 @@ class Inventory:
     def read_ports(self, ports: Collection[int]) -> dict[int, list[Endpoint]]:
         """The same of each of `ports`, in one reading."""
         found: dict[int, list[Endpoint]] = {port: [] for port in ports}
-        for item in self.list_items("/endpoints", operations="exclude"):
+        for item in self.list_items("/endpoints", operations="exclude", hops="include"):
             if read_port(item) in found:
                 found[read_port(item)].append(self._read(item))
         return {
@@ -77,7 +77,9 @@ class Inventory:
     def count_calls(self, *ports: int) -> int:
         """Calls of all endpoints of `ports`, without asking for details."""
         return sum(
-            item["calls"] for item in self.list_items("/endpoints", operations="exclude") if read_port(item) in ports
+            item["calls"]
+            for item in self.list_items("/endpoints", operations="exclude", hops="include")
+            if read_port(item) in ports
         )
 
     def _read(self, item: dict[str, Any]) -> Endpoint:

@@ -52,7 +52,7 @@ class Node:
         """Endpoints of services with these fields."""
         return [
             item
-            for item in self.inventory.list_items("/endpoints")
+            for item in self.inventory.list_items("/endpoints", hops="include")
             if all(item["service"][name] == value for name, value in service.items())
         ]
 

@@ -27,6 +27,7 @@ from collector.inventory.endpoints.bodies import (
 )
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel, Tier
 from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.endpoints.hops import HopView
 from collector.inventory.endpoints.operations import NUMBERS
 from collector.inventory.endpoints.peers import condition_on_label
 from collector.inventory.endpoints.spec_status import OF_NO_STATUS, OF_STATUS, SpecStatus
@@ -307,6 +308,11 @@ class EndpointQuery(SortedQuery, SpanParameters, EndpointTraits):
         default=OperationView.INCLUDE,
         description="Operations that share one path: beside their endpoint, not at all, or alone. Their calls are "
         "estimates, and calls of their endpoint too: who adds up leaves them out.",
+    )
+    hops: HopView = Field(
+        default=HopView.EXCLUDE,
+        description="Endpoints of a proxy in front of an application that has the same ones: beside them, not at all, "
+        "or alone. A call through proxies is one call: who adds up leaves them out.",
     )
     sort: EndpointSort = EndpointSort.CALLS
     order: Order | None = Field(

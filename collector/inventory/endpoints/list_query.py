@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from collector.core.kinds import AUTHENTICATION_UNKNOWN
 from collector.inventory.endpoints.filters import COVERAGE, EndpointQuery, EndpointSort, OperationView
+from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
 from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import (
@@ -101,6 +102,11 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
 }
 
+_HOPS: Mapping[HopView, str] = {
+    HopView.INCLUDE: "",
+    HopView.EXCLUDE: f" AND a.route_id NOT IN ({HOP_ROUTES})",
+    HopView.ONLY: f" AND a.route_id IN ({HOP_ROUTES})",
+}
 _SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
 _STATES = frozenset({"latency", "consumers"})
 _SUMMED = _OF_ROWS.keys() | _STATES  # The others are of names.
@@ -183,7 +189,7 @@ FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
         FROM ({_sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
-        WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
+        WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){_HOPS[query.hops]}
         GROUP BY n.endpoint_id
     ) AS m
     WHERE {" AND ".join(["m.calls > 0", *(one.sql for one in conditions if one.columns)])}

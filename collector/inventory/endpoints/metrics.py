@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
-from collector.core.kinds import NOT_READ, RPC_PROTOCOLS, Protocol, name_protocols, name_status
+from collector.core.kinds import HOP_PROXY, NOT_READ, RPC_PROTOCOLS, Protocol, name_protocols, name_status
 from collector.core.rates import compute_rate
 from collector.core.rows import Service
 from collector.inventory.endpoints.bodies import read_bodies
@@ -39,7 +39,6 @@ from collector.inventory.endpoints.predicates import (
     FLAG_LOSSY,
     FLAG_SERVER_STREAMING,
     FLAG_UNKNOWN_FIELDS,
-    HOP_PROXY,
     JUDGED,
     OUTCOME,
     PROTOCOL_BIT,

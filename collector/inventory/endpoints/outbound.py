@@ -21,7 +21,7 @@ from collector.storage.records import Reader, select
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
 
-_DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
+WITHIN_DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
 
 # Of a route that was called: its workload is then the server's address.
 _IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"
@@ -36,7 +36,7 @@ HIDDEN_ROUTES = f"""
         SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT})) AS route_id
         FROM (
             SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
-            FROM routes_day AS d WHERE {_DAYS} GROUP BY d.role, d.route_id
+            FROM routes_day AS d WHERE {WITHIN_DAYS} GROUP BY d.role, d.route_id
         ) AS a
         INNER JOIN (SELECT DISTINCT route_id, host, workload, port FROM routes) AS s ON s.route_id = a.route_id
         WHERE s.host NOT IN ('', 'other')
@@ -52,7 +52,7 @@ SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluste
     m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen, f.host AS called_host,
     if(f.is_loopback, m.port, 0) AS called_port, m.route_id IN (
         SELECT d.route_id FROM routes_day AS d
-        WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
+        WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
     ) AS is_called
 FROM mine AS m
 LEFT JOIN (
@@ -65,7 +65,7 @@ _ANSWERED = f"""
 SELECT DISTINCT s.host AS host, s.port AS port FROM routes AS s
 WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.route_id IN (
     SELECT d.route_id FROM routes_day AS d
-    WHERE {_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
+    WHERE {WITHIN_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
         AND d.route_id IN (SELECT route_id FROM routes WHERE host IN {{hosts:Array(String)}}))"""
 
 

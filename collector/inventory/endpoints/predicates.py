@@ -28,7 +28,6 @@ from common.settings import CONSUMER_ORDER, ConsumerColumn
 # Distinct values are exact up to here, and estimates beyond (uniqCombined64(12), and rows of over 256 objects).
 EXACT_MAX = 128
 
-HOP_PROXY = 2  # proto Hop.
 # proto RowFlag.
 FLAG_LOSSY = 1 << 5
 FLAG_ESTIMATED = 1 << 9
@@ -151,7 +150,7 @@ def summary_table(span: Span) -> str:
 
 def counted_rows(span: Span) -> str:
     """`FROM ... WHERE ...` of the rows that count, joined with their endpoints: aliases `r` and `n`. Needs NAMES in
-    the WITH clause."""
+    the WITH clause. Hops are among them: of a client that is known by its address only a proxy's rows may speak."""
     return f"""
     FROM {rows_table(span)} AS r
     INNER JOIN names AS n ON n.route_id = r.route_id

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from collector.core.kinds import HOP_PROXY
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.endpoints.bodies import BodySide, read_bodies
 from collector.inventory.endpoints.outbound import ROLE_SERVER, find_route_ids, find_service_route_ids
 from collector.inventory.endpoints.predicates import (
     CLIENT_ERROR,
     ERROR,
-    HOP_PROXY,
     IN_SPAN,
     SUCCESS,
     UNREAD,

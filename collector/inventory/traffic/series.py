@@ -17,6 +17,7 @@ from pydantic import Field
 from collector.core.kinds import is_client_error, is_error, is_success
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerName, parse_consumer
 from collector.inventory.endpoints.endpoint import bucket_value
+from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
@@ -170,6 +171,8 @@ class TrafficInventory:
         consumer = parse_consumer(query.consumer) if query.consumer else None
         names = query.build_names()
         where, parameters = _restrict(names, consumer, self._who)
+        if consumer is None and not query.endpoint:
+            where += f" AND r.route_id NOT IN ({HOP_ROUTES})"
         span = query.find_span(now)
         span = replace(span, start=max(span.start, self._find_first(names, parameters)))
         source = self._choose(span, query.step, where, parameters, now, needs_consumers=consumer is not None)

@@ -20,6 +20,7 @@ comes first in the key, because every list first asks which hosts were called as
 from collections.abc import Iterable, Mapping
 
 from collector.core.kinds import (
+    HOP_PROXY,
     POSSIBLE_CREDENTIAL,
     find_bit,
     has_credentials,
@@ -120,6 +121,7 @@ _SUMMARY = {
     "duration": ("sumMap, Tuple(Array(UInt16), Array(UInt64))", "sumMap(m.duration)"),
     "judged_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED})"),
     "protocols": ("groupBitOr, UInt32", f"groupBitOr({find_bit('m')})"),
+    "proxied_calls": ("sum, UInt64", f"sumIf(m.calls, m.hop = {HOP_PROXY})"),
     # With possible credentials alone: authenticated once they are proven (collector/inventory/credentials.py).
     "possible_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND m.authentication = {POSSIBLE_CREDENTIAL})"),
 }

@@ -14,9 +14,9 @@ from scripts.reference.filters import LISTS, PAGE, format_filters
 from tests.collector.http_serving import make_app
 
 # Fields that choose no rows by a predicate: which page, how it is sorted, how far back; and of endpoints, whether
-# operations are rows too.
+# operations and hops are rows too.
 MOMENTS = ("first_seen_since", "last_seen_since", "last_seen_before")
-PAGING = {"limit", "cursor", "sort", "order", "operations"}
+PAGING = {"limit", "cursor", "sort", "order", "operations", "hops"}
 VALUES = {"data": "personal", "status": "4xx", **dict.fromkeys(MOMENTS, "2h")}
 QUERIES = [query for query, _ in LISTS.values()]
 
