@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -106,8 +107,14 @@ def serve(work: Work) -> None:
     server.serve_forever()
 
 
+@cache
+def read_ports() -> dict[str, int]:
+    """Of the services that the arguments name."""
+    return {name: int(value) for name, value in read_arguments().items() if value.isdigit()}
+
+
 def call(
-    port: int,
+    service: str,
     method: str,
     path: str,
     *,
@@ -115,9 +122,11 @@ def call(
     document: Any = None,
     source: str = "",
 ) -> tuple[int, bytes]:
-    """One call of another service over this thread's kept connection: status and body; 502 where it does not answer."""
+    """One call of a service that the arguments name, over this thread's kept connection: status and body; 502 where it
+    does not answer."""
+    port = read_ports()[service]
     body = None if document is None else json.dumps(document).encode()
-    sent = {"Content-Type": "application/json"} if body else {}
+    sent = {"Host": f"{service}.shop.internal"} | ({"Content-Type": "application/json"} if body else {})
     kept: dict[tuple[int, str], http.client.HTTPConnection] = _connections.__dict__.setdefault("kept", {})
     for _ in range(2):  # A kept connection may have been closed meanwhile.
         connection = kept.get((port, source))

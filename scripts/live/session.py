@@ -20,8 +20,9 @@ from scripts.live.table import View, count_of
 
 POLL_SECONDS = 1.0
 API_TIMEOUT_SECONDS = 5.0
+DEMO_SENSITIVITY = "paranoid"  # The default sends two alerts a day below high severity, fewer than the demo has.
 # What a newcomer asks next: each works in this installation, with its address behind it.
-NEXT_COMMANDS = ("endpoints --sort risk", "findings --severity critical", "alerts --state open")
+NEXT_COMMANDS = ("get endpoints --sort risk", "get findings --severity critical", "get alerts --state open")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,8 @@ class Session:
         logs = options.log_directory
         logs.mkdir(parents=True, exist_ok=True)
         self.screen.tell("starting", "starting the collector ...", what="collector")
-        collector, address = start_collector(options.data_directory, logs, http_listen=options.http_listen)
+        more = ("--sensitivity", DEMO_SENSITIVITY) if options.is_demo else ()
+        collector, address = start_collector(options.data_directory, logs, *more, http_listen=options.http_listen)
         self._programs.append(collector)
         is_compiled = any(CACHE_DIRECTORY.glob("*.image"))
         how = "loading the eBPF programs ..." if is_compiled else "compiling the eBPF programs, once (a minute) ..."

@@ -4,9 +4,7 @@ import random
 
 from scripts.demo.credentials import make_jwt, make_uuid
 from scripts.demo.people import PASSWORD
-from scripts.demo.web import Handler, call, read_arguments, serve
-
-PORTS = {name: int(port) for name, port in read_arguments().items()}
+from scripts.demo.web import Handler, call, serve
 
 
 def respond(handler: Handler) -> None:
@@ -17,7 +15,7 @@ def respond(handler: Handler) -> None:
         return handler.answer(401, {"error": "wrong e-mail or password"})
     token = make_jwt(str(handler.document.get("email", "")), random.Random())
     user_id = make_uuid(random.Random(str(handler.document.get("email", ""))))
-    call(PORTS["users"], "GET", f"/api/v2/users/{user_id}", headers={"Authorization": f"Bearer {token}"})
+    call("users", "GET", f"/api/v2/users/{user_id}", headers={"Authorization": f"Bearer {token}"})
     return handler.answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": 3_600})
 
 

@@ -2,12 +2,11 @@
 X-Forwarded-For as proxies do. That it passes on `/internal` is the demo's misconfiguration.
 """
 
-from scripts.demo.web import GATEWAY_ADDRESS, Handler, call, read_arguments, serve
+from scripts.demo.web import GATEWAY_ADDRESS, Handler, call, read_ports, serve
 
-PORTS = {name: int(port) for name, port in read_arguments().items()}
 # The first prefix that fits. Services that do not run here are no route.
 ROUTES = tuple(
-    (prefix, PORTS[service])
+    (prefix, service)
     for prefix, service in (
         ("/login", "accounts"),
         ("/api/v1/orders", "orders"),
@@ -16,7 +15,7 @@ ROUTES = tuple(
         ("/products", "catalog"),
         ("/cart", "cart"),
     )
-    if service in PORTS
+    if service in read_ports()
 )
 PASSED_ON = ("Authorization", "Cookie", "X-API-Key", "User-Agent")
 
@@ -24,14 +23,19 @@ PASSED_ON = ("Authorization", "Cookie", "X-API-Key", "User-Agent")
 def respond(handler: Handler) -> None:
     """Passes any call on."""
     path = "/" + "/".join(handler.words)
-    port = next((port for prefix, port in ROUTES if path.startswith(prefix)), 0)
-    if not port:
+    service = next((service for prefix, service in ROUTES if path.startswith(prefix)), "")
+    if not service:
         return handler.answer(404, {"error": "no such page"})
     headers = {name: value for name in PASSED_ON if (value := handler.headers.get(name))}
     hops = (handler.headers.get("X-Forwarded-For"), handler.client_address[0])
     headers["X-Forwarded-For"] = ", ".join(filter(None, hops))
     status, body = call(
-        port, handler.command, handler.path, headers=headers, document=handler.document or None, source=GATEWAY_ADDRESS
+        service,
+        handler.command,
+        handler.path,
+        headers=headers,
+        document=handler.document or None,
+        source=GATEWAY_ADDRESS,
     )
     return handler.send_bytes(status, body)
 

@@ -6,9 +6,8 @@ import secrets
 from typing import Any
 
 from scripts.demo.people import CITIES, FIRST_ORDER
-from scripts.demo.web import Handler, call, read_arguments, serve
+from scripts.demo.web import Handler, call, serve
 
-PORTS = {name: int(port) for name, port in read_arguments().items()}
 KEY = {"X-API-Key": secrets.token_hex(20)}  # Of this service at payments; it opens nothing else.
 
 
@@ -29,7 +28,7 @@ def read_orders(handler: Handler) -> None:
     elif words[:3] == ["api", "v1", "orders"] and len(words) == 4 and words[3].isdigit():
         number = int(words[3])
         if number % 5 == 0:
-            call(PORTS["payments"], "GET", f"/charges/{700_000 + number}", headers=KEY)
+            call("payments", "GET", f"/charges/{700_000 + number}", headers=KEY)
         if number >= FIRST_ORDER:
             handler.answer(200, describe_order(number))
         else:
@@ -41,9 +40,9 @@ def read_orders(handler: Handler) -> None:
 def make_order(handler: Handler) -> None:
     """POST /api/v1/orders: takes the goods from stock, then the money."""
     product = handler.document.get("product", 1_000)
-    call(PORTS["stock"], "PUT", f"/stock/{product}/reservation", document={"count": 1})
+    call("stock", "PUT", f"/stock/{product}/reservation", document={"count": 1})
     charge = {"order": FIRST_ORDER, "amount": 24, "currency": "EUR"}
-    call(PORTS["payments"], "POST", "/charges", headers=KEY, document=charge)
+    call("payments", "POST", "/charges", headers=KEY, document=charge)
     handler.answer(201, describe_order(FIRST_ORDER))
 
 

@@ -9,21 +9,20 @@ import random
 import time
 
 from scripts.demo.credentials import make_uuid
-from scripts.demo.web import call, read_arguments
+from scripts.demo.web import call, read_ports
 
 
 def main() -> None:
-    arguments = {name: int(value) for name, value in read_arguments().items()}
-    rng = random.Random(arguments.pop("seed", None))
+    rng = random.Random(read_ports().get("seed"))
     user_ids = [make_uuid(rng) for _ in range(12)]
     agent = {"User-Agent": "report/2.3"}
     print(json.dumps({"event": "ready"}), flush=True)
     while True:
-        call(arguments["users"], "GET", f"/internal/users/{rng.choice(user_ids)}/export", headers=agent)
-        call(arguments["stock"], "GET", f"/stock/{rng.randrange(1_000, 1_060)}", headers=agent)
+        call("users", "GET", f"/internal/users/{rng.choice(user_ids)}/export", headers=agent)
+        call("stock", "GET", f"/stock/{rng.randrange(1_000, 1_060)}", headers=agent)
         if rng.random() < 0.3:
-            for port in arguments.values():
-                call(port, "GET", "/healthz", headers=agent)
+            for service in ("users", "stock"):
+                call(service, "GET", "/healthz", headers=agent)
         time.sleep(rng.uniform(2, 4))
 
 

@@ -1,0 +1,1 @@
+"""Takes the pictures of README and docs from the running demo."""
