@@ -11,13 +11,13 @@ from collector.api.base_model import Model
 from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
-from collector.inventory.filters import Parameters, SpanParameters
+from collector.inventory.filters import SpanParameters
 from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
 from collector.schemas.openapi import build_openapi
 from collector.schemas.postman import build_postman
-from collector.schemas.service import EndpointSchema, SchemaInventory, list_described, list_services
+from collector.schemas.service import EndpointSchema, SchemaInventory, list_described
 from collector.storage.records import Reader
 
 
@@ -90,23 +90,6 @@ class EndpointSchemaModel(Model):
     token_samples: int = Field(description="Requests with a JWT that were looked at.")
 
 
-class ServiceModel(Model):
-    """A service that has endpoints."""
-
-    service: str
-    cluster: str
-    namespace: str
-    workload: str
-    port: int
-    endpoints: int
-
-
-class ServicePageModel(Model):
-    """All of them."""
-
-    items: tuple[ServiceModel, ...]
-
-
 _PLACES = ((Part.QUERY, "query"), (Part.HEADER, "header"), (Part.COOKIE, "cookie"))
 
 
@@ -123,11 +106,6 @@ def build_schema_routes(
         path = read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host)
         operations = endpoints.list_operations(endpoint, parameters.find_span(clock()))
         return view_schema(endpoint, schemas.read_endpoint(endpoint), path, operations)
-
-    @router.get("/services", summary="List services")
-    def get_services(parameters: Annotated[Parameters, Query()]) -> ServicePageModel:
-        """Every service that has endpoints."""
-        return ServicePageModel(items=tuple(ServiceModel.model_validate(row) for row in list_services(reader)))
 
     @router.get("/services/{service:path}/openapi.json", summary="Export a service as OpenAPI 3.1")
     def get_openapi(service: str) -> JSONResponse:

@@ -23,6 +23,7 @@ from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.evidence.explanation import ExplanationReader
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
+from collector.inventory.services.services import ServiceInventory
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.traffic.map import MapInventory
 from collector.inventory.traffic.series import TrafficInventory
@@ -91,6 +92,7 @@ class Services:
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
         self.consumers = ConsumerInventory(reader=self.store, who=who)
+        self.services = ServiceInventory(reader=self.store, who=who)
         self.map = MapInventory(reader=self.store, partners=partners)
         self.traffic = TrafficInventory(reader=self.store, who=who)
         self.calls = CallInventory(reader=self.store, who=who)

@@ -49,6 +49,8 @@ _TIMES = "first_seen last_seen"
 FINDING_ROWS = describe_columns("id severity state title owasp/3 why/1")
 ALERT_ROWS = describe_columns("id state/1 severity confidence/2 title opened_at/1")
 ENDPOINT_ROWS = describe_columns("id method host/3 template calls errors=status.5xx/2 risk=risk.score/1")
+CALLER_ROWS = describe_columns("client_kind client calls errors p95_ms endpoints data=data_classes")
+CALLEE_ROWS = describe_columns("service calls errors p95_ms endpoints data=data_classes")
 KINDS: Mapping[str, Kind] = {
     "endpoint": Kind(
         help="Show one endpoint: traffic, data, credentials, exposure, risk, findings, alerts, consumers.",
@@ -100,12 +102,20 @@ KINDS: Mapping[str, Kind] = {
         ),
     ),
     "service": Kind(
-        help="Show one service: its endpoints, findings and alerts.",
+        help="Show one service: traffic, callers, what it calls, endpoints and findings.",
         listed="services",
-        path="services",
-        key="service",
+        path="services/{}",
+        has_span=True,
         sections=(
-            Section(title="", columns=describe_columns("service cluster namespace workload port endpoints")),
+            Section(
+                title="",
+                columns=describe_columns(
+                    "service cluster namespace workload port endpoints calls errors p95_ms risk findings exposure "
+                    "last_seen"
+                ),
+            ),
+            Section(title="Callers", place="callers", columns=CALLER_ROWS, more="apidae get map --service {}"),
+            Section(title="What it calls", place="callees", columns=CALLEE_ROWS),
             Section(
                 title="Endpoints by calls",
                 place="items",

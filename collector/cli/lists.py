@@ -183,7 +183,10 @@ LISTS: Mapping[str, ListCommand] = {
         help="List the services that have endpoints.",
         path="services",
         key="service",
-        columns=describe_columns("service cluster/2 namespace/1 endpoints"),
+        query="collector.inventory.services.services:ServiceQuery",
+        columns=describe_columns(
+            "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
+        ),
     ),
     "map": ListCommand(
         help="List who calls which service, most calls first.",

@@ -45,10 +45,6 @@ HAVING sumIf(h.calls, {find_outcome("h")} BETWEEN 101 AND 399) > 0
 ORDER BY calls DESC, id
 LIMIT {ENDPOINTS_MAX}"""
 _OF_SERVICE = "service = {service:String} OR workload = {service:String}"
-_SERVICES = """
-SELECT service, any(cluster) AS cluster, any(namespace) AS namespace, any(workload) AS workload, any(port) AS port,
-    uniqExact(endpoint_id) AS endpoints
-FROM endpoint_routes FINAL GROUP BY service ORDER BY service LIMIT 10000"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +62,6 @@ class Described:
     statuses: Mapping[int, int]
     credentials: tuple[tuple[str, int], ...]
     authenticated_share: float | None
-
-
-def list_services(reader: Reader) -> list[dict[str, Any]]:
-    """All services that have endpoints. Raises StoreError."""
-    return select(reader, _SERVICES)
 
 
 def list_described(reader: Reader, service: str) -> tuple[Described, ...]:

@@ -40,7 +40,7 @@ from collector.api.schemas import build_schema_routes
 from collector.api.sensors import build_sensor_routes
 from collector.api.services import Services
 from collector.api.specs import build_spec_routes
-from collector.api.traffic import build_traffic_routes
+from collector.api.traffic import build_service_routes, build_traffic_routes
 from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.ui.pages import build_page_routes
@@ -182,6 +182,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_ladder_routes(responder=services.responder)
     yield build_coverage_routes(coverage=services.coverage, clock=clock)
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
+    yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
     table = services.spec_table
     assessor = services.specs or SpecAssessor(store=store, table=table, paths=(), clock=clock)
     reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: assessor.fits)

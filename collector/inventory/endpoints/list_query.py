@@ -187,7 +187,7 @@ FROM (
     SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
     FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
-        FROM ({_sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
+        FROM ({sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
         WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){_HOPS[query.hops]}
         GROUP BY n.endpoint_id
@@ -217,7 +217,7 @@ def _name(query: EndpointQuery, conditions: list[str], figures: set[str], *, has
     return f"names AS (SELECT {columns} FROM {source}{where})"
 
 
-def _sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
+def sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
     """One row a route and role."""
     from_rows = span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY)
     of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES

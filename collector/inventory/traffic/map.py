@@ -141,6 +141,17 @@ class MapInventory:
             edges=tuple(_read_edge(row) for row in rows), total=int(rows[0]["total"]), calls=int(rows[0]["all_calls"])
         )
 
+    def read_around(
+        self, service: str, label: str, asked: SpanParameters, now: float
+    ) -> tuple[tuple[MapEdge, ...], tuple[MapEdge, ...]]:
+        """Edges that end at a service, and those that begin at its workload, which is called `label` as a client."""
+        query = MapQuery(service=service, since=asked.since, start=asked.start, end=asked.end, limit=EDGES_MAX)
+        edges = self.read_map(query, now).edges
+        return (
+            tuple(edge for edge in edges if edge.service == service),
+            tuple(edge for edge in edges if edge.source == label),
+        )
+
     def _write_statement(self, query: MapQuery, span: Span) -> str:
         client = f"""multiIf(
                 r.client_workload != '', ('{ClientKind.WORKLOAD}', toString(r.client_workload)),

@@ -22,7 +22,7 @@ from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
 from collector.inventory.filters import Condition, Filter, Parameters, SpanParameters, Text
-from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span
+from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span, SpanError
 from collector.storage.records import Reader, select
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, HOUR_SUMMARY_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
@@ -49,7 +49,7 @@ class Step(StrEnum):
         return int(self[:-1]) * {"m": MINUTE_SECONDS, "h": HOUR_SECONDS, "d": DAY_SECONDS}[self[-1]]
 
 
-class SeriesError(ValueError):
+class SeriesError(SpanError):
     """What was asked for cannot be answered; the sentence is for a person."""
 
 
@@ -167,7 +167,7 @@ class TrafficInventory:
         self._who = who
 
     def read_series(self, query: SeriesQuery, now: float) -> TrafficSeries:
-        """The series of a query. Raises SeriesError, ConsumerError and StoreError."""
+        """The series of a query. Raises SpanError, ConsumerError and StoreError."""
         consumer = parse_consumer(query.consumer) if query.consumer else None
         names = query.build_names()
         where, parameters = _restrict(names, consumer, self._who)

@@ -1,0 +1,1 @@
+"""Services: what the endpoints of one workload and port add up to."""
