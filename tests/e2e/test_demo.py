@@ -21,6 +21,7 @@ RUN = str(ROOT / "scripts/run")
 START_SECONDS = 180  # The first start compiles.
 ACTS_SECONDS = 120
 HONEST_SECONDS = 50
+EDGES = {("gateway", "orders"), ("orders", "payments"), ("orders", "stock"), ("accounts", "users"), ("report", "users")}
 LEAK = "/internal/users/{user_id}/export"
 SERVICES = {"gateway", "accounts", "orders", "payments", "stock", "users"}
 
@@ -45,6 +46,8 @@ def test_the_demo_shows_leak_attacks_services_and_a_block(demo: Program) -> None
         }
         assert read_gravest(inventory) == (LEAK, "critical", "external")
         assert {one["service"]["workload"] for one in inventory.list_items("/endpoints")} >= SERVICES
+        edges = {(edge["client"], edge["workload"]) for edge in inventory.get("/map")["edges"]}
+        assert edges >= EDGES
         blocks = inventory.get("/blocks")["items"]
         assert [one["state"] for one in blocks if one["reason"].startswith("reads")] == ["live"]
         for command in commands:
