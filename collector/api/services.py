@@ -27,6 +27,7 @@ from collector.inventory.services.services import ServiceInventory
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.traffic.map import MapInventory
 from collector.inventory.traffic.series import TrafficInventory
+from collector.inventory.views import ViewTable
 from collector.kubernetes.watcher import ClusterStatus
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Erasing, Responder
@@ -103,6 +104,7 @@ class Services:
         self.exposures = ExposureInventory(reader=self.store)
         self.schemas = SchemaInventory(reader=self.store)
         self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
+        self.views = ViewTable(self.store, self.clock)
         self.spec_table = SpecTable(self.store, self.clock)
         self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)
         fingerprints = list_fingerprints(lambda tables: self.store.count_writes(tables))

@@ -14,8 +14,10 @@ from collector.cli.client import (
     add_group,
     command,
     describe_columns,
+    fail,
     say,
 )
+from collector.cli.lists import LISTS, VIEWED
 
 TERM_COLUMNS = describe_columns("term=name weight evidence lower/2 then=score_if_lowered owasp/3")
 FINDING_COLUMNS = describe_columns(
@@ -110,6 +112,32 @@ def _print_level(api: Api, found: Mapping[str, Any]) -> None:
     say(f"The level is {found['level']}, {whence}. Previews are of the last {days:.1f} days.", err=True)
 
 
+def register_views(decide: typer.Typer) -> None:
+    """Add what changes views."""
+
+    @command(decide, "view")
+    def view(
+        api: Api,
+        name: Annotated[str, typer.Argument(help="Name of the view.")],
+        query: Annotated[str, typer.Argument(help="Filters and sort as in a URL: `auth=none&sort=risk`.")] = "",
+        of_list: Annotated[
+            str, typer.Option("--list", help="Of which list.", autocompletion=lambda: VIEWED)
+        ] = "endpoints",
+        is_deleted: Annotated[bool, typer.Option("--delete", help="Delete the view for everybody.")] = False,
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """Save filters of a list under a name, for everybody, or delete them."""
+        if not is_deleted:
+            body = {"list": of_list, "name": name, "query": query, "asked_by": asked_by}
+            api.print_items([api.act("views", body)], LISTS["views"].columns)
+            return
+        found = api.fetch("views", {"list": of_list, "limit": "500"})["items"]
+        ids = [one["id"] for one in found if one["name"] == name]
+        if not ids:
+            raise fail(f"There is no view {name!r} of {of_list}; `apidae get views --list {of_list}` lists them.")
+        api.print_items([api.remove(f"views/{quote(ids[0], safe='')}")], LISTS["views"].columns)
+
+
 def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
     """Add what people decide of findings and alerts."""
 
@@ -135,6 +163,7 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
         _print_level(api, api.act("detection/sensitivity", {"level": level.value, "asked_by": asked_by}))
 
     register_known_good(app)
+    register_views(decide)
 
     @command(app, "acknowledge", prints=False)
     def acknowledge(api: Api, alert: AlertArgument, asked_by: AskedByOption = "") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, get_args
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import typer
 
@@ -23,6 +23,7 @@ PAGE_ITEMS_MAX = 500  # What the API gives at once.
 VALUES_SHOWN = 8  # More values of an option stand in its sentence.
 FILTERS_PANEL = "Filters"
 PAGE_PANEL = "Sort and page"
+VIEWED = ("endpoints", "consumers", "findings", "alerts", "incidents", "exposure", "coverage")  # As the API has it.
 LAST_OPTIONS = ("sort", "order", "since", "start", "end", "limit")
 
 
@@ -207,6 +208,12 @@ LISTS: Mapping[str, ListCommand] = {
         query="collector.inventory.traffic.series:SeriesQuery",
         columns=describe_columns("time calls success/2 client_error/2 errors other/3 p95_ms/1"),
     ),
+    "views": ListCommand(
+        help="List views: filters of a list, saved under a name for everybody.",
+        path="views",
+        query="collector.api.views:ViewQuery",
+        columns=describe_columns("id/3 list name query by/1 time/2"),
+    ),
     "retired": ListCommand(
         help="List retired endpoints, which nobody called for 30 days.",
         path="inventory/tombstones",
@@ -278,8 +285,12 @@ def add_list(get: typer.Typer, name: str) -> None:
             if given.pop(flag.replace("-", "_")):
                 api.print_items(view.read(api.fetch(view.path)), view.columns)
                 return
-        is_all = given.pop("all", False)
+        is_all, view = given.pop("all", False), given.pop("view", "")
         asked = {one: _write_value(value) for one, value in given.items()}
+        if view:
+            # What is given beside the view replaces what it says.
+            asked = {one: value for one, value in asked.items() if value != defaults[one]}
+            asked = find_view(api, name, view) | asked
         if is_all:
             asked["limit"] = str(PAGE_ITEMS_MAX)
         items: list[Answer] = []
@@ -300,11 +311,26 @@ def add_list(get: typer.Typer, name: str) -> None:
         *(list_options(load_query(described.query)) if described.query else ()),
         *(_make_flag(flag, view.help) for flag, view in described.views.items()),
     ]
+    defaults = {one.name: _write_value(one.default) for one in options}
     if described.query and "cursor" in load_query(described.query).model_fields:
         options.append(_make_flag("all", "All items, page after page.", PAGE_PANEL))
+    if name in VIEWED:
+        option = typer.Option("--view", help="Name of a view, as `apidae get views` lists it.")
+        options.append(
+            inspect.Parameter("view", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, option], default="")
+        )
     api_parameter = inspect.Parameter("api", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     print_list.__signature__ = inspect.Signature([api_parameter, *options])  # type: ignore[attr-defined]
     command(get, name, help=described.help)(print_list)
+
+
+def find_view(api: Api, list_name: str, name: str) -> dict[str, str]:
+    """The parameters of a view by its name."""
+    found = api.fetch("views", {"list": list_name, "limit": str(PAGE_ITEMS_MAX)})["items"]
+    for view in found:
+        if view["name"].lower() == name.lower():
+            return dict(parse_qsl(view["query"]))
+    raise fail(f"There is no view {name!r} of {list_name}; `apidae get views --list {list_name}` lists them.")
 
 
 def list_options(query: "type[ListQuery]") -> Iterator[inspect.Parameter]:

@@ -41,6 +41,7 @@ from collector.api.sensors import build_sensor_routes
 from collector.api.services import Services
 from collector.api.specs import build_spec_routes
 from collector.api.traffic import build_service_routes, build_traffic_routes
+from collector.api.views import build_view_routes
 from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.ui.pages import build_page_routes
@@ -192,6 +193,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     if services.erase is not None:
         yield build_erasure_routes(erase=services.erase)
     yield build_change_routes(store=store, retired=services.retired)
+    yield build_view_routes(views=services.views)
     yield build_sensor_routes(sensors=services.sensors)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:

@@ -2,11 +2,12 @@
 
     scripts/bench inventory [--endpoints 100000] [--rounds 7] [--directory DIR]
 
-Every endpoint is called each hour by one consumer, and one in 500 each minute by five; one in ten is seen at both ends
-and one in twenty at the client only. A directory that holds a bench's store is used again; without one it is made aside
-and removed. One JSON line a question: milliseconds of wall time (median, and the 95th percentile of the rounds) and of
-process time, which other work on the machine does not lengthen. `next pages` are those after the second, which keeps
-the ranking that they are cut from (collector/inventory/endpoints/list_query.py).
+Every endpoint is called each hour by one consumer, and one in 500 each minute by five; one in ten is seen at both
+ends and one in twenty at the client only. One in ten holds personal data, one in four is reached from outside. A
+directory that holds a bench's store is used again; without one it is made aside and removed. One JSON line a
+question: milliseconds of wall time (median, and the 95th percentile of the rounds) and of process time, which other
+work on the machine does not lengthen. `next pages` are those after the second, which keeps the ranking that they are
+cut from (collector/inventory/endpoints/list_query.py).
 """
 
 import argparse
@@ -26,10 +27,17 @@ from collector.inventory.query import Since, Span, span_since
 from collector.storage.embedded import EmbeddedStore
 
 HOURS = 24
+FILTERS: tuple[dict[str, str], ...] = (
+    *({"q": "items77 get"}, {"service": "svc7"}, {"auth": "none"}, {"data": "personal"}, {"exposure": "external"}),
+    *({"risk_min": "70"}, {"data": "response:personal", "auth": "none", "exposure": "external"}),
+    *({"data": "personal", "exposure": "external", "risk_min": "50", "sort": "risk"}, {"status": "4xx"}),
+    *({"status": "500"}, {"finding": "any"}, {"first_seen_since": "7d"}, {"last_seen_before": "2h"}),
+)
 BUSY_SHARE = 500
 CLIENT_SHARE = 20
 BOTH_SHARE = 10
 SERVICES = 200
+CHUNK = 25_000
 
 _ROUTE_COLUMNS = "'', '', concat('svc', toString(number % {services})), 1, 'node-1', 8080"
 _HOST = "if(number % 3 = 0, 'gateway.example', concat('svc', toString(number % {services}), '.example'))"
@@ -61,14 +69,26 @@ def seed(store: EmbeddedStore, endpoints: int, now: int) -> None:
         f"concat('svc', toString(number % {SERVICES}), ':8080'), {service}, {host}, {_METHOD}, "
         f"concat('/api/v', toString(number % 3), '/items', toString(number), '/{{item_id}}') FROM numbers({endpoints})"
     )
-    of_hour = f"""SELECT number AS n, {{hour}} * 60 + cityHash64(number, {{hour}}) % 60 AS m, 0 AS k,
-        arrayJoin(multiIf(number % {CLIENT_SHARE} = 1, [2], number % {BOTH_SHARE} = 2, [1, 2], [1])) AS role
-        FROM numbers({endpoints})"""
-    of_busy = f"""SELECT intDiv(number, 300) * {BUSY_SHARE} AS n, {{hour}} * 60 + intDiv(number, 5) % 60 AS m,
-        number % 5 AS k, 1 AS role FROM numbers({endpoints // BUSY_SHARE * 300})"""
+    store.execute(
+        "INSERT INTO endpoint_risks (endpoint_id, computed_at, score, level, exposure, service, data, explanation) "
+        f"SELECT lower(hex(cityHash64(number, 1))), {now}, number % 101, 'low', "
+        "['external', 'internal', 'internal', 'unknown'][number % 4 + 1], 'svc', "
+        "if(number % 10 = 0, ['response:email', 'response:ssn'], []), repeat('x', 2000) "
+        f"FROM numbers({endpoints})"
+    )
+    of_hour = """SELECT number AS n, {hour} * 60 + cityHash64(number, {hour}) % 60 AS m, 0 AS k,
+        arrayJoin(multiIf(number % {client} = 1, [2], number % {both} = 2, [1, 2], [1])) AS role
+        FROM numbers({first}, {count})"""
+    of_busy = """SELECT intDiv(number, 300) * {busy} AS n, {hour} * 60 + intDiv(number, 5) % 60 AS m,
+        number % 5 AS k, 1 AS role FROM numbers({busy_first}, {busy_count})"""
+    shares = {"client": CLIENT_SHARE, "both": BOTH_SHARE, "busy": BUSY_SHARE}
     for hour in range(HOURS):
-        for source in (of_hour, of_busy):
-            store.execute(_ROWS.format(now=now // 60 * 60 - 60, source=source.format(hour=hour)))
+        for first in range(0, endpoints, CHUNK):  # A statement may take 30 s.
+            count = min(CHUNK, endpoints - first)
+            calls = {"busy_first": first // BUSY_SHARE * 300, "busy_count": count // BUSY_SHARE * 300}
+            for source in (of_hour, of_busy):
+                chosen = source.format(hour=hour, first=first, count=count, **shares, **calls)
+                store.execute(_ROWS.format(now=now // 60 * 60 - 60, source=chosen))
     # What the engine does by itself within minutes, so that every run finds the same parts.
     partitions = "SELECT DISTINCT table, partition_id FROM system.parts WHERE active AND database = currentDatabase()"
     for table, partition in store.query(f"{partitions} AND (table LIKE 'rows%' OR table LIKE 'routes_%')"):
@@ -94,7 +114,7 @@ def list_questions(store: EmbeddedStore, now: float) -> Iterator[tuple[str, Call
                 later = query.model_copy(update={"cursor": page.next_cursor})
                 yield f"{since} next pages by {sort}", list_endpoints(later)
         page = endpoints.list_endpoints(EndpointQuery(since=since), span)
-        for asked in ({"q": "items77 get"}, {"service": "svc7"}, {"auth": "none"}):
+        for asked in FILTERS:
             named = " ".join(f"{name}={value}" for name, value in asked.items())
             yield f"{since} list {named}", list_endpoints(EndpointQuery.model_validate({"since": since, **asked}))
         yield f"{since} detail", lambda s=span, i=page.items[0].id: endpoints.get_endpoint(i, s)

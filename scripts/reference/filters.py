@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.api.lists import AlertQuery, IncidentQuery
+from collector.api.views import ViewQuery
 from collector.inventory.consumers.consumers import ConsumerQuery
 from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.endpoints.exposure_list import ExposureQuery
@@ -22,6 +23,7 @@ LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/alerts": (AlertQuery, "alerts"),
     "/incidents": (IncidentQuery, "incidents"),
     "/findings": (FindingQuery, "findings"),
+    "/views": (ViewQuery, "views"),
 }
 _HEAD: Final = """# Filters of lists
 

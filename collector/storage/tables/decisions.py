@@ -1,5 +1,5 @@
 """The tables of what detectors, rules and people decide: alerts, silences, changes, detection, risk and API
-descriptions.
+descriptions, and saved views of lists.
 
 They hold alerts and actions on them, known facts (collector/detection/changes), reports and known-good rules. They also
 hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
@@ -271,6 +271,23 @@ TABLES = (
         shard_by="cityHash64(finding_id)",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
+    ),
+    # collector.inventory.views.ViewRecord: filters of lists that people saved; those deleted stay, with who and when.
+    # Read with FINAL.
+    Table(
+        name="list_views",
+        columns="""
+            id String
+            list LowCardinality(String)
+            name String
+            query String
+            by String
+            time Float64
+            is_deleted Bool
+            version UInt64
+        """,
+        key="id",
+        shard_by="cityHash64(id)",
     ),
     # A text as it came. The newest `time` of a name is the one in force, the others are its older versions;
     # `is_deleted` takes one out. Read with FINAL.
