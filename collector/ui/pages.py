@@ -27,7 +27,7 @@ from collector.ui.session.page import PAGE as SESSION
 from collector.ui.site import Page, Site
 
 STATIC = Path(__file__).parent / "static"
-STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
+STATIC_FILES = {"apidae.css": "text/css", "apidae.js": "text/javascript", "apidae.svg": "image/svg+xml"}
 CACHE = {"cache-control": "public, max-age=3600"}
 
 PAGES: Final[tuple[Page, ...]] = (

@@ -18,16 +18,18 @@ class ConsolePage:
     unfinished: str = ""
 
 
-OLD_STYLE: Final = "links in grey text are not underlined, and regions that scroll cannot be focused"
-
 PAGES: Final[tuple[ConsolePage, ...]] = (
-    ConsolePage(path="/", unfinished=OLD_STYLE),
-    ConsolePage(path="/alerts?state=open", unfinished=OLD_STYLE),
-    ConsolePage(path="/coverage", unfinished=OLD_STYLE),
-    ConsolePage(path="/detection", unfinished=OLD_STYLE),
-    ConsolePage(path="/response", unfinished=OLD_STYLE),
-    ConsolePage(path="/endpoints/{endpoint}", unfinished=OLD_STYLE),
-    ConsolePage(path="/incidents/{incident}", unfinished=OLD_STYLE),
-    ConsolePage(path="/map"),
+    ConsolePage(path="/", current="Overview"),
+    ConsolePage(path="/endpoints", current="Endpoints", has_rows=True),
+    ConsolePage(path="/endpoints/{endpoint}", current="Endpoints"),
+    ConsolePage(path="/alerts?state=open", current="Alerts", has_rows=True),
+    ConsolePage(path="/alerts/{alert}", current="Alerts"),
+    ConsolePage(path="/incidents/{incident}"),
+    ConsolePage(path="/map", current="Map"),
+    ConsolePage(path="/response", current="Response"),
+    ConsolePage(path="/coverage", current="Coverage"),
+    ConsolePage(path="/sensors", current="Sensors", has_rows=True),
+    ConsolePage(path="/detection", current="Detection"),
+    ConsolePage(path="/components"),
     ConsolePage(path="/login", is_signed_in=False),
 )

@@ -53,8 +53,8 @@ def check_once(visit: Visit, page: ConsolePage) -> list[str]:
         wrong.append(f"{headings} h1")
     if (size := visit.measure_bytes()) > PAGE_BYTES_MAX:
         wrong.append(f"{size} bytes, more than {PAGE_BYTES_MAX}")
-    marked = visit.page.locator("nav [aria-current=page]").all_inner_texts()
-    if page.current and page.current not in [text.strip() for text in marked]:
+    marked = visit.page.locator("#navigation [aria-current]").all_text_contents()
+    if page.current and [page.current] != [text.strip() for text in marked]:
         wrong.append(f"the navigation marks {marked}, not {page.current}")
     return wrong + [f"the focus is not seen on {one}" for one in visit.list_unseen_stops(STOPS)]
 

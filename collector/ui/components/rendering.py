@@ -3,6 +3,7 @@
 The words of `collector.ui.components.wording` are filters.
 """
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -35,7 +36,8 @@ def build_templates() -> Environment:
         rate=partial(word_rate, unit=""),
         size=wording.word_size,
         milliseconds=wording.word_milliseconds,
-        age=wording.word_age,
+        age=mark_age,
+        at=mark_time,
         span=wording.word_span,
         left_days=wording.word_left_days,
         percent=wording.word_percent,
@@ -49,6 +51,17 @@ def build_templates() -> Environment:
         exposure_fact=describe,
     )
     return templates
+
+
+def mark_age(seconds: float) -> Markup:
+    """An age in words, as content of an element; the script has it count on."""
+    return Markup('<span data-age="{:.0f}">{}</span>').format(max(seconds, 0.0), wording.word_age(seconds))
+
+
+def mark_time(seconds: float) -> Markup:
+    """A time (unix seconds) in UTC; the script shows it in the viewer's zone."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{:%Y-%m-%d %H:%M:%S} UTC</time>').format(moment, moment)
 
 
 def _show(value: Any) -> Any:
