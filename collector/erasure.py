@@ -115,12 +115,14 @@ _SPOKEN: Final = (
     ("alert_mutes", "match(subject, {pattern:String})"),
     ("detector_reports", "consumer = {id:String}"),
     ("known_good", "consumer = {id:String}"),
+    ("consumer_labels", "consumer = {id:String}"),
     ("change_facts", "detail = {id:String} OR subject = {id:String}"),
     ("alerts", "consumer = {id:String} OR match(title, {pattern:String}) OR match(why, {pattern:String})"),
 )
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (
     ("known_good", "note"),
+    ("consumer_labels", "note"),
     ("detection_decisions", "note"),
     ("alert_actions", "note"),
     ("alert_mutes", "reason"),
@@ -262,7 +264,7 @@ class Erased:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
     """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
-    forget a consumer (DetectorProcess.erase)."""
+    forget a consumer (DetectorProcess.erase); `forget_labels` has them read anew."""
 
     wal: Wal
     writer: StoreWriter
@@ -272,6 +274,7 @@ class Eraser:
     alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
+    forget_labels: Callable[[], None]
     lock: threading.Lock
 
     @use_budget(None)  # It is done as a whole, however long it takes.
@@ -295,6 +298,7 @@ class Eraser:
             notifications = self.notified(mention.pattern)
             rows = self.tables.erase(consumer, mention)
         finally:
+            self.forget_labels()
             self.lock.release()
         logger.info("A consumer (%s) was erased by %s.", consumer.kind, wish.by)
         return Erased(

@@ -24,6 +24,7 @@ PACKAGES = {
             "keyed_hash",
             "log_lines",
             "networks",
+            "principals",
             "privileges",
             "settings",
             "flags",

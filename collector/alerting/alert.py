@@ -8,7 +8,7 @@ differed from its expectation. Signals cross a process boundary. So they are fro
 MessagePack, without pickle of foreign types.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum, StrEnum, auto
 from typing import Any, Final
 
@@ -432,6 +432,21 @@ class Alert(Observation):
     verdict_by: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledAlert(Alert):
+    """An alert as people read it: with what they call its consumer, which no table of alerts holds."""
+
+    consumer_label: str = ""
+
+
+def label_alert(alert: Alert, label: str) -> LabelledAlert:
+    """An alert with the label of its consumer, in the title too: `nightly export (address:192.0.2.7) reads ..`."""
+    columns = {field.name: getattr(alert, field.name) for field in fields(Alert)}
+    if label and alert.consumer:
+        columns["title"] = alert.title.replace(alert.consumer, f"{label} ({alert.consumer})", 1)
+    return LabelledAlert(**columns, consumer_label=label)
+
+
 VERSION_SECONDS: Final = 1e-5  # Between two versions of a row, at least; the store distinguishes microseconds.
 
 
@@ -443,7 +458,7 @@ def next_version(before: float, now: float) -> float:
 
 def list_fields(alert: Alert) -> dict[str, Any]:
     """As a receiver gets them: routes as in the API, since a number of 64 bits is rounded by most readers of JSON."""
-    return asdict(alert) | {"route_ids": [f"{one:016x}" for one in alert.route_ids]}
+    return {"consumer_label": "", **asdict(alert)} | {"route_ids": [f"{one:016x}" for one in alert.route_ids]}
 
 
 class Direction(StrEnum):

@@ -56,10 +56,11 @@ class AlertService:
         detection: Detection,
         name_holder: Callable[[Report], Report] = lambda report: report,
         find_place: Callable[[str, Sequence[int]], Place] = lambda endpoint_id, route_ids: NOWHERE,
+        find_label: Callable[[str], str] = lambda consumer: "",
     ) -> None:
-        """`name_holder` says who held an address that a report accuses; `find_place` where an endpoint is served.
-        `detection` filters what detectors report; `notify` queues an alert for the notifiers; `expect` gives it to the
-        detectors. None of these blocks for long. `clock`: unix seconds."""
+        """`name_holder` says who held an address that a report accuses; `find_place` where an endpoint is served;
+        `find_label` what people call a consumer. `detection` filters what detectors report; `notify` queues an alert
+        for the notifiers; `expect` gives it to the detectors. None of these blocks for long. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
@@ -68,6 +69,7 @@ class AlertService:
         self._detection = detection
         self._name_holder = name_holder
         self._find_place = find_place
+        self._find_label = find_label
         self._lock = threading.RLock()
         self._silences = Silences()
         self._silenced_at = 0.0  # The last decision: the store keeps the newest, also where the clock stands still.
@@ -208,7 +210,7 @@ class AlertService:
             self._table.lift(silence, by=by, at=self._next_silence_at(now))
             self._silences.lift(silence.subject)
             self._record(alert, happening, by, now)
-            return show_alert(alert, self._find_silence(alert, now))
+            return self._show_one(alert, now)
 
     def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> ShownAlert | None:
         """Somebody found out what it was, or takes that back."""
@@ -240,7 +242,7 @@ class AlertService:
             self._lifecycle.change(alert)
             if alert_id in self._unsaved:
                 self._unsaved[alert_id] = alert  # It is still to be notified of.
-            return show_alert(alert, self._find_silence(alert, now))
+            return self._show_one(alert, now)
 
     def _silence(
         self, alert_id: str, kind: SilenceKind, *, by: str, until: float | None, reason: str
@@ -263,7 +265,7 @@ class AlertService:
             self._silences.add(silence)
             happening = Happening.MUTED if kind is SilenceKind.MUTED else Happening.EXPECTED
             self._record(alert, happening, by, now, reason, until)
-            return show_alert(alert, self._find_silence(alert, now))
+            return self._show_one(alert, now)
 
     def _next_silence_at(self, now: float) -> float:
         self._silenced_at = next_version(self._silenced_at, now)
@@ -301,7 +303,11 @@ class AlertService:
     def _show(self, alerts: Sequence[Alert]) -> list[ShownAlert]:
         now = self._clock()
         with self._lock:
-            return [show_alert(alert, self._find_silence(alert, now)) for alert in alerts]
+            return [self._show_one(alert, now) for alert in alerts]
+
+    def _show_one(self, alert: Alert, now: float) -> ShownAlert:
+        """With the lock held."""
+        return show_alert(alert, self._find_silence(alert, now), self._find_label(alert.consumer))
 
     def _is_expected(self, report: Report, now: float) -> bool:
         silence = self._silences.find(report.subject, now)

@@ -19,7 +19,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Report
+from collector.alerting.alert import Alert, AlertKind, AlertState, LabelledAlert, Report, label_alert
 
 RULES_MAX: Final = 1_000  # At once.
 SECONDS_MAX: Final = 400 * 86_400
@@ -106,7 +106,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownAlert(Alert):
+class ShownAlert(LabelledAlert):
     """An alert as people see it: its state is `silenced` where `silence` is there."""
 
     silence: Silence | None = None
@@ -165,8 +165,9 @@ def describe_rule(rule: KnownGood) -> Silence:
     )
 
 
-def show_alert(alert: Alert, silence: Silence | None) -> ShownAlert:
-    """An alert with its silence, if any."""
-    columns = {field.name: getattr(alert, field.name) for field in fields(Alert)}
+def show_alert(alert: Alert, silence: Silence | None, label: str = "") -> ShownAlert:
+    """An alert with its silence and the label of its consumer, if any."""
+    labelled = label_alert(alert, label)
+    columns = {field.name: getattr(labelled, field.name) for field in fields(LabelledAlert)}
     state = AlertState.SILENCED if silence is not None else alert.state
     return ShownAlert(**columns | {"state": state}, silence=silence)

@@ -56,6 +56,7 @@ class AlertModel(Model):
     namespace: str = Field(description="Of the service, in Kubernetes.")
     host: str = Field(description="That the endpoint is called by.")
     consumer: str
+    consumer_label: str = Field(default="", description="What people call `consumer`; empty where nobody named it.")
     held_by: str = Field(description="Who held the address of `consumer` then, where a cluster's API server said so.")
     node: str = Field(description="Of a sensor's own alert.")
     nodes: tuple[str, ...] = Field(description="Whose sensors saw it: the last, at most four.")

@@ -1,8 +1,8 @@
 """Errors as RFC 9457 problem details: one sentence that names the thing, the value and the fix."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,8 @@ NARROWING_SHOWN_MAX = 3
 SHOWN_CHARACTERS_MAX = 80  # Of a refused value; the rest is the client's to know.
 
 logger = logging.getLogger(__name__)
+
+RouteT = TypeVar("RouteT", bound=Callable[..., Any])
 
 TITLES: dict[int, str] = {
     400: "Bad request",
@@ -134,6 +136,12 @@ def show(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
 
 
+def hide_input(route: RouteT) -> RouteT:
+    """Marks a route whose body holds what no answer may repeat."""
+    route.hides_input = True  # type: ignore[attr-defined]
+    return route
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Make every error of an app a problem."""
 
@@ -147,7 +155,15 @@ def add_problem_handlers(app: FastAPI) -> None:
             kind = request.headers.get("content-type")
             named = f"is {show(kind)}" if kind else "names no media type"
             return problem_response(415, f"The body {named}; send JSON as application/json.")
-        return problem_response(422, describe_validation(error.errors(), _known_parameters(request)))
+        known = _known_parameters(request)
+        if getattr(request.scope.get("endpoint"), "hides_input", False):
+            fields = sorted({str(part["loc"][1]) for part in error.errors() if len(part["loc"]) > 1} & set(known))
+            wrong = f"the field {' and '.join(map(repr, fields))}" if fields else "the body"
+            return problem_response(
+                422,
+                f"Correct {wrong}: send {', '.join(known)} as application/json. What was sent is not repeated here.",
+            )
+        return problem_response(422, describe_validation(error.errors(), known))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -1,17 +1,21 @@
 """/endpoints/{id}/risk and /findings: why an endpoint is a risk, what rules found, and what people decide."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
-from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, NoParameters, Word
+from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, Body, Items, NoParameters, Word
 from collector.api.problem import Problem, show
-from collector.inventory.filters import Text
-from collector.risk.assessment import RiskAssessor
+from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Text
+from collector.risk.assessment import BULK_MAX, BulkDecision, RiskAssessor
 from collector.risk.finding import FindingState, Severity
-from collector.risk.repository import FindingQuery
+from collector.risk.finding_query import SERVICES_SHOWN, FindingFilters, FindingGroupQuery, FindingQuery
+
+DECISION_SECONDS_MAX: Final = 400 * 86_400
+ENDING: Final = (FindingState.ACCEPTED, FindingState.FALSE_POSITIVE)
 
 
 class RiskScoreModel(Model):
@@ -51,6 +55,7 @@ class FindingModel(Model):
     changed_at: Time = Field(description="When its state last changed.")
     changed_by: str = Field(description="`apidae`, or who a person said they are.")
     note: str = Field(description="Why.")
+    decided_until: OptionalTime = Field(description="When a decision ends and the finding opens again; null: never.")
     is_reopened: bool
     method: str
     host: str
@@ -74,10 +79,37 @@ class EndpointRiskModel(Model):
 
 
 class FindingPageModel(Model):
-    """One page of findings, changed last first."""
+    """One page of findings."""
 
     items: tuple[FindingModel, ...]
     next_cursor: str | None
+    total: int
+
+
+class FindingGroupModel(Model):
+    """All findings of one rule."""
+
+    rule: str
+    title: str
+    severity: Severity = Field(description="The worst of them.")
+    owasp: str
+    advice: str
+    findings: int
+    by_severity: dict[str, int]
+    by_state: dict[str, int]
+    endpoints: int
+    services: tuple[str, ...] = Field(description=f"At most {SERVICES_SHOWN}, by name.")
+    services_total: int
+    first_seen: Time
+    last_seen: Time
+
+
+class FindingGroupPageModel(Model):
+    """One page of rules with findings."""
+
+    items: tuple[FindingGroupModel, ...]
+    next_cursor: str | None
+    total: int
 
 
 class FindingChangeModel(Model):
@@ -87,6 +119,7 @@ class FindingChangeModel(Model):
     state: FindingState
     actor: str
     note: str
+    decision_id: str = Field(description="Undoes it; empty where no person decided it.")
 
 
 class FindingDetailModel(Model):
@@ -101,9 +134,46 @@ class Decision(ActionBody):
 
     state: Word[FindingState]
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
+    seconds: int | None = Field(
+        default=None,
+        ge=60,
+        le=DECISION_SECONDS_MAX,
+        description="How long it holds; then the finding opens again. Default: until the evidence grows.",
+    )
 
 
-def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
+class FiltersBody(Body):
+    """Which findings, as in the list."""
+
+    q: Text = Field(default="", max_length=SEARCH_CHARACTERS_MAX)
+    state: Word[FindingState] | None = None
+    severity: Word[Severity] | None = None
+    rule: Text = Field(default="", max_length=80)
+    owasp: Text = Field(default="", max_length=20)
+    service: Text = Field(default="", max_length=300)
+    namespace: Text = Field(default="", max_length=63)
+    endpoint_id: Text = Field(default="", max_length=80)
+
+
+class BulkDecisionBody(Decision):
+    """What a person says of many findings: name `ids`, or `filters` with at least one of them."""
+
+    ids: Items[Text] = Field(default=(), max_length=BULK_MAX)
+    filters: FiltersBody | None = None
+    expected: int | None = Field(
+        default=None, ge=0, description="How many findings you were shown; 409 where it is another number."
+    )
+
+
+class BulkDecidedModel(Model):
+    """A decision that was written."""
+
+    id: str = Field(description="Undoes it.")
+    decided: tuple[str, ...] = Field(description="Ids of the findings that changed.")
+    unchanged: int = Field(description="That were in that state already or, of an undo, were decided on since.")
+
+
+def build_risk_routes(*, risks: RiskAssessor, clock: Callable[[], float]) -> APIRouter:
     """Routes that read risks, and that take decisions on findings."""
     router = APIRouter(tags=["risk"])
     table = risks.table
@@ -135,8 +205,30 @@ def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
 
     @router.get("/findings", summary="List findings")
     def list_findings(query: Annotated[FindingQuery, Query()]) -> FindingPageModel:
-        """Findings, changed last first."""
+        """Findings, the worst first."""
         return FindingPageModel.model_validate(table.list_findings(query))
+
+    @router.get("/findings/groups", summary="List findings by rule")
+    def list_groups(query: Annotated[FindingGroupQuery, Query()]) -> FindingGroupPageModel:
+        """One line for each rule with its findings, the worst first."""
+        return FindingGroupPageModel.model_validate(table.list_groups(query))
+
+    @router.post("/findings/decisions", summary="Decide on many findings")
+    def decide_all(body: BulkDecisionBody) -> BulkDecidedModel:
+        """The same word on each of the findings, with one reason. Each finding has a change of its own in its history,
+        and the id of the decision undoes all of them."""
+        return BulkDecidedModel.model_validate(risks.decide_all(_read_wish(body, clock()), by=body.by))
+
+    @router.post("/findings/decisions/{decision_id}/undo", summary="Undo a decision on findings")
+    def undo_decision(decision_id: str, body: ActionBody) -> BulkDecidedModel:
+        """Each finding gets the state from before the decision, unless something else was decided since."""
+        undone = risks.undo(decision_id, by=body.by)
+        if undone is None:
+            raise Problem(
+                404,
+                f"There is no decision {show(decision_id)}; the changes in /api/v1/findings/ID name theirs.",
+            )
+        return BulkDecidedModel.model_validate(undone)
 
     @router.get("/findings/{finding_id}", summary="Show one finding")
     def get_finding(finding_id: str, _: Annotated[NoParameters, Query()]) -> FindingDetailModel:
@@ -153,12 +245,37 @@ def build_risk_routes(*, risks: RiskAssessor) -> APIRouter:
     def decide(finding_id: str, decision: Decision) -> FindingModel:
         """Accepted and false positives stay so until the evidence grows; what is fixed opens again when calls after
         this moment show it."""
-        finding = risks.decide(finding_id, decision.state, by=decision.by, note=decision.note)
+        finding = risks.decide(
+            finding_id, decision.state, by=decision.by, note=decision.note, until=_find_end(decision, clock())
+        )
         if finding is None:
             raise _refuse(finding_id)
         return FindingModel.model_validate(finding)
 
     return router
+
+
+def _find_end(decision: Decision, now: float) -> float:
+    """Until when it holds; 0 where it has no end. Only what keeps a finding from being open ends."""
+    if decision.seconds is None:
+        return 0.0
+    if decision.state not in ENDING:
+        raise Problem(422, f"The field 'seconds' is of {' and '.join(ENDING)} alone; send it without.")
+    return now + decision.seconds
+
+
+def _read_wish(body: BulkDecisionBody, now: float) -> BulkDecision:
+    chosen = {name: value for name, value in dict(body.filters or {}).items() if value}
+    if bool(body.ids) == bool(chosen):
+        raise Problem(422, "Name the findings by 'ids' or by 'filters' with at least one filter; send one of both.")
+    return BulkDecision(
+        state=body.state,
+        note=body.note,
+        ids=tuple(dict.fromkeys(body.ids)),
+        filters=FindingFilters(**chosen),
+        expected=body.expected,
+        until=_find_end(body, now),
+    )
 
 
 def _refuse(finding_id: str) -> Problem:

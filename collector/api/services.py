@@ -11,9 +11,12 @@ from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
 from collector.api.events import EventHub, Topic, list_fingerprints
 from collector.core.budget import BudgetBook
+from collector.core.keys import InstallationKey
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.consumers.consumers import ConsumerInventory
+from collector.inventory.consumers.identify import ConsumerFinder
+from collector.inventory.consumers.labels import LabelBook
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
@@ -67,7 +70,8 @@ class ApiSettings:
 class Services:
     """`clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
     gives the Prometheus text, `storage` the state of the collector's own log, disk and tables. A part that is None is
-    switched off, and its routes do not exist. `approval_token` is the second person's.
+    switched off, and its routes do not exist. `approval_token` is the second person's. `list_keys` gives the
+    installation's keys, the newest first.
     """
 
     store: Store
@@ -86,13 +90,17 @@ class Services:
     detection: tuple[Detection, AlertService] | None = None
     editor: TemplateEditor | None = None
     erase: Erase | None = None
+    label_book: LabelBook | None = None
+    list_keys: Callable[[], Sequence[InstallationKey]] = tuple
     budgets: BudgetBook = field(default_factory=BudgetBook)
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
-        self.consumers = ConsumerInventory(reader=self.store, who=who)
+        self.labels = self.label_book or LabelBook(self.store, self.clock)
+        self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels)
+        self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
         self.services = ServiceInventory(reader=self.store, who=who)
         self.map = MapInventory(reader=self.store, partners=partners)
         self.traffic = TrafficInventory(reader=self.store, who=who)

@@ -18,7 +18,7 @@ from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import Filter, ListQuery, Text
 from collector.inventory.query import Cursor
 from collector.inventory.views import NAME_CHARACTERS_MAX, QUERY_CHARACTERS_MAX, SavedView, ViewTable, read_query
-from collector.risk.repository import FindingQuery
+from collector.risk.finding_query import FindingQuery
 
 # By the list's name: what a view's query must be good for.
 VIEWED_LISTS: Final[Mapping[str, type[ListQuery]]] = {

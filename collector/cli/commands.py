@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import describe, findings, inventory, lists, response, schemas
+from collector.cli import consumers, describe, findings, inventory, lists, response, schemas
 from collector.cli.client import add_group
 from common.log_lines import escape, open_log
 
@@ -47,6 +47,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     describe.register_describe(add_group(app, "describe", "Show all that is known of one thing."))
     decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
     findings.register_decisions(app, decide)
+    consumers.register_consumers(app, get, decide)
     response.register_response(app, decide)
     schemas.register_specs(app)
     inventory.register_templates(app)

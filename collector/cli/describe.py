@@ -143,8 +143,8 @@ KINDS: Mapping[str, Kind] = {
             Section(
                 title="",
                 columns=describe_columns(
-                    "id label principal_kind endpoints calls calls_per_second errors denied addresses "
-                    f"{_TIMES} held_by=holders.label"
+                    "id label=label.name note=label.note principal_kind endpoints calls calls_per_second errors "
+                    f"denied addresses {_TIMES} held_by=holders.label"
                 ),
             ),
             Section(
@@ -170,7 +170,8 @@ KINDS: Mapping[str, Kind] = {
                 columns=describe_columns(
                     "id state severity confidence title why advice risk kind endpoint_id service host consumer held_by "
                     "node nodes opened_at updated_at closed_at window_start window_end calls "
-                    "observed_rate expected_rate threshold_rate loss_ratio incident_id verdict verdict_by acknowledged_by "
+                    "observed_rate expected_rate threshold_rate loss_ratio incident_id verdict verdict_by "
+                    "acknowledged_by "
                     "silence=silence.kind silenced_by=silence.by until=silence.until reason=silence.reason"
                 ),
             ),

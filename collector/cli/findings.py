@@ -26,6 +26,9 @@ FINDING_COLUMNS = describe_columns(
 )
 
 
+DECIDED_COLUMNS = describe_columns("id state")
+
+
 class FindingState(StrEnum):
     """What people decide of a finding."""
 
@@ -144,14 +147,52 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
     @command(decide, "finding")
     def finding(
         api: Api,
-        finding: Annotated[str, typer.Argument(help="Id of a finding, as `apidae get findings` lists it.")],
-        state: Annotated[FindingState, typer.Argument(help="What it is.")],
+        words: Annotated[
+            list[str],
+            typer.Argument(
+                metavar="[ID]... STATE",
+                help="Ids of findings, as `apidae get findings` lists them, and what they are: "
+                f"{', '.join(FindingState)}.",
+                autocompletion=lambda: list(FindingState),
+            ),
+        ],
         note: Annotated[str, typer.Option(help="Why.")] = "",
+        days: Annotated[int, typer.Option(min=0, max=400, help="How long it holds; 0: no end.")] = 0,
+        rule: Annotated[str, typer.Option(help="Instead of ids: all open findings of a rule; with open, all.")] = "",
+        service: Annotated[str, typer.Option(help="With --rule or alone: all open findings of this service.")] = "",
+        namespace: Annotated[str, typer.Option(help="The same of a namespace of Kubernetes.")] = "",
         asked_by: AskedByOption = "",
     ) -> None:
-        """Decide on a finding: accepted, a false positive, fixed, or open again."""
-        body = {"state": state.value, "asked_by": asked_by, "note": note}
-        api.print_items([api.act(f"findings/{quote(finding, safe='')}/state", body)], FINDING_COLUMNS)
+        """Decide on findings, by id or by filter: accepted, a false positive, fixed, or open again."""
+        filters = {"rule": rule, "service": service, "namespace": namespace}
+        chosen = {name: value for name, value in filters.items() if value}
+        *ids, last = words
+        if last not in set(FindingState):
+            raise fail(f"The last word is {last!r}; use one of {', '.join(FindingState)}.")
+        state = FindingState(last)
+        body: dict[str, Any] = {"state": state.value, "asked_by": asked_by, "note": note}
+        body |= {"seconds": days * _DAY} if days else {}
+        if chosen and state is not FindingState.OPEN:
+            chosen["state"] = FindingState.OPEN.value
+        body |= {"filters": chosen} if chosen else {}
+        body |= {"ids": ids} if ids else {}
+        done = api.act("findings/decisions", body)
+        api.print_items([{"id": one, "state": state.value} for one in done["decided"]], DECIDED_COLUMNS)
+        say(
+            f"{len(done['decided']):,} decided, {done['unchanged']:,} unchanged. "
+            f"Undo: apidae set undo-decision {done['id']}",
+            err=True,
+        )
+
+    @command(decide, "undo-decision", prints=False)
+    def undo_decision(
+        api: Api,
+        decision: Annotated[str, typer.Argument(help="Id of the decision, as `apidae set finding` says.")],
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """Undo a decision on findings: each gets the state from before it."""
+        done = api.act(f"findings/decisions/{quote(decision, safe='')}/undo", {"asked_by": asked_by})
+        say(f"{len(done['decided']):,} undone, {done['unchanged']:,} decided on since and left as they are.")
 
     @command(decide, "sensitivity")
     def sensitivity(

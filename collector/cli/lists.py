@@ -35,6 +35,7 @@ class View:
     path: str
     read: Callable[[Answer], Sequence[Answer]]
     columns: tuple[Column, ...]
+    is_filtered: bool = False  # Takes the filters of the list.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +98,8 @@ LISTS: Mapping[str, ListCommand] = {
         path="consumers",
         query="collector.inventory.consumers.consumers:ConsumerQuery",
         columns=describe_columns(
-            "consumer=id endpoints calls errors/1 denied/1 objects~has_estimated_objects held_by=holders.label/3 "
-            "last_seen/2"
+            "consumer=id label=label.name/1 endpoints calls errors/1 denied/1 objects~has_estimated_objects "
+            "held_by=holders.label/3 last_seen/2"
         ),
     ),
     "exposure": ListCommand(
@@ -123,13 +124,25 @@ LISTS: Mapping[str, ListCommand] = {
         ),
     ),
     "findings": ListCommand(
-        help="List what rules found, and what people decided of it.",
+        help="List what rules found, and what people decided of it, the worst first.",
         path="findings",
-        query="collector.risk.repository:FindingQuery",
+        query="collector.risk.finding_query:FindingQuery",
         columns=describe_columns(
             "id severity state/1 title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "
             "by=changed_by/7 note/7"
         ),
+        views={
+            "by-rule": View(
+                help="One line for each rule.",
+                path="findings/groups",
+                read=lambda answer: list(answer["items"]),
+                columns=describe_columns(
+                    "rule severity findings open=by_state.open/1 title/2 services=services_total/3 endpoints/4 owasp/5 "
+                    "last_seen/6"
+                ),
+                is_filtered=True,
+            )
+        },
     ),
     "incidents": ListCommand(
         help="List incidents, all that one actor did, newest first.",
@@ -283,7 +296,9 @@ def add_list(get: typer.Typer, name: str) -> None:
     def print_list(api: Api, **given: Any) -> None:
         for flag, view in described.views.items():
             if given.pop(flag.replace("-", "_")):
-                api.print_items(view.read(api.fetch(view.path)), view.columns)
+                given.pop("all", False)
+                asked = {one: _write_value(value) for one, value in given.items()} if view.is_filtered else {}
+                api.print_items(view.read(api.fetch(view.path, asked)), view.columns, view.columns[0].place)
                 return
         is_all, view = given.pop("all", False), given.pop("view", "")
         asked = {one: _write_value(value) for one, value in given.items()}

@@ -81,7 +81,7 @@ def read_token(path: Path) -> Token:
 
 def load_installation_keys(path: Path, now: float) -> tuple[InstallationKey, ...]:
     """Read the keys in use, the newest first, or make the first one. Raises KeyFileError."""
-    keys = _read_keys(path)
+    keys = list_installation_keys(path)
     if not keys:
         keys = (_make_key(now),)
         write_private(path, _write_keys(keys))
@@ -91,7 +91,7 @@ def load_installation_keys(path: Path, now: float) -> tuple[InstallationKey, ...
 def rotate_installation_key(path: Path, now: float) -> InstallationKey:
     """Put a new key before the one in use; a running collector takes it up within seconds. Raises KeyFileError, also
     while the last rotation lasts: a third key would take the first from sensors that still use it."""
-    keys = _read_keys(path)
+    keys = list_installation_keys(path)
     if not keys:
         raise KeyFileError(
             f"There are no installation keys in {path}; start the collector once, or correct --data-dir."
@@ -113,8 +113,9 @@ def _make_key(now: float) -> InstallationKey:
     return InstallationKey(key_id=number, secret=secrets.token_bytes(KEY_BYTES), made_at=now)
 
 
-def _read_keys(path: Path) -> tuple[InstallationKey, ...]:
-    """All keys of the file; none where there is no file. Raises KeyFileError."""
+def list_installation_keys(path: Path) -> tuple[InstallationKey, ...]:
+    """All keys of the file, the newest first, also one that sensors no longer use but rows do; none where there is no
+    file. Raises KeyFileError."""
     content = read_private(path)
     if content is None:
         return ()

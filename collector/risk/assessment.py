@@ -4,12 +4,14 @@ An endpoint that nobody calls keeps its score. In a large installation, a pass a
 waited longest first. How many still wait is a metric.
 """
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final
 
 from collector.alerting.alert import Report
+from collector.core.errors import ConflictError
 from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -28,9 +30,11 @@ from collector.risk.finding import (
     Weights,
     advance,
     decide,
+    expire,
     load_weights,
     open_finding,
 )
+from collector.risk.finding_query import FindingFilters
 from collector.risk.formula import LEAST, find_alarms, score
 from collector.risk.repository import RiskRecord, RiskTable, make_record, update_past
 from collector.risk.rules import load_rules
@@ -51,10 +55,34 @@ FIXED_LOOK_MAX: Final = 50
 FIXED_SECONDS: Final = 86_400
 # Alerts that one pass may open or keep open, worst first; the others are counted.
 ALARMS_MAX: Final = 20
+# Findings that one decision may be about; their endpoints are assessed at once, 5 ms each.
+BULK_MAX: Final = 1_000
 _RECENT = f"""
 WITH {NAMES}
 SELECT n.endpoint_id AS id, toUnixTimestamp(max(r.last_seen)) AS last_seen,
     sumIf(r.calls, {JUDGED}) AS judged, sumIf(r.calls, {AUTHENTICATED}) AS authenticated"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkDecision:
+    """What a person says of many findings: those of `ids`, else those that `filters` match. `expected`: how many they
+    were shown. `until` is unix seconds, 0: until the evidence grows."""
+
+    state: FindingState
+    note: str
+    ids: tuple[str, ...] = ()
+    filters: FindingFilters = field(default_factory=FindingFilters)
+    expected: int | None = None
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkDecided:
+    """A decision that was written: its id undoes it. `unchanged` findings stayed as they were."""
+
+    id: str
+    decided: tuple[str, ...]
+    unchanged: int
 
 
 class RiskAssessor:
@@ -114,6 +142,7 @@ class RiskAssessor:
         weak = read_weak_tls(self._store, now)
         with self._deciding:
             self._assess_services(weak, now)
+            self._reopen_expired(now)
         for start in range(0, len(taken), CHUNK):
             ids = taken[start : start + CHUNK]
             with self._deciding:
@@ -133,18 +162,64 @@ class RiskAssessor:
             with self._deciding:
                 self._assess(list(ids[start : start + CHUNK]), {}, weak, now)
 
-    def decide(self, finding_id: str, state: FindingState, *, by: str, note: str) -> Finding | None:
+    def decide(self, finding_id: str, state: FindingState, *, by: str, note: str, until: float = 0.0) -> Finding | None:
         """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""
-        now = self._clock()
         with self._deciding:
             known = self.table.get_finding(finding_id)
             if known is None:
                 return None
-            changed = decide(known, state, by, note, now)
-            self.table.save([], [changed], [_record_change(changed)])
-            if known.endpoint_id:
-                self._assess([known.endpoint_id], {}, read_weak_tls(self._store, now), now)
+            self._save_decided([known], dict.fromkeys([known.id], state), by=by, note=note, until=until)
             return self.table.get_finding(finding_id)
+
+    def decide_all(self, wish: BulkDecision, *, by: str) -> BulkDecided:
+        """A person's word on many findings. Those in that state already stay as they are. Raises StoreError,
+        ConflictError where there are other or more findings than whoever decides was shown or may decide on."""
+        with self._deciding:
+            if wish.ids:
+                found = self.table.get_findings(wish.ids)
+            else:
+                found = self.table.select_findings(wish.filters, BULK_MAX + 1)
+            if len(found) > BULK_MAX:
+                raise ConflictError(f"More than {BULK_MAX:,} findings match; narrow the filters.")
+            if wish.expected is not None and wish.expected != len(found):
+                raise ConflictError(f"{len(found):,} findings match, not {wish.expected:,}; look at them again.")
+            open_to_it = [one for one in found if one.state is not wish.state]
+            states = dict.fromkeys((one.id for one in open_to_it), wish.state)
+            decision_id = self._save_decided(open_to_it, states, by=by, note=wish.note, until=wish.until)
+            return BulkDecided(id=decision_id, decided=tuple(states), unchanged=len(found) - len(open_to_it))
+
+    def undo(self, decision_id: str, *, by: str) -> BulkDecided | None:
+        """Each finding of a decision gets the state from before it, unless something else was decided since; None where
+        there was no such decision. Raises StoreError."""
+        with self._deciding:
+            decided = self.table.list_decided(decision_id)
+            if not decided:
+                return None
+            found = self.table.get_findings(list(decided))
+            still = [one for one in found if one.changed_at == decided[one.id][0].time]
+            states = {one.id: decided[one.id][1] for one in still}
+            note = f"Undone: {next(iter(decided.values()))[0].note}"
+            undone = self._save_decided(still, states, by=by, note=note, until=0.0)
+            return BulkDecided(id=undone, decided=tuple(states), unchanged=len(decided) - len(still))
+
+    def _save_decided(
+        self, findings: Sequence[Finding], states: Mapping[str, FindingState], *, by: str, note: str, until: float
+    ) -> str:
+        """Writes a decision on findings, by the lock's holder; gives its id."""
+        now, decision_id = self._clock(), uuid.uuid4().hex[:16]
+        changed = [decide(one, states[one.id], by, note, now, until=until) for one in findings]
+        self.table.save([], changed, [replace(_record_change(one), decision_id=decision_id) for one in changed])
+        endpoints = sorted({one.endpoint_id for one in changed} - {NO_ENDPOINT})
+        weak = read_weak_tls(self._store, now) if endpoints else {}
+        for start in range(0, len(endpoints), CHUNK):
+            self._assess(endpoints[start : start + CHUNK], {}, weak, now)
+        return decision_id
+
+    def _reopen_expired(self, now: float) -> None:
+        """Decisions whose time is over, also of endpoints that nobody calls."""
+        opened = [expire(one, now) for one in self.table.list_expired(now, BULK_MAX)]
+        if opened:
+            self.table.save([], opened, [_record_change(one) for one in opened])
 
     def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
         """Last call and recent credentials of every endpoint that was called lately."""

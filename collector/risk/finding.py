@@ -263,6 +263,7 @@ def load_weights() -> Weights:
 SELF: Final = "apidae"
 # A version that only says `seen again` is written this often at most.
 REFRESH_SECONDS: Final = 900.0
+EXPIRED: Final = "The time of the decision is over."
 _ID_BYTES: Final = 8
 
 
@@ -296,6 +297,7 @@ class Finding:
     changed_by: str
     note: str
     is_reopened: bool
+    decided_until: float = 0.0  # When what a person decided opens again; 0: never.
     method: str
     host: str
     url_template: str
@@ -304,13 +306,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingChange:
-    """One change of state."""
+    """One change of state. Those of one decision of a person have its `decision_id` in common."""
 
     finding_id: str
     time: float
     state: FindingState
     actor: str
     note: str
+    decision_id: str = ""
 
 
 def identify_finding(endpoint_id: str, rule: str) -> str:
@@ -379,18 +382,21 @@ def advance(known: Finding | None, seen: Finding | None, now: float) -> Finding 
         changed_by=known.changed_by,
         note=known.note,
         is_reopened=known.is_reopened,
+        decided_until=known.decided_until,
     )
     grown = sorted(set(seen.signs) - set(known.signs))
     if known.state is FindingState.FIXED:
         return _reopen(current, "Calls show it again.", now)
+    if 0 < known.decided_until <= now:
+        return _reopen(current, EXPIRED, now)
     if known.state is not FindingState.OPEN:
         return _reopen(current, f"It grew: {', '.join(grown)}.", now) if grown else known
     is_same = known.signs == seen.signs and known.severity is seen.severity
     return known if is_same and now - known.updated_at < REFRESH_SECONDS else current
 
 
-def decide(finding: Finding, state: FindingState, actor: str, note: str, now: float) -> Finding:
-    """With another state, by whom and why."""
+def decide(finding: Finding, state: FindingState, actor: str, note: str, now: float, *, until: float = 0.0) -> Finding:
+    """With another state, by whom, why and until when."""
     return replace(
         finding,
         state=state,
@@ -398,9 +404,15 @@ def decide(finding: Finding, state: FindingState, actor: str, note: str, now: fl
         changed_by=actor,
         note=note,
         is_reopened=False,
+        decided_until=until,
         # A version must be newer than the one it replaces, even where the clock stands still.
         updated_at=max(now, finding.updated_at + 1e-5),
     )
+
+
+def expire(finding: Finding, now: float) -> Finding:
+    """Open again after the time of a decision."""
+    return _reopen(finding, EXPIRED, now)
 
 
 def _reopen(finding: Finding, note: str, now: float) -> Finding:

@@ -6,16 +6,25 @@ A `RiskRecord` is an endpoint's score with its explanation, and what the next pa
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final
+from typing import Final
 
 import msgspec
-from pydantic import Field
 
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
-from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, Text, match_words
+from collector.inventory.filters import Page
 from collector.inventory.naming import name_service
 from collector.inventory.query import Cursor
-from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent, Severity
+from collector.risk.finding import Finding, FindingChange, FindingState, Past, Recent
+from collector.risk.finding_query import (
+    COLUMNS,
+    FindingFilters,
+    FindingGroup,
+    FindingGroupQuery,
+    FindingQuery,
+    page_findings,
+    page_groups,
+    select_findings,
+)
 from collector.risk.formula import Risk
 from collector.storage.base import Store
 from collector.storage.records import read_record, select
@@ -94,33 +103,13 @@ def make_record(endpoint: Endpoint, past: Past, risk: Risk, findings: list[Findi
 
 CHANGES_MAX = 200
 _RISK_COLUMNS = ", ".join(field.name for field in fields(RiskRecord))
-_FINDING_COLUMNS = ", ".join(field.name for field in fields(Finding))
-_OF_ENDPOINTS = f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE endpoint_id IN {{ids:Array(String)}} ORDER BY id"
+_OF_ENDPOINTS = f"SELECT {COLUMNS} FROM findings FINAL WHERE endpoint_id IN {{ids:Array(String)}} ORDER BY id"
 # The table lies by endpoint: which one it is, is found in two columns.
-_BY_ID = f"""
-SELECT {_FINDING_COLUMNS} FROM findings FINAL
-WHERE endpoint_id IN (SELECT endpoint_id FROM findings WHERE id = {{id:String}}) AND id = {{id:String}}"""
-_SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
-
-
-class FindingQuery(ListQuery):
-    """Filters and page of the list of findings."""
-
-    state: Annotated[FindingState | None, Filter("state = {state:String}")] = Field(
-        default=None, description="Default: all."
-    )
-    severity: Annotated[Severity | None, Filter("severity = {severity:String}")] = Field(
-        default=None, description="Exactly this severity."
-    )
-    rule: Annotated[Text, Filter("rule = {rule:String}")] = Field(
-        default="", max_length=80, description="Exactly this rule."
-    )
-    endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
-        default="", max_length=80, description="An endpoint's id."
-    )
-    q: Annotated[Text, Filter(match_words(_SEARCHED))] = Field(
-        default="", max_length=SEARCH_CHARACTERS_MAX, description="Words that must all occur."
-    )
+_BY_IDS = f"""
+SELECT {COLUMNS} FROM findings FINAL
+WHERE endpoint_id IN (SELECT endpoint_id FROM findings WHERE id IN {{ids:Array(String)}})
+    AND id IN {{ids:Array(String)}}
+ORDER BY id"""
 
 
 class RiskTable:
@@ -162,37 +151,71 @@ class RiskTable:
 
     def get_finding(self, finding_id: str) -> Finding | None:
         """One finding."""
-        rows = select(self._store, _BY_ID, {"id": finding_id})
-        return read_record(Finding, rows[0]) if rows else None
+        return next(iter(self.get_findings([finding_id])), None)
 
     def list_changes(self, finding_id: str) -> list[FindingChange]:
         """Who changed its state and why, newest first."""
         rows = select(
             self._store,
-            "SELECT finding_id, time, state, actor, note FROM finding_changes WHERE finding_id = {id:String} "
-            f"ORDER BY time DESC LIMIT {CHANGES_MAX}",
+            "SELECT finding_id, time, state, actor, note, decision_id FROM finding_changes "
+            f"WHERE finding_id = {{id:String}} ORDER BY time DESC LIMIT {CHANGES_MAX}",
             {"id": finding_id},
         )
         return [read_record(FindingChange, row) for row in rows]
 
     def list_findings(self, query: FindingQuery) -> Page[Finding]:
-        """One page, changed last first; raises CursorError when the cursor is not of this query."""
-        conditions, parameters = ["true"], dict[str, Any](limit=query.limit + 1)
-        for one in query.build_conditions():
-            conditions.append(one.sql)
-            parameters |= one.parameters
-        after = query.read_cursor(float)
-        if after is not None:
-            conditions.append("(changed_at, id) < ({after:Float64}, {after_id:String})")
-            parameters |= {"after": after.value, "after_id": after.id}
+        """One page; raises CursorError when the cursor is not of this query."""
+        rows = select(self._store, *page_findings(query))
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["id"]))
+        items = tuple(read_record(Finding, row) for row in shown)
+        return Page(items=items, next_cursor=next_cursor, total=int(rows[0]["total"]) if rows else 0)
+
+    def list_groups(self, query: FindingGroupQuery) -> Page[FindingGroup]:
+        """One page of rules; raises CursorError when the cursor is not of this query."""
+        rows = select(self._store, *page_groups(query))
+        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["rule"]))
+        items = tuple(read_record(FindingGroup, row, severity=row["worst"]) for row in shown)
+        return Page(items=items, next_cursor=next_cursor, total=int(rows[0]["total"]) if rows else 0)
+
+    def select_findings(self, filters: FindingFilters, limit: int) -> list[Finding]:
+        """All that the filters match, up to a limit."""
+        source, parameters = select_findings(filters)
+        rows = select(
+            self._store, f"SELECT {COLUMNS} {source} ORDER BY id LIMIT {{most:UInt32}}", {**parameters, "most": limit}
+        )
+        return [read_record(Finding, row) for row in rows]
+
+    def get_findings(self, ids: Sequence[str]) -> list[Finding]:
+        """Those of these ids that there are."""
+        rows = select(self._store, _BY_IDS, {"ids": list(ids)})
+        return [read_record(Finding, row) for row in rows]
+
+    def list_expired(self, now: float, limit: int) -> list[Finding]:
+        """Findings whose decision is over."""
+        where = "state IN ('accepted', 'false_positive') AND decided_until > 0 AND decided_until <= {now:Float64}"
         rows = select(
             self._store,
-            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE {' AND '.join(conditions)} "
-            "ORDER BY changed_at DESC, id DESC LIMIT {limit:UInt32}",
-            parameters,
+            f"SELECT {COLUMNS} FROM findings FINAL WHERE {where} LIMIT {{most:UInt32}}",
+            {"now": now, "most": limit},
         )
-        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["changed_at"], id=last["id"]))
-        return Page(items=tuple(read_record(Finding, row) for row in shown), next_cursor=next_cursor)
+        return [read_record(Finding, row) for row in rows]
+
+    def list_decided(self, decision_id: str) -> dict[str, tuple[FindingChange, FindingState]]:
+        """The changes of one decision by finding, each with the state before it."""
+        rows = select(
+            self._store,
+            "SELECT finding_id, time, state, actor, note, decision_id FROM finding_changes WHERE finding_id IN "
+            "(SELECT finding_id FROM finding_changes WHERE decision_id = {id:String}) ORDER BY finding_id, time",
+            {"id": decision_id},
+        )
+        before: dict[str, FindingState] = {}
+        found: dict[str, tuple[FindingChange, FindingState]] = {}
+        for row in rows:
+            change = read_record(FindingChange, row)
+            if change.decision_id == decision_id:
+                found[change.finding_id] = change, before.get(change.finding_id, FindingState.OPEN)
+            before[change.finding_id] = change.state
+        return found
 
     def save(self, risks: Sequence[RiskRecord], findings: Sequence[Finding], changes: Sequence[FindingChange]) -> None:
         """Append versions."""

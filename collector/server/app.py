@@ -169,7 +169,9 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     )
     yield build_call_routes(calls=services.calls)
     yield build_traffic_routes(traffic=services.traffic, service_map=services.map, clock=clock)
-    yield build_consumer_routes(consumers=services.consumers, clock=clock)
+    yield build_consumer_routes(
+        consumers=services.consumers, finder=services.finder, labels=services.labels, clock=clock
+    )
     yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, schemas=services.schemas, clock=clock)
     yield build_incident_routes(alerts=services.alerts)
     if services.detection is not None:
@@ -197,7 +199,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_sensor_routes(sensors=services.sensors)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:
-        yield build_risk_routes(risks=services.risks)
+        yield build_risk_routes(risks=services.risks, clock=clock)
 
 
 def _build_openapi_route(app: FastAPI) -> APIRouter:

@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from collector.alerting.alert import Alert, Report
+from collector.alerting.alert import Alert, Report, label_alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
@@ -29,6 +29,7 @@ from collector.core.keys import (
     KEYS_FILE,
     SENSOR_TOKEN_FILE,
     Token,
+    list_installation_keys,
     load_installation_keys,
     load_token,
     read_token,
@@ -39,6 +40,7 @@ from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints
+from collector.inventory.consumers.labels import LabelBook
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -71,6 +73,7 @@ from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
+from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
@@ -271,6 +274,7 @@ class Collector:
             find_shortage=self.disk.find_shortage,
         )
         self.store = open_store(self.settings, self.disk)
+        self.labels = LabelBook(self.store, self._clock)
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
         mapping = EndpointMapping(writer=self.store, take_version=versions.take)
@@ -301,6 +305,7 @@ class Collector:
             notify=self._answer,
             name_holder=self._name_holder,
             find_place=Places(self.store).find,
+            find_label=self._find_label,
             expect=lambda alert: self.detectors.expect(alert),
         )
         self.detectors = DetectorProcess(
@@ -320,8 +325,15 @@ class Collector:
 
     def _answer(self, alert: Alert) -> None:
         if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:
-            self._notifiers.notify(alert)
+            self._notifiers.notify(label_alert(alert, self._find_label(alert.consumer)))
         self._alert_actions.take(alert)
+
+    def _find_label(self, consumer: str) -> str:
+        """What people call a consumer; nobody is notified later because that cannot be read."""
+        try:
+            return self.labels.find_name(consumer)
+        except StoreError:
+            return ""
 
     def _compose_risks(self) -> None:
         """What is computed of endpoints: descriptions, risk, changes."""
@@ -353,6 +365,7 @@ class Collector:
             alert_service=self.alert_service,
             responder=self.responder,
             notified=self._notifiers.erase,
+            forget_labels=self.labels.forget,
             lock=threading.Lock(),
         )
         return Services(
@@ -378,6 +391,8 @@ class Collector:
             detection=(self._detection, self.alert_service),
             editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
             erase=eraser.erase,
+            label_book=self.labels,
+            list_keys=lambda: list_installation_keys(self._directory / KEYS_FILE),
             budgets=self.budgets,
         )
 

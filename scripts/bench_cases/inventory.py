@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery
+from collector.inventory.consumers.labels import LabelBook
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
@@ -99,7 +100,7 @@ def list_questions(store: EmbeddedStore, now: float) -> Iterator[tuple[str, Call
     """Every kind of question, by name."""
     who = ConsumerSql()
     endpoints = EndpointInventory(reader=store, who=who)
-    consumers = ConsumerInventory(reader=store, who=who)
+    consumers = ConsumerInventory(reader=store, who=who, labels=LabelBook(store, time.time))
     for since in (Since.HOUR, Since.DAY, Since.WEEK):
         span = span_since(since, now)
 

@@ -11,7 +11,7 @@ from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
-from collector.risk.repository import FindingQuery
+from collector.risk.finding_query import FindingGroupQuery, FindingQuery
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "filters.md"
 # By route of the API: the list, and its command.
@@ -24,6 +24,7 @@ LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/incidents": (IncidentQuery, "incidents"),
     "/findings": (FindingQuery, "findings"),
     "/views": (ViewQuery, "views"),
+    "/findings/groups": (FindingGroupQuery, "findings --by-rule"),
 }
 _HEAD: Final = """# Filters of lists
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from jinja2 import TemplateError
 
-from collector.alerting.alert import Alert, AlertState, Severity, list_fields
+from collector.alerting.alert import Alert, AlertState, LabelledAlert, Severity, list_fields
 from collector.alerting.notifiers.delivery import make_test_alert
 from collector.alerting.notifiers.http import UnwritableError
 from collector.alerting.wording import format_minute
@@ -41,7 +41,7 @@ def list_facts(alert: Alert) -> list[tuple[str, str]]:
         ("Severity", alert.severity.value),
         ("Confidence", alert.confidence.value),
         ("Kind", alert.kind.value),
-        ("Consumer", alert.consumer),
+        ("Consumer", name_consumer(alert)),
         ("Node", alert.node),
         ("Risk", alert.risk),
         ("Opened", format_minute(alert.opened_at)),
@@ -49,6 +49,12 @@ def list_facts(alert: Alert) -> list[tuple[str, str]]:
         ("Incident", alert.incident_id),
     )
     return [(label, flatten(value)) for label, value in facts if value]
+
+
+def name_consumer(alert: Alert) -> str:
+    """The consumer, with what people call it."""
+    label = alert.consumer_label if isinstance(alert, LabelledAlert) else ""
+    return f"{label} ({alert.consumer})" if label else alert.consumer
 
 
 def show_time(seconds: float) -> str:

@@ -59,6 +59,17 @@ def _is_hash(value: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerLabel:
+    """What people call one consumer; `changed_at` is unix seconds."""
+
+    consumer: str
+    name: str
+    note: str
+    changed_by: str
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
     """One consumer over all endpoints in a span. `objects` and `addresses`: distinct ones, estimates where many."""
 
@@ -76,6 +87,7 @@ class Consumer:
     first_seen: int
     last_seen: int
     holders: tuple[Holder, ...]  # Of an address, while it called.
+    label: ConsumerLabel | None = None  # What people call it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """Reads consumers from the store: who calls, how much, and how many distinct objects they touched."""
 
+import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from collector.core.kinds import ConsumerKind
 from collector.core.rates import compute_rate
@@ -18,6 +20,7 @@ from collector.inventory.consumers.consumer import (
     ConsumerName,
     parse_consumer,
 )
+from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
 from collector.inventory.endpoints.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.endpoints.predicates import (
     ERROR,
@@ -39,13 +42,14 @@ from collector.inventory.filters import (
     SpanParameters,
     Text,
 )
-from collector.inventory.query import MINUTE_SECONDS, Cursor, Span, series_span
+from collector.inventory.query import MINUTE_SECONDS, Cursor, Rollup, Span, series_span
 from collector.storage.columns import UsedBy, read_figures, sum_columns
 from collector.storage.records import Reader, read_record, select
 
 _ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
+FOUND_MAX = 100  # By one token or name.
 CALLER_ROWS_MAX = 20_000
 
 
@@ -62,28 +66,75 @@ def _is_kind(kind: ConsumerKind) -> Condition:
     return Condition(sql="startsWith(consumer, {kind:String})", parameters={"kind": f"{kind}:"}, columns=("consumer",))
 
 
+_LABELLED = "consumer IN (SELECT consumer FROM consumer_labels FINAL WHERE name != ''{})"
+_MATCHES = "positionCaseInsensitiveUTF8({}, {{{}:String}}) > 0"
+_IS_FOUND = f"({_MATCHES.format('consumer', 'q')} OR " + _LABELLED.format(f" AND {_MATCHES.format('name', 'q')}") + ")"
+
+
+def _check_network(value: str) -> str:
+    if value:
+        ipaddress.ip_network(value, strict=False)
+    return value
+
+
+def _comes_from(network: str) -> Condition:
+    """Calls from an address or a range of them; without an address a call comes from nowhere that is asked for."""
+    shown = "if(r.client_address = '', '0.0.0.0', toString(r.client_address))"
+    return Condition(
+        sql=f"isIPAddressInRange({shown}, {{network:String}})",
+        parameters={"network": str(ipaddress.ip_network(network, strict=False))},
+    )
+
+
 class ConsumerQuery(SortedQuery, SpanParameters):
     """Filters, sort and page of the list of consumers."""
 
-    q: Annotated[Text, Filter("positionCaseInsensitiveUTF8(consumer, {q:String}) > 0", columns=("consumer",))] = Field(
-        default="", max_length=SEARCH_CHARACTERS_MAX, description="Part of the consumer's `kind:value`."
+    q: Annotated[Text, Filter(_IS_FOUND, columns=("consumer",), title="Search")] = Field(
+        default="", max_length=SEARCH_CHARACTERS_MAX, description="Part of the consumer's `kind:value` or label."
     )
-    kind: Annotated[ConsumerKind | None, Filter(_is_kind)] = Field(default=None, description="What names the consumer.")
+    kind: Annotated[ConsumerKind | None, Filter(_is_kind, title="Kind")] = Field(
+        default=None, description="What names the consumer."
+    )
+    label: Annotated[
+        Text, Filter(_LABELLED.format(f" AND {_MATCHES.format('name', 'label')}"), columns=("consumer",), title="Label")
+    ] = Field(default="", max_length=LABEL_CHARACTERS_MAX, description="Part of the label that people gave.")
     endpoint: Annotated[Text, Filter("n.endpoint_id = {endpoint:String}")] = Field(
         default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="Only callers of this endpoint id."
+    )
+    service: Annotated[
+        Text, Filter("(n.service = {service:String} OR n.workload = {service:String})", title="Service")
+    ] = Field(default="", max_length=300, description="Only callers of this service as listed, or workload.")
+    namespace: Annotated[Text, Filter("n.namespace = {namespace:String}", title="Namespace")] = Field(
+        default="", max_length=63, description="Only callers of services in this namespace of Kubernetes."
+    )
+    address: Annotated[Text, AfterValidator(_check_network), Filter(_comes_from, title="Address")] = Field(
+        default="",
+        max_length=60,
+        description="Only calls from this address or range of addresses, whoever the consumer is.",
+        examples=["192.0.2.0/24"],
+    )
+    software: Annotated[Text, Filter("r.client_software = {software:String}", title="Software")] = Field(
+        default="",
+        max_length=CONSUMER_VALUE_CHARACTERS_MAX,
+        description="Only calls by this client software, as one consumer's `calls_by_software` names it; of the last "
+        "48 h.",
+        examples=["python-requests 5c2e91d0"],
     )
     sort: ConsumerSort = ConsumerSort.CALLS
     order: Order = Order.DESCENDING
 
 
 class ConsumerInventory:
-    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql, labels: LabelBook) -> None:
         self._reader = reader
         self._who = who
+        self._labels = labels
 
     def list_consumers(self, query: ConsumerQuery, span: Span) -> Page[Consumer]:
         """One page; raises CursorError when the cursor is not of this query."""
         after = query.read_cursor(float)
+        if query.software:
+            span = replace(span, rollup=Rollup.MINUTE)
         conditions = query.build_conditions()
         page, parameters = query.page(after, float, key="consumer")
         parameters |= span_parameters(span)
@@ -128,6 +179,21 @@ SELECT * FROM (
             callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
         )
 
+    def find_hashed(self, hashes: Sequence[int], span: Span) -> tuple[tuple[Consumer, tuple[int, ...]], ...]:
+        """Consumers with a call whose principal or credential has one of these hashes, and which of them; busiest
+        first."""
+        where = " AND (r.principal IN {hashes:Array(UInt64)} OR r.credential IN {hashes:Array(UInt64)})"
+        seen = """,
+    arrayFilter(hash -> has({hashes:Array(UInt64)}, hash),
+        arrayConcat(groupUniqArray(64)(r.principal), groupUniqArray(64)(r.credential))) AS hashes"""
+        rows = select(
+            self._reader,
+            f"WITH {NAMES} {_figures(span, where, self._who, seen)} ORDER BY calls DESC, consumer LIMIT {FOUND_MAX}",
+            {**span_parameters(span), "hashes": list(hashes)},
+        )
+        found = self._read_consumers(rows, span)
+        return tuple((one, tuple(map(int, row["hashes"]))) for one, row in zip(found, rows, strict=True))
+
     def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:
         """With who held their addresses."""
         calls = [
@@ -135,7 +201,10 @@ SELECT * FROM (
             for row in rows
         ]
         book = read_address_book(self._reader, calls)
-        return tuple(_read_consumer(row, span, book.find(call)) for row, call in zip(rows, calls, strict=True))
+        return tuple(
+            replace(_read_consumer(row, span, book.find(call)), label=self._labels.find(row["consumer"]))
+            for row, call in zip(rows, calls, strict=True)
+        )
 
     def _find_callers(self, counted: str, parameters: Mapping[str, Any]) -> tuple[Caller, ...]:
         """Who called, by the time of each row: an address that was given away meanwhile is two callers."""
@@ -177,8 +246,8 @@ LIMIT {CONSUMER_PLACES_MAX}"""
         return {row["place"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
 
 
-def _figures(span: Span, where: str, who: ConsumerSql) -> str:
-    """One row a consumer."""
+def _figures(span: Span, where: str, who: ConsumerSql, more: str = "") -> str:
+    """One row a consumer, with `more` columns."""
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
@@ -186,7 +255,7 @@ SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_
     sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
-    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen{more}
 {counted_rows(span)}{where}
 GROUP BY consumer
 HAVING sum(r.calls) > 0"""

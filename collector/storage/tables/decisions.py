@@ -198,6 +198,20 @@ TABLES = (
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {DECISION_RETENTION_DAYS} DAY",
     ),
+    # collector.inventory.consumers.labels.ConsumerLabel; the newest holds; one without a name is no label.
+    Table(
+        name="consumer_labels",
+        columns="""
+            consumer String
+            name String
+            note String
+            changed_by String
+            changed_at Float64
+            version UInt64 MATERIALIZED toUInt64(changed_at * 1000000)
+        """,
+        key="consumer",
+        shard_by="cityHash64(consumer)",
+    ),
     # collector.risk.repository.RiskRecord; the newest of an endpoint holds. `explanation` is JSON
     # (collector.risk.formula).
     Table(
@@ -247,6 +261,7 @@ TABLES = (
             changed_by String
             note String
             is_reopened Bool
+            decided_until Float64
             method LowCardinality(String)
             host LowCardinality(String)
             url_template String
@@ -266,6 +281,7 @@ TABLES = (
             state LowCardinality(String)
             actor String
             note String
+            decision_id String
         """,
         key="finding_id, time",
         shard_by="cityHash64(finding_id)",

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from common.principals import is_jwt
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.describe.auth import schemes
 from sensor.describe.auth.schemes import HeaderRole, classify_header_name
@@ -41,9 +42,6 @@ _CACHED_VALUE_BYTES: Final = 2_048
 _NAME_CACHE_ENTRIES: Final = 4_096
 _CACHED_NAME_BYTES: Final = 64
 
-# RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the
-# signature may be empty.
-_JWT = re.compile(rb"e[yw][A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{2,}\.[A-Za-z0-9_\-]*\Z")
 _OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
 _DIGIT = re.compile(rb"[0-9]")
 _LETTER = re.compile(rb"[A-Za-z]")
@@ -85,11 +83,6 @@ _SIGNATURE_PARAMETERS: Final = frozenset(
 )  # fmt: skip
 # Stands for the reading of a header that says nothing without the others of its head.
 _IN_CONTEXT: Final = (Evidence(Kind.NONE, b"", b"", False),)
-
-
-def is_jwt(value: bytes) -> bool:
-    """Whether `value` has the form of a signed or unsecured JWT (JWS compact serialization, RFC 7515 section 3.1)."""
-    return value[:1] == b"e" and _JWT.match(value) is not None
 
 
 def is_opaque(value: bytes) -> bool:

@@ -21,10 +21,20 @@ from typing import Final
 
 import msgspec
 
+from common.principals import (
+    is_jwt,
+    name_basic_user,
+    name_bearer,
+    name_certificate,
+    name_digest_user,
+    name_oauth1_key,
+    name_signature_key,
+    name_sigv4_key,
+)
 from sensor.core.calls import AuthenticationKind as Kind
 from sensor.core.calls import Credentials, PrincipalKind
 from sensor.core.keyed import KeyedHash
-from sensor.describe.auth.authentication import Authenticator, Evidence, is_jwt
+from sensor.describe.auth.authentication import Authenticator, Evidence
 from sensor.describe.auth.carriers import CarrierNames
 from sensor.http.http1.head import RequestHead
 
@@ -127,27 +137,7 @@ _SIGNED: Final = frozenset(
     kind.value for kind in (Kind.AWS_SIGV4, Kind.AWS_SIGV4_QUERY, Kind.DIGEST, Kind.OAUTH1, Kind.HTTP_MESSAGE_SIGNATURE)
 )
 _UNNAMED: Final = Kind.HMAC_SIGNATURE.value
-# Where the name of the key, not the signature, is the principal.
-_SIGV4_KEY = re.compile(rb"Credential=([^/,%\s&]+)", re.IGNORECASE)
-_DIGEST_USER = re.compile(rb'username="?([^",]+)')
-_OAUTH1_KEY = re.compile(rb'oauth_(?:token|consumer_key)="?([^",&]+)')
-_KEY_ID = re.compile(rb'keyid="?([^",;]+)', re.IGNORECASE)
-_SPIFFE = re.compile(rb"URI=\"?(spiffe://[^;,\"\s]+)")
-_SUBJECT = re.compile(rb"Subject=\"([^\"]+)\"")
-
-
-class _Claims(msgspec.Struct):
-    """The claims of a JWT that name its bearer: RFC 7519 section 4.1, RFC 9068 section 2.2, OpenID Connect `azp`."""
-
-    iss: str | None = None
-    sub: str | int | None = None
-    client_id: str | None = None
-    azp: str | None = None
-    appid: str | None = None  # Microsoft Entra ID, version 1 tokens.
-
-
 _NONE: Final = Credentials(Kind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
-_claims_decoder: Final = msgspec.json.Decoder(_Claims)
 
 
 @lru_cache(maxsize=_KIND_ENTRIES)
@@ -233,54 +223,24 @@ def identify(evidence: Evidence) -> tuple[PrincipalKind, bytes]:
     if kind in (Kind.BEARER_JWT, Kind.JWT_CUSTOM_HEADER, Kind.COOKIE_SESSION, Kind.API_KEY_COOKIE, Kind.API_KEY_QUERY):
         token = value.rpartition(b" ")[2]
         if is_jwt(token):
-            named = _read_claims(token)
+            named = name_bearer(token)
             if named is not None:
-                return named
+                text, is_client = named
+                return PrincipalKind.JWT_CLIENT if is_client else PrincipalKind.JWT_SUBJECT, text
     if kind == Kind.BASIC:
-        return PrincipalKind.BASIC_USER, b"basic\0" + _read_basic_user(value)
+        return PrincipalKind.BASIC_USER, name_basic_user(value)
     if kind == Kind.DIGEST:
-        return PrincipalKind.BASIC_USER, _first_group(_DIGEST_USER, value, b"basic\0")
+        return PrincipalKind.BASIC_USER, name_digest_user(value)
     if kind in (Kind.AWS_SIGV4, Kind.AWS_SIGV4_QUERY):
-        return PrincipalKind.API_KEY, _first_group(_SIGV4_KEY, value, b"sigv4\0")
+        return PrincipalKind.API_KEY, name_sigv4_key(value)
     if kind == Kind.OAUTH1:
-        return PrincipalKind.API_KEY, _first_group(_OAUTH1_KEY, value, b"oauth1\0")
+        return PrincipalKind.API_KEY, name_oauth1_key(value)
     if kind == Kind.HTTP_MESSAGE_SIGNATURE:
-        return PrincipalKind.API_KEY, _first_group(_KEY_ID, value, b"keyid\0")
+        return PrincipalKind.API_KEY, name_signature_key(value)
     if kind == Kind.MTLS_FORWARDED:
-        return PrincipalKind.SPIFFE, _first_group(_SPIFFE, value, b"") if _SPIFFE.search(value) else _first_group(
-            _SUBJECT, value, b"subject\0"
-        )
+        return PrincipalKind.SPIFFE, name_certificate(value)
     if kind in (Kind.API_KEY_HEADER, Kind.API_KEY_QUERY, Kind.API_KEY_COOKIE):
         return PrincipalKind.API_KEY, value
     if kind == Kind.COOKIE_SESSION:
         return PrincipalKind.SESSION, value
     return PrincipalKind.TOKEN, value
-
-
-def _first_group(pattern: re.Pattern[bytes], value: bytes, prefix: bytes) -> bytes:
-    match = pattern.search(value)
-    return value if match is None else prefix + match.group(1)
-
-
-def _read_basic_user(value: bytes) -> bytes:
-    """user-id of RFC 7617; the whole value where it is no base64."""
-    encoded = value.partition(b" ")[2].strip()
-    try:
-        return urlsafe_b64decode(encoded.replace(b"+", b"-").replace(b"/", b"_") + b"==").partition(b":")[0]
-    except ValueError:
-        return value
-
-
-def _read_claims(token: bytes) -> tuple[PrincipalKind, bytes] | None:
-    """(issuer, subject), or the client where a token was issued to a program; None when the payload names nobody."""
-    try:
-        claims = _claims_decoder.decode(urlsafe_b64decode(token.split(b".", 2)[1] + b"=="))
-    except ValueError:
-        return None
-    issuer = (claims.iss or "").encode("utf-8", "replace")
-    if claims.sub is not None and claims.sub != "":
-        return PrincipalKind.JWT_SUBJECT, b"\0".join((b"jwt", issuer, str(claims.sub).encode("utf-8", "replace")))
-    client = claims.client_id or claims.azp or claims.appid
-    if client:
-        return PrincipalKind.JWT_CLIENT, b"\0".join((b"jwt client", issuer, client.encode("utf-8", "replace")))
-    return None

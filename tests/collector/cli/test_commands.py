@@ -316,3 +316,26 @@ def test_numbers_are_for_people(value, text):
 
 def test_ports_are_names(apidae):
     assert " 8080 " in apidae("get", "coverage").stdout
+
+
+def test_identify_reads_standard_input_and_says_who_it_is_not(apidae, client):
+    app = typer.Typer()
+    register(app)
+    words = ["consumers", "identify", "--token", TOKEN]
+    empty = CliRunner().invoke(app, words, input=" \n")
+    assert empty.exit_code == 1 and "Standard input is empty" in empty.stderr
+    unknown = CliRunner().invoke(app, words, input="4f9d2c81a77e4b02\n")
+    assert unknown.exit_code == 0 and "Nobody called with it" in unknown.stderr
+    assert "4f9d2c81" not in unknown.output
+    argument = CliRunner().invoke(app, [*words, "4f9d2c81a77e4b02"])
+    assert argument.exit_code == 2
+
+
+def test_a_label_is_given_shown_in_the_list_and_taken_away(apidae):
+    given = apidae("set", "consumer-label", "address:10.0.0.7", "crawler", "--note", "of marketing")
+    assert given.exit_code == 0, given.output
+    [item] = json.loads(apidae("get", "consumers", "--label", "crawl", "-o", "json").stdout)
+    assert (item["id"], item["label"]["name"]) == ("address:10.0.0.7", "crawler")
+    assert "crawler" in apidae("get", "consumers").stdout and "of marketing" in apidae("get", "consumer-labels").stdout
+    assert apidae("set", "consumer-label", "address:10.0.0.7", "").exit_code == 0
+    assert json.loads(apidae("get", "consumer-labels", "-o", "json").stdout) == []
