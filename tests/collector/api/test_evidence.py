@@ -295,7 +295,7 @@ def test_the_page_of_an_alert_shows_its_rows_and_runs_nothing(client: TestClient
     sensor = client.get("/alerts/sensor").text
     assert HOSTILE not in sensor and "about no calls" in sensor
     assert client.get("/alerts/nothing").status_code == 404
-    assert 'href="/alerts/pair"' in client.get("/").text
+    assert 'href="/alerts/pair"' in client.get("/alerts").text
 
 
 def test_an_alert_says_what_was_expected_what_was_answered_and_which_objects(client: TestClient) -> None:

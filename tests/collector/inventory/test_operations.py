@@ -196,7 +196,7 @@ def test_documents(client: TestClient) -> None:
 
 def test_pages(client: TestClient) -> None:
     paid = find(client, "PayOrder")
-    assert f'href="/endpoints/{paid["id"]}' in client.get("/").text
+    assert f'href="/endpoints/{paid["id"]}' in client.get("/endpoints").text
     page = client.get(f"/endpoints/{paid['id']}").text
     assert "PayOrder" in page
     assert "estimated" in page
