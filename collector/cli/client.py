@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.api.columns import Column, describe_columns
 from collector.cli.contexts import (
     CA_FILE_VARIABLE,
     CONTEXT_VARIABLE,
@@ -23,7 +24,7 @@ from collector.cli.contexts import (
     ContextError,
     choose_context,
 )
-from collector.cli.output import Column, Output, Printer, describe_columns
+from collector.cli.output import Output, Printer
 from common.log_lines import escape
 
 __all__ = ["Column", "Output", "describe_columns"]  # For those who write commands: one import.

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import typer
 
+from collector.api.columns import Column, describe_columns, pick
 from collector.cli.client import Api, SinceOption, command, fail, say
-from collector.cli.output import Column, Printer, describe_columns, pick, write_value
+from collector.cli.output import Printer, write_value
 
 ROWS_SHOWN = 10  # Of one section.
 

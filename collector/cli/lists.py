@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote
 
 import typer
 
+from collector.api.columns import LIST_COLUMNS, Column, describe_columns
 from collector.cli.client import Api, AskedByOption, add_group, command, fail, say
-from collector.cli.output import Column, describe_columns
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -84,53 +84,33 @@ LISTS: Mapping[str, ListCommand] = {
         help="List the endpoints of the inventory.",
         path="endpoints",
         query="collector.inventory.endpoints.filters:EndpointQuery",
-        columns=describe_columns(
-            "id method host/8 template service/1 calls~is_estimated 2xx=status.2xx/5 4xx=status.4xx/4 "
-            "5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 credentials=authentication.level "
-            "consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
-            "exposure=exposure.level/4 spec=spec.status/6 kind=kubernetes.kind/8 "
-            "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2 "
-            "credential_kinds=authentication.kinds/9"
-        ),
+        columns=LIST_COLUMNS["endpoints"],
     ),
     "consumers": ListCommand(
         help="List the consumers: who calls.",
         path="consumers",
         query="collector.inventory.consumers.consumers:ConsumerQuery",
-        columns=describe_columns(
-            "consumer=id label=label.name/1 endpoints calls errors/1 denied/1 objects~has_estimated_objects "
-            "held_by=holders.label/3 last_seen/2"
-        ),
+        columns=LIST_COLUMNS["consumers"],
     ),
     "exposure": ListCommand(
         help="List what leads to the workloads of watched Kubernetes clusters.",
         path="exposure",
         key="workload",
         query="collector.inventory.endpoints.exposure_list:ExposureQuery",
-        columns=describe_columns(
-            "cluster/4 namespace workload port exposure=exposure.level reasons=exposure.reasons/1 "
-            "since=exposure.since/3"
-        ),
+        columns=LIST_COLUMNS["exposure"],
         notes=_name_clusters,
     ),
     "alerts": ListCommand(
         help="List alerts, newest first.",
         path="alerts",
         query="collector.api.lists:AlertQuery",
-        columns=describe_columns(
-            "id state/1 severity confidence/2 kind/5 title nodes/5 opened_at observed_rate/3 expected_rate/4 "
-            "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
-            "reason=silence.reason/7"
-        ),
+        columns=LIST_COLUMNS["alerts"],
     ),
     "findings": ListCommand(
         help="List what rules found, and what people decided of it, the worst first.",
         path="findings",
         query="collector.risk.finding_query:FindingQuery",
-        columns=describe_columns(
-            "id severity state/1 title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "
-            "by=changed_by/7 note/7"
-        ),
+        columns=LIST_COLUMNS["findings"],
         views={
             "by-rule": View(
                 help="One line for each rule.",
@@ -148,17 +128,14 @@ LISTS: Mapping[str, ListCommand] = {
         help="List incidents, all that one actor did, newest first.",
         path="incidents",
         query="collector.api.lists:IncidentQuery",
-        columns=describe_columns("id state/1 severity actor/2 title alerts/3 risks/4 opened_at"),
+        columns=LIST_COLUMNS["incidents"],
     ),
     "coverage": ListCommand(
         help="List every listening port and called host: what is spoken, whether it is read, and why not.",
         path="coverage/ports",
         key="service.port",
         query="collector.inventory.coverage.sql:PortQuery",
-        columns=describe_columns(
-            "node/3 role/8 port=service.port service address/7 protocol reading connections/2 "
-            "bytes/4 calls/5 estimated_calls/5 joined_late/9 lost_calls/9 first_seen/10 reason/1"
-        ),
+        columns=LIST_COLUMNS["coverage/ports"],
         views={
             "nodes": View(
                 help="The share that is read, of each node.",
@@ -198,9 +175,7 @@ LISTS: Mapping[str, ListCommand] = {
         path="services",
         key="service",
         query="collector.inventory.services.services:ServiceQuery",
-        columns=describe_columns(
-            "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
-        ),
+        columns=LIST_COLUMNS["services"],
     ),
     "map": ListCommand(
         help="List who calls which service, most calls first.",

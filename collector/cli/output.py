@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from collector.api.columns import Column, clean_text, pick, write_cell
+
 if TYPE_CHECKING:  # Completion and `--help` wait for no table.
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -38,8 +40,6 @@ class Output(StrEnum):
         return self in (Output.TABLE, Output.WIDE)
 
 
-# What a spreadsheet takes for a formula (OWASP, CSV injection), in full width too.
-FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 COLUMN_GAP = 2  # Between two columns of a table.
 NARROW_WIDTH = 24  # Columns up to it are never broken over lines; longer ones give way.
 PIPE_WIDTH = 10_000  # More than any row: where nobody looks, nothing is left out or broken.
@@ -50,30 +50,6 @@ SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "l
 SEVERITY_COLUMNS = ("severity", "level", "risk_level")
 UNGROUPED_COLUMNS = ("port",)  # Numbers that are names.
 DIGITS = 3  # Significant ones of a number with a fraction.
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading, the dotted place of its value in an item, and its turn to go where a terminal is too
-    narrow: the highest first, 0 never. `estimate` is the place of what says that the value is one.
-    """
-
-    name: str
-    place: str
-    rank: int = 0
-    estimate: str = ""
-
-
-def describe_columns(text: str) -> tuple[Column, ...]:
-    """Columns as words: `name=place~estimate/rank`, where a place equal to the name, no estimate and rank 0 are left
-    out."""
-    columns = []
-    for word in text.split():
-        named, _, rank = word.partition("/")
-        placed, _, estimate = named.partition("~")
-        name, _, place = placed.partition("=")
-        columns.append(Column(name, place or name, int(rank or 0), estimate))
-    return tuple(columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +65,7 @@ class Printer:
             return
         if self.output is Output.NAME:
             for item in items:
-                typer.echo(_clean(str(pick(item, key) or "")))
+                typer.echo(clean_text(str(pick(item, key) or "")))
         elif self.output is Output.CSV:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             if self.has_headers:
@@ -185,34 +161,13 @@ def choose_columns(widths: Sequence[int], ranks: Sequence[int], width: int) -> l
     return shown
 
 
-def pick(item: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place, several in one text, of counts their names, of a service `namespace/workload`; None
-    where it is not there."""
-    value: Any = item
-    for name in place.split("."):
-        if isinstance(value, list):
-            value = [one.get(name) for one in value if isinstance(one, Mapping)]
-        else:
-            value = value.get(name) if isinstance(value, Mapping) else None
-    if isinstance(value, Mapping) and "workload" in value:
-        return "/".join(filter(None, (value.get("namespace"), value["workload"])))
-    return ", ".join(map(str, value)) if isinstance(value, list | Mapping) else value
-
-
-def write_cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet runs and no terminal obeys: text that starts like a formula, behind spaces too,
-    gets an apostrophe; numbers stay numbers."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = _clean(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
-
-
 def write_word(item: Mapping[str, Any], column: Column) -> str:
     """A cell of the table, marked where it is an estimate."""
     value = pick(item, column.place)
     mark = ESTIMATED if column.estimate and pick(item, column.estimate) else ""
-    return _clean(mark + (str(value) if column.name in UNGROUPED_COLUMNS and value is not None else write_value(value)))
+    return clean_text(
+        mark + (str(value) if column.name in UNGROUPED_COLUMNS and value is not None else write_value(value))
+    )
 
 
 def write_value(value: Any) -> str:
@@ -230,8 +185,3 @@ def write_value(value: Any) -> str:
     decimals = DIGITS - 1 - math.floor(math.log10(abs(value))) if value else 0
     text = f"{value:,.{min(max(decimals, 0), 2 * DIGITS)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _clean(text: str) -> str:
-    """Without control characters, which would steer the terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -31,6 +31,7 @@ from collector.api.edits import build_edit_routes
 from collector.api.endpoints import build_endpoint_routes
 from collector.api.erasures import build_erasure_routes
 from collector.api.events import build_event_routes
+from collector.api.exports import build_export_routes
 from collector.api.exposure import build_exposure_routes
 from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.notifiers import build_notifier_routes
@@ -149,7 +150,8 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
     )
     measured = build_metrics_routes(metrics=services.metrics)
     inside = APIRouter()
-    for router in (*_build_routes(services), measured, _build_openapi_route(app)):
+    features = tuple(_build_routes(services))
+    for router in (*features, build_export_routes(features), measured, _build_openapi_route(app)):
         inside.include_router(router)
     app.include_router(inside, prefix=API_PREFIX)
     app.include_router(health, prefix=API_PREFIX)

@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from collector.api.columns import pick
 from collector.api.services import ApiSettings, Services
 from collector.cli import output as table
 from collector.cli.commands import register
@@ -93,14 +94,14 @@ def test_the_evidence_of_an_alert_says_how_it_was_judged_above_its_rows(apidae):
 
 
 def test_a_place_in_a_list_is_that_of_each_of_its_items():
-    assert table.pick({"holders": [{"label": "shop/a"}, {"label": "shop/b"}]}, "holders.label") == "shop/a, shop/b"
-    assert table.pick({"holders": []}, "holders.label") == ""
+    assert pick({"holders": [{"label": "shop/a"}, {"label": "shop/b"}]}, "holders.label") == "shop/a, shop/b"
+    assert pick({"holders": []}, "holders.label") == ""
 
 
 def test_a_service_is_named_with_its_namespace():
     """The same workload in two namespaces is two services."""
     services = [{"namespace": namespace, "workload": "orders", "port": 80} for namespace in ("shop", "")]
-    assert [table.pick({"service": one}, "service") for one in services] == ["shop/orders", "orders"]
+    assert [pick({"service": one}, "service") for one in services] == ["shop/orders", "orders"]
 
 
 def test_exposure_is_a_command(apidae):

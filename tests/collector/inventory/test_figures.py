@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.api.columns import FORMULA_STARTS, write_cell
 from collector.cli.client import say
-from collector.cli.output import FORMULA_STARTS, write_cell
 from collector.inventory.endpoints.endpoint import compute_percentiles, compute_quantiles
 from collector.inventory.query import Cursor, CursorError, read_cursor, write_cursor
 
