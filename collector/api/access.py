@@ -230,7 +230,9 @@ class RequestLimits:
     body: BodyLimit = BodyLimit(bytes=64 * 1024, seconds=10.0)
     # An API description of 4 MiB as a string of JSON, over 1 Mbit/s.
     large_bodies: Mapping[str, BodyLimit] = field(
-        default_factory=lambda: {f"{API_PREFIX}/specs": BodyLimit(bytes=5 * 1024 * 1024, seconds=60.0)}
+        default_factory=lambda: dict.fromkeys(
+            (f"{API_PREFIX}/specs", "/specs"), BodyLimit(bytes=5 * 1024 * 1024, seconds=60.0)
+        )
     )
     queue: QueueLimits = field(default_factory=QueueLimits)
     # From its turn to its response. Clients wait longer (35 s of the `apidae` command).

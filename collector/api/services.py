@@ -37,6 +37,7 @@ from collector.response.responder import Erasing, Responder
 from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaInventory
 from collector.specs.assessment import SpecAssessor
+from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
 from common.settings import CONSUMER_ORDER, ConsumerColumn
@@ -114,6 +115,12 @@ class Services:
         self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
         self.views = ViewTable(self.store, self.clock)
         self.spec_table = SpecTable(self.store, self.clock)
+        self.spec_assessor = self.specs or SpecAssessor(
+            store=self.store, table=self.spec_table, paths=(), clock=self.clock
+        )
+        self.spec_reporter = SpecReporter(
+            store=self.store, table=self.spec_table, schemas=self.schemas, fits=lambda: self.spec_assessor.fits
+        )
         self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)
         fingerprints = list_fingerprints(lambda tables: self.store.count_writes(tables))
         if (responder := self.responder) is not None:

@@ -43,8 +43,6 @@ from collector.api.services import Services
 from collector.api.specs import build_spec_routes
 from collector.api.traffic import build_service_routes, build_traffic_routes
 from collector.api.views import build_view_routes
-from collector.specs.assessment import SpecAssessor
-from collector.specs.report import SpecReporter
 from collector.ui.pages import build_page_routes
 
 _PROBLEM: Final = "Problem"
@@ -188,10 +186,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_coverage_routes(coverage=services.coverage, clock=clock)
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
-    table = services.spec_table
-    assessor = services.specs or SpecAssessor(store=store, table=table, paths=(), clock=clock)
-    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: assessor.fits)
-    yield build_spec_routes(table=table, assessor=assessor, reporter=reporter)
+    yield build_spec_routes(table=services.spec_table, assessor=services.spec_assessor, reporter=services.spec_reporter)
     if services.editor is not None:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:

@@ -23,8 +23,10 @@ from collector.ui.map.page import PAGE as MAP
 from collector.ui.overview.page import PAGE as OVERVIEW
 from collector.ui.response.page import PAGE as RESPONSE
 from collector.ui.sensors.page import PAGE as SENSORS
+from collector.ui.services.page import PAGE as SERVICES
 from collector.ui.session.page import PAGE as SESSION
 from collector.ui.site import Page, Site
+from collector.ui.specs.page import PAGE as SPECS
 
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"apidae.css": "text/css", "apidae.js": "text/javascript", "apidae.svg": "image/svg+xml"}
@@ -34,7 +36,9 @@ PAGES: Final[tuple[Page, ...]] = (
     OVERVIEW,
     ENDPOINTS,
     ENDPOINT,
+    SERVICES,
     MAP,
+    SPECS,
     ALERTS,
     INCIDENTS,
     FINDINGS,

@@ -93,6 +93,11 @@ class ServiceSummary:
     last_seen: int
 
     @property
+    def names(self) -> tuple[str, str]:
+        """What people call it."""
+        return self.service, self.workload
+
+    @property
     def label(self) -> str:
         """The workload by the name that it has as a client."""
         return f"{self.namespace}/{self.workload}" if self.namespace else self.workload
@@ -155,7 +160,8 @@ SELECT * FROM (
             SELECT n.endpoint_id AS endpoint_id, any(n.service) AS service, any(n.cluster) AS cluster,
                 any(n.namespace) AS namespace, any(n.workload) AS workload, any(n.port) AS port,
                 max(n.score) AS score, max(n.findings) AS findings, max(n.is_assessed) AS is_assessed,
-                any(n.exposure) AS exposure, sum(a.calls) AS calls, sum(a.error) AS errors, toUnixTimestamp(max(a.last_seen)) AS last_seen,
+                any(n.exposure) AS exposure, sum(a.calls) AS calls, sum(a.error) AS errors,
+                toUnixTimestamp(max(a.last_seen)) AS last_seen,
                 quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency
             FROM ({sum_routes(span, _SUMMED, bool(names), self._who)}) AS a
             INNER JOIN names AS n ON n.route_id = a.route_id

@@ -1,0 +1,1 @@
+"""API descriptions: upload, and what differs from what is seen."""
