@@ -212,13 +212,13 @@ class AlertService:
             self._record(alert, happening, by, now)
             return self._show_one(alert, now)
 
-    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> ShownAlert | None:
+    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict, note: str = "") -> ShownAlert | None:
         """Somebody found out what it was, or takes that back."""
         at = self._clock() if verdict else None
         change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
         # What detection makes of it in one step with it: verdicts take effect in the order in which they are kept.
         with self._lock:
-            alert = self._decide(alert_id, Happening(verdict.value or "no_verdict"), by, change)
+            alert = self._decide(alert_id, Happening(verdict.value or "no_verdict"), by, change, note)
             if alert is not None and verdict:
                 self._detection.note_verdict(alert)
             elif alert is not None:
@@ -228,7 +228,9 @@ class AlertService:
     def _find(self, alert_id: str) -> Alert | None:
         return self._unsaved.get(alert_id) or self._table.get(alert_id)
 
-    def _decide(self, alert_id: str, happening: Happening, by: str, change: Mapping[str, object]) -> ShownAlert | None:
+    def _decide(
+        self, alert_id: str, happening: Happening, by: str, change: Mapping[str, object], reason: str = ""
+    ) -> ShownAlert | None:
         """Changes columns of an alert."""
         with self._lock:
             found = self._find(alert_id)
@@ -238,7 +240,7 @@ class AlertService:
             updated_at = next_version(found.updated_at, now)
             alert: Alert = replace(found, updated_at=updated_at, **change)  # type: ignore[arg-type]
             self._table.save([alert])
-            self._record(alert, happening, by, now)
+            self._record(alert, happening, by, now, reason)
             self._lifecycle.change(alert)
             if alert_id in self._unsaved:
                 self._unsaved[alert_id] = alert  # It is still to be notified of.

@@ -3,7 +3,7 @@
 It has the routes and their pydantic models. Lists are pages.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -25,6 +25,7 @@ from collector.api.parameters import (
     SilenceBody,
 )
 from collector.api.problem import Problem, show
+from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.query import Cursor
 from collector.schemas.service import SchemaInventory
@@ -113,9 +114,9 @@ class AlertSummaryModel(Model):
     items: tuple[AlertCountsModel, ...] = Field(description="Open, silenced, closed; each is always there.")
 
 
-def read_alerts(query: AlertQuery, alerts: AlertService) -> tuple[Sequence[ShownAlert], str | None]:
+def read_alerts(query: AlertQuery, alerts: AlertService, now: float) -> tuple[Sequence[ShownAlert], str | None]:
     """One page and the cursor of the next; None where it is the last. Raises CursorError."""
-    found = alerts.list_alerts(limit=query.limit + 1, after=query.read_place(), **query.list_asked())
+    found = alerts.list_alerts(limit=query.limit + 1, after=query.read_place(), **query.list_asked(now))
     return query.cut(
         found, lambda last: query.write_place(AlertPlace(opened_at=last.opened_at, id=last.id, severity=last.severity))
     )
@@ -137,6 +138,9 @@ def view_counts(counts: Mapping[tuple[AlertState, Severity], int]) -> AlertSumma
     return AlertSummaryModel(
         items=tuple(AlertCountsModel(state=state, total=sum(own.values()), **own) for state, own in by_state.items())
     )
+
+
+AFFECTED_ALERTS_MAX = 10
 
 
 class IncidentModel(Model):
@@ -173,11 +177,25 @@ class IncidentPageModel(Model):
     next_cursor: str | None
 
 
+class AffectedDataModel(Model):
+    """A kind of sensitive data in sampled calls of the incident's alerts."""
+
+    endpoint_id: str = Field(description="Of the alert; empty where it is about several.")
+    service: str
+    kind: str
+    data_class: DataClass
+    side: BodySide
+    calls: int = Field(description="Sampled calls that held it there.")
+
+
 class IncidentDetailModel(Model):
     """One incident whole."""
 
     incident: IncidentModel
     alerts: tuple[AlertModel, ...] = Field(description="Newest first.")
+    data: tuple[AffectedDataModel, ...] = Field(
+        description=f"What the calls of its newest {AFFECTED_ALERTS_MAX} alerts held, in requests and responses."
+    )
     timeline: tuple[IncidentEntryModel, ...] = Field(description="Oldest first.")
 
 
@@ -190,13 +208,13 @@ def build_alert_routes(
     @router.get("", summary="List alerts")
     def list_alerts(query: Annotated[AlertQuery, Query()]) -> AlertPageModel:
         """Alerts, newest or gravest first."""
-        shown, next_cursor = read_alerts(query, alerts)
+        shown, next_cursor = read_alerts(query, alerts, clock())
         return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
 
     @router.get("/summary", summary="Count alerts")
     def count_alerts(selection: Annotated[AlertSelection, Query()]) -> AlertSummaryModel:
         """How many alerts are open, silenced and closed, by severity."""
-        return view_counts(alerts.count_alerts(**selection.list_asked()))
+        return view_counts(alerts.count_alerts(**selection.list_asked(clock())))
 
     @router.get("/{alert_id}", summary="Show one alert")
     def get_alert(alert_id: str, _: Annotated[NoParameters, Query()]) -> AlertModel:
@@ -249,7 +267,35 @@ def require_alert(alert: Alert | None, alert_id: str) -> Alert:
     return alert
 
 
-def build_incident_routes(*, alerts: AlertService) -> APIRouter:
+def view_incident(incident: Incident, alerts: AlertService, evidence: EvidenceReader) -> IncidentDetailModel:
+    """One incident whole."""
+    own = alerts.list_incident_alerts(incident.id)
+    return IncidentDetailModel(
+        incident=IncidentModel.model_validate(incident),
+        alerts=tuple(AlertModel.model_validate(alert) for alert in own),
+        data=tuple(_list_data(own, evidence)),
+        timeline=tuple(IncidentEntryModel.model_validate(entry) for entry in alerts.list_entries(incident.id)),
+    )
+
+
+def _list_data(alerts: Sequence[ShownAlert], evidence: EvidenceReader) -> Iterator[AffectedDataModel]:
+    """Of alerts about the same calls once."""
+    seen: set[tuple[str, str]] = set()
+    for alert in alerts[:AFFECTED_ALERTS_MAX]:
+        bodies = evidence.read_bodies(alert) if (alert.endpoint_id, alert.consumer) not in seen else None
+        seen.add((alert.endpoint_id, alert.consumer))
+        for one in bodies.data if bodies is not None else ():
+            yield AffectedDataModel(
+                endpoint_id=alert.endpoint_id,
+                service=alert.service,
+                kind=one.kind,
+                data_class=one.data_class,
+                side=one.side,
+                calls=one.calls,
+            )
+
+
+def build_incident_routes(*, alerts: AlertService, evidence: EvidenceReader) -> APIRouter:
     """Routes that read incidents."""
     router = APIRouter(prefix="/incidents", tags=["alerts"])
 
@@ -266,10 +312,6 @@ def build_incident_routes(*, alerts: AlertService) -> APIRouter:
         found = alerts.get_incident(incident_id)
         if found is None:
             raise Problem(404, f"There is no incident {show(incident_id)}; look it up in /api/v1/incidents.")
-        return IncidentDetailModel(
-            incident=IncidentModel.model_validate(found),
-            alerts=tuple(AlertModel.model_validate(alert) for alert in alerts.list_incident_alerts(incident_id)),
-            timeline=tuple(IncidentEntryModel.model_validate(entry) for entry in alerts.list_entries(incident_id)),
-        )
+        return view_incident(found, alerts, evidence)
 
     return router

@@ -91,6 +91,7 @@ class VerdictBody(ActionBody):
     """What somebody found out about an alert; empty takes it back."""
 
     verdict: Word[Verdict]
+    note: Text = Field(default="", max_length=NOTE_CHARACTERS_MAX, description="What it was, for the others.")
 
 
 class DecisionModel(Model):
@@ -152,7 +153,7 @@ def build_detection_routes(*, detection: Detection, verdicts: AlertService, cloc
     def give_verdict(alert_id: str, body: VerdictBody) -> AlertModel:
         """`false_alarm`: its subject raises nothing more up to 1.5 times this. `confirmed`: for 7 days what this
         consumer does is sent at every level, one severity higher. Empty takes either back."""
-        alert = verdicts.give_verdict(alert_id, by=body.by, verdict=body.verdict)
+        alert = verdicts.give_verdict(alert_id, by=body.by, verdict=body.verdict, note=body.note)
         return AlertModel.model_validate(require_alert(alert, alert_id))
 
     return router

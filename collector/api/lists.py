@@ -6,9 +6,9 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence, Severity
 from collector.alerting.repository import AlertFilters, AlertPlace, AlertSort
-from collector.api.parameters import AskedTime
+from collector.core.moments import MOMENT_CHARACTERS_MAX, MOMENT_EXAMPLES, MOMENT_FORMS, read_moment
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX
-from collector.inventory.filters import Filter, ListQuery, Parameters, Text
+from collector.inventory.filters import Filter, ListQuery, Moment, Parameters, Text
 from collector.inventory.query import Cursor, CursorError
 
 State = Annotated[AlertState | None, Filter(None, title="State")]
@@ -24,30 +24,36 @@ class AlertSelection(Parameters):
     confidence: Annotated[Confidence | None, Filter(None, title="Confidence")] = Field(
         default=None, description="How sure it is; `low` is a notice."
     )
-    service: Annotated[Text, Filter(None)] = Field(
+    service: Annotated[Text, Filter(None, title="Service")] = Field(
         default="", max_length=300, description="A service as listed, or the name of a workload."
     )
-    namespace: Annotated[Text, Filter(None)] = Field(
+    namespace: Annotated[Text, Filter(None, title="Namespace", is_folded=True)] = Field(
         default="", max_length=63, description="Exactly this namespace of Kubernetes."
     )
-    endpoint: Annotated[Text, Filter(None)] = Field(
+    endpoint: Annotated[Text, Filter(None, title="Endpoint id", is_folded=True)] = Field(
         default="", max_length=80, description="Id of an endpoint: alerts about any of its routes."
     )
-    consumer: Annotated[Text, Filter(None)] = Field(
+    consumer: Annotated[Text, Filter(None, title="Consumer", is_folded=True)] = Field(
         default="",
         max_length=CONSUMER_VALUE_CHARACTERS_MAX + 20,
         description="Exactly this consumer, `kind:value`.",
         examples=["address:192.0.2.1"],
     )
-    start: Annotated[AskedTime | None, Filter(None)] = Field(
-        default=None, description="Open at this time or later.", examples=["2026-11-26T15:00:00Z"]
+    start: Annotated[Moment, Filter(None, title="Open since", is_moment=True, is_folded=True)] = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description=f"Open at this time or later: {MOMENT_FORMS}.",
+        examples=list(MOMENT_EXAMPLES),
     )
-    end: Annotated[AskedTime | None, Filter(None)] = Field(
-        default=None, description="Opened before this time.", examples=["2026-11-26T16:00:00Z"]
+    end: Annotated[Moment, Filter(None, title="Opened before", is_moment=True, is_folded=True)] = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description="Opened before this time, as in `start`.",
+        examples=["1h", "today", "2026-11-29T15:00:00Z"],
     )
 
-    def list_asked(self) -> AlertFilters:
-        """As the repository takes it."""
+    def list_asked(self, now: float) -> AlertFilters:
+        """As the repository takes it; `now` is what relative times are before, in unix seconds."""
         return AlertFilters(
             kind=self.kind,
             confidence=self.confidence,
@@ -55,8 +61,8 @@ class AlertSelection(Parameters):
             namespace=self.namespace,
             endpoint=self.endpoint,
             consumer=self.consumer,
-            start=self.start.timestamp() if self.start is not None else None,
-            end=self.end.timestamp() if self.end is not None else None,
+            start=float(read_moment(self.start, now)) if self.start else None,
+            end=float(read_moment(self.end, now)) if self.end else None,
         )
 
 
@@ -71,8 +77,8 @@ class AlertQuery(ListQuery, AlertSelection):
         default=AlertSort.NEWEST, description="Newest first, or the gravest first and of these the newest."
     )
 
-    def list_asked(self) -> AlertFilters:
-        return {**super().list_asked(), "state": self.state, "severity": self.severity, "sort": self.sort}
+    def list_asked(self, now: float) -> AlertFilters:
+        return {**super().list_asked(now), "state": self.state, "severity": self.severity, "sort": self.sort}
 
     def read_place(self) -> AlertPlace | None:
         """Where the page starts; None on the first. Raises CursorError."""

@@ -172,8 +172,8 @@ KINDS: Mapping[str, Kind] = {
                     "id state severity confidence title why advice risk kind endpoint_id service host consumer held_by "
                     "node nodes opened_at updated_at closed_at window_start window_end calls "
                     "observed_rate expected_rate threshold_rate loss_ratio incident_id verdict verdict_by "
-                    "acknowledged_by "
-                    "silence=silence.kind silenced_by=silence.by until=silence.until reason=silence.reason"
+                    "acknowledged_by silence=silence.kind silenced_by=silence.by until=silence.until "
+                    "reason=silence.reason"
                 ),
             ),
             Section(
@@ -189,6 +189,7 @@ KINDS: Mapping[str, Kind] = {
                 columns=describe_columns("objects=sentence in_order=is_in_order"),
             ),
             Section(title="Answers", place="explanation.statuses", path="alerts/{}/evidence", columns=COUNT_COLUMNS),
+            Section(title="Software", place="explanation.softwares", path="alerts/{}/evidence", columns=COUNT_COLUMNS),
             Section(title="Addresses", place="explanation.addresses", path="alerts/{}/evidence", columns=COUNT_COLUMNS),
             Section(
                 title="Calls behind it",
@@ -215,6 +216,11 @@ KINDS: Mapping[str, Kind] = {
                 ),
             ),
             Section(title="Alerts", place="alerts", columns=ALERT_ROWS),
+            Section(
+                title="Affected data",
+                place="data",
+                columns=describe_columns("kind data_class side service endpoint=endpoint_id calls"),
+            ),
             Section(title="Timeline", place="timeline", columns=describe_columns("time happening severity title")),
         ),
     ),

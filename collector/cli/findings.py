@@ -245,10 +245,11 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
         api: Api,
         alert: AlertArgument,
         what: Annotated[Verdict, typer.Argument(help="What it was; none takes it back.")],
+        note: Annotated[str, typer.Option(help="Why, for the others.")] = "",
         asked_by: AskedByOption = "",
     ) -> None:
         """Record whether an alert was right; it changes later alerts."""
-        body = {"verdict": "" if what is Verdict.NONE else what.value, "asked_by": asked_by}
+        body = {"verdict": "" if what is Verdict.NONE else what.value, "asked_by": asked_by, "note": note}
         found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
         say(f"{found['id']}: {found['verdict'] or 'no verdict'}")
 

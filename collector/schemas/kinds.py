@@ -32,7 +32,7 @@ _PARTS: Final = (Part.RESPONSE_BODY, Part.REQUEST_BODY)
 
 
 def find_fields(schema: EndpointSchema, kinds: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Paths of fields by kind, those of responses first; a kind that no field's name or format says is left out."""
+    """Paths of fields by kind, those of responses first; without kinds that no name or format says."""
     fields = [one for part in _PARTS for own in schema.parts if own.part is part for one in _walk(own.root)]
     found = {kind: tuple(dict.fromkeys(path for path, node in fields if _says(path, node, kind))) for kind in kinds}
     return {kind: paths[:FIELDS_MAX] for kind, paths in found.items() if paths}

@@ -173,7 +173,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         consumers=services.consumers, finder=services.finder, labels=services.labels, clock=clock
     )
     yield build_alert_routes(alerts=services.alerts, evidence=services.evidence, schemas=services.schemas, clock=clock)
-    yield build_incident_routes(alerts=services.alerts)
+    yield build_incident_routes(alerts=services.alerts, evidence=services.evidence)
     if services.detection is not None:
         detection, verdicts = services.detection
         yield build_detection_routes(detection=detection, verdicts=verdicts, clock=clock)

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Site:
             "command": sorted(item["id"] for item in listed if item["state"] == "open"),
             "filtered": sorted(item["id"] for item in filtered),
             "page": sorted(set(re.findall(r'id="acknowledge-(\w+)"', self.client.get("/").text))),
-            "list": sorted(set(re.findall(r'id="acknowledge-(\w+)"', self.client.get("/alerts").text))),
+            "list": sorted(set(re.findall(r'id="alert-(\w+)"', self.client.get("/alerts").text))),
             "terminal": sorted(alert.id for alert in read_snapshot(self.client).open_alerts),
         }
 
@@ -162,13 +162,13 @@ def test_all_agree_that_an_expected_alert_is_not_open_who_said_so_and_that_it_is
 
 
 def test_only_what_is_grave_is_asked_about_first(site: Site) -> None:
-    assert "Expected…" in site.client.get("/alerts").text
+    assert "Silence…" in site.client.get("/alerts/a001").text and "Silence…" not in site.client.get("/alerts/a002").text
     done = site.client.post("/alerts/a002/mute", data={"next": "/"})
     assert (done.status_code, done.headers["location"]) == (303, "/alerts/a002?next=%2F")
     (item,) = site.ask(state="silenced")
     assert (item["id"], item["silence"]["kind"], item["silence"]["by"]) == ("a002", "muted", "no-auth")
     question = site.client.post("/alerts/a001/mute", data={"next": "https://evil.example/"})
-    assert (question.status_code, "Mute this alert for 24 hours?" in question.text) == (200, True)
+    assert (question.status_code, "Silence this alert for 1 d?" in question.text) == (200, True)
     assert "evil.example" not in question.text
 
 
@@ -191,6 +191,18 @@ def test_what_is_not_silenced_and_what_a_rule_silences_cannot_be_undone_there(si
     assert "known good" in listed and "unsilence-a001" not in listed
     site.office.detection.end_rule(rule.id, by="ann")
     assert {tuple(ids) for ids in site.list_open().values()} == {("a001", "a002")}
+
+
+def test_the_page_silences_for_as_long_as_it_is_asked_and_keeps_the_reason_over_the_confirmation(site: Site) -> None:
+    asked = {"expiry": "3600", "reason": HOSTILE, "next": "/alerts/a001"}
+    question = site.client.post("/alerts/a001/silence", data=asked).text
+    assert "Silence this alert for 1 h?" in question and f'name="reason" value="{escape(HOSTILE)}"' in question
+    done = site.client.post("/alerts/a001/silence", data={**asked, "confirmed": "yes"})
+    assert done.headers["location"] == "/alerts/a001?next=%2Falerts%2Fa001"
+    (item,) = site.ask(state="silenced")
+    assert (item["silence"]["kind"], item["silence"]["reason"]) == ("muted", HOSTILE)
+    for wrong in ("", "59", "x", "99999999999"):
+        assert site.client.post("/alerts/a002/silence", data={"expiry": wrong}).status_code == 422
 
 
 def test_a_mute_says_until_when_and_ends_by_itself(site: Site) -> None:
@@ -216,7 +228,9 @@ def test_severity_and_confidence_are_two_fields_wherever_an_alert_is_shown(site:
     (item,) = [one for one in site.ask(state="open") if one["confidence"] == "low"]
     assert item["severity"] == "medium"
     page = site.client.get("/alerts").text
-    assert "Severity medium, confidence low" in page and "Severity high, confidence high" in page
+    rows = {one: page[page.index(f"alert-{one}") :].partition("</tr>")[0] for one in (item["id"], "a001")}
+    for name, severity, confidence in ((item["id"], "medium", "low"), ("a001", "high", "high")):
+        assert f">{severity}</span>" in rows[name] and f">{confidence}</td>" in rows[name]
     header, *lines = site.run("get", "alerts", "-o", "csv").stdout.splitlines()
     shown = [dict(zip(header.split(","), line.split(","), strict=False)) for line in lines]
     assert {("medium", "low"), ("high", "high")} <= {(one["severity"], one["confidence"]) for one in shown}

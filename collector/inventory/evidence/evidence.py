@@ -13,6 +13,7 @@ from collector.alerting.alert import Alert, KindGroup, Subject
 from collector.core.kinds import ConsumerKind
 from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.consumers.consumer import ConsumerError, ConsumerName, parse_consumer
+from collector.inventory.endpoints.bodies import Bodies
 from collector.inventory.evidence.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
 from collector.inventory.evidence.cohort import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
 from collector.inventory.evidence.cohort import Crowd
@@ -78,6 +79,11 @@ class EvidenceReader:
             explanation=None if cursor else self._explanations.read(alert, question, window, self._clock()),
         )
 
+    def read_bodies(self, alert: Alert) -> Bodies | None:
+        """What the sampled calls of an alert held; None where it is about no calls, or no body was read."""
+        question = _ask(alert)
+        return None if question is None else self._explanations.read_bodies(alert, self._choose_rows(question))
+
     def _choose_rows(self, question: CallQuestion) -> CallQuestion:
         """Minutes while there are any of the whole time, hours beyond."""
         now = self._clock()
@@ -116,18 +122,18 @@ class EvidenceReader:
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")
         if alert.kind.row.group is KindGroup.HEALTH:
-            notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
+            notes.append("Where several endpoints of a service are reported together, the rows are those of the first.")
         elif alert.kind.row.group is not KindGroup.VOLUME:
-            notes.append(
-                "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
-                "older ones weigh less."
+            counted = (
+                f"The alert counts only {unit}" if (unit := alert.kind.row.unit) else "The alert counts some of them"
             )
+            notes.append(f"The rows count all calls of this client or endpoint. {counted}; older ones count less.")
         elif not is_aligned:
             notes.append(
                 f"The window of the alert lies within rows of {seconds} s, so they hold its calls and those beside it."
             )
         elif window.calls > alert.calls:
-            notes.append("The window was judged while it was open, or rows came later: it has more calls now.")
+            notes.append("The detector looked while the window was open, or rows came later: it has more calls now.")
         return notes
 
 

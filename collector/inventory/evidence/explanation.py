@@ -16,16 +16,18 @@ from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.endpoints.bodies import Bodies, read_bodies
 from collector.inventory.endpoints.predicates import ERROR, EXACT_MAX, OUTCOME, rows_table
 from collector.inventory.evidence.calls import CallInventory, CallQuestion, CallSums, Resolution
-from collector.inventory.query import DAY_SECONDS, Rollup, Span, series_step
+from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, Rollup, Span
 from collector.storage.records import Reader, select
 
 PLACES_MAX: Final = 10
+POINTS_MAX: Final = 90  # More than that no chart shows.
+_STEPS: Final = (60, 120, 300, 600, 1_800, *(HOUR_SECONDS * hours for hours in (1, 2, 3, 6, 12, 24)))
 WALK_SHARE_MIN: Final = 0.8  # Of the calls to objects that numbers name, to the number right beside the last one.
 _STATUS: Final = (
     f"multiIf({OUTCOME} = {ABORTED}, '{name_status_code(ABORTED)}', {OUTCOME} = {NOT_READ}, "
     f"'{name_status_code(NOT_READ)}', concat(toString(intDiv({OUTCOME}, 100)), 'xx'))"
 )
-_SHARE: Final = "share of calls that failed"
+FAILED_SHARE: Final = "share of calls that failed"
 _MILLISECONDS: Final = "milliseconds a call, mean"
 
 
@@ -118,12 +120,12 @@ class ExplanationReader:
             softwares=self._count(judged, "r.client_software") if question.resolution is Resolution.MINUTE else {},
             addresses=self._count(judged, "r.client_address"),
             workloads=self._count(judged, "r.client_workload"),
-            bodies=self._read_bodies(alert, question),
+            bodies=self.read_bodies(alert, question),
         )
 
     def _read_series(self, alert: Alert, question: CallQuestion, now: float) -> AlertSeries:
         span = _span(question)
-        step, last = series_step(span), min(question.end, int(now))
+        step, last = _choose_step(span), min(question.end, int(now))
         rows = self._sum_steps(question, step)
         unit, expected, limit = _choose_measure(alert)
         source = ExpectedFrom.DETECTOR if expected is not None else ExpectedFrom.NOTHING
@@ -181,8 +183,8 @@ WHERE {where} GROUP BY value HAVING value != '' AND total > 0 ORDER BY total DES
         asked = {**parameters, "start": span.start, "end": span.end, "rows": PLACES_MAX}
         return {row["value"]: int(row["total"]) for row in select(self._reader, statement, asked)}
 
-    def _read_bodies(self, alert: Alert, question: CallQuestion) -> Bodies | None:
-        """Of a day by the hour where the alert is about what an endpoint returns."""
+    def read_bodies(self, alert: Alert, question: CallQuestion) -> Bodies | None:
+        """What sampled calls held; of a day by the hour where the alert is about what an endpoint returns."""
         if alert.kind.row.group in (KindGroup.RISK, KindGroup.CHANGE):
             hour = Resolution.HOUR.seconds
             start, end = (question.end - DAY_SECONDS) // hour * hour, -(-question.end // hour) * hour
@@ -235,12 +237,18 @@ SELECT count() AS named, countIf(is_known) AS known, countIf(NOT is_known AND is
         return int(row["named"]), int(row["known"]), int(row["others"])
 
 
+def _choose_step(span: Span) -> int:
+    """Seconds of one point: whole rows, at most POINTS_MAX of them."""
+    wide_enough = (step for step in _STEPS if step >= span.row_seconds and span.seconds / step <= POINTS_MAX)
+    return next(wide_enough, _STEPS[-1])
+
+
 def _choose_measure(alert: Alert) -> tuple[str, float | None, float | None]:
     """Unit, and expected value and limit of the detector where the alert keeps them."""
     if alert.kind.row.group is KindGroup.VOLUME:
         return CALLS_A_SECOND, alert.expected_rate, alert.threshold_rate or None
     if alert.kind is AlertKind.ERRORS:
-        return _SHARE, None, alert.measure_limit or None
+        return FAILED_SHARE, None, alert.measure_limit or None
     if alert.kind is AlertKind.LATENCY:
         return _MILLISECONDS, None, None
     return CALLS_A_SECOND, None, None
@@ -252,7 +260,7 @@ def _measure(unit: str, row: Mapping[str, Any], seconds: int) -> float | None:
         return calls / max(seconds, 1)
     if not calls:
         return None
-    return int(row["errors"]) / calls if unit == _SHARE else int(row["duration"]) / calls / 1_000
+    return int(row["errors"]) / calls if unit == FAILED_SHARE else int(row["duration"]) / calls / 1_000
 
 
 def _span(question: CallQuestion) -> Span:

@@ -12,6 +12,7 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from collector.alerting.wording import format_minute
 from collector.api.problem import Problem
 from collector.core.rates import word_measure, word_rate
 from collector.inventory.endpoints.exposure import describe
@@ -48,6 +49,7 @@ def build_templates() -> Environment:
         protocol_meaning=wording.word_protocol_meaning,
         data_kind=wording.word_data_kind,
         service_name=name_service,
+        utc=format_minute,
         exposure_fact=describe,
     )
     return templates

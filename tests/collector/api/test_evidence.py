@@ -217,7 +217,7 @@ def test_a_guesser_is_its_address_and_a_prober_all_its_endpoints(client: TestCli
     assert [row["calls"] for row in login["items"]] == [4, 40, 1]
     assert (login["unit"], login["observed"], login["expected"], login["limit"]) == ("refused logins", 40.0, None, 30.0)
     assert login["window"]["client_errors"] == 40
-    assert "older ones weigh less" in login["notes"][0]
+    assert "older ones count less" in login["notes"][0]
     probing = read(client, "probing")
     assert sum(row["calls"] for row in probing["items"]) == 54
     assert sum(row["errors"] for row in probing["items"]) == 4
@@ -291,7 +291,9 @@ def test_any_time_that_the_store_knows_is_answered(client: TestClient) -> None:
 def test_the_page_of_an_alert_shows_its_rows_and_runs_nothing(client: TestClient) -> None:
     page = client.get("/alerts/pair").text
     assert 'id="evidence"' in page and "Observed 10.4 calls/s, expected 15.6 calls/min, limit 2.0 calls/s." in page
-    assert page.count("<tr>") == 1 + 1 + 5  # Heading, window, rows.
+    assert page.partition('id="evidence"')[2].count("<tr>") == 1 + 1 + 5  # Heading, window, rows.
+    assert 'id="query" href="/api/v1/calls?' in page and "apidae get calls --endpoint" in page
+    assert "Observed and expected" in page and "2xx" in page
     sensor = client.get("/alerts/sensor").text
     assert HOSTILE not in sensor and "about no calls" in sensor
     assert client.get("/alerts/nothing").status_code == 404
