@@ -1,13 +1,14 @@
 """`/inventory/diff` and `/inventory/tombstones`: endpoints that came, changed or are retired."""
 
-from datetime import date
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
-from collector.api.parameters import AskedDay, NoParameters
+from collector.api.parameters import YEAR_MIN, AskedDay, NoParameters
 from collector.api.problem import Problem
 from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
@@ -18,8 +19,18 @@ from collector.storage.base import Store
 class DiffParameters(Parameters):
     """Two dates (UTC)."""
 
-    start: AskedDay = Field(description="The earlier date.", examples=["2026-10-01"])
-    end: AskedDay = Field(description="The later date.")
+    start: AskedDay | None = Field(
+        default=None, description="The earlier date; default: the day before the later one.", examples=["2026-10-01"]
+    )
+    end: AskedDay | None = Field(default=None, description="The later date; default: today.")
+
+    def find_days(self, now: float) -> tuple[date, date]:
+        """Both, where `now` is the present in unix seconds. Raises Problem."""
+        end = self.end or datetime.fromtimestamp(now, UTC).date()
+        start = self.start or max(end, date(YEAR_MIN, 1, 2)) - timedelta(days=1)
+        if start >= end:
+            raise Problem(422, f"start is {start} and end {end}; give the earlier date as start.")
+        return start, end
 
 
 class NamedOperationModel(Model):
@@ -53,6 +64,32 @@ class ChangedEndpointModel(Model):
     after: EndpointStateModel
 
 
+class ChangedExposureModel(Model):
+    """Reached from elsewhere than before."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    before: str
+    after: str
+    since: Time
+
+
+class AddedDataModel(Model):
+    """There before, and its calls carry kinds of data that those of the week before did not."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    kinds: dict[str, tuple[str, ...]] = Field(
+        description="By where they were found.", examples=[{"response": ["email"]}]
+    )
+
+
 class InventoryDiffModel(Model):
     """Which endpoints came, went, and changed."""
 
@@ -61,6 +98,10 @@ class InventoryDiffModel(Model):
     appeared: tuple[EndpointStateModel, ...]
     gone: tuple[EndpointStateModel, ...]
     changed: tuple[ChangedEndpointModel, ...]
+    exposed: tuple[ChangedExposureModel, ...] = Field(
+        description="Exposure changed between the two dates; the last change of each endpoint is kept."
+    )
+    data: tuple[AddedDataModel, ...] = Field(description="Sensitive data that was not seen in the week before.")
     is_cut: bool = Field(description="A list had more than is shown.")
 
 
@@ -86,16 +127,14 @@ class TombstonePageModel(Model):
     items: tuple[TombstoneModel, ...]
 
 
-def build_change_routes(*, store: Store, retired: RetiredEndpoints) -> APIRouter:
+def build_change_routes(*, store: Store, retired: RetiredEndpoints, clock: Callable[[], float]) -> APIRouter:
     """Routes that read changes."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 
     @router.get("/diff", summary="Compare the inventory at two dates")
     def get_diff(parameters: Annotated[DiffParameters, Query()]) -> InventoryDiffModel:
         """Each by the week up to the end of that day, UTC."""
-        if parameters.start >= parameters.end:
-            raise Problem(422, f"start is {parameters.start} and end {parameters.end}; give the earlier date as start.")
-        return InventoryDiffModel.model_validate(compare_dates(store, parameters.start, parameters.end))
+        return InventoryDiffModel.model_validate(compare_dates(store, *parameters.find_days(clock())))
 
     @router.get("/tombstones", summary="List endpoints that are gone")
     def list_tombstones(_: Annotated[NoParameters, Query()]) -> TombstonePageModel:

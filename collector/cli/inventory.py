@@ -78,7 +78,7 @@ def _print_edit(edit: dict[str, Any]) -> None:
 
 
 DIFF_COLUMNS = describe_columns(
-    "change method host/3 template operation.name=operation service/1 credentials last_seen/2 id/4"
+    "change detail method host/3 template operation.name=operation service/1 last_seen/2 id/4"
 )
 
 
@@ -88,25 +88,31 @@ def register_change(get: typer.Typer) -> None:
     @command(get, "changes")
     def changes(
         api: Api,
-        start: Annotated[str, typer.Argument(help="The earlier date, as 2026-10-01.")],
-        end: Annotated[str, typer.Argument(help="The later date.")],
+        start: Annotated[str, typer.Argument(help="The earlier date, as 2026-10-01; default: yesterday.")] = "",
+        end: Annotated[str, typer.Argument(help="The later date; default: today.")] = "",
     ) -> None:
-        """Compare the inventory at two dates: endpoints that came, went, or changed credentials."""
-        api.print_items(list_changes(api.fetch("inventory/diff", {"start": start, "end": end})), DIFF_COLUMNS)
+        """Compare the inventory at two dates: endpoints that came or went, credentials, exposure, kinds of data."""
+        asked = {name: value for name, value in (("start", start), ("end", end)) if value}
+        api.print_items(list_changes(api.fetch("inventory/diff", asked)), DIFF_COLUMNS)
 
 
 def list_changes(found: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each."""
     rows = [
-        {**one, "change": change, "credentials": one["authentication"]}
+        {**one, "change": change, "detail": f"credentials: {one['authentication']}"}
         for change in ("appeared", "gone")
         for one in found[change]
     ]
-    return rows + [
+    rows += [
         {
             **one["after"],
-            "change": "changed",
-            "credentials": f"{one['before']['authentication']} -> {one['after']['authentication']}",
+            "change": "credentials",
+            "detail": f"{one['before']['authentication']} -> {one['after']['authentication']}",
         }
         for one in found["changed"]
     ]
+    rows += [{**one, "change": "exposure", "detail": f"{one['before']} -> {one['after']}"} for one in found["exposed"]]
+    for one in found["data"]:
+        kinds = "; ".join(f"{place}: {', '.join(kinds)}" for place, kinds in one["kinds"].items())
+        rows.append({**one, "change": "data", "detail": kinds})
+    return rows

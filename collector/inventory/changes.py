@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from collector.core.budget import check_budget
+from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, decide_level
 from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import (
@@ -32,7 +33,7 @@ from collector.inventory.endpoints.operations import (
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.query import Versions
 from collector.storage.base import Store
-from collector.storage.records import Reader, select
+from collector.storage.records import Reader, read_record, select
 
 # A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
 # (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error.
@@ -181,15 +182,91 @@ class ChangedEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedExposure:
+    """An endpoint that is reached from elsewhere than before, since a time in unix seconds."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    before: str
+    after: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedData:
+    """An endpoint that was there, and kinds of data that its calls did not carry before, by place."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    kinds: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryDiff:
-    """`start` and `end` are the two dates; `is_cut`: a list had more than CHANGES_MAX."""
+    """`start` and `end` are the two dates; `is_cut`: a list had more than CHANGES_MAX. The store keeps one change of
+    exposure of an endpoint, the last."""
 
     start: date
     end: date
     appeared: tuple[PastEndpoint, ...]
     gone: tuple[PastEndpoint, ...]
     changed: tuple[ChangedEndpoint, ...]
+    exposed: tuple[ChangedExposure, ...]
+    data: tuple[AddedData, ...]
     is_cut: bool
+
+
+_EXPOSED: Final = f"""
+SELECT endpoint_id AS id, service, host, method, url_template AS template, exposure_before AS before, exposure AS after,
+    toUInt32(exposure_since) AS since
+FROM endpoint_risks FINAL
+WHERE exposure_before NOT IN ('', exposure) AND exposure_since >= {{start:UInt32}} AND exposure_since < {{end:UInt32}}
+ORDER BY since DESC, id
+LIMIT {CHANGES_MAX}"""
+# Of endpoints that were called before `start`. Codes are places * PLACE_SIZE + kinds.
+_ADDED_DATA: Final = f"""
+SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
+    any(n.url_template) AS template,
+    groupUniqArrayArrayIf(r.data.1, r.time < toDateTime({{start:UInt32}}, 'UTC')) AS known,
+    groupUniqArrayArrayIf(r.data.1, r.time >= toDateTime({{start:UInt32}}, 'UTC')) AS found,
+    arrayFilter(one -> one % {PLACE_SIZE} > 0 AND one < {PLACE_SIZE * (len(BodySide) + 1)} AND NOT has(known, one),
+        found) AS added
+FROM rows_hour AS r
+INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = r.route_id
+WHERE r.time >= toDateTime({{before:UInt32}}, 'UTC') AND r.time < toDateTime({{end:UInt32}}, 'UTC')
+    AND notEmpty(r.data.1) AND r.role = {ROLE_SERVER}
+    AND n.endpoint_id IN (
+        SELECT endpoint_id FROM endpoint_routes FINAL
+        WHERE route_id IN (SELECT route_id FROM routes WHERE first_seen < toDateTime({{start:UInt32}}, 'UTC')))
+GROUP BY id
+HAVING notEmpty(added)
+ORDER BY id
+LIMIT {CHANGES_MAX}"""
+
+
+def _list_added_data(reader: Reader, start: date, end: date) -> tuple[AddedData, ...]:
+    """What calls after the end of the first day carried that those of the week before did not."""
+    week = _make_week(start)
+    asked = {"before": week["start"], "start": week["end"], "end": _make_week(end)["end"]}
+    return tuple(
+        read_record(AddedData, row, kinds=name_kinds(row["added"])) for row in select(reader, _ADDED_DATA, asked)
+    )
+
+
+def name_kinds(codes: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Kinds of data by where they were."""
+    named: dict[str, set[str]] = {}
+    for code in codes:
+        place, kind = divmod(int(code), PLACE_SIZE)
+        if 1 <= place <= len(BodySide) and kind in DATA_KINDS:
+            named.setdefault(tuple(BodySide)[place - 1], set()).add(DATA_KINDS[kind][0])
+    return {place: tuple(sorted(kinds)) for place, kinds in sorted(named.items())}
 
 
 def compare_dates(store: Store, start: date, end: date) -> InventoryDiff:
@@ -214,8 +291,16 @@ def compare_dates(store: Store, start: date, end: date) -> InventoryDiff:
         changed=tuple(
             ChangedEndpoint(before=past[name], after=new[name]) for name in changed.kept if name in past and name in new
         ),
+        exposed=_list_exposed(store, start, end),
+        data=_list_added_data(store, start, end),
         is_cut=appeared.is_cut or gone.is_cut or changed.is_cut,
     )
+
+
+def _list_exposed(reader: Reader, start: date, end: date) -> tuple[ChangedExposure, ...]:
+    """Exposures that changed after the end of the first day."""
+    asked = {"start": _make_week(start)["end"], "end": _make_week(end)["end"]}
+    return tuple(read_record(ChangedExposure, row) for row in select(reader, _EXPOSED, asked))
 
 
 @dataclass(slots=True)

@@ -191,7 +191,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:
         yield build_erasure_routes(erase=services.erase)
-    yield build_change_routes(store=store, retired=services.retired)
+    yield build_change_routes(store=store, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
     yield build_sensor_routes(sensors=services.sensors)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)

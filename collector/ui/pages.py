@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 from collector.api.problem import Problem
 from collector.api.services import Services
 from collector.ui.alerts.page import PAGE as ALERTS
+from collector.ui.changes.page import PAGE as CHANGES
 from collector.ui.coverage.page import PAGE as COVERAGE
 from collector.ui.detection.page import PAGE as DETECTION
 from collector.ui.endpoint.page import PAGE as ENDPOINT
@@ -39,6 +40,7 @@ PAGES: Final[tuple[Page, ...]] = (
     SERVICES,
     MAP,
     SPECS,
+    CHANGES,
     ALERTS,
     INCIDENTS,
     FINDINGS,

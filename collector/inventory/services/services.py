@@ -120,6 +120,11 @@ _SORTS: Final[Mapping[ServiceSort, str]] = {
 }
 
 
+_FIRST: Final = """
+SELECT n.service AS service, toUnixTimestamp(min(r.first_seen)) AS first FROM routes AS r
+INNER JOIN (SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {services:Array(String)}) AS n
+    ON n.route_id = r.route_id
+GROUP BY service"""
 _SUMMED: Final = {"calls", "error", "last_seen", "latency"}
 
 
@@ -175,8 +180,10 @@ SELECT * FROM (
 {page}"""
         rows = select(self._reader, statement, {**parameters, **span_parameters(span)})
         shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["service"]))
+        names = [row["service"] for row in shown]
+        first = {row["service"]: int(row["first"]) for row in select(self._reader, _FIRST, {"services": names})}
         return Page(
-            items=tuple(_read(row, span) for row in shown),
+            items=tuple(_read(row, span, first.get(row["service"], 0)) for row in shown),
             next_cursor=next_cursor,
             total=int(rows[0]["total"]) if rows else 0,
         )
@@ -187,7 +194,7 @@ SELECT * FROM (
         return next((one for one in found if one.service == name), found[0] if found else None)
 
 
-def _read(row: Mapping[str, Any], span: Span) -> ServiceSummary:
+def _read(row: Mapping[str, Any], span: Span, first_seen: int) -> ServiceSummary:
     calls, errors = int(row["calls"]), int(row["errors"])
     exposures = {ExposureLevel(name) for name in row["exposures"] if name}
     bucket = int(row["p95_bucket"])
@@ -199,7 +206,7 @@ def _read(row: Mapping[str, Any], span: Span) -> ServiceSummary:
         port=int(row["port"]),
         endpoints=int(row["endpoints"]),
         calls=calls,
-        calls_per_second=compute_rate(calls, span.seconds),
+        calls_per_second=compute_rate(calls, span.count_seconds(first_seen)),
         errors=errors,
         error_ratio=errors / calls if calls else 0.0,
         p95_ms=bucket_value(bucket) * MICROSECONDS_TO_MILLISECONDS if bucket else None,

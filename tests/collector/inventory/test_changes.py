@@ -135,3 +135,30 @@ def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) 
     _tell(store, nodes[1], 0, {"ListUsers": 1})
     assert retired.update() == 1
     assert retired.list_retired() == []
+
+
+def test_exposure_and_kinds_of_data_are_compared_too(store: EmbeddedStore) -> None:
+    """Of an endpoint that was there: a new one's data is no change."""
+    seed = Seed()
+    stays = seed.endpoint(1, "GET", "/stays", first_seen=NOW - 40 * 86_400)
+    comes = seed.endpoint(2, "GET", "/comes", first_seen=NOW - 60)
+    email, ssn, encrypted = 64 + 1, 2 * 64 + 6, 6 * 64 + 1
+    seed.calls(stays, 3, minutes_ago=2 * DAY_MINUTES, data={"1": [email], "2": [3]})
+    seed.calls(stays, 3, data={"1": [email, ssn, encrypted], "2": [3, 3, 3]})
+    seed.calls(comes, 3, data={"1": [ssn], "2": [3]})
+    seed.write(store)
+    store.execute(
+        "INSERT INTO endpoint_risks (endpoint_id, computed_at, url_template, exposure, exposure_before, exposure_since)"
+        f" VALUES ('ep0001', {NOW}, '/stays', 'external', 'internal', {NOW - 60}), "
+        f"('ep0002', {NOW}, '/comes', 'external', '', {NOW - 60})"
+    )
+    with _open(store) as client:
+        found = client.get("/api/v1/inventory/diff").json()  # Since yesterday.
+        assert (found["start"], found["end"]) == (str(TODAY - timedelta(days=1)), str(TODAY))
+        assert [(one["template"], one["kinds"]) for one in found["data"]] == [("/stays", {"response": ["ssn"]})]
+        (exposed,) = found["exposed"]
+        assert (exposed["template"], exposed["before"], exposed["after"]) == ("/stays", "internal", "external")
+        page = client.get("/changes").text
+        assert "internal → external" in page and "US social security number" in page and "/comes" in page
+        wrong = client.get("/changes?start=2026-01-02&end=2026-01-01")
+        assert wrong.status_code == 422 and "give the earlier date" in wrong.text
