@@ -5,7 +5,8 @@ calls of workloads that are switched off (sensor/enrich/kubernetes/cluster.py): 
 
 Then come probes: kubelet probes, metrics scrapes and health checks. Anybody can send the User-Agent of a probe. So a
 probe must also come from where such probes come from, and no more often than they do. A kubelet's probe must come from
-this node and from no Pod. A client that calls faster is reported, whatever it claims to be.
+this node and from no Pod. A client that calls faster is reported, whatever it claims to be. Streams of `kubectl exec`
+and its like between the kubelet and the container runtime are excluded too: they are no API of a workload.
 
 The kernel does not match paths on which a probe was seen, because its records do not say who called.
 """
@@ -27,6 +28,7 @@ from sensor.core.arrays import number_values
 from sensor.core.calls import Ends, Exchange, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 from sensor.ebpf.abi import OVERFLOW_KEY, OverflowTotals, Records
+from sensor.enrich.cgroup import RUNTIME_UNITS
 from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.own_traffic import OwnTraffic
 from sensor.http.http2.exchange import StreamExchange
@@ -41,6 +43,7 @@ class ProbeKind(enum.Enum):
     KUBELET = "kubelet probes"
     SCRAPE = "metrics scrapes"
     HEALTH_CHECK = "health checks"
+    STREAM = "kubelet streams"
 
 
 class Source(enum.Enum):
@@ -101,6 +104,9 @@ _FIELDS: Final = (b"\nUser-Agent:", b"\nuser-agent:")
 _METHODS: Final = (b"GET ", b"HEAD ")
 # A probe asks for a path and no more; `federate` and `probe` of Prometheus have their parameters in the query.
 _LINE: Final = re.compile(rb"[A-Z]+ (/[^ ?#]*)(\?[^ ]*)? HTTP/1\.[01]\r?\n")
+# `kubectl exec`, `attach` and `port-forward`, which the kubelet passes on to the container runtime's own server, with a
+# token of one use (kubernetes staging/src/k8s.io/kubelet/pkg/cri/streaming/server.go).
+_STREAM: Final = re.compile(rb"(?:POST|GET) /(?:exec|attach|portforward)/[A-Za-z0-9_-]{8,64} HTTP/1\.1\r\n")
 # grpc.health.v1: what kubelets, meshes and load balancers ask of gRPC (grpc/doc/health-checking.md).
 GRPC_HEALTH: Final = "/grpc.health.v1.Health/"
 
@@ -276,7 +282,7 @@ class CallFilter:
         if not self._may_be_probe(service, kind, exchange.figures.time_unix_ns / _SECOND_NS):
             self.fast_probes += 1
             return None
-        if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
+        if path and (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
             self._paths.add((service, path))
             self._on_probed(service)
         return Exclusion(service, kind.value, _REASON)
@@ -290,11 +296,19 @@ class CallFilter:
             if self._is_there(Source.NODE, exchange.ends):
                 return ProbeKind.KUBELET, path
             return (ProbeKind.HEALTH_CHECK, path) if self._is_there(Source.PRIVATE, exchange.ends) else None
+        if _STREAM.match(exchange.request_head) and self._is_runtime_stream(exchange.ends):
+            return ProbeKind.STREAM, ""
         found = find_rule(exchange.request_head)
         if found is None:
             return None
         rule, path = found
         return (rule.kind, path) if self._is_there(rule.client, exchange.ends) else None
+
+    def _is_runtime_stream(self, ends: Ends) -> bool:
+        """Whether the kubelet is the client, or this node is and a container runtime serves."""
+        if not self._is_there(Source.NODE, ends):
+            return False
+        return self._identity.is_kubelet(ends.peer_cgroup_id) or self._name_server(ends).workload in RUNTIME_UNITS
 
     def _is_there(self, source: Source, ends: Ends) -> bool:
         """Whether the client is where the clients of a kind of probe are."""

@@ -115,6 +115,17 @@ def test_a_probe_of_the_kubelet_is_excluded_only_where_it_is_the_kubelets(gate: 
     assert not gate.is_probed(make_service(POD, 8080), "/")
 
 
+@pytest.mark.parametrize("line", ["POST /exec/kq2Wb1Xz", "POST /portforward/kq2Wb1Xz", "GET /attach/kq2Wb1Xz"])
+def test_a_stream_of_kubectl_exec_is_excluded_only_where_the_kubelet_passes_it_on(gate: CallFilter, line: str) -> None:
+    stream = f"{line} HTTP/1.1\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n\r\n".encode()
+    assert gate.find_exclusion(make_pod_exchange(stream, peer_cgroup_id=KUBELET)) is not None
+    assert gate.find_exclusion(make_pod_exchange(stream, peer_cgroup_id=OTHER_POD)) is None
+    assert gate.find_exclusion(make_pod_exchange(stream)) is None
+    other = stream.replace(b"/kq2Wb1Xz", b"/17")
+    assert gate.find_exclusion(make_pod_exchange(other, peer_cgroup_id=KUBELET)) is None
+    assert counts(gate) == {("w7", 8080, "kubelet streams"): 1}
+
+
 def test_a_scrape_comes_from_the_own_networks(gate: CallFilter) -> None:
     scrape = head("GET /metrics", "Prometheus/2.55.0")
     assert gate.find_exclusion(make_pod_exchange(scrape)) is not None
