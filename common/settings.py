@@ -18,8 +18,10 @@ docs/reference/settings.md are made from the same models.
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_origin
@@ -28,6 +30,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -37,6 +40,7 @@ from pydantic.fields import FieldInfo
 
 # Marks a list that has no form with commas: its items are tables, or may hold a comma.
 AS_JSON: Final = "as JSON"
+_CREDENTIAL: Final = re.compile(r"""(?<=://)[^/@\s"]+(?=@)|(?<=\?)[^\s"]+""")  # A URL's user and query.
 
 
 class ConfigError(Exception):
@@ -97,8 +101,21 @@ class Group(Section):
         return value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectiveSetting:
+    """What a program runs with. `value` is text; of a secret it says only whether there is one."""
+
+    name: str
+    value: str
+    source: str  # A flag, a variable, `the file PATH`, or `the default`.
+    is_secret: bool
+    meaning: str
+
+
 class ProgramSettings(Group):
     """All settings of a program."""
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # Where each setting came from that was named.
 
     program: ClassVar[str]  # `sensor` or `collector`.
     # What a name of an earlier version is now, as the end of a sentence: "now NAME", or why it is not needed.
@@ -223,9 +240,43 @@ def load(
         if value is not None:
             add(by_identifier.get(name.replace(".", "_")), value, name_flag(name), name_flag(name))
     try:
-        return model.model_validate(_nest(values), context={"environment": environment})
+        loaded = model.model_validate(_nest(values), context={"environment": environment})
     except ValidationError as error:
         raise ConfigError(_explain(model, error, sources)) from None
+    loaded._sources.update(sources)
+    return loaded
+
+
+def list_effective(settings: ProgramSettings) -> tuple[EffectiveSetting, ...]:
+    """Every setting with its value and where that came from; secrets are masked, those inside of lists too."""
+    dumped = settings.model_dump(mode="json")
+    found = []
+    for name, field in list_settings(type(settings)).items():
+        value = dumped
+        for part in name.split("."):
+            value = value[part]
+        hidden = is_secret(field) and AS_JSON not in field.metadata
+        found.append(
+            EffectiveSetting(
+                name=name,
+                value=("(set)" if value else "") if hidden else _write_value(value),
+                source=settings._sources.get(name, "the default"),
+                is_secret=hidden,
+                meaning=describe(field),
+            )
+        )
+    return tuple(found)
+
+
+def _write_value(value: Any) -> str:
+    """As in a variable: a list with commas, or JSON. What a URL may hold of a credential is masked."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
+        return ",".join(map(str, value))
+    return _CREDENTIAL.sub("***", json.dumps(value) if isinstance(value, list | dict) else str(value))
 
 
 def _read_file(path: Path, model: type[ProgramSettings]) -> Iterator[tuple[str, object]]:

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.parameters import NoParameters
-from collector.inventory.sensors import CaptureWay, SensorInventory, SensorState
+from collector.api.problem import Problem, show
+from collector.inventory.sensors import CaptureWay, Sensor, SensorInventory, SensorState, find_troubles
 
 
 class StageCountModel(Model):
@@ -18,6 +19,13 @@ class StageCountModel(Model):
     used: int
     dropped: dict[str, int]
     is_balanced: bool
+
+
+class TroubleModel(Model):
+    """What is wrong, and what to do."""
+
+    what: str
+    advice: str
 
 
 class SensorModel(Model):
@@ -52,6 +60,7 @@ class SensorModel(Model):
     fallback_reason: str = Field(
         description="Why packets cannot be captured, where system calls stand in for them; empty elsewhere."
     )
+    troubles: tuple[TroubleModel, ...] = Field(description="What is wrong with it, the worst first.")
 
 
 class SensorListModel(Model):
@@ -60,13 +69,25 @@ class SensorListModel(Model):
     items: tuple[SensorModel, ...]
 
 
-def build_sensor_routes(*, sensors: SensorInventory) -> APIRouter:
-    """Routes that read the state of the sensors."""
+def build_sensor_routes(*, sensors: SensorInventory, version: str) -> APIRouter:
+    """Routes that read the state of the sensors; `version` is the collector's."""
     router = APIRouter(tags=["coverage"])
+
+    def view(sensor: Sensor) -> SensorModel:
+        own = {name: getattr(sensor, name) for name in SensorModel.model_fields if name != "troubles"}
+        return SensorModel.model_validate({**own, "troubles": find_troubles(sensor, version)})
 
     @router.get("/sensors", summary="List sensors")
     def list_sensors(_: Annotated[NoParameters, Query()]) -> SensorListModel:
         """Every sensor with its state, lag, loss and the account of each of its stages."""
-        return SensorListModel(items=tuple(SensorModel.model_validate(sensor) for sensor in sensors.list_sensors()))
+        return SensorListModel(items=tuple(map(view, sensors.list_sensors())))
+
+    @router.get("/sensors/{node}", summary="One sensor")
+    def get_sensor(node: str, _: Annotated[NoParameters, Query()]) -> SensorModel:
+        """The sensor of a node."""
+        sensor = sensors.get_sensor(node)
+        if sensor is None:
+            raise Problem(404, f"There is no sensor on a node {show(node)}; see /sensors.")
+        return view(sensor)
 
     return router

@@ -11,6 +11,7 @@ from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
 from collector.api.events import EventHub, Topic, list_fingerprints
 from collector.core.budget import BudgetBook
+from collector.core.config import SensorSetup
 from collector.core.keys import InstallationKey
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumer import ConsumerName
@@ -40,7 +41,7 @@ from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.settings import CONSUMER_ORDER, ConsumerColumn, EffectiveSetting
 
 Metrics = Callable[[], bytes]
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
@@ -94,6 +95,8 @@ class Services:
     label_book: LabelBook | None = None
     list_keys: Callable[[], Sequence[InstallationKey]] = tuple
     budgets: BudgetBook = field(default_factory=BudgetBook)
+    configuration: Sequence[EffectiveSetting] = ()
+    sensor_setup: SensorSetup | None = None
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)

@@ -161,6 +161,12 @@ LISTS: Mapping[str, ListCommand] = {
             ),
         },
     ),
+    "config": ListCommand(
+        help="List the settings that the collector runs with, and where each came from.",
+        path="config",
+        key="name",
+        columns=describe_columns("name value source/1"),
+    ),
     "sensors": ListCommand(
         help="List the sensors with their state, lag and losses.",
         path="sensors",

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Final
 from pydantic import Field, field_validator, model_validator
 
 from collector.core.destinations import IntegrationList, NotifierList
+from collector.core.keys import SENSOR_TOKEN_FILE
 from collector.core.kinds import Sensitivity
 from collector.core.rates import UTC_NAME, LocalTime
 from common.networks import Networks
@@ -268,6 +270,45 @@ class CollectorSettings(ProgramSettings):
         if self.sensor_auth is SensorAuth.AUTO:
             return not self.takes_certificates
         return self.sensor_auth is not SensorAuth.CERTIFICATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorSetup:
+    """How the next sensor is started at this collector."""
+
+    host: str  # Of the listener for sensors; empty: whatever this machine is called.
+    port: int
+    options: str  # For `apidae enrollment create`.
+    token_file: str  # Empty where sensors come without a token.
+    is_enrolled: bool  # By a certificate of its own.
+
+    def list_commands(self, seen_host: str, node: str = "NODE") -> tuple[tuple[str, str], ...]:
+        """Where, and which command; in this order. `seen_host`: what whoever asks calls this machine."""
+        address = join_address(self.host or seen_host, self.port)
+        if not self.is_enrolled:
+            token = f" --token-file {self.token_file}" if self.token_file else ""
+            return (("on this host", f"sudo apidae sensor --collector {address}{token}"),)
+        named = f" --collector {address} --node {node}"
+        return (
+            ("on the collector", f"sudo -u apidae apidae enrollment create --node {node}{self.options}"),
+            ("on the host", f"sudo apidae enroll{named}"),
+            ("on the host", f"sudo apidae sensor{named}"),
+        )
+
+
+def find_setup(settings: CollectorSettings, port: int | None = None) -> SensorSetup:
+    """Of a collector with these settings; `port`: of its listener, where that was not chosen by the settings."""
+    host, configured = split_address(settings.grpc_listen)
+    is_default = settings.data_dir == CollectorSettings.model_fields["data_dir"].default
+    return SensorSetup(
+        host="" if host in ("0.0.0.0", "::") else host,
+        port=port or configured,
+        options="" if is_default else f" --data-dir {settings.data_dir}",
+        token_file=str(settings.sensor_token_file or settings.data_dir / SENSOR_TOKEN_FILE)
+        if settings.takes_tokens
+        else "",
+        is_enrolled=settings.takes_certificates,
+    )
 
 
 def join_address(host: str, port: int) -> str:

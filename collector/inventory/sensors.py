@@ -95,6 +95,65 @@ class Sensor:
         return min(1.0, self.lost_calls / self.seen_calls) if self.seen_calls else 0.0
 
 
+LAG_SECONDS_MAX = 60
+LOSS_RATIO_MAX = 0.001
+CERTIFICATE_DAYS_MIN = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What is wrong with a sensor, and what to do."""
+
+    what: str
+    advice: str
+
+
+def find_troubles(sensor: Sensor, version: str) -> tuple[Trouble, ...]:
+    """Of one sensor, the worst first; `version` is the collector's. Empty where all is well."""
+    found = []
+
+    def note(what: str, advice: str) -> None:
+        found.append(Trouble(what=what.removesuffix(".") + ".", advice=advice))
+
+    if sensor.state is SensorState.SILENT:
+        note(
+            "It has sent nothing for more than 15 s",
+            "See on the node whether it runs, and in its log whether it reaches the collector.",
+        )
+    elif sensor.state is not SensorState.CAPTURING:
+        note(f"It is {sensor.state.value}{f': {sensor.reason}' if sensor.reason else ''}", "See its log on the node.")
+    left = sensor.certificate_left_days
+    if left is not None and left < CERTIFICATE_DAYS_MIN:
+        note(
+            "Its certificate has expired"
+            if left < 0
+            else f"Its certificate expires in {left:g} days and was not renewed",
+            "See in its log why. `apidae enroll` on the node, with a new token, gets another.",
+        )
+    if sensor.loss_ratio > LOSS_RATIO_MAX:
+        worst = max(sensor.stages, key=lambda stage: stage.dropped_total, default=None)
+        where = f", most of them in {worst.stage}" if worst is not None and worst.dropped_total else ""
+        note(
+            f"It lost {sensor.loss_ratio:.1%} of its calls{where}",
+            "The table of losses below says for each reason what helps.",
+        )
+    if sensor.lag_ms > LAG_SECONDS_MAX * 1_000:
+        note(
+            f"Its oldest row has waited for {sensor.lag_ms / 1_000:.0f} s",
+            "See whether the collector keeps up, and the network between them.",
+        )
+    if sensor.fallback_reason:
+        note(
+            f"It captures by system calls: {sensor.fallback_reason}",
+            "Run `sudo apidae preflight` on the node: it says what packets need.",
+        )
+    if sensor.policy_refusal:
+        note(f"It refused the newest policy: {sensor.policy_refusal}", "Correct the setting that it names on the node.")
+    if sensor.version and sensor.version != version:
+        note(f"It is version {sensor.version}, the collector {version}", "Upgrade it (UPGRADING.md has the order).")
+    return tuple(found)
+
+
 SENSORS_MAX = 10_000  # The paper design's installation.
 
 _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPPING}  # proto SensorState.
@@ -119,6 +178,10 @@ class SensorInventory:
         """Every sensor heard of, by node."""
         now = self._clock()
         return tuple(_read_sensor(row, now) for row in select(self._reader, _SENSORS))
+
+    def get_sensor(self, node: str) -> Sensor | None:
+        """The one of a node."""
+        return next((sensor for sensor in self.list_sensors() if sensor.node == node), None)
 
 
 def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:

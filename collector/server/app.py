@@ -24,6 +24,7 @@ from collector.api.alerts import build_alert_routes, build_incident_routes
 from collector.api.blocks import build_block_routes, build_ladder_routes
 from collector.api.calls import build_call_routes
 from collector.api.changes import build_change_routes
+from collector.api.config import build_config_routes
 from collector.api.consumers import build_consumer_routes
 from collector.api.coverage import build_coverage_routes
 from collector.api.detection import build_detection_routes
@@ -193,7 +194,8 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_erasure_routes(erase=services.erase)
     yield build_change_routes(store=store, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
-    yield build_sensor_routes(sensors=services.sensors)
+    yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
+    yield build_config_routes(settings=services.configuration)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:
         yield build_risk_routes(risks=services.risks, clock=clock)

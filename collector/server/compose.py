@@ -23,7 +23,7 @@ from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.core.budget import BudgetBook
-from collector.core.config import CollectorSettings
+from collector.core.config import CollectorSettings, find_setup
 from collector.core.keys import (
     API_TOKEN_FILE,
     KEYS_FILE,
@@ -81,7 +81,7 @@ from collector.storage.records import select_records
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
-from common.settings import KubernetesUse
+from common.settings import KubernetesUse, list_effective
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -353,8 +353,10 @@ class Collector:
             observe=self._changes.note,
         )
 
-    def build_services(self, readiness: Readiness, metrics: Metrics, storage: Storage) -> Services:
-        """What the API and the pages use."""
+    def build_services(
+        self, readiness: Readiness, metrics: Metrics, storage: Storage, grpc_port: int | None = None
+    ) -> Services:
+        """What the API and the pages use. `grpc_port`: of the listener for sensors."""
         settings, tokens = self.settings, self.tokens
         eraser = Eraser(
             wal=self.wal,
@@ -394,6 +396,8 @@ class Collector:
             label_book=self.labels,
             list_keys=lambda: list_installation_keys(self._directory / KEYS_FILE),
             budgets=self.budgets,
+            configuration=list_effective(settings),
+            sensor_setup=find_setup(settings, grpc_port),
         )
 
     def list_figures(self) -> Iterator[Figure]:

@@ -209,7 +209,7 @@ class _Life:
         jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze]
         count = partial(self._count, "housekeeping_errors")
         housekeeping = asyncio.create_task(repeat_jobs(jobs, count, collector.budgets))
-        server = self._http = self._build_http()
+        server = self._http = self._build_http(grpc_port)
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = self._loop
         self._send_blocks()
@@ -304,11 +304,12 @@ class _Life:
         tls = self._entrance.terminator_address
         return describe_own_traffic(self._collector.process_mark, [(host, port), *([tls] if tls is not None else [])])
 
-    def _build_http(self) -> HttpServer:
+    def _build_http(self, grpc_port: int | None = None) -> HttpServer:
         services = self._services = self._collector.build_services(
             lambda: "The collector is stopping." if self._stop.is_set() else "",
             lambda: render_metrics(self._list_figures),
             self._read_storage,
+            grpc_port,
         )
         files = self._entrance.server_files if self._settings.is_http_secure else None
         server = HttpServer(self._build_app(services), files=files, grace_seconds=GRACE_SECONDS)

@@ -26,6 +26,7 @@ from collector.ui.response.page import PAGE as RESPONSE
 from collector.ui.sensors.page import PAGE as SENSORS
 from collector.ui.services.page import PAGE as SERVICES
 from collector.ui.session.page import PAGE as SESSION
+from collector.ui.settings.page import PAGE as SETTINGS
 from collector.ui.site import Page, Site
 from collector.ui.specs.page import PAGE as SPECS
 
@@ -48,6 +49,7 @@ PAGES: Final[tuple[Page, ...]] = (
     COVERAGE,
     SENSORS,
     DETECTION,
+    SETTINGS,
     SESSION,
     GALLERY,
 )

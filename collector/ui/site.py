@@ -88,6 +88,9 @@ class Site:
             "theme": theme,
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)],
             "navigation": self.list_entries(request.url.path),
+            "sensor_commands": services.sensor_setup.list_commands(request.url.hostname or "localhost")
+            if services.sensor_setup is not None
+            else (),
             # Where a form of the frame comes back to.
             "here": f"{request.url.path}?{query}" if query else request.url.path,
         }

@@ -31,6 +31,8 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/response", current="Response"),
     ConsolePage(path="/coverage", current="Coverage"),
     ConsolePage(path="/sensors", current="Sensors", has_rows=True),
+    ConsolePage(path="/sensors/node-1", current="Sensors"),
+    ConsolePage(path="/settings", current="Settings"),
     ConsolePage(path="/detection", current="Detection"),
     ConsolePage(path="/components"),
     ConsolePage(path="/login", is_signed_in=False),

@@ -1,4 +1,4 @@
-"""The page of detection: the level with a preview of each, known-good rules, and where alerts are sent."""
+"""The page of detection: the level with a preview of each, and known-good rules."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from collector.alerting.alert import AlertKind
-from collector.alerting.notifiers.delivery import MEANINGS, try_notifier
 from collector.api.detection import KnownGoodBody
 from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.api.problem import Problem, describe_validation
@@ -27,18 +26,12 @@ def add_routes(router: APIRouter, site: Site) -> None:
     """Routes of the page and of its buttons."""
     assert site.services.detection is not None, "the page is not available"
     detection, _ = site.services.detection
-    notifiers, clock = site.services.notifiers, site.services.clock
 
-    def show(
-        request: Request, tried: Mapping[str, str] = _NOTHING, asked: Mapping[str, str] = _NOTHING, complaint: str = ""
-    ) -> Response:
-        """The page; `tried`: what became of the test of a notifier, by its name. `asked`: a rule that was refused, and
-        why it was."""
+    def show(request: Request, asked: Mapping[str, str] = _NOTHING, complaint: str = "") -> Response:
+        """The page; `asked`: a rule that was refused, and why it was."""
         shown = {
             "standing": detection.describe(),
             "rules": detection.list_rules(),
-            "notifiers": notifiers,
-            "tried": tried,
             "asked": {**dict.fromkeys(KnownGoodBody.model_fields, ""), **asked},
             "complaint": complaint,
             "kinds": [kind for kind in AlertKind if kind.row.is_detected],
@@ -50,13 +43,6 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get("/detection")
     def show_detection(request: Request) -> Response:
         return show(request)
-
-    @router.post("/detection/notifiers/{name}/test")
-    async def test_notifier(request: Request, name: str) -> Response:
-        outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=name_actor(), now=clock()))
-        if outcome is None:
-            raise Problem(404, f"There is no notifier {name!r}; go back and reload.")
-        return await run_in_threadpool(lambda: show(request, {name: MEANINGS[outcome]}))
 
     @router.post("/detection/sensitivity")
     async def choose_level(request: Request) -> Response:

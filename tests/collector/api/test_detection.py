@@ -185,12 +185,12 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
         "outcome": "delivered", "meaning": "It took the test alert.",
     }  # fmt: skip
     assert "it may be: recorder" in office.post("notifiers/x/test", status=404, asked_by="ann")["detail"]
-    page = office.client.get("/detection").text
-    assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
-    assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
+    page = office.client.get("/settings").text
+    assert 'action="/settings/notifiers/recorder/test"' in page and "It took" not in page
+    assert "It took the test alert." in office.client.post("/settings/notifiers/recorder/test").text
     office.sender.outcome = DeliveryOutcome.REFUSED
-    assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
-    assert office.client.post("/detection/notifiers/x/test").status_code == 404
+    assert "It refused the test alert" in office.client.post("/settings/notifiers/recorder/test").text
+    assert office.client.post("/settings/notifiers/x/test").status_code == 404
     assert [(one.state, one.severity, one.why) for one in office.sender.taken] == [
         (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.")
         for who in ("no-auth, asked by ann", "no-auth", "no-auth")
