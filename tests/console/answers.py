@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from collector.api.services import Services
 from collector.inventory.endpoints.bodies import HEAD_READ, PLACE_SIZE
+from collector.inventory.query import Since, span_since
 from collector.risk.finding import FindingState
 from collector.risk.repository import RiskRecord, RiskTable
 from collector.storage.base import Store
@@ -18,7 +19,8 @@ TODAY: Final = int(NOW) // DAY * DAY
 MINUTES_TO_YESTERDAY_NOON: Final = (int(NOW) - (TODAY - DAY // 2)) // MINUTE
 NOTE: Final = "public by design"
 FIRST_ROUTE: Final = 100
-BEARER_JWT, QUERY_KEY = 1 << 3, 1 << 6
+BEARER_JWT, HEADER_KEY, QUERY_KEY = 1 << 3, 1 << 5, 1 << 6
+TOKEN: Final = "key-of-a-partner-0123456789"  # Sent as an API key.
 NO_EXPIRY: Final = 1 << 21
 RESPONSE, QUERY = 2 * PLACE_SIZE, 4 * PLACE_SIZE
 EMAIL, PERSON, SSN, CARD, PASSWORD = 1, 3, 6, 10, 12
@@ -99,6 +101,7 @@ ENDPOINTS: Final = (
     ),
     AnswerEndpoint(method="GET", template="/slow", workload="reports", columns={"duration": {"1": [190], "2": [40]}}),
     AnswerEndpoint(method="GET", template="/broken", workload="reports", columns={"status_code": 503}),
+    AnswerEndpoint(method="GET", template="/keys/{key_id}", workload="wallet"),
     AnswerEndpoint(method="GET", template="/items/{item_id}", workload="catalog", host="catalog.example"),
     AnswerEndpoint(method="GET", template="/items", workload="catalog", host="catalog.example"),
     AnswerEndpoint(method="GET", template="/prices", workload="catalog", host="catalog.example"),
@@ -106,8 +109,14 @@ ENDPOINTS: Final = (
 )
 
 
-def seed_answers(seed: Seed) -> None:
-    """Adds the endpoints. /offers has calls with and without credentials."""
+def name_token_owner(services: Services) -> str:
+    """The consumer whose API key is TOKEN, as `kind:value`."""
+    span = span_since(Since.DAY, NOW)
+    return services.finder.identify(TOKEN, (), span).candidates[0].name.id
+
+
+def seed_answers(seed: Seed, services: Services) -> None:
+    """Adds the endpoints. /offers has calls with and without credentials, and /keys those of TOKEN's owner."""
     for number, one in enumerate(ENDPOINTS):
         endpoint = seed.endpoint(
             FIRST_ROUTE + number,
@@ -119,6 +128,11 @@ def seed_answers(seed: Seed) -> None:
             first_seen=NOW - 600 if one.template == "/hidden" else NOW - 3 * DAY,
         )
         seed.calls(endpoint, one.calls, minutes_ago=one.minutes_ago, **one.columns)
+        if one.template == "/keys/{key_id}":
+            kind, _, value = name_token_owner(services).partition(":")
+            assert kind == "principal"
+            owner = {"principal": int(value, 16), "principal_kind": 1, "authentication": HEADER_KEY}
+            seed.calls(endpoint, one.calls, minutes_ago=2, **owner)
         if one.template == "/offers":
             seed.calls(endpoint, one.calls, minutes_ago=2)
 

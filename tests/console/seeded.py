@@ -113,7 +113,7 @@ def _fill(collector: Collector, services: Services) -> None:
     for number, (method, template, workload, namespace, calls, columns) in enumerate(ENDPOINTS, start=1):
         endpoint = seed.endpoint(number, method, template, workload=workload, namespace=namespace)
         _call(seed, endpoint, calls, columns)
-    seed_answers(seed)
+    seed_answers(seed, services)
     seed.write(collector.store)
     write_watch(collector.store, silent_node=True)
     assert services.risks is not None and services.responder is not None and services.detection is not None
