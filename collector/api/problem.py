@@ -8,8 +8,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from collector.api.base_model import Model
 from collector.core.budget import OverTimeError, StoppedError
@@ -24,6 +26,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # Parameters by which a question gets cheaper, those first that help most.
 NARROWING = ("since", "start", "service", "endpoint", "consumer", "address", "host", "node", "limit")
 NARROWING_SHOWN_MAX = 3
+# Of a request: its status, title and detail as a page.
+RenderProblem = Callable[[Request, int, str, str], Response]
 SHOWN_CHARACTERS_MAX = 80  # Of a refused value; the rest is the client's to know.
 
 logger = logging.getLogger(__name__)
@@ -73,10 +77,36 @@ class ProblemModel(Model):
     detail: str = Field(examples=["The parameter 'limit' is '0'; use 1 or more."])
 
 
+class ProblemResponse(JSONResponse):
+    """One problem. A browser that asks for a page gets a page, where the application has `render_problem`."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        title = TITLES.get(status, "Error")
+        content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        super().__init__(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+        self._words = title, detail
+        self._own_headers = dict(headers or {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        render: RenderProblem | None = getattr(scope["app"].state, "render_problem", None) if "app" in scope else None
+        if render is None or not asks_for_page(scope):
+            await super().__call__(scope, receive, send)
+            return
+        response = render(Request(scope, receive), self.status_code, *self._words)
+        response.headers.update(self._own_headers)
+        await response(scope, receive, send)
+
+
+def asks_for_page(scope: Scope) -> bool:
+    """Whether a person waits for the response: a browser, outside of the API."""
+    path: str = scope["path"]
+    return not path.startswith("/api/") and "text/html" in Headers(scope=scope).get("accept", "")
+
+
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The response of one problem."""
-    content = {"type": "about:blank", "title": TITLES.get(status, "Error"), "status": status, "detail": detail}
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+    return ProblemResponse(status, detail, headers)
 
 
 def internal_problem() -> Response:

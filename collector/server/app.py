@@ -44,7 +44,7 @@ from collector.api.services import Services
 from collector.api.specs import build_spec_routes
 from collector.api.traffic import build_service_routes, build_traffic_routes
 from collector.api.views import build_view_routes
-from collector.ui.pages import build_page_routes
+from collector.ui.pages import add_pages
 
 _PROBLEM: Final = "Problem"
 _SCHEME: Final = "token"
@@ -157,7 +157,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
     # Where orchestrators and Prometheus look unless configured otherwise.
     app.include_router(health, include_in_schema=False)
     app.include_router(measured, include_in_schema=False)
-    app.include_router(build_page_routes(services), include_in_schema=False)
+    add_pages(app, services)
     return app
 
 

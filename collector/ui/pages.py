@@ -6,7 +6,7 @@ Pages are plain links and forms. Scripts only make them smoother.
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import FileResponse
 
 from collector.api.problem import Problem
@@ -55,14 +55,15 @@ PAGES: Final[tuple[Page, ...]] = (
 )
 
 
-def build_page_routes(services: Services) -> APIRouter:
-    """The routes of all pages. Reads block, so they run in threads."""
+def add_pages(app: FastAPI, services: Services) -> None:
+    """The routes of all pages, and the page of a problem. Reads block, so they run in threads."""
     site = Site(services, PAGES)
+    app.state.render_problem = site.render_problem
     router = APIRouter()
     for page in site.pages:
         page.add_routes(router, site)
     _add_static(router, services.settings.htmx_path)
-    return router
+    app.include_router(router, include_in_schema=False)
 
 
 def _add_static(router: APIRouter, htmx_path: Path) -> None:

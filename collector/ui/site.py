@@ -18,6 +18,7 @@ from collector.ui.components.rendering import build_templates
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "apidae_theme"
+_AGAIN = frozenset({408, 500, 503})  # Statuses after which the same may be tried again.
 # Of the navigation, in this order. The first has no heading.
 GROUPS = ("", "Inventory", "Security", "Installation")
 
@@ -60,6 +61,11 @@ class Site:
         """A page of `template` (folder/name.html) in the frame. `values` may replace those of the frame."""
         text = self.templates.get_template(template).render(**{**self._frame(request), **(values or {})})
         return HTMLResponse(text, status_code=status, headers={"vary": "HX-Request"})
+
+    def render_problem(self, request: Request, status: int, title: str, detail: str) -> HTMLResponse:
+        """What a person gets instead of a problem of the API: the sentence, and where to go from here."""
+        values = {"status": status, "title": title, "detail": detail, "is_again": status in _AGAIN}
+        return self.render(request, "components/problem.html", values, status=status)
 
     def list_entries(self, path: str) -> list[tuple[str, list[Entry]]]:
         """The navigation as (group, entries), seen from the page at `path`."""

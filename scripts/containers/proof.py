@@ -198,7 +198,9 @@ class _Runs:
             deadline = time.monotonic() + TOLD_SECONDS
             told: list[dict[str, Any]] = []
             while time.monotonic() < deadline:
-                asked = container.execute("apidae", "get", "endpoints", "--output", "json", "--query", "/proof/of/images")
+                asked = container.execute(
+                    "apidae", "get", "endpoints", "--output", "json", "--query", "/proof/of/images"
+                )
                 told = json.loads(asked.stdout or "[]") if not asked.returncode else []
                 if sum(endpoint["calls"] for endpoint in told) >= CALLS:
                     break

@@ -39,5 +39,6 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/settings", current="Settings"),
     ConsolePage(path="/detection", current="Detection"),
     ConsolePage(path="/components"),
+    ConsolePage(path="/nothing", status=404),
     ConsolePage(path="/login", is_signed_in=False),
 )
