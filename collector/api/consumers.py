@@ -114,6 +114,10 @@ class ConsumerDetailModel(ConsumerModel):
     """One consumer with what it touched and where it came from."""
 
     touched: tuple[ConsumerEndpointModel, ...]
+    calls_by_service: dict[str, int]
+    calls_by_credential: dict[str, int] = Field(
+        description="By kind of credential; a call with two kinds counts for both."
+    )
     calls_by_address: dict[str, int]
     calls_by_workload: dict[str, int]
     calls_by_software: dict[str, int] = Field(
@@ -228,6 +232,8 @@ def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
         {
             **_flatten(detail.consumer),
             "touched": tuple(ConsumerEndpointModel.model_validate(item) for item in detail.endpoints),
+            "calls_by_service": detail.services,
+            "calls_by_credential": detail.credentials,
             "calls_by_address": detail.addresses,
             "calls_by_workload": detail.workloads,
             "calls_by_software": detail.softwares,

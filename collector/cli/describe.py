@@ -156,6 +156,8 @@ KINDS: Mapping[str, Kind] = {
                 ),
                 more="apidae get endpoints --consumer {}",
             ),
+            Section(title="Services", place="calls_by_service", columns=COUNT_COLUMNS),
+            Section(title="Credentials", place="calls_by_credential", columns=COUNT_COLUMNS),
             Section(title="Addresses", place="calls_by_address", columns=COUNT_COLUMNS),
             Section(title="Workloads", place="calls_by_workload", columns=COUNT_COLUMNS),
             Section(title="Client software", place="calls_by_software", columns=COUNT_COLUMNS),

@@ -13,6 +13,7 @@ from collector.api.problem import Problem
 from collector.api.services import Services
 from collector.ui.alerts.page import PAGE as ALERTS
 from collector.ui.changes.page import PAGE as CHANGES
+from collector.ui.consumers.page import PAGE as CONSUMERS
 from collector.ui.coverage.page import PAGE as COVERAGE
 from collector.ui.detection.page import PAGE as DETECTION
 from collector.ui.endpoint.page import PAGE as ENDPOINT
@@ -39,6 +40,7 @@ PAGES: Final[tuple[Page, ...]] = (
     ENDPOINTS,
     ENDPOINT,
     SERVICES,
+    CONSUMERS,
     MAP,
     SPECS,
     CHANGES,

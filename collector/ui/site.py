@@ -54,6 +54,7 @@ class Site:
         self.services = services
         self.pages = tuple(page for page in pages if page.is_available(services))
         self.templates = build_templates()
+        self.templates.filters["consumer_label"] = services.labels.find_name
 
     def render(
         self, request: Request, template: str, values: Mapping[str, Any] | None = None, *, status: int = 200

@@ -119,6 +119,8 @@ class ConsumerDetail:
 
     consumer: Consumer
     endpoints: tuple[ConsumerEndpoint, ...]
+    services: dict[str, int]  # Calls by service.
+    credentials: dict[str, int]  # Calls by kind of credential; a call with two counts for both.
     addresses: dict[str, int]
     workloads: dict[str, int]
     softwares: dict[str, int]  # Calls of minutes, by client software.

@@ -21,6 +21,7 @@ from collector.inventory.consumers.consumer import (
     parse_consumer,
 )
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
+from collector.inventory.endpoints.operations import count_by_kind
 from collector.inventory.endpoints.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.endpoints.predicates import (
     ERROR,
@@ -172,8 +173,10 @@ SELECT * FROM (
                 read_record(ConsumerEndpoint, row)
                 for row in select(self._reader, _endpoints(counted, span), parameters)
             ),
-            addresses=self._count_places("client_address", counted, parameters),
-            workloads=self._count_places("client_workload", counted, parameters),
+            services=self._count_places("n.service", counted, parameters),
+            credentials=self._count_credentials(counted, parameters),
+            addresses=self._count_places("r.client_address", counted, parameters),
+            workloads=self._count_places("r.client_workload", counted, parameters),
             softwares=self._count_softwares(series_span(span), where, parameters),
             # By the minute as long as there are such rows: the shorter a row, the surer who had its address.
             callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
@@ -232,14 +235,24 @@ SELECT * FROM (
         """Calls by client software, which rows of minutes alone have."""
         if span.row_seconds != MINUTE_SECONDS:
             return {}
-        return self._count_places("client_software", counted_rows(span) + where, parameters)
+        return self._count_places("r.client_software", counted_rows(span) + where, parameters)
 
-    def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
-        """Calls by where the consumer called from, most first; `column` is one of our own names."""
+    def _count_credentials(self, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by kind of credential, most first."""
         statement = f"""
 WITH {NAMES}
-SELECT r.{column} AS place, sum(r.calls) AS total
-{counted} AND r.{column} != ''
+SELECT r.authentication AS bits, sum(r.calls) AS total
+{counted}
+GROUP BY bits"""
+        rows = select(self._reader, statement, parameters)
+        return count_by_kind({int(row["bits"]): int(row["total"]) for row in rows})
+
+    def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by where the consumer called from or what it called, most first; `column` is one of our own names."""
+        statement = f"""
+WITH {NAMES}
+SELECT {column} AS place, sum(r.calls) AS total
+{counted} AND {column} != ''
 GROUP BY place
 ORDER BY total DESC, place
 LIMIT {CONSUMER_PLACES_MAX}"""

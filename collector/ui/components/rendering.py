@@ -19,6 +19,8 @@ from collector.inventory.endpoints.exposure import describe
 from collector.inventory.naming import name_service
 from collector.ui.components import wording
 
+FIELDS_MAX = 20
+
 
 def build_templates() -> Environment:
     """The environment; every value is escaped, for hosts and paths come from whoever calls."""
@@ -79,9 +81,13 @@ def own_path(text: str) -> str:
 
 async def read_form(request: Request) -> dict[str, str]:
     """Fields of an urlencoded form; the last of a name counts. Raises a 422 problem when there are too many."""
+    return {name: values[-1] for name, values in (await read_fields(request, FIELDS_MAX)).items()}
+
+
+async def read_fields(request: Request, fields_max: int) -> dict[str, list[str]]:
+    """All values of an urlencoded form by name. Raises a 422 problem when there are too many."""
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        fields = parse_qs(body, keep_blank_values=True, max_num_fields=20)
+        return parse_qs(body, keep_blank_values=True, max_num_fields=fields_max)
     except ValueError:
-        raise Problem(422, "The form has more than 20 fields; send only the page's own.") from None
-    return {name: values[-1] for name, values in fields.items()}
+        raise Problem(422, f"The form has more than {fields_max} fields; send only the page's own.") from None

@@ -22,7 +22,7 @@ ADA, JOB, SHOP = "principal:000000000000004d", "address:10.0.0.9", "workload:sho
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     store = EmbeddedStore(tmp_path_factory.mktemp("store"))
     seed = Seed()
     orders = seed.endpoint(1, "GET", "/orders/{order_id}", namespace="shop")
@@ -32,7 +32,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
     seed.calls(orders, 20)
     seed.calls(bills, 5, client_address="", client_workload="shop/web")
     seed.write(store)
-    return Services(
+    yield Services(
         store=store,
         alerts=MemoryAlerts(make_alert("a1")),
         settings=ApiSettings(token=None, version="0.1.0"),
@@ -40,6 +40,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
         readiness=lambda: "",
         metrics=lambda: b"",
     )
+    store.close()
 
 
 @pytest.fixture(scope="module")

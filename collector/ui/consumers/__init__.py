@@ -1,0 +1,1 @@
+"""The list of consumers, one consumer, and who a token or name is."""
