@@ -82,9 +82,9 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "cluster/4 namespace workload port exposure=exposure.level reasons=exposure.reasons/1 since=exposure.since/3"
     ),
     "alerts": describe_columns(
-        "id state/1 severity confidence/2 kind/5 title nodes/5 opened_at observed_rate/3 expected_rate/4 "
-        "silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 until=silence.until/7 "
-        "reason=silence.reason/7"
+        "id state/1 severity confidence/2 kind/5 title service/6 consumer/8 nodes/5 opened_at observed_rate/3 "
+        "expected_rate/4 silence=silence.kind/2 silenced_by=silence.by/7 silenced_at=silence.at/8 "
+        "until=silence.until/7 reason=silence.reason/7"
     ),
     "findings": describe_columns(
         "id severity state/1 title service/1 method/2 host/5 template=url_template why/3 owasp/4 first_seen/6 "

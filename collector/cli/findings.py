@@ -1,6 +1,8 @@
 """Commands on risk, detection and evidence, by requests to a collector."""
 
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -18,6 +20,7 @@ from collector.cli.client import (
     say,
 )
 from collector.cli.lists import LISTS, VIEWED
+from collector.core.moments import MOMENT_FORMS, read_moment
 
 TERM_COLUMNS = describe_columns("term=name weight evidence lower/2 then=score_if_lowered owasp/3")
 FINDING_COLUMNS = describe_columns(
@@ -53,6 +56,13 @@ class Level(StrEnum):
     QUIET = "quiet"
     NORMAL = "normal"
     PARANOID = "paranoid"
+
+
+class Resolution(StrEnum):
+    """How long a row of calls is."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
 
 
 class Verdict(StrEnum):
@@ -96,6 +106,26 @@ def register_reading(get: typer.Typer) -> None:
         for sentence in _describe(found):
             say(sentence, err=True)
         api.print_items(found["items"], EVIDENCE_COLUMNS)
+
+    @command(get, "calls")
+    def calls(
+        api: Api,
+        endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
+        consumer: Annotated[str, typer.Option(help="kind:value, as `apidae get consumers` lists it.")] = "",
+        address: Annotated[str, typer.Option(help="Where calls came from, whoever the consumer is.")] = "",
+        whole_service: Annotated[bool, typer.Option("--whole-service", help="All of the endpoint's service.")] = False,
+        software: Annotated[str, typer.Option(help="Client software, as evidence names it; by minute only.")] = "",
+        start: Annotated[str, typer.Option(help=f"From this time on: {MOMENT_FORMS}.")] = "1h",
+        end: Annotated[str, typer.Option(help="Until this time, as in --start.")] = "now",
+        resolution: Annotated[Resolution, typer.Option(help="How long a row is.")] = Resolution.MINUTE,
+        limit: LimitOption = 500,
+    ) -> None:
+        """List calls by minute or hour of one endpoint, one consumer or one address, or of all that are given."""
+        asked = {"endpoint": endpoint, "consumer": consumer, "address": address, "software": software}
+        asked |= {"whole_service": "true"} if whole_service else {}
+        times = {"start": _write_time(start, "--start"), "end": _write_time(end, "--end")}
+        found = api.fetch("calls", {**asked, **times, "resolution": resolution.value, "limit": str(limit)})
+        api.print_items(found["items"], EVIDENCE_COLUMNS, "start")
 
     @command(get, "sensitivity")
     def sensitivity(api: Api) -> None:
@@ -286,6 +316,15 @@ def register_known_good(app: typer.Typer) -> None:
         api.print_items(
             [api.act(f"detection/known-good/{quote(rule, safe='')}/end", {"asked_by": asked_by})], RULE_COLUMNS
         )
+
+
+def _write_time(text: str, option: str) -> str:
+    """As the API reads it."""
+    try:
+        moment = read_moment(text, time.time())
+    except ValueError as error:
+        raise fail(f"{option} is {text!r}: {error}.") from None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 EVIDENCE_COLUMNS = describe_columns(

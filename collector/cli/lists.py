@@ -101,10 +101,18 @@ LISTS: Mapping[str, ListCommand] = {
         notes=_name_clusters,
     ),
     "alerts": ListCommand(
-        help="List alerts, newest first.",
+        help="List alerts, newest or gravest first.",
         path="alerts",
         query="collector.api.lists:AlertQuery",
         columns=LIST_COLUMNS["alerts"],
+        views={
+            "counts": View(
+                help="How many there are, by state and severity.",
+                path="alerts/summary",
+                read=lambda answer: list(answer["items"]),
+                columns=describe_columns("state total high medium low"),
+            ),
+        },
     ),
     "findings": ListCommand(
         help="List what rules found, and what people decided of it, the worst first.",

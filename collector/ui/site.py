@@ -34,6 +34,7 @@ class Page:
     title: str = ""
     group: str = ""
     key: str = ""
+    count: Callable[[Services], int] = lambda services: 0  # Shown beside the entry: what waits for a person.
     is_available: Callable[[Services], bool] = lambda services: True
 
 
@@ -45,6 +46,7 @@ class Entry:
     title: str
     key: str
     current: str
+    count: int = 0
 
 
 class Site:
@@ -73,7 +75,13 @@ class Site:
         found = []
         for group in GROUPS:
             entries = [
-                Entry(path=page.path, title=page.title, key=page.key, current=_compare(page.path, path))
+                Entry(
+                    path=page.path,
+                    title=page.title,
+                    key=page.key,
+                    current=_compare(page.path, path),
+                    count=page.count(self.services),
+                )
                 for page in self.pages
                 if page.title and page.group == group
             ]

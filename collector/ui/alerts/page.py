@@ -195,4 +195,11 @@ def _read_seconds(text: str) -> int:
     return seconds
 
 
-PAGE = Page(add_routes=add_routes, path=PATH, title="Alerts", group="Security", key="a")
+PAGE = Page(
+    add_routes=add_routes,
+    path=PATH,
+    title="Alerts",
+    group="Security",
+    key="a",
+    count=lambda services: sum(services.alerts.count_open().values()),
+)
