@@ -49,6 +49,18 @@ def test_news_comes_without_a_reload_and_waits_for_a_selection(chromium: Chromiu
         assert visit.list_complaints() == []
 
 
+def test_news_leaves_focus_scroll_and_what_is_open_as_they_are(chromium: Chromium, news: SeededCollector) -> None:
+    with chromium.visit("/alerts?state=open") as visit:
+        page = visit.page
+        wait_for_stream(page)
+        page.evaluate("() => { scrollTo(0, 600); [...document.querySelectorAll('#live a[id]')].at(5).focus(); }")
+        before = page.evaluate("() => [document.activeElement.id, scrollY]")
+        assert before[0]
+        report(news)
+        expect(page.get_by_text("node-news loses").first).to_be_attached(timeout=NEWS_MS)
+        assert page.evaluate("() => [document.activeElement.id, scrollY]") == before
+
+
 def test_a_lost_collector_is_said_and_found_again(chromium: Chromium) -> None:
     with chromium.visit("/", locale="en-GB") as visit:
         page, bar = visit.page, visit.page.get_by_role("status").and_(visit.page.locator("#connection"))

@@ -68,3 +68,9 @@ def check_width(visit: Visit, page: ConsolePage, width: int) -> list[str]:
         if first is None or first > FIRST_ROW_MAX:
             wrong.append(f"the first row begins at {first} px")
     return wrong
+
+
+def test_every_page_of_the_navigation_is_in_the_table(chromium: Chromium) -> None:
+    with chromium.visit("/") as visit:
+        titles = visit.page.locator("#navigation a").all_text_contents()
+    assert {title.strip() for title in titles} <= {page.current for page in PAGES}

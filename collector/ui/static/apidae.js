@@ -12,9 +12,9 @@
   const SILENCE_MS = 25_000; // Two and a half heartbeats (collector/api/events.py).
   const RETRY_MS = [1_000, 2_000, 5_000, 10_000];
   const POLL_MS = 10_000; // Where there is no room for a stream.
-  // Between two loads of a region. Calls change all the time, and each load asks the store.
+  // Between two loads of a region. Calls and reports of sensors come all the time, and each load asks the store.
   const PAUSE_MS = 2_000;
-  const BUSY_TOPICS = new Set(["calls", "endpoints"]);
+  const BUSY_TOPICS = new Set(["calls", "endpoints", "sensors"]);
   const BUSY_PAUSE_MS = 10_000;
   const LOAD_SHARE = 10; // A page that took 0.5 s to load is loaded every 5 s at most.
 
@@ -179,10 +179,10 @@
 
   function note(topics) {
     for (const region of listRegions()) {
-      const own = region.dataset.live.split(/\s+/);
-      if (topics === null || own.some((one) => topics.includes(one))) due.add(region.id);
+      const own = region.dataset.live.split(/\s+/).filter((one) => topics === null || topics.includes(one));
+      if (own.length) due.add(region.id);
+      isUrgent ||= own.some((one) => topics === null || !BUSY_TOPICS.has(one));
     }
-    isUrgent ||= topics === null || topics.some((one) => !BUSY_TOPICS.has(one));
   }
 
   let isUrgent = false;
