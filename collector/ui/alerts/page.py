@@ -21,7 +21,7 @@ from collector.api.calls import AlertSeriesModel, EvidenceRequestModel, view_evi
 from collector.api.lists import AlertQuery
 from collector.api.parameters import MUTE_SECONDS_MAX, NOTE_CHARACTERS_MAX, name_actor
 from collector.api.problem import Problem
-from collector.core.rates import CALLS_A_SECOND, word_rate
+from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.evidence.explanation import FAILED_SHARE
 from collector.inventory.filters import LIMIT_MAX
 from collector.inventory.query import CursorError
@@ -76,7 +76,10 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "asked": asked,
             "alerts": found,
             "complaint": complaint,
-            "controls": [one for one in build_controls(query, PATH, asked) if one.name != "state"],
+            "controls": sorted(
+                (one for one in build_controls(query, PATH, asked) if one.name != "state"),
+                key=lambda one: one.name != "severity",
+            ),
             "tabs": [
                 (
                     f"{state.value.capitalize()} {totals[state]:,}",
@@ -170,12 +173,14 @@ def draw_series(series: AlertSeriesModel) -> Chart:
         if look is Look.OBSERVED or any(value is not None for value in values)
     ]
     start = int(points[0].start.timestamp()) if points else 0
-    words: dict[str, Callable[[float], str]] = {
-        CALLS_A_SECOND: lambda value: word_rate(value),
-        FAILED_SHARE: word_percent,
-    }
+    words: dict[str, Callable[[float], str]] = {CALLS_A_SECOND: _word_rate, FAILED_SHARE: word_percent}
     word = words.get(series.unit, word_milliseconds)
     return draw("Observed and expected", lines, start=start, step=series.step_seconds, unit=series.unit, word=word)
+
+
+def _word_rate(rate: float) -> str:
+    """In one unit along an axis."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def _write_query(request: EvidenceRequestModel) -> dict[str, Any]:
