@@ -63,11 +63,16 @@ class FindingFilters(ListQuery):
         default="", max_length=20, description="Exactly this OWASP id.", examples=["API2:2023"]
     )
     service: Annotated[
-        Text, Filter("(service = {service:String} OR splitByChar(':', service)[1] = {service:String})", title="Service")
+        Text,
+        Filter(
+            "(service = {service:String} OR splitByChar(':', service)[1] = {service:String})",
+            title="Service",
+            is_folded=True,
+        ),
     ] = Field(default="", max_length=300, description="A service as listed, with or without its port.")
-    namespace: Annotated[Text, Filter("startsWith(service, concat({namespace:String}, '/'))", title="Namespace")] = (
-        Field(default="", max_length=63, description="Exactly this namespace of Kubernetes.")
-    )
+    namespace: Annotated[
+        Text, Filter("startsWith(service, concat({namespace:String}, '/'))", title="Namespace", is_folded=True)
+    ] = Field(default="", max_length=63, description="Exactly this namespace of Kubernetes.")
     endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
         default="", max_length=80, description="An endpoint's id."
     )

@@ -97,29 +97,39 @@ class ConsumerQuery(SortedQuery, SpanParameters):
         default=None, description="What names the consumer."
     )
     label: Annotated[
-        Text, Filter(_LABELLED.format(f" AND {_MATCHES.format('name', 'label')}"), columns=("consumer",), title="Label")
+        Text,
+        Filter(
+            _LABELLED.format(f" AND {_MATCHES.format('name', 'label')}"),
+            columns=("consumer",),
+            title="Label",
+            is_folded=True,
+        ),
     ] = Field(default="", max_length=LABEL_CHARACTERS_MAX, description="Part of the label that people gave.")
     endpoint: Annotated[Text, Filter("n.endpoint_id = {endpoint:String}")] = Field(
         default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="Only callers of this endpoint id."
     )
     service: Annotated[
-        Text, Filter("(n.service = {service:String} OR n.workload = {service:String})", title="Service")
+        Text, Filter("(n.service = {service:String} OR n.workload = {service:String})", title="Service", is_folded=True)
     ] = Field(default="", max_length=300, description="Only callers of this service as listed, or workload.")
-    namespace: Annotated[Text, Filter("n.namespace = {namespace:String}", title="Namespace")] = Field(
+    namespace: Annotated[Text, Filter("n.namespace = {namespace:String}", title="Namespace", is_folded=True)] = Field(
         default="", max_length=63, description="Only callers of services in this namespace of Kubernetes."
     )
-    address: Annotated[Text, AfterValidator(_check_network), Filter(_comes_from, title="Address")] = Field(
-        default="",
-        max_length=60,
-        description="Only calls from this address or range of addresses, whoever the consumer is.",
-        examples=["192.0.2.0/24"],
+    address: Annotated[Text, AfterValidator(_check_network), Filter(_comes_from, title="Address", is_folded=True)] = (
+        Field(
+            default="",
+            max_length=60,
+            description="Only calls from this address or range of addresses, whoever the consumer is.",
+            examples=["192.0.2.0/24"],
+        )
     )
-    software: Annotated[Text, Filter("r.client_software = {software:String}", title="Software")] = Field(
-        default="",
-        max_length=CONSUMER_VALUE_CHARACTERS_MAX,
-        description="Only calls by this client software, as one consumer's `calls_by_software` names it; of the last "
-        "48 h.",
-        examples=["python-requests 5c2e91d0"],
+    software: Annotated[Text, Filter("r.client_software = {software:String}", title="Software", is_folded=True)] = (
+        Field(
+            default="",
+            max_length=CONSUMER_VALUE_CHARACTERS_MAX,
+            description="Only calls by this client software, as one consumer's `calls_by_software` names it; of the last "
+            "48 h.",
+            examples=["python-requests 5c2e91d0"],
+        )
     )
     sort: ConsumerSort = ConsumerSort.CALLS
     order: Order = Order.DESCENDING
