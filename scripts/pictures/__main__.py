@@ -25,7 +25,7 @@ BYTES_MAX: Final = 150_000
 WIDTH, HEIGHT = 1_280, 800
 START_SECONDS: Final = 240.0
 STORY_SECONDS: Final = 150.0
-SETTLE_SECONDS: Final = 45.0  # Until scores have followed, and charts have a shape.
+SETTLE_SECONDS: Final = 90.0  # Until scores have followed, and charts have a shape.
 _PIXELS: Final = """async (data) => {
     const image = await createImageBitmap(await (await fetch("data:image/png;base64," + data)).blob());
     const canvas = new OffscreenCanvas(image.width, image.height);

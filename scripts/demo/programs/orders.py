@@ -42,8 +42,11 @@ def make_order(handler: Handler) -> None:
     product = handler.document.get("product", 1_000)
     call("stock", "PUT", f"/stock/{product}/reservation", document={"count": 1})
     charge = {"order": FIRST_ORDER, "amount": 24, "currency": "EUR"}
-    call("payments", "POST", "/charges", headers=KEY, document=charge)
-    handler.answer(201, describe_order(FIRST_ORDER))
+    status, _ = call("payments", "POST", "/charges", headers=KEY, document=charge)
+    if status < 300:
+        handler.answer(201, describe_order(FIRST_ORDER))
+    else:
+        handler.answer(502, {"error": "no payment"})
 
 
 def respond(handler: Handler) -> None:
