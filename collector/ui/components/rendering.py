@@ -53,8 +53,17 @@ def build_templates() -> Environment:
         service_name=name_service,
         utc=format_minute,
         exposure_fact=describe,
+        prose=mark_code,
     )
     return templates
+
+
+def mark_code(text: str) -> Markup:
+    """Text of our own whose parts between backticks are code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def mark_age(seconds: float) -> Markup:
