@@ -30,6 +30,7 @@ from collector.ui.session.page import PAGE as SESSION
 from collector.ui.settings.page import PAGE as SETTINGS
 from collector.ui.site import Page, Site
 from collector.ui.specs.page import PAGE as SPECS
+from collector.ui.views.page import PAGE as VIEWS
 
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"apidae.css": "text/css", "apidae.js": "text/javascript", "apidae.svg": "image/svg+xml"}
@@ -52,6 +53,7 @@ PAGES: Final[tuple[Page, ...]] = (
     SENSORS,
     DETECTION,
     SETTINGS,
+    VIEWS,
     SESSION,
     GALLERY,
 )

@@ -50,6 +50,7 @@ def build_templates() -> Environment:
         protocol_name=wording.word_protocol,
         protocol_meaning=wording.word_protocol_meaning,
         data_kind=wording.word_data_kind,
+        data_groups=wording.group_data,
         service_name=name_service,
         utc=format_minute,
         exposure_fact=describe,

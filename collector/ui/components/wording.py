@@ -1,7 +1,8 @@
 """Numbers as a person reads them: counts, rates, sizes, durations and ages in a few characters. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from collector.inventory.endpoints.bodies import PERSONAL, DataClass, DataFound
 from collector.inventory.endpoints.predicates import EXACT_MAX
 
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -70,6 +71,25 @@ DATA_KINDS: dict[str, str] = {
 def word_data_kind(kind: str) -> str:
     """A kind of data in words."""
     return DATA_KINDS.get(kind, kind.replace("_", " ").capitalize())
+
+
+def group_data(found: Sequence[DataFound]) -> list[tuple[str, list[str], str]]:
+    """What was found in few words, with its kinds and the style of its badge: personal data, secrets, other data."""
+    groups = (
+        ("personal data", PERSONAL, "warn"),
+        ("secrets", frozenset({DataClass.SECRET}), "bad"),
+        ("technical data", frozenset({DataClass.TECHNICAL}), ""),
+        ("custom data", frozenset({DataClass.CUSTOM}), "warn"),
+    )
+    return [
+        (
+            name,
+            sorted({f"{word_data_kind(one.kind)} in {one.side}s" for one in found if one.data_class in classes}),
+            style,
+        )
+        for name, classes, style in groups
+        if any(one.data_class in classes for one in found)
+    ]
 
 
 def word_protocol(protocol: str) -> str:

@@ -1,5 +1,7 @@
 """The list of endpoints. Where a query is refused, a sentence above an empty table says why."""
 
+from urllib.parse import urlencode
+
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
@@ -10,6 +12,7 @@ from collector.inventory.query import QuestionError, Since
 from collector.inventory.sensors import SensorState
 from collector.ui.components.series import split_status
 from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
 PATH = "/endpoints"
@@ -36,6 +39,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "sensors": sensors,
             "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
             "spans": tuple(Since),
+            "tools": build_tools(services.views, "endpoints", {} if complaint else asked, page.total),
+            "span_query": urlencode([(name, asked[name]) for name in ("since", "start", "end") if name in asked]),
+            "shown_span": query.word_span(),
             "complaint": complaint,
         }
         return site.render(request, "endpoints/list.html", values, status=422 if complaint else 200)

@@ -1,7 +1,9 @@
 """Views: saved once, shown to everybody, in the API, on the command line and on the page."""
 
 import json
+import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -123,6 +125,40 @@ def test_views_are_bounded(client: TestClient, monkeypatch: pytest.MonkeyPatch) 
     answer = client.post("/api/v1/views", json={"list": "endpoints", "name": "More", "query": "auth=none"})
     assert answer.status_code == 409 and "delete one first" in answer.json()["detail"]
     assert len(list_built_in()) < VIEWS_MAX
+
+
+def test_the_page_saves_shows_and_deletes_a_view(client: TestClient) -> None:
+    page = client.get("/endpoints?method=POST&cursor=").text
+    assert '<input type="hidden" name="query" value="method=POST">' in page
+    form = {"list": "endpoints", "name": "Written", "query": "method=POST"}
+    saved = client.post("/views", data=form, follow_redirects=False)
+    assert (saved.status_code, saved.headers["location"]) == (303, "/endpoints?method=POST")
+    page = client.get(saved.headers["location"]).text
+    assert "View: Written" in page and "Save view" not in page
+    assert 'href="/api/v1/exports/endpoints.csv?method=POST"' in page
+    view = client.get("/api/v1/views?list=endpoints").json()["items"][-1]
+    assert f'action="/views/{view["id"]}/delete"' in client.get("/views").text
+    assert client.post(f"/views/{view['id']}/delete", follow_redirects=False).status_code == 303
+    assert "Written" not in names(client)
+    refused = client.post("/views", data={**form, "name": "High risk"})
+    assert refused.status_code == 422 and "comes with the product" in refused.text
+
+
+def test_the_first_view_is_in_the_menu_of_the_list(client: TestClient) -> None:
+    first = list_built_in()[0]
+    page = client.get("/endpoints").text
+    assert first.name in page
+    assert f"View: {first.name}" in client.get(first.path).text
+
+
+def test_a_chip_removes_its_filter_and_keeps_the_others(client: TestClient) -> None:
+    page = client.get("/endpoints?method=POST&namespace=shop&sort=risk&start=2h").text
+    links = re.findall(r'<span class="chip">([^<]*)<a href="([^"]*)"', page)
+    assert [(words.strip(), unescape(link)) for words, link in links] == [
+        ("method POST", "/endpoints?namespace=shop&sort=risk&start=2h"),
+        ("namespace shop", "/endpoints?method=POST&sort=risk&start=2h"),
+        ("from 2h", "/endpoints?method=POST&namespace=shop&sort=risk"),
+    ]
 
 
 def test_the_command_line_saves_uses_and_deletes_a_view(apidae) -> None:
