@@ -126,8 +126,8 @@ class ConsumerQuery(SortedQuery, SpanParameters):
         Field(
             default="",
             max_length=CONSUMER_VALUE_CHARACTERS_MAX,
-            description="Only calls by this client software, as `calls_by_software` of a consumer names it; of the last "
-            "48 h.",
+            description="Only calls by this client software, as `calls_by_software` of one consumer names it; of "
+            "the last 48 h.",
             examples=["python-requests 5c2e91d0"],
         )
     )
