@@ -5,7 +5,7 @@
 The store is seeded as for `scripts/bench inventory`. Then the collector runs as a program, and one sensor sends it a
 batch of 500 rows each 0.2 s. Every page of the navigation is asked for in turns, by one client on loopback. One JSON
 line a page: milliseconds of the first view and the median of the later ones (goal 300), bytes of HTML (goal 300,000).
-`processor_ms` is what the collector computed meanwhile for a view, calls that came in included: it says more where other
+`processor_ms` is what the collector computed meanwhile for a view, calls that came in. It says more where other
 programs use the machine.
 """
 
