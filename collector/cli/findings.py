@@ -1,5 +1,6 @@
 """Commands on risk, detection and evidence, by requests to a collector."""
 
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -250,9 +251,15 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
             float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
         ] = 0.0,
         reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+        is_confirmed: Annotated[
+            bool, typer.Option("--confirm", help="Do not ask first, where the alert is of high severity.")
+        ] = False,
         asked_by: AskedByOption = "",
     ) -> None:
-        """Silence an alert: its subject raises no more alerts, for some hours or until `unsilence`."""
+        """Silence an alert: its subject raises no more alerts, for some hours or until `unsilence`. At a terminal, an
+        alert of high severity asks first."""
+        if not is_confirmed and has_terminal():
+            _ask_first(api.fetch(f"alerts/{quote(alert, safe='')}"))
         body: dict[str, object] = {"asked_by": asked_by, "reason": reason}
         action = "mute" if hours else "expected"
         body |= {"seconds": round(hours * _HOUR)} if hours else {}
@@ -282,6 +289,18 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
         body = {"verdict": "" if what is Verdict.NONE else what.value, "asked_by": asked_by, "note": note}
         found = api.act(f"alerts/{quote(alert, safe='')}/verdict", body)
         say(f"{found['id']}: {found['verdict'] or 'no verdict'}")
+
+
+def has_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
+def _ask_first(alert: Mapping[str, Any]) -> None:
+    """Ends the command where the answer is no."""
+    if alert["severity"] == Severity.HIGH:
+        say(alert["title"], err=True)
+        typer.confirm("Silence this alert of high severity?", abort=True, err=True)
 
 
 def register_known_good(app: typer.Typer) -> None:

@@ -18,6 +18,7 @@ from collector.alerting.alert import AlertKind, Confidence, Severity
 from collector.alerting.notifiers.templates import list_facts
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
+from collector.cli import findings
 from collector.cli.commands import register
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
@@ -203,6 +204,15 @@ def test_the_page_silences_for_as_long_as_it_is_asked_and_keeps_the_reason_over_
     assert (item["silence"]["kind"], item["silence"]["reason"]) == ("muted", HOSTILE)
     for wrong in ("", "59", "x", "99999999999"):
         assert site.client.post("/alerts/a002/silence", data={"expiry": wrong}).status_code == 422
+
+
+def test_at_a_terminal_the_command_asks_first_about_what_is_grave(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "has_terminal", lambda: True)
+    assert site.run("silence", "a001").exit_code == 1  # Nobody answers.
+    assert site.ask(state="silenced") == []
+    assert site.run("silence", "a001", "--confirm").exit_code == 0
+    assert site.run("silence", "a002").exit_code == 0
+    assert {item["id"] for item in site.ask(state="silenced")} == {"a001", "a002"}
 
 
 def test_a_mute_says_until_when_and_ends_by_itself(site: Site) -> None:
