@@ -10,6 +10,7 @@ from pydantic import Field
 from collector.core.rates import compute_rate
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
 from collector.inventory.endpoints.list_query import sum_routes
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
@@ -67,6 +68,11 @@ class ServiceQuery(SortedQuery, SpanParameters):
     risk_min: Annotated[
         int | None, Filter("s.risk >= {risk_min:UInt8}", columns=("risk",), title="Risk from", is_folded=True)
     ] = Field(default=None, ge=0, le=100, description="A risk of at least this score, of its riskiest endpoint.")
+    hops: HopView = Field(
+        default=HopView.EXCLUDE,
+        description="Endpoints of a proxy in front of an application that has the same ones: beside them, not at all, "
+        "or alone.",
+    )
     sort: ServiceSort = ServiceSort.CALLS
     order: Order | None = Field(default=None, description="Default: names A to Z, all else most first.")
 
@@ -120,6 +126,11 @@ _SORTS: Final[Mapping[ServiceSort, str]] = {
 }
 
 
+_HOPS: Final = {
+    HopView.INCLUDE: "",
+    HopView.EXCLUDE: f" AND a.route_id NOT IN ({HOP_ROUTES})",
+    HopView.ONLY: f" AND a.route_id IN ({HOP_ROUTES})",
+}
 _FIRST: Final = """
 SELECT n.service AS service, toUnixTimestamp(min(r.first_seen)) AS first FROM routes AS r
 INNER JOIN (SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {services:Array(String)}) AS n
@@ -170,7 +181,7 @@ SELECT * FROM (
                 quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency
             FROM ({sum_routes(span, _SUMMED, bool(names), self._who)}) AS a
             INNER JOIN names AS n ON n.route_id = a.route_id
-            WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
+            WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){_HOPS[query.hops]}
             GROUP BY n.endpoint_id
         ) AS e
         GROUP BY e.service
@@ -190,7 +201,7 @@ SELECT * FROM (
 
     def get_service(self, name: str, span: Span) -> ServiceSummary | None:
         """A service as listed, or the busiest of a workload; None when it had no call in the span."""
-        found = self.list_services(ServiceQuery(service=name), span).items
+        found = self.list_services(ServiceQuery(service=name, hops=HopView.INCLUDE), span).items
         return next((one for one in found if one.service == name), found[0] if found else None)
 
 

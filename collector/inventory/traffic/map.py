@@ -15,6 +15,7 @@ from pydantic import Field
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import ERROR, IN_SPAN, rows_table, span_parameters
@@ -57,6 +58,11 @@ class MapQuery(SpanParameters):
         default="", max_length=300, description="Only edges that begin or end at this service or workload."
     )
     group: MapGroup = Field(default=MapGroup.SERVICE, description="Ends of edges are services, or namespaces.")
+    hops: HopView = Field(
+        default=HopView.EXCLUDE,
+        description="Calls to a proxy in front of an application that has the same endpoints: beside those of the "
+        "application, not at all, or alone. A call through proxies is one call.",
+    )
     limit: Annotated[int, Field(ge=1, le=EDGES_MAX, description="The busiest edges; the others are counted.")] = EDGES
 
 
@@ -114,8 +120,14 @@ _PEERS = """SELECT address, if(uniqExact(label) = 1, any(label), '') AS label
         )
         GROUP BY address"""
 _NETWORK = """if(
-        isIPv4String(a.value), concat(arrayStringConcat(arraySlice(splitByChar('.', a.value), 1, 2), '.'), '.0.0/16'),
-        'IPv6')"""
+            isIPv4String(toString(r.client_address)),
+            concat(arrayStringConcat(arraySlice(splitByChar('.', toString(r.client_address)), 1, 2), '.'), '.0.0/16'),
+            'IPv6')"""
+_OF_SERVICE = "(service = {service:String} OR workload = {service:String})"
+_IS_CALLED = f"r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE {_OF_SERVICE})"
+# The names that the workloads of a service have as clients.
+_LABELS = f"""(SELECT arrayJoin([workload, concat(namespace, '/', workload)])
+        FROM endpoint_routes FINAL WHERE {_OF_SERVICE})"""
 
 
 class MapInventory:
@@ -145,7 +157,9 @@ class MapInventory:
         self, service: str, label: str, asked: SpanParameters, now: float
     ) -> tuple[tuple[MapEdge, ...], tuple[MapEdge, ...]]:
         """Edges that end at a service, and those that begin at its workload, which is called `label` as a client."""
-        query = MapQuery(service=service, since=asked.since, start=asked.start, end=asked.end, limit=EDGES_MAX)
+        query = MapQuery(
+            service=service, since=asked.since, start=asked.start, end=asked.end, hops=HopView.INCLUDE, limit=EDGES_MAX
+        )
         edges = self.read_map(query, now).edges
         return (
             tuple(edge for edge in edges if edge.service == service),
@@ -154,57 +168,59 @@ class MapInventory:
 
     def _write_statement(self, query: MapQuery, span: Span) -> str:
         client = f"""multiIf(
-                r.client_workload != '', ('{ClientKind.WORKLOAD}', toString(r.client_workload)),
-                r.client_address = '', ('{ClientKind.UNKNOWN}', ''),
-                {self._partners.condition}, ('{ClientKind.PARTNER}', ''),
-                {is_public("r.client_address")}, ('{ClientKind.OUTSIDE}', ''),
-                {_LOOPBACK}, ('{ClientKind.HOST}', ''),
-                ('{ClientKind.ADDRESSES}', toString(r.client_address)))"""
-        is_address = f"a.kind = '{ClientKind.ADDRESSES}'"
-        kind = f"if({is_address} AND p.label != '', '{ClientKind.WORKLOAD}', a.kind)"
-        name = f"multiIf({is_address} AND p.label != '', p.label, {is_address}, {_NETWORK}, a.value)"
-        shown_client, shown = "client", "service, any(cluster) AS cluster, any(namespace) AS namespace, any(workload)"
-        keys = "client_kind, client, service"
+            r.client_workload != '', ('{ClientKind.WORKLOAD}', toString(r.client_workload)),
+            p.label != '', ('{ClientKind.WORKLOAD}', p.label),
+            r.client_address = '', ('{ClientKind.UNKNOWN}', ''),
+            {self._partners.condition}, ('{ClientKind.PARTNER}', ''),
+            {is_public("r.client_address")}, ('{ClientKind.OUTSIDE}', ''),
+            {_LOOPBACK}, ('{ClientKind.HOST}', ''),
+            ('{ClientKind.ADDRESSES}', {_NETWORK}))"""
+        ends = "n.service AS service, any(n.cluster) AS cluster, any(n.namespace) AS namespace, any(n.workload)"
+        keys, shown = "client_kind, client, service", "m.client"
         if query.group is MapGroup.NAMESPACE:
-            shown_client = (
-                "if(client_kind = 'workload' AND position(client, '/') > 0, splitByChar('/', client)[1], client)"
+            keys += ", namespace"
+            service = "if(n.namespace = '', n.service, '') AS service"
+            ends = f"{service}, any(n.cluster) AS cluster, n.namespace AS namespace, ''"
+            shown = (
+                "if(client_kind = 'workload' AND position(m.client, '/') > 0, splitByChar('/', m.client)[1], m.client)"
             )
-            shown = "if(namespace = '', service, '') AS service, any(cluster) AS cluster, namespace, ''"
-            keys = "client_kind, client, service, namespace"
         conditions = ["true"]
         if query.namespace:
-            conditions.append("(namespace = {namespace:String} OR startsWith(client, concat({namespace:String}, '/')))")
+            is_client = "client_kind = 'workload' AND startsWith(m.client, concat({namespace:String}, '/'))"
+            conditions.append(f"(m.in_namespace OR ({is_client}))")
+        rows = {
+            HopView.INCLUDE: "",
+            HopView.EXCLUDE: f" AND r.route_id NOT IN ({HOP_ROUTES})",
+            HopView.ONLY: f" AND r.route_id IN ({HOP_ROUTES})",
+        }[query.hops]
         if query.service:
-            conditions.append(
-                "(service = {service:String} OR workload = {service:String} OR (client_kind = 'workload' AND "
-                "client IN (SELECT arrayJoin([workload, concat(namespace, '/', workload), {service:String}]) "
-                "FROM endpoint_routes FINAL WHERE service = {service:String} OR workload = {service:String})))"
-            )
+            held = f"r.client_address IN (SELECT address FROM ({_PEERS}) WHERE label IN {_LABELS})"
+            rows += f" AND ({_IS_CALLED} OR r.client_workload IN {_LABELS} OR {held})"
         return f"""
-WITH ends AS (
-    SELECT {kind} AS client_kind, {name} AS client, n.service AS service, n.cluster AS cluster,
-        n.namespace AS namespace, n.workload AS workload, n.endpoint_id AS endpoint_id, k.exposure AS exposure,
-        a.calls AS calls, a.errors AS errors, a.latency AS latency, a.timed AS timed, a.data AS data
-    FROM (
-        SELECT r.route_id AS route_id, {client} AS named, named.1 AS kind, named.2 AS value, sum(r.calls) AS calls,
-            sumIf(r.calls, {ERROR}) AS errors, groupUniqArrayArray(r.data.1) AS data,
-            quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2) AS latency,
-            max(notEmpty(r.duration.1)) AS timed
-        FROM {rows_table(span)} AS r
-        WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES}))
-        GROUP BY r.route_id, named
-    ) AS a
-    INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = a.route_id
-    LEFT JOIN (SELECT endpoint_id, exposure FROM endpoint_risks FINAL) AS k ON k.endpoint_id = n.endpoint_id
-    LEFT JOIN ({_PEERS}) AS p ON p.address = a.value
-)
-SELECT client_kind, {shown_client} AS client, {shown} AS workload, sum(e.calls) AS calls, sum(e.errors) AS errors,
-    quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket, max(e.timed) AS is_timed,
-    uniqExact(e.endpoint_id) AS endpoints, groupUniqArray(e.exposure) AS exposures,
-    groupUniqArrayArray(e.data) AS data, count() OVER () AS total, sum(calls) OVER () AS all_calls
-FROM (SELECT * FROM ends WHERE {" AND ".join(conditions)}) AS e
-GROUP BY {keys}
-ORDER BY calls DESC, {keys}
+SELECT client_kind, {shown} AS client, m.service AS service, any(m.cluster) AS cluster, m.namespace AS namespace,
+    any(m.workload) AS workload, sum(m.calls) AS calls, sum(m.errors) AS errors,
+    quantileExactWeightedArrayMerge(0.95)(m.latency) AS p95_bucket, max(m.is_timed) AS is_timed,
+    uniqExactMerge(m.endpoints) AS endpoints, groupUniqArrayArray(m.exposures) AS exposures,
+    groupUniqArrayArray(m.data) AS data,
+    count() OVER () AS total, sum(calls) OVER () AS all_calls
+FROM (
+    SELECT {client} AS named, named.1 AS client_kind, named.2 AS client, {ends} AS workload, sum(r.calls) AS calls,
+        sumIf(r.calls, {ERROR}) AS errors, quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2) AS latency,
+        max(notEmpty(r.duration.1)) AS is_timed, uniqExactState(n.endpoint_id) AS endpoints,
+        groupUniqArray(n.exposure) AS exposures, groupUniqArrayArray(r.data.1) AS data,
+        max(n.namespace = {{namespace:String}}) AS in_namespace
+    FROM {rows_table(span)} AS r
+    INNER JOIN (
+        SELECT e.*, k.exposure AS exposure FROM (SELECT * FROM endpoint_routes FINAL) AS e
+        LEFT JOIN (SELECT endpoint_id, exposure FROM endpoint_risks FINAL) AS k ON k.endpoint_id = e.endpoint_id
+    ) AS n ON n.route_id = r.route_id
+    LEFT JOIN ({_PEERS}) AS p ON p.address = r.client_address
+    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES})){rows}
+    GROUP BY named, {keys.removeprefix("client_kind, client, ")}
+) AS m
+WHERE {" AND ".join(conditions)}
+GROUP BY client_kind, client, service, namespace
+ORDER BY calls DESC, client_kind, client, service
 LIMIT {{limit:UInt32}}"""
 
 

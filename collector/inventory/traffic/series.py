@@ -28,7 +28,11 @@ from collector.storage.tables.layout import HOUR_RETENTION_DAYS, HOUR_SUMMARY_RE
 
 POINTS: Final = 90  # At most, unless a step is asked for.
 POINTS_MAX: Final = 1_500
-SUMMED_MAX: Final = 1_000_000  # Rows of a span that are summed at once; of more the next coarser table answers.
+# Rows of calls that are summed at once; of more the next coarser table answers. Summaries of hours are narrower.
+SUMMED_MAX: Final = 400_000
+SUMMARIES_MAX: Final = 4_000_000
+KEPT_SECONDS: Final = 600.0  # A series of everything: what comes late shows after this time at the latest.
+LATE_SECONDS: Final = 900  # Steps that ended later than this before are read anew each time.
 
 
 class Step(StrEnum):
@@ -124,6 +128,7 @@ class _Source:
     client_error: str
     errors: str
     has_consumers: bool
+    summed_max: int
 
 
 def _rows(table: str, row_seconds: int, kept_seconds: int) -> _Source:
@@ -135,6 +140,7 @@ def _rows(table: str, row_seconds: int, kept_seconds: int) -> _Source:
         client_error=f"sumIf(r.calls, {is_client_error('r')})",
         errors=f"sumIf(r.calls, {is_error('r')})",
         has_consumers=True,
+        summed_max=SUMMED_MAX,
     )
 
 
@@ -147,6 +153,7 @@ def _summary(table: str, row_seconds: int, kept_seconds: int) -> _Source:
         client_error="sum(r.client_error_calls)",
         errors="sum(r.error_calls)",
         has_consumers=False,
+        summed_max=SUMMARIES_MAX,
     )
 
 
@@ -159,28 +166,41 @@ _SOURCES: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """Points of everything, and when they were read (unix seconds)."""
+
+    start: int
+    read_at: float
+    points: Mapping[int, TrafficPoint]
+
+
 class TrafficInventory:
     """Answers questions about calls over time from the store."""
 
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who
+        self._kept: dict[tuple[str, int], _Kept] = {}
 
     def read_series(self, query: SeriesQuery, now: float) -> TrafficSeries:
         """The series of a query. Raises SpanError, ConsumerError and StoreError."""
         consumer = parse_consumer(query.consumer) if query.consumer else None
         names = query.build_names()
         where, parameters = _restrict(names, consumer, self._who)
-        if consumer is None and not query.endpoint:
-            where += f" AND r.route_id NOT IN ({HOP_ROUTES})"
+        has_hops = consumer is not None or bool(query.endpoint)
         span = query.find_span(now)
         span = replace(span, start=max(span.start, self._find_first(names, parameters)))
         source = self._choose(span, query.step, where, parameters, now, needs_consumers=consumer is not None)
         step = query.step.seconds if query.step else _fit_step(span, source)
         start = span.start // step * step
         end = -(-span.end // step) * step
-        rows = select(self._reader, _statement(source, where), {**parameters, "start": start, "end": end, "step": step})
-        found = {int(row["point"]): _read_point(row) for row in rows}
+        without_hops = "" if has_hops else f" AND r.route_id NOT IN ({HOP_ROUTES})"
+        if where:
+            asked = {**parameters, "start": start, "end": end, "step": step}
+            found: Mapping[int, TrafficPoint] = self._read(source, where + without_hops, asked)
+        else:
+            found = self._read_everything(source, without_hops, start, end, step, now)
         times = range(start, end, step)
         return TrafficSeries(
             start=start,
@@ -188,6 +208,23 @@ class TrafficInventory:
             step_seconds=step,
             points=tuple(found.get(time, TrafficPoint(time=time)) for time in times),
         )
+
+    def _read(self, source: _Source, where: str, asked: Mapping[str, Any]) -> dict[int, TrafficPoint]:
+        rows = select(self._reader, _statement(source, where), asked)
+        return {int(row["point"]): _read_point(row) for row in rows}
+
+    def _read_everything(
+        self, source: _Source, where: str, start: int, end: int, step: int, now: float
+    ) -> Mapping[int, TrafficPoint]:
+        """The overview asks for it all the time, so what is over is kept for a while."""
+        kept = self._kept.get((source.table, step))
+        if kept is None or kept.start > start or not 0 <= now - kept.read_at < KEPT_SECONDS or end <= now:
+            points = self._read(source, where, {"start": start, "end": end, "step": step})
+            self._kept[source.table, step] = _Kept(start=start, read_at=now, points=points)
+            return points
+        fresh = max(start, (int(kept.read_at) - LATE_SECONDS) // step * step)
+        newer = self._read(source, where, {"start": fresh, "end": end, "step": step})
+        return {time: point for time, point in kept.points.items() if time < fresh} | newer
 
     def _find_first(self, names: list[Condition], parameters: Mapping[str, Any]) -> int:
         """When the first of the routes was first called."""
@@ -207,13 +244,17 @@ class TrafficInventory:
         *,
         needs_consumers: bool,
     ) -> _Source:
-        fitting = [
+        kept = [
             source
             for source in _SOURCES
-            if (source.has_consumers or not needs_consumers)
-            and span.start >= now - source.kept_seconds - DAY_SECONDS * (source.row_seconds == DAY_SECONDS)
+            if span.start >= now - source.kept_seconds - DAY_SECONDS * (source.row_seconds == DAY_SECONDS)
             and (step is None or source.row_seconds <= step.seconds)
         ]
+        # Of two with rows as long the summary, unless it has not what is asked for.
+        by_length = {
+            source.row_seconds: source for source in reversed(kept) if source.has_consumers or not needs_consumers
+        }
+        fitting = [by_length[length] for length in sorted(by_length)]
         if step is not None and span.seconds / step.seconds > POINTS_MAX:
             raise SeriesError(f"A step of {step} gives more than {POINTS_MAX} points; ask for a longer step.")
         if not fitting:
@@ -222,7 +263,7 @@ class TrafficInventory:
                 f"hours for {HOUR_RETENTION_DAYS} days. Ask for a longer step or a shorter time."
             )
         for source in fitting[:-1]:
-            if self._count(source, span, where, parameters) <= SUMMED_MAX:
+            if self._count(source, span, where, parameters) <= source.summed_max:
                 return source
         return fitting[-1]
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from collector.inventory.endpoints.hops import HopView
 from collector.inventory.query import Since
 from collector.inventory.traffic.map import ClientKind, MapEdge, MapGroup, MapInventory, MapQuery, ServiceMap
 from collector.ui.components.tables import link_to
@@ -163,6 +164,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
             if found.total > query.limit
             else "",
             "service_link": link_to(PATH, asked, group=MapGroup.SERVICE.value),
+            "hops_link": link_to(PATH, asked, hops="" if query.hops is HopView.INCLUDE else HopView.INCLUDE.value),
+            "has_hops": query.hops is HopView.INCLUDE,
             "clear_link": link_to(PATH, asked, namespace="", service=""),
             "complaint": complaint,
             **draw_map(found.edges, group, asked),

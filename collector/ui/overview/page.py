@@ -4,10 +4,8 @@ from fastapi import APIRouter, Request, Response
 
 from collector.alerting.alert import AlertState, Severity
 from collector.alerting.repository import AlertSort
-from collector.api.services import Services
-from collector.inventory.endpoints.endpoint import Endpoint
-from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort, OperationView
-from collector.inventory.filters import Page as ListPage
+from collector.core.moments import read_moment
+from collector.inventory.highlights import count_open, list_new, list_riskiest
 from collector.inventory.query import Since
 from collector.inventory.sensors import SensorState
 from collector.inventory.traffic.series import SeriesQuery
@@ -19,12 +17,8 @@ ALERTS_SHOWN = 5
 ENDPOINTS_SHOWN = 5
 NEW_SINCE = "yesterday"
 # "Which endpoints return personal data without authentication and are reachable from outside?"
+LEAK_RULE = "personal_data_without_authentication"
 LEAKS = {"data": "response:personal", "auth": "none", "exposure": "external"}
-
-
-def _list(services: Services, **asked: object) -> ListPage[Endpoint]:
-    query = EndpointQuery.model_validate({"operations": OperationView.EXCLUDE, **asked})
-    return services.endpoints.list_endpoints(query, query.find_span(services.clock()))
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -37,18 +31,19 @@ def add_routes(router: APIRouter, site: Site) -> None:
         since = Since(asked) if asked in set(Since) else Since.DAY
         counts = services.alerts.count_open()
         sensors = services.sensors.list_sensors()
-        new = _list(services, first_seen_since=NEW_SINCE, sort=EndpointSort.FIRST_SEEN, limit=ENDPOINTS_SHOWN)
+        now = services.clock()
         values = {
             "since": since,
             "span_links": [(one.value, link_to("/", {}, since=one.value), one is since) for one in Since],
             "severities": [(one.value, counts.get(one, 0)) for one in reversed(Severity) if counts.get(one)],
             "open_alerts": sum(counts.values()),
             "alerts": services.alerts.list_alerts(state=AlertState.OPEN, sort=AlertSort.SEVERITY, limit=ALERTS_SHOWN),
-            "charts": draw_traffic(services.traffic.read_series(SeriesQuery(since=since), services.clock())),
-            "risky": _list(services, sort=EndpointSort.RISK, risk_min=1, limit=ENDPOINTS_SHOWN).items,
-            "new": new,
+            "charts": draw_traffic(services.traffic.read_series(SeriesQuery(since=since), now)),
+            "risky": list_riskiest(services.store, ENDPOINTS_SHOWN),
+            "new": list_new(services.store, read_moment(NEW_SINCE, now), ENDPOINTS_SHOWN),
             "new_link": link_to("/endpoints", {}, first_seen_since=NEW_SINCE, sort="first_seen"),
-            "leaks": _list(services, **LEAKS, limit=1).total,
+            "leaks": count_open(services.store, LEAK_RULE),
+            "leak_rule": LEAK_RULE,
             "leaks_link": link_to("/endpoints", {}, **LEAKS),
             "sensors": sensors,
             "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),

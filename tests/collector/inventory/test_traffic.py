@@ -1,6 +1,8 @@
 """Calls over time: figures equal those of the endpoints, steps fit the age of the data, filters compose."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -85,7 +87,8 @@ def test_filters_compose(traffic: TrafficInventory, asked: dict[str, str], calls
 def test_every_table_gives_the_same_totals(
     traffic: TrafficInventory, since: Since, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SUMMED_MAX", most)
+    sources = tuple(replace(source, summed_max=most) for source in module._SOURCES)
+    monkeypatch.setattr(module, "_SOURCES", sources)
     found = add(traffic.read_series(SeriesQuery(since=since, service="users"), NOW))
     assert found == {"calls": 13, "success": 2, "client_error": 0, "errors": 11, "other": 0}
 
@@ -100,3 +103,20 @@ def test_latency_is_the_95th_percentile_of_a_step(traffic: TrafficInventory) -> 
 def test_a_step_that_nobody_keeps_is_refused_in_a_sentence(traffic: TrafficInventory) -> None:
     with pytest.raises(SeriesError, match="more than 1500 points"):
         traffic.read_series(SeriesQuery(since=Since.QUARTER, step=Step.MINUTE, endpoint="nobody"), NOW)
+
+
+def test_a_series_of_everything_is_read_again_only_where_it_may_have_changed(store: EmbeddedStore) -> None:
+    asked: list[int] = []
+
+    class Reading:
+        def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+            if "p95_bucket" in sql and parameters is not None:
+                asked.append(parameters["start"])
+            return store.query_columns(sql, parameters)
+
+    traffic = TrafficInventory(reader=Reading(), who=ConsumerSql())
+    first, again = traffic.read_series(SeriesQuery(), NOW), traffic.read_series(SeriesQuery(), NOW + 30)
+    assert first.points == again.points[: len(first.points)]
+    assert asked[1] > NOW - 1_500 > asked[0]
+    traffic.read_series(SeriesQuery(), NOW + 601)
+    assert asked[2] == asked[0]

@@ -1,0 +1,81 @@
+"""What the overview shows of all endpoints, read from narrow tables: highest risks, new endpoints, open leaks.
+
+The list of endpoints answers the same questions with every figure (`sort=risk`, `first_seen_since`). With 100,000
+endpoints it reads their calls, which is too much for a page that is loaded all the time.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from collector.storage.records import Reader, read_record, select
+
+_RISKY: Final = """
+SELECT endpoint_id AS id, method, host, url_template AS template, service, score, level, open_findings, exposure
+FROM endpoint_risks FINAL
+WHERE score > 0
+ORDER BY score DESC, id
+LIMIT {limit:UInt32}"""
+# Endpoints all of whose routes are new.
+_NEW: Final = """
+WITH recent AS (
+    SELECT route_id FROM routes GROUP BY route_id HAVING min(first_seen) >= toDateTime({since:UInt32}, 'UTC')
+), fresh AS (
+    SELECT n.endpoint_id AS id, any(n.method) AS method, any(n.host) AS host, any(n.url_template) AS template,
+        any(n.service) AS service, groupArray(n.route_id) AS routes
+    FROM (SELECT * FROM endpoint_routes FINAL) AS n
+    WHERE n.endpoint_id IN (SELECT endpoint_id FROM endpoint_routes FINAL WHERE route_id IN (SELECT * FROM recent))
+    GROUP BY n.endpoint_id
+    HAVING countIf(n.route_id NOT IN (SELECT * FROM recent)) = 0
+)
+SELECT f.id AS id, f.method AS method, f.host AS host, f.template AS template, f.service AS service,
+    k.score AS score, k.level AS level, k.open_findings AS open_findings, k.exposure AS exposure,
+    count() OVER () AS total
+FROM fresh AS f
+LEFT JOIN (SELECT endpoint_id, score, level, open_findings, exposure FROM endpoint_risks FINAL) AS k
+    ON k.endpoint_id = f.id
+ORDER BY score DESC, id
+LIMIT {limit:UInt32}"""
+_LEAKS: Final = """
+SELECT count() AS findings FROM findings FINAL WHERE rule = {rule:String} AND state = 'open'"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HighlightedEndpoint:
+    """Names of an endpoint and its risk; of one that was not assessed yet `level` is empty."""
+
+    id: str
+    method: str
+    host: str
+    template: str
+    service: str
+    score: int
+    level: str
+    open_findings: int
+    exposure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEndpoints:
+    """Those that were first called in a time: the riskiest, and how many there are."""
+
+    items: tuple[HighlightedEndpoint, ...]
+    total: int
+
+
+def list_riskiest(reader: Reader, limit: int) -> tuple[HighlightedEndpoint, ...]:
+    """As last assessed. Raises StoreError."""
+    return tuple(read_record(HighlightedEndpoint, row) for row in select(reader, _RISKY, {"limit": limit}))
+
+
+def list_new(reader: Reader, since: int, limit: int) -> NewEndpoints:
+    """First called at this time or later, in unix seconds. Raises StoreError."""
+    rows = select(reader, _NEW, {"since": since, "limit": limit})
+    return NewEndpoints(
+        items=tuple(read_record(HighlightedEndpoint, row) for row in rows), total=int(rows[0]["total"]) if rows else 0
+    )
+
+
+def count_open(reader: Reader, rule: str) -> int:
+    """Open findings of a rule. Raises StoreError."""
+    (row,) = select(reader, _LEAKS, {"rule": rule})
+    return int(row["findings"])
