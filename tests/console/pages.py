@@ -42,6 +42,8 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/sensors/node-1", current="Sensors"),
     ConsolePage(path="/settings", current="Settings"),
     ConsolePage(path="/detection", current="Detection"),
+    ConsolePage(path="/views", has_rows=True),
+    ConsolePage(path="/endpoints?data=response:personal&auth=none&start=2h", current="Endpoints", has_rows=True),
     ConsolePage(path="/components"),
     ConsolePage(path="/nothing", status=404),
     ConsolePage(path="/login", is_signed_in=False),

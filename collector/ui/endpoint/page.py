@@ -13,7 +13,7 @@ from collector.ui.components.series import draw_traffic, split_status
 from collector.ui.endpoint.sections import add_edit_actions, read_edits, read_risk, read_schema
 from collector.ui.site import Page, Site
 
-ALERTS_SHOWN = 20
+ALERTS_SHOWN = 3  # The others are in the list of alerts.
 EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
 
@@ -50,7 +50,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
                 services.traffic.read_series(SeriesQuery(endpoint=detail.endpoint.id, **asked.model_dump()), now)
             ),
             "operations": services.endpoints.list_operations(detail.endpoint, span),
-            "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
+            "alerts_shown": ALERTS_SHOWN,
+            "alerts": [alert for state in AlertState for alert in related if alert.state is state],
         }
         return site.render(request, "endpoint/endpoint.html", values, status=422 if complaint else 200)
 
