@@ -45,7 +45,7 @@ class Side:
 SIDES: Final = {
     "collector": Side(
         commands={
-            READ: ("get", "describe", "export"),
+            READ: ("get", "describe", "top", "export"),
             DECIDE: (
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),

@@ -19,6 +19,7 @@ import typer
 
 from collector.cli import consumers, describe, findings, inventory, lists, response, schemas
 from collector.cli.client import add_group
+from collector.cli.top.command import register_top
 from common.log_lines import escape, open_log
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
@@ -45,6 +46,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     response.register_reading(get)
     inventory.register_change(get)
     describe.register_describe(add_group(app, "describe", "Show all that is known of one thing."))
+    register_top(app)
     decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
     findings.register_decisions(app, decide)
     consumers.register_consumers(app, get, decide)

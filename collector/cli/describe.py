@@ -273,13 +273,13 @@ def _add_kind(describe: typer.Typer, name: str, kind: Kind) -> None:
     if kind.has_span:
 
         @command(describe, name, help=kind.help)
-        def show_span(api: Api, identity: identity, since: SinceOption = "24h") -> None:  # type: ignore[valid-type]
+        def show_span(api: Api, identity: identity, since: SinceOption = "24h") -> None:
             print_kind(api, name, str(identity), {"since": since})
 
     else:
 
         @command(describe, name, help=kind.help)
-        def show(api: Api, identity: identity) -> None:  # type: ignore[valid-type]
+        def show(api: Api, identity: identity) -> None:
             print_kind(api, name, str(identity), {})
 
 

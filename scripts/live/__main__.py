@@ -93,7 +93,7 @@ def run(
                 seconds=seconds,
                 seed=seed,
             )
-            code = Session(options, choose_screen(is_headless=headless), is_stopped).run()
+            code = Session(options, choose_screen(is_stopped, is_headless=headless), is_stopped).run()
     except (ProgramError, NginxError, RootNeededError, AlreadyRunningError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         code = 1

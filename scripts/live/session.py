@@ -10,13 +10,13 @@ from typing import Protocol
 
 import httpx
 
+from collector.cli.top.frame import View, count_of
+from collector.cli.top.rates import RateMeter
+from collector.cli.top.snapshot import AlertLine, Snapshot, read_snapshot
 from scripts.demo.stage import ACTS, SENSOR_SETTINGS, Stage
 from scripts.live.host import APIDAE, CACHE_DIRECTORY, CollectorAddress, start_collector, start_sensor
-from scripts.live.inventory import AlertLine, Snapshot, read_snapshot
 from scripts.live.program import Program, ProgramError
-from scripts.live.rates import RateMeter
 from scripts.live.story import Story
-from scripts.live.table import View, count_of
 
 POLL_SECONDS = 1.0
 API_TIMEOUT_SECONDS = 5.0
@@ -50,6 +50,14 @@ class Screen(Protocol):
         """The inventory now."""
         ...
 
+    def wait(self, seconds: float) -> bool:
+        """Whether the person wants to end, after at most so long."""
+        ...
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+        ...
+
 
 @dataclass(slots=True)
 class Session:
@@ -70,6 +78,7 @@ class Session:
             address = self._start()
             snapshot = self._watch(address)
         except BaseException:
+            self.screen.close()
             self._stop()
             raise
         if self._story is not None:
@@ -126,7 +135,7 @@ class Session:
         meter = RateMeter()
         snapshot = Snapshot()
         with httpx.Client(base_url=address.url, timeout=API_TIMEOUT_SECONDS) as client:
-            while not self.is_stopped.wait(POLL_SECONDS):
+            while not (self.screen.wait(POLL_SECONDS) or self.is_stopped.is_set()):
                 now = self.clock()
                 elapsed = now - started
                 self._check_programs()
@@ -137,7 +146,14 @@ class Session:
                 self._tell_new_alerts(snapshot.alerts)
                 notes = tuple(self._story.notes) if self._story else ()
                 self.screen.show(
-                    View(snapshot=snapshot, rates=rates, url=address.url, elapsed_seconds=elapsed, notes=notes)
+                    View(
+                        snapshot=snapshot,
+                        rates=rates,
+                        url=address.url,
+                        elapsed_seconds=elapsed,
+                        notes=notes,
+                        now=time.time(),
+                    )
                 )
                 if self.options.seconds and elapsed >= self.options.seconds:
                     break

@@ -20,10 +20,10 @@ from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
 from collector.cli import findings
 from collector.cli.commands import register
+from collector.cli.top.snapshot import read_snapshot
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
 from collector.storage.base import Store
-from scripts.live.inventory import read_snapshot
 from tests.collector.alerting.test_service import Office, embedded, report_at, store  # noqa: F401
 from tests.collector.api.client import TestClient
 from tests.collector.cli.test_commands import Held

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from collector.cli.top.snapshot import read_snapshot
 from scripts.live.host import CollectorAddress, start_sensor
-from scripts.live.inventory import read_snapshot
 from scripts.live.program import Program
 from tests.collector.running import RunningCollector
 from tests.e2e.conftest import Product

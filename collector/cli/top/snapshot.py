@@ -1,4 +1,4 @@
-"""What the live view shows, read from the collector's HTTP API: gives one frozen `Snapshot` a poll.
+"""What `apidae top` shows, read from the collector's HTTP API: gives one frozen `Snapshot` a poll.
 
 The API is read as a stranger would: a field that is missing or of another form is shown as unknown, never an error.
 """
@@ -10,8 +10,11 @@ from typing import Any, Protocol
 
 import httpx
 
-ENDPOINTS_MAX = 200  # One page of the API; the terminal shows fewer, the web page all.
-ALERTS_MAX = 50
+ENDPOINTS_MAX = 200  # One page of the API: the busiest, or those that the filter finds.
+ALERTS_MAX = 200
+SEARCH_CHARACTERS_MAX = 200  # Of the API.
+ERRORS = ("4xx", "5xx", "aborted")
+SEVERITIES = ("critical", "high", "medium", "low")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,17 @@ class EndpointLine:
     coverage: float | None  # Share of 2xx calls with credentials; None where there was no 2xx.
     authentication_kinds: tuple[str, ...]
     consumers: int
+    risk: int | None
+    risk_level: str
+    exposure: str
+    data: tuple[str, ...]
+    last_seen: str
+
+    @property
+    def error_share(self) -> float:
+        """Of the calls that were read, those that failed or were refused."""
+        total = sum(calls for _, calls in self.statuses)
+        return sum(calls for name, calls in self.statuses if name in ERRORS) / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +53,10 @@ class AlertLine:
     id: str
     kind: str
     state: str
+    severity: str
     title: str
     why: str
+    advice: str
     endpoint_id: str
     opened_at: float
 
@@ -50,15 +66,15 @@ class Snapshot:
     """The inventory at one moment. `error` is set, and the rest empty, when the collector did not answer."""
 
     endpoints: tuple[EndpointLine, ...] = ()
+    total: int = 0  # Endpoints that match, shown or not.
     alerts: tuple[AlertLine, ...] = ()
     error: str = ""
 
     @property
     def open_alerts(self) -> tuple[AlertLine, ...]:
-        """Alerts that have not closed, newest first."""
-        return tuple(
-            sorted((alert for alert in self.alerts if alert.state == "open"), key=lambda alert: -alert.opened_at)
-        )
+        """Alerts that have not closed, the gravest first and of those the newest."""
+        found = (alert for alert in self.alerts if alert.state == "open")
+        return tuple(sorted(found, key=lambda alert: (_rank_severity(alert.severity), -alert.opened_at)))
 
 
 class Getter(Protocol):
@@ -69,30 +85,53 @@ class Getter(Protocol):
         ...
 
 
-def read_snapshot(client: Getter) -> Snapshot:
-    """Endpoints and alerts now."""
+def read_snapshot(client: Getter, search: str = "") -> Snapshot:
+    """Endpoints and alerts now; of the endpoints those that match the words of `search`."""
     try:
-        endpoints = _get_items(client, "/api/v1/endpoints", limit=ENDPOINTS_MAX)
-        alerts = _get_items(client, "/api/v1/alerts", limit=ALERTS_MAX)
+        asked = {"q": search[:SEARCH_CHARACTERS_MAX]} if search else {}
+        answer = _get(client, "/api/v1/endpoints", limit=ENDPOINTS_MAX, **asked)
+        endpoints = _list_items(answer)
+        alerts = _list_items(_get(client, "/api/v1/alerts", state="open", limit=ALERTS_MAX))
+    except httpx.HTTPStatusError as error:
+        return Snapshot(error=_explain(error.response))
     except (httpx.HTTPError, ValueError) as error:
         return Snapshot(error=f"{type(error).__name__}: {error}"[:200])
     return Snapshot(
+        total=int(_number(answer.get("total")) or len(endpoints)),
         endpoints=tuple(_read_endpoint(item) for item in endpoints),
         alerts=tuple(_read_alert(item) for item in alerts),
     )
 
 
-def _get_items(client: Getter, path: str, **params: Any) -> list[Mapping[str, Any]]:
+def _get(client: Getter, path: str, **params: Any) -> Mapping[str, Any]:
     response = client.get(path, params=params)
     response.raise_for_status()
-    items = response.json()["items"]
-    return [item for item in items if isinstance(item, Mapping)]
+    return _mapping(response.json())
+
+
+def _list_items(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    items = answer.get("items")
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _explain(response: httpx.Response) -> str:
+    """The sentence of a refusal."""
+    try:
+        detail = str(_mapping(response.json()).get("detail", ""))
+    except ValueError:
+        detail = ""
+    return f"{response.status_code} {detail}"[:200]
+
+
+def _rank_severity(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
 def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
     authentication = _mapping(item.get("authentication"))
     kinds = _mapping(authentication.get("kinds"))
     statuses = _mapping(item.get("status"))
+    risk, data = _mapping(item.get("risk")), _mapping(item.get("bodies")).get("data_classes")
     return EndpointLine(
         id=str(item.get("id", "")),
         service=_read_service(item.get("service")),
@@ -106,6 +145,11 @@ def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
         coverage=_number(authentication.get("coverage")),
         authentication_kinds=tuple(kind for kind in kinds if kind != "none"),
         consumers=int(item.get("consumers", 0)),
+        risk=None if risk.get("score") is None else int(_number(risk.get("score")) or 0),
+        risk_level=str(risk.get("level", "")),
+        exposure=str(_mapping(item.get("exposure")).get("level", "")),
+        data=tuple(str(one) for one in data) if isinstance(data, list) else (),
+        last_seen=str(item.get("last_seen", "")),
     )
 
 
@@ -123,8 +167,10 @@ def _read_alert(item: Mapping[str, Any]) -> AlertLine:
         id=str(item.get("id", "")),
         kind=str(item.get("kind", "")),
         state=str(item.get("state", "open")),
+        severity=str(item.get("severity", "")),
         title=str(item.get("title", "")),
         why=str(item.get("why", "")),
+        advice=str(item.get("advice", "")),
         endpoint_id=str(item.get("endpoint_id", "")),
         opened_at=_time(item.get("opened_at")),
     )

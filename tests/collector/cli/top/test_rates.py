@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.live.rates import RateMeter
+from collector.cli.top.rates import RateMeter
 
 
 def test_a_steady_endpoint_has_its_rate() -> None:
