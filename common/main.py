@@ -17,6 +17,8 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 import typer.core
 
+from common.completion import Shell, list_places, write_script
+
 COMMANDS_GROUP: Final = "apidae.commands"
 
 
@@ -45,12 +47,12 @@ class Side:
 SIDES: Final = {
     "collector": Side(
         commands={
-            READ: ("get", "describe", "top", "export"),
+            READ: ("get", "describe", "top", "watch", "export"),
             DECIDE: (
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),
             ),
-            MANAGE: ("specs", "templates", "notifiers", "certificates", "enrollment", "keys"),
+            MANAGE: ("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys"),
             RUN: ("collector",),
         },
         modules=frozenset(
@@ -62,12 +64,13 @@ SIDES: Final = {
         modules=frozenset({"sensor", "brotli", "capstone", "re2", "stdnum"}),
     ),
 }
+OWN: Final = ("completion",)  # Of no side.
 # By command: its heading in the help, in the order of the help.
 HEADINGS: Final = {
     name: heading
     for heading in (READ, DECIDE, MANAGE, RUN)
     for side in SIDES.values()
-    for name in side.commands.get(heading, ())
+    for name in (*side.commands.get(heading, ()), *(OWN if heading == MANAGE and side is SIDES["collector"] else ()))
 }
 
 
@@ -121,10 +124,19 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
             register(app, tuple(arguments) if asked else ())
         except ModuleNotFoundError as error:
             _register_missing(app, entry_point.name, error)
+    if not asked:
+        app.command(name="completion", help="Print the completion of a shell.")(_print_completion)
     for command in _list_registered(app):
         command.rich_help_panel = HEADINGS.get(command.name or "", "")
     app.callback()(_read_options)
     return app
+
+
+def _print_completion(
+    ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Whose: `source <(apidae completion bash)`.")]
+) -> None:
+    """For bash: `apidae completion bash > ~/.local/share/bash-completion/completions/apidae`."""
+    print(write_script(shell, list(list_places(ctx.find_root().command))), end="")
 
 
 def _list_registered(app: typer.Typer) -> list[Any]:

@@ -19,6 +19,7 @@ PACKAGES = {
     "common": (
         *(
             "bounded",
+            "completion",
             "durable",
             "figures",
             "keyed_hash",

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from common.main import SIDES, build_app
+from common.main import HEADINGS, OWN, SIDES, build_app
 
 # A blocked import is what an extra that is not installed looks like: ModuleNotFoundError with the module's name.
 RUN_BLOCKED = """
@@ -49,7 +49,7 @@ def test_other_side_works(extra: str, other: str) -> None:
 def test_every_command_of_a_side_is_known() -> None:
     app = build_app()
     registered = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    assert registered == {command for side in SIDES.values() for command in side.names}
+    assert registered == {*OWN, *(command for side in SIDES.values() for command in side.names)} == set(HEADINGS)
 
 
 @pytest.mark.parametrize(
