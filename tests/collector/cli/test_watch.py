@@ -28,7 +28,7 @@ CLOSED = {**ALERT, "state": "closed", "closed_at": "2026-11-30T11:00:00Z"}
 class Answers(BaseHTTPRequestHandler):
     """One list after another; the stream says once that calls changed and once that alerts did."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls.
+    def do_GET(self) -> None:
         lists: list[list[dict[str, Any]]] = self.server.lists  # type: ignore[attr-defined]
         if self.path == "/api/v1/events":
             topics = (["alerts"], ["calls"], ["alerts"])
