@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from collector.inventory.endpoints.hops import HopView
 from collector.inventory.query import Since
 from collector.inventory.traffic.map import ClientKind, MapEdge, MapGroup, MapInventory, MapQuery, ServiceMap
+from collector.ui.components.clients import link_client, name_client
 from collector.ui.components.tables import link_to
 from collector.ui.map.layout import NODE_HEIGHT, NODE_WIDTH, Curve, lay_out
 from collector.ui.site import Page, Site
@@ -20,12 +21,6 @@ PATH = "/map"
 LABEL_CHARACTERS = 25  # What fits into a node; the title has the whole name.
 COUNTS_MAX = 25  # With more edges than this, their counts would cover each other.
 ERROR_RATIO_MARKED = 0.05
-_CLIENTS = {
-    ClientKind.OUTSIDE: "Outside: public addresses",
-    ClientKind.PARTNER: "Partners",
-    ClientKind.HOST: "This host (loopback)",
-    ClientKind.UNKNOWN: "Unknown clients",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +45,6 @@ class Line:
     link: str
     title: str
     count: int
-
-
-def name_client(edge: MapEdge) -> str:
-    """The client in words."""
-    if edge.client_kind is ClientKind.WORKLOAD:
-        return edge.client
-    return _CLIENTS.get(edge.client_kind) or f"Addresses {edge.client}"
-
-
-def link_client(edge: MapEdge) -> str:
-    """Where more is said of a client that is no service."""
-    if edge.client_kind is ClientKind.WORKLOAD:
-        return f"/consumers/workload:{quote(edge.client)}"
-    return "/consumers?kind=address"
 
 
 def link_edge(edge: MapEdge) -> str:

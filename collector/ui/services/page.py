@@ -13,9 +13,9 @@ from collector.inventory.filters import SpanParameters
 from collector.inventory.query import QuestionError, Since
 from collector.inventory.services.services import ServiceQuery, ServiceSort, ServiceSummary
 from collector.inventory.traffic.series import SeriesQuery
+from collector.ui.components.clients import link_client, name_client
 from collector.ui.components.series import draw_traffic
 from collector.ui.components.tables import Column, build_list_values, link_to, word_refusal
-from collector.ui.map.page import link_client, name_client
 from collector.ui.site import Page, Site
 
 PATH = "/services"
