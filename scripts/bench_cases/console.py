@@ -30,6 +30,7 @@ from tests.collector.wire_batches import make_batch
 GOAL_MS, GOAL_BYTES = 300, 300_000
 BATCH_ROWS = 500
 BATCH_SECONDS = 0.2
+IDLE_SECONDS = 20.0
 NAVIGATION = re.compile(r'<li><a href="([^"]+)"')
 FIRST_ENDPOINT = re.compile(r'href="(/endpoints/[0-9a-f]+)')
 
@@ -57,15 +58,22 @@ def read_processor_ms(pid: int) -> float:
     return sum(int(field) for field in fields[11:13]) * 1e3 / os.sysconf("SC_CLK_TCK")
 
 
-def measure(client: httpx.Client, path: str, rounds: int, pid: int) -> dict[str, object]:
-    """Of one page."""
+def measure_idle(pid: int) -> float:
+    """Milliseconds of processor a second, while nobody looks."""
+    used = read_processor_ms(pid)
+    time.sleep(IDLE_SECONDS)
+    return (read_processor_ms(pid) - used) / IDLE_SECONDS
+
+
+def measure(client: httpx.Client, path: str, rounds: int, pid: int, idle: float) -> dict[str, object]:
+    """Of one page; `idle` as of measure_idle."""
     times = []
     used = read_processor_ms(pid)
     for _ in range(rounds + 1):
         start = time.perf_counter()
         answer = client.get(path)
         times.append((time.perf_counter() - start) * 1e3)
-    used = (read_processor_ms(pid) - used) / (rounds + 1)
+    used = max(0.0, read_processor_ms(pid) - used - idle * sum(times) / 1e3) / (rounds + 1)
     later = statistics.median(times[1:])
     return {
         "page": path,
@@ -102,8 +110,11 @@ def main() -> None:
             with httpx.Client(base_url=f"http://{collector.ready['http']}", timeout=60) as client:
                 total = client.get("/api/v1/endpoints", params={"limit": 1}).json()["total"]
                 print(json.dumps({"scenario": "endpoints", "total": total}), flush=True)
+                pid = collector.process.pid
+                idle = measure_idle(pid)
+                print(json.dumps({"scenario": "idle", "processor_ms_a_second": round(idle)}), flush=True)
                 for path in list_pages(client):
-                    print(json.dumps(measure(client, path, options.rounds, collector.process.pid)), flush=True)
+                    print(json.dumps(measure(client, path, options.rounds, pid, idle)), flush=True)
         finally:
             stop.set()
             sensor.join()

@@ -15,7 +15,6 @@ class ConsolePage:
     has_rows: bool = False
     status: int = 200
     is_signed_in: bool = True
-    unfinished: str = ""
 
 
 PAGES: Final[tuple[ConsolePage, ...]] = (
