@@ -1,15 +1,15 @@
 """/endpoints/{id}/risk and /findings: why an endpoint is a risk, what rules found, and what people decide."""
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import Field, Strict, create_model
 
 from collector.api.base_model import Model, OptionalTime, Time
 from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, Body, Items, NoParameters, Word
 from collector.api.problem import Problem, show
-from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Text
+from collector.inventory.filters import Text, list_members
 from collector.risk.assessment import BULK_MAX, BulkDecision, RiskAssessor
 from collector.risk.finding import FindingState, Severity
 from collector.risk.finding_query import SERVICES_SHOWN, FindingFilters, FindingGroupQuery, FindingQuery
@@ -142,24 +142,23 @@ class Decision(ActionBody):
     )
 
 
-class FiltersBody(Body):
-    """Which findings, as in the list."""
+def _make_filters_body() -> type[Body]:
+    """The filters of the list as a body: strict JSON, with words as strings."""
+    fields: dict[str, Any] = {
+        name: (Annotated[info.annotation, *info.metadata, Strict(not list_members(info))], Field(default=info.default))
+        for name, (info, _) in FindingFilters.list_filters().items()
+    }
+    return create_model("FiltersBody", __base__=Body, __module__=__name__, __doc__="Which findings.", **fields)
 
-    q: Text = Field(default="", max_length=SEARCH_CHARACTERS_MAX)
-    state: Word[FindingState] | None = None
-    severity: Word[Severity] | None = None
-    rule: Text = Field(default="", max_length=80)
-    owasp: Text = Field(default="", max_length=20)
-    service: Text = Field(default="", max_length=300)
-    namespace: Text = Field(default="", max_length=63)
-    endpoint_id: Text = Field(default="", max_length=80)
+
+FiltersBody = _make_filters_body()
 
 
 class BulkDecisionBody(Decision):
     """What a person says of many findings: name `ids`, or `filters` with at least one of them."""
 
     ids: Items[Text] = Field(default=(), max_length=BULK_MAX)
-    filters: FiltersBody | None = None
+    filters: FiltersBody | None = None  # type: ignore[valid-type]
     expected: int | None = Field(
         default=None, ge=0, description="How many findings you were shown; 409 where it is another number."
     )
@@ -265,7 +264,8 @@ def _find_end(decision: Decision, now: float) -> float:
 
 
 def _read_wish(body: BulkDecisionBody, now: float) -> BulkDecision:
-    chosen = {name: value for name, value in dict(body.filters or {}).items() if value}
+    asked: dict[str, Any] = body.filters.model_dump() if body.filters is not None else {}
+    chosen = {name: value for name, value in asked.items() if value}
     if bool(body.ids) == bool(chosen):
         raise Problem(422, "Name the findings by 'ids' or by 'filters' with at least one filter; send one of both.")
     return BulkDecision(

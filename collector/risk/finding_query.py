@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import (
     SEARCH_CHARACTERS_MAX,
     Filter,
@@ -24,6 +25,14 @@ _SEARCHED: Final = "concat(method, ' ', host, url_template, ' ', service, ' ', t
 _RANKS: Final = {severity: len(Severity) - place for place, severity in enumerate(Severity)}
 _RANK: Final = f"multiIf({', '.join(f'severity = {one.value!r}, {rank}' for one, rank in _RANKS.items())}, 0)"
 _RANK_STEP: Final = 1e11  # More than any time in unix seconds.
+
+
+def _of_risk(condition: str) -> str:
+    """On the endpoint of a finding, by what is kept of its risk."""
+    return f"endpoint_id IN (SELECT endpoint_id FROM endpoint_risks FINAL WHERE {condition})"
+
+
+_IS_EXPOSED: Final = _of_risk("exposure = {exposure:String}")
 
 
 class FindingSort(StrEnum):
@@ -73,6 +82,15 @@ class FindingFilters(ListQuery):
     namespace: Annotated[
         Text, Filter("startsWith(service, concat({namespace:String}, '/'))", title="Namespace", is_folded=True)
     ] = Field(default="", max_length=63, description="Exactly this namespace of Kubernetes.")
+    method: Annotated[Text, AfterValidator(str.upper), Filter("method = {method:String}")] = Field(
+        default="", max_length=40, description="Exactly this method.", examples=["GET"]
+    )
+    exposure: Annotated[ExposureLevel | None, Filter(_IS_EXPOSED, title="Exposure")] = Field(
+        default=None, description="From where the endpoint can be reached."
+    )
+    risk_min: Annotated[int | None, Filter(_of_risk("score >= {risk_min:UInt8}"))] = Field(
+        default=None, ge=0, le=100, description="Only of endpoints with this score or more."
+    )
     endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
         default="", max_length=80, description="An endpoint's id."
     )

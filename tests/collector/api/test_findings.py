@@ -131,6 +131,7 @@ def test_findings_are_narrowed(console: Console) -> None:
     assert count(owasp="API2:2023", severity="critical") == 1
     assert count(q="clear http w60") == 1
     assert console.get("/findings/groups", severity="low")["total"] == 1
+    assert count(exposure="external") == count(risk_min="1") == count(method="get") == 0
 
 
 def test_a_bulk_accept_of_a_group_writes_61_decisions_and_is_undone(console: Console) -> None:

@@ -3,6 +3,8 @@ collector writes nothing of it."""
 
 import base64
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from sensor.describe.auth.principal import Principals
 from sensor.http.http1.head import RequestHead, parse_request_head
 from tests.collector.detection.states import read_columns
 from tests.collector.risk.judging import feed, start_collector
-from tests.collector.running import RunningCollector
+from tests.collector.running import RunningCollector, clean_environment
 from tests.files import read_files
 
 KEYED = KeyedHash(1, b"sixteen bytes!!!")  # As tests/collector/risk/traffic.py hashes.
@@ -163,6 +165,12 @@ def test_the_collector_finds_who_it_is_and_writes_nothing_of_it(collector: tuple
     url = f"http://{running.ready['http']}/api/v1/consumers/identify"
     answer = httpx.post(url, content=b"7391-unseen", headers={"content-type": "application/json"})
     assert answer.status_code == 422 and "7391" not in answer.text
+    page = httpx.post(f"http://{running.ready['http']}/consumers/identify", data={"value": API_KEY}, timeout=60)
+    assert page.status_code == 200 and "/consumers/principal" in page.text and API_KEY not in page.text
+    command = [sys.executable, "-c", "from common.main import main; main()", "consumers", "identify"]
+    asked = [*command, "--url", f"http://{running.ready['http']}"]
+    done = subprocess.run(asked, input=SESSION, capture_output=True, text=True, env=clean_environment(), check=False)
+    assert done.returncode == 0 and "principal:" in done.stdout and SESSION not in done.stdout + done.stderr
     assert running.stop() == 0
     written = {str(path): _unpack(data) for path, data in read_files(directory).items()}
     written["standard error"] = "".join(running.errors).encode()
