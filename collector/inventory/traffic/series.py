@@ -31,6 +31,7 @@ POINTS_MAX: Final = 1_500
 # Rows of calls that are summed at once; of more the next coarser table answers. Summaries of hours are narrower.
 SUMMED_MAX: Final = 400_000
 SUMMARIES_MAX: Final = 4_000_000
+PIECE_ROWS: Final = 250  # The rows of one route and hour lie together: to find them costs as much as to sum so many.
 KEPT_SECONDS: Final = 600.0  # A series of everything: what comes late shows after this time at the latest.
 LATE_SECONDS: Final = 900  # Steps that ended later than this before are read anew each time.
 
@@ -190,8 +191,10 @@ class TrafficInventory:
         where, parameters = _restrict(names, consumer, self._who)
         has_hops = consumer is not None or bool(query.endpoint)
         span = query.find_span(now)
-        span = replace(span, start=max(span.start, self._find_first(names, parameters)))
-        source = self._choose(span, query.step, where, parameters, now, needs_consumers=consumer is not None)
+        first, routes = self._find_routes(names, parameters)
+        span = replace(span, start=max(span.start, first))
+        pieces = routes * span.seconds // HOUR_SECONDS if names else None
+        source = self._choose(span, query.step, pieces, now, needs_consumers=consumer is not None)
         step = query.step.seconds if query.step else _fit_step(span, source)
         start = span.start // step * step
         end = -(-span.end // step) * step
@@ -226,24 +229,27 @@ class TrafficInventory:
         newer = self._read(source, where, {"start": fresh, "end": end, "step": step})
         return {time: point for time, point in kept.points.items() if time < fresh} | newer
 
-    def _find_first(self, names: list[Condition], parameters: Mapping[str, Any]) -> int:
-        """When the first of the routes was first called."""
+    def _find_routes(self, names: list[Condition], parameters: Mapping[str, Any]) -> tuple[int, int]:
+        """When the first of the routes was first called, and how many there are."""
         where = f" WHERE {_of_names(names)}" if names else ""
         (row,) = select(
-            self._reader, f"SELECT toUnixTimestamp(min(r.first_seen)) AS first FROM routes AS r{where}", parameters
+            self._reader,
+            "SELECT toUnixTimestamp(min(r.first_seen)) AS first, uniqExact(r.route_id) AS routes "
+            f"FROM routes AS r{where}",
+            parameters,
         )
-        return int(row["first"])
+        return int(row["first"]), int(row["routes"])
 
     def _choose(
         self,
         span: Span,
         step: Step | None,
-        where: str,
-        parameters: Mapping[str, Any],
+        pieces: int | None,
         now: float,
         *,
         needs_consumers: bool,
     ) -> _Source:
+        """The finest that is cheap enough. `pieces`: hours of routes, of a question about some routes; None: of all."""
         kept = [
             source
             for source in _SOURCES
@@ -263,13 +269,14 @@ class TrafficInventory:
                 f"hours for {HOUR_RETENTION_DAYS} days. Ask for a longer step or a shorter time."
             )
         for source in fitting[:-1]:
-            if self._count(source, span, where, parameters) <= source.summed_max:
+            rows = self._count(source, span) if pieces is None else pieces * PIECE_ROWS
+            if rows <= source.summed_max:
                 return source
         return fitting[-1]
 
-    def _count(self, source: _Source, span: Span, where: str, parameters: Mapping[str, Any]) -> int:
-        statement = f"SELECT count() AS rows FROM {source.table} AS r WHERE {IN_SPAN}{where}"
-        (row,) = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+    def _count(self, source: _Source, span: Span) -> int:
+        statement = f"SELECT count() AS rows FROM {source.table} AS r WHERE {IN_SPAN}"
+        (row,) = select(self._reader, statement, {"start": span.start, "end": span.end})
         return int(row["rows"])
 
 
