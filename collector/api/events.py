@@ -107,6 +107,7 @@ class EventHub:
         self._listeners: dict[_Listener, str] = {}  # And whose each is.
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_looking = asyncio.Event()  # Set from the first look on: what changes after it is seen.
         self._is_closed = False
 
     def figures(self) -> tuple[Figure, ...]:
@@ -125,6 +126,7 @@ class EventHub:
         self._listeners[listener] = client
         if self._watching is None or self._watching.done():
             self._loop = asyncio.get_running_loop()
+            self._is_looking.clear()
             self._watching = asyncio.create_task(self._watch())
         return EventStream(self._read(listener), lambda: self._leave(listener))
 
@@ -142,6 +144,7 @@ class EventHub:
         self._listeners.pop(listener, None)
 
     async def _read(self, listener: _Listener) -> AsyncIterator[bytes]:
+        await self._is_looking.wait()
         yield write_event("hello", [*self._fingerprints])
         while not listener.is_over:
             try:
@@ -158,6 +161,7 @@ class EventHub:
         """Looks as long as somebody listens."""
         try:
             seen = await asyncio.to_thread(self._look)
+            self._is_looking.set()
             while self._listeners:
                 await asyncio.sleep(self._interval_seconds)
                 now = await asyncio.to_thread(self._look)
@@ -170,6 +174,8 @@ class EventHub:
         except Exception:
             logger.exception("What changed could not be seen; the streams of events end, and their clients come again.")
             self._end_all()
+        finally:
+            self._is_looking.set()  # Whoever waits for it goes on, or ends.
 
     def _look(self) -> dict[Topic, Hashable]:
         return {topic: read() for topic, read in self._fingerprints.items()}

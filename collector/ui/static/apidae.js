@@ -180,7 +180,10 @@
   function note(topics) {
     for (const region of listRegions()) {
       const own = region.dataset.live.split(/\s+/).filter((one) => topics === null || topics.includes(one));
-      if (own.length) due.add(region.id);
+      if (own.length) {
+        due.add(region.id);
+        region.dataset.due = "";
+      }
       isUrgent ||= own.some((one) => topics === null || !BUSY_TOPICS.has(one));
     }
   }
@@ -301,6 +304,7 @@
         if (tries) lose(); // One try more before the bar, for a proxy may end a stream.
       } finally {
         clearInterval(silence);
+        document.documentElement.classList.remove("following");
       }
       tries += 1;
       await wait(pause);
@@ -317,6 +321,7 @@
       for (const block of blocks) {
         const lines = block.split("\n");
         const data = lines.find((line) => line.startsWith("data: "));
+        document.documentElement.classList.add("following");
         if (lines[0] === "event: change" && data) note(JSON.parse(data.slice(6)).topics);
       }
     }
