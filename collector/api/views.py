@@ -17,12 +17,14 @@ from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import Filter, ListQuery, Text
 from collector.inventory.query import Cursor
+from collector.inventory.services.services import ServiceQuery
 from collector.inventory.views import NAME_CHARACTERS_MAX, QUERY_CHARACTERS_MAX, SavedView, ViewTable, read_query
 from collector.risk.finding_query import FindingQuery
 
 # By the list's name: what a view's query must be good for.
 VIEWED_LISTS: Final[Mapping[str, type[ListQuery]]] = {
     "endpoints": EndpointQuery,
+    "services": ServiceQuery,
     "consumers": ConsumerQuery,
     "findings": FindingQuery,
     "alerts": AlertQuery,

@@ -23,7 +23,8 @@ PAGE_ITEMS_MAX = 500  # What the API gives at once.
 VALUES_SHOWN = 8  # More values of an option stand in its sentence.
 FILTERS_PANEL = "Filters"
 PAGE_PANEL = "Sort and page"
-VIEWED = ("endpoints", "consumers", "findings", "alerts", "incidents", "exposure", "coverage")  # As the API has it.
+# Lists with views, as the API has them (collector/api/views.py).
+VIEWED = ("endpoints", "services", "consumers", "findings", "alerts", "incidents", "exposure", "coverage")
 LAST_OPTIONS = ("sort", "order", "since", "start", "end", "limit")
 
 

@@ -37,7 +37,7 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "Silent for a week": "since=30d&last_seen_before=7d&sort=last_seen",
     },
     "findings": {"Open critical findings": "state=open&severity=critical"},
-    "alerts": {"Open alerts of high severity": "state=open&severity=high"},
+    "alerts": {"Open alerts of high severity": "state=open&severity=high&sort=severity"},
 }
 
 

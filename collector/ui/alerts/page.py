@@ -28,6 +28,7 @@ from collector.inventory.query import CursorError
 from collector.ui.components.chart import Chart, Look, Series, draw
 from collector.ui.components.rendering import own_path, read_form
 from collector.ui.components.tables import build_controls, link_to, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.components.wording import word_milliseconds, word_percent
 from collector.ui.site import Page, Site
 
@@ -71,6 +72,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         counts = alerts.count_alerts(**selection)
         totals = {state: sum(count for (one, _), count in counts.items() if one is state) for state in AlertState}
         narrowed = [name for name in query.list_filters() if name != "state"]
+        # Without a state the page shows open alerts, and the API all.
+        shown = {} if complaint else {"state": str(query.state or ""), "sort": query.sort.value, **asked}
         values = {
             "query": query,
             "asked": asked,
@@ -89,6 +92,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
                 for state in AlertState
             ],
             "sorts": tuple(AlertSort),
+            "tools": build_tools(services.views, "alerts", shown, 0),
             "total": totals[query.state] if query.state is not None else None,
             "next_link": link_to(PATH, asked, cursor=next_cursor) if next_cursor else "",
             "first_link": link_to(PATH, asked) if query.cursor else "",

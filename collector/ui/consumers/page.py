@@ -25,6 +25,7 @@ from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.rendering import read_form
 from collector.ui.components.series import draw_traffic
 from collector.ui.components.tables import Column, build_list_values, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
 PATH: Final = "/consumers"
@@ -58,6 +59,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         values = {
             **build_list_values(query, page, COLUMNS, PATH, asked),
             "rows": page.items,
+            "tools": build_tools(services.views, "consumers", {} if complaint else asked, page.total),
             "spans": tuple(Since),
             "complaint": complaint,
         }

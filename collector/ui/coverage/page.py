@@ -14,6 +14,7 @@ from collector.inventory.filters import Page as ListPage
 from collector.inventory.query import QuestionError, Rollup, Since, span_since
 from collector.ui.components.chart import Chart, Look, Series, Shape, draw
 from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.endpoint.sections import read_service_findings
 from collector.ui.site import Page, Site
 
@@ -78,6 +79,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         query = {name: value for name, value in request.query_params.items() if value}
         values, is_refused = build_coverage_values(services.coverage, query, services.clock())
         values |= read_service_findings(services.risks)
+        asked = {} if is_refused else {name: value for name, value in query.items() if name != "since"}
+        values["tools"] = build_tools(services.views, "coverage", asked, values["page"].total, "coverage/ports")
         return site.render(request, "coverage/coverage.html", values, status=422 if is_refused else 200)
 
 

@@ -31,6 +31,7 @@ from collector.risk.finding_query import (
 from collector.risk.rules import load_rules
 from collector.ui.components.rendering import own_path, read_fields, read_form
 from collector.ui.components.tables import Column, build_list_values, link_to, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
 PATH: Final = "/findings"
@@ -66,10 +67,13 @@ def add_routes(router: APIRouter, site: Site) -> None:
         except (ValidationError, QuestionError) as error:
             complaint = word_refusal(error, FindingGroupQuery)
         kept = {name: value for name, value in asked.items() if name not in ("sort", "order", "cursor", "rule")}
+        # Rules are sorted otherwise than findings, of which views and files are.
+        kept_here = {} if complaint else {name: str(read[name]) for name in read if name not in ("sort", "order")}
         values = {
             **build_list_values(query, page, GROUP_COLUMNS, PATH, asked),
             "tabs": _list_tabs(PATH, asked, query.state),
             "rows": [(group, link_to(f"{PATH}/{quote(group.rule, safe='')}", kept)) for group in page.items],
+            "tools": build_tools(site.services.views, "findings", kept_here, 0),
             "total_findings": sum(group.findings for group in page.items),
             "complaint": complaint,
         }

@@ -16,6 +16,7 @@ from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.clients import link_client, name_client
 from collector.ui.components.series import draw_traffic
 from collector.ui.components.tables import Column, build_list_values, link_to, word_refusal
+from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
 PATH = "/services"
@@ -48,6 +49,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         values = {
             **build_list_values(query, page, COLUMNS, PATH, asked),
             "here": link_to(PATH, asked, cursor=query.cursor),
+            "tools": build_tools(services.views, "services", {} if complaint else asked, page.total),
             "spans": tuple(Since),
             "complaint": complaint,
         }
