@@ -17,6 +17,7 @@ from collector.alerting.alert import AlertKind
 
 ROOT = Path(__file__).parent.parent
 
+PICTURE_BYTES_MAX = 150_000
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
@@ -172,6 +173,13 @@ def test_the_readme_is_short() -> None:
     text = (ROOT / "README.md").read_bytes()
     assert len(text) <= 6_000
     assert len(text.split()) <= 900
+
+
+def test_pictures_are_small_and_shown() -> None:
+    shown = "".join(page.read_text() for page in list_pages())
+    for picture in sorted((ROOT / "docs" / "images").iterdir()):
+        assert picture.stat().st_size <= PICTURE_BYTES_MAX, picture.name
+        assert f"images/{picture.name})" in shown, f"no page shows {picture.name}; scripts/screenshots takes it"
 
 
 def test_commands_of_measured_figures_exist() -> None:

@@ -20,6 +20,7 @@ from scripts.live.story import Story
 
 POLL_SECONDS = 1.0
 API_TIMEOUT_SECONDS = 5.0
+ACT_TIMEOUT_SECONDS = 20.0  # A busy host answers a preview late, and a call that is given up is in the inventory.
 DEMO_SENSITIVITY = "paranoid"  # The default sends two alerts a day below high severity, fewer than the demo has.
 # What a newcomer asks next: each works in this installation, with its address behind it.
 NEXT_COMMANDS = ("get endpoints --sort risk", "get findings --severity critical", "get alerts --state open")
@@ -125,7 +126,7 @@ class Session:
         ports = self._stage.ports
         names = ", ".join(f"{name} :{port}" for name, port in ports.items())
         self.screen.tell("demo", f"demo services on loopback: {names}", ports=ports)
-        client = httpx.Client(base_url=address.url, timeout=API_TIMEOUT_SECONDS)
+        client = httpx.Client(base_url=address.url, timeout=ACT_TIMEOUT_SECONDS)
         acts = ACTS if self.options.has_scraper else ()
         self._story = Story(self._stage, client, self.screen.tell, acts, list(self._stage.skipped))
 

@@ -17,8 +17,10 @@ from playwright.sync_api import Page, sync_playwright
 from common.main import run_app
 from scripts.live.program import Program, ProgramError
 from scripts.pictures.png import encode_png
+from scripts.pictures.terminal import draw_terminal
 
 PROGRAM: Final = "scripts/screenshots"
+TERMINAL: Final = "terminal"
 DIRECTORY: Final = Path("docs/images")
 LOG: Final = Path(".run/logs/screenshots.log")
 BYTES_MAX: Final = 150_000
@@ -92,9 +94,16 @@ def take_pictures(address: str, names: Sequence[str]) -> None:
             page.wait_for_timeout(1_500)
             data = compress(blank, page.screenshot())
             page.close()
-            (DIRECTORY / f"{picture.name}.png").write_bytes(data)
-            print(f"{picture.name}: {len(data):,} bytes{' (too many)' if len(data) > BYTES_MAX else ''}", flush=True)
+            keep(f"{picture.name}.png", data)
         browser.close()
+        if not names or TERMINAL in names:
+            keep(f"{TERMINAL}.svg", draw_terminal(client).encode())
+
+
+def keep(name: str, data: bytes) -> None:
+    """Writes a picture and says how large it is."""
+    (DIRECTORY / name).write_bytes(data)
+    print(f"{name}: {len(data):,} bytes{' (too many)' if len(data) > BYTES_MAX else ''}", flush=True)
 
 
 def compress(blank: Page, screenshot: bytes) -> bytes:
@@ -106,7 +115,8 @@ def compress(blank: Page, screenshot: bytes) -> bytes:
 
 def run(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Which: {', '.join(one.name for one in PICTURES)}; default: all.")
+        list[str] | None,
+        typer.Argument(help=f"Which: {', '.join((*(one.name for one in PICTURES), TERMINAL))}; default: all."),
     ] = None,
     url: Annotated[str, typer.Option("--url", help="Of a demo that runs already, instead of a new one.")] = "",
 ) -> None:
