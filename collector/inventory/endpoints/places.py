@@ -1,6 +1,7 @@
 """Names where an endpoint is served: its service, namespace and host, for the titles and filters of alerts."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Final
 
 from collector.alerting.alert import NOWHERE, Place
@@ -14,11 +15,12 @@ _OF_ENDPOINT: Final = "endpoint_id = {id:String}"
 
 
 class Places:
-    """Reads each endpoint's place once. One thread at a time."""
+    """Reads each endpoint's place once. Thread-safe."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._known: BoundedDict[str, Place] = BoundedDict(_KNOWN_MAX)
+        self._lock = Lock()
 
     def find(self, endpoint_id: str, route_ids: Sequence[int] = ()) -> Place:
         """Of an endpoint by its routes, or by its id where none are named; nowhere while it is in no table, or where
@@ -26,11 +28,13 @@ class Places:
         if not endpoint_id and not route_ids:
             return NOWHERE
         key = endpoint_id or f"{route_ids[0]:016x}"
-        known = self._known.get(key)
+        with self._lock:
+            known = self._known.get(key)
         if known is None:
             known = self._read(endpoint_id, route_ids)
         if known != NOWHERE:
-            self._known.renew(key, known)
+            with self._lock:
+                self._known.renew(key, known)
         return known
 
     def _read(self, endpoint_id: str, route_ids: Sequence[int]) -> Place:

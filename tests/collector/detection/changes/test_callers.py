@@ -65,10 +65,8 @@ def test_the_first_to_call_from_inside_without_a_name_is_told(office: Office) ->
     office.learn((known, {**NAMED, **BEARER, "principal": 7, "key_id": 1}), days=STABLE_DAYS)
     office.call((known, {**NAMED, "client_address": "10.7.1.2"}))
     alert = office.the_alert(AlertKind.NEW_CONSUMER)
-    assert (
-        alert.consumer == ""
-        and alert.title == "A caller inside without a name reads GET /payroll/{id} for the first time"
-    )
+    where = "GET shop.example/payroll/{id} of orders:8080"
+    assert (alert.consumer, alert.title) == ("", f"A caller inside without a name reads {where} for the first time")
 
 
 def test_an_open_population_is_left_alone(office: Office) -> None:

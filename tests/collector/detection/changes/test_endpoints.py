@@ -67,7 +67,7 @@ def test_a_new_class_of_data_is_told(office: Office) -> None:
     office.call((known, {**CARDS, **BEARER}))
     alert = office.the_alert(AlertKind.NEW_DATA_CLASS)
     assert (alert.severity, alert.risk, alert.endpoint_id) == (Severity.MEDIUM, "API3:2023", "ep0001")
-    assert alert.title == "GET /orders/{order_id} returns financial data, which is new"
+    assert alert.title == "GET /orders/{order_id} of orders:8080 returns financial data, which is new"
     office.now += 600
     office.call((known, {**CARDS, **BEARER}))
     assert len(office.told) == 1
