@@ -52,7 +52,7 @@ SIDES: Final = {
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),
             ),
-            MANAGE: ("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys"),
+            MANAGE: ("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys", "config"),
             RUN: ("collector",),
         },
         modules=frozenset(

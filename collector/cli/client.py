@@ -7,7 +7,7 @@ import getpass
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from collector.cli.contexts import (
     TOKEN_VARIABLE,
     URL,
     URL_VARIABLE,
+    Context,
     ContextError,
     choose_context,
 )
@@ -96,6 +97,7 @@ class Api:
     output: Output = Output.TABLE
     has_headers: bool = True
     ca_file: str = ""
+    chosen: Context = field(default_factory=Context)  # Where these are from.
 
     def fetch(self, path: str, asked: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The JSON answer of one question."""
@@ -270,7 +272,7 @@ def open_api(*, output: Output = Output.TABLE, has_headers: bool = True, **asked
     """The collector that the options, the environment or the context name. Raises typer.Exit with its sentence said."""
     try:
         chosen = choose_context(**asked)
-        return Api(chosen.url, chosen.read_token(), output, has_headers, chosen.ca_file)
+        return Api(chosen.url, chosen.read_token(), output, has_headers, chosen.ca_file, chosen)
     except ContextError as error:
         raise fail(str(error)) from None
 

@@ -1,7 +1,7 @@
 """Points in time as people write them, read as unix seconds: `2h` ago, `yesterday`, `2026-11-29`, or RFC 3339.
 
-Days and words are of UTC. A relative one depends on the present, so a list keeps the text and reads it for each
-question.
+Days, words and times without a zone are of UTC. A relative one depends on the present, so a list keeps the text and
+reads it for each question.
 """
 
 import re
@@ -42,10 +42,8 @@ def _read_absolute(text: str) -> int:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"there is no such time; use {MOMENT_FORMS}") from None
-    if _DATE.match(text):
+    if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    elif time.tzinfo is None:
-        raise ValueError("it has no time zone; add Z for UTC, or an offset as +01:00")
     if not YEAR_MIN < time.year < YEAR_MAX:
         raise ValueError(f"use a year after {YEAR_MIN} and before {YEAR_MAX}")
     return int(time.timestamp())

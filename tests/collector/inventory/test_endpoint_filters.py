@@ -179,7 +179,6 @@ def test_one_query_finds_open_personal_data_in_the_api_on_the_command_line_and_o
         ({"risk_min": "101"}, "use 100 or less"),
         ({"status": "6xx"}, "use one of 2xx"),
         ({"first_seen_since": "2 hours"}, "a span before now (30m, 2h, 7d, 2w)"),
-        ({"start": "2026-11-29T14:00:00"}, "it has no time zone"),
         ({"start": "2026-13-29"}, "there is no such time"),
         ({"start": "1h", "end": "2h"}, "`start` is not before `end`"),
     ],
