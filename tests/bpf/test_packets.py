@@ -202,6 +202,14 @@ def test_answers_to_what_an_ambiguous_request_hides_are_counted(play: Play, size
     assert found.lost == 8
 
 
+@pytest.mark.parametrize("size", [1, 200])
+def test_an_answer_of_ninety_chunks_in_one_packet_is_followed_to_its_end(play: Play, size: int) -> None:
+    answer = chunked(200, *[b"c" * size] * 90)
+    found = play([(CLIENT, 0, GET), (SERVER, 0, answer), (CLIENT, 0, GET), (SERVER, 0, OK), *ENDS])
+    assert [one.figures.response_bytes for one in found.exchanges] == [len(answer), len(OK)]
+    assert found.counters[Counter.RESYNC] == 0 and found.tail_calls <= TAIL_CALLS_MAX
+
+
 def test_an_answer_that_nobody_asked_for_is_not_lost(play: Play) -> None:
     found = play([(CLIENT, 0, GET), (SERVER, 0, OK), (SERVER, 0, response(408)), *ENDS])
     assert (found.rows, found.lost) == ([("GET /after", 200)], 0)

@@ -120,7 +120,12 @@ class RealNode:
 
     def _make_cgroups(self) -> list[str]:
         """Names of the hierarchies as directories; each has a cgroup of this node."""
-        names = [path.name for path in _CGROUPS.iterdir() if (path / "cgroup.procs").exists()]
+        controllers = {line.split()[0] for line in Path("/proc/cgroups").read_text().splitlines()[1:]}
+        names = [
+            path.name
+            for path in _CGROUPS.iterdir()
+            if (path / "cgroup.procs").exists() and {*path.name.split(",")} <= {*controllers, "systemd", "unified"}
+        ]
         for name in names:
             own = _CGROUPS / name / self._cgroup
             own.mkdir()

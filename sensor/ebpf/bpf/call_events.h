@@ -161,43 +161,44 @@ enum draft_scope {
 
 /* 1: the event is in the ring. */
 static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, struct flow *f, const struct call *s, u64 now, const u32 scope) {
-  struct http_event e = {};
-  e.kind = V(f->draft_kind);
-  e.flags = V(f->draft_flags);
-  e.time_ns = now;
-  e.connection = c->id;
-  e.cgroup_id = c->cgroup_id;
-  e.peer_cgroup_id = c->peer_cgroup_id;
-  e.local_port = c->local_port;
-  e.remote_port = c->remote_port;
-  e.role = f->draft_role = find_role(skb, c, f);
-  e.call = V(f->draft_call);
+  struct http_event *e = &f->event;
+  __builtin_memset(e, 0, sizeof(*e));
+  e->kind = V(f->draft_kind);
+  e->flags = V(f->draft_flags);
+  e->time_ns = now;
+  e->connection = c->id;
+  e->cgroup_id = c->cgroup_id;
+  e->peer_cgroup_id = c->peer_cgroup_id;
+  e->local_port = c->local_port;
+  e->remote_port = c->remote_port;
+  e->role = f->draft_role = find_role(skb, c, f);
+  e->call = V(f->draft_call);
   if (s) {
-    e.request_time_ns = s->request_time_ns;
-    e.response_time_ns = s->response_time_ns;
-    e.end_time_ns = s->end_time_ns;
-    e.request_bytes = s->request_bytes;
-    e.response_bytes = s->response_bytes;
-    e.status = s->status;
-    e.flags |= (V(s->flags) & CALL_LOSSY) * (F_LOSSY / CALL_LOSSY);
-    e.marks = MOVE_BIT(V(s->flags), CALL_AMBIGUOUS, M_AMBIGUOUS);
+    e->request_time_ns = s->request_time_ns;
+    e->response_time_ns = s->response_time_ns;
+    e->end_time_ns = s->end_time_ns;
+    e->request_bytes = s->request_bytes;
+    e->response_bytes = s->response_bytes;
+    e->status = s->status;
+    e->flags |= (V(s->flags) & CALL_LOSSY) * (F_LOSSY / CALL_LOSSY);
+    e->marks = MOVE_BIT(V(s->flags), CALL_AMBIGUOUS, M_AMBIGUOUS);
   }
-  e.position = V(f->copied);
+  e->position = V(f->copied);
   u32 size = V(f->draft_size), from = V(f->draft_from);
   f->copied += size;
   if (V(f->draft_flags) & F_TRUNCATED)
     f->copied = REQUEST_COPY; /* What follows would leave a hole. */
   if (scope == DRAFTS_ALL && V(f->draft_kind) == E_REQUEST_HEAD) {
     if (is_egress(skb))
-      e.family = read_addresses(skb, e.local_address, e.remote_address);
+      e->family = read_addresses(skb, e->local_address, e->remote_address);
     else
-      e.family = read_addresses(skb, e.remote_address, e.local_address);
-    e.profile = f->profile;
-    e.host = f->host;
-    e.credential = f->credential;
-    e.flags |= f->is_suspicious * F_SUSPICIOUS;
+      e->family = read_addresses(skb, e->remote_address, e->local_address);
+    e->profile = f->profile;
+    e->host = f->host;
+    e->credential = f->credential;
+    e->flags |= f->is_suspicious * F_SUSPICIOUS;
   }
-  int is_put = put(skb, &e, from, size, scope == DRAFTS_ENDS ? 0 : scope == DRAFTS_ANSWERS ? RESPONSE_COPY : HEAD_PIECE);
+  int is_put = put(skb, e, from, size, scope == DRAFTS_ENDS ? 0 : scope == DRAFTS_ANSWERS ? RESPONSE_COPY : HEAD_PIECE);
   if (!is_put)
     count(C_EVENTS_LOST);
   return is_put;

@@ -134,7 +134,10 @@ struct flow {
   u8 is_noted;       /* It was counted, and so was its class. */
   u8 body_class;
   struct before_step before;
-  u8 window[WINDOW + 8];
+  union {
+    u8 window[WINDOW + 8]; /* What the machine reads. */
+    struct http_event event; /* What is told then. In memory: on the stack the verifier would follow the ring's sizes once for each content. */
+  };
 };
 
 struct conn {

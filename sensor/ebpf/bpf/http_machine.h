@@ -120,9 +120,7 @@ static __always_inline void machine_act(const struct machine *m, struct parse *p
 static __always_inline int machine_step(const struct machine *m, struct parse *p, const u8 *bytes) {
   u32 at = V(p->at), state = V(p->state);
   if (state - 1 < S_SKIPPING_LAST) {
-    u64 is_target = state == S_TARGET;
-    asm volatile("" : "+r"(is_target)); /* No branch: the verifier would follow both. */
-    p->at = at + count_skipped(bytes, at, is_target);
+    p->at = at + count_skipped(bytes, at, is_below(state ^ S_TARGET, 1)); /* No branch: the verifier would follow both. */
   }
   at = V(p->at);
   if (at >= V(p->end))
@@ -156,8 +154,7 @@ static __always_inline void machine_glide(const struct machine *m, struct parse 
 /* Ends a window of which all was stepped through or an action stopped; gives the bytes consumed (a skip may pass the end). */
 static __always_inline u32 machine_consume(struct parse *p) {
   u32 at = V(p->at), end = V(p->end);
-  if (at > end)
-    at = end;
+  at = choose(is_below(end, at), end, at);
   p->head_bytes += at;
   p->at = 0;
   p->end = 0;

@@ -297,8 +297,7 @@ static __always_inline int refill(struct __sk_buff *skb, struct flow *f) {
   u32 offset = consume(f), n = skb->len - offset;
   if (offset >= skb->len)
     return 0;
-  if (n > WINDOW)
-    n = WINDOW;
+  n = choose(is_below(n, WINDOW), n, WINDOW);
   asm volatile("" : "+r"(n));
   n = ((n - 1) & (WINDOW - 1)) + 1;
   asm volatile("" : "+r"(n));
@@ -339,7 +338,14 @@ static __always_inline void start_chunk(struct __sk_buff *skb, struct bpf_sock *
   f->left = V(f->parse.length);
   f->parse.state = f->left ? S_CHUNK_DATA : S_LINE;
   if (!f->is_response && (V(f->parse.flags) & P_AMBIGUOUS || f->left >= LENGTH_MAX))
-    hold_request(skb, sk, c, f);
+    return hold_request(skb, sk, c, f);
+  /* What of the chunk is in this packet is taken at once: a step a chunk. Without a branch. */
+  u64 left = V(f->left), here = skb->len - V(f->offset), take = choose(is_below(left, here), left, here);
+  f->left = left - take;
+  f->offset += take;
+  f->bytes += take;
+  f->body += take;
+  f->parse.state = choose(is_set(left) & is_zero(left - take), S_CHUNK_AFTER, V(f->parse.state));
 }
 
 /* What stopped the machine, if anything did. */
