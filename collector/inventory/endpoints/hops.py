@@ -1,7 +1,7 @@
 """Decides which endpoints are hops: those of a proxy in front of an application whose own endpoint is known.
 
 A call through an ingress controller, a waypoint and a sidecar is seen three times: at both proxies and at the
-application. It is one call. So the proxies' endpoints are left out of lists and totals, and of findings. A proxy's
+application. It is one call. So lists, totals and findings exclude the proxies' endpoints. A proxy's
 endpoint stays where no application behind it is seen: it may be all that is known of an API. Behind it is what has the
 same cluster, host, method and template, is not a proxy's, and answered 2xx on the days of the span. Hosts that name
 nothing (empty, and `other` past the host cap) never match. A proxy that rewrites host or path is listed beside its
