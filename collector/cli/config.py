@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,7 +96,7 @@ def set_context(
         raise fail(f"The URL is {url!r}; it must begin with http:// or https://.")
     if token_file and token_stdin:
         raise fail("Give --token-file or --token-stdin, one of them.")
-    given = {"url": url, "token_file": _make_absolute(token_file), "ca_file": _make_absolute(ca_file)}
+    given: dict[str, Any] = {"url": url, "token_file": _make_absolute(token_file), "ca_file": _make_absolute(ca_file)}
     changed = replace(before, **{key: value for key, value in given.items() if value})
     if token_stdin:
         changed = replace(changed, token=sys.stdin.readline().strip(), token_file="")

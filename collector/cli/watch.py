@@ -88,7 +88,11 @@ def write_alert(alert: Mapping[str, Any]) -> str:
     from common.log_lines import escape
 
     at = alert["closed_at"] if alert["state"] == "closed" else alert["updated_at"]
-    style = {"critical": {"fg": "red", "bold": True}, "high": {"fg": "red"}, "medium": {"fg": "yellow"}}
+    style: Mapping[str, dict[str, Any]] = {
+        "critical": {"fg": "red", "bold": True},
+        "high": {"fg": "red"},
+        "medium": {"fg": "yellow"},
+    }
     severity = typer.style(f"{alert['severity']:8}", **style.get(str(alert["severity"]), {}))
     return f"{str(at)[:19]}Z  {severity}  {alert['state']:8}  {escape(str(alert['title']))}  {alert['id']}"
 
