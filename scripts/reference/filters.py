@@ -11,12 +11,14 @@ from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
+from collector.inventory.services.services import ServiceQuery
 from collector.risk.finding_query import FindingGroupQuery, FindingQuery
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "filters.md"
 # By route of the API: the list, and its command.
 LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/endpoints": (EndpointQuery, "endpoints"),
+    "/services": (ServiceQuery, "services"),
     "/consumers": (ConsumerQuery, "consumers"),
     "/exposure": (ExposureQuery, "exposure"),
     "/coverage/ports": (PortQuery, "coverage"),
