@@ -63,6 +63,7 @@ class Office:
     taught: list[Alert] = field(default_factory=list)
     configured: Sensitivity = Sensitivity.NORMAL
     detection: Detection = field(init=False)
+    labels: dict[str, str] = field(default_factory=dict)
 
     def open(self) -> AlertService:
         """A desk after a start of the collector."""
@@ -76,6 +77,7 @@ class Office:
         desk = AlertService(
             table=AlertTable(self.store),
             detection=detection,
+            find_label=lambda consumer: self.labels.get(consumer, ""),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
             clock=lambda: self.now,
             notify=self.notified.append,
@@ -129,6 +131,19 @@ def test_pages_hold_each_alert_once_and_filters_hold(office: Office) -> None:
     assert seen == [f"a{n:03d}" for n in range(23, 0, -1)]
     assert list(desk.list_alerts(state=AlertState.CLOSED, kind=None, limit=5, after=None)) == []
     assert list(desk.list_alerts(state=None, kind=AlertKind.SENSOR_LAG, limit=5, after=None)) == []
+
+
+def test_an_alert_is_shown_with_the_label_of_its_consumer_and_stored_without(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, title="principal:0000000000000001 reads much")])
+    [alert] = desk.list_alerts(limit=10)
+    assert alert.consumer and alert.consumer_label == "" and alert.consumer in alert.title
+    office.labels[alert.consumer] = "backup job"
+    [named] = desk.list_alerts(limit=10)
+    assert named.consumer_label == "backup job" and f"backup job ({alert.consumer})" in named.title
+    acknowledged = desk.acknowledge(alert.id, by="ada")
+    assert acknowledged is not None and acknowledged.consumer_label == "backup job"
+    assert [row.title for row in AlertTable(office.store).list_restorable(0.0)] == [alert.title]
 
 
 def test_newest_version_of_an_alert_holds(office: Office) -> None:
