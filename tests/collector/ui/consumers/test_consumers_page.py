@@ -48,7 +48,7 @@ def test_one_consumer_shows_what_it_did_and_gets_a_label(client: TestClient) -> 
 
 
 def test_alerts_are_shown_where_the_consumer_is_and_link_to_it(client: TestClient) -> None:
-    assert 'id="evidence-a1"' in show(client, f"/consumers/{JOB}")
+    assert 'href="/alerts/a1"' in show(client, f"/consumers/{JOB}")
     assert link(JOB) in show(client, "/alerts/a1")
 
 
