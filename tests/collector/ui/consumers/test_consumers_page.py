@@ -52,7 +52,7 @@ def test_alerts_are_shown_where_the_consumer_is_and_link_to_it(client: TestClien
     assert link(JOB) in show(client, "/alerts/a1")
 
 
-def test_who_never_called_is_not_found_and_who_is_none_is_refused(client: TestClient) -> None:
+def test_who_never_called_is_not_found_and_another_word_is_refused(client: TestClient) -> None:
     assert "No call of it" in show(client, "/consumers/principal:00000000000000ff", 404)
     assert client.get("/consumers/nobody").status_code == 422
     assert client.get("/consumers/identify", follow_redirects=False).headers["location"] == "/consumers"
