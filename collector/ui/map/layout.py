@@ -1,6 +1,7 @@
 """Places of a service map's nodes and the curves between them: clients left, what they call to the right of them.
 
-The layers and the order in each are igraph's (Sugiyama's method), which nothing else here uses.
+Layers as of Sugiyama: networkx breaks the cycles and gives each node its layer. In each layer nodes stand in the order
+of the middle of their neighbours, which keeps most edges from crossing (the barycentre heuristic of the same method).
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-import igraph
+import networkx
 
 NODE_WIDTH: Final = 170  # Units of the picture: pixels.
 NODE_HEIGHT: Final = 34
@@ -16,6 +17,7 @@ LAYER_GAP: Final = 64
 NODE_GAP: Final = 18
 WAY_HEIGHT: Final = 20  # Of an edge that passes a layer.
 MARGIN: Final = 10
+SWEEPS: Final = 8  # Over all layers, to the right and back; after a few nothing moves.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,10 @@ def lay_out(edges: Sequence[tuple[str, str]]) -> Layout:
         return Layout(width=0, height=0, places={}, curves=())
     numbers = {name: number for number, name in enumerate(names)}
     others = [(numbers[one], numbers[other]) for one, other in edges if one != other]
-    graph = igraph.Graph(n=len(names), edges=others, directed=True)
-    found = graph.layout_sugiyama(hgap=1, vgap=1)
-    # With the points in each layer that an edge passes, so that it goes between the nodes there.
-    points = [point for way in found.edge_routing for point in way]
-    places, height = _stack([(round(layer), position) for position, layer in [*found.coords, *points]], len(names))
-    passed, lengths = iter(places[len(names) :]), iter([len(way) for way in found.edge_routing])
+    ways, layers = _arrange(len(names), others)
+    placed = {vertex: (layer, order) for layer, row in enumerate(layers) for order, vertex in enumerate(row)}
+    places, height = _stack([placed[vertex] for vertex in range(len(placed))], len(names))
+    passed, lengths = iter(places[len(names) :]), iter([len(way) for way in ways])
     curves = []
     for one, other in edges:
         source, target = places[numbers[one]], places[numbers[other]]
@@ -70,10 +70,52 @@ def lay_out(edges: Sequence[tuple[str, str]]) -> Layout:
     return Layout(width=width, height=height, places=dict(zip(names, places, strict=False)), curves=curves)
 
 
-def _stack(found: Sequence[tuple[int, float]], nodes: int) -> tuple[list[Place], int]:
+def _arrange(count: int, edges: Sequence[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Of `count` nodes: of each edge the points in the layers that it passes, numbered after the nodes edge by edge,
+    and the nodes and points of each layer from top to bottom."""
+    graph = networkx.DiGraph(edges)
+    graph.add_nodes_from(range(count))
+    try:
+        while True:  # An edge that leads back is drawn back, and ranks as if it led on.
+            source, target = networkx.find_cycle(graph)[-1][:2]
+            graph.remove_edge(source, target)
+            if not networkx.has_path(graph, target, source):
+                graph.add_edge(target, source)
+    except networkx.NetworkXNoCycle:
+        layers = [sorted(row) for row in networkx.topological_generations(graph)]
+    layer_of = {vertex: layer for layer, row in enumerate(layers) for vertex in row}
+    ways, beside = list[list[int]](), networkx.Graph()
+    beside.add_nodes_from(range(count))
+    for source, target in edges:
+        first, last = sorted((source, target), key=lambda vertex: layer_of[vertex])
+        way = []
+        for layer in range(layer_of[first] + 1, layer_of[last]):
+            layers[layer].append(count)
+            way.append(count)
+            count += 1
+        ways.append(way)
+        networkx.add_path(beside, [first, *way, last])
+    for sweep in range(SWEEPS):
+        ahead = range(1, len(layers)) if sweep % 2 == 0 else range(len(layers) - 2, -1, -1)
+        for layer in ahead:
+            before = {vertex: place for place, vertex in enumerate(layers[layer - 1 if sweep % 2 == 0 else layer + 1])}
+            _sort_by_neighbours(layers[layer], before, beside)
+    return ways, layers
+
+
+def _sort_by_neighbours(row: list[int], before: Mapping[int, int], beside: networkx.Graph) -> None:
+    """By the mean place of a node's neighbours in the layer `before`; a node without one stays where it is."""
+    middles = {}
+    for place, vertex in enumerate(row):
+        found = [before[one] for one in beside[vertex] if one in before]
+        middles[vertex] = sum(found) / len(found) if found else place
+    row.sort(key=lambda vertex: middles[vertex])
+
+
+def _stack(found: Sequence[tuple[int, int]], nodes: int) -> tuple[list[Place], int]:
     """Each layer from top to bottom in the order of the positions, in the middle of the height. The first `nodes` are
     nodes, the others ways of edges."""
-    layers: dict[int, list[tuple[float, int]]] = {}
+    layers: dict[int, list[tuple[int, int]]] = {}
     for vertex, (layer, position) in enumerate(found):
         layers.setdefault(layer, []).append((position, vertex))
     rooms = [NODE_HEIGHT + NODE_GAP if vertex < nodes else WAY_HEIGHT for vertex in range(len(found))]
