@@ -42,7 +42,8 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     if first in (*SERVER, *TRUST):
         return
     get = add_group(app, "get", "List what the collector knows.")
-    lists.register_lists(get, words[1] if len(words) > 1 and first == "get" else "")
+    if first in ("", "get"):  # Each list loads its filters.
+        lists.register_lists(get, words[1] if len(words) > 1 and first == "get" else "")
     findings.register_reading(get)
     schemas.register_schema(app, get)
     response.register_reading(get)
