@@ -196,8 +196,8 @@ SELECT sumMap(r.data) AS data, sum(r.request_bodies_read) AS request_bodies_read
     sum(r.response_bodies_read) AS response_bodies_read, sum(r.records_returned) AS records_returned,
     sum(r.records_measured) AS records_measured
 FROM {rows_table(span)} AS r WHERE {where}"""
-        (row,) = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
-        return read_bodies(row)
+        found = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+        return read_bodies(found[0]) if found else None
 
     def _find_objects(self, question: CallQuestion, judged: CallQuestion, window: CallSums) -> TouchedObjects | None:
         if not window.objects:

@@ -169,7 +169,7 @@ def test_the_page_shows_levels_and_rules_as_text_and_chooses(office: Office) -> 
     page = office.client.get("/detection").text
     assert "<script>x" not in page
     assert "&lt;script&gt;x" in page
-    assert page.count("in force") == 1
+    assert page.count("<td>in force</td>") == 1
     answer = office.client.post("/detection/sensitivity", data={"level": "normal"}, follow_redirects=False)
     assert answer.status_code == 303
     assert office.get("detection/sensitivity")["level"] == "normal"

@@ -78,7 +78,7 @@ def test_a_stranger_is_sent_to_the_sign_in_and_back(site: Site) -> None:
     assert 'name="next" value="/?q=orders&amp;since=7d"' in page.text
     signed = site.sign_in(destination="/?q=orders&since=7d")
     assert (signed.status_code, signed.headers["location"]) == (303, "/?q=orders&since=7d")
-    assert site.client.get("/?q=orders&since=7d").status_code == 200
+    assert site.client.get("/components?q=orders").status_code == 200
     assert site.client.get("/api/v1/endpoints").status_code == 200
 
 
@@ -106,12 +106,12 @@ def test_a_wrong_token_opens_nothing(site: Site) -> None:
 def test_a_session_ends_by_time_and_by_signing_out(site: Site) -> None:
     site.sign_in()
     site.clock.now += SESSION_SECONDS - 1
-    assert site.client.get("/").status_code == 200
+    assert site.client.get("/components").status_code == 200
     site.clock.now += 1
     assert site.client.get("/").status_code == 303
     assert "Sign out" not in site.client.get("/login").text
     site.sign_in()
-    assert "Sign out" in site.client.get("/").text
+    assert "Sign out" in site.client.get("/components").text
     assert site.client.post("/logout").headers["location"] == "/login"
     assert site.client.get("/").status_code == 303
 
@@ -216,7 +216,7 @@ def test_who_did_it_is_the_credential_whatever_a_request_says(site: Site) -> Non
     ],
 )
 def test_without_authentication_only_loopback_names_are_answered(open_door: Site, host: str, status: int) -> None:
-    assert open_door.client.get("/", headers={"host": host}).status_code == status
+    assert open_door.client.get("/components", headers={"host": host}).status_code == status
 
 
 def test_an_action_needs_the_session_and_must_exist(site: Site) -> None:
