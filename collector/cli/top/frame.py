@@ -1,7 +1,7 @@
 """Draws a `View` as the lines of one screen: a title, the gravest alerts, the table, what happened, and the keys.
 
-Pure: a state and a size in, lines out, never more than the screen has. In a narrow terminal columns give way before an
-endpoint's path does, but never the one that is sorted by.
+Pure: a state and a size in, lines out, never more than the screen has. A narrow terminal has fewer columns before an
+endpoint's path is cut, but always the one that is sorted by.
 """
 
 import textwrap
