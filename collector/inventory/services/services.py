@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from collector.core.rates import compute_rate
 from collector.inventory.endpoints.endpoint import bucket_value
@@ -201,7 +201,11 @@ SELECT * FROM (
 
     def get_service(self, name: str, span: Span) -> ServiceSummary | None:
         """A service as listed, or the busiest of a workload; None when it had no call in the span."""
-        found = self.list_services(ServiceQuery(service=name, hops=HopView.INCLUDE), span).items
+        try:
+            query = ServiceQuery(service=name, hops=HopView.INCLUDE)
+        except ValidationError:  # No service has such a name.
+            return None
+        found = self.list_services(query, span).items
         return next((one for one in found if one.service == name), found[0] if found else None)
 
 
