@@ -153,16 +153,25 @@ class ConsumerInventory:
             parameters |= one.parameters
         wheres = "".join(f" AND {one.sql}" for one in conditions if not one.columns)
         outer = " AND ".join(["true", *(one.sql for one in conditions if one.columns)])
+        # First who is on the page, by the figure that sorts alone; sketches of objects are merged of these only.
         statement = f"""
 WITH {NAMES}
 SELECT * FROM (
-    SELECT *, toFloat64({query.sort.value}) AS sort_value, count() OVER () AS total
+    SELECT consumer, toFloat64({query.sort.value}) AS sort_value, count() OVER () AS total
     FROM ({_figures(span, wheres, self._who)})
     WHERE {outer}
 )
 {page}"""
         rows = select(self._reader, statement, parameters)
-        shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["consumer"]))
+        named, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["consumer"]))
+        ids = [row["consumer"] for row in named]
+        found = select(
+            self._reader,
+            f"WITH {NAMES} {_figures(span, wheres + ' AND consumer IN {shown:Array(String)}', self._who)}",
+            {**parameters, "shown": ids},
+        )
+        by_id = {row["consumer"]: row for row in found}
+        shown = [by_id[one] for one in ids if one in by_id]  # An erasure may have come between.
         return Page(
             items=self._read_consumers(shown, span),
             next_cursor=next_cursor,
