@@ -102,7 +102,8 @@ def refusing() -> Iterator[str]:
         (["get", "endpoints", "--token", "\u00e9"], {}, ["not printable ASCII", "--token"]),
         (["get", "alerts"], {"APIDAE_URL": "nonsense"}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
         (["get", "endpoints", "-o", "xml"], {}, ["'xml'", "'table', 'wide', 'json', 'yaml', 'csv', 'name'"]),
-        (["endpoint"], {}, ["No such command 'endpoint'", "apidae --help"]),
+        (["endpoint"], {}, ["There is no command 'endpoint'", "apidae describe endpoint", "apidae --help"]),
+        (["nothing"], {}, ["No such command 'nothing'", "apidae --help"]),
         (["collector", "--config", "/nonexistent.toml"], {}, ["/nonexistent.toml", "--config"]),
     ],
 )
