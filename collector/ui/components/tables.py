@@ -1,13 +1,13 @@
-"""The controls and headings of the tables of endpoints and ports, and what needs a person. Pure.
+"""What a list answers, and the controls and headings of its table.
 
 Controls are made from the filters of a list (collector/inventory/filters.py). A heading shows which sorts it offers and
 what it asks for next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import ValidationError
@@ -19,8 +19,10 @@ from collector.inventory.endpoints.bodies import BodySide
 from collector.inventory.endpoints.filters import EndpointSort
 from collector.inventory.filters import ListQuery, Order, Page, SortedQuery, SpanParameters, list_members
 from collector.inventory.query import CursorError, QuestionError
-from collector.inventory.sensors import Sensor, SensorState
 from collector.ui.components.wording import word_protocol
+
+QueryT = TypeVar("QueryT", bound=ListQuery)
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,18 @@ def build_controls(query: ListQuery, path: str = "", asked: Mapping[str, str] | 
     return tuple(controls)
 
 
+def read_list(
+    kind: type[QueryT], asked: Mapping[str, object], read: Callable[[QueryT], Page[ItemT]]
+) -> tuple[QueryT, Page[ItemT], str]:
+    """The query of a list, its page, and why it was refused: then the page has no rows."""
+    query = kind()
+    try:
+        query = kind.model_validate(asked)
+        return query, read(query), ""
+    except (ValidationError, QuestionError) as error:
+        return query, Page(), word_refusal(error, kind)
+
+
 def build_list_values(
     query: SortedQuery, page: Page[Any], columns: Sequence[Column], path: str, asked: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -189,33 +203,3 @@ def _word_choice(choice: str) -> str:
     if place in set(BodySide):
         return f"{_word_choice(name)} in {place}s"
     return word_protocol(Protocol(choice)) if choice in set(Protocol) else choice.replace("_", " ")
-
-
-LOSS_RATIO_SHOWN = 0.01  # Above it a sensor's loss is an alert (issue: silence is an alert).
-
-
-def list_trouble(sensors: Sequence[Sensor], storage_trouble: str) -> list[str]:
-    """Sentences about storage and sensors that need a person; `storage_trouble` is one or empty."""
-    described = (describe(sensor) for sensor in sensors for describe in (describe_trouble, describe_fallback))
-    return [sentence for sentence in (storage_trouble, *described) if sentence]
-
-
-def describe_trouble(sensor: Sensor) -> str:
-    """What is wrong with one sensor, or nothing."""
-    if sensor.state is SensorState.SILENT:
-        return f"The sensor on {sensor.node} is silent: nothing from that node is seen."
-    if sensor.state is SensorState.PAUSED:
-        return f"The sensor on {sensor.node} is paused{f' ({sensor.reason})' if sensor.reason else ''}."
-    if sensor.loss_ratio > LOSS_RATIO_SHOWN:
-        return f"The sensor on {sensor.node} lost {sensor.loss_ratio:.1%} of its calls."
-    return ""
-
-
-def describe_fallback(sensor: Sensor) -> str:
-    """Why one sensor captures by system calls though packets were wanted, or nothing."""
-    if not sensor.fallback_reason or sensor.state is SensorState.SILENT:
-        return ""
-    return (
-        f"The sensor on {sensor.node} captures by system calls, at several times the cost and without what io_uring "
-        f"moves, because packets cannot be captured: {sensor.fallback_reason.rstrip('.')}."
-    )

@@ -14,17 +14,16 @@ from starlette.concurrency import run_in_threadpool
 
 from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.core.kinds import ConsumerKind
-from collector.inventory.consumers.consumer import Consumer, parse_consumer
+from collector.inventory.consumers.consumer import parse_consumer
 from collector.inventory.consumers.consumers import ConsumerQuery, ConsumerSort
 from collector.inventory.consumers.identify import ISSUERS_MAX, PASTE_CHARACTERS_MAX
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX
-from collector.inventory.filters import Page as ListPage
 from collector.inventory.filters import SpanParameters
 from collector.inventory.query import QuestionError, Since, span_since
 from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.rendering import read_form
 from collector.ui.components.series import draw_traffic
-from collector.ui.components.tables import Column, build_list_values, word_refusal
+from collector.ui.components.tables import Column, build_list_values, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
@@ -50,12 +49,11 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get(PATH)
     def show_consumers(request: Request) -> Response:
         asked = {name: value for name, value in request.query_params.items() if value}
-        query, page, complaint = ConsumerQuery(), ListPage[Consumer](), ""
-        try:
-            query = ConsumerQuery.model_validate(asked)
-            page = services.consumers.list_consumers(query, query.find_span(services.clock()))
-        except (ValidationError, QuestionError) as error:
-            complaint = word_refusal(error, ConsumerQuery)
+        query, page, complaint = read_list(
+            ConsumerQuery,
+            asked,
+            lambda query: services.consumers.list_consumers(query, query.find_span(services.clock())),
+        )
         values = {
             **build_list_values(query, page, COLUMNS, PATH, asked),
             "rows": page.items,

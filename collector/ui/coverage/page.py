@@ -5,15 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
-from collector.inventory.coverage.coverage import Port
 from collector.inventory.coverage.reader import CoverageHistory, CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
-from collector.inventory.filters import Page as ListPage
-from collector.inventory.query import QuestionError, Rollup, Since, span_since
+from collector.inventory.query import Rollup, Since, span_since
 from collector.ui.components.chart import Chart, Look, Series, Shape, draw
-from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.endpoint.sections import read_service_findings
 from collector.ui.site import Page, Site
@@ -28,12 +25,8 @@ def build_coverage_values(
 ) -> tuple[dict[str, Any], bool]:
     """The template's values, and whether the query was refused: then a sentence says why, above an empty table."""
     since = Since(asked["since"]) if asked.get("since") in set(Since) else Since.DAY
-    query, page, complaint = PortQuery(), ListPage[Port](), ""
-    try:
-        query = PortQuery.model_validate({name: value for name, value in asked.items() if name != "since"})
-        page = coverage.list_ports(query)
-    except (ValidationError, QuestionError) as error:
-        complaint = word_refusal(error, PortQuery)
+    filters = {name: value for name, value in asked.items() if name != "since"}
+    query, page, complaint = read_list(PortQuery, filters, coverage.list_ports)
     span = replace(span_since(since, now), rollup=Rollup.HOUR)
     found = coverage.read_coverage()
     values = {

@@ -3,15 +3,12 @@
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
-from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.filters import EndpointQuery
-from collector.inventory.filters import Page as ListPage
-from collector.inventory.query import QuestionError, Since
+from collector.inventory.query import Since
 from collector.inventory.sensors import SensorState
 from collector.ui.components.series import split_status
-from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, word_refusal
+from collector.ui.components.tables import ENDPOINT_COLUMNS, build_list_values, link_to, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
@@ -25,12 +22,11 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get(PATH)
     def show_endpoints(request: Request) -> Response:
         asked = {name: value for name, value in request.query_params.items() if value}
-        query, page, complaint = EndpointQuery(), ListPage[Endpoint](), ""
-        try:
-            query = EndpointQuery.model_validate(asked)
-            page = services.endpoints.list_endpoints(query, query.find_span(services.clock()))
-        except (ValidationError, QuestionError) as error:
-            complaint = word_refusal(error, EndpointQuery)
+        query, page, complaint = read_list(
+            EndpointQuery,
+            asked,
+            lambda query: services.endpoints.list_endpoints(query, query.find_span(services.clock())),
+        )
         sensors = services.sensors.list_sensors()
         values = {
             **build_list_values(query, page, ENDPOINT_COLUMNS, PATH, asked),

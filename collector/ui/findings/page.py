@@ -16,13 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.api.problem import Problem, show
 from collector.core.errors import ConflictError
-from collector.inventory.filters import Page as ListPage
-from collector.inventory.query import QuestionError
 from collector.risk.assessment import BULK_MAX, BulkDecision, RiskAssessor
-from collector.risk.finding import Finding, FindingState
+from collector.risk.finding import FindingState
 from collector.risk.finding_query import (
     FindingFilters,
-    FindingGroup,
     FindingGroupQuery,
     FindingGroupSort,
     FindingQuery,
@@ -30,7 +27,7 @@ from collector.risk.finding_query import (
 )
 from collector.risk.rules import load_rules
 from collector.ui.components.rendering import own_path, read_fields, read_form
-from collector.ui.components.tables import Column, build_list_values, link_to, word_refusal
+from collector.ui.components.tables import Column, build_list_values, link_to, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
@@ -60,12 +57,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get(PATH)
     def show_groups(request: Request) -> Response:
         asked, read = _read_asked(request.query_params)
-        query, page, complaint = FindingGroupQuery(state=FindingState.OPEN), ListPage[FindingGroup](), ""
-        try:
-            query = FindingGroupQuery.model_validate(read)
-            page = risks.table.list_groups(query)
-        except (ValidationError, QuestionError) as error:
-            complaint = word_refusal(error, FindingGroupQuery)
+        query, page, complaint = read_list(FindingGroupQuery, read, risks.table.list_groups)
         kept = {name: value for name, value in asked.items() if name not in ("sort", "order", "cursor", "rule")}
         # Rules are sorted otherwise than findings, of which views and files are.
         kept_here = {} if complaint else {name: str(read[name]) for name in read if name not in ("sort", "order")}
@@ -88,12 +80,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         asked, read = _read_asked(request.query_params)
         decided = asked.pop("decided", "")
         read.pop("decided", None)
-        query, page = FindingQuery(rule=rule, state=FindingState.OPEN, limit=ROWS), ListPage[Finding]()
-        try:
-            query = FindingQuery.model_validate({"limit": ROWS, **read, "rule": rule})
-            page = risks.table.list_findings(query)
-        except (ValidationError, QuestionError) as error:
-            complaint = complaint or word_refusal(error, FindingQuery)
+        query, page, refusal = read_list(FindingQuery, {"limit": ROWS, **read, "rule": rule}, risks.table.list_findings)
+        complaint = complaint or refusal
         values = {
             **build_list_values(query, page, FINDING_COLUMNS, path, asked),
             "rule": known,

@@ -7,14 +7,15 @@ from collector.alerting.repository import AlertSort
 from collector.core.moments import read_moment
 from collector.inventory.highlights import count_open, list_new, list_riskiest
 from collector.inventory.query import Since
-from collector.inventory.sensors import SensorState
+from collector.inventory.sensors import SensorState, find_troubles
 from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.series import draw_traffic
-from collector.ui.components.tables import link_to, list_trouble
+from collector.ui.components.tables import link_to
 from collector.ui.site import Page, Site
 
 ALERTS_SHOWN = 5
 ENDPOINTS_SHOWN = 5
+SENSORS_SHOWN = 3
 NEW_SINCE = "yesterday"
 # "Which endpoints return personal data without authentication and are reachable from outside?"
 LEAK_RULE = "personal_data_without_authentication"
@@ -31,6 +32,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         since = Since(asked) if asked in set(Since) else Since.DAY
         counts = services.alerts.count_open()
         sensors = services.sensors.list_sensors()
+        version = services.settings.version
+        troubled = [(sensor, found) for sensor in sensors if (found := find_troubles(sensor, version))]
         now = services.clock()
         values = {
             "since": since,
@@ -49,7 +52,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
             "covered": services.coverage.read_coverage().cluster,
             "lost_calls": sum(sensor.lost_calls for sensor in sensors),
-            "trouble": list_trouble(sensors, services.storage().trouble),
+            "storage_trouble": services.storage().trouble,
+            "troubled": troubled[:SENSORS_SHOWN],
+            "troubled_more": len(troubled[SENSORS_SHOWN:]),
         }
         return site.render(request, "overview/overview.html", values)
 

@@ -8,14 +8,13 @@ from pydantic import ValidationError
 
 from collector.api.problem import Problem, describe_validation
 from collector.inventory.endpoints.filters import EndpointQuery, OperationView
-from collector.inventory.filters import Page as ListPage
 from collector.inventory.filters import SpanParameters
-from collector.inventory.query import QuestionError, Since
-from collector.inventory.services.services import ServiceQuery, ServiceSort, ServiceSummary
+from collector.inventory.query import Since
+from collector.inventory.services.services import ServiceQuery, ServiceSort
 from collector.inventory.traffic.series import SeriesQuery
 from collector.ui.components.clients import link_client, name_client
 from collector.ui.components.series import draw_traffic
-from collector.ui.components.tables import Column, build_list_values, link_to, word_refusal
+from collector.ui.components.tables import Column, build_list_values, link_to, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.site import Page, Site
 
@@ -40,12 +39,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get(PATH)
     def show_services(request: Request) -> Response:
         asked = {name: value for name, value in request.query_params.items() if value}
-        query, page, complaint = ServiceQuery(), ListPage[ServiceSummary](), ""
-        try:
-            query = ServiceQuery.model_validate(asked)
-            page = services.services.list_services(query, query.find_span(services.clock()))
-        except (ValidationError, QuestionError) as error:
-            complaint = word_refusal(error, ServiceQuery)
+        query, page, complaint = read_list(
+            ServiceQuery, asked, lambda query: services.services.list_services(query, query.find_span(services.clock()))
+        )
         values = {
             **build_list_values(query, page, COLUMNS, PATH, asked),
             "here": link_to(PATH, asked, cursor=query.cursor),

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from html import escape
@@ -173,12 +172,10 @@ def test_sensors(client: TestClient) -> None:
 def test_a_sensor_that_fell_back_to_system_calls_says_so_and_why(client: TestClient) -> None:
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert (sensor["capture"], sensor["fallback_reason"]) == ("syscalls", FALLBACK_REASON)
-    overview, page = client.get("/").text, client.get("/sensors").text
-    (warning,) = re.findall(
-        r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', overview
-    )
-    assert "captures by system calls" in warning and escape(FALLBACK_REASON) in warning
-    assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in page
+    assert '<a href="/sensors/node-1">node-1</a>: It lost 1.5% of its calls' in client.get("/").text
+    own = client.get("/sensors/node-1").text
+    assert "It captures by system calls: " in own and escape(FALLBACK_REASON) in own
+    assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in client.get("/sensors").text
 
 
 def test_alerts_and_what_people_decide(client: TestClient) -> None:
