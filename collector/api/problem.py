@@ -221,7 +221,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_over_time(request: Request, error: Exception) -> Response:
         logger.warning("%s %s was given up: %s", request.method, show(request.scope["path"]), error)
         known = _known_parameters(request)
-        narrowing = [name for name in NARROWING if name in known][:NARROWING_SHOWN_MAX]
+        passed = {"start"} if "since" in known else set()  # Two ways to say the same.
+        narrowing = [name for name in NARROWING if name in known and name not in passed][:NARROWING_SHOWN_MAX]
         advice = (
             f"narrow it with {' or '.join(narrowing)}" if narrowing else "try again when the collector is less busy"
         )

@@ -42,7 +42,7 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/settings", current="Settings"),
     ConsolePage(path="/detection", current="Detection"),
     ConsolePage(path="/views", has_rows=True),
-    ConsolePage(path="/endpoints?data=response:personal&auth=none&start=2h", current="Endpoints", has_rows=True),
+    ConsolePage(path="/endpoints?data=response:personal&auth=none&start=yesterday", current="Endpoints", has_rows=True),
     ConsolePage(path="/components"),
     ConsolePage(path="/nothing", status=404),
     ConsolePage(path="/login", is_signed_in=False),

@@ -122,7 +122,9 @@ def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
     assert tomllib.loads(text).keys() == given.keys() and SECRET_TEXT not in text
     variables = read_variables(rendered, side)
     settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment=variables)
-    assert settings == SIDES[side].model_validate(reveal(given))
+    assert (
+        settings.model_dump() == SIDES[side].model_validate(reveal(given)).model_dump()
+    )  # But for where each is from.
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -103,6 +103,12 @@ class Emulator:
         return self.process.wait(DEADLINE_SECONDS)
 
 
+def _take_terminal() -> None:
+    """As a shell starts a program in the foreground: who runs the tests may ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @contextlib.contextmanager
 def open_top(url: str, columns: int, lines: int, **environment: str) -> Iterator[Emulator]:
     master, slave = pty.openpty()
@@ -115,7 +121,7 @@ def open_top(url: str, columns: int, lines: int, **environment: str) -> Iterator
         stderr=slave,
         start_new_session=True,
         env={**os.environ, "TERM": "xterm-256color", **environment},
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_take_terminal,
     )
     emulator = Emulator(process, master, pyte.Screen(columns, lines))
     try:
