@@ -74,7 +74,9 @@ def seed(store: EmbeddedStore, endpoints: int, now: int) -> None:
         "INSERT INTO endpoint_risks (endpoint_id, computed_at, score, level, exposure, service, data, explanation) "
         f"SELECT lower(hex(cityHash64(number, 1))), {now}, number % 101, 'low', "
         "['external', 'internal', 'internal', 'unknown'][number % 4 + 1], 'svc', "
-        "if(number % 10 = 0, ['response:email', 'response:ssn'], []), repeat('x', 2000) "
+        "if(number % 10 = 0, ['response:email', 'response:ssn'], []), "
+        'concat(\'{"formula":"bench","score":\', toString(number % 101), \',"level":"low","base":0,\''
+        ", '\"terms\":[],\"findings\":[\"', repeat('x', 1900), '\"]}') "
         f"FROM numbers({endpoints})"
     )
     of_hour = """SELECT number AS n, {hour} * 60 + cityHash64(number, {hour}) % 60 AS m, 0 AS k,
