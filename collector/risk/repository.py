@@ -48,7 +48,6 @@ class RiskRecord(Past):
     url_template: str
     service: str
     explanation: str
-    data: tuple[str, ...] = ()  # What its calls hold, as collector.inventory.endpoints.bodies.Bodies.places.
 
     @property
     def risk(self) -> Risk:
@@ -97,7 +96,6 @@ def make_record(endpoint: Endpoint, past: Past, risk: Risk, findings: list[Findi
         url_template=endpoint.path,
         service=name_service(endpoint.service),
         explanation=msgspec.json.encode(risk).decode(),
-        data=endpoint.bodies.places if endpoint.bodies is not None else (),
     )
 
 

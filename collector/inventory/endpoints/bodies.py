@@ -134,6 +134,18 @@ _OLD_CODES: Final = 64
 _OLD_RESPONSE_SHIFT: Final = 32
 
 
+def list_codes(name: str, side: BodySide | None) -> tuple[int, ...]:
+    """The codes of those kinds, as rows have them; without `side`, in each place."""
+    kinds = set(list_kinds(name))
+    return tuple(
+        place * PLACE_SIZE + code
+        for place, one in _SIDES.items()
+        if side in (None, one)
+        for code, (kind, _) in DATA_KINDS.items()
+        if kind in kinds
+    )
+
+
 def list_kinds(name: str) -> tuple[str, ...]:
     """The kinds of data that a person means by the name of a kind, of a class, `personal` or `any`; none where it is
     not known."""
@@ -170,11 +182,6 @@ class Bodies:
     loopback_heads: int = 0  # Of those, from the host itself.
     schemas_served: int = 0  # Calls that asked a GraphQL service for its schema and got it.
     logins: int = 0  # Calls whose bodies were read and that logged their caller in.
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """`response:ssn`: each place with each kind found there."""
-        return tuple(sorted({f"{one.side}:{one.kind}" for one in self.data}))
 
     @property
     def data_classes(self) -> tuple[DataClass, ...]:

@@ -1,10 +1,8 @@
 """The list of endpoints: its filters and their SQL, and what it is sorted by.
 
 Conditions on names are over alias `n`, those on figures over alias `m` of merged figures (list_query.py), and those on
-what the last assessment of risk found over alias `k`. Data and exposure are of the last day before it, whatever the
-span: one row an endpoint answers, where calls and facts of Kubernetes would have to be read anew.
-
-`EndpointTraits` are the filters that other lists have too: of what endpoints are, not of their figures.
+what the last assessment of risk found over alias `k`. Exposure is of the last day before it, whatever the span: one row
+an endpoint answers, where calls and facts of Kubernetes would have to be read anew.
 """
 
 import re
@@ -23,6 +21,7 @@ from collector.inventory.endpoints.bodies import (
     PERSONAL_DATA,
     BodySide,
     DataClass,
+    list_codes,
     list_kinds,
 )
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel, Tier
@@ -129,9 +128,8 @@ def _check_data(value: str) -> str:
 
 def _holds_data(value: str) -> Condition:
     place, _, name = value.rpartition(":")
-    places = [place] if place else list(BodySide)
-    wanted = [f"{one}:{kind}" for one in places for kind in list_kinds(name)]
-    return Condition(sql="hasAny(k.data, {data:Array(String)})", parameters={"data": wanted}, within=_RISKS)
+    codes = list_codes(name, BodySide(place) if place else None)
+    return Condition(sql="hasAny(m.data, {data:Array(UInt16)})", parameters={"data": list(codes)}, columns=("data",))
 
 
 def _is_exposed(level: ExposureLevel) -> Condition:
@@ -197,7 +195,7 @@ class EndpointTraits(Parameters):
     data: Annotated[Text, AfterValidator(_check_data), Filter(_holds_data, title="Data", choices=DATA_CHOICES)] = Field(
         default="",
         max_length=80,
-        description=f"Sensitive data found in calls of the last day: `{ANY_DATA}`, `{PERSONAL_DATA}` "
+        description=f"Sensitive data found in calls of the span: `{ANY_DATA}`, `{PERSONAL_DATA}` "
         f"({', '.join(one for one in DataClass if one in PERSONAL)}), a class or a kind. A place before it counts only "
         "what was found there: `response:personal` is returned.",
         examples=[PERSONAL_DATA, "response:personal", "ssn"],

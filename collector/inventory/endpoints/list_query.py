@@ -54,6 +54,7 @@ _OF_ROWS: Mapping[str, str] = {
     "protocols": f"groupBitOr({PROTOCOL_BIT})",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
+    "data": "groupUniqArrayArray(r.data.1)",
     "status": f"sumIf(r.calls, {OUTCOME} BETWEEN {{status_from:UInt16}} AND {{status_to:UInt16}})",
 }
 # Summaries of routes lack these, so rows of calls are read.
@@ -70,6 +71,7 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "protocols": "groupBitOr(r.protocols)",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
+    "data": "groupUniqArrayArray(r.data)",
 }
 
 # The same figures of one endpoint, over alias `a` of its routes and `n` of their names. The value at a quantile is a
@@ -82,6 +84,7 @@ _MERGED: Mapping[str, str] = {
     "protocols": "groupBitOr(a.protocols)",
     "last_seen": "toUnixTimestamp(max(a.last_seen))",
     "latency": "quantileExactWeightedArrayMerge(0.95)(a.latency)",
+    "data": "groupUniqArrayArray(a.data)",
     "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
     "first_seen": "min(n.first_seen)",
     "score": "max(n.score)",
@@ -98,6 +101,7 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     "protocols": "groupBitOr(bitOr(a.protocols, n.bits))",
     "last_seen": "max(if(n.parent_id = '', toUnixTimestamp(a.last_seen), n.operation_last_seen))",
     "latency": "quantileExactWeightedArrayMergeIf(0.95)(a.latency, n.parent_id = '')",
+    "data": "groupUniqArrayArray(if(n.parent_id = '', a.data, n.data))",
     "consumers": "greatest(uniqCombined64IfMergeIf(12)(a.consumers, n.parent_id = ''), max(n.consumers))",
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
 }
@@ -145,7 +149,7 @@ _DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM r
 _PLAIN = """SELECT *, endpoint_id AS described_id, '' AS operation FROM endpoint_routes FINAL"""
 _BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
         0. AS success, 0. AS client_error, 0. AS error, 0. AS evaluated, 0. AS authenticated,
-        toUInt32(0) AS authentication, toUInt32(0) AS bits, toUInt64(0) AS consumers,
+        toUInt32(0) AS authentication, CAST([], 'Array(UInt16)') AS data, toUInt32(0) AS bits, toUInt64(0) AS consumers,
         toUInt32(0) AS operation_first_seen, toUInt32(0) AS operation_last_seen
     FROM endpoint_routes AS e FINAL"""
 _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
@@ -155,7 +159,7 @@ _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_
         share * {sum_authenticated("o")} / o.calls AS authenticated,
         toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
             o.authentication.1))) AS authentication,
-        o.bits AS bits, o.consumers AS consumers, o.first_seen AS operation_first_seen,
+        o.data.1 AS data, o.bits AS bits, o.consumers AS consumers, o.first_seen AS operation_first_seen,
         o.last_seen AS operation_last_seen
     FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN (SELECT route_id FROM operation_samples)) AS e
     INNER JOIN ({OPERATIONS}) AS o ON o.route_id = e.route_id

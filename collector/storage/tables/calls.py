@@ -122,6 +122,7 @@ _SUMMARY = {
     "judged_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED})"),
     "protocols": ("groupBitOr, UInt32", f"groupBitOr({find_bit('m')})"),
     "proxied_calls": ("sum, UInt64", f"sumIf(m.calls, m.hop = {HOP_PROXY})"),
+    "data": ("groupUniqArrayArray, Array(UInt16)", "groupUniqArrayArray(m.data.1)"),  # Codes of kinds found.
     # With possible credentials alone: authenticated once they are proven (collector/inventory/credentials.py).
     "possible_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND m.authentication = {POSSIBLE_CREDENTIAL})"),
 }

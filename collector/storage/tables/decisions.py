@@ -232,7 +232,6 @@ TABLES = (
             url_template String
             service LowCardinality(String)
             explanation String CODEC(ZSTD(1))
-            data Array(LowCardinality(String))
             version UInt64 MATERIALIZED toUInt64(computed_at * 1000000)
         """,
         key="endpoint_id",

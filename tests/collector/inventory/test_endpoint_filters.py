@@ -60,6 +60,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.calls(guarded, 20, **person, **PUBLIC, **BEARER)
     seed.calls(plain, 10, **PUBLIC)
     seed.calls(plain, 2, status_code=503, **PUBLIC)
+    seed.calls(plain, 2, minutes_ago=26 * 60, **found(RESPONSE + SSN))
     seed.calls(signup, 10, **found(REQUEST + EMAIL, REQUEST + PERSON_NAME), **PUBLIC)
     seed.calls(token, 5, minutes_ago=200, **found(RESPONSE + JWT))
     seed.calls(token, 1, minutes_ago=201, status_code=429)
@@ -111,6 +112,9 @@ def ago(seconds: float) -> str:
         ({"data": "secret"}, {7}),
         ({"data": "any"}, {1, 2, 3, 4, 6, 7}),
         ({"data": "health"}, set()),
+        ({"data": "secret", "since": "1h"}, set()),  # Found, but not in this span.
+        ({"data": "secret", "start": ago(4 * 3_600), "end": ago(3 * 3_600)}, {7}),
+        ({"data": "ssn", "start": ago(27 * 3_600), "end": ago(25 * 3_600)}, {5}),  # Before the last assessment's day.
         ({"exposure": "internal"}, {3, 7}),
         ({"exposure": "unknown"}, set()),
         ({"risk_min": "0"}, {1, 2, 3, 4, 5, 6, 7}),
