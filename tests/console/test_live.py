@@ -64,6 +64,26 @@ def test_news_leaves_focus_scroll_and_what_is_open_as_they_are(chromium: Chromiu
         assert page.evaluate("() => [document.activeElement.id, scrollY]") == before
 
 
+def test_a_page_of_one_thing_follows_what_others_decide(chromium: Chromium, collector: SeededCollector) -> None:
+    with chromium.visit(f"/alerts/{collector.alert_id}") as visit:
+        page = visit.page
+        wait_for_stream(page)
+        page.locator("#live [tabindex]:not([id])").first.focus()
+        before = page.evaluate("() => document.activeElement.ariaLabel")
+        assert before
+        collector.services.alerts.acknowledge(collector.alert_id, by="ada-elsewhere")  # type: ignore[attr-defined]
+        expect(page.locator("#live").get_by_text("ada-elsewhere")).to_be_visible(timeout=NEWS_MS)
+        assert page.evaluate("() => document.activeElement.ariaLabel") == before
+        assert visit.list_complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["endpoints/{endpoint}", "consumers/{consumer}", "incidents/{incident}"])
+def test_pages_of_one_thing_are_live(chromium: Chromium, collector: SeededCollector, kind: str) -> None:
+    with chromium.visit(f"/{kind}".format_map(collector.names)) as visit:
+        wait_for_stream(visit.page)
+        assert visit.page.locator("#live[data-live] :is(table, ul.alerts)").count() > 0
+
+
 def test_a_lost_collector_is_said_and_found_again(chromium: Chromium) -> None:
     with chromium.visit("/", locale="en-GB") as visit:
         page, bar = visit.page, visit.page.get_by_role("status").and_(visit.page.locator("#connection"))

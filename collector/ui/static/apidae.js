@@ -157,16 +157,25 @@
     return [...region.querySelectorAll("details")].map((one, index) => [one.id || `number ${index}`, one]);
   }
 
+  // The same element in the old and the new content: by its id, else by where it leads and what it says.
+  function nameFocus(one) {
+    const words = one.getAttribute("aria-label") ?? one.textContent.trim();
+    return one.id || `${one.tagName} ${one.getAttribute("href") ?? ""} ${words}`;
+  }
+
   // Puts the new content in place of the old; what is open stays open, and what had the focus keeps it.
   function swap(region, fresh) {
-    const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = region.contains(document.activeElement) ? nameFocus(document.activeElement) : "";
     const isOpen = new Map(nameDetails(region).map(([name, one]) => [name, one.open]));
     const scrolled = [...region.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
     const at = scrollY;
     region.replaceWith(fresh);
     for (const [name, one] of nameDetails(fresh)) if (isOpen.has(name)) one.open = isOpen.get(name);
     fresh.querySelectorAll(".scroll").forEach((one, index) => { one.scrollLeft = scrolled[index] ?? 0; });
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    if (focused) {
+      const same = [...fresh.querySelectorAll("a[href], button, summary, [tabindex]")].find((one) => nameFocus(one) === focused);
+      same?.focus({ preventScroll: true });
+    }
     if (scrollY !== at) scrollTo({ top: at, behavior: "instant" });
     adopt(fresh);
     window.htmx?.process(fresh);
