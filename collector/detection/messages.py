@@ -2,11 +2,11 @@
 
 `Outbox` writes the parent's messages in a thread of its own, so that the parent goes on reading. Two ends of a pipe
 that both write more than it holds wait for each other for ever. The inventory's mapping can be megabytes, and so can a
-burst of signals the other way. The writer may block, the reader never does.
+burst of signals the other way. The writer may block, the reader never does. A message is made when it is written.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,7 +85,7 @@ class Erase(msgspec.Struct, frozen=True, tag=True):
 
 
 class Mapped(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: the inventory's mapping of routes to endpoints, whole."""
+    """Parent to child: which endpoints routes are of, as the inventory has it: first of all, then what changed."""
 
     endpoint_of_route: dict[int, str]
 
@@ -100,6 +100,25 @@ TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)
 TO_CHILD: Final = msgspec.msgpack.Decoder(ToChild)
 
 
+class UnsentRoutes:
+    """What changed of the mapping since one child got the last of it, for one message. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed: dict[int, str] = {}
+
+    def add(self, changed: Mapping[int, str]) -> None:
+        """Take these up."""
+        with self._lock:
+            self._changed |= changed
+
+    def encode(self) -> bytes:
+        """The message; what is in it is sent."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        return msgspec.msgpack.encode(Mapped(changed))
+
+
 _KEYED_MAX = 1_024  # Messages waiting; a person's decisions are few, the rest replace their older selves.
 
 
@@ -110,14 +129,15 @@ class Outbox:
         """`write` may block; OSError or ValueError from it (the pipe is closed) ends the thread. `on_dropped` is called
         for each message that goes for room."""
         self._write = write
-        self._waiting: BoundedDict[str, bytes] = BoundedDict(_KEYED_MAX, lambda key, message: on_dropped())
+        self._waiting: BoundedDict[str, Callable[[], bytes]]
+        self._waiting = BoundedDict(_KEYED_MAX, lambda key, message: on_dropped())
         self._changed = threading.Condition()
         self._is_ended = False
         self._thread = threading.Thread(target=self._run, name="detectors-outbox", daemon=True)
         self._thread.start()
 
-    def put(self, key: str, message: bytes) -> None:
-        """Queue a message; never blocks. When too many wait, the oldest goes."""
+    def put(self, key: str, message: Callable[[], bytes]) -> None:
+        """Queue what makes a message; never blocks. When too many wait, the oldest goes."""
         with self._changed:
             self._waiting.renew(key, message)
             self._changed.notify()
@@ -138,6 +158,6 @@ class Outbox:
                     return
                 message = self._waiting.popitem(last=False)[1]
             try:
-                self._write(message)
+                self._write(message())
             except (OSError, ValueError):
                 return

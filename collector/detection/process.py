@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -57,6 +58,7 @@ from collector.detection.messages import (
     ToChild,
     Told,
     ToParent,
+    UnsentRoutes,
 )
 from collector.detection.read_boundaries import JUMP_SECONDS, CutJournal, Group, Jump, Jumps, group_batches
 from collector.receiver.convert import convert_bytes
@@ -349,6 +351,7 @@ class DetectorProcess:
         self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
         self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
         self._mapping: dict[int, str] = {}
+        self._unsent = UnsentRoutes()
         self._requests: dict[int, _Request] = {}  # Those no checkpoint holds yet, by number.
         self._numbers = count(1)
         self._start_after = 0.0
@@ -394,7 +397,8 @@ class DetectorProcess:
         self._child.start()
         theirs.close()  # Else the child's end would stay open here and its death would go unseen.
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
-        self._send("mapped", Mapped(self._mapping))
+        self._unsent = UnsentRoutes()
+        self._send_routes(self._mapping)
         for request in list(self._requests.values()):
             self._send(f"request {request.message.number}", request.message)
 
@@ -434,10 +438,18 @@ class DetectorProcess:
         self._send(f"request {message.number}", message)
         return request
 
-    def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
-        """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
-        self._mapping = dict(endpoint_of_route)
-        self._send("mapped", Mapped(self._mapping))
+    def map_routes(self, changed: Mapping[int, str]) -> None:
+        """Give the child what changed of the inventory's mapping, of any size, without waiting; a restarted child gets
+        all of it."""
+        if not changed:
+            return
+        self._mapping |= changed
+        self._send_routes(changed)
+
+    def _send_routes(self, changed: Mapping[int, str]) -> None:
+        if self._outbox is not None:
+            self._unsent.add(changed)
+            self._outbox.put("mapped", self._unsent.encode)
 
     def stop(self) -> None:
         """Let the child write its checkpoint and end; kill it when it does not."""
@@ -501,7 +513,7 @@ class DetectorProcess:
     def _send(self, key: str, message: ToChild) -> None:
         """Queue for the child; a child that is gone is noticed by `poll`."""
         if self._outbox is not None:
-            self._outbox.put(key, msgspec.msgpack.encode(message))
+            self._outbox.put(key, partial(msgspec.msgpack.encode, message))
 
     def _bury(self) -> None:
         if self._child is not None:
@@ -577,8 +589,7 @@ def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool
             follower.erase(message)
         case Mapped():
             new = message.endpoint_of_route
-            changed = {route for route in mapping.keys() | new.keys() if mapping.get(route) != new.get(route)}
-            mapping.clear()
+            changed = {route for route, endpoint_id in new.items() if mapping.get(route) != endpoint_id}
             mapping.update(new)
             follower.engine.remap(changed)
         case Stop():

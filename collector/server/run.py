@@ -359,14 +359,11 @@ class _Life:
         )
 
     def _detect(self) -> None:
-        """The detectors' thread: takes signals, and hands over the mapping when it changed."""
+        """The detectors' thread: takes signals, and hands over what changed of the mapping."""
         detectors, catalogue = self._collector.detectors, self._collector.catalogue
-        sent = 0
         while not self._is_ending.is_set():
             try:
-                if catalogue.changes != sent:  # Before the first start, too.
-                    sent = catalogue.changes
-                    detectors.map_routes(catalogue.list_endpoints())
+                detectors.map_routes(catalogue.take_changed())  # Before the first start, too.
                 detectors.poll(_POLL_SECONDS)
             except Exception as error:
                 self._count("detector_errors", error)

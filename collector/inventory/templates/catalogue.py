@@ -235,7 +235,7 @@ class Catalogue:
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._looks: dict[Home, int] = {}  # How often routes were grouped whose calls had not come.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
-        self.changes = 1
+        self._changed = dict(self._endpoints)  # Since they were taken.
         words = {int(word): str(text) for word, text in store.query("SELECT hash, text FROM revealed_words FINAL")}
         self._mapping.learn_words(words)
         unsure = self._select_routes(
@@ -349,9 +349,7 @@ class Catalogue:
             named = [(route, names[route.route_id]) for route in routes]
             moved = [one for one in named if self._endpoints.get(one[0].route_id) != one[1].endpoint_id]
             if moved:
-                records = self._mapping.write(moved, self._endpoints)
-                self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
-                self.changes += 1
+                self._write(moved)
         return len(moved)
 
     def _select_siblings(self, homes: set[Home] | None, calls: Mapping[int, RouteTotals]) -> dict[Home, list[Route]]:
@@ -392,6 +390,12 @@ class Catalogue:
         """Endpoint ids by route id."""
         with self._lock:
             return dict(self._endpoints)
+
+    def take_changed(self) -> dict[int, str]:
+        """Those that are new or others since the last call, all at first."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        return changed
 
     def find_edited(self, endpoint_id: str) -> EditedEndpoint | None:
         """The template and routes of an endpoint, for an edit of it. Raises StoreError."""
@@ -440,9 +444,13 @@ class Catalogue:
             words = self._mapping.words
             learned = {route.route_id: name_endpoint(route, words) for route in routes}
             names = self._edits.apply(routes, learned, words)
-            records = self._mapping.write([(route, names[route.route_id]) for route in routes], self._endpoints)
-            self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
-            self.changes += 1
+            self._write([(route, names[route.route_id]) for route in routes])
+
+    def _write(self, named: Sequence[tuple[Route, EndpointName]]) -> None:
+        """Keep what routes are named, with the lock held."""
+        for record in self._mapping.write(named, self._endpoints):
+            if self._endpoints.get(record.route_id) != record.endpoint_id:
+                self._endpoints[record.route_id] = self._changed[record.route_id] = record.endpoint_id
 
     def _select_routes(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
         return [self._hosts.rename(route) for route in self._select_raw(condition, parameters)]

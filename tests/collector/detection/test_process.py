@@ -252,8 +252,12 @@ def test_real_child_judges_nothing_before_it_has_the_mapping(tmp_path: Path) -> 
     fill(tmp_path, range(2))
     state = tmp_path / "detectors.state"
     process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=[].extend)
+    process.map_routes({1: "another"})
     process.map_routes({1: "an endpoint"})
     process.start()
+    kill_child(process)
+    wait_for(process, lambda: process.restart_count > 0)
+    process.map_routes({2: "a second"})  # What came before is sent to each child, too.
     wait_for(process, lambda: process.pid is not None)
     process.stop()
     engine = Engine()

@@ -78,6 +78,9 @@ def test_a_route_that_was_never_named_is_named(store: ClickHouseStore) -> None:
     store.insert_arrow("routes", build_routes([(make_route(1, Segment(1, "orders", 0, 0)), NOW)]))
     catalogue, _ = start_catalogue(store)
     assert list_templates(store) == {1: "/orders"} and list(catalogue.list_endpoints()) == [1]
+    assert catalogue.take_changed() == catalogue.list_endpoints() and not catalogue.take_changed()
+    catalogue.map_routes([make_route(2, Segment(1, "orders", 0, 0)), make_route(1, Segment(1, "orders", 0, 0))])
+    assert list(catalogue.take_changed()) == [2]
 
 
 def test_a_word_kept_before_a_crash_names_its_routes_once(store: ClickHouseStore) -> None:
