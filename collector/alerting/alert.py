@@ -284,6 +284,10 @@ class AlertKind(StrEnum):
     DISK_FULL = KindRow("disk_full", KindGroup.SELF, Subject.COLLECTOR).in_words(
         advice="Make room before the sensors' spools are full: then the oldest rows go."
     )
+    # Most sensors' clocks differ from the collector's by more than a day.
+    CLOCK_WRONG = KindRow("clock_wrong", KindGroup.SELF, Subject.COLLECTOR).in_words(
+        advice="Set the clocks by NTP before the sensors' spools are full: then the oldest rows go."
+    )
     # The collector's tables lack what came over a minute ago.
     STORE_BEHIND = KindRow("store_behind", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
         advice="See the collector's log and load; past 2 GiB of log sensors have to send again what they hold."

@@ -1,7 +1,7 @@
 """Alerts about Apidae itself: storage, sensors and certificates. State in, reports and recoveries out. Pure.
 
-`StorageWatch` reports a damaged log, a nearly full disk, and tables that are behind. `SilenceWatch` reports a sensor
-that is silent, loses calls or falls behind.
+`StorageWatch` reports a damaged log, a nearly full disk, a wrong clock, and tables that are behind.
+`SilenceWatch` reports a sensor that is silent, loses calls or falls behind.
 
 `ExpiryWatch` reports a certificate that ends soon and was not renewed. Sensors and collector renew after two thirds of
 a certificate's life and try again until it ends. Half of the last third is for these tries, the other half for a
@@ -192,16 +192,18 @@ class StorageStatus(StrEnum):
     BEHIND = "behind"  # The tables lack what came over a minute ago.
     FAILING = "failing"  # The tables took no rows the last time; the log keeps them.
     DISK_FULL = "disk_full"  # Batches get RETRY: sensors send them again.
+    CLOCK_WRONG = "clock_wrong"  # The same.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageState:
-    """What is known of log, disk and tables now; counts since the collector's start."""
+    """What is known of log, disk, clock and tables now; counts since the collector's start."""
 
     damaged_bytes: int = 0  # Of the log,
     lost_batches: int = 0  # the batches that were in them, at most,
     recovered_batches: int = 0  # and those behind them that were read.
     shortage: str = ""  # Why the disk's reserve lets no rows in; empty where it does.
+    clock_fault: str = ""  # Why the collector's clock is taken for wrong; empty where it is not.
     is_failing: bool = False  # The tables took no rows the last time.
     lag_seconds: float = 0.0  # Age of the oldest batch that is not in the tables.
 
@@ -215,6 +217,8 @@ class StorageState:
         """The gravest that is so."""
         if self.shortage:
             return StorageStatus.DISK_FULL
+        if self.clock_fault:
+            return StorageStatus.CLOCK_WRONG
         if self.is_failing:
             return StorageStatus.FAILING
         return StorageStatus.BEHIND if self.is_behind else StorageStatus.OK
@@ -222,8 +226,8 @@ class StorageState:
     @property
     def trouble(self) -> str:
         """What is wrong now, in a sentence; empty where nothing is."""
-        if self.shortage:
-            return self.shortage
+        if why := self.shortage or self.clock_fault:
+            return why
         if self.is_behind:
             return _explain_lag(self)
         return _FAILING if self.is_failing else ""
@@ -241,6 +245,7 @@ class StorageWatch:
         found = _sort(
             (
                 (AlertKind.DISK_FULL, "", _report_shortage(state, now) if state.shortage else None),
+                (AlertKind.CLOCK_WRONG, "", _report_clock(state, now) if state.clock_fault else None),
                 (AlertKind.STORE_BEHIND, "", _report_lag(state, now) if state.is_behind else None),
             )
         )
@@ -264,6 +269,12 @@ def _report_shortage(state: StorageState, now: float) -> Report:
     title = "The collector's disk is nearly full, so it takes no rows"
     why = f"{state.shortage} Sensors keep what they count in their spools, and send it once there is room."
     return _report(AlertKind.DISK_FULL, title, why, now)
+
+
+def _report_clock(state: StorageState, now: float) -> Report:
+    title = "The collector's clock differs from those of most sensors, so it takes no rows"
+    why = f"{state.clock_fault} Sensors keep what they count in their spools, and send it once the clocks agree."
+    return _report(AlertKind.CLOCK_WRONG, title, why, now)
 
 
 def _report_lag(state: StorageState, now: float) -> Report:

@@ -27,7 +27,7 @@ class ReadinessModel(HealthModel):
     """The same, and what becomes of what sensors send."""
 
     storage: StorageStatus = Field(
-        description="Whether what sensors send is stored: ok, behind, failing or disk_full. Alerts say why."
+        description="Whether rows of sensors are stored: ok, behind, failing, disk_full or clock_wrong. Alerts say why."
     )
 
 

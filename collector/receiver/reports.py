@@ -77,6 +77,7 @@ def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
         kernel_release=hello.kernel_release[:NAME_LIMIT_BYTES],
         policy_epoch=hello.policy_epoch,
         features=frozenset(hello.features[:FEATURE_LIMIT]),
+        time_unix_ns=hello.time_unix_ns,
     )
 
 

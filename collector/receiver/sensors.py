@@ -74,6 +74,7 @@ class Greeting:
     kernel_release: str
     policy_epoch: int
     features: frozenset[str]
+    time_unix_ns: int = 0  # By its own clock.
     name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
 
 

@@ -206,12 +206,14 @@ class CollectorService:
         assert not isinstance(admitted, Refused)
         greeting = await self._greet(call, admitted)
         stream = SensorStream(self.context, call, greeting, admitted)
+        self.context.clocks.record(stream.node, stream, greeting.time_unix_ns)
         self._make_room(stream.node)
         self._streams[stream] = None
         try:
             await stream.run()
         finally:
             self._streams.pop(stream, None)
+            self.context.clocks.forget(stream.node, stream)
 
     def _make_room(self, node: str) -> None:
         """End the oldest stream of a node that has as many as one may have."""

@@ -23,6 +23,7 @@ from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import DecodeError
 
 from collector.core.keys import InstallationKey
+from collector.receiver.clocks import SensorClocks
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
 from collector.receiver.convert import Refusal, UnknownCounts, convert_batch, count_unknown
@@ -69,7 +70,7 @@ class IngestCounts:
     batches_seen: int = total("Batches of rows that sensors sent.")
     batches_durable: int = total("Batches that were written to the log and acknowledged.")
     batches_duplicate: int = total("Batches that the log already had.")
-    batches_retry: int = total("Batches that the log did not take; their sensors send them again.")
+    batches_retry: int = total("Batches that were not taken for now; their sensors send them again.")
     batches_refused: int = total("Batches that were refused as malformed; their sensors drop them.")
     batches_of_unknown_key: int = total("Batches hashed under an installation key that this collector does not know.")
     rows_seen: int = total("Rows of the batches that were not refused.")
@@ -99,6 +100,7 @@ class IngestContext:
     admission: Admission
     authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
     clock: Callable[[], float]
+    clocks: SensorClocks
     own_traffic: Callable[[], OwnTraffic]
     reveals: RevealBook
     witnesses: WitnessBook
@@ -205,7 +207,7 @@ class SensorStream:
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
         if len(message) > MESSAGE_LIMIT_BYTES:
-            await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
+            await self._answer(_refuse(f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}."))
             return
         async with self._witness.lock:
             if len(message) >= THREAD_BYTES:
@@ -213,7 +215,7 @@ class SensorStream:
             else:
                 kind, result = self._process(message, self._context.witnesses.routes)
         if isinstance(result, stream_pb2.Ack):
-            await self._refuse(result.sequence, result.reason, result.boot_id)
+            await self._answer(result)
         elif isinstance(result, _PreparedBatch):
             await self._submit(result)
         else:
@@ -233,15 +235,14 @@ class SensorStream:
         try:
             request = parse_request(message)
             if request is None:
-                return kind, stream_pb2.Ack(reason="The message is not a serialised apidae.v1.ConnectRequest.")
+                return kind, _refuse("The message is not a serialised apidae.v1.ConnectRequest.")
             kind, batch = request.WhichOneof("message") or kind, request.batch
             return kind, self._prepare_batch(batch, routes) if kind == "batch" else self._prepare_report(request, kind)
         except Exception as error:
             self._count_failure(kind, error)
             if kind != "batch":
                 return kind, _do_nothing
-            reason = "The collector could not process the batch; its log says where."
-            return kind, stream_pb2.Ack(boot_id=batch.boot_id, sequence=batch.sequence, reason=reason)
+            return kind, _refuse("The collector could not process the batch; its log says where.", batch)
         finally:
             self._witness.spend(time.thread_time() - started, len(message))
 
@@ -259,6 +260,7 @@ class SensorStream:
         now = context.clock()
         match kind:
             case "health":
+                context.clocks.record(self.node, self, request.health.time_unix_ns)
                 return partial(context.sensors.record_health, self.node, convert_health(request.health))
             case "coverage":
                 return self._prepare_coverage(request.coverage, now)
@@ -309,6 +311,8 @@ class SensorStream:
 
     def _prepare_batch(self, batch: data_pb2.Batch, routes: RouteMemory) -> _PreparedBatch | stream_pb2.Ack:
         context, witness, secrets = self._context, self._witness, self._secrets
+        if fault := context.clocks.find_fault():
+            return _postpone(batch.boot_id, batch.sequence, fault)
         now = context.clock()
         witness.bind_batch(batch, self._greeting)
         rows = convert_batch(batch, now, routes.converted)
@@ -316,7 +320,7 @@ class SensorStream:
         if not reason and batch.node != self._greeting.node:
             reason = "The batch names another node than its Hello."
         if isinstance(rows, Refusal) or reason:
-            return stream_pb2.Ack(boot_id=batch.boot_id, sequence=batch.sequence, reason=reason)
+            return _refuse(reason, batch)
         batch.node = self.node
         witness.check_routes(batch, rows.routes, secrets, routes)
         payload = batch.SerializeToString()
@@ -376,15 +380,13 @@ class SensorStream:
         finally:
             self._slots.release()
 
-    async def _refuse(self, sequence: int, reason: str, boot_id: str = "") -> None:
+    async def _answer(self, ack: stream_pb2.Ack) -> None:
+        """To a message that does not reach the log."""
+        is_refused = ack.status == stream_pb2.ACK_STATUS_REFUSED
         self._context.counts.batches_seen += 1
-        self._context.counts.batches_refused += 1
-        ack = stream_pb2.Ack(
-            boot_id=boot_id or self._greeting.boot_id,
-            sequence=sequence,
-            status=stream_pb2.ACK_STATUS_REFUSED,
-            reason=reason,
-        )
+        self._context.counts.batches_refused += is_refused
+        self._context.counts.batches_retry += not is_refused
+        ack.boot_id = ack.boot_id or self._greeting.boot_id
         await self._write(stream_pb2.ConnectResponse(ack=ack))
 
     async def _push_policies(self) -> None:
@@ -441,6 +443,20 @@ class SensorStream:
             # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
             self._context.counts.acks_unsent += 1
             logger.debug("An acknowledgement was not sent: %s", error)
+
+
+def _refuse(reason: str, batch: data_pb2.Batch | None = None) -> stream_pb2.Ack:
+    """For good: the sensor drops it."""
+    boot_id, sequence = (batch.boot_id, batch.sequence) if batch is not None else ("", 0)
+    return stream_pb2.Ack(boot_id=boot_id, sequence=sequence, status=stream_pb2.ACK_STATUS_REFUSED, reason=reason)
+
+
+def _postpone(boot_id: str, sequence: int, reason: str) -> stream_pb2.Ack:
+    """For now: the sensor sends it again."""
+    status = stream_pb2.ACK_STATUS_RETRY
+    return stream_pb2.Ack(
+        boot_id=boot_id, sequence=sequence, status=status, reason=reason, retry_after_ms=RETRY_AFTER_MS
+    )
 
 
 def _do_nothing() -> None:

@@ -27,6 +27,7 @@ from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.core.rates import Interval
+from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
 from collector.receiver.policy import load_policy, put_blocks
@@ -162,6 +163,7 @@ class _Life:
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
+        self._clocks = SensorClocks(time.time)
         self._ingest = CollectorService(
             IngestContext(
                 commit=self._commit,
@@ -172,6 +174,7 @@ class _Life:
                 authorities=lambda: entrance.authorities,
                 own_traffic=self._describe_own_traffic,
                 clock=time.time,
+                clocks=self._clocks,
                 reveals=collector.reveals,
                 witnesses=collector.witnesses,
                 on_coverage=collector.reports.add_coverage,
@@ -378,6 +381,7 @@ class _Life:
             damaged_bytes=log.damaged_bytes,
             lost_batches=log.lost_batches,
             recovered_batches=log.recovered_batches,
+            clock_fault=self._clocks.find_fault(),
             shortage=collector.disk.find_shortage(),
             is_failing=self._is_writer_failing,
             lag_seconds=collector.writer.measure_lag(time.time()),

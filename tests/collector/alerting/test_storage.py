@@ -9,7 +9,7 @@ from collector.alerting.self_monitoring import StorageState, StorageStatus, Stor
 
 NOW = 1_000_000.0
 WELL = StorageState()
-HEALED = {(AlertKind.DISK_FULL, ""), (AlertKind.STORE_BEHIND, "")}
+HEALED = {(AlertKind.DISK_FULL, ""), (AlertKind.CLOCK_WRONG, ""), (AlertKind.STORE_BEHIND, "")}
 
 
 def test_damage_is_reported_once_and_again_when_there_is_more() -> None:
@@ -37,6 +37,7 @@ def test_damage_is_reported_once_and_again_when_there_is_more() -> None:
             "disk_full",
             "No room. Sensors keep",
         ),
+        (StorageState(clock_fault="No."), "clock_wrong", "clock_wrong", "No. Sensors keep"),
         (StorageState(lag_seconds=61), "store_behind", "behind", "not in the tables came 61 s ago."),
         (
             StorageState(lag_seconds=61, is_failing=True),

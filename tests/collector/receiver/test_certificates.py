@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from apidae.v1 import stream_pb2
 
+from collector.receiver.clocks import SensorClocks
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.reports import PROTOCOL_VERSION
 from collector.receiver.sensors import SensorRegistry
@@ -54,6 +55,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         admission=admission,
         authorities=lambda: b"",
         clock=lambda: NOW,
+        clocks=SensorClocks(lambda: NOW),
         reveals=SimpleNamespace(list_questions=list),
         witnesses=WitnessBook(lambda *_: None, lambda: 0.0),
         counts=IngestCounts(),

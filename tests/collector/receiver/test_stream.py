@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from apidae.v1 import stream_pb2
 from collector.receiver import service as services
 from collector.receiver import stream as streams
 from collector.receiver import witness as witnesses
+from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import CommitOutcome, Committed
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import SensorPolicy
@@ -27,10 +29,15 @@ SECRET = "hunter2"
 
 
 class Call:
-    """A sensor's side of a stream that says these messages and leaves; `is_open`: it stays instead."""
+    """A sensor's side of a stream that says these messages and leaves; `is_open`: it stays instead. Its Hello says
+    `time` in unix seconds; 0 says none."""
 
-    def __init__(self, *messages: stream_pb2.ConnectRequest, node: str = "node-a", is_open: bool = False) -> None:
-        hello = stream_pb2.Hello(protocol=PROTOCOL_VERSION, node=node, boot_id="b", version="1")
+    def __init__(
+        self, *messages: stream_pb2.ConnectRequest, node: str = "node-a", is_open: bool = False, time: int = 0
+    ) -> None:
+        hello = stream_pb2.Hello(
+            protocol=PROTOCOL_VERSION, node=node, boot_id="b", version="1", time_unix_ns=time * 10**9
+        )
         self._messages = [stream_pb2.ConnectRequest(hello=hello), *messages]
         self._is_open = is_open
         self.heard: list[stream_pb2.ConnectResponse] = []
@@ -55,9 +62,14 @@ class Call:
     async def abort(self, code: object, reason: str) -> None:
         self.end = reason
 
-    def list_refused(self) -> list[tuple[int, str]]:
+    def list_answers(self) -> list[tuple[int, int, str]]:
+        """Sequence, status and reason of each acknowledgement."""
         acks = [one.ack for one in self.heard if one.WhichOneof("message") == "ack"]
-        return [(ack.sequence, ack.reason) for ack in acks if ack.status == stream_pb2.ACK_STATUS_REFUSED]
+        return [(ack.sequence, ack.status, ack.reason) for ack in acks]
+
+    def list_refused(self) -> list[tuple[int, str]]:
+        refused = stream_pb2.ACK_STATUS_REFUSED
+        return [(sequence, reason) for sequence, status, reason in self.list_answers() if status == refused]
 
 
 class InstantCommit:
@@ -69,8 +81,8 @@ class InstantCommit:
         return future
 
 
-def make_service() -> CollectorService:
-    sensors = SensorRegistry(lambda: NOW)
+def make_service(clock: Callable[[], float] = lambda: NOW) -> CollectorService:
+    sensors = SensorRegistry(clock)
     context = IngestContext(
         commit=cast(Any, InstantCommit()),
         sensors=sensors,
@@ -83,13 +95,14 @@ def make_service() -> CollectorService:
             on_admitted=lambda _: None,
             find_revocations=Revocations,
             refusals=RefusalLog(lambda: 0.0),
-            clock=lambda: NOW,
+            clock=clock,
         ),
         authorities=lambda: b"",
-        clock=lambda: NOW,
+        clock=clock,
+        clocks=SensorClocks(clock),
         own_traffic=OwnTraffic,
         reveals=RevealBook(),
-        witnesses=WitnessBook(lambda *_: None, lambda: NOW),
+        witnesses=WitnessBook(lambda *_: None, clock),
         on_coverage=lambda *_: None,
         on_workloads=lambda *_: None,
         on_former_names=lambda _: None,
@@ -132,6 +145,20 @@ def test_a_batch_that_cannot_be_processed_is_refused_so_that_it_does_not_come_ag
     asyncio.run(service.connect(None, call))
     assert call.list_refused() == [(7, "The collector could not process the batch; its log says where.")]
     assert (service.context.counts.batches_refused, service.context.failures) == (1, {"batch": 1})
+
+
+@pytest.mark.parametrize("days", [-400, -2, 2, 30])
+def test_a_collector_with_a_wrong_clock_asks_for_batches_again_and_refuses_none(days: int) -> None:
+    service, call = make_service(lambda: NOW + days * 86_400), Call(wrap(1), wrap(2), time=NOW)
+    asyncio.run(service.connect(None, call))
+    retry = stream_pb2.ACK_STATUS_RETRY
+    assert [answer[:2] for answer in call.list_answers()] == [(1, retry), (2, retry)]
+    assert "connected sensors, so it takes no rows. Set the clock" in call.list_answers()[0][2]
+    counts = service.context.counts
+    assert (counts.batches_seen, counts.batches_retry, counts.batches_refused, counts.batches_durable) == (2, 2, 0, 0)
+    again = Call(wrap(1), time=NOW + days * 86_400)  # Once the clocks agree; the other stream has ended.
+    asyncio.run(service.connect(None, again))
+    assert not [answer for answer in again.list_answers() if answer[1] == retry]
 
 
 def test_a_large_batch_is_processed_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
