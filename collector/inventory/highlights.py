@@ -15,26 +15,23 @@ FROM endpoint_risks FINAL
 WHERE score > 0
 ORDER BY score DESC, id
 LIMIT {limit:UInt32}"""
-# Endpoints all of whose routes are new.
+# Endpoints all of whose routes are new. Names are looked up of the listed ones alone.
 _NEW: Final = """
-WITH recent AS (
-    SELECT route_id FROM routes GROUP BY route_id HAVING min(first_seen) >= toDateTime({since:UInt32}, 'UTC')
-), fresh AS (
-    SELECT n.endpoint_id AS id, any(n.method) AS method, any(n.host) AS host, any(n.url_template) AS template,
-        any(n.service) AS service, groupArray(n.route_id) AS routes
-    FROM (SELECT * FROM endpoint_routes FINAL) AS n
-    WHERE n.endpoint_id IN (SELECT endpoint_id FROM endpoint_routes FINAL WHERE route_id IN (SELECT * FROM recent))
+SELECT f.id AS id, f.route_id AS route_id, k.score AS score, k.level AS level, k.open_findings AS open_findings,
+    k.exposure AS exposure, count() OVER () AS total
+FROM (
+    SELECT n.endpoint_id AS id, any(n.route_id) AS route_id
+    FROM (SELECT route_id, endpoint_id FROM endpoint_routes FINAL) AS n
     GROUP BY n.endpoint_id
-    HAVING countIf(n.route_id NOT IN (SELECT * FROM recent)) = 0
-)
-SELECT f.id AS id, f.method AS method, f.host AS host, f.template AS template, f.service AS service,
-    k.score AS score, k.level AS level, k.open_findings AS open_findings, k.exposure AS exposure,
-    count() OVER () AS total
-FROM fresh AS f
+    HAVING NOT max(n.route_id IN (SELECT route_id FROM routes WHERE first_seen < toDateTime({since:UInt32}, 'UTC')))
+) AS f
 LEFT JOIN (SELECT endpoint_id, score, level, open_findings, exposure FROM endpoint_risks FINAL) AS k
     ON k.endpoint_id = f.id
 ORDER BY score DESC, id
 LIMIT {limit:UInt32}"""
+_NAMES: Final = """
+SELECT route_id, method, host, url_template AS template, service FROM endpoint_routes FINAL
+WHERE route_id IN {routes:Array(UInt64)}"""
 _LEAKS: Final = """
 SELECT count() AS findings FROM findings FINAL WHERE rule = {rule:String} AND state = 'open'"""
 
@@ -70,8 +67,15 @@ def list_riskiest(reader: Reader, limit: int) -> tuple[HighlightedEndpoint, ...]
 def list_new(reader: Reader, since: int, limit: int) -> NewEndpoints:
     """First called at this time or later, in unix seconds. Raises StoreError."""
     rows = select(reader, _NEW, {"since": since, "limit": limit})
+    routes = [int(row["route_id"]) for row in rows]
+    names = {int(row["route_id"]): row for row in select(reader, _NAMES, {"routes": routes})} if rows else {}
     return NewEndpoints(
-        items=tuple(read_record(HighlightedEndpoint, row) for row in rows), total=int(rows[0]["total"]) if rows else 0
+        items=tuple(
+            read_record(HighlightedEndpoint, {**row, **names[route]})
+            for row, route in zip(rows, routes, strict=True)
+            if route in names
+        ),
+        total=int(rows[0]["total"]) if rows else 0,
     )
 
 

@@ -10,10 +10,12 @@ application.
 It reads the days' summaries, by the parameters `start` and `end`.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from collector.inventory.endpoints.outbound import ROLE_SERVER, WITHIN_DAYS
+from collector.storage.records import Reader, select
 
 
 class HopView(StrEnum):
@@ -24,7 +26,7 @@ class HopView(StrEnum):
     ONLY = "only"
 
 
-# Routes that a proxy served on these days. Few installations have any, so they are looked for first.
+# Routes that a proxy served on these days.
 _PROXIED: Final = f"""SELECT d.route_id FROM routes_day AS d
             WHERE {WITHIN_DAYS} AND d.role = {ROLE_SERVER} AND d.proxied_calls > 0"""
 _NAMED_ALIKE: Final = f"""SELECT route_id, cluster, host, method, url_template FROM endpoint_routes FINAL
@@ -43,3 +45,14 @@ HOP_ROUTES: Final = f"""
         INNER JOIN ({_NAMED_ALIKE}) AS n ON n.route_id = a.route_id
         GROUP BY n.cluster, n.host, n.method, n.url_template
         HAVING max(NOT a.is_hop AND a.is_answered)"""
+
+
+def restrict_hops(reader: Reader, view: HopView, route: str, parameters: Mapping[str, Any]) -> str:
+    """` AND ..`, a condition on `route`, an expression of route ids; `parameters` are the span's. Few installations
+    have proxies, and to look for one costs a fifth of a statement that is ready for many. Raises StoreError."""
+    if view is HopView.INCLUDE:
+        return ""
+    is_excluded = view is HopView.EXCLUDE
+    if not select(reader, f"{_PROXIED} LIMIT 1", parameters):
+        return "" if is_excluded else " AND false"
+    return f" AND {route} {'NOT ' * is_excluded}IN ({HOP_ROUTES})"

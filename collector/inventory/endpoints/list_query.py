@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from collector.core.kinds import AUTHENTICATION_UNKNOWN
 from collector.inventory.endpoints.filters import COVERAGE, EndpointQuery, EndpointSort, OperationView
-from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
+from collector.inventory.endpoints.hops import restrict_hops
 from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import (
@@ -106,11 +106,6 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
 }
 
-_HOPS: Mapping[HopView, str] = {
-    HopView.INCLUDE: "",
-    HopView.EXCLUDE: f" AND a.route_id NOT IN ({HOP_ROUTES})",
-    HopView.ONLY: f" AND a.route_id IN ({HOP_ROUTES})",
-}
 _SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
 _STATES = frozenset({"latency", "consumers"})
 _SUMMED = _OF_ROWS.keys() | _STATES  # The others are of names.
@@ -166,11 +161,12 @@ _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_
     WHERE o.last_seen = 0 OR o.last_seen >= {{start:UInt32}}"""
 
 
-def rank(
-    query: EndpointQuery, span: Span, after: Cursor | None, who: ConsumerSql, *, has_operations: bool = True
+def _rank(
+    query: EndpointQuery, span: Span, after: Cursor | None, who: ConsumerSql, hops: str, *, has_operations: bool
 ) -> tuple[str, dict[str, Any]]:
     """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
-    its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read."""
+    its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read. `hops`
+    is the condition of `restrict_hops`."""
     sort = SORTS[query.sort]
     has_operations = has_operations and query.operations is not OperationView.EXCLUDE
     conditions = query.build_conditions(span.asked_at or span.end)
@@ -193,7 +189,7 @@ FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
         FROM ({sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
-        WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){_HOPS[query.hops]}
+        WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){hops}
         GROUP BY n.endpoint_id
     ) AS m
     WHERE {" AND ".join(["m.calls > 0", *(one.sql for one in conditions if one.columns)])}
@@ -345,5 +341,6 @@ class Rankings:
     def _select(
         self, query: EndpointQuery, span: Span, after: Cursor | None, *, has_operations: bool
     ) -> list[Mapping[str, Any]]:
-        statement, parameters = rank(query, span, after, self._who, has_operations=has_operations)
+        hops = restrict_hops(self._reader, query.hops, "a.route_id", span_parameters(span))
+        statement, parameters = _rank(query, span, after, self._who, hops, has_operations=has_operations)
         return list(select(self._reader, statement, parameters))

@@ -25,23 +25,19 @@ WITHIN_DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.t
 
 # Of a route that was called: its workload is then the server's address.
 _IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"
-# What a client's and a server's route have in common: host and port, or host and 0 for any port.
-_NAMES = f"""if(
-            a.role = {ROLE_SERVER},
-            [(s.host, toUInt32(0)), (s.host, toUInt32(s.port))],
-            [(s.host, toUInt32(if({_IS_LOOPBACK}, s.port, 0)))]
-        )"""
-# The routes whose client-side rows are left out, of all: those of each name that has a served route.
+# The routes whose client-side rows are excluded, of all. A client's and a server's route have host and port in common;
+# port 0 is any. Routes that clients called are few, and so are the names that servers answered.
 HIDDEN_ROUTES = f"""
-        SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT})) AS route_id
-        FROM (
-            SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
-            FROM routes_day AS d WHERE {WITHIN_DAYS} GROUP BY d.role, d.route_id
-        ) AS a
-        INNER JOIN (SELECT DISTINCT route_id, host, workload, port FROM routes) AS s ON s.route_id = a.route_id
-        WHERE s.host NOT IN ('', 'other')
-        GROUP BY arrayJoin({_NAMES})
-        HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
+        SELECT s.route_id AS route_id FROM routes AS s
+        WHERE s.route_id IN (
+                SELECT d.route_id FROM routes_day AS d WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT})
+            AND s.host NOT IN ('', 'other')
+            AND (s.host, if({_IS_LOOPBACK}, s.port, 0)) IN (
+                SELECT a.host, arrayJoin([0, a.port]) FROM routes AS a
+                WHERE a.route_id IN (
+                    SELECT d.route_id FROM routes_day AS d
+                    WHERE {WITHIN_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0)
+                GROUP BY a.host, a.port)"""
 
 # The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
 # called at the client's side, so that it may be left out.

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from collector.core.rates import compute_rate
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
-from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
+from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.list_query import sum_routes
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
@@ -126,17 +126,18 @@ _SORTS: Final[Mapping[ServiceSort, str]] = {
 }
 
 
-_HOPS: Final = {
-    HopView.INCLUDE: "",
-    HopView.EXCLUDE: f" AND a.route_id NOT IN ({HOP_ROUTES})",
-    HopView.ONLY: f" AND a.route_id IN ({HOP_ROUTES})",
-}
-_FIRST: Final = """
-SELECT n.service AS service, toUnixTimestamp(min(r.first_seen)) AS first FROM routes AS r
-INNER JOIN (SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {services:Array(String)}) AS n
-    ON n.route_id = r.route_id
+# Of the services of a page: whose they are, and when they were first called.
+_NAMED: Final = """
+SELECT n.service AS service, any(n.cluster) AS cluster, any(n.namespace) AS namespace, any(n.workload) AS workload,
+    any(n.port) AS port, toUnixTimestamp(min(r.first_seen)) AS first
+FROM (SELECT route_id, service, cluster, namespace, workload, port FROM endpoint_routes FINAL
+    WHERE service IN {services:Array(String)}) AS n
+LEFT JOIN (SELECT route_id, first_seen FROM routes WHERE route_id IN (
+    SELECT route_id FROM endpoint_routes FINAL WHERE service IN {services:Array(String)})) AS r
+    ON r.route_id = n.route_id
 GROUP BY service"""
-_SUMMED: Final = {"calls", "error", "last_seen", "latency"}
+_LATENCY: Final = "quantileExactWeightedArrayMerge(0.95)(a.latency)"
+_SUMMED: Final = {"calls", "error", "last_seen"}
 
 
 class ServiceInventory:
@@ -156,48 +157,70 @@ class ServiceInventory:
             parameters |= one.parameters
         names = [one.sql for one in conditions if not one.columns]
         outer = " AND ".join(["s.calls > 0", *(one.sql for one in conditions if one.columns)])
+        asked = {**parameters, **span_parameters(span)}
+        counted = f"(a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES}))" + restrict_hops(
+            self._reader, query.hops, "a.route_id", asked
+        )
+        # Histograms are merged of those on the page alone, unless the list is sorted by them.
+        is_by_latency = query.sort is ServiceSort.P95
+        latency = "quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency," if is_by_latency else ""
+        p95_bucket = "quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket," if is_by_latency else ""
         statement = f"""
 WITH names AS (
-    SELECT n.*, k.score AS score, k.open_findings AS findings, k.exposure AS exposure, k.is_known AS is_assessed
+    SELECT n.route_id AS route_id, n.endpoint_id AS endpoint_id, n.service AS service
     FROM (SELECT * FROM endpoint_routes FINAL) AS n
-    LEFT JOIN (SELECT endpoint_id, score, open_findings, exposure, 1 AS is_known FROM endpoint_risks FINAL) AS k
-        ON k.endpoint_id = n.endpoint_id
     WHERE {" AND ".join(names) or "true"}
 )
 SELECT * FROM (
     SELECT s.*, {_SORTS[query.sort]} AS sort_value, count() OVER () AS total
     FROM (
-        SELECT e.service AS service, any(e.cluster) AS cluster, any(e.namespace) AS namespace,
-            any(e.workload) AS workload, any(e.port) AS port, count() AS endpoints, sum(e.calls) AS calls,
-            sum(e.errors) AS errors, quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket,
-            max(e.last_seen) AS last_seen, max(e.score) AS risk,
-            max(e.is_assessed) AS assessed, sum(e.findings) AS findings, groupUniqArray(e.exposure) AS exposures
+        SELECT e.service AS service, count() AS endpoints, sum(e.calls) AS calls, sum(e.errors) AS errors, {p95_bucket}
+            max(e.last_seen) AS last_seen, max(k.score) AS risk, max(k.is_known) AS assessed,
+            sum(k.open_findings) AS findings, groupUniqArray(k.exposure) AS exposures
         FROM (
-            SELECT n.endpoint_id AS endpoint_id, any(n.service) AS service, any(n.cluster) AS cluster,
-                any(n.namespace) AS namespace, any(n.workload) AS workload, any(n.port) AS port,
-                max(n.score) AS score, max(n.findings) AS findings, max(n.is_assessed) AS is_assessed,
-                any(n.exposure) AS exposure, sum(a.calls) AS calls, sum(a.error) AS errors,
-                toUnixTimestamp(max(a.last_seen)) AS last_seen,
-                quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency
-            FROM ({sum_routes(span, _SUMMED, bool(names), self._who)}) AS a
+            SELECT n.endpoint_id AS endpoint_id, any(n.service) AS service, sum(a.calls) AS calls,
+                sum(a.error) AS errors, {latency} toUnixTimestamp(max(a.last_seen)) AS last_seen
+            FROM ({sum_routes(span, _SUMMED | ({"latency"} if is_by_latency else set()), bool(names), self._who)}) AS a
             INNER JOIN names AS n ON n.route_id = a.route_id
-            WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){_HOPS[query.hops]}
+            WHERE {counted}
             GROUP BY n.endpoint_id
         ) AS e
+        LEFT JOIN (SELECT endpoint_id, score, open_findings, toString(exposure) AS exposure, 1 AS is_known
+            FROM endpoint_risks FINAL) AS k ON k.endpoint_id = e.endpoint_id
         GROUP BY e.service
     ) AS s
     WHERE {outer}
 )
 {page}"""
-        rows = select(self._reader, statement, {**parameters, **span_parameters(span)})
+        rows = select(self._reader, statement, asked)
         shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["service"]))
-        names = [row["service"] for row in shown]
-        first = {row["service"]: int(row["first"]) for row in select(self._reader, _FIRST, {"services": names})}
+        shown_names = {"services": [row["service"] for row in shown]}
+        named = {row["service"]: row for row in select(self._reader, _NAMED, shown_names)} if shown else {}
+        buckets = {row["service"]: int(row["p95_bucket"]) for row in shown if is_by_latency}
+        if shown and not is_by_latency:
+            buckets = self._measure_latency(span, counted, {**asked, **shown_names})
         return Page(
-            items=tuple(_read(row, span, first.get(row["service"], 0)) for row in shown),
+            items=tuple(
+                _read({**named[row["service"]], **row}, span, buckets.get(row["service"], 0))
+                for row in shown
+                if row["service"] in named  # Its last route may have moved between the statements.
+            ),
             next_cursor=next_cursor,
             total=int(rows[0]["total"]) if rows else 0,
         )
+
+    def _measure_latency(self, span: Span, counted: str, asked: Mapping[str, Any]) -> dict[str, int]:
+        """The bucket of the histogram at the 95th percentile, by service."""
+        statement = f"""
+WITH names AS (
+    SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {{services:Array(String)}}
+)
+SELECT n.service AS service, {_LATENCY} AS p95_bucket
+FROM ({sum_routes(span, {"latency"}, True, self._who)}) AS a
+INNER JOIN names AS n ON n.route_id = a.route_id
+WHERE {counted}
+GROUP BY n.service"""
+        return {row["service"]: int(row["p95_bucket"]) for row in select(self._reader, statement, asked)}
 
     def get_service(self, name: str, span: Span) -> ServiceSummary | None:
         """A service as listed, or the busiest of a workload; None when it had no call in the span."""
@@ -209,10 +232,9 @@ SELECT * FROM (
         return next((one for one in found if one.service == name), found[0] if found else None)
 
 
-def _read(row: Mapping[str, Any], span: Span, first_seen: int) -> ServiceSummary:
+def _read(row: Mapping[str, Any], span: Span, bucket: int) -> ServiceSummary:
     calls, errors = int(row["calls"]), int(row["errors"])
     exposures = {ExposureLevel(name) for name in row["exposures"] if name}
-    bucket = int(row["p95_bucket"])
     return ServiceSummary(
         service=row["service"],
         cluster=row["cluster"],
@@ -221,7 +243,7 @@ def _read(row: Mapping[str, Any], span: Span, first_seen: int) -> ServiceSummary
         port=int(row["port"]),
         endpoints=int(row["endpoints"]),
         calls=calls,
-        calls_per_second=compute_rate(calls, span.count_seconds(first_seen)),
+        calls_per_second=compute_rate(calls, span.count_seconds(int(row["first"]))),
         errors=errors,
         error_ratio=errors / calls if calls else 0.0,
         p95_ms=bucket_value(bucket) * MICROSECONDS_TO_MILLISECONDS if bucket else None,

@@ -15,7 +15,7 @@ from pydantic import Field
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
-from collector.inventory.endpoints.hops import HOP_ROUTES, HopView
+from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import ERROR, IN_SPAN, rows_table, span_parameters
@@ -188,11 +188,7 @@ class MapInventory:
         if query.namespace:
             is_client = "client_kind = 'workload' AND startsWith(m.client, concat({namespace:String}, '/'))"
             conditions.append(f"(m.in_namespace OR ({is_client}))")
-        rows = {
-            HopView.INCLUDE: "",
-            HopView.EXCLUDE: f" AND r.route_id NOT IN ({HOP_ROUTES})",
-            HopView.ONLY: f" AND r.route_id IN ({HOP_ROUTES})",
-        }[query.hops]
+        rows = restrict_hops(self._reader, query.hops, "r.route_id", span_parameters(span))
         if query.service:
             held = f"r.client_address IN (SELECT address FROM ({_PEERS}) WHERE label IN {_LABELS})"
             rows += f" AND ({_IS_CALLED} OR r.client_workload IN {_LABELS} OR {held})"

@@ -17,7 +17,7 @@ from pydantic import Field
 from collector.core.kinds import is_client_error, is_error, is_success
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerName, parse_consumer
 from collector.inventory.endpoints.endpoint import bucket_value
-from collector.inventory.endpoints.hops import HOP_ROUTES
+from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
@@ -198,7 +198,8 @@ class TrafficInventory:
         step = query.step.seconds if query.step else _fit_step(span, source)
         start = span.start // step * step
         end = -(-span.end // step) * step
-        without_hops = "" if has_hops else f" AND r.route_id NOT IN ({HOP_ROUTES})"
+        hops = HopView.INCLUDE if has_hops else HopView.EXCLUDE
+        without_hops = restrict_hops(self._reader, hops, "r.route_id", {"start": start, "end": end})
         if where:
             asked = {**parameters, "start": start, "end": end, "step": step}
             found: Mapping[int, TrafficPoint] = self._read(source, where + without_hops, asked)

@@ -21,14 +21,14 @@ SPAN = span_since(Since.DAY, NOW)
 
 
 class Counting:
-    """A reader that counts statements."""
+    """A reader that counts rankings."""
 
     def __init__(self, store: EmbeddedStore) -> None:
         self._store = store
         self.count = 0
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        self.count += 1
+        self.count += "AS sort_value" in sql
         return self._store.query_columns(sql, parameters)
 
 
@@ -96,7 +96,7 @@ def test_a_ranking_that_a_first_page_overtook_is_not_kept(store: EmbeddedStore) 
     class Overtaken(Counting):
         def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
             found = super().query_columns(sql, parameters)
-            if self.count == 1:
+            if self.count == 1 and "AS sort_value" in sql:
                 book.read_page(query, SPAN, None, has_operations=False)
             return found
 
