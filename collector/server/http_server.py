@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from collector.core.connections import Connection, ConnectionTable, accept_connections
 from common.figures import Figure, list_figures, make_gauges, make_totals
 
+_TICK_SECONDS: Final = 1.0  # For the date in the heads of responses.
 _BACKLOG: Final = 4_096  # Connections that the kernel keeps until they are taken; one beyond it tries again after 1 s.
 
 
@@ -55,6 +56,8 @@ class HttpServer(uvicorn.Server):
         limits: HttpLimits | None = None,
     ) -> None:
         """`files`: certificate and key; None: in the clear. Raises OSError, ssl.SSLError."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exiting = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -79,6 +82,17 @@ class HttpServer(uvicorn.Server):
         self.unread_count = 0  # Connections closed because too much was unread.
         self._unread: dict[HttpConnection, int] = {}  # Bytes that were unread when the client fell behind.
         self._accepting: asyncio.Task[None] | None = None
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether `serve` is to end; set from any thread."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, is_wanted: bool) -> None:
+        self._should_exit = is_wanted
+        if is_wanted and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._exiting.set)
 
     @property
     def context(self) -> ssl.SSLContext | None:
@@ -110,6 +124,13 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the program's own, not uvicorn's."""
         yield
+
+    async def main_loop(self) -> None:
+        """uvicorn's, which wakes ten times a second to see whether it should exit."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exiting.wait(), _TICK_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, which takes connections without a bound; here they come through the table."""

@@ -26,6 +26,7 @@ from collector.api.services import Services
 from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
 from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
+from collector.core.memory import release_library_pages
 from collector.core.rates import Interval
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
@@ -50,25 +51,25 @@ logger = logging.getLogger(__name__)
 
 
 async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None], budgets: BudgetBook) -> None:
-    """Do the jobs that are due, each second and in their order, until cancelled. What fails is given to `on_error`, and
-    the next is done. A stop of the budgets ends the one that runs."""
-
-    def do(work: Callable[[], object]) -> None:
-        with budgets.open():
-            work()
-
+    """Do the jobs that are due, each second and in their order, until cancelled. A round runs in one thread. What fails
+    is given to `on_error`, and the next is done. A stop of the budgets ends the one that runs."""
     timed = [(job, Interval(job.seconds, is_late=job.is_late)) for job in jobs]
-    while True:
-        await asyncio.sleep(ROUND_SECONDS)
-        for job, interval in timed:
-            if interval.take():
-                for work in job.works:
-                    try:
-                        await asyncio.to_thread(do, work)
-                    except StoppedError:
-                        return
-                    except Exception as error:
-                        on_error(error)
+
+    def do_round() -> None:
+        for work in (work for job, interval in timed if interval.take() for work in job.works):
+            try:
+                with budgets.open() as budget:
+                    budget.check()
+                    work()
+            except StoppedError:
+                raise
+            except Exception as error:
+                on_error(error)
+
+    with contextlib.suppress(StoppedError):
+        while True:
+            await asyncio.sleep(ROUND_SECONDS)
+            await asyncio.to_thread(do_round)
 
 
 # Nothing else runs while the garbage collector looks at objects, some 0.4 us each. So what stays, as the names of
@@ -207,7 +208,7 @@ class _Life:
         own = Job(works=(self._watch, self._read_keys, self._entrance.look, self._apply_trust))
         await asyncio.to_thread(freeze_long_lived)
         # Again after the others, which keep what they found.
-        freeze = Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS)
+        freeze = Job(works=(freeze_long_lived, release_library_pages), seconds=FREEZE_SECONDS)
         unfreeze = Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True)
         jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze]
         count = partial(self._count, "housekeeping_errors")

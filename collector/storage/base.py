@@ -5,9 +5,10 @@ blocks and may be called from any thread. An event loop calls it through `asynci
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:  # The detectors' process has no use for it, and it takes 50 MB.
+    import pyarrow as pa
 
 
 class StoreError(Exception):
@@ -50,7 +51,7 @@ class Store(Protocol):
         """
         ...
 
-    def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
+    def insert_arrow(self, table: str, rows: "pa.Table", token: str = "") -> None:
         """Append a table whose column names are columns of `table`. A `token` seen before makes it a no-op. Raises
         StoreError.
         """

@@ -33,10 +33,19 @@ SETTINGS: Mapping[str, Any] = {
     "max_bytes_before_external_group_by": SPILL_BYTES,
     "max_bytes_before_external_sort": SPILL_BYTES,
 }
-# The engine refuses an insert, and begins no merge, that would leave less than this.
-_CONFIGURATION = """<clickhouse><storage_configuration><disks><default>
+# `keep_free_space_bytes`: the engine refuses an insert, and begins no merge, that would leave less. The others are what
+# it does while nothing happens: each of 38 tables is looked at for merges and for what has expired, and an insert has
+# its table looked at in any case. With the defaults (0.1 s, growing; 50 ms for its own memory) an idle engine takes
+# 0.8 % of a core after half a minute, with these 0.1 %.
+_IDLE_SECONDS = 10
+_CONFIGURATION = """<clickhouse>
+<storage_configuration><disks><default>
 <keep_free_space_bytes>{floor_bytes}</keep_free_space_bytes>
-</default></disks></storage_configuration></clickhouse>
+</default></disks></storage_configuration>
+<memory_worker_period_ms>1000</memory_worker_period_ms>
+<background_processing_pool_thread_sleep_seconds_if_nothing_to_do>{idle_seconds}</background_processing_pool_thread_sleep_seconds_if_nothing_to_do>
+<background_streaming_processing_pool_thread_sleep_seconds_if_nothing_to_do>{idle_seconds}</background_streaming_processing_pool_thread_sleep_seconds_if_nothing_to_do>
+</clickhouse>
 """
 
 
@@ -70,7 +79,7 @@ class EmbeddedStore(ClickHouseStore):
             return
         # In memory, for the engine's options cannot name each path, and the disk may be nearly full.
         with os.fdopen(os.memfd_create("engine.xml"), "w") as file:
-            file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes))
+            file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes, idle_seconds=_IDLE_SECONDS))
             file.flush()
             options["config-file"] = f"/proc/self/fd/{file.fileno()}"
             super().__init__(open_client)
