@@ -280,6 +280,10 @@ class AlertKind(StrEnum):
     LOG_DAMAGED = KindRow("log_damaged", KindGroup.SELF, Subject.COLLECTOR).in_words(
         advice="Look at the disk of data_dir and its file system: they changed or lost bytes that they had taken."
     )
+    # The same of its tables.
+    TABLE_DAMAGED = KindRow("table_damaged", KindGroup.SELF, Subject.COLLECTOR).in_words(
+        advice="Look at the disk of data_dir and its file system: they changed or lost bytes that they had taken."
+    )
     # The collector's disk has less than its reserve.
     DISK_FULL = KindRow("disk_full", KindGroup.SELF, Subject.COLLECTOR).in_words(
         advice="Make room before the sensors' spools are full: then the oldest rows go."

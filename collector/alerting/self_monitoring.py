@@ -1,6 +1,6 @@
 """Alerts about Apidae itself: storage, sensors and certificates. State in, reports and recoveries out. Pure.
 
-`StorageWatch` reports a damaged log, a nearly full disk, a wrong clock, and tables that are behind.
+`StorageWatch` reports a damaged log or table, a nearly full disk, a wrong clock, and tables that are behind.
 `SilenceWatch` reports a sensor that is silent, loses calls or falls behind.
 
 `ExpiryWatch` reports a certificate that ends soon and was not renewed. Sensors and collector renew after two thirds of
@@ -182,6 +182,7 @@ def _report_quota(node: str, use: DailyUse, now: float) -> Report:
 
 LAG_SECONDS_MAX: Final = 60.0
 _FAILING: Final = "The tables take no rows; the collector's log says why."
+_PARTS_NAMED: Final = 5
 _DAMAGE_CALM_SECONDS: Final = 86_400.0  # It is reported once, and a person should still find it open.
 
 
@@ -202,6 +203,8 @@ class StorageState:
     damaged_bytes: int = 0  # Of the log,
     lost_batches: int = 0  # the batches that were in them, at most,
     recovered_batches: int = 0  # and those behind them that were read.
+    lost_parts: tuple[str, ...] = ()  # Of tables: damaged, set aside, and in no other table; TABLE/PART.
+    rebuilt_parts: int = 0  # Of tables: damaged, and made again of other tables.
     shortage: str = ""  # Why the disk's reserve lets no rows in; empty where it does.
     clock_fault: str = ""  # Why the collector's clock is taken for wrong; empty where it is not.
     is_failing: bool = False  # The tables took no rows the last time.
@@ -230,18 +233,23 @@ class StorageState:
             return why
         if self.is_behind:
             return _explain_lag(self)
-        return _FAILING if self.is_failing else ""
+        if self.is_failing:
+            return _FAILING
+        if self.lost_parts:
+            return f"Damaged parts of tables are set aside, and their rows are missing: {_name(self.lost_parts)}."
+        return ""
 
 
 class StorageWatch:
-    """Remembers what of the log's damage was reported."""
+    """Remembers what of the damage to log and tables was reported."""
 
     def __init__(self) -> None:
         self._damage = 0, 0
+        self._damaged_parts: tuple[tuple[str, ...], int] = (), 0
 
     def look(self, state: StorageState, now: float) -> SelfFindings:
         """Judge the state."""
-        damage = state.damaged_bytes, state.lost_batches
+        damage, parts = (state.damaged_bytes, state.lost_batches), (state.lost_parts, state.rebuilt_parts)
         found = _sort(
             (
                 (AlertKind.DISK_FULL, "", _report_shortage(state, now) if state.shortage else None),
@@ -249,10 +257,12 @@ class StorageWatch:
                 (AlertKind.STORE_BEHIND, "", _report_lag(state, now) if state.is_behind else None),
             )
         )
-        if damage == self._damage:
-            return found
-        self._damage = damage
-        return replace(found, reports=(_report_damage(state, now), *found.reports))
+        if parts != self._damaged_parts and any(parts):
+            found = replace(found, reports=(_report_parts(state, now), *found.reports))
+        if damage != self._damage:
+            found = replace(found, reports=(_report_damage(state, now), *found.reports))
+        self._damage, self._damaged_parts = damage, parts
+        return found
 
 
 def _report_damage(state: StorageState, now: float) -> Report:
@@ -263,6 +273,23 @@ def _report_damage(state: StorageState, now: float) -> Report:
         "most."
     )
     return _report(AlertKind.LOG_DAMAGED, title, why, now, calm_seconds=_DAMAGE_CALM_SECONDS)
+
+
+def _report_parts(state: StorageState, now: float) -> Report:
+    lost, rebuilt = len(state.lost_parts), state.rebuilt_parts
+    title = f"Tables of the collector were damaged (parts lost: {lost:,}; rebuilt: {rebuilt:,})"
+    why = f"Damaged parts of tables that were rebuilt from other tables since the start: {rebuilt:,}."
+    if state.lost_parts:
+        why += (
+            f" Parts whose rows are missing, each in the folder `detached` of its table: {_name(state.lost_parts)}. "
+            "Delete them there when nobody wants them any more."
+        )
+    return _report(AlertKind.TABLE_DAMAGED, title, why, now, calm_seconds=_DAMAGE_CALM_SECONDS)
+
+
+def _name(parts: Sequence[str]) -> str:
+    more = f" and {len(parts) - _PARTS_NAMED:,} more" if len(parts) > _PARTS_NAMED else ""
+    return f"{', '.join(parts[:_PARTS_NAMED])}{more}"
 
 
 def _report_shortage(state: StorageState, now: float) -> Report:

@@ -122,10 +122,11 @@ class StoreWriter:
             return total
 
     @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again."""
+    def pause(self) -> Iterator[bool]:
+        """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again. Gives
+        whether no range is claimed, of which tables may have a part."""
         with self._lock:
-            yield
+            yield self._reader.cursor.claim_end is None
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []

@@ -75,6 +75,7 @@ from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore, open_server
+from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, lock_directory
 from collector.storage.records import select_records
@@ -97,6 +98,7 @@ RETIRE_SECONDS = 3_600.0  # How often endpoints that nobody calls any more are l
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
 CAP_SECONDS = 60.0
+CHECK_SECONDS = 30.0  # Between two looks for damaged parts: 10 GB of tables in 40 minutes, then once a day.
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +144,7 @@ class Collector:
         """
         check_protobuf()
         self.settings = settings
+        self._is_embedded = settings.store_url is None
         self.version = version("apidae")
         self._directory = directory = settings.data_dir
         self.disk = keep_reserve(directory, settings.disk_reserve_bytes)
@@ -230,6 +233,10 @@ class Collector:
             ),
             Feature(figures=coverage.figures),
             _cap_disk(settings, self.store),
+            Feature(
+                jobs=(Job(works=(self.parts.check_next,), seconds=CHECK_SECONDS),) if self._is_embedded else (),
+                figures=lambda: list_figures(self.parts.counts, "store_"),
+            ),
         )
 
     def _act_on_alert(self, alert: Alert) -> bool:
@@ -274,6 +281,9 @@ class Collector:
             find_shortage=self.disk.find_shortage,
         )
         self.store = open_store(self.settings, self.disk)
+        self.parts = PartCheck(store=self.store, pause=lambda: self.writer.pause())
+        if self._is_embedded:
+            self.parts.check_small()  # Before anything reads the tables.
         self.labels = LabelBook(self.store, self._clock)
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
@@ -402,7 +412,6 @@ class Collector:
 
     def list_figures(self) -> Iterator[Figure]:
         """Of what it keeps, beside its listeners and threads. Raises StoreError."""
-        is_embedded = self.settings.store_url is None
         unlisted = "Messages of sensors beyond the most that are listed."
         yield from make_totals([("sensors_unlisted", unlisted, self.sensors.unlisted)])
         yield from make_gauges(
@@ -419,7 +428,7 @@ class Collector:
                 (
                     "store_bytes",
                     "Bytes of the tables; 0 of a store that is not embedded.",
-                    measure_bytes(self.store) if is_embedded else 0,
+                    measure_bytes(self.store) if self._is_embedded else 0,
                 ),
             )
         )

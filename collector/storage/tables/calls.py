@@ -18,6 +18,7 @@ comes first in the key, because every list first asks which hosts were called as
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from collector.core.kinds import (
     HOP_PROXY,
@@ -103,6 +104,7 @@ ROWS_HOUR_VIEW = View(
         "objects_state": "uniqCombined64ArrayState(12)(m.objects)",
     },
     clauses=f"GROUP BY time, m.route_id, {', '.join(f'm.{name}' for name in _HOUR_KEYS)}",
+    rebuilt_from="rows_minute",
 )
 
 
@@ -162,6 +164,7 @@ def _fill_summary(name: str, start: str) -> View:
             **{column: expression for column, (_, expression) in _SUMMARY.items()},
         },
         clauses="GROUP BY m.role, m.route_id, time",
+        rebuilt_from="rows_hour",
     )
 
 
@@ -359,7 +362,9 @@ VIEWS = (
     ROWS_HOUR_VIEW,
     _fill_summary("routes_hour", "toStartOfHour"),
     _fill_summary("routes_day", "toStartOfDay"),
-    _fill_operations("operation_samples", _OPERATION, time="s.time", version="s.version"),
+    replace(
+        _fill_operations("operation_samples", _OPERATION, time="s.time", version="s.version"), rebuilt_from="schemas"
+    ),
     # Older sensors do not say when. Of the states with most calls the first holds: in later ones the samples are those
     # of days on which only other operations were called.
     _fill_operations(

@@ -113,13 +113,18 @@ class View:
     source: str
     select: Mapping[str, str]  # Expressions by column.
     clauses: str  # What follows the source.
+    rebuilt_from: str = ""  # The table from which rows of the target can be had again; with all columns that are read.
+
+    def write_query(self, source: str) -> str:
+        """What goes into the target out of `source`, a table or a query with its alias."""
+        columns = ",\n    ".join(f"{expression} AS {name}" for name, expression in self.select.items())
+        return f"SELECT\n    {columns}\nFROM {source}\n{self.clauses}"
 
     def render(self, layout: Layout) -> Iterator[str]:
         """The view, and its query anew where an older one is there: changed in place, so that no insert goes past
         it."""
         table, _, alias = self.source.partition(" ")
-        columns = ",\n    ".join(f"{expression} AS {name}" for name, expression in self.select.items())
-        query = f"SELECT\n    {columns}\nFROM {table}{layout.write_table} AS {alias}\n{self.clauses}"
+        query = self.write_query(f"{table}{layout.write_table} AS {alias}")
         name, into = f"{self.target}_view{layout.on_cluster}", f"{self.target}{layout.write_table}"
         yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} TO {into} AS\n{query}"
         yield f"ALTER TABLE {name} MODIFY QUERY\n{query}"

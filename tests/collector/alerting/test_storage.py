@@ -56,6 +56,18 @@ def test_state_is_an_alert_until_it_heals(state: StorageState, kind: str, status
     assert set(watch.look(WELL, NOW + 1).healed) == HEALED
 
 
+def test_damaged_parts_are_reported_once_and_named_on_the_page_until_they_are_gone() -> None:
+    watch = StorageWatch()
+    (report,) = watch.look(StorageState(rebuilt_parts=2), NOW).reports
+    assert report.title == "Tables of the collector were damaged (parts lost: 0; rebuilt: 2)"
+    lost = StorageState(lost_parts=tuple(f"rows_minute/{part}_1_1_0" for part in range(7)), rebuilt_parts=2)
+    assert lost.trouble.endswith("rows_minute/4_1_1_0 and 2 more.") and lost.status is StorageStatus.OK
+    (report,) = watch.look(lost, NOW + 1).reports
+    assert (report.kind, report.severity) == (AlertKind.TABLE_DAMAGED, Severity.HIGH)
+    assert "in the folder `detached` of its table: rows_minute/0_1_1_0," in report.why
+    assert watch.look(lost, NOW + 2).reports == () and watch.look(WELL, NOW + 3).reports == ()
+
+
 def test_sentence_on_the_page_says_what_is_wrong_at_once() -> None:
     assert (WELL.trouble, WELL.status) == ("", StorageStatus.OK)
     assert StorageState(lag_seconds=59).trouble == ""
