@@ -78,7 +78,7 @@ _POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
 CHECKPOINT_SECONDS = (30.0, 300.0)
 CHECKPOINT_BYTES_PER_SECOND = 1_000
 UNSAVED_BYTES_MAX = 128 * 1024 * 1024  # Of the log, which holds them until then: past it one is due at once.
-COUNT_SECONDS = 30.0  # From one account for the metrics to the next.
+COUNT_SECONDS = 2.0  # From one account for the metrics to the next.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
@@ -548,7 +548,7 @@ def run_detectors(
             is_mapped = isinstance(message, Mapped)
             if not _obey(follower, mapping, message):
                 return
-        save_at = count_at = time.monotonic() + CHECKPOINT_SECONDS[0]
+        save_at, count_at = time.monotonic() + CHECKPOINT_SECONDS[0], 0.0
         again_at = 0.0  # After a disk that refused.
         while True:
             looked_at = time.monotonic()

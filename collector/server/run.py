@@ -40,6 +40,7 @@ from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
 from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import render_metrics
+from collector.server.usage import Usage
 from collector.storage.base import StoreError
 from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
 from common.figures import Figure, list_figures, total
@@ -161,6 +162,7 @@ class _Life:
         self._is_ending = threading.Event()
         self._http: HttpServer | None = None
         self._errors = ErrorCounts()
+        self._usage = Usage()
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
@@ -405,6 +407,7 @@ class _Life:
             *self._entrance.figures(),
             *((*self._http.figures(), *self._services.events.figures()) if self._http is not None else ()),
             *list_figures(self._errors),
+            *self._usage.list_figures(),
             *self._collector.list_figures(),
         )
 

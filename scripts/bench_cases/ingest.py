@@ -1,0 +1,300 @@
+"""What ingest costs a collector: simulated sensors that speak the real protocol, and processor time by stage.
+
+    scripts/bench ingest                                                 some two and a half minutes
+    scripts/bench ingest --sensors 1000 --template small --seconds 60    nodes at the pace of real ones
+    scripts/bench ingest --sensors 20 --template node --flood 3000       batches, as fast as they are acknowledged
+    scripts/bench ingest --idle 0 1 100 1000                             streams without calls
+    scripts/bench ingest --restart --sensors 1000                        until all are back after a kill
+
+The collector is started on loopback without tokens and TLS, in a directory that is removed. Templates of nodes are in
+scripts/bench_cases/ingesting/templates.py. Compare processor seconds: other work on the machine lengthens only what is
+in seconds of wall time. A JSON line for each load:
+
+- `cores`: processor seconds of all processes of the collector a second, and by stage (collector/server/usage.py).
+- `us_a_batch`, `us_a_row`: all of it, divided by the batches or the rows of that load.
+- `acknowledged_ms`: from a sensor's spool to the acknowledgement: median, 95th percentile, most.
+- `stored_rows` of `accepted_rows`: in the tables when the load ended. The last is after `stored_after_seconds`.
+- `late_seconds`: by how much this process sent late, at most. Above 0.5 s the load was not the one that was asked for.
+
+A flood is measured until all is stored. The last line compares what was acknowledged with each table.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.bench_cases.ingesting.recording import Recording
+from scripts.bench_cases.ingesting.sensors import Fleet
+from scripts.bench_cases.ingesting.templates import GROUPS, TEMPLATES, NodeGroup
+from scripts.bench_cases.ingesting.use import CALL_TABLES, Metrics, read_metrics, read_peak_mb, read_totals
+from scripts.live.host import CollectorAddress, start_collector
+from scripts.live.program import Program
+
+# Of a default run: recording more takes longer than what it changes.
+FEW_GROUPS = 5
+SETTLE_SECONDS = 10
+# For what a load left to be acknowledged, and to be stored.
+DRAIN_SECONDS = 60.0
+BACK_SECONDS = 120.0
+# The whole of a run, on top of the seconds of its loads.
+LIMIT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent, by whom, and for how long."""
+
+    name: str
+    sensors: int
+    template: str = ""  # Empty: the streams are idle.
+    seconds: int = 20
+    settle_seconds: int = SETTLE_SECONDS
+    flood_batches: int = 0  # So many, as fast as they are acknowledged, and not for a time.
+
+
+DEFAULT_LOADS = (
+    Load(name="no streams", sensors=0, seconds=10, settle_seconds=5),
+    Load(name="light", sensors=1, template="light", seconds=20),
+    Load(name="idle streams", sensors=100, seconds=10, settle_seconds=5),
+    Load(name="small", sensors=100, template="small", seconds=20),
+    Load(name="flood of node", sensors=20, template="node", flood_batches=3_000),
+    Load(name="flood of busy", sensors=20, template="busy", flood_batches=1_000),
+)
+
+
+class Bench:
+    """One collector, and the sensors that send to it."""
+
+    def __init__(self, directory: Path, *, groups: int) -> None:
+        self._directory = directory
+        self._groups = groups
+        self._recordings: dict[str, list[Recording]] = {}
+        self.collector, self.address = self._start()
+        self.fleet = Fleet(self.address.grpc, directory / "sensors")
+
+    def _start(self, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
+        return start_collector(self._directory / "data", self._directory, grpc_listen=grpc_listen)
+
+    def restart(self) -> None:
+        """Kill the collector and start it again at the same address."""
+        self.collector.kill()
+        self.collector, self.address = self._start(self.address.grpc)
+
+    def record(self, template: str) -> list[Recording]:
+        """What nodes of a template send; made once."""
+        if template not in self._recordings:
+            groups = [NodeGroup(TEMPLATES[template], number) for number in range(self._groups)]
+            self._recordings[template] = [Recording(group) for group in groups]
+        return self._recordings[template]
+
+    async def read_metrics(self) -> Metrics:
+        """Of the collector; beside the loop of the sensors."""
+        return await asyncio.to_thread(read_metrics, self.address.url)
+
+    async def measure(self, load: Load) -> dict[str, Any]:
+        """The figures of one load."""
+        fleet, recordings = self.fleet, self.record(load.template or "small")
+        await fleet.connect(load.sensors, recordings)
+        if not load.flood_batches:
+            await self._run(load, recordings, load.settle_seconds)
+        account = fleet.account
+        account.waits_seconds, account.late_seconds = [], 0.0
+        batches, rows = account.batches, account.rows
+        before, started = await self.read_metrics(), time.monotonic()
+        await self._run(load, recordings, load.seconds)
+        ended = await self.read_metrics()
+        facts: dict[str, Any] = {"load": load.name, "streams": int(ended.values["streams"])}
+        if load.template:
+            stored = ended.values["writer_rows_stored_total"] - before.values["writer_rows_stored_total"]
+            facts |= {"accepted_rows": account.rows - rows, "stored_rows": int(stored)}
+        if load.flood_batches:
+            facts["stored_after_seconds"] = await self._wait_stored()
+        after, seconds = await self.read_metrics(), time.monotonic() - started
+        batches, rows = account.batches - batches, account.rows - rows
+        used = subtract(after.stage_seconds, before.stage_seconds)
+        total = after.total_seconds - before.total_seconds
+        facts |= {
+            "seconds": round(seconds, 1),
+            "cores": round(total / seconds, 4),
+            "cores_of_stages": {stage: round(spent / seconds, 4) for stage, spent in used.items()},
+            "batches_per_second": round(batches / seconds, 1),
+            "rows_per_second": round(rows / seconds, 1),
+        }
+        if load.template:
+            held = ended.values["ingest_held_seconds_total"] - before.values["ingest_held_seconds_total"]
+            facts |= {
+                "rows_a_batch": round(rows / max(1, batches), 1),
+                "us_a_batch": round(total * 1e6 / max(1, batches), 1),
+                "us_a_row": round(total * 1e6 / max(1, rows), 2),
+                "us_a_batch_of_stages": {
+                    stage: round(spent * 1e6 / max(1, batches), 1) for stage, spent in used.items()
+                },
+                "acknowledged_ms": summarise_waits(account.waits_seconds),
+                "unacknowledged_batches": fleet.waiting_count,
+                "late_seconds": round(account.late_seconds, 3),
+                "held_seconds": round(held, 1),
+            }
+        return facts | {"memory_mb": after.memory_mb, "peak_mb": read_peak_mb(self.collector.pid)}
+
+    async def _run(self, load: Load, recordings: Sequence[Recording], seconds: int) -> None:
+        if not load.template:
+            await asyncio.sleep(seconds)
+        elif load.flood_batches:
+            await self.fleet.flood(load.sensors, recordings, load.flood_batches)
+            await self.fleet.wait_acknowledged(DRAIN_SECONDS)
+        else:
+            await self.fleet.play(load.sensors, recordings, seconds)
+
+    async def _wait_stored(self) -> float:
+        """Seconds until tables and detectors have all that was acknowledged, at most `DRAIN_SECONDS`."""
+        started = time.monotonic()
+        while (waited := time.monotonic() - started) < DRAIN_SECONDS:
+            values = (await self.read_metrics()).values
+            judged = values["detector_calls_used_total"] + values["detector_calls_dropped_total"]
+            is_stored = values["writer_batches_seen_total"] >= values["ingest_batches_durable_total"]
+            if is_stored and judged >= self.fleet.account.calls:
+                break
+            await asyncio.sleep(0.2)
+        return round(waited, 1)
+
+    async def measure_return(self, sensors: int) -> dict[str, Any]:
+        """How long after a kill of the collector its sensors are back, with what their routes look like."""
+        recordings = self.record("small")
+        await self.fleet.connect(sensors, recordings)
+        await self.fleet.wait_connected()
+        await self.fleet.play(sensors, recordings, SETTLE_SECONDS)
+        await self.fleet.wait_acknowledged(DRAIN_SECONDS)
+        killed = time.monotonic()
+        await asyncio.to_thread(self.restart)
+        ready = time.monotonic()
+        back: dict[str, float] = {}
+        for share in (0.5, 0.9, 0.99, 1.0):
+            left = BACK_SECONDS - (time.monotonic() - ready)
+            try:
+                await asyncio.wait_for(self.fleet.wait_connected(share), max(0.1, left))
+            except TimeoutError:
+                break
+            back[f"{share:.0%}"] = round(time.monotonic() - ready, 1)
+        connected = await self.read_metrics()
+        await asyncio.sleep(SETTLE_SECONDS)
+        settled = await self.read_metrics()
+        return {
+            "load": "restart",
+            "sensors": sensors,
+            "start_seconds": round(ready - killed, 1),
+            "back_seconds": back,
+            "connected": self.fleet.connected_count,
+            "cpu_seconds": round(connected.total_seconds, 1),
+            "settled_cpu_seconds": round(settled.total_seconds, 1),
+            "schemas_sent": sum(len(sensor.group.routes) for sensor in self.fleet.sensors if sensor.group is not None),
+            "schemas_dropped": int(settled.values["schemas_dropped_total"]),
+            "memory_mb": settled.memory_mb,
+            "peak_mb": read_peak_mb(self.collector.pid),
+        }
+
+    async def compare_totals(self) -> dict[str, Any]:
+        """Calls that were acknowledged, against each table and the detectors. Stops the collector."""
+        account = self.fleet.account
+        is_acknowledged = await self.fleet.wait_acknowledged(DRAIN_SECONDS)
+        await self._wait_stored()
+        metrics = (await self.read_metrics()).values
+        await asyncio.to_thread(self.collector.stop, 30.0)
+        totals = await asyncio.to_thread(read_totals, self._directory / "data")
+        return {
+            "load": "totals",
+            "is_acknowledged": is_acknowledged,
+            "acknowledged_calls": account.calls,
+            **totals,
+            "judged_calls": int(metrics["detector_calls_used_total"]),
+            "refused_batches": account.refused,
+            "duplicate_batches": int(metrics["ingest_batches_duplicate_total"]),
+            "retried_batches": int(metrics["ingest_batches_retry_total"]),
+            "is_exact": all(totals[table] == account.calls for table in CALL_TABLES),
+        }
+
+
+def subtract(after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """What was added to each, most first."""
+    added = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    return dict(sorted(added.items(), key=lambda one: -one[1]))
+
+
+def summarise_waits(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 95th percentile and most, in milliseconds."""
+    if not seconds:
+        return {}
+    ordered = sorted(seconds)
+    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    return {
+        "p50": round(statistics.median(ordered) * 1e3),
+        "p95": round(p95 * 1e3),
+        "max": round(ordered[-1] * 1e3),
+    }
+
+
+async def run(bench: Bench, options: argparse.Namespace) -> None:
+    """Print the lines of a run."""
+    async with bench.fleet:
+        if options.restart:
+            _print(await bench.measure_return(options.sensors))
+        else:
+            for load in choose_loads(options):
+                _print(await bench.measure(load))
+        _print(await bench.compare_totals())
+
+
+def choose_loads(options: argparse.Namespace) -> Sequence[Load]:
+    """The loads of a command line."""
+    if options.idle:
+        return [
+            Load(name="idle streams" if count else "no streams", sensors=count, seconds=options.seconds)
+            for count in sorted(options.idle)
+        ]
+    if options.template is None and not options.flood:
+        return DEFAULT_LOADS
+    template = options.template or "node"
+    return [
+        Load(
+            name=f"flood of {template}" if options.flood else template,
+            sensors=options.sensors,
+            template=template,
+            seconds=options.seconds,
+            flood_batches=options.flood,
+        )
+    ]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench ingest")
+    parser.add_argument("--sensors", type=int, default=100)
+    parser.add_argument("--template", choices=TEMPLATES)
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--flood", type=int, default=0, help="batches, as fast as they are acknowledged")
+    parser.add_argument("--idle", type=int, nargs="+", help="numbers of streams")
+    parser.add_argument("--restart", action="store_true")
+    parser.add_argument("--groups", type=int, help="of 10 services each")
+    options = parser.parse_args()
+    logging.getLogger("sensor").setLevel(logging.ERROR)  # The collector is stopped before its sensors.
+    groups = options.groups or (GROUPS if options.sensors > 100 else FEW_GROUPS)
+    with tempfile.TemporaryDirectory(prefix="apidae-bench-") as directory:
+        bench = Bench(Path(directory), groups=groups)
+        try:
+            asyncio.run(asyncio.wait_for(run(bench, options), options.seconds * 4 + LIMIT_SECONDS))
+        finally:
+            bench.collector.stop()
+
+
+if __name__ == "__main__":
+    main()
